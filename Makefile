@@ -1,0 +1,73 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/ready-$(shell cat requirements/*.lock | cksum | cut -d' ' -f1)
+RUN := $(BIN)/python -m
+ARGS ?=
+
+.PHONY: help setup demo test test-fast up down status deploy approve reject requests lint types bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## make the environment from the hashed lock file
+
+$(READY):
+	@command -v $(PYTHON) >/dev/null || { echo "Ratchet needs $(PYTHON) on the PATH (or: make PYTHON=/path/to/python3.11 …)"; exit 1; }
+	@echo "Making the environment in .venv (once, about 1.5 GB) …"
+	@rm -f .venv/ready-*
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	@$(BIN)/uv pip sync --quiet --system-certs --python $(BIN)/python --require-hashes requirements/requirements.lock \
+		|| { echo "uv could not reach its index; installing the same lock file with pip …"; \
+		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/requirements.lock; }
+	@touch $(READY)
+
+demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
+	@$(RUN) deployments.demo --approve $(or $(APPROVE),auto)
+
+test: setup ## lint, types, import rules and all tests
+	@$(MAKE) --no-print-directory lint types
+	@$(RUN) pytest $(ARGS)
+
+test-fast: setup ## the tests that need no server and no waiting
+	@$(RUN) pytest -m "not server and not stack and not slow" $(ARGS)
+
+up: setup ## start the stack (Prefect, MLflow, worker, endpoints) and deploy the flows
+	@$(RUN) deployments.stack up
+
+down: ## stop the stack; what it stored stays in .ratchet
+	@$(RUN) deployments.stack down
+
+status: setup ## what runs, and where
+	@$(RUN) deployments.stack status
+
+deploy: setup ## register blocks and `prefect deploy --all` against the running stack
+	@$(RUN) deployments.stack deploy
+
+requests: setup ## the approval requests that wait
+	@$(RUN) deployments.decide list
+
+approve: setup ## approve a request: BY=you REASON="why" [REQUEST=id]
+	@$(RUN) deployments.decide approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+
+reject: setup ## reject a request: BY=you REASON="why" [REQUEST=id]
+	@$(RUN) deployments.decide reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+
+lint: setup ## ruff and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+bench: setup ## the figures of docs/benchmarks.md
+	@$(RUN) tests.benchmarks $(ARGS)
+
+lock: ## resolve the lock files anew from pyproject.toml
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock
+	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate --quiet -o requirements/bootstrap.lock
+
+clean: down ## remove the stack's state and all caches (not the environment)
+	@rm -rf .ratchet .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Where models are served: the port, its adapters, and its fake."""

@@ -1,0 +1,117 @@
+"""The endpoint port: one model version at a time answers; the next is proven before the switch."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from prefect.blocks.core import Block
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A request whose answer is known: JSON text as posted to `/invocations`, and the predictions it must give.
+
+    `predictions` is the answer's `predictions` member as JSON text; numbers may differ by `tolerance`.
+    """
+
+    request: str
+    predictions: str
+    tolerance: float = 1e-9
+
+
+@dataclass(frozen=True)
+class Release:
+    """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest."""
+
+    endpoint: str
+    version: str
+    artifact: Path
+    digest: str
+    golden: Golden
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What an endpoint answers with now."""
+
+    endpoint: str
+    version: str
+    digest: str
+    since: datetime
+    url: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a check of a running model saw: seconds to load, milliseconds to answer, and its log's last lines."""
+
+    version: str
+    digest: str
+    load_seconds: float
+    answer_ms: float
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer of the endpoint: status code, body, content type, and the version that made it."""
+
+    status: int
+    body: bytes
+    content_type: str
+    version: str
+    headers: Mapping[str, str]
+
+
+class Endpoint(Block):
+    """Serves models by name. A release that fails at any point leaves the version before it serving."""
+
+    @abstractmethod
+    def preflight(self, release: Release) -> Probe:
+        """Load the exact artifact in the real server, apart from live traffic, and put the golden request to it.
+
+        Raises:
+            Corrupt: the artifact's digest is not the release's.
+            Rejected: it does not load, does not answer in time, or answers otherwise than the golden one; the
+                message carries the server's own last words.
+        """
+
+    @abstractmethod
+    def switch(self, release: Release) -> Serving:
+        """Make the release the one that answers, without failing a request. Repeating it changes nothing.
+
+        The adapter keeps its own copy of the artifact, and those of earlier releases, for `restore`.
+
+        Raises:
+            Corrupt, Rejected: as `preflight`; the version before it still answers.
+        """
+
+    @abstractmethod
+    def restore(self, endpoint: str, version: str) -> Serving:
+        """Make an earlier release answer again, from the adapter's own copy: no registry, no training.
+
+        Raises:
+            NotFound: the adapter has not kept that version; the message lists those it has.
+        """
+
+    @abstractmethod
+    def verify(self, release: Release) -> Probe:
+        """Ask the live endpoint: is it this version and digest, and does it give the golden answer?
+
+        Raises:
+            Rejected: it is not, or does not; the message says what was expected and what came.
+        """
+
+    @abstractmethod
+    def serving(self, endpoint: str) -> Serving | None:
+        """Return what answers now, or None when nothing has ever been released there."""
+
+    @abstractmethod
+    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:
+        """Send one request to the live model and return its answer, whatever its status.
+
+        Raises:
+            NotFound: nothing serves under that name.
+        """

@@ -1,0 +1,85 @@
+"""An environment names the set of adapters that a team runs on: `local`, `staging`, `production`."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import NotFound
+from blocks.lake.base import Lake
+from blocks.ledger.base import Ledger
+from blocks.tracking.base import Tracking
+from blocks.trainers.base import Trainer
+
+
+class Environment(Block):
+    """Which adapter stands behind each port. The adapters' own blocks bear the environment's name.
+
+    An adapter is written as `module.Class` below `blocks.`; a second one is one new file and one line in
+    `deployments/environments/<name>.toml`.
+    """
+
+    _block_type_name = "Ratchet environment"
+    _block_type_slug = "ratchet-environment"
+
+    name: str = Field(description="The environment's name; the adapters' blocks bear the same name.")
+    scratch: Path = Field(description="Folder for what can be made again: tiers as files, fetched models.")
+    lake_adapter: str = Field(description="The lake's class, such as blocks.lake.local.LocalLake.")
+    trainer_adapter: str = Field(description="The trainer's class.")
+    endpoint_adapter: str = Field(description="The endpoint's class.")
+    tracking_adapter: str = Field(description="The tracking server's class.")
+    ledger_adapter: str = Field(description="The ledger's class.")
+
+    def lake(self) -> Lake:
+        """Return the lake of this environment."""
+        return cast(Lake, self._adapter(self.lake_adapter))
+
+    def trainer(self) -> Trainer:
+        """Return the trainer of this environment."""
+        return cast(Trainer, self._adapter(self.trainer_adapter))
+
+    def endpoint(self) -> Endpoint:
+        """Return the endpoint of this environment."""
+        return cast(Endpoint, self._adapter(self.endpoint_adapter))
+
+    def tracking(self) -> Tracking:
+        """Return the tracking server of this environment."""
+        return cast(Tracking, self._adapter(self.tracking_adapter))
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of this environment."""
+        return cast(Ledger, self._adapter(self.ledger_adapter))
+
+    def _adapter(self, path: str) -> Block:
+        return cast(Block, adapter_class(path).load(self.name))
+
+
+def adapter_class(path: str) -> type[Block]:
+    """Return the adapter class that `path` ("blocks.lake.local.LocalLake") names.
+
+    Raises:
+        NotFound: the path is not below `blocks.`, or there is no such module or class.
+    """
+    module, _, name = path.rpartition(".")
+    if not module.startswith("blocks."):
+        raise NotFound(f"adapter {path!r} is not below 'blocks.'; adapters live there, one file each")
+    try:
+        return cast(type[Block], getattr(import_module(module), name))
+    except (ImportError, AttributeError) as cause:
+        raise NotFound(f"there is no adapter {path!r}: {cause}") from cause
+
+
+def open_environment(name: str) -> Environment:
+    """Return the environment of that name.
+
+    Raises:
+        NotFound: nobody has registered it with the Prefect server that this process talks to.
+    """
+    try:
+        return cast(Environment, Environment.load(name))
+    except ValueError as cause:
+        problem = f"environment {name!r} is not registered with this Prefect server"
+        raise NotFound(f"{problem}; run: python -m deployments.register {name}") from cause

@@ -1,0 +1,1 @@
+"""Append-only data sets: the port, its adapters, and its fake."""

@@ -1,0 +1,1 @@
+"""Runs and model versions: the port, its adapters, and its fake."""

@@ -1,0 +1,131 @@
+"""The tracking port: runs, what they saw and made, and the registry of model versions."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from prefect.blocks.core import Block
+
+CHAMPION = "champion"
+"""The alias of the version that serves."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tracked run. `url` is a page for people. Metrics hold the last value of each."""
+
+    id: str
+    experiment: str
+    status: str
+    url: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version: its number as text, the run that made it, and a page for people."""
+
+    name: str
+    version: str
+    run_id: str
+    url: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+
+class Tracking(Block):
+    """Runs and model versions. What is opened or registered under a key that is known is found, not made again."""
+
+    @abstractmethod
+    def open_run(
+        self,
+        experiment: str,
+        *,
+        key: str,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> Run:
+        """Return the run that bears `key`, set to running again, or start one (a child of run id `parent`)."""
+
+    @abstractmethod
+    def job_environment(self, run_id: str) -> Mapping[str, str]:
+        """Return the variables by which a training program joins the run (`MLFLOW_TRACKING_URI`, `MLFLOW_RUN_ID`)."""
+
+    @abstractmethod
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add to a run. Metrics that are not finite are refused, since a store may turn them into numbers.
+
+        Raises:
+            Rejected: a metric is NaN or infinite, or a parameter is logged again with another value.
+        """
+
+    @abstractmethod
+    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
+        """Say which data the run saw: name, digest, where it is from, rows, and for what ("training")."""
+
+    @abstractmethod
+    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
+        """Keep all files below `folder` with the run, below the artifact folder `under`."""
+
+    @abstractmethod
+    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End a run."""
+
+    @abstractmethod
+    def run(self, run_id: str) -> Run:
+        """Return a run. Raises NotFound."""
+
+    @abstractmethod
+    def children(self, run_id: str) -> tuple[Run, ...]:
+        """Return the runs opened with this one as parent, oldest first."""
+
+    @abstractmethod
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+        """Register the model that the run logged under the artifact name `model`; the same key registers once.
+
+        Raises:
+            NotFound: the run logged no model.
+        """
+
+    @abstractmethod
+    def version(self, name: str, reference: str) -> Version | None:
+        """Return the version by number ("3") or alias ("@champion"), or None."""
+
+    @abstractmethod
+    def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags of a version."""
+
+    @abstractmethod
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point the alias at the version; an alias points at one version at a time."""
+
+    @abstractmethod
+    def fetch(self, name: str, version: str, folder: Path) -> Path:
+        """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path."""
+
+    @abstractmethod
+    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
+        """Load a fetched artifact and return its predictions for the rows of `frame`, in order.
+
+        The caller has verified the artifact's digest: loading a model runs code.
+
+        Returns:
+            An array of shape (rows,) for regression, (rows, classes) of probabilities for classification.
+
+        Raises:
+            Rejected: the model does not load, or refuses the columns it is given; the message names them.
+        """

@@ -1,0 +1,1 @@
+"""Where training programs run: the port, its adapters, and its fake."""

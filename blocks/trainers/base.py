@@ -1,0 +1,104 @@
+"""The trainer port: runs one training program by the SageMaker container contract, somewhere."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from prefect.blocks.core import Block
+
+from blocks.errors import JobFailed
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. `stopped` is a failure: it made no model that anyone may use."""
+
+    in_progress = "InProgress"
+    completed = "Completed"
+    failed = "Failed"
+    stopped = "Stopped"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that a training run needs. Two jobs that are equal make the same model.
+
+    `name` is derived by the caller from the work, so that a retry finds the job that is there.
+    `program` is the folder that holds `train.py`. `channels` are folders of input files by channel name.
+    Hyperparameters reach the program as text, as on SageMaker.
+    """
+
+    name: str
+    program: Path
+    channels: Mapping[str, Path]
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    max_seconds: int = 3600
+    max_memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What is known of a job now. `model` is a local folder once it completed; `reason` says why it failed."""
+
+    name: str
+    status: JobStatus
+    seconds: float = 0.0
+    reason: str = ""
+    model: Path | None = None
+
+
+class Trainer(Block):
+    """Runs training programs. Submitting the same job twice runs it once."""
+
+    @abstractmethod
+    def submit(self, job: TrainingJob) -> None:
+        """Start the job, or attach to the one of that name that is running or has completed.
+
+        A job of that name which failed or was stopped is started anew.
+
+        Raises:
+            Conflict: a job of that name exists with other content.
+            NotFound: `program` holds no `train.py`, or a channel's folder does not exist.
+        """
+
+    @abstractmethod
+    def state(self, name: str) -> JobState:
+        """Return what is known of the job. Raises NotFound when there is none of that name."""
+
+    @abstractmethod
+    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
+        """Return the whole log lines after `position` and the position to ask from next time."""
+
+    @abstractmethod
+    def stop(self, name: str) -> None:
+        """Stop the job and everything it started; no error when it has ended already."""
+
+    def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.2) -> JobState:
+        """Submit, hand each log line to `log` as it comes, wait, and return the state of the completed job.
+
+        Whatever ends the wait early (a cancelled flow, an interrupt) stops the job: nothing is left running.
+
+        Raises:
+            JobFailed: the job failed, was stopped, or hit its limit of time or memory. The message carries
+                the program's own last words.
+        """
+        self.submit(job)
+        position = 0
+        try:
+            while True:
+                state = self.state(job.name)
+                lines, position = self.logs(job.name, position)
+                for line in lines:
+                    log(line)
+                if state.status is not JobStatus.in_progress:
+                    break
+                time.sleep(poll_seconds)
+        except BaseException:
+            self.stop(job.name)
+            raise
+        if state.status is not JobStatus.completed:
+            raise JobFailed(f"training job {job.name} {state.status.value.lower()}: {state.reason}")
+        return state

@@ -1,0 +1,18 @@
+"""The one way in which a rule says no."""
+
+
+class Refusal(Exception):
+    """A rule refuses, with what a person needs to mend it. Never tried again: the same input is refused again.
+
+    Args:
+        problem: what is wrong, in one sentence without a full stop.
+        where: the place: a file with its line, a column, a row, a key.
+        value: the offending value, shown as Python would write it; left out when there is none.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, *, where: str = "", value: object = None, remedy: str = "") -> None:
+        self.problem, self.where, self.value, self.remedy = problem, where, value, remedy
+        place = f"{where}: " if where else ""
+        shown = f" (value: {value!r})" if value is not None else ""
+        super().__init__(f"{place}{problem}{shown}." + (f" {remedy}" if remedy else ""))
