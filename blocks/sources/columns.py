@@ -1,0 +1,130 @@
+"""Typing of columns by their declared kind, so that the same value is the same value from every source."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blocks.errors import Rejected
+
+TYPES: Final = {
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "flag": pa.int8(),
+    "category": pa.string(),
+    "text": pa.string(),
+}
+"""The Arrow type that each kind of column has."""
+
+ADJECTIVES: Final = {
+    "number": "a number",
+    "integer": "a whole number",
+    "flag": "a flag (0 or 1)",
+    "category": "a text",
+    "text": "a text",
+}
+"""What a value that does not fit its column's kind is not, for messages."""
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INTEGER = r"^-?[0-9]{1,18}$"
+_FLAGS = pa.array(["0", "1", "false", "true", "0.0", "1.0"])  # odd positions are 1
+_EXACT = 2.0**53  # from here on two whole numbers can be the same float
+
+Mask = npt.NDArray[np.bool_]
+
+
+def convert(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
+    """Return the column as its kind's type, and which rows hold a value that does not fit (null there).
+
+    Blank text, and NaN, become null. "NA" and "None" are text like any other. Flags may also be written
+    true and false. A whole float below 2**53 as text is written without ".0", like an integer.
+
+    Raises:
+        Rejected: the column is of a type that cannot be read as this kind (lists, bytes, times as numbers).
+    """
+    try:
+        return _converted(values, kind, column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:
+        raise Rejected(
+            f"column {column!r} is of type {values.type}, which cannot be read as {ADJECTIVES[kind]} ({cause}). "
+            "Convert it in the source."
+        ) from cause
+
+
+def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
+    plain = _plain(values, column)
+    if kind == "number" and not _is_text(plain.type):
+        return _without_nan(plain.cast(TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
+    text, inexact = _text(plain)
+    if kind in ("category", "text"):
+        return text, inexact
+    parse = {"number": _numbers, "integer": _integers, "flag": _flags}[kind]
+    parsed = parse(text)
+    return parsed, inexact | _mask(pc.and_(pc.is_valid(text), pc.is_null(parsed)))
+
+
+def _plain(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise Rejected(f"column {column!r} is of type {kind}. Bring it as a number or as text.")
+    return values.cast(pa.string()) if pa.types.is_null(kind) else values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _text(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
+    """Return the values as text, blanks as null, and which rows hold a float too large to be exact."""
+    inexact = np.zeros(len(values), dtype=bool)
+    if pa.types.is_floating(values.type):
+        return _text_of_floats(values)
+    text = values.cast(pa.string())
+    blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    return (_null_where(blank, text) if pc.any(blank).as_py() else text), inexact
+
+
+def _text_of_floats(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
+    exact = _without_nan(values.cast(pa.float64()))
+    inexact = _mask(pc.greater_equal(pc.abs(exact), _EXACT))
+    whole = pc.and_(pc.equal(pc.round(exact), exact), pc.less(pc.abs(exact), _EXACT))
+    digits = pc.if_else(whole, exact, None).cast(pa.int64()).cast(pa.string())
+    return pc.coalesce(digits, exact.cast(pa.string())), inexact
+
+
+def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    try:
+        numbers = pc.cast(text, pa.float64())
+        if pc.all(pc.is_finite(numbers)).as_py() in (True, None):
+            return numbers
+    except pa.ArrowInvalid:
+        pass  # at least one is not a number: look at each
+    trimmed = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
+
+
+def _integers(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    trimmed = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.match_substring_regex(trimmed, _INTEGER), trimmed, None).cast(pa.int64())
+
+
+def _flags(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    return pc.bit_wise_and(pc.index_in(lower, value_set=_FLAGS), 1).cast(pa.int8())
+
+
+def _without_nan(numbers: pa.ChunkedArray) -> pa.ChunkedArray:
+    nan = pc.is_nan(numbers)
+    return _null_where(nan, numbers) if pc.any(nan).as_py() else numbers
+
+
+def _null_where(mask: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(mask, pa.scalar(None, values.type), values)
+
+
+def _mask(values: pa.ChunkedArray) -> Mask:
+    return np.asarray(pc.fill_null(values, False).to_numpy(), dtype=bool)
