@@ -1,0 +1,58 @@
+"""What holds in every ledger: times have a zone, and a second word on the same matter must agree."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from blocks.errors import Conflict, NotFound, Rejected
+from blocks.ledger.base import ApprovalRequest, Decision
+
+
+def in_utc(when: datetime) -> datetime:
+    """Return the same moment in UTC.
+
+    Raises:
+        Rejected: it has no zone, so that it could be any of a day's moments.
+    """
+    if when.utcoffset() is None:
+        raise Rejected(f"ledger: the time {when.isoformat()} has no zone. Give one: datetime.now(UTC).")
+    return when.astimezone(UTC)
+
+
+def nothing_intended(key: str) -> NotFound:
+    """Return the error of finishing what nobody began."""
+    return NotFound(f"ledger: nothing was intended under the key {key!r}. Call intend before the effect.")
+
+
+def no_request(request_id: str, open_requests: Sequence[ApprovalRequest]) -> NotFound:
+    """Return the error of an unknown request; it lists the open ones."""
+    listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in open_requests) or "none"
+    return NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
+
+
+def check_same_request(recorded: ApprovalRequest, given: ApprovalRequest) -> None:
+    """Accept a repeated request.
+
+    Raises:
+        Conflict: it asks about another digest than the recorded one.
+    """
+    if recorded.digest != given.digest:
+        raise Conflict(
+            f"ledger: approval request {given.id!r} exists over digest {recorded.digest}, not {given.digest}. "
+            "Ask under another id: what was asked cannot be exchanged."
+        )
+
+
+def check_same_decision(recorded: Decision, given: Decision) -> None:
+    """Accept a repeated decision.
+
+    Raises:
+        Conflict: the recorded one is by another person, over another digest, or says otherwise.
+    """
+    mine, theirs = (given.by, given.approved, given.digest), (recorded.by, recorded.approved, recorded.digest)
+    if mine != theirs:
+        verdict = "approved" if recorded.approved else "rejected"
+        raise Conflict(
+            f"ledger: approval request {given.request_id!r} is decided already: {verdict} by {recorded.by} "
+            f"on {recorded.at.isoformat()} over digest {recorded.digest} ({recorded.reason or 'no reason given'}). "
+            "The first decision stays; make a new request."
+        )

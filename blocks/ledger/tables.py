@@ -1,0 +1,145 @@
+"""The ledger's four tables, to which rows are only added: the database itself refuses changes and deletions."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.types import TypeDecorator
+
+from blocks.ledger.rules import in_utc
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment as ISO 8601 text in UTC with microseconds: alike in every database, and in order as text."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
+        """Return the moment as text."""
+        return None if value is None else in_utc(value).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
+        """Return the text as a moment in UTC."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Names(TypeDecorator[tuple[str, ...]]):
+    """A tuple of texts as a JSON list."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Any) -> str | None:
+        """Return the names as a JSON list."""
+        return None if value is None else json.dumps(list(value))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> tuple[str, ...] | None:
+        """Return the names of a JSON list."""
+        return None if value is None else tuple(json.loads(value))
+
+
+METADATA = MetaData()
+"""All tables of the ledger, in the order in which they are made; `DEPLOYMENTS` is the last."""
+
+
+def _sequence() -> Column[int]:
+    """Return the column that keeps the order in which rows were added; clocks may go back, it does not."""
+    number = BigInteger().with_variant(Integer, "sqlite")
+    return Column("sequence", number, primary_key=True, autoincrement=True)
+
+
+def _text(name: str, **options: Any) -> Column[str]:
+    return Column(name, Text, nullable=False, **options)
+
+
+EFFECTS = Table(
+    "ratchet_effects",
+    METADATA,
+    _sequence(),
+    _text("key"),
+    Column("state", String(6), nullable=False),
+    _text("text"),
+    Column("at", Moment, nullable=False),
+    UniqueConstraint("key", "state"),
+    sqlite_autoincrement=True,
+)
+"""Two rows an effect: `intent` with its detail, and `done` with its outcome."""
+
+REQUESTS = Table(
+    "ratchet_approval_requests",
+    METADATA,
+    _sequence(),
+    _text("id", unique=True),
+    *(_text(name) for name in ("model", "environment", "version", "digest", "evidence", "requested_by")),
+    Column("requested_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    _text("flow_run_id"),
+    Column("approvers", Names, nullable=False),
+    Column("four_eyes", Boolean, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row a request; the columns are the fields of `ApprovalRequest`."""
+
+DECISIONS = Table(
+    "ratchet_decisions",
+    METADATA,
+    _sequence(),
+    Column("request_id", Text, ForeignKey(REQUESTS.c.id), nullable=False, unique=True),
+    _text("digest"),
+    Column("approved", Boolean, nullable=False),
+    *(_text(name) for name in ("by", "reason", "channel")),
+    Column("at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""At most one row a request: the unique column is what makes of two decisions at once one."""
+
+DEPLOYMENTS = Table(
+    "ratchet_deployments",
+    METADATA,
+    _sequence(),
+    _text("id", unique=True),
+    *(_text(n) for n in ("model", "environment", "version", "digest", "action", "status", "by", "reason")),
+    _text("request_id"),
+    Column("at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row a line; the columns are the fields of `Deployment`."""
+
+_SQLITE_GUARD = """
+CREATE TRIGGER {table}_{what} BEFORE {what} ON {table}
+BEGIN SELECT RAISE(ABORT, 'the ledger is only added to'); END
+"""
+_POSTGRES_REFUSE = """
+CREATE OR REPLACE FUNCTION ratchet_only_added_to() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'the ledger is only added to'; END $$
+"""
+_POSTGRES_GUARD = """
+CREATE TRIGGER {table}_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION ratchet_only_added_to()
+"""
+
+
+def _when_made(target: Table | MetaData, moment: str, dialect: str, statement: str) -> None:
+    event.listen(target, moment, DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
+
+
+_when_made(METADATA, "before_create", "postgresql", _POSTGRES_REFUSE)
+for _table in METADATA.sorted_tables:
+    _when_made(_table, "after_create", "postgresql", _POSTGRES_GUARD.format(table=_table.name))
+    for _what in ("UPDATE", "DELETE"):
+        _when_made(_table, "after_create", "sqlite", _SQLITE_GUARD.format(table=_table.name, what=_what))

@@ -1,0 +1,112 @@
+"""What a check of a table found, and how it is shown to people."""
+
+import html
+from dataclasses import dataclass, field
+
+SHOWN = 300
+"""The most characters of one cell that are shown."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """How one expectation ended.
+
+    `expectation` is Great Expectations' type, `column` the column or columns it names, `kwargs` its other
+    arguments as text. `unexpected_percent` (0 to 100) is a share of the values evaluated. `examples` holds up
+    to five (entity key, value) of rows that broke it; the key is "" where a value cannot be laid to one row.
+    """
+
+    expectation: str
+    column: str
+    kwargs: str
+    passed: bool
+    observed: str = ""
+    unexpected_count: int | None = None
+    unexpected_percent: float | None = None
+    examples: tuple[tuple[str, str], ...] = ()
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The expectation with its column, for a message."""
+        return f"{self.expectation}({self.column})"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """How a suite ended. It cannot be made to pass: `passed` and `reasons` follow from the rest.
+
+    `expected` is how many expectations the suite holds, `rows` how many rows the table had.
+    """
+
+    suite: str
+    rows: int
+    minimum_rows: int
+    expected: int
+    results: tuple[CheckResult, ...]
+    reasons: tuple[str, ...] = field(init=False)
+    passed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        reasons = [*self._table_reasons(), *(f"{r.name}: {r.reason}" for r in self.results if not _holds(r))]
+        object.__setattr__(self, "reasons", tuple(reasons))
+        object.__setattr__(self, "passed", not reasons)
+
+    def _table_reasons(self) -> list[str]:
+        reasons = []
+        if self.rows < max(self.minimum_rows, 1):
+            reasons.append(f"the table has {self.rows:,} rows, at least {max(self.minimum_rows, 1):,} are needed")
+        if self.expected < 1:
+            reasons.append("the suite holds no expectation, so nothing was checked")
+        if len(self.results) != self.expected:
+            reasons.append(f"{len(self.results)} of {self.expected} expectations have a result")
+        return reasons
+
+
+def _holds(result: CheckResult) -> bool:
+    return result.passed is True and not result.reason
+
+
+def checks_markdown(report: CheckReport) -> str:
+    """Return the report as GitHub markdown for a Prefect artifact: verdict, reasons, then one line each."""
+    failed = sum(not _holds(result) for result in report.results)
+    verdict = "✅ passed" if report.passed else "❌ refused"
+    lines = [
+        f"# Checks `{_code(report.suite)}`: {verdict}",
+        "",
+        f"{report.rows:,} rows (at least {report.minimum_rows:,} needed), "
+        f"{report.expected - failed} of {report.expected} expectations hold.",
+        "",
+    ]
+    if report.reasons:
+        lines += ["**Why it is refused**", "", *(f"- {_cell(reason)}" for reason in report.reasons), ""]
+    if report.results:
+        lines += [
+            "| | expectation | column | expected | observed | unexpected | examples (key: value) |",
+            "|---|---|---|---|---|---|---|",
+            *(_row(result) for result in sorted(report.results, key=_holds)),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _row(result: CheckResult) -> str:
+    unexpected = "" if result.unexpected_count is None else f"{result.unexpected_count:,}"
+    if result.unexpected_count and result.unexpected_percent is not None:
+        unexpected += f" ({result.unexpected_percent:.3g} %)"
+    examples = "; ".join(f"{key}: {value}" if key else value for key, value in result.examples)
+    cells = (result.expectation, result.column, result.kwargs, result.observed, unexpected, examples)
+    return f"| {'✅' if _holds(result) else '❌'} | " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _cell(text: str) -> str:
+    """Return text that stays in its cell and is shown as it is, whatever a data set put there."""
+    short = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    escaped = html.escape(" ".join(short.split()), quote=False)
+    for sign in "\\`*_[]~#!":
+        escaped = escaped.replace(sign, f"\\{sign}")
+    return escaped.replace("|", "&#124;").replace("://", "&#58;//").replace("@", "&#64;")
+
+
+def _code(text: str) -> str:
+    return _cell(text).replace("\\", "")

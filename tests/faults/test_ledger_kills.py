@@ -1,0 +1,92 @@
+"""Processes are killed while they write to the ledger: what was acknowledged is there, and nothing is torn."""
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.ledger.base import ApprovalRequest, Decision, Deployment
+from blocks.ledger.sql import SqlLedger
+
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+FORK = multiprocessing.get_context("fork")
+ROUNDS = 25
+
+
+def write_until_killed(url: str, round_number: int, acknowledged: int) -> None:
+    """Write work after work; after each, put its key into a pipe that outlives this process."""
+    ledger, number = SqlLedger(url=url), 0
+    while True:
+        key = f"{round_number}-{number}"
+        ledger.intend(key, "detail", NOW)
+        ledger.request_approval(ApprovalRequest(key, "m", "e", "1", key, "{}", "ada", NOW, NOW, "run"))
+        ledger.decide(Decision(key, key, True, "grace", "", "terminal", NOW))
+        ledger.record_deployment(Deployment(key, "m", "e", "1", key, "deploy", "serving", "ada", "", key, NOW))
+        ledger.finish(key, "outcome", NOW)
+        os.write(acknowledged, f"{key}\n".encode())
+        number += 1
+
+
+def acknowledged_before_the_kill(url: str, round_number: int) -> list[str]:
+    """Kill a writer at another moment of its work in each round, but after some of it is done."""
+    reader, writer = os.pipe()
+    process = FORK.Process(target=write_until_killed, args=(url, round_number, writer))
+    process.start()
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        keys = [pipe.readline().strip() for _ in range(1 + round_number % 3)]
+        time.sleep(0.004 * (round_number % 13))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        return [*keys, *pipe.read().split()]
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    keys = [key for number in range(ROUNDS) for key in acknowledged_before_the_kill(url, number)]
+    ledger = SqlLedger(url=url)
+    assert "" not in keys and len(keys) > ROUNDS, "a writer ended before its kill: the test proved nothing"
+    deployed = {each.id for each in ledger.deployments("m", "e")}
+    for key in keys:
+        effect, decision = ledger.effect(key), ledger.decision(key)
+        assert effect is not None and (effect.state, effect.outcome) == ("done", "outcome")
+        assert decision is not None and decision.approved
+        assert key in deployed
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_an_intent_survives_its_killed_writer_and_is_found_by_the_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+
+    def intend_and_die() -> None:
+        SqlLedger(url=url).intend("switch:churn:7", "switch churn to 7", NOW)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = FORK.Process(target=intend_and_die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    found = SqlLedger(url=url).intend("switch:churn:7", "the next attempt", NOW)
+    assert (found.state, found.detail) == ("intent", "switch churn to 7")
+    assert SqlLedger(url=url).finish("switch:churn:7", "adopted", NOW).outcome == "adopted"
+
+
+def test_a_ledger_whose_maker_was_killed_is_made_whole_by_the_next(tmp_path: Path) -> None:
+    for delay in (0.0, 0.005, 0.01, 0.02, 0.04):
+        url = f"sqlite:///{tmp_path}/{delay}.db"
+        process = FORK.Process(target=lambda url=url: SqlLedger(url=url).intend("k", "d", NOW))
+        process.start()
+        time.sleep(delay)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        assert SqlLedger(url=url).intend("k", "again", NOW).state == "intent"
+        assert SqlLedger(url=url).deployments("m", "e") == ()
