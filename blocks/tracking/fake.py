@@ -1,0 +1,184 @@
+"""Tracking in memory: the same answers as a server would give, with model folders on disk."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PrivateAttr
+
+from blocks.errors import Conflict, NotFound, Rejected, Unavailable
+from blocks.tracking.base import Run, Tracking, Version
+from blocks.tracking.checks import conform, quotable, refuse_not_finite
+
+MODEL_FILE = "fake_model.json"
+
+
+class FakeTracking(Tracking):
+    """Runs and versions in memory. Its models are weights of number columns, and answer with probabilities."""
+
+    _block_type_name = "Ratchet tracking: fake"
+    _block_type_slug = "ratchet-tracking-fake"
+
+    root: Path = Field(description="Folder that keeps the runs' files and models.")
+    available: bool = Field(default=True, description="False: every call fails as a server that is down would.")
+
+    _runs: dict[str, Run] = PrivateAttr(default_factory=dict)
+    _keys: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    _parents: dict[str, str] = PrivateAttr(default_factory=dict)
+    _versions: dict[tuple[str, str], Version] = PrivateAttr(default_factory=dict)
+    _registered: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    _datasets: dict[str, list[dict[str, object]]] = PrivateAttr(default_factory=dict)
+
+    def log_model(self, run_id: str, weights: Mapping[str, float]) -> None:
+        """Log a model to the run, as a training program would: a weight for each of its number columns."""
+        folder = self.root / self.run(run_id).id / "model"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MODEL_FILE).write_text(json.dumps(dict(weights), sort_keys=True))
+
+    def datasets(self, run_id: str) -> tuple[dict[str, object], ...]:
+        """Return what `log_dataset` was told of the run."""
+        return tuple(self._datasets.get(self.run(run_id).id, ()))
+
+    def open_run(
+        self,
+        experiment: str,
+        *,
+        key: str,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> Run:
+        """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
+        self._answer()
+        if run_id := self._keys.get((experiment, quotable(key))):
+            self._runs[run_id] = replace(self._runs[run_id], status="RUNNING")
+            return self._runs[run_id]
+        run_id = f"run-{len(self._runs) + 1}"
+        own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
+        self._runs[run_id] = Run(run_id, experiment, "RUNNING", f"fake://runs/{run_id}", {}, {}, own)
+        self._keys[experiment, key] = run_id
+        if parent:
+            self._parents[run_id] = parent
+        return self._runs[run_id]
+
+    def job_environment(self, run_id: str) -> Mapping[str, str]:
+        """Return an empty address beside the run's id: a program that runs for real tracks nothing."""
+        return {"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": run_id}
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add to a run; see `Tracking.log`."""
+        refuse_not_finite(run_id, metrics or {})
+        run, given = self.run(run_id), {key: str(value) for key, value in (params or {}).items()}
+        if changed := [key for key, value in given.items() if run.params.get(key, value) != value]:
+            raise Rejected(f"run {run_id}: parameters {changed} were logged with other values")
+        self._runs[run_id] = replace(
+            run,
+            params={**run.params, **given},
+            metrics={**run.metrics, **(metrics or {})},
+            tags={**run.tags, **(tags or {})},
+        )
+
+    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
+        """Say which data the run saw."""
+        seen = {"name": name, "digest": digest, "source": source, "rows": rows, "context": context}
+        self._datasets.setdefault(self.run(run_id).id, []).append(seen)
+
+    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
+        """Keep all files below `folder` with the run."""
+        shutil.copytree(folder, self.root / self.run(run_id).id / "files" / under, dirs_exist_ok=True)
+
+    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End a run."""
+        self._runs[run_id] = replace(self.run(run_id), status=status)
+
+    def run(self, run_id: str) -> Run:
+        """Return a run. Raises NotFound."""
+        self._answer()
+        if run_id not in self._runs:
+            raise NotFound(f"no run {run_id!r}; there are {sorted(self._runs)}")
+        return self._runs[run_id]
+
+    def children(self, run_id: str) -> tuple[Run, ...]:
+        """Return the runs opened with this one as parent, oldest first."""
+        self.run(run_id)
+        return tuple(run for run in self._runs.values() if self._parents.get(run.id) == run_id)
+
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+        """Register the run's model, once a key; see `Tracking.register`."""
+        self._answer()
+        if number := self._registered.get((name, quotable(key))):
+            return self._versions[name, number]
+        if not (self.root / self.run(run_id).id / "model" / MODEL_FILE).is_file():
+            raise NotFound(f"run {run_id} logged no model named 'model'")
+        number = str(1 + sum(1 for model, _ in self._versions if model == name))
+        own, page = {**tags, "ratchet.key": key}, f"fake://models/{name}/{number}"
+        self._versions[name, number] = Version(name, number, run_id, page, own, ())
+        self._registered[name, key] = number
+        return self._versions[name, number]
+
+    def version(self, name: str, reference: str) -> Version | None:
+        """Return the version by number ("3") or alias ("@champion"), or None."""
+        self._answer()
+        if not reference.startswith("@"):
+            return self._versions.get((name, reference))
+        alias, own = reference[1:], [v for (model, _), v in self._versions.items() if model == name]
+        return next((version for version in own if alias in version.aliases), None)
+
+    def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags of a version."""
+        there = self._known(name, version)
+        self._versions[name, version] = replace(there, tags={**there.tags, **tags})
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point the alias at the version, and at no other."""
+        self._known(name, version)
+        for (model, number), there in list(self._versions.items()):
+            others = {other for other in there.aliases if other != alias or model != name}
+            own = {alias} if (model, number) == (name, version) else set()
+            self._versions[model, number] = replace(there, aliases=tuple(sorted(others | own)))
+
+    def fetch(self, name: str, version: str, folder: Path) -> Path:
+        """Copy the version's artifact to `folder`/model; see `Tracking.fetch`."""
+        there, model, note = self._known(name, version), folder / "model", folder / "source.txt"
+        if model.is_dir():
+            if not note.exists() or note.read_text() != there.url:
+                raise Conflict(f"{model} holds another model than {there.url}; give another folder")
+            return model
+        shutil.copytree(self.root / there.run_id / "model", model)
+        note.write_text(there.url)
+        return model
+
+    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
+        """Return probabilities (rows, 2): the logistic function of the weighted sum of the columns."""
+        try:
+            weights = json.loads((artifact / MODEL_FILE).read_text())
+        except (OSError, ValueError) as cause:
+            raise Rejected(f"model {artifact} does not load: {cause}") from cause
+        rows = conform(frame, dict.fromkeys(weights, "double"))
+        try:
+            values = rows.to_numpy(dtype=np.float64)
+        except ValueError as cause:
+            raise Rejected(f"model {artifact} refuses columns {list(rows)}: {cause}") from cause
+        positive = 1 / (1 + np.exp(-values @ np.array(list(weights.values()))))
+        return np.column_stack([1 - positive, positive])
+
+    def _answer(self) -> None:
+        if not self.available:
+            raise Unavailable("the fake tracking server is down; set `available`")
+
+    def _known(self, name: str, version: str) -> Version:
+        if (found := self.version(name, version)) is None:
+            raise NotFound(f"no version {version!r} of model {name!r}; there are {sorted(self._versions)}")
+        return found

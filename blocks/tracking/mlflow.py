@@ -1,0 +1,304 @@
+"""MLflow as the tracking port: an embedded file, a server, or one that SageMaker manages; the address decides.
+
+Only `MlflowClient` is used: no active run and no address of the whole process. A key is the tag `ratchet.key`,
+looked for before anything is made and again after, so that of two at once the older one stays.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PrivateAttr
+
+from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.tracking.base import Run, Tracking, Version
+from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
+
+KEY = "ratchet.key"
+MODEL = "model"
+"""The name under which a training program logs its model."""
+DIGEST_CHARACTERS = 36
+"""What MLflow keeps of a data set's digest; the whole one is in the data set's profile."""
+
+
+class MlflowTracking(Tracking):
+    """Runs and model versions in MLflow."""
+
+    _block_type_name = "Ratchet tracking: MLflow"
+    _block_type_slug = "ratchet-tracking-mlflow"
+
+    tracking_uri: str = Field(description="Where MLflow is: http(s)://…, sqlite:///… or a SageMaker ARN.")
+    ui_url: str = Field(default="", description="Address of MLflow's pages for people; tracking_uri by default.")
+    retries: int = Field(default=3, ge=0, description="How often a request that got no answer is sent again.")
+
+    _client: Any = PrivateAttr(default=None)
+
+    def open_run(
+        self,
+        experiment: str,
+        *,
+        key: str,
+        name: str,
+        tags: Mapping[str, str] | None = None,
+        parent: str | None = None,
+    ) -> Run:
+        """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
+        with self._calling(f"MLflow experiment {experiment!r}"):
+            home = self._experiment(experiment)
+            if found := self._runs(home, KEY, quotable(key)):
+                self.client.update_run(found[0].info.run_id, status="RUNNING")
+                return self.run(found[0].info.run_id)
+            own = {**(tags or {}), KEY: key, **({"mlflow.parentRunId": parent} if parent else {})}
+            made = self.client.create_run(home, run_name=name, tags=own)
+            first = self._runs(home, KEY, key)[0]
+            if first.info.run_id != made.info.run_id:  # another process was first
+                self.client.delete_run(made.info.run_id)
+            return self._run(first)
+
+    def job_environment(self, run_id: str) -> Mapping[str, str]:
+        """Return the variables by which a training program joins the run."""
+        return {"MLFLOW_TRACKING_URI": self.tracking_uri, "MLFLOW_RUN_ID": run_id}
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add to a run; what MLflow would store as another number is refused first. See `Tracking.log`."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        refuse_not_finite(run_id, metrics or {})
+        now = int(time.time() * 1000)
+        parts = {
+            "params": [Param(key, str(value)) for key, value in (params or {}).items()],
+            "metrics": [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()],
+            "tags": [RunTag(key, str(value)) for key, value in (tags or {}).items()],
+        }
+        with self._calling(f"MLflow run {run_id}"):
+            for part, values in parts.items():
+                for start in range(0, len(values), 100):  # what MLflow takes of each kind in one call
+                    self.client.log_batch(run_id, **{part: values[start : start + 100]})
+
+    def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
+        """Say which data the run saw; see `Tracking.log_dataset`."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = json.dumps({"num_rows": rows, "digest": digest})
+        place = json.dumps({"uri": source})
+        dataset = Dataset(name, digest[:DIGEST_CHARACTERS], "ratchet", place, profile=profile)
+        seen = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+        with self._calling(f"MLflow run {run_id}"):
+            self.client.log_inputs(run_id, datasets=[seen])
+
+    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
+        """Keep all files below `folder` with the run; see `Tracking.log_files`."""
+        with self._calling(f"MLflow run {run_id}"):
+            self.client.log_artifacts(run_id, str(folder), under or None)
+
+    def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """End a run."""
+        with self._calling(f"MLflow run {run_id}"):
+            self.client.set_terminated(run_id, status)
+
+    def run(self, run_id: str) -> Run:
+        """Return a run. Raises NotFound."""
+        with self._calling(f"MLflow run {run_id}"):
+            return self._run(self.client.get_run(run_id))
+
+    def children(self, run_id: str) -> tuple[Run, ...]:
+        """Return the runs opened with this one as parent, oldest first."""
+        with self._calling(f"MLflow run {run_id}"):
+            home = self.client.get_run(run_id).info.experiment_id
+            return tuple(self._run(run) for run in self._runs(home, "mlflow.parentRunId", run_id))
+
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+        """Register the run's model, once a key; see `Tracking.register`."""
+        with self._calling(f"MLflow model {name!r}"):
+            if found := self._versions(name, quotable(key)):
+                return self._version(found[0])
+            source, model_id = self._logged_model(run_id)
+            self._registered_model(name)
+            made = self.client.create_model_version(
+                name, source, run_id, {**tags, KEY: key}, await_creation_for=60, model_id=model_id
+            )
+            first = self._versions(name, key)[0]
+            if first.version != made.version:  # another process was first
+                self.client.delete_model_version(name, made.version)
+            return self._version(first)
+
+    def version(self, name: str, reference: str) -> Version | None:
+        """Return the version by number ("3") or alias ("@champion"), or None."""
+        try:
+            with self._calling(f"MLflow model {name!r}"):
+                if reference.startswith("@"):
+                    reference = str(self.client.get_model_version_by_alias(name, reference[1:]).version)
+                if not reference.isdigit():
+                    return None
+                return self._version(self.client.get_model_version(name, reference))
+        except NotFound:
+            return None
+
+    def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags of a version."""
+        with self._calling(f"MLflow model {name!r} version {version}"):
+            for key, value in tags.items():
+                self.client.set_model_version_tag(name, version, key, value)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point the alias at the version."""
+        with self._calling(f"MLflow model {name!r} version {version}"):
+            self.client.set_registered_model_alias(name, alias, version)
+
+    def fetch(self, name: str, version: str, folder: Path) -> Path:
+        """Copy the version's artifact to `folder`/model, whole or not at all; see `Tracking.fetch`.
+
+        Raises:
+            NotFound: no such version.
+            Conflict: `folder` holds the model of another version.
+            Corrupt: what came is not an MLflow model folder.
+        """
+        with self._calling(f"MLflow model {name!r} version {version}"):
+            source = str(self.client.get_model_version_download_uri(name, version))
+            model, note = folder / MODEL, folder / "source.txt"
+            if model.is_dir():
+                if (there := note.read_text() if note.exists() else "another") != source:
+                    raise Conflict(f"{model} holds the model of {there}, not of {source}; give another folder")
+                return model
+            folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(source)
+            return self._download(source, model)
+
+    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
+        """Return a fetched model's predictions; see `Tracking.predict`."""
+        self._quieten()
+        from mlflow import pyfunc
+
+        try:
+            model = pyfunc.load_model(str(artifact), suppress_warnings=True)
+            schema = model.metadata.get_input_schema()
+            needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
+            kinds = {spec.name: getattr(spec.type, "name", "") for spec in needed}
+            answer = model.predict(conform(frame, kinds) if kinds and all(kinds) else frame)
+        except PortError:
+            raise
+        except Exception as cause:  # loading and predicting run the model's own code: anything may come
+            said = str(cause).rpartition("Error: ")[2][:500]
+            raise Rejected(f"model {artifact} refuses {len(frame)} rows: {said}") from cause
+        return as_predictions(answer, artifact, len(frame))
+
+    @property
+    def client(self) -> Any:
+        """MLflow's client for `tracking_uri`, made at first use."""
+        if self._client is None:
+            self._quieten()
+            from mlflow import MlflowClient
+
+            self._client = MlflowClient(self.tracking_uri)
+        return self._client
+
+    def _quieten(self) -> None:
+        """Set what MLflow reads from the environment alone, and silence a plugin that warns on each request."""
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(self.retries)
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.CRITICAL)
+        logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
+
+    @contextlib.contextmanager
+    def _calling(self, what: str) -> Iterator[None]:
+        """Turn what MLflow raises into the port's errors, naming `what` and the address."""
+        self._quieten()
+        from mlflow.exceptions import MlflowException
+        from requests import RequestException
+
+        try:
+            yield
+        except MlflowException as cause:
+            kind = port_error(cause.error_code, str(cause))
+            raise kind(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
+        except RequestException as cause:
+            raise Unavailable(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        if (found := self.client.get_experiment_by_name(name)) is not None:
+            return str(found.experiment_id)
+        try:
+            return str(self.client.create_experiment(name))
+        except MlflowException as cause:
+            if cause.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return str(self.client.get_experiment_by_name(name).experiment_id)
+
+    def _registered_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as cause:
+            if cause.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _runs(self, experiment_id: str, tag: str, value: str) -> list[Any]:
+        """Return the runs that bear the tag, oldest first, those of one millisecond by id; all pages."""
+        runs: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(
+                [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["start_time ASC"], page_token=token
+            )
+            runs += page
+            if not (token := page.token):
+                return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _versions(self, name: str, key: str) -> list[Any]:
+        if "'" in name:
+            raise Rejected(f"model name {name!r} must not hold an apostrophe")
+        found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
+        return sorted(found, key=lambda version: int(version.version))
+
+    def _logged_model(self, run_id: str) -> tuple[str, str]:
+        """Return address and id of the newest finished model that the run logged under the name `model`."""
+        outputs = self.client.get_run(run_id).outputs
+        for output in reversed(outputs.model_outputs if outputs else []):
+            logged = self.client.get_logged_model(output.model_id)
+            if logged.name == MODEL and logged.status == "READY":
+                return f"models:/{logged.model_id}", logged.model_id
+        raise NotFound(f"run {run_id} logged no model named {MODEL!r}; its training must log one before it ends")
+
+    def _download(self, source: str, model: Path) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        with tempfile.TemporaryDirectory(dir=model.parent, prefix=".fetch-") as beside:
+            came = Path(download_artifacts(source, dst_path=beside, tracking_uri=self.tracking_uri))
+            if not (came / "MLmodel").is_file():
+                raise Corrupt(f"{source} is no MLflow model: {sorted(p.name for p in came.iterdir())}")
+            try:
+                came.rename(model)
+            except OSError:
+                if not model.is_dir():  # else another fetch of the same version was first
+                    raise
+        return model
+
+    def _run(self, run: Any) -> Run:
+        page = f"{self.ui_url or self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        experiment = self.client.get_experiment(run.info.experiment_id).name
+        data = run.data
+        return Run(run.info.run_id, experiment, run.info.status, page, data.params, data.metrics, dict(data.tags))
+
+    def _version(self, found: Any) -> Version:
+        whole = self.client.get_model_version(found.name, found.version)  # a search leaves the aliases out
+        page = f"{self.ui_url or self.tracking_uri}/#/models/{whole.name}/versions/{whole.version}"
+        aliases = tuple(sorted(whole.aliases))
+        return Version(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)

@@ -1,0 +1,78 @@
+"""What every trainer must settle about a job before it runs: is it well formed, and is it the one that is there?"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from blocks.digests import file_digest
+from blocks.errors import Conflict, NotFound, Rejected
+from blocks.trainers.base import TrainingJob
+
+NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+"""SageMaker's rule for the names of training jobs; it also makes them safe as names of folders."""
+CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PROGRAM_CHANNEL = "code"
+"""The channel by which the program itself reaches the container."""
+
+
+def check(job: TrainingJob) -> None:
+    """Refuse a job that could not run.
+
+    Raises:
+        Rejected: its name or a channel's is not one that SageMaker would take, a hyperparameter is not text,
+            or a limit is not positive.
+        NotFound: `program` holds no `train.py`, or a channel's folder does not exist.
+    """
+    if not NAME.fullmatch(job.name):
+        raise Rejected(f"job name {job.name!r} must be 1 to 63 letters, digits and inner hyphens")
+    for name, folder in job.channels.items():
+        if not CHANNEL.fullmatch(name) or name == PROGRAM_CHANNEL:
+            raise Rejected(f"job {job.name}: channel {name!r} must match {CHANNEL.pattern}, and not be 'code'")
+        if not folder.is_dir():
+            raise NotFound(f"job {job.name}: channel {name!r} is {folder}, which is not a folder")
+    for key, value in job.hyperparameters.items():
+        if not isinstance(value, str):
+            raise Rejected(f"job {job.name}: hyperparameter {key!r} is {value!r}; give it as text")
+    if job.max_seconds <= 0 or (job.max_memory_mb is not None and job.max_memory_mb <= 0):
+        raise Rejected(f"job {job.name}: limits {job.max_seconds} s, {job.max_memory_mb} MB must be positive")
+    if not (job.program / "train.py").is_file():
+        raise NotFound(f"job {job.name}: no train.py in {job.program}")
+
+
+def content(job: TrainingJob) -> dict[str, str]:
+    """Return what makes the job this job and no other: a digest of each part, in which no secret can be read.
+
+    A channel counts by its path and its files' names and sizes, since reading a million rows twice costs more
+    than it tells. Limits and `MLFLOW_*` variables do not count: they change no model.
+    """
+    parts = {"program": _digest(_program_files(job.program)), "hyperparameters": _digest(job.hyperparameters)}
+    parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
+    deciding = {key: value for key, value in job.environment.items() if not key.startswith("MLFLOW_")}
+    return parts | {f"variable {key}": _digest({key: value}) for key, value in deciding.items()}
+
+
+def refuse_other(name: str, there: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Raise Conflict, naming the parts that differ, unless the job that is there is the one given."""
+    different = [key for key in sorted({*there, *given}) if there.get(key) != given.get(key)]
+    if different:
+        raise Conflict(f"job {name} exists with other content: {', '.join(different)}; give it another name")
+
+
+def program_members(folder: Path) -> list[Path]:
+    """Return the program's files, sorted; compiled Python is not part of a program."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _program_files(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in program_members(folder)}
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    files = {p.relative_to(folder).as_posix(): str(p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+    return {**files, "": str(folder.resolve())}
+
+
+def _digest(parts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,209 @@
+"""Training on this machine: the container's entry point in a process of its own, and its state in a folder.
+
+`<root>/<job>/job.json` says which job it is; `<root>/<job>/<attempt>/` has the layout of `/opt/ml`, with
+`log.txt`, `process.json` (who runs it, written at the start), `status.json` (how it ended, written by the entry
+point) and `verdict.json` (why we ended it). All state is in files, so whoever comes later finds the same answer.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from blocks.errors import NotFound
+from blocks.trainers import jobs, processes
+from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+
+ENTRY_POINT = Path(__file__).parents[2] / "deployments" / "container" / "train.py"
+WATCH_SECONDS = 0.5
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class LocalTrainer(Trainer):
+    """Runs training programs on this machine, each in a clean environment with limits of time and memory."""
+
+    _block_type_name = "Ratchet trainer: local process"
+    _block_type_slug = "ratchet-trainer-local"
+
+    root: Path = Field(description="Folder of the jobs: inputs by link, models, logs, states.")
+    python: str | None = Field(default=None, description="Python that trains; the one that runs this by default.")
+    threads: int = Field(default=2, gt=0, description="How many threads numerical libraries may use in a job.")
+    grace_seconds: float = Field(default=5.0, ge=0, description="Seconds between asking a job to end and killing.")
+
+    def submit(self, job: TrainingJob) -> None:
+        """Start the job, or attach to the one that is there; see `Trainer.submit`."""
+        jobs.check(job)
+        content = jobs.content(job)
+        with self._locked(job.name):
+            if self._attempt(job.name) is not None:
+                jobs.refuse_other(job.name, self._read(self._home(job.name) / "job.json"), content)
+                if self._settled(job.name).status in (JobStatus.in_progress, JobStatus.completed):
+                    return
+            _write(self._home(job.name) / "job.json", content)
+            attempt = self._prepare(job)
+            self._start(job, attempt)
+
+    def state(self, name: str) -> JobState:
+        """Return what is known of the job; see `Trainer.state`."""
+        self._current(name)  # a name that is not there gets no lock file
+        with self._locked(name):
+            return self._state(name, self._current(name))
+
+    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
+        """Return whole log lines from the byte `position` on; the last one counts as whole once the job ended."""
+        ended = self.state(name).status is not JobStatus.in_progress
+        log = self._current(name) / "log.txt"
+        if not log.exists():  # the submitting process died before it started anything
+            return [], position
+        with log.open("rb") as stream:
+            stream.seek(position)
+            fresh = stream.read()
+        if not ended:
+            fresh = fresh[: fresh.rfind(b"\n") + 1]
+        return fresh.decode(errors="replace").splitlines(), position + len(fresh)
+
+    def stop(self, name: str) -> None:
+        """Stop the job and everything it started; see `Trainer.stop`."""
+        attempt = self._current(name)
+        if self.state(name).status is JobStatus.in_progress:
+            self._end(attempt, JobStatus.stopped, "stopped on request")
+        processes.end(attempt, grace_seconds=0)
+
+    def _settled(self, name: str) -> JobState:
+        """Return the state after clearing away what a dead submitter or a killed entry point left running."""
+        attempt = self._current(name)
+        process = self._read(attempt / "process.json")
+        if process and not processes.is_alive(process["owner"], process["owner_created"]):
+            processes.end(attempt, self.grace_seconds)
+        return self._state(name, attempt)
+
+    def _state(self, name: str, attempt: Path) -> JobState:
+        process = self._read(attempt / "process.json")
+        alive = bool(process) and processes.is_alive(process["pid"], process["created"])
+        status, verdict = (self._read(attempt / f"{part}.json") for part in ("status", "verdict"))
+        seconds = status.get("seconds") or time.time() - process.get("started", time.time())
+        if alive:  # files last, so that what it wrote before it ended is seen
+            return JobState(name, JobStatus.in_progress, seconds)
+        if verdict:
+            return JobState(name, JobStatus(verdict["status"]), verdict["seconds"], verdict["reason"])
+        if not status:
+            return JobState(name, JobStatus.failed, seconds, "interrupted: its process is gone without a word")
+        if status["exit_code"]:
+            return JobState(name, JobStatus.failed, seconds, status["reason"])
+        return JobState(name, JobStatus.completed, seconds, model=attempt / "model")
+
+    def _prepare(self, job: TrainingJob) -> Path:
+        """Lay out the next attempt's folder: the program copied, so that later edits do not reach it."""
+        attempt = self._home(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
+        data, config = attempt / "input" / "data", attempt / "input" / "config"
+        for folder in (data, config, attempt / "tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(job.program, data / jobs.PROGRAM_CHANNEL, ignore=ignore, dirs_exist_ok=True)
+        for name, folder in job.channels.items():
+            (data / name).symlink_to(folder.resolve(), target_is_directory=True)
+        channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"}
+        _write(config / "inputdataconfig.json", dict.fromkeys([*job.channels, jobs.PROGRAM_CHANNEL], channel))
+        _write(config / "hyperparameters.json", dict(job.hyperparameters))
+        _write(config / "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
+        return attempt
+
+    def _start(self, job: TrainingJob, attempt: Path) -> None:
+        python = shutil.which(self.python or sys.executable) or str(self.python)
+        with (attempt / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [python, str(ENTRY_POINT)],
+                env=self._environment(job, attempt, python),
+                cwd=attempt,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        owner, now = os.getpid(), time.time()
+        record = {"pid": process.pid, "created": processes.creation_time(process.pid), "started": now}
+        record |= {"owner": owner, "owner_created": processes.creation_time(owner)}
+        _write(attempt / "process.json", record)
+        watcher = threading.Thread(target=self._watch, args=(job, attempt, process), daemon=True)
+        watcher.start()
+
+    def _environment(self, job: TrainingJob, attempt: Path, python: str) -> dict[str, str]:
+        """Return all that the program sees of this process: nothing but where to work and what the job says."""
+        path = os.pathsep.join([str(Path(python).parent), os.defpath])
+        clean = {"PATH": path, "HOME": str(attempt), "TMPDIR": str(attempt / "tmp"), "LANG": "C.UTF-8"}
+        clean |= {"PYTHONUNBUFFERED": "1", **dict.fromkeys(THREAD_LIMITS, str(self.threads))}
+        clean["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads made LightGBM 4 times slower on a busy machine
+        own = {processes.MARK: str(attempt), "TRAINING_JOB_NAME": job.name}
+        own |= {"RATCHET_PARENT_PID": str(os.getpid()), "RATCHET_STATUS_FILE": str(attempt / "status.json")}
+        return {**clean, **job.environment, **own}
+
+    def _watch(self, job: TrainingJob, attempt: Path, process: "subprocess.Popen[bytes]") -> None:
+        """Hold the job to its limits until it ends, then end what it left running."""
+        deadline = time.monotonic() + job.max_seconds
+        while process.poll() is None:
+            held = processes.resident_mb(process.pid)
+            if job.max_memory_mb is not None and held > job.max_memory_mb:
+                limit = f"its limit of {job.max_memory_mb} MB (max_memory_mb)"
+                self._end(attempt, JobStatus.failed, f"held {held:.0f} MB of memory, above {limit}")
+            elif time.monotonic() > deadline:
+                limit = f"its limit of {job.max_seconds} s (max_seconds)"
+                self._end(attempt, JobStatus.stopped, f"ran longer than {limit}")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=WATCH_SECONDS)
+        processes.end(attempt, grace_seconds=0)
+
+    def _end(self, attempt: Path, status: JobStatus, reason: str) -> None:
+        """Write down why, then end the job's processes: the reason is there before the end can be seen."""
+        seconds = time.time() - self._read(attempt / "process.json")["started"]
+        if not (attempt / "verdict.json").exists():
+            _write(attempt / "verdict.json", {"status": status, "reason": reason, "seconds": seconds})
+        processes.end(attempt, self.grace_seconds)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Let one process or thread at a time start or look at a job of that name."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / f".{name}.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _home(self, name: str) -> Path:
+        return self.root.resolve() / name
+
+    def _attempts(self, name: str) -> list[Path]:
+        return sorted(path for path in self._home(name).glob("[0-9]*") if path.is_dir())
+
+    def _attempt(self, name: str) -> Path | None:
+        attempts = self._attempts(name)
+        return attempts[-1] if attempts else None
+
+    def _current(self, name: str) -> Path:
+        if (attempt := self._attempt(name)) is None:
+            known = sorted(path.name for path in self.root.glob("*") if path.is_dir())
+            raise NotFound(f"no training job {name!r} in {self.root}; there are {known}")
+        return attempt
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Return a state file's content, or nothing when it was not written."""
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+
+
+def _write(path: Path, content: object) -> None:
+    """Write JSON beside its place and rename it there, so that a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,167 @@
+"""The container's entry point `train`: SageMaker's contract around a program that knows nothing of it.
+
+It reads `input/config/*.json` below `$SAGEMAKER_BASE_DIR` (else `/opt/ml`), derives the `SM_*` variables,
+and runs `train.py` of the channel `code` (else of `$RATCHET_PROGRAM`) as a child in a process group of its
+own. SIGTERM reaches the child; the last lines that it wrote to stderr become `output/failure`; its exit code
+is ours (128 + the signal's number when a signal ended it). It imports nothing of the project.
+
+Outside SageMaker two variables are honoured: when the process `$RATCHET_PARENT_PID` is gone, the training
+ends too, and `$RATCHET_STATUS_FILE` receives how it ended, as one JSON object, whole or not at all.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+TAIL_LINES = 20
+FAILURE_CHARACTERS = 1024
+"""What SageMaker shows of `output/failure`."""
+GRACE_SECONDS = 5.0
+WATCH_SECONDS = 0.5
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Run the training program once and return its exit code."""
+    started = time.monotonic()
+    base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+    try:
+        code, reason = run(base, environment)
+    except (OSError, ValueError) as cause:  # configuration that is missing or is not JSON, no such program
+        code, reason = 1, f"the container's input cannot be used: {cause}"
+        print(reason, file=sys.stderr, flush=True)
+    if code:
+        write_whole(base / "output" / "failure", reason[-FAILURE_CHARACTERS:])
+    if status_file := environment.get("RATCHET_STATUS_FILE"):
+        seconds = round(time.monotonic() - started, 3)
+        write_whole(Path(status_file), json.dumps({"exit_code": code, "reason": reason, "seconds": seconds}))
+    return code
+
+
+def run(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Start the program, wait, and return its exit code and, unless that is 0, why in its own last words."""
+    program = program_file(base, environment)
+    derived = sagemaker_variables(base, environment)
+    child = subprocess.Popen(
+        [sys.executable, str(program)],
+        env=derived,
+        cwd=program.parent,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    )
+    signal.signal(signal.SIGTERM, lambda number, _frame: signal_group(child, number))
+    gone = threading.Event()
+    if parent := environment.get("RATCHET_PARENT_PID"):
+        threading.Thread(target=watch, args=(int(parent), child, gone), daemon=True).start()
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    reader = threading.Thread(target=copy_lines, args=(child.stderr, tail), daemon=True)
+    reader.start()
+    code = child.wait()
+    signal_group(child, signal.SIGKILL)  # what the program left running would keep its pipe and memory
+    reader.join(timeout=1)  # a process that left the group may hold the pipe open
+    if gone.is_set():
+        return 128 + signal.SIGTERM, f"interrupted: the process {parent} that submitted the job is gone"
+    return exit_status(code, "".join(tail).strip())
+
+
+def program_file(base: Path, environment: Mapping[str, str]) -> Path:
+    """Return `train.py` of the channel `code`, or of `$RATCHET_PROGRAM` when there is no such channel."""
+    code = base / "input" / "data" / "code"
+    folder = code if code.is_dir() else Path(environment.get("RATCHET_PROGRAM", str(code)))
+    if not (folder / "train.py").is_file():
+        raise FileNotFoundError(f"no train.py in {folder}; give a channel `code` or RATCHET_PROGRAM")
+    return folder / "train.py"
+
+
+def sagemaker_variables(base: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with the `SM_*` variables that SageMaker's training toolkit would set."""
+    channels = sorted(read_json(base, "inputdataconfig"))
+    hosts = read_json(base, "resourceconfig")
+    folders = {"SM_MODEL_DIR": base / "model", "SM_OUTPUT_DATA_DIR": base / "output" / "data"}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    own = {name: str(folder) for name, folder in folders.items()}
+    own |= {f"SM_CHANNEL_{name.upper()}": str(base / "input" / "data" / name) for name in channels}
+    own["SM_CHANNELS"] = json.dumps(channels)
+    own["SM_HPS"] = json.dumps(read_json(base, "hyperparameters"))
+    own["SM_CURRENT_HOST"] = str(hosts.get("current_host", "algo-1"))
+    own["SM_HOSTS"] = json.dumps(hosts.get("hosts", ["algo-1"]))
+    return {**environment, **own}
+
+
+def read_json(base: Path, name: str) -> dict[str, Any]:
+    """Return one file of `input/config` as an object; a file that is not there is an empty one."""
+    path = base / "input" / "config" / f"{name}.json"
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, not an object")
+    return content
+
+
+def copy_lines(source: IO[bytes] | None, tail: deque[str]) -> None:
+    """Pass the child's stderr on as it comes and keep its last lines."""
+    for line in source or ():
+        tail.append(line.decode(errors="replace"))
+        sys.stderr.buffer.write(line)
+        sys.stderr.buffer.flush()
+
+
+def exit_status(code: int, said: str) -> tuple[int, str]:
+    """Return the exit code to end with and the reason; a child ended by signal n counts as 128 + n."""
+    if code == 0:
+        return 0, ""
+    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return (128 - code if code < 0 else code), f"{said}\n{how}" if said else how
+
+
+def watch(parent: int, child: "subprocess.Popen[bytes]", gone: threading.Event) -> None:
+    """End the child once the submitting process is gone: nobody would wait for it or stop it any more."""
+    direct = os.getppid() == parent
+    while child.poll() is None:
+        if not (os.getppid() == parent if direct else exists(parent)):
+            gone.set()
+            signal_group(child, signal.SIGTERM)
+            time.sleep(GRACE_SECONDS)
+            signal_group(child, signal.SIGKILL)
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def exists(pid: int) -> bool:
+    """Say whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def signal_group(child: "subprocess.Popen[bytes]", number: int) -> None:
+    """Signal every process of the child's group that still runs."""
+    try:
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS answers so for a group of zombies
+        return
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the file beside its place, then rename it there: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

