@@ -1,0 +1,104 @@
+"""List the approval requests that wait, and decide one from a terminal.
+
+`python -m deployments.decide list | show | approve | reject`. The decision goes into the ledger first; then
+the sleeping flow run is woken. Should that fail, the decision stands and the run finds it when it is resumed.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.flow_runs import resume_flow_run
+
+from blocks.environment import open_environment
+from blocks.errors import PortError
+from blocks.ledger.base import ApprovalRequest, Decision, Ledger
+from deployments.processes import StackError
+from deployments.stack import use
+from tasks.approve import decide
+from tasks.logic.refusal import Refusal
+
+
+def settle(ledger: Ledger, request: ApprovalRequest, *, approved: bool, by: str, reason: str) -> Decision:
+    """Record the decision, then wake the flow run that waits for it.
+
+    Raises:
+        Refusal, PortError: the decision does not count; nothing was recorded.
+    """
+    now = datetime.now(UTC)
+    made = decide(ledger, request.id, approved=approved, by=by, reason=reason, channel="terminal", now=now)
+    form = {"approve": approved, "reviewer": made.by, "reason": made.reason}
+    try:
+        resume_flow_run(UUID(request.flow_run_id), run_input=form)
+    except Exception as error:  # whatever Prefect answers, the decision is safe in the ledger
+        print(f"The decision is recorded, but flow run {request.flow_run_id} could not be woken: {error}")
+        print("Resume it on the Prefect UI; it will find the decision.")
+    return made
+
+
+def choose(requests: Sequence[ApprovalRequest], wanted: str) -> ApprovalRequest:
+    """Return the request with the id `wanted`, or the only one that waits when `wanted` is empty.
+
+    Raises:
+        Refusal: there is none, or more than one and none was named.
+    """
+    matching = [request for request in requests if not wanted or request.id == wanted]
+    if len(matching) == 1:
+        return matching[0]
+    known = ", ".join(request.id for request in requests) or "none"
+    problem = "no such request waits" if wanted else "say which request" if matching else "no request waits"
+    raise Refusal(problem, value=wanted or None, remedy=f"Open requests: {known}.")
+
+
+def listing(requests: Sequence[ApprovalRequest], now: datetime) -> str:
+    """Return a line for each request: id, requester, time left, digest."""
+    lines = []
+    for request in requests:
+        left = request.expires_at - now
+        state = "EXPIRED" if left.total_seconds() <= 0 else f"{left.days} d {left.seconds // 3600} h left"
+        lines.append(f"{request.id:<28} by {request.requested_by:<24} {state:<12} digest {request.digest[:12]}…")
+    return "\n".join(lines) or "no approval request waits"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line against the running stack."""
+    options = _parser().parse_args(arguments)
+    try:
+        use()
+        ledger = open_environment(options.environment).ledger()
+        _run(ledger, options)
+    except (StackError, PortError, Refusal) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(ledger: Ledger, options: argparse.Namespace) -> None:
+    if options.command == "list":
+        print(listing(ledger.open_requests(), datetime.now(UTC)))
+        return
+    request = choose(ledger.open_requests(), options.request)
+    if options.command == "show":
+        print(request.evidence)
+        return
+    approved = options.command == "approve"
+    made = settle(ledger, request, approved=approved, by=options.by, reason=options.reason)
+    word = "approved" if made.approved else "rejected"
+    print(f"{word}: {request.id} by {made.by}, over digest {made.digest[:12]}…")
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m deployments.decide", description=__doc__, formatter_class=raw)
+    parser.add_argument("command", choices=["list", "show", "approve", "reject"])
+    parser.add_argument("--request", default="", help="the request's id; may be left out when one waits")
+    parser.add_argument("--by", default="", help="your name or e-mail address; not that of the requester")
+    parser.add_argument("--reason", default="", help="why; it goes into the ledger")
+    parser.add_argument("--environment", default="local", help="the environment whose ledger to use")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

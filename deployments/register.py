@@ -1,0 +1,94 @@
+"""Save an environment's blocks and deploy the flows: `python -m deployments.register ENVIRONMENT`."""
+
+import os
+import string
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.workers.process import ProcessWorker
+
+from blocks.environment import Environment, adapter_class
+from blocks.errors import PortError, Rejected
+from deployments.processes import StackError
+
+ROOT = Path(__file__).resolve().parent.parent
+PORTS = ("lake", "trainer", "endpoint", "tracking", "ledger")
+
+
+def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return `deployments/environments/<name>.toml` with each `${VARIABLE}` filled in.
+
+    Raises:
+        Rejected: no such file, a port is missing, or a variable is not set; the message names it.
+    """
+    path = ROOT / "deployments" / "environments" / f"{name}.toml"
+    if not path.exists():
+        known = sorted(file.stem for file in path.parent.glob("*.toml"))
+        raise Rejected(f"there is no environment {name!r}; there are: {', '.join(known)}")
+    try:
+        settings = tomllib.loads(string.Template(path.read_text()).substitute(variables))
+    except KeyError as cause:
+        raise Rejected(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
+    except (ValueError, tomllib.TOMLDecodeError) as cause:
+        raise Rejected(f"{path.name} cannot be read: {cause}") from cause
+    missing = [port for port in PORTS if port not in settings]
+    if missing:
+        raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
+    return settings
+
+
+def register(name: str, variables: Mapping[str, str]) -> Environment:
+    """Save the environment and the block of each of its adapters, over what was there; return it."""
+    settings = read_environment(name, variables)
+    for port in PORTS:
+        fields = {key: value for key, value in settings[port].items() if key != "adapter"}
+        adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
+    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in PORTS}
+    environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters)
+    environment.save(name, overwrite=True)
+    return environment
+
+
+def make_pool(name: str, limit: int = 4) -> None:
+    """Make the process work pool where there is none, and let at most `limit` of its runs go at once."""
+    template = ProcessWorker.get_default_base_job_template()
+    with get_client(sync_client=True) as client:
+        with suppress(ObjectAlreadyExists):  # the worker was first
+            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+
+
+def deploy(name: str) -> None:
+    """Register the environment's blocks, then `prefect deploy` everything in `prefect.yaml`.
+
+    Raises:
+        StackError: `prefect deploy` failed; the message carries what it said.
+    """
+    register(name, os.environ)
+    make_pool("local")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StackError(f"`prefect deploy --all` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line against the Prefect server of `PREFECT_API_URL`."""
+    try:
+        deploy(arguments[0] if arguments else "local")
+    except (PortError, StackError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

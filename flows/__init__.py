@@ -1,0 +1,1 @@
+"""One flow a file, each reading as one sentence."""

@@ -1,0 +1,70 @@
+"""The only place that pauses: the flow run is suspended until a person has decided, or the request expired.
+
+A resumed run is a wake-up call and no permission: what counts is the ledger's row, which the deploy task
+checks again by itself.
+"""
+
+from datetime import UTC, datetime
+
+from prefect import get_run_logger
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from blocks.environment import open_environment
+from blocks.errors import Conflict
+from blocks.ledger.base import Decision, Ledger
+from tasks.approve import decide
+from tasks.logic.refusal import Refusal
+from tasks.records import Asked
+
+FORM = "prefect form, name not verified"
+
+
+class Approval(RunInput):
+    """The form of the "Resume" dialog on the Prefect UI."""
+
+    approve: bool = Field(description="Put this version into production? No keeps the champion serving.")
+    reviewer: str = Field(min_length=2, description="Your name or e-mail address; not that of the requester.")
+    reason: str = Field(min_length=3, description="Why: it is recorded with your name in the ledger.")
+
+
+def await_decision(asked: Asked, environment: str) -> Decision | None:
+    """Return what was decided over the request, or None when it expired undecided.
+
+    Suspends the flow run until then: its process ends, and restarts of server and worker do no harm. A
+    decision that the rules refuse (the requester's own, say) leaves the request open, and it waits on.
+    """
+    ledger, attempt = open_environment(environment).ledger(), 0
+    while True:
+        decided = ledger.decision(asked.request_id)
+        if decided is not None:
+            return decided
+        left = (asked.expires_at - datetime.now(UTC)).total_seconds()
+        if left <= 0:
+            return None
+        form = suspend_flow_run(
+            wait_for_input=Approval.with_initial_data(description=asked.markdown),
+            timeout=max(1, int(left)),
+            key=f"approval-{asked.request_id}-{attempt}",
+        )
+        _record(ledger, asked, form)
+        attempt += 1
+
+
+def _record(ledger: Ledger, asked: Asked, form: Approval) -> None:
+    """Record the form's decision, unless one came by another way while the run slept."""
+    if ledger.decision(asked.request_id) is not None:
+        return
+    try:
+        decide(
+            ledger,
+            asked.request_id,
+            approved=form.approve,
+            by=form.reviewer,
+            reason=form.reason,
+            channel=FORM,
+            now=datetime.now(UTC),
+        )
+    except (Refusal, Conflict) as refused:
+        get_run_logger().warning("this decision does not count: %s", refused)

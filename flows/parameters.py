@@ -1,0 +1,32 @@
+"""The types of the flows' parameters: what the forms on the Prefect UI accept, and what they refuse."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+"""Name of a folder below `models/`."""
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+"""Name of a set of adapters: a file in `deployments/environments/`."""
+
+Tier = Literal["development", "staging", "production"]
+"""How much of the data: nested samples of whole entities."""
+
+AsOf = Annotated[str, Field(max_length=100)]
+"""A snapshot's id, an ISO 8601 time with a zone, or "" for now."""
+
+Person = Annotated[str, Field(min_length=2, max_length=200)]
+"""A person's name or e-mail address, as it goes into the ledger."""
+
+Reason = Annotated[str, Field(max_length=2000)]
+"""Why something is done, as it goes into the ledger."""
+
+Hyperparameters = dict[str, int | float | str | bool]
+"""Values by name that replace those of `training.parameters` in `model.yaml`."""
+
+Count = Annotated[int, Field(ge=1, le=1000)]
+"""A number of trials."""
+
+Parallel = Annotated[int, Field(ge=1, le=16)]
+"""How many trials run side by side."""

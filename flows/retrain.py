@@ -1,0 +1,64 @@
+"""The main flow: from the lake to an approved, served model."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed
+
+from flows.approval import await_decision
+from flows.exclusive import one_at_a_time
+from flows.parameters import AsOf, EnvironmentName, Hyperparameters, ModelName, Person, Tier
+from tasks.approve import request_approval
+from tasks.deploy import deploy
+from tasks.evaluate import judge
+from tasks.expect import expect
+from tasks.records import Judged
+from tasks.sample import sample
+from tasks.train import train
+
+
+@flow(name="retrain", persist_result=True, result_serializer="json", flow_run_name="{model} on {tier}")
+def retrain(
+    model: ModelName,
+    tier: Tier = "production",
+    as_of: AsOf = "",
+    parameters: Hyperparameters | None = None,
+    requested_by: Person = "nightly schedule",
+    environment: EnvironmentName = "local",
+) -> State:
+    """Sample, check, train and evaluate a challenger; when it passes, ask for approval and deploy it.
+
+    Args:
+        model: The model's name: a folder below models/.
+        tier: How much of the data. Only a model of the production tier can be promoted.
+        as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
+        parameters: Hyperparameters that replace those of model.yaml, and "seed". Empty takes them as they are.
+        requested_by: Who asks for this run. That person may not approve its result.
+        environment: The set of adapters to run on: a file in deployments/environments/.
+    """
+    with one_at_a_time(f"retrain-{model}"):
+        data = sample(model, tier, as_of, environment)
+        checked = expect(model, data)
+        trained = train(model, data, parameters or {}, environment)
+        judged = judge(model, data, trained, environment)
+        if tier != "production":
+            return refused_for_its_tier(tier, judged)
+        if judged.outcome != "pass":
+            return Completed(name=NAMES[judged.outcome], message=" ".join(judged.reasons))
+        asked = request_approval(model, data, checked, trained, judged, requested_by, environment)
+        decision = await_decision(asked, environment)
+        if decision is None:
+            return Completed(name="Held", message=f"Nobody decided on {asked.request_id} before it expired.")
+        if not decision.approved:
+            return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
+        done = deploy(asked.request_id, data, environment)
+        return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
+
+
+NAMES = {"hold": "Held", "inconclusive": "Inconclusive"}
+"""How a verdict that stops the run is called as the state of the flow run."""
+
+
+def refused_for_its_tier(tier: str, judged: Judged) -> State:
+    """Return the end of a run on a sample: measured and registered, and never to be promoted."""
+    message = f"Refused for production: it saw only the {tier} sample. Verdict there: {judged.outcome}."
+    return Completed(name="Refused", message=f"{message} {' '.join(judged.reasons)}")

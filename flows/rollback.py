@@ -1,0 +1,33 @@
+"""Take a model back to the version that served before, in seconds, with no retraining."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.parameters import EnvironmentName, ModelName, Person, Reason
+from tasks.rollback import take_back
+
+
+@flow(name="rollback", persist_result=True, result_serializer="json", flow_run_name="{model} back")
+def rollback(
+    model: ModelName,
+    to_version: str = "",
+    requested_by: Person = "someone on the Prefect UI",
+    reason: Reason = "",
+    environment: EnvironmentName = "local",
+) -> State:
+    """Restore the last version that served healthily before today's, from the ledger and the endpoint's copy.
+
+    Args:
+        model: The model's name: a folder below models/.
+        to_version: A version that served once. Empty is the one before today's.
+        requested_by: Who takes it back; recorded in the ledger.
+        reason: Why; recorded in the ledger.
+        environment: The set of adapters to run on: a file in deployments/environments/.
+    """
+    done = take_back(model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}")
+    message = f"Version {done.version} serves again in place of {done.replaced}, after {done.seconds:.1f} s"
+    create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {done.url}")
+    return Completed(name="RolledBack", message=message)

@@ -1,0 +1,82 @@
+"""Find and read what a team brought: `models/<name>/`."""
+
+import difflib
+import subprocess
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from tasks.logic.expectations import Suite, parse_suite
+from tasks.logic.model_spec import ModelSpec, parse_spec
+from tasks.logic.refusal import Refusal
+from tasks.records import Provenance
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder and what its `model.yaml` says."""
+
+    folder: Path
+    spec: ModelSpec
+
+    def suite(self) -> Suite:
+        """Return the model's expectations. Raises Refusal naming file, line and key."""
+        path = self.folder / "expectations.yaml"
+        if not path.exists():
+            raise Refusal(
+                "the model has no expectations",
+                where=str(path),
+                remedy="Add the file: no data is trusted unchecked.",
+            )
+        return parse_suite(path.read_text(), _shown(path))
+
+
+def model_names(root: Path = ROOT) -> list[str]:
+    """Return the names of all model folders, sorted."""
+    return sorted(path.parent.name for path in (root / "models").glob("*/model.yaml"))
+
+
+def load_model(name: str, root: Path = ROOT) -> Model:
+    """Read `models/<name>/model.yaml`.
+
+    Raises:
+        Refusal: no such model (the message names the nearest), or the file is not right (file, line, key,
+            value and remedy).
+    """
+    path = root / "models" / name / "model.yaml"
+    if name not in model_names(root):
+        near = difflib.get_close_matches(name, model_names(root), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(model_names(root))}."
+        raise Refusal("there is no such model", where="models/", value=name, remedy=hint)
+    spec = parse_spec(path.read_bytes(), _shown(path))
+    if spec.name != name:
+        raise Refusal(
+            "the name is not that of the folder",
+            where=_shown(path),
+            value=spec.name,
+            remedy=f"Write name: {name}.",
+        )
+    return Model(path.parent, spec)
+
+
+def provenance(root: Path = ROOT) -> Provenance:
+    """Return the commit of the checkout and, when files differ from it, the patch (new files included)."""
+    commit = _git(root, "rev-parse", "HEAD").strip()
+    if not commit:
+        return Provenance(commit="not in git", patch_digest="")
+    patch = _git(root, "diff", "HEAD", "--binary")
+    for name in _git(root, "ls-files", "--others", "--exclude-standard").splitlines():
+        patch += _git(root, "diff", "--no-index", "--binary", "/dev/null", name)
+    digest = sha256(patch.encode()).hexdigest() if patch else ""
+    return Provenance(commit=commit, patch_digest=digest, patch=patch)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, errors="replace", check=False)
+    return done.stdout if done.returncode in (0, 1) else ""
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(path.parent.parent.parent).as_posix()

@@ -1,0 +1,133 @@
+"""What one task hands to the next: small, frozen, stored as JSON between the parts of a flow run."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, and no key that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Landed(Record):
+    """What `ingest` did: the snapshot that holds the rows, and the counts."""
+
+    dataset: str
+    snapshot: str
+    rows_in: int
+    accepted: int
+    quarantined: int
+    quarantine_snapshot: str = ""
+    new: bool = True
+
+
+class TierData(Record):
+    """The rows of a tier, split once, as Parquet files below `folder`: train/rows.parquet, holdout/rows.parquet.
+
+    `data_digest` fixes the read of the lake, `digest` this tier of it, `holdout_digest` the rows that decide.
+    """
+
+    model: str
+    tier: str
+    as_of: str
+    data_digest: str
+    digest: str
+    folder: Path
+    train_rows: int
+    holdout_rows: int
+    holdout_digest: str
+
+    @property
+    def train(self) -> Path:
+        """Folder of the rows that train."""
+        return self.folder / "train"
+
+    @property
+    def holdout(self) -> Path:
+        """Folder of the rows that decide, and never train."""
+        return self.folder / "holdout"
+
+
+class Checked(Record):
+    """How many expectations held on the tier's rows. A tier on which one failed gets no such record."""
+
+    suite: str
+    rows: int
+    passed: int
+
+
+class Provenance(Record):
+    """Which code made a model: the commit, and the SHA-256 of the patch on top of it ("" when clean)."""
+
+    commit: str
+    patch_digest: str
+    patch: str = ""
+
+
+class Trained(Record):
+    """A challenger: its registered version, the run that made it, and the digest of its exact artifact."""
+
+    version: str
+    run_id: str
+    run_url: str
+    version_url: str
+    artifact: Path
+    model_digest: str
+    parameters: dict[str, str]
+    seed: int
+    commit: str
+    patch_digest: str
+    seconds: float
+
+
+class Judged(Record):
+    """What the evaluation found. `outcome` is pass, hold or inconclusive; `champion` is "" for a first model."""
+
+    outcome: Literal["pass", "hold", "inconclusive"]
+    reasons: tuple[str, ...]
+    metrics: dict[str, float]
+    champion: str
+    champion_metrics: dict[str, float]
+
+
+class Asked(Record):
+    """An approval request that waits in the ledger."""
+
+    request_id: str
+    digest: str
+    expires_at: datetime
+    markdown: str
+
+
+class Deployed(Record):
+    """What an endpoint serves after a deployment or a rollback."""
+
+    model: str
+    version: str
+    replaced: str
+    url: str
+    seconds: float
+
+
+class Scored(Record):
+    """Where a batch of predictions lies, and which version made them."""
+
+    dataset: str
+    snapshot: str
+    rows: int
+    version: str
+
+
+class Trial(Record):
+    """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
+
+    number: int
+    parameters: dict[str, int | float | str | bool]
+    value: float | None
+    run_id: str
+    run_url: str
+    reason: str = ""

@@ -1,0 +1,128 @@
+"""Train a challenger: one tracked run around one job of the environment's trainer."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.runtime import flow_run
+
+from blocks.digests import folder_digest
+from blocks.environment import open_environment
+from blocks.tracking.base import Run, Tracking
+from blocks.trainers.base import TrainingJob
+from tasks.logic.refusal import Refusal
+from tasks.models import Model, load_model, provenance
+from tasks.records import Provenance, TierData, Trained
+from tasks.retries import STAGE
+
+Value = int | float | str | bool
+
+
+@task(name="train", **STAGE)
+def train(model: str, data: TierData, parameters: Mapping[str, Value], environment: str) -> Trained:
+    """Train on the tier's training rows, register the model as a version, and return it.
+
+    `parameters` replace those of `model.yaml`, `seed` among them.
+    """
+    world, brought = open_environment(environment), load_model(model)
+    tracking, made_by = world.tracking(), provenance()
+    chosen = chosen_parameters(brought, parameters)
+    run = open_run(tracking, brought, data, made_by, chosen, key=f"{flow_run.id}:train")
+    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=f"{model}-{run.id[:12]}")
+    try:
+        done = world.trainer().run(job, log=get_run_logger().info)
+    except BaseException:
+        tracking.close_run(run.id, "FAILED")
+        raise
+    tracking.close_run(run.id, "FINISHED")
+    tags = version_tags(brought, data, made_by)
+    version = tracking.register(model, run.id, key=f"{flow_run.id}:train", tags=tags)
+    artifact = tracking.fetch(model, version.version, world.scratch / "models" / model / version.version)
+    return Trained(
+        version=version.version,
+        run_id=run.id,
+        run_url=run.url,
+        version_url=version.url,
+        artifact=artifact,
+        model_digest=folder_digest(artifact),
+        parameters={key: value for key, value in chosen.items() if key != "seed"},
+        seed=int(chosen["seed"]),
+        commit=made_by.commit,
+        patch_digest=made_by.patch_digest,
+        seconds=done.seconds,
+    )
+
+
+def chosen_parameters(model: Model, parameters: Mapping[str, Value]) -> dict[str, str]:
+    """Return the hyperparameters as text: those of `model.yaml`, replaced by `parameters`, and the seed.
+
+    Raises:
+        Refusal: a parameter that `model.yaml` does not know.
+    """
+    known: dict[str, Value] = {**model.spec.training.parameters, "seed": model.spec.training.seed}
+    for name in parameters:
+        if name not in known:
+            raise Refusal(
+                "the model has no such parameter",
+                where=f"parameters of {model.spec.name}",
+                value=name,
+                remedy=f"It knows: {', '.join(sorted(known))}.",
+            )
+    return {name: str(value) for name, value in {**known, **parameters}.items()}
+
+
+def training_job(
+    model: Model, data: TierData, chosen: Mapping[str, str], environment: Mapping[str, str], name: str
+) -> TrainingJob:
+    """Return the job: the model's program, the training rows alone, and the limits of `model.yaml`."""
+    limits = model.spec.training
+    return TrainingJob(
+        name=name,
+        program=model.folder,
+        channels={"train": data.train},
+        hyperparameters=dict(chosen),
+        environment=dict(environment),
+        max_seconds=int(limits.max_minutes * 60),
+        max_memory_mb=limits.max_memory_mb,
+    )
+
+
+def open_run(
+    tracking: Tracking,
+    model: Model,
+    data: TierData,
+    made_by: Provenance,
+    chosen: Mapping[str, str],
+    *,
+    key: str,
+    parent: str | None = None,
+) -> Run:
+    """Open the tracked run of a training, with the data it will see and the code that makes it."""
+    tags = {**version_tags(model, data, made_by), "ratchet.flow_run": str(flow_run.id)}
+    name = f"{model.spec.name} on {data.tier}"
+    run = tracking.open_run(model.spec.name, key=key, name=name, tags=tags, parent=parent)
+    tracking.log_dataset(
+        run.id, name=model.spec.data.dataset, digest=data.digest, source=f"lake as of {data.as_of}",
+        rows=data.train_rows, context="training",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(chosen), indent=2))
+        if made_by.patch:
+            (Path(folder) / "uncommitted.patch").write_text(made_by.patch)
+        tracking.log_files(run.id, Path(folder), under="made-by")
+    return run
+
+
+def version_tags(model: Model, data: TierData, made_by: Provenance) -> dict[str, str]:
+    """Return what is stamped on run and version: tier, snapshot, digests of the data, holdout rule, commit."""
+    return {
+        "ratchet.tier": data.tier,
+        "ratchet.snapshot": data.as_of,
+        "ratchet.data_digest": data.data_digest,
+        "ratchet.tier_digest": data.digest,
+        "ratchet.holdout": str(model.spec.holdout),
+        "ratchet.commit": made_by.commit,
+        "ratchet.dirty": "yes" if made_by.patch_digest else "no",
+    }

