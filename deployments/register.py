@@ -58,12 +58,19 @@ def register(name: str, variables: Mapping[str, str]) -> Environment:
 
 
 def make_pool(name: str, limit: int = 4) -> None:
-    """Make the process work pool where there is none, and let at most `limit` of its runs go at once."""
+    """Make the process work pool, or bring it up to date: at most `limit` runs at once, one process a run.
+
+    Prefect's default starts two processes, one to run the pull steps and one to run the flow, and imports
+    itself in both: 3 s that a run started from a form would wait.
+    """
     template = ProcessWorker.get_default_base_job_template()
+    variables = template["variables"]["properties"]
+    variables["command"]["default"] = f"{sys.executable} -m prefect.engine"
+    variables["working_dir"]["default"] = str(ROOT)
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):  # the worker was first
-            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template))
 
 
 def deploy(name: str) -> None:

@@ -59,7 +59,7 @@ class Stack:
             # Any web page that the reader has open can reach a port on this machine: it must not get answers.
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url("prefect"),
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
             "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "5",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_LOGGING_COLORS": "false",

@@ -50,7 +50,7 @@ def retrain(
             return Completed(name="Held", message=f"Nobody decided on {asked.request_id} before it expired.")
         if not decision.approved:
             return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
-        done = deploy(asked.request_id, data, environment)
+        done = deploy(asked.request_id, judged, environment)
         return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
 
 

@@ -1,50 +1,46 @@
-"""Put an approved version into service, or take one back. Whoever deploys checks the approval itself."""
+"""Put an approved version into service. Whoever deploys checks the approval itself."""
 
 import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
-import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 
 from blocks.digests import folder_digest
 from blocks.endpoints.base import Endpoint, Golden, Release
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
+from blocks.errors import TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Ledger
-from blocks.tracking.base import CHAMPION, Tracking
-from tasks.expect import to_frame
+from blocks.tracking.base import CHAMPION
 from tasks.logic.approval import check_deployable
 from tasks.logic.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.logic.history import champion
 from tasks.logic.refusal import Refusal
-from tasks.models import Model, load_model
-from tasks.records import Deployed, TierData
+from tasks.records import Deployed, Judged
 from tasks.retries import STAGE
-
-GOLDEN_ROWS = 3
 
 
 @task(name="deploy", **STAGE)
-def deploy(request_id: str, data: TierData, environment: str) -> Deployed:
+def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     """Prove the approved version in the real server, switch to it, verify, and write it down.
 
     Raises:
         Refusal: the approval does not stand (none, expired, another digest, another champion by now).
         Rejected, Corrupt: the version does not serve as it should; the one before it serves on.
     """
-    world = open_environment(environment)
-    ledger, tracking, endpoint = world.ledger(), world.tracking(), world.endpoint()
+    started, world = time.monotonic(), open_environment(environment)
+    ledger, key = world.ledger(), f"deploy:{request_id}"
     request = ledger.approval_request(request_id)
     before = champion(ledger.deployments(request.model, environment))
-    key = f"deploy:{request_id}"
     evidence = still_approved(ledger, request, before, resumed=ledger.effect(key) is not None)
-    release = build_release(tracking, load_model(request.model), request, evidence, data, world.scratch)
-    ledger.intend(key, _golden_json(release.golden), datetime.now(UTC))
-    started = time.monotonic()
-    url = put_into_service(endpoint, release, before)
-    tracking.set_alias(request.model, CHAMPION, request.version)
-    write_down(ledger, request, "serving", request.id)
+    golden = Golden(judged.golden_request, judged.golden_predictions)
+    release = Release(
+        request.model, request.version, approved_files(world, request, evidence), evidence.model_digest, golden
+    )
+    ledger.intend(key, golden_json(golden), datetime.now(UTC))
+    url = put_into_service(world, ledger, request, release, before)
     ledger.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
     get_run_logger().info("version %s serves at %s", request.version, url)
     replaced = before if before != request.version else ""
@@ -55,12 +51,11 @@ def deploy(request_id: str, data: TierData, environment: str) -> Deployed:
 def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, resumed: bool) -> Evidence:
     """Return the evidence when the approval over it stands now; `resumed` after an interrupted deployment."""
     evidence = parse_evidence(request.evidence)
-    now_champion = evidence.champion_version if resumed and serving == request.version else serving
     check_deployable(
         request,
         ledger.decision(request.id),
         evidence_digest=evidence_digest(evidence),
-        champion_now=now_champion,
+        champion_now=evidence.champion_version if resumed and serving == request.version else serving,
         champion_then=evidence.champion_version,
         now=datetime.now(UTC),
     )
@@ -74,31 +69,45 @@ def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, re
     return evidence
 
 
-def build_release(
-    tracking: Tracking,
-    model: Model,
-    request: ApprovalRequest,
-    evidence: Evidence,
-    data: TierData,
-    scratch: Path,
-) -> Release:
-    """Fetch the exact artifact that was approved, and ask it what the golden rows must give."""
-    artifact = tracking.fetch(request.model, request.version, scratch / "models" / request.model / request.version)
-    digest = folder_digest(artifact)
-    if digest != evidence.model_digest:
+def approved_files(world: Environment, request: ApprovalRequest, evidence: Evidence) -> Path:
+    """Return the exact artifact that was approved, from this machine or from the registry.
+
+    Raises:
+        Refusal: the registry's files are not those that were approved.
+    """
+    here = world.scratch / "models" / request.model / request.version
+    if (here / "model").is_dir() and folder_digest(here / "model") == evidence.model_digest:
+        return here / "model"
+    artifact = world.tracking().fetch(request.model, request.version, here)
+    if (digest := folder_digest(artifact)) != evidence.model_digest:
         raise Refusal(
             "the model's files are not those that were approved",
             where=f"{request.model} version {request.version}",
             value=digest,
             remedy="Do not serve it: retrain and approve anew.",
         )
-    rows = to_frame(pq.read_table(data.holdout / "rows.parquet").slice(0, GOLDEN_ROWS))[list(model.spec.data.features)]
-    asked = json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))})
-    answer = json.dumps(tracking.predict(artifact, rows).tolist())
-    return Release(request.model, request.version, artifact, digest, Golden(asked, answer))
+    return artifact
 
 
-def put_into_service(endpoint: Endpoint, release: Release, before: str) -> str:
+def put_into_service(
+    world: Environment, ledger: Ledger, request: ApprovalRequest, release: Release, before: str
+) -> str:
+    """Switch and write down how it ended; the alias `champion` moves while the server is proven. Return the URL."""
+    tracking = world.tracking()
+    warming = Thread(target=tracking.version, args=(request.model, request.version), daemon=True)
+    warming.start()
+    try:
+        url = switch(world.endpoint(), release, before)
+    except TerminalError as failed:
+        write_down(ledger, request, "failed", str(failed))
+        raise
+    warming.join()
+    tracking.set_alias(request.model, CHAMPION, request.version)
+    write_down(ledger, request, "serving", "")
+    return url
+
+
+def switch(endpoint: Endpoint, release: Release, before: str) -> str:
     """Preflight, switch, verify; when verification fails the version before it is restored. Return the URL."""
     now = endpoint.serving(release.endpoint)
     if now is None or (now.version, now.digest) != (release.version, release.digest):
@@ -113,26 +122,26 @@ def put_into_service(endpoint: Endpoint, release: Release, before: str) -> str:
     return now.url
 
 
-def write_down(ledger: Ledger, request: ApprovalRequest, status: str, line: str) -> Deployment:
-    """Add a line to the deployment ledger: who approved, and why."""
+def write_down(ledger: Ledger, request: ApprovalRequest, status: str, problem: str) -> Deployment:
+    """Add a line to the deployment ledger: who approved, and why; or what went wrong."""
     decision = ledger.decision(request.id)
-    by, reason = (decision.by, decision.reason) if decision else ("", "")
     return ledger.record_deployment(
         Deployment(
-            id=f"deploy:{line}:{status}",
+            id=f"deploy:{request.id}:{status}",
             model=request.model,
             environment=request.environment,
             version=request.version,
             digest=parse_evidence(request.evidence).model_digest,
             action="deploy",
             status="serving" if status == "serving" else "failed",
-            by=by,
-            reason=reason,
+            by=decision.by if decision else "",
+            reason=problem or (decision.reason if decision else ""),
             request_id=request.id,
             at=datetime.now(UTC),
         )
     )
 
 
-def _golden_json(golden: Golden) -> str:
+def golden_json(golden: Golden) -> str:
+    """Return a golden request as it is kept in the ledger with the intent to deploy, for a later rollback."""
     return json.dumps({"request": golden.request, "predictions": golden.predictions, "tolerance": golden.tolerance})

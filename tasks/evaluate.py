@@ -1,108 +1,108 @@
 """Score challenger and champion on the frozen holdout, each with its own preprocessing, and judge."""
 
+import json
+import math
 import tempfile
 from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from blocks.digests import folder_digest
-from blocks.environment import open_environment
-from blocks.tracking.base import Tracking, Version
+from blocks.environment import Environment, open_environment
+from blocks.tracking.base import Tracking
+from tasks.champion import champion_files, champion_version, check_same_holdout
 from tasks.expect import to_frame
 from tasks.logic.evaluation import Evaluation, count_leaked, evaluate, evaluation_json
 from tasks.logic.evaluation_report import evaluation_markdown, evaluation_plot
-from tasks.logic.history import champion
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model
 from tasks.records import Judged, TierData, Trained
 from tasks.retries import STAGE
+
+GOLDEN_ROWS = 3
 
 
 @task(name="evaluate", **STAGE)
 def judge(model: str, data: TierData, trained: Trained, environment: str) -> Judged:
     """Judge a challenger by floors, slices, and against the champion on the same holdout rows."""
     world, brought = open_environment(environment), load_model(model)
-    tracking, ledger = world.tracking(), world.ledger()
-    serving = champion(ledger.deployments(model, environment))
-    evaluation = measure(tracking, brought, data, trained, serving, world.scratch)
-    keep(tracking, evaluation, brought, trained, serving)
+    serving = champion_version(world, model)
+    rows = to_frame(pq.read_table(data.holdout / "rows.parquet"))
+    features = rows[list(brought.spec.data.features)]
+    said = challenger_says(world.tracking(), trained, features)
+    champion_said = champion_says(world, brought, serving, features) if serving else None
+    evaluation = measure(brought, data, rows, said, champion_said, serving, trained.seed)
+    keep(world.tracking(), evaluation, brought, trained, serving)
     get_run_logger().info("verdict: %s. %s", evaluation.verdict.outcome, " ".join(evaluation.verdict.reasons))
+    golden = features[:GOLDEN_ROWS]
     return Judged(
         outcome=evaluation.verdict.outcome,
         reasons=evaluation.verdict.reasons,
-        metrics=evaluation.metrics,
+        metrics=finite(evaluation.metrics),
         champion=serving,
-        champion_metrics=evaluation.champion_metrics or {},
+        champion_metrics=finite(evaluation.champion_metrics or {}),
+        golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
+        golden_predictions=json.dumps(said[:GOLDEN_ROWS].tolist()),
     )
+
+
+def challenger_says(tracking: Tracking, trained: Trained, features: pd.DataFrame) -> np.ndarray:
+    """Return the challenger's predictions. Raises Refusal when its files are not those that were trained."""
+    if folder_digest(trained.artifact) != trained.model_digest:
+        where = f"version {trained.version}"
+        raise Refusal("the model is not the one that was trained", where=where, remedy="Train again.")
+    return tracking.predict(trained.artifact, features)
+
+
+def champion_says(world: Environment, model: Model, version: str, features: pd.DataFrame) -> np.ndarray:
+    """Return the champion's predictions.
+
+    Raises:
+        Refusal: its files are not those that were approved, or another holdout rule let it train on these rows.
+    """
+    check_same_holdout(world, model.spec, version)
+    return world.tracking().predict(champion_files(world, model.spec.name, version), features)
 
 
 def measure(
-    tracking: Tracking, model: Model, data: TierData, trained: Trained, serving: str, scratch: Path
+    model: Model,
+    data: TierData,
+    rows: pd.DataFrame,
+    challenger: np.ndarray,
+    champion: np.ndarray | None,
+    serving: str,
+    seed: int,
 ) -> Evaluation:
-    """Predict the holdout with both models and evaluate.
-
-    Raises:
-        Refusal: the challenger's artifact is not the one that was trained, or the champion was trained under
-            another holdout rule, so that the rows which decide may have taught it.
-    """
-    data_spec = model.spec.data
-    rows = to_frame(pq.read_table(data.holdout / "rows.parquet"))
-    features = rows[list(data_spec.features)]
-    if folder_digest(trained.artifact) != trained.model_digest:
-        raise Refusal(
-            "the model is not the one that was trained",
-            where=f"version {trained.version}",
-            remedy="Train again.",
-        )
-    champion_says: np.ndarray | None = None
-    if serving:
-        champion_says = tracking.predict(champion_artifact(tracking, model, serving, scratch), features)
-    train_keys = pq.read_table(data.train / "rows.parquet", columns=[data_spec.entity])[data_spec.entity]
+    """Evaluate both models' predictions of the holdout rows, and look for rows that were trained on."""
+    spec = model.spec
+    keys = pq.read_table(data.train / "rows.parquet", columns=[spec.data.entity])[spec.data.entity]
     return evaluate(
-        task=model.spec.task,
-        classes=data_spec.classes,
-        spec=model.spec.evaluation,
-        truth=rows[data_spec.target],
-        slice_columns=features[[rule.column for rule in model.spec.evaluation.slices]],
-        challenger=tracking.predict(trained.artifact, features),
-        champion=champion_says,
+        task=spec.task,
+        classes=spec.data.classes,
+        spec=spec.evaluation,
+        truth=rows[spec.data.target],
+        slice_columns=rows[[rule.column for rule in spec.evaluation.slices]],
+        challenger=challenger,
+        champion=champion,
         champion_version=serving,
-        leaked=count_leaked(train_keys, rows[data_spec.entity]),
-        seed=trained.seed,
+        leaked=count_leaked(keys, rows[spec.data.entity]),
+        seed=seed,
     )
-
-
-def champion_artifact(tracking: Tracking, model: Model, serving: str, scratch: Path) -> Path:
-    """Return the champion's artifact. Raises Refusal when it is gone or had another holdout."""
-    found: Version | None = tracking.version(model.spec.name, serving)
-    if found is None:
-        raise Refusal(
-            "the version that serves is not in the registry",
-            value=serving,
-            remedy="Restore it, or roll back.",
-        )
-    if found.tags.get("ratchet.holdout") != str(model.spec.holdout):
-        raise Refusal(
-            "the champion was trained under another holdout rule, so it may have learnt from rows that decide now",
-            where=f"version {serving}",
-            value=found.tags.get("ratchet.holdout"),
-            remedy=f"Set holdout (now {model.spec.holdout}) back, or retrain the champion under it first.",
-        )
-    return tracking.fetch(model.spec.name, serving, scratch / "models" / model.spec.name / serving)
 
 
 def keep(tracking: Tracking, evaluation: Evaluation, model: Model, trained: Trained, serving: str) -> None:
     """Store verdict, metrics, report and plot with the run and version, and as artifacts of the flow run."""
-    name = model.spec.name
+    name, outcome = model.spec.name, evaluation.verdict.outcome
     report = evaluation_markdown(evaluation, model=name, version=trained.version, champion_version=serving)
     plot = evaluation_plot(evaluation)
-    finite = {f"holdout_{key}": value for key, value in evaluation.metrics.items() if np.isfinite(value)}
-    tracking.log(trained.run_id, metrics=finite, tags={"ratchet.verdict": evaluation.verdict.outcome})
-    tracking.tag_version(name, trained.version, {"ratchet.verdict": evaluation.verdict.outcome})
+    metrics = {f"holdout_{key}": value for key, value in finite(evaluation.metrics).items()}
+    tracking.log(trained.run_id, metrics=metrics, tags={"ratchet.verdict": outcome})
+    tracking.tag_version(name, trained.version, {"ratchet.verdict": outcome})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "evaluation.md").write_text(report)
         (Path(folder) / "evaluation.png").write_bytes(plot)
@@ -111,3 +111,8 @@ def keep(tracking: Tracking, evaluation: Evaluation, model: Model, trained: Trai
     create_markdown_artifact(key="evaluation", markdown=report, description=f"{name} version {trained.version}")
     image = "data:image/png;base64," + b64encode(plot).decode()
     create_image_artifact(key="evaluation-plot", image_url=image, description="Challenger against champion")
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers; the verdict says of the others that they are not."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -21,8 +21,8 @@ class Model:
     folder: Path
     spec: ModelSpec
 
-    def suite(self) -> Suite:
-        """Return the model's expectations. Raises Refusal naming file, line and key."""
+    def rules(self) -> Path:
+        """Return the file of the model's expectations. Raises Refusal when there is none."""
         path = self.folder / "expectations.yaml"
         if not path.exists():
             raise Refusal(
@@ -30,7 +30,11 @@ class Model:
                 where=str(path),
                 remedy="Add the file: no data is trusted unchecked.",
             )
-        return parse_suite(path.read_text(), _shown(path))
+        return path
+
+    def suite(self) -> Suite:
+        """Return the model's expectations. Raises Refusal naming file, line and key."""
+        return parse_suite(self.rules().read_text(), _shown(self.rules()))
 
 
 def model_names(root: Path = ROOT) -> list[str]:

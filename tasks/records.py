@@ -53,11 +53,15 @@ class TierData(Record):
 
 
 class Checked(Record):
-    """How many expectations held on the tier's rows. A tier on which one failed gets no such record."""
+    """How many expectations held on the tier's rows. A tier on which one failed has no such record.
+
+    `report` is the markdown for people.
+    """
 
     suite: str
     rows: int
     passed: int
+    report: str
 
 
 class Provenance(Record):
@@ -85,13 +89,19 @@ class Trained(Record):
 
 
 class Judged(Record):
-    """What the evaluation found. `outcome` is pass, hold or inconclusive; `champion` is "" for a first model."""
+    """What the evaluation found; `champion` is "" for a first model.
+
+    `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` what the model
+    said of them (JSON): what a server that runs this model must answer.
+    """
 
     outcome: Literal["pass", "hold", "inconclusive"]
     reasons: tuple[str, ...]
     metrics: dict[str, float]
     champion: str
     champion_metrics: dict[str, float]
+    golden_request: str
+    golden_predictions: str
 
 
 class Asked(Record):

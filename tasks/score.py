@@ -3,20 +3,18 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from prefect import get_run_logger, task
 
-from blocks.digests import folder_digest
-from blocks.environment import Environment, open_environment
+from blocks.environment import open_environment
 from blocks.sources import BrokenRow, read_source
+from tasks.champion import champion_files, champion_version
 from tasks.expect import settle, to_frame
 from tasks.ingest import column_kinds, history
 from tasks.logic.buckets import tier_buckets
 from tasks.logic.expectations import check
-from tasks.logic.history import champion
 from tasks.logic.ingestion import content_key
 from tasks.logic.model_spec import DataSpec
 from tasks.logic.refusal import Refusal
@@ -35,7 +33,10 @@ def score_rows(model: str, source: str, query: str, environment: str) -> Scored:
     """
     world, brought = open_environment(environment), load_model(model)
     data, lake = brought.spec.data, world.lake()
-    version, artifact = champion_files(world, model)
+    version = champion_version(world, model)
+    if not version:
+        raise Refusal("the model serves nothing yet", where=model, remedy="Retrain and approve a first version.")
+    artifact = champion_files(world, model, version)
     kinds = {name: kind for name, kind in column_kinds(data).items() if name != data.target}
     rows = read_source(source, query=query, kinds=kinds)
     refuse_broken(rows.broken, source)
@@ -44,26 +45,14 @@ def score_rows(model: str, source: str, query: str, environment: str) -> Scored:
     known = next((snapshot for snapshot in history(lake, dataset) if snapshot.key == key), None)
     if known is None:
         frame = to_frame(rows.table)
-        settle(check(frame, brought.suite().without(data.target), key=data.entity), where=f"{model}, {source}")
+        settle(
+            check(frame, brought.suite().without(data.target).for_rows(1), key=data.entity), where=f"{model}, {source}"
+        )
         said = world.tracking().predict(artifact, frame[list(data.features)])
         table = predictions_table(data, pa.array(frame[data.entity]), said, version)
         known = lake.append(dataset, table, source=rows.description, key=key, at=datetime.now(UTC))
     get_run_logger().info("%d predictions of version %s in snapshot %s", known.rows, version, known.id)
     return Scored(dataset=dataset, snapshot=known.id, rows=known.rows, version=version)
-
-
-def champion_files(world: Environment, model: str) -> tuple[str, Path]:
-    """Return the version that serves and its artifact, checked against the digest that the ledger has."""
-    lines = world.ledger().deployments(model, world.name)
-    version = champion(lines)
-    if not version:
-        raise Refusal("the model serves nothing yet", where=model, remedy="Retrain and approve a first version.")
-    approved = next(line.digest for line in lines if line.version == version and line.status == "serving")
-    artifact = world.tracking().fetch(model, version, world.scratch / "models" / model / version)
-    if folder_digest(artifact) != approved:
-        raise Refusal("the champion's files are not those that were approved", where=f"{model} version {version}",
-                      remedy="Do not use them: roll back, or retrain.")  # fmt: skip
-    return version, artifact
 
 
 def refuse_broken(broken: Sequence[BrokenRow], source: str) -> None:

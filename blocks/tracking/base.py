@@ -117,6 +117,9 @@ class Tracking(Block):
     def fetch(self, name: str, version: str, folder: Path) -> Path:
         """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path."""
 
+    def warm_up(self) -> None:
+        """Load the libraries that `predict` needs, beside a wait; what it does shows in nothing but time."""
+
     @abstractmethod
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
         """Load a fetched artifact and return its predictions for the rows of `frame`, in order.

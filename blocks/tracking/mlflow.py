@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,6 +179,11 @@ class MlflowTracking(Tracking):
             folder.mkdir(parents=True, exist_ok=True)
             note.write_text(source)
             return self._download(source, model)
+
+    def warm_up(self) -> None:
+        """Import MLflow's model loader and skops, in which models are kept."""
+        for library in ("mlflow.pyfunc", "skops.io"):
+            import_module(library)
 
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
         """Return a fetched model's predictions; see `Tracking.predict`."""

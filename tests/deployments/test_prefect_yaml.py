@@ -48,7 +48,7 @@ def test_the_deployment_s_own_parameters_fit_the_form(deployment: dict[str, Any]
 
 
 def test_the_deployments_are_those_that_were_reviewed() -> None:
-    """`UPDATE=1 pytest …` is not a thing: edit deployments.json by hand, so that a reviewer sees what changes."""
+    """Nothing rewrites deployments.json: edit it by hand, so that a reviewer sees what changes."""
     seen = [
         {
             "name": f"{flow.name}/{deployment['name']}",
