@@ -19,7 +19,7 @@ AsOf = Annotated[str, Field(max_length=100)]
 Person = Annotated[str, Field(min_length=2, max_length=200)]
 """A person's name or e-mail address, as it goes into the ledger."""
 
-Reason = Annotated[str, Field(max_length=2000)]
+Reason = Annotated[str, Field(min_length=3, max_length=2000)]
 """Why something is done, as it goes into the ledger."""
 
 Hyperparameters = dict[str, int | float | str | bool]

@@ -19,20 +19,20 @@ from tasks.train import train
 @flow(name="retrain", persist_result=True, result_serializer="json", flow_run_name="{model} on {tier}")
 def retrain(
     model: ModelName,
+    requested_by: Person,
     tier: Tier = "production",
     as_of: AsOf = "",
     parameters: Hyperparameters | None = None,
-    requested_by: Person = "nightly schedule",
     environment: EnvironmentName = "local",
 ) -> State:
     """Sample, check, train and evaluate a challenger; when it passes, ask for approval and deploy it.
 
     Args:
         model: The model's name: a folder below models/.
+        requested_by: Who asks for this run: a name or e-mail address. That person may not approve its result.
         tier: How much of the data. Only a model of the production tier can be promoted.
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
         parameters: Hyperparameters that replace those of model.yaml, and "seed". Empty takes them as they are.
-        requested_by: Who asks for this run. That person may not approve its result.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
     with one_at_a_time(f"retrain-{model}"):

@@ -13,18 +13,18 @@ from tasks.rollback import take_back
 @flow(name="rollback", persist_result=True, result_serializer="json", flow_run_name="{model} back")
 def rollback(
     model: ModelName,
+    requested_by: Person,
+    reason: Reason,
     to_version: str = "",
-    requested_by: Person = "someone on the Prefect UI",
-    reason: Reason = "",
     environment: EnvironmentName = "local",
 ) -> State:
     """Restore the last version that served healthily before today's, from the ledger and the endpoint's copy.
 
     Args:
         model: The model's name: a folder below models/.
-        to_version: A version that served once. Empty is the one before today's.
-        requested_by: Who takes it back; recorded in the ledger.
+        requested_by: Who takes it back: a name or e-mail address; recorded in the ledger.
         reason: Why; recorded in the ledger.
+        to_version: A version that served once. Empty is the one before today's.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
     done = take_back(model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}")

@@ -44,7 +44,7 @@ def test_the_deployment_s_own_parameters_fit_the_form(deployment: dict[str, Any]
     flow = loaded(deployment)
     given = deployment.get("parameters", {})
     required = {n for n, p in inspect.signature(flow.fn).parameters.items() if p.default is inspect.Parameter.empty}
-    flow.validate_parameters({**{name: "churn" for name in required}, **given})
+    flow.validate_parameters({**dict.fromkeys(required, "churn"), **given})
 
 
 def test_the_deployments_are_those_that_were_reviewed() -> None:

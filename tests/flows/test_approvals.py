@@ -1,19 +1,36 @@
 """What an approval is worth: only this person's, only over this evidence, only in time, only once."""
 
-import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.flow_runs import resume_flow_run
 
 from blocks.environment import open_environment
-from deployments.runs import WAITING, ended, follow
-from deployments.stack import Stack
+from blocks.ledger.base import ApprovalRequest
+from deployments.runs import WAITING, begin, ended, follow
+from deployments.stack import Stack, down, use
+from flows.approval import await_decision
 from tasks.approve import decide
 from tasks.logic.refusal import Refusal
-from tests.support import SMALL, customers, land, ledger, outcome, released, request_of, retry, run, wait_for
+from tasks.records import Asked
+from tests.checkout import start_stack
+from tests.support import (
+    SMALL,
+    approve,
+    customers,
+    land,
+    ledger,
+    outcome,
+    released,
+    request_of,
+    retry,
+    run,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -56,15 +73,50 @@ def test_a_rejection_through_the_form_leaves_nothing_deployed(stack: Stack, tmp_
     assert "not verified" in decision.channel
     assert not released("gamma")
 
-    # an approval of other evidence does not carry over
-    from tasks.deploy import still_approved
-
-    other = replace(request, id="forged", evidence=request.evidence.replace('"seed":7', '"seed":8'))
-    assert json.loads(other.evidence)["seed"] == 8
-    with pytest.raises(Refusal, match="digest|evidence"):
-        still_approved(ledger(), replace(other, id=request.id), "", resumed=False)
-    late = replace(request, requested_at=request.requested_at - timedelta(days=8),
-                   expires_at=request.expires_at - timedelta(days=8))  # fmt: skip
-    with pytest.raises(Refusal):
-        still_approved(ledger(), late, "", resumed=False)
     assert wait_for(lambda: open_environment("local").endpoint().serving("gamma") is None, 1)
+
+
+def test_a_request_that_waits_survives_the_restart_of_everything(stack: Stack, checkout: Path, tmp_path: Path) -> None:
+    land("delta", customers()[:2000], tmp_path)
+    waiting = run("retrain/retrain", model="delta", parameters=SMALL, requested_by="dana@example.com")
+    assert outcome(waiting) == WAITING
+    down(stack.state)
+    start_stack(checkout, stack.state)
+    use(stack.state)
+    assert outcome(approve(waiting)) == "Deployed"
+    assert open_environment("local").endpoint().serving("delta") is not None
+
+
+def test_two_retrainings_of_one_model_run_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
+    land("epsilon", customers()[:2000], tmp_path)
+    asked = {"model": "epsilon", "parameters": SMALL, "requested_by": "dana@example.com"}
+    both = [begin("retrain/retrain", asked), begin("retrain/retrain", asked)]
+    assert [outcome(follow(run_id, seconds=240)) for run_id in both] == [WAITING, WAITING]
+    spans = sorted(span_of_tasks(run_id) for run_id in both)
+    assert spans[0][1] <= spans[1][0]
+
+    # both ask; when one is approved, the other was compared with a champion that is none any more
+    first, second = (follow(run_id) for run_id in both)
+    assert outcome(approve(first)) == "Deployed"
+    late = approve(second)
+    assert "champion" in outcome(late)
+    assert [line.status for line in released("epsilon")] == ["serving"]
+
+
+def span_of_tasks(run_id: UUID) -> tuple[datetime, datetime]:
+    """Return when the first task of a run started, and when the last one ended."""
+    only = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=only)
+    return min(t.start_time for t in tasks if t.start_time), max(t.end_time for t in tasks if t.end_time)
+
+
+def test_a_request_that_lapsed_is_a_hold_without_a_pause(stack: Stack) -> None:
+    now = datetime.now(UTC)
+    lapsed = ApprovalRequest("zeta-1-0", "zeta", "local", "1", "0" * 64, "{}", "dana@example.com",
+                             now - timedelta(days=8), now - timedelta(days=1), "")  # fmt: skip
+    ledger().request_approval(lapsed)
+    asked = Asked(request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, markdown="")
+    assert await_decision(asked, "local") is None
+    with pytest.raises(Refusal, match="lapsed|expired"):
+        decide(ledger(), lapsed.id, approved=True, by="max@example.com", reason="too late", channel="terminal", now=now)

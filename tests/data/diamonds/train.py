@@ -37,6 +37,7 @@ with mlflow.start_run(run_id=os.environ.get("MLFLOW_RUN_ID")):
         "signature": infer_signature(features, model.predict(features[:5])),
         "input_example": features[:3],
         "serialization_format": "skops",
+        "skops_trusted_types": ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"],
         "pip_requirements": ["scikit-learn", "skops"],
     }
     mlflow.sklearn.log_model(model, name="model", **saved)
