@@ -1,0 +1,182 @@
+"""Models on this machine: proven in a server of their own, served by `deployments.hosting` over HTTP."""
+
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import Field
+
+from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
+from blocks.endpoints.golden import difference
+from blocks.endpoints.process import Server, scoring_server
+from blocks.endpoints.store import ReleaseStore
+from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+
+_SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
+
+
+class LocalEndpoint(Endpoint):
+    """Serves from a host on this machine; keeps a copy of each release below the host's state folder."""
+
+    _block_type_name = "Ratchet endpoint (local)"
+    _block_type_slug = "ratchet-endpoint-local"
+
+    url: str = Field(description="The host's address, such as http://127.0.0.1:8081.")
+    token_file: Path = Field(description="File of mode 0600 with the host's admin token.")
+    store: Path = Field(description="Folder for copies of releases; below the host's state folder.")
+    load_seconds: float = Field(60.0, gt=0, description="How long a model may take to load and answer, in seconds.")
+    answer_seconds: float = Field(60.0, gt=0, description="How long the live model may take to answer, in seconds.")
+    serve_command: list[str] = Field(
+        default_factory=lambda: [sys.executable, str(_SERVE)],
+        description="The scoring server that preflight starts: a program and its arguments.",
+    )
+
+    def preflight(self, release: Release) -> Probe:
+        """Copy the artifact, load the copy in a server of its own, and put the golden request to it."""
+        kept = self._releases.keep(release)
+        deadline = time.monotonic() + self.load_seconds
+        try:
+            with scoring_server(self.serve_command, kept.artifact, kept.version, deadline) as server:
+                return _asked(server, kept, max(deadline - time.monotonic(), 0.1))
+        except Rejected as cause:
+            self._releases.forget(kept)
+            raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
+
+    def switch(self, release: Release) -> Serving:
+        """Copy the artifact where it is not kept yet, and have the host load it, prove it and switch."""
+        kept = self._releases.keep(release)
+        serving = self._release(kept)
+        self._releases.mark_served(kept)
+        return serving
+
+    def restore(self, endpoint: str, version: str) -> Serving:
+        """Have the host serve a kept release again; the one before the live one is still in its memory."""
+        return self._release(self._releases.served(endpoint, version))
+
+    def verify(self, release: Release) -> Probe:
+        """Compare what the host says of itself and what the live model answers with the release."""
+        live = self._status(release.endpoint)
+        found = (live["version"], live["digest"]) if live else ("nothing", "")
+        if found != (release.version, release.digest):
+            expected = f"version {release.version} with the digest {release.digest}"
+            raise Rejected(f"{release.endpoint} serves version {found[0]} {found[1]}; expected {expected}")
+        begin = time.monotonic()
+        answer = self.invoke(release.endpoint, release.golden.request.encode())
+        seconds = time.monotonic() - begin
+        problem = difference(release.golden, answer.status, answer.body)
+        if problem or answer.version != release.version:
+            raise Rejected(f"{release.endpoint}, version {answer.version}: {problem or 'another version answered'}")
+        return Probe(release.version, release.digest, float(live["load_seconds"]) if live else 0.0, seconds * 1000)
+
+    def serving(self, endpoint: str) -> Serving | None:
+        """Return what the host says it serves.
+
+        Raises:
+            Unavailable: the host knows a version, but could not load it when it started.
+        """
+        live = self._status(endpoint)
+        return self._serving(live) if live else None
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:
+        """Send one request to the live model."""
+        path = f"/endpoints/{endpoint}/invocations"
+        headers = {"Content-Type": content_type}
+        response = self._call("POST", path, self.answer_seconds, content=body, headers=headers)
+        if response.status_code == 404:
+            raise NotFound(f"nothing serves under the name {endpoint!r} at {self.url}")
+        version = response.headers.get("X-Model-Version", "")
+        kind = response.headers.get("Content-Type", "")
+        return Answer(response.status_code, response.content, kind, version, dict(response.headers))
+
+    @property
+    def _releases(self) -> ReleaseStore:
+        return ReleaseStore(self.store)
+
+    def _release(self, kept: Release) -> Serving:
+        golden = kept.golden
+        order = {
+            "version": kept.version,
+            "artifact": str(kept.artifact.resolve()),
+            "digest": kept.digest,
+            "golden": {
+                "request": golden.request,
+                "predictions": golden.predictions,
+                "tolerance": golden.tolerance,
+            },
+        }
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        path = f"/admin/endpoints/{kept.endpoint}"
+        response = self._call("PUT", path, self.load_seconds + 30, json=order, headers=headers)
+        if response.status_code != 200:
+            raise _error(response)
+        return self._serving(response.json())
+
+    def _status(self, endpoint: str) -> dict[str, Any] | None:
+        response = self._call("GET", f"/endpoints/{endpoint}", 10)
+        if response.status_code == 404:
+            return None
+        if response.status_code != 200:
+            raise _error(response)
+        return dict(response.json())
+
+    def _serving(self, live: dict[str, Any]) -> Serving:
+        if not live["serving"]:
+            problem = f"{live['endpoint']}: version {live['version']} does not load in the host: {live['failure']}"
+            raise Unavailable(f"{problem}; restore another version")
+        since = datetime.fromisoformat(live["since"])
+        address = f"{self.url.rstrip('/')}/endpoints/{live['endpoint']}/invocations"
+        return Serving(live["endpoint"], live["version"], live["digest"], since, address)
+
+    def _call(self, method: str, path: str, seconds: float, **content: Any) -> httpx.Response:
+        try:
+            with httpx.Client(base_url=self.url, timeout=seconds, trust_env=False) as client:
+                return client.request(method, path, **content)
+        except httpx.TransportError as cause:
+            problem = f"the host at {self.url} does not answer {method} {path}: {type(cause).__name__}: {cause}"
+            raise Unavailable(f"{problem}; is it started (make up)?") from cause
+
+    def _token(self) -> str:
+        try:
+            return self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as cause:
+            raise Rejected(f"the host's token cannot be read from {self.token_file}: {cause}") from cause
+
+
+def _asked(server: Server, release: Release, seconds: float) -> Probe:
+    """Put the golden request to a server and compare what it answers, and whose digest it bears."""
+    headers = {"Content-Type": "application/json"}
+    begin = time.monotonic()
+    try:
+        response = httpx.post(
+            f"{server.url}/invocations",
+            content=release.golden.request.encode(),
+            headers=headers,
+            timeout=seconds,
+            trust_env=False,
+        )
+    except httpx.TransportError as cause:
+        words = "\n".join(server.last_words())
+        raise Rejected(f"the golden request got no answer ({type(cause).__name__}); last words:\n{words}") from cause
+    milliseconds = (time.monotonic() - begin) * 1000
+    problem = difference(release.golden, response.status_code, response.content)
+    if not problem and (digest := response.headers.get("X-Model-Digest", "none")) != release.digest:
+        problem = f"the server answered for the digest {digest}, expected {release.digest}"
+    if problem:
+        raise Rejected("\n".join((problem, *server.last_words())))
+    return Probe(release.version, release.digest, server.load_seconds, milliseconds, server.last_words())
+
+
+def _error(response: httpx.Response) -> PortError:
+    """Return the port's error for an answer of the host that is not 200."""
+    try:
+        body = response.json()
+        text, kind = str(body["error"]), str(body.get("kind", ""))
+    except (ValueError, KeyError, TypeError):
+        text, kind = response.text[:300], ""
+    message = f"the host answered {response.status_code}: {text}"
+    if response.status_code >= 500:
+        return Unavailable(message)
+    return Corrupt(message) if kind == "Corrupt" else Rejected(message)

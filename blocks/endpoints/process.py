@@ -1,0 +1,130 @@
+"""A scoring server that is started to be asked once: apart from live traffic, with none of our secrets."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from blocks.errors import Rejected
+
+_LAST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its address, the seconds until it answered, and its log's file."""
+
+    url: str
+    load_seconds: float
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def last_words(self) -> tuple[str, ...]:
+        """Return the last lines of the server's output."""
+        return tuple(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:])
+
+
+@contextmanager
+def scoring_server(command: Sequence[str], model: Path, version: str, deadline: float) -> Iterator[Server]:
+    """Start the server on a free port of 127.0.0.1, wait until `/ping` answers 200, and end it afterwards.
+
+    Args:
+        command: the program and its arguments; it follows SageMaker's container contract.
+        model: the MLflow model folder.
+        version: what the server says of itself.
+        deadline: of `time.monotonic`.
+
+    Raises:
+        Rejected: it ended, or did not answer by the deadline; the message carries its last words.
+    """
+    with tempfile.TemporaryDirectory(prefix="ratchet-preflight-") as scratch:
+        log = Path(scratch) / "server.log"
+        port = _free_port()
+        begin = time.monotonic()
+        process = _start(command, _environment(model, version, port, scratch), scratch, log)
+        server = Server(f"http://127.0.0.1:{port}", 0.0, process, log)
+        try:
+            _wait(server, deadline)
+            yield Server(server.url, time.monotonic() - begin, process, log)
+        finally:
+            _end(process)
+
+
+def _environment(model: Path, version: str, port: int, scratch: str) -> dict[str, str]:
+    """Return all that the server's environment holds: nothing of ours is handed on but PATH."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "LANG": "C.UTF-8",
+        "SM_MODEL_DIR": str(model.resolve()),
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "RATCHET_BIND_HOST": "127.0.0.1",
+        "RATCHET_MODEL_VERSION": version,
+        "RATCHET_OWN_CODE": "refuse",  # as the host, where several models share a process
+        "RATCHET_STOP_WITH_STDIN": "1",
+        "OMP_NUM_THREADS": "1",
+        "LOKY_MAX_CPU_COUNT": "1",
+    }
+
+
+def _start(command: Sequence[str], environment: dict[str, str], scratch: str, log: Path) -> "subprocess.Popen[bytes]":
+    try:
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                list(command),
+                env=environment,
+                cwd=scratch,
+                stdin=subprocess.PIPE,  # closes when this process dies, which ends the server
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as cause:
+        raise Rejected(f"the scoring server {list(command)} does not start: {cause}") from cause
+
+
+def _wait(server: Server, deadline: float) -> None:
+    with httpx.Client(timeout=1.0, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            if (code := server.process.poll()) is not None:
+                raise Rejected(f"the scoring server {_ended(code)} before it answered; {_quoted(server)}")
+            try:
+                if client.get(f"{server.url}/ping").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.03)
+    raise Rejected(f"the scoring server did not answer /ping in time; {_quoted(server)}")
+
+
+def _quoted(server: Server) -> str:
+    words = server.last_words()
+    return "its last words:\n" + "\n".join(words) if words else "it said nothing"
+
+
+def _ended(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the server and whatever it started; it holds no state that a soft end would save."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,111 @@
+"""An adapter's own copies of releases: whole or absent, checked against their digest, kept for `restore`."""
+
+import json
+import os
+import re
+import shutil
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+from blocks.digests import folder_digest
+from blocks.endpoints.base import Golden, Release
+from blocks.errors import Corrupt, NotFound, Rejected
+
+_NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ReleaseStore:
+    """Folders `<root>/<endpoint>/<version>/`: `model/`, `release.json` and, once it has served, `served`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def keep(self, release: Release) -> Release:
+        """Copy the release's artifact, unless it is here already, and return the release with its own copy.
+
+        The copy is checked, not the original: what is served later is what was checked.
+
+        Raises:
+            Corrupt: the artifact's digest is not the release's.
+            Rejected: the names are not fit for folders, or the version is here with another digest.
+        """
+        place = self._place(release.endpoint, release.version)
+        kept = self._recorded(release.endpoint, place)
+        if kept and kept.digest != release.digest:
+            problem = f"version {release.version} of {release.endpoint} is kept with the digest {kept.digest}"
+            raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
+        if kept is None or folder_digest(kept.artifact) != release.digest:
+            self._copy(release, place)
+        return Release(release.endpoint, release.version, place / "model", release.digest, release.golden)
+
+    def mark_served(self, release: Release) -> None:
+        """Note that the release has served: `served` returns it from now on."""
+        (self._place(release.endpoint, release.version) / "served").touch()
+
+    def served(self, endpoint: str, version: str) -> Release:
+        """Return a release that has served. Raises NotFound, and lists those that have."""
+        place = self._place(endpoint, version)
+        kept = self._recorded(endpoint, place)
+        if kept is None or not (place / "served").exists():
+            known = sorted(path.parent.name for path in (self.root / endpoint).glob("*/served"))
+            listed = ", ".join(known) if known else "none"
+            raise NotFound(f"endpoint {endpoint} has kept no version {version} that served; it has kept: {listed}")
+        return kept
+
+    def forget(self, release: Release) -> None:
+        """Remove the copy of a release that was refused. One that has served stays."""
+        place = self._place(release.endpoint, release.version)
+        if not (place / "served").exists():
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _place(self, endpoint: str, version: str) -> Path:
+        for what, text, form in (("endpoint name", endpoint, _NAME), ("version", version, _VERSION)):
+            if not form.fullmatch(text):
+                raise Rejected(f"{what} {text!r} is not made of letters, digits, - and _ (at most 63)")
+        return self.root / endpoint / version
+
+    def _copy(self, release: Release, place: Path) -> None:
+        if not release.artifact.is_dir():
+            raise Corrupt(f"the artifact {release.artifact} is no folder; fetch it again")
+        beside = place.parent / f".incoming-{uuid.uuid4().hex}"
+        try:
+            shutil.copytree(release.artifact, beside / "model")
+            if (found := folder_digest(beside / "model")) != release.digest:
+                problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
+                raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
+            _write(beside / "release.json", {"digest": release.digest, "golden": asdict(release.golden)})
+            _exchange(beside, place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _recorded(self, endpoint: str, place: Path) -> Release | None:
+        try:
+            record = json.loads((place / "release.json").read_text(encoding="utf-8"))
+            golden = Golden(**record["golden"])
+            return Release(endpoint, place.name, place / "model", record["digest"], golden)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _exchange(beside: Path, place: Path) -> None:
+    """Put `beside` at `place`; a damaged copy that is there is moved away first, its mark of service kept."""
+    if place.exists():
+        if (place / "served").exists():
+            (beside / "served").touch()
+        damaged = place.parent / f".damaged-{uuid.uuid4().hex}"
+        place.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+    try:
+        beside.rename(place)
+    except OSError:
+        if not (place / "release.json").exists():  # otherwise another process has just put the same copy there
+            raise
+
+
+def _write(path: Path, record: object) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        json.dump(record, stream)
+        stream.flush()
+        os.fsync(stream.fileno())

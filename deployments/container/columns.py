@@ -1,0 +1,154 @@
+"""The columns that a model takes, and the values that each kind of column accepts."""
+
+import base64
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_TEXT = pd.StringDtype(na_value=np.nan)
+_WHOLE_RANGE = {"long": 2**63, "integer": 2**31}
+
+
+class BadInput(Exception):
+    """The caller sent what cannot be scored; the message says what and where. `status` is for HTTP."""
+
+    def __init__(self, problem: str, status: int = 400) -> None:
+        self.status = status
+        super().__init__(problem)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a model's signature.
+
+    `kind` is MLflow's name of the type (double, long, string, …). A column that is not `required` may be
+    left out or null: it had missing values when the model was trained.
+    """
+
+    name: str
+    kind: str
+    required: bool = True
+
+
+def shown(value: object) -> str:
+    """Return the value as Python writes it, cut after 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def series(column: Column, values: Sequence[Any], *, as_text: bool) -> Any:
+    """Return the column's values in the type that the model was trained on.
+
+    Whole numbers are taken for a column of doubles, and 34.0 for one of longs; text is never taken for a
+    number, except where every value is text (`as_text`: CSV). None stands for a missing value.
+
+    Raises:
+        BadInput: a value is missing, not finite, out of range or of another type; the message names the row.
+    """
+    if column.required and None in values:
+        row = next(number for number, value in enumerate(values) if value is None)
+        raise BadInput(f"column {shown(column.name)}, row {row}: the value is missing, and the model needs it")
+    read = [_value(column, row, value, as_text=as_text) for row, value in enumerate(values)]
+    try:
+        return pd.Series(read, dtype=_kind(column)[1], name=column.name)
+    except (ValueError, TypeError, OverflowError) as cause:
+        raise BadInput(f"column {shown(column.name)} cannot be read as {column.kind}: {cause}") from None
+
+
+def _kind(column: Column) -> tuple[Callable[..., Any], Any, str]:
+    return _KINDS.get(column.kind, (_unchanged, object, "a value"))
+
+
+def _value(column: Column, row: int, value: Any, *, as_text: bool) -> Any:
+    if value is None:
+        if column.kind in ("long", "integer", "boolean"):
+            raise BadInput(f"column {shown(column.name)}, row {row}: the value is missing")
+        return None
+    convert, _, expected = _kind(column)
+    try:
+        return convert(value, column.kind, as_text)
+    except (ValueError, TypeError, OverflowError):
+        problem = f"column {shown(column.name)}, row {row}: expected {expected}, got {shown(value)}"
+        raise BadInput(problem) from None
+
+
+def _number(value: Any, kind: str, as_text: bool) -> float:
+    number = _from_text(value) if as_text else value
+    if type(number) not in (int, float):
+        raise TypeError
+    limit = float(np.finfo(np.float32).max) if kind == "float" else math.inf
+    if not math.isfinite(number) or abs(number) > limit:
+        raise ValueError
+    return float(number)
+
+
+def _whole(value: Any, kind: str, as_text: bool) -> int:
+    number = _from_text(value) if as_text else value
+    if type(number) is float and number.is_integer():
+        number = int(number)
+    if type(number) is not int:
+        raise TypeError
+    if not -_WHOLE_RANGE[kind] <= number < _WHOLE_RANGE[kind]:
+        raise ValueError
+    return number
+
+
+def _from_text(text: str) -> float | int:
+    if "_" in text:
+        raise ValueError
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _boolean(value: Any, kind: str, as_text: bool) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if as_text and str(value).lower() in words:
+        return words[str(value).lower()]
+    if type(value) not in (bool, int) or value not in (0, 1):
+        raise TypeError
+    return bool(value)
+
+
+def _string(value: Any, kind: str, as_text: bool) -> str:
+    if type(value) is not str:
+        raise TypeError
+    value.encode()  # a lone surrogate is not text
+    return value
+
+
+def _time(value: Any, kind: str, as_text: bool) -> pd.Timestamp:
+    if type(value) is not str:
+        raise TypeError
+    moment = pd.Timestamp(value)
+    if not isinstance(moment, pd.Timestamp):
+        raise TypeError
+    return moment.tz_convert("UTC").tz_localize(None) if moment.tzinfo else moment
+
+
+def _bytes(value: Any, kind: str, as_text: bool) -> bytes:
+    if type(value) is not str:
+        raise TypeError
+    return base64.b64decode(value, validate=True)
+
+
+def _unchanged(value: Any, kind: str, as_text: bool) -> Any:
+    return value
+
+
+_KINDS: dict[str, tuple[Callable[..., Any], Any, str]] = {
+    "double": (_number, "float64", "a finite number"),
+    "float": (_number, "float32", "a finite number"),
+    "long": (_whole, "int64", "a whole number"),
+    "integer": (_whole, "int32", "a whole number of 32 bits"),
+    "boolean": (_boolean, "bool", "true or false"),
+    "string": (_string, _TEXT, "text"),
+    "datetime": (_time, "datetime64[ns]", "a time in ISO 8601"),
+    "binary": (_bytes, object, "bytes in base64"),
+}
+"""By MLflow's name of the type: how a value is read, the pandas type, and what a person is told."""

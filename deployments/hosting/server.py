@@ -1,0 +1,138 @@
+"""The host's calls: SageMaker's runtime path to ask, `/endpoints` to look, `/admin` to change."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Path, Request
+from fastapi.responses import HTMLResponse, Response
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from deployments.container.scoring import Reply
+from deployments.container.web import errors_are_json, problem, read_body, response
+from deployments.hosting.fleet import Fleet, Slot
+from deployments.hosting.guard import AdminGuard
+from deployments.hosting.loading import Refused
+from deployments.hosting.page import page
+from deployments.hosting.state import Order
+
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}$", description="the endpoint's name")]
+
+ANSWER_SECONDS = 60
+"""How long a model may take for one answer, as on SageMaker."""
+
+
+class Status(BaseModel):
+    """What an endpoint serves, and how it has fared since the host started."""
+
+    endpoint: str
+    version: str
+    digest: str
+    since: datetime
+    serving: bool
+    failure: str
+    standby: str | None
+    load_seconds: float
+    requests: int
+    refused: int
+    failed: int
+
+
+def status(name: str, slot: Slot) -> Status:
+    """Return an endpoint's state; `refused` counts 4xx answers, `failed` 5xx."""
+    live = slot.live
+    return Status(
+        endpoint=name,
+        version=live.placement.version,
+        digest=live.placement.digest,
+        since=live.placement.since,
+        serving=live.model is not None,
+        failure=live.failure,
+        standby=slot.standby.placement.version if slot.standby else None,
+        load_seconds=live.model.load_seconds if live.model else 0.0,
+        requests=slot.requests,
+        refused=slot.refused,
+        failed=slot.failed,
+    )
+
+
+def application(fleet: Fleet, token: str) -> FastAPI:
+    """Return the server over a fleet, whose changes need the token."""
+    pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "score")
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(fleet.start)
+        yield
+        pool.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(title="Ratchet hosting", description=__doc__, version="1", lifespan=lifespan)
+    app.add_middleware(AdminGuard, token=token)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "::1"])
+    errors_are_json(app)
+    _add_reading(app, fleet)
+    _add_scoring(app, fleet, pool)
+    _add_changing(app, fleet)
+    return app
+
+
+def _add_reading(app: FastAPI, fleet: Fleet) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def people() -> str:
+        return page([status(name, slot).model_dump() for name, slot in fleet.slots().items()])
+
+    @app.get("/ping", summary="200 when the host is up and has loaded what it served before")
+    async def ping() -> dict[str, int]:
+        return {"endpoints": len(fleet.slots())}
+
+    @app.get("/endpoints", summary="What is served")
+    async def endpoints() -> list[Status]:
+        return [status(name, slot) for name, slot in fleet.slots().items()]
+
+    @app.get("/endpoints/{name}", summary="What one endpoint serves")
+    async def endpoint(name: Name) -> Status:
+        slot = fleet.slots().get(name)
+        if slot is None:
+            raise HTTPException(404, f"there is no endpoint {name!r}")
+        return status(name, slot)
+
+
+def _add_scoring(app: FastAPI, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+    @app.post("/endpoints/{name}/invocations", summary="Ask the live model")
+    async def invocations(name: Name, request: Request) -> Response:
+        body = await read_body(request)
+        content_type = request.headers.get("content-type", "")
+        work = asyncio.get_running_loop().run_in_executor(pool, fleet.score, name, body, content_type)
+        try:
+            reply = await asyncio.wait_for(work, ANSWER_SECONDS)
+        except TimeoutError:
+            reply = Reply(504, b"", {}, f"the model did not answer within {ANSWER_SECONDS} s")
+        if reply is None:
+            return problem(404, f"there is no endpoint {name!r}", kind="NotFound")
+        fleet.count(name, reply.status)
+        if reply.status == 200:
+            return response(reply)
+        answer = problem(reply.status, reply.error)
+        answer.headers.update(reply.headers)
+        return answer
+
+
+def _add_changing(app: FastAPI, fleet: Fleet) -> None:
+    @app.exception_handler(Refused)
+    async def unchanged(_: Request, cause: Refused) -> Response:
+        return problem(cause.status, str(cause), kind=cause.kind)
+
+    @app.put(
+        "/admin/endpoints/{name}",
+        summary="Load a version beside the live one, prove it, and switch",
+        dependencies=[Depends(HTTPBearer(auto_error=False))],  # describes the token; AdminGuard checks it
+    )
+    def release(name: Name, order: Order) -> Status:
+        return status(name, fleet.release(name, order))

@@ -1,0 +1,168 @@
+"""What every endpoint adapter promises, over the adapters and the fake."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.endpoints.base import Endpoint, Release
+from blocks.endpoints.fake import FakeEndpoint
+from blocks.errors import Corrupt, NotFound, Rejected
+from tests.serving import Host, churn_model, host, release
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Subject:
+    """An adapter and three releases of one endpoint name that no other test uses."""
+
+    endpoint: Endpoint
+    one: Release
+    two: Release
+    three: Release
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [churn_model(folder / str(trees), trees) for trees in (3, 5, 7)]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with host(tmp_path_factory.mktemp("host")) as started:
+        yield started
+
+
+@pytest.fixture(params=["local", "fake"])
+def subject(request: pytest.FixtureRequest, models: list[Path]) -> Subject:
+    adapter = request.getfixturevalue("running").endpoint() if request.param == "local" else FakeEndpoint()
+    name = f"{request.node.originalname.replace('_', '-')[5:60]}"
+    releases = [release(model, str(number), endpoint=name) for number, model in enumerate(models, 1)]
+    return Subject(adapter, *releases)
+
+
+def test_nothing_serves_before_the_first_release(subject: Subject) -> None:
+    assert subject.endpoint.serving(subject.one.endpoint) is None
+    with pytest.raises(NotFound, match=subject.one.endpoint):
+        subject.endpoint.invoke(subject.one.endpoint, subject.one.golden.request.encode())
+
+
+def test_a_release_goes_from_preflight_to_serving(subject: Subject) -> None:
+    probe = subject.endpoint.preflight(subject.one)
+    assert (probe.version, probe.digest) == ("1", subject.one.digest)
+    assert subject.endpoint.serving(subject.one.endpoint) is None, "preflight is apart from live traffic"
+
+    live = subject.endpoint.switch(subject.one)
+    assert (live.version, live.digest, live.endpoint) == ("1", subject.one.digest, subject.one.endpoint)
+    assert abs((datetime.now(UTC) - live.since).total_seconds()) < 60
+    assert subject.endpoint.serving(subject.one.endpoint) == live
+    assert subject.endpoint.verify(subject.one).version == "1"
+
+    answer = subject.endpoint.invoke(subject.one.endpoint, subject.one.golden.request.encode())
+    assert (answer.status, answer.version, answer.content_type) == (200, "1", "application/json")
+    came, expected = json.loads(answer.body)["predictions"], json.loads(subject.one.golden.predictions)
+    assert came == [pytest.approx(row, abs=1e-9) for row in expected]
+
+
+def test_a_second_release_takes_over_and_restore_brings_the_first_back(subject: Subject) -> None:
+    for next_one in (subject.one, subject.two, subject.three):
+        subject.endpoint.switch(next_one)
+        subject.endpoint.verify(next_one)
+    for version, expected in (("2", subject.two), ("1", subject.one), ("3", subject.three)):
+        begin = time.monotonic()
+        assert subject.endpoint.restore(subject.one.endpoint, version).version == version
+        assert time.monotonic() - begin < 2
+        subject.endpoint.verify(expected)
+
+
+def test_repeating_a_switch_or_a_restore_changes_nothing(subject: Subject) -> None:
+    subject.endpoint.switch(subject.one)
+    first = subject.endpoint.switch(subject.two)
+    assert subject.endpoint.switch(subject.two) == first
+    assert subject.endpoint.restore(first.endpoint, "2") == first
+    back = subject.endpoint.restore(first.endpoint, "1")
+    assert subject.endpoint.restore(first.endpoint, "1") == back
+
+
+def test_restore_needs_no_original_artifact(subject: Subject, tmp_path: Path) -> None:
+    import shutil
+
+    copy = shutil.copytree(subject.one.artifact, tmp_path / "fetched")
+    subject.endpoint.switch(replace(subject.one, artifact=copy))
+    subject.endpoint.switch(subject.two)
+    shutil.rmtree(copy)
+    assert subject.endpoint.restore(subject.one.endpoint, "1").digest == subject.one.digest
+    subject.endpoint.verify(subject.one)
+
+
+def test_a_version_that_never_served_is_not_restored(subject: Subject) -> None:
+    subject.endpoint.switch(subject.one)
+    subject.endpoint.preflight(subject.two)
+    for version in ("2", "99"):
+        with pytest.raises(NotFound, match=rf"{version}.*1"):
+            subject.endpoint.restore(subject.one.endpoint, version)
+    subject.endpoint.verify(subject.one)
+
+
+def test_an_artifact_of_another_digest_is_corrupt_and_changes_nothing(subject: Subject) -> None:
+    subject.endpoint.switch(subject.one)
+    changed = replace(subject.two, digest="0" * 64)
+    for step in (subject.endpoint.preflight, subject.endpoint.switch):
+        with pytest.raises(Corrupt, match=f"(?s){subject.two.digest}.*{changed.digest}"):
+            step(changed)
+    subject.endpoint.verify(subject.one)
+
+
+def test_a_version_never_changes_its_content(subject: Subject) -> None:
+    subject.endpoint.switch(subject.one)
+    with pytest.raises(Rejected, match="a version never changes"):
+        subject.endpoint.switch(replace(subject.two, version="1"))
+    subject.endpoint.verify(subject.one)
+
+
+@pytest.mark.parametrize("predictions", ["[]", "[[NaN, NaN]]", "not json", "null"])
+def test_a_golden_answer_that_proves_nothing_is_refused(subject: Subject, predictions: str) -> None:
+    golden = replace(subject.one.golden, predictions=predictions)
+    with pytest.raises(Rejected):
+        subject.endpoint.preflight(replace(subject.one, golden=golden))
+
+
+def test_verify_says_what_it_expected_and_what_it_found(subject: Subject) -> None:
+    with pytest.raises(Rejected, match="expected version 2"):
+        subject.endpoint.verify(subject.two)
+    subject.endpoint.switch(subject.one)
+    with pytest.raises(Rejected, match="(?s)version.*1.*expected version 2"):
+        subject.endpoint.verify(subject.two)
+    wrong = replace(subject.one, golden=replace(subject.one.golden, predictions="[[0.25, 0.75]]"))
+    with pytest.raises(Rejected, match="predictions"):
+        subject.endpoint.verify(wrong)
+
+
+def test_a_request_that_cannot_be_scored_is_answered_with_its_status(subject: Subject) -> None:
+    subject.endpoint.switch(subject.one)
+    answer = subject.endpoint.invoke(subject.one.endpoint, b'{"dataframe_records": []}')
+    assert answer.status == 400
+    assert json.loads(answer.body)["error"]
+    subject.endpoint.verify(subject.one)
+
+
+def test_the_fake_refuses_and_errs_as_told(models: list[Path]) -> None:
+    fake = FakeEndpoint(reject_versions=("1",), wrong_answers=("2",))
+    with pytest.raises(Rejected, match="version 1"):
+        fake.switch(release(models[0], "1"))
+    wrong = release(models[1], "2")
+    fake.switch(wrong)
+    with pytest.raises(Rejected, match="predictions"):
+        fake.verify(wrong)
+
+
+def test_fakes_of_one_space_share_what_they_serve(models: list[Path]) -> None:
+    FakeEndpoint(space="shared-in-a-test").switch(release(models[0], "1"))
+    assert FakeEndpoint(space="shared-in-a-test").serving("churn") is not None
+    assert FakeEndpoint().serving("churn") is None
