@@ -3,21 +3,37 @@
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.processes import StackError
 
 WAITING = "Suspended"
 
 
-def begin(deployment: str, parameters: Mapping[str, Any]) -> UUID:
-    """Start a run of `flow/deployment` and return its id; it does not wait."""
-    run: Any = run_deployment(name=deployment, parameters=dict(parameters), timeout=0, as_subflow=False)
-    return UUID(str(run.id))
+def begin(deployment: str, parameters: Mapping[str, Any], tries: int = 6) -> UUID:
+    """Start a run of `flow/deployment` and return its id; it does not wait.
+
+    A Prefect server on SQLite answers 503 to a handful of requests at once. The call is made again under the
+    same idempotency key, after 0.5, 1, 2, ... s, so that one run comes of it.
+    """
+    once = str(uuid4())
+    for attempt in range(tries):
+        try:
+            run: Any = run_deployment(
+                name=deployment, parameters=dict(parameters), timeout=0, as_subflow=False, idempotency_key=once
+            )
+            return UUID(str(run.id))
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or attempt == tries - 1:
+                raise
+            time.sleep(0.5 * 2**attempt)
+    raise StackError("nothing was tried")
 
 
 def follow(

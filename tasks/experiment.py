@@ -116,7 +116,7 @@ def summary(model: str, data: TierData, ranked: Sequence[Trial], tried: int, met
             f"## Best of {tried} trials on the {data.tier} tier: validation {metric} {ranked[0].value:.4f}",
             "Pass it to `retrain` as **parameters**, or paste it into `model.yaml`:",
             f"```json\n{best}\n```",
-            f"```\nprefect deployment run retrain/retrain -p model={model} -p 'parameters={best}'\n```",
+            f"```\nprefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'\n```",
             f"| trial | validation {metric} | parameters | |\n|---|---|---|---|",
             *rows,
             "",

@@ -26,5 +26,5 @@ def test_a_second_model_needs_nothing_but_its_folder(stack: Stack, tmp_path: Pat
     assert outcome(run("score/score", model="diamonds", input=str(tmp_path / "score.csv"))) == "Completed"
     lake = open_environment("local").lake()
     assert lake.read(lake.as_of("diamonds-predictions")).column_names[:2] == ["stone", "prediction"]
-    best = run("experiment/experiment", model="diamonds", trials=2)
+    best = run("experiment/experiment", model="diamonds", trials=2, tier="staging")
     assert outcome(best) == "Completed"
