@@ -42,7 +42,7 @@ def follow(
     seconds: float = 600.0,
     until: Callable[[FlowRun], bool] | None = None,
     watch: Callable[[], None] | None = None,
-    poll_seconds: float = 0.2,
+    poll_seconds: float = 0.4,
 ) -> FlowRun:
     """Wait until the run ended, or is suspended, or `until` says so, and return it.
 
