@@ -16,8 +16,6 @@ def folder_digest(folder: Path) -> str:
     The digest is that of the lines `<sha256>  <relative/posix/path>\\n` in the order of the paths' bytes:
     what `sha256sum` prints, so that anyone can check it without us. Empty folders do not count.
     """
-    files = sorted(
-        (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()
-    )
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
     listing = "".join(f"{file_digest(path)}  {name}\n" for name, path in files)
     return hashlib.sha256(listing.encode()).hexdigest()

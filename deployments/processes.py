@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,20 +39,41 @@ class Process:
             return None
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """End it and everything it started: first asked, then killed. No error when it is gone."""
-        found = self._found()
-        if found is None:
-            return
-        family = [found, *found.children(recursive=True)]
+        """End it and everything it started: first asked, then killed. No error when it is gone.
+
+        It leads a session of its own, by which what its children left behind is found, too.
+        """
+        family = self._family()
         for send in (psutil.Process.terminate, psutil.Process.kill):
             for member in family:
-                try:
+                with suppress(psutil.NoSuchProcess):
                     send(member)
-                except psutil.NoSuchProcess:
-                    continue
-            _, family = psutil.wait_procs(family, timeout=grace_seconds)
+            deadline = time.monotonic() + grace_seconds
+            while (family := [member for member in family if _lives(member)]) and time.monotonic() < deadline:
+                time.sleep(0.05)
             if not family:
                 return
+
+    def _family(self) -> list[psutil.Process]:
+        found = self._found()
+        if found is None and psutil.pid_exists(self.pid) and _lives(psutil.Process(self.pid)):
+            return []  # the pid is somebody else's by now, and so is the session of that number
+        below = [found, *found.children(recursive=True)] if found else []
+        known = {member.pid for member in below}
+        return below + [member for member in psutil.process_iter() if member.pid not in known and self._leads(member)]
+
+    def _leads(self, member: psutil.Process) -> bool:
+        try:
+            return os.getsid(member.pid) == self.pid and member.create_time() >= self.created - 1.0
+        except (OSError, psutil.Error):
+            return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:

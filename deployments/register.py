@@ -34,15 +34,27 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
         known = sorted(file.stem for file in path.parent.glob("*.toml"))
         raise Rejected(f"there is no environment {name!r}; there are: {', '.join(known)}")
     try:
-        settings = tomllib.loads(string.Template(path.read_text()).substitute(variables))
+        settings = {key: _filled(value, variables) for key, value in tomllib.loads(path.read_text()).items()}
     except KeyError as cause:
         raise Rejected(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
     except (ValueError, tomllib.TOMLDecodeError) as cause:
         raise Rejected(f"{path.name} cannot be read: {cause}") from cause
-    missing = [port for port in PORTS if port not in settings]
+    missing = [port for port in PORTS if not isinstance(settings.get(port), dict)]
     if missing:
         raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
+    unnamed = [port for port in PORTS if not isinstance(settings[port].get("adapter"), str)]
+    if unnamed:
+        raise Rejected(f'{path.name} names no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
+    if not isinstance(settings.get("scratch"), str):
+        raise Rejected(f'{path.name} names no scratch folder; write scratch = "/some/folder" at its top')
     return settings
+
+
+def _filled(value: Any, variables: Mapping[str, str]) -> Any:
+    """Fill the variables into every text of a setting: after the file was read, so that none is read as TOML."""
+    if isinstance(value, dict):
+        return {key: _filled(part, variables) for key, part in value.items()}
+    return string.Template(value).substitute(variables) if isinstance(value, str) else value
 
 
 def register(name: str, variables: Mapping[str, str]) -> Environment:
@@ -90,6 +102,8 @@ def deploy(name: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run the command line against the Prefect server of `PREFECT_API_URL`."""
     try:
+        if not os.environ.get("PREFECT_API_URL"):
+            raise StackError("PREFECT_API_URL is not set: say which Prefect server to register with")
         deploy(arguments[0] if arguments else "local")
     except (PortError, StackError) as error:
         print(f"error: {error}", file=sys.stderr)

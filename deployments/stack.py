@@ -112,7 +112,8 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
         StackError: a part did not come up; what had been started is stopped again.
     """
     folder = state or state_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     with _alone(folder):
         found = find(folder)
         if found and found.running:
@@ -128,7 +129,7 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
 def down(state: Path | None = None) -> bool:
     """Stop the stack; return whether there was one. What it stored stays."""
     found = find(state)
-    if found is None:
+    if found is None or not found.processes:
         return False
     _stop(found)
     return True

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -11,9 +12,9 @@ from prefect import get_run_logger, task
 from blocks.digests import folder_digest
 from blocks.endpoints.base import Endpoint, Golden, Release
 from blocks.environment import Environment, open_environment
-from blocks.errors import TerminalError
-from blocks.ledger.base import ApprovalRequest, Deployment, Ledger
-from blocks.tracking.base import CHAMPION
+from blocks.errors import PortError, TerminalError
+from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
+from blocks.tracking.base import CHAMPION, Tracking
 from tasks.logic.approval import check_deployable
 from tasks.logic.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.logic.history import champion
@@ -34,7 +35,7 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     ledger, key = world.ledger(), f"deploy:{request_id}"
     request = ledger.approval_request(request_id)
     before = champion(ledger.deployments(request.model, environment))
-    evidence = still_approved(ledger, request, before, resumed=ledger.effect(key) is not None)
+    evidence = still_approved(ledger, request, before, begun=ledger.effect(key))
     golden = Golden(judged.golden_request, judged.golden_predictions)
     release = Release(
         request.model, request.version, approved_files(world, request, evidence), evidence.model_digest, golden
@@ -48,9 +49,17 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     return Deployed(model=request.model, version=request.version, replaced=replaced, url=url, seconds=seconds)
 
 
-def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, resumed: bool) -> Evidence:
-    """Return the evidence when the approval over it stands now; `resumed` after an interrupted deployment."""
+def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:
+    """Return the evidence when the approval over it stands now; `begun` is what an interrupted deployment left."""
     evidence = parse_evidence(request.evidence)
+    resumed = begun is not None
+    if begun is not None and begun.state == "done" and serving != request.version:
+        raise Refusal(
+            "this approval was used, and the version has been taken back since",
+            where=request.id,
+            value=begun.outcome,
+            remedy="Retrain, and approve anew.",
+        )
     check_deployable(
         request,
         ledger.decision(request.id),
@@ -94,7 +103,7 @@ def put_into_service(
 ) -> str:
     """Switch and write down how it ended; the alias `champion` moves while the server is proven. Return the URL."""
     tracking = world.tracking()
-    warming = Thread(target=tracking.version, args=(request.model, request.version), daemon=True)
+    warming = Thread(target=reach, args=(tracking,), daemon=True)
     warming.start()
     try:
         url = switch(world.endpoint(), release, before)
@@ -107,6 +116,12 @@ def put_into_service(
     return url
 
 
+def reach(tracking: Tracking) -> None:
+    """Load the tracking server's client beside the wait; whether it answers is seen when it is needed."""
+    with suppress(PortError):
+        tracking.version("none", "0")
+
+
 def switch(endpoint: Endpoint, release: Release, before: str) -> str:
     """Preflight, switch, verify; when verification fails the version before it is restored. Return the URL."""
     now = endpoint.serving(release.endpoint)
@@ -115,9 +130,12 @@ def switch(endpoint: Endpoint, release: Release, before: str) -> str:
         now = endpoint.switch(release)
     try:
         endpoint.verify(release)
-    except Exception:
+    except Exception as wrong:
         if before:
-            endpoint.restore(release.endpoint, before)
+            try:
+                endpoint.restore(release.endpoint, before)
+            except PortError as worse:
+                wrong.add_note(f"and version {before} could not be restored: {worse}")
         raise
     return now.url
 

@@ -17,7 +17,7 @@ from tasks.logic.search import suggest
 from tasks.models import Model, load_model, provenance
 from tasks.records import TierData, Trial
 from tasks.retries import STAGE
-from tasks.train import chosen_parameters, open_run, training_job
+from tasks.train import chosen_parameters, job_name, open_run, training_job
 
 Value = int | float | str | bool
 
@@ -72,7 +72,7 @@ def try_out(
     world, brought = open_environment(environment), load_model(model)
     tracking, chosen = world.tracking(), chosen_parameters(brought, parameters)
     run = open_run(tracking, brought, data, provenance(), chosen, key=f"{flow_run.id}:trial:{number}", parent=parent)
-    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=f"{model}-{run.id[:12]}")
+    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
     value, reason = None, ""
     try:
         world.trainer().run(job, log=get_run_logger().debug)
@@ -110,13 +110,14 @@ def conclude(model: str, data: TierData, trials: Sequence[Trial], parent: str, e
 def summary(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> str:
     """Return the experiment's outcome as markdown: the best parameters to paste, and the ten best trials."""
     best = json.dumps(ranked[0].parameters)
+    command = f"prefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'"
     rows = [f"| {t.number} | {t.value:.4f} | `{json.dumps(t.parameters)}` | [run]({t.run_url}) |" for t in ranked[:10]]
     return "\n".join(
         [
             f"## Best of {tried} trials on the {data.tier} tier: validation {metric} {ranked[0].value:.4f}",
             "Pass it to `retrain` as **parameters**, or paste it into `model.yaml`:",
             f"```json\n{best}\n```",
-            f"```\nprefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'\n```",
+            f"```\n{command}\n```",
             f"| trial | validation {metric} | parameters | |\n|---|---|---|---|",
             *rows,
             "",

@@ -1,5 +1,6 @@
 """Land rows in the lake: what is right is appended as one snapshot, what is not is set aside with its reason."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -45,7 +46,7 @@ def land_rows(lake: Lake, data: DataSpec, rows: SourceTable) -> Landed:
     Raises:
         Refusal: a declared column is missing, too many rows are wrong, or none is right.
     """
-    key, now = content_key(rows.table), datetime.now(UTC)
+    key, now = source_key(rows), datetime.now(UTC)
     before = history(lake, data.dataset)
     known = next((snapshot for snapshot in before if snapshot.key == key), None)
     if known is not None:
@@ -58,6 +59,13 @@ def land_rows(lake: Lake, data: DataSpec, rows: SourceTable) -> Landed:
     snapshot = lake.append(data.dataset, taken.accepted, source=rows.description, key=key, at=now, notes=notes)
     _show(snapshot, taken)
     return _landed(snapshot, rows_in=taken.rows_in, new=True)
+
+
+def source_key(rows: SourceTable) -> str:
+    """Return the digest of what a source holds: its rows, and those that could not be read."""
+    key = content_key(rows.table)
+    unread = "".join(f"\n{row.position}\t{row.reason}\t{row.text}" for row in rows.broken)
+    return hashlib.sha256(f"{key}{unread}".encode(errors="replace")).hexdigest() if unread else key
 
 
 def sort_out(lake: Lake, data: DataSpec, rows: SourceTable, before: tuple[Snapshot, ...]) -> Ingested:

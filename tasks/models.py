@@ -1,6 +1,7 @@
 """Find and read what a team brought: `models/<name>/`."""
 
 import difflib
+import os
 import subprocess
 from dataclasses import dataclass
 from hashlib import sha256
@@ -67,19 +68,19 @@ def load_model(name: str, root: Path = ROOT) -> Model:
 
 def provenance(root: Path = ROOT) -> Provenance:
     """Return the commit of the checkout and, when files differ from it, the patch (new files included)."""
-    commit = _git(root, "rev-parse", "HEAD").strip()
+    commit = _git(root, "rev-parse", "HEAD").decode().strip()
     if not commit:
         return Provenance(commit="not in git", patch_digest="")
     patch = _git(root, "diff", "HEAD", "--binary")
-    for name in _git(root, "ls-files", "--others", "--exclude-standard").splitlines():
-        patch += _git(root, "diff", "--no-index", "--binary", "/dev/null", name)
-    digest = sha256(patch.encode()).hexdigest() if patch else ""
-    return Provenance(commit=commit, patch_digest=digest, patch=patch)
+    for name in filter(None, _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")):
+        patch += _git(root, "diff", "--no-index", "--binary", "--", "/dev/null", os.fsdecode(name))
+    digest = sha256(patch).hexdigest() if patch else ""
+    return Provenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, errors="replace", check=False)
-    return done.stdout if done.returncode in (0, 1) else ""
+def _git(root: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    return done.stdout if done.returncode in (0, 1) else b""
 
 
 def _shown(path: Path) -> str:

@@ -38,27 +38,18 @@ def materialise(lake: Lake, read: AsOf, spec: ModelSpec, tier: str, scratch: Pat
     """
     columns = [spec.data.entity, *spec.data.features, spec.data.target]
     bound = tier_bound(spec.tiers, tier)
-    rule = json.dumps([read.digest, bound, spec.holdout, columns])
+    rule = json.dumps([read.digest, tier, bound, spec.holdout, columns])
     digest = hashlib.sha256(rule.encode()).hexdigest()
     folder = scratch / "tiers" / spec.name / digest[:32]
     if not (folder / "tier.json").exists():
         table = lake.read(read, below_bucket=bound, columns=columns)
-        parts = split(table, spec.data.entity, spec.holdout)
-        for name, rows in (("train on", parts.train), ("decide with", parts.holdout)):
-            if rows.num_rows == 0:
-                raise Refusal(
-                    f"the {tier} tier holds no row to {name}",
-                    where=f"{spec.data.dataset} as of {read.id}",
-                    value=table.num_rows,
-                    remedy="Ingest more rows, or raise the tier's rate in model.yaml.",
-                )
-        facts = {
-            "model": spec.name,
-            "tier": tier,
-            "as_of": read.id,
-            "data_digest": read.digest,
-            "digest": digest,
-        }
+        try:
+            parts = split(table, spec.data.entity, spec.holdout)
+        except Refusal as cause:
+            where = f"the {tier} tier of {spec.data.dataset} as of {read.id}"
+            remedy = "Ingest more rows, or raise the tier's rate in model.yaml."
+            raise Refusal(str(cause), where=where, value=table.num_rows, remedy=remedy) from cause
+        facts = {"model": spec.name, "tier": tier, "as_of": read.id, "data_digest": read.digest, "digest": digest}
         _lay_down(folder, {"train": parts.train, "holdout": parts.holdout}, facts)
     return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
 

@@ -17,6 +17,7 @@ from tasks.logic.buckets import tier_buckets
 from tasks.logic.expectations import check
 from tasks.logic.ingestion import content_key
 from tasks.logic.model_spec import DataSpec
+from tasks.logic.predictions import Task, check_predictions
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model
 from tasks.records import Scored
@@ -69,7 +70,8 @@ def refuse_broken(broken: Sequence[BrokenRow], source: str) -> None:
 
 def predictions_table(data: DataSpec, keys: pa.Array, said: np.ndarray, version: str) -> pa.Table:
     """Return one row a prediction: entity, a probability per class (or the value), model version, bucket."""
-    values = said.reshape(len(keys), -1)
+    task: Task = "multiclass" if data.classes else "regression"
+    values = check_predictions(task, data.classes, len(keys), said).reshape(len(keys), -1)
     names = [f"probability_{name}" for name in data.classes] or ["prediction"]
     columns = {name: pa.array(values[:, place]) for place, name in enumerate(names)}
     stamp = pa.array([version] * len(keys))

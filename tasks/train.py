@@ -1,6 +1,7 @@
 """Train a challenger: one tracked run around one job of the environment's trainer."""
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from importlib import import_module
@@ -32,7 +33,7 @@ def train(model: str, data: TierData, parameters: Mapping[str, Value], environme
     tracking, made_by = world.tracking(), provenance()
     chosen = chosen_parameters(brought, parameters)
     run = open_run(tracking, brought, data, made_by, chosen, key=f"{flow_run.id}:train")
-    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=f"{model}-{run.id[:12]}")
+    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
     warming = Thread(target=warm_up, args=(tracking,), daemon=True)
     warming.start()
     try:
@@ -74,8 +75,10 @@ def chosen_parameters(model: Model, parameters: Mapping[str, Value]) -> dict[str
         Refusal: a parameter that `model.yaml` does not know.
     """
     known: dict[str, Value] = {**model.spec.training.parameters, "seed": model.spec.training.seed}
-    for name in parameters:
-        if name not in known:
+    for name, value in parameters.items():
+        if name in known:
+            check_kind(name, value, known[name], where=f"parameters of {model.spec.name}")
+        else:
             raise Refusal(
                 "the model has no such parameter",
                 where=f"parameters of {model.spec.name}",
@@ -83,6 +86,24 @@ def chosen_parameters(model: Model, parameters: Mapping[str, Value]) -> dict[str
                 remedy=f"It knows: {', '.join(sorted(known))}.",
             )
     return {name: str(value) for name, value in {**known, **parameters}.items()}
+
+
+def check_kind(name: str, value: Value, default: Value, where: str) -> None:
+    """Refuse a value of another kind than the one in `model.yaml`; a whole number will do for a decimal one.
+
+    Raises:
+        Refusal: text for a number, a decimal for a whole number, NaN, a seed below 0; names parameter and value.
+    """
+    kinds = (int, float) if type(default) is float else (type(default),)
+    wrong = type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value))
+    if wrong or (name == "seed" and int(value) < 0):
+        like = f"model.yaml has {default!r}"
+        raise Refusal(f"{name} cannot take this value", where=where, value=value, remedy=f"Write one like it: {like}.")
+
+
+def job_name(model: str, run_id: str) -> str:
+    """Return the name of a training job, within what SageMaker accepts: letters, digits and -, at most 63."""
+    return f"{model.replace('_', '-')[:50]}-{run_id[:12]}"
 
 
 def training_job(
@@ -96,7 +117,7 @@ def training_job(
         channels={"train": data.train},
         hyperparameters=dict(chosen),
         environment=dict(environment),
-        max_seconds=int(limits.max_minutes * 60),
+        max_seconds=max(1, int(limits.max_minutes * 60)),
         max_memory_mb=limits.max_memory_mb,
     )
 
@@ -122,7 +143,7 @@ def open_run(
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(chosen), indent=2))
         if made_by.patch:
-            (Path(folder) / "uncommitted.patch").write_text(made_by.patch)
+            (Path(folder) / "uncommitted.patch").write_bytes(made_by.patch.encode(errors="surrogateescape"))
         tracking.log_files(run.id, Path(folder), under="made-by")
     return run
 

@@ -115,9 +115,7 @@ class Lake(Block):
         """
 
     @abstractmethod
-    def read(
-        self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a fixed read, ordered by snapshot and then as laid out: the same bytes every time.
 
         Args:

@@ -27,8 +27,15 @@ def _one_line(text: str) -> str:
 def _name(text: str) -> str:
     """Refuse what could not be part of a file name, a registry name and an address alike."""
     plain = text.isascii() and text.replace("_", "").replace("-", "").isalnum() and text == text.lower()
-    if not (plain and text[0].isalpha() and len(text) <= 63):
+    apart = all(part for part in text.replace("_", "-").split("-"))
+    if not (plain and apart and text[0].isalpha() and len(text) <= 63):
         raise rule("is not a plain name", "Write a small letter, then up to 62 of: a to z, 0 to 9, - and _.")
+    return text
+
+
+def _dataset(text: str) -> str:
+    if len(text) > 51:
+        raise rule("is too long for a table", "Write at most 51 letters: the lake adds -quarantine and -predictions.")
     return text
 
 
@@ -61,7 +68,7 @@ Share = Annotated[float, Field(ge=0.0001, le=1)]
 class DataSpec(Record):
     """Which table the model learns from, and what its columns are."""
 
-    dataset: Name = Field(description="The lake's name for the table")
+    dataset: Annotated[Name, AfterValidator(_dataset)] = Field(description="The lake's name for the table")
     entity: Column = Field(description="The column that names who or what a row is about; it decides tier and holdout")
     target: Column = Field(description="The column to predict")
     classes: tuple[Line, ...] = Field(

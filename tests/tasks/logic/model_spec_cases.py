@@ -61,6 +61,8 @@ CASES = {
     "22 seed past 31 bits": ("seed: 7", f"seed: {2**31}", 14, "training.seed", str(2**31), "less than 2147483648"),
     "23 impossible date": ("team@example.com", "2024-02-30", 3, "owner", "2024-02-30", "date"),
     "24 name with ..": ("name: price", "name: ../price", 1, "name", "../price", "not a plain name"),
+    "data set beyond 51": ("houses", "h" * 52, 6, "data.dataset", "h" * 52, "51 letters"),
+    "name with a hole": ("name: price", "name: price--now", 1, "name", "price--now", "plain name"),
     "24 data set with NUL": ("houses", '"a\\0b"', 6, "data.dataset", '"a\\0b"', "not a plain name"),
     "24 name with a newline": ("name: price", 'name: "price\\n"', 1, "name", '"price\\n"', "not a plain name"),
     "24 column with NUL": ("entity: house_id", 'entity: "a\\0"', 7, "data.entity", '"a\\0"', "invisible"),

@@ -1,0 +1,175 @@
+"""An environment is read strictly: what is missing is named before anything is saved.
+
+Each test reads the environments of a checkout of its own, by a copy of the module that lies in it. Saving blocks
+needs a Prefect server; the tests of `tests/flows` do that through `make up`.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from blocks.environment import adapter_class
+from blocks.errors import NotFound, PortError, Rejected
+from deployments import register as shipped
+from deployments.stack import Stack
+
+VARIABLES = {"RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends"}
+PORTS = ("lake", "trainer", "endpoint", "tracking", "ledger")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[ModuleType]:
+    """Return the module as it is when it lies in a checkout with the environment `local`."""
+    folder = tmp_path / "deployments"
+    shutil.copytree(shipped.ROOT / "deployments" / "environments", folder / "environments")
+    shutil.copy(str(shipped.__file__), folder / "register.py")
+    found = spec_from_file_location("register_of_another_checkout", folder / "register.py")
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    sys.modules[found.name] = module
+    found.loader.exec_module(module)
+    yield module
+    del sys.modules[found.name]
+
+
+def environment(checkout: ModuleType, name: str, text: str) -> None:
+    (checkout.ROOT / "deployments" / "environments" / f"{name}.toml").write_text(text)
+
+
+def local_text() -> str:
+    return (shipped.ROOT / "deployments" / "environments" / "local.toml").read_text()
+
+
+def test_the_embedded_default_is_read_with_its_variables() -> None:
+    settings = shipped.read_environment("local", VARIABLES)
+    assert settings["scratch"] == "/state/scratch"
+    assert settings["lake"] == {"adapter": "blocks.lake.local.LocalLake", "root": "/state/lake"}
+    assert settings["tracking"]["tracking_uri"] == "http://mlflow"
+    assert settings["endpoint"]["url"] == "http://ends"
+    assert settings["ledger"]["url"] == "sqlite:////state/ledger.db"
+
+
+def test_the_stack_sets_every_variable_that_the_embedded_default_needs(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"prefect": 1, "mlflow": 2, "endpoints": 3})
+    assert shipped.read_environment("local", stack.environment())["scratch"] == f"{tmp_path}/scratch"
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_each_adapter_of_the_embedded_default_exists_and_takes_its_fields(port: str, tmp_path: Path) -> None:
+    variables = {**VARIABLES, "RATCHET_STATE": str(tmp_path)}
+    fields = dict(shipped.read_environment("local", variables)[port])
+    kind = adapter_class(fields.pop("adapter"))
+    assert set(fields) <= set(kind.model_fields), "a field that the adapter does not know would be ignored"
+    kind(**fields)
+
+
+@pytest.mark.parametrize("missing", VARIABLES)
+def test_a_variable_that_is_not_set_is_named(missing: str) -> None:
+    known = {name: value for name, value in VARIABLES.items() if name != missing}
+    with pytest.raises(Rejected, match=rf"local\.toml needs the variable '{missing}'.*make up"):
+        shipped.read_environment("local", known)
+
+
+def test_an_unknown_environment_is_refused_with_those_there_are(checkout: ModuleType) -> None:
+    environment(checkout, "staging", local_text())
+    with pytest.raises(Rejected, match=r"no environment 'stagging'; there are: local, staging"):
+        checkout.read_environment("stagging", VARIABLES)
+
+
+def test_a_copy_of_the_default_is_another_environment(checkout: ModuleType) -> None:
+    environment(checkout, "production", local_text().replace("sqlite:///${RATCHET_STATE}/ledger.db", "postgresql://db"))
+    assert checkout.read_environment("production", VARIABLES)["ledger"]["url"] == "postgresql://db"
+    assert checkout.read_environment("local", VARIABLES)["ledger"]["url"] != "postgresql://db"
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_a_port_that_the_file_says_nothing_of_is_named(checkout: ModuleType, port: str) -> None:
+    environment(checkout, "local", local_text().replace(f"[{port}]", f"[{port}_of_old]"))
+    with pytest.raises(Rejected, match=rf"local\.toml says nothing of: {port};"):
+        checkout.read_environment("local", VARIABLES)
+
+
+BROKEN = {
+    "no TOML": "[lake\nadapter = 1",
+    "a key twice": 'scratch = "a"\nscratch = "b"',
+    "a dollar that is no variable": 'scratch = "pa$$ $"',
+    "nothing closed": 'scratch = "${RATCHET_STATE',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_a_file_that_cannot_be_read_is_named(checkout: ModuleType, text: str) -> None:
+    environment(checkout, "local", text)
+    with pytest.raises(Rejected, match=r"local\.toml cannot be read: "):
+        checkout.read_environment("local", VARIABLES)
+
+
+def test_a_file_that_is_no_text_is_named(checkout: ModuleType) -> None:
+    (checkout.ROOT / "deployments" / "environments" / "local.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Rejected, match=r"local\.toml cannot be read: "):
+        checkout.read_environment("local", VARIABLES)
+
+
+LAKE = 'adapter = "blocks.lake.local.LocalLake"\n'
+INCOMPLETE = {
+    "no scratch": ('scratch = "${RATCHET_STATE}/scratch"\n', "", "scratch"),
+    "no adapter": (LAKE, "", "adapter"),
+    "a port that is no table": (f'[lake]\n{LAKE}root = "${{RATCHET_STATE}}/lake"\n', "", "lake"),
+}
+
+
+@pytest.mark.parametrize(("line", "instead", "named"), INCOMPLETE.values(), ids=INCOMPLETE)
+def test_what_every_environment_needs_is_named_when_it_is_missing(
+    checkout: ModuleType, line: str, instead: str, named: str
+) -> None:
+    assert line in local_text()
+    before = 'lake = "blocks.lake.local.LocalLake"\n' if named == "lake" else ""
+    environment(checkout, "local", before + local_text().replace(line, instead))
+    with pytest.raises(Rejected, match=named):
+        checkout.read_environment("local", VARIABLES)
+
+
+def test_a_backslash_or_quote_in_a_variable_does_not_become_another_value(checkout: ModuleType) -> None:
+    assert checkout.read_environment("local", {**VARIABLES, "RATCHET_STATE": 'a"b'})["scratch"] == 'a"b/scratch'
+
+
+def test_a_variable_is_taken_as_it_is(checkout: ModuleType) -> None:
+    settings = checkout.read_environment("local", {**VARIABLES, "RATCHET_STATE": r"/data\table"})
+    assert settings["scratch"] == r"/data\table/scratch"
+
+
+OUTSIDE = {
+    "outside of blocks": "os.path.join",
+    "no module": "blocks.lake.s3.S3Lake",
+    "no class": "blocks.lake.local.Lak",
+}
+
+
+@pytest.mark.parametrize("path", OUTSIDE.values(), ids=OUTSIDE)
+def test_an_adapter_that_does_not_exist_is_refused_by_its_name(path: str) -> None:
+    with pytest.raises(NotFound, match=path.replace(".", r"\.")):
+        adapter_class(path)
+
+
+def test_the_command_line_answers_a_mistake_with_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert issubclass(Rejected, PortError)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert shipped.main([]) == 1
+    assert "PREFECT_API_URL" in capsys.readouterr().err
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert shipped.main(["nowhere"]) == 1
+    assert shipped.main([]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "error"]
+    assert "nowhere" in lines[0]
+    assert "RATCHET_STATE" in lines[1]
