@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pandas as pd
 import psutil
@@ -61,12 +60,6 @@ def approve(run: FlowRun, by: str = "second@example.com", reason: str = "the evi
     """Approve what a run waits for and follow it to its end."""
     settle(ledger(), request_of(run), approved=True, by=by, reason=reason)
     return follow(run.id, until=ended, seconds=240)
-
-
-def settle_no(request: ApprovalRequest, reason: str) -> FlowRun:
-    """Reject a request and follow its run to the end."""
-    settle(ledger(), request, approved=False, by="second@example.com", reason=reason)
-    return follow(UUID(request.flow_run_id), until=ended, seconds=240)
 
 
 def released(model: str) -> tuple[Deployment, ...]:

@@ -57,9 +57,7 @@ def _roc(codes: Codes, scores: Numbers, model: str) -> tuple[Curve, ...]:
         return ()
     false, true, _ = roc_curve(codes, scores)
     distance = np.concatenate(([0.0], np.cumsum(np.diff(false) + np.diff(true))))
-    chosen = np.unique(
-        np.searchsorted(distance, np.linspace(0, distance[-1], POINTS)).clip(0, len(false) - 1)
-    )
+    chosen = np.unique(np.searchsorted(distance, np.linspace(0, distance[-1], POINTS)).clip(0, len(false) - 1))
     return (Curve("roc", model, _rounded(false[chosen]), _rounded(true[chosen]), ()),)
 
 
@@ -80,9 +78,7 @@ def _recall(codes: Codes, hits: Codes, classes: int, model: str) -> Curve:
     rows = np.bincount(codes, minlength=classes)
     right = np.bincount(codes, weights=hits, minlength=classes)
     found = np.flatnonzero(rows)
-    return Curve(
-        "recall", model, _rounded(found), _rounded(right[found] / rows[found]), tuple(rows[found].tolist())
-    )
+    return Curve("recall", model, _rounded(found), _rounded(right[found] / rows[found]), tuple(rows[found].tolist()))
 
 
 def _rounded(values: npt.NDArray[Any]) -> tuple[float, ...]:

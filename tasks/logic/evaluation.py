@@ -130,9 +130,7 @@ def evaluate(
         slices=slices,
         comparison=comparison,
         leaked=leaked,
-        curves=tuple(
-            c for name, values in predictions.items() for c in draw_curves(task, codes, values, name)
-        ),
+        curves=tuple(c for name, values in predictions.items() for c in draw_curves(task, codes, values, name)),
         verdict=verdict,
     )
 

@@ -86,9 +86,7 @@ def _deciding(metric: str, codes: Codes, predictions: Numbers) -> npt.NDArray[An
     return predictions.argmax(axis=1) if metric == "f1_macro" else predictions
 
 
-def _normal_interval(
-    metric: str, codes: Codes, champion: Numbers, challenger: Numbers, confidence: float
-) -> Interval:
+def _normal_interval(metric: str, codes: Codes, champion: Numbers, challenger: Numbers, confidence: float) -> Interval:
     """Return estimate ± quantile × standard error, for a metric whose rows' influences are known."""
     difference, influence = 0.0, np.zeros(len(codes))
     for sign, predictions in ((1, challenger), (-1, champion)):

@@ -44,9 +44,7 @@ def encode_truth(task: Task, classes: Sequence[str], truth: Labels) -> Codes:
     unknown = [label for label in labels if str(label) not in position]
     if unknown:
         remedy = f"The classes are {', '.join(classes)}: mend the rows, or add the label to data.classes."
-        raise Refusal(
-            "The truth holds a label outside the classes", where="truth", value=unknown[0], remedy=remedy
-        )
+        raise Refusal("The truth holds a label outside the classes", where="truth", value=unknown[0], remedy=remedy)
     return np.array([position[str(label)] for label in labels], dtype=np.int64)[numbers]
 
 
@@ -54,9 +52,7 @@ def _one_column(truth: Labels) -> pd.Series:
     """Return the truth as a series without nulls, or refuse it."""
     if np.ndim(truth) != 1 or len(truth) == 0:
         remedy = "Give one label a row, of one row at least."
-        raise Refusal(
-            "The truth is not one column of rows", where="truth", value=np.shape(truth), remedy=remedy
-        )
+        raise Refusal("The truth is not one column of rows", where="truth", value=np.shape(truth), remedy=remedy)
     series = pd.Series(truth).reset_index(drop=True)
     missing = np.flatnonzero(series.isna())
     if len(missing):
@@ -94,9 +90,7 @@ def check_predictions(
     shape = (rows,) if task == "regression" else (rows, len(classes))
     if np.shape(predictions) != shape:
         remedy = f"The shape must be {shape}: one row a row of the truth, one column a class."
-        raise Refusal(
-            "The predictions have another shape", where=where, value=np.shape(predictions), remedy=remedy
-        )
+        raise Refusal("The predictions have another shape", where=where, value=np.shape(predictions), remedy=remedy)
     values = _as_float(predictions, where)
     finite = np.isfinite(values.reshape(rows, -1)).all(axis=1)
     _refuse_rows(~finite, "A prediction is not finite", where, values, "Look for NaN in the model's input.")

@@ -53,9 +53,7 @@ def _members(columns: pd.DataFrame, column: str, rows: int) -> Iterator[tuple[st
         raise Refusal("A slice's column is not in the holdout", where=f"slices, {column}", remedy=remedy)
     if len(columns) != rows:
         remedy = f"Give the columns of the same {rows} rows as the truth."
-        raise Refusal(
-            "The slice columns have another length", where=column, value=len(columns), remedy=remedy
-        )
+        raise Refusal("The slice columns have another length", where=column, value=len(columns), remedy=remedy)
     text = columns[column].astype(object).map(str, na_action="ignore")
     values, names = pd.factorize(text.where(text.notna(), NO_VALUE), sort=True)
     if len(names) > MOST_VALUES:
