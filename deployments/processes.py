@@ -1,11 +1,13 @@
 """Start, find and stop the processes of the embedded stack, and nobody else's."""
 
 import os
+import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,19 @@ def wait_until_ready(process: Process, url: str, seconds: float = 90.0) -> None:
     raise StackError(
         f"{process.name} did not answer at {url} within {seconds:.0f} s. Its last words:\n{tail(process.log)}"
     )
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Do not let a second Ctrl-C cut short what a first one began: stopping leaves nothing behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def tail(log: str, lines: int = 15) -> str:

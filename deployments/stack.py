@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from blocks.errors import PortError
-from deployments.processes import Process, StackError, free_port, start, tail, wait_until_ready
+from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080}
@@ -169,9 +169,10 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
 
 
 def _stop(stack: Stack) -> None:
-    for process in reversed(stack.processes):
-        process.stop()
-    _write_down(Stack(stack.state, stack.ports))
+    with undisturbed():
+        for process in reversed(stack.processes):
+            process.stop()
+        _write_down(Stack(stack.state, stack.ports))
 
 
 def _ports(found: Stack | None) -> dict[str, int]:

@@ -81,7 +81,7 @@ def wait_for(seen: Callable[[], Any], seconds: float = 120, what: str = "it") ->
     while time.monotonic() < deadline:
         if found := seen():
             return found
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(f"{what} did not happen within {seconds} s")
 
 

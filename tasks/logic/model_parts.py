@@ -206,7 +206,7 @@ class Comparison(Record):
 
     metric: Line = Field(description="The metric of the task by which they are compared")
     rule: Literal["superior", "non_inferior"] = Field(
-        description="superior: better by more than the margin; non_inferior: not worse by more than it"
+        description="superior: better beyond chance; non_inferior: not worse by the margin or more"
     )
     margin: float = Field(ge=0, description="In units of the metric, at least 0")
     confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval, 0.8 up to but not 1")

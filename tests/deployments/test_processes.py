@@ -14,7 +14,7 @@ from threading import Thread
 import psutil
 import pytest
 
-from deployments.processes import Process, StackError, free_port, start, tail, wait_until_ready
+from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
 
 
 class Shell:
@@ -233,3 +233,16 @@ def test_a_part_that_never_answers_is_told_with_address_time_and_last_words(shel
     url = nowhere()
     with pytest.raises(StackError, match=rf"(?s)prefect did not answer at {url} within 1 s.*still migrating"):
         wait_until_ready(process, url, seconds=1)
+
+
+def test_a_second_ctrl_c_does_not_cut_the_stopping_short() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            with undisturbed():
+                signal.raise_signal(signal.SIGINT)
+                stopped = True
+    assert stopped
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

@@ -59,7 +59,7 @@ def test_the_interval_of_a_mean_is_students(task, metric, confidence):
     assert (found.lower, found.upper) == pytest.approx((lower, upper), abs=0.06 * (upper - lower))
 
 
-def plain_bootstrap(task, metric, drawn, resamples=200):
+def plain_bootstrap(task, metric, drawn, resamples=120):
     """Return the bounds of the difference over resampled rows, the metric computed anew for each resample."""
     classes, truth, champion, challenger = drawn
     codes, rng, differences = encode_truth(task, classes, truth), np.random.default_rng(9), []
