@@ -67,8 +67,9 @@ def scaled(rows: int, seed: int = 7) -> pd.DataFrame:
     table = customers()
     drawn = table.iloc[generator.integers(0, len(table), rows)].reset_index(drop=True)
     drawn["customer_id"] = np.arange(1, rows + 1)
+    factor = generator.uniform(0.95, 1.0, rows)
     for name in ("monthly_charges", "total_charges"):
-        drawn[name] = (drawn[name] * generator.uniform(0.95, 1.0, rows)).round(2)
+        drawn[name] = (drawn[name] * factor).round(2)
     return drawn
 
 
@@ -188,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large table")
     parser.add_argument("--pairs", type=int, default=3, help="how often retrain and the bare script run in turn")
+    parser.add_argument("--only", choices=["small", "large"], help="one of the two tables")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -197,8 +199,11 @@ def main() -> None:
             start_stack(checkout, folder / "state")
             stack = use(folder / "state")
             os.environ["BENCH_CHECKOUT"] = str(checkout)
-            print("\n".join(small_figures(folder)) + "\n", flush=True)
-            print("\n".join(big_figures(folder, options.rows, stack.url("mlflow"), options.pairs)), flush=True)
+            if options.only != "large":
+                print("\n".join(small_figures(folder)) + "\n", flush=True)
+            if options.only != "small":
+                uri = stack.url("mlflow")
+                print("\n".join(big_figures(folder, options.rows, uri, options.pairs)), flush=True)
         finally:
             down(folder / "state")
 
