@@ -129,7 +129,7 @@ def small_figures(folder: Path) -> list[str]:
         "| work | seconds | to reach |",
         "|---|---|---|",
         f"| retrain of 7,043 rows, from trigger to approval request | {shown(fresh)} | 20 |",
-        f"| the same, the rows having been checked before | {shown(again)} | 20 |",
+        f"| the same, the rows having been checked before under the same suite | {shown(again)} | 20 |",
         f"| rollback: restore, verify, write down | {inside} | 5 |",
         f"| rollback as a flow run, from trigger to end | {whole:.1f} | – |",
     ]
