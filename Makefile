@@ -6,6 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(shell cat requirements/*.lock | cksum | cut -d' ' -f1)
 RUN := $(BIN)/python -m
 ARGS ?=
+SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .PHONY: help setup demo test test-fast up down status deploy approve reject requests lint types bench clean
 
@@ -30,10 +31,10 @@ demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
 
 test: setup ## lint, types, import rules and all tests
 	@$(MAKE) --no-print-directory lint types
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-fast: setup ## the tests that need no server and no waiting
-	@$(RUN) pytest -m "not server and not stack and not slow" $(ARGS)
+	@$(RUN) pytest -m "not server and not stack and not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 up: setup ## start the stack (Prefect, MLflow, worker, endpoints) and deploy the flows
 	@$(RUN) deployments.stack up

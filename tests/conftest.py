@@ -13,20 +13,32 @@ COPIES = ("alpha", "beta", "gamma", "delta", "epsilon", "sampled", "checked", "t
 """Models like churn under other names, so that no test needs what another one left."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out over two processes: what needs the stack goes first and to one, the rest file by file.
+
+    So one stack is started, and a module's servers once; `--dist loadgroup` goes by these marks.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
+    for item in items:
+        group = "stack" if item.get_closest_marker("stack") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def team_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of this checkout, committed, to which only folders below `models/` were added."""
     copy = tmp_path_factory.mktemp("checkout")
     return copy_checkout(copy, like_churn=COPIES, more=[ROOT / "tests" / "data" / "diamonds"])
 
 
 @pytest.fixture(scope="session")
-def stack(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start the stack from the copy, point this process at it, and stop it in the end."""
     state = tmp_path_factory.mktemp("state")
     before = dict(os.environ)
     try:
-        start_stack(checkout, state)
+        start_stack(team_checkout, state)
         yield use(state)
     finally:
         down(state)

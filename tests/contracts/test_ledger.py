@@ -234,6 +234,7 @@ def run_part(part: bytes, start: Any, results: Any) -> None:
         results.put(repr(error))
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger) -> None:
     database.request_approval(REQUEST)
     url = database.url
@@ -243,6 +244,7 @@ def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger)
     assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 3)
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_eight_processes_may_open_a_new_ledger_at_once(database: SqlLedger) -> None:
     url = database.url
     outcomes = in_processes(8, lambda n: SqlLedger(url=url).intend(f"k{n}", "d", NOW).state)
