@@ -19,7 +19,7 @@ from rich.table import Table
 from blocks.environment import open_environment
 from deployments.decide import settle
 from deployments.processes import StackError
-from deployments.register import deploy
+from deployments.register import deploy_changes
 from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack, down, find, up, use
 from tasks.models import load_model
@@ -208,7 +208,8 @@ def main(arguments: list[str] | None = None) -> int:
         up(say=lambda text: console.print(f"  {text}", highlight=False))
         story = Story(use(), options.approve == "ask", console)
         with story.step("blocks are registered, flows deployed"):
-            deploy("local")
+            if not deploy_changes("local", story.stack.state / "deployed"):
+                story.tell("as they are in this checkout, already")
         tell_story(story)
         summary(story)
         console.print(f"  the whole demo took {time.monotonic() - started:.0f} s")

@@ -86,15 +86,19 @@ def wait_for(seen: Callable[[], Any], seconds: float = 120, what: str = "it") ->
 
 
 def processes_of(run_id: Any) -> list[psutil.Process]:
-    """Return the processes that run a flow run (not the training job, which has an environment of its own)."""
-    found = []
+    """Return the processes that run a flow run (not the training job, which has an environment of its own).
+
+    That is the process that the worker started, and the one forked for it, which bears its pid as its name.
+    """
+    found, forked = [], {}
     for process in psutil.process_iter():
         try:
+            forked[process.name()] = process
             if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run_id):
                 found.append(process)
         except psutil.Error:
             continue
-    return found
+    return found + [forked[name] for name in (f"for {process.pid}" for process in found) if name in forked]
 
 
 def kill(run_id: Any) -> None:

@@ -4,7 +4,9 @@ Each test reads the environments of a checkout of its own, by a copy of the modu
 needs a Prefect server; the tests of `tests/flows` do that through `make up`.
 """
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from blocks.environment import adapter_class
 from blocks.errors import NotFound, PortError, Rejected
@@ -173,3 +176,30 @@ def test_the_command_line_answers_a_mistake_with_one_line(
     assert [line.split(":")[0] for line in lines] == ["error", "error"]
     assert "nowhere" in lines[0]
     assert "RATCHET_STATE" in lines[1]
+
+
+@pytest.mark.stack
+@pytest.mark.slow
+def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team_checkout: Path) -> None:
+    def deployed_anew() -> str:
+        text = (
+            "from deployments.stack import use; from pathlib import Path; stack = use()\n"
+            "from deployments.register import deploy_changes\n"
+            "print('anew' if deploy_changes('local', stack.state / 'deployed') else 'as it was')"
+        )
+        done = subprocess.run([sys.executable, "-c", text], cwd=team_checkout, capture_output=True, text=True,
+                              env={**os.environ, "RATCHET_STATE": str(stack.state)}, check=False)  # fmt: skip
+        return done.stdout.strip() or done.stderr
+
+    assert deployed_anew() == "as it was"
+    with get_client(sync_client=True) as client:
+        client.delete_deployment(client.read_deployment_by_name("score/score").id)
+    assert deployed_anew() == "anew"
+    assert deployed_anew() == "as it was"
+    flow = team_checkout / "flows" / "score.py"
+    before = flow.read_text()
+    try:
+        flow.write_text(before + "\n# another line\n")
+        assert deployed_anew() == "anew"
+    finally:
+        flow.write_text(before)

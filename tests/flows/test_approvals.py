@@ -76,12 +76,14 @@ def test_a_rejection_through_the_form_leaves_nothing_deployed(stack: Stack, tmp_
     assert wait_for(lambda: open_environment("local").endpoint().serving("gamma") is None, 1)
 
 
-def test_a_request_that_waits_survives_the_restart_of_everything(stack: Stack, checkout: Path, tmp_path: Path) -> None:
+def test_a_request_that_waits_survives_the_restart_of_everything(
+    stack: Stack, team_checkout: Path, tmp_path: Path
+) -> None:
     land("delta", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="delta", parameters=SMALL, requested_by="dana@example.com")
     assert outcome(waiting) == WAITING
     down(stack.state)
-    start_stack(checkout, stack.state)
+    start_stack(team_checkout, stack.state)
     use(stack.state)
     assert outcome(approve(waiting)) == "Deployed"
     assert open_environment("local").endpoint().serving("delta") is not None

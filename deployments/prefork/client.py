@@ -1,0 +1,67 @@
+"""Run a module as `python -m MODULE ARGUMENTS` would, in a fork of the warm process at `$RATCHET_PREFORK`.
+
+`python -I -S client.py MODULE [ARGUMENT ...]`
+
+It stands for the program: output, working directory and environment are the caller's; SIGTERM and SIGINT are
+passed on; it ends with the program's exit code; and when it is killed, so is the program. Where no warm process
+answers, it becomes the program itself. Only the standard library is used: this start is what is to be saved.
+"""
+
+import array
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+
+ADDRESS = "RATCHET_PREFORK"
+"""The variable that holds the path of the warm process's socket."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the module, warm or cold, and return its exit code; a signal that ended the program ends this one, too."""
+    connection = connect(os.environ.get(ADDRESS, ""))
+    if connection is None:
+        os.execv(sys.executable, [sys.executable, "-m", *arguments])
+    with connection:
+        hand_over(connection, arguments)
+        answers = connection.makefile("r")
+        pid = int(json.loads(answers.readline() or '{"pid": 0}')["pid"])
+        if pid == 0:  # the warm process ended before it forked: nothing has run yet
+            os.execv(sys.executable, [sys.executable, "-m", *arguments])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _: os.kill(pid, received))
+        last = answers.readline()
+    code = int(json.loads(last)["code"]) if last else 1
+    if code < 0:
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+def connect(address: str) -> socket.socket | None:
+    """Return a connection to the warm process, or None when there is none."""
+    if not address:
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def hand_over(connection: socket.socket, arguments: list[str]) -> None:
+    """Send what to run, where and with what, and the three standard streams."""
+    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109  pathlib is slow to import
+    content = json.dumps(job).encode()
+    streams = array.array("i", [0, 1, 2])
+    connection.sendmsg([struct.pack("!I", len(content))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+    connection.sendall(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""A program forked from the warm process behaves as if `python -m` had started it; without one it still runs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.prefork import client
+from deployments.prefork.client import ADDRESS
+from deployments.prefork.server import LIBRARIES
+from tests.support import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forking is for Linux")
+
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Iterator[psutil.Popen]:
+    """Start the warm process with one small library."""
+    command = [sys.executable, "-m", "deployments.prefork.server", str(tmp_path / "s"), "colorsys"]
+    server = psutil.Popen(command, cwd=ROOT)
+    wait_for((tmp_path / "s").exists)
+    yield server
+    server.terminate()
+    assert server.wait(10) == 0
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    """Return how a program is started: its text, then its arguments."""
+
+    def start(text: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        folder = tmp_path / "work"
+        folder.mkdir(exist_ok=True)
+        (folder / "program.py").write_text("import os, sys, time, signal\n" + text)
+        command = [sys.executable, "-I", "-S", client.__file__, "program", *arguments]
+        variables = {**os.environ, ADDRESS: str(tmp_path / "s"), **environment}
+        return subprocess.Popen(
+            command, cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return start
+
+
+def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+def children(server: psutil.Popen) -> list[psutil.Process]:
+    return [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_it_has_the_libraries_loaded_and_nothing_of_the_project(warm: psutil.Popen, begin: Begin) -> None:
+    text = "print([name for name in ('colorsys', 'deployments', 'flows', 'blocks') if name in sys.modules])"
+    deadline = time.monotonic() + 10
+    while (said := ends(begin(text)))[1] == "[]\n" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert said == (0, "['colorsys']\n", "")
+
+
+@pytest.mark.usefixtures("warm")
+def test_arguments_folder_environment_streams_and_path_are_the_callers(begin: Begin, tmp_path: Path) -> None:
+    text = "print(sys.argv[1:], os.getcwd(), os.environ['COLOUR'], sys.path[0], __name__); print('oh', file=sys.stderr)"
+    code, out, err = ends(begin(text, "--rate", "1", COLOUR="grün"))
+    assert (code, err) == (0, "oh\n")
+    assert out == f"['--rate', '1'] {tmp_path}/work grün {tmp_path}/work __main__\n"
+
+
+@pytest.mark.usefixtures("warm")
+def test_what_the_server_was_started_with_does_not_reach_the_program(begin: Begin) -> None:
+    assert ends(begin("print(set(os.environ) - set(eval(sys.argv[1])))", repr([*os.environ, ADDRESS])))[1] == "set()\n"
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize(("text", "code"), [("sys.exit(7)", 7), ("1/0", 1), ("os.kill(os.getpid(), 9)", -9)])
+def test_its_end_is_the_programs_end(begin: Begin, text: str, code: int) -> None:
+    assert ends(begin(text))[0] == code
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_traceback_names_the_program(begin: Begin) -> None:
+    assert "ZeroDivisionError" in ends(begin("1/0"))[2]
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_signal_is_passed_on(begin: Begin) -> None:
+    program = begin("signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); print('ready', flush=True); time.sleep(60)")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    program.send_signal(signal.SIGTERM)
+    assert ends(program)[0] == 5
+
+
+def test_a_killed_caller_takes_the_program_with_it(warm: psutil.Popen, begin: Begin) -> None:
+    program = begin("print('ready', flush=True); time.sleep(60)")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    assert len(children(warm)) == 1
+    program.kill()
+    wait_for(lambda: not children(warm))
+    program.communicate()
+
+
+def test_programs_run_side_by_side_and_ask_different_numbers(warm: psutil.Popen, begin: Begin) -> None:
+    text = "import random; print(random.random()); time.sleep(1)"
+    started = time.monotonic()
+    programs = [begin(text) for _ in range(5)]
+    assert len({ends(program)[1] for program in programs}) == 5
+    assert time.monotonic() - started < 5
+    wait_for(lambda: not children(warm))
+
+
+@pytest.mark.usefixtures("warm")
+def test_each_run_has_the_code_as_it_is_then(begin: Begin) -> None:
+    assert ends(begin("print(1)"))[1] == "1\n"
+    assert ends(begin("print(22)"))[1] == "22\n"
+
+
+def test_without_a_warm_process_the_program_runs_all_the_same(begin: Begin) -> None:
+    assert ends(begin("print(sys.argv[1:]); sys.exit(3)", "a")) == (3, "['a']\n", "")
+
+
+def test_a_client_that_sends_nonsense_is_dropped_and_the_next_one_served(
+    warm: psutil.Popen, begin: Begin, tmp_path: Path
+) -> None:
+    for nonsense in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64):
+        connection = client.connect(str(tmp_path / "s"))
+        assert connection is not None
+        with connection:
+            connection.sendall(nonsense) if nonsense else None
+    assert ends(begin("print('served')"))[1] == "served\n"
+    assert warm.is_running()
+
+
+@pytest.mark.usefixtures("warm")
+def test_ps_shows_whose_program_it_is(begin: Begin) -> None:
+    program = begin("print(open('/proc/self/comm').read())")
+    assert ends(program)[1].strip() == f"for {program.pid}"
+
+
+@pytest.mark.usefixtures("warm")
+def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
+    assert (tmp_path / "s").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow  # imports Great Expectations, MLflow and Prefect
+def test_no_library_starts_a_thread_that_a_fork_would_lose() -> None:
+    text = (
+        "import threading; from deployments.prefork.server import LIBRARIES, load\n"
+        "for library in LIBRARIES: load(library)\n"
+        "import sys; print([name for name in LIBRARIES if name not in sys.modules], threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[] 1"], done.stderr
+    assert threading.active_count() >= 1
+    assert "great_expectations" in LIBRARIES
