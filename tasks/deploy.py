@@ -123,7 +123,10 @@ def reach(tracking: Tracking) -> None:
 
 
 def switch(endpoint: Endpoint, release: Release, before: str) -> str:
-    """Preflight, switch, verify; when verification fails the version before it is restored. Return the URL."""
+    """Preflight, switch, verify; return the URL.
+
+    When verification fails, the version before it is restored; of a first version nothing serves any more.
+    """
     now = endpoint.serving(release.endpoint)
     if now is None or (now.version, now.digest) != (release.version, release.digest):
         endpoint.preflight(release)
@@ -131,11 +134,11 @@ def switch(endpoint: Endpoint, release: Release, before: str) -> str:
     try:
         endpoint.verify(release)
     except Exception as wrong:
-        if before:
-            try:
-                endpoint.restore(release.endpoint, before)
-            except PortError as worse:
-                wrong.add_note(f"and version {before} could not be restored: {worse}")
+        try:
+            endpoint.restore(release.endpoint, before) if before else endpoint.withdraw(release.endpoint)
+        except PortError as worse:
+            wrong.add_note(f"and version {before} could not be restored: {worse}" if before else
+                           f"and it could not be withdrawn: {worse}")  # fmt: skip
         raise
     return now.url
 

@@ -97,6 +97,13 @@ class Endpoint(Block):
         """
 
     @abstractmethod
+    def withdraw(self, endpoint: str) -> None:
+        """Stop answering under that name: for a first version that failed, which has none before it to restore.
+
+        What was kept stays for `restore`. Repeating it, or a name that never served, changes nothing.
+        """
+
+    @abstractmethod
     def verify(self, release: Release) -> Probe:
         """Ask the live endpoint: is it this version and digest, and does it give the golden answer?
 
@@ -106,7 +113,7 @@ class Endpoint(Block):
 
     @abstractmethod
     def serving(self, endpoint: str) -> Serving | None:
-        """Return what answers now, or None when nothing has ever been released there."""
+        """Return what answers now, or None when nothing was released there, or it was withdrawn."""
 
     @abstractmethod
     def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:

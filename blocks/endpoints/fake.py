@@ -59,6 +59,10 @@ class FakeEndpoint(Endpoint):
             raise NotFound(f"endpoint {endpoint} has kept no version {version}; it has kept: {sorted(kept)}")
         return self._go_live(kept[version])
 
+    def withdraw(self, endpoint: str) -> None:
+        """Answer no more under that name."""
+        self._memory.live.pop(endpoint, None)
+
     def verify(self, release: Release) -> Probe:
         """Compare version, digest and golden answer of the live release."""
         live = self.serving(release.endpoint)

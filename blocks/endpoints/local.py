@@ -56,6 +56,13 @@ class LocalEndpoint(Endpoint):
         """Have the host serve a kept release again; the one before the live one is still in its memory."""
         return self._release(self._releases.served(endpoint, version))
 
+    def withdraw(self, endpoint: str) -> None:
+        """Have the host forget the name; it answers 404 from then on."""
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        response = self._call("DELETE", f"/admin/endpoints/{endpoint}", self.load_seconds + 30, headers=headers)
+        if response.status_code not in (204, 404):
+            raise _error(response)
+
     def verify(self, release: Release) -> Probe:
         """Compare what the host says of itself and what the live model answers with the release."""
         live = self._status(release.endpoint)

@@ -79,6 +79,22 @@ class Fleet:
         _log.info("%s: version %s is live", name, order.version)
         return slot
 
+    def withdraw(self, name: str) -> bool:
+        """Stop answering under the name, now and after a restart; say whether it answered.
+
+        Raises:
+            Refused: the state cannot be written; it still answers.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            return False
+        with slot.changing, self._writing:
+            kept = {other: it for other, it in self._slots.items() if other != name}
+            self._store({other: _line(it.live, it.standby) for other, it in kept.items()}, "withdrawn")
+            self._slots = kept
+        _log.info("%s: withdrawn", name)
+        return True
+
     def score(self, name: str, body: bytes, content_type: str) -> Reply | None:
         """Answer one request by the live model; None when there is no such endpoint."""
         slot = self._slots.get(name)
@@ -92,7 +108,9 @@ class Fleet:
 
     def count(self, name: str, status: int) -> None:
         """Count an answer. Called by one thread."""
-        slot = self._slots[name]
+        slot = self._slots.get(name)
+        if slot is None:  # withdrawn while it answered
+            return
         slot.requests += 1
         slot.refused += 400 <= status < 500
         slot.failed += status >= 500
@@ -122,13 +140,16 @@ class Fleet:
         """Write the state, then switch: a host that dies between the two comes back with the new version."""
         with self._writing:
             lines = {other: _line(it.live, it.standby) for other, it in self._slots.items()}
-            try:
-                state.write(self.folder, lines | {name: _line(live, standby)})
-            except OSError as cause:
-                problem = f"the state in {self.folder} cannot be written, so nothing was switched: {cause}"
-                raise Refused(503, "Unavailable", problem) from cause
+            self._store(lines | {name: _line(live, standby)}, "switched")
             slot.live, slot.standby = live, standby
             self._slots[name] = slot
+
+    def _store(self, lines: dict[str, Line], done: str) -> None:
+        try:
+            state.write(self.folder, lines)
+        except OSError as cause:
+            problem = f"the state in {self.folder} cannot be written, so nothing was {done}: {cause}"
+            raise Refused(503, "Unavailable", problem) from cause
 
     def _refuse_another_digest(self, slot: Slot, order: Order) -> None:
         for served in (slot.live, slot.standby):

@@ -136,3 +136,14 @@ def _add_changing(app: FastAPI, fleet: Fleet) -> None:
     )
     def release(name: Name, order: Order) -> Status:
         return status(name, fleet.release(name, order))
+
+    @app.delete(
+        "/admin/endpoints/{name}",
+        summary="Stop answering under a name",
+        status_code=204,
+        responses={404: {"description": "nothing answers under that name"}},
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+    )
+    def withdraw(name: Name) -> None:
+        if not fleet.withdraw(name):
+            raise HTTPException(404, f"there is no endpoint {name!r}")

@@ -119,6 +119,22 @@ def test_an_artifact_of_another_digest_is_corrupt_and_changes_nothing(subject: S
     subject.endpoint.verify(subject.one)
 
 
+def test_what_is_withdrawn_answers_no_more_and_can_be_restored(subject: Subject) -> None:
+    endpoint, name = subject.endpoint, subject.one.endpoint
+    endpoint.withdraw(name)  # nothing serves: nothing changes
+    endpoint.switch(subject.one)
+    endpoint.switch(subject.two)
+    for _ in range(2):
+        endpoint.withdraw(name)
+        assert endpoint.serving(name) is None
+        with pytest.raises(NotFound, match=name):
+            endpoint.invoke(name, subject.one.golden.request.encode())
+    assert endpoint.restore(name, "1").version == "1"
+    endpoint.verify(subject.one)
+    endpoint.switch(subject.two)
+    endpoint.verify(subject.two)
+
+
 def test_a_version_never_changes_its_content(subject: Subject) -> None:
     subject.endpoint.switch(subject.one)
     with pytest.raises(Rejected, match="a version never changes"):

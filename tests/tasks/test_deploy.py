@@ -270,11 +270,12 @@ def test_a_first_version_that_preflight_refuses_is_never_live(tmp_path: Path) ->
     assert lines(world) == [("1", "deploy", "failed")]
 
 
-def test_a_first_version_that_answers_wrongly_is_no_champion(tmp_path: Path) -> None:
+def test_a_first_version_that_answers_wrongly_is_withdrawn_and_no_champion(tmp_path: Path) -> None:
     world = World.at(tmp_path, wrong_answers=("1",))
     register(world, {"rooms": 1.0})
     with pytest.raises(Rejected, match="predictions"):
         in_service(world, releases(tmp_path)[0])
+    assert served(world) == ""
     assert lines(world) == [("1", "deploy", "failed")]
     assert world.tracking().version("price", "@champion") is None
 
