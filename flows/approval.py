@@ -4,9 +4,12 @@ A resumed run is a wake-up call and no permission: what counts is the ledger's r
 checks again by itself.
 """
 
+import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from prefect import get_run_logger
+from prefect.exceptions import Pause
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -43,11 +46,16 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
         left = (asked.expires_at - datetime.now(UTC)).total_seconds()
         if left <= 0:
             return None
-        form = suspend_flow_run(
-            wait_for_input=Approval.with_initial_data(description=asked.markdown),
-            timeout=max(1, int(left)),
-            key=f"approval-{asked.request_id}-{attempt}",
-        )
+        try:
+            form = suspend_flow_run(
+                wait_for_input=Approval.with_initial_data(description=asked.markdown),
+                timeout=max(1, int(left)),
+                key=f"approval-{asked.request_id}-{attempt}",
+            )
+        except Pause:  # the run waits from here on: a stack that is stopped now must not report it crashed
+            with suppress(ValueError):  # not the main thread, as in a test
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
         _record(ledger, asked, form)
         attempt += 1
 
