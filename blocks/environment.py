@@ -8,6 +8,7 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.endpoints.base import Endpoint
+from blocks.engines.base import Engine
 from blocks.errors import NotFound
 from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
@@ -32,6 +33,7 @@ class Environment(Block):
     endpoint_adapter: str = Field(description="The endpoint's class.")
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The ledger's class.")
+    engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
     def lake(self) -> Lake:
         """Return the lake of this environment."""
@@ -52,6 +54,10 @@ class Environment(Block):
     def ledger(self) -> Ledger:
         """Return the ledger of this environment."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
+
+    def engine(self) -> Engine:
+        """Return the engine of this environment: where SQL over the lake's files is computed."""
+        return cast(Engine, self._adapter(self.engine_adapter))
 
     def _adapter(self, path: str) -> Block:
         return cast(Block, adapter_class(path).load(self.name))

@@ -24,7 +24,7 @@ from blocks.errors import PortError, Rejected
 from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
-PORTS = ("lake", "trainer", "endpoint", "tracking", "ledger")
+PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:

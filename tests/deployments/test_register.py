@@ -22,7 +22,7 @@ from deployments import register as shipped
 from deployments.stack import Stack
 
 VARIABLES = {"RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends"}
-PORTS = ("lake", "trainer", "endpoint", "tracking", "ledger")
+PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 
 
 @pytest.fixture

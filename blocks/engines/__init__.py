@@ -1,0 +1,1 @@
+"""Engines: where SQL over Parquet files is computed."""

@@ -1,0 +1,48 @@
+"""The engine port: SQL over Parquet files, in this process or on a cluster, with the same answers."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+from prefect.blocks.core import Block
+
+Tables = Mapping[str, Sequence[str]]
+"""What the names in a query stand for: Parquet files, as paths or s3:// URLs."""
+
+
+class Engine(Block):
+    """Where SQL over Parquet files is computed, in bounded memory.
+
+    SQL is written in DuckDB's dialect; an adapter for another engine translates it. Besides standard SQL there
+    is `bucket_of(text, first_digit)`: the bucket 0 to 9,999 of `docs/buckets.md`, int32 (`first_digit` 1 is the
+    tier's, 9 the holdout's). The files of one name are read in their order with union by name: a column that a
+    file lacks is null there. Rows have no order but that of `ORDER BY`.
+
+    Errors of all methods:
+        NotFound: a file, or a column or table that the SQL names, is not there.
+        Corrupt: a file is not whole Parquet.
+        Rejected: the SQL is wrong or fails on a value; the message carries the engine's words.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def query(self, sql: str, tables: Tables) -> pa.Table:
+        """Return a small answer."""
+
+    @abstractmethod
+    def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
+        """Return a large answer, batch by batch; what goes wrong later is raised while it is read."""
+
+    @abstractmethod
+    def write(self, sql: str, tables: Tables, to: Path) -> int:
+        """Write the answer as `rows-*.parquet` in a new folder, whole or not at all; return the number of rows.
+
+        Files in the order of their names hold the rows in the order of the SQL. Without rows there is one file
+        with the columns and nothing in them.
+
+        Raises:
+            Conflict: `to` is there already.
+        """
