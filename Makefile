@@ -6,6 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(shell cat requirements/*.lock | cksum | cut -d' ' -f1)
 RUN := $(BIN)/python -m
 ARGS ?=
+export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup
 
 .PHONY: help setup demo test test-fast up down status deploy approve reject requests lint types bench clean

@@ -3,7 +3,9 @@
 import argparse
 import json
 import select
+import shlex
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
 WEAK = {"num_leaves": 2, "n_estimators": 3}
 OTHER_SEED = {"seed": 8}
 INGEST, RETRAIN = "ingest/ingest", "retrain/retrain"
+FORM = 'yes NAME REASON…  |  no NAME REASON…   (a NAME of several words in "quotes")'
 REQUESTER, APPROVER = "Dana (data scientist)", "Max (second person)"
 
 
@@ -109,27 +112,45 @@ def approve(story: Story, run: FlowRun) -> None:
         story.tell(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
         return
     story.tell(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
-    story.tell("or type here: yes NAME REASON…  |  no NAME REASON…")
+    story.tell(f"or type here: {FORM}")
+    if sys.stdin.isatty():  # what was typed before the question answers another one
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    typed = [sys.stdin]
     while ledger.decision(request.id) is None:
-        if select.select([sys.stdin], [], [], 1.0)[0]:
-            word, _, rest = sys.stdin.readline().strip().partition(" ")
-            name, _, reason = rest.partition(" ")
-            try_to_settle(story, request.id, word, name, reason)
+        if not select.select(typed, [], [], 1.0)[0]:
+            continue
+        if line := sys.stdin.readline():
+            try_to_settle(story, request.id, line)
+        else:  # end of file: nobody can type any more
+            typed.clear()
+            story.tell('nothing more can be typed here; resume the run, or: make approve BY=you REASON="why"')
 
 
-def try_to_settle(story: Story, request_id: str, word: str, name: str, reason: str) -> None:
-    """Record what the reader typed, or say why it does not count."""
+def try_to_settle(story: Story, request_id: str, line: str) -> None:
+    """Record a decision that was typed; say what is wrong with one that does not count."""
     from blocks.errors import PortError
     from tasks.logic.refusal import Refusal
 
-    ledger = open_environment("local").ledger()
-    if word not in ("yes", "no"):
-        story.tell("Please type: yes NAME REASON…  |  no NAME REASON…")
+    decision = typed_decision(line)
+    if decision is None:
+        story.tell(f"Please type: {FORM}")
         return
+    approved, name, reason = decision
+    ledger = open_environment("local").ledger()
     try:
-        settle(ledger, ledger.approval_request(request_id), approved=word == "yes", by=name, reason=reason)
+        settle(ledger, ledger.approval_request(request_id), approved=approved, by=name, reason=reason)
+        story.tell(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
     except (Refusal, PortError) as error:
         story.tell(f"that does not count: {error}")
+
+
+def typed_decision(line: str) -> tuple[bool, str, str] | None:
+    """Return approved, name and reason of a line like `yes "Max Muster" it is better`; None when it is none."""
+    try:
+        word, name, *reason = shlex.split(line)
+    except ValueError:  # too few words, or a quote that does not end
+        return None
+    return (word == "yes", name, " ".join(reason)) if word in ("yes", "no") else None
 
 
 def predict_one(story: Story) -> None:
