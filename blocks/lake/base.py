@@ -3,9 +3,10 @@
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import pyarrow as pa
 from prefect.blocks.core import Block
@@ -52,53 +53,62 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class AsOf:
-    """A read that can be repeated: the snapshots of a data set up to and including one of them, oldest first."""
+    """A read that can be repeated: the snapshots of a data set up to and including one of them.
+
+    `id` and `sequence` are the newest snapshot's; `rows` is what the read returns when nothing is filtered;
+    `digest` is a SHA-256 over the digest of the read one snapshot older and that of the newest snapshot, so it
+    stands for all of them. `schema` holds (column, Arrow type as text): columns that a snapshot of the read has.
+    """
 
     dataset: str
-    snapshots: tuple[Snapshot, ...]
+    id: str
+    sequence: int
+    rows: int
+    digest: str
+    schema: tuple[tuple[str, str], ...]
+    load: Callable[[], tuple[Snapshot, ...]] = field(repr=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """The id of the newest snapshot in the read."""
-        return self.snapshots[-1].id
-
-    @property
-    def rows(self) -> int:
-        """How many rows the read returns when nothing is filtered."""
-        return sum(snapshot.rows for snapshot in self.snapshots)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the digests of the snapshots, in order."""
-        return hashlib.sha256("\n".join(s.digest for s in self.snapshots).encode()).hexdigest()
+    @cached_property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots, oldest first; they are fetched when first asked for."""
+        return self.load()
 
 
 class Lake(Block):
-    """Append-only data sets. Nothing partial is ever visible; every file read is checked against its SHA-256."""
+    """Append-only data sets. Nothing partial is ever visible.
+
+    Every file that a read opens has been checked against its SHA-256: once, and again when it changed.
+    """
 
     @abstractmethod
     def append(
         self,
         dataset: str,
-        table: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         source: str,
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
     ) -> Snapshot:
-        """Add the rows of `table` as one snapshot, whole or not at all.
+        """Add rows as one snapshot, whole or not at all; a reader is consumed once, in bounded memory.
 
-        A second append under the same `key` adds nothing and returns the snapshot that is there.
-        `at` has a time zone; it becomes `created_at`, moved to a microsecond after the newest snapshot's where
-        it is not later: times increase with the sequence, so that a read as of a past time never changes.
-        Rows are laid out by `BUCKET_COLUMN` where present.
+        A second append under the same `key` adds nothing and returns the snapshot that is there; a reader is
+        then not touched. `at` has a time zone; it becomes `created_at`, moved to a microsecond after the newest
+        snapshot's where it is not later: times increase with the sequence, so that a read as of a past time
+        never changes. Rows are laid out by `BUCKET_COLUMN` where present.
+
+        A column that the data set did not have is added: it reads as null in older snapshots. One that is
+        missing reads as null for these rows.
 
         Raises:
-            Conflict: the columns or types differ from those of the data set's newest snapshot; the message
-                names each column that is missing, added, or of another type.
-            Rejected: the table has no rows, or `dataset` is not a lower-case name of letters, digits, - and _.
+            Conflict: a column has another type than before; the message names each, and the remedy.
+            Rejected: there are no rows, or `dataset` is not a lower-case name of letters, digits, - and _.
         """
+
+    @abstractmethod
+    def find(self, dataset: str, key: str) -> Snapshot | None:
+        """Return the snapshot that was appended under `key`, or None: also when there is no such data set."""
 
     @abstractmethod
     def datasets(self) -> tuple[str, ...]:
@@ -126,4 +136,33 @@ class Lake(Block):
         Raises:
             Corrupt: a file is gone or its SHA-256 is not the manifest's; the message names the file.
             NotFound: a column that no snapshot of the read has.
+        """
+
+    @abstractmethod
+    def scan(
+        self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Return the rows of `read`, in the same order, as a stream in bounded memory; raises what `read` does."""
+
+    @abstractmethod
+    def files(self, as_of: AsOf, *, below_bucket: int | None = None) -> tuple[str, ...]:
+        """Return the Parquet files that a read needs, for engines that scan themselves: paths or s3:// URLs.
+
+        Each was checked against its SHA-256: once, and again when it changed. Rows of buckets from
+        `below_bucket` on may be in them: filter on `BUCKET_COLUMN`. Files of older snapshots may lack newer
+        columns: scan with union by name.
+
+        Raises:
+            Corrupt: a file is gone or its SHA-256 is not the manifest's; the message names the file.
+        """
+
+    @abstractmethod
+    def compact(self, dataset: str, *, at: datetime) -> None:
+        """Put the rows of many small files into fewer, larger ones; no read returns anything else than before."""
+
+    @abstractmethod
+    def collect(self, dataset: str, *, before: datetime) -> int:
+        """Remove files older than `before` that no snapshot and no compaction names; return the bytes freed.
+
+        A writer that is still at work keeps its files, or fails as a whole: never is a part of them lost.
         """

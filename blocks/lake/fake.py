@@ -1,109 +1,92 @@
-"""A lake in memory, for tests: the same files, manifests and rules as the real ones, and faults on demand."""
+"""A lake for tests: the same log, files and rules as the real ones, in a folder of its own, and faults on demand."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Corrupt, Unavailable
-from blocks.lake.base import AsOf, DataFile, Lake, Snapshot
-from blocks.lake.parquet import decode, encode, parts_of, reaches_below
-from blocks.lake.snapshots import (
-    check_append,
-    check_dataset,
-    check_read,
-    in_order_of,
-    next_snapshot,
-    resolve,
-    with_key,
-)
+from blocks.errors import Unavailable
+from blocks.lake.base import AsOf, Snapshot
+from blocks.lake.store import STAGING, FolderStore, Store
+from blocks.lake.stored import StoredLake
 
 
-class FakeLake(Lake):
+class FakeLake(StoredLake):
     """Append-only data sets that live as long as the object does."""
 
-    _block_type_name = "Ratchet lake (fake, in memory)"
+    _block_type_name = "Ratchet lake (fake)"
     _block_type_slug = "ratchet-lake-fake"
 
     fail_appends: int = Field(default=0, description="So many appends raise Unavailable before one works.")
     fail_reads: int = Field(default=0, description="So many reads raise Unavailable before one works.")
 
-    _snapshots: dict[str, list[Snapshot]] = PrivateAttr(default_factory=dict)
-    _files: dict[tuple[str, str], bytes] = PrivateAttr(default_factory=dict)
+    _root: Path | None = PrivateAttr(default=None)
     _lock: Lock = PrivateAttr(default_factory=Lock)
+
+    @property
+    def root(self) -> Path:
+        """The folder, which is removed with this object."""
+        with self._lock:
+            if self._root is None:
+                self._root = Path(tempfile.mkdtemp(prefix="fake-lake-"))
+                weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
+            return self._root
+
+    def open_store(self) -> Store:
+        """Return the folder as a store; nothing is flushed to the disk."""
+        return FolderStore(self.root, durable=False)
+
+    def spill(self) -> Path:
+        """Return the folder in which large appends are sorted."""
+        return self.root / STAGING
 
     def append(
         self,
         dataset: str,
-        table: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         source: str,
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
     ) -> Snapshot:
-        """Add the rows of `table` as one snapshot: see `Lake.append`. Fails `fail_appends` times first."""
-        check_append(dataset, table, key, at)
-        with self._lock:
-            if self.fail_appends > 0:
-                self.fail_appends -= 1
-                raise Unavailable(f"{dataset}: the fake lake was told to fail. Try again.")
-            existing = self._snapshots.get(dataset, [])
-            if there := with_key(existing, key):
-                return there
-            ordered = in_order_of(existing[-1] if existing else None, table)
-            encoded = [encode(ordered, part) for part in parts_of(ordered)]
-            snapshot = next_snapshot(
-                existing,
-                dataset,
-                ordered,
-                tuple(file for file, _ in encoded),
-                source=source,
-                key=key,
-                at=at,
-                notes=notes,
-            )
-            self._files |= {(snapshot.id, file.name): data.to_pybytes() for file, data in encoded}
-            self._snapshots[dataset] = [*existing, snapshot]
-            return snapshot
+        """Add rows as one snapshot: see `Lake.append`. Fails `fail_appends` times first."""
+        if self.fail_appends > 0:
+            self.fail_appends -= 1
+            raise Unavailable(f"{dataset}: the fake lake was told to fail. Try again.")
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes)
 
-    def datasets(self) -> tuple[str, ...]:
-        """Return the names of all data sets, sorted."""
-        return tuple(sorted(self._snapshots))
-
-    def as_of(self, dataset: str, when: str | None = None) -> AsOf:
-        """Fix a read: see `Lake.as_of`."""
-        check_dataset(dataset)
-        return resolve(dataset, self._snapshots.get(dataset, []), when)
-
-    def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a fixed read: see `Lake.read`. Fails `fail_reads` times first."""
-        wanted = check_read(as_of, below_bucket, columns)
-        with self._lock:
-            if self.fail_reads > 0:
-                self.fail_reads -= 1
-                raise Unavailable(f"{as_of.dataset}: the fake lake was told to fail. Try again.")
-        files = [(snapshot, file) for snapshot in as_of.snapshots for file in snapshot.files]
-        needed = [entry for entry in files if reaches_below(entry[1], below_bucket)] or files[:1]
-        return pa.concat_tables(
-            decode(self._data(s, f), f, below_bucket=below_bucket, columns=wanted, where=f"{s.id}/{f.name}")
-            for s, f in needed
-        )
+    def scan(
+        self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream the rows of a fixed read: see `Lake.scan`. Fails `fail_reads` times first."""
+        if self.fail_reads > 0:
+            self.fail_reads -= 1
+            raise Unavailable(f"{as_of.dataset}: the fake lake was told to fail. Try again.")
+        return super().scan(as_of, below_bucket=below_bucket, columns=columns)
 
     def damage(self, snapshot: Snapshot, file: str, offset: int) -> None:
         """Flip the lowest bit of one byte of a stored file, as a bad disk would."""
-        data = bytearray(self._files[snapshot.id, file])
+        path = Path(self.url_of(snapshot, file))
+        data = bytearray(path.read_bytes())
         data[offset] ^= 1
-        self._files[snapshot.id, file] = bytes(data)
+        path.write_bytes(data)
 
     def lose(self, snapshot: Snapshot, file: str) -> None:
         """Drop a stored file, as a person who tidies up would."""
-        del self._files[snapshot.id, file]
+        Path(self.url_of(snapshot, file)).unlink()
 
-    def _data(self, snapshot: Snapshot, file: DataFile) -> bytes:
+    @contextmanager
+    def port_errors(self, dataset: str, doing: str) -> Iterator[None]:
+        """Turn the file system's errors into the port's."""
         try:
-            return self._files[snapshot.id, file.name]
-        except KeyError as cause:
-            raise Corrupt(f"{snapshot.id}/{file.name}: the file is gone. Restore it from a copy.") from cause
+            yield
+        except OSError as cause:
+            raise Unavailable(f"{dataset}: the fake lake could not be {doing}: {cause}. Try again.") from cause

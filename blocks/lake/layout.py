@@ -1,0 +1,260 @@
+"""How the rows of a snapshot lie in Parquet files: sorted by bucket, cut where the tiers are cut, in bounded memory.
+
+A large snapshot becomes files for the buckets 0 to 99, 100 to 999, and each further 1,000, so that a tier of
+1 % reads, and checks the SHA-256 of, its own files alone. What does not fit into memory is first parted by
+bucket range into Arrow files on the disk, then each range is sorted by itself. The sort is stable and the
+writer deterministic: the same rows give the same bytes.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from blocks.errors import Rejected
+from blocks.lake.base import BUCKET_COLUMN, DataFile
+
+BUCKETS = 10_000
+"""How many buckets there are: `BUCKET_COLUMN` holds 0 to 9,999."""
+
+STRIPES = (0, 100, *range(1_000, BUCKETS + 1, 1_000))
+"""Where a large snapshot is cut into files: stripe i holds the buckets from STRIPES[i] to below STRIPES[i + 1]."""
+
+ROW_GROUP_ROWS = 50_000
+"""Rows of a row group: small enough that a tier skips most of a file, large enough to be read fast."""
+
+ONE_FILE_ROWS = 100_000
+"""Up to here a snapshot is one file: opening ten small files costs more than it saves."""
+
+MAX_FILE_ROWS = 250_000
+MAX_FILE_BYTES = 128 << 20
+"""No file holds more rows, nor more bytes of Arrow memory: so much is held while a file is written."""
+
+MEMORY_BYTES = 200 << 20
+"""So much is sorted in memory at once, by each of two threads; more goes by way of the disk."""
+
+_SLICE_ROWS = 1 << 17
+_SAMPLE_ROWS = 5_000
+_FAN_OUT = 10
+_THREADS = 2
+
+Write = Callable[[str, pa.Buffer, str], None]
+"""Puts a file's bytes into the lake: name, bytes, SHA-256 in hex."""
+
+
+def lay_out(tables: Iterable[pa.Table], write: Write, spill: Path) -> tuple[DataFile, ...]:
+    """Write rows as Parquet files and return their descriptions, in the order in which they are read.
+
+    Args:
+        tables: the rows, all of one schema; consumed once.
+        write: puts one file into the lake; called by two threads.
+        spill: an empty folder for what does not fit into memory.
+
+    Raises:
+        Rejected: a bucket is null or not 0 to 9,999.
+    """
+    source = _checked(tables)
+    held, whole = _gather(source)
+    if not held:
+        return ()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        if BUCKET_COLUMN not in held[0].column_names:
+            return tuple(_written(0, _cut(_chain(held, source)), write, pool))
+        if whole:
+            table = by_bucket(held)
+            return tuple(_written(0, _pieces(table), write, pool))
+        ranges = _part(_chain(held, source), STRIPES, spill)
+        held.clear()
+
+        def stripe(number: int) -> list[DataFile]:
+            rows = _sorted(ranges[number], STRIPES[number], STRIPES[number + 1], spill)
+            return list(_written(number, _cut(rows), write))
+
+        return tuple(file for files in pool.map(stripe, range(len(ranges))) for file in files)
+
+
+def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
+    """Return the table's Parquet bytes and their SHA-256, in hex. The same rows give the same bytes."""
+    table = table.combine_chunks()
+    sink = pa.BufferOutputStream()
+    # Snappy, and a dictionary only where values repeat: engines read that twice as fast as zstd (decision 0001).
+    pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=_repeating(table))
+    data = sink.getvalue()
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _repeating(table: pa.Table) -> list[str]:
+    """Return the columns whose first values repeat."""
+    sample = table.slice(0, _SAMPLE_ROWS)
+    plain = [c.name for c in table.schema if not pa.types.is_nested(c.type) and not pa.types.is_dictionary(c.type)]
+    return [name for name in plain if 2 * pc.count_distinct(sample.column(name)).as_py() <= sample.num_rows]
+
+
+def name_of(number: int, table: pa.Table) -> str:
+    """Return a file's name: its number and, where there are buckets, the smallest and the largest in it."""
+    if BUCKET_COLUMN not in table.column_names:
+        return f"part-{number:06d}.parquet"
+    buckets = table.column(BUCKET_COLUMN).to_numpy()
+    return f"part-{number:06d}-buckets-{buckets.min():04d}-{buckets.max():04d}.parquet"
+
+
+def reaches_below(file: DataFile, below_bucket: int | None) -> bool:
+    """Return whether the file may hold rows below the bucket, by the range that its name states."""
+    if below_bucket is None or "-buckets-" not in file.name:
+        return True
+    return int(file.name.split("-")[3]) < below_bucket
+
+
+def by_bucket(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows in the order of their buckets; within one, as they came."""
+    table = pa.concat_tables(tables).combine_chunks()
+    order = np.argsort(table.column(BUCKET_COLUMN).to_numpy().astype(np.int16), kind="stable")
+    return table.take(pa.array(order))
+
+
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    """Cut rows that are in order at the stripes, unless they are few."""
+    if table.num_rows <= ONE_FILE_ROWS:
+        yield table
+        return
+    edges = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), STRIPES).tolist()
+    for start, end in pairwise(edges):
+        yield from _cut([table.slice(start, end - start)])
+
+
+def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables of as many rows as a file may hold."""
+    held: list[pa.Table] = []
+    rows = limit = 0
+    for table in tables:
+        if not table.num_rows:
+            continue
+        limit = limit or _rows_of_a_file(table)
+        start = 0
+        while table.num_rows - start >= limit - rows:
+            taken = table.slice(start, limit - rows)
+            yield pa.concat_tables([*held, taken])
+            start, held, rows = start + taken.num_rows, [], 0
+        if start < table.num_rows:
+            held.append(table.slice(start))
+            rows += table.num_rows - start
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _rows_of_a_file(sample: pa.Table) -> int:
+    rows, size = int(sample.num_rows), int(sample.nbytes)
+    return max(1, min(MAX_FILE_ROWS, MAX_FILE_BYTES * rows // max(1, size)))
+
+
+def _written(
+    stripe: int, pieces: Iterable[pa.Table], write: Write, pool: ThreadPoolExecutor | None = None
+) -> Iterator[DataFile]:
+    """Write each piece; by the pool, two at a time, when there is one."""
+
+    def one(number: int, table: pa.Table) -> DataFile:
+        data, digest = encode(table)
+        name = name_of(stripe * 10_000 + number, table)
+        write(name, data, digest)
+        return DataFile(name, table.num_rows, data.size, digest)
+
+    pieces = enumerate(piece for piece in pieces if piece.num_rows)
+    if pool is None:
+        yield from (one(*piece) for piece in pieces)
+        return
+    running = []
+    for piece in pieces:
+        running.append(pool.submit(one, *piece))
+        if len(running) > _THREADS:
+            yield running.pop(0).result()
+    yield from (future.result() for future in running)
+
+
+def _checked(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables small enough to be worked on, and refuse buckets that are none."""
+    for table in tables:
+        if not table.num_rows:
+            continue
+        if BUCKET_COLUMN in table.column_names:
+            _check_buckets(table.column(BUCKET_COLUMN))
+        for start in range(0, table.num_rows, _SLICE_ROWS):
+            yield table.slice(start, _SLICE_ROWS)
+
+
+def _check_buckets(column: pa.ChunkedArray) -> None:
+    if column.null_count:
+        raise Rejected(f"{BUCKET_COLUMN} has {column.null_count} nulls. Compute it from the entity of every row.")
+    buckets = column.to_numpy()
+    if buckets.min() < 0 or buckets.max() >= BUCKETS:
+        raise Rejected(f"{BUCKET_COLUMN} goes from {buckets.min()} to {buckets.max()}; it has to be 0 to 9,999.")
+
+
+def _gather(tables: Iterator[pa.Table]) -> tuple[list[pa.Table], bool]:
+    """Return the first tables, as many as may be held in memory, and whether these were all."""
+    held, size = [], 0
+    for table in tables:
+        held.append(table)
+        size += table.nbytes
+        if size > MEMORY_BYTES:
+            return held, False
+    return held, True
+
+
+def _chain(held: list[pa.Table], rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Yield what is held, letting go of each, and then the rest."""
+    while held:
+        yield held.pop(0)
+    yield from rest
+
+
+def _part(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list[Path]:
+    """Write the rows of each range of buckets into an Arrow file of its own, in the order in which they came."""
+    range_of = np.repeat(np.arange(len(edges) - 1, dtype=np.int8), np.diff(edges))
+    paths = [spill / f"{uuid.uuid4().hex}.arrow" for _ in edges[1:]]
+    with ExitStack() as stack:
+        writers: list[pa.RecordBatchFileWriter] = []
+        for table in tables:
+            if not writers:
+                files = [stack.enter_context(pa.OSFile(str(path), "wb")) for path in paths]
+                writers = [stack.enter_context(pa.ipc.new_file(file, table.schema)) for file in files]
+            ranges: npt.NDArray[np.int8] = range_of[table.column(BUCKET_COLUMN).to_numpy() - edges[0]]
+            ordered = table.combine_chunks().take(pa.array(np.argsort(ranges, kind="stable")))
+            ends = np.cumsum(np.bincount(ranges, minlength=len(paths))).tolist()
+            for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+                if end > start:
+                    writers[number].write_table(ordered.slice(start, end - start))
+    return paths
+
+
+def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
+    """Yield the rows of an Arrow file in the order of their buckets, and remove it."""
+    source = _stored(path)
+    held, whole = _gather(source)
+    if whole:
+        path.unlink()  # what is mapped stays readable
+        if held:
+            yield by_bucket(held)
+    elif high - low == 1:  # one bucket: they are in order as they came
+        yield from _chain(held, source)
+        path.unlink()
+    else:
+        edges = sorted({*np.linspace(low, high, min(_FAN_OUT, high - low) + 1).astype(int).tolist()})
+        paths = _part(_chain(held, source), edges, spill)
+        path.unlink()
+        for part, first, last in zip(paths, edges, edges[1:], strict=False):
+            yield from _sorted(part, first, last, spill)
+
+
+def _stored(path: Path) -> Iterator[pa.Table]:
+    with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])

@@ -1,0 +1,71 @@
+"""Files that nothing names any more, and how they are removed without taking one from a living writer.
+
+First an entry in the log, a fence, says which folders are removed. A writer whose folder is fenced can then no
+longer commit: its own entry has to come after the fence, and before it claims that place it reads what came
+before. Only then are the files removed. The order of the log decides, whatever the clocks and pauses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from blocks.errors import LostRace
+from blocks.lake.entries import Entry, Run
+from blocks.lake.log import Log
+from blocks.lake.store import Store, Stored
+
+_ATTEMPTS = 1_000
+
+
+@dataclass
+class _Folder:
+    """The files of one append or compaction."""
+
+    files: list[Stored] = field(default_factory=list)
+
+    @property
+    def modified(self) -> datetime:
+        return max((file.modified for file in self.files), default=datetime(1, 1, 1, tzinfo=UTC))
+
+
+def collect(store: Store, log: Log, before: datetime) -> int:
+    """Remove the folders that nothing names and nobody wrote to since `before`; return the bytes freed."""
+    for _ in range(_ATTEMPTS):
+        head = log.head()
+        if head is None:
+            return 0
+        folders = _folders(store, log.dataset)
+        gone = {run for run in head.state.runs if _superseded(log, head, run, folders, before)}
+        dead = _unnamed(log, head, gone, folders, before)
+        if not dead:
+            return 0
+        runs = tuple(run for run in head.state.runs if run not in gone)
+        state = replace(head.state, others=(*head.state.others, head.log + 1), runs=runs)
+        if log.claim(Entry(head.log + 1, head.digest, state, fenced=tuple(sorted(dead)))):
+            removed = [file for name in dead for file in folders[name].files]
+            for file in removed:
+                store.delete(file.key)
+            return sum(file.bytes for file in removed)
+    raise LostRace(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
+
+
+def _folders(store: Store, dataset: str) -> dict[str, _Folder]:
+    folders: dict[str, _Folder] = {}
+    for stored in store.below(f"{dataset}/_data/"):
+        name = stored.key.removeprefix(f"{dataset}/").rpartition("/")[0]
+        folders.setdefault(name, _Folder()).files.append(stored)
+    return folders
+
+
+def _superseded(log: Log, head: Entry, run: Run, folders: Mapping[str, _Folder], before: datetime) -> bool:
+    """Return whether a longer compaction has had its rows since `before`: no read needs it, though it still helps."""
+    longer = [r for r in head.state.runs if r != run and r.first <= run.first and r.last >= run.last]
+    ages = [folders.get(log.entry(r.log).folder, _Folder()).modified for r in longer]
+    return any(age < before for age in ages)
+
+
+def _unnamed(log: Log, head: Entry, gone: set[Run], folders: Mapping[str, _Folder], before: datetime) -> list[str]:
+    kept = {run.log for run in head.state.runs if run not in gone}
+    entries = log.entries(range(1, head.log + 1))
+    named = {entry.folder for entry in entries if entry.snapshot or entry.log in kept}
+    return [name for name, folder in folders.items() if name not in named and folder.modified < before]

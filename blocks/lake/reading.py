@@ -1,0 +1,114 @@
+"""The rows of a fixed read as a stream: by snapshot, then as laid out, whatever files they come from.
+
+A compaction's files hold a stripe of buckets each, and in it the snapshots one after the other; how many rows
+of which snapshot stand next is written in the file's footer. Sorted by it, the rows are in the order in which
+the snapshots' own files hold them. That happens in memory: a compaction is small (`compaction.MAX_BYTES`).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.lake.base import BUCKET_COLUMN
+from blocks.lake.plan import Piece, Unit
+from blocks.lake.schemas import conform
+from blocks.lake.store import Store
+
+SEGMENTS = b"ratchet.segments"
+"""Key of a compacted file's footer: JSON of [snapshot's sequence, rows] in the order of the file."""
+
+BATCH_ROWS = 65_536
+"""Rows of a batch, the last one aside: the same rows come in the same batches, however the files are cut."""
+
+
+class Reader:
+    """Reads columns of files, up to a bucket, as tables of one schema."""
+
+    def __init__(self, store: Store, schema: pa.Schema, columns: Sequence[str], below_bucket: int | None) -> None:
+        self._store = store
+        self.schema = pa.schema([schema.field(name) for name in columns])
+        self._columns = list(columns)
+        self._below = below_bucket
+        # Brought to one schema a batch at a time: a compaction is cut into thousands of slices afterwards.
+        needed = dict.fromkeys([*columns, *([] if below_bucket is None else [BUCKET_COLUMN])])
+        self._wide = pa.schema([schema.field(name) for name in needed])
+
+    def batches(self, units: Iterable[Unit]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the units in order, in batches of `BATCH_ROWS`."""
+        return rebatched(table.select(self._columns) for unit in units for table in self._rows(unit))
+
+    def numbered(self, unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+        """Return all rows of a unit in the order of its files, and of which snapshot each is (sequence numbers)."""
+        tables, numbers = [self._wide.empty_table()], [np.empty(0, np.int64)]
+        for piece in unit.pieces:
+            with self._open(piece) as file:
+                tables += self._tables(file, range(file.metadata.num_row_groups))
+                segments = [[unit.first, file.metadata.num_rows]]
+                if unit.compacted:
+                    segments = json.loads(file.metadata.metadata[SEGMENTS])
+                numbers += [np.repeat(*np.array(segments, np.int64).T)]
+        return pa.concat_tables(tables), np.concatenate(numbers)
+
+    def _rows(self, unit: Unit) -> Iterator[pa.Table]:
+        if not unit.compacted:
+            for piece in unit.pieces:
+                yield from self._sorted_file(piece)
+            return
+        table, numbers = self.numbered(unit)
+        order = np.argsort(numbers, kind="stable")  # in each snapshot by stripe, and so by bucket
+        if self._below is not None:
+            order = order[table.column(BUCKET_COLUMN).to_numpy()[order] < self._below]
+        yield table.combine_chunks().take(pa.array(order))
+
+    def _sorted_file(self, piece: Piece) -> Iterator[pa.Table]:
+        with self._open(piece) as file:
+            for table in self._tables(file, self._groups(file.metadata)):
+                yield self._up_to_bucket(table)
+
+    def _open(self, piece: Piece) -> pq.ParquetFile:
+        return pq.ParquetFile(self._store.open(piece.key, piece.file.sha256))
+
+    def _groups(self, metadata: pq.FileMetaData) -> list[int]:
+        groups = range(metadata.num_row_groups)
+        if self._below is None:
+            return list(groups)
+        index = metadata.schema.names.index(BUCKET_COLUMN)
+        return [g for g in groups if metadata.row_group(g).column(index).statistics.min < self._below]
+
+    def _tables(self, file: pq.ParquetFile, groups: Sequence[int]) -> Iterator[pa.Table]:
+        there = file.schema_arrow.names
+        columns = [name for name in self._wide.names if name in there] or there[:1]  # one at least, to count the rows
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns):
+            yield conform(pa.Table.from_batches([batch]), self._wide)
+
+    def _up_to_bucket(self, table: pa.Table) -> pa.Table:
+        if self._below is None:
+            return table
+        end = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), self._below)
+        return table.slice(0, int(end))
+
+
+def rebatched(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of exactly `BATCH_ROWS`; the last one holds what is left."""
+    held: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        start = 0
+        while table.num_rows - start >= BATCH_ROWS - rows:
+            taken = table.slice(start, BATCH_ROWS - rows)
+            yield _as_one([*held, taken])
+            start, held, rows = start + taken.num_rows, [], 0
+        if start < table.num_rows:
+            held.append(table.slice(start))
+            rows += table.num_rows - start
+    if held:
+        yield _as_one(held)
+
+
+def _as_one(tables: Sequence[pa.Table]) -> pa.RecordBatch:
+    (batch,) = pa.concat_tables(tables).combine_chunks().to_batches()
+    return batch

@@ -1,0 +1,197 @@
+"""A lake in S3, or what speaks its protocol with conditional puts, for any number of processes on it at once.
+
+Entries of the log are put with `If-None-Match: *`: 412 means that another writer was first, 409 that two puts met
+and S3 wants this one again. After an answer that was lost on its way, what is there is compared with what was to
+be put. Files carry the SHA-256 that S3 itself checked when they were put.
+"""
+
+import base64
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.lake.store import Store, Stored
+from blocks.lake.stored import StoredLake
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_LOST = {"412", "PreconditionFailed"}
+_AGAIN = {"409", "ConditionalRequestConflict", "OperationAborted"}
+_REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "BadDigest"}
+_TRIES = 20
+_PAUSE_SECONDS = 0.02
+
+
+class S3Store:
+    """Objects of a bucket below a prefix."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes, or None when there are none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            found: bytes = self._client.get_object(**self._at(key))["Body"].read()
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise
+        return found
+
+    def put(self, key: str, data: bytes | pa.Buffer, sha256: str) -> None:
+        """Put an object; S3 refuses what does not arrive with this SHA-256."""
+        body = data if isinstance(data, bytes) else memoryview(data).tobytes()
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        self._client.put_object(**self._at(key), Body=body, ChecksumSHA256=checksum)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Put where nothing is; False when there is something else."""
+        from botocore.exceptions import ClientError
+
+        for attempt in range(_TRIES):
+            try:
+                self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                if _code(error) in _LOST:
+                    return self.get(key) == data  # ours, when the answer to an earlier try was lost on its way
+                if _code(error) not in _AGAIN:
+                    raise
+                sleep(_PAUSE_SECONDS * (attempt + 1))
+        raise Unavailable(f"{self.url(key)}: S3 answered {_TRIES} times that puts conflict. Try again.")
+
+    def put_helper(self, key: str, data: bytes) -> None:
+        """Put over what is there; a failure is silent."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        with suppress(BotoCoreError, ClientError):
+            self._client.put_object(**self._at(key), Body=data)
+
+    def below(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects below a prefix."""
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for found in page.get("Contents", ()):
+                yield Stored(found["Key"].removeprefix(self._prefix), found["Size"], found["LastModified"])
+
+    def names(self) -> list[str]:
+        """Return the first parts of all keys."""
+        pages = self._client.get_paginator("list_objects_v2")
+        found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix, Delimiter="/")
+        prefixes = [entry["Prefix"] for page in found for entry in page.get("CommonPrefixes", ())]
+        return [prefix.removeprefix(self._prefix).rstrip("/") for prefix in prefixes]
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._client.delete_object(**self._at(key))
+
+    def open(self, key: str, sha256: str) -> pa.NativeFile:
+        """Fetch an object and check it once more: so much can be had for nothing, the bytes are here anyway."""
+        data = self.get(key)
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            found = "gone" if data is None else "not as it was written (checksum mismatch)"
+            raise Corrupt(f"{self.url(key)}: the file is {found}. Restore it from a copy.")
+        return pa.BufferReader(data)
+
+    def url(self, key: str) -> str:
+        """Return the object's s3:// URL."""
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def fingerprint(self, key: str) -> str | None:
+        """Return the entity tag, size and time of the object, or None when it is gone."""
+        head = self._head(key)
+        return f"{head['ETag']}-{head['ContentLength']}-{head['LastModified'].timestamp()}" if head else None
+
+    def sha256(self, key: str) -> str:
+        """Return the SHA-256 that S3 keeps with the object, or, where it keeps none, that of its bytes."""
+        if kept := (self._head(key) or {}).get("ChecksumSHA256"):
+            return base64.b64decode(kept).hex()
+        data = self.get(key)
+        if data is None:
+            raise FileNotFoundError(self.url(key))
+        return hashlib.sha256(data).hexdigest()
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            head: dict[str, Any] = self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return None
+            raise
+        return head
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+
+class S3Lake(StoredLake):
+    """Append-only data sets in a bucket of S3. Who may do what is the credentials' matter: boto3's usual chain."""
+
+    _block_type_name = "Ratchet lake (S3)"
+    _block_type_slug = "ratchet-lake-s3"
+
+    bucket: str = Field(description="Name of the bucket, which exists.")
+    prefix: str = Field(default="lake", description="Where in the bucket the lake lies.")
+    region: str | None = Field(default=None, description="Region of the bucket; boto3's own choice when none.")
+    endpoint_url: str | None = Field(default=None, description="Address of another service than AWS, such as MinIO.")
+    spill_folder: Path | None = Field(
+        default=None, description="Local folder with room for the largest append; the temporary folder when none."
+    )
+
+    def open_store(self) -> Store:
+        """Return the bucket as a store."""
+        import boto3
+        from botocore.config import Config
+
+        retries: Any = {"mode": "standard", "max_attempts": 5}
+        config = Config(retries=retries, max_pool_connections=16)
+        client = boto3.client("s3", region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+        return S3Store(client, self.bucket, self.prefix)
+
+    def spill(self) -> Path:
+        """Return the local folder in which large appends are sorted."""
+        return self.spill_folder or Path(tempfile.gettempdir()) / "ratchet-lake"
+
+    @contextmanager
+    def port_errors(self, dataset: str, doing: str) -> Iterator[None]:
+        """Turn S3's errors, and the local disk's, into the port's."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        problem = f"{dataset}: the lake in s3://{self.bucket}/{self.prefix} could not be {doing}"
+        try:
+            yield
+        except PortError:
+            raise
+        except ClientError as cause:
+            raise _error(problem, cause) from cause
+        except (BotoCoreError, OSError) as cause:
+            raise Unavailable(f"{problem}: {cause}. Look at the network, the credentials and the disk.") from cause
+
+
+def _error(problem: str, cause: "ClientError") -> PortError:
+    code = _code(cause)
+    if code == "NoSuchBucket":
+        return NotFound(f"{problem}: {cause}. Make the bucket, or name another.")
+    if code in _REFUSED:
+        return Rejected(f"{problem}: {cause}. Give these credentials the right to it.")
+    return Unavailable(f"{problem}: {cause}. Try again.")
+
+
+def _code(error: "ClientError") -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
