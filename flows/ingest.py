@@ -9,14 +9,25 @@ from tasks.records import Landed
 
 
 @flow(name="ingest", persist_result=True, result_serializer="json", flow_run_name="{model} from {source}")
-def ingest(model: ModelName, source: str, query: str = "", environment: EnvironmentName = "local") -> Landed:
+def ingest(
+    model: ModelName,
+    source: str,
+    query: str = "",
+    environment: EnvironmentName = "local",
+    watermark: str = "",
+    redrive: str = "",
+    table: str = "",
+) -> Landed:
     """Append the rows of a source to the model's data set as one snapshot; set wrong rows aside with reasons.
 
     Args:
         model: The model whose data this is: a folder below models/.
-        source: A .csv or .parquet file that the worker can read, or an SQLAlchemy URL such as sqlite:////data/crm.db.
+        source: A .csv, .jsonl or .parquet file that the worker can read, a folder or glob of such files (in/*.parquet), an s3://bucket/prefix/, or an SQLAlchemy URL such as sqlite:////data/crm.db.
         query: The SELECT to run when the source is a database. Empty otherwise.
         environment: The set of adapters to run on: a file in deployments/environments/.
-    """
+        watermark: For a database, the column of the query that only grows, such as updated_at. The next load then asks only for rows above the highest value that has landed. Empty to read everything.
+        redrive: For a mended quarantine file, the id of the quarantine snapshot that it is a copy of. Empty otherwise.
+        table: Which of the model's tables this is: a name under data.tables of model.yaml. Empty for the main table.
+    """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"ingest-{model}"):
-        return land(model, source, query, environment)
+        return land(model, source, query, environment, watermark, redrive, table)

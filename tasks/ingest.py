@@ -1,92 +1,153 @@
 """Land rows in the lake: what is right is appended as one snapshot, what is not is set aside with its reason."""
 
-import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import open_environment
 from blocks.errors import NotFound
 from blocks.lake.base import Lake, Snapshot
-from blocks.sources import SourceTable, from_frame, read_source
-from tasks.logic.ingestion import Ingested, accept, content_key
+from blocks.sources import FrameSource, Piece, Since, Source, open_source
+from blocks.sources.base import no_rows
+from blocks.sources.sql import watermark_of
+from blocks.sources.staging import Staged, stage, workspace
+from blocks.sources.watermarks import Watermark
+from tasks.logic.content import ContentDigest
+from tasks.logic.ingestion import Judged, Rules, StagedRows, judge
+from tasks.logic.judging import STAGED, relation_of
+from tasks.logic.model_data import MAIN_TABLE, Landing
 from tasks.logic.model_spec import DataSpec
 from tasks.models import load_model
+from tasks.progress import Progress
 from tasks.records import Landed
 from tasks.retries import STAGE
 
+_MEMORY_MB = 600
+_THREADS = 2
+_BATCH_ROWS = 65_536
+_SHOWN = 20
+_ALL = 1.0
+_TENTH = 0.10
+
 
 @task(name="ingest", **STAGE)
-def land(model: str, source: str, query: str, environment: str) -> Landed:
-    """Read a source by the model's declared columns and land it."""
-    data = load_model(model).spec.data
-    rows = read_source(source, query=query, kinds=column_kinds(data))
-    landed = land_rows(open_environment(environment).lake(), data, rows)
+def land(
+    model: str,
+    source: str,
+    query: str,
+    environment: str,
+    watermark: str = "",
+    redrive: str = "",
+    table: str = MAIN_TABLE,
+) -> Landed:
+    """Read a source by the columns that the model declares and land it; see `flows.ingest` for the arguments."""
+    data, world = load_model(model).spec.data.landing(table), open_environment(environment)
+    lake, scratch = world.lake(), world.scratch / "ingest"
+    if redrive:
+        lake.as_of(quarantine_of(data), redrive)  # NotFound when there is no such snapshot
+    since = newer(lake, data, source, query, watermark)
+    rows = open_source(
+        source, query=query, kinds=data.kinds, since=since, scratch=_made(scratch), redrive=bool(redrive)
+    )
+    with closing(rows):
+        landed = land_rows(lake, data, rows, scratch=scratch, redrive=redrive)
     log = get_run_logger()
     log.info("%d rows in = %d accepted + %d quarantined", landed.rows_in, landed.accepted, landed.quarantined)
     if not landed.new:
-        log.info("these rows are in the lake already, as snapshot %s; nothing was added", landed.snapshot)
+        log.info("nothing was added: these rows are in the lake already, up to snapshot %s", landed.snapshot)
     return landed
 
 
-def land_frame(model: str, frame: pd.DataFrame, environment: str = "local") -> Landed:
+def land_frame(model: str, frame: pd.DataFrame, environment: str = "local", table: str = MAIN_TABLE) -> Landed:
     """Land a DataFrame from Python, by the same rules as every other source."""
-    data = load_model(model).spec.data
-    return land_rows(open_environment(environment).lake(), data, from_frame(frame, kinds=column_kinds(data)))
+    data, world = load_model(model).spec.data.landing(table), open_environment(environment)
+    return land_rows(world.lake(), data, FrameSource(frame, data.kinds), scratch=world.scratch / "ingest")
 
 
-def land_rows(lake: Lake, data: DataSpec, rows: SourceTable) -> Landed:
-    """Append what is right to the model's data set; the same rows a second time add nothing.
+def land_rows(
+    lake: Lake, data: DataSpec | Landing, source: Source, *, scratch: Path | None = None, redrive: str = ""
+) -> Landed:
+    """Append what is right to the data set of a model's table (of a `DataSpec`, its main one).
 
-    The quarantine is written first: once the rows are in, nothing about them is lost.
+    The same source a second time adds nothing.
+    The quarantine is written first: once the rows are in, nothing about them is lost. Of rows that were in
+    quarantine before (`redrive` is its snapshot) any share may be set aside again.
 
     Raises:
         Refusal: a declared column is missing, too many rows are wrong, or none is right.
     """
-    key, now = source_key(rows), datetime.now(UTC)
-    before = history(lake, data.dataset)
-    known = next((snapshot for snapshot in before if snapshot.key == key), None)
-    if known is not None:
-        return _landed(known, rows_in=int(known.notes["rows_in"]), new=False)
-    taken = sort_out(lake, data, rows, before)
-    notes = {**taken.notes, "rows_in": str(taken.rows_in), "quarantined": str(taken.quarantined.num_rows)}
-    if taken.quarantined.num_rows:
-        aside = lake.append(f"{data.dataset}-quarantine", taken.quarantined, source=rows.description, key=key, at=now)
-        notes["quarantine_snapshot"] = aside.id
-    snapshot = lake.append(data.dataset, taken.accepted, source=rows.description, key=key, at=now, notes=notes)
-    _show(snapshot, taken)
-    return _landed(snapshot, rows_in=taken.rows_in, new=True)
+    data = data.landing() if isinstance(data, DataSpec) else data
+    key = source.identity()
+    if key and (known := lake.find(data.dataset, key)):
+        return _landed(known, new=False)
+    with workspace(scratch) as folder:
+        progress = Progress(f"reading {source.description}", source.bytes)
+        digest = ContentDigest()
+        staged = stage(source, _made(folder / "rows"), _seen(progress, None if key else digest))
+        key = key or digest.hexdigest()
+        if staged.rows + staged.broken_rows == 0:
+            return _nothing_new(lake, data, source)
+        if known := lake.find(data.dataset, key):
+            return _landed(known, new=False)
+        progress.next(f"judging and landing {source.description}")
+        judged = sort_out(lake, data, source, staged, folder, most=_ALL if redrive else _TENTH)
+        return _append(lake, data, _Arrival(source, judged, key, redrive), progress)
 
 
-def source_key(rows: SourceTable) -> str:
-    """Return the digest of what a source holds: its rows, and those that could not be read."""
-    key = content_key(rows.table)
-    unread = "".join(f"\n{row.position}\t{row.reason}\t{row.text}" for row in rows.broken)
-    return hashlib.sha256(f"{key}{unread}".encode(errors="replace")).hexdigest() if unread else key
+@dataclass(frozen=True)
+class _Arrival:
+    """What is about to land: a source's judged rows, under a key, perhaps out of a quarantine snapshot."""
+
+    source: Source
+    judged: Judged
+    key: str
+    redrive: str
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Return what both snapshots remember."""
+        counts = {"rows_in": str(self.judged.rows_in), "quarantined": str(self.judged.quarantined)}
+        origin = {"redriven_from": self.redrive} if self.redrive else {}
+        return {**self.judged.notes, **self.source.notes(), **counts, **origin}
 
 
-def sort_out(lake: Lake, data: DataSpec, rows: SourceTable, before: tuple[Snapshot, ...]) -> Ingested:
+def sort_out(lake: Lake, data: Landing, source: Source, staged: Staged, folder: Path, *, most: float) -> Judged:
     """Split the rows of a source into accepted and quarantined, knowing the keys that are in the lake."""
-    keys = lake.read(lake.as_of(data.dataset), columns=[data.entity])[data.entity] if before else None
-    return accept(
-        rows.table,
-        rows.positions,
-        entity=data.entity,
-        target=data.target,
-        kinds=column_kinds(data),
-        classes=data.classes or None,
-        existing_keys=keys,
-        broken=rows.broken,
+    files = [str(file) for file in staged.files]
+    rows = StagedRows(
+        relation=relation_of(staged.columns, files),
+        tables={} if staged.columns else {STAGED: files},
+        rows=staged.rows,
+        places=source.places,
+        broken=[str(file) for file in staged.broken],
+        broken_rows=staged.broken_rows,
+        ignored=source.ignored,
     )
+    rules = Rules(staged.schema, data.entity, data.target, data.classes or None, staged.finite, data.unique)
+    # The source's files are on this machine, so it is judged here, whatever engine reads the lake.
+    limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
+    engine = DuckDBEngine.model_validate({**limits, "spill": _made(folder / "spill")})
+    keys = lake.files(lake.as_of(data.dataset)) if history(lake, data.dataset) else ()
+    return judge(engine, rows, rules, folder / "judged", lake_keys=keys, most_quarantined=most)
 
 
 def column_kinds(data: DataSpec) -> dict[str, str]:
-    """Return the declared columns in order, entity first and target last, with the kind of each."""
+    """Return the columns of a row to be predicted, entity first, and the target last, with the kind of each."""
     target = "category" if data.classes else "number"
     return {data.entity: "text", **data.features, data.target: target}
+
+
+def quarantine_of(data: DataSpec | Landing) -> str:
+    """Return the name of the data set in which the model's wrong rows are set aside."""
+    return f"{data.dataset}-quarantine"
 
 
 def history(lake: Lake, dataset: str) -> tuple[Snapshot, ...]:
@@ -97,11 +158,86 @@ def history(lake: Lake, dataset: str) -> tuple[Snapshot, ...]:
         return ()
 
 
-def _landed(snapshot: Snapshot, *, rows_in: int, new: bool) -> Landed:
+def newer(lake: Lake, data: DataSpec | Landing, source: str, query: str, column: str) -> Since | None:
+    """Return from where on rows of a query are new: after the highest watermark that has landed of it."""
+    if not column:
+        return None
+    of = watermark_of(source, query, column)
+    landed = (Watermark.from_notes(snapshot.notes, of) for snapshot in reversed(history(lake, data.dataset)))
+    return Since(column, next((mark for mark in landed if mark), None))
+
+
+def _append(lake: Lake, data: Landing, landing: _Arrival, progress: Progress) -> Landed:
+    judged, now, notes = landing.judged, datetime.now(UTC), landing.notes
+    described, key = landing.source.description, landing.key
+    if judged.quarantined:
+        aside = lake.append(
+            quarantine_of(data), judged.quarantined_rows(), source=described, key=key, at=now, notes=notes
+        )
+        notes = {**notes, "quarantine_snapshot": aside.id}
+    watched = _Watched(judged.accepted_rows(), landing.source, landing.source.bytes / judged.rows_in, progress)
+    try:
+        snapshot = lake.append(data.dataset, watched.reader(), source=described, key=key, at=now, notes=notes)
+    except Exception as error:
+        raise watched.error or error from error
+    _show(snapshot, judged)
+    return _landed(snapshot, new=True)
+
+
+class _Watched:
+    """Rows on their way into the lake: counted, and refused at their end when the source changed meanwhile.
+
+    `error` is what went wrong while they were read: who reads them through C knows only its words.
+    """
+
+    def __init__(self, rows: pa.RecordBatchReader, source: Source, bytes_a_row: float, progress: Progress) -> None:
+        self._rows, self._source, self._progress = rows, source, progress
+        self._bytes_a_row = bytes_a_row
+        self.error: Exception | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self._rows.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._rows:
+                self._progress.add(batch.num_rows, int(batch.num_rows * self._bytes_a_row))
+                yield batch
+            self._source.unchanged()
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _seen(progress: Progress, digest: ContentDigest | None) -> Callable[[Piece], None]:
+    def seen(piece: Piece) -> None:
+        progress.add(piece.table.num_rows + len(piece.broken), piece.bytes)
+        if digest:
+            digest.update(piece.table)
+            for row in piece.broken:
+                digest.update_unread(row.position, row.reason, row.text)
+
+    return seen
+
+
+def _nothing_new(lake: Lake, data: Landing, source: Source) -> Landed:
+    """Say that no row is newer than the watermark; a source that has none at all is an error."""
+    landed = history(lake, data.dataset)
+    if not source.notes() or not landed:
+        raise no_rows(source.description)
+    return Landed(dataset=data.dataset, snapshot=landed[-1].id, rows_in=0, accepted=0, quarantined=0, new=False)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _landed(snapshot: Snapshot, *, new: bool) -> Landed:
     return Landed(
         dataset=snapshot.dataset,
         snapshot=snapshot.id,
-        rows_in=rows_in,
+        rows_in=int(snapshot.notes["rows_in"]),
         accepted=snapshot.rows,
         quarantined=int(snapshot.notes["quarantined"]),
         quarantine_snapshot=snapshot.notes.get("quarantine_snapshot", ""),
@@ -109,11 +245,11 @@ def _landed(snapshot: Snapshot, *, rows_in: int, new: bool) -> Landed:
     )
 
 
-def _show(snapshot: Snapshot, taken: Ingested) -> None:
-    aside = pa.Table.to_pylist(taken.quarantined.slice(0, 20))
+def _show(snapshot: Snapshot, judged: Judged) -> None:
+    aside = list(judged.set_aside(_SHOWN))[:_SHOWN]
     lines = [
-        f"**{snapshot.dataset}**: {taken.rows_in} rows in = {snapshot.rows} accepted "
-        f"+ {taken.quarantined.num_rows} quarantined, as snapshot `{snapshot.id}`.",
+        f"**{snapshot.dataset}**: {judged.rows_in} rows in = {snapshot.rows} accepted "
+        f"+ {judged.quarantined} quarantined, as snapshot `{snapshot.id}`.",
         *(["", "| where | key | why |", "|---|---|---|"] if aside else []),
         *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in aside),
     ]

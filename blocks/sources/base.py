@@ -1,9 +1,11 @@
-"""What every source gives: typed rows with their positions, and the rows that could not be read."""
+"""The sources port: typed rows in pieces, each with its position, and the rows that could not be read."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +29,7 @@ class BrokenRow:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """The rows of a source.
+    """The rows of a source, all at once.
 
     `table` holds the declared columns in the order of the declaration, typed by their kinds, blanks as nulls;
     `positions` one text a row: "line 12" of a CSV file, "row 7" (the first is 1) of anything else;
@@ -39,6 +41,98 @@ class SourceTable:
     broken: tuple[BrokenRow, ...]
     description: str
     ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a source, in its order: the next piece begins where this one ends.
+
+    `table` is as in `SourceTable`; `numbers` (int64) are the line or row of each, `file` is the place of their
+    file in `Source.files`; `bytes` of the source were read for them, 0 where that means nothing.
+    """
+
+    table: pa.Table
+    numbers: pa.Array
+    broken: tuple[BrokenRow, ...] = ()
+    file: int = 0
+    bytes: int = 0
+
+
+class Source(ABC):
+    """Rows of the declared columns, however many, in bounded memory. Nothing is guessed and nothing moves.
+
+    `kinds` maps each declared column to what it is; `word` is what a position counts: "line" or "row".
+    `places` are what stands before a row's number, one for each file that rows come from, in order: "line" or
+    "row" alone where there is one, with the file's name where there are several ("b.csv line").
+    `bytes` is the size of the source, 0 when nobody knows.
+    """
+
+    kinds: Mapping[str, str]
+    description: str
+    places: tuple[str, ...] = ("row",)
+    bytes: int = 0
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """Read the source once, from its beginning.
+
+        Raises:
+            Rejected: the source cannot be used as a whole; the message says where and what to do.
+            Unavailable: it does not answer, or changed while it was read.
+        """
+
+    @property
+    @abstractmethod
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that nobody declared; complete once all pieces were read."""
+
+    def identity(self) -> str:
+        """Return a digest that says what the source holds, or "" when only reading its rows will tell."""
+        return ""
+
+    def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
+        """Return Parquet files that need no reading by us, and each declared column as SQL; None for all others.
+
+        The SQL gives exactly what `pieces` would give, and there is no value that could be broken.
+        """
+        return None
+
+    def notes(self) -> Mapping[str, str]:
+        """Return what the snapshot should remember of the source, known once all pieces were read."""
+        return {}
+
+    def unchanged(self) -> None:  # noqa: B027  (most sources have nothing to look at)
+        """Refuse a source that was written to since it was opened: `Unavailable`."""
+
+    def close(self) -> None:  # noqa: B027  (most sources hold nothing)
+        """Release what the source holds: connections, fetched copies."""
+
+    def table(self) -> SourceTable:
+        """Read everything into memory; for sources that fit.
+
+        Raises:
+            Rejected, Unavailable: as `pieces`, and when there is not a single row.
+        """
+        tables, positions, broken = [empty(self.kinds)], [], list[BrokenRow]()
+        for piece in self.pieces():
+            tables.append(piece.table)
+            positions.extend(labelled(self.places[piece.file], piece.numbers).chunks)
+            broken.extend(piece.broken)
+        whole = pa.concat_tables(tables)
+        if whole.num_rows + len(broken) == 0:
+            raise no_rows(self.description)
+        where = pa.chunked_array(positions, type=pa.string())
+        return SourceTable(whole, where, tuple(broken), self.description, self.ignored)
+
+
+def no_rows(description: str) -> Rejected:
+    """Return the error for a source in which there is not a single row."""
+    return Rejected(f"{description}: there are 0 rows. Check the source and its filter.")
+
+
+def empty(kinds: Mapping[str, str]) -> pa.Table:
+    """Return the table of the declared columns without a row."""
+    return pa.table({column: pa.array([], type=TYPES[kind]) for column, kind in kinds.items()})
 
 
 def check_kinds(kinds: Mapping[str, str]) -> None:
@@ -55,22 +149,36 @@ def check_names(names: Sequence[str], kinds: Mapping[str, str], where: str) -> t
         raise Rejected(f"{where}: there are no columns. Check what wrote it.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Rejected(f"{where}: duplicate column {', '.join(map(repr, twice))}. Rename or remove one of the two.")
-    missing = [column for column in kinds if column not in names]
-    if missing:
-        raise Rejected(f"{where}: {'; '.join(_missing(column, names) for column in missing)}.")
+    if missing := [column for column in kinds if column not in names]:
+        raise missing_columns(where, missing, names)
     return tuple(name for name in names if name not in kinds)
 
 
+def missing_columns(where: str, missing: Sequence[str], names: Sequence[str]) -> Rejected:
+    """Return the error for declared columns that are not there, with the nearest names that are."""
+    hint = ""
+    if {"position", "reason", "key", "row"} <= set(names):
+        hint = ". This is a quarantine file: name the snapshot that it is a mended copy of (redrive)"
+    return Rejected(f"{where}: {'; '.join(_missing(column, names) for column in missing)}{hint}.")
+
+
 def typed(
-    raw: pa.Table, positions: pa.ChunkedArray, kinds: Mapping[str, str], text_of: Callable[[int], str]
-) -> SourceTable:
+    raw: pa.Table,
+    numbers: pa.Array,
+    place: str,
+    kinds: Mapping[str, str],
+    text_of: Callable[[int], str],
+    others: Iterable[BrokenRow] = (),
+) -> Piece:
     """Type the columns of `raw` by their kinds; a row with a value that does not fit becomes a broken row.
 
     Args:
         raw: the declared columns, as text or as the source typed them.
-        positions: one text a row.
+        numbers: the line or row of each, int64.
+        place: what stands before the number in a broken row's position, such as "line".
         kinds: column to kind.
         text_of: gives the text of a row by its index in `raw`.
+        others: rows that were found to be broken before; they come first.
     """
     values, reasons = {}, dict[int, str]()
     for column, kind in kinds.items():
@@ -79,19 +187,20 @@ def typed(
             found = str(raw.column(column)[index].as_py())[:SHOWN]
             reasons.setdefault(index, f"not {ADJECTIVES[kind]}: column {column!r} holds {found!r}")
     broken = tuple(
-        BrokenRow(positions[index].as_py(), reasons[index], text_of(index)[:SHOWN]) for index in sorted(reasons)
+        BrokenRow(f"{place} {numbers[index].as_py()}", reasons[index], text_of(index)[:SHOWN])
+        for index in sorted(reasons)
     )
     table = pa.table(values)
     if reasons:
         keep = np.ones(raw.num_rows, dtype=bool)
         keep[list(reasons)] = False
-        table, positions = table.filter(pa.array(keep)), positions.filter(pa.array(keep))
-    return SourceTable(table, positions, broken, "")
+        table, numbers = table.filter(pa.array(keep)), numbers.filter(pa.array(keep))
+    return Piece(table, numbers, (*others, *broken))
 
 
-def numbered(word: str, first: int, count: int) -> pa.ChunkedArray:
-    """Return "row 1", "row 2"… as a column of text."""
-    return labelled(word, pa.array(np.arange(first, first + count)))
+def counted(first: int, count: int) -> pa.Array:
+    """Return the numbers of so many rows, from `first` on."""
+    return pa.array(np.arange(first, first + count, dtype=np.int64))
 
 
 def labelled(word: str, numbers: pa.Array) -> pa.ChunkedArray:
@@ -106,13 +215,6 @@ def row_text(raw: pa.Table) -> Callable[[int], str]:
         return json.dumps(raw.slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False)
 
     return text
-
-
-def not_empty(source: SourceTable) -> SourceTable:
-    """Return the source; refuse one in which there was not a single row: `Rejected`."""
-    if source.table.num_rows + len(source.broken) == 0:
-        raise Rejected(f"{source.description}: there are 0 rows. Check the source and its filter.")
-    return source
 
 
 def _missing(column: str, names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Typing of columns by their declared kind, so that the same value is the same value from every source."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ TYPES: Final = {
     "flag": pa.int8(),
     "category": pa.string(),
     "text": pa.string(),
+    "time": pa.timestamp("us", tz="UTC"),
 }
 """The Arrow type that each kind of column has."""
 
@@ -24,11 +26,13 @@ ADJECTIVES: Final = {
     "flag": "a flag (0 or 1)",
     "category": "a text",
     "text": "a text",
+    "time": "a time with a zone (such as 2026-01-31T08:00:00Z)",
 }
 """What a value that does not fit its column's kind is not, for messages."""
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 _FLAGS = pa.array(["0", "1", "false", "true", "0.0", "1.0"])  # odd positions are 1
 _EXACT = 2.0**53  # from here on two whole numbers can be the same float
 
@@ -39,7 +43,8 @@ def convert(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.Chunked
     """Return the column as its kind's type, and which rows hold a value that does not fit (null there).
 
     Blank text, and NaN, become null. "NA" and "None" are text like any other. Flags may also be written
-    true and false. A whole float below 2**53 as text is written without ".0", like an integer.
+    true and false. A time has a zone, and becomes the same moment in UTC. A whole float below 2**53 as text
+    is written without ".0", like an integer.
 
     Raises:
         Rejected: the column is of a type that cannot be read as this kind (lists, bytes, times as numbers).
@@ -57,10 +62,12 @@ def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.Chun
     plain = _plain(values, column)
     if kind == "number" and not _is_text(plain.type):
         return _without_nan(plain.cast(TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
+    if kind == "time" and pa.types.is_timestamp(plain.type):
+        return _moments(plain, column), np.zeros(len(plain), dtype=bool)
     text, inexact = _text(plain)
     if kind in ("category", "text"):
         return text, inexact
-    parse = {"number": _numbers, "integer": _integers, "flag": _flags}[kind]
+    parse = {"number": _numbers, "integer": _integers, "flag": _flags, "time": _times}[kind]
     parsed = parse(text)
     return parsed, inexact | _mask(pc.and_(pc.is_valid(text), pc.is_null(parsed)))
 
@@ -115,6 +122,29 @@ def _integers(text: pa.ChunkedArray) -> pa.ChunkedArray:
 def _flags(text: pa.ChunkedArray) -> pa.ChunkedArray:
     lower = pc.utf8_lower(pc.utf8_trim_whitespace(text))
     return pc.bit_wise_and(pc.index_in(lower, value_set=_FLAGS), 1).cast(pa.int8())
+
+
+def _moments(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    """Whole microseconds in UTC: what is finer is cut off."""
+    if values.type.tz is None:
+        raise Rejected(f"column {column!r} holds times without a zone. Give them one in the source, such as UTC.")
+    return values.cast(TYPES["time"], safe=False)
+
+
+def _times(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    trimmed = pc.utf8_trim_whitespace(text)
+    written = pc.if_else(pc.match_substring_regex(trimmed, _TIME), trimmed, None)
+    try:
+        return written.cast(TYPES["time"])
+    except pa.ArrowInvalid:  # at least one is no day of the calendar: look at each
+        return pa.chunked_array([pa.array(map(_moment, written.to_pylist()), TYPES["time"])])
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _without_nan(numbers: pa.ChunkedArray) -> pa.ChunkedArray:

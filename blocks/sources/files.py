@@ -1,70 +1,97 @@
-"""Files as sources: which path is read how, and Parquet."""
+"""Files as sources: one, a folder of them, or a glob; CSV, JSON lines or Parquet."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from blocks.errors import Rejected, Unavailable
+from blocks.sources.base import Piece, Source, check_kinds
+from blocks.sources.delimited import csv_pieces
+from blocks.sources.json_lines import json_pieces
+from blocks.sources.parquet import columns_as_sql, parquet_pieces
+from blocks.sources.places import File, files_of, unchanged
 
-from blocks.errors import NotFound, Rejected, Unavailable
-from blocks.sources.base import (
-    SourceTable,
-    check_kinds,
-    check_names,
-    not_empty,
-    numbered,
-    row_text,
-    typed,
-)
-from blocks.sources.delimited import read_csv
+Reader = Callable[[File, Mapping[str, str], dict[str, None]], Iterator[Piece]]
+
+READERS: Final[Mapping[str, Reader]] = {
+    ".csv": csv_pieces,
+    ".jsonl": json_pieces,
+    ".ndjson": json_pieces,
+    ".parquet": parquet_pieces,
+}
+"""How files of each ending are read."""
+
+FORMATS: Final = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "Parquet"}
+"""What files of each ending are called."""
 
 
-def read_file(source: str, query: str, kinds: Mapping[str, str]) -> SourceTable:
-    """Return the declared columns of a `.csv` or `.parquet` file; see `blocks.sources.read_source`."""
+class FileSource(Source):
+    """The rows of files, in the order of their paths; a file that changes meanwhile is `Unavailable`."""
+
+    def __init__(self, files: Sequence[File], kinds: Mapping[str, str], named: str) -> None:
+        check_kinds(kinds)
+        self.files, self.kinds = tuple(files), kinds
+        self.places = tuple(file.place for file in self.files)
+        form = FORMATS[self.files[0].ending]
+        many = len(self.files) > 1
+        self.description = f"{len(self.files)} {form} files {named}" if many else f"{form} file {self.files[0].path}"
+        with readable(self.files[0].path):
+            self._stamps = [file.stamp() for file in self.files]
+        self.bytes = sum(size for size, _ in self._stamps)
+        self._ignored: dict[str, None] = {}
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that nobody declared, of all files that were read so far."""
+        return tuple(self._ignored)
+
+    def identity(self) -> str:
+        """Return a digest over the declaration and the SHA-256 of each file; their names do not matter."""
+        whole = hashlib.sha256(repr(list(self.kinds.items())).encode())
+        for file in self.files:
+            with readable(file.path):
+                whole.update(f"\n{file.ending} {file.sha256()}".encode())
+        self.unchanged()
+        return whole.hexdigest()
+
+    def pieces(self) -> Iterator[Piece]:
+        """Read the files one after the other: see `Source.pieces`."""
+        for place, file in enumerate(self.files):
+            with readable(file.path):
+                for piece in READERS[file.ending](file, self.kinds, self._ignored):
+                    yield replace(piece, file=place)
+        self.unchanged()
+
+    def unchanged(self) -> None:
+        """Refuse files that were written to since the source was opened: `Unavailable`."""
+        unchanged(self.files, self._stamps)
+
+    def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
+        """Return Parquet files that can be scanned as they are: see `Source.scannable`."""
+        if self.files[0].ending != ".parquet":
+            return None
+        with readable(self.files[0].path):
+            columns = columns_as_sql(self.files, self.kinds, self._ignored)
+        return None if columns is None else (tuple(file.path for file in self.files), columns)
+
+
+def open_files(source: str, query: str, kinds: Mapping[str, str]) -> FileSource:
+    """Return the source that a path, a folder or a glob names; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
-    path = checked_path(source)
-    readers = {".csv": read_csv, ".parquet": read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise Rejected(f"{path}: files that end in {path.suffix!r} cannot be read. Bring {' or '.join(readers)}.")
+    return FileSource(files_of(source), kinds, source)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the file system says into the port's errors."""
     try:
-        return not_empty(reader(path, kinds))
+        yield
     except PermissionError as cause:
-        raise Rejected(f"{path}: this user may not read it. Give it the right to.") from cause
+        raise Rejected(f"{cause.filename or path}: this user may not read it. Give it the right to.") from cause
     except OSError as cause:
-        raise Unavailable(f"{path}: it could not be read: {cause}. Try again.") from cause
-
-
-def checked_path(source: str) -> Path:
-    """Return the path of an existing file, named plainly: no `..`, no control characters."""
-    if not source.strip() or not source.isprintable():
-        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
-    path = Path(source)
-    if ".." in path.parts:
-        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
-    if not path.exists():
-        raise NotFound(f"There is no file {source!r}. Check the path; it is read from the folder of the run.")
-    if not path.is_file():
-        raise Rejected(f"{source!r} is not a file but a folder or device. Name one file.")
-    return path
-
-
-def read_parquet(path: Path, kinds: Mapping[str, str]) -> SourceTable:
-    """Return the declared columns of a Parquet file; page checksums are verified where the writer left them.
-
-    Raises:
-        Rejected: not a whole Parquet file, or columns that are missing or there twice.
-    """
-    if path.stat().st_size == 0:
-        raise Rejected(f"{path}: the file is empty (0 bytes). Write it again.")
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            ignored = check_names(file.schema_arrow.names, kinds, str(path))
-            raw = file.read(columns=list(kinds))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as cause:
-        raise Rejected(f"{path}: this is not a whole Parquet file ({cause}). Write it again.") from cause
-    source = typed(raw, numbered("row", 1, raw.num_rows), kinds, row_text(raw))
-    return replace(source, description=f"Parquet file {path}", ignored=ignored)
+        raise Unavailable(f"{cause.filename or path}: it could not be read: {cause}. Try again.") from cause

@@ -1,35 +1,50 @@
 """DataFrames as sources, and columns of Python values, whose types pandas and databases leave open."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 import pyarrow as pa
 
 from blocks.errors import Rejected
-from blocks.sources.base import (
-    SourceTable,
-    check_kinds,
-    check_names,
-    not_empty,
-    numbered,
-    row_text,
-    typed,
-)
+from blocks.sources.base import Piece, Source, SourceTable, check_kinds, check_names, counted, row_text, typed
+
+_ROWS = 65_536
+
+
+class FrameSource(Source):
+    """The rows of a DataFrame, which is not changed. NaN, NaT and None are nulls.
+
+    Raises:
+        Rejected: columns that are missing or there twice, or values that have no place in a table.
+    """
+
+    def __init__(self, frame: pd.DataFrame, kinds: Mapping[str, str], description: str = "DataFrame") -> None:
+        check_kinds(kinds)
+        names = [str(name) for name in frame.columns]
+        self.kinds, self.description = kinds, description
+        self._ignored = check_names(names, kinds, description)
+        self._frame = frame.set_axis(names, axis="columns")
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that nobody declared."""
+        return self._ignored
+
+    def pieces(self) -> Iterator[Piece]:
+        """Convert some rows at a time: see `Source.pieces`."""
+        for first in range(0, len(self._frame), _ROWS):
+            part = self._frame[first : first + _ROWS]
+            raw = pa.table({column: _of_series(part[column]) for column in self.kinds})
+            yield typed(raw, counted(first + 1, raw.num_rows), "row", self.kinds, row_text(raw))
 
 
 def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: str = "DataFrame") -> SourceTable:
-    """Return the declared columns of a DataFrame, which is not changed. NaN, NaT and None are nulls.
+    """Return the declared columns of a DataFrame, all at once.
 
     Raises:
-        Rejected: columns that are missing or there twice, no rows, or values that have no place in a table.
+        Rejected: as `FrameSource`, and when there are no rows.
     """
-    check_kinds(kinds)
-    ignored = check_names([str(name) for name in frame.columns], kinds, description)
-    plain = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-    raw = pa.table({column: _of_series(plain[column]) for column in kinds})
-    source = typed(raw, numbered("row", 1, raw.num_rows), kinds, row_text(raw))
-    return not_empty(replace(source, description=description, ignored=ignored))
+    return FrameSource(frame, kinds, description).table()
 
 
 def of_values(values: Iterable[object]) -> pa.ChunkedArray:

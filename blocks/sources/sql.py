@@ -1,6 +1,12 @@
-"""Queries as sources, over SQLAlchemy: read only, in pieces, and nothing is committed."""
+"""Queries as sources, over SQLAlchemy: read only, in pieces, and nothing is committed.
 
-from collections.abc import Mapping
+With a watermark only rows newer than the highest value seen before are asked for: see `docs/ingest.md`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -8,40 +14,98 @@ from sqlalchemy import URL, Connection, CursorResult, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from blocks.errors import Rejected, Unavailable
-from blocks.sources.base import (
-    SourceTable,
-    check_kinds,
-    check_names,
-    not_empty,
-    numbered,
-    row_text,
-    typed,
-)
-from blocks.sources.files import checked_path
+from blocks.sources.base import Piece, Source, check_kinds, check_names, counted, row_text, typed
 from blocks.sources.frames import of_values
+from blocks.sources.places import checked_path
+from blocks.sources.watermarks import Watermark
 
-_ROWS = 50_000
+_ROWS = 20_000
 _BUSY = ("locked", "timeout", "timed out", "too many connections", "deadlock")
 
 
-def read_sql(source: str, query: str, kinds: Mapping[str, str]) -> SourceTable:
-    """Return the declared columns of a query's rows; see `blocks.sources.read_source`."""
+@dataclass(frozen=True)
+class Since:
+    """Which rows of a query are new: those whose `column` is greater than `after`; all when `after` is None."""
+
+    column: str
+    after: Watermark | None = None
+
+
+class QuerySource(Source):
+    """The rows of a query, in the order in which the database gives them."""
+
+    def __init__(self, url: URL, query: str, kinds: Mapping[str, str], since: Since | None) -> None:
+        self.kinds, self._url, self._since = kinds, url, since
+        self._shown = url.render_as_string(hide_password=True)
+        self.description = f"query on {self._shown}"
+        if since and since.after:
+            self.description += f" where {since.column} > {since.after.text}"
+        self._query = query
+        self._ignored: tuple[str, ...] = ()
+        self._highest: Watermark | None = since.after if since else None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that nobody declared."""
+        return self._ignored
+
+    def pieces(self) -> Iterator[Piece]:
+        """Run the query and read it in parts: see `Source.pieces`."""
+        connection = _connect(self._url, self._shown)
+        try:
+            with connection, _database_errors(self.description):
+                yield from self._parts(connection)
+        finally:
+            connection.engine.dispose()
+
+    def notes(self) -> Mapping[str, str]:
+        """Return the highest value of the watermark column, and what it is the watermark of."""
+        if not self._since or not self._highest:
+            return {}
+        return self._highest.notes(watermark_of(self._shown, self._query, self._since.column))
+
+    def _parts(self, connection: Connection) -> Iterator[Piece]:
+        result = connection.exec_driver_sql(self._asked(connection))
+        if not result.returns_rows:
+            raise Rejected(f"{self.description}: it returns no rows, and what it did is rolled back. Give a SELECT.")
+        names = list(result.keys())
+        watched = {self._since.column: "text"} if self._since else {}
+        self._ignored = tuple(c for c in check_names(names, {**watched, **self.kinds}, self.description))
+        first = 1
+        for columns, count in _columns(result, names):
+            if self._since:
+                values = columns[self._since.column]
+                self._highest = Watermark.highest(
+                    values, self._highest, f"{self.description}", first, self._since.column
+                )
+            raw = pa.table({column: of_values(columns[column]) for column in self.kinds})
+            yield typed(raw, counted(first, count), "row", self.kinds, row_text(raw))
+            first += count
+
+    def _asked(self, connection: Connection) -> str:
+        if not self._since or not self._since.after:
+            return self._query
+        column = connection.dialect.identifier_preparer.quote(self._since.column)
+        inner = self._query.strip().rstrip(";")
+        after = self._since.after.as_sql(connection.dialect)
+        return f"SELECT * FROM (\n{inner}\n) newest WHERE newest.{column} > {after}"  # noqa: S608  (a quoted literal)
+
+
+def open_query(source: str, query: str, kinds: Mapping[str, str], since: Since | None = None) -> QuerySource:
+    """Return the source that a query on a SQLAlchemy URL is; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     url = _url(source)
-    shown = url.render_as_string(hide_password=True)
     if not query.strip():
+        shown = url.render_as_string(hide_password=True)
         raise Rejected(f"{shown}: there is no query. Give one that selects {', '.join(kinds)}.")
-    connection = _connect(url, shown)
-    try:
-        with connection:
-            return not_empty(_rows(connection, query, kinds, f"query on {shown}"))
-    except DBAPIError as cause:
-        reason = str(cause.orig)
-        busy = cause.connection_invalidated or any(word in reason.lower() for word in _BUSY)
-        error = Unavailable if busy else Rejected
-        raise error(f"query on {shown}: {reason}. {'Try again' if busy else 'Mend the query'}.") from cause
-    finally:
-        connection.engine.dispose()
+    return QuerySource(url, query, kinds, since)
+
+
+def watermark_of(source: str, query: str, column: str) -> str:
+    """Return what a watermark belongs to, the same for the same database, query and column; no password in it."""
+    shown = _url(source).render_as_string(hide_password=True)
+    digest = hashlib.sha256("\n".join((shown, query.strip().rstrip(";"), column)).encode()).hexdigest()
+    return f"{column} of query {digest[:16]}"
 
 
 def _url(source: str) -> URL:
@@ -52,9 +116,9 @@ def _url(source: str) -> URL:
         scheme = source.split("://", maxsplit=1)[0]
         raise Rejected(
             f"{scheme}://… is not a database that can be read here. Give a SQLAlchemy URL, such as "
-            "sqlite:///folder/file.db, or the path of a file."
+            "sqlite:///folder/file.db, an s3:// address, or the path of a file."
         ) from cause
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:") and "uri" not in url.query:
         path = checked_path(str(url.database))  # SQLite would make an empty database of a mistyped name
         return url.set(database=f"file:{quote(str(path))}", query={**url.query, "mode": "ro", "uri": "true"})
     return url
@@ -71,30 +135,19 @@ def _connect(url: URL, shown: str) -> Connection:
         raise Unavailable(f"{shown}: no connection: {cause}. Check that it runs, then try again.") from cause
 
 
-def _rows(connection: Connection, query: str, kinds: Mapping[str, str], shown: str) -> SourceTable:
-    result = connection.exec_driver_sql(query)
-    if not result.returns_rows:
-        raise Rejected(f"{shown}: it returns no rows, and what it did is rolled back. Give a SELECT.")
-    names = list(result.keys())
-    ignored = check_names(names, kinds, shown)
-    pieces = _pieces(result, names, kinds)
-    if not pieces:
-        raise Rejected(f"{shown}: there are 0 rows. Check the query.")
-    return SourceTable(
-        pa.concat_tables(piece.table for piece in pieces),
-        pa.chunked_array([chunk for piece in pieces for chunk in piece.positions.chunks], type=pa.string()),
-        tuple(row for piece in pieces for row in piece.broken),
-        shown,
-        ignored,
-    )
-
-
-def _pieces(result: CursorResult[tuple[object, ...]], names: list[str], kinds: Mapping[str, str]) -> list[SourceTable]:
-    pieces: list[SourceTable] = []
-    first = 1
+def _columns(
+    result: CursorResult[tuple[object, ...]], names: list[str]
+) -> Iterator[tuple[dict[str, tuple[object, ...]], int]]:
     for rows in result.partitions(_ROWS):
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-        raw = pa.table({column: of_values(columns[column]) for column in kinds})
-        pieces.append(typed(raw, numbered("row", first, len(rows)), kinds, row_text(raw)))
-        first += len(rows)
-    return pieces
+        yield dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows)
+
+
+@contextmanager
+def _database_errors(described: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as cause:
+        reason = str(cause.orig)
+        busy = cause.connection_invalidated or any(word in reason.lower() for word in _BUSY)
+        error = Unavailable if busy else Rejected
+        raise error(f"{described}: {reason}. {'Try again' if busy else 'Mend the query'}.") from cause

@@ -222,7 +222,7 @@ def test_an_integer_column_takes_whole_numbers_only(read_text):
     [
         ("gone.csv", NotFound, "no file.*gone.csv"),
         ("folder.csv", Rejected, "not a file"),
-        ("people.xlsx", Rejected, r"'\.xlsx'.*\.csv or \.parquet"),
+        ("people.xlsx", Rejected, r"'\.xlsx'.*\.csv, .*or \.parquet"),
         ("../people.csv", Rejected, r"'\.\.'"),
         ("people.csv\n", Rejected, "not a path"),
         ("people\0.csv", Rejected, "not a path"),
@@ -312,7 +312,7 @@ def test_a_mistyped_database_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/x.csv", "nosql://x", "http://169.254.169.254/", "://"])
+@pytest.mark.parametrize("url", ["nosql://x", "http://169.254.169.254/", "://"])
 def test_an_address_that_is_no_database_is_refused(url):
     with pytest.raises(Rejected, match="SQLAlchemy URL"):
         read_source(url, query="SELECT 1", kinds=KINDS)

@@ -14,7 +14,7 @@ from blocks.errors import Unavailable
 from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
-from blocks.sources import SourceTable, from_frame, read_source
+from blocks.sources import FrameSource, open_source
 from tasks.ingest import column_kinds, history, land_rows
 from tasks.logic.model_spec import DataSpec
 from tasks.logic.refusal import Refusal
@@ -32,7 +32,7 @@ class StoppedHalfway(FakeLake):
     def append(
         self,
         dataset: str,
-        table: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         source: str,
         key: str,
@@ -42,7 +42,7 @@ class StoppedHalfway(FakeLake):
         """Append as the fake does, with `fail_appends` set for the data set alone."""
         if dataset == HOUSES.dataset and self._stops:
             self._stops, self.fail_appends = 0, 1
-        return super().append(dataset, table, source=source, key=key, at=at, notes=notes)
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     return FakeLake() if request.param == "fake" else LocalLake(root=tmp_path / "lake")
 
 
-def houses(first: int, count: int, **changes: Mapping[int, object]) -> SourceTable:
+def houses(first: int, count: int, **changes: Mapping[int, object]) -> FrameSource:
     """Return rows of houses numbered from `first`; `changes` are new values by column and place."""
     numbers = range(first, first + count)
     columns: dict[str, list[Any]] = {
@@ -70,7 +70,7 @@ def houses(first: int, count: int, **changes: Mapping[int, object]) -> SourceTab
     for column, values in changes.items():
         for place, value in values.items():
             columns[column][place] = value
-    return from_frame(pd.DataFrame(columns), kinds=column_kinds(HOUSES))
+    return FrameSource(pd.DataFrame(columns), column_kinds(HOUSES))
 
 
 def keys(lake: Lake, dataset: str = "houses") -> list[str]:
@@ -125,7 +125,7 @@ def test_entities_that_are_in_the_lake_are_quarantined(lake: Lake) -> None:
 def test_rows_that_the_source_could_not_read_are_counted_and_kept(lake: Lake, tmp_path: Path) -> None:
     lines = ["house,rooms,street,price", *(f"h{n},3,Elm,{1000 + n}" for n in range(20)), "h20,3,Elm", "h21,?,Elm,7"]
     (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
-    rows = read_source(str(tmp_path / "houses.csv"), kinds=column_kinds(HOUSES))
+    rows = open_source(str(tmp_path / "houses.csv"), kinds=column_kinds(HOUSES))
     landed = land_rows(lake, HOUSES, rows)
     assert (landed.rows_in, landed.accepted, landed.quarantined) == (22, 20, 2)
     aside = lake.read(lake.as_of(ASIDE), columns=["position", "row"]).to_pylist()
@@ -138,8 +138,8 @@ def test_new_broken_rows_beside_known_rows_are_not_lost(lake: Lake, tmp_path: Pa
     for name, lines in (("first.csv", known), ("second.csv", [*known, "h20,3,Elm"])):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
     kinds = column_kinds(HOUSES)
-    land_rows(lake, HOUSES, read_source(str(tmp_path / "first.csv"), kinds=kinds))
-    second = read_source(str(tmp_path / "second.csv"), kinds=kinds)
+    land_rows(lake, HOUSES, open_source(str(tmp_path / "first.csv"), kinds=kinds))
+    second = open_source(str(tmp_path / "second.csv"), kinds=kinds)
     try:
         landed = land_rows(lake, HOUSES, second)
     except Refusal as told:  # as all others are there already, it may well be refused: but it must be told

@@ -1,0 +1,106 @@
+"""Text files in blocks that end where a record ends: the memory held does not grow with the file."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from blocks.errors import Rejected
+from blocks.sources.places import File
+
+BLOCK_BYTES = 1 << 24
+"""How much is read at once."""
+
+LONGEST_RECORD = 1 << 26
+"""A record that is longer (64 MB) is a mistake, such as a quote that never closes."""
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_AT_WORK = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Whole records of a text file: its path, the bytes, and the line that they begin on."""
+
+    path: Path
+    data: bytes
+    first_line: int
+
+    def where(self, at: int) -> str:
+        """Return the place of a byte of the block: "<path> line <number>"."""
+        return f"{self.path} line {self.data.count(10, 0, at) + self.first_line}"
+
+
+def blocks_of(file: File, cut: Callable[[bytes], int], size: int | None = None) -> Iterator[Block]:
+    """Yield the file in blocks of whole records, at least one, without a byte order mark.
+
+    Args:
+        file: what to read.
+        cut: returns where the last whole record of some bytes ends, 0 when there is none.
+        size: bytes to read at once; `BLOCK_BYTES` when None.
+
+    Raises:
+        Rejected: the file is empty, is UTF-16, or a record is longer than 64 MB.
+    """
+    size, line, carried, begun = size or BLOCK_BYTES, 1, b"", False
+    with file.path.open("rb") as stream:
+        while data := stream.read(size):
+            if not begun:
+                data = _beginning(file.path, data)
+            end = cut(whole := carried + data)
+            if end:
+                yield Block(file.path, whole[:end], line)
+                begun, line = True, line + whole.count(b"\n", 0, end)
+            elif len(whole) > LONGEST_RECORD:
+                raise Rejected(
+                    f"{file.path} line {line}: a record of more than {LONGEST_RECORD >> 20} MB begins here; it may be "
+                    'that a quote is not closed. Close it, or write it twice ("") in a quoted field.'
+                )
+            begun, carried = True, whole[end:]
+    if carried:
+        yield Block(file.path, carried, line)
+    elif not begun:
+        raise _empty(file.path, 0)
+
+
+def check_text(block: Block) -> None:
+    """Refuse bytes that are no UTF-8 text, with their line: `Rejected`."""
+    if (at := block.data.find(b"\0")) >= 0:
+        raise Rejected(f"{block.where(at)}: a NUL byte. Save it as UTF-8 text; it may be UTF-16.")
+    try:
+        block.data.isascii() or block.data.decode()
+    except UnicodeDecodeError as cause:
+        raise Rejected(
+            f"{block.where(cause.start)}: byte 0x{block.data[cause.start]:02x} is not UTF-8; it may be Latin-1. "
+            "Save it as UTF-8."
+        ) from cause
+
+
+def ahead(work: Callable[[Block], T], blocks: Iterator[Block]) -> Iterator[T]:
+    """Yield the work's result for each block, in order; two are worked on at once."""
+    with ThreadPoolExecutor(_AT_WORK) as pool:
+        waiting: deque[Future[T]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > _AT_WORK:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _beginning(path: Path, data: bytes) -> bytes:
+    if data.startswith(_UTF16):
+        raise Rejected(f"{path}: this is UTF-16. Save it as UTF-8.")
+    text = data.removeprefix(_BOM)
+    if not text.strip() and len(data) < BLOCK_BYTES:
+        raise _empty(path, len(data))
+    return text
+
+
+def _empty(path: Path, size: int) -> Rejected:
+    return Rejected(f"{path}: the file is empty ({size} bytes). Write it again.")

@@ -1,0 +1,180 @@
+"""Objects in S3 as sources: fetched beside, each exactly as it was listed, then read like files.
+
+The endpoint, region and credentials are the AWS SDK's own (`AWS_ENDPOINT_URL`, a role, a profile).
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from blocks.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.sources.base import Piece, Source, check_kinds
+from blocks.sources.files import FileSource
+from blocks.sources.places import WORDS, files_of
+
+_CHUNK = 1 << 20
+_GLOB = frozenset("*?[")
+_REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+_GONE = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
+
+
+@dataclass(frozen=True)
+class _Object:
+    key: str
+    etag: str
+    bytes: int
+
+
+class S3Source(Source):
+    """The rows of the objects that an address names; see `FileSource` for how each is read."""
+
+    def __init__(self, bucket: str, key: str, kinds: Mapping[str, str], scratch: Path | None) -> None:
+        self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
+        self._named = f"s3://{bucket}/{key}"
+        self._objects = _listed(bucket, key, self._named)
+        self.bytes = sum(found.bytes for found in self._objects)
+        self.description = f"{len(self._objects)} objects of {self._named}" if len(self._objects) > 1 else self._named
+        self._folder: Path | None = None
+        self._files: FileSource | None = None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that nobody declared."""
+        return self._files.ignored if self._files else ()
+
+    def identity(self) -> str:
+        """Return a digest over the declaration, and key, size and ETag of each object: nothing is fetched for it."""
+        lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.bytes}\t{o.etag}" for o in self._objects)]
+        return hashlib.sha256("\n".join([self._bucket, *lines]).encode()).hexdigest()
+
+    def pieces(self) -> Iterator[Piece]:
+        """Fetch the objects and read them: see `Source.pieces`."""
+        with self._addresses():
+            files = self._fetched()
+            self.places = files.places
+            yield from files.pieces()
+
+    def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
+        """Fetch the objects; return them when they can be scanned as they are: see `Source.scannable`."""
+        with self._addresses():
+            files = self._fetched()
+            self.places = files.places
+            return files.scannable()
+
+    def unchanged(self) -> None:
+        """Nothing to look at: each object was fetched as it was listed."""
+
+    def close(self) -> None:
+        """Remove what was fetched."""
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fetched(self) -> FileSource:
+        if self._files is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="s3-", dir=self._scratch))
+            client = _client()
+            for found in self._objects:
+                _fetch(client, self._bucket, found, self._folder / self._bucket / found.key)
+            top = self._folder / self._bucket
+            only = top / self._objects[0].key if len(self._objects) == 1 else top
+            self._files = FileSource(files_of(str(only)), self.kinds, self._named)
+        return self._files
+
+    @contextmanager
+    def _addresses(self) -> Iterator[None]:
+        """Name objects by their addresses in messages, not the copies here."""
+        try:
+            yield
+        except PortError as error:
+            raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
+
+
+def open_s3(source: str, query: str, kinds: Mapping[str, str], scratch: Path | None = None) -> S3Source:
+    """Return the source that an s3:// address names; see `blocks.sources.open_source`."""
+    check_kinds(kinds)
+    bucket, _, key = source.removeprefix("s3://").partition("/")
+    if query:
+        raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
+    if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
+        raise Rejected(f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv.")
+    return S3Source(bucket, key, kinds, scratch)
+
+
+def _client() -> Any:
+    try:
+        import boto3
+    except ImportError as cause:
+        raise Rejected(f"S3 needs the extra 'aws' ({cause}). Install it.") from cause
+    return boto3.client("s3")
+
+
+def _listed(bucket: str, key: str, named: str) -> tuple[_Object, ...]:
+    """Return the objects of an address, sorted by key; a glob's stars do not reach over a slash."""
+    fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB), len(key))]
+    with _s3_errors(named):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
+        found = [
+            _Object(entry["Key"], entry["ETag"], entry["Size"]) for page in pages for entry in page.get("Contents", ())
+        ]
+    chosen = sorted((o for o in found if _belongs(o.key, key, fixed)), key=lambda o: o.key)
+    if not chosen:
+        raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
+    for one in chosen:
+        if PurePosixPath(one.key).suffix.lower() not in WORDS:
+            raise Rejected(
+                f"s3://{bucket}/{one.key}: objects that end so cannot be read. Bring {', '.join(WORDS)}; of a prefix "
+                "that holds others name the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
+            )
+    return tuple(chosen)
+
+
+def _belongs(name: str, key: str, fixed: str) -> bool:
+    parts = PurePosixPath(name).parts
+    if name.endswith("/") or ".." in parts:
+        return False
+    if fixed != key:
+        pattern = PurePosixPath(key).parts
+        return len(pattern) == len(parts) and all(map(fnmatchcase, parts, pattern))
+    if name == key:
+        return True
+    folder = key if not key or key.endswith("/") else f"{key}/"
+    return name.startswith(folder) and not any(part[0] in "._" for part in PurePosixPath(name[len(folder) :]).parts)
+
+
+def _fetch(client: Any, bucket: str, found: _Object, to: Path) -> None:
+    """Copy an object, provided it is still the one that was listed."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with _s3_errors(f"s3://{bucket}/{found.key}"):
+        body = client.get_object(Bucket=bucket, Key=found.key, IfMatch=found.etag)["Body"]
+        with to.open("wb") as copy:
+            shutil.copyfileobj(body, copy, _CHUNK)
+    if to.stat().st_size != found.bytes:
+        raise Unavailable(f"s3://{bucket}/{found.key}: {to.stat().st_size} of {found.bytes} bytes came. Try again.")
+
+
+@contextmanager
+def _s3_errors(named: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as cause:
+        code = cause.response.get("Error", {}).get("Code", "")
+        if code in _GONE:
+            raise NotFound(f"{named}: it is not there ({code}). Check bucket, key and region.") from cause
+        if code in _REFUSED:
+            raise Rejected(f"{named}: S3 refuses it ({code}). Give this role the right to list and get.") from cause
+        if code in ("PreconditionFailed", "412"):
+            raise Unavailable(f"{named}: the object changed while it was read. Nothing landed; try again.") from cause
+        raise Unavailable(f"{named}: S3 answers {code}: {cause}. Try again.") from cause
+    except (NoCredentialsError, NoRegionError) as cause:
+        raise Rejected(f"{named}: {cause}. Give the worker a role, or credentials and a region.") from cause
+    except (BotoCoreError, HTTPError, OSError) as cause:
+        raise Unavailable(f"{named}: S3 does not answer: {cause}. Try again.") from cause

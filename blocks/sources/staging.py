@@ -1,0 +1,149 @@
+"""A source laid down as typed Parquet files, in bounded memory, unless its files can be scanned as they are."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.sources.base import BrokenRow, Piece, Source, empty
+from blocks.sources.parquet import smallest_and_largest
+
+FILE, ROW = "_ratchet_file", "_ratchet_row"
+"""Columns of staged rows: the place of the file in `Source.places` (int32), and the line or row there (int64)."""
+
+_BROKEN = pa.schema([("position", pa.string()), ("reason", pa.string()), ("text", pa.string())])
+_PREFIX = "ingest-"
+_GRACE_SECONDS = 60.0  # between making its folder and locking it, a process must not be taken for dead
+_GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Rows in Parquet files: those of a source, typed, or its own files with each column as SQL (`columns`).
+
+    `broken` are files of the rows that could not be read (position, reason, text). `finite` names the columns
+    that hold no infinity, by the files' statistics.
+    """
+
+    files: tuple[Path, ...]
+    columns: Mapping[str, str] | None
+    schema: pa.Schema
+    rows: int
+    finite: frozenset[str]
+    broken: tuple[Path, ...] = ()
+    broken_rows: int = 0
+
+
+@dataclass
+class _Writer:
+    """Writes tables into one file, and begins a row group when enough rows have come."""
+
+    path: Path
+    schema: pa.Schema
+    rows: int = 0
+    _waiting: list[pa.Table] = field(default_factory=list)
+    _file: pq.ParquetWriter | None = None
+
+    def write(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        self._waiting.append(table)
+        if sum(part.num_rows for part in self._waiting) >= _GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> tuple[Path, ...]:
+        self._flush()
+        if self._file:
+            self._file.close()
+        return (self.path,) if self._file else ()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file = self._file or pq.ParquetWriter(
+                self.path, self.schema, compression="lz4", write_statistics=True
+            )
+            self._file.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
+            self._waiting.clear()
+
+
+def stage(source: Source, folder: Path, seen: Callable[[Piece], None] = lambda piece: None) -> Staged:
+    """Lay the source down in an empty folder, or say how its own files can be scanned.
+
+    Args:
+        source: read once, from its beginning.
+        folder: empty; holds the files as long as they are needed.
+        seen: is shown every piece, in order; never called for files that are scanned as they are.
+
+    Raises:
+        Rejected, Unavailable: as `Source.pieces`.
+    """
+    if as_it_is := source.scannable():
+        files, columns = as_it_is
+        footers = [pq.read_metadata(file) for file in files]
+        rows = sum(footer.num_rows for footer in footers)
+        return Staged(files, columns, empty(source.kinds).schema, rows, _finite(footers, source))
+    schema = empty(source.kinds).schema
+    places = [pa.field(FILE, pa.int32()), pa.field(ROW, pa.int64())]
+    rows_of = _Writer(folder / "rows.parquet", pa.schema([*schema, *places]))
+    broken_of = _Writer(folder / "broken.parquet", _BROKEN)
+    for piece in source.pieces():
+        seen(piece)
+        file = pa.repeat(pa.scalar(piece.file, pa.int32()), piece.table.num_rows)
+        rows_of.write(
+            piece.table.append_column(places[0], file).append_column(places[1], piece.numbers).cast(rows_of.schema)
+        )
+        if piece.broken:
+            broken_of.write(_as_table(piece.broken))
+    if rows_of.rows == 0:
+        rows_of.write(rows_of.schema.empty_table())
+    files = rows_of.close()
+    finite = _finite([pq.read_metadata(file) for file in files], source)
+    return Staged(files, None, schema, rows_of.rows, finite, broken_of.close(), broken_of.rows)
+
+
+@contextmanager
+def workspace(below: Path | None) -> Iterator[Path]:
+    """Lend an empty folder; gone afterwards, and swept up by the next when its process was killed."""
+    parent = below or Path(tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # the kernel drops it when this process dies
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _GRACE_SECONDS:
+                continue
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _finite(footers: list[pq.FileMetaData], source: Source) -> frozenset[str]:
+    numbers = [column for column, kind in source.kinds.items() if kind == "number"]
+    said = {column: smallest_and_largest(footers, column) for column in numbers}
+    return frozenset(c for c, ends in said.items() if ends is not None and isfinite(ends[0]) and isfinite(ends[1]))
+
+
+def _as_table(broken: tuple[BrokenRow, ...]) -> pa.Table:
+    columns = [[row.position for row in broken], [row.reason for row in broken], [row.text for row in broken]]
+    return pa.table(columns, schema=_BROKEN)

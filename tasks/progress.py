@@ -1,0 +1,49 @@
+"""How far a long piece of work is: said in the log and on the run's page, every few seconds at most."""
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+from prefect.logging import get_logger, get_run_logger
+
+_EVERY_SECONDS = 5.0
+
+
+class Progress:
+    """Counts rows and bytes. Work that takes less than five seconds says nothing.
+
+    Outside of a task run there is no page to show it on: then it is only logged. `say` takes a line of text
+    instead of the log.
+    """
+
+    def __init__(self, what: str, total_bytes: int, say: Callable[[str], None] | None = None) -> None:
+        self._what, self._total = what, total_bytes
+        self._in_run = TaskRunContext.get() is not None
+        self._said = time.monotonic()
+        self._artifact: UUID | None = None
+        self._say = say or (get_run_logger() if self._in_run else get_logger("ingest")).info
+        self.rows, self.bytes = 0, 0
+
+    def add(self, rows: int, read: int = 0) -> None:
+        """Count some more rows, and the bytes of the source that were read for them."""
+        self.rows, self.bytes = self.rows + rows, self.bytes + read
+        if time.monotonic() - self._said < _EVERY_SECONDS:
+            return
+        self._said = time.monotonic()
+        of = f", {self.bytes / 1e6:,.0f} of {self._total / 1e6:,.0f} MB" if self._total else ""
+        self._say(f"{self._what}: {self.rows:,} rows{of}")
+        if self._in_run and self._total:
+            self._show(min(100.0 * self.bytes / self._total, 100.0))
+
+    def next(self, what: str) -> None:
+        """Begin the next part of the work."""
+        self._what, self.rows, self.bytes = what, 0, 0
+
+    def _show(self, share: float) -> None:
+        if self._artifact is None:
+            made = create_progress_artifact(progress=share, key="ingest-progress", description=self._what)
+            self._artifact = made if isinstance(made, UUID) else None
+        else:
+            update_progress_artifact(self._artifact, progress=share, description=self._what)

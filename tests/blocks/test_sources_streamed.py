@@ -1,0 +1,566 @@
+"""Folders, globs, JSON lines, S3, watermarks and staging: the same rows as from one file, in bounded memory."""
+
+import json
+import os
+import sqlite3
+import time
+from datetime import datetime
+from decimal import Decimal
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.sources import FrameSource, Since, open_source, read_source
+from blocks.sources.lines import blocks_of
+from blocks.sources.parquet import BLANKS
+from blocks.sources.staging import FILE, ROW, stage, workspace
+from blocks.sources.watermarks import Watermark
+from tasks.logic.judging import relation_of
+
+KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
+HEADER = "id,age,plan,active\n"
+
+
+def rows(source):
+    return [tuple(row.values()) for row in source.table.to_pylist()]
+
+
+def broken(source):
+    return [(row.position, row.reason) for row in source.broken]
+
+
+def lines_of(*objects):
+    return "".join(f"{o if isinstance(o, str) else json.dumps(o)}\n" for o in objects)
+
+
+def people(count, start=0, **changes):
+    """A table of people; `changes` replace whole columns."""
+    columns = {
+        "id": [f"c{i}" for i in range(start, start + count)],
+        "age": [float(i) for i in range(count)],
+        "plan": ["basic"] * count,
+        "active": pa.array([i % 2 for i in range(count)], pa.int8()),
+    }
+    return pa.table({**columns, **changes})
+
+
+# JSON lines
+
+
+@pytest.fixture
+def read_json(tmp_path):
+    def read(text, kinds=None):
+        path = tmp_path / "people.jsonl"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return read_source(str(path), kinds=kinds or KINDS)
+
+    return read
+
+
+def test_json_lines_are_read_with_their_lines_and_fixed_types(read_json):
+    source = read_json(
+        lines_of(
+            {"id": 12345678901234567890, "age": 1, "plan": 'a\n"b"', "active": True, "more": 1},
+            "",
+            {"active": 0, "plan": None, "age": 2.5, "id": "007"},
+            {"id": "x/y", "age": "3e2", "plan": " ", "active": "1"},
+        )
+    )
+    assert rows(source) == [
+        ("12345678901234567890", 1.0, 'a\n"b"', 1),
+        ("007", 2.5, None, 0),
+        ("x/y", 300.0, None, 1),
+    ]
+    assert source.positions.to_pylist() == ["line 1", "line 3", "line 4"]
+    assert [str(f.type) for f in source.table.schema] == ["string", "double", "string", "int8"]
+    assert source.ignored == ("more",)
+
+
+GOOD = {"id": "a", "age": 1, "plan": "x", "active": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"id": "b", "age": 1', "not a JSON object"),
+        ("[1, 2]", "not a JSON object"),
+        ("3", "not a JSON object"),
+        ("b,1,x,1", "not a JSON object"),
+        ('{"id": "b", "id": "c", "age": 1}', "a name is there twice"),
+        ({**GOOD, "age": {"years": 3}}, "not a number: column 'age' holds '{\"years\":3}'"),
+        ({**GOOD, "age": [3]}, "not a number: column 'age' holds '[3]'"),
+        ({**GOOD, "plan": {"name": "x"}}, "not a text: column 'plan' holds '{\"name\":\"x\"}'"),
+        ({**GOOD, "id": ["a"]}, "not a text: column 'id' holds '[\"a\"]'"),
+        ({**GOOD, "age": True}, "not a number: column 'age' holds 'true'"),
+        ({**GOOD, "age": "twelve"}, "not a number: column 'age' holds 'twelve'"),
+        ('{"id": "b", "age": NaN, "plan": "x", "active": 1}', "not a number: column 'age' holds 'NaN'"),
+        ('{"id": "b", "age": Infinity, "plan": "x", "active": 1}', "not a number: column 'age' holds 'Infinity'"),
+        ({**GOOD, "active": 2}, "not a flag (0 or 1): column 'active' holds '2'"),
+        ({**GOOD, "active": 0.5}, "not a flag (0 or 1): column 'active' holds '0.5'"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_json_line_that_does_not_fit_is_set_aside_and_its_neighbours_stay(read_json, line, reason):
+    source = read_json(lines_of(GOOD, "", line, {**GOOD, "id": "z"}))
+    assert broken(source) == [("line 3", reason)]
+    assert source.broken[0].text == (line if isinstance(line, str) else json.dumps(line))
+    assert [row[0] for row in rows(source)] == ["a", "z"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "empty"),
+        (b"\n \n", "empty"),
+        (lines_of(GOOD).encode("utf-16"), "UTF-16"),
+        (b'{"id": "a"}\n{"id": "Zo\xeb"}\n', "line 2: byte 0xeb is not UTF-8"),
+        (b'{"id": "a"}\n{"id": "\0"}\n', "line 2: a NUL byte"),
+        (lines_of({"id": "a", "aeg": 1, "plan": "x", "active": 1}).encode(), "'age' is missing .did you mean 'aeg'"),
+    ],
+    ids=["nothing", "blank", "utf-16", "latin-1", "nul", "no column"],
+)
+def test_json_lines_that_cannot_be_used_are_refused_with_the_place(read_json, text, said):
+    with pytest.raises(Rejected, match=said):
+        read_json(text)
+
+
+# Blocks: where a file is cut must not matter
+
+
+texts = st.text(st.sampled_from('ab ,"\n\u00e4é'), max_size=5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=20), st.integers(1, 60))
+def test_where_a_csv_is_cut_into_blocks_does_not_matter(tmp_path_factory, records, size):
+    from blocks.sources import lines
+
+    path = tmp_path_factory.mktemp("cut") / "x.csv"
+    written = ['"' + a.replace('"', '""') + '",' + '"' + b.replace('"', '""') + '"' for a, b in records]
+    path.write_text("a,b\n" + "\n".join([*written, "only one"]), newline="")
+    kinds = {"a": "text", "b": "text"}
+    whole = read_source(str(path), kinds=kinds)
+    before, lines.BLOCK_BYTES = lines.BLOCK_BYTES, size
+    try:
+        cut = read_source(str(path), kinds=kinds)
+    finally:
+        lines.BLOCK_BYTES = before
+    assert rows(cut) == rows(whole)
+    assert cut.positions.to_pylist() == whole.positions.to_pylist()
+    assert cut.broken == whole.broken
+    assert len(whole.broken) == 1
+
+
+def test_a_quote_that_never_closes_is_refused_before_memory_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("blocks.sources.lines.LONGEST_RECORD", 10_000)
+    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1_000)
+    path = tmp_path / "x.csv"
+    path.write_text(HEADER + 'a,1,"b,1\n' + "b,1,c,1\n" * 50_000)
+    with pytest.raises(Rejected, match=r"line 2: a record of more than .*quote"):
+        read_source(str(path), kinds=KINDS)
+
+
+def test_mistakes_in_later_blocks_name_their_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 100)
+    path = tmp_path / "x.csv"
+    for bad, said in ((b"a,1,Zo\xeb,1\n", "line 1002: byte 0xeb"), (b'a,1,5" x,1\n', "line 1002: a quote")):
+        path.write_bytes(HEADER.encode() + b"a,1,b,1\n" * 1_000 + bad + b"c,1,d,0\n" * 9)
+        with pytest.raises(Rejected, match=said):
+            read_source(str(path), kinds=KINDS)
+
+
+def test_a_byte_order_mark_of_a_file_in_blocks_is_taken_off_once(tmp_path):
+    from blocks.sources.places import File
+
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"\xef\xbb\xbfid\n1\n2\n")
+    found = list(blocks_of(File(path, "line"), cut=lambda data: data.rfind(b"\n") + 1, size=5))
+    assert b"".join(block.data for block in found) == b"id\n1\n2\n"
+    assert [block.first_line for block in found] == [1, 2, 3][: len(found)]
+
+
+# Folders and globs
+
+
+@pytest.fixture
+def folder(tmp_path):
+    inside = tmp_path / "in"
+    (inside / "more").mkdir(parents=True)
+    (inside / "b.csv").write_text(HEADER + "b,1,x,1\n?,?,x,1\n")
+    (inside / "a.csv").write_text("plan,id,age,active,note\nx,a,2,0,n\n")
+    (inside / "more" / "c.csv").write_text(HEADER + "c,3,y,1\n")
+    (inside / "_SUCCESS").write_text("")
+    (inside / ".b.csv.crc").write_text("")
+    return inside
+
+
+def test_a_folder_is_read_in_the_order_of_its_files_each_row_with_its_file(folder):
+    source = read_source(str(folder), kinds=KINDS)
+    assert [row[0] for row in rows(source)] == ["a", "b", "c"]
+    assert source.positions.to_pylist() == ["a.csv line 2", "b.csv line 2", "more/c.csv line 2"]
+    assert broken(source) == [("b.csv line 3", "not a number: column 'age' holds '?'")]
+    assert source.ignored == ("note",)
+    assert source.description == f"3 CSV files {folder}"
+
+
+def test_a_glob_chooses_among_the_files(folder):
+    (folder / "notes.txt").write_text("x")
+    assert [row[0] for row in rows(read_source(f"{folder}/*.csv", kinds=KINDS))] == ["a", "b"]
+    assert [row[0] for row in rows(read_source(f"{folder}/[c-z]*/*.csv", kinds=KINDS))] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("add", "named", "error", "said"),
+    [
+        ({"part-3.csv.tmp": "x"}, "", Rejected, r"part-3\.csv\.tmp.*'\.tmp' cannot be read.*pattern"),
+        ({"x.jsonl": "{}"}, "", Rejected, r"files of \.csv and \.jsonl"),
+        ({"d.csv": "id,age,plan\nd,1,x\n"}, "", Rejected, r"d\.csv line 1: column 'active' is missing"),
+        ({"d.csv": ""}, "", Rejected, r"d\.csv: the file is empty"),
+        ({}, "/*.parquet", NotFound, r"No file matches .*\*\.parquet"),
+        ({}, "/none", NotFound, "There is no file"),
+        ({}, "/../in", Rejected, r"'\.\.'"),
+    ],
+    ids=["stray .tmp", "two formats", "other schema", "empty file", "no match", "no folder", "upwards"],
+)
+def test_a_folder_that_leaves_doubt_is_refused_with_the_file(folder, add, named, error, said):
+    for name, text in add.items():
+        (folder / name).write_text(text)
+    with pytest.raises(error, match=said):
+        read_source(f"{folder}{named}", kinds=KINDS)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(NotFound, match="no file in the folder"):
+        read_source(str(tmp_path / "in"), kinds=KINDS)
+
+
+def test_parquet_files_whose_types_differ_become_one_type(tmp_path):
+    pq.write_table(people(2), tmp_path / "a.parquet")
+    pq.write_table(people(2, 2, age=pa.array([7, 8], pa.int32())), tmp_path / "b.parquet")
+    pq.write_table(people(2, 4, age=["9", "ten"], extra=[1, 2]), tmp_path / "c.parquet")
+    source = read_source(f"{tmp_path}/*.parquet", kinds=KINDS)
+    assert source.table["age"].to_pylist() == [0.0, 1.0, 7.0, 8.0, 9.0]
+    assert broken(source) == [("c.parquet row 2", "not a number: column 'age' holds 'ten'")]
+    assert source.ignored == ("extra",)
+
+
+def test_a_file_that_changes_while_it_is_read_is_no_source(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(HEADER + "a,1,b,1\n")
+    source = open_source(str(path), kinds=KINDS)
+    path.write_text(HEADER + "a,1,b,1\nb,1,b,1\n")
+    with pytest.raises(Unavailable, match="changed while it was read"):
+        source.table()
+    with pytest.raises(Unavailable, match="changed"):
+        source.identity()
+
+
+def test_identity_is_of_the_bytes_and_the_declaration_not_the_names(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.csv").write_text(HEADER + "a,1,b,1\n")
+    one, other = (open_source(str(tmp_path / name), kinds=KINDS).identity() for name in ("a", "b"))
+    assert one == other
+    assert one != open_source(str(tmp_path / "a"), kinds={**KINDS, "age": "text"}).identity()
+    (tmp_path / "b" / "b.csv").write_text(HEADER + "a,1,b,0\n")
+    assert one != open_source(str(tmp_path / "b"), kinds=KINDS).identity()
+
+
+# Staging
+
+
+def staged_rows(source, folder):
+    folder.mkdir()
+    staged = stage(source, folder)
+    files = [str(file) for file in staged.files]
+    sql = relation_of(staged.columns, files)
+    found = DuckDBEngine().query(f"SELECT * FROM ({sql}) r ORDER BY {FILE}, {ROW}", {"staged": files})
+    return staged, found
+
+
+FITTING = {
+    "floats": people(9),
+    "whole numbers": people(9, age=pa.array(range(9), pa.int32()), id=pa.array(range(9))),
+    "blanks": people(4, plan=["", " \u3000", "\u00a0x", "é"]),
+    "nulls": people(
+        3,
+        age=pa.array([None, 1.0, float("nan")]),
+        plan=pa.array([None, "a", "b"]),
+        active=pa.array([None, True, False]),
+    ),
+    "dictionary": people(3, plan=pa.array(["a", " ", "b"]).dictionary_encode()),
+    "large text": people(3, plan=pa.array(["a", "b", "\t"], pa.large_string())),
+    "small floats": people(3, age=pa.array([0.1, 2.0, None], pa.float32())),
+    "infinity": people(2, age=[float("inf"), 1.0]),
+}
+
+
+@pytest.mark.parametrize("table", FITTING.values(), ids=FITTING)
+def test_parquet_that_fits_is_scanned_as_it_is_and_gives_what_reading_gives(tmp_path, table):
+    path = tmp_path / "x.parquet"
+    pq.write_table(table, path)
+    staged, found = staged_rows(open_source(str(path), kinds=KINDS), tmp_path / "work")
+    assert staged.files == (path,), "nothing was written"
+    expected = pa.concat_tables(
+        [people(1).slice(0, 0), *(piece.table for piece in open_source(str(path), kinds=KINDS).pieces())],
+        promote_options="permissive",
+    )
+    assert found.select(list(KINDS)).cast(expected.schema).equals(expected)
+    assert found[ROW].to_pylist() == list(range(1, table.num_rows + 1))
+    assert ("age" in staged.finite) == (not any(v is not None and np.isinf(v) for v in table["age"].to_pylist()))
+
+
+UNFIT = {
+    "text as a number": people(2, age=["1", "x"]),
+    "flag of 7": people(2, active=[1, 7]),
+    "flag as a float": people(2, active=[1.0, 0.0]),
+    "float as text": people(2, plan=[1.0, 2.5]),
+    "own names": people(2, file_row_number=[7, 8]),
+}
+
+
+@pytest.mark.parametrize("table", UNFIT.values(), ids=UNFIT)
+def test_parquet_with_values_to_be_looked_at_is_read_first(tmp_path, table):
+    path = tmp_path / "x.parquet"
+    pq.write_table(table, path)
+    staged, found = staged_rows(open_source(str(path), kinds=KINDS), tmp_path / "work")
+    assert staged.files != (path,)
+    assert found.num_rows + staged.broken_rows == 2
+    assert found[ROW].to_pylist() == ([1] if staged.broken_rows else [1, 2])
+
+
+def test_an_integer_too_large_to_be_exact_everywhere_is_looked_at(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"n": [1, 10**18]}), path)
+    staged, found = staged_rows(open_source(str(path), kinds={"n": "integer"}), tmp_path / "work")
+    assert (found["n"].to_pylist(), staged.broken_rows) == ([1], 1)
+    pq.write_table(pa.table({"n": [1, 10**18 - 1]}), path)
+    staged, _ = staged_rows(open_source(str(path), kinds={"n": "integer"}), tmp_path / "more")
+    assert staged.files == (path,)
+
+
+def test_the_blanks_in_sql_are_those_of_arrow():
+    every = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
+    trimmed = pc.utf8_trim_whitespace(pa.array(every)).to_pylist()
+    assert {c for c, left in zip(every, trimmed, strict=True) if left == ""} == set(BLANKS)
+
+
+def test_pages_with_checksums_are_verified(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(
+        people(5_000, plan=[f"p{i}" for i in range(5_000)]), path, write_page_checksum=True, compression="none"
+    )
+    assert open_source(str(path), kinds=KINDS).scannable() is None
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Rejected, match=r"x\.parquet.*[Cc]hecksum"):
+        read_source(str(path), kinds=KINDS)
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path):
+    old = time.time() - 1_000
+    dead = tmp_path / "ingest-dead"
+    dead.mkdir()
+    os.utime(dead, (old, old))
+    with workspace(tmp_path) as mine:
+        os.utime(mine, (old, old))
+        with workspace(tmp_path) as other:
+            assert mine.is_dir()
+            assert other != mine
+        assert not dead.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+# Watermarks
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "crm.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE people (id, age, plan, active, changed)")
+        connection.executemany(
+            "INSERT INTO people VALUES (?, 1, 'x', 1, ?)",
+            [("a", "2026-01-01"), ("b", "2026-01-03"), ("c", "2026-01-02")],
+        )
+    connection.close()
+    return path
+
+
+def query_since(database, after=None, query="SELECT * FROM people -- all;", column="changed"):
+    return open_source(f"sqlite:///{database}", query=query, kinds=KINDS, since=Since(column, after))
+
+
+def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(database):
+    first = query_since(database)
+    assert [row[0] for row in rows(first.table())] == ["a", "b", "c"]
+    notes = first.notes()
+    assert notes["watermark"] == "2026-01-03"
+    with sqlite3.connect(database) as connection:
+        connection.execute("INSERT INTO people VALUES ('d', 1, 'x', 1, '2026-01-04'), ('e', 1, 'x', 1, '2026-01-02')")
+    connection.close()
+    second = query_since(database, Watermark.from_notes(notes, notes["watermark of"]))
+    assert [row[0] for row in rows(second.table())] == ["d"]
+    assert second.notes() == {**notes, "watermark": "2026-01-04"}
+    assert "changed > 2026-01-03" in second.description
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(7, "integer"), (7.5, "float"), ("it's", "text"), (datetime(2026, 1, 2, 3, 4, 5, 6), "time"),
+     (datetime(2026, 1, 2).date(), "date"), (Decimal("7.10"), "decimal")],
+)  # fmt: skip
+def test_a_watermark_is_kept_as_text_and_comes_back_as_it_was(value, kind):
+    mark = Watermark.highest([value], None, "query", 1, "changed")
+    assert mark.kind == kind
+    again = Watermark.from_notes(mark.notes("changed of query 1"), "changed of query 1")
+    assert again.value() == value
+    assert Watermark.from_notes(mark.notes("x"), "other") is None
+
+
+def test_a_watermark_cannot_break_out_of_the_query(database):
+    source = query_since(database, Watermark("text", "x' OR '1'='1"))
+    with pytest.raises(Rejected, match="0 rows"):
+        source.table()
+
+
+@pytest.mark.parametrize(
+    ("change", "column", "said"),
+    [
+        ("UPDATE people SET changed = NULL WHERE id = 'b'", "changed", "row 2: the watermark column 'changed' is null"),
+        ("UPDATE people SET changed = 7 WHERE id = 'b'", "changed", "has no order"),
+        ("UPDATE people SET changed = x'00'", "changed", "has no order"),
+        ("SELECT 1", "chnaged", "column 'chnaged' is missing .did you mean 'changed'"),
+    ],
+    ids=["null", "mixed", "bytes", "no column"],
+)
+def test_a_watermark_without_an_order_is_refused(database, change, column, said):
+    with sqlite3.connect(database) as connection:
+        connection.execute(change)
+    connection.close()
+    with pytest.raises(Rejected, match=said):
+        query_since(database, column=column).table()
+
+
+# S3
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_MAX_ATTEMPTS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    name = f"data-{time.time_ns()}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return client, name
+
+
+def put(bucket, tmp_path, **objects):
+    client, name = bucket
+    for key, table in objects.items():
+        pq.write_table(table, tmp_path / "object.parquet")
+        client.put_object(Bucket=name, Key=key, Body=(tmp_path / "object.parquet").read_bytes())
+
+
+@pytest.mark.parametrize("named", ["in", "in/", "in/*.parquet", "in/part-?.parquet"])
+def test_an_s3_prefix_is_read_in_the_order_of_its_keys(bucket, tmp_path, named):
+    client, name = bucket
+    put(
+        bucket,
+        tmp_path,
+        **{"in/part-2.parquet": people(2, 2), "in/part-1.parquet": people(2), "inner/x.parquet": people(9)},
+    )
+    client.put_object(Bucket=name, Key="in/_SUCCESS", Body=b"")
+    source = open_source(f"s3://{name}/{named}", kinds=KINDS, scratch=tmp_path)
+    table = source.table()
+    assert [row[0] for row in rows(table)] == ["c0", "c1", "c2", "c3"]
+    assert table.positions[3].as_py() == "in/part-2.parquet row 2"
+    before = {path.name for path in tmp_path.iterdir()}
+    source.close()
+    assert before - {path.name for path in tmp_path.iterdir()}, "the fetched copies are gone"
+
+
+def test_one_object_is_read_and_its_messages_name_its_address(bucket, tmp_path):
+    client, name = bucket
+    client.put_object(Bucket=name, Key="x.csv", Body=(HEADER + "a,1,b,1\n").encode())
+    source = read_source(f"s3://{name}/x.csv", kinds=KINDS)
+    assert (rows(source), source.positions.to_pylist()) == ([("a", 1.0, "b", 1)], ["line 2"])
+    client.put_object(Bucket=name, Key="x.csv", Body=(HEADER + 'a,1,"b,1\n').encode())
+    with pytest.raises(Rejected, match=rf"^s3://{name}/x\.csv line 2: a quote"):
+        read_source(f"s3://{name}/x.csv", kinds=KINDS)
+
+
+def test_the_identity_of_objects_is_known_before_they_are_fetched(bucket, tmp_path):
+    put(bucket, tmp_path, **{"a.parquet": people(2)})
+    _, name = bucket
+    one = open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
+    assert one == open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
+    put(bucket, tmp_path, **{"a.parquet": people(3)})
+    assert one != open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
+
+
+def test_an_object_that_changed_after_it_was_listed_is_not_read(bucket, tmp_path):
+    put(bucket, tmp_path, **{"a.parquet": people(2)})
+    source = open_source(f"s3://{bucket[1]}/a.parquet", kinds=KINDS)
+    put(bucket, tmp_path, **{"a.parquet": people(3)})
+    with pytest.raises(Unavailable, match=r"a\.parquet: the object changed"):
+        source.table()
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "said"),
+    [
+        ("s3://{bucket}/none/", NotFound, "there is no object"),
+        ("s3://{bucket}/in/*.csv", NotFound, "there is no object"),
+        ("s3://no-such-bucket-here/x", NotFound, "NoSuchBucket"),
+        ("s3://{bucket}/odd/", Rejected, r"odd/x\.tmp.*cannot be read"),
+        ("s3://{bucket}/../x", Rejected, "names no objects"),
+        ("s3:///x", Rejected, "names no objects"),
+    ],
+    ids=["nothing", "no match", "no bucket", "stray .tmp", "upwards", "no name"],
+)
+def test_an_address_without_readable_objects_is_refused(bucket, tmp_path, address, error, said):
+    client, name = bucket
+    put(bucket, tmp_path, **{"in/a.parquet": people(2)})
+    client.put_object(Bucket=name, Key="odd/x.tmp", Body=b"x")
+    with pytest.raises(error, match=said):
+        read_source(address.format(bucket=name), kinds=KINDS)
+
+
+def test_an_s3_that_does_not_answer_is_worth_another_try(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(Unavailable, match="does not answer"):
+        read_source("s3://bucket/x.csv", kinds=KINDS)
+
+
+def test_a_frame_is_read_in_parts_with_its_row_numbers():
+    frame = people(150_000).to_pandas()
+    pieces = list(FrameSource(frame, KINDS).pieces())
+    assert len(pieces) > 1
+    assert pieces[-1].numbers[-1].as_py() == 150_000
