@@ -11,6 +11,7 @@ from tasks.approve import request_approval
 from tasks.deploy import deploy
 from tasks.evaluate import judge
 from tasks.expect import expect
+from tasks.publish import publish
 from tasks.records import Judged
 from tasks.sample import sample
 from tasks.train import train
@@ -37,7 +38,8 @@ def retrain(
     """
     with one_at_a_time(f"retrain-{model}"):
         data = sample(model, tier, as_of, environment)
-        checked = expect(model, data)
+        checked = expect(model, data, environment)
+        publish(model, data, environment)
         trained = train(model, data, parameters or {}, environment)
         judged = judge(model, data, trained, environment)
         if tier != "production":

@@ -32,7 +32,7 @@ def judge(model: str, data: TierData, trained: Trained, environment: str) -> Jud
     """Judge a challenger by floors, slices, and against the champion on the same holdout rows."""
     world, brought = open_environment(environment), load_model(model)
     serving = champion_version(world, model)
-    rows = to_frame(pq.read_table(data.holdout / "rows.parquet"))
+    rows = to_frame(pq.read_table(data.holdout))
     features = rows[list(brought.spec.data.features)]
     said = challenger_says(world.tracking(), trained, features)
     champion_said = champion_says(world, brought, serving, features) if serving else None
@@ -80,7 +80,7 @@ def measure(
 ) -> Evaluation:
     """Evaluate both models' predictions of the holdout rows, and look for rows that were trained on."""
     spec = model.spec
-    keys = pq.read_table(data.train / "rows.parquet", columns=[spec.data.entity])[spec.data.entity]
+    keys = pq.read_table(data.train, columns=[spec.data.entity])[spec.data.entity]
     return evaluate(
         task=spec.task,
         classes=spec.data.classes,

@@ -26,9 +26,11 @@ class Landed(Record):
 
 
 class TierData(Record):
-    """The rows of a tier, split once, as Parquet files below `folder`: train/rows.parquet, holdout/rows.parquet.
+    """The rows of a tier, split once, as Parquet files below `train` and `holdout`: one, rows.parquet, or many.
 
-    `data_digest` fixes the read of the lake, `digest` this tier of it, `holdout_digest` the rows that decide.
+    `as_of` is the main table's snapshot and `tables` those of the further ones, by name; `read_at` is a time as
+    of which the same snapshots are read again. `data_digest` fixes the read of the lake, `digest` this tier of
+    it, `holdout_digest` the rows that decide: their content in order, whichever engine wrote them.
     """
 
     model: str
@@ -40,6 +42,8 @@ class TierData(Record):
     train_rows: int
     holdout_rows: int
     holdout_digest: str
+    tables: dict[str, str] = {}
+    read_at: str = ""
 
     @property
     def train(self) -> Path:
@@ -50,6 +54,15 @@ class TierData(Record):
     def holdout(self) -> Path:
         """Folder of the rows that decide, and never train."""
         return self.folder / "holdout"
+
+
+class Published(Record):
+    """Rows kept as a data set of the lake for other models: its newest snapshot, and how many rows it added."""
+
+    dataset: str
+    snapshot: str
+    rows: int
+    new: bool = True
 
 
 class Checked(Record):

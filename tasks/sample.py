@@ -4,21 +4,29 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import task
 
-from blocks.digests import file_digest
+from blocks.engines.base import Engine
 from blocks.environment import open_environment
-from blocks.lake.base import AsOf, Lake
+from blocks.lake.base import Lake
+from tasks.logic.content import ContentDigest
+from tasks.logic.join_rules import refuse_multiplied
+from tasks.logic.joins import rows_sql, select
 from tasks.logic.model_spec import ModelSpec
-from tasks.logic.refusal import Refusal
-from tasks.logic.tiers import split, tier_bound
+from tasks.logic.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
 from tasks.models import load_model
+from tasks.reads import Reads, fix_reads
 from tasks.records import TierData
 from tasks.retries import STAGE
+from tasks.tables import Files, check_reads, check_rows, count_rows, tier_rule
+
+LAYOUT = 2
+"""Changes when tiers are laid down in another way, so that one of the old way is not taken for one of the new."""
 
 
 @task(name="sample", **STAGE)
@@ -26,48 +34,97 @@ def sample(model: str, tier: str, as_of: str, environment: str) -> TierData:
     """Return the tier of the model's data as of a snapshot or time ("" is now), split into train and holdout."""
     world = open_environment(environment)
     lake, spec = world.lake(), load_model(model).spec
-    read = lake.as_of(spec.data.dataset, as_of or None)
-    return materialise(lake, read, spec, tier, world.scratch)
+    return materialise(lake, world.engine(), fix_reads(lake, spec.data, as_of), spec, tier, world.scratch)
 
 
-def materialise(lake: Lake, read: AsOf, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
-    """Lay the tier down below `scratch`, or find it there: the same read and rules make the same bytes.
+def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
+    """Lay the tier down below `scratch`, or find it there: the same reads and rules make the same rows.
+
+    They keep the order of the lake where the engine keeps that of files, as DuckDB does; joined rows are ordered.
 
     Raises:
-        Refusal: the tier holds no row to train on, or none to decide with.
+        Refusal: the tier holds no row to train on, or none to decide with; or the tables cannot be joined.
     """
-    columns = [spec.data.entity, *spec.data.features, spec.data.target]
     bound = tier_bound(spec.tiers, tier)
-    rule = json.dumps([read.digest, tier, bound, spec.holdout, columns])
-    digest = hashlib.sha256(rule.encode()).hexdigest()
+    rule = [LAYOUT, engine.name, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
+    digest = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
     folder = scratch / "tiers" / spec.name / digest[:32]
     if not (folder / "tier.json").exists():
-        table = lake.read(read, below_bucket=bound, columns=columns)
-        try:
-            parts = split(table, spec.data.entity, spec.holdout)
-        except Refusal as cause:
-            where = f"the {tier} tier of {spec.data.dataset} as of {read.id}"
-            remedy = "Ingest more rows, or raise the tier's rate in model.yaml."
-            raise Refusal(str(cause), where=where, value=table.num_rows, remedy=remedy) from cause
-        facts = {"model": spec.name, "tier": tier, "as_of": read.id, "data_digest": read.digest, "digest": digest}
-        _lay_down(folder, {"train": parts.train, "holdout": parts.holdout}, facts)
+        facts = {
+            "model": spec.name,
+            "tier": tier,
+            "as_of": reads.main.id,
+            "tables": {name: read.id for name, read in reads.further.items()},
+            "read_at": reads.at,
+            "data_digest": reads.digest,
+            "digest": digest,
+        }
+        check_reads(reads, spec.data)
+        chosen = tier_rule(lake, engine, reads, spec, tier)
+        files = reads.files(lake, spec.data, chosen.bound)
+        check_rows(engine, files, spec.data, chosen)
+        _lay_down(engine, files, spec, chosen, folder, facts)
     return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
 
 
-def _lay_down(folder: Path, parts: dict[str, pa.Table], facts: dict[str, str]) -> None:
+def _lay_down(
+    engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, folder: Path, facts: Mapping[str, object]
+) -> None:
     """Write beside, then rename: a tier that is visible is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder.parent))
     try:
-        for name, rows in parts.items():
-            (staged / name).mkdir()
-            pq.write_table(rows, staged / name / "rows.parquet")
-        counts = {f"{name}_rows": rows.num_rows for name, rows in parts.items()}
-        digest = file_digest(staged / "holdout" / "rows.parquet")
-        (staged / "tier.json").write_text(json.dumps({**facts, **counts, "holdout_digest": digest}))
+        counts = _write_parts(engine, files, spec, chosen, staged)
+        where = f"the {facts['tier']} tier of {spec.data.dataset} as of {facts['as_of']}"
+        refuse_empty(counts["train"], counts["holdout"], where)
+        rows = {f"{part}_rows": count for part, count in counts.items()}
+        digest = content_digest(staged / "holdout")
+        (staged / "tier.json").write_text(json.dumps({**facts, **rows, "holdout_digest": digest}))
         staged.rename(folder)
     except OSError:
         if not (folder / "tier.json").exists():
             raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _write_parts(engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
+    """Write the rows that train and those that decide, and return how many there are of each."""
+    data, decides = spec.data, holdout_condition(spec.data.entity, spec.holdout)
+    conditions = {"train": f"NOT ({decides})", "holdout": decides}
+    within = chosen.condition()
+    if not data.tables:
+        wanted = {part: " AND ".join(filter(None, [within, rule])) for part, rule in conditions.items()}
+        return {part: _write(engine, rows_sql(data, rule), files, staged / part) for part, rule in wanted.items()}
+    found = _write(engine, rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
+    refuse_multiplied(data, count_rows(engine, files, chosen), found)
+    joined = {"rows": tuple(map(str, parquet_files(staged / "joined")))}
+    counts = {
+        part: _write(engine, select(["*"], "rows", rule), joined, staged / part) for part, rule in conditions.items()
+    }
+    shutil.rmtree(staged / "joined")
+    return counts
+
+
+def _write(engine: Engine, sql: str, files: Files, to: Path) -> int:
+    """Write the answer as Parquet files below a folder, one alone as rows.parquet; return how many rows."""
+    rows = engine.write(sql, files, to)
+    written = parquet_files(to)
+    if len(written) == 1:
+        written[0].rename(to / "rows.parquet")
+    return rows
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a part of a tier, in the order of their rows."""
+    return sorted(folder.glob("*.parquet"))
+
+
+def content_digest(folder: Path) -> str:
+    """Return the digest of a part's rows in order, in bounded memory: not of its files, which an engine may cut."""
+    digest = ContentDigest()
+    for path in parquet_files(folder):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                digest.update(pa.Table.from_batches([batch]))
+    return digest.hexdigest()

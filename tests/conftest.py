@@ -1,6 +1,7 @@
 """The embedded stack as a user has it: started once, from a copy of the checkout with a few more models."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 
 from deployments.stack import Stack, down, use
 from tests.checkout import ROOT, copy_checkout, start_stack
+
+if not hasattr(sys.modules["__main__"], "__file__"):
+    # In a process of pytest-xdist: pyspark, where it is installed, takes that for a doctest and ends the process.
+    sys.modules["__main__"].__file__ = __file__
 
 COPIES = ("alpha", "beta", "gamma", "delta", "epsilon", "sampled", "checked", "trained", "judged", "asked", "deployed")
 """Models like churn under other names, so that no test needs what another one left."""
@@ -29,7 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def team_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of this checkout, committed, to which only folders below `models/` were added."""
     copy = tmp_path_factory.mktemp("checkout")
-    return copy_checkout(copy, like_churn=COPIES, more=[ROOT / "tests" / "data" / "diamonds"])
+    return copy_checkout(
+        copy, like_churn=COPIES, more=[ROOT / "tests" / "data" / name for name in ("diamonds", "flights")]
+    )
 
 
 @pytest.fixture(scope="session")

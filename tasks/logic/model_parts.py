@@ -1,118 +1,16 @@
-"""The parts of `model.yaml`, each a strict record that checks itself; `model_spec` puts them together."""
+"""The parts of `model.yaml` that do not speak of data, each a strict record that checks itself.
 
-import unicodedata
-from collections.abc import Iterator
+`model_data` holds what the model learns from; `model_spec` puts the parts together.
+"""
+
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from tasks.logic.mistakes import KeyPath
+from tasks.logic.model_types import Column, Line, Number, Parameter, Problems
 from tasks.logic.strict_record import Record, percent_hint, refuse_all, rule
 
-Problems = Iterator[tuple[KeyPath, PydanticCustomError]]
 _FROM_0_TO_1 = {"auc", "average_precision", "brier", "accuracy", "calibration_error", "f1_macro"}
-_RESERVED = "_bucket"
-
-
-def _one_line(text: str) -> str:
-    """Refuse text that is blank, or that an eye cannot tell from other text."""
-    if not text or text != text.strip():
-        raise rule("is empty, or begins or ends with a space")
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text):
-        raise rule("holds a newline or an invisible character", "Take it out.")
-    return text
-
-
-def _name(text: str) -> str:
-    """Refuse what could not be part of a file name, a registry name and an address alike."""
-    plain = text.isascii() and text.replace("_", "").replace("-", "").isalnum() and text == text.lower()
-    apart = all(part for part in text.replace("_", "-").split("-"))
-    if not (plain and apart and text[0].isalpha() and len(text) <= 63):
-        raise rule("is not a plain name", "Write a small letter, then up to 62 of: a to z, 0 to 9, - and _.")
-    return text
-
-
-def _dataset(text: str) -> str:
-    if len(text) > 51:
-        raise rule("is too long for a table", "Write at most 51 letters: the lake adds -quarantine and -predictions.")
-    return text
-
-
-def _column(text: str) -> str:
-    if text == _RESERVED:
-        raise rule(f"is kept for the lake's own column {_RESERVED}", "Rename the column.")
-    return text
-
-
-def _value(value: object) -> object:
-    if not isinstance(value, bool | int | float | str):
-        raise rule("must be a number, text, true or false")
-    return value
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise rule("must be a number", "Take the quotes off." if isinstance(value, str) else "")
-    return value
-
-
-Line = Annotated[str, AfterValidator(_one_line)]
-Name = Annotated[str, AfterValidator(_name)]
-Column = Annotated[Line, AfterValidator(_column)]
-Parameter = Annotated[int | float | str | bool, BeforeValidator(_value)]
-Number = Annotated[int | float, BeforeValidator(_number)]
-Share = Annotated[float, Field(ge=0.0001, le=1)]
-
-
-class DataSpec(Record):
-    """Which table the model learns from, and what its columns are."""
-
-    dataset: Annotated[Name, AfterValidator(_dataset)] = Field(description="The lake's name for the table")
-    entity: Column = Field(description="The column that names who or what a row is about; it decides tier and holdout")
-    target: Column = Field(description="The column to predict")
-    classes: tuple[Line, ...] = Field(
-        default=(),
-        description="The target's values, in the order of the model's probabilities; of two, the last is the "
-        "positive one; none for a regression",
-    )
-    features: dict[Column, Literal["number", "category", "flag"]] = Field(
-        min_length=1, description="The columns that the model sees, each number, category or flag (0 or 1)"
-    )
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        refuse_all(self._overlaps())
-        return self
-
-    def _overlaps(self) -> Problems:
-        for role, column in (("entity", self.entity), ("target", self.target)):
-            if column in self.features:
-                yield ("features", column), rule(f"is the {role}, and must not be a feature", "Take it out.")
-        if self.entity == self.target:
-            yield ("target",), rule("is the entity as well", "Name the column to predict.")
-        for number, label in enumerate(self.classes):
-            if label in self.classes[:number]:
-                yield ("classes", number), rule("is there twice", "Keep one of them.")
-
-
-class Tiers(Record):
-    """How much of the data each tier sees: the share of the entities; each tier holds the one before it."""
-
-    development: Share = Field(default=0.01, description="Share of the entities for trying things, 0.0001 to 1")
-    staging: Share = Field(default=0.10, description="Share for rehearsals; at least that of development")
-    production: Share = Field(default=1.0, description="Always 1.0; only its models can be promoted")
-
-    @model_validator(mode="after")
-    def _nested(self) -> Self:
-        refuse_all(self._disorder())
-        return self
-
-    def _disorder(self) -> Problems:
-        if self.development > self.staging:
-            yield ("development",), rule(f"must be at most that of staging, {self.staging:g}")
-        if self.production != 1:
-            yield ("production",), rule("must be 1.0", "Production models see all the data.")
 
 
 class TrainingSpec(Record):

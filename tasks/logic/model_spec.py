@@ -4,29 +4,26 @@ What is wrong between two parts (a metric that is not of the task) is told once 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
 from tasks.logic.mistakes import KeyPath
+from tasks.logic.model_data import MAIN_TABLE, DataSpec, Landing, TableSpec, Tiers, strata_problems
 from tasks.logic.model_parts import (
     ApprovalPolicy,
     Choices,
     Comparison,
-    DataSpec,
     EvaluationSpec,
     Floor,
-    Line,
-    Name,
     Range,
     SearchSpace,
     SliceFloor,
-    Tiers,
     TrainingSpec,
 )
+from tasks.logic.model_types import Line, Name, Problems
 from tasks.logic.strict_record import (
     KeyDescription,
     Record,
@@ -38,16 +35,19 @@ from tasks.logic.strict_record import (
 )
 
 __all__ = [
+    "MAIN_TABLE",
     "ApprovalPolicy",
     "Choices",
     "Comparison",
     "DataSpec",
     "EvaluationSpec",
     "Floor",
+    "Landing",
     "ModelSpec",
     "Range",
     "SearchSpace",
     "SliceFloor",
+    "TableSpec",
     "Tiers",
     "TrainingSpec",
     "describe_spec",
@@ -55,7 +55,6 @@ __all__ = [
     "parse_spec",
 ]
 
-Problems = Iterator[tuple[KeyPath, PydanticCustomError]]
 Task = Literal["binary", "multiclass", "regression"]
 
 
@@ -81,12 +80,27 @@ class ModelSpec(Record):
     evaluation: EvaluationSpec = Field(description="What it must show on the holdout")
     approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
 
+    def table(self, name: str = MAIN_TABLE) -> Landing:
+        """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.
+
+        Raises:
+            Refusal: the model has no such table; the message names the nearest.
+        """
+        return self.data.landing(name)
+
     @field_validator("data")
     @classmethod
     def _classes_suit_the_task(cls, data: DataSpec, info: ValidationInfo) -> DataSpec:
         if "task" in info.data:
             refuse_all(_class_problems(data.classes, info.data["task"]))
         return data
+
+    @field_validator("tiers")
+    @classmethod
+    def _strata_suit_the_data(cls, tiers: Tiers, info: ValidationInfo) -> Tiers:
+        if "data" in info.data:
+            refuse_all(strata_problems(tiers, info.data["data"]))
+        return tiers
 
     @field_validator("search")
     @classmethod

@@ -147,6 +147,53 @@ BINARY_CASES = {
     "two classes of many": ("task: binary", "task: multiclass", 9, "data.classes", "", "three classes or more"),
 }  # fmt: skip
 
+JOINED_CASES = {
+    "typo in a key of a table": ("      time: valid_from", "      tme: valid_from", 22, "data.tables.accounts.tme", "valid_from",
+        "Did you mean `time`?"),
+    "table without keys": ("      keys: {depot: place}\n", "", 24, "data.tables.weather.keys", "", "Add it"),
+    "table without columns": ("{country: country}", "{}", 32, "data.tables.people.columns", "", "at least 1"),
+    "table name with a capital": ("    people:", "    People:", 29, "data.tables.People", "", "not a plain name"),
+    "column of no feature": ("{rain: rain}", "{rane: rain}", 28, "data.tables.weather.columns.rane", "rain",
+        "Did you mean `rain`?"),
+    "feature of two tables": ("{country: country}", "{rain: country}", 32, "data.tables.people.columns.rain", "country",
+        "from the table `weather` already"),
+    "time without data.time": ("  time: asked_at\n", "", 21, "data.tables.accounts.time", "valid_from",
+        "needs data.time"),
+    "time among the keys": ("time: seen_at", "time: place", 27, "data.tables.weather.time", "place", "among the keys"),
+    "time among the features": ("time: asked_at", "time: weight", 12, "data.features.weight", "number", "is the time"),
+    "time is the entity": ("time: asked_at", "time: customer", 8, "data.time", "customer", "is the entity"),
+    "target as key": ("{depot: place}", "{late: place}", 26, "data.tables.weather.keys.late", "place", "is the target"),
+    "key that is a number": ("{depot: place}", "{weight: place}", 26, "data.tables.weather.keys.weight", "place",
+        "keys are text"),
+    "key of another table": ("{depot: place}", "{segment: place}", 26, "data.tables.weather.keys.segment", "place",
+        "no column of the main table"),
+    "data set of two tables": ("dataset: people", "dataset: parcels", 30, "data.tables.people.dataset", "parcels",
+        "that of the main table as well"),
+    "data set of two further tables": ("dataset: people", "dataset: weather", 30, "data.tables.people.dataset", "weather",
+        "that of `weather` as well"),
+    "columns that differ in capitals": ("{customer: who}", "{customer: Country}", 29, "data.tables.people", "",
+        "differ only in capitals"),
+    "published over its source": ("  target: late\n", "  target: late\n  publish: weather\n", 10, "data.publish", "weather",
+        "Choose a new name"),
+    "published without a name": ("  target: late\n", "  target: late\n  publish: A b\n", 10, "data.publish", "A b",
+        "not a plain name"),
+    "strata with data.time": ("training:", "tiers: {stratify_by: depot}\ntraining:", 33, "tiers.stratify_by", "depot",
+        "does not go with data.time"),
+    "strata of a further table": ("training:", "tiers: {stratify_by: country}\ntraining:", 33, "tiers.stratify_by",
+        "country", "of the main table"),
+}  # fmt: skip
+
+STRATA_CASES = {
+    "strata of a number": ("search:\n", "tiers: {stratify_by: rooms}\nsearch:\n", 21, "tiers.stratify_by", "rooms",
+        "is a number"),
+    "strata of the value to predict": ("search:\n", "tiers: {stratify_by: price}\nsearch:\n", 21, "tiers.stratify_by",
+        "price", "is a number"),
+    "strata of no column": ("search:\n", "tiers: {stratify_by: stret}\nsearch:\n", 21, "tiers.stratify_by", "stret",
+        "Did you mean `street`?"),
+    "strata of the entity": ("search:\n", "tiers: {stratify_by: house_id}\nsearch:\n", 21, "tiers.stratify_by", "house_id",
+        "takes a category"),
+}  # fmt: skip
+
 UNREADABLE = {
     "1 empty": "",
     "2 bare text": "churn",

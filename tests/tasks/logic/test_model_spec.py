@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from tasks.logic.mistakes import Mistakes
 from tasks.logic.model_spec import Choices, ModelSpec, Range, describe_spec, keys_table, parse_spec
 from tasks.logic.refusal import Refusal
-from tests.tasks.logic.model_spec_cases import BINARY, BINARY_CASES, CASES, GOOD, UNREADABLE
+from tests.tasks.logic.join_cases import JOINED
+from tests.tasks.logic.model_spec_cases import (
+    BINARY,
+    BINARY_CASES,
+    CASES,
+    GOOD,
+    JOINED_CASES,
+    STRATA_CASES,
+    UNREADABLE,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,8 +44,12 @@ def test_the_churn_model_is_read():
 
 @pytest.mark.parametrize(
     ("good", "old", "new", "line", "key", "value", "says"),
-    [(GOOD, *case) for case in CASES.values()] + [(BINARY, *case) for case in BINARY_CASES.values()],
-    ids=[*CASES, *BINARY_CASES],
+    [
+        *((GOOD, *case) for case in (CASES | STRATA_CASES).values()),
+        *((BINARY, *case) for case in BINARY_CASES.values()),
+        *((JOINED, *case) for case in JOINED_CASES.values()),
+    ],
+    ids=[*CASES, *STRATA_CASES, *BINARY_CASES, *JOINED_CASES],
 )
 def test_a_mistake_is_told_with_file_line_key_value_and_remedy(good, old, new, line, key, value, says):
     assert old in good
@@ -54,6 +67,44 @@ def test_an_unreadable_file_is_refused_with_file_and_line(text):
     with pytest.raises(Refusal, match=r"^models/x/model.yaml, line \d+") as refused:
         parse_spec(text, "models/x/model.yaml")
     assert "Traceback" not in str(refused.value)
+
+
+def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
+    spec = parse_spec(JOINED, "model.yaml")
+    main, accounts, weather = (spec.table(name) for name in ("", "accounts", "weather"))
+    assert dict(main.kinds) == {
+        "customer": "text",
+        "asked_at": "time",
+        "depot": "category",
+        "weight": "number",
+        "late": "category",
+    }
+    assert (main.unique, main.target, main.classes) == (("customer", "asked_at"), "late", ("No", "Yes"))
+    assert (accounts.dataset, accounts.entity, accounts.target) == ("accounts", "customer_id", None)
+    assert dict(accounts.kinds) == {
+        "customer_id": "text",
+        "valid_from": "time",
+        "balance": "number",
+        'seg"ment': "category",
+    }
+    assert accounts.unique == ("customer_id", "valid_from")
+    assert weather.entity == "place", "a table that is read whole is laid out by its first key"
+    assert spec.data.row_columns == ("customer", "asked_at", *spec.data.features, "late")
+
+
+def test_a_model_of_one_table_lands_its_columns_as_before():
+    landing = parse_spec(BINARY, "model.yaml").table()
+    assert list(landing.kinds.items()) == [
+        ("house_id", "text"), ("rooms", "number"), ("street", "category"), ("garden", "flag"), ("price", "category"),
+    ]  # fmt: skip
+    assert (landing.dataset, landing.unique, landing.target) == ("houses", ("house_id",), "price")
+
+
+def test_a_table_that_the_model_does_not_have_is_refused_with_the_nearest():
+    with pytest.raises(Refusal, match=r"data\.tables.*'acounts'.*Did you mean `accounts`\?"):
+        parse_spec(JOINED, "model.yaml").table("acounts")
+    with pytest.raises(Refusal, match="The model has one table"):
+        parse_spec(GOOD, "model.yaml").table("acounts")
 
 
 def test_all_mistakes_are_told_together_in_the_order_of_lines():
@@ -93,6 +144,13 @@ def test_the_examples_of_the_document_are_read():
     assert examples
     for example in examples:
         assert isinstance(parse_spec(example, "docs/model-yaml.md"), ModelSpec)
+
+
+def test_the_example_of_joined_tables_is_read():
+    example = (ROOT / "docs/joins.md").read_text().split("```yaml\n")[1].partition("```")[0]
+    before, rest = JOINED.split("data:\n")
+    spec = parse_spec(before + example + rest[rest.index("training:") :], "docs/joins.md")
+    assert list(spec.data.tables) == ["weather", "planes"]
 
 
 def test_the_table_names_every_key_of_the_churn_model():

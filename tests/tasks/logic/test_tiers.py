@@ -1,16 +1,26 @@
-"""Tiers are nested and stable, the holdout is whole entities, and shares that mean nothing are refused."""
+"""Tiers are nested and stable, whole or by stratum, and shares that mean nothing are refused."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.logic.buckets import tier_buckets
+from tasks.logic.buckets import holdout_buckets, tier_buckets
 from tasks.logic.refusal import Refusal
-from tasks.logic.tiers import TIERS, is_holdout, split, tier_bound
+from tasks.logic.tiers import (
+    TIERS,
+    TierRule,
+    holdout_bound,
+    refuse_empty,
+    refuse_many_strata,
+    strata_bounds,
+    tier_bound,
+)
 
 shares = st.decimals("0.0001", "1", places=4).map(float)
 keys = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60)
@@ -49,45 +59,21 @@ def test_nobody_changes_place_when_data_is_added(rate, before, added):
     rates = Rates(rate, rate, 1.0)
     small, large = in_tier(rates, "staging", before), in_tier(rates, "staging", before + added)
     assert small == large & set(before)
-    if rate < 1:
-        first, both = is_holdout(pa.array(before), rate), is_holdout(pa.array(before + added), rate)
-        assert np.array_equal(first, both[: len(before)])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 30), min_size=60, max_size=200))
-def test_a_split_keeps_entities_whole_and_loses_no_row(entities):
-    table = pa.table({"who": entities, "row": range(len(entities))})
-    try:
-        parts = split(table, "who", 0.3)
-    except Refusal as refusal:
-        assert "may train" in str(refusal)
-        return
-    train, holdout = set(parts.train["who"].to_pylist()), set(parts.holdout["who"].to_pylist())
-    assert not train & holdout
-    rows = parts.train["row"].to_pylist() + parts.holdout["row"].to_pylist()
-    assert sorted(rows) == list(range(len(entities)))
-    assert parts.train.schema == table.schema
-
-
-def test_the_holdout_of_a_tier_is_its_share():
-    entities = pa.array(np.arange(50_000))
-    tier = pa.table({"who": entities}).filter(pa.array(tier_buckets(entities) < 1_000))
-    parts = split(tier, "who", 0.2)
-    assert parts.holdout.num_rows / tier.num_rows == pytest.approx(0.2, abs=0.02)
+    first, both = holdout_buckets(pa.array(before)), holdout_buckets(pa.array(before + added))
+    assert np.array_equal(first, both[: len(before)])
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan"), float("inf"), True], ids=str)
 def test_a_share_that_means_nothing_is_refused(share):
     with pytest.raises(Refusal, match="above 0 and at most 1"):
-        is_holdout(pa.array(["a"]), share)
+        holdout_bound(share)
     with pytest.raises(Refusal, match=r"tiers\.staging"):
         tier_bound(Rates(staging=share), "production")
 
 
 def test_a_holdout_of_everything_is_refused():
     with pytest.raises(Refusal, match="everything"):
-        is_holdout(pa.array(["a"]), 1.0)
+        holdout_bound(1.0)
 
 
 def test_an_unknown_tier_and_tiers_that_are_not_nested_are_refused():
@@ -97,10 +83,69 @@ def test_an_unknown_tier_and_tiers_that_are_not_nested_are_refused():
         tier_bound(Rates(development=0.5, staging=0.1), "production")
 
 
-def test_an_empty_side_of_a_split_is_refused():
-    with pytest.raises(Refusal, match="of 0 rows"):
-        split(pa.table({"who": pa.array([], type=pa.string())}), "who", 0.2)
-    with pytest.raises(Refusal, match=r"1 may train and 0 decide|0 may train and 1 decide"):
-        split(pa.table({"who": ["a"]}), "who", 0.2)
-    with pytest.raises(Refusal, match="'wo'"):
-        split(pa.table({"who": ["a"]}), "wo", 0.2)
+def test_a_tier_with_an_empty_side_is_refused():
+    for trains, decides in ((0, 0), (1, 0), (0, 1)):
+        with pytest.raises(
+            Refusal, match=rf"the small tier: of {trains + decides} rows, {trains} may train and {decides} decide"
+        ):
+            refuse_empty(trains, decides, "the small tier")
+    refuse_empty(1, 1, "the small tier")
+
+
+counts = st.lists(st.tuples(st.none() | st.sampled_from(["a", "b", "it's"]), st.integers(0, 9_999), st.integers(1, 50)),
+                  unique_by=lambda count: count[:2], max_size=40)  # fmt: skip
+
+
+def held(counts, bounds):
+    """Return of each stratum how many entities lie below its bound, and how many there are."""
+    found = {}
+    for stratum, bucket, entities in counts:
+        inside, whole = found.get(stratum, (0, 0))
+        found[stratum] = inside + (entities if bucket < bounds[stratum] else 0), whole + entities
+    return found
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts, shares)
+def test_each_stratum_keeps_its_share_and_no_bucket_more(counts, rate):
+    bounds = strata_bounds(counts, rate)
+    for stratum, (inside, whole) in held(counts, bounds).items():
+        last = max(bucket for value, bucket, _ in counts if value == stratum and bucket < bounds[stratum])
+        without = sum(n for value, bucket, n in counts if value == stratum and bucket < last)
+        assert inside >= Decimal(str(rate)) * whole > without, "at least the share, and the last bucket was needed"
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts, st.tuples(shares, shares).map(sorted))
+def test_stratified_tiers_hold_the_ones_before_them(counts, rates):
+    small, large = (strata_bounds(counts, rate) for rate in rates)
+    assert small.keys() == large.keys()
+    assert all(small[stratum] <= large[stratum] for stratum in small)
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts, st.randoms())
+def test_strata_are_the_same_in_whatever_order_they_are_counted(counts, random):
+    shuffled = counts.copy()
+    random.shuffle(shuffled)
+    assert strata_bounds(shuffled, 0.1) == strata_bounds(counts, 0.1)
+
+
+def test_a_rare_stratum_is_in_the_smallest_tier():
+    assert strata_bounds([("rare", 7_000, 1), ("many", 3, 90), ("many", 500, 90)], 0.01) == {"rare": 7_001, "many": 4}
+
+
+def test_a_column_of_too_many_values_is_no_stratum():
+    refuse_many_strata("street", 200)
+    with pytest.raises(Refusal, match=r"tiers\.stratify_by: 'street' has 201 values"):
+        refuse_many_strata("street", 201)
+
+
+def test_the_condition_of_a_tier_takes_each_stratum_to_its_own_bound():
+    rule = TierRule(9_000, 'a"b', {"it's": 10, None: 20, "x": 9_000})
+    rows = pa.table({'a"b': ["it's", "it's", None, None, "x", "y"], "_bucket": [9, 10, 19, 20, 8_999, 0]})
+    kept = duckdb.sql(f"SELECT _bucket FROM rows WHERE {rule.condition()} ORDER BY 1").fetchall()
+    assert rows.num_rows == 6
+    assert kept == [(9,), (19,), (8_999,)]
+    assert TierRule(10_000).condition() == ""
+    assert TierRule(100).condition() == '"_bucket" < 100'
