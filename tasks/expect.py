@@ -1,46 +1,73 @@
-"""Hold rows against the model's expectations; what does not hold stops the run."""
+"""Hold rows against the model's expectations where they lie; what does not hold stops the run."""
 
 import hashlib
+import json
+import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from blocks.engines.base import Engine
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.environment import open_environment
+from blocks.lake.base import Lake
+from tasks.logic.buckets import BUCKET_COLUMN, BUCKETS
 from tasks.logic.checks_report import checks_markdown
 from tasks.logic.expectations import CheckReport, check
+from tasks.logic.parquet_rows import TABLE, ParquetRows, to_frame
 from tasks.logic.refusal import Refusal
+from tasks.logic.tier_statistics import (
+    Statistics,
+    from_json,
+    parent_statistics,
+    statistics_markdown,
+    tier_statistics,
+    to_json,
+)
+from tasks.logic.tiers import TIERS, tier_bound
 from tasks.models import Model, load_model
 from tasks.records import Checked, TierData
 from tasks.retries import STAGE
 
+__all__ = ["expect", "rows_of", "settle", "tier_rows", "to_frame"]
+
+RULES = 2
+"""Changes when the check itself is done in another way, so that an older pass is not taken for a new one."""
+
 
 @task(name="expect", **STAGE)
-def expect(model: str, data: TierData) -> Checked:
+def expect(model: str, data: TierData, environment: str = "") -> Checked:
     """Check all rows of a tier, train and holdout. Raises Refusal naming column, expectation and examples.
 
     The same rows under the same suite and release of Great Expectations are checked once: the passed report
     lies with the tier. A failure is never kept, so it is found anew each time.
+
+    The environment's engine computes, and the report compares the tier with the next larger one; without one, ""
+    DuckDB in this process computes, and nothing is compared.
     """
     brought = load_model(model)
     kept = data.folder / f"checks-{_rules_digest(brought)}.json"
     where = f"{model}, {data.tier} tier as of {data.as_of}"
     if not kept.exists():
-        tables = [pq.read_table(folder / "rows.parquet") for folder in (data.train, data.holdout)]
-        report = check(to_frame(pa.concat_tables(tables)), brought.suite(), key=brought.spec.data.entity)
-        return _keep(settle(report, where), kept)
+        world = open_environment(environment) if environment else None
+        rows = tier_rows(data, world.engine() if world else DuckDBEngine.model_validate({}))
+        report = check(rows, brought.suite(), key=brought.spec.data.entity)
+        compared = ""
+        if world and report.passed:
+            compared = compare(world.lake(), world.engine(), world.scratch, brought, data)
+        return _keep(settle(report, where, compared), kept)
     checked = Checked.model_validate_json(kept.read_text())
     create_markdown_artifact(key="checks", markdown=checked.report, description=f"Checks of {where}, kept")
     get_run_logger().info("%d expectations held on these %d rows before", checked.passed, checked.rows)
     return checked
 
 
-def settle(report: CheckReport, where: str) -> Checked:
-    """Keep the report as an artifact of the run, and refuse when any expectation failed."""
-    shown = checks_markdown(report)
+def settle(report: CheckReport, where: str, more: str = "") -> Checked:
+    """Keep the report, with `more` markdown below, as an artifact; refuse when any expectation failed."""
+    shown = checks_markdown(report) + (f"\n{more}" if more else "")
     create_markdown_artifact(key="checks", markdown=shown, description=f"Checks of {where}")
     if not report.passed:
         raise Refusal(
@@ -53,19 +80,63 @@ def settle(report: CheckReport, where: str) -> Checked:
     return Checked(suite=report.suite, rows=report.rows, passed=count, report=shown)
 
 
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Return the table as pandas sees it, giving Arrow's memory back column by column."""
-    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
-    return frame
+def rows_of(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
+    """Return Parquet files as rows that the engine computes over."""
+    paths = tuple(map(str, files))
+    return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE: paths}))
+
+
+def tier_rows(data: TierData, engine: Engine) -> ParquetRows:
+    """Return all rows of a tier, train and holdout."""
+    return rows_of([file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))], engine)
+
+
+def compare(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierData) -> str:
+    """Return the tier's statistics against those of the next larger tier, as markdown; "" for one that is all data."""
+    if data.tier == TIERS[-1]:
+        return ""
+    parent = _parent(lake, engine, scratch, model, data)
+    tier = tier_statistics(tier_rows(data, engine), model.spec.data.entity, parent)
+    return "" if tier.rows == parent.rows else statistics_markdown(parent, tier, model.spec.data.target)
+
+
+def _parent(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierData) -> Statistics:
+    """Return the statistics of the tier that holds this one, as of its read: measured once, kept below scratch.
+
+    Not of all data: a development tier of 1 % must not cost a read of the whole lake.
+    """
+    spec, tiers = model.spec.data, model.spec.tiers
+    larger = TIERS[TIERS.index(data.tier) + 1]
+    bound = BUCKETS if tiers.stratify_by else tier_bound(tiers, larger)
+    kinds = {
+        spec.target: "number" if model.spec.task == "regression" else "category",
+        **{name: spec.features[name] for name in spec.main_features},
+    }
+    rule = json.dumps([RULES, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound])
+    kept = scratch / "statistics" / spec.dataset / f"{hashlib.sha256(rule.encode()).hexdigest()[:32]}.json"
+    if kept.exists():
+        return from_json(json.loads(kept.read_text()))
+    files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
+    within = f"WITH {TABLE} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
+    rows = ParquetRows(files, lambda sql: engine.query(f"{within} {sql}", {"files": files}))
+    found = parent_statistics(rows, spec.entity, kinds)
+    _write(kept, json.dumps(to_json(found)))
+    return found
 
 
 def _rules_digest(model: Model) -> str:
-    rules = f"{version('great-expectations')}\n{model.spec.data.entity}\n{model.rules().read_text()}"
+    release = f"{RULES}\n{version('great-expectations')}"
+    rules = f"{release}\n{model.spec.data.entity}\n{model.rules().read_text()}"
     return hashlib.sha256(rules.encode()).hexdigest()[:32]
 
 
 def _keep(checked: Checked, path: Path) -> Checked:
-    beside = path.with_suffix(f".{id(checked)}.tmp")
-    beside.write_text(checked.model_dump_json())
-    beside.replace(path)
+    _write(path, checked.model_dump_json())
     return checked
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}-{id(text)}.tmp")
+    beside.write_text(text)
+    beside.replace(path)

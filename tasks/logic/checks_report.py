@@ -79,7 +79,7 @@ def checks_markdown(report: CheckReport) -> str:
         "",
     ]
     if report.reasons:
-        lines += ["**Why it is refused**", "", *(f"- {_cell(reason)}" for reason in report.reasons), ""]
+        lines += ["**Why it is refused**", "", *(f"- {cell(reason)}" for reason in report.reasons), ""]
     if report.results:
         lines += [
             "| | expectation | column | expected | observed | unexpected | examples (key: value) |",
@@ -96,10 +96,10 @@ def _row(result: CheckResult) -> str:
         unexpected += f" ({result.unexpected_percent:.3g} %)"
     examples = "; ".join(f"{key}: {value}" if key else value for key, value in result.examples)
     cells = (result.expectation, result.column, result.kwargs, result.observed, unexpected, examples)
-    return f"| {'✅' if _holds(result) else '❌'} | " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return f"| {'✅' if _holds(result) else '❌'} | " + " | ".join(map(cell, cells)) + " |"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that stays in its cell and is shown as it is, whatever a data set put there."""
     short = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     escaped = html.escape(" ".join(short.split()), quote=False)
@@ -109,4 +109,4 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return _cell(text).replace("\\", "")
+    return cell(text).replace("\\", "")

@@ -5,52 +5,47 @@ The library passes what it did not look at: an empty table, a column of nulls, a
 are rows enough, every column named is there and not wholly null, and every expectation gave a result of its
 own that is True, without an exception, over at least one value.
 
-It is run by its execution engine alone, without a data context: no project folder, no telemetry, no copy of
-the rows kept. That also leaves out a hash of the whole table, which took longer than the checks themselves.
+A frame is checked by the library's pandas engine, without a data context: no project folder, no telemetry, no
+copy of the rows kept. Of Parquet files the metrics are computed where the rows are, by SQL with the meaning of
+the pandas engine (`sql_checks.py`), and the same expectations of the library judge them; docs/checks.md says
+why not by the library's own SQL engine, and what was measured.
 """
 
-import math
-from collections.abc import Hashable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 
+from tasks.logic import check_outcomes as outcomes
+from tasks.logic.check_examples import examples_in
+from tasks.logic.check_outcomes import Outcome
 from tasks.logic.checks_report import CheckReport, CheckResult
+from tasks.logic.parquet_checks import Library, check_files
+from tasks.logic.parquet_rows import ParquetRows
 from tasks.logic.suites import Arguments, Expectation, Suite, read_suite
 
-__all__ = ["CheckReport", "CheckResult", "Expectation", "Suite", "check", "parse_suite"]
+__all__ = ["CheckReport", "CheckResult", "Expectation", "ParquetRows", "Suite", "check", "parse_suite"]
 
-EXAMPLES = 5
-"""How many rows that break an expectation are shown."""
-
-_BY_POSITION = ("expect_column_values_to_be_increasing", "expect_column_values_to_be_decreasing")
-_LISTED, _LONGEST = 20, 200
-_NULL = object()
+_LISTED = 20
 
 
-def check(frame: pd.DataFrame, suite: Suite, *, key: str) -> CheckReport:
+def check(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> CheckReport:
     """Check a table and say row by row what is wrong. Never raises for what is in the data: it fails instead.
 
     Args:
-        frame: the rows, one column a name; left as it is.
+        rows: a frame, one column a name, left as it is; or Parquet files, of which only aggregates, and up to
+            five rows an expectation, come into memory.
         suite: what is expected of them.
         key: the column that names a row in the examples; it must be there.
     """
-    blocked = {n: why for n, each in enumerate(suite.expectations) if (why := _obstacle(frame, each, key))}
-    open_ones = {n: each for n, each in enumerate(suite.expectations) if n not in blocked}
-    try:
-        outcomes = _evaluate(frame, open_ones) if open_ones else {}
-    except Exception as error:  # whatever the library throws is a failed check, with its words
-        outcomes, blocked = {}, {**dict.fromkeys(open_ones, f"could not be evaluated: {_brief(error)}"), **blocked}
-    results = tuple(
-        _result(each, reason=blocked.get(n, "Great Expectations gave no result, or more than one"))
-        if n in blocked or len(outcomes.get(n, ())) != 1
-        else _judge(frame, each, outcomes[n][0], key)
-        for n, each in enumerate(suite.expectations)
-    )
-    return CheckReport(suite.name, len(frame), suite.minimum_rows, len(suite.expectations), results)
+    if isinstance(rows, ParquetRows):
+        return check_files(rows, suite, key, Library(check_each=_check_each, judge=_judged))
+    results = _check_each(rows, dict(enumerate(suite.expectations)), key)
+    return CheckReport(suite.name, len(rows), suite.minimum_rows, len(suite.expectations), tuple(results.values()))
 
 
 def parse_suite(text: str | bytes, where: str) -> Suite:
@@ -73,13 +68,15 @@ def _complaint(expectation: Expectation) -> str:
     try:
         _built(expectation, 0)
     except Exception as error:  # the library's own validation raises errors of many kinds
-        return _brief(error)
+        return outcomes.brief(error)
     return ""
 
 
 @cache
 def _library_types() -> dict[str, Any]:
-    import great_expectations.expectations  # noqa: F401 - fills the registry
+    with _without_spark():
+        import great_expectations.expectations  # fills the registry
+        import great_expectations.validator.validator  # noqa: F401 - it too looks for pyspark
     from great_expectations.expectations.registry import (
         get_expectation_impl,
         list_registered_expectation_implementations,
@@ -88,147 +85,130 @@ def _library_types() -> dict[str, Any]:
     return {name: get_expectation_impl(name) for name in list_registered_expectation_implementations()}
 
 
+@contextmanager
+def _without_spark() -> Iterator[None]:
+    """Keep the library from importing pyspark where it is installed: its Spark engine is not used here.
+
+    That import takes seconds, warns of pandas 3 and prints that it skips doctests (pyspark 4.3).
+    """
+    there = "pyspark" in sys.modules
+    if not there:
+        sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules["pyspark"]
+
+
 def _built(expectation: Expectation, position: int) -> Any:
-    """Return the library's configuration of an expectation, which bears its position in the suite."""
+    """Return the library's expectation, which bears its position in the suite."""
     arguments = {word: _plain(value) for word, value in expectation.kwargs.items()}
-    return _library_types()[expectation.type](**arguments, meta={"position": position}).configuration
+    return _library_types()[expectation.type](**arguments, meta={"position": position})
+
+
+def _check_each(frame: pd.DataFrame, expectations: Mapping[int, Expectation], key: str) -> dict[int, CheckResult]:
+    """Check a frame by the library's pandas engine; the results by position, in the order of `expectations`."""
+    blocked = {n: why for n, each in expectations.items() if (why := _obstacle(frame, each, key))}
+    found = _evaluate(frame, {n: each for n, each in expectations.items() if n not in blocked})
+    results = {}
+    for n, each in expectations.items():
+        if n in blocked or len(found[n]) != 1:
+            results[n] = outcomes.result(each, reason=blocked.get(n, outcomes.NO_RESULT))
+            continue
+        reason = outcomes.shortfall(each, found[n][0], len(frame))
+        examples = examples_in(frame, each, found[n][0].details, key) if reason else ()
+        results[n] = outcomes.judge(each, found[n][0], reason, examples)
+    return results
 
 
 def _obstacle(frame: pd.DataFrame, expectation: Expectation, key: str) -> str:
     """Return why the expectation cannot be evaluated on this table, or ""."""
     if frame.empty:
-        return "not evaluated: the table is empty"
+        return outcomes.EMPTY
     for name in (*expectation.columns, key):
         if name not in frame.columns:
-            return f"not evaluated: column {name!r} is missing"
+            return outcomes.missing(name)
         if (found := frame[name]).ndim != 1:
-            return f"not evaluated: column {name!r} is there more than once"
+            return outcomes.repeated(name)
         if found.isna().all():
-            return f"not evaluated: column {name!r} is null in every row"
+            return outcomes.all_null(name)
     return ""
 
 
-def _evaluate(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[Any]]:
-    """Return the library's results by position in the suite: it returns them in an order of its own."""
+def _evaluate(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[Outcome]]:
+    """Return the library's results by position: together, and each alone when that is more than it bears."""
+    found: dict[int, list[Outcome]] = {n: [] for n in expectations}
+    configurations = {}
+    for n, each in expectations.items():
+        try:
+            configurations[n] = _built(each, n).configuration
+        except Exception as error:  # whatever the library throws is a failed check, with its words
+            found[n] = [outcomes.failed(error)]
+    try:
+        return found | _validate(frame, configurations)
+    except Exception:  # it is asked of each alone, so that the others keep their results
+        return found | {n: _validate_alone(frame, n, each) for n, each in configurations.items()}
+
+
+def _validate_alone(frame: pd.DataFrame, position: int, configuration: Any) -> list[Outcome]:
+    try:
+        return _validate(frame, {position: configuration})[position]
+    except Exception as error:
+        return [outcomes.failed(error)]
+
+
+def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[int, list[Outcome]]:
     from great_expectations.execution_engine import PandasExecutionEngine
     from great_expectations.validator.validator import Validator
 
+    if not configurations:
+        return {}
     validator = Validator(execution_engine=PandasExecutionEngine(batch_data_dict={"rows": frame}))
     validator.metrics_calculator.show_progress_bars = False
-    wanted = {"result_format": "BASIC", "partial_unexpected_count": _LISTED}
-    outcomes: dict[int, list[Any]] = {}
+    found: dict[int, list[Outcome]] = {n: [] for n in configurations}
     for outcome in validator.graph_validate(
-        configurations=[_built(each, position) for position, each in expectations.items()],
-        runtime_configuration={"result_format": wanted, "catch_exceptions": True},
-    ):
-        outcomes.setdefault(outcome.expectation_config.meta["position"], []).append(outcome)
-    return outcomes
+        configurations=list(configurations.values()),
+        runtime_configuration={"result_format": _wanted(), "catch_exceptions": True},
+    ):  # in an order of its own
+        found[outcome.expectation_config.meta["position"]].append(_outcome(outcome))
+    return found
 
 
-def _judge(frame: pd.DataFrame, expectation: Expectation, outcome: Any, key: str) -> CheckResult:
-    details = dict(outcome.result or {})
-    count, percent = details.get("unexpected_count"), details.get("unexpected_percent")
-    reason = _shortfall(expectation, details, outcome, len(frame))
-    return _result(
-        expectation,
-        reason=reason,
-        observed=_observed(details),
-        unexpected_count=None if count is None else int(count),
-        unexpected_percent=None if percent is None else float(percent),
-        examples=tuple(_examples(frame, expectation, details, key)) if reason else (),
+def _judged(expectation: Expectation, metrics: Mapping[str, object]) -> Outcome:
+    """Let the library judge metrics that were computed elsewhere, named as its pandas engine names them.
+
+    Raises:
+        KeyError: it wants a metric that is not there.
+    """
+    from great_expectations.execution_engine import PandasExecutionEngine
+
+    built, engine = _built(expectation, 0), PandasExecutionEngine()
+    wanted = built.get_validation_dependencies(
+        execution_engine=engine, runtime_configuration={"result_format": _wanted()}
+    ).metric_configurations
+    outcome = built.metrics_validate(
+        metrics={configuration.id: metrics[name] for name, configuration in wanted.items()},
+        runtime_configuration={"result_format": _wanted()},
+        execution_engine=engine,
     )
+    return _outcome(outcome)
 
 
-def _result(expectation: Expectation, *, reason: str, **rest: Any) -> CheckResult:
-    columns = ", ".join(expectation.columns)
-    return CheckResult(expectation.type, columns, expectation.kwargs_text, passed=not reason, reason=reason, **rest)
+def _wanted() -> dict[str, object]:
+    return {"result_format": "BASIC", "partial_unexpected_count": _LISTED}
 
 
-def _shortfall(expectation: Expectation, details: Mapping[str, Any], outcome: Any, rows: int) -> str:
-    """Return why the outcome is no pass, or ""."""
-    if error := _error(outcome.exception_info):
-        return f"could not be evaluated: {error}"
-    if not details and expectation.type != "expect_column_to_exist":
-        return "nothing was measured"
-    if "element_count" in details and (problem := _unmeasured(details, rows)):
-        return problem
-    observed = details.get("observed_value")
-    if isinstance(observed, float) and not math.isfinite(observed):
-        return f"observed {observed}, which is not a finite number"
-    holds = isinstance(outcome.success, bool | np.bool_) and bool(outcome.success)
-    return "" if holds else _failure(expectation, details)
-
-
-def _unmeasured(details: Mapping[str, Any], rows: int) -> str:
-    if details["element_count"] != rows:
-        return f"only {details['element_count']:,} of {rows:,} rows were looked at"
-    return "" if _evaluated(details) > 0 else "no row has the values that it compares"
-
-
-def _failure(expectation: Expectation, details: Mapping[str, Any]) -> str:
-    if "element_count" not in details:
-        return f"observed {_observed(details)}, expected {expectation.kwargs_text}"
-    allowed = 100 * (1 - float(str(expectation.kwargs.get("mostly", 1))))
-    percent = details.get("unexpected_percent") or 0.0
-    return (
-        f"{details.get('unexpected_count'):,} of {_evaluated(details):,} values ({percent:.3g} %) "
-        f"are unexpected, at most {allowed:.3g} % may be"
-    )
-
-
-def _evaluated(details: Mapping[str, Any]) -> int:
-    return int(details["element_count"]) - int(details.get("missing_count") or 0)
+def _outcome(found: Any) -> Outcome:
+    return Outcome(found.success, dict(found.result or {}), _error(found.exception_info or {}))
 
 
 def _error(information: Mapping[str, Any]) -> str:
-    """Return the last line of the first exception: of the expectation itself, or of a metric beneath it."""
-    for each in (information, *information.values()):
-        if isinstance(each, Mapping) and (each.get("raised_exception") or each.get("exception_message")):
-            return _brief(str(each.get("exception_message")))
-    return ""
-
-
-def _observed(details: Mapping[str, Any]) -> str:
-    if details.get("observed_value") is not None:
-        return _shown(details["observed_value"])
-    if "element_count" in details:
-        return f"{_evaluated(details):,} values"
-    listed = details.get("partial_unexpected_list") or details.get("partial_missing_list")
-    return _brief(", ".join(_shown(value) for value in listed)) if listed else _shown(details.get("details", ""))
-
-
-def _examples(
-    frame: pd.DataFrame, expectation: Expectation, details: Mapping[str, Any], key: str
-) -> Iterator[tuple[str, str]]:
-    """Find the rows that hold the unexpected values: a row with the same values breaks the same rule."""
-    columns, found = expectation.columns, 0
-    values = details.get("partial_unexpected_list", ())
-    if expectation.type in _BY_POSITION or not columns:
-        yield from (("", _shown(value)) for value in values[:EXAMPLES])
-        return
-    tuples = (value for value in map(_comparable, values) if len(value) == len(columns))
-    for value in dict.fromkeys(tuples):
-        for row in np.flatnonzero(_holding(frame, columns, value))[: EXAMPLES - found]:
-            found += 1
-            cells = [_shown(frame[name].iloc[row]) for name in columns]
-            shown = cells[0] if len(cells) == 1 else ", ".join(map("{}={}".format, columns, cells))
-            yield _shown(frame[key].iloc[row]), shown
-
-
-def _comparable(value: Any) -> tuple[Hashable, ...]:
-    """Return an unexpected value as the library lists it (scalar, pair or mapping) as one tuple of columns."""
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
-    scalars = (part if pd.api.types.is_scalar(part) else repr(part) for part in parts)
-    return tuple(_NULL if pd.isna(part) else part for part in scalars)
-
-
-def _holding(frame: pd.DataFrame, columns: tuple[str, ...], value: tuple[Hashable, ...]) -> Any:
-    """Return which rows (rows,) hold exactly these values in these columns."""
-    holds = np.ones(len(frame), dtype=bool)
-    for name, part in zip(columns, value, strict=True):
-        same = frame[name].isna() if part is _NULL else (frame[name] == part).fillna(False)
-        holds &= same.to_numpy(dtype=bool)
-    return holds
+    """Return the words of an exception, of the expectation or a metric beneath it: the first by the alphabet,
+    since the library has them in no order."""
+    told = (each for each in (information, *information.values()) if isinstance(each, Mapping))
+    words = [str(e.get("exception_message")) for e in told if e.get("raised_exception") or e.get("exception_message")]
+    return outcomes.brief(min(words)) if words else ""
 
 
 def _plain(value: object) -> object:
@@ -236,14 +216,3 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {word: _plain(each) for word, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _shown(value: object) -> str:
-    """Return a value as people read it: floats at 6 digits, numpy's scalars as Python's."""
-    bare = value.item() if isinstance(value, np.generic) else value
-    return f"{bare:.6g}" if isinstance(bare, float) else _brief(bare)
-
-
-def _brief(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

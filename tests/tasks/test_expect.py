@@ -10,12 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.logging import disable_run_logger
 
-from tasks.expect import _rules_digest, expect, settle, to_frame
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.lake.fake import FakeLake
+from tasks.expect import _rules_digest, compare, expect, settle, to_frame
 from tasks.logic.checks_report import CheckReport, CheckResult
 from tasks.logic.refusal import Refusal
-from tasks.models import ROOT, load_model
+from tasks.models import ROOT, Model, load_model
 from tasks.records import TierData
+from tasks.sample import materialise
 from tests.tasks.test_approve import DATA
+from tests.tasks.test_sample import SPEC, append
 
 HELD = CheckResult("expect_column_values_to_not_be_null", "rooms", "", passed=True, observed="60 values")
 BROKEN = CheckResult(
@@ -146,3 +150,47 @@ def test_rows_that_are_only_in_the_holdout_are_checked_too(tmp_path: Path) -> No
     data = tier(tmp_path / "tier", -1, row=350)
     with disable_run_logger(), pytest.raises(Refusal, match="tenure"):
         expect.fn("churn", data)
+
+
+@pytest.mark.slow
+def test_all_files_of_a_tier_are_checked(tmp_path: Path) -> None:
+    data = tier(tmp_path / "tier", 12)
+    rows = pq.read_table(data.train / "rows.parquet")
+    pq.write_table(rows.slice(0, 100), data.train / "rows-00000.parquet")
+    pq.write_table(rows.slice(100), data.train / "rows-00001.parquet")
+    (data.train / "rows.parquet").unlink()
+    with disable_run_logger():
+        assert expect.fn("churn", data).rows == 400
+
+
+ENGINE = DuckDBEngine.model_validate({})
+
+
+def test_a_tier_is_compared_with_the_next_larger_one_which_is_measured_once(tmp_path: Path) -> None:
+    lake, model = FakeLake(), Model(tmp_path, SPEC)
+    reads = append(lake, 0, 3000)
+    data = materialise(lake, ENGINE, reads, SPEC, "development", tmp_path)
+    staging = materialise(lake, ENGINE, reads, SPEC, "staging", tmp_path)
+    told = compare(lake, ENGINE, tmp_path, model, data)
+    held, holding = (each.train_rows + each.holdout_rows for each in (data, staging))
+    assert f"{held:,} of {holding:,} rows" in told
+    assert "of 3,000 rows" in compare(lake, ENGINE, tmp_path, model, staging)
+    shutil.rmtree(tmp_path / "statistics")
+    assert compare(lake, ENGINE, tmp_path, model, data) == told
+    (kept,) = (tmp_path / "statistics").rglob("*.json")
+    append(lake, 3000, 500)  # later rows are not in the read that the tier was drawn from
+    assert compare(lake, ENGINE, tmp_path, model, data) == told
+    kept.unlink()
+    assert compare(lake, ENGINE, tmp_path, model, data) == told
+
+
+def test_the_largest_tier_is_compared_with_nothing(tmp_path: Path) -> None:
+    lake = FakeLake()
+    data = materialise(lake, ENGINE, append(lake, 0, 300), SPEC, "production", tmp_path)
+    assert compare(lake, ENGINE, tmp_path, Model(tmp_path, SPEC), data) == ""
+
+
+def test_the_comparison_is_shown_below_the_report(shown: list[dict[str, Any]]) -> None:
+    with disable_run_logger():
+        settle(CheckReport("price", 60, 50, 1, (HELD,)), "price, development tier", "## The tier against all")
+    assert shown[0]["markdown"].endswith("\n## The tier against all")

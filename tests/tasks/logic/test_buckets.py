@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.lake import base
-from blocks.lake.snapshots import BUCKETS as LAKE_BUCKETS
+from blocks.lake.layout import BUCKETS as LAKE_BUCKETS
 from tasks.logic.buckets import BUCKET_COLUMN, BUCKETS, holdout_buckets, tier_buckets
 from tasks.logic.refusal import Refusal
 

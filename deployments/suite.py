@@ -1,0 +1,90 @@
+"""Propose a first `expectations.yaml` from the data in the lake, for people to edit: `make suite MODEL=churn`.
+
+It looks at the newest snapshot, by SQL on the environment's engine. A suite that is there already is not
+overwritten without `--force`.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from blocks.engines.base import Engine
+from blocks.environment import open_environment
+from blocks.errors import PortError
+from blocks.lake.base import Lake
+from deployments.processes import StackError
+from deployments.stack import use
+from tasks.expect import rows_of
+from tasks.logic.expectations import check, parse_suite
+from tasks.logic.profile import proposed_suite
+from tasks.logic.refusal import Refusal
+from tasks.models import Model, load_model
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line against the running stack."""
+    options = _parser().parse_args(arguments)
+    try:
+        model = load_model(options.model)
+        refuse_to_overwrite(model, force=options.force)
+        use()
+        world = open_environment(options.environment)
+        path = propose(model, world.lake(), world.engine(), force=options.force)
+    except (StackError, PortError, Refusal) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {path}: read it, and edit it to what the data must be like; then commit it")
+    return 0
+
+
+def propose(model: Model, lake: Lake, engine: Engine, *, force: bool = False) -> Path:
+    """Write the model's suite as the newest data proposes it, and return the file.
+
+    Raises:
+        Refusal: there is a suite and `force` is not given; there is no data, or a column is missing; or what
+            would be written does not hold on the data itself, with the reasons.
+    """
+    refuse_to_overwrite(model, force=force)
+    spec = model.spec
+    read = lake.as_of(spec.data.dataset, None)
+    rows = rows_of(lake.files(read), engine)
+    target = "number" if spec.task == "regression" else "category"
+    text = proposed_suite(
+        rows,
+        name=spec.name,
+        source=f"{spec.data.dataset} as of {read.id}",
+        entity=spec.data.entity,
+        target=spec.data.target,
+        kinds={spec.data.target: target, **{c: k for c, k in spec.data.features.items() if c in rows.kinds}},
+    )
+    path = model.folder / "expectations.yaml"
+    report = check(rows, parse_suite(text, path.name), key=spec.data.entity)
+    if not report.passed:
+        problem = "what the data proposes does not hold on the data: " + "; ".join(report.reasons)
+        raise Refusal(problem, where=str(path), remedy="Mend the data first, or write the suite by hand.")
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def refuse_to_overwrite(model: Model, *, force: bool) -> None:
+    """Raise Refusal when the model has a suite and `force` is not given."""
+    path = model.folder / "expectations.yaml"
+    if path.exists() and not force:
+        remedy = "Edit it, or give --force (make suite MODEL=… FORCE=1) to have it replaced."
+        raise Refusal("there is a suite already, which people may have edited", where=str(path), remedy=remedy)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m deployments.suite", description=__doc__, formatter_class=raw)
+    parser.add_argument("model", help="the model: a folder below models/")
+    parser.add_argument("--force", action="store_true", help="replace a suite that is there")
+    parser.add_argument("--environment", default="local", help="the environment whose lake and engine to use")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,379 @@
+"""One check, whatever computes it: the same verdict and the same reasons from pandas and from every engine."""
+
+import importlib.util
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blocks.engines.base import Engine
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.engines.spark import SparkEngine
+from blocks.errors import Corrupt, NotFound
+from tasks.expect import rows_of
+from tasks.logic.expectations import CheckReport, Expectation, ParquetRows, Suite, check
+from tasks.logic.parquet_checks import PLANS
+from tasks.logic.parquet_rows import to_frame
+
+
+def by_pandas(files: tuple[str, ...], suite: Suite) -> CheckReport:
+    return check(to_frame(pa.concat_tables(map(pq.read_table, files))), suite, key="id")
+
+
+def by(engine: Engine) -> "Checked":
+    return lambda files, suite: check(rows_of(files, engine), suite, key="id")
+
+
+Checked = Callable[[tuple[str, ...], Suite], CheckReport]
+DUCKDB = DuckDBEngine.model_validate({})
+ENGINES: dict[str, Checked] = {"duckdb": by(DUCKDB)}
+each_engine = pytest.mark.parametrize("by_engine", ENGINES.values(), ids=ENGINES)
+
+MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(word) is None]
+if shutil.which("java") is None:
+    MISSING.append("java")
+
+NUMBERS = [5, 1, 3, 3, 2, 9, 4, 4]
+TEXTS = ["x1", "y2", "x1", "z", "", "it's", "ü-3\n", "y2"]
+TABLES: dict[str, dict[str, Any]] = {
+    "good": {"n": NUMBERS, "m": [each + 1 for each in NUMBERS], "t": TEXTS, "u": TEXTS},
+    "floats": {"n": [each / 7 for each in NUMBERS], "m": NUMBERS, "t": TEXTS, "u": list(reversed(TEXTS))},
+    "some null": {"n": [5, None, 3, 3, 2, None, 4, 4], "m": [*NUMBERS[:7], None], "t": [*TEXTS[:7], None], "u": TEXTS},
+    "null float": {"n": [5.5, None, 3.0, 3.0, 2.25, None, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "no number": {"n": [5.5, math.nan, 3.0, 3.0, 2.25, math.nan, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "only no numbers": {"n": [math.nan] * 8, "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "infinite": {"n": [5.5, math.inf, 3.0, -1.0, 2.25, 1e300, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "both infinite": {"n": [5.5, math.inf, -math.inf, -1.0, 2.25, 1e300, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "all null": {"n": pa.array([None] * 8, pa.int64()), "m": NUMBERS, "t": pa.array([None] * 8, pa.string()), "u": TEXTS},
+    "untyped null": {"n": pa.nulls(8), "m": NUMBERS, "t": pa.nulls(8), "u": TEXTS},
+    "pairs never whole": {"n": [1, None, 3, None, 5, None, 7, None], "m": [None, 2, None, 4] * 2,
+                          "t": TEXTS, "u": pa.nulls(8)},
+    "empty": {"n": pa.array([], pa.int64()), "m": pa.array([], pa.int64()), "t": pa.array([], pa.string()),
+              "u": pa.array([], pa.string())},
+    "missing column": {"m": NUMBERS, "u": TEXTS},
+    "one row": {"n": [3], "m": [4], "t": ["x1"], "u": ["x1"]},
+    "negative": {"n": [-each for each in NUMBERS], "m": [0] * 8, "t": ["x\n"] * 8, "u": ["X1"] * 8},
+    "text for numbers": {"n": [str(each) for each in NUMBERS], "m": NUMBERS, "t": NUMBERS, "u": TEXTS},
+    "flags": {"n": [True, False] * 4, "m": [True] * 8, "t": [True, None] * 4, "u": TEXTS},
+    "single precision": {"n": pa.array([0.1, 0.2, 5, 3, 1, 2, 2, None], pa.float32()), "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "small whole": {"n": pa.array(NUMBERS, pa.int8()), "m": pa.array(NUMBERS, pa.uint32()), "t": TEXTS, "u": TEXTS},
+    "decimals": {"n": [Decimal(f"{each}.5") for each in NUMBERS], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
+    "times": {"n": [datetime(2026, 1, each) for each in NUMBERS], "m": [datetime(2026, 1, 3)] * 8, "t": TEXTS, "u": TEXTS},
+    "large": {"n": [1234567, 1234568, 7654321, None, 1, 2, 3, 4], "m": [12345678] * 8, "t": TEXTS, "u": TEXTS},
+}  # fmt: skip
+
+
+def of(kind: str, **kwargs: Any) -> Expectation:
+    return Expectation(f"expect_{kind}", kwargs)
+
+
+N, T = {"column": "n"}, {"column": "t"}
+PAIR = {"column_A": "m", "column_B": "n"}
+MEDIANS = {
+    "quantiles": (0, 0.1, 0.25, 0.5, 0.75, 1),
+    "value_ranges": ((0, 2), (None, 3), (1, 3), (1, 4), (3, None), (9, 9)),
+}
+EXPECTATIONS = [
+    of("column_values_to_not_be_null", **N), of("column_values_to_not_be_null", **N, mostly=0.7),
+    of("column_values_to_not_be_null", **T), of("column_values_to_be_null", **N), of("column_values_to_be_null", **T),
+    of("column_values_to_be_between", **N, min_value=1, max_value=9),
+    of("column_values_to_be_between", **N, min_value=1, strict_min=True), of("column_values_to_be_between", **N, max_value=0.2),
+    of("column_values_to_be_between", **N, min_value=2, max_value=4.5, strict_max=True, mostly=0.6),
+    of("column_values_to_be_between", **N, min_value=9, max_value=1), of("column_values_to_be_between", **N),
+    of("column_values_to_be_between", **N, min_value="2026-01-02"), of("column_values_to_be_between", **T, min_value="a"),
+    of("column_values_to_be_in_set", **N, value_set=(1, 2, 3, 4, 5.0, 9)), of("column_values_to_be_in_set", **N, value_set=(1, "a")),
+    of("column_values_to_be_in_set", **T, value_set=("x1", "y2", "it's")), of("column_values_to_be_in_set", **T, value_set=(1, 2)),
+    of("column_values_to_be_in_set", **N, value_set=(True, False)), of("column_values_to_be_in_set", **N, value_set=(None, 3)),
+    of("column_values_to_not_be_in_set", **N, value_set=(7,)), of("column_values_to_not_be_in_set", **T, value_set=("z",), mostly=0.9),
+    of("column_values_to_be_unique", **N), of("column_values_to_be_unique", **N, mostly=0.4), of("column_values_to_be_unique", **T),
+    of("column_values_to_match_regex", **T, regex="^[a-z]+[0-9]$"), of("column_values_to_match_regex", **T, regex=r"\d"),
+    of("column_values_to_match_regex", **T, regex="^(x|y|z)"), of("column_values_to_match_regex", **T, regex="["),
+    of("column_values_to_match_regex", **N, regex="^[0-9]"), of("column_values_to_match_regex", **T, regex="x$", mostly=0.5),
+    of("column_values_to_match_regex", **T, regex="[^a-z]*", mostly=1), of("column_values_to_match_regex", **T, regex="it's"),
+    of("column_values_to_not_match_regex", **T, regex="^z$"), of("column_values_to_not_match_regex", **T, regex="-[0-9]$"),
+    of("column_value_lengths_to_be_between", **T, min_value=1, max_value=4), of("column_value_lengths_to_equal", **T, value=2),
+    of("column_value_lengths_to_be_between", **N, min_value=1, max_value=4),
+    of("column_pair_values_a_to_be_greater_than_b", **PAIR), of("column_pair_values_a_to_be_greater_than_b", **PAIR, or_equal=True, mostly=0.5),
+    of("column_pair_values_a_to_be_greater_than_b", **PAIR, ignore_row_if="either_value_is_missing"),
+    of("column_pair_values_a_to_be_greater_than_b", **PAIR, ignore_row_if="neither", or_equal=True),
+    of("column_pair_values_to_be_equal", column_A="t", column_B="u"), of("column_pair_values_to_be_equal", **PAIR, mostly=0.1),
+    of("column_pair_values_to_be_in_set", **PAIR, value_pairs_set=((6, 5), (2, 1))),
+    of("compound_columns_to_be_unique", column_list=("n", "m")), of("compound_columns_to_be_unique", column_list=("t", "n")),
+    of("compound_columns_to_be_unique", column_list=("n", "m"), ignore_row_if="any_value_is_missing"),
+    of("select_column_values_to_be_unique_within_record", column_list=("n", "m")),
+    of("multicolumn_sum_to_equal", column_list=("n", "m"), sum_total=11),
+    of("column_mean_to_be_between", **N, min_value=1, max_value=4), of("column_mean_to_be_between", **T, min_value=1),
+    of("column_stdev_to_be_between", **N, min_value=0, max_value=2.5), of("column_sum_to_be_between", **N, min_value=10, max_value=31),
+    of("column_min_to_be_between", **N, min_value=1), of("column_max_to_be_between", **N, max_value=5), of("column_min_to_be_between", **T, min_value="a"),
+    of("column_median_to_be_between", **N, min_value=3.5, max_value=4), of("column_median_to_be_between", **N, min_value=2, strict_min=True),
+    of("column_quantile_values_to_be_between", **N, quantile_ranges=MEDIANS), of("column_quantile_values_to_be_between", **T, quantile_ranges=MEDIANS),
+    of("column_unique_value_count_to_be_between", **N, min_value=6, max_value=7), of("column_unique_value_count_to_be_between", **T, max_value=2),
+    of("column_proportion_of_unique_values_to_be_between", **N, min_value=0.7), of("column_proportion_of_non_null_values_to_be_between", **N, min_value=0.8),
+    of("column_distinct_values_to_be_in_set", **N, value_set=(1, 2, 3, 4, 5)), of("column_distinct_values_to_contain_set", **N, value_set=(1, 2, 77)),
+    of("column_distinct_values_to_equal_set", **N, value_set=(1, 2, 3, 4, 5, 9)), of("column_distinct_values_to_equal_set", **T, value_set=("x1", "q", "Q")),
+    of("column_distinct_values_to_contain_set", **T, value_set=("x1", "q", "Q")), of("column_most_common_value_to_be_in_set", **N, value_set=(3, 4)),
+    of("column_values_to_be_of_type", **N, type_="int64"), of("column_values_to_be_in_type_list", **T, type_list=("str", "object")),
+    of("column_values_to_be_increasing", **N), of("column_value_z_scores_to_be_less_than", **N, threshold=2, double_sided=True),
+    of("column_to_exist", **N), of("table_row_count_to_equal", value=8), of("table_row_count_to_be_between", min_value=2, max_value=9),
+    of("table_column_count_to_equal", value=5), of("table_column_count_to_be_between", min_value=9),
+    of("table_columns_to_match_set", column_set=("id", "n", "m", "t", "u")), of("table_columns_to_match_ordered_list", column_list=("id", "n", "m", "t", "u")),
+    of("column_values_to_be_of_no_kind", **N), of("column_mean_to_be_between", **N, nonsense=1),
+]  # fmt: skip
+
+
+def laid(folder: Path, columns: dict[str, Any], parts: int = 2) -> tuple[str, ...]:
+    rows = len(next(iter(columns.values())))
+    table = pa.table({"id": [f"k{n}" for n in range(rows)] if rows else pa.array([], pa.string()), **columns})
+    size = -(-rows // parts) or 1
+    files = []
+    for n in range(parts):
+        files.append(str(folder / f"rows-{n}.parquet"))
+        pq.write_table(table.slice(n * size, size), files[-1])
+    return tuple(files)
+
+
+def told(report: CheckReport) -> list[tuple[object, ...]]:
+    """Return all of a report but the examples, of which an engine may choose others."""
+    return [
+        (r.name, r.kwargs, r.passed, r.reason, r.observed, r.unexpected_count, r.unexpected_percent)
+        for r in report.results
+    ]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:This pattern:UserWarning")
+
+
+@each_engine
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
+def test_every_expectation_has_one_verdict_and_one_reason_whatever_computes_it(
+    tmp_path: Path, by_engine: Checked, name: str
+) -> None:
+    files, suite = laid(tmp_path, TABLES[name]), Suite("t", 2, tuple(EXPECTATIONS))
+    by_engines, expected = by_engine(files, suite), by_pandas(files, suite)
+    assert told(by_engines) == told(expected)
+    assert (by_engines.passed, by_engines.rows, by_engines.reasons) == (
+        expected.passed,
+        expected.rows,
+        expected.reasons,
+    )
+
+
+def test_every_type_that_sql_computes_is_in_the_contract() -> None:
+    assert set(PLANS) == {each.type for each in EXPECTATIONS} & set(PLANS)
+
+
+IN_SQL = [
+    *(each for each in EXPECTATIONS[:4]), of("column_values_to_be_between", **N, min_value=1),
+    of("column_values_to_be_in_set", **T, value_set=("a",)), of("column_values_to_not_be_in_set", **N, value_set=(1,)),
+    of("column_values_to_be_unique", **T), of("column_values_to_match_regex", **T, regex="^[a-z]+$"),
+    of("column_values_to_not_match_regex", **T, regex="x"), of("column_value_lengths_to_be_between", **T, max_value=4),
+    of("column_value_lengths_to_equal", **T, value=2), of("column_pair_values_a_to_be_greater_than_b", **PAIR),
+    of("column_pair_values_to_be_equal", **PAIR), of("compound_columns_to_be_unique", column_list=("n", "t")),
+    of("column_mean_to_be_between", **N, min_value=99), of("column_stdev_to_be_between", **N, min_value=99),
+    of("column_min_to_be_between", **N, min_value=99), of("column_max_to_be_between", **N, min_value=99),
+    of("column_sum_to_be_between", **N, max_value=1), of("column_median_to_be_between", **N, max_value=1),
+    of("column_quantile_values_to_be_between", **N, quantile_ranges=MEDIANS),
+    of("column_unique_value_count_to_be_between", **T, max_value=2),
+    of("column_proportion_of_unique_values_to_be_between", **T, max_value=0.1),
+    of("column_proportion_of_non_null_values_to_be_between", **T, max_value=0.1),
+    of("column_distinct_values_to_be_in_set", **T, value_set=("q",)),
+    of("column_distinct_values_to_contain_set", **N, value_set=(77,)),
+    of("column_distinct_values_to_equal_set", **T, value_set=("q",)),
+    of("column_to_exist", **N), of("table_row_count_to_equal", value=3), of("table_row_count_to_be_between", min_value=99),
+    of("table_column_count_to_equal", value=9), of("table_column_count_to_be_between", min_value=9),
+    of("table_columns_to_match_set", column_set=("id", "n", "m", "t", "u")),
+    of("table_columns_to_match_ordered_list", column_list=("id", "n", "m", "t", "u")),
+]  # fmt: skip
+
+
+def asked(files: tuple[str, ...], suite: Suite, **limits: int) -> tuple[CheckReport, list[tuple[str, int]]]:
+    """Check, and return what was asked of the engine: the SQL and how many rows came back."""
+    log: list[tuple[str, int]] = []
+
+    def query(sql: str) -> pa.Table:
+        answer = DUCKDB.query(sql, {"rows": files})
+        log.append((sql, answer.num_rows))
+        return answer
+
+    return check(ParquetRows(files, query, **limits), suite, key="id"), log
+
+
+def test_every_type_that_sql_is_said_to_compute_is_computed_without_reading_a_column(tmp_path: Path) -> None:
+    assert {each.type for each in IN_SQL} == set(PLANS)
+    many = {"n": list(range(400)), "m": [1.5] * 400, "t": ["ab"] * 400, "u": ["x"] * 400}
+    report, log = asked(laid(tmp_path, many), Suite("t", 1, tuple(IN_SQL)))
+    assert len(report.results) == len(IN_SQL)
+    assert max(rows for _, rows in log) <= 20, "no answer is more than a few rows"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed here: {', '.join(MISSING)}")
+def test_spark_computes_the_same_sql_with_the_verdicts_of_pandas(tmp_path: Path) -> None:
+    spark, suite = SparkEngine.model_validate({"memory_mb": 800}), Suite("t", 2, tuple(IN_SQL))
+    try:
+        for name in ("some null", "no number"):
+            (tmp_path / name).mkdir()
+            files = laid(tmp_path / name, TABLES[name])
+            rows = replace(rows_of(files, spark), most_cells=0)  # nothing is left to pandas
+            assert told(check(rows, suite, key="id")) == told(by_pandas(files, suite))
+    finally:
+        spark.stop()
+
+
+def test_a_suite_that_holds_takes_one_pass_for_all_aggregates(tmp_path: Path) -> None:
+    suite = Suite(
+        "t", 1, tuple(of("column_values_to_be_between", column=c, min_value=-k) for c in "nm" for k in range(9))
+    )
+    report, log = asked(laid(tmp_path, TABLES["good"]), suite)
+    assert report.passed, report.reasons
+    assert len(log) == 2, "the columns, then the aggregates"
+
+
+def test_what_sql_does_not_compute_reads_its_own_columns_alone(tmp_path: Path) -> None:
+    report, log = asked(laid(tmp_path, TABLES["good"]), Suite("t", 1, (of("column_values_to_be_increasing", **N),)))
+    assert not report.passed
+    assert [sql for sql, rows in log if rows == 8] == ['SELECT "n", "id" FROM rows']
+
+
+def test_what_sql_does_not_compute_is_refused_when_it_is_more_than_fits(tmp_path: Path) -> None:
+    suite = Suite(
+        "t", 1, (of("column_values_to_be_increasing", column="m"), of("column_min_to_be_between", **N, min_value=0))
+    )
+    report, _ = asked(laid(tmp_path, TABLES["good"]), suite, most_cells=15)
+    assert [each.passed for each in report.results] == [False, True]
+    assert "8 rows of 2 columns are more than the 15 values" in report.reasons[0]
+    assert "docs/checks.md" in report.reasons[0] and "smaller tier" in report.reasons[0]
+
+
+def test_a_table_expectation_that_sql_does_not_compute_is_refused_and_not_tried_on_some_columns(tmp_path: Path) -> None:
+    report, _ = asked(laid(tmp_path, TABLES["good"]), Suite("t", 1, (of("table_of_a_new_kind", value=1),)))
+    assert not report.passed and "is not computed by SQL" in report.reasons[0]
+
+
+def test_a_suite_of_no_expectation_and_a_table_of_no_file_are_refused(tmp_path: Path) -> None:
+    assert "holds no expectation" in asked(laid(tmp_path, TABLES["good"]), Suite("t", 1, ()))[0].reasons[0]
+    report = check(rows_of([], DUCKDB), Suite("t", 1, (of("column_to_exist", **N),)), key="id")
+    assert (report.passed, report.rows) == (False, 0) and "0 rows" in report.reasons[0]
+
+
+def test_a_column_that_one_file_holds_twice_is_refused(tmp_path: Path) -> None:
+    (first, *_), twice = laid(tmp_path, TABLES["good"]), tmp_path / "twice.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["k"]), pa.array([1]), pa.array([2])], names=["id", "n", "n"]), twice)
+    report = by(DUCKDB)((first, str(twice)), Suite("t", 1, (of("column_values_to_be_between", **N, min_value=0),)))
+    assert "column 'n' is there more than once" in report.reasons[0]
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_no_verdict(tmp_path: Path) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    suite = Suite("t", 1, (of("column_to_exist", **N),))
+    with pytest.raises((Corrupt, NotFound)):
+        by(DUCKDB)((str(tmp_path / "torn.parquet"),), suite)
+    with pytest.raises(NotFound):
+        by(DUCKDB)((str(tmp_path / "gone.parquet"),), suite)
+
+
+EXAMPLES = [
+    (of("column_values_to_be_between", **N, max_value=4), (("k0", "5"), ("k5", "9"))),
+    (of("column_values_to_not_be_in_set", **T, value_set=("y2",)), (("k1", "y2"), ("k7", "y2"))),
+    (of("column_values_to_be_unique", **N), (("k2", "3"), ("k3", "3"))),
+    (of("compound_columns_to_be_unique", column_list=("n", "m")), (("k2", "n=3, m=4"), ("k3", "n=3, m=4"))),
+    (of("column_pair_values_a_to_be_greater_than_b", column_A="n", column_B="m", mostly=0.5),
+     tuple((f"k{n}", f"n={NUMBERS[n]}, m={NUMBERS[n] + 1}") for n in range(5))),
+    (of("column_mean_to_be_between", **N, min_value=99), ()),
+]  # fmt: skip
+
+
+@each_engine
+@pytest.mark.parametrize(("expectation", "examples"), EXAMPLES, ids=[each.type for each, _ in EXAMPLES])
+def test_at_most_five_rows_that_break_a_rule_are_shown_with_their_key(
+    tmp_path: Path, by_engine: Checked, expectation: Expectation, examples: tuple[tuple[str, str], ...]
+) -> None:
+    report = by_engine(laid(tmp_path, TABLES["good"]), Suite("t", 1, (expectation,)))
+    assert report.results[0].examples == examples
+
+
+def test_a_null_is_shown_as_pandas_shows_it(tmp_path: Path) -> None:
+    files, suite = laid(tmp_path, TABLES["some null"]), Suite("t", 1, (of("column_values_to_not_be_null", **N),))
+    assert by(DUCKDB)(files, suite).results[0].examples == by_pandas(files, suite).results[0].examples
+
+
+def test_names_and_values_are_never_sql(tmp_path: Path) -> None:
+    nasty = """a"b'; DROP VIEW rows; --"""
+    files = laid(tmp_path, {nasty: ["x'", "y", "x'"]})
+    rules = (
+        of("column_values_to_be_in_set", column=nasty, value_set=("x'", "';")),
+        of("column_values_to_be_unique", column=nasty),
+    )
+    report = by(DUCKDB)(files, Suite("t", 1, rules))
+    assert [each.unexpected_count for each in report.results] == [1, 2]
+    assert told(report) == told(by_pandas(files, Suite("t", 1, rules)))
+
+
+whole = st.integers(-9, 9)
+double = st.one_of(st.floats(-9, 9, width=16), st.sampled_from([math.nan, math.inf, -math.inf, 0.1, -0.0]))
+text = st.text(alphabet="aAb1\n'é ", max_size=3)
+
+
+def column(values: st.SearchStrategy[Any], rows: int) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.one_of(values, values, st.none()), min_size=rows, max_size=rows)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict[str, Any]:
+    rows = draw(st.integers(0, 12))
+    numbers = st.one_of(
+        column(whole, rows).map(lambda v: pa.array(v, pa.int64())),
+        column(double, rows).map(lambda v: pa.array(v, pa.float64())),
+    )
+    texts = column(text, rows).map(lambda v: pa.array(v, pa.string()))
+    return {"n": draw(numbers), "m": draw(numbers), "t": draw(texts), "u": draw(texts)}
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Expectation:
+    low, high = sorted([draw(st.one_of(whole, st.floats(-9, 9, width=16))), draw(whole)])
+    bounds = {"min_value": low, "max_value": high}
+    mostly = draw(st.sampled_from([{}, {"mostly": 0.5}, {"mostly": 0.9}]))
+    columns = draw(st.sampled_from([N, {"column": "m"}]))
+    strict = draw(st.sampled_from([{}, {"strict_min": True}, {"strict_max": True}]))
+    values = tuple(draw(st.lists(st.one_of(whole, st.floats(-9, 9, width=16)), min_size=1, max_size=5)))
+    share = draw(st.floats(0, 1))
+    ignored = draw(st.sampled_from(["both_values_are_missing", "either_value_is_missing", "neither"]))
+    return draw(st.sampled_from([
+        of("column_values_to_be_between", **columns, **bounds, **strict, **mostly), of("column_values_to_not_be_null", **columns, **mostly),
+        of("column_values_to_be_in_set", **columns, value_set=values, **mostly), of("column_values_to_be_unique", **columns, **mostly),
+        of("column_values_to_be_in_set", **T, value_set=tuple(draw(st.lists(text, min_size=1, max_size=4))), **mostly),
+        of("column_values_to_match_regex", **T, regex=draw(st.sampled_from(["^a", "a$", "[^b]", "a+b?", "A|b", ".", "\\s"])), **mostly),
+        of("column_value_lengths_to_be_between", **T, min_value=0, max_value=max(high, 0), **mostly),
+        of("column_min_to_be_between", **columns, **bounds), of("column_max_to_be_between", **columns, **bounds),
+        of("column_median_to_be_between", **columns, **bounds), of("column_unique_value_count_to_be_between", **columns, max_value=high),
+        of("column_quantile_values_to_be_between", **columns, quantile_ranges={"quantiles": (share,), "value_ranges": ((low, high),)}),
+        of("column_distinct_values_to_equal_set", **columns, value_set=values), of("column_distinct_values_to_be_in_set", **columns, value_set=values),
+        of("column_pair_values_a_to_be_greater_than_b", **PAIR, ignore_row_if=ignored, or_equal=draw(st.booleans()), **mostly),
+        of("column_pair_values_to_be_equal", **PAIR, ignore_row_if=ignored, **mostly),
+        of("compound_columns_to_be_unique", column_list=("n", "t"), **mostly), of("compound_columns_to_be_unique", column_list=("m", "n", "u")),
+        of("column_proportion_of_unique_values_to_be_between", **columns, min_value=share),
+        of("column_proportion_of_non_null_values_to_be_between", **T, min_value=share),
+    ]))  # fmt: skip
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(table=tables(), suite=st.lists(rules(), min_size=1, max_size=8))
+def test_any_small_table_gets_the_same_verdict_from_pandas_and_from_duckdb(
+    tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any], suite: list[Expectation]
+) -> None:
+    files = laid(tmp_path_factory.mktemp("rows"), table)
+    whole_suite = Suite("t", 1, tuple(suite))
+    assert told(by(DUCKDB)(files, whole_suite)) == told(by_pandas(files, whole_suite))
