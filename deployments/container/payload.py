@@ -89,12 +89,13 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def _decoded(body: bytes) -> str:
-    if not body.strip():
-        raise BadInput("the body is empty; send rows as JSON or CSV")
     try:
-        return body.decode("utf-8-sig")
+        text = body.decode("utf-8-sig")
     except UnicodeDecodeError as cause:
         raise BadInput(f"the body is not UTF-8: byte {cause.start} cannot be read") from None
+    if not text.strip():  # nothing, or a byte order mark alone
+        raise BadInput("the body is empty; send rows as JSON or CSV")
+    return text
 
 
 def _csv_table(text: str) -> tuple[list[str], list[list[Any]]]:

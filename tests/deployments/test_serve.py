@@ -75,6 +75,7 @@ def test_every_shape_of_input_gives_the_same_frame(request_: tuple[bytes, ...]) 
 
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the body is empty"),
+    "a byte order mark alone": (b"\xef\xbb\xbf", "the body is empty"),
     "blank": (b" \n ", "the body is empty"),
     "broken JSON": (b'{"dataframe_records": [', "not valid JSON"),
     "not UTF-8": (b'{"dataframe_records": [{"contract": "\xe9"}]}', "not UTF-8: byte 37"),
