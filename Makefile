@@ -3,13 +3,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3.11
 BIN := .venv/bin
-READY := .venv/ready-$(shell cat requirements/*.lock | cksum | cut -d' ' -f1)
+LOCKS := requirements/requirements.lock requirements/bootstrap.lock
+READY := .venv/ready-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
 RUN := $(BIN)/python -m
 ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup
 
-.PHONY: help setup demo test test-fast up down status deploy approve reject requests lint types bench clean
+.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests lint types suite bench bench-data clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +27,9 @@ $(READY):
 		|| { echo "uv could not reach its index; installing the same lock file with pip …"; \
 		     $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/requirements.lock; }
 	@touch $(READY)
+
+setup-engines: setup ## add Spark and Dask to the environment (0.9 GB more; Spark needs Java 17)
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements/engines.lock
 
 demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
 	@$(RUN) deployments.demo --approve $(or $(APPROVE),auto)
@@ -64,11 +68,18 @@ lint: setup ## ruff and the import rules
 types: setup ## mypy, strict
 	@$(BIN)/mypy
 
+suite: setup ## propose a first expectations.yaml from the lake: MODEL=churn [FORCE=1]
+	@$(RUN) deployments.suite "$(MODEL)" $(if $(FORCE),--force)
+
 bench: setup ## the figures of docs/benchmarks.md
 	@$(RUN) tests.benchmarks $(ARGS)
 
+bench-data: setup ## the figures of data at size (ARGS="--rows 100000000 --skip metadata")
+	@$(RUN) tests.benchmarks.data $(ARGS)
+
 lock: ## resolve the lock files anew from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra aws --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -c requirements/requirements.lock -o requirements/engines.lock
 	@echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile - --universal --generate-hashes --no-header --no-annotate --quiet -o requirements/bootstrap.lock
 
 clean: down ## remove the stack's state and all caches (not the environment)

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from prefect.blocks.core import Block
 from pydantic import Field
@@ -34,6 +34,11 @@ class Environment(Block):
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The ledger's class.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
+
+    task_runner: Literal["thread", "dask"] = Field("thread", description="Where the trials of `experiment` run.")
+    task_runner_address: str = Field(
+        "", description="Dask's scheduler, such as tcp://host:8786; empty: a cluster of this machine for each run."
+    )
 
     def lake(self) -> Lake:
         """Return the lake of this environment."""

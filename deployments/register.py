@@ -25,6 +25,8 @@ from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
+TRIALS = ("task_runner", "task_runner_address")
+TASK_RUNNERS = ("thread", "dask")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -51,6 +53,10 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
         raise Rejected(f'{path.name} names no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
     if not isinstance(settings.get("scratch"), str):
         raise Rejected(f'{path.name} names no scratch folder; write scratch = "/some/folder" at its top')
+    if (runner := settings.get("task_runner", "thread")) not in TASK_RUNNERS:
+        raise Rejected(f"{path.name} has task_runner = {runner!r}; there are: {', '.join(TASK_RUNNERS)}")
+    if not isinstance(settings.get("task_runner_address", ""), str):
+        raise Rejected(f'{path.name} has a task_runner_address that is no text; write "tcp://host:8786"')
     return settings
 
 
@@ -68,7 +74,8 @@ def register(name: str, variables: Mapping[str, str]) -> Environment:
         fields = {key: value for key, value in settings[port].items() if key != "adapter"}
         adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in PORTS}
-    environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters)
+    trials = {key: value for key, value in settings.items() if key in TRIALS}
+    environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters, **trials)
     environment.save(name, overwrite=True)
     return environment
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 from prefect import get_run_logger, task
@@ -83,6 +84,14 @@ def try_out(
     tracking.close_run(run.id, "FINISHED" if usable else "FAILED")
     return Trial(number=number, parameters=parameters, value=value if usable else None, run_id=run.id,
                  run_url=run.url, reason=reason or ("" if usable else "no finite validation metric"))  # fmt: skip
+
+
+def given(
+    model: str, data: TierData, number: int, parameters: dict[str, Value], parent: str, environment: str
+) -> dict[str, Any]:
+    """Return the arguments of `try_out` by name, as a task runner takes them."""
+    return {"model": model, "data": data, "number": number, "parameters": parameters, "parent": parent,
+            "environment": environment}  # fmt: skip
 
 
 @task(name="conclude experiment", **STAGE)

@@ -1,5 +1,6 @@
 """DuckDB in this process: the default engine, on one machine, for what fits its disk."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from blocks.engines.base import Engine, Tables
-from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.engines.files import brief, checked_files, staged
+from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,10 +37,13 @@ class DuckDBEngine(Engine):
     spill: Path | None = Field(None, description="Folder for what does not fit in memory; empty: the system's own.")
     batch_rows: int = Field(100_000, ge=1, description="Rows of a batch that `stream` returns.")
 
+    s3_endpoint_url: str | None = Field(None, description="For s3:// URLs: another service than AWS, such as MinIO.")
+    s3_region: str | None = Field(None, description="For s3:// URLs: the region; the SDK's own choice when empty.")
+
     def query(self, sql: str, tables: Tables) -> pa.Table:
         """Return the whole answer."""
         with self._connected(tables) as connection, _port_errors(sql):
-            return connection.sql(sql).to_arrow_table()
+            return connection.sql(_one_query(connection, sql)).to_arrow_table()
 
     def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
         """Return the answer batch by batch; the connection lives until the reader is read to its end or closed."""
@@ -48,23 +53,15 @@ class DuckDBEngine(Engine):
 
     def write(self, sql: str, tables: Tables, to: Path) -> int:
         """Write one Parquet file, `rows-00000.parquet`: beside its place first, then renamed."""
-        if to.exists():
-            raise Conflict(f"{to} is there already. Remove it, or write to another folder.")
-        to.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
-        try:
-            file = str(staged / "rows-00000.parquet").replace("'", "''")
-            copy = f"COPY ({sql}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)"
-            with self._connected(tables) as connection, _port_errors(sql):
-                answer = connection.execute(copy).fetchone()
-            _rename(staged, to)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+        with staged(to) as folder, self._connected(tables) as connection, _port_errors(sql):
+            file = str(folder / "rows-00000.parquet").replace("'", "''")
+            copy = f"COPY ({_one_query(connection, sql)}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)"
+            answer = connection.execute(copy).fetchone()
         return int(answer[0]) if answer else 0
 
     def _batches(self, sql: str, tables: Tables) -> Iterator[pa.RecordBatch]:
         with self._connected(tables) as connection, _port_errors(sql):
-            reader = connection.sql(sql).to_arrow_reader(self.batch_rows)
+            reader = connection.sql(_one_query(connection, sql)).to_arrow_reader(self.batch_rows)
             yield reader.schema
             yield from reader
 
@@ -79,6 +76,7 @@ class DuckDBEngine(Engine):
             "temp_directory": spill,
             "preserve_insertion_order": True,
             "autoinstall_known_extensions": False,
+            "parquet_metadata_cache": True,  # a footer is looked at twice
         }
         try:
             with duckdb.connect(config=settings) as connection:
@@ -86,43 +84,57 @@ class DuckDBEngine(Engine):
                 connection.execute("SET TimeZone = 'UTC'")
                 for name, files in tables.items():
                     with _port_errors(f"the files of {name}"):
-                        _register(connection, name, tuple(map(str, files)))
+                        self._register(connection, name, checked_files(name, files))
                 yield connection
         finally:
             shutil.rmtree(spill, ignore_errors=True)
 
+    def _register(self, connection: "DuckDBPyConnection", name: str, files: tuple[str, ...]) -> None:
+        if any(file.startswith("s3://") for file in files):
+            connection.register(f"files of {name}", self._on_s3(files))
+            scan = f"FROM {_quoted(f'files of {name}')}"
+        else:
+            listed = ", ".join("'" + _as_pattern(file).replace("'", "''") + "'" for file in files)
+            scan = f"FROM read_parquet([{listed}], union_by_name = true)"
+        found = connection.sql(f"SELECT * {scan}")
+        # DuckDB judges a comparison, and a minimum, by the files' statistics, which leave NaN out: rows would be lost.
+        # TRY changes no value of a column, and keeps its statistics out of sight; only floats are read through it.
+        kinds = zip(map(_quoted, found.columns), map(str, found.types), strict=True)
+        floats = ", ".join(f"TRY({column}) AS {column}" for column, kind in kinds if kind in ("FLOAT", "DOUBLE"))
+        replaced = f"REPLACE ({floats})" if floats else ""
+        connection.execute(f"CREATE VIEW {_quoted(name)} AS SELECT * {replaced} {scan}")
 
-def _register(connection: "DuckDBPyConnection", name: str, files: tuple[str, ...]) -> None:
-    if not files:
-        raise NotFound(f"there are no files for {name!r}. Ingest first.")
-    if any(file.startswith("s3://") for file in files):
-        connection.register(name, _on_s3(files))
-        return
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    view = '"' + name.replace('"', '""') + '"'
-    connection.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet([{listed}], union_by_name = true)")  # noqa: S608
+    def _on_s3(self, files: tuple[str, ...]) -> object:
+        """Return a bucket's files as one data set that DuckDB reads through Arrow, with the columns of all of them."""
+        import pyarrow.dataset as ds
+        from pyarrow import fs
+
+        # Endpoint and region are given only when known: what is left out is the SDK's own choice.
+        known = {"endpoint_override": self.s3_endpoint_url, "region": self.s3_region}
+        store = fs.S3FileSystem(**{key: value for key, value in known.items() if value})
+        paths = [file.removeprefix("s3://") for file in files]
+        pieces = [ds.dataset(path, filesystem=store, format="parquet") for path in paths]
+        schema = pa.unify_schemas([piece.schema for piece in pieces])
+        return ds.dataset(paths, schema=schema, filesystem=store, format="parquet")
 
 
-def _on_s3(files: tuple[str, ...]) -> object:
-    """Return the files of a bucket as a data set that DuckDB reads through Arrow, with the columns of all of them."""
-    import pyarrow.dataset as ds
-    from pyarrow import fs
+def _one_query(connection: "DuckDBPyConnection", sql: str) -> str:
+    """Return the query's text when it is one query and nothing else: DuckDB would run whatever it is given."""
+    import duckdb
 
-    store = fs.S3FileSystem()
-    paths = [file.removeprefix("s3://") for file in files]
-    pieces = [ds.dataset(path, filesystem=store, format="parquet") for path in paths]
-    schema = pa.unify_schemas([piece.schema for piece in pieces])
-    return ds.dataset(paths, schema=schema, filesystem=store, format="parquet")
+    statements = connection.extract_statements(sql)
+    if [each.type for each in statements] != [duckdb.StatementType.SELECT]:
+        raise Rejected(f"this is not one query, as SELECT or WITH begin it: {brief(sql, 300)}")
+    return str(statements[0].query).rstrip("; \n")
 
 
-def _rename(staged: Path, to: Path) -> None:
-    try:
-        staged.chmod(0o755)  # mkdtemp's folders are for their maker alone
-        staged.rename(to)
-    except OSError as cause:
-        if to.exists():
-            raise Conflict(f"{to} is there already: another writer was first.") from cause
-        raise
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _as_pattern(file: str) -> str:
+    """Return the pattern that only this file matches: DuckDB takes every name for a pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", file)
 
 
 @contextmanager
@@ -135,19 +147,20 @@ def _port_errors(what: str) -> Iterator[None]:
     except PortError:
         raise
     except (duckdb.CatalogException, duckdb.BinderException) as cause:
-        raise NotFound(f"{_brief(cause)} In: {_brief(what)}") from cause
+        raise NotFound(f"{brief(cause)} In: {brief(what)}") from cause
     except duckdb.IOException as cause:
         missing = "No files found" in str(cause) or "No such file" in str(cause)
-        raise (NotFound if missing else Unavailable)(f"{_brief(cause)} Look at the file and the disk.") from cause
+        raise (NotFound if missing else Unavailable)(f"{brief(cause)} Look at the file and the disk.") from cause
     except duckdb.InvalidInputException as cause:
         parquet = "parquet" in str(cause).lower()
-        raise (Corrupt if parquet else Rejected)(f"{_brief(cause)} In: {_brief(what)}") from cause
+        raise (Corrupt if parquet else Rejected)(f"{brief(cause)} In: {brief(what)}") from cause
     except duckdb.OutOfMemoryException as cause:
-        raise Rejected(f"{_brief(cause)} Raise memory_limit_mb of the engine, or free its disk.") from cause
+        raise Rejected(f"{brief(cause)} Raise memory_limit_mb of the engine, or free its disk.") from cause
+    except FileNotFoundError as cause:
+        raise NotFound(f"{brief(cause)} In: {brief(what)}") from cause
+    except pa.ArrowInvalid as cause:
+        raise Corrupt(f"{brief(cause)} In: {brief(what)}") from cause
+    except OSError as cause:
+        raise Unavailable(f"{brief(cause)} In: {brief(what)}") from cause
     except duckdb.Error as cause:
-        raise Rejected(f"{_brief(cause)} In: {_brief(what)}") from cause
-
-
-def _brief(words: object) -> str:
-    text = " ".join(str(words).split())
-    return text if len(text) <= 600 else f"{text[:600]}…"
+        raise Rejected(f"{brief(cause)} In: {brief(what)}") from cause

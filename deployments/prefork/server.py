@@ -24,13 +24,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 LIBRARIES = (
     "prefect", "prefect.flow_engine", "prefect.concurrency.sync", "prefect.artifacts", "prefect.blocks.core",
     "pandas", "pyarrow.parquet", "pyarrow.compute", "sqlalchemy.dialects.sqlite", "yaml", "psutil", "duckdb",
     "sklearn.metrics", "mlflow.sklearn", "mlflow.pyfunc", "scipy.stats", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "great_expectations",
+    "matplotlib.backends.backend_agg", "great_expectations", "great_expectations.validator.validator",
 )  # fmt: skip
 """What is loaded, in the order in which flows need it."""
 
@@ -104,12 +105,25 @@ def end(caller: Caller, number: signal.Signals) -> None:
 
 def load(library: str) -> None:
     """Import one library; a broken one is left to the program that needs it. No thread may be left behind."""
-    with suppress(Exception), warnings.catch_warnings():
+    with suppress(Exception), warnings.catch_warnings(), without_pyspark():
         warnings.simplefilter("ignore")
         import_module(library)
     if threading.active_count() > 1:
         names = [thread.name for thread in threading.enumerate()]
         raise SystemExit(f"{library} starts threads, which a fork would lose: {names}; take it off LIBRARIES")
+
+
+@contextmanager
+def without_pyspark() -> Iterator[None]:
+    """Hide pyspark, where it is installed: Great Expectations would import it, for seconds, and use none of it."""
+    there = "pyspark" in sys.modules
+    if not there:
+        sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules["pyspark"]
 
 
 @contextmanager

@@ -147,9 +147,23 @@ def test_a_variable_is_taken_as_it_is(checkout: ModuleType) -> None:
     assert settings["scratch"] == r"/data\table/scratch"
 
 
+TRIALS = {
+    "an unknown runner": ('task_runner = "celery"', "celery.*there are: thread, dask"),
+    "an address that is a number": ("task_runner_address = 8786", "no text"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), TRIALS.values(), ids=TRIALS)
+def test_a_place_for_trials_that_does_not_exist_is_refused(checkout: ModuleType, line: str, said: str) -> None:
+    lines = [each for each in local_text().splitlines() if not each.startswith("task_runner")]
+    environment(checkout, "local", "\n".join([line, *lines]))
+    with pytest.raises(Rejected, match=said):
+        checkout.read_environment("local", VARIABLES)
+
+
 OUTSIDE = {
     "outside of blocks": "os.path.join",
-    "no module": "blocks.lake.s3.S3Lake",
+    "no module": "blocks.lake.tape.TapeLake",
     "no class": "blocks.lake.local.Lak",
 }
 

@@ -1,0 +1,183 @@
+"""Spark: on a cluster for what one machine does not hold, or in local mode, with DuckDB's answers."""
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from blocks.engines.base import Engine, Tables
+from blocks.engines.files import brief, checked_files, staged
+from blocks.engines.spark_session import session, stop
+from blocks.engines.spark_sql import to_spark
+from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+)((?:\.[A-Z0-9_]+)*)\] ?(.*)")
+_NOT_FOUND = {"PATH_NOT_FOUND", "UNRESOLVED_COLUMN", "TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"}
+_GONE = ("FILE_NOT_EXIST", "FileNotFoundException", "does not exist")
+_LOST = ("ExecutorLostFailure", "MetadataFetchFailedException", "FetchFailedException", "SparkContext was shut down")
+
+
+class SparkEngine(Engine):
+    """Runs each query on the one Spark session of this process, which starts with the first query (5 to 15 s).
+
+    Files and the folders that are written must be at the same path for driver and executors: one machine, a shared
+    file system, or a bucket. `stop()` ends the session; the end of the process does so as well.
+    """
+
+    _block_type_name = "Ratchet engine (Spark)"
+    _block_type_slug = "ratchet-engine-spark"
+
+    name: ClassVar[str] = "spark"
+
+    master: str = Field("local[2]", description="Spark's master: local[threads], spark://host:7077, yarn, k8s://….")
+    memory_mb: int = Field(1_500, ge=512, description="Heap of the driver in MB; in local mode it does all the work.")
+    spill: Path | None = Field(None, description="Folder for answers on their way; on a cluster a shared one.")
+    batch_rows: int = Field(100_000, ge=1, description="Rows of a batch that `stream` returns.")
+    configuration: dict[str, str] = Field(
+        default_factory=dict, description="More of Spark's settings, such as spark.executor.memory; they win over ours."
+    )
+
+    def query(self, sql: str, tables: Tables) -> pa.Table:
+        """Return the whole answer; Spark refuses one above its setting `spark.driver.maxResultSize` (1 GB)."""
+        with self._answer(sql, tables) as frame:
+            return _plain(frame.toArrow())
+
+    def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
+        """Return the answer batch by batch, from files that Spark has written whole before the first batch."""
+        batches = self._batches(sql, tables)
+        schema: pa.Schema = next(batches)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def write(self, sql: str, tables: Tables, to: Path) -> int:
+        """Write one Parquet file for each of Spark's last partitions."""
+        with staged(to) as folder:
+            return self._store(sql, tables, folder)
+
+    def stop(self) -> None:
+        """End the session of this process, when there is one; the next query starts another."""
+        stop()
+
+    def _batches(self, sql: str, tables: Tables) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        folder = Path(tempfile.mkdtemp(prefix="ratchet-answer-", dir=self.spill))
+        try:
+            self._store(sql, tables, folder)
+            files = sorted(folder.iterdir())
+            schema = pq.read_schema(files[0]).remove_metadata()
+            yield schema
+            for path in files:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(self.batch_rows):
+                        yield batch.replace_schema_metadata(None)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _store(self, sql: str, tables: Tables, folder: Path) -> int:
+        """Let Spark write the answer below the folder, and make `rows-*.parquet` of it; return the rows."""
+        import pyarrow.parquet as pq
+        from pyspark.sql import Observation
+        from pyspark.sql import functions as f
+
+        made, seen = folder / "made", Observation()
+        with self._answer(sql, tables) as frame:
+            watched = frame.observe(seen, f.count(f.lit(1)).alias("rows"))
+            watched.write.option("compression", "zstd").parquet(made.as_uri())
+            expected = int(seen.get["rows"])
+        for place, part in enumerate(sorted(made.glob("part-*.parquet"))):
+            part.rename(folder / f"rows-{place:05}.parquet")
+        shutil.rmtree(made)
+        rows: int = sum(pq.read_metadata(file).num_rows for file in folder.iterdir())
+        if rows != expected or not any(folder.iterdir()):
+            problem = f"Spark wrote {expected} rows to {folder}, and {rows} are there"
+            raise Rejected(
+                f"{problem}. Driver and executors must share the folder: set `spill` and the scratch folder."
+            )
+        return rows
+
+    @contextmanager
+    def _answer(self, sql: str, tables: Tables) -> Iterator["DataFrame"]:
+        """Give the query's frame, in a session of its own, so that no other query sees its tables."""
+        words = to_spark(sql)
+        spark = session(self.master, self.memory_mb, self.configuration)
+        with _port_errors(sql):
+            for name, files in tables.items():
+                _register(spark, name, checked_files(name, files))
+            yield spark.sql(words)
+
+
+def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
+    from pyspark.sql import functions as f
+
+    places = [re.sub(r"^s3://", "s3a://", file) for file in files]
+    # Without this option Spark takes every name for a pattern, and a bracket in it for a choice.
+    exactly = spark.read.option("__globPaths__", "false")
+    frame = exactly.option("mergeSchema", "true").parquet(*places)
+    if len(read := frame.inputFiles()) != len(files):
+        problem = f"Spark reads {len(read)} of the {len(files)} files of {name!r}, such as {files[0]}"
+        raise Rejected(f"{problem}: it passes over names that begin with '_' or '.'. Name them otherwise.")
+    sizes = exactly.format("binaryFile").load(places) if any("://" in place for place in places) else None
+    empty = [row.path for row in sizes.where("length = 0").select("path").collect()] if sizes else _empty(files)
+    if empty:
+        raise Corrupt(f"{empty[0]} is an empty file, which Spark would pass over. Fetch or write it again.")
+    # A comparison pushed down to the files is judged by their minima and maxima, which leave NaN out: rows would be
+    # lost. What goes through a function is not pushed down; this one changes nothing.
+    floats = {field: f.nanvl(f.col(_quoted(field)), f.lit(math.nan).cast(kind))
+              for field, kind in frame.dtypes if kind in ("float", "double")}  # fmt: skip
+    (frame.withColumns(floats) if floats else frame).createOrReplaceTempView(_quoted(name))
+
+
+def _empty(files: tuple[str, ...]) -> list[str]:
+    return [file for file in files if Path(file).stat().st_size == 0]
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return the table without what Spark notes beside its columns."""
+    fields = [pa.field(field.name, field.type) for field in table.schema]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+
+
+@contextmanager
+def _port_errors(what: str) -> Iterator[None]:
+    """Raise the port's errors for Spark's, which come from Python, from Java, and from Java's threads."""
+    from py4j.protocol import Py4JError, Py4JNetworkError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PortError:
+        raise
+    except (Py4JNetworkError, ConnectionError) as cause:
+        stop()
+        raise Unavailable(f"Spark has gone away: {brief(cause)}. The next try starts it anew.") from cause
+    except (PySparkException, Py4JError) as cause:
+        raise _port_error(str(cause), what) from cause
+
+
+def _port_error(said: str, what: str) -> PortError:
+    conditions = [(found[1], f"{found[3]}") for found in _CONDITION.finditer(said)]
+    name, message = conditions[0] if conditions else ("", brief(said, 400))
+    words = f"{brief(message, 400)} In: {brief(what)}"
+    if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in said:
+        return (NotFound if any(sign in said for sign in _GONE) else Corrupt)(words)
+    if name in _NOT_FOUND or any(sign in said for sign in _GONE):
+        return NotFound(words)
+    if "OutOfMemoryError" in said or "maxResultSize" in said:
+        return Rejected(f"{words} Raise memory_mb of the engine, or ask for less at once.")
+    if any(sign in said for sign in _LOST):
+        return Unavailable(words)
+    return Rejected(words)

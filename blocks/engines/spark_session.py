@@ -1,0 +1,101 @@
+"""The one Spark session of a process: started when first asked for, bounded, on loopback, and ended with it."""
+
+import atexit
+import logging
+import threading
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from blocks.errors import Conflict, Rejected
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_ANSWERS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",  # as DuckDB's TIMESTAMP; with a zone it is TIMESTAMP_LTZ
+    "spark.sql.ansi.enabled": "true",  # an overflow or a malformed value is an error and not a null
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.caseSensitive": "false",
+}
+"""What the same answers as DuckDB's rest on: a configuration that changes one of these is refused."""
+
+_QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+_LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+
+_lock = threading.Lock()
+_running: dict[str, Any] = {}
+
+
+def session(master: str, memory_mb: int, configuration: Mapping[str, str]) -> "SparkSession":
+    """Return a session with tables of its own on this process's Spark, which is started when there is none.
+
+    Raises:
+        Conflict: Spark runs in this process with other settings.
+        Rejected: pyspark or Java is missing, Spark does not start, or the configuration would change answers.
+    """
+    if changed := sorted(key for key in _ANSWERS if key in configuration):
+        raise Rejected(f"the answers rest on {', '.join(changed)}. Take that out of the engine's configuration.")
+    settings = {"spark.driver.memory": f"{memory_mb}m", **_QUIET, **_ANSWERS, **configuration}
+    if master.startswith("local"):
+        settings = {**_LOOPBACK, "spark.sql.shuffle.partitions": "8", **settings}
+    with _lock:
+        if not _running:
+            _running.update(settings=(master, settings), spark=_start(master, settings))
+        if _running["settings"] != (master, settings):
+            raise Conflict("Spark runs in this process with other settings: one process has one Spark. Stop it first.")
+        spark: SparkSession = _running["spark"]
+        return spark.newSession()
+
+
+def stop() -> None:
+    """End the session and its Java process, when there is one."""
+    with _lock:
+        spark = _running.pop("spark", None)
+        _running.clear()
+    if spark is not None:
+        _end(spark)
+
+
+def _start(master: str, settings: Mapping[str, str]) -> "SparkSession":
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
+    try:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+    except ImportError as cause:
+        raise Rejected("pyspark is not installed. Install it: make setup-engines") from cause
+    logging.getLogger("SQLQueryContextLogger").disabled = True  # it prints what is raised anyway, and the stack
+    builder = SparkSession.builder.master(master).appName("ratchet")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        started: SparkSession = builder.getOrCreate()
+    except (PySparkException, OSError, RuntimeError) as cause:
+        remedy = "Is Java 17 or 21 installed (JAVA_HOME), and does the master answer?"
+        raise Rejected(f"Spark does not start on {master}: {' '.join(str(cause).split())[:300]}. {remedy}") from cause
+    atexit.register(stop)
+    return started
+
+
+def _end(spark: "SparkSession") -> None:
+    """Stop Spark, then its Java process, which pyspark would keep for the process's life with the old settings."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    with suppress(Exception):  # a Spark that has died cannot be stopped
+        spark.stop()
+    if gateway is not None:
+        gateway.shutdown()
+        process = getattr(gateway, "proc", None)
+        if process is not None:
+            process.stdin.close()  # pyspark's launcher ends with its input
+            process.wait(30)
+    SparkContext._gateway = SparkContext._jvm = None
+    SparkContext._active_spark_context = None

@@ -1,0 +1,99 @@
+"""SQL in DuckDB's dialect, written anew for Spark by sqlglot; what has no equal there is refused, not guessed."""
+
+from typing import TYPE_CHECKING, cast
+
+from blocks.errors import Rejected
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+_INFINITE = "CAST('Infinity' AS DOUBLE)"
+_DIGITS = "substr(md5(CAST(CAST(a0 AS STRING) AS BINARY)), a1, 8)"
+_FUNCTIONS: dict[str, tuple[int, str]] = {
+    "bucket_of": (2, f"CAST(CAST(conv({_DIGITS}, 16, 10) AS BIGINT) % 10000 AS INT)"),
+    "isfinite": (1, f"(abs(a0) < {_INFINITE})"),
+    "is_inf": (1, f"(abs(a0) = {_INFINITE})"),
+    "epoch_us": (1, "unix_micros(CAST(a0 AS TIMESTAMP_LTZ))"),
+    "strlen": (1, "octet_length(a0)"),
+    "regexp_full_match": (2, r"(a0 RLIKE concat('^(?:', a1, ')\\z'))"),
+    "percentile_cont": (2, "percentile(a0, a1)"),
+    "percentile_disc": (2, "percentile_disc(a1) WITHIN GROUP (ORDER BY a0)"),
+}  # fmt: skip
+"""Functions by sqlglot's or DuckDB's name: how many arguments they take, and Spark's words (a0, a1: the arguments)."""
+
+_TYPES = {"INT128": "DECIMAL(38, 0)", "UINT128": "DECIMAL(38, 0)", "TIMESTAMPTZ": "TIMESTAMP_LTZ"}
+"""Types by sqlglot's name that it writes for Spark as something else."""
+
+_ROUNDED = "CASE WHEN typeof(a0) IN ('float', 'double') THEN {1}(rint(try_cast(a0 AS DOUBLE)) AS {0}) ELSE a1 END"
+"""DuckDB rounds a double that is cast to a whole number, Spark cuts it off; `typeof` is settled when it plans."""
+
+
+def to_spark(sql: str) -> str:
+    """Return one query, given in DuckDB's dialect, in Spark's.
+
+    Raises:
+        Rejected: it is no query that can be read, or it uses what Spark has no equal for.
+    """
+    import sqlglot
+    from sqlglot import ErrorLevel, errors, exp
+
+    try:
+        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
+        if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+            raise Rejected(f"this is not one query, as SELECT or WITH begin it: {sql[:300]}")
+        _refuse_unequal(trees[0])
+        for node in reversed(list(trees[0].dfs())):  # from the leaves up: what is put in holds what was put in below
+            changed = _rewritten(node)
+            if changed is not None:
+                node.replace(changed)
+        words: str = trees[0].sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
+        return words
+    except (errors.SqlglotError, RecursionError) as cause:
+        raise Rejected(f"{' '.join(str(cause).split())[:400]} In: {sql[:300]}") from cause
+
+
+def _refuse_unequal(tree: "exp.Expr") -> None:
+    """Refuse what Spark would read as something else, without a word."""
+    from sqlglot import exp
+
+    for join in tree.find_all(exp.Join):
+        if join.method and join.method.upper() != "NATURAL":
+            raise Rejected(f"Spark has no {join.method.upper()} JOIN. Write it with a window function.")
+    if tree.find(exp.TableSample):
+        raise Rejected("A random sample has other rows on each engine. Filter on bucket_of instead.")
+
+
+def _rewritten(node: "exp.Expr") -> "exp.Expr | None":
+    """Return what stands for the node on Spark, or None when sqlglot writes it well."""
+    from sqlglot import exp
+
+    if isinstance(node, exp.DataType):
+        instead = _TYPES.get(node.this.value)
+        return exp.DataType.build(instead, dialect="spark") if instead else None
+    if isinstance(node, exp.Cast):
+        to = node.to.sql(dialect="spark")
+        word = "try_cast" if isinstance(node, exp.TryCast) else "cast"
+        whole = to in ("TINYINT", "SMALLINT", "INT", "BIGINT") and not isinstance(node.this, exp.Literal)
+        return _built(_ROUNDED.format(to, word), node.this, node) if whole else None
+    if not isinstance(node, exp.Func):
+        return None
+    name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+    if name not in _FUNCTIONS:
+        return None
+    given = node.expressions if isinstance(node, exp.Anonymous) else [each for each in node.args.values() if each]
+    count, pattern = _FUNCTIONS[name]
+    if len(given) != count:
+        raise Rejected(f"{name} takes {count} arguments here, not {len(given)}")
+    return _built(pattern, *given)
+
+
+def _built(pattern: str, *given: "exp.Expr") -> "exp.Expr":
+    """Return Spark's words with the arguments in their places."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(f"SELECT {pattern}", read="spark").expressions[0]
+    places = {f"a{place}": each for place, each in enumerate(given)}
+    for column in list(tree.find_all(exp.Column)):
+        column.replace(places[column.name].copy())
+    return cast("exp.Expr", tree)
