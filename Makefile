@@ -8,7 +8,7 @@ READY := .venv/ready-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
 RUN := $(BIN)/python -m
 ARGS ?=
 export DO_NOT_TRACK := 1
-SIDE_BY_SIDE := -n 2 --dist loadgroup
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests lint types suite bench bench-data clean
 
