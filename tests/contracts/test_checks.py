@@ -222,7 +222,7 @@ def test_every_type_that_sql_is_said_to_compute_is_computed_without_reading_a_co
 def test_spark_computes_the_same_sql_with_the_verdicts_of_pandas(tmp_path: Path) -> None:
     spark, suite = SparkEngine.model_validate({"memory_mb": 800}), Suite("t", 2, tuple(IN_SQL))
     try:
-        for name in ("some null", "no number"):
+        for name in ("no number",):  # half a minute each
             (tmp_path / name).mkdir()
             files = laid(tmp_path / name, TABLES[name])
             rows = replace(rows_of(files, spark), most_cells=0)  # nothing is left to pandas

@@ -70,9 +70,9 @@ def test_trials_run_on_the_workers_and_come_out_as_on_threads(
 ) -> None:
     assert cluster.stdout is not None
     address = cluster.stdout.readline().strip()
-    assert outcome(land("beta", customers(), tmp_path)) == "Completed"
+    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
     like_local("on-dask", task_runner="dask", task_runner_address=address)
-    wanted = {"model": "beta", "trials": 3, "parallel": 2}
+    wanted = {"model": "trials", "trials": 3, "parallel": 2}
     on_dask, on_threads = (run("experiment/experiment", **wanted, environment=name) for name in ("on-dask", "local"))
     assert (outcome(on_dask), outcome(on_threads)) == ("Completed", "Completed")
     best = [each.state.result(raise_on_failure=True) for each in (on_dask, on_threads)]
@@ -86,7 +86,7 @@ def test_trials_run_on_the_workers_and_come_out_as_on_threads(
 
 
 def test_a_scheduler_that_is_not_there_is_named(stack: Stack, tmp_path: Path) -> None:
-    assert outcome(land("beta", customers(), tmp_path)) == "Completed"
+    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
     like_local("no-dask", task_runner="dask", task_runner_address="tcp://127.0.0.1:9")
-    done = run("experiment/experiment", model="beta", trials=1, environment="no-dask")
+    done = run("experiment/experiment", model="trials", trials=1, environment="no-dask")
     assert "Dask at tcp://127.0.0.1:9 does not answer" in outcome(done)
