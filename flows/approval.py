@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.exceptions import Pause
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from blocks.environment import open_environment
 from blocks.errors import Conflict
@@ -56,6 +56,9 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
             with suppress(ValueError):  # not the main thread, as in a test
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise
+        except ValidationError:  # started again past the form, as by a retry of a run killed here: wait anew
+            attempt += 1
+            continue
         _record(ledger, asked, form)
         attempt += 1
 
