@@ -16,8 +16,8 @@ from blocks.lake.base import Lake
 from deployments.processes import StackError
 from deployments.stack import use
 from tasks.expect import rows_of
-from tasks.logic.expectations import check, parse_suite
-from tasks.logic.profile import proposed_suite
+from tasks.logic.expect.expectations import check, parse_suite
+from tasks.logic.expect.profile import proposed_suite
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model
 

@@ -8,8 +8,8 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from blocks.ledger.base import ApprovalRequest, Decision, Ledger
-from tasks.logic.approval import check_decider
-from tasks.logic.evidence import Checks, Evidence, canonical_json, evidence_digest, request_markdown
+from tasks.logic.approve.approval import check_decider
+from tasks.logic.approve.evidence import Checks, Evidence, canonical_json, evidence_digest, request_markdown
 from tasks.models import load_model
 from tasks.records import Asked, Checked, Judged, TierData, Trained
 from tasks.retries import STAGE

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from blocks.digests import folder_digest
 from blocks.environment import Environment
-from tasks.logic.history import champion
-from tasks.logic.model_spec import ModelSpec
+from tasks.logic.approve.history import champion
+from tasks.logic.model.spec import ModelSpec
 from tasks.logic.refusal import Refusal
 
 

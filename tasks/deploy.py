@@ -15,9 +15,9 @@ from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
 from blocks.tracking.base import CHAMPION, Tracking
-from tasks.logic.approval import check_deployable
-from tasks.logic.evidence import Evidence, evidence_digest, parse_evidence
-from tasks.logic.history import champion
+from tasks.logic.approve.approval import check_deployable
+from tasks.logic.approve.evidence import Evidence, evidence_digest, parse_evidence
+from tasks.logic.approve.history import champion
 from tasks.logic.refusal import Refusal
 from tasks.records import Deployed, Judged
 from tasks.retries import STAGE

@@ -17,8 +17,8 @@ from blocks.environment import Environment, open_environment
 from blocks.tracking.base import Tracking
 from tasks.champion import champion_files, champion_version, check_same_holdout
 from tasks.expect import to_frame
-from tasks.logic.evaluation import Evaluation, count_leaked, evaluate, evaluation_json
-from tasks.logic.evaluation_report import evaluation_markdown, evaluation_plot
+from tasks.logic.evaluate.evaluation import Evaluation, count_leaked, evaluate, evaluation_json
+from tasks.logic.evaluate.report import evaluation_markdown, evaluation_plot
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model
 from tasks.records import Judged, TierData, Trained

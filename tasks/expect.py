@@ -14,12 +14,12 @@ from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import open_environment
 from blocks.lake.base import Lake
-from tasks.logic.buckets import BUCKET_COLUMN, BUCKETS
-from tasks.logic.checks_report import checks_markdown
-from tasks.logic.expectations import CheckReport, check
-from tasks.logic.parquet_rows import TABLE, ParquetRows, to_frame
+from tasks.logic.expect.expectations import CheckReport, check
+from tasks.logic.expect.parquet_rows import TABLE, ParquetRows, to_frame
+from tasks.logic.expect.report import checks_markdown
 from tasks.logic.refusal import Refusal
-from tasks.logic.tier_statistics import (
+from tasks.logic.sample.buckets import BUCKET_COLUMN, BUCKETS
+from tasks.logic.sample.statistics import (
     Statistics,
     from_json,
     parent_statistics,
@@ -27,7 +27,7 @@ from tasks.logic.tier_statistics import (
     tier_statistics,
     to_json,
 )
-from tasks.logic.tiers import TIERS, tier_bound
+from tasks.logic.sample.tiers import TIERS, tier_bound
 from tasks.models import Model, load_model
 from tasks.records import Checked, TierData
 from tasks.retries import STAGE

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from blocks.errors import JobFailed
-from tasks.logic.metrics import higher_is_better
+from tasks.logic.evaluate.metrics import higher_is_better
 from tasks.logic.refusal import Refusal
 from tasks.logic.search import suggest
 from tasks.models import Model, load_model, provenance

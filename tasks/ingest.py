@@ -20,11 +20,11 @@ from blocks.sources.base import no_rows
 from blocks.sources.sql import watermark_of
 from blocks.sources.staging import Staged, stage, workspace
 from blocks.sources.watermarks import Watermark
-from tasks.logic.content import ContentDigest
-from tasks.logic.ingestion import Judged, Rules, StagedRows, judge
-from tasks.logic.judging import STAGED, relation_of
-from tasks.logic.model_data import MAIN_TABLE, Landing
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.ingest.ingestion import Judged, Rules, StagedRows, judge
+from tasks.logic.ingest.judging import STAGED, relation_of
+from tasks.logic.model.data import MAIN_TABLE, Landing
+from tasks.logic.model.spec import DataSpec
+from tasks.logic.sample.content import ContentDigest
 from tasks.models import load_model
 from tasks.progress import Progress
 from tasks.records import Landed

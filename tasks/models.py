@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from tasks.logic.expectations import Suite, parse_suite
-from tasks.logic.model_spec import ModelSpec, parse_spec
+from tasks.logic.expect.expectations import Suite, parse_suite
+from tasks.logic.model.spec import ModelSpec, parse_spec
 from tasks.logic.refusal import Refusal
 from tasks.records import Provenance
 

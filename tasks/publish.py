@@ -9,8 +9,8 @@ from blocks.engines.base import Engine
 from blocks.environment import open_environment
 from blocks.errors import NotFound
 from blocks.lake.base import BUCKET_COLUMN, Lake, Snapshot
-from tasks.logic.features import MODEL_NOTE, RULES_NOTE, new_rows_sql, refuse_other_rules, rules_digest
-from tasks.logic.model_spec import ModelSpec
+from tasks.logic.model.spec import ModelSpec
+from tasks.logic.sample.features import MODEL_NOTE, RULES_NOTE, new_rows_sql, refuse_other_rules, rules_digest
 from tasks.models import load_model
 from tasks.records import Published, TierData
 from tasks.retries import STAGE

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from blocks.environment import open_environment
 from blocks.lake.base import Lake
 from tasks.ingest import quarantine_of
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blocks.lake.base import AsOf, Lake
-from tasks.logic.join_rules import Columns
-from tasks.logic.joins import is_sampled, sql_names
-from tasks.logic.model_spec import MAIN_TABLE, DataSpec
+from tasks.logic.model.spec import MAIN_TABLE, DataSpec
+from tasks.logic.sample.join_rules import Columns
+from tasks.logic.sample.joins import is_sampled, sql_names
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import Deployment, Ledger
 from blocks.tracking.base import CHAMPION
-from tasks.logic.history import champion, rollback_target
+from tasks.logic.approve.history import champion, rollback_target
 from tasks.logic.refusal import Refusal
 from tasks.records import Deployed
 from tasks.retries import STAGE

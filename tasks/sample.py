@@ -14,11 +14,11 @@ from prefect import task
 from blocks.engines.base import Engine
 from blocks.environment import open_environment
 from blocks.lake.base import Lake
-from tasks.logic.content import ContentDigest
-from tasks.logic.join_rules import refuse_multiplied
-from tasks.logic.joins import rows_sql, select
-from tasks.logic.model_spec import ModelSpec
-from tasks.logic.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
+from tasks.logic.model.spec import ModelSpec
+from tasks.logic.sample.content import ContentDigest
+from tasks.logic.sample.join_rules import refuse_multiplied
+from tasks.logic.sample.joins import rows_sql, select
+from tasks.logic.sample.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
 from tasks.models import load_model
 from tasks.reads import Reads, fix_reads
 from tasks.records import TierData

@@ -13,12 +13,12 @@ from blocks.sources import BrokenRow, read_source
 from tasks.champion import champion_files, champion_version
 from tasks.expect import settle, to_frame
 from tasks.ingest import column_kinds, history
-from tasks.logic.buckets import tier_buckets
-from tasks.logic.expectations import check
-from tasks.logic.ingestion import content_key
-from tasks.logic.model_spec import DataSpec
-from tasks.logic.predictions import Task, check_predictions
+from tasks.logic.evaluate.predictions import Task, check_predictions
+from tasks.logic.expect.expectations import check
+from tasks.logic.ingest.ingestion import content_key
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
+from tasks.logic.sample.buckets import tier_buckets
 from tasks.models import load_model
 from tasks.records import Scored
 from tasks.retries import STAGE

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
-from tasks.logic.join_rules import (
+from tasks.logic.model.spec import DataSpec, ModelSpec
+from tasks.logic.sample.join_rules import (
     bucket_sql,
     check_tables,
     refuse_foreign_buckets,
@@ -13,9 +14,8 @@ from tasks.logic.join_rules import (
     repeated_sql,
     timeless_sql,
 )
-from tasks.logic.joins import is_sampled, sql_names
-from tasks.logic.model_spec import DataSpec, ModelSpec
-from tasks.logic.tiers import (
+from tasks.logic.sample.joins import is_sampled, sql_names
+from tasks.logic.sample.tiers import (
     TierRule,
     how_many_strata_sql,
     refuse_many_strata,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tasks.logic.model_parts import Range, SearchSpace
+from tasks.logic.model.parts import Range, SearchSpace
 from tasks.logic.refusal import Refusal
 
 Value = int | float | str | bool

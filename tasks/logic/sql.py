@@ -1,9 +1,20 @@
-"""Text of SQL from names and values that are never trusted: DuckDB's dialect, which the engines translate."""
+"""Names and values as SQL writes them, safe whatever a column or a value is called.
+
+The dialect is DuckDB's, which the engines translate.
+"""
+
+import math
+from collections.abc import Iterable
 
 
 def name(identifier: str) -> str:
     """Return a column's name as SQL writes it: in double quotes, those inside doubled."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def names(columns: Iterable[str]) -> str:
+    """Return columns' names, quoted, with commas between."""
+    return ", ".join(map(name, columns))
 
 
 def text(value: str) -> str:
@@ -19,3 +30,33 @@ def key(identifier: str, table: str = "") -> str:
 def bucket(identifier: str, first_digit: int) -> str:
     """Return the bucket of a key column: 1 is the first digit of the tier's, 9 of the holdout's."""
     return f"bucket_of({key(identifier)}, {first_digit})"
+
+
+def select(what: str, source: str, *clauses: str) -> str:
+    """Return a query; what it is made of was quoted by `name` and `literal`."""
+    return " ".join((f"SELECT {what} FROM {source}", *clauses))  # noqa: S608 - identifiers and literals are quoted
+
+
+def literal(value: object) -> str:
+    """Return a finite number or a text as a literal; a float as the double that it is.
+
+    Raises:
+        ValueError: it is neither, and has no literal here.
+    """
+    if isinstance(value, str) and "\x00" not in value:
+        return text(value)
+    if is_number(value):
+        return str(value) if isinstance(value, int) else _double(float(str(value)))
+    raise ValueError(f"{value!r} has no literal")
+
+
+def is_number(value: object) -> bool:
+    """Tell whether the value is a finite number, whole ones within 64 bits; True and False are none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _double(value: float) -> str:
+    digits = repr(value)
+    return digits if "e" in digits else f"{digits}e0"  # without an exponent it would be a decimal

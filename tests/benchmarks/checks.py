@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from blocks.engines.duckdb import DuckDBEngine
 from tasks.expect import rows_of
-from tasks.logic.expectations import Suite, check, parse_suite
-from tasks.logic.parquet_rows import TABLE, to_frame
+from tasks.logic.expect.expectations import Suite, check, parse_suite
+from tasks.logic.expect.parquet_rows import TABLE, to_frame
 
 MEMORY_MB = 600
 """The engine's limit here: half a gigabyte is enough for any number of rows, and more makes little difference."""

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 
 NUMBERS = [f"n{place}" for place in range(10)]
 CATEGORIES = [f"c{place}" for place in range(5)]
@@ -126,7 +126,7 @@ def tier(folder: Path, rows: int) -> dict[str, float]:
 def checks(folder: Path, rows: int) -> dict[str, float]:
     """Hold the whole lake against the suite of 18 expectations, where it lies."""
     from tasks.expect import rows_of
-    from tasks.logic.expectations import check, parse_suite
+    from tasks.logic.expect.expectations import check, parse_suite
 
     suite = parse_suite(suite_text(rows), "expectations.yaml")
     from_lake = lake(folder)
@@ -216,7 +216,7 @@ def suite_text(rows: int) -> str:
 
 def model_spec() -> Any:
     """Return the model of this table: churn's rules over these columns."""
-    from tasks.logic.model_spec import parse_spec
+    from tasks.logic.model.spec import parse_spec
 
     features = "\n".join(f"    {name}: {kind}" for name, kind in KINDS.items())
     text = MODEL.replace("FEATURES", features)

@@ -24,7 +24,7 @@ from blocks.sources.lines import blocks_of
 from blocks.sources.parquet import BLANKS
 from blocks.sources.staging import FILE, ROW, stage, workspace
 from blocks.sources.watermarks import Watermark
-from tasks.logic.judging import relation_of
+from tasks.logic.ingest.judging import relation_of
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
 HEADER = "id,age,plan,active\n"

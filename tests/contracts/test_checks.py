@@ -21,9 +21,9 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.engines.spark import SparkEngine
 from blocks.errors import Corrupt, NotFound
 from tasks.expect import rows_of
-from tasks.logic.expectations import CheckReport, Expectation, ParquetRows, Suite, check
-from tasks.logic.parquet_checks import PLANS
-from tasks.logic.parquet_rows import to_frame
+from tasks.logic.expect.expectations import CheckReport, Expectation, ParquetRows, Suite, check
+from tasks.logic.expect.parquet_checks import PLANS
+from tasks.logic.expect.parquet_rows import to_frame
 
 
 def by_pandas(files: tuple[str, ...], suite: Suite) -> CheckReport:

@@ -9,7 +9,7 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.errors import NotFound
 from blocks.lake.fake import FakeLake
 from deployments.suite import main, propose
-from tasks.logic.expectations import parse_suite
+from tasks.logic.expect.expectations import parse_suite
 from tasks.logic.refusal import Refusal
 from tasks.models import Model
 from tests.tasks.test_sample import NOW, SPEC, append

@@ -18,7 +18,7 @@ from blocks.errors import Corrupt, NotFound, Rejected, TerminalError
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingest import column_kinds, land_rows
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 
 SPEC = DataSpec(

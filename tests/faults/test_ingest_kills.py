@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.lake.local import LocalLake
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS, WRONG, KILLS = 400_000, 1_000, 4

@@ -14,9 +14,9 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.logic.buckets import tier_buckets
-from tasks.logic.expectations import parse_suite
-from tasks.logic.model_spec import parse_spec
+from tasks.logic.expect.expectations import parse_suite
+from tasks.logic.model.spec import parse_spec
+from tasks.logic.sample.buckets import tier_buckets
 from tasks.reads import fix_reads
 from tasks.records import TierData
 from tasks.sample import materialise

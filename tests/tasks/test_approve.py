@@ -14,7 +14,7 @@ from blocks.errors import Conflict, NotFound
 from blocks.ledger.base import ApprovalRequest
 from blocks.ledger.fake import FakeLedger
 from tasks.approve import decide, gather
-from tasks.logic.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
+from tasks.logic.approve.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
 from tasks.logic.refusal import Refusal
 from tasks.records import Checked, Judged, TierData, Trained
 

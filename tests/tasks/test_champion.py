@@ -24,9 +24,9 @@ from blocks.tracking.base import Version
 from blocks.tracking.fake import MODEL_FILE, FakeTracking
 from blocks.trainers.fake import FakeTrainer
 from tasks.champion import champion_files, champion_version, check_same_holdout
-from tasks.logic.model_spec import parse_spec
+from tasks.logic.model.spec import parse_spec
 from tasks.logic.refusal import Refusal
-from tests.tasks.logic.model_spec_cases import BINARY
+from tests.tasks.logic.model.spec_cases import BINARY
 
 SPEC = parse_spec(BINARY, "models/price/model.yaml")
 NOW = datetime.now(UTC)

@@ -16,7 +16,7 @@ from blocks.ledger.fake import FakeLedger
 from blocks.tracking.fake import MODEL_FILE
 from tasks.approve import decide
 from tasks.deploy import approved_files, golden_json, put_into_service, still_approved, switch
-from tasks.logic.evidence import Evidence
+from tasks.logic.approve.evidence import Evidence
 from tasks.logic.refusal import Refusal
 from tests.tasks.test_approve import FIRST, JUDGED, TRAINED, evidence, request_over
 from tests.tasks.test_champion import World, artifact_of, register

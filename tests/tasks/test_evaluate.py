@@ -15,12 +15,12 @@ from blocks.digests import folder_digest
 from blocks.errors import Rejected
 from blocks.tracking.fake import MODEL_FILE
 from tasks.evaluate import challenger_says, champion_says, finite, keep, measure
-from tasks.logic.evaluation import Evaluation
-from tasks.logic.model_spec import parse_spec
+from tasks.logic.evaluate.evaluation import Evaluation
+from tasks.logic.model.spec import parse_spec
 from tasks.logic.refusal import Refusal
 from tasks.models import Model
 from tasks.records import TierData, Trained
-from tests.tasks.logic.model_spec_cases import BINARY
+from tests.tasks.logic.model.spec_cases import BINARY
 from tests.tasks.test_approve import DATA, TRAINED
 from tests.tasks.test_champion import SPEC, World, artifact_of, register, release
 

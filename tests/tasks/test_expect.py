@@ -13,7 +13,7 @@ from prefect.logging import disable_run_logger
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from tasks.expect import _rules_digest, compare, expect, settle, to_frame
-from tasks.logic.checks_report import CheckReport, CheckResult
+from tasks.logic.expect.report import CheckReport, CheckResult
 from tasks.logic.refusal import Refusal
 from tasks.models import ROOT, Model, load_model
 from tasks.records import TierData

@@ -11,11 +11,11 @@ import pytest
 from optuna.trial import TrialState
 
 from tasks.experiment import open_study, propose, summary, tell
-from tasks.logic.model_spec import parse_spec
+from tasks.logic.model.spec import parse_spec
 from tasks.logic.refusal import Refusal
 from tasks.models import Model
 from tasks.records import Trial
-from tests.tasks.logic.model_spec_cases import BINARY, GOOD
+from tests.tasks.logic.model.spec_cases import BINARY, GOOD
 from tests.tasks.test_approve import DATA
 
 MODEL = Model(Path("models/price"), parse_spec(GOOD, "model.yaml"))

@@ -16,7 +16,7 @@ from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingest import column_kinds, history, land_rows
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})

@@ -17,8 +17,8 @@ from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingest import column_kinds, history, land_rows, newer, quarantine_of
-from tasks.logic.model_data import Landing
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.data import Landing
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 from tasks.progress import Progress
 from tasks.records import Landed

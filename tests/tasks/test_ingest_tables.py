@@ -15,7 +15,7 @@ from tasks.ingest import land_rows
 from tasks.reads import fix_reads
 from tasks.records import Landed
 from tasks.sample import materialise
-from tests.tasks.logic.join_cases import SCHEMAS, at, joined_spec
+from tests.tasks.logic.sample.join_cases import SCHEMAS, at, joined_spec
 
 SPEC = joined_spec().model_copy(update={"holdout": 0.3})
 MAIN = "customer,asked_at,depot,weight,late\n"

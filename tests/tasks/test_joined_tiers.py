@@ -11,13 +11,13 @@ import pytest
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.errors import Corrupt, NotFound
 from blocks.lake.fake import FakeLake
-from tasks.logic.buckets import tier_buckets
-from tasks.logic.model_spec import ModelSpec, Tiers
+from tasks.logic.model.spec import ModelSpec, Tiers
 from tasks.logic.refusal import Refusal
+from tasks.logic.sample.buckets import tier_buckets
 from tasks.reads import fix_reads
 from tasks.records import TierData
 from tasks.sample import materialise
-from tests.tasks.logic.join_cases import SCHEMAS, at, comparable, joined_spec, slowly, table
+from tests.tasks.logic.sample.join_cases import SCHEMAS, at, comparable, joined_spec, slowly, table
 
 SPEC = joined_spec().model_copy(update={"tiers": Tiers(development=0.1, staging=0.3), "holdout": 0.3})
 DATA = SPEC.data

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model, model_names, provenance
-from tests.tasks.logic.model_spec_cases import GOOD
+from tests.tasks.logic.model.spec_cases import GOOD
 
 RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
 

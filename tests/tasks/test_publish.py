@@ -9,14 +9,14 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.logic.buckets import tier_buckets
-from tasks.logic.model_spec import ModelSpec, parse_spec
+from tasks.logic.model.spec import ModelSpec, parse_spec
 from tasks.logic.refusal import Refusal
+from tasks.logic.sample.buckets import tier_buckets
 from tasks.publish import publish_rows
 from tasks.reads import fix_reads
 from tasks.records import Published, TierData
 from tasks.sample import materialise
-from tests.tasks.logic.join_cases import JOINED, at, table
+from tests.tasks.logic.sample.join_cases import JOINED, at, table
 from tests.tasks.test_joined_tiers import filled, land
 
 NAMED = JOINED.replace("  target: late\n", "  target: late\n  publish: late-features\n")

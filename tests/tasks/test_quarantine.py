@@ -9,7 +9,7 @@ from blocks.errors import NotFound
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingest import column_kinds, land_rows
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 from tasks.quarantine import write_out
 

@@ -19,7 +19,7 @@ from blocks.ledger.base import Deployment, Ledger
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
 from tasks.deploy import golden_json
-from tasks.logic.history import champion, rollback_target
+from tasks.logic.approve.history import champion, rollback_target
 from tasks.logic.refusal import Refusal
 from tasks.rollback import golden_of
 

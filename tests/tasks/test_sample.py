@@ -11,14 +11,14 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.errors import Corrupt
 from blocks.lake.base import Lake
 from blocks.lake.fake import FakeLake
-from tasks.logic.buckets import holdout_buckets, tier_buckets
-from tasks.logic.content import content_key
-from tasks.logic.model_spec import ModelSpec, Tiers, parse_spec
+from tasks.logic.model.spec import ModelSpec, Tiers, parse_spec
 from tasks.logic.refusal import Refusal
+from tasks.logic.sample.buckets import holdout_buckets, tier_buckets
+from tasks.logic.sample.content import content_key
 from tasks.reads import Reads, fix_reads
 from tasks.records import TierData
 from tasks.sample import materialise
-from tests.tasks.logic.model_spec_cases import GOOD
+from tests.tasks.logic.model.spec_cases import GOOD
 
 SPEC = parse_spec(GOOD, "model.yaml").model_copy(update={"tiers": Tiers(development=0.1, staging=0.3)})
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

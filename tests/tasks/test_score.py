@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from blocks.sources import BrokenRow
-from tasks.logic.buckets import tier_buckets
-from tasks.logic.model_spec import DataSpec
+from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
+from tasks.logic.sample.buckets import tier_buckets
 from tasks.score import predictions_table, refuse_broken
 
 KEYS = pa.array(["h1", "h2", "h3"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.logic.model_spec import Choices, Range
+from tasks.logic.model.spec import Choices, Range
 from tasks.logic.refusal import Refusal
 from tasks.logic.search import suggest
 

@@ -1,0 +1,1 @@
+"""What an approval is about, who may give it, and what the ledger says of what served."""

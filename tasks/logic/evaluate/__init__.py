@@ -1,0 +1,1 @@
+"""How good a challenger is beside the champion, and whether it may go on."""

@@ -1,0 +1,1 @@
+"""Which rows may enter the lake, and what becomes of the others."""

@@ -1,0 +1,127 @@
+"""The parts of `model.yaml` that do not speak of data, each a strict record that checks itself.
+
+`model_data` holds what the model learns from; `model_spec` puts the parts together.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from tasks.logic.model.strict_record import Record, percent_hint, refuse_all, rule
+from tasks.logic.model.types import Column, Line, Number, Parameter, Problems
+
+_FROM_0_TO_1 = {"auc", "average_precision", "brier", "accuracy", "calibration_error", "f1_macro"}
+
+
+class TrainingSpec(Record):
+    """How the training program is run."""
+
+    seed: int = Field(ge=0, lt=2**31, description="Seed of everything random, 0 to 2,147,483,647")
+    max_minutes: float = Field(gt=0, le=10_080, description="The job is stopped after this many minutes")
+    max_memory_mb: int = Field(ge=64, description="The job is stopped above this much memory, in MiB, at least 64")
+    parameters: dict[Line, Parameter] = Field(
+        default={}, description="Hyperparameters that `train.py` gets: numbers, text, true or false"
+    )
+
+
+class Range(Record):
+    """The values from low to high, both included; whole numbers when both are."""
+
+    low: Number = Field(description="The smallest value to try; write 1.0, not 1, for a parameter with decimals")
+    high: Number = Field(description="The largest value to try")
+    log: bool = Field(default=False, description="Try 1 to 10 as often as 10 to 100")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        refuse_all(self._disorder())
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are tried."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def _disorder(self) -> Problems:
+        if self.low >= self.high:
+            yield ("low",), rule(f"must be below high, {self.high:g}")
+        if self.log and self.low <= 0:
+            yield ("low",), rule("must be above 0 on a logarithmic scale", "Raise it, or take `log` out.")
+
+
+class Choices(Record):
+    """One of the values listed."""
+
+    choices: tuple[Parameter, ...] = Field(min_length=2, description="The values to try, instead of low and high")
+
+
+def _kind_of_space(value: object) -> str:
+    has_choices = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "<union choices>" if has_choices else "<union range>"
+
+
+SearchSpace = Annotated[
+    Annotated[Range, Tag("<union range>")] | Annotated[Choices, Tag("<union choices>")],
+    Discriminator(_kind_of_space),
+]
+
+
+class Floor(Record):
+    """A bound that a metric on the holdout must keep: exactly one of `at_least` and `at_most`."""
+
+    metric: Line = Field(description="A metric of the task")
+    at_least: float | None = Field(default=None, description="The smallest value that passes")
+    at_most: float | None = Field(default=None, description="The largest value that passes; give one of the two")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise rule("needs exactly one of at_least and at_most")
+        if self.metric in _FROM_0_TO_1 and not 0 <= self.bound <= 1:
+            problem = rule(f"must be from 0 to 1 for {self.metric}", percent_hint(self.bound))
+            refuse_all([((self.side,), problem)])
+        return self
+
+    @property
+    def side(self) -> Literal["at_least", "at_most"]:
+        """Which of the two bounds is given."""
+        return "at_most" if self.at_least is None else "at_least"
+
+    @property
+    def bound(self) -> float:
+        """The value of the one bound that is given."""
+        return self.at_least if self.at_least is not None else self.at_most or 0.0
+
+
+class SliceFloor(Floor):
+    """A floor for each group of rows that share a value of a column."""
+
+    column: Column = Field(description="The feature by whose values the holdout is cut")
+    minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not judged")
+
+
+class Comparison(Record):
+    """How a challenger is held against the champion."""
+
+    metric: Line = Field(description="The metric of the task by which they are compared")
+    rule: Literal["superior", "non_inferior"] = Field(
+        description="superior: better beyond chance; non_inferior: not worse by the margin or more"
+    )
+    margin: float = Field(ge=0, description="In units of the metric, at least 0")
+    confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval, 0.8 up to but not 1")
+
+
+class EvaluationSpec(Record):
+    """What a model must show on the holdout."""
+
+    minimum_rows: int = Field(ge=1, description="With fewer holdout rows the verdict is hold")
+    floors: tuple[Floor, ...] = Field(min_length=1, description="Bounds that every model must keep")
+    slices: tuple[SliceFloor, ...] = Field(default=(), description="Bounds within groups of rows")
+    comparison: Comparison = Field(description="The challenger against the champion")
+
+
+class ApprovalPolicy(Record):
+    """Who may approve, and for how long it counts."""
+
+    expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request lapses, 1 to 365")
+    approvers: tuple[Line, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name")
+    four_eyes: bool = Field(default=True, description="Who asked may not decide")
