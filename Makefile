@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests lint types suite bench bench-data clean
+.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ approve: setup ## approve a request: BY=you REASON="why" [REQUEST=id]
 
 reject: setup ## reject a request: BY=you REASON="why" [REQUEST=id]
 	@$(RUN) deployments.decide reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+
+alerts: setup ## the alerts that are open, and the messages that no receiver has taken yet
+	@$(RUN) deployments.alerts list
+
+ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
+	@$(RUN) deployments.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
 
 lint: setup ## ruff and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
@@ -14,6 +14,31 @@ from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
+
+
+class Channel(BaseModel):
+    """Where alerts go: a notification block, and what it is told of: by default warnings and graver, of every model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, description="The channel's name; messages bear it.")
+    block: str = Field(pattern=r"^[a-z0-9-]+/.+$", description="A notification block: slack-webhook/team.")
+    least: Literal["info", "warning", "critical"] = Field(
+        default="warning", description="The least severity to be told of."
+    )
+    models: tuple[str, ...] = Field(default=("*",), description="Patterns of models.")
+    events: tuple[str, ...] = Field(default=("*",), description="Patterns of events, such as release.*.")
+
+
+class Alerts(BaseModel):
+    """Who is told of what, and how often what lasts is told again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of what lasts. 0 is none.")
+    channels: tuple[Channel, ...] = Field(
+        default=(), description="Where alerts go. None: they are listed by `make alerts`."
+    )
 
 
 class Environment(Block):
@@ -39,6 +64,8 @@ class Environment(Block):
     task_runner_address: str = Field(
         "", description="Dask's scheduler, such as tcp://host:8786; empty: a cluster of this machine for each run."
     )
+
+    alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
 
     def lake(self) -> Lake:
         """Return the lake of this environment."""

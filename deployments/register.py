@@ -18,9 +18,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
+from pydantic import ValidationError
 
-from blocks.environment import Environment, adapter_class
+from blocks.environment import Alerts, Environment, adapter_class
 from blocks.errors import PortError, Rejected
+from deployments.automations import save_automations
 from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +59,14 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
         raise Rejected(f"{path.name} has task_runner = {runner!r}; there are: {', '.join(TASK_RUNNERS)}")
     if not isinstance(settings.get("task_runner_address", ""), str):
         raise Rejected(f'{path.name} has a task_runner_address that is no text; write "tcp://host:8786"')
+    try:
+        Alerts(**settings.get("alerts", {}))
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        place = ".".join(map(str, ("alerts", *first["loc"])))
+        raise Rejected(
+            f"{path.name}, {place}: {first['msg']} (it is {first['input']!r}); see docs/alerts.md"
+        ) from cause
     return settings
 
 
@@ -64,6 +74,8 @@ def _filled(value: Any, variables: Mapping[str, str]) -> Any:
     """Fill the variables into every text of a setting: after the file was read, so that none is read as TOML."""
     if isinstance(value, dict):
         return {key: _filled(part, variables) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, variables) for part in value]
     return string.Template(value).substitute(variables) if isinstance(value, str) else value
 
 
@@ -75,7 +87,8 @@ def register(name: str, variables: Mapping[str, str]) -> Environment:
         adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in PORTS}
     trials = {key: value for key, value in settings.items() if key in TRIALS}
-    environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters, **trials)
+    alerts = Alerts(**settings.get("alerts", {}))
+    environment = Environment(name=name, scratch=Path(settings["scratch"]), alerts=alerts, **adapters, **trials)
     environment.save(name, overwrite=True)
     return environment
 
@@ -110,6 +123,7 @@ def deploy(name: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise StackError(f"`prefect deploy --all` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    save_automations()
 
 
 def deploy_changes(name: str, record: Path) -> bool:

@@ -4,15 +4,17 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from blocks.ledger.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, EnvironmentName, Hyperparameters, ModelName, Person, Tier
+from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
 from tasks.deploy import deploy
 from tasks.evaluate import judge
 from tasks.expect import expect
 from tasks.publish import publish
-from tasks.records import Judged
+from tasks.records import Asked, Judged, Trained
 from tasks.sample import sample
 from tasks.train import train
 
@@ -45,17 +47,36 @@ def retrain(
         if tier != "production":
             return refused_for_its_tier(tier, judged)
         if judged.outcome != "pass":
-            return Completed(name=NAMES[judged.outcome], message=" ".join(judged.reasons))
+            return not_promoted(model, trained, judged, environment)
         asked = request_approval(model, data, checked, trained, judged, requested_by, environment)
         decision = await_decision(asked, environment)
+        tell_of_run(model, WAITING, outcome_of(asked, decision), environment, about=asked.request_id, state="recovered")
         if decision is None:
-            return Completed(name="Held", message=f"Nobody decided on {asked.request_id} before it expired.")
+            return Completed(name="Held", message=outcome_of(asked, decision))
         if not decision.approved:
             return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
         done = deploy(asked.request_id, judged, environment)
         return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
 
 
+def outcome_of(asked: Asked, decision: Decision | None) -> str:
+    """Return what became of a request, in one sentence."""
+    if decision is None:
+        return f"Nobody decided on {asked.request_id} before it expired."
+    verdict = "approved" if decision.approved else "rejected"
+    return f"{asked.request_id} was {verdict} by {decision.by}: {decision.reason}"
+
+
+def not_promoted(model: str, trained: Trained, judged: Judged, environment: str) -> State:
+    """Tell people that the champion serves on, and return the end of the run: held, or inconclusive."""
+    reasons = " ".join(judged.reasons)
+    tell_of_run(
+        model, "release.held", f"Version {trained.version} does not replace the champion: {reasons}", environment
+    )
+    return Completed(name=NAMES[judged.outcome], message=reasons)
+
+
+WAITING = "release.awaiting-approval"
 NAMES = {"hold": "Held", "inconclusive": "Inconclusive"}
 """How a verdict that stops the run is called as the state of the flow run."""
 

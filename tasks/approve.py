@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from blocks.ledger.base import ApprovalRequest, Decision, Ledger
+from tasks.alerts import tell
 from tasks.logic.approve.approval import check_decider
 from tasks.logic.approve.evidence import Checks, Evidence, canonical_json, evidence_digest, request_markdown
 from tasks.models import load_model
@@ -47,6 +48,11 @@ def request_approval(
     )
     shown = request_markdown(evidence, requested_by=requested_by, expires_at=asked.expires_at, digest=digest)
     create_markdown_artifact(key="approval-request", markdown=shown, description=f"Approve {asked.id}?")
+    tell(
+        world, "release.awaiting-approval", model=model, about=asked.id, key=f"asked:{asked.id}",
+        sentence=f"Version {asked.version} passed and waits for approval until {asked.expires_at:%Y-%m-%d %H:%M %Z}.",
+        links={"approve": f'make approve REQUEST={asked.id} BY=you REASON="why"'},
+    )  # fmt: skip
     get_run_logger().info("request %s waits for a decision until %s", asked.id, asked.expires_at.isoformat())
     return Asked(request_id=asked.id, digest=digest, expires_at=asked.expires_at, markdown=shown)
 

@@ -15,6 +15,7 @@ from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
 from blocks.tracking.base import CHAMPION, Tracking
+from tasks.alerts import tell
 from tasks.logic.approve.approval import check_deployable
 from tasks.logic.approve.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.logic.approve.history import champion
@@ -108,11 +109,17 @@ def put_into_service(
     try:
         url = switch(world.endpoint(), release, before)
     except TerminalError as failed:
-        write_down(ledger, request, "failed", str(failed))
+        line = write_down(ledger, request, "failed", str(failed))
+        problem = f"Version {request.version} could not be deployed; {before or 'nothing'} serves: {failed}"
+        tell(world, "release.failed", model=request.model, key=f"told:{line.id}", sentence=problem)
         raise
     warming.join()
     tracking.set_alias(request.model, CHAMPION, request.version)
-    write_down(ledger, request, "serving", "")
+    line = write_down(ledger, request, "serving", "")
+    done = f"Version {request.version} serves at {url}, approved by {line.by}: {line.reason}"
+    back = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
+                            f'-p reason="why" -p environment={world.name}'}  # fmt: skip
+    tell(world, "release.deployed", model=request.model, key=f"told:{line.id}", sentence=done, links=back)
     return url
 
 

@@ -136,6 +136,14 @@ class Deployed(Record):
     seconds: float
 
 
+class Delivered(Record):
+    """What became of the messages in the outbox: taken by a receiver, refused or out of reach, not yet their time."""
+
+    delivered: int
+    failed: int
+    waiting: int
+
+
 class Scored(Record):
     """Where a batch of predictions lies, and which version made them."""
 

@@ -13,6 +13,7 @@ from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import Deployment, Ledger
 from blocks.tracking.base import CHAMPION
+from tasks.alerts import tell
 from tasks.logic.approve.history import champion, rollback_target
 from tasks.logic.refusal import Refusal
 from tasks.records import Deployed
@@ -55,6 +56,8 @@ def restore_version(world: Environment, model: str, to_version: str, *, by: str,
         raise
     world.tracking().set_alias(model, CHAMPION, target)
     write_down("serving", reason, key)
+    taken = f"Version {target} serves again in place of {replaced}, taken back by {by}: {reason}"
+    tell(world, "release.rolled-back", model=model, key=f"told:{key}", sentence=taken)
     seconds = time.monotonic() - started
     return Deployed(model=model, version=target, replaced=replaced, url=serving.url, seconds=seconds)
 

@@ -27,6 +27,7 @@ COPIES = (
     "asked",
     "deployed",
     "trials",
+    "alerted",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 

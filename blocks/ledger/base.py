@@ -7,6 +7,8 @@ from typing import Literal
 
 from prefect.blocks.core import Block
 
+from blocks.ledger.outbox import Outbox
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -70,7 +72,7 @@ class Deployment:
     at: datetime
 
 
-class Ledger(Block):
+class Ledger(Outbox, Block):
     """A record that is only added to. Each key is written once; a repeat returns what is there."""
 
     @abstractmethod

@@ -28,7 +28,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
 from blocks.errors import Corrupt, PortError, Rejected, Unavailable
-from blocks.ledger.tables import DEPLOYMENTS, METADATA
+from blocks.ledger.tables import METADATA
 
 Result = TypeVar("Result")
 
@@ -190,7 +190,8 @@ def _make_file(engine: Engine, file: Path) -> None:
 
 
 def _has_tables(connection: Connection) -> bool:
-    return inspect(connection).has_table(DEPLOYMENTS.name)
+    """Whether every table is there; a ledger of an earlier release gets those that it lacks."""
+    return set(METADATA.tables) <= set(inspect(connection).get_table_names())
 
 
 def _make_tables(connection: Connection) -> None:

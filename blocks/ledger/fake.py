@@ -8,10 +8,11 @@ from pydantic import Field, PrivateAttr
 
 from blocks.errors import Unavailable
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Ledger
+from blocks.ledger.fake_outbox import FakeOutbox, Told
 from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
 
 
-class FakeLedger(Ledger):
+class FakeLedger(FakeOutbox, Ledger):
     """A record that lives as long as the object does."""
 
     _block_type_name = "Ratchet ledger (fake, in memory)"
@@ -23,6 +24,7 @@ class FakeLedger(Ledger):
     _requests: dict[str, ApprovalRequest] = PrivateAttr(default_factory=dict)
     _decisions: dict[str, Decision] = PrivateAttr(default_factory=dict)
     _deployments: dict[str, Deployment] = PrivateAttr(default_factory=dict)
+    _told: Told = PrivateAttr(default_factory=Told)
     _lock: Lock = PrivateAttr(default_factory=Lock)
 
     def intend(self, key: str, detail: str, at: datetime) -> Effect:

@@ -15,13 +15,15 @@ from sqlalchemy.exc import IntegrityError
 from blocks.errors import Rejected
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Ledger
 from blocks.ledger.engine import Database
+from blocks.ledger.rows import fields_of
 from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
+from blocks.ledger.sql_outbox import SqlOutbox
 from blocks.ledger.tables import DECISIONS, DEPLOYMENTS, EFFECTS, REQUESTS
 
 Record = TypeVar("Record")
 
 
-class SqlLedger(Ledger):
+class SqlLedger(SqlOutbox, Ledger):
     """A record in a SQL database that any number of processes add to at once."""
 
     _block_type_name = "Ratchet ledger (SQL database)"
@@ -74,7 +76,7 @@ class SqlLedger(Ledger):
         if model is not None:
             waiting = waiting.where(REQUESTS.c.model == model)
         rows = self._rows(waiting.order_by(REQUESTS.c.sequence))
-        return tuple(ApprovalRequest(**_fields(row)) for row in rows)
+        return tuple(ApprovalRequest(**fields_of(row)) for row in rows)
 
     def decide(self, decision: Decision) -> Decision:
         """Record the one decision of a request. Of two at once, one is recorded.
@@ -93,24 +95,24 @@ class SqlLedger(Ledger):
     def decision(self, request_id: str) -> Decision | None:
         """Return the decision of a request, or None."""
         rows = self._rows(select(DECISIONS).where(DECISIONS.c.request_id == request_id))
-        return Decision(**_fields(rows[0])) if rows else None
+        return Decision(**fields_of(rows[0])) if rows else None
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a line, or return the one with that id."""
         self._add(DEPLOYMENTS, asdict(deployment))
         rows = self._rows(select(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment.id))
-        recorded = Deployment(**_fields(rows[0])) if rows else None
+        recorded = Deployment(**fields_of(rows[0])) if rows else None
         return _recorded(recorded, f"deployment {deployment.id!r}")
 
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the lines of a model in an environment, newest first."""
         table = DEPLOYMENTS.c
         lines = select(DEPLOYMENTS).where(table.model == model, table.environment == environment)
-        return tuple(Deployment(**_fields(row)) for row in self._rows(lines.order_by(table.sequence.desc())))
+        return tuple(Deployment(**fields_of(row)) for row in self._rows(lines.order_by(table.sequence.desc())))
 
     def _request(self, request_id: str) -> ApprovalRequest | None:
         rows = self._rows(select(REQUESTS).where(REQUESTS.c.id == request_id))
-        return ApprovalRequest(**_fields(rows[0])) if rows else None
+        return ApprovalRequest(**fields_of(rows[0])) if rows else None
 
     def _add(self, table: Table, values: Mapping[str, Any]) -> None:
         """Insert a row, unless one with its key is there."""
@@ -136,7 +138,3 @@ def _recorded(record: Record | None, name: str) -> Record:
     if record is None:
         raise Rejected(f"ledger: {name} was refused by the database: a value is missing or out of its range.")
     return record
-
-
-def _fields(row: RowMapping) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "sequence"}

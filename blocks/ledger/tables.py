@@ -1,6 +1,7 @@
-"""The ledger's four tables, to which rows are only added: the database itself refuses changes and deletions."""
+"""The ledger's tables, to which rows are only added: the database itself refuses changes and deletions."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -38,6 +40,21 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class Links(TypeDecorator[Mapping[str, str]]):
+    """Labels and addresses as a JSON object."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, str] | None, dialect: Any) -> str | None:
+        """Return the links as a JSON object."""
+        return None if value is None else json.dumps(dict(value))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Mapping[str, str] | None:
+        """Return the links of a JSON object."""
+        return None if value is None else json.loads(value)
+
+
 class Names(TypeDecorator[tuple[str, ...]]):
     """A tuple of texts as a JSON list."""
 
@@ -54,7 +71,7 @@ class Names(TypeDecorator[tuple[str, ...]]):
 
 
 METADATA = MetaData()
-"""All tables of the ledger, in the order in which they are made; `DEPLOYMENTS` is the last."""
+"""All tables of the ledger."""
 
 
 def _sequence() -> Column[int]:
@@ -119,6 +136,45 @@ DEPLOYMENTS = Table(
     sqlite_autoincrement=True,
 )
 """One row a line; the columns are the fields of `Deployment`."""
+
+SIGNALS = Table(
+    "ratchet_signals",
+    METADATA,
+    _sequence(),
+    _text("key", unique=True),
+    *(_text(name) for name in ("cause", "event", "state", "model", "environment", "severity", "owner", "sentence")),
+    Column("at", Moment, nullable=False),
+    Column("links", Links, nullable=False),
+    _text("by"),
+    Index("ratchet_signals_by_cause", "cause"),
+    sqlite_autoincrement=True,
+)
+"""One row a signal; the columns are the fields of `Signal`."""
+
+MESSAGES = Table(
+    "ratchet_messages",
+    METADATA,
+    _sequence(),
+    _text("id", unique=True),
+    *(_text(name) for name in ("cause", "occasion", "channel", "severity", "subject", "body")),
+    Column("at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""One row a message; the columns are the fields of `Message`."""
+
+ATTEMPTS = Table(
+    "ratchet_attempts",
+    METADATA,
+    _sequence(),
+    Column("message_id", Text, ForeignKey(MESSAGES.c.id), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("delivered", Boolean, nullable=False),
+    _text("said"),
+    Column("at", Moment, nullable=False),
+    UniqueConstraint("message_id", "number"),
+    sqlite_autoincrement=True,
+)
+"""One row an attempt; the columns are the fields of `Attempt`."""
 
 _SQLITE_GUARD = """
 CREATE TRIGGER {table}_{what} BEFORE {what} ON {table}

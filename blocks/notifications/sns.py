@@ -1,0 +1,61 @@
+"""Amazon SNS: a topic (e-mail, queues, functions) or a phone number (SMS)."""
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import Field, model_validator
+
+from blocks.errors import Rejected, Unavailable
+from blocks.notifications.base import Notice, NoticeBlock
+
+PASSING = {"Throttling", "ThrottlingException", "ThrottledException", "InternalError", "InternalErrorException",
+           "ServiceUnavailable", "RequestTimeout"}  # fmt: skip
+
+
+class SnsNotification(NoticeBlock):
+    """Publishes to an SNS topic or sends an SMS; credentials come from AWS's own chain (role, profile, variables)."""
+
+    _block_type_name = "Ratchet notification (Amazon SNS)"
+    _block_type_slug = "ratchet-sns"
+
+    topic_arn: str = Field("", description="The topic's ARN. Either this or a phone number.")
+    phone_number: str = Field("", description="A phone number in E.164 (+4915112345678), for an SMS.")
+    region: str = Field("", description="The AWS region. Empty: that of the AWS configuration.")
+    endpoint_url: str = Field("", description="Another address than AWS's own, for tests.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> "SnsNotification":
+        if bool(self.topic_arn) == bool(self.phone_number):
+            raise ValueError("give either topic_arn or phone_number")
+        return self
+
+    def deliver(self, notice: Notice) -> None:
+        """Publish the notice; its id is the message attribute `ratchet-id`, and for an SMS the text's end."""
+        attributes = {"ratchet-id": _text(notice.id or "-"), "ratchet-severity": _text(notice.severity)}
+        if self.topic_arn:
+            to: dict[str, Any] = {"TopicArn": self.topic_arn, "Subject": _subject(notice.subject)}
+            message = notice.body
+        else:
+            to, message = {"PhoneNumber": self.phone_number}, f"{notice.subject} (id {notice.id[:8]})"
+        try:
+            self._client().publish(Message=message, MessageAttributes=attributes, **to)
+        except ClientError as cause:
+            code = cause.response.get("Error", {}).get("Code", "")
+            raise (Unavailable if code in PASSING else Rejected)(f"SNS answered {code}") from cause
+        except BotoCoreError as cause:
+            raise Unavailable(f"SNS cannot be reached: {type(cause).__name__}") from cause
+
+    def _client(self) -> Any:
+        import boto3
+
+        return boto3.client("sns", region_name=self.region or None, endpoint_url=self.endpoint_url or None)
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
+
+
+def _subject(subject: str) -> str:
+    """Return the subject as SNS takes it: ASCII, one line, fewer than 100 characters."""
+    plain = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in subject)
+    return plain[:99].strip() or "Ratchet"

@@ -1,0 +1,56 @@
+"""A webhook by Standard Webhooks 1.0: JSON, with the id and a time signed by HMAC-SHA256."""
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import httpx
+from pydantic import Field, SecretStr
+
+from blocks.errors import Rejected, Unavailable
+from blocks.notifications.base import Notice, NoticeBlock
+
+
+class SignedWebhook(NoticeBlock):
+    """Posts JSON to an address; its receiver can check who sent it, and knows a repeat by its `webhook-id`."""
+
+    _block_type_name = "Ratchet webhook (signed)"
+    _block_type_slug = "ratchet-signed-webhook"
+
+    url: SecretStr = Field(description="Where to post: https://…; an address may be a secret, and is kept as one.")
+    secret: SecretStr = Field(description='The signing secret: "whsec_" and 24 to 64 bytes in base64.')
+    timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
+
+    def deliver(self, notice: Notice) -> None:
+        """Post the notice; any 2xx is a yes, 408, 425, 429 and 5xx are tried again, all else is a no."""
+        body, moment = json.dumps(asdict(notice)), str(int(datetime.now(UTC).timestamp()))
+        signature = sign(self.secret.get_secret_value(), notice.id, moment, body)
+        headers = {"content-type": "application/json", "webhook-id": notice.id,
+                   "webhook-timestamp": moment, "webhook-signature": signature}  # fmt: skip
+        try:
+            answer = httpx.post(self.url.get_secret_value(), content=body, headers=headers, timeout=self.timeout)
+        except httpx.HTTPError as cause:
+            raise Unavailable(f"the webhook does not answer: {type(cause).__name__}") from cause
+        if answer.is_success:
+            return
+        passes = answer.status_code in (408, 425, 429) or answer.is_server_error
+        raise (Unavailable if passes else Rejected)(f"the webhook answered {answer.status_code}")
+
+
+def sign(secret: str, identity: str, moment: str, body: str) -> str:
+    """Return the signature of https://www.standardwebhooks.com: "v1," and the HMAC of id.timestamp.body in base64.
+
+    Raises:
+        Rejected: the secret is not "whsec_" and base64 of 24 bytes or more.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError as cause:
+        raise Rejected('the webhook\'s secret is not base64; write "whsec_" and 24 to 64 bytes in base64') from cause
+    if not secret.startswith("whsec_") or len(key) < 24:
+        raise Rejected('the webhook\'s secret is too short; write "whsec_" and 24 to 64 bytes in base64')
+    mac = hmac.new(key, f"{identity}.{moment}.{body}".encode(), hashlib.sha256)
+    return f"v1,{base64.b64encode(mac.digest()).decode()}"

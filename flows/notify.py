@@ -1,0 +1,22 @@
+"""Deliver alerts to people, until they have arrived."""
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.parameters import EnvironmentName
+from tasks.alerts import deliver
+
+
+@flow(name="notify", flow_run_name="alerts of {environment}")
+def notify(environment: EnvironmentName = "local") -> State:
+    """Send what the outbox holds, and reminders of what lasts, over the environment's channels.
+
+    An automation starts this when something happens to a model; the schedule tries again what failed.
+
+    Args:
+        environment: The set of adapters to run on: a file in deployments/environments/.
+    """
+    done = deliver(environment)
+    message = f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.waiting} wait for their time"
+    return Completed(name="Undelivered" if done.failed else "Delivered", message=message)

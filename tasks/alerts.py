@@ -1,0 +1,202 @@
+"""Tell people what happened: written down first, delivered until it has arrived."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from prefect import get_run_logger, task
+from prefect.blocks.abstract import NotificationBlock
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
+
+from blocks.environment import Environment, open_environment
+from blocks.errors import PortError
+from blocks.ledger.base import Ledger
+from blocks.ledger.outbox import Attempt, Message, Signal
+from blocks.notifications.base import Notice, open_channel, send
+from tasks.logic.alerts.channels import takes
+from tasks.logic.alerts.kinds import kind_of
+from tasks.logic.alerts.story import Due, due, is_open, message_id, next_attempt
+from tasks.logic.alerts.words import body, subject
+from tasks.logic.refusal import Refusal
+from tasks.models import load_model
+from tasks.records import Delivered
+from tasks.retries import STAGE
+
+State = Literal["news", "raised", "recovered", "acknowledged"]
+
+LOOK_BACK = timedelta(days=1)
+"""A cause that is over is looked at for so long, for messages that a crash kept from being written down."""
+
+
+def tell(
+    world: Environment,
+    event: str,
+    *,
+    model: str,
+    sentence: str,
+    key: str,
+    state: State | None = None,
+    about: str = "",
+    links: Mapping[str, str] | None = None,
+) -> Signal:
+    """Write down that something happened to a model, with the messages that follow, and emit it as a Prefect event.
+
+    Args:
+        world: the environment that it happened in.
+        event: one of `tasks.logic.alerts.kinds`.
+        model: the model's name.
+        sentence: what happened, in one sentence.
+        key: its name in the ledger: a repeat under the same key is no second event.
+        state: what became of it; by default `raised` for what lasts, else `news`.
+        about: what of the model it is about, where several may be open at once: an approval request.
+        links: where to look, besides the flow run: label and address, or a command to type.
+    """
+    kind, ledger = kind_of(event), world.ledger()
+    signal = ledger.signal(
+        Signal(
+            key=key,
+            cause="/".join(filter(None, (model, world.name, event, about))),
+            event=event,
+            state=state or ("raised" if kind.lasts else "news"),
+            model=model,
+            environment=world.name,
+            severity=kind.severity,
+            owner=owner_of(model),
+            sentence=sentence,
+            at=datetime.now(UTC),
+            links={**_run_link(), **(links or {})},
+        )
+    )
+    write_messages(world, ledger, signal.cause, datetime.now(UTC))
+    if flow_run.id:
+        _emit(signal)
+    return signal
+
+
+def owner_of(model: str) -> str:
+    """Return who looks after the model; an alert is told also when its `model.yaml` cannot be read."""
+    try:
+        return load_model(model).spec.owner
+    except Refusal:
+        return f"unknown: models/{model}/model.yaml cannot be read"
+
+
+def _emit(signal: Signal) -> None:
+    """Let Prefect's automations know; the ledger has it already, so a lost event is a late message at the worst."""
+    ended = f".{signal.state}" if signal.state in ("recovered", "acknowledged") else ""
+    emit_event(
+        f"{signal.event}{ended}",
+        resource={"prefect.resource.id": f"ratchet.model.{signal.model}", "prefect.resource.name": signal.model,
+                  "ratchet.environment": signal.environment},
+        payload={"sentence": signal.sentence, "severity": signal.severity, "cause": signal.cause, "key": signal.key},
+    )  # fmt: skip
+
+
+def write_messages(world: Environment, ledger: Ledger, cause: str, now: datetime) -> None:
+    """Write down every message that the cause calls for by now; those that are there already stay as they are."""
+    signals = ledger.signals(cause)
+    for word in due(signals, now, timedelta(hours=world.alerts.remind_hours)):
+        told = signals[word.place]
+        for channel in world.alerts.channels:
+            if takes(channel, severity=told.severity, model=told.model, event=told.event):
+                ledger.post(_message(word, signals, channel.name, now))
+
+
+def _message(word: Due, signals: Sequence[Signal], channel: str, now: datetime) -> Message:
+    told = signals[word.place]
+    lasts = word.occasion in ("new", "worse", "reminder")
+    return Message(
+        id=message_id(word.name, word.occasion, channel),
+        cause=told.cause,
+        occasion=word.occasion,
+        channel=channel,
+        severity=told.severity,
+        subject=subject(word.occasion, told.severity, told.event, told.model, told.environment),
+        body=body(told.sentence, told.links, owner=told.owner, cause=told.cause, since=word.since, seen=word.seen,
+                  open_=lasts),
+        at=now,
+    )  # fmt: skip
+
+
+@task(name="deliver alerts", **STAGE)
+def deliver(environment: str) -> Delivered:
+    """Write down what is due, reminders included, and deliver what no receiver has taken yet."""
+    world = open_environment(environment)
+    done = deliver_all(world, world.ledger(), lambda: datetime.now(UTC))
+    get_run_logger().info(
+        "%d delivered, %d refused or out of reach, %d wait", done.delivered, done.failed, done.waiting
+    )
+    return done
+
+
+def deliver_all(
+    world: Environment,
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    open_block: Callable[[str], NotificationBlock] = open_channel,
+) -> Delivered:
+    """Deliver each message whose time has come; what fails stays, and is tried again later."""
+    for cause in ledger.causes(clock() - LOOK_BACK):
+        write_messages(world, ledger, cause, clock())
+    blocks = {channel.name: channel.block for channel in world.alerts.channels}
+    delivered, failed, waiting = 0, 0, 0
+    for message, attempts in ledger.undelivered():
+        if attempts and next_attempt(len(attempts), attempts[-1].at) > clock():
+            waiting += 1
+            continue
+        said = _hand_over(message, blocks.get(message.channel, ""), open_block)
+        ledger.attempted(Attempt(message.id, len(attempts) + 1, not said, said, clock()))
+        delivered, failed = delivered + (not said), failed + bool(said)
+    return Delivered(delivered=delivered, failed=failed, waiting=waiting)
+
+
+def _hand_over(message: Message, reference: str, open_block: Callable[[str], NotificationBlock]) -> str:
+    """Send one message, and return what went wrong, or "" when the receiver has taken it."""
+    if not reference:
+        return f"the environment has no channel {message.channel!r} any more"
+    notice = Notice(message.id, message.subject, message.body, message.severity, message.cause, message.occasion)
+    try:
+        send(open_block(reference), notice)
+    except PortError as failed:
+        return str(failed)
+    return ""
+
+
+@task(name="tell", **STAGE)
+def tell_of_run(
+    model: str, event: str, sentence: str, environment: str, about: str = "", state: State | None = None
+) -> None:
+    """Tell of this flow run: once, however often it is started again."""
+    key = ":".join(filter(None, (event, str(flow_run.id), about, state or "")))
+    tell(open_environment(environment), event, model=model, sentence=sentence, key=key, about=about, state=state)
+
+
+def acknowledge(ledger: Ledger, cause: str, by: str, note: str, now: datetime) -> Signal:
+    """Write down that somebody looks after an open alert: it is not reminded of until it becomes graver.
+
+    Raises:
+        Refusal: it is not open; the message lists what is.
+    """
+    signals = ledger.signals(cause)
+    if not is_open(signals):
+        known = ", ".join(open_causes(ledger, now)) or "none"
+        raise Refusal("no such alert is open", value=cause, remedy=f"Open alerts: {known}.")
+    last = signals[-1]
+    key = f"acknowledged:{last.key}:{by}"
+    return ledger.signal(
+        Signal(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
+               note, now, {}, by)
+    )  # fmt: skip
+
+
+def open_causes(ledger: Ledger, now: datetime) -> tuple[str, ...]:
+    """Return the causes that last."""
+    return tuple(cause for cause in ledger.causes(now) if is_open(ledger.signals(cause)))
+
+
+def _run_link() -> dict[str, str]:
+    """Return the address of this flow run's page, where there is a flow run."""
+    page = url_for("flow-run", flow_run.id) if flow_run.id else None
+    return {"run": page} if page else {}

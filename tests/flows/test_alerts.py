@@ -1,0 +1,65 @@
+"""What happens to a model reaches a receiver by itself: flow, ledger, event, automation, flow, channel."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+
+from blocks.environment import Alerts, Channel, Environment, open_environment
+from blocks.notifications.webhook import SignedWebhook
+from deployments.alerts import main as alerts
+from deployments.automations import automations, save_automations
+from deployments.stack import Stack
+from tests.receivers import web_server
+from tests.support import SMALL, approve, customers, land, outcome, run, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+
+
+def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_over(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = open_environment("local")
+    with web_server() as box:
+        box.answers.append(503)  # the first attempt fails: whatever comes next delivers it, too
+        SignedWebhook(url=box.url, secret=SECRET).save("test", overwrite=True)
+        channel = Channel(name="test", block="ratchet-signed-webhook/test", least="info", models=("alerted",))
+        told = before.model_copy(update={"alerts": Alerts(channels=(channel,))})
+        Environment(**told.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+        try:
+            land("alerted", customers()[:2000], tmp_path)
+            waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
+            assert outcome(waiting) == "Suspended"
+            assert wait_for(lambda: not box.answers, 60, "the first attempt")
+            assert alerts(["list"]) == 0
+            shown = capsys.readouterr().out
+            assert "alerted/local/release.awaiting-approval/" in shown
+            assert "make approve REQUEST=alerted-1-" in shown
+            assert "answered 503" in shown
+            assert outcome(approve(waiting)) == "Deployed"
+
+            def arrived() -> list[str]:
+                return [json.loads(body)["occasion"] for _, body in box.posts]
+
+            wait_for(lambda: {"news", "recovered"} <= set(arrived()), 60, "deployed, and waits no longer")
+            assert alerts(["list"]) == 0
+            assert "no alert is open" in capsys.readouterr().out
+        finally:
+            Environment(**before.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+
+
+def test_automations_are_saved_once_and_one_that_was_paused_stays_paused(stack: Stack) -> None:
+    names = [automation.name for automation in automations()]
+    with get_client(sync_client=True) as client:
+        (first,) = client.read_automations_by_name(names[0])
+        client.pause_automation(first.id)
+        try:
+            save_automations()
+            for name in names:
+                assert len(client.read_automations_by_name(name)) == 1
+            assert not client.read_automations_by_name(names[0])[0].enabled
+        finally:
+            client.resume_automation(first.id)
