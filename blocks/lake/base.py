@@ -26,6 +26,22 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How many files there are, and their bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a data set takes: the files that are stored, unnamed ones included, and those that a full read opens."""
+
+    stored: Size
+    opened: Size
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The manifest of one append. It is written last, so what has a manifest is whole.
 
@@ -90,19 +106,22 @@ class Lake(Block):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
+        onto: str | None = None,
     ) -> Snapshot:
         """Add rows as one snapshot, whole or not at all; a reader is consumed once, in bounded memory.
 
         A second append under the same `key` adds nothing and returns the snapshot that is there; a reader is
         then not touched. `at` has a time zone; it becomes `created_at`, moved to a microsecond after the newest
         snapshot's where it is not later: times increase with the sequence, so that a read as of a past time
-        never changes. Rows are laid out by `BUCKET_COLUMN` where present.
+        never changes. Rows are laid out by `BUCKET_COLUMN` where present. `onto` is the id of the newest snapshot
+        that the caller has seen ("" for none), when the rows are right only on top of that one.
 
         A column that the data set did not have is added: it reads as null in older snapshots. One that is
         missing reads as null for these rows.
 
         Raises:
             Conflict: a column has another type than before; the message names each, and the remedy.
+            LostRace: another snapshot than `onto` is the newest; look at the rows again, then append.
             Rejected: there are no rows, or `dataset` is not a lower-case name of letters, digits, - and _.
         """
 
@@ -150,19 +169,28 @@ class Lake(Block):
 
         Each was checked against its SHA-256: once, and again when it changed. Rows of buckets from
         `below_bucket` on may be in them: filter on `BUCKET_COLUMN`. Files of older snapshots may lack newer
-        columns: scan with union by name.
+        columns: scan with union by name. Which files these are, and the order of their rows, changes with a
+        compaction, the rows never: say `ORDER BY` where order matters.
 
         Raises:
             Corrupt: a file is gone or its SHA-256 is not the manifest's; the message names the file.
         """
 
     @abstractmethod
-    def compact(self, dataset: str, *, at: datetime) -> None:
-        """Put the rows of many small files into fewer, larger ones; no read returns anything else than before."""
+    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> Size:
+        """Put the rows of many small files into fewer, larger ones; no read returns anything else than before.
+
+        Return the small files; with `dry_run` those that it would take together, and nothing is written.
+        """
 
     @abstractmethod
-    def collect(self, dataset: str, *, before: datetime) -> int:
-        """Remove files older than `before` that no snapshot and no compaction names; return the bytes freed.
+    def collect(self, dataset: str, *, before: datetime, dry_run: bool = False) -> Size:
+        """Remove files older than `before` that no snapshot and no compaction names, and return what they took.
 
-        A writer that is still at work keeps its files, or fails as a whole: never is a part of them lost.
+        A writer that is still at work keeps its files, or fails as a whole: never is a part of them lost. With
+        `dry_run` nothing is removed.
         """
+
+    @abstractmethod
+    def footprint(self, dataset: str) -> Footprint:
+        """Return what the data set takes now; `NotFound` when there is none."""

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from blocks.errors import LostRace
-from blocks.lake.base import BUCKET_COLUMN, DataFile
+from blocks.lake.base import BUCKET_COLUMN, DataFile, Size
 from blocks.lake.entries import Compaction, Entry, Run
 from blocks.lake.layout import MAX_FILE_ROWS, ONE_FILE_ROWS, STRIPES, encode, name_of
 from blocks.lake.log import Log
-from blocks.lake.plan import Unit, cover, unit_of
+from blocks.lake.plan import Piece, Unit, cover, size_of, unit_of
 from blocks.lake.reading import SEGMENTS, Reader
 from blocks.lake.schemas import unpacked
 from blocks.lake.store import Store
@@ -37,19 +37,31 @@ in the order of its snapshots."""
 _ATTEMPTS = 1_000
 
 
-def compact(store: Store, log: Log, verified: Verified) -> None:
-    """Compact each stretch of small neighbours; where another compaction is first, leave it to that."""
-    head = log.head()
-    if head is None:
-        return
-    for stretch in _stretches(log, head):
-        verified.check([piece for unit in stretch for piece in unit.pieces])
-        folder = f"_data/{uuid4().hex}"
-        compaction = _write(store, log, head, stretch, folder)
-        if not _claim(log, head, compaction, folder):
-            for file in compaction.files:
-                store.delete(f"{log.dataset}/{folder}/{file.name}")
-            return
+def compact(store: Store, log: Log, verified: Verified, *, dry_run: bool) -> Size:
+    """Compact each stretch of small neighbours, and return the size of their files.
+
+    Where another compaction is first, the rest is left to that. With `dry_run` nothing is written.
+    """
+    head, merged = log.head(), list[Piece]()
+    for stretch in _stretches(log, head) if head else ():
+        pieces = [piece for unit in stretch for piece in unit.pieces]
+        if head and not dry_run:
+            verified.check(pieces)
+            if not _compacted(store, log, head, stretch):
+                break
+        merged += pieces
+    return size_of(merged)
+
+
+def _compacted(store: Store, log: Log, head: Entry, stretch: Sequence[Unit]) -> bool:
+    """Write a stretch once more and claim it; False, and nothing left behind, when another compaction was first."""
+    folder = f"_data/{uuid4().hex}"
+    compaction = _write(store, log, head, stretch, folder)
+    if _claim(log, head, compaction, folder):
+        return True
+    for file in compaction.files:
+        store.delete(f"{log.dataset}/{folder}/{file.name}")
+    return False
 
 
 def _claim(log: Log, begun: Entry, compaction: Compaction, folder: str) -> bool:

@@ -56,12 +56,13 @@ class FakeLake(StoredLake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
+        onto: str | None = None,
     ) -> Snapshot:
         """Add rows as one snapshot: see `Lake.append`. Fails `fail_appends` times first."""
         if self.fail_appends > 0:
             self.fail_appends -= 1
             raise Unavailable(f"{dataset}: the fake lake was told to fail. Try again.")
-        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes)
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
 
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None

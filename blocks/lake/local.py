@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from blocks.errors import Rejected, Unavailable
+from blocks.lake.base import Size
 from blocks.lake.store import STAGING, FolderStore, Store
 from blocks.lake.stored import StoredLake
 
@@ -32,11 +33,12 @@ class LocalLake(StoredLake):
         """Return the file that remembers which files were verified."""
         return self.root / STAGING / "verified.jsonl"
 
-    def collect(self, dataset: str, *, before: datetime) -> int:
+    def collect(self, dataset: str, *, before: datetime, dry_run: bool = False) -> Size:
         """Remove what nothing names, and what dead writers left beside: see `Lake.collect`."""
-        freed = super().collect(dataset, before=before)
-        FolderStore(self.root).sweep()
-        return freed
+        removed = super().collect(dataset, before=before, dry_run=dry_run)
+        if not dry_run:
+            FolderStore(self.root).sweep()
+        return removed
 
     @contextmanager
     def port_errors(self, dataset: str, doing: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import datetime
 
-from blocks.errors import NotFound, Rejected
+from blocks.errors import LostRace, NotFound, Rejected
 from blocks.lake.base import AsOf, DataFile, Snapshot
 from blocks.lake.entries import Entry, State, time_after
 from blocks.lake.log import Log
@@ -61,6 +61,13 @@ def next_snapshot(
         files=files,
         notes={str(name): str(text) for name, text in (notes or {}).items()},
     )
+
+
+def check_newest(dataset: str, state: State, onto: str | None) -> None:
+    """Refuse to go on top of another snapshot than the one that the caller has seen, where that matters: `LostRace`."""
+    if onto is not None and state.id != onto:
+        seen = f"snapshot {onto}" if onto else "an empty data set"
+        raise LostRace(f"{dataset}: the rows were made for {seen}, and {state.id} has landed since. Try again.")
 
 
 def _state_at(log: Log, now: State, when: str) -> State | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from blocks.errors import LostRace
+from blocks.lake.base import Size
 from blocks.lake.entries import Entry, Run
 from blocks.lake.log import Log
 from blocks.lake.store import Store, Stored
@@ -28,24 +29,28 @@ class _Folder:
         return max((file.modified for file in self.files), default=datetime(1, 1, 1, tzinfo=UTC))
 
 
-def collect(store: Store, log: Log, before: datetime) -> int:
-    """Remove the folders that nothing names and nobody wrote to since `before`; return the bytes freed."""
+def collect(store: Store, log: Log, before: datetime, *, dry_run: bool) -> Size:
+    """Remove the folders that nothing names and nobody wrote to since `before`; return the size of their files.
+
+    With `dry_run` nothing is removed.
+    """
     for _ in range(_ATTEMPTS):
         head = log.head()
         if head is None:
-            return 0
+            return Size(0, 0)
         folders = _folders(store, log.dataset)
         gone = {run for run in head.state.runs if _superseded(log, head, run, folders, before)}
         dead = _unnamed(log, head, gone, folders, before)
-        if not dead:
-            return 0
+        removed = [file for name in dead for file in folders[name].files]
+        size = Size(len(removed), sum(file.bytes for file in removed))
+        if dry_run or not dead:
+            return size
         runs = tuple(run for run in head.state.runs if run not in gone)
         state = replace(head.state, others=(*head.state.others, head.log + 1), runs=runs)
         if log.claim(Entry(head.log + 1, head.digest, state, fenced=tuple(sorted(dead)))):
-            removed = [file for name in dead for file in folders[name].files]
             for file in removed:
                 store.delete(file.key)
-            return sum(file.bytes for file in removed)
+            return size
     raise LostRace(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
 
 

@@ -6,7 +6,7 @@ A compaction stands in for its snapshots when the read holds them all; otherwise
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blocks.lake.base import DataFile
+from blocks.lake.base import DataFile, Size
 from blocks.lake.entries import Entry, Run, State
 from blocks.lake.layout import reaches_below
 from blocks.lake.log import Log
@@ -60,3 +60,8 @@ def cover(runs: Sequence[Run], sequence: int) -> list[Run | int]:
         chosen.append(here or at)
         at = here.last + 1 if here else at + 1
     return chosen
+
+
+def size_of(pieces: Sequence[Piece]) -> Size:
+    """Return how many files these are, and their bytes."""
+    return Size(len(pieces), sum(piece.file.bytes for piece in pieces))

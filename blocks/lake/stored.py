@@ -5,7 +5,7 @@ that make them visible. Files that no entry names are those of a writer that is 
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -16,14 +16,14 @@ import pyarrow as pa
 from pydantic import PrivateAttr
 
 from blocks.errors import LostRace, Rejected
-from blocks.lake.base import AsOf, DataFile, Lake, Snapshot
+from blocks.lake.base import AsOf, DataFile, Footprint, Lake, Size, Snapshot
 from blocks.lake.compaction import compact
 from blocks.lake.entries import Entry, State, next_state
 from blocks.lake.layout import lay_out
 from blocks.lake.log import Log
-from blocks.lake.moments import next_snapshot, resolve
+from blocks.lake.moments import check_newest, next_snapshot, resolve
 from blocks.lake.orphans import collect
-from blocks.lake.plan import Piece, Unit, unit_of, units_of
+from blocks.lake.plan import Piece, Unit, size_of, unit_of, units_of
 from blocks.lake.reading import Reader
 from blocks.lake.schemas import check_append, check_dataset, check_read, conform, grown, packed, texts, unpacked
 from blocks.lake.spill import spill_folder
@@ -65,6 +65,7 @@ class StoredLake(Lake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
+        onto: str | None = None,
     ) -> Snapshot:
         """Add rows as one snapshot, whole or not at all: see `Lake.append`."""
         check_dataset(dataset)
@@ -74,22 +75,29 @@ class StoredLake(Lake):
             head = log.head()
             if there := log.find(key, head):
                 return there
+            check_newest(dataset, head.state if head else State(), onto)
             folder = f"_data/{uuid4().hex}"
             files = self._lay_out(dataset, folder, rows, grown(dataset, head.state if head else None, rows.schema))
+            written = {f"{dataset}/{folder}/{file.name}": file.sha256 for file in files}
             for _ in range(_ATTEMPTS):
                 state = head.state if head else State()
                 schema = grown(dataset, head.state if head else None, rows.schema)
                 snapshot = next_snapshot(log, state, texts(schema), files, source=source, key=key, at=at, notes=notes)
                 if log.claim(_after(head, next_state(state, snapshot, packed(schema)), folder, snapshot)):
-                    self.verified.remember([(f"{dataset}/{folder}/{file.name}", file.sha256) for file in files])
+                    self.verified.remember(list(written.items()))
                     return snapshot
                 before, head = head.log if head else 0, log.head()
                 if head and (there := log.find(key, head)):
                     if log.entry(head.state.log_of(there.sequence)).folder != folder:
-                        self._drop([f"{dataset}/{folder}/{file.name}" for file in files])
+                        self._drop(written)
                     return there
                 if head and log.fenced_since(before, head, folder):
                     raise LostRace(f"{dataset}: this append took so long that its files were collected. Try again.")
+                try:
+                    check_newest(dataset, head.state if head else State(), onto)
+                except LostRace:
+                    self._drop(written)
+                    raise
         raise LostRace(f"{dataset}: {_ATTEMPTS} other writers were first. Try again.")
 
     def find(self, dataset: str, key: str) -> Snapshot | None:
@@ -152,19 +160,28 @@ class StoredLake(Lake):
             self.verified.check(pieces)
             return tuple(self.store.url(piece.key) for piece in pieces)
 
-    def compact(self, dataset: str, *, at: datetime) -> None:
+    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> Size:
         """Merge small files: see `Lake.compact`."""
         check_dataset(dataset)
         with self.port_errors(dataset, "written"):
-            compact(self.store, self._log(dataset), self.verified)
+            return compact(self.store, self._log(dataset), self.verified, dry_run=dry_run)
 
-    def collect(self, dataset: str, *, before: datetime) -> int:
+    def collect(self, dataset: str, *, before: datetime, dry_run: bool = False) -> Size:
         """Remove what nothing names: see `Lake.collect`."""
         check_dataset(dataset)
         if before.tzinfo is None:
             raise Rejected(f"{dataset}: the time {before.isoformat()} has no zone. Give one, such as +00:00.")
         with self.port_errors(dataset, "written"):
-            return collect(self.store, self._log(dataset), before)
+            return collect(self.store, self._log(dataset), before, dry_run=dry_run)
+
+    def footprint(self, dataset: str) -> Footprint:
+        """Return what the data set takes: see `Lake.footprint`."""
+        now = self.as_of(dataset)
+        with self.port_errors(dataset, "read"):
+            units, _ = self._units(now, None)
+            stored = [found.bytes for found in self.store.below(f"{dataset}/") if found.key.endswith(".parquet")]
+            opened = size_of([piece for unit in units for piece in unit.pieces])
+            return Footprint(Size(len(stored), sum(stored)), opened)
 
     def url_of(self, snapshot: Snapshot, file: str) -> str:
         """Return where a file of a snapshot is stored: to restore it from a copy, say."""
@@ -209,7 +226,7 @@ class StoredLake(Lake):
             raise
         return files
 
-    def _drop(self, keys: Sequence[str]) -> None:
+    def _drop(self, keys: Iterable[str]) -> None:
         """Remove files that will never be named. What cannot be removed now is an orphan, and collected later."""
         with suppress(Exception):
             for key in keys:

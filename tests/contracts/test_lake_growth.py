@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSResponse
 
 from blocks.errors import Corrupt, LostRace, NotFound, Rejected, Unavailable
 from blocks.lake import layout
-from blocks.lake.base import BUCKET_COLUMN
+from blocks.lake.base import BUCKET_COLUMN, Footprint, Size
 from blocks.lake.s3 import S3Lake
 from tests.contracts.lakes import NOON, alter, append, as_bytes, flipped, ids, in_bucket, lake, people, s3  # noqa: F401
 
@@ -175,7 +175,7 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
     files = lake.files(lake.as_of("people"))
     assert 5 < len(files) < 15  # more than 100,000 rows are cut by stripe
     freed = lake.collect("people", before=FUTURE)
-    assert freed > 0  # the first compactions, which the last one contains
+    assert freed.bytes > 0  # the first compactions, which the last one contains
     assert every_read(lake, reads) == before
     assert lake.files(lake.as_of("people")) == files
 
@@ -183,9 +183,38 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
 def test_few_snapshots_are_not_compacted(lake):
     reads = small_snapshots(lake, 5)
     files = lake.files(reads[-1])
-    lake.compact("people", at=NOON)
-    lake.compact("nothing", at=NOON)
+    assert lake.compact("people", at=NOON) == Size(0, 0)
+    assert lake.compact("nothing", at=NOON) == Size(0, 0)
     assert lake.files(reads[-1]) == files
+
+
+def test_a_compaction_says_what_it_takes_together_and_tried_out_it_changes_nothing(lake):
+    reads = small_snapshots(lake)
+    small = Size(10, sum(file.bytes for read in reads[-1].snapshots for file in read.files))
+    before = lake.footprint("people")
+    assert before == Footprint(small, small)
+    assert lake.compact("people", at=NOON, dry_run=True) == small
+    assert lake.footprint("people") == before
+    assert lake.compact("people", at=NOON) == small
+    after = lake.footprint("people")
+    assert (after.opened.files, after.stored.files) == (1, 11), "those of before stay, for reads that end among them"
+    assert after.stored.bytes == small.bytes + after.opened.bytes
+    assert lake.compact("people", at=NOON) == Size(0, 0)
+    with pytest.raises(NotFound):
+        lake.footprint("nothing")
+
+
+def test_rows_that_were_made_for_another_snapshot_are_not_appended(lake):
+    first = append(lake, people(5), "k1", onto="")
+    with pytest.raises(LostRace, match=f"an empty data set, and {first.id} has landed"):
+        append(lake, people(5, 5), "k2", onto="")
+    assert append(lake, people(5), "k1", onto="") == first, "what has landed has landed"
+    second = append(lake, people(5, 5), "k2", onto=first.id)
+    late = meanwhile(people(10, 10), lambda: append(lake, people(5, 50), "quick"))
+    with pytest.raises(LostRace, match=second.id):
+        append(lake, late, "k3", onto=second.id)
+    assert lake.as_of("people").rows == 15
+    assert lake.footprint("people").stored.files == 3, "nothing of it is left behind"
 
 
 def test_damage_is_not_laundered_by_a_compaction(lake):
@@ -220,11 +249,14 @@ def test_files_that_nothing_names_are_removed_when_they_are_old_and_nothing_else
     before = every_read(lake, reads)
     stored = {found.key for found in lake.store.below("people/_data/")}
     orphan(lake)
-    assert lake.collect("people", before=PAST) == 0
+    assert lake.collect("people", before=PAST) == Size(0, 0)
+    assert lake.collect("people", before=FUTURE, dry_run=True) == Size(1, 1_000)
     assert len(set(lake.store.below("people/_data/"))) == len(stored) + 1
-    assert lake.collect("people", before=FUTURE) == 1_000
+    assert lake.footprint("people").stored.files == len(stored) + 1
+    assert lake.collect("people", before=FUTURE) == Size(1, 1_000)
     assert {found.key for found in lake.store.below("people/_data/")} == stored
-    assert lake.collect("people", before=FUTURE) == 0
+    assert lake.footprint("people").stored.files == len(stored)
+    assert lake.collect("people", before=FUTURE) == Size(0, 0)
     assert every_read(lake, reads) == before
     assert append(lake, people(5, 900), "more").sequence == 11
 
@@ -238,7 +270,7 @@ def test_a_writer_at_work_keeps_its_files(lake, monkeypatch):
 
     def act():
         assert len(list(lake.store.below("events/_data/"))) > 10
-        assert lake.collect("events", before=datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert lake.collect("events", before=datetime.now(UTC) - timedelta(hours=1)).files == 0
 
     lake.append("events", meanwhile(rows, act), source="test", key="k1", at=NOON)
     assert lake.read(lake.as_of("events")).num_rows == 2_000

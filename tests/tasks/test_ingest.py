@@ -38,11 +38,12 @@ class StoppedHalfway(FakeLake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
+        onto: str | None = None,
     ) -> Snapshot:
         """Append as the fake does, with `fail_appends` set for the data set alone."""
         if dataset == HOUSES.dataset and self._stops:
             self._stops, self.fail_appends = 0, 1
-        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes)
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
 
 
 @pytest.fixture(autouse=True)
