@@ -1,24 +1,23 @@
 """Land rows in the lake: what is right is appended as one snapshot, what is not is set aside with its reason."""
 
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import open_environment
 from blocks.errors import NotFound
-from blocks.lake.base import Lake, Snapshot
-from blocks.sources import FrameSource, Piece, Since, Source, open_source
+from blocks.lake.base import AsOf, Lake, Snapshot
+from blocks.sources import FrameSource, Since, Source, Taken, open_source
 from blocks.sources.base import no_rows
 from blocks.sources.sql import watermark_of
 from blocks.sources.staging import Staged, stage, workspace
+from blocks.sources.taken import taken_by
 from blocks.sources.watermarks import Watermark
 from tasks.logic.ingest.ingestion import Judged, Rules, StagedRows, judge
 from tasks.logic.ingest.judging import STAGED, relation_of
@@ -29,6 +28,7 @@ from tasks.models import load_model
 from tasks.progress import Progress
 from tasks.records import Landed
 from tasks.retries import STAGE
+from tasks.watched import Watched, seen_by
 
 _MEMORY_MB = 600
 _THREADS = 2
@@ -53,9 +53,14 @@ def land(
     lake, scratch = world.lake(), world.scratch / "ingest"
     if redrive:
         lake.as_of(quarantine_of(data), redrive)  # NotFound when there is no such snapshot
-    since = newer(lake, data, source, query, watermark)
     rows = open_source(
-        source, query=query, kinds=data.kinds, since=since, scratch=_made(scratch), redrive=bool(redrive)
+        source,
+        query=query,
+        kinds=data.kinds,
+        since=newer(lake, data, source, query, watermark),
+        taken=None if redrive else landed_files(lake, data),
+        scratch=_made(scratch),
+        redrive=bool(redrive),
     )
     with closing(rows):
         landed = land_rows(lake, data, rows, scratch=scratch, redrive=redrive)
@@ -91,25 +96,30 @@ def land_rows(
     with workspace(scratch) as folder:
         progress = Progress(f"reading {source.description}", source.bytes)
         digest = ContentDigest()
-        staged = stage(source, _made(folder / "rows"), _seen(progress, None if key else digest))
+        staged = stage(source, _made(folder / "rows"), seen_by(progress, None if key else digest))
         key = key or digest.hexdigest()
         if staged.rows + staged.broken_rows == 0:
             return _nothing_new(lake, data, source)
         if known := lake.find(data.dataset, key):
             return _landed(known, new=False)
         progress.next(f"judging and landing {source.description}")
-        judged = sort_out(lake, data, source, staged, folder, most=_ALL if redrive else _TENTH)
-        return _append(lake, data, _Arrival(source, judged, key, redrive), progress)
+        seen = newest(lake, data.dataset)
+        judged = sort_out(lake, seen, data, source, staged, folder, most=_ALL if redrive else _TENTH)
+        return _append(lake, data, _Arrival(source, judged, key, redrive, seen.id if seen else ""), progress)
 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """What is about to land: a source's judged rows, under a key, perhaps out of a quarantine snapshot."""
+    """What is about to land: a source's judged rows, under a key, perhaps out of a quarantine snapshot.
+
+    `onto` is the id of the snapshot up to which the lake's keys were known when they were judged, "" for none.
+    """
 
     source: Source
     judged: Judged
     key: str
     redrive: str
+    onto: str
 
     @property
     def notes(self) -> dict[str, str]:
@@ -119,8 +129,10 @@ class _Arrival:
         return {**self.judged.notes, **self.source.notes(), **counts, **origin}
 
 
-def sort_out(lake: Lake, data: Landing, source: Source, staged: Staged, folder: Path, *, most: float) -> Judged:
-    """Split the rows of a source into accepted and quarantined, knowing the keys that are in the lake."""
+def sort_out(
+    lake: Lake, seen: AsOf | None, data: Landing, source: Source, staged: Staged, folder: Path, *, most: float
+) -> Judged:
+    """Split the rows of a source into accepted and quarantined, knowing the keys of a read of the lake."""
     files = [str(file) for file in staged.files]
     rows = StagedRows(
         relation=relation_of(staged.columns, files),
@@ -135,7 +147,7 @@ def sort_out(lake: Lake, data: Landing, source: Source, staged: Staged, folder: 
     # The source's files are on this machine, so it is judged here, whatever engine reads the lake.
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _made(folder / "spill")})
-    keys = lake.files(lake.as_of(data.dataset)) if history(lake, data.dataset) else ()
+    keys = lake.files(seen) if seen else ()
     return judge(engine, rows, rules, folder / "judged", lake_keys=keys, most_quarantined=most)
 
 
@@ -150,12 +162,18 @@ def quarantine_of(data: DataSpec | Landing) -> str:
     return f"{data.dataset}-quarantine"
 
 
+def newest(lake: Lake, dataset: str) -> AsOf | None:
+    """Return the read of everything that has landed; None when nothing has."""
+    try:
+        return lake.as_of(dataset)
+    except NotFound:
+        return None
+
+
 def history(lake: Lake, dataset: str) -> tuple[Snapshot, ...]:
     """Return the data set's snapshots, oldest first; none when nothing has landed."""
-    try:
-        return lake.as_of(dataset).snapshots
-    except NotFound:
-        return ()
+    now = newest(lake, dataset)
+    return now.snapshots if now else ()
 
 
 def newer(lake: Lake, data: DataSpec | Landing, source: str, query: str, column: str) -> Since | None:
@@ -167,63 +185,36 @@ def newer(lake: Lake, data: DataSpec | Landing, source: str, query: str, column:
     return Since(column, next((mark for mark in landed if mark), None))
 
 
+def landed_files(lake: Lake, data: DataSpec | Landing) -> tuple[Taken, ...]:
+    """Return the files whose rows are in the data set."""
+    return tuple(file for snapshot in history(lake, data.dataset) for file in taken_by(snapshot.notes))
+
+
 def _append(lake: Lake, data: Landing, landing: _Arrival, progress: Progress) -> Landed:
     judged, now, notes = landing.judged, datetime.now(UTC), landing.notes
     described, key = landing.source.description, landing.key
     if judged.quarantined:
+        # By what it was judged against, too: after another ingest came between, other rows may be the wrong ones.
+        aside_key = f"{key} onto {landing.onto}" if landing.onto else key
         aside = lake.append(
-            quarantine_of(data), judged.quarantined_rows(), source=described, key=key, at=now, notes=notes
+            quarantine_of(data), judged.quarantined_rows(), source=described, key=aside_key, at=now, notes=notes
         )
         notes = {**notes, "quarantine_snapshot": aside.id}
-    watched = _Watched(judged.accepted_rows(), landing.source, landing.source.bytes / judged.rows_in, progress)
+    watched = Watched(judged.accepted_rows(), landing.source, landing.source.bytes / judged.rows_in, progress)
     try:
-        snapshot = lake.append(data.dataset, watched.reader(), source=described, key=key, at=now, notes=notes)
+        snapshot = lake.append(
+            data.dataset, watched.reader(), source=described, key=key, at=now, notes=notes, onto=landing.onto
+        )
     except Exception as error:
         raise watched.error or error from error
     _show(snapshot, judged)
     return _landed(snapshot, new=True)
 
 
-class _Watched:
-    """Rows on their way into the lake: counted, and refused at their end when the source changed meanwhile.
-
-    `error` is what went wrong while they were read: who reads them through C knows only its words.
-    """
-
-    def __init__(self, rows: pa.RecordBatchReader, source: Source, bytes_a_row: float, progress: Progress) -> None:
-        self._rows, self._source, self._progress = rows, source, progress
-        self._bytes_a_row = bytes_a_row
-        self.error: Exception | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self._rows.schema, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in self._rows:
-                self._progress.add(batch.num_rows, int(batch.num_rows * self._bytes_a_row))
-                yield batch
-            self._source.unchanged()
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def _seen(progress: Progress, digest: ContentDigest | None) -> Callable[[Piece], None]:
-    def seen(piece: Piece) -> None:
-        progress.add(piece.table.num_rows + len(piece.broken), piece.bytes)
-        if digest:
-            digest.update(piece.table)
-            for row in piece.broken:
-                digest.update_unread(row.position, row.reason, row.text)
-
-    return seen
-
-
 def _nothing_new(lake: Lake, data: Landing, source: Source) -> Landed:
-    """Say that no row is newer than the watermark; a source that has none at all is an error."""
+    """Say that there is no row that has not landed; a source that has none at all is an error."""
     landed = history(lake, data.dataset)
-    if not source.notes() or not landed:
+    if not source.nothing_new() or not landed:
         raise no_rows(source.description)
     return Landed(dataset=data.dataset, snapshot=landed[-1].id, rows_in=0, accepted=0, quarantined=0, new=False)
 

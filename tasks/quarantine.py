@@ -6,26 +6,19 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from blocks.environment import open_environment
 from blocks.lake.base import Lake
 from tasks.ingest import quarantine_of
-from tasks.logic.model.spec import DataSpec
+from tasks.logic.model.data import DataSpec, Landing
 from tasks.logic.refusal import Refusal
-from tasks.models import load_model
 
 
-def export(model: str, snapshot: str, to: str, environment: str = "local") -> int:
+def write_out(lake: Lake, data: DataSpec | Landing, snapshot: str, to: Path) -> int:
     """Write the rows of one quarantine snapshot as a `.csv` or `.parquet` file; return how many.
 
     Raises:
         NotFound: there is no such snapshot.
         Refusal: `to` is of another format, or is there already.
     """
-    return write_out(open_environment(environment).lake(), load_model(model).spec.data, snapshot, Path(to))
-
-
-def write_out(lake: Lake, data: DataSpec, snapshot: str, to: Path) -> int:
-    """Write the rows of one quarantine snapshot into a file: see `export`."""
     if to.suffix not in (".csv", ".parquet"):
         raise Refusal("the quarantine is written as .csv or .parquet", where=str(to), remedy="Name such a file.")
     if to.exists():

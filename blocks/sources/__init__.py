@@ -1,6 +1,6 @@
 """Where rows come from: files, databases, S3 and DataFrames, read into one shape with nothing guessed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blocks.sources.base import BrokenRow, Piece, Source, SourceTable
@@ -9,6 +9,7 @@ from blocks.sources.frames import FrameSource, from_frame
 from blocks.sources.mended import AS_KEPT, MendedSource, is_quarantine
 from blocks.sources.s3 import open_s3
 from blocks.sources.sql import Since, open_query
+from blocks.sources.taken import Taken
 
 __all__ = [
     "BrokenRow",
@@ -17,6 +18,7 @@ __all__ = [
     "Since",
     "Source",
     "SourceTable",
+    "Taken",
     "from_frame",
     "open_source",
     "read_source",
@@ -29,6 +31,7 @@ def open_source(
     query: str = "",
     kinds: Mapping[str, str],
     since: Since | None = None,
+    taken: Sequence[Taken] | None = None,
     scratch: Path | None = None,
     redrive: bool = False,
 ) -> Source:
@@ -41,6 +44,8 @@ def open_source(
         kinds: each declared column (entity, features, target) and what it is: number (float64), integer
             (int64), flag (int8, 0 or 1), category or text (string). Columns not declared are not read.
         since: for a database, the watermark column, and from which value on rows are new.
+        taken: for a folder, a glob or a prefix, the files that have landed: they are passed over, and one that
+            changed since is `Rejected`. None reads everything, and so does a file that is named itself.
         scratch: folder for what is fetched from S3; the system's own when None.
         redrive: whether this is a mended quarantine file, whose rows are the JSON in its column `row`. One
             without the columns of a quarantine is read like any other.
@@ -56,8 +61,8 @@ def open_source(
             return MendedSource(kept, kinds)
         kept.close()
     if source.startswith("s3://"):
-        return open_s3(source, query, kinds, scratch)
-    return open_query(source, query, kinds, since) if "://" in source else open_files(source, query, kinds)
+        return open_s3(source, query, kinds, scratch, taken)
+    return open_query(source, query, kinds, since) if "://" in source else open_files(source, query, kinds, taken)
 
 
 def read_source(source: str, *, query: str = "", kinds: Mapping[str, str]) -> SourceTable:

@@ -101,6 +101,10 @@ class Source(ABC):
         """Return what the snapshot should remember of the source, known once all pieces were read."""
         return {}
 
+    def nothing_new(self) -> bool:
+        """Return whether there is no row because all there is has landed before; known once all pieces were read."""
+        return False
+
     def unchanged(self) -> None:  # noqa: B027  (most sources have nothing to look at)
         """Refuse a source that was written to since it was opened: `Unavailable`."""
 

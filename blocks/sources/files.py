@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,8 @@ from blocks.sources.base import Piece, Source, check_kinds
 from blocks.sources.delimited import csv_pieces
 from blocks.sources.json_lines import json_pieces
 from blocks.sources.parquet import columns_as_sql, parquet_pieces
-from blocks.sources.places import File, files_of, unchanged
+from blocks.sources.places import ROWS, File, files_of, unchanged
+from blocks.sources.taken import Taken, new_places, notes_of
 
 Reader = Callable[[File, Mapping[str, str], dict[str, None]], Iterator[Piece]]
 
@@ -29,19 +31,38 @@ FORMATS: Final = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines"
 
 
 class FileSource(Source):
-    """The rows of files, in the order of their paths; a file that changes meanwhile is `Unavailable`."""
+    """The rows of files, in the order of their paths; a file that changes meanwhile is `Unavailable`.
 
-    def __init__(self, files: Sequence[File], kinds: Mapping[str, str], named: str) -> None:
+    Of those whose content is among `taken` nothing is read; one of them that has changed is `Rejected`.
+    """
+
+    def __init__(
+        self, files: Sequence[File], kinds: Mapping[str, str], named: str, taken: Sequence[Taken] | None = None
+    ) -> None:
         check_kinds(kinds)
-        self.files, self.kinds = tuple(files), kinds
-        self.places = tuple(file.place for file in self.files)
-        form = FORMATS[self.files[0].ending]
-        many = len(self.files) > 1
-        self.description = f"{len(self.files)} {form} files {named}" if many else f"{form} file {self.files[0].path}"
+        self.files, self.kinds, self._ignored = tuple(files), kinds, dict[str, None]()
+        form, there = FORMATS[self.files[0].ending], len(self.files)
         with readable(self.files[0].path):
             self._stamps = [file.stamp() for file in self.files]
+        if taken is not None:
+            chosen = new_places(self._contents, taken)
+            self.files = tuple(self.files[place] for place in chosen)
+            self._stamps = [self._stamps[place] for place in chosen]
+            self._contents = [self._contents[place] for place in chosen]
+        self.places = tuple(file.place for file in self.files) or (ROWS,)
         self.bytes = sum(size for size, _ in self._stamps)
-        self._ignored: dict[str, None] = {}
+        self.description = f"{form} file {self.files[0].path}" if there == 1 else f"{there} {form} files {named}"
+        if len(self.files) < there:
+            self.description = f"{len(self.files)} new of {there} {form} files {named}"
+
+    @cached_property
+    def _contents(self) -> list[Taken]:
+        contents = []
+        for file, (size, _) in zip(self.files, self._stamps, strict=True):
+            with readable(file.path):
+                contents.append(Taken(str(file.path.absolute()), size, f"sha256 {file.sha256()}"))
+        self.unchanged()
+        return contents
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -51,11 +72,17 @@ class FileSource(Source):
     def identity(self) -> str:
         """Return a digest over the declaration and the SHA-256 of each file; their names do not matter."""
         whole = hashlib.sha256(repr(list(self.kinds.items())).encode())
-        for file in self.files:
-            with readable(file.path):
-                whole.update(f"\n{file.ending} {file.sha256()}".encode())
-        self.unchanged()
+        for file, content in zip(self.files, self._contents, strict=True):
+            whole.update(f"\n{file.ending} {content.content.removeprefix('sha256 ')}".encode())
         return whole.hexdigest()
+
+    def nothing_new(self) -> bool:
+        """Return whether each of the files was taken before."""
+        return not self.files
+
+    def notes(self) -> Mapping[str, str]:
+        """Return the files that were taken."""
+        return notes_of(self._contents)
 
     def pieces(self) -> Iterator[Piece]:
         """Read the files one after the other: see `Source.pieces`."""
@@ -71,19 +98,20 @@ class FileSource(Source):
 
     def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Return Parquet files that can be scanned as they are: see `Source.scannable`."""
-        if self.files[0].ending != ".parquet":
+        if not self.files or self.files[0].ending != ".parquet":
             return None
         with readable(self.files[0].path):
             columns = columns_as_sql(self.files, self.kinds, self._ignored)
         return None if columns is None else (tuple(file.path for file in self.files), columns)
 
 
-def open_files(source: str, query: str, kinds: Mapping[str, str]) -> FileSource:
+def open_files(source: str, query: str, kinds: Mapping[str, str], taken: Sequence[Taken] | None = None) -> FileSource:
     """Return the source that a path, a folder or a glob names; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
-    return FileSource(files_of(source), kinds, source)
+    grows = not Path(source).is_file()  # a file that is named itself is read: its rows are judged one by one
+    return FileSource(files_of(source), kinds, source, taken if grows else None)
 
 
 @contextmanager

@@ -6,9 +6,9 @@ The endpoint, region and credentials are the AWS SDK's own (`AWS_ENDPOINT_URL`, 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ from blocks.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.sources.base import Piece, Source, check_kinds
 from blocks.sources.files import FileSource
 from blocks.sources.places import WORDS, files_of
+from blocks.sources.taken import Taken, new_places, notes_of
 
 _CHUNK = 1 << 20
 _GLOB = frozenset("*?[")
@@ -32,14 +33,26 @@ class _Object:
 
 
 class S3Source(Source):
-    """The rows of the objects that an address names; see `FileSource` for how each is read."""
+    """The rows of the objects that an address names; see `FileSource` for how each is read, and for `taken`."""
 
-    def __init__(self, bucket: str, key: str, kinds: Mapping[str, str], scratch: Path | None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        key: str,
+        kinds: Mapping[str, str],
+        scratch: Path | None,
+        taken: Sequence[Taken] | None = None,
+    ) -> None:
         self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
         self._named = f"s3://{bucket}/{key}"
         self._objects = _listed(bucket, key, self._named)
+        self._there = there = len(self._objects)
+        if taken is not None and [found.key for found in self._objects] != [key]:
+            self._objects = tuple(self._objects[place] for place in new_places(self._contents, taken))
         self.bytes = sum(found.bytes for found in self._objects)
-        self.description = f"{len(self._objects)} objects of {self._named}" if len(self._objects) > 1 else self._named
+        self.description = f"{there} objects of {self._named}" if there > 1 else self._named
+        if len(self._objects) < there:
+            self.description = f"{len(self._objects)} new of {there} objects of {self._named}"
         self._folder: Path | None = None
         self._files: FileSource | None = None
 
@@ -53,8 +66,22 @@ class S3Source(Source):
         lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.bytes}\t{o.etag}" for o in self._objects)]
         return hashlib.sha256("\n".join([self._bucket, *lines]).encode()).hexdigest()
 
+    def nothing_new(self) -> bool:
+        """Return whether each of the objects was taken before."""
+        return not self._objects
+
+    def notes(self) -> Mapping[str, str]:
+        """Return the objects that were taken."""
+        return notes_of(self._contents)
+
+    @property
+    def _contents(self) -> list[Taken]:
+        return [Taken(f"s3://{self._bucket}/{o.key}", o.bytes, f"etag {o.etag}") for o in self._objects]
+
     def pieces(self) -> Iterator[Piece]:
         """Fetch the objects and read them: see `Source.pieces`."""
+        if not self._objects:
+            return
         with self._addresses():
             files = self._fetched()
             self.places = files.places
@@ -62,6 +89,8 @@ class S3Source(Source):
 
     def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Fetch the objects; return them when they can be scanned as they are: see `Source.scannable`."""
+        if not self._objects:
+            return None
         with self._addresses():
             files = self._fetched()
             self.places = files.places
@@ -81,9 +110,11 @@ class S3Source(Source):
             client = _client()
             for found in self._objects:
                 _fetch(client, self._bucket, found, self._folder / self._bucket / found.key)
-            top = self._folder / self._bucket
-            only = top / self._objects[0].key if len(self._objects) == 1 else top
-            self._files = FileSource(files_of(str(only)), self.kinds, self._named)
+            top, first = self._folder / self._bucket, self._objects[0]
+            files = files_of(str(top / first.key if len(self._objects) == 1 else top))
+            if len(self._objects) == 1 < self._there:
+                files = (replace(files[0], place=f"{first.key} {files[0].place}"),)
+            self._files = FileSource(files, self.kinds, self._named)
         return self._files
 
     @contextmanager
@@ -95,7 +126,13 @@ class S3Source(Source):
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
 
 
-def open_s3(source: str, query: str, kinds: Mapping[str, str], scratch: Path | None = None) -> S3Source:
+def open_s3(
+    source: str,
+    query: str,
+    kinds: Mapping[str, str],
+    scratch: Path | None = None,
+    taken: Sequence[Taken] | None = None,
+) -> S3Source:
     """Return the source that an s3:// address names; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     bucket, _, key = source.removeprefix("s3://").partition("/")
@@ -103,7 +140,7 @@ def open_s3(source: str, query: str, kinds: Mapping[str, str], scratch: Path | N
         raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
     if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
         raise Rejected(f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv.")
-    return S3Source(bucket, key, kinds, scratch)
+    return S3Source(bucket, key, kinds, scratch, taken)
 
 
 def _client() -> Any:

@@ -58,6 +58,10 @@ class QuerySource(Source):
         finally:
             connection.engine.dispose()
 
+    def nothing_new(self) -> bool:
+        """Return whether rows above a watermark were asked for."""
+        return bool(self._highest)
+
     def notes(self) -> Mapping[str, str]:
         """Return the highest value of the watermark column, and what it is the watermark of."""
         if not self._since or not self._highest:

@@ -564,3 +564,41 @@ def test_a_frame_is_read_in_parts_with_its_row_numbers():
     pieces = list(FrameSource(frame, KINDS).pieces())
     assert len(pieces) > 1
     assert pieces[-1].numbers[-1].as_py() == 150_000
+
+
+# Memory
+
+
+@pytest.fixture
+def pool():
+    """Arrow's memory, counted from here on."""
+    before = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(counted)
+    yield counted
+    pa.set_memory_pool(before)
+
+
+LONG = {"csv": "c,1,basic,1\n", "jsonl": '{"id":"c","age":1,"plan":"basic","active":1}\n', "parquet": ""}
+
+
+@pytest.mark.parametrize("form", LONG)
+def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch, pool, form):
+    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr("blocks.sources.delimited._BLOCK_BYTES", 1 << 18)
+    monkeypatch.setattr("blocks.sources.staging._GROUP_ROWS", 10_000)
+    monkeypatch.setattr("blocks.sources.parquet.BATCH_ROWS", 10_000)
+    count, path, held, whole = 300_000, tmp_path / f"people.{form}", [], []
+    if form == "parquet":  # with page checksums, so that it is read here and not scanned by the engine
+        table = people(1_000).take(pa.array(np.arange(count) % 1_000))
+        pq.write_table(table, path, write_page_checksum=True, row_group_size=20_000)
+        del table
+    else:
+        path.write_text((HEADER if form == "csv" else "") + LONG[form] * count)
+
+    def seen(piece):
+        held.append(pool.bytes_allocated())
+        whole.append(piece.table.nbytes)
+
+    assert stage(open_source(str(path), kinds=KINDS), tmp_path, seen).rows == count
+    assert max(held) < sum(whole) / 3, f"{max(held)} bytes were held of {sum(whole)}"

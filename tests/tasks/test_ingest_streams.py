@@ -16,7 +16,7 @@ from blocks.errors import Rejected, Unavailable
 from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingest import column_kinds, history, land_rows, newer, quarantine_of
+from tasks.ingest import column_kinds, history, land_rows, landed_files, newer, quarantine_of
 from tasks.logic.model.data import Landing
 from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
@@ -41,7 +41,8 @@ def lake(tmp_path: Path) -> Lake:
 def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> Landed:
     """Land as the task does, but for the environment."""
     since = newer(lake, HOUSES, str(source), query, watermark)
-    rows = open_source(str(source), query=query, kinds=KINDS, since=since, redrive=bool(redrive))
+    taken = None if redrive else landed_files(lake, HOUSES)
+    rows = open_source(str(source), query=query, kinds=KINDS, since=since, taken=taken, redrive=bool(redrive))
     landed = land_rows(lake, HOUSES, rows, redrive=redrive)
     rows.close()
     return landed

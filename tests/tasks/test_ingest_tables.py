@@ -88,6 +88,27 @@ def test_tables_that_were_ingested_join(tmp_path: Path) -> None:
     assert (three["rain"], nine["rain"], three["balance"], three["country"]) == (3.5, 7.5, 7.0, "FR")
 
 
+def test_late_rows_and_late_news_reach_later_reads_and_never_earlier_ones(tmp_path: Path) -> None:
+    """The remedy of docs/ingest.md for what changes: each state with the time since when it was known."""
+    lake = FakeLake()
+    land(lake, tmp_path, "", MAIN + rows(40))
+    head = 'customer_id,valid_from,balance,"seg""ment"\n'
+    land(lake, tmp_path, "accounts", f"{head}c1,2026-01-01T02:00:00Z,7,gold\n")
+    land(lake, tmp_path, "weather", "place,seen_at,rain\nnorth,2026-01-01T00:00:00Z,1\n")
+    land(lake, tmp_path, "people", "who,country\nc1,FR\n")
+    then = fix_reads(lake, SPEC.data, "")
+    before = materialise(lake, DuckDBEngine(), then, SPEC, "production", tmp_path / "before")
+    assert land(lake, tmp_path, "", MAIN + "c1,2026-01-01T01:00:00Z,north,9,Yes\n").accepted == 1
+    assert land(lake, tmp_path, "accounts", f"{head}c1,2026-01-01T05:00:00Z,8,gold\n").accepted == 1
+    now = materialise(lake, DuckDBEngine(), fix_reads(lake, SPEC.data, ""), SPEC, "production", tmp_path / "now")
+    again = materialise(lake, DuckDBEngine(), then, SPEC, "production", tmp_path / "again")
+    assert again.model_copy(update={"folder": before.folder}) == before
+    found = pd.concat([pq.read_table(part).to_pandas() for part in (now.train, now.holdout)])
+    of_one = found[found["customer"] == "c1"].sort_values("asked_at")
+    assert of_one["weight"].tolist() == [9.0, 1.5, 1.5], "the late row, in its place in time"
+    assert of_one["balance"].fillna(0).tolist() == [0, 7, 8], "each row with what was known at its time"
+
+
 def test_a_frame_of_times_without_a_zone_is_no_frame_of_times() -> None:
     landing = SPEC.table("weather")
     frame = pd.DataFrame({"place": ["north"] * 2, "seen_at": [at(1), at(2)], "rain": [1.0, 2.0]})
