@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data clean
+.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data soak-lake clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench: setup ## the figures of docs/benchmarks.md
 
 bench-data: setup ## the figures of data at size (ARGS="--rows 100000000 --skip metadata")
 	@$(RUN) tests.benchmarks.data $(ARGS)
+
+soak-lake: setup ## a thousand random operations on a lake, kills included (ARGS="--operations 10000 --seed 7")
+	@$(RUN) tests.benchmarks.lake_soak $(ARGS)
 
 lock: ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra aws --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock

@@ -7,6 +7,9 @@ from pydantic import Field
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 """Name of a folder below `models/`."""
 
+ModelOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62})?$")]
+"""Name of a folder below `models/`, or "" for all of them."""
+
 EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 """Name of a set of adapters: a file in `deployments/environments/`."""
 
@@ -30,3 +33,6 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 
 Parallel = Annotated[int, Field(ge=1, le=16)]
 """How many trials run side by side."""
+
+Hours = Annotated[int, Field(ge=1, le=8760)]
+"""A time in whole hours, up to a year."""

@@ -65,6 +65,17 @@ class Published(Record):
     new: bool = True
 
 
+class Maintained(Record):
+    """What a round of maintenance did, or would do: files taken together, orphans removed, reads found the same."""
+
+    datasets: tuple[str, ...]
+    merged: int
+    orphans: int
+    bytes_removed: int
+    reads: int
+    dry_run: bool
+
+
 class Checked(Record):
     """How many expectations held on the tier's rows. A tier on which one failed has no such record.
 

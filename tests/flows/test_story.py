@@ -59,6 +59,11 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert second is not None
     assert second.version != champion.version
 
+    # the lake is looked after, and no read of it changes
+    before = lake.read(lake.as_of("churn", first))
+    assert outcome(run("maintain/maintain", model="churn")) == "Completed"
+    assert lake.read(lake.as_of("churn", first)).equals(before)
+
     # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
     held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
     assert outcome(held) == "Held"
@@ -96,7 +101,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # each run left artifacts worth looking at
     shown = httpx.post(f"{stack.url('prefect')}/api/artifacts/latest/filter", json={}, headers=csrf(stack)).json()
-    assert {"ingest", "checks", "evaluation", "evaluation-plot", "approval-request", "rollback"} <= {
+    assert {"ingest", "checks", "evaluation", "evaluation-plot", "approval-request", "rollback", "maintain"} <= {
         artifact["key"] for artifact in shown
     }
 

@@ -89,14 +89,19 @@ def content_key(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def has_digest(kind: pa.DataType) -> bool:
+    """Return whether columns of this type have a digest: all but nested and binary ones."""
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return not (pa.types.is_nested(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain))
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _as_text(named: pa.Field, values: pa.Array) -> pa.Array:
-    kind = named.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise Refusal(f"a column of type {kind} has no digest", where=f"column {named.name!r}")
+    if not has_digest(named.type):
+        raise Refusal(f"a column of type {named.type} has no digest", where=f"column {named.name!r}")
     return pc.fill_null(values.cast(pa.large_string()), "")
 
 

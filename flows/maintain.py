@@ -1,0 +1,30 @@
+"""Look after the lake: fewer and larger files, no orphans, and every read as it was."""
+
+from prefect import flow
+
+from flows.exclusive import one_at_a_time
+from flows.parameters import EnvironmentName, Hours, ModelOrAll
+from tasks.maintain import maintain_lake
+from tasks.records import Maintained
+
+
+@flow(name="maintain", persist_result=True, result_serializer="json", flow_run_name="lake of {environment}")
+def maintain(
+    model: ModelOrAll = "",
+    dry_run: bool = False,
+    older_than_hours: Hours = 24,
+    environment: EnvironmentName = "local",
+) -> Maintained:
+    """Take small files together, remove those that nothing names, and repeat a sample of reads to see that none changed.
+
+    It may run beside ingests and trainings: whoever reads keeps reading the same rows, whoever writes either
+    lands as a whole or is told to try again.
+
+    Args:
+        model: The model whose data sets are looked after: a folder below models/. Empty is every data set of the lake.
+        dry_run: Only say what would be done. Nothing is written or removed.
+        older_than_hours: Files that nothing names are removed when nobody wrote to them for so many hours. Keep it above the longest run that reads or writes.
+        environment: The set of adapters to run on: a file in deployments/environments/.
+    """  # noqa: E501  (the form takes one line a parameter)
+    with one_at_a_time(f"maintain-{environment}"):
+        return maintain_lake(model, dry_run, older_than_hours, environment)

@@ -1,0 +1,100 @@
+"""Keep the lake small and fast: take small files together, remove orphans, and prove that no read changed."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from blocks.environment import open_environment
+from blocks.errors import Corrupt, TerminalError
+from blocks.lake.base import BUCKET_COLUMN, Footprint, Lake
+from tasks.logic.maintain.maintenance import Measured, Tended, bucket_limit, datasets_of, report, sampled_reads
+from tasks.logic.sample.content import ContentDigest, has_digest
+from tasks.models import load_model
+from tasks.records import Maintained
+from tasks.retries import STAGE
+
+
+@task(name="maintain", **STAGE)
+def maintain_lake(model: str, dry_run: bool, older_than_hours: int, environment: str) -> Maintained:
+    """Look after one model's data sets ("" for all of the lake's); see `flows.maintain` for the arguments.
+
+    Raises:
+        Corrupt: a data set is damaged, or a read does not return what it did; the others were looked after first.
+    """
+    lake = open_environment(environment).lake()
+    there = lake.datasets()
+    chosen = datasets_of(load_model(model).spec.data, there) if model else there
+    now, log = datetime.now(UTC), get_run_logger()
+    done: list[Tended] = []
+    for dataset in chosen:
+        done.append(tend(lake, dataset, now=now, before=now - timedelta(hours=older_than_hours), dry_run=dry_run))
+        log.info("%s: %s", dataset, done[-1].problem or f"{done[-1].merged} merged, {done[-1].orphans} orphans")
+    create_markdown_artifact(key="maintain", markdown=report(done, dry_run=dry_run), description=f"lake, {environment}")
+    if problems := [one.problem for one in done if one.problem]:
+        raise Corrupt(f"{len(problems)} of {len(done)} data sets could not be looked after: {' '.join(problems)}")
+    return Maintained(
+        datasets=tuple(one.dataset for one in done),
+        merged=sum(one.merged for one in done),
+        orphans=sum(one.orphans for one in done),
+        bytes_removed=sum(one.orphan_bytes for one in done),
+        reads=sum(one.reads for one in done),
+        dry_run=dry_run,
+    )
+
+
+def tend(lake: Lake, dataset: str, *, now: datetime, before: datetime, dry_run: bool) -> Tended:
+    """Compact one data set and collect its orphans; what cannot be mended by another try is told as its `problem`.
+
+    A sample of reads is fixed and digested first, which verifies the checksums of their files. When anything was
+    written or removed they are repeated, and have to return the same.
+    """
+    try:
+        found = lake.footprint(dataset)
+        snapshots = [snapshot.id for snapshot in lake.as_of(dataset).snapshots]
+        reads = {moment: read_digest(lake, dataset, moment) for moment in sampled_reads(snapshots)}
+        merged = lake.compact(dataset, at=now, dry_run=dry_run)
+        removed = lake.collect(dataset, before=before, dry_run=dry_run)
+        if not dry_run and (merged.files or removed.files):
+            refuse_changed(lake, dataset, reads)
+        left = lake.footprint(dataset)
+    except TerminalError as problem:
+        return Tended(dataset, problem=str(problem))
+    return Tended(
+        dataset=dataset,
+        snapshots=len(snapshots),
+        before=_measured(found),
+        after=_measured(left),
+        merged=merged.files,
+        orphans=removed.files,
+        orphan_bytes=removed.bytes,
+        reads=len(reads),
+    )
+
+
+def read_digest(lake: Lake, dataset: str, moment: str) -> str:
+    """Return a digest of what a read as of a snapshot returns, and of its manifests; of many rows, of a sample."""
+    read = lake.as_of(dataset, moment)
+    names = [name for name, _ in read.schema]
+    below = bucket_limit(read.rows) if BUCKET_COLUMN in names else None
+    rows, digest = lake.scan(read, below_bucket=below), ContentDigest()
+    known = [field.name for field in rows.schema if has_digest(field.type)]
+    for batch in rows:
+        digest.update(pa.Table.from_batches([batch.select(known)]))
+    return f"{read.digest} {read.rows} {digest.hexdigest()}"
+
+
+def refuse_changed(lake: Lake, dataset: str, reads: Mapping[str, str]) -> None:
+    """Repeat reads, and refuse one that does not return what it returned before: `Corrupt`."""
+    for moment, digest in reads.items():
+        if read_digest(lake, dataset, moment) != digest:
+            raise Corrupt(
+                f"{dataset}: the read as of {moment} no longer returns the rows that it did. Stop the writers, keep "
+                "the lake as it is, and restore the data set from a copy of before this run."
+            )
+
+
+def _measured(found: Footprint) -> Measured:
+    return Measured(found.stored.files, found.stored.bytes, found.opened.files)
