@@ -14,10 +14,11 @@ from prefect import task
 from blocks.engines.base import Engine
 from blocks.environment import open_environment
 from blocks.lake.base import Lake
+from tasks.logic import sql
 from tasks.logic.model.spec import ModelSpec
 from tasks.logic.sample.content import ContentDigest
 from tasks.logic.sample.join_rules import refuse_multiplied
-from tasks.logic.sample.joins import rows_sql, select
+from tasks.logic.sample.joins import order_sql, rows_sql, select
 from tasks.logic.sample.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
 from tasks.models import load_model
 from tasks.reads import Reads, fix_reads
@@ -25,7 +26,7 @@ from tasks.records import TierData
 from tasks.retries import STAGE
 from tasks.tables import Files, check_reads, check_rows, count_rows, tier_rule
 
-LAYOUT = 2
+LAYOUT = 3
 """Changes when tiers are laid down in another way, so that one of the old way is not taken for one of the new."""
 
 
@@ -40,13 +41,14 @@ def sample(model: str, tier: str, as_of: str, environment: str) -> TierData:
 def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
     """Lay the tier down below `scratch`, or find it there: the same reads and rules make the same rows.
 
-    They keep the order of the lake where the engine keeps that of files, as DuckDB does; joined rows are ordered.
+    In the same order, too (`order_sql`): neither a compaction of the lake nor another engine changes the rows,
+    the digests, or the bits of a model that is trained on them.
 
     Raises:
         Refusal: the tier holds no row to train on, or none to decide with; or the tables cannot be joined.
     """
     bound = tier_bound(spec.tiers, tier)
-    rule = [LAYOUT, engine.name, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
+    rule = [LAYOUT, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
     digest = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
     folder = scratch / "tiers" / spec.name / digest[:32]
     if not (folder / "tier.json").exists():
@@ -90,18 +92,17 @@ def _lay_down(
 
 def _write_parts(engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
     """Write the rows that train and those that decide, and return how many there are of each."""
-    data, decides = spec.data, holdout_condition(spec.data.entity, spec.holdout)
+    data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), order_sql(spec.data)
     conditions = {"train": f"NOT ({decides})", "holdout": decides}
     within = chosen.condition()
     if not data.tables:
-        wanted = {part: " AND ".join(filter(None, [within, rule])) for part, rule in conditions.items()}
-        return {part: _write(engine, rows_sql(data, rule), files, staged / part) for part, rule in wanted.items()}
+        wanted = {part: rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in conditions.items()}
+        return {part: _write(engine, f"{rows} {order}", files, staged / part) for part, rows in wanted.items()}
     found = _write(engine, rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
     refuse_multiplied(data, count_rows(engine, files, chosen), found)
     joined = {"rows": tuple(map(str, parquet_files(staged / "joined")))}
-    counts = {
-        part: _write(engine, select(["*"], "rows", rule), joined, staged / part) for part, rule in conditions.items()
-    }
+    wanted = {part: select(map(sql.name, data.row_columns), "rows", rule) for part, rule in conditions.items()}
+    counts = {part: _write(engine, f"{rows} {order}", joined, staged / part) for part, rows in wanted.items()}
     shutil.rmtree(staged / "joined")
     return counts
 

@@ -76,15 +76,6 @@ def test_the_same_read_makes_the_same_rows_in_the_same_order_on_another_machine(
     assert here.model_copy(update={"folder": there.folder}) == there
 
 
-def test_the_rows_keep_the_order_of_the_lake(lake: FakeLake, tmp_path: Path) -> None:
-    append(lake, 0, 300)
-    read = append(lake, 300, 300)
-    data = materialise(lake, ENGINE, read, SPEC, "production", tmp_path)
-    there = lake.read(read.main, columns=["house_id"])["house_id"]
-    trains = holdout_buckets(there) >= 2_000
-    assert pq.read_table(data.train)["house_id"].to_pylist() == there.filter(pa.array(trains)).to_pylist()
-
-
 @pytest.mark.parametrize(
     "change",
     [{"holdout": 0.3}, {"tiers": Tiers(development=0.2, staging=0.3)}, {"data": SPEC.data.model_copy(update={"features": {"rooms": "number"}})}],

@@ -25,10 +25,7 @@ def is_sampled(data: DataSpec, table: str) -> bool:
 
 
 def rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) -> str:
-    """Return the SELECT of the rows that the model reads, with the columns `data.row_columns`.
-
-    With one table the rows keep the order of the lake; joined rows are ordered by entity, time and the other
-    columns of the main table: rows that are equal in these are equal in what they take from the further ones.
+    """Return the SELECT of the rows that the model reads, in no order, with the columns `data.row_columns`.
 
     Args:
         data: the tables and how they join.
@@ -44,9 +41,19 @@ def rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) -> str:
     values = {column: f"asked.{sql.name(column)}" for column in mains}
     values |= {feature: value for join in joins for feature, value in join.values()}
     chosen = [f"{values[column]} AS {sql.name(column)}" for column in data.row_columns]
-    order = [sql.key(data.entity, "asked"), *(values[column] for column in mains if column != data.entity)]
     rows = select(chosen, " ".join(["asked", *(clause for join in joins for clause in join.clauses())]))
-    return f"WITH {', '.join(parts)} {rows} ORDER BY {', '.join(f'{value} NULLS FIRST' for value in order)}"
+    return f"WITH {', '.join(parts)} {rows}"
+
+
+def order_sql(data: DataSpec) -> str:
+    """Return the ORDER BY of the rows of `rows_sql`: bucket, entity as text, time, then every other column.
+
+    It leaves nothing open, whichever files and engine the rows come from: rows that are equal in all of it are
+    equal. The bucket comes first because it is chance: the rows of any stretch are a sample, whatever keys mean.
+    """
+    bucket = sql.bucket(data.entity, 1) if data.tables else sql.name(BUCKET_COLUMN)
+    others = (sql.name(column) for column in data.row_columns if column != data.entity)
+    return "ORDER BY " + ", ".join(f"{value} NULLS FIRST" for value in [bucket, sql.key(data.entity), *others])
 
 
 def select(values: Iterable[str], source: str, condition: str = "") -> str:

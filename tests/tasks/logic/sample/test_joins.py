@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.logic.sample.joins import is_sampled, rows_sql, sql_names
+from tasks.logic.sample.buckets import tier_buckets
+from tasks.logic.sample.joins import is_sampled, order_sql, rows_sql, sql_names
 from tests.tasks.logic.sample.join_cases import SCHEMAS, ask, at, comparable, engine, joined_spec, slowly, table
 
 DATA = joined_spec().data
@@ -25,6 +26,11 @@ def join(**tables):
     """Return the joined rows as dictionaries, in the order of the SQL."""
     named = {sql_names(DATA)[name or ""]: rows for name, rows in whole(tables).items()}
     return ask(rows_sql(DATA), **named).to_pylist()
+
+
+def filled(rows):
+    """The tables by their names in SQL: these rows of the main one, and none of the others."""
+    return {sql_names(DATA)[name or ""]: rows_of for name, rows_of in whole({"main": rows}).items()}
 
 
 def whole(tables):
@@ -49,7 +55,7 @@ def test_the_rows_are_those_that_a_slow_and_plain_join_finds(main, account_rows,
     tables = whole({"main": main, "accounts": account_rows, "weather": weather_rows, "people": people_rows})
     fast = ask(rows_sql(DATA), **{sql_names(DATA)[name]: rows for name, rows in tables.items()})
     rows = [[row[column] for column in DATA.row_columns] for row in fast.to_pylist()]
-    assert rows == slowly(DATA, tables), "the same rows, in the order of entity, time and the rest"
+    assert sorted(rows, key=comparable) == sorted(slowly(DATA, tables), key=comparable)
 
 
 @pytest.mark.slow
@@ -110,16 +116,19 @@ def test_integer_keys_meet_the_same_keys_written_as_text():
     assert row["country"] == "FR"
 
 
-def test_the_rows_come_in_the_order_of_entity_time_and_the_rest():
-    rows = [
-        ("c2", at(1), "x", 1.0, "No"),
-        ("c1", at(2), "x", 1.0, "No"),
-        ("c1", at(1), "x", 2.0, "No"),
-        ("c1", at(1), "x", 1.0, "No"),
-    ]
-    found = [[row[column] for column in DATA.row_columns] for row in join(main=rows)]
-    assert found == sorted(found, key=comparable)
-    assert found == [[row[column] for column in DATA.row_columns] for row in join(main=rows[::-1])]
+def test_the_order_of_a_tier_is_by_bucket_entity_time_and_the_rest():
+    rows = [("c2", at(1), "x", 1.0, "No"), ("c1", at(2), "x", 1.0, "No"), ("c1", at(1), "x", 2.0, "No"),
+            ("c1", at(1), "x", 1.0, "No"), ("c1", at(1), None, 0.5, "No")]  # fmt: skip
+    main = table("", rows)
+    assert tier_buckets(pa.array(["c1"]))[0] < tier_buckets(pa.array(["c2"]))[0]
+    alone = DATA.model_copy(update={"tables": {}, "features": {"depot": "category", "weight": "number"}})
+    bucketed = main.append_column("_bucket", pa.array(tier_buckets(main["customer"])))
+    expected = [rows[place] for place in (4, 3, 2, 1, 0)]
+    for landed in (rows, rows[::-1]):
+        joined = ask(f"WITH j AS ({rows_sql(DATA)}) FROM j {order_sql(DATA)}", **filled(landed))
+        assert [tuple(row[column] for column in main.column_names) for row in joined.to_pylist()] == expected
+        of_one = ask(f"{rows_sql(alone)} {order_sql(alone)}", main=bucketed if landed is rows else bucketed[::-1])
+        assert [tuple(row[column] for column in main.column_names) for row in of_one.to_pylist()] == expected
 
 
 def test_only_tables_with_the_entity_among_their_keys_are_sampled():
