@@ -41,6 +41,7 @@ def maintain_lake(model: str, dry_run: bool, older_than_hours: int, environment:
         orphans=sum(one.orphans for one in done),
         bytes_removed=sum(one.orphan_bytes for one in done),
         reads=sum(one.reads for one in done),
+        repeated=sum(one.repeated for one in done),
         dry_run=dry_run,
     )
 
@@ -57,7 +58,8 @@ def tend(lake: Lake, dataset: str, *, now: datetime, before: datetime, dry_run: 
         reads = {moment: read_digest(lake, dataset, moment) for moment in sampled_reads(snapshots)}
         merged = lake.compact(dataset, at=now, dry_run=dry_run)
         removed = lake.collect(dataset, before=before, dry_run=dry_run)
-        if not dry_run and (merged.files or removed.files):
+        changed = not dry_run and bool(merged.files or removed.files)
+        if changed:
             refuse_changed(lake, dataset, reads)
         left = lake.footprint(dataset)
     except TerminalError as problem:
@@ -71,6 +73,7 @@ def tend(lake: Lake, dataset: str, *, now: datetime, before: datetime, dry_run: 
         orphans=removed.files,
         orphan_bytes=removed.bytes,
         reads=len(reads),
+        repeated=len(reads) if changed else 0,
     )
 
 

@@ -52,7 +52,8 @@ def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *,
         return Published(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
     source = f"{spec.name}, {data.tier} tier as of {data.as_of}"
     notes = {MODEL_NOTE: spec.name, RULES_NOTE: rules, "tier": data.digest}
-    snapshot = lake.append(name, rows, source=source, key=data.digest, at=at, notes=notes)
+    onto = newest.id if newest else ""  # what is published there was left out: another snapshot may hold more of it
+    snapshot = lake.append(name, rows, source=source, key=data.digest, at=at, notes=notes, onto=onto)
     return Published(dataset=name, snapshot=snapshot.id, rows=snapshot.rows)
 
 

@@ -66,13 +66,17 @@ class Published(Record):
 
 
 class Maintained(Record):
-    """What a round of maintenance did, or would do: files taken together, orphans removed, reads found the same."""
+    """What a round of maintenance did, or would do: files taken together, orphans removed, reads verified.
+
+    `repeated` of the reads were read once more after something had changed, and returned the same rows.
+    """
 
     datasets: tuple[str, ...]
     merged: int
     orphans: int
     bytes_removed: int
     reads: int
+    repeated: int
     dry_run: bool
 
 

@@ -43,9 +43,11 @@ def compact(store: Store, log: Log, verified: Verified, *, dry_run: bool) -> Siz
     Where another compaction is first, the rest is left to that. With `dry_run` nothing is written.
     """
     head, merged = log.head(), list[Piece]()
-    for stretch in _stretches(log, head) if head else ():
+    if head is None:
+        return size_of(merged)
+    for stretch in _stretches(log, head):
         pieces = [piece for unit in stretch for piece in unit.pieces]
-        if head and not dry_run:
+        if not dry_run:
             verified.check(pieces)
             if not _compacted(store, log, head, stretch):
                 break

@@ -13,6 +13,17 @@ READS = 5
 ROWS = 500_000
 """A read of more rows is looked at by its first buckets only: about so many rows of it."""
 
+_COLUMNS = (
+    "data set",
+    "snapshots",
+    "files a full read opens",
+    "files stored",
+    "bytes stored",
+    "merged",
+    "orphans",
+    "reads verified, repeated",
+)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -27,8 +38,9 @@ class Measured:
 class Tended:
     """What was done for one data set, or would be in a dry run.
 
-    `merged` small files lie in larger ones now; `orphans` are the files that nothing names, of `orphan_bytes`;
-    `reads` were repeated and returned the same. `problem` says why the data set was left as it is.
+    `merged` small files lie in larger ones now; `orphans` are the files that nothing names, of `orphan_bytes`.
+    `reads` were read, their files verified; `repeated` of them, when anything had changed, once more, and returned
+    the same. `problem` says what is not in order.
     """
 
     dataset: str
@@ -39,6 +51,7 @@ class Tended:
     orphans: int = 0
     orphan_bytes: int = 0
     reads: int = 0
+    repeated: int = 0
     problem: str = ""
 
 
@@ -70,19 +83,23 @@ def report(tended: Sequence[Tended], *, dry_run: bool) -> str:
     """Return what was done as markdown, a line a data set."""
     if not tended:
         return "There is no data set: nothing has landed yet."
-    head = "Tried out: nothing was written or removed." if dry_run else "Done."
-    problems = [each for each in tended if each.problem]
-    said = [f"**{each.dataset}** was left as it is: {each.problem}" for each in problems]
-    lines = [
-        f"**{head}** {sum(each.merged for each in tended):,} small files "
-        f"{'would lie' if dry_run else 'now lie'} in larger ones too; {sum(each.orphans for each in tended):,} orphans "
-        f"({_megabytes(sum(each.orphan_bytes for each in tended))}) {'would be' if dry_run else 'were'} removed; "
-        f"{sum(each.reads for each in tended)} reads as of earlier and of now were repeated, each with the same rows.",
-        *said,
-        "| data set | snapshots | files a full read opens | files stored | bytes stored | merged | orphans | reads |\n"
-        "|---|---|---|---|---|---|---|---|\n" + "\n".join(map(_line, tended)),
-    ]
-    return "\n\n".join(lines)
+    files, orphans = sum(each.merged for each in tended), sum(each.orphans for each in tended)
+    freed, reads = _megabytes(sum(each.orphan_bytes for each in tended)), sum(each.reads for each in tended)
+    repeated = sum(each.repeated for each in tended)
+    done = (
+        f"**Tried out: nothing was written or removed.** {files:,} small files would lie in larger ones too; "
+        f"{orphans:,} orphans ({freed}) would be removed"
+        if dry_run
+        else f"**Done.** {files:,} small files now lie in larger ones too; {orphans:,} orphans ({freed}) were removed"
+    )
+    return "\n\n".join(
+        [
+            f"{done}; of {reads} reads as of earlier and of now the files are as they were written; {repeated} were "
+            "repeated afterwards, each with the same rows.",
+            *(f"**{each.dataset}** is not in order: {each.problem}" for each in tended if each.problem),
+            "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|", *map(_line, tended)]),
+        ]
+    )
 
 
 def _line(one: Tended) -> str:
@@ -90,7 +107,8 @@ def _line(one: Tended) -> str:
     stored = f"{one.before.stored_files:,} → {one.after.stored_files:,}"
     size = f"{_megabytes(one.before.stored_bytes)} → {_megabytes(one.after.stored_bytes)}"
     orphans = f"{one.orphans:,} ({_megabytes(one.orphan_bytes)})" if one.orphans else "0"
-    cells = [one.dataset, f"{one.snapshots:,}", opened, stored, size, f"{one.merged:,}", orphans, str(one.reads)]
+    cells = [one.dataset, f"{one.snapshots:,}", opened, stored, size, f"{one.merged:,}", orphans]
+    cells.append(f"{one.reads}, {one.repeated}")
     return f"| {' | '.join(cells)} |"
 
 

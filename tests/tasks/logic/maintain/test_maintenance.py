@@ -37,13 +37,14 @@ def test_of_many_rows_a_sample_of_buckets_is_looked_at():
     assert bucket_limit(ROWS * 10**6) == 1
 
 
-ONE = Tended("churn", 40, Measured(40, 4_000_000, 40), Measured(41, 7_500_000, 1), 40, 2, 1_500_000, 5)
+ONE = Tended("churn", 40, Measured(40, 4_000_000, 40), Measured(41, 7_500_000, 1), 40, 2, 1_500_000, 5, 5)
 
 
 def test_the_report_says_before_and_after_of_each_data_set():
     text = report([ONE], dry_run=False)
-    assert "| churn | 40 | 40 → 1 | 40 → 41 | 4.0 MB → 7.5 MB | 40 | 2 (1.5 MB) | 5 |" in text
-    assert "40 small files now lie in larger ones too; 2 orphans (1.5 MB) were removed; 5 reads" in text
+    assert "| churn | 40 | 40 → 1 | 40 → 41 | 4.0 MB → 7.5 MB | 40 | 2 (1.5 MB) | 5, 5 |" in text
+    assert "40 small files now lie in larger ones too; 2 orphans (1.5 MB) were removed; of 5 reads" in text
+    assert "5 were repeated afterwards, each with the same rows" in text
 
 
 def test_the_report_of_a_dry_run_says_that_nothing_was_done():
@@ -54,7 +55,7 @@ def test_the_report_of_a_dry_run_says_that_nothing_was_done():
 
 
 def test_a_data_set_that_was_left_alone_is_named_with_its_reason():
-    assert "**flights** was left as it is: checksum mismatch" in report(
+    assert "**flights** is not in order: checksum mismatch" in report(
         [ONE, Tended("flights", problem="checksum mismatch")], dry_run=False
     )
     assert "nothing has landed" in report([], dry_run=False)
