@@ -1,6 +1,6 @@
 """Keep the lake small and fast: take small files together, remove orphans, and prove that no read changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -33,8 +33,13 @@ def maintain_lake(model: str, dry_run: bool, older_than_hours: int, environment:
         done.append(tend(lake, dataset, now=now, before=now - timedelta(hours=older_than_hours), dry_run=dry_run))
         log.info("%s: %s", dataset, done[-1].problem or f"{done[-1].merged} merged, {done[-1].orphans} orphans")
     create_markdown_artifact(key="maintain", markdown=report(done, dry_run=dry_run), description=f"lake, {environment}")
+    return settled(done, dry_run=dry_run)
+
+
+def settled(done: Sequence[Tended], *, dry_run: bool) -> Maintained:
+    """Return what was done in all; `Corrupt` when a data set is not in order, with what each of them says."""
     if problems := [one.problem for one in done if one.problem]:
-        raise Corrupt(f"{len(problems)} of {len(done)} data sets could not be looked after: {' '.join(problems)}")
+        raise Corrupt(f"{len(problems)} of {len(done)} data sets are not in order: {' '.join(problems)}")
     return Maintained(
         datasets=tuple(one.dataset for one in done),
         merged=sum(one.merged for one in done),

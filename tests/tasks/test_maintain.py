@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
-from blocks.errors import LostRace, Unavailable
+from blocks.errors import Corrupt, LostRace, Unavailable
 from blocks.lake.base import AsOf, Lake, Size
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
 from tasks.logic.maintain.maintenance import Tended
-from tasks.maintain import read_digest, tend
+from tasks.maintain import read_digest, settled, tend
 
 NOW = datetime.now(UTC)
 SOON = NOW + timedelta(hours=1)
@@ -124,6 +124,18 @@ def test_a_damaged_data_set_is_told_and_left_as_it_is(lake: FakeLake) -> None:
     before = lake.footprint("events")
     assert "checksum mismatch" in tended(lake).problem
     assert lake.footprint("events") == before
+
+
+def test_one_damaged_data_set_fails_the_round_after_the_others_were_looked_after(lake: FakeLake) -> None:
+    snapshot = filled(lake)[0].snapshots[0]
+    for number in range(12):
+        lake.append("other", rows(number), source="test", key=str(number), at=NOW)
+    lake.damage(snapshot, snapshot.files[0].name, 60)
+    done = [tend(lake, name, now=NOW, before=SOON, dry_run=False) for name in lake.datasets()]
+    assert [(one.dataset, one.merged) for one in done] == [("events", 0), ("other", 12)]
+    with pytest.raises(Corrupt, match=r"1 of 2 data sets are not in order: .*checksum mismatch"):
+        settled(done, dry_run=False)
+    assert settled(done[1:], dry_run=False).merged == 12
 
 
 def test_a_lake_that_does_not_answer_is_worth_another_try(lake: FakeLake) -> None:

@@ -31,6 +31,12 @@ MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(w
 MISSING += [] if shutil.which("java") else ["java"]
 
 
+@pytest.fixture(autouse=True)
+def cut_by_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a compaction of few rows be laid out as one of many: by stripe of buckets, and not by snapshot."""
+    monkeypatch.setattr("blocks.lake.compaction.ONE_FILE_ROWS", 50)
+
+
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     from blocks.engines.spark import SparkEngine
