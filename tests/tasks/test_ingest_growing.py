@@ -170,6 +170,18 @@ def test_a_load_that_is_refused_takes_no_file(lake: Lake, place: Folder | Prefix
     assert land(lake, place.address).accepted == 20
 
 
+def test_a_column_that_came_later_is_asked_of_new_files_only(lake: Lake, place: Folder | Prefix) -> None:
+    place.put("a.csv", rows(0))
+    land(lake, place.address)
+    more = HOUSES.model_copy(update={"features": {"rooms": "number", "street": "category"}})
+    head, *lines = rows(20).splitlines()
+    place.put("b.csv", "\n".join([f"{head},street", *(f"{line},Elm" for line in lines)]) + "\n")
+    opened = open_source(place.address, kinds=column_kinds(more), taken=landed_files(lake, more))
+    assert land_rows(lake, more, opened).accepted == 20
+    opened.close()
+    assert lake.read(lake.as_of("houses"))["street"].to_pylist() == [None] * 20 + ["Elm"] * 20
+
+
 def test_a_new_file_without_a_row_is_no_success(lake: Lake, place: Folder | Prefix) -> None:
     place.put("a.csv", rows(0))
     land(lake, place.address)
