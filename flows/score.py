@@ -2,19 +2,24 @@
 
 from prefect import flow
 
-from flows.parameters import EnvironmentName, ModelName
+from flows.parameters import AsOf, EnvironmentName, ModelName
 from tasks.records import Scored
 from tasks.score import score_rows
 
 
 @flow(name="score", persist_result=True, result_serializer="json", flow_run_name="{model} on {input}")
-def score(model: ModelName, input: str, query: str = "", environment: EnvironmentName = "local") -> Scored:
+def score(
+    model: ModelName, input: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
+) -> Scored:
     """Check the input, predict with the champion, and keep the predictions as a new snapshot of the lake.
 
     Args:
         model: The model's name: a folder below models/.
-        input: A .csv or .parquet file that the worker can read, or an SQLAlchemy URL. It needs no target column.
+        input: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL, or
+            lake: with the name of a data set, such as lake:churn. It needs no target column.
         query: The SELECT to run when the input is a database. Empty otherwise.
+        as_of: When the input is a data set of the lake, a snapshot's id, or a time with its zone such as
+            2026-11-21T10:00:00Z. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
-    return score_rows(model, input, query, environment)
+    return score_rows(model, input, query, environment, as_of)

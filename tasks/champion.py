@@ -14,16 +14,20 @@ def champion_version(world: Environment, model: str) -> str:
     return champion(world.ledger().deployments(model, world.name))
 
 
+def approved_digest(world: Environment, model: str, version: str) -> str:
+    """Return the digest of the files that were approved, of a version that serves or served."""
+    lines = world.ledger().deployments(model, world.name)
+    return next(line.digest for line in lines if line.version == version and line.status == "serving")
+
+
 def champion_files(world: Environment, model: str, version: str) -> Path:
     """Return the champion's artifact, checked against the digest in the ledger before anything loads it.
 
     Raises:
         Refusal: the files are not those that were approved.
     """
-    lines = world.ledger().deployments(model, world.name)
-    approved = next(line.digest for line in lines if line.version == version and line.status == "serving")
     artifact = world.tracking().fetch(model, version, world.scratch / "models" / model / version)
-    if folder_digest(artifact) != approved:
+    if folder_digest(artifact) != approved_digest(world, model, version):
         raise Refusal(
             "the champion's files are not those that were approved",
             where=f"{model} version {version}",

@@ -1,79 +1,92 @@
 """Batch predictions with the champion, kept as a new snapshot of `<dataset>-predictions`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
-from blocks.sources import BrokenRow, read_source
-from tasks.champion import champion_files, champion_version
-from tasks.expect import settle, to_frame
-from tasks.ingest import column_kinds, history
-from tasks.logic.evaluate.predictions import Task, check_predictions
+from blocks.lake.base import Lake, Snapshot
+from blocks.sources.staging import workspace
+from tasks.champion import approved_digest, champion_files, champion_version
+from tasks.expect import settle
 from tasks.logic.expect.expectations import check
-from tasks.logic.ingest.ingestion import content_key
-from tasks.logic.model.spec import DataSpec
+from tasks.logic.expect.parquet_rows import ParquetRows
 from tasks.logic.refusal import Refusal
-from tasks.logic.sample.buckets import tier_buckets
 from tasks.models import load_model
+from tasks.predict import Predictor
 from tasks.records import Scored
 from tasks.retries import STAGE
+from tasks.score_input import Input, open_input
 
 
 @task(name="score", **STAGE)
-def score_rows(model: str, source: str, query: str, environment: str) -> Scored:
+def score_rows(model: str, source: str, query: str, environment: str, as_of: str = "") -> Scored:
     """Check the rows, predict them with the champion, and append the predictions to the lake.
+
+    However many rows there are, they are read, checked and predicted in bounded memory.
 
     Raises:
         Refusal: the model serves nothing yet, its files are not those that were approved, or the rows do not
             meet the model's expectations (all but those of the target).
     """
     world, brought = open_environment(environment), load_model(model)
-    data, lake = brought.spec.data, world.lake()
+    data = brought.spec.data
     version = champion_version(world, model)
     if not version:
         raise Refusal("the model serves nothing yet", where=model, remedy="Retrain and approve a first version.")
     artifact = champion_files(world, model, version)
-    kinds = {name: kind for name, kind in column_kinds(data).items() if name != data.target}
-    rows = read_source(source, query=query, kinds=kinds)
-    refuse_broken(rows.broken, source)
-    key = hashlib.sha256(f"{content_key(rows.table)} {version}".encode()).hexdigest()
-    dataset = f"{data.dataset}-predictions"
-    known = next((snapshot for snapshot in history(lake, dataset) if snapshot.key == key), None)
-    if known is None:
-        frame = to_frame(rows.table)
-        settle(
-            check(frame, brought.suite().without(data.target).for_rows(1), key=data.entity), where=f"{model}, {source}"
-        )
-        said = world.tracking().predict(artifact, frame[list(data.features)])
-        table = predictions_table(data, pa.array(frame[data.entity]), said, version)
-        known = lake.append(dataset, table, source=rows.description, key=key, at=datetime.now(UTC))
-    get_run_logger().info("%d predictions of version %s in snapshot %s", known.rows, version, known.id)
-    return Scored(dataset=dataset, snapshot=known.id, rows=known.rows, version=version)
+    predictor = Predictor(world.tracking(), artifact, approved_digest(world, model, version), data, version)
+
+    def hold(rows: ParquetRows) -> None:
+        suite = brought.suite().without(data.target).for_rows(1)
+        settle(check(rows, suite, key=data.entity), where=f"{model}, {source}")
+
+    with workspace(world.scratch / "score") as folder:
+        rows = open_input(world, data, source, query, as_of, folder)
+        kept = add_predictions(world.lake(), rows, predictor, hold, folder)
+    get_run_logger().info("%d predictions of version %s in snapshot %s", kept.rows, version, kept.id)
+    return Scored(dataset=kept.dataset, snapshot=kept.id, rows=kept.rows, version=version)
 
 
-def refuse_broken(broken: Sequence[BrokenRow], source: str) -> None:
-    """Refuse a source with rows that cannot be read: every row that was asked for gets an answer or a reason."""
-    if broken:
-        first = broken[0]
-        raise Refusal(
-            f"{len(broken)} rows cannot be read, the first because {first.reason}",
-            where=f"{source}, {first.position}",
-            value=first.text,
-            remedy="Mend the rows; nothing was scored.",
-        )
+def add_predictions(
+    lake: Lake, rows: Input, predictor: Predictor, hold: Callable[[ParquetRows], None], folder: Path
+) -> Snapshot:
+    """Append the predictions as one snapshot, whole or not at all, and return it.
+
+    The same rows with the same version a second time add nothing: what is there is returned.
+
+    Args:
+        lake: where `<dataset>-predictions` is.
+        rows: what is to be predicted.
+        predictor: the model.
+        hold: refuses rows that are not right.
+        folder: holds the predictions until they are in the lake.
+    """
+    dataset = f"{predictor.data.dataset}-predictions"
+    key = hashlib.sha256(f"{rows.digest} {predictor.version}".encode()).hexdigest()
+    if known := lake.find(dataset, key):
+        return known
+    hold(rows.to_check())
+    rows.refuse_nameless(predictor.data.entity)
+    asked = rows.with_buckets(predictor.data.entity)
+    rows.engine.map_batches(predictor, asked, rows.tables, predictor.schema, folder / "predictions")
+    found = _read(folder / "predictions", predictor.schema)
+    return lake.append(dataset, found, source=rows.description, key=key, at=datetime.now(UTC))
 
 
-def predictions_table(data: DataSpec, keys: pa.Array, said: np.ndarray, version: str) -> pa.Table:
-    """Return one row a prediction: entity, a probability per class (or the value), model version, bucket."""
-    task: Task = "multiclass" if data.classes else "regression"
-    values = check_predictions(task, data.classes, len(keys), said).reshape(len(keys), -1)
-    names = [f"probability_{name}" for name in data.classes] or ["prediction"]
-    columns = {name: pa.array(values[:, place]) for place, name in enumerate(names)}
-    stamp = pa.array([version] * len(keys))
-    bucket = pa.array(tier_buckets(keys), pa.int32())
-    return pa.table({data.entity: keys, **columns, "model_version": stamp, "_bucket": bucket})
+def _read(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
+    """Return the predictions in the types that their data set has had since its first snapshot."""
+    kept = schema.set(0, schema.field(0).with_type(pa.large_string()))  # the key, as it came from pandas
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in sorted(folder.iterdir()):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches():
+                    yield batch.cast(kept)
+
+    return pa.RecordBatchReader.from_batches(kept, batches())

@@ -8,6 +8,8 @@ from typing import ClassVar
 import pyarrow as pa
 from prefect.blocks.core import Block
 
+from blocks.engines.mapping import Function
+
 Tables = Mapping[str, Sequence[str]]
 """What the names in a query stand for: Parquet files, as paths or s3:// URLs."""
 
@@ -45,4 +47,19 @@ class Engine(Block):
 
         Raises:
             Conflict: `to` is there already.
+        """
+
+    @abstractmethod
+    def map_batches(self, function: Function, sql: str, tables: Tables, schema: pa.Schema, to: Path) -> int:
+        """Write what a function makes of the answer's batches, as `write` does; return the number of rows.
+
+        The answer is never held as a whole. The function is called with an iterator over batches, of at most
+        `batch_rows` rows or a few thousand, and yields batches of `schema`: once for all, or once for each
+        partition, in processes that import it by its name. How the rows are cut into batches and partitions
+        must not matter to it. What it prepares before the first batch may find that there is none.
+
+        Raises:
+            Conflict: `to` is there already.
+            PortError: the function raised one: it keeps its type.
+            Rejected: the function raised anything else, or gave other columns than `schema`; nothing is written.
         """

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from blocks.engines.base import Engine, Tables
 from blocks.engines.files import brief, checked_files, staged
+from blocks.engines.mapping import Function, FunctionFailed, Mapped, port_error_in, write_batches
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ class DuckDBEngine(Engine):
             copy = f"COPY ({_one_query(connection, sql)}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)"
             answer = connection.execute(copy).fetchone()
         return int(answer[0]) if answer else 0
+
+    def map_batches(self, function: Function, sql: str, tables: Tables, schema: pa.Schema, to: Path) -> int:
+        """Stream the answer through the function in this process into one file, `rows-00000.parquet`."""
+        with staged(to) as folder, self._connected(tables) as connection, _port_errors(sql):
+            reader = connection.sql(_one_query(connection, sql)).to_arrow_reader(self.batch_rows)
+            return write_batches(Mapped(function, schema)(reader), schema, folder / "rows-00000.parquet")
 
     def _batches(self, sql: str, tables: Tables) -> Iterator[pa.RecordBatch]:
         with self._connected(tables) as connection, _port_errors(sql):
@@ -146,6 +153,8 @@ def _port_errors(what: str) -> Iterator[None]:
         yield
     except PortError:
         raise
+    except FunctionFailed as failed:
+        raise port_error_in(str(failed)) or failed from failed.__cause__
     except (duckdb.CatalogException, duckdb.BinderException) as cause:
         raise NotFound(f"{brief(cause)} In: {brief(what)}") from cause
     except duckdb.IOException as cause:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from blocks.engines.base import Engine, Tables
 from blocks.engines.files import brief, checked_files, staged
+from blocks.engines.mapping import Function, Mapped, port_error_in
 from blocks.engines.spark_session import session, stop
 from blocks.engines.spark_sql import to_spark
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
@@ -63,6 +64,11 @@ class SparkEngine(Engine):
         with staged(to) as folder:
             return self._store(sql, tables, folder)
 
+    def map_batches(self, function: Function, sql: str, tables: Tables, schema: pa.Schema, to: Path) -> int:
+        """Run the function in Spark's Python workers, once for each partition of the answer."""
+        with staged(to) as folder:
+            return self._store(sql, tables, folder, Mapped(function, schema))
+
     def stop(self) -> None:
         """End the session of this process, when there is one; the next query starts another."""
         stop()
@@ -83,15 +89,16 @@ class SparkEngine(Engine):
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _store(self, sql: str, tables: Tables, folder: Path) -> int:
-        """Let Spark write the answer below the folder, and make `rows-*.parquet` of it; return the rows."""
+    def _store(self, sql: str, tables: Tables, folder: Path, mapping: Mapped | None = None) -> int:
+        """Let Spark write the answer, or what becomes of it, as `rows-*.parquet` below the folder; return the rows."""
         import pyarrow.parquet as pq
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
 
         made, seen = folder / "made", Observation()
         with self._answer(sql, tables) as frame:
-            watched = frame.observe(seen, f.count(f.lit(1)).alias("rows"))
+            mapped = self._mapped(frame, mapping) if mapping else frame
+            watched = mapped.observe(seen, f.count(f.lit(1)).alias("rows"))
             watched.write.option("compression", "zstd").parquet(made.as_uri())
             expected = int(seen.get["rows"])
         for place, part in enumerate(sorted(made.glob("part-*.parquet"))):
@@ -104,6 +111,12 @@ class SparkEngine(Engine):
                 f"{problem}. Driver and executors must share the folder: set `spill` and the scratch folder."
             )
         return rows
+
+    def _mapped(self, frame: "DataFrame", mapping: Mapped) -> "DataFrame":
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
+        return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
 
     @contextmanager
     def _answer(self, sql: str, tables: Tables) -> Iterator["DataFrame"]:
@@ -169,6 +182,8 @@ def _port_errors(what: str) -> Iterator[None]:
 
 
 def _port_error(said: str, what: str) -> PortError:
+    if failed := port_error_in(said):
+        return failed
     conditions = [(found[1], f"{found[3]}") for found in _CONDITION.finditer(said)]
     name, message = conditions[0] if conditions else ("", brief(said, 400))
     words = f"{brief(message, 400)} In: {brief(what)}"

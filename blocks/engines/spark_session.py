@@ -2,10 +2,12 @@
 
 import atexit
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blocks.errors import Conflict, Rejected
@@ -30,6 +32,10 @@ _ANSWERS = {
 _QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 _LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 
+_PYTHON = "spark.pyspark.python"
+_HERE = {_PYTHON: sys.executable, "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+"""In local mode Spark's Python workers are this interpreter, and import this checkout."""
+
 _lock = threading.Lock()
 _running: dict[str, Any] = {}
 
@@ -45,7 +51,7 @@ def session(master: str, memory_mb: int, configuration: Mapping[str, str]) -> "S
         raise Rejected(f"the answers rest on {', '.join(changed)}. Take that out of the engine's configuration.")
     settings = {"spark.driver.memory": f"{memory_mb}m", **_QUIET, **_ANSWERS, **configuration}
     if master.startswith("local"):
-        settings = {**_LOOPBACK, "spark.sql.shuffle.partitions": "8", **settings}
+        settings = {**_LOOPBACK, **_HERE, "spark.sql.shuffle.partitions": "8", **settings}
     with _lock:
         if not _running:
             _running.update(settings=(master, settings), spark=_start(master, settings))
@@ -80,6 +86,8 @@ def _start(master: str, settings: Mapping[str, str]) -> "SparkSession":
     except (PySparkException, OSError, RuntimeError) as cause:
         remedy = "Is Java 17 or 21 installed (JAVA_HOME), and does the master answer?"
         raise Rejected(f"Spark does not start on {master}: {' '.join(str(cause).split())[:300]}. {remedy}") from cause
+    if python := settings.get(_PYTHON):
+        started.sparkContext.pythonExec = python  # Spark itself reads the setting in spark-submit alone
     atexit.register(stop)
     return started
 

@@ -74,18 +74,21 @@ class _Writer:
             self._waiting.clear()
 
 
-def stage(source: Source, folder: Path, seen: Callable[[Piece], None] = lambda piece: None) -> Staged:
+def stage(
+    source: Source, folder: Path, seen: Callable[[Piece], None] = lambda piece: None, *, copy: bool = False
+) -> Staged:
     """Lay the source down in an empty folder, or say how its own files can be scanned.
 
     Args:
         source: read once, from its beginning.
         folder: empty; holds the files as long as they are needed.
         seen: is shown every piece, in order; never called for files that are scanned as they are.
+        copy: lay down also what could be scanned as it is, for engines that cannot, and so that `seen` sees it.
 
     Raises:
         Rejected, Unavailable: as `Source.pieces`.
     """
-    if as_it_is := source.scannable():
+    if not copy and (as_it_is := source.scannable()):
         files, columns = as_it_is
         footers = [pq.read_metadata(file) for file in files]
         rows = sum(footer.num_rows for footer in footers)

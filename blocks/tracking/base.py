@@ -1,10 +1,10 @@
 """The tracking port: runs, what they saw and made, and the registry of model versions."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from prefect.blocks.core import Block
 
 CHAMPION = "champion"
 """The alias of the version that serves."""
+
+Predict: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
+"""A loaded model: rows in, predictions out."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,20 @@ class Tracking(Block):
         """Load the libraries that `predict` needs, beside a wait; what it does shows in nothing but time."""
 
     @abstractmethod
-    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
-        """Load a fetched artifact and return its predictions for the rows of `frame`, in order.
+    def loaded(self, artifact: Path) -> Predict:
+        """Load a fetched artifact once, for as many frames as come; needs no server.
 
         The caller has verified the artifact's digest: loading a model runs code.
 
         Returns:
-            An array of shape (rows,) for regression, (rows, classes) of probabilities for classification.
+            A function that returns the predictions for the rows of a frame, in order: an array of shape (rows,)
+            for regression, (rows, classes) of probabilities for classification. It raises Rejected when the
+            model refuses the columns that it is given; the message names them.
 
         Raises:
-            Rejected: the model does not load, or refuses the columns it is given; the message names them.
+            Rejected: the model does not load.
         """
+
+    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
+        """Load a fetched artifact and return its predictions for one frame; see `loaded`."""
+        return self.loaded(artifact)(frame)

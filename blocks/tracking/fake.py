@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, PrivateAttr
 
 from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import Run, Tracking, Version
+from blocks.tracking.base import Predict, Run, Tracking, Version
 from blocks.tracking.checks import conform, quotable, refuse_not_finite
 
 MODEL_FILE = "fake_model.json"
@@ -160,19 +160,23 @@ class FakeTracking(Tracking):
         note.write_text(there.url)
         return model
 
-    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
-        """Return probabilities (rows, 2): the logistic function of the weighted sum of the columns."""
+    def loaded(self, artifact: Path) -> Predict:
+        """Return what gives probabilities (rows, 2): the logistic function of the weighted sum of the columns."""
         try:
             weights = json.loads((artifact / MODEL_FILE).read_text())
         except (OSError, ValueError) as cause:
             raise Rejected(f"model {artifact} does not load: {cause}") from cause
-        rows = conform(frame, dict.fromkeys(weights, "double"))
-        try:
-            values = rows.to_numpy(dtype=np.float64)
-        except ValueError as cause:
-            raise Rejected(f"model {artifact} refuses columns {list(rows)}: {cause}") from cause
-        positive = 1 / (1 + np.exp(-values @ np.array(list(weights.values()))))
-        return np.column_stack([1 - positive, positive])
+
+        def predict(frame: pd.DataFrame) -> np.ndarray:
+            rows = conform(frame, dict.fromkeys(weights, "double"))
+            try:
+                values = rows.to_numpy(dtype=np.float64)
+            except ValueError as cause:
+                raise Rejected(f"model {artifact} refuses columns {list(rows)}: {cause}") from cause
+            positive = 1 / (1 + np.exp(-values @ np.array(list(weights.values()))))
+            return np.column_stack([1 - positive, positive])
+
+        return predict
 
     def _answer(self) -> None:
         if not self.available:

@@ -20,7 +20,7 @@ import pandas as pd
 from pydantic import Field, PrivateAttr
 
 from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.tracking.base import Run, Tracking, Version
+from blocks.tracking.base import Predict, Run, Tracking, Version
 from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
 
 KEY = "ratchet.key"
@@ -185,23 +185,23 @@ class MlflowTracking(Tracking):
         for library in ("mlflow.pyfunc", "skops.io"):
             import_module(library)
 
-    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
-        """Return a fetched model's predictions; see `Tracking.predict`."""
+    def loaded(self, artifact: Path) -> Predict:
+        """Load a fetched model as a pyfunc; see `Tracking.loaded`."""
         self._quieten()
         from mlflow import pyfunc
 
-        try:
+        with _the_models_own(f"model {artifact} does not load"):
             model = pyfunc.load_model(str(artifact), suppress_warnings=True)
             schema = model.metadata.get_input_schema()
+
+        def predict(frame: pd.DataFrame) -> np.ndarray:
             needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
             kinds = {spec.name: getattr(spec.type, "name", "") for spec in needed}
-            answer = model.predict(conform(frame, kinds) if kinds and all(kinds) else frame)
-        except PortError:
-            raise
-        except Exception as cause:  # loading and predicting run the model's own code: anything may come
-            said = str(cause).rpartition("Error: ")[2][:500]
-            raise Rejected(f"model {artifact} refuses {len(frame)} rows: {said}") from cause
-        return as_predictions(answer, artifact, len(frame))
+            with _the_models_own(f"model {artifact} refuses {len(frame)} rows"):
+                answer = model.predict(conform(frame, kinds) if kinds and all(kinds) else frame)
+            return as_predictions(answer, artifact, len(frame))
+
+        return predict
 
     @property
     def client(self) -> Any:
@@ -308,3 +308,15 @@ class MlflowTracking(Tracking):
         page = f"{self.ui_url or self.tracking_uri}/#/models/{whole.name}/versions/{whole.version}"
         aliases = tuple(sorted(whole.aliases))
         return Version(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)
+
+
+@contextlib.contextmanager
+def _the_models_own(problem: str) -> Iterator[None]:
+    """Turn what a model's own code raises, which may be anything, into `Rejected`."""
+    try:
+        yield
+    except PortError:
+        raise
+    except Exception as cause:
+        said = str(cause).rpartition("Error: ")[2][:500]
+        raise Rejected(f"{problem}: {said}") from cause

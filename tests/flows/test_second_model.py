@@ -22,9 +22,12 @@ def test_a_second_model_needs_nothing_but_its_folder(stack: Stack, tmp_path: Pat
     version, prices = ask("diamonds", features.head(3))
     assert version == "1"
     assert all(100 < price < 20_000 for price in prices)
-    stones.drop(columns="price").to_csv(tmp_path / "score.csv", index=False)
-    assert outcome(run("score/score", model="diamonds", input=str(tmp_path / "score.csv"))) == "Completed"
     lake = open_environment("local").lake()
-    assert lake.read(lake.as_of("diamonds-predictions")).column_names[:2] == ["stone", "prediction"]
+    landed = lake.as_of("diamonds")
+    scored = run("score/score", model="diamonds", input="lake:diamonds", as_of=landed.id)
+    assert outcome(scored) == "Completed"
+    found = lake.read(lake.as_of("diamonds-predictions"))
+    assert found.column_names[:2] == ["stone", "prediction"]
+    assert set(found["stone"].to_pylist()) == set(lake.read(landed)["stone"].to_pylist())
     best = run("experiment/experiment", model="diamonds", trials=2, tier="staging")
     assert outcome(best) == "Completed"

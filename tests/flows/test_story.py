@@ -86,10 +86,12 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     ]
     assert ledger().open_requests("churn") == ()
 
-    # batch predictions are a new snapshot, and scoring the same rows again adds none
-    rows.drop(columns="churn")[:500].to_csv(tmp_path / "score.csv", index=False)
-    for _ in range(2):
-        assert outcome(run("score/score", model="churn", input=str(tmp_path / "score.csv"))) == "Completed"
+    # batch predictions are a new snapshot, and scoring the same rows again, from another file, adds none
+    some = rows.drop(columns="churn")[:500]
+    some.to_csv(tmp_path / "score.csv", index=False)
+    some.to_parquet(tmp_path / "score.parquet", index=False)
+    for name in ("score.csv", "score.parquet"):
+        assert outcome(run("score/score", model="churn", input=str(tmp_path / name))) == "Completed"
     scored = lake.as_of("churn-predictions")
     assert (len(scored.snapshots), scored.rows) == (1, 500)
     assert set(lake.read(scored)["model_version"].to_pylist()) == {champion.version}

@@ -8,9 +8,11 @@ from blocks.sources import BrokenRow
 from tasks.logic.model.spec import DataSpec
 from tasks.logic.refusal import Refusal
 from tasks.logic.sample.buckets import tier_buckets
-from tasks.score import predictions_table, refuse_broken
+from tasks.predict import predictions_table
+from tasks.score_input import refuse_broken
 
 KEYS = pa.array(["h1", "h2", "h3"])
+BUCKETS = pa.array(tier_buckets(KEYS), pa.int32())
 
 
 def data(*classes: str) -> DataSpec:
@@ -27,21 +29,15 @@ SHAPES = {
 
 @pytest.mark.parametrize(("spec", "said", "names"), SHAPES.values(), ids=SHAPES)
 def test_a_row_has_entity_predictions_version_and_bucket(spec: DataSpec, said: np.ndarray, names: list[str]) -> None:
-    table = predictions_table(spec, KEYS, said, "7")
+    table = predictions_table(spec, KEYS, BUCKETS, said, "7")
     assert table.column_names == ["house", *names, "model_version", "_bucket"]
     assert table["house"].to_pylist() == ["h1", "h2", "h3"]
     assert table["model_version"].to_pylist() == ["7", "7", "7"]
     assert np.array_equal(np.column_stack([table[name].to_numpy() for name in names]), said.reshape(3, -1))
 
 
-def test_a_prediction_lies_in_the_bucket_of_its_entity() -> None:
-    table = predictions_table(data("No", "Yes"), KEYS, BINARY, "7")
-    assert table["_bucket"].type == pa.int32()
-    assert table["_bucket"].to_pylist() == tier_buckets(KEYS).tolist()
-
-
 def test_one_row_alone_is_scored() -> None:
-    table = predictions_table(data("No", "Yes"), KEYS[:1], BINARY[:1], "7")
+    table = predictions_table(data("No", "Yes"), KEYS[:1], BUCKETS[:1], BINARY[:1], "7")
     assert table.num_rows == 1
     assert table["probability_Yes"].to_pylist() == [0.1]
 
@@ -60,17 +56,12 @@ WRONG = {
 @pytest.mark.parametrize(("spec", "said"), WRONG.values(), ids=WRONG)
 def test_predictions_that_are_none_are_refused_and_not_kept(spec: DataSpec, said: np.ndarray) -> None:
     with pytest.raises(Refusal):
-        predictions_table(spec, KEYS, said, "7")
+        predictions_table(spec, KEYS, BUCKETS, said, "7")
 
 
 def test_rows_that_cannot_be_read_are_refused_with_place_and_reason() -> None:
-    broken = [BrokenRow("line 12", "3 fields, expected 4", "h9,3,Elm"), BrokenRow("line 40", "not a number", "x")]
     with pytest.raises(Refusal) as refused:
-        refuse_broken(broken, "houses.csv")
+        refuse_broken(2, BrokenRow("line 12", "3 fields, expected 4", "h9,3,Elm"), "houses.csv")
     told = str(refused.value)
     assert all(part in told for part in ("2 rows", "houses.csv, line 12", "3 fields, expected 4", "h9,3,Elm"))
     assert "nothing was scored" in told
-
-
-def test_a_source_that_was_read_whole_is_scored() -> None:
-    refuse_broken((), "houses.csv")
