@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,6 +45,7 @@ class Input:
         engine: reads the files.
         select: SQL that gives entity (text) and features over `tables`.
         tables: the files, by their names in the SQL.
+        rows: how many there are.
         digest: stands for the rows: the same rows have the same.
         description: what was read, for people.
     """
@@ -52,6 +53,7 @@ class Input:
     engine: Engine
     select: str
     tables: Files
+    rows: int
     digest: str
     description: str
 
@@ -95,18 +97,10 @@ def open_input(world: Environment, data: DataSpec, source: str, query: str, as_o
         remedy = f"Leave it empty, or read the lake: {LAKE}{data.dataset}."
         raise Refusal("a point in time is for a data set of the lake", where=source, value=as_of, remedy=remedy)
     found = of_source(data, source, query, folder)
-    return found if found.rows <= SMALL_ROWS else found.on(world.engine())
+    return found if found.rows <= SMALL_ROWS else replace(found, engine=world.engine())
 
 
-@dataclass(frozen=True)
-class _Staged(Input):
-    rows: int = 0
-
-    def on(self, engine: Engine) -> Input:
-        return Input(engine, self.select, self.tables, self.digest, self.description)
-
-
-def of_source(data: DataSpec, source: str, query: str, folder: Path) -> _Staged:
+def of_source(data: DataSpec, source: str, query: str, folder: Path) -> Input:
     """Read a source of any size into typed files below the folder: every row, or none.
 
     Raises:
@@ -133,7 +127,7 @@ def of_source(data: DataSpec, source: str, query: str, folder: Path) -> _Staged:
     chosen = select(map(sql.name, kinds), "staged")
     tables = {"staged": tuple(map(str, staged.files))}
     here = DuckDBEngine.model_validate({"spill": folder})
-    return _Staged(here, chosen, tables, digest.hexdigest(), described, staged.rows)
+    return Input(here, chosen, tables, staged.rows, digest.hexdigest(), described)
 
 
 def of_lake(lake: Lake, engine: Engine, data: DataSpec, dataset: str, as_of: str, folder: Path) -> Input:
@@ -152,7 +146,7 @@ def of_lake(lake: Lake, engine: Engine, data: DataSpec, dataset: str, as_of: str
     if not read.tables:
         refuse_missing(needed, reads)
         chosen, tables = select(columns, "main"), reads.files(lake, read, BUCKETS)
-        return Input(engine, chosen, tables, _digest(reads, chosen), described)
+        return Input(engine, chosen, tables, reads.main.rows, _digest(reads, chosen), described)
     check_reads(reads, read)
     files, everything = reads.files(lake, read, BUCKETS), TierRule(BUCKETS)
     check_rows(engine, files, read, everything)
@@ -160,7 +154,7 @@ def of_lake(lake: Lake, engine: Engine, data: DataSpec, dataset: str, as_of: str
     refuse_multiplied(read, count_rows(engine, files, everything), engine.write(chosen, files, folder / "joined"))
     tables = {"joined": tuple(map(str, sorted((folder / "joined").iterdir())))}
     named = select(map(sql.name, needed), "joined")
-    return Input(engine, named, tables, _digest(reads, chosen), described)
+    return Input(engine, named, tables, reads.main.rows, _digest(reads, chosen), described)
 
 
 def refuse_missing(needed: Iterable[str], reads: Reads) -> None:

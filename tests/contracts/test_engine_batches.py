@@ -24,7 +24,7 @@ from tasks.predict import Predictor
 from tasks.score import add_predictions
 from tasks.score_input import of_lake
 from tests.checkout import ROOT
-from tests.tasks.test_score_batches import DATA, HOUSES, expected, landed, made, predictions
+from tests.tasks.scoring import DATA, HOUSES, expected, landed, made, predictions
 
 MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(word) is None]
 if shutil.which("java") is None:

@@ -1,110 +1,30 @@
 """Rows of any source and size are predicted once, the same however they came and were cut, or not at all."""
 
-import shutil
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 import pytest
-from pydantic import PrivateAttr
 
-from blocks.digests import folder_digest
+from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.lake.base import Lake, Snapshot
+from blocks.environment import Environment
+from blocks.errors import Corrupt, PortError, Rejected, Unavailable
 from blocks.lake.fake import FakeLake
-from blocks.lake.local import LocalLake
 from blocks.sources import read_source
-from blocks.tracking.base import Predict
-from blocks.tracking.fake import FakeTracking
 from tasks.ingest import column_kinds
 from tasks.logic.expect.parquet_rows import ParquetRows
-from tasks.logic.model.spec import DataSpec, parse_spec
 from tasks.logic.refusal import Refusal
-from tasks.logic.sample.buckets import tier_buckets
 from tasks.logic.sample.content import content_key
-from tasks.predict import Predictor, predictions_table
-from tasks.score import add_predictions
-from tasks.score_input import Input, of_lake, of_source, open_input
-from tests.checkout import ROOT
-from tests.tasks.logic.model.spec_cases import BINARY
-from tests.tasks.test_joined_tiers import DATA as JOINED
-from tests.tasks.test_joined_tiers import ROWS as JOINED_ROWS
-from tests.tasks.test_joined_tiers import filled
-
-DATA = parse_spec(BINARY, "model.yaml").data
-WEIGHTS = {"rooms": 0.3, "garden": -1.0}
-HOUSES = pd.DataFrame(
-    {
-        "house_id": [f"h{number}" for number in range(500)],
-        "rooms": [float(number % 9) for number in range(500)],
-        "street": ["Elm", "Oak", None, "Zoë", "Elm"] * 100,
-        "garden": [number % 2 for number in range(500)],
-    }
-)
-
-
-class CountedTracking(FakeTracking):
-    """Counts how often a model is loaded."""
-
-    _block_type_slug = "ratchet-tracking-counted"
-
-    _times: int = PrivateAttr(default=0)
-
-    def loaded(self, artifact: Path) -> Predict:
-        self._times += 1
-        return super().loaded(artifact)
+from tasks.predict import Predictor
+from tasks.score_input import of_source, open_input
+from tests.tasks.scoring import DATA, HOUSES, CountedTracking, as_csv, expected, folder_of, made, predictions, score
 
 
 @pytest.fixture
 def predictor(tmp_path: Path) -> Predictor:
     return made(tmp_path / "tracking")
-
-
-def made(folder: Path, data: DataSpec = DATA, version: str = "3") -> Predictor:
-    tracking = CountedTracking(root=folder)
-    run = tracking.open_run("price", key="k", name="train")
-    tracking.log_model(run.id, WEIGHTS)
-    artifact = folder / run.id / "model"
-    return Predictor(tracking, artifact, folder_digest(artifact), data, version)
-
-
-def folder_of(tmp_path: Path, name: str = "work") -> Path:
-    folder = tmp_path / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def right(rows: ParquetRows) -> None:
-    assert list(rows.kinds) == ["house_id", "rooms", "street", "garden"]
-
-
-def score(lake: Lake, predictor: Predictor, rows: Input, folder: Path, hold: Any = right) -> Snapshot:
-    return add_predictions(lake, rows, predictor, hold, folder)
-
-
-def predictions(lake: Lake) -> pa.Table:
-    return lake.read(lake.as_of("houses-predictions")).sort_by("house_id")
-
-
-def expected(predictor: Predictor, frame: pd.DataFrame = HOUSES) -> pa.Table:
-    said = predictor.tracking.predict(predictor.artifact, frame[list(DATA.features)])
-    keys = pa.array(frame["house_id"])
-    buckets = pa.array(tier_buckets(keys), pa.int32())
-    return predictions_table(DATA, keys, buckets, said, "3").sort_by("house_id")
-
-
-def as_csv(tmp_path: Path) -> tuple[str, str]:
-    HOUSES.to_csv(tmp_path / "houses.csv", index=False)
-    return str(tmp_path / "houses.csv"), ""
 
 
 def as_folder(tmp_path: Path) -> tuple[str, str]:
@@ -174,10 +94,31 @@ def test_batches_of_any_size_give_the_same_and_the_model_is_loaded_once(
     batch_rows: int, predictor: Predictor, tmp_path: Path
 ) -> None:
     lake, found = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
-    score(lake, predictor, found.on(DuckDBEngine(batch_rows=batch_rows)), tmp_path / "work")
+    score(lake, predictor, replace(found, engine=DuckDBEngine(batch_rows=batch_rows)), tmp_path / "work")
     assert isinstance(predictor.tracking, CountedTracking)
     assert predictor.tracking._times == 1
     assert predictions(lake).equals(expected(predictor))
+
+
+class World(Environment):
+    """An environment whose engine tells that it is the environment's."""
+
+    _block_type_slug = "ratchet-environment-here"
+
+    def engine(self) -> Engine:
+        return DuckDBEngine(batch_rows=77)
+
+
+@pytest.mark.parametrize(("small", "taken"), [(500, DuckDBEngine().batch_rows), (499, 77)])
+def test_a_small_source_is_predicted_here_and_a_large_one_by_the_environment_s_engine(
+    small: int, taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.score_input.SMALL_ROWS", small)
+    ports = dict.fromkeys(("lake", "trainer", "endpoint", "tracking", "ledger"), "blocks.none")
+    world = World(name="w", scratch=tmp_path, **{f"{port}_adapter": kind for port, kind in ports.items()})
+    rows = open_input(world, DATA, *as_csv(tmp_path), "", folder_of(tmp_path))
+    assert isinstance(rows.engine, DuckDBEngine)
+    assert rows.engine.batch_rows == taken
 
 
 # what is refused
@@ -246,59 +187,6 @@ def test_a_failed_append_leaves_nothing_and_is_done_again(predictor: Predictor, 
     assert predictions(lake).equals(expected(predictor))
 
 
-# reads of the lake
-
-
-def landed(lake: Lake, frame: pd.DataFrame, dataset: str = "houses") -> Snapshot:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    keys = pa.array(frame["house_id"].astype(str))
-    table = table.append_column("_bucket", pa.array(tier_buckets(keys), pa.int32()))
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    return lake.append(dataset, table, source="test", key=str(frame["house_id"].iloc[0]), at=now)
-
-
-def test_a_data_set_of_the_lake_is_predicted_as_of_a_snapshot(predictor: Predictor, tmp_path: Path) -> None:
-    lake = FakeLake()
-    first, second = landed(lake, HOUSES[:200].assign(sold="Yes")), landed(lake, HOUSES[200:].assign(sold="No"))
-    rows = of_lake(lake, DuckDBEngine(), DATA, "houses", first.id, folder_of(tmp_path))
-    kept = score(lake, predictor, rows, tmp_path / "work")
-    assert kept.source == f"houses as of {first.id}"
-    assert predictions(lake).equals(expected(predictor, HOUSES[:200]))
-    now = of_lake(lake, DuckDBEngine(), DATA, "houses", "", folder_of(tmp_path))
-    assert now.description == f"houses as of {second.id}"
-    assert score(lake, predictor, now, tmp_path / "work").rows == 500
-    again = of_lake(lake, DuckDBEngine(), DATA, "houses", second.id, folder_of(tmp_path))
-    assert score(lake, predictor, again, tmp_path / "work").rows == 500
-    assert len(lake.as_of("houses-predictions").snapshots) == 2
-
-
-def test_another_data_set_with_the_columns_will_do_and_keys_of_digits_become_text(
-    predictor: Predictor, tmp_path: Path
-) -> None:
-    lake, frame = FakeLake(), HOUSES.assign(house_id=range(500))
-    landed(lake, frame, "candidates")
-    rows = of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
-    score(lake, predictor, rows, tmp_path / "work")
-    assert predictions(lake).equals(expected(predictor, frame.astype({"house_id": str})))
-
-
-def test_a_data_set_that_lacks_a_column_or_is_not_there_is_named(tmp_path: Path) -> None:
-    lake = FakeLake()
-    landed(lake, HOUSES.rename(columns={"rooms": "room"}), "candidates")
-    with pytest.raises(Refusal, match=r"data set candidates as of .*'rooms'.*Did you mean .room"):
-        of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
-    with pytest.raises(NotFound, match="nowhere"):
-        of_lake(lake, DuckDBEngine(), DATA, "nowhere", "", folder_of(tmp_path))
-
-
-def test_a_model_of_several_tables_is_given_its_joined_rows(tmp_path: Path) -> None:
-    rows = of_lake(filled(), DuckDBEngine(), JOINED, JOINED.dataset, "", folder_of(tmp_path))
-    found = rows.engine.query(rows.select, rows.tables)
-    assert found.num_rows == len(JOINED_ROWS[""])
-    assert found.column_names == [*JOINED.unique, *JOINED.features]
-    assert any(found[name].null_count < found.num_rows for table in JOINED.tables.values() for name in table.columns)
-
-
 ODD: dict[str, tuple[str, str, str, str]] = {
     "a query on the lake": ("lake:houses", "SELECT 1", "", "a query is for a database"),
     "a time for a file": ("houses.csv", "", "2026-11-21T10:00:00Z", "read the lake: lake:houses"),
@@ -312,50 +200,3 @@ def test_arguments_that_do_not_go_together_are_refused(
     world: Any = None  # is not asked before the arguments are known to be right
     with pytest.raises(Refusal, match=said):
         open_input(world, DATA, source, query, as_of, tmp_path)
-
-
-# killed
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-import tests.tasks.test_score_batches as t
-from blocks.sources.staging import workspace
-
-lake, source, mark, tracking, work = sys.argv[1:]
-
-class Slow(t.FakeTracking):
-    _block_type_slug = 'slow'
-    def loaded(self, artifact):
-        Path(mark).touch()
-        time.sleep(60)
-
-whole = t.made(Path(tracking))
-slow = t.Predictor(Slow(root=Path(tracking)), whole.artifact, whole.digest, whole.data, whole.version)
-with workspace(Path(work)) as folder:
-    t.score(t.LocalLake(root=lake), slow, t.of_source(t.DATA, source, "", folder), folder)
-"""
-
-
-def wait_for(mark: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    while not mark.exists():
-        assert process.poll() is None, "it ended before it could be killed"
-        yield time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_and_done_again_gives_the_same(tmp_path: Path) -> None:
-    source, _ = as_csv(tmp_path)
-    places = [str(tmp_path / "lake"), source, str(tmp_path / "began"), str(tmp_path / "t"), str(tmp_path / "work")]
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *places], cwd=ROOT)
-    try:
-        list(wait_for(tmp_path / "began", process))
-    finally:
-        process.kill()
-        process.wait()
-    lake, predictor = LocalLake(root=tmp_path / "lake"), made(tmp_path / "t")
-    assert lake.datasets() == ()
-    for _ in range(2):
-        score(lake, predictor, of_source(DATA, source, "", folder_of(tmp_path, "again")), tmp_path / "again")
-    assert predictions(lake).equals(expected(predictor))
