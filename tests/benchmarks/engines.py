@@ -76,17 +76,19 @@ def once(engine: Engine, sql: str, files: dict[str, tuple[str, ...]], to: Path |
     shutil.rmtree(to)
 
 
-def measure(rows: int, engines: list[Engine], folder: Path, times: int) -> None:
+def measure(rows: int, engines: list[Engine], folder: Path, times: int, only: str) -> None:
     """Print a line for each query: the seconds of each engine, and how many times DuckDB's the other took."""
     files = {"t": lay_out(rows, folder)}
     for name, sql in {**QUERIES, **WRITTEN}.items():
+        if only not in name:
+            continue
         to = folder / "out" if name in WRITTEN else None
         seconds = [best(partial(once, engine, sql, files, to), times) for engine in engines]
         cells = " | ".join(f"{each:.2f}" for each in seconds)
         print(f"| {rows:,} | {name} | {cells} | {seconds[-1] / seconds[0]:.1f} × |", flush=True)
 
 
-def compare_engines(sizes: list[int], times: int, memory_mb: int) -> None:
+def compare_engines(sizes: list[int], times: int, memory_mb: int, only: str) -> None:
     """Print the table of DuckDB and Spark."""
     with tempfile.TemporaryDirectory(prefix="ratchet-engines-") as scratch:
         spark = SparkEngine(spill=Path(scratch), memory_mb=memory_mb)
@@ -97,7 +99,7 @@ def compare_engines(sizes: list[int], times: int, memory_mb: int) -> None:
             print("| rows | work | DuckDB, s | Spark local[2], s | Spark / DuckDB |\n|---|---|---|---|---|")
             for rows in sizes:
                 folder = Path(tempfile.mkdtemp(dir=scratch))
-                measure(rows, engines, folder, times)
+                measure(rows, engines, folder, times, only)
                 shutil.rmtree(folder)
         finally:
             spark.stop()
@@ -140,10 +142,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000, 10_000_000])
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--memory", type=int, default=1_500, help="heap of Spark, MB")
+    parser.add_argument("--only", default="", help="queries whose name holds this")
     parser.add_argument("--trials", type=int, default=8, help="trials of the comparison with Dask; 0: none")
     asked = parser.parse_args()
     if asked.rows:
-        compare_engines(asked.rows, asked.times, asked.memory)
+        compare_engines(asked.rows, asked.times, asked.memory, asked.only)
     if asked.trials:
         compare_runners(asked.trials)
 
