@@ -37,7 +37,8 @@ from tests.benchmarks.__main__ import Peak, scaled
 from tests.support import customers
 
 PART = 250_000
-GROUP = 122_880
+MOST_BARE = 2_000_000
+"""The bare script holds all rows and more: 1.8 GB for a million."""
 
 
 def source(folder: Path, rows: int) -> dict[str, float]:
@@ -245,7 +246,8 @@ def main() -> None:
     for rows in asked.rows:
         folder = Path(tempfile.mkdtemp(prefix="ratchet-score-", dir=asked.folder))
         try:
-            report(rows, {step: run(step, folder, rows) for step in steps})
+            fitting = [step for step in steps if step != "bare" or rows <= MOST_BARE]
+            report(rows, {step: run(step, folder, rows) for step in fitting})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,17 +5,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import Environment, adapter_class, open_environment
 from deployments.register import PORTS
+from deployments.runs import begin, follow
 from deployments.stack import Stack
-from tests.support import customers, land, outcome, run
+from tests.support import customers, land, outcome, processes_of, run, wait_for
 
 pytestmark = [
     pytest.mark.stack,
@@ -90,3 +93,24 @@ def test_a_scheduler_that_is_not_there_is_named(stack: Stack, tmp_path: Path) ->
     like_local("no-dask", task_runner="dask", task_runner_address="tcp://127.0.0.1:9")
     done = run("experiment/experiment", model="trials", trials=1, environment="no-dask")
     assert "Dask at tcp://127.0.0.1:9 does not answer" in outcome(done)
+
+
+def spawned(run_id: Any) -> set[int]:
+    """Return the processes of a run that were started anew, as Dask starts workers; a trial's job is none of them."""
+    found = set()
+    for process in processes_of(run_id):
+        with suppress(psutil.Error):
+            if any("spawn_main" in part for part in process.cmdline()):
+                found.add(process.pid)
+    return found
+
+
+def test_without_an_address_a_run_has_a_cluster_of_its_own_that_ends_with_it(stack: Stack, tmp_path: Path) -> None:
+    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
+    like_local("own-dask", task_runner="dask")
+    run_id = begin("experiment/experiment", {"model": "trials", "trials": 2, "parallel": 2, "environment": "own-dask"})
+    workers = wait_for(lambda: found if len(found := spawned(run_id)) == 2 else None, what="two Dask workers")
+    done = follow(run_id, seconds=240)
+    assert outcome(done) == "Completed"
+    assert trials_of(done) == ["trial 0", "trial 1"]
+    assert not any(map(psutil.pid_exists, workers)), "the cluster has ended with the run"
