@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,9 +33,9 @@ from tasks.models import Model, load_model
 from tasks.records import Checked, TierData
 from tasks.retries import STAGE
 
-__all__ = ["expect", "rows_of", "settle", "tier_rows", "to_frame"]
+__all__ = ["expect", "opened_rows", "rows_of", "settle", "to_frame"]
 
-RULES = 2
+RULES = 3
 """Changes when the check itself is done in another way, so that an older pass is not taken for a new one."""
 
 
@@ -53,8 +54,9 @@ def expect(model: str, data: TierData, environment: str = "") -> Checked:
     where = f"{model}, {data.tier} tier as of {data.as_of}"
     if not kept.exists():
         world = open_environment(environment) if environment else None
-        rows = tier_rows(data, world.engine() if world else DuckDBEngine.model_validate({}))
-        report = check(rows, brought.suite(), key=brought.spec.data.entity)
+        engine = world.engine() if world else DuckDBEngine.model_validate({})
+        with opened_rows(_tier_files(data), engine) as rows:
+            report = check(rows, brought.suite(), key=brought.spec.data.entity)
         compared = ""
         if world and report.passed:
             compared = compare(world.lake(), world.engine(), world.scratch, brought, data)
@@ -81,14 +83,25 @@ def settle(report: CheckReport, where: str, more: str = "") -> Checked:
 
 
 def rows_of(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
-    """Return Parquet files as rows that the engine computes over."""
+    """Return Parquet files as rows that the engine computes over; each question opens them anew."""
     paths = tuple(map(str, files))
     return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE: paths}))
 
 
-def tier_rows(data: TierData, engine: Engine) -> ParquetRows:
-    """Return all rows of a tier, train and holdout."""
-    return rows_of([file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))], engine)
+@contextmanager
+def opened_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[ParquetRows]:
+    """Give Parquet files as rows that the engine computes over, opened once: for the many questions of a check."""
+    paths = tuple(map(str, files))
+    if not paths:  # an engine has nothing to open
+        yield rows_of(paths, engine)
+        return
+    with engine.asking({TABLE: paths}) as ask:
+        yield ParquetRows(paths, ask)
+
+
+def _tier_files(data: TierData) -> list[Path]:
+    """Return the files of all rows of a tier, train and holdout."""
+    return [file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))]
 
 
 def compare(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierData) -> str:
@@ -96,7 +109,8 @@ def compare(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierD
     if data.tier == TIERS[-1]:
         return ""
     parent = _parent(lake, engine, scratch, model, data)
-    tier = tier_statistics(tier_rows(data, engine), model.spec.data.entity, parent)
+    with opened_rows(_tier_files(data), engine) as rows:
+        tier = tier_statistics(rows, model.spec.data.entity, parent)
     return "" if tier.rows == parent.rows else statistics_markdown(parent, tier, model.spec.data.target)
 
 
@@ -118,8 +132,8 @@ def _parent(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierD
         return from_json(json.loads(kept.read_text()))
     files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
     within = f"WITH {TABLE} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
-    rows = ParquetRows(files, lambda sql: engine.query(f"{within} {sql}", {"files": files}))
-    found = parent_statistics(rows, spec.entity, kinds)
+    with engine.asking({"files": files}) as ask:
+        found = parent_statistics(ParquetRows(files, lambda sql: ask(f"{within} {sql}")), spec.entity, kinds)
     _write(kept, json.dumps(to_json(found)))
     return found
 

@@ -1,7 +1,8 @@
 """The engine port: SQL over Parquet files, in this process or on a cluster, with the same answers."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,9 +31,17 @@ class Engine(Block):
 
     name: ClassVar[str]
 
-    @abstractmethod
     def query(self, sql: str, tables: Tables) -> pa.Table:
         """Return a small answer."""
+        with self.asking(tables) as ask:
+            return ask(sql)
+
+    @abstractmethod
+    def asking(self, tables: Tables) -> AbstractContextManager[Callable[[str], pa.Table]]:
+        """Give `query` for several questions, one after the other, about files that are opened once.
+
+        A question that fails leaves the others unharmed. What is asked after the end fails.
+        """
 
     @abstractmethod
     def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:

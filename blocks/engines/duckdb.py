@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -27,7 +27,7 @@ _NO_COPY = "SET disabled_optimizers = 'distinct_aggregate_rewrite'"
 
 
 class DuckDBEngine(Engine):
-    """Runs each statement in a connection of its own, which spills to disk above its memory limit."""
+    """Runs statements in a connection of their own, which spills to disk above its memory limit."""
 
     _block_type_name = "Ratchet engine (DuckDB)"
     _block_type_slug = "ratchet-engine-duckdb"
@@ -44,10 +44,16 @@ class DuckDBEngine(Engine):
     s3_endpoint_url: str | None = Field(None, description="For s3:// URLs: another service than AWS, such as MinIO.")
     s3_region: str | None = Field(None, description="For s3:// URLs: the region; the SDK's own choice when empty.")
 
-    def query(self, sql: str, tables: Tables) -> pa.Table:
-        """Return the whole answer."""
-        with self._connected(tables) as connection, _port_errors(sql):
-            return connection.sql(_one_query(connection, sql)).to_arrow_table()
+    @contextmanager
+    def asking(self, tables: Tables) -> Iterator[Callable[[str], pa.Table]]:
+        """Give the whole answers of one connection."""
+        with self._connected(tables) as connection:
+
+            def ask(sql: str) -> pa.Table:
+                with _port_errors(sql):
+                    return connection.sql(_one_query(connection, sql)).to_arrow_table()
+
+            yield ask
 
     def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
         """Return the answer batch by batch; the connection lives until the reader is read to its end or closed."""

@@ -4,8 +4,8 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,10 +48,22 @@ class SparkEngine(Engine):
         default_factory=dict, description="More of Spark's settings, such as spark.executor.memory; they win over ours."
     )
 
-    def query(self, sql: str, tables: Tables) -> pa.Table:
-        """Return the whole answer; Spark refuses one above its setting `spark.driver.maxResultSize` (1 GB)."""
-        with self._answer(sql, tables) as frame:
-            return _plain(frame.toArrow())
+    @contextmanager
+    def asking(self, tables: Tables) -> Iterator[Callable[[str], pa.Table]]:
+        """Give whole answers; Spark refuses one above its setting `spark.driver.maxResultSize` (1 GB)."""
+        spark = self._registered(tables)
+
+        def ask(sql: str) -> pa.Table:
+            words = to_spark(sql)
+            with _port_errors(sql):
+                return _plain(spark.sql(words).toArrow())
+
+        try:
+            yield ask
+        finally:
+            with suppress(Exception):  # a Spark that has died has no tables
+                for name in tables:
+                    spark.catalog.dropTempView(name)
 
     def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
         """Return the answer batch by batch, from files that Spark has written whole before the first batch."""
@@ -96,7 +108,9 @@ class SparkEngine(Engine):
         from pyspark.sql import functions as f
 
         made, seen = folder / "made", Observation()
-        with self._answer(sql, tables) as frame:
+        words, spark = to_spark(sql), self._registered(tables)
+        with _port_errors(sql):
+            frame = spark.sql(words)
             mapped = self._mapped(frame, mapping) if mapping else frame
             watched = mapped.observe(seen, f.count(f.lit(1)).alias("rows"))
             watched.write.option("compression", "zstd").parquet(made.as_uri())
@@ -118,15 +132,13 @@ class SparkEngine(Engine):
         frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
         return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
 
-    @contextmanager
-    def _answer(self, sql: str, tables: Tables) -> Iterator["DataFrame"]:
-        """Give the query's frame, in a session of its own, so that no other query sees its tables."""
-        words = to_spark(sql)
+    def _registered(self, tables: Tables) -> "SparkSession":
+        """Return a session with these tables, of its own, so that no other query sees them."""
         spark = session(self.master, self.memory_mb, self.configuration)
-        with _port_errors(sql):
-            for name, files in tables.items():
+        for name, files in tables.items():
+            with _port_errors(f"the files of {name}"):
                 _register(spark, name, checked_files(name, files))
-            yield spark.sql(words)
+        return spark
 
 
 def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:

@@ -123,9 +123,12 @@ def _observed(details: Mapping[str, Any]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as people read it: floats at 6 digits, numpy's scalars as Python's."""
+    """Return a value as people read it: floats at 6 digits, numpy's scalars as Python's, and one zero.
+
+    Of a column that holds 0.0 and -0.0, which are equal, it is chance which one an engine answers with.
+    """
     bare = value.item() if isinstance(value, np.generic) else value
-    return f"{bare:.6g}" if isinstance(bare, float) else brief(bare)
+    return f"{bare + 0.0:.6g}" if isinstance(bare, float) else brief(bare)
 
 
 def brief(value: object) -> str:

@@ -8,8 +8,6 @@ from tasks.logic import sql
 from tasks.logic.expect.parquet_rows import ParquetRows
 from tasks.logic.expect.sql_plan import LISTED, ROWS, whole
 
-_SIZES = "count(*) AS d, sum(n) FILTER (WHERE n > 1) AS r"
-
 
 class ParquetAnswers:
     """The answers of one check.
@@ -22,15 +20,23 @@ class ParquetAnswers:
     def __init__(self, rows: ParquetRows, aggregates: Iterable[str]) -> None:
         self._rows = rows
         self._wanted = tuple(dict.fromkeys(aggregates))
-        self._groups, self._pass = cache(self._counted), cache(self._computed)
+        self._pass = cache(self._computed)
+        self._different, self._shared = cache(self._count_different), cache(self._count_shared)
 
     def value(self, aggregate: str) -> object:
         """Return an aggregate."""
         return self._pass()[aggregate]
 
-    def groups(self, columns: tuple[str, ...], domain: str) -> tuple[int, int]:
-        """Return how many different values there are in the domain, and how many rows share theirs with another."""
-        return self._groups(columns, domain)
+    def different(self, columns: tuple[str, ...], domain: str) -> int:
+        """Return how many different values there are in the rows of the domain."""
+        return self._different(columns, domain)
+
+    def shared(self, columns: tuple[str, ...], domain: str, rows: int) -> int:
+        """Return how many rows of the domain, which has so many, share their value with another.
+
+        None do when there are as many values as rows: that is cheaper to find out than how often each is there.
+        """
+        return 0 if self._different(columns, domain) == rows else self._shared(columns, domain)
 
     def ranked(self, column: str, ranks: Sequence[int]) -> list[object]:
         """Return the values at these ranks (from 0) among the column's values in ascending order."""
@@ -65,11 +71,17 @@ class ParquetAnswers:
         except Exception:  # of which of them it is, the engine does not say
             return _Alone(self._rows)
 
-    def _counted(self, columns: tuple[str, ...], domain: str) -> tuple[int, int]:
-        rest = f"WHERE {domain} GROUP BY {sql.names(columns)}"
-        groups = sql.select("count(*) AS n", self._rows.source(columns), rest)
-        (row,) = self._rows.query(sql.select(_SIZES, f"({groups}) AS g")).to_pylist()
-        return whole(row["d"]), whole(row["r"] or 0)
+    def _count_different(self, columns: tuple[str, ...], domain: str) -> int:
+        values = sql.select(f"DISTINCT {sql.names(columns)}", self._rows.source(columns), f"WHERE {domain}")
+        return self._count("count(*)", values)
+
+    def _count_shared(self, columns: tuple[str, ...], domain: str) -> int:
+        rest = f"WHERE {domain} GROUP BY {sql.names(columns)} HAVING count(*) > 1"
+        return self._count("sum(n)", sql.select("count(*) AS n", self._rows.source(columns), rest))
+
+    def _count(self, what: str, query: str) -> int:
+        (row,) = self._rows.query(sql.select(f"{what} AS c", f"({query}) AS g")).to_pylist()
+        return whole(row["c"] or 0)
 
 
 class _Alone(dict[str, Any]):

@@ -44,17 +44,19 @@ def check_files(rows: ParquetRows, suite: Suite, key: str, library: Library) -> 
     asked = [aggregate for plan in plans.values() if plan for aggregate in plan.aggregates]
     answers = ParquetAnswers(rows, [*_counted(rows, suite, key), *asked])
     count = whole(answers.value(ROWS)) if rows.files else 0
-    results = []
+    results, left = dict[int, CheckResult](), dict[int, Expectation]()
     for n, each in enumerate(suite.expectations):
         why = outcomes.EMPTY if not count else there.get(n) or _nothing_in(answers, each, key)
         plan = plans.get(n)
         if why:
-            results.append(outcomes.result(each, reason=why))
+            results[n] = outcomes.result(each, reason=why)
         elif plan is None or (found := _by_sql(answers, each, plan, library)) is None:
-            results.append(_in_memory(rows, each, key, count, library))
+            left[n] = each
         else:
-            results.append(_judged(rows, each, plan, found, key, count))
-    return CheckReport(suite.name, count, suite.minimum_rows, len(suite.expectations), tuple(results))
+            results[n] = _judged(rows, each, plan, found, key, count)
+    results |= _in_memory(rows, left, key, count, library)
+    in_order = tuple(result for _, result in sorted(results.items()))
+    return CheckReport(suite.name, count, suite.minimum_rows, len(suite.expectations), in_order)
 
 
 def _not_there(rows: ParquetRows, expectation: Expectation, key: str) -> str:
@@ -95,19 +97,31 @@ def _by_sql(answers: ParquetAnswers, expectation: Expectation, plan: Plan, libra
         return None
 
 
-def _in_memory(rows: ParquetRows, expectation: Expectation, key: str, count: int, library: Library) -> CheckResult:
-    columns = tuple(dict.fromkeys((*expectation.columns, key)))
+def _in_memory(
+    rows: ParquetRows, expectations: Mapping[int, Expectation], key: str, count: int, library: Library
+) -> dict[int, CheckResult]:
+    """Check by the library's pandas engine: those on the same columns together, so that these are read once."""
+    results, together = dict[int, CheckResult](), dict[tuple[str, ...], dict[int, Expectation]]()
+    for n, each in expectations.items():
+        columns = tuple(dict.fromkeys((*each.columns, key)))
+        if why := _too_much(each, columns, rows, count):
+            results[n] = outcomes.result(each, reason=f"could not be evaluated: on these columns it {why}")
+        else:
+            together.setdefault(columns, {})[n] = each
+    for columns, same in together.items():
+        results |= library.check_each(rows.frame(columns), same, key)
+    return results
+
+
+def _too_much(expectation: Expectation, columns: tuple[str, ...], rows: ParquetRows, count: int) -> str:
+    """Return why the columns are not read into memory, or ""."""
     if expectation.type.startswith("expect_table_"):  # a part of the columns is another table
-        return _refused(expectation, "is not computed by SQL: use one that docs/checks.md lists")
-    if count * len(columns) > rows.most_cells:
-        problem = f"is not computed by SQL, and {count:,} rows of {len(columns)} columns are more than the"
-        remedy = "use an expectation that docs/checks.md lists, or check a smaller tier"
-        return _refused(expectation, f"{problem} {rows.most_cells:,} values that are read into memory: {remedy}")
-    return library.check_each(rows.frame(columns), {0: expectation}, key)[0]
-
-
-def _refused(expectation: Expectation, why: str) -> CheckResult:
-    return outcomes.result(expectation, reason=f"could not be evaluated: on these columns it {why}")
+        return "is not computed by SQL: use one that docs/checks.md lists"
+    if count * len(columns) <= rows.most_cells:
+        return ""
+    problem = f"is not computed by SQL, and {count:,} rows of {len(columns)} columns are more than the"
+    remedy = "use an expectation that docs/checks.md lists, or check a smaller tier"
+    return f"{problem} {rows.most_cells:,} values that are read into memory: {remedy}"
 
 
 def _judged(

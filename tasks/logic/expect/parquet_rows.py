@@ -60,13 +60,10 @@ class ParquetRows:
     def _cell(self, column: str) -> str:
         """Return SQL for the column's value, null where it is NaN.
 
-        Not by `isnan` or `= NaN`: Parquet's statistics leave NaN out, and DuckDB, believing them, folds such a
-        condition away (its issue 25521) unless the scan says `can_have_nan = true`.
+        Engines keep the files' statistics, which leave NaN out, away from the comparison (docs/engines.md).
         """
-        quoted = sql.name(column)
-        if self.kinds[column] not in _FLOATS:
-            return quoted
-        return f"CASE WHEN isfinite({quoted}) OR isinf({quoted}) THEN {quoted} END AS {quoted}"
+        quoted, kind = sql.name(column), _FLOATS.get(self.kinds[column])
+        return f"nullif({quoted}, CAST('NaN' AS {kind})) AS {quoted}" if kind else quoted
 
     def values(self, expressions: Iterable[str]) -> dict[str, Any]:
         """Return each aggregate over the rows, computed in one pass."""
@@ -86,7 +83,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-_FLOATS = (pa.float32(), pa.float64())
+_FLOATS = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}
 
 
 def _family(kind: pa.DataType) -> Family:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from tasks.logic import sql
 from tasks.logic.expect.parquet_rows import Family
-from tasks.logic.expect.sql_plan import ROWS, Answers, Maker, Plan, number, whole
+from tasks.logic.expect.sql_plan import ROWS, Answers, Maker, Plan, counted, number, whole
 from tasks.logic.expect.sql_row_rules import in_set, value_set
 from tasks.logic.expect.suites import Expectation
 
@@ -41,7 +41,7 @@ def _of_groups(metric: str, share: Callable[[int, int], float]) -> Maker:
         filled, domain = f"count({sql.name(column)})", f"{sql.name(column)} IS NOT NULL"
         return Plan(
             (filled,),
-            lambda answers: {metric: share(answers.groups((column,), domain)[0], whole(answers.value(filled)))},
+            lambda answers: {metric: share(answers.different((column,), domain), whole(answers.value(filled)))},
         )
 
     return make
@@ -90,24 +90,23 @@ def _distinct(*, strangers: bool, absent: bool) -> Maker:
             return None
         column = str(expectation.kwargs["column"])
         arguments = {**expectation.kwargs, "kinds": found}
-        quoted, expected, inside = sql.name(column), value_set(arguments), in_set(sql.name(column), arguments)
-        outer = f"count(DISTINCT {quoted}) FILTER (WHERE NOT {inside})"
-        inner = f"count(DISTINCT {quoted}) FILTER (WHERE {inside})"
+        expected, inside = value_set(arguments), in_set(sql.name(column), arguments)
+        outside = f"NOT {inside}"
 
         def metrics(answers: Answers) -> dict[str, object]:
             found: dict[str, object] = {}
             if strangers:
-                more = whole(answers.value(outer))
+                more = answers.different((column,), outside) if whole(answers.value(counted(outside))) else 0
                 found[f"{_NOT_IN_SET}.count"] = more
-                found[_NOT_IN_SET] = answers.listed(column, f"NOT {inside}") if more else []
+                found[_NOT_IN_SET] = answers.listed(column, outside) if more else []
             if absent:
-                fewer = len(expected) - whole(answers.value(inner))
+                fewer = len(expected) - answers.different((column,), inside)
                 held = answers.listed(column, inside) if fewer else []
                 found[f"{_MISSING}.count"] = fewer
                 found[_MISSING] = [each for each in expected if each not in held] if fewer else []
             return found
 
-        return Plan((outer,) * strangers + (inner,) * absent, metrics)
+        return Plan((counted(outside),) * strangers, metrics)
 
     return make
 

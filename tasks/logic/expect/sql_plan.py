@@ -20,9 +20,11 @@ class Answers(Protocol):
     def value(self, aggregate: str) -> object:
         """Return an aggregate of the one pass."""
 
-    def groups(self, columns: tuple[str, ...], domain: str) -> tuple[int, int]:
-        """Return how many different values there are in the rows of the domain, and in how many rows is a value
-        that another row has as well."""
+    def different(self, columns: tuple[str, ...], domain: str) -> int:
+        """Return how many different values there are in the rows of the domain."""
+
+    def shared(self, columns: tuple[str, ...], domain: str, rows: int) -> int:
+        """Return in how many rows of the domain, which has so many, is a value that another row has as well."""
 
     def ranked(self, column: str, ranks: Sequence[int]) -> list[object]:
         """Return the values at these ranks (from 0) among the column's values in ascending order."""
@@ -56,6 +58,11 @@ class Plan:
 
 Maker = Callable[[Expectation, set[Family]], Plan | None]
 """Makes the plan of an expectation on columns of these kinds, or None where SQL may mean something else."""
+
+
+def counted(condition: str) -> str:
+    """Return the aggregate that counts the rows for which the condition holds; faster than a FILTER on DuckDB."""
+    return f"count(CASE WHEN {condition} THEN 1 END)"
 
 
 def whole(value: object) -> int:

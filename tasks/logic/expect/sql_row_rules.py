@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tasks.logic import sql
 from tasks.logic.expect.parquet_rows import Family
-from tasks.logic.expect.sql_plan import ROWS, Answers, Maker, Plan, number, whole
+from tasks.logic.expect.sql_plan import ROWS, Answers, Maker, Plan, counted, number, whole
 from tasks.logic.expect.suites import Expectation
 
 _ONE = r"(?:[\w :/@,;=#%&~<>'\"!-]|\\[-.+*?()\[\]{}|^$\\/]|\[\^?[\w :/@,;=#%&~.+*!-]+\])"
@@ -19,7 +19,7 @@ def _on_values(metric: str, condition: Callable[[str, Mapping[str, object]], str
             return None
         column = sql.name(str(expectation.kwargs["column"]))
         broken = condition(column, {**expectation.kwargs, "kinds": found})
-        unexpected, filled = f"{ROWS} FILTER (WHERE {broken})", f"count({column})"
+        unexpected, filled = counted(broken), f"count({column})"
         return Plan(
             (unexpected, filled),
             lambda answers: {
@@ -29,6 +29,24 @@ def _on_values(metric: str, condition: Callable[[str, Mapping[str, object]], str
             },
             broken,
         )
+
+    return make
+
+
+def _nulls(metric: str, *, wanted: bool) -> Maker:
+    """Plan a rule about nulls, which follows from how many values there are."""
+
+    def make(expectation: Expectation, found: set[Family]) -> Plan:
+        column = sql.name(str(expectation.kwargs["column"]))
+        filled = f"count({column})"
+
+        def metrics(answers: Answers) -> dict[str, object]:
+            counts = _counts(answers, filled)
+            nulls = whole(counts["column_values.nonnull.unexpected_count"])
+            unexpected = whole(answers.value(filled)) if wanted else nulls
+            return {**counts, f"{metric}.unexpected_count": unexpected, f"{metric}.unexpected_values": []}
+
+        return Plan((filled,), metrics, f"{column} IS NOT NULL" if wanted else f"{column} IS NULL")
 
     return make
 
@@ -90,7 +108,7 @@ def _repeated(expectation: Expectation, found: set[Family]) -> Plan | None:
         (filled,),
         lambda answers: {
             **_counts(answers, filled),
-            "column_values.unique.unexpected_count": answers.groups((column,), domain)[1],
+            "column_values.unique.unexpected_count": answers.shared((column,), domain, whole(answers.value(filled))),
             "column_values.unique.unexpected_values": [],
         },
         domain,
@@ -126,7 +144,7 @@ def _pair(metric: str, sign: Callable[[Mapping[str, object]], str], *texts: Fami
 
 
 def _on_rows(metric: str, domain: str, broken: str) -> Plan:
-    unexpected, looked_at = f"{ROWS} FILTER (WHERE {broken})", f"{ROWS} FILTER (WHERE {domain})"
+    unexpected, looked_at = counted(broken), counted(domain)
     return Plan(
         (unexpected, looked_at),
         lambda answers: {
@@ -144,13 +162,13 @@ def _compound(expectation: Expectation, found: set[Family]) -> Plan | None:
     if "other" in found or expectation.kwargs["column_list"] != columns:
         return None
     domain = _domain(columns, expectation.kwargs, "all_values_are_missing")
-    looked_at, metric = f"{ROWS} FILTER (WHERE {domain})", "compound_columns.unique"
+    looked_at, metric = counted(domain), "compound_columns.unique"
     return Plan(
         (looked_at,),
         lambda answers: {
             "table.row_count": answers.value(ROWS),
             f"{metric}.filtered_row_count": answers.value(looked_at),
-            f"{metric}.unexpected_count": answers.groups(columns, domain)[1],
+            f"{metric}.unexpected_count": answers.shared(columns, domain, whole(answers.value(looked_at))),
             f"{metric}.unexpected_values": [],
         },
         domain,
@@ -159,8 +177,8 @@ def _compound(expectation: Expectation, found: set[Family]) -> Plan | None:
 
 
 ROW_PLANS: Mapping[str, Maker] = {
-    "expect_column_values_to_not_be_null": _on_values("column_values.nonnull", lambda c, _: f"{c} IS NULL"),
-    "expect_column_values_to_be_null": _on_values("column_values.null", lambda c, _: f"{c} IS NOT NULL"),
+    "expect_column_values_to_not_be_null": _nulls("column_values.nonnull", wanted=False),
+    "expect_column_values_to_be_null": _nulls("column_values.null", wanted=True),
     "expect_column_values_to_be_between": _on_values("column_values.between", _between, "whole", "double"),
     "expect_column_values_to_be_in_set": _on_values(
         "column_values.in_set", lambda c, given: f"NOT {in_set(c, given)}", "whole", "double", "text"
