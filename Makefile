@@ -68,6 +68,12 @@ alerts: setup ## the alerts that are open, and the messages that no receiver has
 ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
 	@$(RUN) deployments.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
 
+costs: setup ## what the models cost, by month [ENV=production]
+	@$(RUN) deployments.costs --environment $(or $(ENV),local)
+
+prices: setup ## write the price table anew from the AWS Pricing API: REGION="eu-central-1 us-east-1"
+	@$(RUN) deployments.prices $(REGION)
+
 lint: setup ## ruff and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 

@@ -58,6 +58,7 @@ class Environment(Block):
     endpoint_adapter: str = Field(description="The endpoint's class.")
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The ledger's class.")
+    small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
     task_runner: Literal["thread", "dask"] = Field("thread", description="Where the trials of `experiment` run.")
@@ -74,6 +75,15 @@ class Environment(Block):
     def trainer(self) -> Trainer:
         """Return the trainer of this environment."""
         return cast(Trainer, self._adapter(self.trainer_adapter))
+
+    @property
+    def has_small_trainer(self) -> bool:
+        """Whether small work has a trainer of its own."""
+        return bool(self.small_trainer_adapter)
+
+    def trainer_for(self, *, small: bool) -> Trainer:
+        """Return the trainer for small work, which is not paid for, or the trainer of this environment."""
+        return cast(Trainer, self._adapter(self.small_trainer_adapter)) if small else self.trainer()
 
     def endpoint(self) -> Endpoint:
         """Return the endpoint of this environment."""

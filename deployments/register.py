@@ -27,6 +27,8 @@ from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
+OPTIONAL = ("small_trainer", "cloud")
+"""Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
 
@@ -50,7 +52,10 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     missing = [port for port in PORTS if not isinstance(settings.get(port), dict)]
     if missing:
         raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
-    unnamed = [port for port in PORTS if not isinstance(settings[port].get("adapter"), str)]
+    there = [*PORTS, *(port for port in OPTIONAL if port in settings)]
+    unnamed = [
+        port for port in there if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
+    ]
     if unnamed:
         raise Rejected(f'{path.name} names no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
     if not isinstance(settings.get("scratch"), str):
@@ -82,10 +87,11 @@ def _filled(value: Any, variables: Mapping[str, str]) -> Any:
 def register(name: str, variables: Mapping[str, str]) -> Environment:
     """Save the environment and the block of each of its adapters, over what was there; return it."""
     settings = read_environment(name, variables)
-    for port in PORTS:
+    there = [*PORTS, *(port for port in OPTIONAL if port in settings)]
+    for port in there:
         fields = {key: value for key, value in settings[port].items() if key != "adapter"}
         adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
-    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in PORTS}
+    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in there}
     trials = {key: value for key, value in settings.items() if key in TRIALS}
     alerts = Alerts(**settings.get("alerts", {}))
     environment = Environment(name=name, scratch=Path(settings["scratch"]), alerts=alerts, **adapters, **trials)

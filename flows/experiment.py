@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.parameters import AsOf, Count, EnvironmentName, ModelName, Parallel, Tier
+from tasks.cost import price
 from tasks.expect import expect
 from tasks.experiment import conclude, given, open_parent, open_study, propose, tell, try_out
 from tasks.models import load_model
@@ -39,12 +40,13 @@ def experiment(
     brought = load_model(model)
     data = sample(model, tier, as_of, environment)
     expect(model, data, environment)
+    costed = price(model, data, environment, trials)
     study = open_study(brought)
     parent = open_parent(model, data, environment)
     done: list[Trial] = []
     with trial_runner(environment, parallel) as runner:
         while len(done) < trials:
             batch = [propose(study, brought) for _ in range(min(parallel, trials - len(done)))]
-            running = [runner.submit(try_out, given(model, data, *each, parent, environment)) for each in batch]
+            running = [runner.submit(try_out, given(model, data, costed, *each, parent, environment)) for each in batch]
             done += [tell(study, future.result()) for future in running]
     return conclude(model, data, done, parent, environment)

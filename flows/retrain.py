@@ -10,6 +10,7 @@ from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, EnvironmentName, Hyperparameters, ModelName, Person, Tier
 from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
+from tasks.cost import price
 from tasks.deploy import deploy
 from tasks.evaluate import judge
 from tasks.expect import expect
@@ -42,7 +43,8 @@ def retrain(
         data = sample(model, tier, as_of, environment)
         checked = expect(model, data, environment)
         publish(model, data, environment)
-        trained = train(model, data, parameters or {}, environment)
+        costed = price(model, data, environment, to_serve=tier == "production")
+        trained = train(model, data, costed, parameters or {}, environment)
         judged = judge(model, data, trained, environment)
         if tier != "production":
             return refused_for_its_tier(tier, judged)

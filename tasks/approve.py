@@ -80,7 +80,8 @@ def gather(
         champion_metrics=judged.champion_metrics,
         verdict=judged.outcome,
         reasons=judged.reasons,
-        cost_usd=0.0,
+        cost_usd=trained.cost_usd,
+        serving_usd_month=trained.serving_usd_month,
     )
 
 

@@ -16,9 +16,9 @@ from tasks.logic.evaluate.metrics import higher_is_better
 from tasks.logic.refusal import Refusal
 from tasks.logic.search import suggest
 from tasks.models import Model, load_model, provenance
-from tasks.records import TierData, Trial
+from tasks.records import Costed, TierData, Trial
 from tasks.retries import STAGE
-from tasks.train import chosen_parameters, job_name, open_run, training_job
+from tasks.train import chosen_parameters, job_name, open_run, run_paid, training_job
 
 Value = int | float | str | bool
 
@@ -67,7 +67,13 @@ def open_parent(model: str, data: TierData, environment: str) -> str:
 
 @task(name="trial", task_run_name="trial {number}", **STAGE)
 def try_out(
-    model: str, data: TierData, number: int, parameters: dict[str, Value], parent: str, environment: str
+    model: str,
+    data: TierData,
+    costed: Costed,
+    number: int,
+    parameters: dict[str, Value],
+    parent: str,
+    environment: str,
 ) -> Trial:
     """Train one trial on the training rows alone and return its validation metric; a failed trial says why."""
     world, brought = open_environment(environment), load_model(model)
@@ -76,7 +82,7 @@ def try_out(
     job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
     value, reason = None, ""
     try:
-        world.trainer().run(job, log=get_run_logger().debug)
+        run_paid(world.trainer_for(small=costed.small), tracking, run, job, costed, log=get_run_logger().debug)
         value = tracking.run(run.id).metrics.get(f"validation_{brought.spec.evaluation.comparison.metric}")
     except JobFailed as failed:
         reason = str(failed)
@@ -87,11 +93,17 @@ def try_out(
 
 
 def given(
-    model: str, data: TierData, number: int, parameters: dict[str, Value], parent: str, environment: str
+    model: str,
+    data: TierData,
+    costed: Costed,
+    number: int,
+    parameters: dict[str, Value],
+    parent: str,
+    environment: str,
 ) -> dict[str, Any]:
     """Return the arguments of `try_out` by name, as a task runner takes them."""
-    return {"model": model, "data": data, "number": number, "parameters": parameters, "parent": parent,
-            "environment": environment}  # fmt: skip
+    return {"model": model, "data": data, "costed": costed, "number": number, "parameters": parameters,
+            "parent": parent, "environment": environment}  # fmt: skip
 
 
 @task(name="conclude experiment", **STAGE)

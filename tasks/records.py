@@ -100,8 +100,25 @@ class Provenance(Record):
     patch: str = ""
 
 
+class Costed(Record):
+    """What a run may cost at worst, in US dollars, and that the budget allows it. `small`: the unpaid trainer takes it.
+
+    `serving_usd_month` is None where nothing is paid for serving.
+    """
+
+    small: bool
+    paid: bool
+    worst_usd: float
+    serving_usd_month: float | None
+    words: str
+
+
 class Trained(Record):
-    """A challenger: its registered version, the run that made it, and the digest of its exact artifact."""
+    """A challenger: its registered version, the run that made it, and the digest of its exact artifact.
+
+    `cost_usd` is what its training cost in US dollars, `serving_usd_month` what serving it may cost a month at
+    worst; None where nothing was paid for.
+    """
 
     version: str
     run_id: str
@@ -114,6 +131,8 @@ class Trained(Record):
     commit: str
     patch_digest: str
     seconds: float
+    cost_usd: float | None = None
+    serving_usd_month: float | None = None
 
 
 class Judged(Record):

@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -14,20 +14,21 @@ from prefect.runtime import flow_run
 from blocks.digests import folder_digest
 from blocks.environment import open_environment
 from blocks.tracking.base import Run, Tracking
-from blocks.trainers.base import TrainingJob
+from blocks.trainers.base import JobState, Trainer, TrainingJob
+from tasks.cost import max_seconds, reserve, settle_quietly
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model, provenance
-from tasks.records import Provenance, TierData, Trained
+from tasks.records import Costed, Provenance, TierData, Trained
 from tasks.retries import STAGE
 
 Value = int | float | str | bool
 
 
 @task(name="train", **STAGE)
-def train(model: str, data: TierData, parameters: Mapping[str, Value], environment: str) -> Trained:
+def train(model: str, data: TierData, costed: Costed, parameters: Mapping[str, Value], environment: str) -> Trained:
     """Train on the tier's training rows, register the model as a version, and return it.
 
-    `parameters` replace those of `model.yaml`, `seed` among them.
+    `costed` says what the budget allows and who trains. `parameters` replace those of `model.yaml`, `seed` among them.
     """
     world, brought = open_environment(environment), load_model(model)
     tracking, made_by = world.tracking(), provenance()
@@ -36,11 +37,8 @@ def train(model: str, data: TierData, parameters: Mapping[str, Value], environme
     job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
     warming = Thread(target=warm_up, args=(tracking,), daemon=True)
     warming.start()
-    try:
-        done = world.trainer().run(job, log=get_run_logger().info)
-    except BaseException:
-        tracking.close_run(run.id, "FAILED")
-        raise
+    trainer = world.trainer_for(small=costed.small)
+    done, cost = run_paid(trainer, tracking, run, job, costed, log=get_run_logger().info)
     warming.join()
     tracking.close_run(run.id, "FINISHED")
     tags = version_tags(brought, data, made_by)
@@ -58,7 +56,27 @@ def train(model: str, data: TierData, parameters: Mapping[str, Value], environme
         commit=made_by.commit,
         patch_digest=made_by.patch_digest,
         seconds=done.seconds,
+        cost_usd=cost,
+        serving_usd_month=costed.serving_usd_month,
     )
+
+
+def run_paid(
+    trainer: Trainer, tracking: Tracking, run: Run, job: TrainingJob, costed: Costed, log: Callable[[str], None]
+) -> tuple[JobState, float]:
+    """Run the job; return how it ended and what the run has cost so far in US dollars, its worst case if unknown.
+
+    Before it starts its worst case is written to the run, after it its cost, failed or not.
+    """
+    reserve(tracking, run, costed)
+    try:
+        done = trainer.run(job, log=log)
+    except BaseException:
+        settle_quietly(tracking, run.id, trainer, job, failed=True)
+        tracking.close_run(run.id, "FAILED")
+        raise
+    cost = settle_quietly(tracking, run.id, trainer, job, failed=False)
+    return done, costed.worst_usd if cost is None else cost
 
 
 def warm_up(tracking: Tracking) -> None:
@@ -117,7 +135,7 @@ def training_job(
         channels={"train": data.train},
         hyperparameters=dict(chosen),
         environment=dict(environment),
-        max_seconds=max(1, int(limits.max_minutes * 60)),
+        max_seconds=max_seconds(model),
         max_memory_mb=limits.max_memory_mb,
     )
 

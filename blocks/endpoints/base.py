@@ -8,6 +8,8 @@ from pathlib import Path
 
 from prefect.blocks.core import Block
 
+from blocks.compute import Hosting
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -67,6 +69,13 @@ class Answer:
 
 class Endpoint(Block):
     """Serves models by name. A release that fails at any point leaves the version before it serving."""
+
+    @abstractmethod
+    def hosting(self, endpoint: str) -> Hosting:
+        """Return what serving under that name will ask for, so that it can be priced before anything is released.
+
+        Nothing is asked of a service. An adapter that pays says the most that `switch` and scaling may ask for.
+        """
 
     @abstractmethod
     def preflight(self, release: Release) -> Probe:

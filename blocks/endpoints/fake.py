@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field, PrivateAttr
 
+from blocks.compute import Hosting
 from blocks.digests import folder_digest
 from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
 from blocks.endpoints.golden import difference
@@ -30,7 +31,12 @@ class FakeEndpoint(Endpoint):
     reject_versions: tuple[str, ...] = Field((), description="Versions that preflight and switch refuse.")
     wrong_answers: tuple[str, ...] = Field((), description="Versions that answer otherwise once they are live.")
     space: str = Field("", description="Blocks that name the same space share what they serve; empty: its own.")
+    asks_for: Hosting = Field(Hosting(), description="What serving asks for: to be priced.")
     _own: _Memory = PrivateAttr(default_factory=_Memory)
+
+    def hosting(self, endpoint: str) -> Hosting:
+        """Return `asks_for`, whatever the name."""
+        return self.asks_for
 
     def preflight(self, release: Release) -> Probe:
         """Check the digest, and refuse the versions of `reject_versions`."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from pydantic import Field
 
+from blocks.compute import Hosting
 from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import Server, scoring_server
@@ -33,6 +34,10 @@ class LocalEndpoint(Endpoint):
         default_factory=lambda: [sys.executable, str(_SERVE)],
         description="The scoring server that preflight starts: a program and its arguments.",
     )
+
+    def hosting(self, endpoint: str) -> Hosting:
+        """Return this machine, which costs nothing."""
+        return Hosting()
 
     def preflight(self, release: Release) -> Probe:
         """Copy the artifact, load the copy in a server of its own, and put the golden request to it."""

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,7 +20,10 @@ Predict: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
 
 @dataclass(frozen=True)
 class Run:
-    """One tracked run. `url` is a page for people. Metrics hold the last value of each."""
+    """One tracked run. `url` is a page for people. Metrics hold the last value of each.
+
+    `started` and `ended` are None where the store does not say, `ended` as long as it runs.
+    """
 
     id: str
     experiment: str
@@ -28,6 +32,8 @@ class Run:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    started: datetime | None = None
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,10 @@ class Tracking(Block):
     @abstractmethod
     def children(self, run_id: str) -> tuple[Run, ...]:
         """Return the runs opened with this one as parent, oldest first."""
+
+    @abstractmethod
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+        """Return the experiment's runs that were started at `since` or later, oldest first; none if it is not there."""
 
     @abstractmethod
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -56,11 +57,12 @@ class FakeTracking(Tracking):
         """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
         self._answer()
         if run_id := self._keys.get((experiment, quotable(key))):
-            self._runs[run_id] = replace(self._runs[run_id], status="RUNNING")
+            self._runs[run_id] = replace(self._runs[run_id], status="RUNNING", ended=None)
             return self._runs[run_id]
         run_id = f"run-{len(self._runs) + 1}"
         own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
-        self._runs[run_id] = Run(run_id, experiment, "RUNNING", f"fake://runs/{run_id}", {}, {}, own)
+        page, now = f"fake://runs/{run_id}", datetime.now(UTC)
+        self._runs[run_id] = Run(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
         self._keys[experiment, key] = run_id
         if parent:
             self._parents[run_id] = parent
@@ -101,7 +103,7 @@ class FakeTracking(Tracking):
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
-        self._runs[run_id] = replace(self.run(run_id), status=status)
+        self._runs[run_id] = replace(self.run(run_id), status=status, ended=datetime.now(UTC))
 
     def run(self, run_id: str) -> Run:
         """Return a run. Raises NotFound."""
@@ -114,6 +116,12 @@ class FakeTracking(Tracking):
         """Return the runs opened with this one as parent, oldest first."""
         self.run(run_id)
         return tuple(run for run in self._runs.values() if self._parents.get(run.id) == run_id)
+
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+        """Return the experiment's runs, oldest first; see `Tracking.runs`."""
+        self._answer()
+        own = [run for run in self._runs.values() if run.experiment == experiment]
+        return tuple(run for run in own if since is None or (run.started is not None and run.started >= since))
 
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
         """Register the run's model, once a key; see `Tracking.register`."""

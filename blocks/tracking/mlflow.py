@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -122,6 +123,15 @@ class MlflowTracking(Tracking):
         with self._calling(f"MLflow run {run_id}"):
             home = self.client.get_run(run_id).info.experiment_id
             return tuple(self._run(run) for run in self._runs(home, "mlflow.parentRunId", run_id))
+
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+        """Return the experiment's runs, oldest first; see `Tracking.runs`."""
+        with self._calling(f"MLflow experiment {experiment!r}"):
+            home = self.client.get_experiment_by_name(experiment)
+            if home is None:
+                return ()
+            first = f"attributes.start_time >= {int(since.timestamp() * 1000)}" if since else ""
+            return tuple(self._run(run, experiment) for run in self._search(home.experiment_id, first))
 
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
         """Register the run's model, once a key; see `Tracking.register`."""
@@ -257,13 +267,15 @@ class MlflowTracking(Tracking):
                 raise
 
     def _runs(self, experiment_id: str, tag: str, value: str) -> list[Any]:
-        """Return the runs that bear the tag, oldest first, those of one millisecond by id; all pages."""
+        """Return the runs that bear the tag, oldest first."""
+        return self._search(experiment_id, f"tags.`{tag}` = '{value}'")
+
+    def _search(self, experiment_id: str, condition: str) -> list[Any]:
+        """Return the runs that meet the condition, oldest first, those of one millisecond by id; all pages."""
         runs: list[Any] = []
         token: str | None = None
         while True:
-            page = self.client.search_runs(
-                [experiment_id], f"tags.`{tag}` = '{value}'", order_by=["start_time ASC"], page_token=token
-            )
+            page = self.client.search_runs([experiment_id], condition, order_by=["start_time ASC"], page_token=token)
             runs += page
             if not (token := page.token):
                 return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
@@ -297,11 +309,12 @@ class MlflowTracking(Tracking):
                     raise
         return model
 
-    def _run(self, run: Any) -> Run:
+    def _run(self, run: Any, experiment: str = "") -> Run:
         page = f"{self.ui_url or self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        experiment = self.client.get_experiment(run.info.experiment_id).name
-        data = run.data
-        return Run(run.info.run_id, experiment, run.info.status, page, data.params, data.metrics, dict(data.tags))
+        home = experiment or self.client.get_experiment(run.info.experiment_id).name
+        ended = None if run.info.status == "RUNNING" else run.info.end_time  # one that runs again keeps its old end
+        data, times = run.data, (_moment(run.info.start_time), _moment(ended))
+        return Run(run.info.run_id, home, run.info.status, page, data.params, data.metrics, dict(data.tags), *times)
 
     def _version(self, found: Any) -> Version:
         whole = self.client.get_model_version(found.name, found.version)  # a search leaves the aliases out
@@ -320,3 +333,8 @@ def _the_models_own(problem: str) -> Iterator[None]:
     except Exception as cause:
         said = str(cause).rpartition("Error: ")[2][:500]
         raise Rejected(f"{problem}: {said}") from cause
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    """Return MLflow's milliseconds since 1970 as a moment; 0 and None are none."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

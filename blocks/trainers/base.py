@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect.blocks.core import Block
 
+from blocks.compute import Compute
 from blocks.errors import JobFailed
 
 
@@ -41,17 +42,30 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class JobState:
-    """What is known of a job now. `model` is a local folder once it completed; `reason` says why it failed."""
+    """What is known of a job now. `model` is a local folder once it completed; `reason` says why it failed.
+
+    `billable_seconds` is what the service bills for each instance, a warm pool's seconds included; None when it
+    has not said. `instance_type` is the one that ran it, "" when it has not said, or on this machine.
+    """
 
     name: str
     status: JobStatus
     seconds: float = 0.0
     reason: str = ""
     model: Path | None = None
+    billable_seconds: float | None = None
+    instance_type: str = ""
 
 
 class Trainer(Block):
     """Runs training programs. Submitting the same job twice runs it once."""
+
+    @abstractmethod
+    def compute(self, max_seconds: int) -> Compute:
+        """Return what a job of at most `max_seconds` will ask for, so that it can be priced before it is submitted.
+
+        Nothing is asked of a service. An adapter that pays says the most that `submit` may ask for.
+        """
 
     @abstractmethod
     def submit(self, job: TrainingJob) -> None:

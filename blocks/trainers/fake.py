@@ -1,11 +1,12 @@
 """A trainer without processes: jobs run in memory, one step a look, and end as the knobs say."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
+from blocks.compute import Compute
 from blocks.errors import NotFound
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
@@ -30,6 +31,8 @@ class FakeTrainer(Trainer):
     fail_first: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
     looks: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
     reason: str = Field(default="the fake trainer was told to fail", description="What a failure says.")
+    asks_for: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
+    billed: float | None = Field(default=None, description="The seconds billed for a job that ended; None: not said.")
     lines: list[str] = Field(default=["fake training"], description="The log of every job.")
 
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
@@ -39,6 +42,10 @@ class FakeTrainer(Trainer):
     def started(self) -> tuple[str, ...]:
         """The names of all attempts that were started, in order: a job that was adopted is not in it twice."""
         return tuple(self._started)
+
+    def compute(self, max_seconds: int) -> Compute:
+        """Return `asks_for`, for at most that long."""
+        return replace(self.asks_for, max_seconds=max_seconds)
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the one that is there; see `Trainer.submit`."""
@@ -61,8 +68,9 @@ class FakeTrainer(Trainer):
         if attempt.looks <= self.looks:
             return JobState(name, JobStatus.in_progress, float(attempt.looks))
         if attempt.end is JobStatus.failed:
-            return JobState(name, JobStatus.failed, float(self.looks), self.reason)
-        return JobState(name, JobStatus.completed, float(self.looks), model=self._model(attempt.job))
+            return JobState(name, JobStatus.failed, float(self.looks), self.reason, billable_seconds=self.billed)
+        model = self._model(attempt.job)
+        return JobState(name, JobStatus.completed, float(self.looks), model=model, billable_seconds=self.billed)
 
     def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
         """Return the lines after `position`; see `Trainer.logs`."""

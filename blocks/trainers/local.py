@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import Field
 
+from blocks.compute import Compute
 from blocks.errors import NotFound
 from blocks.trainers import jobs, processes
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
@@ -39,6 +40,10 @@ class LocalTrainer(Trainer):
     python: str | None = Field(default=None, description="Python that trains; the one that runs this by default.")
     threads: int = Field(default=2, gt=0, description="How many threads numerical libraries may use in a job.")
     grace_seconds: float = Field(default=5.0, ge=0, description="Seconds between asking a job to end and killing.")
+
+    def compute(self, max_seconds: int) -> Compute:
+        """Return this machine, which costs nothing."""
+        return Compute(max_seconds=max_seconds)
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the one that is there; see `Trainer.submit`."""

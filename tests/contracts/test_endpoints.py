@@ -47,6 +47,12 @@ def subject(request: pytest.FixtureRequest, models: list[Path]) -> Subject:
     return Subject(adapter, *releases)
 
 
+def test_what_serving_will_ask_for_is_known_before_a_release(subject: Subject) -> None:
+    asked = subject.endpoint.hosting(subject.one.endpoint)
+    assert asked.count >= 1 and asked.hours_per_month > 0
+    assert bool(asked.instance_type) == bool(asked.region)
+
+
 def test_nothing_serves_before_the_first_release(subject: Subject) -> None:
     assert subject.endpoint.serving(subject.one.endpoint) is None
     with pytest.raises(NotFound, match=subject.one.endpoint):

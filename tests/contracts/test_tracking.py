@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,6 +136,21 @@ def test_a_run_is_opened_once_a_key_and_runs_again_when_asked_for(bench: Bench, 
     assert again.id == first.id and again.status == "RUNNING" and again.tags["tier"] == "staging"
     assert again.experiment == name and first.id in again.url
     assert opened(bench, name, "retrain/2").id != first.id
+
+
+def test_the_runs_of_an_experiment_come_oldest_first_with_their_times(bench: Bench, name: str) -> None:
+    assert bench.tracking.runs(name) == ()
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    first, second = opened(bench, name), opened(bench, name, "retrain/2", parent=opened(bench, name).id)
+    bench.tracking.close_run(first.id, "FINISHED")
+    bench.tracking.log(second.id, metrics={"cost_usd": 1.5})
+    found = bench.tracking.runs(name)
+    assert [run.id for run in found] == [first.id, second.id] and found[1].metrics == {"cost_usd": 1.5}
+    assert found[0].started is not None and found[0].ended is not None and found[1].ended is None
+    assert before <= found[0].started <= found[0].ended
+    assert opened(bench, name).ended is None
+    assert bench.tracking.runs(name, since=before) == bench.tracking.runs(name)
+    assert bench.tracking.runs(name, since=datetime.now(UTC) + timedelta(seconds=5)) == ()
 
 
 def test_the_same_key_opened_at_once_gives_one_run(bench: Bench, name: str) -> None:

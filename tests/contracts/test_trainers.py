@@ -75,6 +75,12 @@ def test_a_job_runs_and_leaves_a_model_made_with_its_hyperparameters(bench: Benc
     assert lines and state.seconds >= 0
 
 
+def test_what_a_job_will_ask_for_is_known_before_it_is_submitted(bench: Bench) -> None:
+    asked = bench.healthy.compute(1234)
+    assert asked.max_seconds >= 1234 and asked.count >= 1 and asked.keep_alive_seconds >= 0
+    assert bool(asked.instance_types) == bool(asked.region)
+
+
 def test_a_failure_carries_the_programs_own_last_words(bench: Bench) -> None:
     with pytest.raises(JobFailed, match=bench.last_words):
         bench.failing.run(bench.failing_job, lambda _line: None)

@@ -23,6 +23,8 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidat
 _Count = Annotated[int, Field(ge=0)]
 _Given = Annotated[str, Field(min_length=1)]
 
+_LATER = {"serving_usd_month"}
+"""Keys that are left out of the text when they are None, since older texts do not have them."""
 _VERDICTS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
 _HOW = """- **Prefect UI**: open the flow run that waits, press *Resume*, and fill in the form.
 - **Terminal**: `make approve BY=you REASON="why"` or `make reject BY=you REASON="why"`;
@@ -58,6 +60,8 @@ class Evidence:
         champion_version, champion_metrics: what it was held against; "" and empty for a first model.
         verdict, reasons: the gate's answer, and why.
         cost_usd: what the run cost in US dollars; None when nothing was paid for.
+        serving_usd_month: what serving it may cost a month at worst, in US dollars; None when nothing is paid for.
+            It is no part of the text then: requests from before it was known stay what they were.
     """
 
     model: _Given
@@ -79,6 +83,7 @@ class Evidence:
     verdict: Literal["pass", "hold", "inconclusive"]
     reasons: tuple[str, ...]
     cost_usd: Annotated[float, Field(ge=0)] | None
+    serving_usd_month: Annotated[float, Field(ge=0)] | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -92,6 +97,7 @@ def canonical_json(evidence: Evidence) -> str:
     """
     checked = _checked(evidence)
     values = {field.name: _plain(getattr(checked, field.name)) for field in fields(Evidence)}
+    values = {name: value for name, value in values.items() if name not in _LATER or value is not None}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         text.encode()
@@ -123,7 +129,7 @@ def parse_evidence(text: str) -> Evidence:
         raise _unreadable("is not JSON") from cause
     if not isinstance(values, dict):
         raise _unreadable("is not a JSON object")
-    if strange := {field.name for field in fields(Evidence)} ^ set(values):
+    if strange := ({field.name for field in fields(Evidence)} ^ set(values)) - (_LATER - set(values)):
         raise _unreadable(f"has keys missing or unknown: {', '.join(sorted(strange))}")
     try:
         checks, reasons = Checks(**values["checks"]), tuple(values["reasons"])
@@ -202,7 +208,7 @@ def _metric_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
 
 def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     patch = f", with uncommitted changes ({_short(evidence.patch_digest)})" if evidence.patch_digest else ", clean"
-    cost = "none (no paid work)" if evidence.cost_usd is None else f"{evidence.cost_usd:,.2f} USD"
+    serving = evidence.serving_usd_month or 0.0
     yield "fact", "value"
     yield "tier", _text(evidence.tier)
     yield "snapshot", _text(evidence.as_of)
@@ -212,7 +218,12 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     yield "model", _short(evidence.model_digest)
     yield "commit", _short(evidence.commit) + patch
     yield "seed", str(evidence.seed)
-    yield "cost", cost
+    yield "cost", _dollars(evidence.cost_usd)
+    yield "cost of serving, at worst", _dollars(serving) + (" a month" if serving else "")
+
+
+def _dollars(usd: float | None) -> str:
+    return "none (no paid work)" if not usd else f"{usd:,.2f} USD"
 
 
 def _table(rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:

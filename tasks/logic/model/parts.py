@@ -119,6 +119,24 @@ class EvaluationSpec(Record):
     comparison: Comparison = Field(description="The challenger against the champion")
 
 
+class Budget(Record):
+    """What paid work on the model may cost. Without it no paid work is done."""
+
+    per_run_usd: float = Field(default=0.0, ge=0, le=1_000_000, description="The most that a run may cost; 0: nothing")
+    per_month_usd: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="The most for a calendar month (UTC), serving included; 0: nothing"
+    )
+    local_rows: int = Field(
+        default=50_000, ge=0, description="With at most so many training rows it trains unpaid, where that is set up"
+    )
+
+    @model_validator(mode="after")
+    def _a_run_fits_into_a_month(self) -> Self:
+        if self.per_run_usd > self.per_month_usd:
+            refuse_all([(("per_run_usd",), rule(f"must be at most per_month_usd, {self.per_month_usd:g}"))])
+        return self
+
+
 class ApprovalPolicy(Record):
     """Who may approve, and for how long it counts."""
 

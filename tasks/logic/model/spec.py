@@ -14,6 +14,7 @@ from tasks.logic.model.data import MAIN_TABLE, DataSpec, Landing, TableSpec, Tie
 from tasks.logic.model.mistakes import KeyPath
 from tasks.logic.model.parts import (
     ApprovalPolicy,
+    Budget,
     Choices,
     Comparison,
     EvaluationSpec,
@@ -37,6 +38,7 @@ from tasks.logic.model.types import Line, Name, Problems
 __all__ = [
     "MAIN_TABLE",
     "ApprovalPolicy",
+    "Budget",
     "Choices",
     "Comparison",
     "DataSpec",
@@ -78,6 +80,7 @@ class ModelSpec(Record):
         default={}, description="What `experiment` may try, by parameter: low and high, or choices"
     )
     evaluation: EvaluationSpec = Field(description="What it must show on the holdout")
+    budget: Budget = Field(default=Budget(), description="What paid work on it may cost")
     approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
 
     def table(self, name: str = MAIN_TABLE) -> Landing:

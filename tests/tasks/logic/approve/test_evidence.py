@@ -60,6 +60,7 @@ FIELDS = {
     "verdict": st.sampled_from(["pass", "hold", "inconclusive"]),
     "reasons": st.lists(TEXT).map(tuple),
     "cost_usd": st.none() | st.floats(0, 1e12),
+    "serving_usd_month": st.none() | st.floats(0, 1e12),
 }
 ANY = st.builds(Evidence, **FIELDS)
 
@@ -202,6 +203,16 @@ def test_the_request_of_a_first_model_from_a_changed_checkout_says_so():
     assert "| auc | 0.8500 | – | – |" in page
     assert "uncommitted changes (ffffffffffff)" in page
     assert "| cost | 3.46 USD |" in page
+    assert "| cost of serving, at worst | none (no paid work) |" in page
+
+
+def test_what_serving_may_cost_is_part_of_what_is_approved_and_older_texts_stay_what_they_were():
+    dear = dataclasses.replace(GOOD, serving_usd_month=83.95)
+    assert "| cost of serving, at worst | 83.95 USD a month |" in shown(dear)
+    assert evidence_digest(dear) != evidence_digest(GOOD)
+    assert "serving_usd_month" not in canonical_json(GOOD)
+    with pytest.raises(Refusal, match="canonical form"):
+        parse_evidence(canonical_json(dear).replace("83.95", "null"))
 
 
 def test_a_metric_of_one_side_alone_and_an_unknown_one_are_shown():

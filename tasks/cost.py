@@ -1,0 +1,131 @@
+"""Price a run before anything is paid: the worst case against the model's budget, and where the work is done."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from blocks.environment import Environment, open_environment
+from blocks.errors import NotFound, PortError
+from blocks.tracking.base import Run, Tracking
+from blocks.trainers.base import Trainer, TrainingJob
+from tasks.logic.cost.budget import Bill, bill_markdown, check_budget, stays_here
+from tasks.logic.cost.prices import PriceTable, parse_prices
+from tasks.logic.cost.spent import BILLED, COST, FAILED, WORST, actual_cost, month_to_date
+from tasks.logic.cost.worst import Estimate, serving_worst, training_worst
+from tasks.logic.refusal import Refusal
+from tasks.models import Model, load_model
+from tasks.records import Costed, TierData
+from tasks.retries import STAGE
+
+PRICES = Path(__file__).resolve().parent / "logic" / "cost" / "prices.yaml"
+UNPAID = Estimate(0.0, "none: nothing of it is served", paid=False)
+
+
+@task(name="cost", **STAGE)
+def price(model: str, data: TierData, environment: str, trials: int = 1, *, to_serve: bool = False) -> Costed:
+    """Compute what the run may cost at worst, and refuse it when the model's budget does not allow that.
+
+    Args:
+        model: the model's name.
+        data: the tier that it will train on.
+        environment: the set of adapters.
+        trials: how many such trainings the run makes.
+        to_serve: whether its model may be put into service, and paid for from then on.
+    """
+    world, brought = open_environment(environment), load_model(model)
+    small = is_small(world, brought, data)
+    trainer = world.trainer_for(small=small)
+    table, now = read_prices(), datetime.now(UTC)
+    bill = make_bill(world, brought, trainer, table, now, trials=trials, to_serve=to_serve)
+    budget = brought.spec.budget
+    where = f"It trains with {type(trainer).__name__}" + (f": {data.train_rows} rows are few." if small else ".")
+    create_markdown_artifact(key="cost", markdown=bill_markdown(bill, budget, model, where), description="Worst case")
+    check_budget(bill, budget, model)
+    get_run_logger().info("at worst this run costs %s", bill.training.words)
+    return Costed(
+        small=small,
+        paid=bill.training.paid,
+        worst_usd=bill.training.usd / trials,
+        serving_usd_month=bill.serving.usd if bill.serving.paid else None,
+        words=bill.training.words,
+    )
+
+
+def is_small(world: Environment, model: Model, data: TierData) -> bool:
+    """Whether the environment has a trainer for small work, and this is small by the model's own rule."""
+    return world.has_small_trainer and stays_here(data.train_rows, model.spec.budget.local_rows)
+
+
+def make_bill(
+    world: Environment,
+    model: Model,
+    trainer: Trainer,
+    table: PriceTable,
+    now: datetime,
+    *,
+    trials: int = 1,
+    to_serve: bool = False,
+) -> Bill:
+    """Return what the run may cost, what serving would cost, and what the model's runs of this month cost.
+
+    Raises:
+        Refusal: something that would be paid for has no price.
+    """
+    name = model.spec.name
+    training = training_worst(table, trainer.compute(max_seconds(model)), now.date(), times=trials)
+    serving = serving_worst(table, world.endpoint().hosting(name), now.date()) if to_serve else UNPAID
+    if not (training.paid or serving.paid):
+        return Bill(training, serving, 0.0)  # nothing is paid, so nobody is asked
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    own = str(flow_run.id or "none")
+    others = [run for run in world.tracking().runs(name, since=first) if run.tags.get("ratchet.flow_run") != own]
+    return Bill(training, serving, month_to_date(others, now))
+
+
+def max_seconds(model: Model) -> int:
+    """Return how long a training of the model may take, in seconds."""
+    return max(1, int(model.spec.training.max_minutes * 60))
+
+
+def read_prices(path: Path = PRICES) -> PriceTable:
+    """Return the price table of this checkout. Raises Refusal when it cannot be read."""
+    return parse_prices(path.read_bytes(), path.name)
+
+
+def reserve(tracking: Tracking, run: Run, costed: Costed) -> None:
+    """Write down what a run may cost before it starts: until it says what it did, it counts with that."""
+    if costed.paid:
+        tracking.log(run.id, tags={WORST: f"{costed.worst_usd:.6f}"})
+
+
+def settle(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob, *, failed: bool) -> float:
+    """Log what a job cost to its run, and return what the run has cost so far, in US dollars.
+
+    An attempt that failed was paid as well: it stays in the sum when a later one succeeds.
+
+    Raises:
+        Refusal: the job's price is not known; the run counts with its worst case.
+    """
+    asked = trainer.compute(job.max_seconds)
+    try:
+        usd, seconds = actual_cost(read_prices(), asked, trainer.state(job.name))
+    except NotFound:  # it was refused before it began: nothing runs that could be billed
+        usd, seconds = 0.0, 0.0
+    before = tracking.run(run_id).metrics.get(FAILED, 0.0)
+    so_far = {FAILED: before + usd} if failed else {}
+    tracking.log(run_id, metrics={COST: before + usd, BILLED: seconds, **so_far})
+    return before + usd
+
+
+def settle_quietly(
+    tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob, *, failed: bool
+) -> float | None:
+    """Do as `settle`; where that fails warn and return None: the run goes on counting with its worst case."""
+    try:
+        return settle(tracking, run_id, trainer, job, failed=failed)
+    except (PortError, Refusal) as problem:
+        get_run_logger().warning("what run %s cost is not known, so it counts with its worst case: %s", run_id, problem)
+        return None
