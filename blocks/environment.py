@@ -7,6 +7,7 @@ from typing import Literal, cast
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.cloud.base import Cloud
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.errors import NotFound
@@ -59,6 +60,7 @@ class Environment(Block):
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The ledger's class.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
+    cloud_adapter: str = Field("", description="The class by which paid work is tidied up; empty: there is none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
     task_runner: Literal["thread", "dask"] = Field("thread", description="Where the trials of `experiment` run.")
@@ -96,6 +98,15 @@ class Environment(Block):
     def ledger(self) -> Ledger:
         """Return the ledger of this environment."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
+
+    @property
+    def has_cloud(self) -> bool:
+        """Whether something runs in a cloud account."""
+        return bool(self.cloud_adapter)
+
+    def cloud(self) -> Cloud:
+        """Return what runs in the cloud account of this environment."""
+        return cast(Cloud, self._adapter(self.cloud_adapter))
 
     def engine(self) -> Engine:
         """Return the engine of this environment: where SQL over the lake's files is computed."""

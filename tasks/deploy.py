@@ -14,7 +14,7 @@ from blocks.endpoints.base import Endpoint, Golden, Release
 from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
-from blocks.tracking.base import CHAMPION, Tracking
+from blocks.tracking.base import CHAMPION, PROMOTED, Tracking
 from tasks.alerts import tell
 from tasks.logic.approve.approval import check_deployable
 from tasks.logic.approve.evidence import Evidence, evidence_digest, parse_evidence
@@ -114,6 +114,7 @@ def put_into_service(
         tell(world, "release.failed", model=request.model, key=f"told:{line.id}", sentence=problem)
         raise
     warming.join()
+    tracking.tag_version(request.model, request.version, {PROMOTED: request.environment})
     tracking.set_alias(request.model, CHAMPION, request.version)
     line = write_down(ledger, request, "serving", "")
     done = f"Version {request.version} serves at {url}, approved by {line.by}: {line.reason}"

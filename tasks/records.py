@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.logic.sweep.cloud import Action
+
 
 class Record(BaseModel):
     """Base of all records: frozen, and no key that is not declared."""
@@ -196,3 +198,32 @@ class Trial(Record):
     run_id: str
     run_url: str
     reason: str = ""
+
+
+class Removal(Record):
+    """One thing that a sweep removes: its kind and name, what it is, and the bytes that this frees."""
+
+    key: str
+    words: str
+    bytes: int
+
+
+class SweepPlan(Record):
+    """What a sweep would remove, dependents first; what stays, counted by reason; and what it would end in a cloud."""
+
+    remove: tuple[Removal, ...]
+    kept: dict[str, int]
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What the removals free."""
+        return sum(each.bytes for each in self.remove)
+
+
+class Swept(Record):
+    """What a sweep did; `spared` of the planned things were needed by then, or gone."""
+
+    removed: int
+    bytes: int
+    spared: int

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -66,6 +67,7 @@ def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier:
         files = reads.files(lake, spec.data, chosen.bound)
         check_rows(engine, files, spec.data, chosen)
         _lay_down(engine, files, spec, chosen, folder, facts)
+    os.utime(folder / "tier.json")  # when it was last used: `sweep` removes tiers that nobody used for long
     return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 
 from blocks.compute import Hosting
+from blocks.kept import Keeper
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class Endpoint(Block):
+class Endpoint(Keeper, Block):
     """Serves models by name. A release that fails at any point leaves the version before it serving."""
 
     @abstractmethod

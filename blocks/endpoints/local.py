@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from blocks.endpoints.golden import difference
 from blocks.endpoints.process import Server, scoring_server
 from blocks.endpoints.store import ReleaseStore
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.kept import Folders, Kept
 
 _SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
 
@@ -102,6 +104,28 @@ class LocalEndpoint(Endpoint):
         version = response.headers.get("X-Model-Version", "")
         kind = response.headers.get("Content-Type", "")
         return Answer(response.status_code, response.content, kind, version, dict(response.headers))
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return the copies of these endpoints' releases, the live one held; see `Keeper.kept`."""
+        found: list[Kept] = []
+        for name in names:
+            live = self._status(name)
+            for place in sorted((self.store / name).glob("*")):
+                held = "it is live" if live and live["version"] == place.name else ""
+                found += self._folders.of([place], held=held)
+        return tuple(found)
+
+    def size(self, key: str) -> int:
+        """Return the bytes of a copy; see `Keeper.size`."""
+        return self._folders.size(key)
+
+    def discard(self, key: str) -> None:
+        """Remove a copy; see `Keeper.discard`."""
+        self._folders.discard(key)
+
+    @property
+    def _folders(self) -> Folders:
+        return Folders(self.store, "release", depth=2)
 
     @property
     def _releases(self) -> ReleaseStore:

@@ -11,8 +11,16 @@ import numpy as np
 import pandas as pd
 from prefect.blocks.core import Block
 
+from blocks.kept import Keeper
+
 CHAMPION = "champion"
 """The alias of the version that serves."""
+KEY = "ratchet.key"
+"""The tag of what was made here: the key under which it is found again. What has none is not ours."""
+KEEP = "ratchet.keep"
+"""The tag by which a person keeps a run or version for ever."""
+PROMOTED = "ratchet.promoted"
+"""The tag of a version that served once: in which environment."""
 
 Predict: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
 """A loaded model: rows in, predictions out."""
@@ -48,7 +56,7 @@ class Version:
     aliases: tuple[str, ...]
 
 
-class Tracking(Block):
+class Tracking(Keeper, Block):
     """Runs and model versions. What is opened or registered under a key that is known is found, not made again."""
 
     @abstractmethod
@@ -117,6 +125,10 @@ class Tracking(Block):
     @abstractmethod
     def version(self, name: str, reference: str) -> Version | None:
         """Return the version by number ("3") or alias ("@champion"), or None."""
+
+    @abstractmethod
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return all registered versions, oldest first; none if there is no such model."""
 
     @abstractmethod
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,8 @@ import pandas as pd
 from pydantic import Field, PrivateAttr
 
 from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import Predict, Run, Tracking, Version
+from blocks.kept import Kept
+from blocks.tracking.base import KEEP, Predict, Run, Tracking, Version
 from blocks.tracking.checks import conform, quotable, refuse_not_finite
 
 MODEL_FILE = "fake_model.json"
@@ -130,7 +131,7 @@ class FakeTracking(Tracking):
             return self._versions[name, number]
         if not (self.root / self.run(run_id).id / "model" / MODEL_FILE).is_file():
             raise NotFound(f"run {run_id} logged no model named 'model'")
-        number = str(1 + sum(1 for model, _ in self._versions if model == name))
+        number = str(1 + max((int(n) for (model, _), n in self._registered.items() if model == name), default=0))
         own, page = {**tags, "ratchet.key": key}, f"fake://models/{name}/{number}"
         self._versions[name, number] = Version(name, number, run_id, page, own, ())
         self._registered[name, key] = number
@@ -143,6 +144,37 @@ class FakeTracking(Tracking):
             return self._versions.get((name, reference))
         alias, own = reference[1:], [v for (model, _), v in self._versions.items() if model == name]
         return next((version for version in own if alias in version.aliases), None)
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return all registered versions, oldest first."""
+        self._answer()
+        return tuple(version for (model, _), version in self._versions.items() if model == name)
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return runs, their models and versions; a version was used when its run was; see `Keeper.kept`."""
+        return tuple(fake_kept([run for name in names for run in self.runs(name)], self._parents, self.root,
+                               [version for name in names for version in self.versions(name)]))  # fmt: skip
+
+    def size(self, key: str) -> int:
+        """Return the bytes of its files; see `Keeper.size`."""
+        return sum(file.stat().st_size for file in self._files(key).rglob("*") if file.is_file())
+
+    def discard(self, key: str) -> None:
+        """Remove it; see `Keeper.discard`."""
+        self._answer()
+        kind, _, name = key.partition(":")
+        shutil.rmtree(self._files(key), ignore_errors=True)
+        if kind == "run" and (run := self._runs.pop(name, None)):
+            self._keys.pop((run.experiment, run.tags["ratchet.key"]), None)
+        if kind == "version":
+            self._versions.pop((name.rpartition("/")[0], name.rpartition("/")[2]), None)
+
+    def _files(self, key: str) -> Path:
+        kind, _, name = key.partition(":")
+        places = {"run": self.root / name / "files", "model": self.root / name / "model", "version": self.root / "none"}
+        if kind not in places:
+            raise Rejected(f"the fake tracking server keeps no {key!r}; it was not removed")
+        return places[kind]
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
@@ -194,3 +226,20 @@ class FakeTracking(Tracking):
         if (found := self.version(name, version)) is None:
             raise NotFound(f"no version {version!r} of model {name!r}; there are {sorted(self._versions)}")
         return found
+
+
+def fake_kept(
+    runs: Sequence[Run], parents: Mapping[str, str], root: Path, versions: Sequence[Version]
+) -> Iterator[Kept]:
+    """Yield what the fake keeps, with what each needs: as MLflow's adapter does."""
+    used = {run.id: run.ended or run.started or datetime.now(UTC) for run in runs}
+    for run in runs:
+        model = [f"model:{run.id}"] if (root / run.id / "model").is_dir() else []
+        parent = [f"run:{parents[run.id]}"] if run.id in parents else []
+        held = f"a person tagged it {KEEP}" if KEEP in run.tags else "it is running" if run.status == "RUNNING" else ""
+        yield Kept(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), held)
+        yield from (Kept(key, key, used[run.id]) for key in model)
+    for version in versions:
+        own, run_id = f"{version.name}/{version.version}", version.run_id
+        needs = (f"run:{run_id}", f"model:{run_id}", f"fetched:{own}")
+        yield Kept(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)

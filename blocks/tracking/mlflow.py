@@ -10,8 +10,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,11 @@ import pandas as pd
 from pydantic import Field, PrivateAttr
 
 from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.tracking.base import Predict, Run, Tracking, Version
+from blocks.kept import Kept
+from blocks.tracking.base import KEY, Predict, Run, Tracking, Version
 from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
+from blocks.tracking.mlflow_kept import MlflowShelf, moment
 
-KEY = "ratchet.key"
 MODEL = "model"
 """The name under which a training program logs its model."""
 DIGEST_CHARACTERS = 36
@@ -159,6 +160,30 @@ class MlflowTracking(Tracking):
                 return self._version(self.client.get_model_version(name, reference))
         except NotFound:
             return None
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return all registered versions, oldest first."""
+        with self._calling(f"MLflow model {name!r}"):
+            found = MlflowShelf(self.client, self.tracking_uri).versions(quotable(name))
+            return tuple(self._version(each) for each in sorted(found, key=lambda version: int(version.version)))
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return the runs, logged models and versions of these models; see `Keeper.kept`."""
+        with self._calling(f"what MLflow keeps of {', '.join(names)}"):
+            return tuple(MlflowShelf(self.client, self.tracking_uri).kept([quotable(name) for name in names]))
+
+    def size(self, key: str) -> int:
+        """Return the bytes of its artifacts; see `Keeper.size`."""
+        try:
+            with self._calling(f"MLflow's {key}"):
+                return MlflowShelf(self.client, self.tracking_uri).size(key)
+        except NotFound:
+            return 0
+
+    def discard(self, key: str) -> None:
+        """Remove it; see `Keeper.discard`."""
+        with contextlib.suppress(NotFound), self._calling(f"MLflow's {key}"):
+            MlflowShelf(self.client, self.tracking_uri).discard(key)
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
@@ -337,4 +362,4 @@ def _the_models_own(problem: str) -> Iterator[None]:
 
 def _moment(milliseconds: int | None) -> datetime | None:
     """Return MLflow's milliseconds since 1970 as a moment; 0 and None are none."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+    return moment(milliseconds) if milliseconds else None

@@ -11,6 +11,7 @@ from prefect.blocks.core import Block
 
 from blocks.compute import Compute
 from blocks.errors import JobFailed
+from blocks.kept import Keeper
 
 
 class JobStatus(StrEnum):
@@ -57,7 +58,7 @@ class JobState:
     instance_type: str = ""
 
 
-class Trainer(Block):
+class Trainer(Keeper, Block):
     """Runs training programs. Submitting the same job twice runs it once."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pydantic import Field
 
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.kept import Folders, Kept
 from blocks.trainers import jobs, processes
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
 
@@ -83,6 +84,32 @@ class LocalTrainer(Trainer):
         if self.state(name).status is JobStatus.in_progress:
             self._end(attempt, JobStatus.stopped, "stopped on request")
         processes.end(attempt, grace_seconds=0)
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return every attempt at every job, whatever the model; see `Keeper.kept`."""
+        found: list[Kept] = []
+        for home in sorted(path for path in self.root.resolve().glob("*") if path.is_dir()):
+            attempts = self._attempts(home.name)
+            running = bool(attempts) and self.state(home.name).status is JobStatus.in_progress
+            found += self._folders.of(attempts[:-1])
+            found += self._folders.of(attempts[-1:], held="it is running" if running else "")
+        return tuple(found)
+
+    def size(self, key: str) -> int:
+        """Return the bytes of an attempt; see `Keeper.size`."""
+        return self._folders.size(key)
+
+    def discard(self, key: str) -> None:
+        """Remove an attempt, and its job with the last of them; see `Keeper.discard`."""
+        home = self._folders.place(key).parent
+        with self._locked(home.name):
+            self._folders.discard(key)
+            if home.is_dir() and not self._attempts(home.name):
+                shutil.rmtree(home)
+
+    @property
+    def _folders(self) -> Folders:
+        return Folders(self.root.resolve(), "attempt", depth=2)
 
     def _settled(self, name: str) -> JobState:
         """Return the state after clearing away what a dead submitter or a killed entry point left running."""

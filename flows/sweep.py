@@ -1,0 +1,45 @@
+"""Remove what nobody needs any more, and end what nobody uses: a dry run unless told otherwise."""
+
+from typing import Annotated, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from flows.exclusive import one_at_a_time
+from flows.parameters import EnvironmentName
+from tasks.logic.sweep.report import size_words
+from tasks.sweep import carry_out, plan_sweep
+
+Days = Annotated[float, Field(ge=1, le=3650)]
+Hours = Annotated[float, Field(ge=1, le=10_000)]
+Idle = Literal["report", "scale_down", "delete"]
+
+
+@flow(name="sweep", persist_result=True, result_serializer="json", flow_run_name="{environment}")
+def sweep(
+    environment: EnvironmentName = "local",
+    grace_days: Days = 30,
+    dry_run: bool = True,
+    idle_hours: Hours = 24,
+    idle_endpoints: Idle = "report",
+) -> State:
+    """Remove runs, models, attempts, tiers, releases and results that nothing promoted, asked for or running needs.
+
+    Args:
+        environment: The set of adapters to run on: a file in deployments/environments/.
+        grace_days: What was used within so many days stays, with all that it needs. At least 1.
+        dry_run: Only show what would be done, with its bytes. Take the tick off to do it.
+        idle_hours: An endpoint in the cloud account that got no request for so many hours is idle.
+        idle_endpoints: What is done with idle endpoints: named in the report, left with one instance, or deleted (their configuration stays, so that they can be made again).
+    """  # noqa: E501  (the form takes one line a parameter)
+    with one_at_a_time(f"sweep-{environment}"):
+        planned = plan_sweep(environment, grace_days, idle_hours, idle_endpoints)
+        found = (
+            f"{len(planned.remove)} things, {size_words(planned.bytes)}; {len(planned.actions)} in the cloud account"
+        )
+        if dry_run:
+            return Completed(name="Planned", message=f"Would remove {found}. The artifact `sweep` lists them.")
+        done = carry_out(planned, environment, grace_days)
+        return Completed(name="Swept", message=f"Removed {done.removed} things, {size_words(done.bytes)}, of {found}.")

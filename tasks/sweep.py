@@ -1,0 +1,178 @@
+"""Remove what nobody needs any more: planned from the roots, shown with its bytes, and removed when asked for."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from blocks.cloud.base import Cloud
+from blocks.environment import Environment, open_environment
+from blocks.errors import NotFound
+from blocks.kept import Keeper
+from blocks.results import Results
+from blocks.scratch import Scratch
+from tasks.cost import read_prices
+from tasks.logic.approve.history import champion
+from tasks.logic.cost.prices import hourly_price
+from tasks.logic.refusal import Refusal
+from tasks.logic.sweep.cloud import Action, Idle, Price, expired, idle, orphans
+from tasks.logic.sweep.marks import plan
+from tasks.logic.sweep.report import size_words, sweep_markdown
+from tasks.logic.sweep.roots import model_roots
+from tasks.models import model_names
+from tasks.records import Removal, SweepPlan, Swept
+from tasks.retries import STAGE
+
+Keepers = Mapping[str, Keeper]
+
+
+@task(name="plan sweep", **STAGE)
+def plan_sweep(environment: str, grace_days: float, idle_hours: float, idle_endpoints: Idle) -> SweepPlan:
+    """Return all that a sweep would do now, and show it as an artifact of the flow run."""
+    world, now = open_environment(environment), datetime.now(UTC)
+    planned = make_plan(world, keepers(world), model_names(), timedelta(days=grace_days), now)
+    actions = cloud_plan(world, idle_hours, idle_endpoints, grace_days, now) if world.has_cloud else ()
+    planned = planned.model_copy(update={"actions": actions})
+    shown = sweep_markdown(planned.remove, planned.kept, planned.actions, heading="What a sweep removes")
+    create_markdown_artifact(key="sweep", markdown=shown, description="What goes, and what stays")
+    get_run_logger().info("%s things may go, %s", len(planned.remove), size_words(planned.bytes))
+    return planned
+
+
+@task(name="carry out sweep", **STAGE)
+def carry_out(planned: SweepPlan, environment: str, grace_days: float) -> Swept:
+    """Remove what was planned, as far as nothing came to need it meanwhile; return what was done."""
+    world, now = open_environment(environment), datetime.now(UTC)
+    kept_by = keepers(world)
+    still = make_plan(world, kept_by, model_names(), timedelta(days=grace_days), now, measure=False)
+    done = remove(planned, still, kept_by)
+    if planned.actions:
+        end(world.cloud(), planned.actions, environment, now)
+    get_run_logger().info("%s things were removed, %s", done.removed, size_words(done.bytes))
+    return done
+
+
+def keepers(world: Environment, results: Keeper | None = None) -> Keepers:
+    """Return who keeps what, by the kinds of keys."""
+    tracking, scratch, trainer = world.tracking(), Scratch(world.scratch), world.trainer()
+    small = world.trainer_for(small=True) if world.has_small_trainer else None
+    return {
+        "version": tracking,
+        "run": tracking,
+        "model": tracking,
+        "tier": scratch,
+        "fetched": scratch,
+        "attempt": small or trainer,
+        "release": world.endpoint(),
+        "result": results or Results(),
+    }
+
+
+def make_plan(
+    world: Environment, kept_by: Keepers, names: list[str], grace: timedelta, now: datetime, *, measure: bool = True
+) -> SweepPlan:
+    """Return what of these models may be removed, dependents first, and why the rest stays.
+
+    Raises:
+        Refusal: the version that serves is not in the registry: what it needs is not known, so nothing is removed.
+    """
+    each_once = {id(keeper): keeper for keeper in kept_by.values()}.values()
+    things = [thing for keeper in each_once for thing in keeper.kept(names)]
+    roots = {key: reason for name in names for key, reason in roots_of(world, name).items()}
+    made = plan(things, roots, grace, now)
+    by_key = {thing.key: thing for thing in things}
+    return SweepPlan(
+        remove=tuple(
+            Removal(key=key, words=by_key[key].words, bytes=_keeper(kept_by, key).size(key) if measure else 0)
+            for key in made.remove
+        ),
+        kept=dict(made.kept),
+    )
+
+
+def roots_of(world: Environment, model: str) -> dict[str, str]:
+    """Return what must stay of a model, by the ledger and the registry.
+
+    Raises:
+        Refusal: the ledger says that a version serves which the registry does not know.
+    """
+    ledger, tracking = world.ledger(), world.tracking()
+    lines = ledger.deployments(model, world.name)
+    serving = champion(lines)
+    if serving and tracking.version(model, serving) is None:
+        remedy = "Restore it, or roll back; a registry that shows a part of what it holds is not swept."
+        raise Refusal("the version that serves is not in the registry", where=model, value=serving, remedy=remedy)
+    running = [run for run in tracking.runs(model) if run.status == "RUNNING"]
+    tiers = {f"tier:{model}/{run.tags.get('ratchet.tier_digest', '')[:32]}": "a run reads it" for run in running}
+    return tiers | model_roots(model, lines, ledger.open_requests(model), tracking.versions(model))
+
+
+def remove(planned: SweepPlan, still: SweepPlan, kept_by: Keepers) -> Swept:
+    """Remove what is in both plans, in the order of the first."""
+    allowed, removed, freed = {each.key for each in still.remove}, 0, 0
+    for each in planned.remove:
+        if each.key in allowed:
+            _keeper(kept_by, each.key).discard(each.key)
+            removed, freed = removed + 1, freed + each.bytes
+    return Swept(removed=removed, bytes=freed, spared=len(planned.remove) - removed)
+
+
+def cloud_plan(world: Environment, idle_hours: float, what: Idle, days: float, now: datetime) -> tuple[Action, ...]:
+    """Return what to end in the cloud account."""
+    cloud, price = world.cloud(), _price_of(world.cloud(), now)
+    jobs = cloud.jobs(world.name)
+    endpoints = cloud.endpoints(world.name, now - timedelta(hours=idle_hours))
+    old = expired(cloud.checkpoints(), {job.name for job in jobs}, days, now)
+    return (*orphans(jobs, has_ended, price, now), *idle(endpoints, idle_hours, what, price, now), *old)
+
+
+def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: datetime) -> None:
+    """Do what was planned; what changed meanwhile (an endpoint that is asked again) is left alone."""
+    running = {job.name for job in cloud.jobs(environment)}
+    left = {each.job: each for each in cloud.checkpoints()}
+    begun = now - timedelta(hours=1)
+    asked = {each.name: each for each in cloud.endpoints(environment, begun)}
+    for action in actions:
+        endpoint = asked.get(action.name)
+        quiet = endpoint is not None and endpoint.requests == 0
+        if action.do == "stop job" and action.name in running:
+            cloud.stop_job(action.name)
+        elif action.do == "delete endpoint" and quiet:
+            cloud.delete_endpoint(action.name)
+        elif action.do == "scale down endpoint" and endpoint is not None and quiet:
+            cloud.scale_down(endpoint)
+        elif action.do == "remove checkpoints" and action.name in left and action.name not in running:
+            cloud.remove_checkpoints(left[action.name])
+
+
+def has_ended(flow_run: str) -> bool:
+    """Whether a flow run of this Prefect server has ended. One that it does not know is not said to have."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run)).state
+    except (ObjectNotFound, ValueError):
+        return False
+    return state is not None and state.is_final()
+
+
+def _price_of(cloud: Cloud, now: datetime) -> Price:
+    table = read_prices()
+
+    def price(use: str, kind: str) -> float | None:
+        try:
+            return hourly_price(table, "hosting" if use == "hosting" else "training", cloud.region, kind, now.date())
+        except Refusal:
+            return None
+
+    return price
+
+
+def _keeper(kept_by: Keepers, key: str) -> Keeper:
+    kind = key.partition(":")[0]
+    if kind not in kept_by:
+        raise NotFound(f"nobody keeps {key!r}")
+    return kept_by[kind]

@@ -1,0 +1,184 @@
+"""The cloud port's contract, over SageMaker's adapter (moto's S3, endpoints and metrics) and the fake.
+
+moto completes every job at once and cannot stop one, so jobs are answered by botocore's stub, which checks request and
+answer against the service's own model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, Checkpoints, Cloud, PaidEndpoint
+from blocks.cloud.fake import FakeCloud
+from blocks.cloud.sagemaker import SageMakerCloud
+from blocks.errors import Rejected, Unavailable
+
+REGION, BUCKET = "us-east-1", "lake"
+NOW = datetime.now(UTC)
+ROLE = "arn:aws:iam::123456789012:role/jobs"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A cloud with two endpoints of `production` (churn, asked 7 times; idle, of 2 instances) and one of another."""
+
+    cloud: Cloud
+
+
+def fake_bench() -> Bench:
+    cloud = FakeCloud(region=REGION)
+    for environment, name, count, requests in (("production", "churn", 1, 7.0), ("production", "idle", 2, 0.0)):
+        cloud.put(environment, PaidEndpoint(name, f"{name}-1", "ml.m5.large", {"a": count}, NOW, requests))
+    cloud.put("other", PaidEndpoint("theirs", "theirs-1", "ml.m5.large", {"a": 1}, NOW, 0.0))
+    cloud.put("production", Checkpoints("churn-1", 12, NOW, ("checkpoints/churn-1/a", "checkpoints/churn-1/b")))
+    return Bench(cloud)
+
+
+def sagemaker_bench() -> Bench:
+    sagemaker, s3 = boto3.client("sagemaker", REGION), boto3.client("s3", REGION)
+    for environment, name, count in (("production", "churn", 1), ("production", "idle", 2), ("other", "theirs", 1)):
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"})
+        variant = {"VariantName": "a", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": count}
+        sagemaker.create_endpoint_config(EndpointConfigName=f"{name}-1", ProductionVariants=[variant])
+        tags = [{"Key": ENVIRONMENT, "Value": environment}]
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1", Tags=tags)
+    dimensions = [{"Name": "EndpointName", "Value": "churn"}, {"Name": "VariantName", "Value": "a"}]
+    for value in (3.0, 4.0):
+        boto3.client("cloudwatch", REGION).put_metric_data(
+            Namespace="AWS/SageMaker",
+            MetricData=[{"MetricName": "Invocations", "Dimensions": dimensions, "Value": value, "Timestamp": NOW}],
+        )
+    s3.create_bucket(Bucket=BUCKET)
+    for key in ("checkpoints/churn-1/a", "checkpoints/churn-1/b", "checkpoints/stray", "raw/churn-1/c"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"123456")
+    return Bench(SageMakerCloud(region=REGION, bucket=BUCKET))
+
+
+@pytest.fixture(params=[sagemaker_bench, fake_bench], ids=["sagemaker", "fake"])
+def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "testing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with mock_aws():
+        yield request.param()
+
+
+def endpoints(bench: Bench, environment: str = "production") -> dict[str, PaidEndpoint]:
+    return {each.name: each for each in bench.cloud.endpoints(environment, NOW - timedelta(hours=2))}
+
+
+def test_endpoints_are_those_of_the_environment_with_their_requests(bench: Bench) -> None:
+    found = endpoints(bench)
+    assert {name: (each.count, each.requests) for name, each in found.items()} == {"churn": (1, 7.0), "idle": (2, 0.0)}
+    assert (found["idle"].config, found["idle"].instance_type) == ("idle-1", "ml.m5.large")
+    assert abs(found["idle"].since - NOW) < timedelta(hours=13)  # moto writes local times without a zone
+    assert set(endpoints(bench, "other")) == {"theirs"}
+
+
+def test_scaling_down_leaves_one_instance_of_each_variant(bench: Bench) -> None:
+    bench.cloud.scale_down(endpoints(bench)["idle"])
+    assert endpoints(bench)["idle"].count == 1
+
+
+def test_a_deleted_endpoint_is_gone_once_and_its_configuration_stays(bench: Bench) -> None:
+    for _ in range(2):
+        bench.cloud.delete_endpoint("idle")
+    assert set(endpoints(bench)) == {"churn"}
+    if isinstance(bench.cloud, SageMakerCloud):
+        config = boto3.client("sagemaker", REGION).describe_endpoint_config(EndpointConfigName="idle-1")
+        assert config["ProductionVariants"][0]["ModelName"] == "idle"
+
+
+def test_checkpoints_are_listed_by_job_and_removed_alone(bench: Bench) -> None:
+    (left,) = bench.cloud.checkpoints()
+    assert (left.job, left.bytes, len(left.keys)) == ("churn-1", 12, 2)
+    for _ in range(2):
+        bench.cloud.remove_checkpoints(left)
+    assert bench.cloud.checkpoints() == ()
+    if isinstance(bench.cloud, SageMakerCloud):
+        kept = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET)["Contents"]
+        assert [file["Key"] for file in kept] == ["checkpoints/stray", "raw/churn-1/c"]
+
+
+def test_an_account_without_jobs_has_none(bench: Bench) -> None:
+    assert bench.cloud.jobs("production") == ()
+
+
+def stubbed() -> tuple[SageMakerCloud, Stubber]:
+    client = boto3.client("sagemaker", REGION, aws_access_key_id="testing", aws_secret_access_key="testing")  # noqa: S106 - no secret
+    cloud, stub = SageMakerCloud(region=REGION, bucket=BUCKET), Stubber(client)
+    cloud._clients["sagemaker"] = client
+    stub.activate()
+    return cloud, stub
+
+
+def arn(name: str) -> str:
+    return f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}"
+
+
+def listed(stub: Stubber, tags: dict[str, dict[str, str]]) -> None:
+    """Answer as SageMaker does when these jobs run, with these tags; `churn-1` is described."""
+    summaries = [
+        {"TrainingJobName": name, "TrainingJobArn": arn(name), "CreationTime": NOW, "TrainingJobStatus": "InProgress"}
+        for name in tags
+    ]
+    stub.add_response("list_training_jobs", {"TrainingJobSummaries": summaries}, {"StatusEquals": "InProgress"})
+    for name, own in tags.items():
+        answer = {"Tags": [{"Key": key, "Value": value} for key, value in own.items()]}
+        stub.add_response("list_tags", answer, {"ResourceArn": arn(name)})
+        if own.get(ENVIRONMENT) == "production":
+            stub.add_response("describe_training_job", described(name), {"TrainingJobName": name})
+
+
+def described(name: str) -> dict[str, Any]:
+    return {
+        "TrainingJobName": name, "TrainingJobArn": arn(name), "TrainingJobStatus": "InProgress",
+        "SecondaryStatus": "Training", "CreationTime": NOW, "ModelArtifacts": {"S3ModelArtifacts": "s3://lake/model"},
+        "AlgorithmSpecification": {"TrainingInputMode": "File"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+    }  # fmt: skip
+
+
+def test_jobs_are_those_of_the_environment_with_who_asked_for_them() -> None:
+    cloud, stub = stubbed()
+    own = {ENVIRONMENT: "production", FLOW_RUN: "flow-1"}
+    listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT: "staging"}, "a-person-s": {}})
+    (job,) = cloud.jobs("production")
+    assert (job.name, job.flow_run, job.instance_type, job.count) == ("churn-1", "flow-1", "ml.m5.large", 2)
+    assert (job.started, job.max_seconds) == (NOW, 600)
+    stub.assert_no_pending_responses()
+
+
+ANSWERS = {
+    "ended already": ("ValidationException", "The request was rejected because the training job is in status Stopped and cannot be stopped", None),
+    "not there": ("ResourceNotFound", "Requested resource not found.", None),
+    "throttled": ("ThrottlingException", "Rate exceeded", Unavailable),
+    "not allowed": ("AccessDeniedException", "not authorized to perform: sagemaker:StopTrainingJob", Rejected),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "text", "error"), ANSWERS.values(), ids=ANSWERS)
+def test_stopping_a_job_that_has_ended_is_no_error_and_others_are(
+    code: str, text: str, error: type[Exception] | None
+) -> None:
+    cloud, stub = stubbed()
+    stub.add_client_error("stop_training_job", code, text, expected_params={"TrainingJobName": "churn-1"})
+    if error is None:
+        cloud.stop_job("churn-1")
+        return
+    with pytest.raises(error, match="StopTrainingJob churn-1 in us-east-1"):
+        cloud.stop_job("churn-1")
+
+
+def test_a_job_is_stopped_by_its_name() -> None:
+    cloud, stub = stubbed()
+    stub.add_response("stop_training_job", {}, {"TrainingJobName": "churn-1"})
+    cloud.stop_job("churn-1")
+    stub.assert_no_pending_responses()
