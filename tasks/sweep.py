@@ -1,6 +1,7 @@
 """Remove what nobody needs any more: planned from the roots, shown with its bytes, and removed when asked for."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,12 +10,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from blocks.cloud.base import Cloud
+from blocks.cloud.base import Cloud, PaidJob
 from blocks.environment import Environment, open_environment
 from blocks.errors import NotFound
 from blocks.kept import Keeper
 from blocks.results import Results
 from blocks.scratch import Scratch
+from blocks.tracking.base import Tracking
 from tasks.cost import read_prices
 from tasks.logic.approve.history import champion
 from tasks.logic.cost.prices import hourly_price
@@ -124,7 +126,7 @@ def remove(planned: SweepPlan, still: SweepPlan, kept_by: Keepers) -> Swept:
 def cloud_plan(world: Environment, idle_hours: float, what: Idle, days: float, now: datetime) -> tuple[Action, ...]:
     """Return what to end in the cloud account."""
     cloud, price = world.cloud(), _price_of(world.cloud(), now)
-    jobs = cloud.jobs(world.name)
+    jobs = tuple(with_flow_run(world.tracking(), job) for job in cloud.jobs(world.name))
     endpoints = cloud.endpoints(world.name, now - timedelta(hours=idle_hours))
     old = expired(cloud.checkpoints(), {job.name for job in jobs}, days, now)
     return (*orphans(jobs, has_ended, price, now), *idle(endpoints, idle_hours, what, price, now), *old)
@@ -147,6 +149,16 @@ def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: dateti
             cloud.scale_down(endpoint)
         elif action.do == "remove checkpoints" and action.name in left and action.name not in running:
             cloud.remove_checkpoints(left[action.name])
+
+
+def with_flow_run(tracking: Tracking, job: PaidJob) -> PaidJob:
+    """Return the job with its flow run's id, from its tracked run when it does not say; "" when nobody knows."""
+    if job.flow_run or not job.run:
+        return job
+    try:
+        return replace(job, flow_run=tracking.run(job.run).tags.get("ratchet.flow_run", ""))
+    except NotFound:
+        return job
 
 
 def has_ended(flow_run: str) -> bool:

@@ -8,15 +8,20 @@ from datetime import datetime
 from prefect.blocks.core import Block
 from pydantic import Field
 
+RUN = "ratchet:run"
+"""The tag of a job: the id of the tracked run that it trains for, which knows its flow run."""
 FLOW_RUN = "ratchet:flow-run"
-"""The tag of a job: the id of the flow run that submitted it."""
+"""The tag of a job: the id of the flow run that submitted it; where it has none, its tracked run is asked."""
 ENVIRONMENT = "ratchet:environment"
 """The tag of jobs and endpoints: the environment whose they are. What does not bear it is never touched."""
 
 
 @dataclass(frozen=True)
 class PaidJob:
-    """A training job that runs. `max_seconds` is its limit of run time, `started` when it was created."""
+    """A training job that runs. `max_seconds` is its limit of run time, `started` when it was created.
+
+    `flow_run` and `run` are the ids of the flow run and the tracked run whose it is, "" where it does not say.
+    """
 
     name: str
     flow_run: str
@@ -24,6 +29,7 @@ class PaidJob:
     count: int
     started: datetime
     max_seconds: int
+    run: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, Checkpoints, Cloud, PaidEndpoint, PaidJob
+from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, PaidEndpoint, PaidJob
 from blocks.errors import NotFound, Rejected, Unavailable
 
 GONE = ("Could not find", "does not exist", "cannot be stopped", "already in a terminal", "is in a terminal")
@@ -31,7 +31,10 @@ class SageMakerCloud(Cloud):
     _block_type_slug = "ratchet-cloud-sagemaker"
 
     bucket: str = Field(description="The bucket that holds the jobs' checkpoints.")
-    checkpoint_prefix: str = Field("checkpoints/", min_length=2, description="Where in it: <prefix><job>/…")
+    checkpoint_prefix: str = Field("training/checkpoints/", min_length=2, description="Where in it: <prefix><job>/…")
+    whole_account: bool = Field(
+        False, description="Whether what bears tags of Ratchet but names no environment is this environment's, too."
+    )
     endpoint_url: str = Field("", description="Another address than AWS's, for the local SageMaker; empty: AWS.")
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -41,7 +44,7 @@ class SageMakerCloud(Cloud):
             pages = self._client("sagemaker").get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
             found = [job for page in pages for job in page["TrainingJobSummaries"]]
             tagged = ((job["TrainingJobName"], self._tags(job["TrainingJobArn"])) for job in found)
-            return tuple(self._job(name, tags) for name, tags in tagged if tags.get(ENVIRONMENT) == environment)
+            return tuple(self._job(name, tags) for name, tags in tagged if self._is_own(tags, environment))
 
     def stop_job(self, name: str) -> None:
         """Ask SageMaker to stop a job."""
@@ -53,7 +56,7 @@ class SageMakerCloud(Cloud):
         with self._calling("ListEndpoints"):
             pages = self._client("sagemaker").get_paginator("list_endpoints").paginate(StatusEquals="InService")
             found = [endpoint for page in pages for endpoint in page["Endpoints"]]
-            own = [each for each in found if self._tags(each["EndpointArn"]).get(ENVIRONMENT) == environment]
+            own = [each for each in found if self._is_own(self._tags(each["EndpointArn"]), environment)]
             return tuple(self._endpoint(each["EndpointName"], since) for each in own)
 
     def scale_down(self, endpoint: PaidEndpoint) -> None:
@@ -100,11 +103,17 @@ class SageMakerCloud(Cloud):
             if failed := said.get("Errors"):
                 raise Rejected(f"S3 kept {len(failed)} checkpoints of {checkpoints.job}: {failed[0]}")
 
+    def _is_own(self, tags: Mapping[str, str], environment: str) -> bool:
+        """Whether a thing is the environment's. What no tag of Ratchet says to be so never is."""
+        if ENVIRONMENT in tags:
+            return tags[ENVIRONMENT] == environment
+        return self.whole_account and any(name.startswith("ratchet:") for name in tags)
+
     def _job(self, name: str, tags: Mapping[str, str]) -> PaidJob:
         job = self._client("sagemaker").describe_training_job(TrainingJobName=name)
         resources, limit = job["ResourceConfig"], job["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
         kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
-        return PaidJob(name, tags.get(FLOW_RUN, ""), kind, count, job["CreationTime"], limit)
+        return PaidJob(name, tags.get(FLOW_RUN, ""), kind, count, job["CreationTime"], limit, tags.get(RUN, ""))
 
     def _endpoint(self, name: str, since: datetime) -> PaidEndpoint:
         found = self._client("sagemaker").describe_endpoint(EndpointName=name)

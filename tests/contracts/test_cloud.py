@@ -14,7 +14,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, Checkpoints, Cloud, PaidEndpoint
+from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, PaidEndpoint
 from blocks.cloud.fake import FakeCloud
 from blocks.cloud.sagemaker import SageMakerCloud
 from blocks.errors import Rejected, Unavailable
@@ -36,7 +36,10 @@ def fake_bench() -> Bench:
     for environment, name, count, requests in (("production", "churn", 1, 7.0), ("production", "idle", 2, 0.0)):
         cloud.put(environment, PaidEndpoint(name, f"{name}-1", "ml.m5.large", {"a": count}, NOW, requests))
     cloud.put("other", PaidEndpoint("theirs", "theirs-1", "ml.m5.large", {"a": 1}, NOW, 0.0))
-    cloud.put("production", Checkpoints("churn-1", 12, NOW, ("checkpoints/churn-1/a", "checkpoints/churn-1/b")))
+    cloud.put(
+        "production",
+        Checkpoints("churn-1", 12, NOW, ("training/checkpoints/churn-1/a", "training/checkpoints/churn-1/b")),
+    )
     return Bench(cloud)
 
 
@@ -55,7 +58,12 @@ def sagemaker_bench() -> Bench:
             MetricData=[{"MetricName": "Invocations", "Dimensions": dimensions, "Value": value, "Timestamp": NOW}],
         )
     s3.create_bucket(Bucket=BUCKET)
-    for key in ("checkpoints/churn-1/a", "checkpoints/churn-1/b", "checkpoints/stray", "raw/churn-1/c"):
+    for key in (
+        "training/checkpoints/churn-1/a",
+        "training/checkpoints/churn-1/b",
+        "training/checkpoints/stray",
+        "raw/churn-1/c",
+    ):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"123456")
     return Bench(SageMakerCloud(region=REGION, bucket=BUCKET))
 
@@ -103,11 +111,30 @@ def test_checkpoints_are_listed_by_job_and_removed_alone(bench: Bench) -> None:
     assert bench.cloud.checkpoints() == ()
     if isinstance(bench.cloud, SageMakerCloud):
         kept = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET)["Contents"]
-        assert [file["Key"] for file in kept] == ["checkpoints/stray", "raw/churn-1/c"]
+        assert [file["Key"] for file in kept] == ["raw/churn-1/c", "training/checkpoints/stray"]
 
 
 def test_an_account_without_jobs_has_none(bench: Bench) -> None:
     assert bench.cloud.jobs("production") == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "own", "in_own_account"),
+    [
+        ({ENVIRONMENT: "production"}, True, True),
+        ({ENVIRONMENT: "staging"}, False, False),
+        ({RUN: "run-1"}, False, True),
+        ({"team": "growth"}, False, False),
+        ({}, False, False),
+    ],
+    ids=["named", "another's", "of Ratchet", "somebody's", "untagged"],
+)
+def test_only_what_bears_a_tag_of_ratchet_is_the_environment_s(
+    tags: dict[str, str], own: bool, in_own_account: bool
+) -> None:
+    for whole_account, expected in ((False, own), (True, in_own_account)):
+        cloud = SageMakerCloud(region=REGION, bucket=BUCKET, whole_account=whole_account)
+        assert cloud._is_own(tags, "production") is expected
 
 
 def stubbed() -> tuple[SageMakerCloud, Stubber]:
@@ -148,11 +175,11 @@ def described(name: str) -> dict[str, Any]:
 
 def test_jobs_are_those_of_the_environment_with_who_asked_for_them() -> None:
     cloud, stub = stubbed()
-    own = {ENVIRONMENT: "production", FLOW_RUN: "flow-1"}
+    own = {ENVIRONMENT: "production", FLOW_RUN: "flow-1", RUN: "run-1"}
     listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT: "staging"}, "a-person-s": {}})
     (job,) = cloud.jobs("production")
     assert (job.name, job.flow_run, job.instance_type, job.count) == ("churn-1", "flow-1", "ml.m5.large", 2)
-    assert (job.started, job.max_seconds) == (NOW, 600)
+    assert (job.started, job.max_seconds, job.run) == (NOW, 600, "run-1")
     stub.assert_no_pending_responses()
 
 

@@ -22,7 +22,7 @@ from tasks.logic.sweep import roots
 from tasks.logic.sweep.cloud import Action, expired, idle, orphans
 from tasks.logic.sweep.report import size_words, sweep_markdown
 from tasks.records import SweepPlan
-from tasks.sweep import end, keepers, make_plan, remove
+from tasks.sweep import end, keepers, make_plan, remove, with_flow_run
 from tests.tasks.test_champion import SPEC, World, artifact_of, register, release
 
 GRACE = timedelta(days=30)
@@ -147,6 +147,14 @@ def test_a_job_whose_flow_run_has_ended_is_stopped_and_what_that_saves_is_said()
     assert orphans([JOB], lambda _run: False, price, NOW) == []
     (unpriced,) = orphans([replace(JOB, instance_type="ml.z1")], lambda _run: True, price, NOW)
     assert unpriced.usd is None
+
+
+def test_a_job_s_flow_run_is_known_by_its_tracked_run(world: World) -> None:
+    run = world.tracking().open_run(NAME, key="k", name="n", tags={"ratchet.flow_run": "flow-9"})
+    unsaid = replace(JOB, flow_run="", run=run.id)
+    assert with_flow_run(world.tracking(), unsaid).flow_run == "flow-9"
+    assert with_flow_run(world.tracking(), replace(unsaid, run="gone")).flow_run == ""
+    assert with_flow_run(world.tracking(), JOB) == JOB
 
 
 @pytest.mark.parametrize(
