@@ -68,11 +68,18 @@ alerts: setup ## the alerts that are open, and the messages that no receiver has
 ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
 	@$(RUN) deployments.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
 
+.PHONY: costs prices image terraform
 costs: setup ## what the models cost, by month [ENV=production]
 	@$(RUN) deployments.costs --environment $(or $(ENV),local)
 
 prices: setup ## write the price table anew from the AWS Pricing API: REGION="eu-central-1 us-east-1"
 	@$(RUN) deployments.prices $(REGION)
+
+image: ## build the container image with Docker: TAG=name:tag
+	@docker build -f deployments/container/Dockerfile --build-arg COMMIT=$$(git rev-parse HEAD) -t "$(TAG)" .
+
+terraform: setup ## make, find unchanged and remove the infrastructure against moto (two minutes)
+	@RATCHET_TERRAFORM_APPLY=1 $(RUN) pytest tests/deployments/test_terraform.py $(ARGS)
 
 lint: setup ## ruff and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -1,0 +1,138 @@
+"""Turn Terraform's outputs into an environment: `terraform output -json | python -m deployments.aws.settings`.
+
+It writes `deployments/environments/<environment>.toml`, with variables for what is secret or not Terraform's to know:
+the image, the ledger's address and, unless SageMaker manages it, MLflow's. An existing file is left alone unless
+`--force` is given.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blocks.errors import Conflict, PortError, Rejected
+
+FOLDER = Path(__file__).resolve().parents[1] / "environments"
+NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri")
+TEMPLATE = """\
+# Written by `python -m deployments.aws.settings` from Terraform's outputs. Save it with
+# `python -m deployments.register {environment}`; the variables in braces are filled in from that command's environment.
+scratch = "${{RATCHET_STATE}}/{environment}"
+
+[lake]
+adapter = "blocks.lake.s3.S3Lake"
+bucket = "{bucket}"
+prefix = "lake"
+region = "{region}"
+
+[engine]
+adapter = "blocks.engines.duckdb.DuckDBEngine"
+s3_region = "{region}"
+
+[trainer]
+adapter = "blocks.trainers.sagemaker.SageMakerTrainer"
+bucket = "{bucket}"
+prefix = "training"
+role_arn = "{jobs_role_arn}"
+image = "${{RATCHET_IMAGE}}"
+instance_types = ["ml.m5.large"]
+region = "{region}"
+cache = "${{RATCHET_STATE}}/{environment}/jobs"
+tags = {{ "ratchet:environment" = "{environment}" }}
+
+[small_trainer]    # trainings of at most `budget.local_rows` rows, in the flow run's own task
+adapter = "blocks.trainers.local.LocalTrainer"
+root = "${{RATCHET_STATE}}/{environment}/small-jobs"
+
+[endpoint]
+adapter = "blocks.endpoints.sagemaker.SageMakerEndpoint"
+bucket = "{bucket}"
+prefix = "releases"
+role_arn = "{jobs_role_arn}"
+image = "${{RATCHET_IMAGE}}"
+instance_type = "ml.m5.large"
+region = "{region}"
+
+[cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
+adapter = "blocks.cloud.sagemaker.SageMakerCloud"
+bucket = "{bucket}"
+region = "{region}"
+whole_account = false
+
+[tracking]
+adapter = "blocks.tracking.mlflow.MlflowTracking"
+tracking_uri = "{tracking}"
+
+[ledger]
+adapter = "blocks.ledger.sql.SqlLedger"
+url = "${{RATCHET_LEDGER_URL}}"
+"""
+
+
+def read_outputs(text: str) -> dict[str, str]:
+    """Return the outputs that an environment needs.
+
+    Raises:
+        Rejected: it is not what `terraform output -json` prints, an output is missing, or holds what would be
+            read as TOML or as a variable.
+    """
+    try:
+        outputs = {name: entry["value"] for name, entry in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError, KeyError) as cause:
+        raise Rejected(f"that is not what `terraform output -json` prints: {cause}") from cause
+    if missing := [name for name in NEEDED if not isinstance(outputs.get(name), str)]:
+        raise Rejected(f"the outputs lack {', '.join(missing)}; run `terraform apply` first")
+    found = {name: str(outputs[name]) for name in NEEDED}
+    strange = [name for name, value in found.items() if not re.fullmatch(r"[\w.:/-]*", value)]
+    empty = [name for name in NEEDED if not found[name] and name != "tracking_uri"]
+    if strange or empty:
+        raise Rejected(f"the outputs {', '.join(strange + empty)} are not a name, an ARN or an address")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", found["environment"]):
+        raise Rejected(
+            f"the environment's name {found['environment']!r} is not a small letter, then letters, digits, -"
+        )
+    return found
+
+
+def environment_toml(outputs: Mapping[str, str]) -> str:
+    """Return the environment's file."""
+    tracking = outputs["tracking_uri"] or "${RATCHET_MLFLOW_URL}"
+    text = TEMPLATE.format(**outputs, tracking=tracking)
+    tomllib.loads(text)
+    return text
+
+
+def write(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
+    """Write the file below `folder`. Raises Conflict when there is another and `force` is not given."""
+    path, text = folder / f"{outputs['environment']}.toml", environment_toml(outputs)
+    if path.exists() and path.read_text(encoding="utf-8") != text and not force:
+        raise Conflict(f"{path.name} is there with other content; look at it, then repeat with --force")
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def main(arguments: list[str] | None = None, source: Any = sys.stdin, folder: Path = FOLDER) -> int:
+    """Run the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.aws.settings", description=__doc__, formatter_class=raw
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file that is there")
+    options = parser.parse_args(arguments)
+    try:
+        path = write(read_outputs(source.read()), folder, force=options.force)
+    except PortError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {path.name}: look at the instance types, set the variables, then register it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
