@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from blocks.environment import Environment, open_environment
 from blocks.errors import NotFound, PortError
 from blocks.tracking.base import Run, Tracking
-from blocks.trainers.base import Trainer, TrainingJob
+from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
 from tasks.logic.cost.budget import Bill, bill_markdown, check_budget, stays_here
 from tasks.logic.cost.prices import PriceTable, parse_prices
 from tasks.logic.cost.spent import BILLED, COST, FAILED, WORST, actual_cost, month_to_date
@@ -101,31 +101,31 @@ def reserve(tracking: Tracking, run: Run, costed: Costed) -> None:
         tracking.log(run.id, tags={WORST: f"{costed.worst_usd:.6f}"})
 
 
-def settle(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob, *, failed: bool) -> float:
-    """Log what a job cost to its run, and return what the run has cost so far, in US dollars.
+def settle(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
+    """Log what a job cost to its run; return what the run has cost so far in US dollars, None while the job runs on.
 
     An attempt that failed was paid as well: it stays in the sum when a later one succeeds.
 
     Raises:
         Refusal: the job's price is not known; the run counts with its worst case.
     """
-    asked = trainer.compute(job.max_seconds)
     try:
-        usd, seconds = actual_cost(read_prices(), asked, trainer.state(job.name))
+        ended = trainer.state(job.name)
     except NotFound:  # it was refused before it began: nothing runs that could be billed
-        usd, seconds = 0.0, 0.0
-    before = tracking.run(run_id).metrics.get(FAILED, 0.0)
-    so_far = {FAILED: before + usd} if failed else {}
-    tracking.log(run_id, metrics={COST: before + usd, BILLED: seconds, **so_far})
-    return before + usd
+        ended = JobState(job.name, JobStatus.failed, billable_seconds=0.0)
+    if ended.status is JobStatus.in_progress:
+        return None
+    usd, seconds = actual_cost(read_prices(), trainer.compute(job.max_seconds), ended)
+    so_far = tracking.run(run_id).metrics.get(FAILED, 0.0) + usd
+    failed = {FAILED: so_far} if ended.status is not JobStatus.completed else {}
+    tracking.log(run_id, metrics={COST: so_far, BILLED: seconds, **failed})
+    return so_far
 
 
-def settle_quietly(
-    tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob, *, failed: bool
-) -> float | None:
+def settle_quietly(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
     """Do as `settle`; where that fails warn and return None: the run goes on counting with its worst case."""
     try:
-        return settle(tracking, run_id, trainer, job, failed=failed)
+        return settle(tracking, run_id, trainer, job)
     except (PortError, Refusal) as problem:
         get_run_logger().warning("what run %s cost is not known, so it counts with its worst case: %s", run_id, problem)
         return None

@@ -72,10 +72,10 @@ def run_paid(
     try:
         done = trainer.run(job, log=log)
     except BaseException:
-        settle_quietly(tracking, run.id, trainer, job, failed=True)
+        settle_quietly(tracking, run.id, trainer, job)
         tracking.close_run(run.id, "FAILED")
         raise
-    cost = settle_quietly(tracking, run.id, trainer, job, failed=False)
+    cost = settle_quietly(tracking, run.id, trainer, job)
     return done, costed.worst_usd if cost is None else cost
 
 

@@ -13,7 +13,7 @@ from blocks.endpoints.fake import FakeEndpoint
 from blocks.errors import JobFailed
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.fake import FakeTrainer
-from tasks.cost import is_small, make_bill, max_seconds, read_prices, settle
+from tasks.cost import is_small, make_bill, max_seconds, read_prices, reserve, settle
 from tasks.logic.cost.spent import COST, FAILED, WORST, month_to_date
 from tasks.logic.model.parts import Budget
 from tasks.logic.refusal import Refusal
@@ -121,7 +121,17 @@ def test_a_failed_attempt_is_paid_and_stays_in_the_sum(world: World, model: Mode
         assert month_to_date([again], NOW) == pytest.approx(HOUR / 100 + 0.02)
         _done, cost = run_paid(trainer, tracking, again, job(model), COSTED, log=print)
         assert cost == pytest.approx(2 * HOUR / 100)
-        assert settle(tracking, run.id, trainer, job(model), failed=False) == cost
+        assert settle(tracking, run.id, trainer, job(model)) == cost
+
+
+def test_a_job_that_runs_on_has_no_cost_yet_and_counts_with_its_worst_case(world: World, model: Model) -> None:
+    trainer, tracking, run = paid_trainer(world, billed=36.0), world.tracking(), run_of(world)
+    trainer.looks = 5
+    trainer.submit(job(model))
+    reserve(tracking, run, COSTED)
+    assert settle(tracking, run.id, trainer, job(model)) is None
+    tracking.close_run(run.id, "FAILED")  # as when the service did not answer any more
+    assert month_to_date(tracking.runs(SPEC.name), NOW) == pytest.approx(0.02)
 
 
 def test_a_job_that_never_began_cost_nothing(world: World, model: Model) -> None:
