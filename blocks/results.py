@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
-    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -45,16 +43,11 @@ def results_in_use() -> Iterator[str]:
     A run that is suspended for weeks reads the results of its tasks when it goes on.
     """
     with get_client(sync_client=True) as client:
-        open_runs = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
-        runs = list(_pages(lambda offset: client.read_flow_runs(flow_run_filter=open_runs, limit=PAGE, offset=offset)))
-        yield from filter(None, (_file(run.state) for run in runs))
-        for run in runs:
-            yield from filter(None, (_file(task.state) for task in _tasks(client, run.id)))
-
-
-def _tasks(client: Any, run_id: UUID) -> Iterator[Any]:
-    own = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
-    return _pages(lambda offset: client.read_task_runs(flow_run_filter=own, limit=PAGE, offset=offset))
+        own = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
+        for read in (client.read_flow_runs, client.read_task_runs):
+            for run in _pages(lambda offset, read=read: read(flow_run_filter=own, limit=PAGE, offset=offset)):
+                if name := _file(run.state):
+                    yield name
 
 
 def _pages(page: Any) -> Iterator[Any]:

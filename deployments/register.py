@@ -58,6 +58,11 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     ]
     if unnamed:
         raise Rejected(f'{path.name} names no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
+    adapters = [settings[port]["adapter"] for port in there]
+    if twice := sorted({adapter for adapter in adapters if adapters.count(adapter) > 1}):
+        raise Rejected(
+            f"{path.name} names {', '.join(twice)} twice; a block of one class and name is one, so leave one"
+        )
     if not isinstance(settings.get("scratch"), str):
         raise Rejected(f'{path.name} names no scratch folder; write scratch = "/some/folder" at its top')
     if (runner := settings.get("task_runner", "thread")) not in TASK_RUNNERS:

@@ -22,7 +22,7 @@ from tasks.logic.approve.history import champion
 from tasks.logic.cost.prices import hourly_price
 from tasks.logic.refusal import Refusal
 from tasks.logic.sweep.cloud import Action, Idle, Price, expired, idle, orphans
-from tasks.logic.sweep.marks import plan
+from tasks.logic.sweep.marks import MINIMUM_GRACE, plan
 from tasks.logic.sweep.report import size_words, sweep_markdown
 from tasks.logic.sweep.roots import model_roots
 from tasks.models import model_names
@@ -136,8 +136,8 @@ def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: dateti
     """Do what was planned; what changed meanwhile (an endpoint that is asked again) is left alone."""
     running = {job.name for job in cloud.jobs(environment)}
     left = {each.job: each for each in cloud.checkpoints()}
-    begun = now - timedelta(hours=1)
-    asked = {each.name: each for each in cloud.endpoints(environment, begun)}
+    old = {action.name for action in expired(left.values(), running, MINIMUM_GRACE.days, now)}
+    asked = {each.name: each for each in cloud.endpoints(environment, now - timedelta(hours=1))}
     for action in actions:
         endpoint = asked.get(action.name)
         quiet = endpoint is not None and endpoint.requests == 0
@@ -147,7 +147,7 @@ def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: dateti
             cloud.delete_endpoint(action.name)
         elif action.do == "scale down endpoint" and endpoint is not None and quiet:
             cloud.scale_down(endpoint)
-        elif action.do == "remove checkpoints" and action.name in left and action.name not in running:
+        elif action.do == "remove checkpoints" and action.name in old:
             cloud.remove_checkpoints(left[action.name])
 
 

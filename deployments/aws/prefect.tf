@@ -140,4 +140,7 @@ resource "aws_ecs_service" "worker" {
     subnets         = var.subnets
     security_groups = var.security_groups
   }
+
+  # AWS's default; a stand-in that does not know it would be found changed at each plan.
+  lifecycle { ignore_changes = [availability_zone_rebalancing] }
 }

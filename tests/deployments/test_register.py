@@ -98,6 +98,28 @@ def test_a_port_that_the_file_says_nothing_of_is_named(checkout: ModuleType, por
         checkout.read_environment("local", VARIABLES)
 
 
+SMALL = '[small_trainer]\nadapter = "blocks.trainers.fake.FakeTrainer"\nroot = "/state/small"\n'
+
+
+def test_a_trainer_for_small_work_may_be_named(checkout: ModuleType) -> None:
+    environment(checkout, "local", f"{local_text()}\n{SMALL}")
+    assert checkout.read_environment("local", VARIABLES)["small_trainer"]["root"] == "/state/small"
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (SMALL.replace("adapter", "adaptor"), "names no adapter for: small_trainer"),
+        (SMALL.replace("fake.Fake", "local.Local"), r"names blocks\.trainers\.local\.LocalTrainer twice"),
+    ],
+    ids=["no adapter", "the same block as the other trainer"],
+)
+def test_a_trainer_for_small_work_that_cannot_be_saved_is_refused(checkout: ModuleType, table: str, told: str) -> None:
+    environment(checkout, "local", f"{local_text()}\n{table}")
+    with pytest.raises(Rejected, match=told):
+        checkout.read_environment("local", VARIABLES)
+
+
 BROKEN = {
     "no TOML": "[lake\nadapter = 1",
     "a key twice": 'scratch = "a"\nscratch = "b"',

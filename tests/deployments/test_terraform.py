@@ -76,16 +76,24 @@ def moto() -> Iterator[str]:
     server.stop()
 
 
+def network(url: str) -> tuple[str, str, str]:
+    """Make the VPC, subnet and security group that a team has already, and return their ids."""
+    ec2 = boto3.client(
+        "ec2", "us-east-1", endpoint_url=url, aws_access_key_id="testing", aws_secret_access_key="testing"  # noqa: S106 - no secret
+    )  # fmt: skip
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+    return vpc, subnet, ec2.create_security_group(GroupName="flows", Description="flows", VpcId=vpc)["GroupId"]
+
+
 @pytest.mark.skipif(not os.environ.get("RATCHET_TERRAFORM_APPLY"), reason="takes two minutes; run: make terraform")
 @pytest.mark.timeout(600)
 def test_against_moto_it_is_made_found_unchanged_and_removed(folder: Path, moto: str) -> None:
     """With worker and MLflow's service; budgets and managed MLflow are none of moto's."""
-    vpc = boto3.client(
-        "ec2", "us-east-1", endpoint_url=moto, aws_access_key_id="testing", aws_secret_access_key="testing",  # noqa: S106 - no secret
-    ).create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]  # fmt: skip
+    vpc, subnet, group = network(moto)
     variables = [
-        "-var=region=us-east-1", f"-var=endpoint={moto}", "-var=monthly_budget_usd=200", '-var=subnets=["subnet-1"]',
-        '-var=security_groups=["sg-1"]', "-var=prefect_api_url=https://prefect.example.com/api",
+        "-var=region=us-east-1", f"-var=endpoint={moto}", "-var=monthly_budget_usd=200", f'-var=subnets=["{subnet}"]',
+        f'-var=security_groups=["{group}"]', "-var=prefect_api_url=https://prefect.example.com/api",
         "-var=mlflow_database_secret_arn=arn:aws:secretsmanager:us-east-1:123456789012:secret:mlflow",
         "-var=alert_email=team@example.com", f"-var=vpc_id={vpc}",
     ]  # fmt: skip

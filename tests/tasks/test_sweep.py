@@ -184,6 +184,7 @@ def test_an_endpoint_of_one_instance_each_is_not_scaled_down() -> None:
 def test_checkpoints_of_the_past_expire_and_those_of_a_running_job_stay() -> None:
     assert [each.name for each in expired([OLD], set(), 30, NOW)] == ["churn-0"]
     assert expired([OLD], {"churn-0"}, 30, NOW) == [] == expired([OLD], set(), 41, NOW)
+    assert expired([OLD], {"churn-0-2"}, 30, NOW) == [] and len(expired([OLD], {"churn-01"}, 30, NOW)) == 1
 
 
 def test_what_was_planned_is_ended_unless_it_changed_meanwhile() -> None:

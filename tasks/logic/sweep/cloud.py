@@ -142,5 +142,6 @@ def expired(left: Iterable[Left], running: Collection[str], days: float, now: da
     return [
         Action("remove checkpoints", each.job, f"the newest is older than {days:g} days", bytes=each.bytes)
         for each in left
-        if each.job not in running and now - each.newest >= timedelta(days=days)
+        if not any(name == each.job or name.startswith(f"{each.job}-") for name in running)  # -2: its second attempt
+        and now - each.newest >= timedelta(days=days)
     ]
