@@ -2,7 +2,7 @@
 
 These need the terraform program and its AWS provider: from a mirror of packages in the usual places (or
 `$RATCHET_TERRAFORM_MIRROR`), else from the registry. Where they cannot be had, the tests say so. Making everything
-against moto takes two minutes, so it runs by `make terraform`, not in CI.
+against moto takes two to four minutes, so it runs by `make terraform`, not in CI.
 """
 
 import json
@@ -86,7 +86,7 @@ def network(url: str) -> tuple[str, str, str]:
     return vpc, subnet, ec2.create_security_group(GroupName="flows", Description="flows", VpcId=vpc)["GroupId"]
 
 
-@pytest.mark.skipif(not os.environ.get("RATCHET_TERRAFORM_APPLY"), reason="takes two minutes; run: make terraform")
+@pytest.mark.skipif(not os.environ.get("RATCHET_TERRAFORM_APPLY"), reason="takes two to four minutes; run: make terraform")
 @pytest.mark.timeout(600)
 def test_against_moto_it_is_made_found_unchanged_and_removed(folder: Path, moto: str) -> None:
     """With worker and MLflow's service; budgets and managed MLflow are none of moto's."""
