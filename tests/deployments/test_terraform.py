@@ -86,7 +86,9 @@ def network(url: str) -> tuple[str, str, str]:
     return vpc, subnet, ec2.create_security_group(GroupName="flows", Description="flows", VpcId=vpc)["GroupId"]
 
 
-@pytest.mark.skipif(not os.environ.get("RATCHET_TERRAFORM_APPLY"), reason="takes two to four minutes; run: make terraform")
+@pytest.mark.skipif(
+    not os.environ.get("RATCHET_TERRAFORM_APPLY"), reason="takes two to four minutes; run: make terraform"
+)
 @pytest.mark.timeout(600)
 def test_against_moto_it_is_made_found_unchanged_and_removed(folder: Path, moto: str) -> None:
     """With worker and MLflow's service; budgets and managed MLflow are none of moto's."""
