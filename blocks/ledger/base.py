@@ -1,4 +1,7 @@
-"""The ledger port: what was intended and done, asked and decided, deployed and taken back. Rows are only added."""
+"""The ledger port: what was intended and done, asked and decided, deployed and taken back. Rows are only added.
+
+The part about what senders deliver is in `inbox`.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import Literal
 
 from prefect.blocks.core import Block
 
+from blocks.ledger.inbox import Inbox
 from blocks.ledger.outbox import Outbox
 
 
@@ -72,7 +76,7 @@ class Deployment:
     at: datetime
 
 
-class Ledger(Outbox, Block):
+class Ledger(Outbox, Inbox, Block):
     """A record that is only added to. Each key is written once; a repeat returns what is there."""
 
     @abstractmethod

@@ -8,11 +8,12 @@ from pydantic import Field, PrivateAttr
 
 from blocks.errors import Unavailable
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Ledger
+from blocks.ledger.fake_inbox import FakeInbox, Kept
 from blocks.ledger.fake_outbox import FakeOutbox, Told
 from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
 
 
-class FakeLedger(FakeOutbox, Ledger):
+class FakeLedger(FakeOutbox, FakeInbox, Ledger):
     """A record that lives as long as the object does."""
 
     _block_type_name = "Ratchet ledger (fake, in memory)"
@@ -25,6 +26,7 @@ class FakeLedger(FakeOutbox, Ledger):
     _decisions: dict[str, Decision] = PrivateAttr(default_factory=dict)
     _deployments: dict[str, Deployment] = PrivateAttr(default_factory=dict)
     _told: Told = PrivateAttr(default_factory=Told)
+    _kept: Kept = PrivateAttr(default_factory=Kept)
     _lock: Lock = PrivateAttr(default_factory=Lock)
 
     def intend(self, key: str, detail: str, at: datetime) -> Effect:

@@ -17,13 +17,14 @@ from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Le
 from blocks.ledger.engine import Database
 from blocks.ledger.rows import fields_of
 from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
+from blocks.ledger.sql_inbox import SqlInbox
 from blocks.ledger.sql_outbox import SqlOutbox
 from blocks.ledger.tables import DECISIONS, DEPLOYMENTS, EFFECTS, REQUESTS
 
 Record = TypeVar("Record")
 
 
-class SqlLedger(SqlOutbox, Ledger):
+class SqlLedger(SqlOutbox, SqlInbox, Ledger):
     """A record in a SQL database that any number of processes add to at once."""
 
     _block_type_name = "Ratchet ledger (SQL database)"

@@ -1,4 +1,7 @@
-"""The ledger's tables, to which rows are only added: the database itself refuses changes and deletions."""
+"""The ledger's tables, to which rows are only added: the database itself refuses changes and deletions.
+
+Those of the inbox are in `inbox_tables`.
+"""
 
 import json
 from collections.abc import Mapping
@@ -195,7 +198,14 @@ def _when_made(target: Table | MetaData, moment: str, dialect: str, statement: s
 
 
 _when_made(METADATA, "before_create", "postgresql", _POSTGRES_REFUSE)
+
+
+def guard(table: Table) -> None:
+    """Have the database itself refuse to change or delete rows of the table."""
+    _when_made(table, "after_create", "postgresql", _POSTGRES_GUARD.format(table=table.name))
+    for what in ("UPDATE", "DELETE"):
+        _when_made(table, "after_create", "sqlite", _SQLITE_GUARD.format(table=table.name, what=what))
+
+
 for _table in METADATA.sorted_tables:
-    _when_made(_table, "after_create", "postgresql", _POSTGRES_GUARD.format(table=_table.name))
-    for _what in ("UPDATE", "DELETE"):
-        _when_made(_table, "after_create", "sqlite", _SQLITE_GUARD.format(table=_table.name, what=_what))
+    guard(_table)

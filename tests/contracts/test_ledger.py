@@ -4,7 +4,7 @@ import asyncio
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,7 +20,9 @@ from blocks.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Ledger
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
-from tests.contracts.postgres_server import running_server, server_binaries
+from tests.contracts.ledgers import make_ledger, postgres
+
+__all__ = ["postgres"]  # a fixture
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
 APART = multiprocessing.get_context("forkserver")
@@ -37,14 +39,6 @@ DEPLOYMENT = Deployment(
 )
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[tuple[str, Path]]:
-    if (binaries := server_binaries()) is None:
-        pytest.skip("no PostgreSQL server here: neither initdb in PATH nor /usr/lib/postgresql")
-    with running_server(binaries) as url:
-        yield url, binaries
-
-
 @pytest.fixture(
     params=["fake", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)],
 )
@@ -55,18 +49,6 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> SqlLedger:
     return make_ledger(request, tmp_path, request.param)
-
-
-def make_ledger(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> Any:
-    if kind == "fake":
-        return FakeLedger()
-    if kind == "sqlite":
-        return SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db")
-    url, binaries = request.getfixturevalue("postgres")
-    name = "t" + str(abs(hash(tmp_path)))
-    server = ["-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
-    subprocess.run([str(binaries / "createdb"), *server, name], check=True, timeout=60)
-    return SqlLedger(url=f"{url}/{name}")
 
 
 def again(ledger: Ledger) -> Ledger:
