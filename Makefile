@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data soak-lake clean
+.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data soak-lake bench-gateway clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,7 +41,7 @@ test: setup ## lint, types, import rules and all tests
 test-fast: setup ## the tests that need no server and no waiting
 	@$(RUN) pytest -m "not server and not stack and not slow" $(SIDE_BY_SIDE) $(ARGS)
 
-up: setup ## start the stack (Prefect, MLflow, worker, endpoints) and deploy the flows
+up: setup ## start the stack (Prefect, MLflow, worker, endpoints, gateway) and deploy the flows
 	@$(RUN) deployments.stack up
 
 down: ## stop the stack; what it stored stays in .ratchet
@@ -98,6 +98,9 @@ bench-data: setup ## the figures of data at size (ARGS="--rows 100000000 --skip 
 
 soak-lake: setup ## a thousand random operations on a lake, kills included (ARGS="--operations 10000 --seed 7")
 	@$(RUN) tests.benchmarks.lake_soak $(ARGS)
+
+bench-gateway: setup ## the figures of the gateway: durability, latency, forgery (about 20 minutes)
+	@$(RUN) tests.benchmarks.gateway $(ARGS)
 
 lock: ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra aws --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock

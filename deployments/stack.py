@@ -1,4 +1,4 @@
-"""The embedded stack on one machine: Prefect server and worker, MLflow, endpoints. All state in one folder.
+"""The embedded stack on one machine: Prefect server and worker, MLflow, endpoints, gateway. All state in one folder.
 
 `python -m deployments.stack up | down | status | deploy`
 """
@@ -20,7 +20,7 @@ from deployments.processes import Process, StackError, free_port, start, tail, u
 
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET = "prefork.sock"
-PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080}
+PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080, "gateway": 8090}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stack:
     processes: tuple[Process, ...] = field(default=())
 
     def url(self, name: str) -> str:
-        """Return the address of `prefect`, `mlflow` or `endpoints`."""
+        """Return the address of `prefect`, `mlflow`, `endpoints` or `gateway`."""
         return f"http://127.0.0.1:{self.ports[name]}"
 
     @property
@@ -150,7 +150,8 @@ def _start(stack: Stack, say: Callable[[str], None]) -> Stack:
         for name, command in _commands(stack).items():
             stack = begin(stack, name, command)
         by_name = {process.name: process for process in stack.processes}
-        for name, path in {"prefect": "/api/health", "mlflow": "/health", "endpoints": "/ping"}.items():
+        ready = {"prefect": "/api/health", "mlflow": "/health", "endpoints": "/ping", "gateway": "/ping"}
+        for name, path in ready.items():
             wait_until_ready(by_name[name], stack.url(name) + path)
             say(f"{name} answers at {stack.url(name)}")
         if _may_fork(stack.state):  # last: it keeps a core busy for 10 s that nobody waits for
@@ -174,6 +175,7 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
         "endpoints": [*module, "deployments.hosting", "--port", str(ports["endpoints"]),
                       "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token"],
         "worker": [*module, "deployments.worker"],
+        "gateway": [*module, "deployments.gateway", "serve", "--port", str(ports["gateway"])],
     }  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def open_run(
     parent: str | None = None,
 ) -> Run:
     """Open the tracked run of a training, with the data it will see and the code that makes it."""
-    tags = {**version_tags(model, data, made_by), "ratchet.flow_run": str(flow_run.id)}
+    tags = {**version_tags(model, data, made_by), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
     name = f"{model.spec.name} on {data.tier}"
     run = tracking.open_run(model.spec.name, key=key, name=name, tags=tags, parent=parent)
     tracking.log_dataset(
@@ -164,6 +164,12 @@ def open_run(
             (Path(folder) / "uncommitted.patch").write_bytes(made_by.patch.encode(errors="surrogateescape"))
         tracking.log_files(run.id, Path(folder), under="made-by")
     return run
+
+
+def trigger_tags() -> dict[str, str]:
+    """Return which delivery of a git host started this flow run, from the tags that the gateway gave it."""
+    found = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
+    return {"ratchet.delivery": found[0].removeprefix("delivery:")} if found else {}
 
 
 def version_tags(model: Model, data: TierData, made_by: Provenance) -> dict[str, str]:

@@ -28,6 +28,7 @@ COPIES = (
     "deployed",
     "trials",
     "alerted",
+    "pushed",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 

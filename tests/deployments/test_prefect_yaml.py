@@ -68,6 +68,11 @@ def test_the_deployments_are_those_that_were_reviewed() -> None:
     assert seen == json.loads(SNAPSHOT.read_text())
 
 
+def test_the_code_of_every_run_is_pulled_by_our_step() -> None:
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == [{"deployments.pull.code": {}}]
+    assert not any("pull" in deployment for deployment in DEPLOYMENTS)
+
+
 def test_every_file_in_flows_that_holds_a_flow_is_deployed() -> None:
     files = {path.stem for path in (ROOT / "flows").glob("*.py") if "@flow" in path.read_text()}
     assert files == {Path(deployment["entrypoint"].partition(":")[0]).stem for deployment in DEPLOYMENTS}

@@ -1,0 +1,32 @@
+"""The pull step of every deployment: the code of a run is that of a given commit, or else the worker's own checkout.
+
+A run that the gateway starts has `RATCHET_COMMIT` and `RATCHET_REPOSITORY` among its job variables. Prefect's own
+`git_clone` can fetch a commit, too, but into one folder for all runs, where one pulls what another imports from.
+Standard library only: what is imported here, from the worker's checkout, would hide the commit's own modules.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def code() -> dict[str, str]:
+    """Return `directory`, where the run's code is; Prefect loads the flow from there.
+
+    Raises:
+        RuntimeError: the commit cannot be had, or what was fetched is not that commit. The run fails then.
+    """
+    if not os.environ.get("RATCHET_COMMIT"):
+        return {"directory": str(ROOT)}
+    command = [sys.executable, "-m", "deployments.gateway.checkout"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"the run's commit cannot be checked out: {done.stderr.strip()[-1000:]}")
+    folder = done.stdout.strip().splitlines()[-1]
+    sys.path[:] = [folder if entry and Path(entry).resolve() == ROOT else entry for entry in sys.path]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "deployments"]:
+        del sys.modules[name]
+    return {"directory": folder}

@@ -1,0 +1,261 @@
+"""The gateway's figures: `python -m tests.benchmarks.gateway [durability] [latency] [forgery]`.
+
+durability: deliveries over HTTP to a gateway that is killed again and again, with a real Prefect server behind it.
+latency: a steady stream of deliveries, each answer timed from the moment when it was due. forgery: random mutations.
+Everything on 127.0.0.1; the number of requests and the time are bounded.
+"""
+
+import argparse
+import asyncio
+import io
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import prefect
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter
+from prefect.context import refresh_global_settings_context
+
+from blocks.ledger.sql import SqlLedger
+from deployments.processes import Process, free_port, start, wait_until_ready
+from deployments.stack import ROOT, Stack
+from tests.deployments.hooks import SECRET, hook, push
+from tests.deployments.test_gateway_forgery import Gateway, forgeries
+
+RULES = """
+senders: {github: {secrets: [env:HOOK]}}
+repositories: [{name: acme/models, sender: github, clone: "https://github.com/acme/models.git"}]
+rules: [{name: bench, paths: ["models/churn/**"], deployment: bench/bench}]
+"""
+
+
+@dataclass
+class Bench:
+    """A Prefect server, and a gateway that can be killed and started again; state in one folder."""
+
+    state: Path
+    ports: dict[str, int]
+    processes: list[Process] = field(default_factory=list)
+    gateway: Process | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**Stack(self.state, self.ports).environment(), "HOOK": SECRET}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    @property
+    def ledger(self) -> SqlLedger:
+        return SqlLedger(url=f"sqlite:///{self.state}/ledger.db")
+
+    def start_gateway(self) -> None:
+        command = [sys.executable, "-m", "deployments.gateway", "serve", "--port", str(self.ports["gateway"]),
+                   "--triggers", str(self.state / "triggers.yaml")]  # fmt: skip
+        log = self.state / "gateway.log"
+        self.gateway = start("gateway", command, environment=self.variables, folder=ROOT, log=log)
+        wait_until_ready(self.gateway, f"{self.url}/ping")
+
+    def kill_gateway(self) -> None:
+        assert self.gateway is not None
+        psutil.Process(self.gateway.pid).send_signal(signal.SIGKILL)
+        psutil.Process(self.gateway.pid).wait(10)
+
+
+@contextmanager
+def bench(*, with_prefect: bool = True) -> Iterator[Bench]:
+    """Start what is measured, and leave nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="ratchet-gateway-") as folder:
+        ports = {name: free_port(0) for name in ("prefect", "mlflow", "endpoints", "gateway")}
+        it = Bench(Path(folder), ports)
+        (it.state / "triggers.yaml").write_text(RULES)
+        try:
+            if with_prefect:
+                command = [
+                    sys.executable,
+                    "-m",
+                    "prefect",
+                    "server",
+                    "start",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(ports["prefect"]),
+                ]
+                server = start("prefect", command, environment=it.variables, folder=ROOT, log=it.state / "prefect.log")
+                it.processes.append(server)
+                wait_until_ready(server, f"http://127.0.0.1:{ports['prefect']}/api/health")
+            it.start_gateway()
+            yield it
+        finally:
+            for process in [*it.processes, *([it.gateway] if it.gateway else [])]:
+                process.stop()
+
+
+def deploy(it: Bench) -> str:
+    """Make the deployment that the rule names; no worker serves it, so its runs stay scheduled. Return its id."""
+    import os
+
+    os.environ.update(it.variables)
+    refresh_global_settings_context()
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("bench")
+        return str(client.create_deployment(flow_id=flow_id, name="bench", entrypoint="none.py:none"))
+
+
+def runs_of(deployment_id: str) -> int:
+    only = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))  # type: ignore[list-item]  # text does as well
+    with get_client(sync_client=True) as client:
+        return int(client.count_flow_runs(deployment_filter=only, flow_run_filter=FlowRunFilter()))
+
+
+def given(number: int) -> httpx.Request:
+    body = push(after=f"{number + 1:040x}", filler="x" * 6_000)
+    return hook("github", "push", body, id=f"d-{number}").request
+
+
+def durability(deliveries: int, kills: int, seed: int) -> None:
+    """Send so many deliveries, a fifth of them repeats; kill the gateway so many times; then count."""
+    chance = random.Random(seed)
+    unique = deliveries * 4 // 5
+    plan = [*range(unique), *(chance.randrange(unique) for _ in range(deliveries - unique))]
+    chance.shuffle(plan)
+    acknowledged: set[int] = set()
+    sent = 0
+    lock = threading.Lock()
+    with bench() as it:
+        deployment_id, begun = deploy(it), time.monotonic()
+
+        def send(client: httpx.Client, number: int) -> None:
+            nonlocal sent
+            request = given(number)
+            for _ in range(400):  # a sender that tries again; GitHub's is a person, or `missed`
+                try:
+                    url = f"{it.url}/hooks/github"
+                    answer = client.post(url, content=request.content, headers=request.headers, timeout=20)
+                    if answer.status_code in {200, 202}:
+                        with lock:
+                            acknowledged.add(number)
+                            sent += 1
+                        return
+                except httpx.HTTPError:
+                    pass
+                time.sleep(0.1)
+            raise AssertionError(f"delivery {number} was never taken")
+
+        def kill_again_and_again() -> None:
+            for done in range(1, kills + 1):
+                while sent < done * deliveries // (kills + 1):
+                    time.sleep(0.01)
+                time.sleep(chance.uniform(0, 0.2))
+                it.kill_gateway()
+                it.start_gateway()
+
+        killer = threading.Thread(target=kill_again_and_again)
+        killer.start()
+        with httpx.Client() as client, ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: send(client, number), plan))
+        killer.join()
+        taken = time.monotonic() - begun
+        deadline = time.monotonic() + 1_500
+        while it.ledger.open_turns(1) and time.monotonic() < deadline:
+            time.sleep(1)
+        entries = it.ledger.entries(10 * deliveries)
+        ids = {entry.turn.delivery.id for entry in entries}
+        lost = sum(f"github:d-{number}" not in ids for number in acknowledged)
+        runs = [run.run_id for entry in entries for run in (entry.outcome.runs if entry.outcome else ())]
+        open_still = sum(entry.outcome is None for entry in entries)
+        print(f"durability (seed {seed}): {sent:,} acknowledged in {taken:.0f} s, {kills} kills; all runs started after "
+              f"{time.monotonic() - begun:.0f} s")  # fmt: skip
+        print(f"  acknowledged and lost: {lost}; waiting still: {open_still}; deliveries: {len(entries):,}; runs known: "
+              f"{len(runs):,}, of them different: {len(set(runs)):,}; runs in Prefect: {runs_of(deployment_id):,}")  # fmt: skip
+
+
+async def stream(url: str, rate: float, seconds: float, first: int) -> list[tuple[float, int]]:
+    """Send at a steady rate, whatever the answers; return seconds and status of each, from when it was due."""
+    found: list[tuple[float, int]] = []
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=100)
+    requests = [given(first + number) for number in range(int(rate * seconds))]
+    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+        begun = time.monotonic()
+
+        async def one(number: int, request: httpx.Request) -> None:
+            due = begun + number / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            answer = await client.post(url, content=request.content, headers=request.headers)
+            found.append((time.monotonic() - due, answer.status_code))
+
+        await asyncio.gather(*(one(number, request) for number, request in enumerate(requests)))
+    return found
+
+
+def latency(rate: float, seconds: float) -> None:
+    """Measure the answers at a steady rate: the door alone (Prefect away), then with runs being started."""
+    for with_prefect in (False, True):
+        with bench(with_prefect=with_prefect) as it:
+            if with_prefect:
+                deploy(it)
+            url = f"{it.url}/hooks/github"
+            asyncio.run(stream(url, rate / 4, 4, 10_000_000))  # warm
+            found = asyncio.run(stream(url, rate, seconds, 0))
+            times = sorted(each for each, _ in found)
+            cuts = statistics.quantiles(times, n=1000)
+            started = len(it.ledger.entries(1_000_000, state="started"))
+            print(f"latency at {rate:g} requests/s for {seconds:g} s, Prefect {'there' if with_prefect else 'away'}: p50 "
+                  f"{cuts[499] * 1000:.0f} ms, p99 {cuts[989] * 1000:.0f} ms, max {times[-1] * 1000:.0f} ms; answers "
+                  f"{sorted({status for _, status in found})}, {len(found):,} in all; runs started meanwhile: {started:,}")  # fmt: skip
+
+
+def forgery(count: int, seed: int) -> None:
+    """Send random mutations of genuine deliveries, in this process."""
+    gateway, begun = Gateway(), time.monotonic()
+    answers: dict[tuple[int, bytes], int] = {}
+    for part in range(0, count, 5_000):
+        for answer in gateway.send(*forgeries(min(5_000, count - part), seed + part)):
+            key = answer.status_code, answer.content
+            answers[key] = answers.get(key, 0) + 1
+    told = ", ".join(f"{number:,} × {status} {body.decode()}" for (status, body), number in answers.items())
+    print(
+        f"forgery (seed {seed}): {told}; deliveries stored: {len(gateway.inbox.entries())}; {time.monotonic() - begun:.0f} s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is named, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gateway", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["latency", "durability", "forgery"])
+    parser.add_argument("--deliveries", type=int, default=10_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--rate", type=float, default=100)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--mutations", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**31))
+    options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what was measured is told, though a later part may fail
+    load = subprocess.run(["uptime"], capture_output=True, text=True, check=False).stdout.strip()
+    print(f"prefect {prefect.__version__}, {psutil.cpu_count()} cores; {load}")
+    if "latency" in options.what:
+        latency(options.rate, options.seconds)
+    if "durability" in options.what:
+        durability(options.deliveries, options.kills, options.seed)
+    if "forgery" in options.what:
+        forgery(options.mutations, options.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A gateway is killed while it takes deliveries in and starts runs: none acknowledged is lost, none runs twice.
+
+Door and dispatcher are the real ones; Prefect is stood for by a folder with a file a run. The same over HTTP, with
+a real Prefect server and 10,000 deliveries, is `python -m tests.benchmarks.gateway`.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+import pytest
+
+from blocks.ledger.inbox import Arrival
+from blocks.ledger.sql import SqlLedger
+from deployments.gateway.dispatch import Dispatcher
+from deployments.gateway.reception import answer_to, read_delivery
+from deployments.gateway.repositories import Mirrors
+from deployments.gateway.signatures import Genuine
+from deployments.gateway.starting import RunOrder
+from deployments.gateway.vault import Vault
+from tests.deployments.hooks import hook, push, triggers
+
+FORK = multiprocessing.get_context("fork")
+KILLS, DELIVERIES = 20, 160
+
+
+class FolderStarter:
+    """Starts a run as Prefect does, once for each key, and survives a kill of who asks; each call is a line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, order: RunOrder) -> str:
+        run_id = str(uuid5(NAMESPACE_URL, order.key))
+        place = self.folder / run_id
+        with (self.folder / "calls").open("a") as calls:
+            calls.write(f"{order.key}\n")
+        if not place.exists():
+            place.write_text(order.key)
+        time.sleep(0.002)  # as much as to say: a request over the network, in which a kill may fall
+        return run_id
+
+
+def gateway(url: str, folder: Path, numbers: list[int], acknowledged: int) -> None:
+    """Take deliveries in and acknowledge each in a pipe; at the same time start runs, until killed."""
+    inbox, rules = SqlLedger(url=url), triggers()
+    dispatcher = Dispatcher(inbox, rules, FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
+    woken = threading.Event()
+    threading.Thread(target=dispatcher.run, args=(threading.Event(), woken), daemon=True).start()
+    for number in numbers:
+        given = hook("github", "push", push(after=f"{number + 1:040x}"), id=f"d-{number}")
+        read = read_delivery(rules, "github", given.raw, given.body, Genuine(), datetime.now(UTC))
+        assert isinstance(read, Arrival)
+        assert answer_to(read, inbox.receive_all([read])[0]).status in {200, 202}
+        os.write(acknowledged, f"{number}\n".encode())
+        woken.set()
+    time.sleep(60)
+
+
+def killed(url: str, folder: Path, numbers: list[int], seconds: float) -> list[int]:
+    """Run a gateway, kill it after its first acknowledgement and so many seconds, return what it acknowledged."""
+    reader, writer = os.pipe()
+    process = FORK.Process(target=gateway, args=(url, folder, numbers, writer))
+    process.start()
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        first = pipe.readline()
+        time.sleep(seconds)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        return [int(line) for line in (first + pipe.read()).splitlines()]
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, url, folder = random.Random(seed), f"sqlite:///{tmp_path}/ledger.db", tmp_path / "runs"
+    folder.mkdir()
+    SqlLedger(url=url).open_turns()
+    left, acknowledged = list(range(DELIVERIES)), set[int]()
+    for _ in range(KILLS):
+        repeats = chance.sample(sorted(acknowledged), min(3, len(acknowledged)))
+        acknowledged |= set(killed(url, folder, repeats + left[: DELIVERIES // KILLS], chance.uniform(0.0, 0.12)))
+        left = [number for number in left if number not in acknowledged]
+    assert len(acknowledged) >= KILLS, "hardly anything was at work when it was killed: the test proved nothing"
+
+    inbox = SqlLedger(url=url)
+    last = Dispatcher(inbox, triggers(), FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
+    while last.step():
+        pass
+    entries = {entry.turn.delivery.id: entry for entry in inbox.entries(10_000)}
+    lost = [number for number in acknowledged if f"github:d-{number}" not in entries]
+    assert lost == []
+    assert {entry.state for entry in entries.values()} == {"started"}
+    runs = Counter(run.run_id for entry in entries.values() for run in (entry.outcome.runs if entry.outcome else ()))
+    started = {place.name for place in folder.iterdir() if place.name != "calls"}
+    assert set(runs.values()) == {1}
+    assert set(runs) == started, "every run that was started is known, and the reverse"
+    assert len(started) == len(entries)

@@ -1,0 +1,132 @@
+"""A push to a git repository retrains a model with exactly the code that was pushed, and the host is told how it went."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from blocks.environment import open_environment
+from blocks.ledger.inbox import Entry
+from blocks.ledger.sql import SqlLedger
+from deployments.gateway.__main__ import main
+from deployments.processes import start, wait_until_ready
+from deployments.runs import ended, follow
+from deployments.stack import Stack
+from tests.deployments.git_hosts import Recorded, Remote, git, recording_api
+from tests.deployments.hooks import SECRET, hook, push
+from tests.support import customers, land, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+
+RULES = """
+senders:
+  github: {{secrets: [env:HOOK], api: "{api}", token: env:TOKEN, comments: true}}
+repositories:
+  - {{name: acme/models, sender: github, clone: "{clone}"}}
+rules:
+  - {{name: on push, paths: ["models/{{model}}/**"], deployment: retrain/retrain,
+      parameters: {{model: "{{model}}", tier: development, requested_by: "{{author}}"}}}}
+"""
+
+
+@contextmanager
+def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[str]:
+    """Run a gateway beside the stack's own, with an inbox of its own, and give its address."""
+    state.mkdir()
+    (state / "triggers.yaml").write_text(rules)
+    variables = {**stack.environment(), "RATCHET_STATE": str(state), "HOOK": SECRET, "TOKEN": "api-token"}
+    command = [
+        sys.executable,
+        "-m",
+        "deployments.gateway",
+        "serve",
+        "--port",
+        "0",
+        "--triggers",
+        str(state / "triggers.yaml"),
+    ]
+    process = start("gateway", command, environment=variables, folder=checkout, log=state / "gateway.log")
+    try:
+        line = wait_for(
+            lambda: next(
+                (each for each in Path(process.log).read_text().splitlines() if each.startswith("gateway on ")), ""
+            ),
+            60,
+        )
+        url = line.removeprefix("gateway on ")
+        wait_until_ready(process, f"{url}/ping")
+        yield url
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def remote(team_checkout: Path, tmp_path: Path) -> Remote:
+    """Return a repository that holds the team's checkout."""
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(team_checkout), str(tmp_path / "remote.git")], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(tmp_path / "remote.git"), str(tmp_path / "work")], check=True)
+    return Remote(tmp_path / "remote.git", tmp_path / "work")
+
+
+def saying(remote: Remote, words: str) -> dict[str, str | None]:
+    """Return the main flow with other words at its end, so that a run tells whose code it is."""
+    flow = (remote.work / "flows" / "retrain.py").read_text()
+    text = "Refused for production: it saw only"
+    assert text in flow
+    return {"flows/retrain.py": flow.replace(text, f"{words}: it saw only"), "models/pushed/NOTE.md": words}
+
+
+def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
+    stack: Stack, team_checkout: Path, tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    land("pushed", customers()[:2000], tmp_path)
+    branch = git("rev-parse", "--abbrev-ref", "HEAD", folder=remote.work)
+    before = git("rev-parse", "HEAD", folder=remote.work)
+    commit = remote.push(saying(remote, "Said by the pushed commit"), branch)
+    remote.push({"flows/retrain.py": "raise SystemExit('a later commit')"}, branch)
+    files = [{"added": ["models/pushed/NOTE.md"], "removed": [], "modified": ["flows/retrain.py"]}]
+    body = push(before=before, after=commit, commits=files)
+    state = tmp_path / "gateway"
+    with (
+        recording_api() as api,
+        gateway(stack, team_checkout, state, RULES.format(api=api.url, clone=remote.url)) as url,
+    ):
+        given = hook("github", "push", body)
+        answers = [httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 200]
+        inbox = SqlLedger(url=f"sqlite:///{state}/ledger.db")
+        entry: Entry = wait_for(
+            lambda: (found := inbox.entry("github:d-1")).outcome and found, 60, "the start of a run"
+        )
+        assert entry.outcome is not None
+        (started,) = entry.outcome.runs
+        run = follow(UUID(started.run_id), until=ended, seconds=240)
+        assert run.state is not None
+        assert (run.state.name, run.state.message) == ("Refused", run.state.message)
+        assert str(run.state.message).startswith("Said by the pushed commit"), run.state.message
+        assert {f"commit:{commit}", "delivery:github:d-1"} <= set(run.tags)
+        wait_for(lambda: inbox.report_text(started.run_id), 60, "the report")
+
+    version = open_environment("local").tracking().version("pushed", "1")
+    assert (version.tags["ratchet.commit"], version.tags["ratchet.dirty"]) == (commit, "no")
+    check_told(api, commit)
+    monkeypatch.setenv("RATCHET_STATE", str(state))
+    assert main(["list"]) == 0
+    assert "STARTED: retrain/retrain by the rule 'on push'" in capsys.readouterr().out
+    assert os.environ["PREFECT_API_URL"] == stack.environment()["PREFECT_API_URL"]
+
+
+def check_told(api: Recorded, commit: str) -> None:
+    """Check what the host was told: first that it runs, in the end how it went, with metrics and data."""
+    states = [content["state"] for path, _, content in api.calls if path == f"/repos/acme/models/statuses/{commit}"]
+    assert (states[0], states[-1]) == ("pending", "success")
+    (comment,) = [content["body"] for path, _, content in api.calls if path.endswith(f"{commit}/comments")]
+    for words in (commit, "| auc |", "# Checks", "Said by the pushed commit"):
+        assert words in comment
