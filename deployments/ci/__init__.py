@@ -1,0 +1,1 @@
+"""Continuous integration for teams: pipelines to copy, and the commands that they all call."""
