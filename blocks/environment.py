@@ -15,6 +15,7 @@ from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
+from blocks.trust import ApprovalRule, ApprovalRules, Person, Signing
 
 
 class Channel(BaseModel):
@@ -69,6 +70,13 @@ class Environment(Block):
     )
 
     alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
+    signing: Signing = Field(default=Signing(), description="Keys for decisions and models.")
+    approval: ApprovalRules = Field(default=ApprovalRules(), description="What approvals take here.")
+    people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
+
+    def approval_rules(self, model: str) -> ApprovalRule:
+        """Return the rules for a model: its own, where there are any."""
+        return self.approval.models.get(model, self.approval)
 
     def lake(self) -> Lake:
         """Return the lake of this environment."""

@@ -1,7 +1,8 @@
 """List the approval requests that wait, and decide one from a terminal.
 
-`python -m deployments.decide list | show | approve | reject`. The decision goes into the ledger first; then
-the sleeping flow run is woken. Should that fail, the decision stands and the run finds it when it is resumed.
+`python -m deployments.decide list | show | approve | reject | waive`. The decision goes into the ledger first,
+signed; then the sleeping flow run is woken. Should that fail, the decision stands and the run finds it when it is
+resumed. A waiver opens failed gates of a model (`--model`, `--gate`, `--until`) for the runs after it.
 """
 
 import argparse
@@ -12,23 +13,29 @@ from uuid import UUID
 
 from prefect.flow_runs import resume_flow_run
 
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
 from blocks.errors import PortError
-from blocks.ledger.base import ApprovalRequest, Decision, Ledger
+from blocks.ledger.base import ApprovalRequest, Decision, Waiver
 from deployments.processes import StackError
 from deployments.stack import use
 from tasks.approve import decide
 from tasks.logic.refusal import Refusal
+from tasks.waive import waive
+
+CHANNEL = "terminal"
 
 
-def settle(ledger: Ledger, request: ApprovalRequest, *, approved: bool, by: str, reason: str) -> Decision:
-    """Record the decision, then wake the flow run that waits for it.
+def settle(world: Environment, request: ApprovalRequest, *, approved: bool, by: str, reason: str) -> Decision:
+    """Record the decision, then wake the flow run that waits for it, unless it takes more approvals yet.
 
     Raises:
         Refusal, PortError: the decision does not count; nothing was recorded.
     """
     now = datetime.now(UTC)
-    made = decide(ledger, request.id, approved=approved, by=by, reason=reason, channel="terminal", now=now)
+    made = decide(world, request.id, approved=approved, by=by, reason=reason, channel=CHANNEL, now=now)
+    if world.ledger().decision(request.id) is None:
+        print(f"{request.approvals} people must approve; the run waits for the others.")
+        return made
     form = {"approve": approved, "reviewer": made.by, "reason": made.reason}
     try:
         resume_flow_run(UUID(request.flow_run_id), run_input=form)
@@ -67,35 +74,53 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         use()
-        ledger = open_environment(options.environment).ledger()
-        _run(ledger, options)
+        _run(open_environment(options.environment), options)
     except (StackError, PortError, Refusal) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _run(ledger: Ledger, options: argparse.Namespace) -> None:
-    if options.command == "list":
-        print(listing(ledger.open_requests(), datetime.now(UTC)))
+def _run(world: Environment, options: argparse.Namespace) -> None:
+    if options.command == "waive":
+        print(_waive(world, options))
         return
-    request = choose(ledger.open_requests(), options.request)
+    requests = world.ledger().open_requests()
+    if options.command == "list":
+        print(listing(requests, datetime.now(UTC)))
+        return
+    request = choose(requests, options.request)
     if options.command == "show":
         print(request.evidence)
         return
     approved = options.command == "approve"
-    made = settle(ledger, request, approved=approved, by=options.by, reason=options.reason)
+    made = settle(world, request, approved=approved, by=options.by, reason=options.reason)
     word = "approved" if made.approved else "rejected"
     print(f"{word}: {request.id} by {made.by}, over digest {made.digest[:12]}…")
+
+
+def _waive(world: Environment, options: argparse.Namespace) -> str:
+    now, gates = datetime.now(UTC), tuple(options.gate)
+    try:
+        until = datetime.fromisoformat(options.until or "no time")
+    except ValueError as cause:
+        remedy = "Write a time with its zone, such as 2026-12-31T00:00:00Z."
+        raise Refusal("a waiver needs an end", where="--until", value=options.until, remedy=remedy) from cause
+    waiver = Waiver(options.model, world.name, gates, options.by, options.reason, CHANNEL, now, until)
+    link = waive(world, waiver)
+    return f"waived for {options.model} until {options.until}: {', '.join(gates)} (decision {link.number})"
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m deployments.decide", description=__doc__, formatter_class=raw)
-    parser.add_argument("command", choices=["list", "show", "approve", "reject"])
+    parser.add_argument("command", choices=["list", "show", "approve", "reject", "waive"])
     parser.add_argument("--request", default="", help="the request's id; may be left out when one waits")
     parser.add_argument("--by", default="", help="your name or e-mail address; not that of the requester")
     parser.add_argument("--reason", default="", help="why; it goes into the ledger")
+    parser.add_argument("--model", default="", help="waive: the model")
+    parser.add_argument("--gate", action="append", default=[], help="waive: a gate, such as auc, or `auc by contract`")
+    parser.add_argument("--until", default="", help="waive: when it ends, ISO 8601 with a zone, at most 90 days ahead")
     parser.add_argument("--environment", default="local", help="the environment whose ledger to use")
     return parser
 

@@ -104,11 +104,12 @@ def finish(story: Story, what: str, deployment: str, parameters: Mapping[str, An
 
 def approve(story: Story, run: FlowRun) -> None:
     """Approve as a second, named person and say so; or wait for the reader, here or on the Prefect UI."""
-    ledger = open_environment("local").ledger()
+    world = open_environment("local")
+    ledger = world.ledger()
     request = next(r for r in ledger.open_requests() if r.flow_run_id == str(run.id))
     if not story.ask:
         reason = "demo: the evidence above is what I approve"
-        settle(ledger, request, approved=True, by=APPROVER, reason=reason)
+        settle(world, request, approved=True, by=APPROVER, reason=reason)
         story.tell(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
         return
     story.tell(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
@@ -136,9 +137,9 @@ def try_to_settle(story: Story, request_id: str, line: str) -> None:
         story.tell(f"Please type: {FORM}")
         return
     approved, name, reason = decision
-    ledger = open_environment("local").ledger()
+    world = open_environment("local")
     try:
-        settle(ledger, ledger.approval_request(request_id), approved=approved, by=name, reason=reason)
+        settle(world, world.ledger().approval_request(request_id), approved=approved, by=name, reason=reason)
         story.tell(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
     except (Refusal, PortError) as error:
         story.tell(f"that does not count: {error}")

@@ -31,6 +31,7 @@ OPTIONAL = ("small_trainer", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
+MORE = ("alerts", "signing", "approval", "people")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     missing = [port for port in PORTS if not isinstance(settings.get(port), dict)]
     if missing:
         raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
-    there = [*PORTS, *(port for port in OPTIONAL if port in settings)]
+    there = _there(settings)
     unnamed = [
         port for port in there if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
     ]
@@ -92,16 +93,39 @@ def _filled(value: Any, variables: Mapping[str, str]) -> Any:
 def register(name: str, variables: Mapping[str, str]) -> Environment:
     """Save the environment and the block of each of its adapters, over what was there; return it."""
     settings = read_environment(name, variables)
-    there = [*PORTS, *(port for port in OPTIONAL if port in settings)]
-    for port in there:
+    environment = environment_of(name, settings)
+    for port in _there(settings):
         fields = {key: value for key, value in settings[port].items() if key != "adapter"}
         adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
-    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in there}
-    trials = {key: value for key, value in settings.items() if key in TRIALS}
-    alerts = Alerts(**settings.get("alerts", {}))
-    environment = Environment(name=name, scratch=Path(settings["scratch"]), alerts=alerts, **adapters, **trials)
     environment.save(name, overwrite=True)
     return environment
+
+
+def environment_of(name: str, settings: Mapping[str, Any]) -> Environment:
+    """Return the environment that the settings describe.
+
+    Raises:
+        Rejected: what they say of keys, approvals or people is not right; the message names the key.
+    """
+    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _there(settings)}
+    more = {key: value for key, value in settings.items() if key in (*TRIALS, *MORE)}
+    try:
+        environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
+        for what in ("decisions", "models"):
+            environment.signing.keys(what)  # each public key can be read
+    except (ValidationError, Rejected) as cause:
+        said = _said(cause) if isinstance(cause, ValidationError) else str(cause)
+        raise Rejected(f"{name}.toml: {said}") from cause
+    return environment
+
+
+def _there(settings: Mapping[str, Any]) -> list[str]:
+    """Return the ports that the settings speak of."""
+    return [*PORTS, *(port for port in OPTIONAL if port in settings)]
+
+
+def _said(cause: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
 
 
 def make_pool(name: str, limit: int = 4) -> None:

@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from blocks.errors import PortError
+from blocks.signing import load_signer, make_key
 from deployments.prefork.client import ADDRESS
 from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
 
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET = "prefork.sock"
+DECISIONS_KEY, MODELS_KEY = Path("keys") / "decisions.pem", Path("keys") / "models.pem"
 PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080, "gateway": 8090}
 
 
@@ -70,6 +72,8 @@ class Stack:
             "DO_NOT_TRACK": "1",
             "GX_ANALYTICS_ENABLED": "false",
             "RATCHET_STATE": state,
+            "RATCHET_DECISIONS_KEY": _public(self.state / DECISIONS_KEY),
+            "RATCHET_MODELS_KEY": _public(self.state / MODELS_KEY),
             "RATCHET_MLFLOW_URL": self.url("mlflow"),
             "RATCHET_ENDPOINTS_URL": self.url("endpoints"),
             ADDRESS: f"{state}/{SOCKET}",
@@ -126,6 +130,8 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
             _stop(found)
         stack = Stack(folder, _ports(found))
         _token(folder / "endpoints" / "token")
+        make_key(folder / DECISIONS_KEY, "ed25519")
+        make_key(folder / MODELS_KEY, "p256")
         return _start(stack, say)
 
 
@@ -198,6 +204,11 @@ def _stop(stack: Stack) -> None:
 def _ports(found: Stack | None) -> dict[str, int]:
     known = dict(found.ports) if found else {}
     return {name: free_port(known.get(name, port)) for name, port in PREFERRED_PORTS.items()}
+
+
+def _public(key: Path) -> str:
+    """Return the public half of a key of ours, "" when it is not made yet."""
+    return load_signer(key).public if key.exists() else ""
 
 
 def _token(path: Path) -> None:

@@ -14,9 +14,9 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
-from blocks.environment import open_environment
-from blocks.errors import Conflict
-from blocks.ledger.base import Decision, Ledger
+from blocks.environment import Environment, open_environment
+from blocks.errors import TerminalError
+from blocks.ledger.base import Decision
 from tasks.approve import decide
 from tasks.logic.refusal import Refusal
 from tasks.records import Asked
@@ -38,7 +38,8 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
     Suspends the flow run until then: its process ends, and restarts of server and worker do no harm. A
     decision that the rules refuse (the requester's own, say) leaves the request open, and it waits on.
     """
-    ledger, attempt = open_environment(environment).ledger(), 0
+    world, attempt = open_environment(environment), 0
+    ledger = world.ledger()
     while True:
         decided = ledger.decision(asked.request_id)
         if decided is not None:
@@ -59,17 +60,21 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
         except ValidationError:  # started again past the form, as by a retry of a run killed here: wait anew
             attempt += 1
             continue
-        _record(ledger, asked, form)
+        _record(world, asked, form)
         attempt += 1
 
 
-def _record(ledger: Ledger, asked: Asked, form: Approval) -> None:
-    """Record the form's decision, unless one came by another way while the run slept."""
-    if ledger.decision(asked.request_id) is not None:
+def _record(world: Environment, asked: Asked, form: Approval) -> None:
+    """Record the form's decision, unless one came by another way while the run slept.
+
+    Nobody has proved who filled in the form, and the record says so. Where a policy asks for proof, or where only
+    another machine has the key that signs decisions, it does not count.
+    """
+    if world.ledger().decision(asked.request_id) is not None:
         return
     try:
         decide(
-            ledger,
+            world,
             asked.request_id,
             approved=form.approve,
             by=form.reviewer,
@@ -77,5 +82,5 @@ def _record(ledger: Ledger, asked: Asked, form: Approval) -> None:
             channel=FORM,
             now=datetime.now(UTC),
         )
-    except (Refusal, Conflict) as refused:
+    except (Refusal, TerminalError) as refused:
         get_run_logger().warning("this decision does not count: %s", refused)

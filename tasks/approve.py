@@ -6,14 +6,16 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from blocks.environment import open_environment
-from blocks.ledger.base import ApprovalRequest, Decision, Ledger
+from blocks.environment import Environment, open_environment
+from blocks.ledger.base import ApprovalRequest, Decision
 from tasks.alerts import tell
-from tasks.logic.approve.approval import check_decider
+from tasks.logic.approve.approval import check_clock, check_decider
 from tasks.logic.approve.evidence import Checks, Evidence, canonical_json, evidence_digest, request_markdown
-from tasks.models import load_model
+from tasks.models import authors, load_model
 from tasks.records import Asked, Checked, Judged, TierData, Trained
 from tasks.retries import STAGE
+from tasks.trust import latest, people_of, policy_now, policy_of, refusals_recorded
+from tasks.waive import standing_waivers
 
 
 @task(name="request approval", **STAGE)
@@ -27,9 +29,11 @@ def request_approval(
     environment: str,
 ) -> Asked:
     """Put the evidence into the ledger as a request, and show it as an artifact of the flow run."""
-    world, policy = open_environment(environment), load_model(model).spec.approval
-    evidence = gather(model, environment, data, checked, trained, judged)
-    digest, now = evidence_digest(evidence), datetime.now(UTC)
+    world, now = open_environment(environment), datetime.now(UTC)
+    policy, wrote = policy_of(world, load_model(model).spec), authors(model, commit_of(world, model, judged.champion))
+    waivers = standing_waivers(world, model, judged.gates, requested_by, now) if judged.gates else ()
+    evidence = gather(model, environment, data, checked, trained, judged, waivers)
+    digest = evidence_digest(evidence)
     asked = world.ledger().request_approval(
         ApprovalRequest(
             id=f"{model}-{trained.version}-{digest[:8]}",
@@ -44,6 +48,9 @@ def request_approval(
             flow_run_id=str(flow_run.id or ""),
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
+            authors=wrote,
+            approvals=policy.approvals,
+            roles=policy.roles,
         )
     )
     shown = request_markdown(evidence, requested_by=requested_by, expires_at=asked.expires_at, digest=digest)
@@ -57,8 +64,20 @@ def request_approval(
     return Asked(request_id=asked.id, digest=digest, expires_at=asked.expires_at, markdown=shown)
 
 
+def commit_of(world: Environment, model: str, version: str) -> str:
+    """Return the commit that a version was trained at, "" when there is no such version."""
+    found = world.tracking().version(model, version) if version else None
+    return found.tags.get("ratchet.commit", "") if found else ""
+
+
 def gather(
-    model: str, environment: str, data: TierData, checked: Checked, trained: Trained, judged: Judged
+    model: str,
+    environment: str,
+    data: TierData,
+    checked: Checked,
+    trained: Trained,
+    judged: Judged,
+    waivers: tuple[str, ...] = (),
 ) -> Evidence:
     """Return everything that a decision is about; its digest is what is approved."""
     return Evidence(
@@ -82,19 +101,40 @@ def gather(
         reasons=judged.reasons,
         cost_usd=trained.cost_usd,
         serving_usd_month=trained.serving_usd_month,
+        gates=judged.gates,
+        waivers=waivers,
     )
 
 
 def decide(
-    ledger: Ledger, request_id: str, *, approved: bool, by: str, reason: str, channel: str, now: datetime
+    world: Environment,
+    request_id: str,
+    *,
+    approved: bool,
+    by: str,
+    reason: str,
+    channel: str,
+    now: datetime,
+    authenticated: bool = False,
 ) -> Decision:
-    """Record a person's decision over the request as it stands in the ledger, and return the recorded one.
+    """Sign and record a person's decision over the request as it stands in the ledger; return the recorded one.
+
+    A refused attempt is recorded, too. `authenticated` says whether the channel proved who it is.
 
     Raises:
-        Refusal: this person may not decide it, gave no reason, or it has expired.
+        Refusal: this person may not decide it, gave no reason, it has expired, or the clock has gone back.
         NotFound, Conflict: no such request, or it is decided already.
+        Rejected: no key on this machine signs decisions.
+        Corrupt: decisions that were signed are gone from the ledger.
     """
+    ledger = world.ledger()
     request = ledger.approval_request(request_id)
-    check_decider(request, by, reason, now)
-    made = Decision(request_id, request.digest, approved, by.strip(), reason.strip(), channel, now)
-    return ledger.decide(made)
+    with refusals_recorded(world, request_id, "decide", by, channel):
+        signer = world.signing.signer("decisions")
+        check_clock(latest(ledger.links()) or request.requested_at, now)
+        check_decider(
+            request, by, reason, now, authenticated=authenticated,
+            people=people_of(world), policy=policy_now(world, request.model),
+        )  # fmt: skip
+        made = Decision(request_id, request.digest, approved, by.strip(), reason.strip(), channel, now, authenticated)
+        return ledger.decide(made, signer)

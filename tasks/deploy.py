@@ -16,12 +16,14 @@ from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
 from blocks.tracking.base import CHAMPION, PROMOTED, Tracking
 from tasks.alerts import tell
-from tasks.logic.approve.approval import check_deployable
+from tasks.logic.approve.approval import check_clock, check_deployable
 from tasks.logic.approve.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.logic.approve.history import champion
 from tasks.logic.refusal import Refusal
 from tasks.records import Deployed, Judged
 from tasks.retries import STAGE
+from tasks.trust import latest, people_of, policy_now, refusals_recorded, sound_chain, sound_decisions
+from tasks.waive import check_waived
 
 
 @task(name="deploy", **STAGE)
@@ -36,11 +38,8 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     ledger, key = world.ledger(), f"deploy:{request_id}"
     request = ledger.approval_request(request_id)
     before = champion(ledger.deployments(request.model, environment))
-    evidence = still_approved(ledger, request, before, begun=ledger.effect(key))
     golden = Golden(judged.golden_request, judged.golden_predictions)
-    release = Release(
-        request.model, request.version, approved_files(world, request, evidence), evidence.model_digest, golden
-    )
+    release = approved_release(world, request, before, golden, begun=ledger.effect(key))
     ledger.intend(key, golden_json(golden), datetime.now(UTC))
     url = put_into_service(world, ledger, request, release, before)
     ledger.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
@@ -50,9 +49,26 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     return Deployed(model=request.model, version=request.version, replaced=replaced, url=url, seconds=seconds)
 
 
-def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:
-    """Return the evidence when the approval over it stands now; `begun` is what an interrupted deployment left."""
-    evidence = parse_evidence(request.evidence)
+def approved_release(
+    world: Environment, request: ApprovalRequest, before: str, golden: Golden, *, begun: Effect | None
+) -> Release:
+    """Return what may be served: the approval over it stands now, and its files are those that were approved.
+
+    Raises:
+        Refusal: it may not; the ledger says that it was tried, and why it was refused.
+    """
+    with refusals_recorded(world, request.id, "deploy", "", "deploy task"):
+        evidence = still_approved(world, request, before, begun=begun)
+        files = approved_files(world, request, evidence)
+    return Release(request.model, request.version, files, evidence.model_digest, golden)
+
+
+def still_approved(world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:
+    """Return the evidence when the approval over it stands now; `begun` is what an interrupted deployment left.
+
+    All decisions are verified here, from the pinned keys on: signatures, chain, digests, who, when, how many.
+    """
+    evidence, now = parse_evidence(request.evidence), datetime.now(UTC)
     resumed = begun is not None
     if begun is not None and begun.state == "done" and serving != request.version:
         raise Refusal(
@@ -61,21 +77,27 @@ def still_approved(ledger: Ledger, request: ApprovalRequest, serving: str, *, be
             value=begun.outcome,
             remedy="Retrain, and approve anew.",
         )
+    links = sound_chain(world, world.ledger())
+    check_clock(latest(links) or request.requested_at, now)
     check_deployable(
         request,
-        ledger.decision(request.id),
+        sound_decisions(links, request),
         evidence_digest=evidence_digest(evidence),
         champion_now=evidence.champion_version if resumed and serving == request.version else serving,
         champion_then=evidence.champion_version,
-        now=datetime.now(UTC),
+        now=now,
+        people=people_of(world),
+        policy=policy_now(world, request.model),
     )
-    if evidence.tier != "production" or evidence.verdict != "pass":
+    if evidence.tier != "production" or (evidence.verdict != "pass" and not evidence.waivers):
         raise Refusal(
             "only a model of the production tier that passed may serve",
             where=f"version {request.version}",
             value=f"{evidence.tier} tier, {evidence.verdict}",
             remedy="Retrain on the production tier.",
         )
+    if evidence.verdict != "pass":
+        check_waived(world, links, evidence.gates, evidence.waivers, request.model, request.requested_by, now)
     return evidence
 
 

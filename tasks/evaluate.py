@@ -48,6 +48,7 @@ def judge(model: str, data: TierData, trained: Trained, environment: str) -> Jud
         champion_metrics=finite(evaluation.champion_metrics or {}),
         golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
         golden_predictions=json.dumps(said[:GOLDEN_ROWS].tolist()),
+        gates=evaluation.verdict.gates,
     )
 
 

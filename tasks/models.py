@@ -78,6 +78,21 @@ def provenance(root: Path = ROOT) -> Provenance:
     return Provenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
 
 
+def authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
+    """Return who wrote what is new in the model's folder, as "Name <mail>": they may not approve it.
+
+    Those are the authors of its commits (merges aside) since the commit `since`, of its last one when there are
+    none or that commit is not known here, and whoever works in this checkout when files of the folder differ.
+    """
+    form, folder = "--format=%an <%ae>", f"models/{name}"
+    newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
+    found = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
+    if _git(root, "status", "--porcelain", "--", folder):
+        found += b"\n" + _git(root, "var", "GIT_AUTHOR_IDENT").rpartition(b">")[0] + b">"
+    lines = found.decode(errors="replace").splitlines()
+    return tuple(dict.fromkeys(line for line in lines if line.strip() not in ("", ">")))
+
+
 def _git(root: Path, *arguments: str) -> bytes:
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
     return done.stdout if done.returncode in (0, 1) else b""

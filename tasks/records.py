@@ -138,7 +138,7 @@ class Trained(Record):
 
 
 class Judged(Record):
-    """What the evaluation found; `champion` is "" for a first model.
+    """What the evaluation found; `champion` is "" for a first model, `gates` name what did not open.
 
     `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` what the model
     said of them (JSON): what a server that runs this model must answer.
@@ -151,6 +151,7 @@ class Judged(Record):
     champion_metrics: dict[str, float]
     golden_request: str
     golden_predictions: str
+    gates: tuple[str, ...] = ()
 
 
 class Asked(Record):

@@ -58,7 +58,7 @@ def request_of(run: FlowRun) -> ApprovalRequest:
 
 def approve(run: FlowRun, by: str = "second@example.com", reason: str = "the evidence convinces me") -> FlowRun:
     """Approve what a run waits for and follow it to its end."""
-    settle(ledger(), request_of(run), approved=True, by=by, reason=reason)
+    settle(open_environment("local"), request_of(run), approved=True, by=by, reason=reason)
     return follow(run.id, until=ended, seconds=240)
 
 

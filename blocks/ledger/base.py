@@ -1,6 +1,7 @@
 """The ledger port: what was intended and done, asked and decided, deployed and taken back. Rows are only added.
 
-The part about what senders deliver is in `inbox`.
+The part about what senders deliver is in `inbox`, that of alerts in `outbox`. What people decided is a chain of signed
+rows: `blocks.ledger.chain` says of what form, `anchor` how its end is kept.
 """
 
 from abc import abstractmethod
@@ -12,6 +13,9 @@ from prefect.blocks.core import Block
 
 from blocks.ledger.inbox import Inbox
 from blocks.ledger.outbox import Outbox
+from blocks.signing import Signer
+
+LinkKind = Literal["decision", "waiver", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Effect:
 class ApprovalRequest:
     """What a person is asked to decide, with the evidence as shown (canonical JSON) and its digest.
 
-    `approvers` empty means anyone with a name; with `four_eyes` the requester may not decide.
+    `approvers` empty means anyone with a name; with `four_eyes` neither the requester nor one of `authors`, who
+    wrote the code, may decide. It takes `approvals` different people, each with one of `roles` (empty: any).
     """
 
     id: str
@@ -44,11 +49,17 @@ class ApprovalRequest:
     flow_run_id: str
     approvers: tuple[str, ...] = ()
     four_eyes: bool = True
+    authors: tuple[str, ...] = ()
+    approvals: int = 1
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided, over which digest, through which channel ("prefect form", "terminal")."""
+    """What a person decided, over which digest, through which channel ("prefect form", "terminal").
+
+    `authenticated` says whether the channel proved who it was; `request_digest` fixes the whole request as it was.
+    """
 
     request_id: str
     digest: str
@@ -57,6 +68,53 @@ class Decision:
     reason: str
     channel: str
     at: datetime
+    authenticated: bool = False
+    request_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A person's decision that failed gates of a model do not hold it back in an environment, until a time."""
+
+    model: str
+    environment: str
+    gates: tuple[str, ...]
+    by: str
+    reason: str
+    channel: str
+    at: datetime
+    until: datetime
+    authenticated: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An attempt that was refused: what was tried ("decide", "deploy", "waive"), by whom, and why not."""
+
+    request_id: str
+    action: str
+    by: str
+    channel: str
+    problem: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Link:
+    """One row of the chain of decisions; `body` is what it records, as canonical JSON (`blocks.ledger.chain`).
+
+    `previous` is the hash of the row before, `signature` that of the key `key_id` over `hash`, in hexadecimal digits;
+    only a refusal may be without one.
+    """
+
+    number: int
+    kind: LinkKind
+    request_id: str
+    body: str
+    previous: str
+    hash: str
+    key_id: str
+    signature: str
 
 
 @dataclass(frozen=True)
@@ -112,19 +170,34 @@ class Ledger(Outbox, Inbox, Block):
         """Return the requests without a decision, oldest first, expired ones included."""
 
     @abstractmethod
-    def decide(self, decision: Decision) -> Decision:
-        """Record the one decision of a request. Of two at once, one is recorded.
+    def decide(self, decision: Decision, signer: Signer) -> Decision:
+        """Sign and record a person's decision over a request, and return the recorded one.
 
-        The same decision again (same person, same verdict, same digest) returns the recorded one.
+        The first rejection ends a request, and so does the last approval that it takes. Of two that would end it
+        at once, one is recorded. The same decision again (same person, same verdict, same digest) returns the
+        recorded one.
 
         Raises:
             NotFound: no such request.
-            Conflict: it is decided already, otherwise or by another person; the message says how and by whom.
+            Conflict: it is decided already, or that person has decided otherwise; the message says how and by whom.
+            Corrupt: rows that the signer knows of are gone.
         """
 
     @abstractmethod
     def decision(self, request_id: str) -> Decision | None:
-        """Return the decision of a request, or None."""
+        """Return the decision that ended the request, or None while it is open."""
+
+    @abstractmethod
+    def waive(self, waiver: Waiver, signer: Signer) -> Link:
+        """Sign and record a waiver. Raises as `decide`."""
+
+    @abstractmethod
+    def refuse(self, refused: Refused, signer: Signer | None) -> Link:
+        """Record an attempt that was refused, signed where this process may sign."""
+
+    @abstractmethod
+    def links(self, request_id: str | None = None) -> tuple[Link, ...]:
+        """Return the chain from its beginning, or the links of one request; nothing is verified."""
 
     @abstractmethod
     def record_deployment(self, deployment: Deployment) -> Deployment:

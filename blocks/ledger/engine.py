@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 _LOCK_SECONDS = 30.0  # how long a writer waits for those before it
 _CONNECT_SECONDS = 10
-_ADVISORY_LOCK = 7_205_759_403  # any number, but the same in every process: one at a time makes the tables
+_ADVISORY_LOCK = 7_205_759_403  # any number, but the same in every process
 _WRITES = "ratchet_writes"
 _PASSING_STATES = {"08", "40", "53", "55", "57"}
 """Classes of PostgreSQL's error codes that pass: connection, rollback, resources, locks, intervention
@@ -194,7 +194,12 @@ def _has_tables(connection: Connection) -> bool:
     return set(METADATA.tables) <= set(inspect(connection).get_table_names())
 
 
-def _make_tables(connection: Connection) -> None:
+def one_at_a_time(connection: Connection) -> None:
+    """Wait for other transactions that called this to end; SQLite lets one write at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+
+
+def _make_tables(connection: Connection) -> None:
+    one_at_a_time(connection)
     METADATA.create_all(connection, checkfirst=True)

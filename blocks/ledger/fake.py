@@ -7,10 +7,23 @@ from threading import Lock
 from pydantic import Field, PrivateAttr
 
 from blocks.errors import Unavailable
-from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Ledger
+from blocks.ledger.anchor import anchored
+from blocks.ledger.base import (
+    ApprovalRequest,
+    Decision,
+    Deployment,
+    Effect,
+    Ledger,
+    Link,
+    LinkKind,
+    Refused,
+    Waiver,
+)
+from blocks.ledger.chain import body_of, decisions_of, make_link, request_digest
 from blocks.ledger.fake_inbox import FakeInbox, Kept
 from blocks.ledger.fake_outbox import FakeOutbox, Told
-from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
+from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_intended, outcome, recorded_before
+from blocks.signing import Signer
 
 
 class FakeLedger(FakeOutbox, FakeInbox, Ledger):
@@ -23,7 +36,7 @@ class FakeLedger(FakeOutbox, FakeInbox, Ledger):
 
     _effects: dict[str, Effect] = PrivateAttr(default_factory=dict)
     _requests: dict[str, ApprovalRequest] = PrivateAttr(default_factory=dict)
-    _decisions: dict[str, Decision] = PrivateAttr(default_factory=dict)
+    _links: list[Link] = PrivateAttr(default_factory=list)
     _deployments: dict[str, Deployment] = PrivateAttr(default_factory=dict)
     _told: Told = PrivateAttr(default_factory=Told)
     _kept: Kept = PrivateAttr(default_factory=Kept)
@@ -67,22 +80,54 @@ class FakeLedger(FakeOutbox, FakeInbox, Ledger):
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a decision, oldest first, expired ones included."""
-        waiting = (each for each in list(self._requests.values()) if each.id not in self._decisions)
+        waiting = (each for each in list(self._requests.values()) if self.decision(each.id) is None)
         return tuple(each for each in waiting if model in {None, each.model})
 
-    def decide(self, decision: Decision) -> Decision:
-        """Record the one decision of a request. Of two at once, one is recorded."""
-        self.approval_request(decision.request_id)
-        given = replace(decision, at=in_utc(decision.at))
+    def decide(self, decision: Decision, signer: Signer) -> Decision:
+        """Sign and record a person's decision over a request; see `Ledger.decide`."""
+        request = self.approval_request(decision.request_id)
+        given = replace(decision, at=in_utc(decision.at), request_digest=request_digest(request))
         with self._lock:
             self._may_write()
-            recorded = self._decisions.setdefault(decision.request_id, given)
-        check_same_decision(recorded, decision)
-        return recorded
+            said = decisions_of(self.links(request.id))
+            if (found := recorded_before(said, given, request.approvals)) is not None:
+                return found
+            self._append("decision", request.id, body_of(given), signer)
+        return given
 
     def decision(self, request_id: str) -> Decision | None:
-        """Return the decision of a request, or None."""
-        return self._decisions.get(request_id)
+        """Return the decision that ended the request, or None while it is open."""
+        if (request := self._requests.get(request_id)) is None:
+            return None
+        return outcome(decisions_of(self.links(request_id)), request.approvals)
+
+    def waive(self, waiver: Waiver, signer: Signer) -> Link:
+        """Sign and record a waiver."""
+        given = replace(waiver, at=in_utc(waiver.at), until=in_utc(waiver.until))
+        with self._lock:
+            self._may_write()
+            return self._append("waiver", "", body_of(given), signer)
+
+    def refuse(self, refused: Refused, signer: Signer | None) -> Link:
+        """Record an attempt that was refused."""
+        given = replace(refused, at=in_utc(refused.at))
+        with self._lock:
+            self._may_write()
+            return self._append("refusal", given.request_id, body_of(given), signer)
+
+    def links(self, request_id: str | None = None) -> tuple[Link, ...]:
+        """Return the chain from its beginning, or the links of one request."""
+        return tuple(link for link in self._links if request_id in {None, link.request_id})
+
+    def _append(self, kind: LinkKind, request_id: str, body: str, signer: Signer | None) -> Link:
+        def link_at(number: int) -> Link | None:
+            return self._links[number - 1] if number <= len(self._links) else None
+
+        with anchored(signer.head if signer else None, link_at) as note:
+            link = make_link(self._links[-1] if self._links else None, kind, request_id, body, signer)
+            note(link)
+            self._links.append(link)
+        return link
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a line, or return the one with that id."""

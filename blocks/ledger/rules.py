@@ -42,17 +42,36 @@ def check_same_request(recorded: ApprovalRequest, given: ApprovalRequest) -> Non
         )
 
 
-def check_same_decision(recorded: Decision, given: Decision) -> None:
-    """Accept a repeated decision.
+def outcome(decisions: Sequence[Decision], approvals: int) -> Decision | None:
+    """Return the decision that ended a request: the first rejection, or the last approval that it takes."""
+    approved = 0
+    for decision in decisions:
+        approved += decision.approved is True
+        if not decision.approved or approved >= max(1, approvals):
+            return decision
+    return None
+
+
+def recorded_before(decisions: Sequence[Decision], given: Decision, approvals: int) -> Decision | None:
+    """Return the recorded decision that `given` repeats; None when it is new and still counts.
 
     Raises:
-        Conflict: the recorded one is by another person, over another digest, or says otherwise.
+        Conflict: the request is decided already, or this person has decided otherwise or over another digest.
     """
-    mine, theirs = (given.by, given.approved, given.digest), (recorded.by, recorded.approved, recorded.digest)
-    if mine != theirs:
-        verdict = "approved" if recorded.approved else "rejected"
-        raise Conflict(
-            f"ledger: approval request {given.request_id!r} is decided already: {verdict} by {recorded.by} "
-            f"on {recorded.at.isoformat()} over digest {recorded.digest} ({recorded.reason or 'no reason given'}). "
-            "The first decision stays; make a new request."
-        )
+    own = [each for each in decisions if _same_person(each.by, given.by)]
+    for each in own:
+        if (each.approved, each.digest) == (given.approved, given.digest):
+            return each
+    standing = own[0] if own else outcome(decisions, approvals)
+    if standing is None:
+        return None
+    verdict = "approved" if standing.approved else "rejected"
+    raise Conflict(
+        f"ledger: approval request {given.request_id!r} is decided already: {verdict} by {standing.by} "
+        f"on {standing.at.isoformat()} over digest {standing.digest} ({standing.reason or 'no reason given'}). "
+        "The first decision stays; make a new request."
+    )
+
+
+def _same_person(one: str, other: str) -> bool:
+    return " ".join(one.casefold().split()) == " ".join(other.casefold().split())

@@ -1,10 +1,11 @@
 """A ledger in a SQL database: a SQLite file for one machine, PostgreSQL for a team. The same statements on both.
 
-Whoever is first is decided by a unique column: each write inserts, and then returns what is there.
+Whoever is first is decided by a unique column: each write inserts, and then returns what is there. Links of the
+chain of decisions are added one at a time.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,13 +14,26 @@ from sqlalchemy import Connection, RowMapping, Select, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from blocks.errors import Rejected
-from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Effect, Ledger
-from blocks.ledger.engine import Database
+from blocks.ledger.anchor import anchored
+from blocks.ledger.base import (
+    ApprovalRequest,
+    Decision,
+    Deployment,
+    Effect,
+    Ledger,
+    Link,
+    LinkKind,
+    Refused,
+    Waiver,
+)
+from blocks.ledger.chain import body_of, decisions_of, make_link, request_digest
+from blocks.ledger.engine import Database, one_at_a_time
 from blocks.ledger.rows import fields_of
-from blocks.ledger.rules import check_same_decision, check_same_request, in_utc, no_request, nothing_intended
+from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_intended, outcome, recorded_before
 from blocks.ledger.sql_inbox import SqlInbox
 from blocks.ledger.sql_outbox import SqlOutbox
-from blocks.ledger.tables import DECISIONS, DEPLOYMENTS, EFFECTS, REQUESTS
+from blocks.ledger.tables import DEPLOYMENTS, EFFECTS, LINKS, REQUESTS
+from blocks.signing import Signer
 
 Record = TypeVar("Record")
 
@@ -73,30 +87,69 @@ class SqlLedger(SqlOutbox, SqlInbox, Ledger):
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a decision, oldest first, expired ones included."""
-        waiting = select(REQUESTS).where(REQUESTS.c.id.not_in(select(DECISIONS.c.request_id)))
-        if model is not None:
-            waiting = waiting.where(REQUESTS.c.model == model)
-        rows = self._rows(waiting.order_by(REQUESTS.c.sequence))
-        return tuple(ApprovalRequest(**fields_of(row)) for row in rows)
+        wanted = select(REQUESTS) if model is None else select(REQUESTS).where(REQUESTS.c.model == model)
+        asked = [ApprovalRequest(**fields_of(row)) for row in self._rows(wanted.order_by(REQUESTS.c.sequence))]
+        said = decisions_of(self.links()) if asked else ()
+        by_request = {each.id: [one for one in said if one.request_id == each.id] for each in asked}
+        return tuple(each for each in asked if outcome(by_request[each.id], each.approvals) is None)
 
-    def decide(self, decision: Decision) -> Decision:
-        """Record the one decision of a request. Of two at once, one is recorded.
+    def decide(self, decision: Decision, signer: Signer) -> Decision:
+        """Sign and record a person's decision over a request; see `Ledger.decide`."""
+        request = self.approval_request(decision.request_id)
+        given = replace(decision, at=in_utc(decision.at), request_digest=request_digest(request))
+        found: list[Decision] = []
 
-        Raises:
-            NotFound: no such request.
-            Conflict: it is decided already, otherwise or by another person.
-        """
-        self.approval_request(decision.request_id)
-        self._add(DECISIONS, asdict(decision))
-        name = f"decision on {decision.request_id!r}"
-        recorded = _recorded(self.decision(decision.request_id), name)
-        check_same_decision(recorded, decision)
-        return recorded
+        def unless_decided(connection: Connection) -> str:
+            own = select(LINKS).where(LINKS.c.request_id == request.id).order_by(LINKS.c.number)
+            said = decisions_of(Link(**row) for row in connection.execute(own).mappings())
+            found.extend(filter(None, [recorded_before(said, given, request.approvals)]))
+            return "" if found else body_of(given)
+
+        self._append("decision", request.id, unless_decided, signer)
+        return found[0] if found else given
 
     def decision(self, request_id: str) -> Decision | None:
-        """Return the decision of a request, or None."""
-        rows = self._rows(select(DECISIONS).where(DECISIONS.c.request_id == request_id))
-        return Decision(**fields_of(rows[0])) if rows else None
+        """Return the decision that ended the request, or None while it is open."""
+        if (request := self._request(request_id)) is None:
+            return None
+        return outcome(decisions_of(self.links(request_id)), request.approvals)
+
+    def waive(self, waiver: Waiver, signer: Signer) -> Link:
+        """Sign and record a waiver."""
+        given = replace(waiver, at=in_utc(waiver.at), until=in_utc(waiver.until))
+        return _recorded(self._append("waiver", "", lambda _: body_of(given), signer), "waiver")
+
+    def refuse(self, refused: Refused, signer: Signer | None) -> Link:
+        """Record an attempt that was refused."""
+        given = replace(refused, at=in_utc(refused.at))
+        return _recorded(self._append("refusal", given.request_id, lambda _: body_of(given), signer), "refusal")
+
+    def links(self, request_id: str | None = None) -> tuple[Link, ...]:
+        """Return the chain from its beginning, or the links of one request."""
+        wanted = select(LINKS) if request_id is None else select(LINKS).where(LINKS.c.request_id == request_id)
+        return tuple(Link(**row) for row in self._rows(wanted.order_by(LINKS.c.number)))
+
+    def _link_at(self, number: int) -> Link | None:
+        rows = self._rows(select(LINKS).where(LINKS.c.number == number))
+        return Link(**rows[0]) if rows else None
+
+    def _append(
+        self, kind: LinkKind, request_id: str, body: Callable[[Connection], str], signer: Signer | None
+    ) -> Link | None:
+        """Add the link that follows the last one; none when `body` returns "". One process at a time does this."""
+        with anchored(signer.head if signer else None, self._link_at) as note:
+
+            def add(connection: Connection) -> Link | None:
+                one_at_a_time(connection)
+                if not (text := body(connection)):
+                    return None
+                last = connection.execute(select(LINKS).order_by(LINKS.c.number.desc()).limit(1)).mappings().first()
+                link = make_link(Link(**last) if last else None, kind, request_id, text, signer)
+                note(link)
+                connection.execute(insert(LINKS), asdict(link))
+                return link
+
+            return self._database().write(add)
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a line, or return the one with that id."""

@@ -101,7 +101,7 @@ EFFECTS = Table(
 """Two rows an effect: `intent` with its detail, and `done` with its outcome."""
 
 REQUESTS = Table(
-    "ratchet_approval_requests",
+    "ratchet_requests",
     METADATA,
     _sequence(),
     _text("id", unique=True),
@@ -111,22 +111,25 @@ REQUESTS = Table(
     _text("flow_run_id"),
     Column("approvers", Names, nullable=False),
     Column("four_eyes", Boolean, nullable=False),
+    Column("authors", Names, nullable=False),
+    Column("approvals", Integer, nullable=False),
+    Column("roles", Names, nullable=False),
     sqlite_autoincrement=True,
 )
 """One row a request; the columns are the fields of `ApprovalRequest`."""
 
-DECISIONS = Table(
-    "ratchet_decisions",
+LINKS = Table(
+    "ratchet_decision_chain",
     METADATA,
-    _sequence(),
-    Column("request_id", Text, ForeignKey(REQUESTS.c.id), nullable=False, unique=True),
-    _text("digest"),
-    Column("approved", Boolean, nullable=False),
-    *(_text(name) for name in ("by", "reason", "channel")),
-    Column("at", Moment, nullable=False),
-    sqlite_autoincrement=True,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("kind", String(8), nullable=False),
+    _text("request_id", index=True),
+    _text("body"),
+    _text("previous", unique=True),
+    _text("hash", unique=True),
+    *(_text(name) for name in ("key_id", "signature")),
 )
-"""At most one row a request: the unique column is what makes of two decisions at once one."""
+"""One row a link; the columns are the fields of `Link`. A chain cannot fork: no two links follow the same one."""
 
 DEPLOYMENTS = Table(
     "ratchet_deployments",

@@ -17,10 +17,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Ledger
+from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Ledger, Refused, Waiver
+from blocks.ledger.chain import first_fault, record_of, request_digest
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
+from blocks.signing import Keyring
 from tests.contracts.ledgers import make_ledger, postgres
+from tests.signing_keys import SIGNER
 
 __all__ = ["postgres"]  # a fixture
 
@@ -33,7 +36,13 @@ REQUEST = ApprovalRequest(
     evidence='{"auc":0.84,"note":"“ünïcode” 100 %"}', requested_by="ada", requested_at=NOW,
     expires_at=NOW + timedelta(days=7), flow_run_id="run-1", approvers=("grace", "linus"), four_eyes=True,
 )  # fmt: skip
-DECISION = Decision("churn-7", "d" * 64, True, "grace", "looks fine", "terminal", NOW)
+DECISION = Decision(
+    "churn-7", "d" * 64, True, "grace", "looks fine", "terminal", NOW, request_digest=request_digest(REQUEST)
+)
+WAIVER = Waiver(
+    "churn", "production", ("auc by plan",), "grace", "a new plan", "terminal", NOW, NOW + timedelta(days=9)
+)
+REFUSED = Refused("churn-7", "decide", "ada", "terminal", "who asked may not decide", NOW)
 DEPLOYMENT = Deployment(
     "dep-1", "churn", "production", "7", "d" * 64, "deploy", "serving", "ada", "approved", "churn-7", NOW
 )
@@ -103,7 +112,7 @@ def test_an_unknown_request_is_told_with_the_open_ones(ledger: Ledger) -> None:
     ledger.request_approval(REQUEST)
     for call in (
         lambda: ledger.approval_request("ghost"),
-        lambda: ledger.decide(replace(DECISION, request_id="ghost")),
+        lambda: ledger.decide(replace(DECISION, request_id="ghost"), SIGNER),
     ):
         with pytest.raises(NotFound, match=r"'ghost'.*churn-7 \(churn 7\)"):
             call()
@@ -116,7 +125,7 @@ def test_open_requests_are_those_without_a_decision_oldest_first(ledger: Ledger)
         ledger.request_approval(each)
     assert [each.id for each in ledger.open_requests()] == ["old", "churn-7", "other"]
     assert [each.id for each in ledger.open_requests("churn")] == ["old", "churn-7"]
-    ledger.decide(DECISION)
+    ledger.decide(DECISION, SIGNER)
     assert [each.id for each in ledger.open_requests("churn")] == ["old"]
 
 
@@ -124,8 +133,11 @@ def test_open_requests_are_those_without_a_decision_oldest_first(ledger: Ledger)
 def test_a_decision_is_recorded_once_and_its_repeat_returns_it(ledger: Ledger, approved: bool) -> None:
     ledger.request_approval(REQUEST)
     given = replace(DECISION, approved=approved)
-    assert ledger.decide(given) == given
-    assert ledger.decide(replace(given, at=NOW + timedelta(hours=2), reason="again", channel="prefect form")) == given
+    assert ledger.decide(given, SIGNER) == given
+    assert (
+        ledger.decide(replace(given, at=NOW + timedelta(hours=2), reason="again", channel="prefect form"), SIGNER)
+        == given
+    )
     assert again(ledger).decision("churn-7") == given
 
 
@@ -136,10 +148,55 @@ def test_a_decision_is_recorded_once_and_its_repeat_returns_it(ledger: Ledger, a
 )
 def test_a_second_decision_is_refused_and_says_who_decided_how(ledger: Ledger, change: dict[str, Any]) -> None:
     ledger.request_approval(REQUEST)
-    ledger.decide(DECISION)
+    ledger.decide(DECISION, SIGNER)
     with pytest.raises(Conflict, match="approved by grace on 2026-11-21.*looks fine"):
-        ledger.decide(replace(DECISION, **change))
+        ledger.decide(replace(DECISION, **change), SIGNER)
     assert ledger.decision("churn-7") == DECISION
+
+
+def test_a_request_that_takes_two_approvals_is_open_until_two_people_approved(ledger: Ledger) -> None:
+    request = ledger.request_approval(replace(REQUEST, approvals=2))
+    over = request_digest(request)
+    first = ledger.decide(DECISION, SIGNER)
+    assert ledger.decide(replace(DECISION, by=" Grace "), SIGNER) == first, "one person approves once"
+    assert ledger.decision("churn-7") is None
+    assert ledger.open_requests() == (request,)
+    second = ledger.decide(replace(DECISION, by="linus"), SIGNER)
+    assert (ledger.decision("churn-7"), second.request_digest) == (second, over)
+    assert ledger.open_requests() == ()
+    with pytest.raises(Conflict, match="approved by linus"):
+        ledger.decide(replace(DECISION, by="barbara", approved=False), SIGNER)
+
+
+def test_the_first_rejection_ends_a_request_whatever_it_takes(ledger: Ledger) -> None:
+    ledger.request_approval(replace(REQUEST, approvals=3))
+    ledger.decide(DECISION, SIGNER)
+    no = ledger.decide(replace(DECISION, by="linus", approved=False), SIGNER)
+    assert ledger.decision("churn-7") == no
+    with pytest.raises(Conflict, match="rejected by linus"):
+        ledger.decide(replace(DECISION, by="barbara"), SIGNER)
+
+
+def test_decisions_waivers_and_refusals_are_one_signed_chain(ledger: Ledger) -> None:
+    ledger.request_approval(REQUEST)
+    ledger.refuse(REFUSED, None)
+    waived = ledger.waive(WAIVER, SIGNER)
+    decided = ledger.decide(DECISION, SIGNER)
+    ledger.refuse(REFUSED, SIGNER)
+    links = again(ledger).links()
+    assert [record_of(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED]
+    assert [link.number for link in links] == [1, 2, 3, 4]
+    assert links[1] == waived
+    assert [bool(link.signature) for link in links] == [False, True, True, True]
+    assert ledger.links("churn-7") == (links[0], links[2], links[3])
+    assert first_fault(links, Keyring([SIGNER.public]), requests={"churn-7": REQUEST}) is None
+
+
+def test_links_that_many_threads_add_at_once_are_one_chain(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: ledger.refuse(replace(REFUSED, by=f"person-{n}"), SIGNER), range(24)))
+    assert len(ledger.links()) == 24
+    assert first_fault(ledger.links(), Keyring([SIGNER.public])) is None
 
 
 def test_deployments_are_kept_by_model_and_environment_newest_first(ledger: Ledger) -> None:
@@ -181,11 +238,12 @@ def test_of_sixteen_threads_deciding_at_once_one_is_recorded(ledger: Ledger) -> 
     recorded = ledger.decision("churn-7")
     assert recorded is not None
     assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 15)
+    assert len(ledger.links()) == 1
 
 
 def attempt(ledger: Ledger, person: str) -> str:
     try:
-        return ledger.decide(replace(DECISION, by=person, approved=person[-1] in "13579")).by
+        return ledger.decide(replace(DECISION, by=person, approved=person[-1] in "13579"), SIGNER).by
     except Conflict:
         return "conflict"
 
@@ -238,6 +296,7 @@ FORKS = """
 import os, sys
 from datetime import UTC, datetime
 from blocks.ledger.sql import SqlLedger
+from blocks.signing import Keyring
 ledger, now = SqlLedger(url=sys.argv[1]), datetime.now(UTC)
 ledger.intend("before", "d", now)
 child = os.fork()
@@ -258,16 +317,16 @@ def test_a_ledger_opened_before_a_fork_serves_both_sides(database: SqlLedger) ->
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE ratchet_decisions SET approved = NOT approved",
-        "DELETE FROM ratchet_decisions",
+        "UPDATE ratchet_decision_chain SET body = '{}'",
+        "DELETE FROM ratchet_decision_chain",
         "UPDATE ratchet_effects SET text = 'x'",
         "DELETE FROM ratchet_deployments",
-        "UPDATE ratchet_approval_requests SET digest = 'x'",
+        "UPDATE ratchet_requests SET digest = 'x'",
     ],
 )
 def test_the_database_itself_refuses_to_change_or_delete_rows(database: SqlLedger, statement: str) -> None:
     database.request_approval(REQUEST)
-    database.decide(DECISION)
+    database.decide(DECISION, SIGNER)
     database.intend("k", "d", NOW)
     database.record_deployment(DEPLOYMENT)
     with pytest.raises((DBAPIError, Rejected), match="only added to"):

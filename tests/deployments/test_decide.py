@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import Conflict
-from blocks.ledger.base import ApprovalRequest
-from blocks.ledger.fake import FakeLedger
+from blocks.ledger.base import ApprovalRequest, Ledger
 from deployments.decide import choose, listing, main, settle
 from tasks.logic.refusal import Refusal
+from tests.tasks.test_champion import World
 
 NOW = datetime.now(UTC)
 
@@ -74,23 +74,28 @@ def test_the_list_shows_what_has_expired_and_how_long_the_others_have(left: time
 
 
 @pytest.fixture
-def ledger() -> FakeLedger:
-    ledger = FakeLedger()
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path)
+
+
+@pytest.fixture
+def ledger(world: World) -> Ledger:
+    ledger = world.ledger()
     ledger.request_approval(ONE)
     ledger.request_approval(request("churn-1", left=timedelta(minutes=-1)))
     return ledger
 
 
-def test_expired_requests_are_listed_so_that_people_see_them(ledger: FakeLedger) -> None:
+def test_expired_requests_are_listed_so_that_people_see_them(world: World, ledger: Ledger) -> None:
     lines = listing(ledger.open_requests(), NOW).splitlines()
     assert ["EXPIRED" in line for line in lines] == [False, True]
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["yes", "no"])
 def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
-    ledger: FakeLedger, capsys: pytest.CaptureFixture[str], approved: bool
+    world: World, ledger: Ledger, capsys: pytest.CaptureFixture[str], approved: bool
 ) -> None:
-    made = settle(ledger, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me")
+    made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me")
     assert ledger.decision(ONE.id) == made
     assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
     assert "decision is recorded" in capsys.readouterr().out
@@ -107,25 +112,31 @@ REFUSED = {
 
 @pytest.mark.parametrize(("asked", "by", "reason", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
-    ledger: FakeLedger, capsys: pytest.CaptureFixture[str], asked: ApprovalRequest, by: str, reason: str, problem: str
+    world: World,
+    ledger: Ledger,
+    capsys: pytest.CaptureFixture[str],
+    asked: ApprovalRequest,
+    by: str,
+    reason: str,
+    problem: str,
 ) -> None:
     with pytest.raises(Refusal, match=problem):
-        settle(ledger, asked, approved=True, by=by, reason=reason)
+        settle(world, asked, approved=True, by=by, reason=reason)
     assert ledger.decision(asked.id) is None
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(ledger: FakeLedger) -> None:
+def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(world: World, ledger: Ledger) -> None:
     forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
     with pytest.raises(Refusal, match="who asked may not decide"):
-        settle(ledger, forged, approved=True, by="dana@example.com", reason="it is mine")
-    assert settle(ledger, forged, approved=True, by="max@example.com", reason="it is better").digest == ONE.digest
+        settle(world, forged, approved=True, by="dana@example.com", reason="it is mine")
+    assert settle(world, forged, approved=True, by="max@example.com", reason="it is better").digest == ONE.digest
 
 
-def test_a_second_opinion_does_not_change_the_first(ledger: FakeLedger) -> None:
-    settle(ledger, ONE, approved=False, by="max@example.com", reason="not now")
+def test_a_second_opinion_does_not_change_the_first(world: World, ledger: Ledger) -> None:
+    settle(world, ONE, approved=False, by="max@example.com", reason="not now")
     with pytest.raises(Conflict, match=r"rejected by max@example\.com.*not now"):
-        settle(ledger, ONE, approved=True, by="ann@example.com", reason="it is better")
+        settle(world, ONE, approved=True, by="ann@example.com", reason="it is better")
 
 
 @pytest.mark.parametrize("command", ["list", "show", "approve", "reject"])

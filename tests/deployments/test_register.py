@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -20,8 +22,12 @@ from blocks.environment import adapter_class
 from blocks.errors import NotFound, PortError, Rejected
 from deployments import register as shipped
 from deployments.stack import Stack
+from tests.signing_keys import SIGNER
 
-VARIABLES = {"RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends"}
+VARIABLES = {
+    "RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends",
+    "RATCHET_DECISIONS_KEY": SIGNER.public, "RATCHET_MODELS_KEY": "",
+}  # fmt: skip
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 
 
@@ -47,6 +53,33 @@ def environment(checkout: ModuleType, name: str, text: str) -> None:
 
 def local_text() -> str:
     return (shipped.ROOT / "deployments" / "environments" / "local.toml").read_text()
+
+
+def test_keys_rules_and_people_come_from_the_environment_s_file() -> None:
+    text = """
+approval = {approvals = 2, roles = ["risk"], models = {churn = {approvals = 3}}}
+people = {max = {also = ["max@example.com"], roles = ["risk"]}}
+"""
+    settings = shipped.read_environment("local", VARIABLES) | tomllib.loads(text)
+    made = shipped.environment_of("local", settings)
+    assert made.signing.keys("decisions").trusts(SIGNER.key_id, SIGNER.sign(b"it"), b"it")
+    assert not made.signing.keys("models"), "an empty line pins nothing"
+    assert (made.approval_rules("churn").approvals, made.approval_rules("price").approvals) == (3, 2)
+    assert made.people["max"].roles == ("risk",)
+
+
+WRONG_TRUST = {
+    "a key that is none": ({"signing": {"decisions_trusted": ["abc"]}}, "'abc' is no public key"),
+    "a misspelt rule": ({"approval": {"aprovals": 2}}, "approval.aprovals"),
+    "no approvals": ({"approval": {"approvals": 0}}, "approval.approvals"),
+    "roles as text": ({"people": {"max": {"roles": "risk"}}}, "people.max.roles"),
+}
+
+
+@pytest.mark.parametrize(("changes", "says"), WRONG_TRUST.values(), ids=WRONG_TRUST)
+def test_what_is_not_right_about_trust_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(Rejected, match=f"local.toml: .*{says}"):
+        shipped.environment_of("local", shipped.read_environment("local", VARIABLES) | changes)
 
 
 def test_the_embedded_default_is_read_with_its_variables() -> None:

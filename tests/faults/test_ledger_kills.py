@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from blocks.ledger.anchor import read_head
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment
+from blocks.ledger.chain import first_fault
 from blocks.ledger.sql import SqlLedger
+from tests.signing_keys import signing_in
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 FORK = multiprocessing.get_context("fork")
@@ -21,11 +24,12 @@ ROUNDS = 25
 def write_until_killed(url: str, round_number: int, acknowledged: int) -> None:
     """Write work after work; after each, put its key into a pipe that outlives this process."""
     ledger, number = SqlLedger(url=url), 0
+    signer = signing_in(Path(url.removeprefix("sqlite:///")).parent).signer("decisions")
     while True:
         key = f"{round_number}-{number}"
         ledger.intend(key, "detail", NOW)
         ledger.request_approval(ApprovalRequest(key, "m", "e", "1", key, "{}", "ada", NOW, NOW, "run"))
-        ledger.decide(Decision(key, key, True, "grace", "", "terminal", NOW))
+        ledger.decide(Decision(key, key, True, "grace", "", "terminal", NOW), signer)
         ledger.record_deployment(Deployment(key, "m", "e", "1", key, "deploy", "serving", "ada", "", key, NOW))
         ledger.finish(key, "outcome", NOW)
         os.write(acknowledged, f"{key}\n".encode())
@@ -59,6 +63,8 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         assert effect is not None and (effect.state, effect.outcome) == ("done", "outcome")
         assert decision is not None and decision.approved
         assert key in deployed
+    signing = signing_in(tmp_path)
+    assert first_fault(ledger.links(), signing.keys("decisions"), head=read_head(Path(signing.decisions_head))) is None
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -41,7 +41,7 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
     assert outcome(waiting) == "Suspended"
     request = request_of(waiting)
     with pytest.raises(Refusal):
-        decide(ledger(), request.id, approved=True, by="Dana@Example.com ", reason="I made it", channel="terminal",
+        decide(open_environment("local"), request.id, approved=True, by="Dana@Example.com ", reason="I made it", channel="terminal",
                now=datetime.now(UTC))  # fmt: skip
 
     # the same through the form of the Prefect UI: it does not count, and the run waits on
@@ -121,4 +121,12 @@ def test_a_request_that_lapsed_is_a_hold_without_a_pause(stack: Stack) -> None:
     asked = Asked(request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, markdown="")
     assert await_decision(asked, "local") is None
     with pytest.raises(Refusal, match="lapsed|expired"):
-        decide(ledger(), lapsed.id, approved=True, by="max@example.com", reason="too late", channel="terminal", now=now)
+        decide(
+            open_environment("local"),
+            lapsed.id,
+            approved=True,
+            by="max@example.com",
+            reason="too late",
+            channel="terminal",
+            now=now,
+        )

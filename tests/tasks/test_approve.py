@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from blocks.errors import Conflict, NotFound
-from blocks.ledger.base import ApprovalRequest
-from blocks.ledger.fake import FakeLedger
+from blocks.ledger.base import ApprovalRequest, Ledger
+from blocks.ledger.chain import request_digest
 from tasks.approve import decide, gather
 from tasks.logic.approve.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
 from tasks.logic.refusal import Refusal
 from tasks.records import Checked, Judged, TierData, Trained
+from tests.tasks.test_champion import World
 
 NOW = datetime.now(UTC)
 DATA = TierData(
@@ -33,13 +34,14 @@ JUDGED = Judged(
     outcome="pass", reasons=("auc is better by 0.02",), metrics={"auc": 0.85}, champion="1",
     champion_metrics={"auc": 0.83}, golden_request='{"instances": [1]}', golden_predictions="[0.75]",
 )  # fmt: skip
+WAIVERS = ("a" * 64,)
 FIRST = JUDGED.model_copy(update={"champion": "", "champion_metrics": {}, "reasons": ("it passes its floors",)})
 
 
 def evidence(
     data: TierData = DATA, checked: Checked = CHECKED, trained: Trained = TRAINED, judged: Judged = JUDGED
 ) -> Evidence:
-    return gather("price", "local", data, checked, trained, judged)
+    return gather("price", "local", data, checked, trained, judged, WAIVERS if judged.gates else ())
 
 
 def request_over(shown: Evidence, **changes: Any) -> ApprovalRequest:
@@ -54,15 +56,18 @@ def request_over(shown: Evidence, **changes: Any) -> ApprovalRequest:
 
 
 @pytest.fixture
-def ledger() -> FakeLedger:
-    return FakeLedger()
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path)
 
 
-def say(
-    ledger: FakeLedger, request: ApprovalRequest, approved: bool = True, by: str = "max@example.com", **more: Any
-) -> Any:
+@pytest.fixture
+def ledger(world: World) -> Ledger:
+    return world.ledger()
+
+
+def say(world: World, request: ApprovalRequest, approved: bool = True, by: str = "max@example.com", **more: Any) -> Any:
     made = {"reason": "it is better", "channel": "terminal", "now": datetime.now(UTC), **more}
-    return decide(ledger, request.id, approved=approved, by=by, **made)
+    return decide(world, request.id, approved=approved, by=by, **made)
 
 
 def test_the_evidence_is_what_the_stages_found() -> None:
@@ -101,6 +106,7 @@ CHANGES = {
     "reasons": {"judged": JUDGED.model_copy(update={"reasons": ("auc is no worse",)})},
     "cost_usd": {"trained": TRAINED.model_copy(update={"cost_usd": 1.25})},
     "serving_usd_month": {"trained": TRAINED.model_copy(update={"serving_usd_month": 84.0})},
+    "gates": {"judged": JUDGED.model_copy(update={"gates": ("comparison",)})},
 }
 
 
@@ -110,16 +116,18 @@ def test_whatever_a_stage_found_otherwise_makes_another_digest(changed: dict[str
 
 
 def test_every_part_of_the_evidence_comes_from_a_stage() -> None:
-    fixed = {"model", "environment"}
+    fixed = {"model", "environment", "waivers"}
     assert {field.name for field in fields(Evidence)} == {*CHANGES, *fixed}
 
 
-def test_a_decision_is_recorded_with_who_why_and_by_which_channel(ledger: FakeLedger) -> None:
+def test_a_decision_is_recorded_with_who_why_and_by_which_channel(world: World, ledger: Ledger) -> None:
     request = ledger.request_approval(request_over(evidence()))
     made = say(
-        ledger, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
+        world, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
     )
     assert made == ledger.decision(request.id)
+    assert made.request_digest == request_digest(request)
+    assert not made.authenticated
     assert (made.by, made.reason, made.approved) == ("max@example.com", "it is better", True)
     assert (made.channel, made.digest) == ("prefect form, name not verified", request.digest)
 
@@ -137,31 +145,31 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("asked", "said", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_refused_and_leaves_the_request_open(
-    ledger: FakeLedger, asked: dict[str, Any], said: dict[str, Any], problem: str
+    world: World, ledger: Ledger, asked: dict[str, Any], said: dict[str, Any], problem: str
 ) -> None:
     request = ledger.request_approval(request_over(evidence(), **asked))
     with pytest.raises(Refusal, match=rf"price-2.*{problem}"):
-        say(ledger, request, **said)
+        say(world, request, **said)
     assert ledger.decision(request.id) is None
     assert ledger.open_requests() == (request,)
 
 
-def test_with_two_eyes_the_requester_may_decide(ledger: FakeLedger) -> None:
+def test_with_two_eyes_the_requester_may_decide(world: World, ledger: Ledger) -> None:
     request = ledger.request_approval(request_over(evidence(), four_eyes=False))
-    assert say(ledger, request, by="dana@example.com").approved
+    assert say(world, request, by="dana@example.com").approved
 
 
-def test_the_first_decision_stays(ledger: FakeLedger) -> None:
+def test_the_first_decision_stays(world: World, ledger: Ledger) -> None:
     request = ledger.request_approval(request_over(evidence()))
-    first = say(ledger, request, approved=False)
-    assert say(ledger, request, approved=False) == first, "the same word again is the same decision"
+    first = say(world, request, approved=False)
+    assert say(world, request, approved=False) == first, "the same word again is the same decision"
     with pytest.raises(Conflict, match=r"rejected by max@example\.com"):
-        say(ledger, request, approved=True)
+        say(world, request, approved=True)
     with pytest.raises(Conflict, match="decided already"):
-        say(ledger, request, approved=False, by="ann@example.com")
+        say(world, request, approved=False, by="ann@example.com")
     assert ledger.decision(request.id) == first
 
 
-def test_a_request_that_nobody_made_cannot_be_decided(ledger: FakeLedger) -> None:
+def test_a_request_that_nobody_made_cannot_be_decided(world: World, ledger: Ledger) -> None:
     with pytest.raises(NotFound, match=r"price-2.*none"):
-        say(ledger, request_over(evidence()))
+        say(world, request_over(evidence()))

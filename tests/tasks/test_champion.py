@@ -26,6 +26,7 @@ from blocks.trainers.fake import FakeTrainer
 from tasks.champion import champion_files, champion_version, check_same_holdout
 from tasks.logic.model.spec import parse_spec
 from tasks.logic.refusal import Refusal
+from tests.signing_keys import signing_in
 from tests.tasks.logic.model.spec_cases import BINARY
 
 SPEC = parse_spec(BINARY, "models/price/model.yaml")
@@ -43,7 +44,7 @@ class World(Environment):
     def at(cls, folder: Path, **knobs: Any) -> "World":
         """Return a world with its files below `folder`; `knobs` are those of the endpoint."""
         names = {f"{port}_adapter": port for port in ("lake", "trainer", "endpoint", "tracking", "ledger")}
-        world = cls(name="local", scratch=folder / "scratch", **names)
+        world = cls(name="local", scratch=folder / "scratch", signing=signing_in(folder), **names)
         world._adapters = {
             "lake": FakeLake(),
             "trainer": FakeTrainer(root=folder / "jobs", looks=0),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.logic.refusal import Refusal
-from tasks.models import load_model, model_names, provenance
+from tasks.models import authors, load_model, model_names, provenance
 from tests.tasks.logic.model.spec_cases import GOOD
 
 RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
@@ -170,3 +170,35 @@ def test_files_outside_git_say_so(root: Path) -> None:
 def test_a_repository_without_a_commit_is_not_in_git(root: Path) -> None:
     git(root, "init", "--quiet")
     assert provenance(root).commit == "not in git"
+
+
+def commit(root: Path, who: str, file: str) -> str:
+    """Commit a change of a file as someone, and return the commit."""
+    with (root / file).open("a") as stream:
+        stream.write("# changed\n")
+    git(root, "commit", "--quiet", "--all", "-m", "a change", "--author", f"{who} <{who.lower()}@example.com>")
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_the_authors_of_a_model_are_those_who_changed_its_folder_since_a_commit(repository: Path) -> None:
+    then = commit(repository, "Ann", "models/price/model.yaml")
+    commit(repository, "Bob", "models/price/expectations.yaml")
+    commit(repository, "Cid", "models/demand/model.yaml")
+    commit(repository, "Dan", "models/price/model.yaml")
+    assert authors("price", then, repository) == ("Dan <dan@example.com>", "Bob <bob@example.com>")
+    assert authors("price", root=repository) == ("Dan <dan@example.com>",), "of the last commit, when nothing serves"
+    assert authors("price", "0" * 40, repository) == ("Dan <dan@example.com>",), "and when its commit is unknown"
+    assert authors("demand", then, repository) == ("Cid <cid@example.com>",)
+
+
+def test_who_changes_a_folder_without_committing_is_an_author(repository: Path) -> None:
+    git(repository, "config", "user.name", "Eve")
+    git(repository, "config", "user.email", "eve@example.com")
+    (repository / "models" / "price" / "train.py").write_text("print()")
+    assert "Eve <eve@example.com>" in authors("price", root=repository)
+    assert "Eve <eve@example.com>" not in authors("demand", root=repository)
+
+
+def test_outside_git_a_model_has_no_known_author(root: Path) -> None:
+    assert authors("price", root=root) == ()

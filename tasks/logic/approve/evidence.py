@@ -62,6 +62,7 @@ class Evidence:
         cost_usd: what the run cost in US dollars; None when nothing was paid for.
         serving_usd_month: what serving it may cost a month at worst, in US dollars; None when nothing is paid for.
             It is no part of the text then: requests from before it was known stay what they were.
+        gates, waivers: which gates did not open, and the hashes of the ledger's waivers that open them.
     """
 
     model: _Given
@@ -84,6 +85,8 @@ class Evidence:
     reasons: tuple[str, ...]
     cost_usd: Annotated[float, Field(ge=0)] | None
     serving_usd_month: Annotated[float, Field(ge=0)] | None = None
+    gates: tuple[str, ...] = ()
+    waivers: tuple[str, ...] = ()
 
     __pydantic_config__ = _STRICT
 
@@ -132,10 +135,11 @@ def parse_evidence(text: str) -> Evidence:
     if strange := ({field.name for field in fields(Evidence)} ^ set(values)) - (_LATER - set(values)):
         raise _unreadable(f"has keys missing or unknown: {', '.join(sorted(strange))}")
     try:
-        checks, reasons = Checks(**values["checks"]), tuple(values["reasons"])
+        checks = Checks(**values["checks"])
+        lists = {name: tuple(values[name]) for name in ("reasons", "gates", "waivers")}
     except TypeError as cause:
-        raise _unreadable(f"has checks or reasons of another form: {cause}") from cause
-    evidence = Evidence(**values | {"checks": checks, "reasons": reasons})
+        raise _unreadable(f"has checks or lists of another form: {cause}") from cause
+    evidence = Evidence(**values | {"checks": checks, **lists})
     if canonical_json(evidence) != text:
         raise _unreadable("is not in canonical form, so it was edited")
     return evidence
@@ -220,6 +224,9 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     yield "seed", str(evidence.seed)
     yield "cost", _dollars(evidence.cost_usd)
     yield "cost of serving, at worst", _dollars(serving) + (" a month" if serving else "")
+    if evidence.gates:
+        yield "gates that did not open", _text(", ".join(evidence.gates))
+        yield "waived by", _text(", ".join(each[:12] for each in evidence.waivers)) or "nobody"
 
 
 def _dollars(usd: float | None) -> str:

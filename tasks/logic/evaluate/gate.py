@@ -53,12 +53,16 @@ class Verdict:
         reasons: full sentences: why it holds, or what was satisfied.
         notes: full sentences on what was not judged and decides nothing.
         first_model: whether there was no champion to compare with.
+        gates: what did not open, by the name under which people may waive it: `minimum_rows`, a floor's metric,
+            `<metric> by <column>` of a slice, `comparison`. "" stands for what nobody may waive: a leak, nothing
+            measured, a metric that is no number, no rules.
     """
 
     outcome: Outcome
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     first_model: bool
+    gates: tuple[str, ...] = ()
 
 
 def judge(
@@ -87,34 +91,42 @@ def judge(
     why = undefined or {}
     held = [
         *_basics(spec, rows, leaked),
-        *_unmeasured(metrics, why),
-        *(_broken(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
-        *(reason for floor in spec.slices for reason in _slice_reasons(floor, slices)),
+        *(("", reason) for reason in _unmeasured(metrics, why)),
+        *(_floor(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
+        *((f"{f.metric} by {f.column}", reason) for f in spec.slices for reason in _slice_reasons(f, slices)),
         *_comparison_reasons(comparison, first_model),
     ]
-    reasons = tuple(dict.fromkeys(reason for reason in held if reason))
+    reasons = tuple(dict.fromkeys(reason for _, reason in held if reason))
+    gates = tuple(dict.fromkeys(gate for gate, reason in held if reason))
     notes = tuple(dict.fromkeys(note for floor in spec.slices for note in _slice_notes(floor, slices)))
     first = (FIRST_MODEL,) if first_model else ()
     if reasons:
-        return Verdict("hold", reasons + first, notes, first_model)
+        return Verdict("hold", reasons + first, notes, first_model, gates)
     if comparison is not None and comparison.finding != "better":
-        return Verdict("inconclusive", (comparison.sentence,), notes, first_model)
+        return Verdict("inconclusive", (comparison.sentence,), notes, first_model, ("comparison",))
     kept = tuple(_kept(floor, metrics) for floor in spec.floors)
     compared = (comparison.sentence,) if comparison is not None else ()
     return Verdict("pass", kept + compared + first, notes, first_model)
 
 
-def _basics(spec: EvaluationSpec, rows: int, leaked: int) -> list[str]:
-    """Return the reasons that need no metric: rows, rules, leak."""
+def _basics(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str]]:
+    """Return gate and reason of what needs no metric: rows, rules, leak."""
     reasons = []
     least = max(1, spec.minimum_rows)
     if not rows >= least:
-        reasons.append(f"The holdout has {rows} rows, fewer than the {least} that minimum_rows asks for.")
+        few = f"The holdout has {rows} rows, fewer than the {least} that minimum_rows asks for."
+        reasons.append(("minimum_rows" if rows >= 1 else "", few))
     if not spec.floors:
-        reasons.append("There is no floor, so nothing would be judged: declare one in evaluation.floors.")
+        reasons.append(("", "There is no floor, so nothing would be judged: declare one in evaluation.floors."))
     if leaked != 0:  # not `> 0`: a count that is NaN or negative is no proof either
-        reasons.append(f"{leaked} entities of the holdout were seen in training, where 0 are allowed.")
+        reasons.append(("", f"{leaked} entities of the holdout were seen in training, where 0 are allowed."))
     return reasons
+
+
+def _floor(floor: Floor, value: float | None, why: str) -> tuple[str, str]:
+    """Return gate and reason of a floor that is not kept; what is no number, or has no bound, has no gate."""
+    sound = not _not_finite(floor.metric, value, why) and not _boundless(floor, floor.metric)
+    return (floor.metric if sound else ""), _broken(floor, value, why)
 
 
 def _unmeasured(metrics: Mapping[str, float | None], why: Mapping[str, str]) -> list[str]:
@@ -211,14 +223,14 @@ def _slice_notes(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:
     ]
 
 
-def _comparison_reasons(comparison: Comparison | None, first_model: bool) -> list[str]:
-    """Return why the comparison holds: worse, absent, or a finding without an interval."""
+def _comparison_reasons(comparison: Comparison | None, first_model: bool) -> list[tuple[str, str]]:
+    """Return gate and reason when the comparison holds: worse, absent, or a finding without an interval."""
     if comparison is None:
-        return [] if first_model else ["There is a champion, but the challenger was not compared with it."]
+        return [] if first_model else [("", "There is a champion, but the challenger was not compared with it.")]
     if first_model:
-        return ["There is a comparison, but no champion to compare with."]
+        return [("", "There is a comparison, but no champion to compare with.")]
     if comparison.finding == "worse":
-        return [comparison.sentence]
+        return [("comparison", comparison.sentence)]
     if comparison.finding == "better" and not math.isfinite(comparison.lower + comparison.upper):
-        return [f"The comparison on {comparison.metric} finds better without an interval."]
+        return [("", f"The comparison on {comparison.metric} finds better without an interval.")]
     return []

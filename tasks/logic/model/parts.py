@@ -138,8 +138,12 @@ class Budget(Record):
 
 
 class ApprovalPolicy(Record):
-    """Who may approve, and for how long it counts."""
+    """Who may approve, and for how long it counts. An environment may ask for more."""
 
     expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request lapses, 1 to 365")
+    approvals: int = Field(default=1, ge=1, le=10, description="How many different people must approve, 1 to 10")
     approvers: tuple[Line, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name")
-    four_eyes: bool = Field(default=True, description="Who asked may not decide")
+    roles: tuple[Line, ...] = Field(
+        default=(), description="Roles, one of which each approver bears; the environment's file says who does"
+    )
+    four_eyes: bool = Field(default=True, description="Neither who asked nor who wrote the code may decide")

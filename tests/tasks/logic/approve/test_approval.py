@@ -56,7 +56,7 @@ class Case:
 def deploy(case):
     check_deployable(
         case.request,
-        case.decision,
+        [case.decision] if case.decision else [],
         evidence_digest=case.evidence_digest,
         champion_now=case.champion_now,
         champion_then=case.champion_then,

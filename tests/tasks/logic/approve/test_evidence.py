@@ -59,6 +59,8 @@ FIELDS = {
     "champion_metrics": METRICS,
     "verdict": st.sampled_from(["pass", "hold", "inconclusive"]),
     "reasons": st.lists(TEXT).map(tuple),
+    "gates": st.lists(TEXT).map(tuple),
+    "waivers": st.lists(TEXT).map(tuple),
     "cost_usd": st.none() | st.floats(0, 1e12),
     "serving_usd_month": st.none() | st.floats(0, 1e12),
 }

@@ -1,0 +1,322 @@
+"""Fourteen ways to get a model into service without an approval that counts: each is refused, and recorded.
+
+The table is that of notes on approvals (A1 to A14), over both databases that hold a ledger.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from blocks.digests import folder_digest
+from blocks.endpoints.base import Golden
+from blocks.errors import Conflict, Corrupt
+from blocks.ledger.base import ApprovalRequest, Decision, Link
+from blocks.ledger.chain import link_hash, record_of
+from blocks.ledger.sql import SqlLedger
+from blocks.ledger.tables import LINKS
+from blocks.signing import load_signer, make_key
+from blocks.tracking.fake import MODEL_FILE
+from blocks.trust import ApprovalRules, Person
+from deployments.audit import from_ledger, write_lines
+from deployments.audit import main as audit
+from flows.approval import FORM
+from tasks.approve import decide
+from tasks.deploy import approved_release
+from tasks.logic.refusal import Refusal
+from tests.contracts.postgres_server import running_server, server_binaries
+from tests.tasks.test_approve import TRAINED, evidence, request_over
+from tests.tasks.test_champion import World, artifact_of, register
+
+NOW = datetime.now(UTC)
+GOLDEN = Golden('{"instances": [1]}', "[0.75]")
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Scene:
+    """Version 1 serves, version 2 is asked about; the ledger is in a real database."""
+
+    world: World
+    request: ApprovalRequest
+
+    @property
+    def ledger(self) -> SqlLedger:
+        ledger = self.world.ledger()
+        assert isinstance(ledger, SqlLedger)
+        return ledger
+
+    def say(self, by: str = "max@example.com", approved: bool = True, **changes: Any) -> Decision:
+        said = {"reason": "it is better", "channel": "terminal", "now": datetime.now(UTC), **changes}
+        return decide(self.world, said.pop("request_id", self.request.id), approved=approved, by=by, **said)
+
+    def deploy(self, request: ApprovalRequest | None = None, serving: str = "1") -> None:
+        asked = self.ledger.approval_request((request or self.request).id)
+        approved_release(self.world, asked, serving, GOLDEN, begun=None)
+
+    def ask(self, **changes: Any) -> ApprovalRequest:
+        return self.ledger.request_approval(replace(self.request, **changes))
+
+    def tamper(self, *statements: str) -> None:
+        """Change rows as the database's owner can, who first removes what refuses it."""
+        sqlite = self.ledger.url.get_secret_value().startswith("sqlite")
+        name = "ratchet_decision_chain"
+        drop = (
+            [f"DROP TRIGGER {name}_UPDATE", f"DROP TRIGGER {name}_DELETE"]
+            if sqlite
+            else [f"DROP TRIGGER {name}_guard ON {name}", "DROP TRIGGER ratchet_requests_guard ON ratchet_requests"]
+        )
+        drop += ["DROP TRIGGER ratchet_requests_UPDATE"] if sqlite else []
+        for statement in (*drop, *statements):
+            self.ledger._database().write(lambda connection, it=statement: connection.exec_driver_sql(it))
+
+    def add(self, link: Link) -> None:
+        self.ledger._database().write(lambda connection: connection.execute(insert(LINKS), asdict(link)))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[tuple[str, Path]]:
+    if (binaries := server_binaries()) is None:
+        pytest.skip("no PostgreSQL server here: neither initdb in PATH nor /usr/lib/postgresql")
+    with running_server(binaries) as url:
+        yield url, binaries
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    world = World.at(tmp_path)
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    if request.param == "postgresql":
+        server, binaries = request.getfixturevalue("postgres")
+        name = "t" + str(abs(hash(tmp_path)))
+        where = ["-h", "127.0.0.1", "-p", server.rpartition(":")[2], "-U", "ratchet"]
+        subprocess.run([str(binaries / "createdb"), *where, name], check=True, timeout=60)
+        url = f"{server}/{name}"
+    world._adapters["ledger"] = SqlLedger(url=url)
+    register(world, {"rooms": 1.0})
+    version = register(world, {"rooms": 2.0}).version
+    digest = folder_digest(artifact_of(world, version))
+    shown = evidence(trained=TRAINED.model_copy(update={"version": version, "model_digest": digest}))
+    asked = request_over(shown, authors=("Nia Poe <nia@example.com>",))
+    return Scene(world, world.ledger().request_approval(asked))
+
+
+def by_the_requester(it: Scene) -> None:
+    it.say(by="dana@example.com")
+
+
+def by_the_author(it: Scene) -> None:
+    it.say(by="nia poe")
+
+
+def by_the_requester_in_capitals(it: Scene) -> None:
+    it.say(by=" Dana+ci@EXAMPLE.com")
+
+
+def by_an_alias_of_the_requester(it: Scene) -> None:
+    it.world.people = {"dana@example.com": Person(also=("The Approver",))}
+    it.say(by="the approver")
+
+
+def another_version_than_was_approved(it: Scene) -> None:
+    it.say()
+    other = evidence(trained=TRAINED.model_copy(update={"version": "3"}))
+    it.deploy(it.ledger.request_approval(request_over(other)))
+
+
+def files_swapped_after_the_approval(it: Scene) -> None:
+    it.say()
+    (artifact_of(it.world, it.request.version) / MODEL_FILE).write_text('{"rooms": -9.0}')
+    it.deploy()
+
+
+def approval_replayed_for_another_request(it: Scene) -> None:
+    it.say()
+    (link,) = it.ledger.links()
+    other = it.ask(id="price-2-again")
+    body = link.body.replace(link.request_id, other.id)
+    mended = link_hash(2, "decision", other.id, body, link.hash, link.key_id)
+    it.add(replace(link, number=2, request_id=other.id, body=body, previous=link.hash, hash=mended))
+    it.deploy(other)
+
+
+def expired_by_a_second(it: Scene) -> None:
+    late = it.ask(id="late", requested_at=NOW - timedelta(days=8), expires_at=datetime.now(UTC) - SECOND)
+    it.say(request_id=late.id)
+
+
+def expired_between_approval_and_deployment(it: Scene) -> None:
+    soon = it.ask(id="soon", expires_at=datetime.now(UTC) + timedelta(seconds=0.4))
+    it.say(request_id=soon.id)
+    while datetime.now(UTC) < soon.expires_at:
+        pass
+    it.deploy(soon)
+
+
+def with_the_clock_moved_back(it: Scene) -> None:
+    late = it.ask(id="late", requested_at=NOW - timedelta(days=8), expires_at=NOW - timedelta(days=1))
+    it.say(request_id=it.request.id, approved=False)
+    it.say(request_id=late.id, now=NOW - timedelta(days=2))
+
+
+def approver_removed_since(it: Scene) -> None:
+    it.world.approval = ApprovalRules(approvers=("max@example.com", "ann@example.com"))
+    it.say()
+    it.world.approval = ApprovalRules(approvers=("ann@example.com",))
+    it.deploy()
+
+
+def approver_lost_the_role_since(it: Scene) -> None:
+    it.world.people = {"max@example.com": Person(roles=("risk",))}
+    it.world.approval = ApprovalRules(roles=("risk",))
+    it.say()
+    it.world.people = {"max@example.com": Person()}
+    it.deploy()
+
+
+def approved_then_rejected(it: Scene) -> None:
+    it.say()
+    it.say(by="ann@example.com", approved=False)
+
+
+def rejected_then_approved(it: Scene) -> None:
+    it.say(approved=False)
+    it.say(by="ann@example.com")
+
+
+def forged_approver_in_the_form(it: Scene) -> None:
+    it.world.approval = ApprovalRules(authenticated=True)
+    it.say(by="Chief Risk Officer", channel=FORM)
+
+
+def run_pushed_past_its_pause(it: Scene) -> None:
+    it.deploy()  # what a run does that was resumed, or whose state was set, without a decision
+
+
+def edited_row(it: Scene) -> None:
+    it.say(approved=False)
+    yes = """UPDATE ratchet_decision_chain SET body = replace(body, '"approved":false', '"approved":true')"""
+    it.tamper(yes)
+    it.deploy()
+
+
+def edited_row_with_its_hash_mended(it: Scene) -> None:
+    it.say(approved=False)
+    (link,) = it.ledger.links()
+    body = link.body.replace('"approved":false', '"approved":true')
+    mended = link_hash(1, "decision", link.request_id, body, link.previous, link.key_id)
+    it.tamper(f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}'")
+    it.deploy()
+
+
+def request_changed_after_it_was_decided(it: Scene) -> None:
+    it.say()
+    it.tamper("UPDATE ratchet_requests SET expires_at = '2099-01-01T00:00:00.000000+00:00'")
+    it.deploy()
+
+
+def rejection_deleted_from_the_end(it: Scene) -> None:
+    it.say(approved=False)
+    it.tamper("DELETE FROM ratchet_decision_chain")
+    it.say(by="ann@example.com")
+
+
+def rejection_deleted_and_deployed(it: Scene) -> None:
+    two = it.ask(id="two", approvals=2)
+    it.say(request_id=two.id)
+    it.say(request_id=two.id, by="ann@example.com")
+    it.say(approved=False)
+    it.tamper("DELETE FROM ratchet_decision_chain WHERE number = 3")
+    it.deploy(two)
+
+
+def signed_with_a_key_that_is_not_pinned(it: Scene) -> None:
+    own = Path(it.world.scratch) / "own.pem"
+    make_key(own, "ed25519")
+    made = Decision(it.request.id, it.request.digest, True, "max@example.com", "it is better", "terminal", NOW)
+    it.ledger.decide(made, load_signer(own))
+    it.deploy()
+
+
+def one_person_for_two(it: Scene) -> None:
+    it.world.people = {"max@example.com": Person(also=("Max",))}
+    two = it.ask(id="two", approvals=2)
+    it.say(request_id=two.id)
+    it.say(request_id=two.id, by="Max")
+    it.deploy(two)
+
+
+ATTACKS: dict[str, tuple[Callable[[Scene], None], str]] = {
+    "A1 self-approval": (by_the_requester, "who asked may not decide"),
+    "A1 approval by the author": (by_the_author, "who wrote the code may not decide"),
+    "A2 in other letters": (by_the_requester_in_capitals, "who asked may not decide"),
+    "A2 under an alias": (by_an_alias_of_the_requester, "who asked may not decide"),
+    "A3 another version": (another_version_than_was_approved, "nobody has decided yet"),
+    "A4 swapped files": (files_swapped_after_the_approval, "not those that were approved"),
+    "A5 replayed": (approval_replayed_for_another_request, "no pinned key has signed it"),
+    "A6 expired by a second": (expired_by_a_second, "the request has expired"),
+    "A6 expired since": (expired_between_approval_and_deployment, "the approval has expired"),
+    "A7 clock moved back": (with_the_clock_moved_back, "the clock has gone back"),
+    "A8 approver removed": (approver_removed_since, "not among the approvers"),
+    "A8 role lost": (approver_lost_the_role_since, "bears none of the roles"),
+    "A9 approve, then reject": (approved_then_rejected, "decided already: approved by max"),
+    "A9 reject, then approve": (rejected_then_approved, "decided already: rejected by max"),
+    "A10 forged name in the form": (forged_approver_in_the_form, "nobody proved that this name is theirs"),
+    "A11 state set by hand": (run_pushed_past_its_pause, "nobody has decided yet"),
+    "A12 edited row": (edited_row, "content is not that of its hash"),
+    "A12 edited row and hash": (edited_row_with_its_hash_mended, "no pinned key has signed it"),
+    "A12 edited request": (request_changed_after_it_was_decided, "changed after it was decided"),
+    "A12 another key": (signed_with_a_key_that_is_not_pinned, "no pinned key has signed it"),
+    "A13 cut off, then decided": (rejection_deleted_from_the_end, "Rows were cut off"),
+    "A13 cut off, then deployed": (rejection_deleted_and_deployed, "anchored head is link 3"),
+    "A14 one person as two": (one_person_for_two, "2 people must approve"),
+}
+
+
+@pytest.mark.parametrize(("attack", "says"), ATTACKS.values(), ids=ATTACKS)
+def test_an_attack_on_an_approval_is_refused_and_recorded(
+    scene: Scene, attack: Callable[[Scene], None], says: str
+) -> None:
+    with pytest.raises((Refusal, Conflict, Corrupt), match=says):
+        attack(scene)
+    recorded = [link for link in scene.ledger.links() if link.kind == "refusal"]
+    assert len(recorded) == 1
+    assert says in recorded[0].body
+
+
+def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: Scene) -> None:
+    def attempt(person: str) -> str:
+        try:
+            return scene.say(by=person, approved=person.startswith("ann")).by
+        except Conflict:
+            return "refused"
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(attempt, ["ann@example.com", "max@example.com"]))
+    kinds = sorted(link.kind for link in scene.ledger.links())
+    assert (outcomes.count("refused"), kinds) == (1, ["decision", "refusal"])
+
+
+def test_an_honest_approval_is_deployed_and_the_record_is_sound(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.say()
+    scene.deploy()
+    file = Path(scene.world.scratch).with_name("record.jsonl")
+    links, requests = from_ledger(scene.ledger)
+    with file.open("w") as lines:
+        write_lines(links, requests, lines)
+    signing = scene.world.signing
+    options = ["--file", str(file), "--key", signing.decisions_trusted[0], "--head", signing.decisions_head]
+    assert audit(["verify", *options]) == 0
+    assert "sound: 1 links (1 decisions" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("it is better", "it was better"))
+    assert audit(["verify", *options]) == 1
+    assert "WRONG: decision 1 of 1: its content is not that of its hash" in capsys.readouterr().out
+    assert isinstance(record_of(links[0]), Decision)
