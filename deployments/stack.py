@@ -179,7 +179,8 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
                    "--backend-store-uri", f"sqlite:///{state}/mlflow.db",
                    "--artifacts-destination", f"{state}/artifacts"],
         "endpoints": [*module, "deployments.hosting", "--port", str(ports["endpoints"]),
-                      "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token"],
+                      "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token",
+                      "--trusted-key", _public(state / MODELS_KEY)],
         "worker": [*module, "deployments.worker"],
         "gateway": [*module, "deployments.gateway", "serve", "--port", str(ports["gateway"])],
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -12,7 +13,8 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.digests import folder_digest
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
+from blocks.model_signature import sign_folder
 from blocks.tracking.base import Run, Tracking
 from blocks.trainers.base import JobState, Trainer, TrainingJob
 from tasks.cost import max_seconds, reserve, settle_quietly
@@ -44,6 +46,7 @@ def train(model: str, data: TierData, costed: Costed, parameters: Mapping[str, V
     tags = version_tags(brought, data, made_by)
     version = tracking.register(model, run.id, key=f"{flow_run.id}:train", tags=tags)
     artifact = tracking.fetch(model, version.version, world.scratch / "models" / model / version.version)
+    sign(world, brought, run.id, version.version, artifact)
     return Trained(
         version=version.version,
         run_id=run.id,
@@ -77,6 +80,20 @@ def run_paid(
         raise
     cost = settle_quietly(tracking, run.id, trainer, job)
     return done, costed.worst_usd if cost is None else cost
+
+
+def sign(world: Environment, model: Model, run_id: str, version: str, artifact: Path) -> None:
+    """Sign the model's files, with what model.yaml allows it, and keep the signature with its run.
+
+    Raises:
+        Rejected: no key on this machine signs models.
+    """
+    spec = model.spec
+    about = {"model": spec.name, "version": version, "run": run_id, "allow": spec.serving.model_dump(mode="json")}
+    signature = sign_folder(artifact, world.signing.signer("models"), about)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(signature, folder)
+        world.tracking().log_files(run_id, Path(folder), under="signature")
 
 
 def warm_up(tracking: Tracking) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, Release
 from blocks.endpoints.local import LocalEndpoint
+from tests.signing_keys import MODELS, signed
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-for-tests-0123456789"  # noqa: S105 - not a secret
@@ -61,7 +62,7 @@ def churn_model(folder: Path, trees: int) -> Path:
         input_example=x[:3],
         pip_requirements=["lightgbm", "scikit-learn"],
     )
-    return folder
+    return signed(folder)
 
 
 def code_model(folder: Path, at_load: str = "pass", at_predict: str = "return [0.5] * len(model_input)") -> Path:
@@ -77,7 +78,7 @@ def code_model(folder: Path, at_load: str = "pass", at_predict: str = "return [0
     signature = mlflow.models.infer_signature(frame(), [0.5])
     mlflow.pyfunc.save_model(str(folder), python_model=str(program), signature=signature, pip_requirements=[])
     (folder / program.name).write_text(text.format(at_load, at_predict))
-    return folder
+    return signed(folder, loaders=["mlflow.pyfunc.model"], own_code=True)
 
 
 def release(model: Path, version: str, predictions: object = None, endpoint: str = "churn") -> Release:
@@ -100,7 +101,8 @@ class Host:
 
     def endpoint(self, **fields: object) -> LocalEndpoint:
         """An adapter with its store below the host's state."""
-        return LocalEndpoint(url=self.url, token_file=self.token_file, store=self.state / "releases", **fields)
+        known = {"store": self.state / "releases", "trusted_keys": [MODELS.public]}
+        return LocalEndpoint(url=self.url, token_file=self.token_file, **{**known, **fields})
 
 
 def token_file(folder: Path) -> Path:
@@ -117,7 +119,7 @@ def host(state: Path, *, load_seconds: float = 60) -> Iterator[Host]:
     state.mkdir(parents=True, exist_ok=True)
     token = token_file(state)
     command = [sys.executable, "-m", "deployments.hosting", "--port", "0", "--state", str(state)]
-    command += ["--token-file", str(token), "--load-seconds", str(load_seconds)]
+    command += ["--token-file", str(token), "--load-seconds", str(load_seconds), "--trusted-key", MODELS.public]
     with (state / "host.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)
     assert process.stdout

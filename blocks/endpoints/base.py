@@ -26,7 +26,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Release:
-    """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest."""
+    """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest.
+
+    Its signature lies beside it: that of `model` is `model.sig`.
+    """
 
     endpoint: str
     version: str
@@ -84,8 +87,8 @@ class Endpoint(Keeper, Block):
 
         Raises:
             Corrupt: the artifact's digest is not the release's.
-            Rejected: it does not load, does not answer in time, or answers otherwise than the golden one; the
-                message carries the server's own last words.
+            Rejected: it is not signed by a pinned key, is of what is not allowed, does not load, does not answer in
+                time, or answers otherwise than the golden one; the message carries the server's own last words.
         """
 
     @abstractmethod

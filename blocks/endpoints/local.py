@@ -30,6 +30,9 @@ class LocalEndpoint(Endpoint):
     url: str = Field(description="The host's address, such as http://127.0.0.1:8081.")
     token_file: Path = Field(description="File of mode 0600 with the host's admin token.")
     store: Path = Field(description="Folder for copies of releases; below the host's state folder.")
+    trusted_keys: list[str] = Field(
+        default=[], description="Public keys whose models preflight loads; the host has its own list."
+    )
     load_seconds: float = Field(60.0, gt=0, description="How long a model may take to load and answer, in seconds.")
     answer_seconds: float = Field(60.0, gt=0, description="How long the live model may take to answer, in seconds.")
     serve_command: list[str] = Field(
@@ -46,7 +49,7 @@ class LocalEndpoint(Endpoint):
         kept = self._releases.keep(release)
         deadline = time.monotonic() + self.load_seconds
         try:
-            with scoring_server(self.serve_command, kept.artifact, kept.version, deadline) as server:
+            with scoring_server(self.serve_command, kept.artifact, kept.version, deadline, self.trusted_keys) as server:
                 return _asked(server, kept, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             self._releases.forget(kept)

@@ -33,7 +33,9 @@ class Server:
 
 
 @contextmanager
-def scoring_server(command: Sequence[str], model: Path, version: str, deadline: float) -> Iterator[Server]:
+def scoring_server(
+    command: Sequence[str], model: Path, version: str, deadline: float, keys: Sequence[str] = ()
+) -> Iterator[Server]:
     """Start the server on a free port of 127.0.0.1, wait until `/ping` answers 200, and end it afterwards.
 
     Args:
@@ -41,6 +43,7 @@ def scoring_server(command: Sequence[str], model: Path, version: str, deadline: 
         model: the MLflow model folder.
         version: what the server says of itself.
         deadline: of `time.monotonic`.
+        keys: the public keys whose models it may load.
 
     Raises:
         Rejected: it ended, or did not answer by the deadline; the message carries its last words.
@@ -49,7 +52,7 @@ def scoring_server(command: Sequence[str], model: Path, version: str, deadline: 
         log = Path(scratch) / "server.log"
         port = _free_port()
         begin = time.monotonic()
-        process = _start(command, _environment(model, version, port, scratch), scratch, log)
+        process = _start(command, _environment(model, version, port, scratch, keys), scratch, log)
         server = Server(f"http://127.0.0.1:{port}", 0.0, process, log)
         try:
             _wait(server, deadline)
@@ -58,7 +61,7 @@ def scoring_server(command: Sequence[str], model: Path, version: str, deadline: 
             _end(process)
 
 
-def _environment(model: Path, version: str, port: int, scratch: str) -> dict[str, str]:
+def _environment(model: Path, version: str, port: int, scratch: str, keys: Sequence[str]) -> dict[str, str]:
     """Return all that the server's environment holds: nothing of ours is handed on but PATH."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -69,6 +72,7 @@ def _environment(model: Path, version: str, port: int, scratch: str) -> dict[str
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "RATCHET_BIND_HOST": "127.0.0.1",
         "RATCHET_MODEL_VERSION": version,
+        "RATCHET_TRUSTED_KEYS": " ".join(keys),
         "RATCHET_OWN_CODE": "refuse",  # as the host, where several models share a process
         "RATCHET_STOP_WITH_STDIN": "1",
         "OMP_NUM_THREADS": "1",

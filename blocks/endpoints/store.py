@@ -17,7 +17,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ReleaseStore:
-    """Folders `<root>/<endpoint>/<version>/`: `model/`, `release.json` and, once it has served, `served`."""
+    """Folders `<root>/<endpoint>/<version>/`: `model/`, `model.sig`, `release.json`; once it has served, `served`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -38,6 +38,8 @@ class ReleaseStore:
             raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
         if kept is None or folder_digest(kept.artifact) != release.digest:
             self._copy(release, place)
+        elif not (place / "model.sig").exists():
+            _copy_signature(release, place)
         return Release(release.endpoint, release.version, place / "model", release.digest, release.golden)
 
     def mark_served(self, release: Release) -> None:
@@ -72,6 +74,7 @@ class ReleaseStore:
         beside = place.parent / f".incoming-{uuid.uuid4().hex}"
         try:
             shutil.copytree(release.artifact, beside / "model")
+            _copy_signature(release, beside)
             if (found := folder_digest(beside / "model")) != release.digest:
                 problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
                 raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
@@ -87,6 +90,13 @@ class ReleaseStore:
             return Release(endpoint, place.name, place / "model", record["digest"], golden)
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _copy_signature(release: Release, to: Path) -> None:
+    """Copy the artifact's signature, where it has one: whoever loads the copy verifies it."""
+    signature = release.artifact.with_name(f"{release.artifact.name}.sig")
+    if signature.exists():
+        shutil.copyfile(signature, to / "model.sig")
 
 
 def _exchange(beside: Path, place: Path) -> None:

@@ -140,16 +140,20 @@ class Tracking(Keeper, Block):
 
     @abstractmethod
     def fetch(self, name: str, version: str, folder: Path) -> Path:
-        """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path."""
+        """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path.
+
+        Its signature, where its run has the file `signature/model.sig`, comes to `folder`/model.sig.
+        """
 
     def warm_up(self) -> None:
-        """Load the libraries that `predict` needs, beside a wait; what it does shows in nothing but time."""
+        """Get ready to predict, beside a wait; what it does shows in nothing but time."""
 
     @abstractmethod
     def loaded(self, artifact: Path) -> Predict:
         """Load a fetched artifact once, for as many frames as come; needs no server.
 
-        The caller has verified the artifact's digest: loading a model runs code.
+        Loading a model runs code: an adapter that loads real ones does so only where the signature beside the artifact
+        is of a pinned key, the model is of nothing but what is allowed, and in a process without credentials.
 
         Returns:
             A function that returns the predictions for the rows of a frame, in order: an array of shape (rows,)
@@ -157,7 +161,7 @@ class Tracking(Keeper, Block):
             model refuses the columns that it is given; the message names them.
 
         Raises:
-            Rejected: the model does not load.
+            Rejected: the model may not be loaded, or does not load.
         """
 
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:

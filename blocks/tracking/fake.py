@@ -198,6 +198,8 @@ class FakeTracking(Tracking):
             return model
         shutil.copytree(self.root / there.run_id / "model", model)
         note.write_text(there.url)
+        if (signature := self.root / there.run_id / "files" / "signature" / "model.sig").exists():
+            shutil.copyfile(signature, folder / "model.sig")
         return model
 
     def loaded(self, artifact: Path) -> Predict:

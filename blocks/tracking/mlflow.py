@@ -14,20 +14,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
 from blocks.kept import Kept
 from blocks.tracking.base import KEY, Predict, Run, Tracking, Version
 from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
 from blocks.tracking.mlflow_kept import MlflowShelf, moment
+from blocks.tracking.predictor import Predictor
 
 MODEL = "model"
 """The name under which a training program logs its model."""
+SIGNATURE = "signature"
+"""The run's artifact folder that holds the model's signature."""
+_STARTING = Lock()
 DIGEST_CHARACTERS = 36
 """What MLflow keeps of a data set's digest; the whole one is in the data set's profile."""
 
@@ -40,9 +45,11 @@ class MlflowTracking(Tracking):
 
     tracking_uri: str = Field(description="Where MLflow is: http(s)://…, sqlite:///… or a SageMaker ARN.")
     ui_url: str = Field(default="", description="Address of MLflow's pages for people; tracking_uri by default.")
+    trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded, one line each.")
     retries: int = Field(default=3, ge=0, description="How often a request that got no answer is sent again.")
 
     _client: Any = PrivateAttr(default=None)
+    _predictor: Predictor | None = PrivateAttr(default=None)
 
     def open_run(
         self,
@@ -207,34 +214,41 @@ class MlflowTracking(Tracking):
         with self._calling(f"MLflow model {name!r} version {version}"):
             source = str(self.client.get_model_version_download_uri(name, version))
             model, note = folder / MODEL, folder / "source.txt"
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / f"{MODEL}.sig").exists():
+                self._fetch_signature(name, version, folder)
             if model.is_dir():
                 if (there := note.read_text() if note.exists() else "another") != source:
                     raise Conflict(f"{model} holds the model of {there}, not of {source}; give another folder")
                 return model
-            folder.mkdir(parents=True, exist_ok=True)
             note.write_text(source)
             return self._download(source, model)
 
     def warm_up(self) -> None:
-        """Import MLflow's model loader and skops, in which models are kept."""
-        for library in ("mlflow.pyfunc", "skops.io"):
-            import_module(library)
+        """Start the process that loads models, which takes it three seconds; import what reads their description."""
+        self._process()
+        import_module("mlflow.models")
 
     def loaded(self, artifact: Path) -> Predict:
-        """Load a fetched model as a pyfunc; see `Tracking.loaded`."""
-        self._quieten()
-        from mlflow import pyfunc
+        """Load a fetched model, once, in a process without credentials; see `Tracking.loaded`.
 
-        with _the_models_own(f"model {artifact} does not load"):
-            model = pyfunc.load_model(str(artifact), suppress_warnings=True)
-            schema = model.metadata.get_input_schema()
+        That process verifies the model's signature against `trusted_keys`, and what the model is made of, before it
+        loads it.
+        """
+        self._quieten()
+        from mlflow.models import Model
+
+        try:
+            schema = Model.load(str(artifact)).get_input_schema()
+        except Exception as cause:
+            raise Rejected(f"model {artifact} does not load: {str(cause)[:500]}") from cause
+        ask = self._process().load(artifact)
 
         def predict(frame: pd.DataFrame) -> np.ndarray:
             needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
             kinds = {spec.name: getattr(spec.type, "name", "") for spec in needed}
-            with _the_models_own(f"model {artifact} refuses {len(frame)} rows"):
-                answer = model.predict(conform(frame, kinds) if kinds and all(kinds) else frame)
-            return as_predictions(answer, artifact, len(frame))
+            rows = conform(frame, kinds) if kinds and all(kinds) else frame
+            return as_predictions(ask(rows), artifact, len(frame))
 
         return predict
 
@@ -247,6 +261,26 @@ class MlflowTracking(Tracking):
 
             self._client = MlflowClient(self.tracking_uri)
         return self._client
+
+    def _process(self) -> Predictor:
+        with _STARTING:
+            if self._predictor is None:
+                self._predictor = Predictor(self.trusted_keys)
+            return self._predictor
+
+    def _fetch_signature(self, name: str, version: str, folder: Path) -> None:
+        """Copy the version's signature to `folder`/model.sig, where its run has one."""
+        from mlflow.artifacts import download_artifacts
+
+        run_id = self.client.get_model_version(name, version).run_id
+        there = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE)}
+        if f"{SIGNATURE}/{MODEL}.sig" not in there:
+            return
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as beside:
+            came = download_artifacts(
+                run_id=run_id, artifact_path=f"{SIGNATURE}/{MODEL}.sig", dst_path=beside, tracking_uri=self.tracking_uri
+            )
+            Path(came).replace(folder / f"{MODEL}.sig")
 
     def _quieten(self) -> None:
         """Set what MLflow reads from the environment alone, and silence a plugin that warns on each request."""
@@ -346,18 +380,6 @@ class MlflowTracking(Tracking):
         page = f"{self.ui_url or self.tracking_uri}/#/models/{whole.name}/versions/{whole.version}"
         aliases = tuple(sorted(whole.aliases))
         return Version(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)
-
-
-@contextlib.contextmanager
-def _the_models_own(problem: str) -> Iterator[None]:
-    """Turn what a model's own code raises, which may be anything, into `Rejected`."""
-    try:
-        yield
-    except PortError:
-        raise
-    except Exception as cause:
-        said = str(cause).rpartition("Error: ")[2][:500]
-        raise Rejected(f"{problem}: {said}") from cause
 
 
 def _moment(milliseconds: int | None) -> datetime | None:

@@ -83,7 +83,7 @@ class Model:
 
 
 def load(folder: Path, version: str = "", *, digest: str = "", own_code: bool = True) -> Model:
-    """Load the MLflow model in `folder`.
+    """Load the MLflow model in `folder`, which `admission.admit` has let in: loading runs its code.
 
     Args:
         folder: what holds the file MLmodel.

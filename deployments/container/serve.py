@@ -8,6 +8,9 @@
 | SAGEMAKER_BIND_TO_PORT  | port                                               | 8080           |
 | RATCHET_BIND_HOST       | address                                            | 0.0.0.0        |
 | RATCHET_MODEL_VERSION   | what `X-Model-Version` says                        | id in MLmodel  |
+| RATCHET_TRUSTED_KEYS    | public keys whose models are loaded                | none: no model |
+| RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
+| RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
 | RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
@@ -32,6 +35,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from deployments.container import scoring
+from deployments.container.admission import admit, pinned
 from deployments.container.web import errors_are_json, read_body, response
 
 
@@ -69,7 +73,9 @@ def main() -> int:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     folder = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
     own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
+    signature = os.environ.get("RATCHET_SIGNATURE")
     try:
+        admit(folder, pinned(os.environ), Path(signature) if signature else None)
         model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), own_code=own_code)
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)

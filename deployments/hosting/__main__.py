@@ -39,6 +39,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--state", type=Path, required=True, help="folder of what is served and its artifacts")
     parser.add_argument("--token-file", type=Path, required=True, help="file of mode 0600 with the admin token")
+    parser.add_argument(
+        "--trusted-key", action="append", default=[], help="a public key whose models are loaded; none: no model is"
+    )
     parser.add_argument("--load-seconds", type=float, default=60.0, help="how long a model may take to load")
     return parser.parse_args(arguments)
 
@@ -55,7 +58,7 @@ def _serve(options: argparse.Namespace, token: str, listener: socket.socket) -> 
     from deployments.hosting.fleet import Fleet
     from deployments.hosting.server import application
 
-    app = application(Fleet(options.state, options.load_seconds), token)
+    app = application(Fleet(options.state, options.load_seconds, options.trusted_key), token)
     config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     print(f"hosting on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])

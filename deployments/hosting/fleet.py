@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,8 +41,8 @@ class Slot:
 class Fleet:
     """All endpoints of one state folder, which belongs to this process alone."""
 
-    def __init__(self, folder: Path, load_seconds: float = 60.0) -> None:
-        self.folder, self.load_seconds = folder, load_seconds
+    def __init__(self, folder: Path, load_seconds: float = 60.0, keys: Sequence[str] = ()) -> None:
+        self.folder, self.load_seconds, self.keys = folder, load_seconds, keys
         self._slots: dict[str, Slot] = {}
         self._writing = threading.Lock()
         self._opening = threading.Lock()
@@ -121,7 +122,7 @@ class Fleet:
 
     def _open(self, name: str, order: Order) -> Slot:
         """Make the endpoint with its first version; two first orders at once are done one after the other."""
-        model = load(order, self.folder, self.load_seconds)
+        model = load(order, self.folder, self.load_seconds, self.keys)
         with self._opening:
             if name not in self._slots:
                 live = Served(_place(order), model)
@@ -134,7 +135,7 @@ class Fleet:
         if slot.standby and slot.standby.model and _is(slot.standby, order):
             warm_up(order, slot.standby.model)
             return slot.standby.model
-        return load(order, self.folder, self.load_seconds)
+        return load(order, self.folder, self.load_seconds, self.keys)
 
     def _commit(self, name: str, slot: Slot, live: Served, standby: Served | None) -> None:
         """Write the state, then switch: a host that dies between the two comes back with the new version."""
@@ -160,7 +161,7 @@ class Fleet:
 
     def _again(self, name: str, placement: Placement) -> Served:
         try:
-            return Served(placement, load(placement, self.folder, self.load_seconds))
+            return Served(placement, load(placement, self.folder, self.load_seconds, self.keys))
         except Refused as cause:
             _log.error("%s: %s", name, cause)
             return Served(placement, None, str(cause))

@@ -1,12 +1,13 @@
 """From an order to a model in memory that has given its golden answer, or a refusal with its reason."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, Queue
 
 from blocks.digests import folder_digest
 from blocks.endpoints.golden import difference
-from deployments.container import scoring
+from deployments.container import admission, scoring
 from deployments.hosting.state import Order
 
 
@@ -18,7 +19,7 @@ class Refused(Exception):
         super().__init__(problem)
 
 
-def load(order: Order, folder: Path, seconds: float) -> scoring.Model:
+def load(order: Order, folder: Path, seconds: float, keys: Sequence[str]) -> scoring.Model:
     """Load the ordered version and put the golden request to it.
 
     Args:
@@ -26,14 +27,20 @@ def load(order: Order, folder: Path, seconds: float) -> scoring.Model:
         folder: the host's state folder; the artifact must be inside it.
         seconds: how long loading and the first answer may take. What hangs for longer is left to itself
             in its thread, and whatever it makes later is thrown away.
+        keys: the public keys whose models are loaded.
 
     Raises:
-        Refused: the artifact is elsewhere, has another digest, does not load, or answers otherwise.
+        Refused: the artifact is elsewhere, has another digest, is not signed by a pinned key or of what is not
+            allowed, does not load, or answers otherwise.
     """
     artifact = _inside(order.artifact, folder)
     if (found := folder_digest(artifact)) != order.digest:
         problem = f"{artifact} has the digest {found}, not {order.digest}; the copy was changed or is another model"
         raise Refused(409, "Corrupt", problem)
+    try:
+        admission.admit(artifact, keys)
+    except (admission.Unsigned, admission.Refused) as no:
+        raise Refused(422, "Rejected", f"version {order.version} is not loaded: {no}") from no
     answers: Queue[scoring.Model | Exception] = Queue()
     threading.Thread(target=_work, args=(order, artifact, answers), daemon=True).start()
     try:

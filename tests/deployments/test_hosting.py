@@ -19,6 +19,7 @@ from deployments.hosting.fleet import Fleet
 from deployments.hosting.page import page
 from deployments.hosting.server import application
 from tests.serving import REQUEST, ROWS, TOKEN, Host, churn_model, host, release, token_file
+from tests.signing_keys import MODELS
 
 JSON = {"content-type": "application/json"}
 
@@ -124,7 +125,7 @@ class Local:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     folder = tmp_path_factory.mktemp("state")
     orders = [order(churn_model(folder / "models" / str(n), n), str(n)) for n in (3, 5)]
-    fleet = Fleet(folder)
+    fleet = Fleet(folder, keys=[MODELS.public])
     with TestClient(application(fleet, TOKEN), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield Local(client, fleet, folder, orders)
 

@@ -23,6 +23,7 @@ from deployments.container.columns import BadInput, Column
 from deployments.container.payload import Payload, parse
 from deployments.container.serve import application
 from tests.serving import COLUMNS, REQUEST, ROOT, ROWS, churn_model, code_model, frame, wait_for
+from tests.signing_keys import MODELS
 
 KNOWN = (
     Column("tenure", "double"),
@@ -361,6 +362,7 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
     environment = {
         "PATH": os.environ["PATH"],
         "SM_MODEL_DIR": str(model),
+        "RATCHET_TRUSTED_KEYS": MODELS.public,
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "RATCHET_BIND_HOST": "127.0.0.1",
     }
@@ -383,6 +385,7 @@ def test_the_server_of_a_preflight_ends_when_its_parent_dies(model: Path) -> Non
     environment = {
         "PATH": os.environ["PATH"],
         "SM_MODEL_DIR": str(model),
+        "RATCHET_TRUSTED_KEYS": MODELS.public,
         "SAGEMAKER_BIND_TO_PORT": "0",
         "RATCHET_BIND_HOST": "127.0.0.1",
         "RATCHET_STOP_WITH_STDIN": "1",

@@ -17,6 +17,7 @@ from deployments.hosting.fleet import Fleet
 from deployments.hosting.loading import Refused
 from deployments.hosting.state import Order, read
 from tests.serving import REQUEST, Host, children, churn_model, code_model, host, release
+from tests.signing_keys import MODELS
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +93,7 @@ def test_a_switch_without_preflight_fails_closed_too(scene: Scene, tmp_path: Pat
 def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path: Path) -> None:
     slow = release(code_model(tmp_path / "slow", at_load="time.sleep(20)"), "2", ONES)
     quick = release(code_model(tmp_path / "quick"), "1", ONES)
-    fleet = Fleet(tmp_path)
+    fleet = Fleet(tmp_path, keys=[MODELS.public])
     fleet.release("churn", order(quick))
     fleet.load_seconds = 1
     begin = time.monotonic()

