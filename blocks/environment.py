@@ -70,9 +70,15 @@ class Environment(Block):
     )
 
     alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
+    evidence: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
     signing: Signing = Field(default=Signing(), description="Keys for decisions and models.")
     approval: ApprovalRules = Field(default=ApprovalRules(), description="What approvals take here.")
     people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
+
+    @property
+    def evidence_folder(self) -> Path:
+        """The folder of the evidence packs: `<model>/<version>/pack`, its signature beside it."""
+        return Path(self.evidence) if self.evidence else self.scratch / "evidence"
 
     def approval_rules(self, model: str) -> ApprovalRule:
         """Return the rules for a model: its own, where there are any."""

@@ -121,14 +121,14 @@ def _request(ledger: Ledger, request_id: str) -> ApprovalRequest | None:
 
 
 def _ledger(options: argparse.Namespace) -> Ledger:
-    settings = _settings(options)["ledger"]
+    settings = settings_of(options.environment)["ledger"]
     if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
         raise Rejected(f"the ledger {settings['adapter']} cannot be read from here; give --file")
     return SqlLedger(url=settings["url"])
 
 
 def _signing(options: argparse.Namespace) -> Signing:
-    return Signing(**_settings(options).get("signing", {}))
+    return Signing(**settings_of(options.environment).get("signing", {}))
 
 
 def _head(options: argparse.Namespace) -> Head | None:
@@ -142,12 +142,13 @@ def _head(options: argparse.Namespace) -> Head | None:
     return read_head(Path(file)) if file else None
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
+def settings_of(environment: str) -> dict[str, Any]:
+    """Return what an environment's file says, filled in as for the embedded stack, which need not run."""
     from deployments.register import read_environment  # imports Prefect, which a file does not need
     from deployments.stack import Stack, find, state_folder
 
     stack = find() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
-    return read_environment(options.environment, {**stack.environment(), **os.environ})
+    return read_environment(environment, {**stack.environment(), **os.environ})
 
 
 def _time(value: object) -> str:

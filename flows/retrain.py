@@ -15,6 +15,7 @@ from tasks.approve import request_approval
 from tasks.cost import price
 from tasks.deploy import deploy
 from tasks.evaluate import judge
+from tasks.evidence import keep_evidence
 from tasks.expect import expect
 from tasks.publish import publish
 from tasks.records import Asked, Judged, Trained
@@ -61,6 +62,7 @@ def retrain(
         if not decision.approved:
             return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
         done = deploy(asked.request_id, judged, environment)
+        keep_evidence(asked.request_id, data, checked, trained, judged, done, parameters or {}, environment)
         return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -10,7 +11,7 @@ from threading import Thread
 from prefect import get_run_logger, task
 
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Endpoint, Golden, Release
+from blocks.endpoints.base import Endpoint, Golden, Probe, Release
 from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
@@ -41,12 +42,17 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     golden = Golden(judged.golden_request, judged.golden_predictions)
     release = approved_release(world, request, before, golden, begun=ledger.effect(key))
     ledger.intend(key, golden_json(golden), datetime.now(UTC))
-    url = put_into_service(world, ledger, request, release, before)
+    url, probe = put_into_service(world, ledger, request, release, before)
     ledger.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
     get_run_logger().info("version %s serves at %s", request.version, url)
-    replaced = before if before != request.version else ""
-    seconds = time.monotonic() - started
-    return Deployed(model=request.model, version=request.version, replaced=replaced, url=url, seconds=seconds)
+    return Deployed(
+        model=request.model,
+        version=request.version,
+        replaced=before if before != request.version else "",
+        url=url,
+        seconds=time.monotonic() - started,
+        preflight=json.dumps(asdict(probe)),
+    )
 
 
 def approved_release(
@@ -123,13 +129,17 @@ def approved_files(world: Environment, request: ApprovalRequest, evidence: Evide
 
 def put_into_service(
     world: Environment, ledger: Ledger, request: ApprovalRequest, release: Release, before: str
-) -> str:
-    """Switch and write down how it ended; the alias `champion` moves while the server is proven. Return the URL."""
+) -> tuple[str, Probe]:
+    """Switch and write down how it ended; the alias `champion` moves while the server is proven.
+
+    Returns:
+        The URL, and what preflight saw (what verification saw, where the version served already).
+    """
     tracking = world.tracking()
     warming = Thread(target=reach, args=(tracking,), daemon=True)
     warming.start()
     try:
-        url = switch(world.endpoint(), release, before)
+        served = switch(world.endpoint(), release, before)
     except TerminalError as failed:
         line = write_down(ledger, request, "failed", str(failed))
         problem = f"Version {request.version} could not be deployed; {before or 'nothing'} serves: {failed}"
@@ -139,11 +149,11 @@ def put_into_service(
     tracking.tag_version(request.model, request.version, {PROMOTED: request.environment})
     tracking.set_alias(request.model, CHAMPION, request.version)
     line = write_down(ledger, request, "serving", "")
-    done = f"Version {request.version} serves at {url}, approved by {line.by}: {line.reason}"
+    done = f"Version {request.version} serves at {served[0]}, approved by {line.by}: {line.reason}"
     back = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
                             f'-p reason="why" -p environment={world.name}'}  # fmt: skip
     tell(world, "release.deployed", model=request.model, key=f"told:{line.id}", sentence=done, links=back)
-    return url
+    return served
 
 
 def reach(tracking: Tracking) -> None:
@@ -152,17 +162,17 @@ def reach(tracking: Tracking) -> None:
         tracking.version("none", "0")
 
 
-def switch(endpoint: Endpoint, release: Release, before: str) -> str:
-    """Preflight, switch, verify; return the URL.
+def switch(endpoint: Endpoint, release: Release, before: str) -> tuple[str, Probe]:
+    """Preflight, switch, verify; return the URL and what was seen.
 
     When verification fails, the version before it is restored; of a first version nothing serves any more.
     """
-    now = endpoint.serving(release.endpoint)
+    now, probe = endpoint.serving(release.endpoint), None
     if now is None or (now.version, now.digest) != (release.version, release.digest):
-        endpoint.preflight(release)
+        probe = endpoint.preflight(release)
         now = endpoint.switch(release)
     try:
-        endpoint.verify(release)
+        verified = endpoint.verify(release)
     except Exception as wrong:
         try:
             endpoint.restore(release.endpoint, before) if before else endpoint.withdraw(release.endpoint)
@@ -170,7 +180,7 @@ def switch(endpoint: Endpoint, release: Release, before: str) -> str:
             wrong.add_note(f"and version {before} could not be restored: {worse}" if before else
                            f"and it could not be withdrawn: {worse}")  # fmt: skip
         raise
-    return now.url
+    return now.url, probe or verified
 
 
 def write_down(ledger: Ledger, request: ApprovalRequest, status: str, problem: str) -> Deployment:

@@ -4,6 +4,7 @@ import json
 import math
 import tempfile
 from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,13 @@ def judge(model: str, data: TierData, trained: Trained, environment: str) -> Jud
         golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
         golden_predictions=json.dumps(said[:GOLDEN_ROWS].tolist()),
         gates=evaluation.verdict.gates,
+        predictions_digest=predictions_digest(said),
     )
+
+
+def predictions_digest(said: np.ndarray) -> str:
+    """Return the SHA-256 over predictions, bit by bit: shape, then the numbers as little-endian doubles."""
+    return sha256(f"{said.shape}".encode() + np.ascontiguousarray(said, dtype="<f8").tobytes()).hexdigest()
 
 
 def challenger_says(tracking: Tracking, trained: Trained, features: pd.DataFrame) -> np.ndarray:

@@ -140,6 +140,8 @@ class Trained(Record):
 class Judged(Record):
     """What the evaluation found; `champion` is "" for a first model, `gates` name what did not open.
 
+    `predictions_digest` is the SHA-256 over the predictions of all holdout rows, bit by bit.
+
     `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` what the model
     said of them (JSON): what a server that runs this model must answer.
     """
@@ -152,6 +154,7 @@ class Judged(Record):
     golden_request: str
     golden_predictions: str
     gates: tuple[str, ...] = ()
+    predictions_digest: str = ""
 
 
 class Asked(Record):
@@ -164,12 +167,37 @@ class Asked(Record):
 
 
 class Deployed(Record):
-    """What an endpoint serves after a deployment or a rollback."""
+    """What an endpoint serves after a deployment or a rollback.
+
+    `preflight` is what the real server said before the switch, as JSON; "" where there was none.
+    """
 
     model: str
     version: str
     replaced: str
     url: str
+    seconds: float
+    preflight: str = ""
+
+
+class Packed(Record):
+    """Where the evidence pack of a version lies, and the digest over its files."""
+
+    model: str
+    version: str
+    folder: Path
+    digest: str
+
+
+class Reproduced(Record):
+    """What became of training a version again: the verdict, and which input differed if any did."""
+
+    model: str
+    version: str
+    verdict: Literal["bit-identical", "metric-identical", "different", "not reproducible"]
+    differs: tuple[str, ...]
+    metrics: dict[str, float]
+    digest: str
     seconds: float
 
 

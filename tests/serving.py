@@ -78,7 +78,7 @@ def code_model(folder: Path, at_load: str = "pass", at_predict: str = "return [0
     signature = mlflow.models.infer_signature(frame(), [0.5])
     mlflow.pyfunc.save_model(str(folder), python_model=str(program), signature=signature, pip_requirements=[])
     (folder / program.name).write_text(text.format(at_load, at_predict))
-    return signed(folder, loaders=["mlflow.pyfunc.model"], own_code=True)
+    return signed(folder, loaders=["mlflow.pyfunc.loaders.code_model"], own_code=True)
 
 
 def release(model: Path, version: str, predictions: object = None, endpoint: str = "churn") -> Release:

@@ -99,6 +99,13 @@ class Tracking(Keeper, Block):
         """Keep all files below `folder` with the run, below the artifact folder `under`."""
 
     @abstractmethod
+    def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
+        """Copy what the run keeps below the artifact folder `under` to `folder`/`under`, and return that path.
+
+        It is empty when the run keeps nothing there.
+        """
+
+    @abstractmethod
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
 

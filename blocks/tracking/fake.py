@@ -102,6 +102,14 @@ class FakeTracking(Tracking):
         """Keep all files below `folder` with the run."""
         shutil.copytree(folder, self.root / self.run(run_id).id / "files" / under, dirs_exist_ok=True)
 
+    def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
+        """Copy what the run keeps below `under` to `folder`/`under`."""
+        kept, to = self.root / self.run(run_id).id / "files" / under, folder / under
+        to.mkdir(parents=True, exist_ok=True)
+        if kept.is_dir():
+            shutil.copytree(kept, to, dirs_exist_ok=True)
+        return to
+
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
         self._runs[run_id] = replace(self.run(run_id), status=status, ended=datetime.now(UTC))

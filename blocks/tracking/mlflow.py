@@ -116,6 +116,19 @@ class MlflowTracking(Tracking):
         with self._calling(f"MLflow run {run_id}"):
             self.client.log_artifacts(run_id, str(folder), under or None)
 
+    def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
+        """Copy what the run keeps below `under` to `folder`/`under`; see `Tracking.fetch_files`."""
+        from mlflow.artifacts import download_artifacts
+
+        to = folder / under
+        to.mkdir(parents=True, exist_ok=True)
+        with self._calling(f"MLflow run {run_id}"):
+            if self.client.list_artifacts(run_id, under):
+                download_artifacts(
+                    run_id=run_id, artifact_path=under, dst_path=str(folder), tracking_uri=self.tracking_uri
+                )
+        return to
+
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
         with self._calling(f"MLflow run {run_id}"):

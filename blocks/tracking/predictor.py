@@ -41,7 +41,9 @@ class Predictor:
         self.close = weakref.finalize(self, _end, self._process)
 
     def load(self, model: Path) -> Callable[[pd.DataFrame], np.ndarray]:
-        """Load a model, and return a function that says what it says of rows; it stays loaded until another is, and is then loaded anew.
+        """Load a model, and return a function that says what it says of rows.
+
+        One model is loaded at a time: where another was since, the function loads its own anew.
 
         Raises:
             Rejected: the model may not be loaded (unsigned, changed, of a kind that is not allowed) or does not load;

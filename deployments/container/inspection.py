@@ -45,7 +45,9 @@ _STREAMS = {
     b"\x04\x22\x4d\x18": "lz4",
 }
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(6))
-_PATHS = ("model_path", "pickled_model", "data", "code", "model_code_path", "python_model", "config", "env")
+_PATHS = ("model_path", "pickled_model", "data", "code", "python_model", "config", "env")
+"""Keys of MLmodel that name files. `model_code_path` is none: MLflow writes where the program came from, and reads the
+file of that name in the model's own folder."""
 
 
 class Refused(Exception):

@@ -12,6 +12,7 @@ import pytest
 from blocks.endpoints.base import Endpoint, Release
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.errors import Corrupt, NotFound, Rejected
+from deployments.container.signature import signature_file
 from tests.serving import Host, churn_model, host, release
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,7 @@ def test_restore_needs_no_original_artifact(subject: Subject, tmp_path: Path) ->
     import shutil
 
     copy = shutil.copytree(subject.one.artifact, tmp_path / "fetched")
+    shutil.copy(signature_file(subject.one.artifact), signature_file(copy))
     subject.endpoint.switch(replace(subject.one, artifact=copy))
     subject.endpoint.switch(subject.two)
     shutil.rmtree(copy)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.base import Golden, Probe, Release
 from blocks.errors import Corrupt, Rejected, TerminalError, Unavailable
 from blocks.ledger.base import ApprovalRequest, Decision, Effect
 from blocks.tracking.fake import MODEL_FILE
@@ -185,7 +185,7 @@ def releases(folder: Path) -> tuple[Release, Release]:
     return made[0], made[1]
 
 
-def in_service(world: World, release: Release, before: str = "") -> str:
+def in_service(world: World, release: Release, before: str = "") -> tuple[str, Probe]:
     """Put an approved release into service."""
     shown = evidence(
         trained=TRAINED.model_copy(update={"version": release.version, "model_digest": release.digest}),
@@ -215,7 +215,7 @@ def world_with(tmp_path: Path, **knobs: Any) -> tuple[World, Release]:
 
 def test_an_approved_version_serves_and_bears_the_alias_and_stands_in_the_ledger(tmp_path: Path) -> None:
     world, two = world_with(tmp_path)
-    assert in_service(world, two, before="1") == "fake://price"
+    assert in_service(world, two, before="1")[0] == "fake://price"
     assert served(world) == "2"
     champion = world.tracking().version("price", "@champion")
     assert champion is not None
@@ -301,7 +301,7 @@ def test_a_second_switch_after_a_kill_changes_nothing_and_needs_no_second_prefli
     switch(endpoint, two, "1")
     first = endpoint.serving("price")
     endpoint.reject_versions = ("2",)  # what would refuse a second preflight
-    assert switch(endpoint, two, "1") == first.url
+    assert switch(endpoint, two, "1")[0] == first.url
     assert endpoint.serving("price") == first
 
 

@@ -161,3 +161,10 @@ class ServingSpec(Record):
     own_code: bool = Field(
         default=False, description="It may bring code of its own: modules, or a model that is a program"
     )
+
+
+class EvidenceSpec(Record):
+    """For how long the evidence of a promoted version is kept, and when people look at it again."""
+
+    retain_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
+    review_days: int = Field(default=180, ge=1, le=3650, description="Days after which its owner reviews the model")

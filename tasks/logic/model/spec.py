@@ -18,6 +18,7 @@ from tasks.logic.model.parts import (
     Choices,
     Comparison,
     EvaluationSpec,
+    EvidenceSpec,
     Floor,
     Range,
     SearchSpace,
@@ -44,6 +45,7 @@ __all__ = [
     "Comparison",
     "DataSpec",
     "EvaluationSpec",
+    "EvidenceSpec",
     "Floor",
     "Landing",
     "ModelSpec",
@@ -85,6 +87,7 @@ class ModelSpec(Record):
     budget: Budget = Field(default=Budget(), description="What paid work on it may cost")
     approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
     serving: ServingSpec = Field(default=ServingSpec(), description="What it may be made of")
+    evidence: EvidenceSpec = Field(default=EvidenceSpec(), description="How long the evidence of a version is kept")
 
     def table(self, name: str = MAIN_TABLE) -> Landing:
         """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.

@@ -1,0 +1,1 @@
+"""The evidence pack of a promoted model: what belongs into it, and how people read it."""
