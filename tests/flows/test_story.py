@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from blocks.environment import open_environment
+from deployments.audit import main as audit
+from deployments.evidence import check_pack
 from deployments.stack import Stack
 from tests.support import SMALL, WEAK, approve, ask, customers, land, ledger, outcome, released, request_of, run
 
@@ -63,6 +65,18 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     before = lake.read(lake.as_of("churn", first))
     assert outcome(run("maintain/maintain", model="churn")) == "Completed"
     assert lake.read(lake.as_of("churn", first)).equals(before)
+
+    # its evidence: every item, signed, in the folder and with its run; and the record of decisions is sound
+    world = open_environment("local")
+    keys = list(world.signing.models_trusted)
+    assert check_pack(world.evidence_folder / "churn" / second.version, keys).sound
+    assert check_pack(tracking.fetch_files(second.run_id, "evidence", tmp_path), keys).sound
+    assert audit(["verify"]) == 0
+
+    # made again from that alone
+    made_again = run("reproduce/reproduce", model="churn", version=second.version)
+    assert outcome(made_again) == "Reproduced"
+    assert "bit-identical" in (made_again.state.message or "")
 
     # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
     held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
