@@ -151,9 +151,11 @@ def _about_signature(link: Link, keys: Keyring) -> str:
 def signed_by(link: Link, keys: Keyring) -> bool:
     """Whether a pinned key has signed the link."""
     try:
-        return keys.trusts(link.key_id, bytes.fromhex(link.signature), signed_part(link.hash))
+        signature = bytes.fromhex(link.signature)
     except ValueError:
         return False
+    exact = signature.hex() == link.signature  # capitals would be the same bytes in another row
+    return exact and keys.trusts(link.key_id, signature, signed_part(link.hash))
 
 
 def _about_request(link: Link, requests: Mapping[str, ApprovalRequest] | None) -> str:
