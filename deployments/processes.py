@@ -78,14 +78,25 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def start(name: str, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path) -> Process:
-    """Start a process in a session of its own, so that Ctrl-C reaches us and not it; output goes to `log`."""
+def start(
+    name: str,
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    log: Path,
+    inherit: bool = True,
+) -> Process:
+    """Start a process in a session of its own, so that Ctrl-C reaches us and not it; output goes to `log`.
+
+    Without `inherit` its environment holds `environment` and nothing else.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         started = subprocess.Popen(
             list(command),
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**(os.environ if inherit else {}), **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

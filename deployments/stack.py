@@ -147,7 +147,9 @@ def down(state: Path | None = None) -> bool:
 def _start(stack: Stack, say: Callable[[str], None]) -> Stack:
     def begin(stack: Stack, name: str, command: list[str]) -> Stack:
         log = stack.state / "logs" / f"{name}.log"
-        process = start(name, command, environment=stack.environment(), folder=ROOT, log=log)
+        loads_models = name == "endpoints"
+        variables = _nothing_to_steal() if loads_models else stack.environment()
+        process = start(name, command, environment=variables, folder=ROOT, log=log, inherit=not loads_models)
         begun = Stack(stack.state, stack.ports, (*stack.processes, process))
         _write_down(begun)
         return begun
@@ -205,6 +207,15 @@ def _stop(stack: Stack) -> None:
 def _ports(found: Stack | None) -> dict[str, int]:
     known = dict(found.ports) if found else {}
     return {name: free_port(known.get(name, port)) for name, port in PREFERRED_PORTS.items()}
+
+
+def _nothing_to_steal() -> dict[str, str]:
+    """Return the environment of the process that loads models: none of our addresses, nobody's credentials."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
 
 
 def _public(key: Path) -> str:

@@ -34,6 +34,7 @@ def train(model: str, data: TierData, costed: Costed, parameters: Mapping[str, V
     """
     world, brought = open_environment(environment), load_model(model)
     tracking, made_by = world.tracking(), provenance()
+    world.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded
     chosen = chosen_parameters(brought, parameters)
     run = open_run(tracking, brought, data, made_by, chosen, key=f"{flow_run.id}:train")
     job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))

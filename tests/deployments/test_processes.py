@@ -246,3 +246,14 @@ def test_a_second_ctrl_c_does_not_cut_the_stopping_short() -> None:
     assert stopped
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_process_that_loads_models_gets_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    log, wanted = tmp_path / "log", {"PATH": os.environ["PATH"], "WANTED": "yes"}
+    started = start("part", ["env"], environment=wanted, folder=tmp_path, log=log, inherit=False)
+    wait_for(lambda: not started.alive())
+    seen = log.read_text()
+    assert "WANTED=yes" in seen and "canary" not in seen
