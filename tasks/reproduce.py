@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
-from prefect.runtime import flow_run
 
 from blocks.environment import Environment, open_environment
 from blocks.model_signature import sign_folder
@@ -175,7 +175,7 @@ def trained_again(
     training, limits = pack.facts("training.json"), brought.spec.training
     trainer = own_trainer(world.trainer(), work, python)
     job = TrainingJob(
-        name=f"again-{brought.spec.name.replace('_', '-')[:40]}-{str(flow_run.id or work.name)[-8:].strip('-_')}",
+        name=f"again-{brought.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
         program=brought.folder,
         channels={"train": data.train},
         hyperparameters={**training["parameters"], "seed": str(training["seed"])},
