@@ -11,7 +11,7 @@ from threading import Thread
 from prefect import get_run_logger, task
 
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Endpoint, Golden, Probe, Release
+from blocks.endpoints.base import Endpoint, Golden, LogRules, Probe, Release
 from blocks.environment import Environment, open_environment
 from blocks.errors import PortError, TerminalError
 from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
@@ -20,7 +20,9 @@ from tasks.alerts import tell
 from tasks.logic.approve.approval import check_clock, check_deployable
 from tasks.logic.approve.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.logic.approve.history import champion
+from tasks.logic.model.spec import ModelSpec
 from tasks.logic.refusal import Refusal
+from tasks.models import load_model
 from tasks.records import Deployed, Judged
 from tasks.retries import STAGE
 from tasks.trust import latest, people_of, policy_now, refusals_recorded, sound_chain, sound_decisions
@@ -66,7 +68,8 @@ def approved_release(
     with refusals_recorded(world, request.id, "deploy", "", "deploy task"):
         evidence = still_approved(world, request, before, begun=begun)
         files = approved_files(world, request, evidence)
-    return Release(request.model, request.version, files, evidence.model_digest, golden)
+    rules = log_rules(load_model(request.model).spec)
+    return Release(request.model, request.version, files, evidence.model_digest, golden, rules)
 
 
 def still_approved(world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:
@@ -201,6 +204,13 @@ def write_down(ledger: Ledger, request: ApprovalRequest, status: str, problem: s
             at=datetime.now(UTC),
         )
     )
+
+
+def log_rules(spec: ModelSpec) -> LogRules | None:
+    """Return what the endpoint may keep of requests and answers, as `model.yaml` says; None for nothing."""
+    if not spec.inference_log.keep:
+        return None
+    return LogRules(spec.data.entity, spec.inference_log.leave_out, spec.inference_log.hash)
 
 
 def golden_json(golden: Golden) -> str:

@@ -1,10 +1,11 @@
 """The endpoint port: one model version at a time answers; the next is proven before the switch."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from prefect.blocks.core import Block
 
@@ -25,10 +26,24 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class LogRules:
+    """What an endpoint may keep of requests and answers.
+
+    `key` is the column that names who a row is about: callers may send it beside the model's columns. Columns to
+    `leave_out` are never written; of those that are `hashed` only a keyed hash is.
+    """
+
+    key: str = ""
+    leave_out: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Release:
     """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest.
 
     Its signature lies beside it: that of `model` is `model.sig`.
+    Without rules for the log (`log` is None) nothing of what it is asked is kept.
     """
 
     endpoint: str
@@ -36,6 +51,19 @@ class Release:
     artifact: Path
     digest: str
     golden: Golden
+    log: LogRules | None = None
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Answered requests of an endpoint, one after the other, in a segment of its log that changes no more.
+
+    Each has the members `at` (ISO 8601 with zone), `id`, `version`, `rows`, `columns` (values by column, as they
+    were sent) and `answer` (with `predictions`).
+    """
+
+    segment: str
+    requests: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -135,3 +163,16 @@ class Endpoint(Keeper, Block):
         Raises:
             NotFound: nothing serves under that name.
         """
+
+    def logged(self, endpoint: str) -> Iterator[Logged]:
+        """Yield what the endpoint has logged and nobody has taken away yet, oldest first, up to this moment.
+
+        An endpoint that keeps no log yields nothing.
+
+        Raises:
+            Corrupt: a segment cannot be read; the message names it.
+        """
+        yield from ()
+
+    def forget(self, endpoint: str, segment: str) -> None:
+        """Remove a segment that has been stored elsewhere. One that is gone already changes nothing."""

@@ -1,6 +1,6 @@
 """An endpoint in memory, for tests and for trying flows: it knows golden requests and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from blocks.compute import Hosting
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
+from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.errors import Corrupt, NotFound, Rejected
 
@@ -17,6 +17,7 @@ from blocks.errors import Corrupt, NotFound, Rejected
 class _Memory:
     kept: dict[str, dict[str, Release]] = field(default_factory=dict)
     live: dict[str, Serving] = field(default_factory=dict)
+    log: dict[str, dict[str, Logged]] = field(default_factory=dict)
 
 
 _SPACES: dict[str, _Memory] = {}
@@ -96,6 +97,18 @@ class FakeEndpoint(Endpoint):
         elif body.decode(errors="replace") != release.golden.request:
             status, text = 400, '{"error": "the fake knows the golden request alone"}'
         return Answer(status, text.encode(), "application/json", live.version, headers)
+
+    def keep(self, endpoint: str, logged: Logged) -> None:
+        """Put a segment into the log: the fake answers no traffic of its own."""
+        self._memory.log.setdefault(endpoint, {})[logged.segment] = logged
+
+    def logged(self, endpoint: str) -> Iterator[Logged]:
+        """Yield the segments that `keep` was given, by name in order."""
+        yield from [each for _, each in sorted(self._memory.log.get(endpoint, {}).items())]
+
+    def forget(self, endpoint: str, segment: str) -> None:
+        """Remove a segment."""
+        self._memory.log.get(endpoint, {}).pop(segment, None)
 
     @property
     def _memory(self) -> _Memory:

@@ -1,8 +1,12 @@
 """Models on this machine: proven in a server of their own, served by `deployments.hosting` over HTTP."""
 
+import gzip
+import json
 import sys
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import httpx
 from pydantic import Field
 
 from blocks.compute import Hosting
-from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
+from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import Server, scoring_server
 from blocks.endpoints.store import ReleaseStore
@@ -130,6 +134,29 @@ class LocalEndpoint(Endpoint):
     def _folders(self) -> Folders:
         return Folders(self.store, "release", depth=2)
 
+    def logged(self, endpoint: str) -> Iterator[Logged]:
+        """Have the host end the segments it has begun, and read them one after the other."""
+        path = f"/admin/endpoints/{endpoint}/log"
+        for name in self._admin("GET", path).json():
+            content = self._admin("GET", f"{path}/{name}").content
+            try:
+                requests = tuple(json.loads(line) for line in gzip.decompress(content).splitlines())
+            except (OSError, EOFError, ValueError, zlib.error) as cause:
+                problem = f"segment {name} of the log of {endpoint} cannot be read: {cause}"
+                raise Corrupt(f"{problem}; remove it from the host's folder log/{endpoint}") from cause
+            yield Logged(name, requests)
+
+    def forget(self, endpoint: str, segment: str) -> None:
+        """Have the host remove a segment."""
+        self._admin("DELETE", f"/admin/endpoints/{endpoint}/log/{segment}")
+
+    def _admin(self, method: str, path: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        response = self._call(method, path, self.load_seconds + 30, headers=headers)
+        if response.status_code not in (200, 204):
+            raise _error(response)
+        return response
+
     @property
     def _releases(self) -> ReleaseStore:
         return ReleaseStore(self.store)
@@ -145,6 +172,7 @@ class LocalEndpoint(Endpoint):
                 "predictions": golden.predictions,
                 "tolerance": golden.tolerance,
             },
+            "log": asdict(kept.log) if kept.log else None,
         }
         headers = {"Authorization": f"Bearer {self._token()}"}
         path = f"/admin/endpoints/{kept.endpoint}"

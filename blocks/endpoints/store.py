@@ -5,11 +5,12 @@ import os
 import re
 import shutil
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.base import Golden, LogRules, Release
 from blocks.errors import Corrupt, NotFound, Rejected
 
 _NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}")
@@ -40,7 +41,10 @@ class ReleaseStore:
             self._copy(release, place)
         elif not (place / "model.sig").exists():
             _copy_signature(release, place)
-        return Release(release.endpoint, release.version, place / "model", release.digest, release.golden)
+        if kept and kept.log != release.log:  # the rules of its log are the release's of today, the model is as it was
+            _write(place / ".release.json", _record(release))
+            (place / ".release.json").replace(place / "release.json")
+        return replace(release, artifact=place / "model")
 
     def mark_served(self, release: Release) -> None:
         """Note that the release has served: `served` returns it from now on."""
@@ -78,7 +82,7 @@ class ReleaseStore:
             if (found := folder_digest(beside / "model")) != release.digest:
                 problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
                 raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
-            _write(beside / "release.json", {"digest": release.digest, "golden": asdict(release.golden)})
+            _write(beside / "release.json", _record(release))
             _exchange(beside, place)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -87,7 +91,7 @@ class ReleaseStore:
         try:
             record = json.loads((place / "release.json").read_text(encoding="utf-8"))
             golden = Golden(**record["golden"])
-            return Release(endpoint, place.name, place / "model", record["digest"], golden)
+            return Release(endpoint, place.name, place / "model", record["digest"], golden, _rules(record.get("log")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -112,6 +116,17 @@ def _exchange(beside: Path, place: Path) -> None:
     except OSError:
         if not (place / "release.json").exists():  # otherwise another process has just put the same copy there
             raise
+
+
+def _record(release: Release) -> dict[str, object]:
+    rules = asdict(release.log) if release.log else None
+    return {"digest": release.digest, "golden": asdict(release.golden), "log": rules}
+
+
+def _rules(record: dict[str, Any] | None) -> LogRules | None:
+    if record is None:
+        return None
+    return LogRules(record["key"], tuple(record["leave_out"]), tuple(record["hashed"]))
 
 
 def _write(path: Path, record: object) -> None:

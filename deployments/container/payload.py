@@ -8,8 +8,8 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -22,10 +22,14 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Payload:
-    """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any."""
+    """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any.
+
+    `given` are the values as they were sent, by column, those of the key included.
+    """
 
     frame: pd.DataFrame
     params: dict[str, Any] | None = None
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def media_type(content_type: str) -> str:
@@ -44,12 +48,13 @@ def media_type(content_type: str) -> str:
     return kind
 
 
-def parse(body: bytes, content_type: str, columns: Sequence[Column]) -> Payload:
+def parse(body: bytes, content_type: str, columns: Sequence[Column], key: str = "") -> Payload:
     """Read a request for a model that takes `columns`.
 
     JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and
     perhaps `params`; CSV has a header line. A column that the model does not know is refused, since a
-    misspelt optional column would otherwise be left out silently.
+    misspelt optional column would otherwise be left out silently. The column `key`, which names who a row is
+    about, may be there as well: it goes into the log, and not to the model.
 
     Raises:
         BadInput: the body does not hold what the columns ask for; the message names column and row.
@@ -58,10 +63,12 @@ def parse(body: bytes, content_type: str, columns: Sequence[Column]) -> Payload:
     text = _decoded(body)
     if kind == "text/csv":
         names, rows = _csv_table(text)
-        return Payload(_frame(names, rows, columns, as_text=True))
+        given = _given(names, rows, columns, key)
+        return Payload(_frame(given, columns, as_text=True), None, given)
     document = json_object(text)
     names, rows = _json_table(document, columns)
-    return Payload(_frame(names, rows, columns, as_text=False), document.get("params"))
+    given = _given(names, rows, columns, key)
+    return Payload(_frame(given, columns, as_text=False), document.get("params"), given)
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -157,7 +164,8 @@ def _lists(content: list[Any], shape: str) -> list[list[Any]]:
     return content
 
 
-def _frame(names: list[str], rows: list[list[Any]], columns: Sequence[Column], *, as_text: bool) -> pd.DataFrame:
+def _given(names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str) -> dict[str, tuple[Any, ...]]:
+    """Return the values by column, those that were left out as None, and those of the key where it was sent."""
     if not rows:
         raise BadInput("there are no rows")
     if len(set(names)) != len(names):
@@ -166,11 +174,24 @@ def _frame(names: list[str], rows: list[list[Any]], columns: Sequence[Column], *
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise BadInput(f"row {number} has {len(row)} values; there are {len(names)} columns")
-    _check_names(names, columns)
-    given = dict(zip(names, zip(*rows, strict=True), strict=True))
+    _check_names([name for name in names if name != key], columns)
+    sent = dict(zip(names, zip(*rows, strict=True), strict=True))
     absent = (None,) * len(rows)
-    filled = {column.name: _present(column, given.get(column.name, absent)) for column in columns}
-    return pd.DataFrame({c.name: series(c, filled[c.name], as_text=as_text) for c in columns})
+    given = {column.name: _present(column, sent.get(column.name, absent)) for column in columns}
+    return {**given, key: _keys(key, sent[key])} if key in sent else given
+
+
+def _frame(given: Mapping[str, Sequence[Any]], columns: Sequence[Column], *, as_text: bool) -> pd.DataFrame:
+    return pd.DataFrame({c.name: series(c, given[c.name], as_text=as_text) for c in columns})
+
+
+def _keys(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
+    """Return the values of the key: text, whole numbers, or nothing."""
+    for number, value in enumerate(values):
+        if value is not _ABSENT and type(value) not in (str, int, type(None)):
+            problem = f"column {shown(key)}, row {number}: expected a key as text or whole number, got {shown(value)}"
+            raise BadInput(problem)
+    return tuple(None if value is _ABSENT else value for value in values)
 
 
 def _check_names(names: list[str], columns: Sequence[Column]) -> None:

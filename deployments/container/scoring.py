@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,16 @@ _log = logging.getLogger("ratchet.scoring")
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer: status, JSON body, headers. `error` is the message when the status is not 200."""
+    """An HTTP answer: status, JSON body, headers. `error` is the message when the status is not 200.
+
+    `given` are the values that were scored, by column; empty for a model whose signature names none.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 class Unservable(Exception):
@@ -52,22 +56,27 @@ class Model:
         """The headers that every answer of this model bears."""
         return {"X-Model-Version": self.version, "X-Model-Digest": self.digest}
 
-    def score(self, body: bytes, content_type: str) -> Reply:
-        """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's."""
+    def score(self, body: bytes, content_type: str, key: str = "") -> Reply:
+        """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's.
+
+        The column `key` may be among the columns that are sent: it is not the model's, and is not given to it.
+        """
         try:
-            frame, params = self._input(body, content_type)
-            return Reply(200, _answer(self._predict(frame, params)), self.headers)
+            frame, params, given = self._input(body, content_type, key)
+            return Reply(200, _answer(self._predict(frame, params)), self.headers, given=given)
         except BadInput as refused:
             return self._failed(refused.status, str(refused))
         except Exception as failure:
             _log.exception("model %s failed on a request", self.version)
             return self._failed(500, f"the model failed on this input: {_first_line(failure)}")
 
-    def _input(self, body: bytes, content_type: str) -> tuple[Any, dict[str, Any] | None]:
+    def _input(
+        self, body: bytes, content_type: str, key: str
+    ) -> tuple[Any, dict[str, Any] | None, Mapping[str, Sequence[Any]]]:
         if self.columns is None:
-            return _mlflow_input(body, content_type, self.pyfunc.metadata.get_input_schema())
-        payload = parse(body, content_type, self.columns)
-        return payload.frame, payload.params
+            return *_mlflow_input(body, content_type, self.pyfunc.metadata.get_input_schema()), {}
+        payload = parse(body, content_type, self.columns, key)
+        return payload.frame, payload.params, payload.given
 
     def _predict(self, data: Any, params: dict[str, Any] | None) -> Any:
         """Ask the model. A ValueError is how scikit-learn refuses a value, such as a new category."""

@@ -71,7 +71,7 @@ class Fleet:
             return self._open(name, order)
         with slot.changing:
             self._refuse_another_digest(slot, order)
-            if _is(slot.live, order):
+            if _is(slot.live, order) and slot.live.placement.log == order.log:
                 return slot
             model = self._ready(slot, order)
             before = slot.live if slot.live.model else slot.standby
@@ -96,16 +96,17 @@ class Fleet:
         _log.info("%s: withdrawn", name)
         return True
 
-    def score(self, name: str, body: bytes, content_type: str) -> Reply | None:
-        """Answer one request by the live model; None when there is no such endpoint."""
+    def score(self, name: str, body: bytes, content_type: str) -> tuple[Reply, Placement] | None:
+        """Answer one request by the live model, and say which that was; None when there is no such endpoint."""
         slot = self._slots.get(name)
         if slot is None:
             return None
         live = slot.live
         if live.model is None:
             problem = f"version {live.placement.version} did not load when the host started: {live.failure}"
-            return Reply(503, b"", {}, problem)
-        return live.model.score(body, content_type)
+            return Reply(503, b"", {}, problem), live.placement
+        rules = live.placement.log
+        return live.model.score(body, content_type, rules.key if rules else ""), live.placement
 
     def count(self, name: str, status: int) -> None:
         """Count an answer. Called by one thread."""

@@ -17,7 +17,8 @@ code{font:.85rem ui-monospace,monospace}
 """
 _HEADINGS = (
     "<tr><th>Endpoint<th>State<th>Version<th>Digest<th>Since<th>Stands by"
-    '<th class="n">Requests<th class="n">Refused<th class="n">Failed</tr>'
+    '<th class="n">Requests<th class="n">Refused<th class="n">Failed'
+    '<th class="n">Rows logged<th class="n">Rows dropped</tr>'
 )
 _CALLS = """
 <h2>Calls</h2>
@@ -48,5 +49,11 @@ def _row(e: Mapping[str, Any]) -> str:
         f"<tr><td><b>{escape(e['endpoint'])}</b>{state}<td>{escape(e['version'])}"
         f'<td><code title="{e["digest"]}">{e["digest"][:12]}</code>'
         f"<td>{e['since']:%Y-%m-%d %H:%M:%S} UTC<td>{escape(e['standby'] or '–')}"
-        f'<td class="n">{e["requests"]:,}<td class="n">{e["refused"]:,}<td class="n">{e["failed"]:,}</tr>'
+        f'<td class="n">{e["requests"]:,}<td class="n">{e["refused"]:,}<td class="n">{e["failed"]:,}'
+        f'<td class="n">{e["logged"]:,}' + ("" if e["logging"] else " (off)") + _dropped(e) + "</tr>"
     )
+
+
+def _dropped(e: Mapping[str, Any]) -> str:
+    style = "n down" if e["dropped"] else "n"
+    return f'<td class="{style}" title="{escape(e["log_problem"])}">{e["dropped"]:,}'

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from deployments.container.scoring import Reply
+from deployments.container.inference_log import InferenceLog
 from deployments.container.web import errors_are_json, problem, read_body, response
 from deployments.hosting.fleet import Fleet, Slot
 from deployments.hosting.guard import AdminGuard
 from deployments.hosting.loading import Refused
+from deployments.hosting.log import REQUEST_ID, add_log, keep
 from deployments.hosting.page import page
 from deployments.hosting.state import Order
 
@@ -30,7 +31,7 @@ ANSWER_SECONDS = 60
 
 
 class Status(BaseModel):
-    """What an endpoint serves, and how it has fared since the host started."""
+    """What an endpoint serves, and how it has fared since the host started; `logged` and `dropped` count rows."""
 
     endpoint: str
     version: str
@@ -43,11 +44,15 @@ class Status(BaseModel):
     requests: int
     refused: int
     failed: int
+    logging: bool
+    logged: int
+    dropped: int
+    log_problem: str
 
 
-def status(name: str, slot: Slot) -> Status:
+def status(name: str, slot: Slot, log: InferenceLog) -> Status:
     """Return an endpoint's state; `refused` counts 4xx answers, `failed` 5xx."""
-    live = slot.live
+    live, written = slot.live, log.counts(name)
     return Status(
         endpoint=name,
         version=live.placement.version,
@@ -60,33 +65,41 @@ def status(name: str, slot: Slot) -> Status:
         requests=slot.requests,
         refused=slot.refused,
         failed=slot.failed,
+        logging=live.placement.log is not None,
+        logged=written.logged,
+        dropped=written.dropped,
+        log_problem=written.problem,
     )
 
 
-def application(fleet: Fleet, token: str) -> FastAPI:
-    """Return the server over a fleet, whose changes need the token."""
+def application(fleet: Fleet, token: str, log: InferenceLog | None = None) -> FastAPI:
+    """Return the server over a fleet, whose changes need the token; its log lies in the fleet's folder."""
+    log = log or InferenceLog(fleet.folder / "log")
     pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "score")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(fleet.start)
+        log.start()
         yield
         pool.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(log.stop)
 
     app = FastAPI(title="Ratchet hosting", description=__doc__, version="1", lifespan=lifespan)
     app.add_middleware(AdminGuard, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "::1"])
     errors_are_json(app)
-    _add_reading(app, fleet)
-    _add_scoring(app, fleet, pool)
-    _add_changing(app, fleet)
+    _add_reading(app, fleet, log)
+    _add_scoring(app, fleet, pool, log)
+    _add_changing(app, fleet, log)
+    add_log(app, log)
     return app
 
 
-def _add_reading(app: FastAPI, fleet: Fleet) -> None:
+def _add_reading(app: FastAPI, fleet: Fleet, log: InferenceLog) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def people() -> str:
-        return page([status(name, slot).model_dump() for name, slot in fleet.slots().items()])
+        return page([status(name, slot, log).model_dump() for name, slot in fleet.slots().items()])
 
     @app.get("/ping", summary="200 when the host is up and has loaded what it served before")
     async def ping() -> dict[str, int]:
@@ -94,37 +107,41 @@ def _add_reading(app: FastAPI, fleet: Fleet) -> None:
 
     @app.get("/endpoints", summary="What is served")
     async def endpoints() -> list[Status]:
-        return [status(name, slot) for name, slot in fleet.slots().items()]
+        return [status(name, slot, log) for name, slot in fleet.slots().items()]
 
     @app.get("/endpoints/{name}", summary="What one endpoint serves")
     async def endpoint(name: Name) -> Status:
         slot = fleet.slots().get(name)
         if slot is None:
             raise HTTPException(404, f"there is no endpoint {name!r}")
-        return status(name, slot)
+        return status(name, slot, log)
 
 
-def _add_scoring(app: FastAPI, fleet: Fleet, pool: ThreadPoolExecutor) -> None:
+def _add_scoring(app: FastAPI, fleet: Fleet, pool: ThreadPoolExecutor, log: InferenceLog) -> None:
     @app.post("/endpoints/{name}/invocations", summary="Ask the live model")
     async def invocations(name: Name, request: Request) -> Response:
         body = await read_body(request)
         content_type = request.headers.get("content-type", "")
         work = asyncio.get_running_loop().run_in_executor(pool, fleet.score, name, body, content_type)
         try:
-            reply = await asyncio.wait_for(work, ANSWER_SECONDS)
+            scored = await asyncio.wait_for(work, ANSWER_SECONDS)
         except TimeoutError:
-            reply = Reply(504, b"", {}, f"the model did not answer within {ANSWER_SECONDS} s")
-        if reply is None:
+            fleet.count(name, 504)
+            return problem(504, f"the model did not answer within {ANSWER_SECONDS} s")
+        if scored is None:
             return problem(404, f"there is no endpoint {name!r}", kind="NotFound")
+        reply, placement = scored
         fleet.count(name, reply.status)
         if reply.status == 200:
-            return response(reply)
+            answer = response(reply)
+            answer.headers[REQUEST_ID] = keep(log, name, request, body, reply, placement)
+            return answer
         answer = problem(reply.status, reply.error)
         answer.headers.update(reply.headers)
         return answer
 
 
-def _add_changing(app: FastAPI, fleet: Fleet) -> None:
+def _add_changing(app: FastAPI, fleet: Fleet, log: InferenceLog) -> None:
     @app.exception_handler(Refused)
     async def unchanged(_: Request, cause: Refused) -> Response:
         return problem(cause.status, str(cause), kind=cause.kind)
@@ -135,7 +152,7 @@ def _add_changing(app: FastAPI, fleet: Fleet) -> None:
         dependencies=[Depends(HTTPBearer(auto_error=False))],  # describes the token; AdminGuard checks it
     )
     def release(name: Name, order: Order) -> Status:
-        return status(name, fleet.release(name, order))
+        return status(name, fleet.release(name, order), log)
 
     @app.delete(
         "/admin/endpoints/{name}",

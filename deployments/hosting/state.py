@@ -23,6 +23,16 @@ class GoldenRequest(BaseModel):
     tolerance: float = Field(1e-9, ge=0, allow_inf_nan=False, description="by how much numbers may differ")
 
 
+class LogRules(BaseModel):
+    """What the inference log may keep of a request, as in `blocks.endpoints.base.LogRules`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str = Field("", description="the column that names who a row is about; callers may send it")
+    leave_out: tuple[str, ...] = Field((), description="columns that are not written")
+    hashed: tuple[str, ...] = Field((), description="columns of which only a keyed hash is written")
+
+
 class Order(BaseModel):
     """A model version that is to be served."""
 
@@ -32,6 +42,7 @@ class Order(BaseModel):
     artifact: Path = Field(description="the MLflow model folder; below the host's state folder")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the folder")
     golden: GoldenRequest
+    log: LogRules | None = Field(None, description="what to keep of requests and answers; nothing when left out")
 
 
 class Placement(Order):

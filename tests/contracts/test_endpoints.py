@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.endpoints.base import Endpoint, Release
+from blocks.endpoints.base import Endpoint, Logged, LogRules, Release
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.errors import Corrupt, NotFound, Rejected
 from deployments.container.signature import signature_file
@@ -174,6 +174,37 @@ def test_a_request_that_cannot_be_scored_is_answered_with_its_status(subject: Su
     assert answer.status == 400
     assert json.loads(answer.body)["error"]
     subject.endpoint.verify(subject.one)
+
+
+def test_what_was_asked_is_collected_segment_by_segment_until_it_is_discarded(subject: Subject) -> None:
+    endpoint, name = subject.endpoint, subject.one.endpoint
+    assert list(endpoint.logged(name)) == []
+    endpoint.switch(replace(subject.one, log=LogRules(key="customer")))
+    row = {"tenure": 1, "charges": 2.5, "flag": 0, "contract": "year", "customer": "c-1"}
+    for _ in range(2):
+        ask(endpoint, name, row)
+        endpoint.invoke(name, subject.one.golden.request.encode())
+    first, second = endpoint.logged(name)
+    assert [request["columns"]["customer"] for logged in (first, second) for request in logged.requests] == [
+        ["c-1"]
+    ] * 2
+    assert {request["version"] for request in first.requests} == {"1"}
+    for _ in range(2):
+        endpoint.forget(name, first.segment)
+    assert [logged.segment for logged in endpoint.logged(name)] == [second.segment]
+
+
+def ask(endpoint: Endpoint, name: str, row: dict[str, object]) -> None:
+    """Ask for one row, and have what was begun of the log ended; the fake, which answers nothing, is told."""
+    if isinstance(endpoint, FakeEndpoint):
+        columns = {column: [value] for column, value in row.items()}
+        request = {"at": "2026-11-25T12:00:00+00:00", "id": "r", "version": "1", "rows": 1, "columns": columns}
+        segment = f"{len(list(endpoint.logged(name))):04d}"
+        endpoint.keep(name, Logged(segment, ({**request, "answer": {"predictions": [[0.5, 0.5]]}},)))
+        return
+    answer = endpoint.invoke(name, json.dumps({"dataframe_records": [row]}).encode())
+    assert answer.status == 200, answer.body
+    list(endpoint.logged(name))
 
 
 def test_the_fake_refuses_and_errs_as_told(models: list[Path]) -> None:

@@ -93,7 +93,8 @@ def test_a_broken_state_is_not_taken_for_a_new_host(tmp_path: Path, text: str) -
 
 def test_the_page_escapes_what_it_shows() -> None:
     status = placement("1").model_dump() | {"endpoint": "<b>x", "serving": False, "failure": '"><script>'}
-    shown = page([status | {"standby": None, "requests": 1234, "refused": 0, "failed": 0}])
+    counts = {"requests": 1234, "refused": 0, "failed": 0, "logging": True, "logged": 7, "dropped": 1}
+    shown = page([status | counts | {"standby": None, "log_problem": '"><script>'}])
     assert "1,234" in shown
     assert "<script>" not in shown and "<b>x" not in shown
     assert "http://" not in shown and "https://" not in shown, "no external assets"

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from blocks.digests import folder_digest
-from blocks.endpoints.base import Golden, Probe, Release
+from blocks.endpoints.base import Golden, LogRules, Probe, Release
 from blocks.errors import Corrupt, Rejected, TerminalError, Unavailable
 from blocks.ledger.base import ApprovalRequest, Decision, Effect
 from blocks.tracking.fake import MODEL_FILE
 from tasks.approve import decide
-from tasks.deploy import approved_files, golden_json, put_into_service, still_approved, switch
+from tasks.deploy import approved_files, golden_json, log_rules, put_into_service, still_approved, switch
 from tasks.logic.approve.evidence import Evidence
+from tasks.logic.model.spec import parse_spec
 from tasks.logic.refusal import Refusal
+from tests.tasks.logic.model.spec_cases import BINARY
 from tests.tasks.test_approve import FIRST, JUDGED, TRAINED, evidence, request_over
 from tests.tasks.test_champion import World, artifact_of, register
 
@@ -324,3 +326,11 @@ def test_a_deployment_run_twice_leaves_one_line(tmp_path: Path) -> None:
 def test_a_golden_request_is_read_back_from_the_ledger_as_it_was() -> None:
     golden = Golden('{"instances": ["größer"]}', "[[0.25, 0.75]]", 1e-6)
     assert Golden(**json.loads(golden_json(golden))) == golden
+
+
+def test_the_endpoint_logs_what_model_yaml_lets_it() -> None:
+    spec = parse_spec(BINARY, "model.yaml")
+    assert log_rules(spec) == LogRules(key=spec.data.entity)
+    limited = parse_spec(f"{BINARY}\ninference_log: {{leave_out: [rooms], hash: [street]}}\n", "model.yaml")
+    assert log_rules(limited) == LogRules(spec.data.entity, ("rooms",), ("street",))
+    assert log_rules(parse_spec(f"{BINARY}\ninference_log: {{keep: false}}\n", "model.yaml")) is None

@@ -168,3 +168,17 @@ class EvidenceSpec(Record):
 
     retain_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
     review_days: int = Field(default=180, ge=1, le=3650, description="Days after which its owner reviews the model")
+
+
+class InferenceLogSpec(Record):
+    """What is kept of what the served model is asked and answers; it is what `watch_drift` looks at."""
+
+    keep: bool = Field(default=True, description="Log requests and answers; without it the model cannot be watched")
+    leave_out: tuple[Column, ...] = Field(
+        default=(), description="Features, or the entity, that are never written; they cannot be watched"
+    )
+    hash: tuple[Column, ...] = Field(
+        default=(),
+        description="Features of which only a hash under the server's own key is written: equal values stay equal, "
+        "and nothing else of them can be watched",
+    )

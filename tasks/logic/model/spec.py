@@ -20,6 +20,7 @@ from tasks.logic.model.parts import (
     EvaluationSpec,
     EvidenceSpec,
     Floor,
+    InferenceLogSpec,
     Range,
     SearchSpace,
     ServingSpec,
@@ -47,6 +48,7 @@ __all__ = [
     "EvaluationSpec",
     "EvidenceSpec",
     "Floor",
+    "InferenceLogSpec",
     "Landing",
     "ModelSpec",
     "Range",
@@ -88,6 +90,9 @@ class ModelSpec(Record):
     approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
     serving: ServingSpec = Field(default=ServingSpec(), description="What it may be made of")
     evidence: EvidenceSpec = Field(default=EvidenceSpec(), description="How long the evidence of a version is kept")
+    inference_log: InferenceLogSpec = Field(
+        default=InferenceLogSpec(), description="What is kept of requests and answers, from the next deployment on"
+    )
 
     def table(self, name: str = MAIN_TABLE) -> Landing:
         """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.
@@ -127,6 +132,13 @@ class ModelSpec(Record):
         slices = _slice_problems(evaluation, info.data["data"].features) if "data" in info.data else ()
         refuse_all(chain(metrics, slices))
         return evaluation
+
+    @field_validator("inference_log")
+    @classmethod
+    def _log_suits_the_data(cls, log: InferenceLogSpec, info: ValidationInfo) -> InferenceLogSpec:
+        if "data" in info.data:
+            refuse_all(_log_problems(log, info.data["data"]))
+        return log
 
 
 def parse_spec(text: str | bytes, where: str) -> ModelSpec:
@@ -224,3 +236,16 @@ def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> 
                 ("slices", at, "column"),
                 rule("is not among data.features", nearest(floor.column, features)),
             )
+
+
+def _log_problems(log: InferenceLogSpec, data: DataSpec) -> Problems:
+    for at, column in enumerate(log.leave_out):
+        if column not in (*data.features, data.entity):
+            yield ("leave_out", at), rule("is neither a feature nor the entity", nearest(column, data.features))
+    for at, column in enumerate(log.hash):
+        if column == data.entity:
+            yield ("hash", at), rule("is the entity, and labels are joined by it", "Leave it out altogether.")
+        elif column not in data.features:
+            yield ("hash", at), rule("is not among data.features", nearest(column, data.features))
+        elif column in log.leave_out:
+            yield ("hash", at), rule("is left out already", "Keep one of the two.")

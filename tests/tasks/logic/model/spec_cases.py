@@ -134,6 +134,12 @@ CASES = {
     "production of a part": ("search:\n", "tiers: {production: 0.5}\nsearch:\n", 21, "tiers.production", "0.5",
         "1.0"),
     "expiry of nothing": ("[Ann Lee]", "[]\n  expires_days: 0", 38, "approval.expires_days", "0", "at least 1"),
+    "log without an unknown column": ("[Ann Lee]", "[]\ninference_log: {leave_out: [roms]}", 38,
+        "inference_log.leave_out[0]", "roms", "`rooms`"),
+    "log with a hash of the entity": ("[Ann Lee]", "[]\ninference_log: {hash: [house_id]}", 38,
+        "inference_log.hash[0]", "house_id", "labels are joined by it"),
+    "log with a column twice": ("[Ann Lee]", "[]\ninference_log: {leave_out: [rooms], hash: [rooms]}", 38,
+        "inference_log.hash[0]", "rooms", "left out already"),
     "blank approver": ("[Ann Lee]", '[" "]', 37, "approval.approvers[0]", '" "', "space"),
 }  # fmt: skip
 
