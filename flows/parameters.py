@@ -36,3 +36,12 @@ Parallel = Annotated[int, Field(ge=1, le=16)]
 
 Hours = Annotated[int, Field(ge=1, le=8760)]
 """A time in whole hours, up to a year."""
+
+DatasetName = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62})?$")]
+"""A data set of the lake, or "" for none."""
+
+Minutes = Annotated[float, Field(ge=0.01, le=44_640)]
+"""A length of time, up to 31 days."""
+
+Windows = Annotated[int, Field(ge=1, le=30)]
+"""A number of windows that follow one another."""

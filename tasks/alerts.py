@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from prefect import get_run_logger, task
 from prefect.blocks.abstract import NotificationBlock
@@ -16,7 +16,7 @@ from blocks.ledger.base import Ledger
 from blocks.ledger.outbox import Attempt, Message, Signal
 from blocks.notifications.base import Notice, open_channel, send
 from tasks.logic.alerts.channels import takes
-from tasks.logic.alerts.kinds import kind_of
+from tasks.logic.alerts.kinds import Severity, kind_of
 from tasks.logic.alerts.story import Due, due, is_open, message_id, next_attempt
 from tasks.logic.alerts.words import body, subject
 from tasks.logic.refusal import Refusal
@@ -40,6 +40,8 @@ def tell(
     state: State | None = None,
     about: str = "",
     links: Mapping[str, str] | None = None,
+    severity: Severity | None = None,
+    payload: Mapping[str, Any] | None = None,
 ) -> Signal:
     """Write down that something happened to a model, with the messages that follow, and emit it as a Prefect event.
 
@@ -52,6 +54,8 @@ def tell(
         state: what became of it; by default `raised` for what lasts, else `news`.
         about: what of the model it is about, where several may be open at once: an approval request.
         links: where to look, besides the flow run: label and address, or a command to type.
+        severity: how grave it is this time; by default as grave as its kind.
+        payload: what the Prefect event carries besides: for automations, not for people.
     """
     kind, ledger = kind_of(event), world.ledger()
     signal = ledger.signal(
@@ -62,7 +66,7 @@ def tell(
             state=state or ("raised" if kind.lasts else "news"),
             model=model,
             environment=world.name,
-            severity=kind.severity,
+            severity=severity or kind.severity,
             owner=owner_of(model),
             sentence=sentence,
             at=datetime.now(UTC),
@@ -71,7 +75,7 @@ def tell(
     )
     write_messages(world, ledger, signal.cause, datetime.now(UTC))
     if flow_run.id:
-        _emit(signal)
+        _emit(signal, payload or {})
     return signal
 
 
@@ -83,14 +87,15 @@ def owner_of(model: str) -> str:
         return f"unknown: models/{model}/model.yaml cannot be read"
 
 
-def _emit(signal: Signal) -> None:
+def _emit(signal: Signal, more: Mapping[str, Any]) -> None:
     """Let Prefect's automations know; the ledger has it already, so a lost event is a late message at the worst."""
     ended = f".{signal.state}" if signal.state in ("recovered", "acknowledged") else ""
     emit_event(
         f"{signal.event}{ended}",
         resource={"prefect.resource.id": f"ratchet.model.{signal.model}", "prefect.resource.name": signal.model,
                   "ratchet.environment": signal.environment},
-        payload={"sentence": signal.sentence, "severity": signal.severity, "cause": signal.cause, "key": signal.key},
+        payload={**more, "sentence": signal.sentence, "severity": signal.severity, "cause": signal.cause,
+                 "key": signal.key},
     )  # fmt: skip
 
 

@@ -218,6 +218,44 @@ class Scored(Record):
     version: str
 
 
+class Collected(Record):
+    """What was brought from an endpoint's log into the lake."""
+
+    dataset: str
+    segments: int
+    rows: int
+    seconds: float
+
+
+class Told(Record):
+    """An event that a look at a model ends in: its causes, each as cause:column, how severe, and the sentence."""
+
+    event: str
+    causes: tuple[str, ...]
+    severity: Literal["warning", "critical"]
+    sentence: str
+    details: tuple[str, ...]
+
+
+class Watched(Record):
+    """What a look at a model found; `folder` holds the report, the plot and the samples.
+
+    `effects` are the population stability indices of the newest window by column, `rows` those of the windows,
+    `cleared` the events that were looked for and not found.
+    """
+
+    model: str
+    version: str
+    run_id: str
+    outcome: Literal["Quiet", "Drift", "Degraded", "CouldNotCheck"]
+    sentence: str
+    rows: tuple[int, ...]
+    told: tuple[Told, ...]
+    cleared: tuple[str, ...]
+    effects: dict[str, float]
+    folder: Path
+
+
 class Trial(Record):
     """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from deployments.container.segments import OpenSegment, recover
+from deployments.container.segments import OpenSegment, recover, used_bytes
 
 _log = logging.getLogger("ratchet.inference_log")
 
@@ -79,7 +79,7 @@ class InferenceLog:
         self._held = 0
         self._counts: defaultdict[str, Counts] = defaultdict(Counts)
         self._open: dict[str, OpenSegment] = {}
-        self._guard, self._writing = threading.Lock(), threading.Lock()
+        self._guard, self._writing = threading.RLock(), threading.Lock()
         self._wake, self._ended = threading.Event(), threading.Event()
         self._failed_at = float("-inf")
         self._key = b""
@@ -156,7 +156,7 @@ class InferenceLog:
         """Begin a segment, unless the disk's share is used up or values could not be hashed."""
         if not self._key:
             self._key = _key(self.root)
-        used = sum(path.stat().st_size for path in self.root.glob("*/*.jsonl.gz"))
+        used = used_bytes(self.root)
         if used >= self.limits.disk_bytes:
             raise OSError(f"segments of {used:,} bytes wait to be collected, {self.limits.disk_bytes:,} are allowed")
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}"
@@ -175,8 +175,9 @@ class InferenceLog:
         counts = self._counts[endpoint]
         if counts.problem != why:
             _log.warning("%s: rows are not logged: %s", endpoint, why)
-        counts.dropped += rows
-        counts.problem = why
+        with self._guard:
+            counts.dropped += rows
+            counts.problem = why
 
 
 def lines(entry: Entry, key: bytes) -> Iterator[bytes]:

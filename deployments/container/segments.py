@@ -3,6 +3,7 @@
 import gzip
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -69,3 +70,12 @@ def finish(begun: Path) -> None:
             os.fsync(stream.fileno())
         beside.replace(shown)
     begun.unlink()
+
+
+def used_bytes(root: Path) -> int:
+    """Return the size of all segments; one that is collected meanwhile does not count."""
+    used = 0
+    for path in root.glob(f"*/*{SUFFIX}"):
+        with suppress(FileNotFoundError):
+            used += path.stat().st_size
+    return used

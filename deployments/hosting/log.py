@@ -1,5 +1,6 @@
 """The host's inference log: what of an answered request goes into it, and the calls by which it is collected."""
 
+import json
 import re
 import uuid
 from datetime import UTC, datetime
@@ -33,14 +34,25 @@ def keep(log: InferenceLog, name: str, request: Request, body: bytes, reply: Rep
     given = next((found for header in _GIVEN_IDS if (found := request.headers.get(header))), "")
     known_as = given if _FIT.fullmatch(given) else uuid.uuid4().hex
     rules = placement.log
-    if rules is not None and body != placement.golden.request.encode():
-        rows = len(next(iter(reply.given.values()), ())) or 1
+    rows = rows_of(reply) if rules is not None else 0
+    if rules is not None and rows and body != placement.golden.request.encode():
         entry = Entry(
             datetime.now(UTC), known_as, placement.version, rows, reply.given, reply.body, len(body),
             rules.leave_out, rules.hashed,
         )  # fmt: skip
         log.put(name, entry)
     return known_as
+
+
+def rows_of(reply: Reply) -> int:
+    """Return how many rows were answered; 0 for an answer that is no list, which is not logged.
+
+    Of a model whose signature names no columns the answer is counted: what it was asked is not logged.
+    """
+    if reply.given:
+        return len(next(iter(reply.given.values())))
+    predictions = json.loads(reply.body)["predictions"]
+    return len(predictions) if isinstance(predictions, list) else 0
 
 
 def add_log(app: FastAPI, log: InferenceLog) -> None:

@@ -32,6 +32,7 @@ LIBRARIES = (
     "pandas", "pyarrow.parquet", "pyarrow.compute", "sqlalchemy.dialects.sqlite", "yaml", "psutil", "duckdb",
     "sklearn.metrics", "mlflow.sklearn", "mlflow.pyfunc", "scipy.stats", "matplotlib.figure",
     "matplotlib.backends.backend_agg", "great_expectations", "great_expectations.validator.validator",
+    "evidently", "evidently.presets",
 )  # fmt: skip
 """What is loaded, in the order in which flows need it."""
 

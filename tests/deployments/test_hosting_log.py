@@ -13,7 +13,9 @@ from fastapi.testclient import TestClient
 
 from blocks.endpoints.base import LogRules
 from blocks.endpoints.store import ReleaseStore
+from deployments.container.scoring import Reply
 from deployments.hosting.fleet import Fleet
+from deployments.hosting.log import rows_of
 from deployments.hosting.server import application
 from tests.serving import REQUEST, TOKEN, churn_model, release
 
@@ -145,3 +147,9 @@ def test_a_kept_release_keeps_its_rules_and_takes_new_ones(tmp_path: Path) -> No
         store.mark_served(kept)
         assert kept.log == rules
         assert store.served("churn", "1").log == rules
+
+
+def test_an_answer_of_a_model_without_named_columns_is_counted_by_its_predictions() -> None:
+    assert rows_of(Reply(200, b'{"predictions": [1, 2, 3]}')) == 3
+    assert rows_of(Reply(200, b'{"predictions": {"a": 1}}')) == 0
+    assert rows_of(Reply(200, b'{"predictions": [1]}', given={"a": [1, 2]})) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from blocks.environment import open_environment
 from deployments.audit import main as audit
+from deployments.demo_data import events_of, traffic
 from deployments.evidence import check_pack
 from deployments.stack import Stack
 from tests.support import SMALL, WEAK, approve, ask, customers, land, ledger, outcome, released, request_of, run
@@ -77,6 +78,21 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     made_again = run("reproduce/reproduce", model="churn", version=second.version)
     assert outcome(made_again) == "Reproduced"
     assert "bit-identical" in (made_again.state.message or "")
+    # what it is asked is watched: as it was, and changed
+    features = rows[["customer_id", *FEATURES]].dropna()
+    quiet = run("watch_drift/watch-drift", model="churn", **traffic(features))
+    assert outcome(quiet) == "Quiet", quiet.state
+    assert list(events_of(quiet.id, seconds=1)) == []
+    watched = run("watch_drift/watch-drift", model="churn", **traffic(features.assign(contract="Two year", tenure=60)))
+    assert outcome(watched) == "Drift", watched.state
+    assert "contract" in (watched.state.message or "") and "tenure" in (watched.state.message or "")
+    (event,) = events_of(watched.id, seconds=10)
+    assert (event.event, event.payload["severity"]) == ("model.drift.detected", "critical")
+    assert event.payload["links"]["version's run"].startswith(stack.url("mlflow"))
+    reports = files_of(second.run_id, f"watch/{watched.id}")
+    assert {"report.html", "report.json", "report.md", "judgement.json", "judgement.png"} <= reports
+    nothing = run("watch_drift/watch-drift", model="churn", until="2026-01-01T00:00:00Z")
+    assert outcome(nothing).startswith("CouldNotCheck: No request was logged before 2026-01-01"), nothing.state
 
     # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
     held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
@@ -117,9 +133,27 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # each run left artifacts worth looking at
     shown = httpx.post(f"{stack.url('prefect')}/api/artifacts/latest/filter", json={}, headers=csrf(stack)).json()
-    assert {"ingest", "checks", "evaluation", "evaluation-plot", "approval-request", "rollback", "maintain"} <= {
-        artifact["key"] for artifact in shown
-    }
+
+    assert {
+        "ingest",
+        "checks",
+        "evaluation",
+        "evaluation-plot",
+        "approval-request",
+        "rollback",
+        "maintain",
+        "watch-churn",
+        "watch-plot",
+        "watch-evidently",
+    } <= {artifact["key"] for artifact in shown}
+
+
+def files_of(run_id: str, under: str) -> set[str]:
+    """Return the names of the files that MLflow keeps with a run, below a folder."""
+    import mlflow
+
+    client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
+    return {Path(file.path).name for file in client.list_artifacts(run_id, under)}
 
 
 def csrf(stack: Stack) -> dict[str, str]:

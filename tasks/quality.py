@@ -1,0 +1,60 @@
+"""Predictions whose labels have arrived, held against the holdout at promotion."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.environment import Environment
+from blocks.errors import NotFound
+from tasks.current import Current
+from tasks.logic.evaluate.predictions import Codes, Numbers, check_predictions, encode_truth
+from tasks.logic.model.spec import ModelSpec
+from tasks.logic.watch.findings import Finding
+from tasks.logic.watch.judgement import Measured
+from tasks.logic.watch.quality import TRUTH, judge_quality, labelled_sql, too_few
+from tasks.logic.watch.requests import prediction_columns
+from tasks.logic.watch.windows import Span, of_version
+from tasks.models import Model
+from tasks.reference import Reference
+
+BACK = timedelta(days=90)
+"""How far back predictions are looked for whose labels may have arrived by now."""
+
+Quality = tuple[list[Measured], list[Finding], list[str]]
+
+
+def labelled_quality(
+    world: Environment, model: Model, reference: Reference, current: Current, until: datetime
+) -> Quality:
+    """Return the metrics with intervals, what is worse, and why nothing was measured where nothing was."""
+    spec = model.spec
+    if spec.data.entity in spec.inference_log.leave_out:
+        return [], [], [f"No quality: {spec.data.entity} is left out of the log, and labels are joined by it."]
+    try:
+        labels = world.lake().files(world.lake().as_of(spec.data.dataset))
+    except NotFound:
+        return [], [], ["No quality: no labels have landed."]
+    asked = of_version(reference.version.version, [Span(until - BACK, until)])
+    tables = {"rows": current.files, "labels": labels, "seen": reference.files}
+    now = world.engine().query(labelled_sql(spec, asked), tables)
+    truth, said = _pair(spec, now, TRUTH) if len(now) else (np.empty(0, np.int64), np.empty(0))
+    if why := too_few(spec.task, truth, spec.evaluation.minimum_rows):
+        return [], [], [f"No quality: {why}."]
+    before = _pair(spec, pq.read_table(reference.holdout), spec.data.target)
+    return *judge_quality(spec.evaluation, spec.task, before, (truth, said)), []
+
+
+def _pair(spec: ModelSpec, rows: pa.Table, target: str) -> tuple[Codes, Numbers]:
+    """Return encoded truth and checked predictions; rows whose prediction was not logged whole are left out."""
+    names = list(prediction_columns(spec))
+    frame = rows.select([*names, target]).to_pandas().dropna()
+    truth: pd.Series = frame[target]
+    values = frame[names].to_numpy(dtype=np.float64)
+    said = values if spec.data.classes else values[:, 0]
+    return (
+        encode_truth(spec.task, spec.data.classes, truth),
+        check_predictions(spec.task, spec.data.classes, len(frame), said),
+    )

@@ -1,0 +1,134 @@
+"""How long a look takes, and in how much memory: `watch` and Evidently's report over rows of 20 columns.
+
+    python -m tests.benchmarks.watch [--rows 100000 10000000] [--alone 100000]
+
+Half of the columns are numbers, the others categories of eight values, in a lake in a local folder; the reference
+is a tenth of the rows, one million at most. The first look counts the reference as well, the second finds it
+counted. Memory is the most that the process, or the one that it starts for Evidently, ever held. `--alone` gives as
+many rows to Evidently's default preset, in a process of its own, in the same run.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.lake.local import LocalLake
+from tasks.logic.model.spec import parse_spec
+from tasks.logic.sample.buckets import tier_buckets
+from tasks.logic.watch.findings import WatchRules
+from tasks.models import Model
+from tasks.watch import Wanted, watch
+from tasks.watch_report import evidently
+from tests.tasks.logic.model.spec_cases import BINARY
+from tests.tasks.test_champion import World
+from tests.tasks.watched import DAY, UNTIL, promote
+
+NUMBERS, TEXTS = [f"n{number}" for number in range(10)], [f"c{number}" for number in range(10)]
+BATCH = 200_000
+
+
+def model() -> Model:
+    """Return a model of 20 columns; its two columns of weights are numbers among them."""
+    known = "    rooms: number\n    street: category\n    garden: flag\n"
+    columns = ["rooms", *NUMBERS[1:]], TEXTS
+    features = "".join(
+        f"    {name}: {kind}\n" for names, kind in zip(columns, ("number", "category"), strict=True) for name in names
+    )
+    text = BINARY.replace(known, features).replace("column: street", "column: c0")
+    return Model(Path("models/price"), parse_spec(text, "model.yaml"))
+
+
+def rows(count: int, seed: int) -> pa.RecordBatchReader:
+    """Return so many rows as a stream."""
+    random = np.random.default_rng(seed)
+    values = pa.array([f"value {letter}" for letter in "abcdefgh"])
+
+    def batches():
+        for start in range(0, count, BATCH):
+            n = min(BATCH, count - start)
+            ids = pa.array(np.arange(start, start + n)).cast(pa.string())
+            columns = {"house_id": ids, "price": pa.array(np.where(random.random(n) < 0.3, "Yes", "No"))}
+            columns |= {name: pa.array(random.normal(0, 1, n)) for name in ["rooms", *NUMBERS[1:]]}
+            columns |= {name: values.take(pa.array(random.integers(0, 8, n))) for name in TEXTS}
+            yield pa.record_batch({**columns, "_bucket": pa.array(tier_buckets(ids), pa.int32())})
+
+    first = next(batches())
+    return pa.RecordBatchReader.from_batches(first.schema, batches())
+
+
+def measure(count: int, folder: Path) -> None:
+    """Land, promote, look twice; print."""
+    world, brought = World.at(folder), model()
+    world._adapters["lake"] = LocalLake(root=folder / "lake")
+    world._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
+    world.lake().append("houses", rows(min(max(count // 10, 20_000), 1_000_000), 1), source="b", key="a", at=UNTIL)
+    world.lake().append("now", rows(count, 2), source="b", key="b", at=UNTIL)
+    promote(world, brought, {"rooms": 0.5})
+    wanted = Wanted(UNTIL, DAY, "now")
+    for which in ("first", "second"):
+        begin, busy = time.perf_counter(), processor_seconds()
+        seen = watch(world, brought, WatchRules(windows=1, needed=1), wanted, folder / which)
+        judged = time.perf_counter() - begin
+        made = evidently(seen.folder)
+        took = time.perf_counter() - begin
+        own, child = (
+            resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        print(
+            f"{count:,} rows × 20, {which} look: {took:.1f} s (judged after {judged:.1f} s; "
+            f"{processor_seconds() - busy:.1f} s of processor time), {seen.outcome}, "
+            f"Evidently's report {'made' if made else 'NOT made'}; at most {own:,.0f} MB, its child {child:,.0f} MB",
+            flush=True,
+        )
+
+
+def processor_seconds() -> float:
+    """Return what this process and its ended children have taken of processors."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def alone(count: int) -> None:
+    """Give as many rows to Evidently's default preset, and print."""
+    from tasks.logic.watch.evidently_report import default_drift
+
+    then, now = (rows(count, seed).read_all().to_pandas() for seed in (1, 2))
+    begin = time.perf_counter()
+    default_drift(then, now, [name for name in then if name not in ("house_id", "price", "_bucket")])
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"Evidently's preset alone, {count:,} × 20: {time.perf_counter() - begin:.1f} s, {held:,.0f} MB", flush=True)
+
+
+def main() -> None:
+    """Measure each size in a process of its own, so that memory is each one's own."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.watch", description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 10_000_000])
+    parser.add_argument("--alone", type=int, default=100_000)
+    parser.add_argument("--one", type=int, help="measure this one size in this process")
+    parser.add_argument("--one-alone", type=int, help="the same of Evidently alone")
+    options = parser.parse_args()
+    if options.one:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(options.one, Path(folder))
+        return
+    if options.one_alone:
+        alone(options.one_alone)
+        return
+    command = [sys.executable, "-m", "tests.benchmarks.watch"]
+    for count in options.rows:
+        subprocess.run([*command, "--one", str(count)], check=True)
+    if options.alone:
+        subprocess.run([*command, "--one-alone", str(options.alone)], check=True)
+
+
+if __name__ == "__main__":
+    main()
