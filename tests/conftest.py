@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from deployments.local_sagemaker.server import LocalSageMaker
 from deployments.stack import Stack, down, use
 from tests.checkout import ROOT, copy_checkout, start_stack
+from tests.local_aws import Desk, local_aws
 
 if not hasattr(sys.modules["__main__"], "__file__"):
     # In a process of pytest-xdist: pyspark, where it is installed, takes that for a doctest and ends the process.
@@ -66,3 +68,17 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         down(state)
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
+    """Run one local SageMaker for all tests of this process; each takes a bucket and names of its own."""
+    with local_aws(tmp_path_factory.mktemp("local-sagemaker")) as started:
+        yield started
+
+
+@pytest.fixture
+def desk(local_sagemaker: LocalSageMaker) -> Iterator[Desk]:
+    """Return boto3 clients for the local SageMaker; the faults that a test sets end with it."""
+    yield Desk(local_sagemaker)
+    local_sagemaker.faults.clear()

@@ -1,0 +1,145 @@
+"""A local SageMaker for the tests: tiny images that start in milliseconds, and buckets of one's own."""
+
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from deployments.local_sagemaker.server import LocalSageMaker, running
+from deployments.local_sagemaker.settings import OURS, ROLE, Image, Settings
+
+SERVE = Path(__file__).parent / "data" / "tiny_serve.py"
+TINY = Image(
+    r"tiny",
+    train=(sys.executable, "-c", "import os; exec(os.environ['PROGRAM'])"),
+    serve=(sys.executable, "-I", "-S", str(SERVE)),
+)
+KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+SPEED = 60.0
+"""A bake of a minute takes a second."""
+
+
+@contextmanager
+def local_aws(folder: Path, **settings: Any) -> Iterator[LocalSageMaker]:
+    """Run a local SageMaker, with boto3's environment pointing nowhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        with running(Settings(folder, images=(TINY, OURS), speed=SPEED, **settings)) as server:
+            yield server
+
+
+class Desk:
+    """A client's side: boto3 clients without retries, a bucket, and short words for long requests."""
+
+    def __init__(self, server: LocalSageMaker) -> None:
+        made = clients(server.url)
+        self.server, self.sagemaker, self.runtime = server, made["sagemaker"], made["sagemaker-runtime"]
+        self.s3, self.logs, self.cloudwatch = made["s3"], made["logs"], made["cloudwatch"]
+        self.sns, self.sqs = made["sns"], made["sqs"]
+        self.bucket = f"tests-{uuid.uuid4().hex[:12]}"
+        self.s3.create_bucket(Bucket=self.bucket)
+
+    def put(self, key: str, body: bytes | str) -> str:
+        """Put an object and return its address."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        return f"s3://{self.bucket}/{key}"
+
+    def get(self, uri: str) -> bytes:
+        """Return an object's bytes."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return bytes(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def train(self, name: str, program: str, **more: Any) -> dict[str, Any]:
+        """Start a training job that runs a few lines of Python."""
+        algorithm = {"TrainingImage": "tiny", "TrainingInputMode": "File"}
+        variables = {"PROGRAM": program, **more.pop("Environment", {})}
+        request = {
+            "TrainingJobName": name,
+            "RoleArn": ROLE,
+            "AlgorithmSpecification": algorithm | more.pop("algorithm", {}),
+            "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/models"},
+            "ResourceConfig": {"InstanceType": "ml.m6i.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "Environment": variables,
+        }
+        return dict(self.sagemaker.create_training_job(**request | more))
+
+    def trained(self, name: str, seconds: float = 20) -> dict[str, Any]:
+        """Wait until a training job has ended, and return its description."""
+        return self.until(lambda: self.sagemaker.describe_training_job(TrainingJobName=name),
+                          lambda job: job["TrainingJobStatus"] not in ("InProgress", "Stopping"), seconds)  # fmt: skip
+
+    def log_of(self, name: str) -> list[str]:
+        """Return the lines of a training job's log."""
+        group, lines = "/aws/sagemaker/TrainingJobs", []
+        if not self.logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+            return []
+        streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+        for stream in streams:
+            found = self.logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])
+            lines += [event["message"] for event in found["events"]]
+        return lines
+
+    def model(self, name: str, answers: Mapping[str, Any], image: str = "tiny", **container: Any) -> str:
+        """Make a model that answers as told."""
+        uri = self.put(f"{name}/answers.json", json.dumps({"requests": {"*": [name]}, **answers}))
+        source = {"S3Uri": uri.rpartition("/")[0] + "/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+        primary = {"Image": image, "ModelDataSource": {"S3DataSource": source}, **container}
+        self.sagemaker.create_model(ModelName=name, PrimaryContainer=primary, ExecutionRoleArn=ROLE)
+        return name
+
+    def config(self, name: str, *models: str, weights: tuple[float, ...] = (), **more: Any) -> str:
+        """Make an endpoint configuration: one variant a model, the first of them `AllTraffic`."""
+        variants = [variant(model, "AllTraffic" if not place else model, weights[place] if weights else 1.0)
+                    for place, model in enumerate(models)]  # fmt: skip
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
+        return name
+
+    def endpoint(self, name: str, config: str) -> dict[str, Any]:
+        """Make an endpoint and wait until it is in service, or has failed."""
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        return self.settled(name)
+
+    def settled(self, name: str, seconds: float = 20) -> dict[str, Any]:
+        """Wait until an endpoint is neither being made nor changed, and return its description."""
+        return self.until(lambda: self.sagemaker.describe_endpoint(EndpointName=name),
+                          lambda found: found["EndpointStatus"] not in ("Creating", "Updating"), seconds)  # fmt: skip
+
+    def ask(self, endpoint: str, **more: Any) -> Any:
+        """Put a request to an endpoint and return its predictions."""
+        answer = self.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"anything", **more)
+        return json.loads(answer["Body"].read())["predictions"]
+
+    def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 20) -> Any:
+        """Look again and again until it is done."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if done(found := look()):
+                return found
+            time.sleep(0.03)
+        raise AssertionError(f"not done within {seconds} s: {found}")
+
+
+@cache
+def clients(url: str) -> dict[str, Any]:
+    """Return boto3 clients that leave it to the server to judge a request, and do not try again."""
+    config = Config(retries={"total_max_attempts": 1}, max_pool_connections=32, parameter_validation=False)
+    names = ("sagemaker", "sagemaker-runtime", "s3", "logs", "cloudwatch", "sns", "sqs")
+    return {name: boto3.client(name, endpoint_url=url, config=config, **KEYS) for name in names}
+
+
+def variant(model: str, name: str = "AllTraffic", weight: float = 1.0) -> dict[str, Any]:
+    """Return a production variant of one instance."""
+    return {"VariantName": name, "ModelName": model, "InitialInstanceCount": 1, "InstanceType": "ml.m6i.large",
+            "InitialVariantWeight": weight, "ContainerStartupHealthCheckTimeoutInSeconds": 60}  # fmt: skip
