@@ -18,7 +18,7 @@ from tasks.logic.search import suggest
 from tasks.models import Model, load_model, provenance
 from tasks.records import Costed, TierData, Trial
 from tasks.retries import STAGE
-from tasks.train import chosen_parameters, job_name, open_run, run_paid, training_job
+from tasks.train import chosen_parameters, job_name, lineage, open_run, run_paid, training_job
 
 Value = int | float | str | bool
 
@@ -79,7 +79,8 @@ def try_out(
     world, brought = open_environment(environment), load_model(model)
     tracking, chosen = world.tracking(), chosen_parameters(brought, parameters)
     run = open_run(tracking, brought, data, provenance(), chosen, key=f"{flow_run.id}:trial:{number}", parent=parent)
-    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
+    variables = {**tracking.job_environment(run.id), **lineage(data, provenance())}
+    job = training_job(brought, data, chosen, variables, name=job_name(model, run.id))
     value, reason = None, ""
     try:
         run_paid(world.trainer_for(small=costed.small), tracking, run, job, costed, log=get_run_logger().debug)

@@ -37,7 +37,8 @@ def train(model: str, data: TierData, costed: Costed, parameters: Mapping[str, V
     world.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded
     chosen = chosen_parameters(brought, parameters)
     run = open_run(tracking, brought, data, made_by, chosen, key=f"{flow_run.id}:train")
-    job = training_job(brought, data, chosen, tracking.job_environment(run.id), name=job_name(model, run.id))
+    variables = {**tracking.job_environment(run.id), **lineage(data, made_by)}
+    job = training_job(brought, data, chosen, variables, name=job_name(model, run.id))
     warming = Thread(target=warm_up, args=(tracking,), daemon=True)
     warming.start()
     trainer = world.trainer_for(small=costed.small)
@@ -188,6 +189,11 @@ def trigger_tags() -> dict[str, str]:
     """Return which delivery of a git host started this flow run, from the tags that the gateway gave it."""
     found = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
     return {"ratchet.delivery": found[0].removeprefix("delivery:")} if found else {}
+
+
+def lineage(data: TierData, made_by: Provenance) -> dict[str, str]:
+    """Return what a job is told of where it comes from: a trainer may show it with the job (tags on SageMaker)."""
+    return {"RATCHET_COMMIT": made_by.commit, "RATCHET_DATA_DIGEST": data.data_digest}
 
 
 def version_tags(model: Model, data: TierData, made_by: Provenance) -> dict[str, str]:

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from blocks.trainers.sagemaker import SageMakerTrainer
 from deployments.local_sagemaker.server import LocalSageMaker, running
 from deployments.local_sagemaker.settings import OURS, ROLE, Image, Settings
 
@@ -137,6 +138,15 @@ def clients(url: str) -> dict[str, Any]:
     config = Config(retries={"total_max_attempts": 1}, max_pool_connections=32, parameter_validation=False)
     names = ("sagemaker", "sagemaker-runtime", "s3", "logs", "cloudwatch", "sns", "sqs")
     return {name: boto3.client(name, endpoint_url=url, config=config, **KEYS) for name in names}
+
+
+def sagemaker_trainer(desk: Desk, folder: Path, *, patient: bool = True, **fields: Any) -> SageMakerTrainer:
+    """Return a trainer on the local SageMaker, with the project's own container; `patient`: boto3 tries again."""
+    given = {"role_arn": ROLE, "image": "ratchet:test", "poll_seconds": 0.1, "cache": folder / "cache"}
+    where = {"bucket": desk.bucket, "endpoint_url": desk.server.url, "region": "us-east-1"}
+    trainer = SageMakerTrainer(**given | where | fields)
+    trainer._clients.update({} if patient else clients(desk.server.url))
+    return trainer
 
 
 def variant(model: str, name: str = "AllTraffic", weight: float = 1.0) -> dict[str, Any]:

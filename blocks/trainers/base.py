@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 
 from blocks.compute import Compute
-from blocks.errors import JobFailed
+from blocks.errors import JobFailed, TransientError, Unavailable
 from blocks.kept import Keeper
 
 
@@ -47,6 +47,7 @@ class JobState:
 
     `billable_seconds` is what the service bills for each instance, a warm pool's seconds included; None when it
     has not said. `instance_type` is the one that ran it, "" when it has not said, or on this machine.
+    `transient` marks a failure that is the service's own (no capacity just now): the same job may well succeed.
     """
 
     name: str
@@ -56,6 +57,7 @@ class JobState:
     model: Path | None = None
     billable_seconds: float | None = None
     instance_type: str = ""
+    transient: bool = False
 
 
 class Trainer(Keeper, Block):
@@ -94,9 +96,11 @@ class Trainer(Keeper, Block):
     def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.2) -> JobState:
         """Submit, hand each log line to `log` as it comes, wait, and return the state of the completed job.
 
-        Whatever ends the wait early (a cancelled flow, an interrupt) stops the job: nothing is left running.
+        Whatever ends the wait early (a cancelled flow, an interrupt) stops the job: nothing is left running. A
+        service that does not answer for a while does not end it: who tries again attaches to the job that runs.
 
         Raises:
+            TransientError: the service did not answer, or failed by itself; try again.
             JobFailed: the job failed, was stopped, or hit its limit of time or memory. The message carries
                 the program's own last words.
         """
@@ -111,9 +115,13 @@ class Trainer(Keeper, Block):
                 if state.status is not JobStatus.in_progress:
                     break
                 time.sleep(poll_seconds)
+        except TransientError:
+            raise
         except BaseException:
             self.stop(job.name)
             raise
+        if state.transient:
+            raise Unavailable(f"training job {job.name} {state.status.value.lower()}: {state.reason}")
         if state.status is not JobStatus.completed:
             raise JobFailed(f"training job {job.name} {state.status.value.lower()}: {state.reason}")
         return state

@@ -30,6 +30,7 @@ class FakeTrainer(Trainer):
     root: Path = Field(description="Folder that receives the model folders.")
     fail_first: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
     looks: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
+    transient: bool = Field(default=False, description="Whether a failure is one that the same job may survive.")
     reason: str = Field(default="the fake trainer was told to fail", description="What a failure says.")
     asks_for: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
     billed: float | None = Field(default=None, description="The seconds billed for a job that ended; None: not said.")
@@ -68,7 +69,8 @@ class FakeTrainer(Trainer):
         if attempt.looks <= self.looks:
             return JobState(name, JobStatus.in_progress, float(attempt.looks))
         if attempt.end is JobStatus.failed:
-            return JobState(name, JobStatus.failed, float(self.looks), self.reason, billable_seconds=self.billed)
+            return JobState(name, JobStatus.failed, float(self.looks), self.reason, transient=self.transient,
+                            billable_seconds=self.billed)  # fmt: skip
         model = self._model(attempt.job)
         return JobState(name, JobStatus.completed, float(self.looks), model=model, billable_seconds=self.billed)
 

@@ -45,11 +45,11 @@ def content(job: TrainingJob) -> dict[str, str]:
     """Return what makes the job this job and no other: a digest of each part, in which no secret can be read.
 
     A channel counts by its path and its files' names and sizes, since reading a million rows twice costs more
-    than it tells. Limits and `MLFLOW_*` variables do not count: they change no model.
+    than it tells. Limits and the variables `MLFLOW_*` and `RATCHET_*` do not count: they change no model.
     """
     parts = {"program": _digest(_program_files(job.program)), "hyperparameters": _digest(job.hyperparameters)}
     parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
-    deciding = {key: value for key, value in job.environment.items() if not key.startswith("MLFLOW_")}
+    deciding = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
     return parts | {f"variable {key}": _digest({key: value}) for key, value in deciding.items()}
 
 

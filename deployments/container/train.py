@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 TAIL_LINES = 20
-FAILURE_CHARACTERS = 1024
-"""What SageMaker shows of `output/failure`."""
+FAILURE_CHARACTERS = 980
+"""What SageMaker shows of `output/failure`: 1024, less its own words around it."""
 GRACE_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from deployments.local_sagemaker.errors import Refused, invalid
 
-Kind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error"]
+Kind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error", "quota"]
 
 
 @dataclass
@@ -19,6 +19,7 @@ class Fault:
     |----------------|-----------------------------------------------------------------------------------|
     | throttle       | the operation is answered with ThrottlingException                                |
     | error          | the operation is answered with InternalFailure, status 500                        |
+    | quota          | the operation is answered with ResourceLimitExceeded                              |
     | capacity       | a job, an endpoint or an instance type finds no capacity                          |
     | stuck          | a job or an endpoint stays Starting, Creating, Updating until the fault is cleared |
     | interrupt      | a spot job's instance is taken away, as soon as it trains                         |
@@ -82,6 +83,9 @@ class Faults:
         """Raise what the operation is to be answered with."""
         if self.strikes("throttle", operation):
             raise Refused("ThrottlingException", "Rate exceeded")
+        if self.strikes("quota", operation):
+            said = f"The account-level service limit for {operation} is 0. Please request a quota increase."
+            raise Refused("ResourceLimitExceeded", said)
         if self.strikes("error", operation):
             raise Refused("InternalFailure", "We encountered an internal error. Please try again.", 500)
 

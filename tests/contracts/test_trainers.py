@@ -18,6 +18,8 @@ from blocks.errors import Conflict, JobFailed, NotFound, Rejected
 from blocks.trainers.base import JobStatus, Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
+from blocks.trainers.sagemaker import SageMakerTrainer
+from tests.local_aws import Desk, sagemaker_trainer
 
 HEALTHY = """
 import json, os, pathlib, time
@@ -62,9 +64,18 @@ def fake_bench(tmp_path: Path) -> Bench:
     return Bench(FakeTrainer(root=root), failing, job, replace(job, name="churn-bad"), "column fee is bad")
 
 
-@pytest.fixture(params=[local_bench, fake_bench], ids=["local", "fake"])
+def sagemaker_bench(tmp_path: Path, desk: Desk) -> Bench:
+    trainer = sagemaker_trainer(desk, tmp_path)
+    unique = desk.bucket.removeprefix("tests-")  # a name is taken for ever on SageMaker
+    bad = a_job(tmp_path / "bad", FAILING, f"churn-bad-{unique}")
+    return Bench(trainer, trainer, a_job(tmp_path / "good", HEALTHY, f"churn-1-{unique}"), bad, "column fee is bad")
+
+
+@pytest.fixture(params=["local", "fake", "sagemaker"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return request.param(tmp_path)
+    if request.param == "sagemaker":
+        return sagemaker_bench(tmp_path, request.getfixturevalue("desk"))
+    return local_bench(tmp_path) if request.param == "local" else fake_bench(tmp_path)
 
 
 def test_a_job_runs_and_leaves_a_model_made_with_its_hyperparameters(bench: Bench) -> None:
@@ -180,6 +191,9 @@ def attempts(bench: Bench, trainer: Trainer, job: TrainingJob) -> int:
     """How often the job was really started, as each adapter shows it."""
     if isinstance(trainer, FakeTrainer):
         return trainer.started.count(job.name)
+    if isinstance(trainer, SageMakerTrainer):
+        listed = trainer._client("sagemaker").list_training_jobs(NameContains=job.name)
+        return len(listed["TrainingJobSummaries"])
     assert isinstance(trainer, LocalTrainer)
     return len([path for path in (trainer.root / job.name).iterdir() if path.is_dir()])
 

@@ -1,0 +1,225 @@
+"""Training on SageMaker: the same program by the same container entry, and a job that whoever comes later finds.
+
+A job's first attempt bears its name on SageMaker; names are taken for ever there, so the next ones bear a number.
+Everything is read from SageMaker and S3 (`<prefix>/jobs/<name>.json`: which job it is), nothing is remembered:
+a retry, on this machine or another, attaches to the job that runs, and it is paid once.
+"""
+
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from blocks.aws.calls import client, code, is_missing, port_errors
+from blocks.aws.folders import Folders, listing_digest
+from blocks.errors import Conflict, Corrupt, NotFound
+from blocks.trainers import jobs
+from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+from blocks.trainers.sagemaker_jobs import Places, Plan, attempt_name, job_state, training_request
+from blocks.trainers.sagemaker_logs import JobLog
+
+
+class SageMakerTrainer(Trainer):
+    """Runs training programs as SageMaker training jobs. `max_memory_mb` is the instance's matter there."""
+
+    _block_type_name = "Ratchet trainer: SageMaker"
+    _block_type_slug = "ratchet-trainer-sagemaker"
+
+    bucket: str = Field(description="Bucket for programs, training rows, models and checkpoints; it exists.")
+    prefix: str = Field(default="training", description="Where in the bucket all of that lies.")
+    role_arn: str = Field(description="ARN of the role that jobs run as.")
+    image: str = Field(description="URI of the container image in ECR, best by digest.")
+    instance_types: list[str] = Field(
+        default=["ml.m6i.large"], min_length=1, max_length=5,
+        description="Instance types in the order of preference; with several, the first with capacity is taken.",
+    )  # fmt: skip
+    volume_gb: int = Field(default=30, gt=0, description="Size of the instance's disk, in GB.")
+    spot: bool = Field(default=False, description="Whether to train on spot instances, with checkpoints in S3.")
+    spot_wait_seconds: int = Field(
+        default=3600, ge=0, description="How long a spot job may wait for an instance, beyond the job's own limit."
+    )
+    keep_alive_seconds: int = Field(
+        default=0, ge=0, le=21_600, description="How long the instance is kept warm for the next job; it is paid for."
+    )
+    subnets: list[str] = Field(default=[], description="Subnets of the VPC that jobs run in; none: no VPC.")
+    security_groups: list[str] = Field(default=[], description="Security groups, with subnets.")
+    tags: dict[str, str] = Field(default={}, description="Tags of every job, such as cost centre and team.")
+    region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
+    endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
+    cache: Path = Field(description="Local folder that receives the models of completed jobs.")
+    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at a job.")
+
+    _attempts: dict[str, int] = PrivateAttr(default_factory=dict)
+    _logs: dict[str, JobLog] = PrivateAttr(default_factory=dict)
+    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind_of_capacity(self) -> Self:
+        if self.spot and len(self.instance_types) > 1:
+            raise ValueError("spot takes one instance type: SageMaker has preferences for on-demand instances alone")
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups go together")
+        return self
+
+    def submit(self, job: TrainingJob) -> None:
+        """Start the job, or attach to the one that is there; see `Trainer.submit`.
+
+        Raises:
+            Unavailable: AWS is busy, or has no capacity: try again.
+            Rejected: a quota, a right or the request itself is the matter.
+        """
+        jobs.check(job)
+        content = jobs.content(job)
+        with port_errors(f"submitting job {job.name}"):
+            number, there = self._latest(job.name)
+            known = self._folders.read(self._record(job.name))
+            if there is not None and known is None:
+                raise Conflict(f"job {job.name} exists on SageMaker, and is not of {self._folders.url(self.prefix)}; "
+                               "give it another name")  # fmt: skip
+            if there is not None and known is not None:
+                jobs.refuse_other(job.name, known, content)
+                if job_state(job.name, there).status in (JobStatus.in_progress, JobStatus.completed):
+                    return
+            if known != content:
+                self._folders.put(self._record(job.name), content)
+            self._create(job, number + 1)
+
+    def state(self, name: str) -> JobState:
+        """Return what is known of the job; see `Trainer.state`. The model of a completed one is fetched."""
+        with port_errors(f"looking at job {name}"):
+            described = self._described(name)
+            state = job_state(name, described)
+            if state.status is not JobStatus.completed:
+                return state
+            model = self._model(described["TrainingJobName"], described["ModelArtifacts"]["S3ModelArtifacts"])
+            return JobState(name, state.status, state.seconds, model=model)
+
+    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
+        """Return the lines that CloudWatch has after the first `position` of the job's latest attempt."""
+        with port_errors(f"reading the log of job {name}"):
+            attempt = self._described(name)["TrainingJobName"]
+            if attempt not in self._logs:
+                self._logs[attempt] = JobLog(self._client("logs"), attempt)
+            lines = self._logs[attempt].after(position)
+            return lines, position + len(lines)
+
+    def stop(self, name: str) -> None:
+        """Ask SageMaker to stop the job; it counts as stopped from then on, and ends within two minutes."""
+        from botocore.exceptions import ClientError
+
+        with port_errors(f"stopping job {name}"):
+            described = self._described(name)
+            if described["TrainingJobStatus"] != "InProgress":
+                return
+            try:
+                self._client("sagemaker").stop_training_job(TrainingJobName=described["TrainingJobName"])
+            except ClientError as error:
+                if code(error) != "ValidationException":  # it has just ended by itself
+                    raise
+
+    def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.0) -> JobState:
+        """Submit, follow and wait; see `Trainer.run`."""
+        return super().run(job, log, poll_seconds or self.poll_seconds)
+
+    def _create(self, job: TrainingJob, number: int) -> None:
+        from botocore.exceptions import ClientError
+
+        name = attempt_name(job.name, number)
+        try:
+            self._client("sagemaker").create_training_job(**training_request(self._plan, job, name, self._places(job)))
+        except ClientError as error:
+            if code(error) != "ResourceInUse":  # else another process was first: its job is ours
+                raise
+        self._attempts[job.name] = number
+
+    def _places(self, job: TrainingJob) -> Places:
+        """Copy program and channels to S3, each below its digest, and return where all of it lies."""
+        program = self._keep(job.program, jobs.program_members(job.program))
+        channels = {name: self._keep(folder, _files(folder)) for name, folder in job.channels.items()}
+        checkpoints = self._folders.url(f"{self.prefix}/checkpoints/{job.name}")
+        return Places(program, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
+
+    def _keep(self, folder: Path, members: list[Path]) -> str:
+        return self._folders.keep(folder, members, f"{self.prefix}/inputs/{listing_digest(folder, members)}")
+
+    def _latest(self, name: str) -> tuple[int, Mapping[str, Any] | None]:
+        """Return number and description of the job's latest attempt, or 0 and None."""
+        number = self._attempts.get(name, 1)
+        found = self._describe(attempt_name(name, number))
+        if found is None:
+            return 0, None
+        while _has_failed(found) and (later := self._describe(attempt_name(name, number + 1))) is not None:
+            number, found = number + 1, later
+        self._attempts[name] = number
+        return number, found
+
+    def _described(self, name: str) -> Mapping[str, Any]:
+        _, found = self._latest(name)
+        if found is None:
+            raise NotFound(f"no training job {name!r} on SageMaker in this account and region")
+        return found
+
+    def _describe(self, attempt: str) -> Mapping[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        if not jobs.NAME.fullmatch(attempt):
+            return None
+        try:
+            return dict(self._client("sagemaker").describe_training_job(TrainingJobName=attempt))
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def _model(self, attempt: str, address: str) -> Path:
+        """Return the folder with a completed job's model, fetched unless it is here."""
+        place = self.cache.resolve() / attempt / "model"
+        if place.is_dir():
+            return place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".fetch-") as beside:
+            packed = Path(beside) / "model.tar.gz"
+            self._folders.download(address, packed)
+            try:
+                with tarfile.open(packed, "r:gz") as tar:
+                    tar.extractall(Path(beside) / "model", filter="data")
+            except tarfile.TarError as cause:
+                raise Corrupt(f"{address} is no .tar.gz of a model: {cause}") from cause
+            try:
+                (Path(beside) / "model").rename(place)
+            except OSError:
+                if not place.is_dir():  # else another process was first
+                    raise
+        return place
+
+    def _record(self, name: str) -> str:
+        return f"{self.prefix}/jobs/{name}.json"
+
+    @property
+    def _plan(self) -> Plan:
+        return Plan(
+            role_arn=self.role_arn, image=self.image, instance_types=tuple(self.instance_types),
+            volume_gb=self.volume_gb, spot_wait_seconds=self.spot_wait_seconds if self.spot else None,
+            keep_alive_seconds=self.keep_alive_seconds, subnets=tuple(self.subnets),
+            security_groups=tuple(self.security_groups), tags=self.tags,
+        )  # fmt: skip
+
+    @property
+    def _folders(self) -> Folders:
+        return Folders(self._client("s3"), self.bucket)
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = client(service, self.region, self.endpoint_url)
+        return self._clients[service]
+
+
+def _has_failed(described: Mapping[str, Any]) -> bool:
+    return described["TrainingJobStatus"] in ("Failed", "Stopped", "Stopping")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,127 @@
+"""A training job in SageMaker's words: the request that starts it, and what its description means. No calls here."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from blocks.trainers.base import JobState, JobStatus, TrainingJob
+from blocks.trainers.jobs import PROGRAM_CHANNEL
+
+LONGEST_NAME = 63
+PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
+"""How failure reasons begin that are AWS's own and may be gone in a moment."""
+STATUS = {
+    "InProgress": JobStatus.in_progress,
+    "Completed": JobStatus.completed,
+    "Failed": JobStatus.failed,
+    "Stopping": JobStatus.stopped,  # nobody can use it any more
+    "Stopped": JobStatus.stopped,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """On what jobs run. `spot_wait_seconds` is None for on-demand instances."""
+
+    role_arn: str
+    image: str
+    instance_types: tuple[str, ...]
+    volume_gb: int
+    spot_wait_seconds: int | None
+    keep_alive_seconds: int
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in S3 the job finds its program and channels, and leaves model and checkpoints (s3:// addresses)."""
+
+    program: str
+    channels: Mapping[str, str]
+    models: str
+    checkpoints: str
+
+
+def attempt_name(name: str, number: int) -> str:
+    """Return the name of an attempt on SageMaker: the job's own, then with a number; never above 63 characters."""
+    if number == 1:
+        return name
+    ending = f"-{number}"
+    if len(name) + len(ending) <= LONGEST_NAME:
+        return name + ending
+    ending = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
+    return name[: LONGEST_NAME - len(ending)].rstrip("-") + ending
+
+
+def training_request(plan: Plan, job: TrainingJob, name: str, places: Places) -> dict[str, Any]:
+    """Return the arguments of `create_training_job`."""
+    channels = {**places.channels, PROGRAM_CHANNEL: places.program}
+    stopping = {"MaxRuntimeInSeconds": job.max_seconds}
+    request: dict[str, Any] = {
+        "TrainingJobName": name,
+        "RoleArn": plan.role_arn,
+        "AlgorithmSpecification": {"TrainingImage": plan.image, "TrainingInputMode": "File"},
+        "HyperParameters": dict(job.hyperparameters),
+        "Environment": dict(job.environment),
+        "InputDataConfig": [_channel(channel, address) for channel, address in channels.items()],
+        "OutputDataConfig": {"S3OutputPath": places.models},
+        "ResourceConfig": _resources(plan),
+        "StoppingCondition": stopping,
+        "Tags": _tags(plan, job),
+    }
+    if plan.spot_wait_seconds is not None:
+        stopping["MaxWaitTimeInSeconds"] = job.max_seconds + plan.spot_wait_seconds
+        request["EnableManagedSpotTraining"] = True
+        request["CheckpointConfig"] = {"S3Uri": places.checkpoints}
+    if plan.subnets:
+        request["VpcConfig"] = {"Subnets": list(plan.subnets), "SecurityGroupIds": list(plan.security_groups)}
+    return request
+
+
+def job_state(name: str, described: Mapping[str, Any]) -> JobState:
+    """Return what a description says of the job, its model apart."""
+    status = STATUS[described["TrainingJobStatus"]]
+    begun = described.get("TrainingStartTime") or described["CreationTime"]
+    seconds = ((described.get("TrainingEndTime") or datetime.now(UTC)) - begun).total_seconds()
+    if status is JobStatus.failed:
+        reason = described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
+        return JobState(name, status, seconds, reason, transient=reason.startswith(PASSING))
+    return JobState(name, status, seconds, _why_stopped(described) if status is JobStatus.stopped else "")
+
+
+def _why_stopped(described: Mapping[str, Any]) -> str:
+    limits = described.get("StoppingCondition", {})
+    return {
+        "MaxRuntimeExceeded": f"ran longer than its limit of {limits.get('MaxRuntimeInSeconds')} s (max_seconds)",
+        "MaxWaitTimeExceeded": f"waited longer than {limits.get('MaxWaitTimeInSeconds')} s for a spot instance "
+        "(spot_wait_seconds)",
+    }.get(described["SecondaryStatus"], "stopped on request")
+
+
+def _channel(name: str, address: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": address, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+def _resources(plan: Plan) -> dict[str, Any]:
+    resources: dict[str, Any] = {"VolumeSizeInGB": plan.volume_gb}
+    if len(plan.instance_types) > 1:
+        resources["InstancePreferences"] = [{"InstanceType": kind, "InstanceCount": 1} for kind in plan.instance_types]
+    else:
+        resources |= {"InstanceType": plan.instance_types[0], "InstanceCount": 1}
+    if plan.keep_alive_seconds:
+        resources["KeepAlivePeriodInSeconds"] = plan.keep_alive_seconds
+    return resources
+
+
+def _tags(plan: Plan, job: TrainingJob) -> list[dict[str, str]]:
+    """Return the tags by which costs are summed and orphans found: the job, its run, its commit."""
+    variables = {"ratchet:run": "MLFLOW_RUN_ID", "ratchet:commit": "RATCHET_COMMIT",
+                 "ratchet:data": "RATCHET_DATA_DIGEST"}  # fmt: skip
+    own = {tag: job.environment[name] for tag, name in variables.items() if job.environment.get(name)}
+    tags = {**plan.tags, "ratchet:job": job.name, **own}
+    return [{"Key": key, "Value": value[:256]} for key, value in tags.items()]
