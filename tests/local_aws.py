@@ -14,6 +14,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from blocks.digests import folder_digest
+from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.trainers.sagemaker import SageMakerTrainer
 from deployments.local_sagemaker.server import LocalSageMaker, running
 from deployments.local_sagemaker.settings import OURS, ROLE, Image, Settings
@@ -130,6 +133,22 @@ class Desk:
                 return found
             time.sleep(0.03)
         raise AssertionError(f"not done within {seconds} s: {found}")
+
+
+def sagemaker_endpoint(desk: Desk, **fields: Any) -> SageMakerEndpoint:
+    """Return an endpoint on the local SageMaker, with the tiny container."""
+    where = {"bucket": desk.bucket, "endpoint_url": desk.server.url, "region": "us-east-1"}
+    given = {"role_arn": ROLE, "image": "tiny", "poll_seconds": 0.05, "serve_command": list(TINY.serve)}
+    return SageMakerEndpoint(**where | given | fields)
+
+
+def tiny_release(folder: Path, version: str, endpoint: str = "churn", **told: Any) -> Release:
+    """Return a release that the tiny container serves: its answer is its version."""
+    model, request, predictions = folder / f"model-{version}", '{"rows": 1}', [[float(version), 0.5]]
+    model.mkdir(exist_ok=True)
+    answers = {"requests": {request: predictions}, "version": version, **told}
+    (model / "answers.json").write_text(json.dumps(answers))
+    return Release(endpoint, version, model, folder_digest(model), Golden(request, json.dumps(predictions)))
 
 
 @cache

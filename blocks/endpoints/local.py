@@ -17,7 +17,7 @@ from pydantic import Field
 from blocks.compute import Hosting
 from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
-from blocks.endpoints.process import Server, scoring_server
+from blocks.endpoints.process import asked, scoring_server
 from blocks.endpoints.store import ReleaseStore
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.kept import Folders, Kept
@@ -54,7 +54,7 @@ class LocalEndpoint(Endpoint):
         deadline = time.monotonic() + self.load_seconds
         try:
             with scoring_server(self.serve_command, kept.artifact, kept.version, deadline, self.trusted_keys) as server:
-                return _asked(server, kept, max(deadline - time.monotonic(), 0.1))
+                return asked(server, kept, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             self._releases.forget(kept)
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
@@ -210,30 +210,6 @@ class LocalEndpoint(Endpoint):
             return self.token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as cause:
             raise Rejected(f"the host's token cannot be read from {self.token_file}: {cause}") from cause
-
-
-def _asked(server: Server, release: Release, seconds: float) -> Probe:
-    """Put the golden request to a server and compare what it answers, and whose digest it bears."""
-    headers = {"Content-Type": "application/json"}
-    begin = time.monotonic()
-    try:
-        response = httpx.post(
-            f"{server.url}/invocations",
-            content=release.golden.request.encode(),
-            headers=headers,
-            timeout=seconds,
-            trust_env=False,
-        )
-    except httpx.TransportError as cause:
-        words = "\n".join(server.last_words())
-        raise Rejected(f"the golden request got no answer ({type(cause).__name__}); last words:\n{words}") from cause
-    milliseconds = (time.monotonic() - begin) * 1000
-    problem = difference(release.golden, response.status_code, response.content)
-    if not problem and (digest := response.headers.get("X-Model-Digest", "none")) != release.digest:
-        problem = f"the server answered for the digest {digest}, expected {release.digest}"
-    if problem:
-        raise Rejected("\n".join((problem, *server.last_words())))
-    return Probe(release.version, release.digest, server.load_seconds, milliseconds, server.last_words())
 
 
 def _error(response: httpx.Response) -> PortError:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from blocks.endpoints.base import Probe, Release
+from blocks.endpoints.golden import difference
 from blocks.errors import Rejected
 
 _LAST_LINES = 20
@@ -59,6 +61,30 @@ def scoring_server(
             yield Server(server.url, time.monotonic() - begin, process, log)
         finally:
             _end(process)
+
+
+def asked(server: Server, release: Release, seconds: float) -> Probe:
+    """Put the golden request to a server and compare what it answers, and whose digest it bears."""
+    headers = {"Content-Type": "application/json"}
+    begin = time.monotonic()
+    try:
+        response = httpx.post(
+            f"{server.url}/invocations",
+            content=release.golden.request.encode(),
+            headers=headers,
+            timeout=seconds,
+            trust_env=False,
+        )
+    except httpx.TransportError as cause:
+        words = "\n".join(server.last_words())
+        raise Rejected(f"the golden request got no answer ({type(cause).__name__}); last words:\n{words}") from cause
+    milliseconds = (time.monotonic() - begin) * 1000
+    problem = difference(release.golden, response.status_code, response.content)
+    if not problem and (digest := response.headers.get("X-Model-Digest", "none")) != release.digest:
+        problem = f"the server answered for the digest {digest}, expected {release.digest}"
+    if problem:
+        raise Rejected("\n".join((problem, *server.last_words())))
+    return Probe(release.version, release.digest, server.load_seconds, milliseconds, server.last_words())
 
 
 def _environment(model: Path, version: str, port: int, scratch: str, keys: Sequence[str]) -> dict[str, str]:

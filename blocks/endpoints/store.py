@@ -67,9 +67,7 @@ class ReleaseStore:
             shutil.rmtree(place, ignore_errors=True)
 
     def _place(self, endpoint: str, version: str) -> Path:
-        for what, text, form in (("endpoint name", endpoint, _NAME), ("version", version, _VERSION)):
-            if not form.fullmatch(text):
-                raise Rejected(f"{what} {text!r} is not made of letters, digits, - and _ (at most 63)")
+        check_names(endpoint, version)
         return self.root / endpoint / version
 
     def _copy(self, release: Release, place: Path) -> None:
@@ -101,6 +99,13 @@ def _copy_signature(release: Release, to: Path) -> None:
     signature = release.artifact.with_name(f"{release.artifact.name}.sig")
     if signature.exists():
         shutil.copyfile(signature, to / "model.sig")
+
+
+def check_names(endpoint: str, version: str) -> None:
+    """Refuse an endpoint name or a version that is not fit for a path. Raises Rejected."""
+    for what, text, form in (("endpoint name", endpoint, _NAME), ("version", version, _VERSION)):
+        if not form.fullmatch(text):
+            raise Rejected(f"{what} {text!r} is not made of letters, digits, - and _ (at most 63)")
 
 
 def _exchange(beside: Path, place: Path) -> None:

@@ -20,6 +20,7 @@ from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 from deployments.container.columns import BadInput, Column, shown
 from deployments.container.payload import json_object, media_type, parse
 
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _log = logging.getLogger("ratchet.scoring")
 
 
@@ -53,8 +54,9 @@ class Model:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that every answer of this model bears."""
-        return {"X-Model-Version": self.version, "X-Model-Digest": self.digest}
+        """The headers that every answer of this model bears; of these SageMaker passes on the last one alone."""
+        named = f"version={self.version};digest={self.digest}"
+        return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, ATTRIBUTES: named}
 
     def score(self, body: bytes, content_type: str, key: str = "") -> Reply:
         """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's.

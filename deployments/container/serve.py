@@ -11,6 +11,7 @@
 | RATCHET_TRUSTED_KEYS    | public keys whose models are loaded                | none: no model |
 | RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
 | RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
+| RATCHET_MODEL_DIGEST    | the digest that the folder must have; without keys it stands in for a signature | any |
 | RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
@@ -35,7 +36,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from deployments.container import scoring
-from deployments.container.admission import admit, pinned
+from deployments.container.admission import KEYS, admit, pinned
 from deployments.container.web import errors_are_json, read_body, response
 
 
@@ -75,8 +76,11 @@ def main() -> int:
     own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
     signature = os.environ.get("RATCHET_SIGNATURE")
     try:
-        admit(folder, pinned(os.environ), Path(signature) if signature else None)
-        model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), own_code=own_code)
+        digest = _expected(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
+        # Whoever named the digest has verified the approval over it: where no key is pinned, that is enough.
+        keys = None if digest and not os.environ.get(KEYS) else pinned(os.environ)
+        admit(folder, keys, Path(signature) if signature else None)
+        model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code)
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)
         logging.error("not serving: %s: %s", type(cause).__name__, cause)
@@ -86,6 +90,13 @@ def main() -> int:
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(application(model), host=host, port=port, access_log=False, log_level="warning")
     return 0
+
+
+def _expected(folder: Path, digest: str) -> str:
+    """Return the digest when the folder has it: what was fetched is what was approved, before it runs any code."""
+    if digest and (found := scoring.folder_digest(folder)) != digest:
+        raise scoring.Unservable(f"{folder} has the digest {found}, expected {digest}: it is not what was approved")
+    return digest
 
 
 def _end_with_stdin() -> None:

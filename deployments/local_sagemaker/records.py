@@ -59,8 +59,7 @@ class Shelf:
         name = request[f"{self.kind}Name"]
         with self._lock:
             if name in self._records:
-                there = f"{self.kind} names must be unique within an AWS account and region, and a {self.kind}"
-                raise Refused(self._taken, f"{there} with this name already exists ({self._arn(name)})")
+                raise Refused(self._taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
             tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
             stated = {key: value for key, value in request.items() if key != "Tags"}
             record = Record(name, {**stated, f"{self.kind}Arn": self._arn(name)}, tags)

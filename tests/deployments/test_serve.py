@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.digests import folder_digest
-from deployments.container import scoring
+from deployments.container import scoring, serve
 from deployments.container.columns import BadInput, Column
 from deployments.container.payload import Payload, parse
 from deployments.container.serve import application
@@ -253,6 +253,8 @@ def test_the_answer_is_the_models_own(client: TestClient, model: Path) -> None:
     assert answer.json() == {"predictions": expected}
     assert answer.headers["X-Model-Version"] == "7"
     assert answer.headers["X-Model-Digest"] == folder_digest(model)
+    passed_on = answer.headers["X-Amzn-SageMaker-Custom-Attributes"]
+    assert passed_on == f"version=7;digest={folder_digest(model)}", "all that SageMaker passes on to callers"
 
 
 @pytest.mark.slow
@@ -351,6 +353,16 @@ def test_a_model_with_modules_of_its_own_is_refused_where_models_share_a_process
     (folder / "MLmodel").write_text(text)
     with pytest.raises(scoring.Unservable, match="modules of its own"):
         scoring.load(folder, own_code=False)
+
+
+def test_a_model_that_is_not_the_one_that_was_approved_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "MLmodel").write_text("flavors: {}")
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("RATCHET_MODEL_DIGEST", "0" * 64)
+    assert serve.main() == 1
+    assert f"expected {'0' * 64}: it is not what was approved" in caplog.text
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_an_image_or_a_channel_that_is_not_there_fails_the_job_and_is_named(desk
 def test_a_name_is_taken_for_ever(desk: Desk) -> None:
     desk.train("taken", "pass")
     desk.trained("taken")
-    with pytest.raises(desk.sagemaker.exceptions.ResourceInUse, match="already exists"):
+    with pytest.raises(desk.sagemaker.exceptions.ResourceInUse, match="already existing"):
         desk.train("taken", "pass")
 
 

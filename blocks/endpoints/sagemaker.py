@@ -1,0 +1,257 @@
+"""Models on SageMaker: proven in a server of their own, served straight from their files in S3.
+
+An endpoint has one variant, whose name never changes. A release is a model and an endpoint configuration, named by
+all that makes them; they stay, so that `restore` is one update back. SageMaker is asked what serves, nobody else.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from blocks.aws.calls import client, code, is_missing, port_errors
+from blocks.aws.folders import Folders
+from blocks.digests import folder_digest
+from blocks.endpoints import sagemaker_requests as requests
+from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
+from blocks.endpoints.golden import difference
+from blocks.endpoints.process import asked, scoring_server
+from blocks.endpoints.sagemaker_rollout import Rollout
+from blocks.endpoints.sagemaker_store import Kept, S3Releases
+from blocks.errors import Corrupt, NotFound, Rejected
+
+_SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
+
+
+class SageMakerEndpoint(Endpoint):
+    """Serves from SageMaker endpoints; keeps a copy of each release in a bucket."""
+
+    _block_type_name = "Ratchet endpoint (SageMaker)"
+    _block_type_slug = "ratchet-endpoint-sagemaker"
+
+    bucket: str = Field(description="Bucket for copies of releases; it exists.")
+    prefix: str = Field(default="releases", description="Where in the bucket they lie.")
+    role_arn: str = Field(description="ARN of the role that containers run as.")
+    image: str = Field(description="URI of the container image in ECR, best by digest.")
+    instance_type: str = Field(default="ml.m6i.large", description="Instance type of the endpoints.")
+    instance_count: int = Field(default=1, gt=0, description="How many instances a first release starts with.")
+    serverless_memory_mb: int | None = Field(
+        default=None, description="Memory of a serverless endpoint; none: instances."
+    )
+    serverless_concurrency: int = Field(
+        default=5, gt=0, description="How many requests a serverless endpoint takes at once."
+    )
+    startup_seconds: int = Field(
+        default=300, ge=60, le=3600, description="How long a container may take to be healthy."
+    )
+    canary_percent: int = Field(
+        default=0, ge=0, le=50, description="Share of the traffic that tries an update; 0: all."
+    )
+    bake_seconds: int = Field(
+        default=0, ge=0, le=3600, description="How long alarms watch an update before it is kept."
+    )
+    max_error_share: float = Field(
+        default=0.0, ge=0, lt=1, description="Above this share of 5xx answers it is taken back."
+    )
+    max_latency_ms: float | None = Field(default=None, gt=0, description="Above this mean latency it is taken back.")
+    alarms: list[str] = Field(default=[], max_length=8, description="Further CloudWatch alarms that take it back.")
+    region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
+    endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
+    wait_seconds: float = Field(default=3600.0, gt=0, description="How long an update may take, its watch included.")
+    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at an update.")
+    trusted_keys: list[str] = Field(default=[], description="Public keys whose models preflight loads.")
+    load_seconds: float = Field(default=60.0, gt=0, description="How long preflight may take to load and answer.")
+    serve_command: list[str] = Field(
+        default_factory=lambda: [sys.executable, str(_SERVE)],
+        description="The scoring server that preflight starts: a program and its arguments.",
+    )
+
+    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def preflight(self, release: Release) -> Probe:
+        """Load the artifact in the container's server on this machine, and put the golden request to it.
+
+        The copy in S3 is of the same digest, and the container checks it again before it loads; there the digest, which
+        only the deployer sets, stands in for the signature.
+        """
+        deadline = time.monotonic() + self.load_seconds
+        if (found := folder_digest(release.artifact)) != release.digest:
+            raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
+        try:
+            keys = self.trusted_keys
+            with scoring_server(self.serve_command, release.artifact, release.version, deadline, keys) as server:
+                return asked(server, release, max(deadline - time.monotonic(), 0.1))
+        except Rejected as cause:
+            raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
+
+    def switch(self, release: Release) -> Serving:
+        """Copy the artifact to S3 where it is not kept yet, make model and configuration, and update the endpoint.
+
+        Raises:
+            Rejected: it did not become healthy, or an alarm took it back; the version before it serves on.
+            Unavailable: it takes longer than `wait_seconds`, or there is no capacity: who tries again attaches.
+        """
+        with port_errors(f"releasing version {release.version} of {release.endpoint}"):
+            kept = self._releases.keep(release)
+            config = self._made(kept)
+            serving = self._go_live(kept, config)
+            self._releases.mark_served(kept, config)
+            return serving
+
+    def restore(self, endpoint: str, version: str) -> Serving:
+        """Go back to the configuration by which an earlier release served, all at once and unwatched."""
+        with port_errors(f"restoring version {version} of {endpoint}"):
+            kept = self._releases.served(endpoint, version)
+            config = kept.config if self._there("endpoint_config", kept.config) else self._made(kept)
+            return self._go_live(kept, config, guarded=False)
+
+    def withdraw(self, endpoint: str) -> None:
+        """Delete the endpoint and its alarms; models and configurations stay for `restore`."""
+        with port_errors(f"withdrawing {endpoint}"):
+            self._rollout(endpoint).delete()
+            guard = [alarm["AlarmName"] for alarm in requests.alarm_requests(endpoint, self._guard)]
+            if guard:
+                self._client("cloudwatch").delete_alarms(AlarmNames=guard)
+
+    def verify(self, release: Release) -> Probe:
+        """Compare what SageMaker says that it serves, and what the live model answers, with the release."""
+        live = self.serving(release.endpoint)
+        found = (live.version, live.digest) if live else ("nothing", "")
+        expected = f"expected version {release.version} with the digest {release.digest}"
+        if found != (release.version, release.digest):
+            raise Rejected(f"{release.endpoint} serves version {found[0]} {found[1]}; {expected}")
+        begin = time.monotonic()
+        answer = self.invoke(release.endpoint, release.golden.request.encode())
+        seconds = time.monotonic() - begin
+        problem = difference(release.golden, answer.status, answer.body)
+        if not problem and (answer.version, answer.headers.get("digest")) != found:
+            problem = f"version {answer.version} {answer.headers.get('digest')} answered; {expected}"
+        if problem:
+            raise Rejected(f"{release.endpoint}, version {answer.version}: {problem}")
+        return Probe(release.version, release.digest, 0.0, seconds * 1000)
+
+    def serving(self, endpoint: str) -> Serving | None:
+        """Return what SageMaker serves under that name.
+
+        Raises:
+            Rejected: the name is taken by an endpoint that is not of this project, or of another name.
+        """
+        with port_errors(f"looking at endpoint {endpoint}"):
+            described = self._rollout(endpoint).described()
+            if described is None or described["EndpointStatus"] in ("Creating", "Failed", "Deleting", "OutOfService"):
+                return None
+            version, digest = self._release_of(endpoint, described["EndpointConfigName"])
+            url = f"sagemaker://{described['EndpointName']}"
+            return Serving(endpoint, version, digest, described["LastModifiedTime"], url)
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:
+        """Send one request to the live model. `headers` are what the container said of itself."""
+        from botocore.exceptions import ClientError
+
+        name = requests.endpoint_name(endpoint)
+        with port_errors(f"asking endpoint {endpoint}"):
+            try:
+                answer = self._client("sagemaker-runtime").invoke_endpoint(
+                    EndpointName=name, Body=body, ContentType=content_type
+                )
+            except ClientError as error:
+                if code(error) == "ModelError":
+                    return self._failed(endpoint, error.response)
+                if code(error) == "ValidationError":
+                    raise NotFound(f"nothing serves under the name {endpoint!r}: {error}") from error
+                raise
+            said = requests.attributes(answer.get("CustomAttributes", ""))
+            kind = answer.get("ContentType", "")
+            return Answer(200, answer["Body"].read(), kind, said.get("version", ""), said)
+
+    def _failed(self, endpoint: str, response: Any) -> Answer:
+        live = self.serving(endpoint)
+        body = str(response.get("OriginalMessage", "")).encode()
+        status = int(response.get("OriginalStatusCode", 500))
+        return Answer(status, body, "application/json", live.version if live else "", {})
+
+    def _made(self, kept: Kept) -> str:
+        """Make model and configuration unless they are there, and return the configuration's name."""
+        model, config = requests.model_request(kept, self._hosting), requests.config_request(kept, self._hosting)
+        self._make("model", model["ModelName"], model)
+        self._make("endpoint_config", config["EndpointConfigName"], config)
+        return str(config["EndpointConfigName"])
+
+    def _make(self, kind: str, name: str, request: dict[str, Any]) -> None:
+        from botocore.exceptions import ClientError
+
+        if self._there(kind, name):
+            return
+        try:
+            getattr(self._client("sagemaker"), f"create_{kind}")(**request)
+        except ClientError:
+            if not self._there(kind, name):  # else another process was first
+                raise
+
+    def _there(self, kind: str, name: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        member = {"model": "ModelName", "endpoint_config": "EndpointConfigName"}[kind]
+        try:
+            getattr(self._client("sagemaker"), f"describe_{kind}")(**{member: name})
+        except ClientError as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
+    def _go_live(self, kept: Kept, config: str, *, guarded: bool = True) -> Serving:
+        rollout = self._rollout(kept.endpoint)
+        described = rollout.described()
+        if described is not None:
+            self._release_of(kept.endpoint, described["EndpointConfigName"])  # it is ours to change
+        deployment = None
+        if guarded and self.bake_seconds:
+            for alarm in requests.alarm_requests(kept.endpoint, self._guard):
+                self._client("cloudwatch").put_metric_alarm(**alarm)
+            deployment = requests.deployment(kept.endpoint, self._guard)
+        described = rollout.to(config, deployment)
+        url = f"sagemaker://{described['EndpointName']}"
+        return Serving(kept.endpoint, kept.version, kept.digest, described["LastModifiedTime"], url)
+
+    def _release_of(self, endpoint: str, config: str) -> tuple[str, str]:
+        """Return version and digest of the release that a configuration serves."""
+        sagemaker = self._client("sagemaker")
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+        model = sagemaker.describe_model(ModelName=variants[0]["ModelName"])
+        said = model.get("PrimaryContainer", {}).get("Environment", {})
+        if said.get("RATCHET_ENDPOINT") != endpoint:
+            whose = said.get("RATCHET_ENDPOINT", "somebody else")
+            raise Rejected(
+                f"the SageMaker endpoint {requests.endpoint_name(endpoint)} belongs to {whose}; rename yours"
+            )
+        return said["RATCHET_MODEL_VERSION"], said["RATCHET_MODEL_DIGEST"]
+
+    def _rollout(self, endpoint: str) -> Rollout:
+        name = requests.endpoint_name(endpoint)
+        return Rollout(self._client("sagemaker"), name, self.wait_seconds, self.poll_seconds)
+
+    @property
+    def _hosting(self) -> requests.Hosting:
+        return requests.Hosting(
+            self.role_arn, self.image, self.instance_type, self.instance_count, self.serverless_memory_mb,
+            self.serverless_concurrency, self.startup_seconds,
+        )  # fmt: skip
+
+    @property
+    def _guard(self) -> requests.Guard:
+        return requests.Guard(
+            self.canary_percent, self.bake_seconds, self.max_error_share, self.max_latency_ms, tuple(self.alarms)
+        )
+
+    @property
+    def _releases(self) -> S3Releases:
+        s3 = self._client("s3")
+        return S3Releases(Folders(s3, self.bucket), s3, self.bucket, self.prefix)
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = client(service, self.region, self.endpoint_url)
+        return self._clients[service]

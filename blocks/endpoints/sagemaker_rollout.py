@@ -1,0 +1,94 @@
+"""One SageMaker endpoint on its way to a configuration: what is there is read first, then it is made, or waited for."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from blocks.aws.calls import is_missing
+from blocks.errors import Rejected, Unavailable
+
+MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+NO_CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "insufficient capacity")
+
+
+class Rollout:
+    """Errors are botocore's, but for those of the endpoint itself."""
+
+    def __init__(self, client: Any, name: str, wait_seconds: float, poll_seconds: float) -> None:
+        self._client, self._name = client, name
+        self._deadline, self._poll = time.monotonic() + wait_seconds, poll_seconds
+
+    def described(self) -> Mapping[str, Any] | None:
+        """Return the endpoint's description, or None when there is none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return dict(self._client.describe_endpoint(EndpointName=self._name))
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    def to(self, config: str, deployment: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Make the endpoint serve a configuration, and return its description; nothing changes when it does.
+
+        Raises:
+            Rejected: it came back to what it served before, or a first release failed (and was removed).
+            Unavailable: there is no capacity just now, or it takes too long.
+        """
+        found = self._settled()
+        if found is not None and found["EndpointStatus"] in ("Failed", "OutOfService"):
+            self.delete()  # of a first release that failed: there is nothing in it to keep
+            found = None
+        if found is None:
+            self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config)
+        elif found["EndpointConfigName"] != config or found["EndpointStatus"] != "InService":
+            guard = {"DeploymentConfig": deployment} if deployment else {}
+            self._client.update_endpoint(
+                EndpointName=self._name,
+                EndpointConfigName=config,
+                RetainAllVariantProperties=True,  # what autoscaling has made of counts and weights
+                **guard,
+            )
+        else:
+            return found
+        return self._arrived(config)
+
+    def delete(self) -> None:
+        """Delete the endpoint, when it is there, and wait until it is gone."""
+        found = self._settled()
+        if found is not None:
+            self._client.delete_endpoint(EndpointName=self._name)
+        while found is not None:
+            found = self._next(found)
+
+    def _arrived(self, config: str) -> Mapping[str, Any]:
+        found = self._settled()
+        if found is None:
+            raise Rejected(f"endpoint {self._name} was deleted while it was being changed")
+        reason = found.get("FailureReason") or "SageMaker gives no reason; see the endpoint's log"
+        if found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == config:
+            return found
+        if any(sign in reason for sign in NO_CAPACITY):
+            raise Unavailable(f"endpoint {self._name}: {reason}")
+        if found["EndpointStatus"] == "UpdateRollbackFailed":
+            raise Rejected(f"endpoint {self._name} answers with the new AND the old version: {reason}; "
+                           "restore the version before it")  # fmt: skip
+        if found["EndpointStatus"] == "InService":
+            raise Rejected(f"endpoint {self._name} serves {found['EndpointConfigName']} on, not {config}: {reason}")
+        self.delete()
+        raise Rejected(f"endpoint {self._name} did not come up: {reason}")
+
+    def _settled(self) -> Mapping[str, Any] | None:
+        """Return the endpoint's description once nothing moves any more."""
+        found = self.described()
+        while found is not None and found["EndpointStatus"] in MOVING:
+            found = self._next(found)
+        return found
+
+    def _next(self, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if time.monotonic() > self._deadline:
+            raise Unavailable(f"endpoint {self._name} is {found['EndpointStatus']} for longer than wait_seconds; "
+                              "try again to wait on")  # fmt: skip
+        time.sleep(self._poll)
+        return self.described()

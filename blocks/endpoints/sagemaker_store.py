@@ -1,0 +1,100 @@
+"""The SageMaker endpoint's own copies of releases in S3: whole or absent, checked against their digest.
+
+`<prefix>/<endpoint>/<version>/<digest>/model/…` are the files, as SageMaker copies them into the container;
+`<version>/release.json` says which release it is, once they are whole, and `<version>/served.json` that it served.
+"""
+
+import base64
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blocks.aws.folders import Folders
+from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.store import check_names
+from blocks.errors import Corrupt, NotFound, Rejected
+
+_SIDE_BY_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A release and the address of its files in S3. `config` is the endpoint configuration it served by, if it did."""
+
+    endpoint: str
+    version: str
+    digest: str
+    golden: Golden
+    address: str
+    config: str = ""
+
+
+class S3Releases:
+    """Releases below a prefix. Errors are botocore's, but for those of the releases themselves."""
+
+    def __init__(self, folders: Folders, client: Any, bucket: str, prefix: str) -> None:
+        self._folders, self._client, self._bucket, self._prefix = folders, client, bucket, prefix
+
+    def keep(self, release: Release) -> Kept:
+        """Copy the release's files, unless they are here already.
+
+        Raises:
+            Corrupt: the artifact is not of the release's digest; what was copied of it is never used.
+            Rejected: the names are not fit for keys, or the version is here with another digest.
+        """
+        place = self._place(release.endpoint, release.version)
+        known = self._folders.read(f"{place}/release.json")
+        if known and known["digest"] != release.digest:
+            problem = f"version {release.version} of {release.endpoint} is kept with the digest {known['digest']}"
+            raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
+        folder = f"{place}/{release.digest}/model/"
+        if known is None or sorted(self._folders.names(folder)) != sorted(known["files"]):
+            self._copy(release, folder)
+            files = sorted(self._folders.names(folder))
+            record = {"digest": release.digest, "golden": asdict(release.golden), "files": files}
+            self._folders.put(f"{place}/release.json", record)
+        address = self._folders.url(folder)
+        return Kept(release.endpoint, release.version, release.digest, release.golden, address)
+
+    def mark_served(self, kept: Kept, config: str) -> None:
+        """Note that the release has served, by which endpoint configuration: `served` returns it from now on."""
+        self._folders.put(f"{self._place(kept.endpoint, kept.version)}/served.json", {"config": config})
+
+    def served(self, endpoint: str, version: str) -> Kept:
+        """Return a release that has served. Raises NotFound, and lists those that have."""
+        place = self._place(endpoint, version)
+        known = self._folders.read(f"{place}/release.json")
+        served = self._folders.read(f"{place}/served.json")
+        if known is None or served is None:
+            names = self._folders.names(f"{self._prefix}/{endpoint}/")
+            kept = sorted(name.split("/")[0] for name in names if name.endswith("/served.json"))
+            listed = ", ".join(kept) if kept else "none"
+            raise NotFound(f"endpoint {endpoint} has kept no version {version} that served; it has kept: {listed}")
+        address = self._folders.url(f"{place}/{known['digest']}/model/")
+        golden = Golden(**known["golden"])
+        return Kept(endpoint, version, known["digest"], golden, address, str(served["config"]))
+
+    def _place(self, endpoint: str, version: str) -> str:
+        check_names(endpoint, version)
+        return f"{self._prefix}/{endpoint}/{version}"
+
+    def _copy(self, release: Release, folder: str) -> None:
+        if not release.artifact.is_dir():
+            raise Corrupt(f"the artifact {release.artifact} is no folder; fetch it again")
+        files = sorted(path for path in release.artifact.rglob("*") if path.is_file())
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            digests = list(pool.map(lambda path: self._put(release.artifact, path, folder), files))
+        found = hashlib.sha256("".join(sorted(digests, key=lambda line: line[66:-1])).encode()).hexdigest()
+        if found != release.digest:
+            problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
+            raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
+
+    def _put(self, root: Path, path: Path, folder: str) -> str:
+        """Put one file, and return its line of the digest: of the bytes that S3 has checked."""
+        name, data = path.relative_to(root).as_posix(), path.read_bytes()
+        sha256 = hashlib.sha256(data)
+        checksum = base64.b64encode(sha256.digest()).decode()
+        self._client.put_object(Bucket=self._bucket, Key=folder + name, Body=data, ChecksumSHA256=checksum)
+        return f"{sha256.hexdigest()}  {name}\n"

@@ -1,0 +1,166 @@
+"""What the SageMaker endpoint does on bad days: what served before serves on, and the message says why."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blocks.endpoints.base import Endpoint
+from blocks.errors import Corrupt, NotFound, Rejected, Unavailable
+from deployments.local_sagemaker.faults import Fault
+from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
+
+CANARY = {"canary_percent": 50, "bake_seconds": 60}
+"""A minute of watching is a second at the tests' speed."""
+
+
+@pytest.fixture
+def name(desk: Desk) -> str:
+    return f"churn-{desk.bucket[-12:]}"
+
+
+@contextmanager
+def load(endpoint: Endpoint, name: str, request: str = '{"rows": 1}') -> Iterator[Counter[str]]:
+    """Ask the endpoint all the time from two threads, and count what came: versions, or statuses that are not 200."""
+    seen, ended = Counter[str](), threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                answer = endpoint.invoke(name, request.encode())
+                seen[answer.version if answer.status == 200 else f"status {answer.status}"] += 1
+            except Exception as error:
+                seen[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_canary_updates_under_load_lose_no_request(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk, **CANARY)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    with load(endpoint, name) as seen:
+        for version in ("2", "3"):
+            endpoint.switch(tiny_release(tmp_path, version, name))
+            endpoint.verify(tiny_release(tmp_path, version, name))
+    assert set(seen) == {"1", "2", "3"}
+
+
+def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    bad = tiny_release(tmp_path, "2", name, status=503)
+    with load(endpoint, name), pytest.raises(Rejected, match=f"(?s)serves .*-1-.* on.*{name}-Invocation5XXErrors"):
+        endpoint.switch(bad)
+    endpoint.verify(tiny_release(tmp_path, "1", name))
+    with pytest.raises(NotFound, match="no version 2 that served; it has kept: 1"):
+        endpoint.restore(name, "2")
+
+
+@pytest.mark.parametrize("told", [{"die": 0}, {"ping": 500}], ids=["ends at once", "never healthy"])
+def test_a_version_that_does_not_come_up_leaves_the_one_before_it(
+    desk: Desk, tmp_path: Path, name: str, told: dict[str, int]
+) -> None:
+    endpoint = sagemaker_endpoint(desk, wait_seconds=1 if "ping" in told else 60)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    broken = tiny_release(tmp_path, "2", name, **told)
+    with pytest.raises(Unavailable if "ping" in told else Rejected, match=r"wait_seconds|ping health check"):
+        endpoint.switch(broken)
+    endpoint.verify(tiny_release(tmp_path, "1", name))
+
+
+def test_a_first_version_that_does_not_come_up_leaves_nothing_and_the_next_can_serve(
+    desk: Desk, tmp_path: Path, name: str
+) -> None:
+    endpoint = sagemaker_endpoint(desk)
+    with pytest.raises(Rejected, match="did not come up.*ping health check"):
+        endpoint.switch(tiny_release(tmp_path, "1", name, die=0))
+    assert endpoint.serving(name) is None
+    assert endpoint.switch(tiny_release(tmp_path, "2", name)).version == "2"
+
+
+def test_no_capacity_is_tried_again(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk)
+    desk.server.faults.add(Fault("capacity", match=name, times=1))
+    with pytest.raises(Unavailable, match="InsufficientInstanceCapacity"):
+        endpoint.switch(tiny_release(tmp_path, "1", name))
+    assert endpoint.switch(tiny_release(tmp_path, "1", name)).version == "1"
+
+
+def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk, wait_seconds=0.3)
+    desk.server.faults.add(Fault("stuck", match=name))
+    with pytest.raises(Unavailable, match="is Creating for longer than wait_seconds"):
+        endpoint.switch(tiny_release(tmp_path, "1", name))
+    desk.server.faults.clear()
+    patient = sagemaker_endpoint(desk)
+    first = patient.switch(tiny_release(tmp_path, "1", name))
+    assert patient.switch(tiny_release(tmp_path, "1", name)) == first
+
+
+def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    desk.server.faults.add(Fault("rollback_fails", match=name, times=1))
+    bad = tiny_release(tmp_path, "2", name, status=503)
+    with load(endpoint, name), pytest.raises(Rejected, match="the new AND the old version"):
+        endpoint.switch(bad)
+    endpoint.restore(name, "1")
+    with load(endpoint, name) as seen:
+        endpoint.verify(tiny_release(tmp_path, "1", name))
+    assert set(seen) <= {"1"}
+
+
+def test_throttled_calls_only_take_longer(desk: Desk, tmp_path: Path, name: str) -> None:
+    desk.server.faults.add(Fault("throttle", match="Endpoint|Model", share=0.2))
+    endpoint = sagemaker_endpoint(desk, poll_seconds=0.5)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    assert endpoint.verify(tiny_release(tmp_path, "1", name)).version == "1"
+
+
+def test_counts_that_autoscaling_made_survive_an_update(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint = sagemaker_endpoint(desk)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    change = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 4}]
+    desk.sagemaker.update_endpoint_weights_and_capacities(EndpointName=name, DesiredWeightsAndCapacities=change)
+    endpoint.switch(tiny_release(tmp_path, "2", name))
+    assert desk.sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"][0]["CurrentInstanceCount"] == 4
+
+
+def test_an_endpoint_of_somebody_else_is_not_touched(desk: Desk, tmp_path: Path, name: str) -> None:
+    desk.config(name, desk.model(name, {}))
+    desk.endpoint(name, name)
+    endpoint = sagemaker_endpoint(desk)
+    for step in (lambda: endpoint.switch(tiny_release(tmp_path, "1", name)), lambda: endpoint.serving(name)):
+        with pytest.raises(Rejected, match="belongs to somebody else"):
+            step()
+    assert desk.ask(name) == [name]
+
+
+def test_files_that_went_missing_in_the_bucket_are_put_there_again(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint, one = sagemaker_endpoint(desk), tiny_release(tmp_path, "1", name)
+    endpoint.switch(one)
+    desk.s3.delete_object(Bucket=desk.bucket, Key=f"releases/{name}/1/{one.digest}/model/answers.json")
+    endpoint.withdraw(name)
+    endpoint.switch(one)
+    endpoint.verify(one)
+
+
+def test_an_artifact_that_changes_while_it_is_copied_is_never_used(desk: Desk, tmp_path: Path, name: str) -> None:
+    endpoint, one = sagemaker_endpoint(desk), tiny_release(tmp_path, "1", name)
+    (one.artifact / "answers.json").write_text("{}")
+    with pytest.raises(Corrupt, match="fetch it again"):
+        endpoint.switch(one)
+    assert endpoint.serving(name) is None
+    with pytest.raises(NotFound):
+        endpoint.restore(name, "1")
