@@ -33,13 +33,13 @@ SPEED = 60.0
 
 
 @contextmanager
-def local_aws(folder: Path, **settings: Any) -> Iterator[LocalSageMaker]:
+def local_aws(folder: Path, more: tuple[Image, ...] = (), **settings: Any) -> Iterator[LocalSageMaker]:
     """Run a local SageMaker, with boto3's environment pointing nowhere else."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        with running(Settings(folder, images=(TINY, OURS), speed=SPEED, **settings)) as server:
+        with running(Settings(folder, images=(*more, TINY, OURS), speed=SPEED, **settings)) as server:
             yield server
 
 
