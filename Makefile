@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data soak-lake bench-gateway clean
+.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-sagemaker soak-lake bench-gateway clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ soak-lake: setup ## a thousand random operations on a lake, kills included (ARGS
 
 bench-gateway: setup ## the figures of the gateway: durability, latency, forgery (about 20 minutes)
 	@$(RUN) tests.benchmarks.gateway $(ARGS)
+
+bench-sagemaker: setup ## the SageMaker adapters: overhead, kills, canaries (ARGS="--only kills")
+	@$(RUN) tests.benchmarks.sagemaker $(ARGS)
 
 lock: ## resolve the lock files anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra aws --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements/requirements.lock

@@ -179,7 +179,7 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
         # One worker process: several that open a new database at once break it for good.
         "mlflow": [*module, "mlflow", "server", *local, str(ports["mlflow"]), "--workers", "1",
                    "--backend-store-uri", f"sqlite:///{state}/mlflow.db",
-                   "--artifacts-destination", f"{state}/artifacts"],
+                   "--artifacts-destination", os.environ.get("RATCHET_ARTIFACTS", f"{state}/artifacts")],
         "endpoints": [*module, "deployments.hosting", "--port", str(ports["endpoints"]),
                       "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token",
                       "--trusted-key", _public(state / MODELS_KEY)],

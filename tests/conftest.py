@@ -31,6 +31,7 @@ COPIES = (
     "trials",
     "alerted",
     "pushed",
+    "cloud",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 
@@ -61,6 +62,7 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Start the stack from the copy, point this process at it, and stop it in the end."""
     state = tmp_path_factory.mktemp("state")
     before = dict(os.environ)
+    os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}  # of the local SageMaker
     try:
         start_stack(team_checkout, state)
         yield use(state)

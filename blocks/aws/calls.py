@@ -33,7 +33,7 @@ def client(service: str, region: str | None, endpoint_url: str | None) -> Any:
 
     retries: Any = {"mode": "standard", "total_max_attempts": 7}
     config = Config(retries=retries, max_pool_connections=16, connect_timeout=10, read_timeout=70)
-    return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+    return boto3.client(service, region_name=region or None, endpoint_url=endpoint_url or None, config=config)
 
 
 @contextmanager

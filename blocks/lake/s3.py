@@ -161,7 +161,7 @@ class S3Lake(StoredLake):
 
         retries: Any = {"mode": "standard", "max_attempts": 5}
         config = Config(retries=retries, max_pool_connections=16)
-        client = boto3.client("s3", region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+        client = boto3.client("s3", region_name=self.region, endpoint_url=self.endpoint_url or None, config=config)
         return S3Store(client, self.bucket, self.prefix)
 
     def spill(self) -> Path:

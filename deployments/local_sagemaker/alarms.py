@@ -5,6 +5,7 @@ them breach, what a missing period counts as. Periods are divided by the server'
 publishes to the SNS topics among the alarm's actions.
 """
 
+import logging
 import operator
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from deployments.local_sagemaker.aws import Aws
 from deployments.local_sagemaker.errors import NotImplementedHere, invalid
 
 EVERY_SECONDS = 0.5
+_log = logging.getLogger("local-sagemaker.alarms")
 COMPARISONS = {
     "GreaterThanThreshold": operator.gt,
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -70,8 +72,9 @@ class Alarms:
         while not self._ended.wait(EVERY_SECONDS):
             try:
                 self.evaluate()
-            except Exception:  # noqa: S112 - the server is going down; the next look is half a second away
-                continue
+            except Exception:
+                if not self._ended.is_set():  # else moto is going down
+                    _log.exception("alarms could not be evaluated; the next look is half a second away")
 
     def _described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         if names is not None and not names:

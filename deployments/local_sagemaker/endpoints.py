@@ -7,7 +7,7 @@ from typing import Any
 from deployments.local_sagemaker.alarms import Alarms
 from deployments.local_sagemaker.errors import Failure, NotImplementedHere, invalid
 from deployments.local_sagemaker.faults import Faults
-from deployments.local_sagemaker.fleet import Fleet, Fleets
+from deployments.local_sagemaker.fleet import Fleet, Fleets, Traffic
 from deployments.local_sagemaker.records import Record, Shelf
 from deployments.local_sagemaker.rollout import ALL_AT_ONCE, RollbackFailed, RolledBack, Rollout, check_deployment
 
@@ -22,7 +22,7 @@ class Endpoints:
     ) -> None:
         self.shelf, self._configs, self._starter = shelf, configs, fleets
         self._alarms, self._faults, self._speed = alarms, faults, speed
-        self.fleets: dict[str, list[Fleet]] = {}
+        self.traffic = Traffic()
         self._ended: dict[str, threading.Event] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class Endpoints:
         if request.get("DeploymentConfig"):
             raise NotImplementedHere("CreateEndpoint.DeploymentConfig")
         endpoint = self.shelf.add(request, EndpointStatus="Creating")
-        self._ended[endpoint.name], self.fleets[endpoint.name] = threading.Event(), []
+        self._ended[endpoint.name] = threading.Event()
         self._in_background(endpoint, self._first)
         return {"EndpointArn": endpoint["EndpointArn"]}
 
@@ -58,7 +58,7 @@ class Endpoints:
         with endpoint.lock:
             if endpoint["EndpointStatus"] != "InService":
                 raise invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
-            production = self.fleets[endpoint.name][0].production
+            production = self.traffic.of(endpoint.name)[0].production
             wanted = request["DesiredWeightsAndCapacities"]
             if unknown := [each["VariantName"] for each in wanted if each["VariantName"] not in production]:
                 raise invalid(f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint "
@@ -67,7 +67,7 @@ class Endpoints:
                 variant = production[each["VariantName"]]
                 variant.weight = each.get("DesiredWeight", variant.weight)
                 variant.instances = each.get("DesiredInstanceCount", variant.instances)
-            endpoint.update(ProductionVariants=_summaries(self.fleets[endpoint.name][0], shadow=False))
+            endpoint.update(ProductionVariants=_summaries(self.traffic.of(endpoint.name)[0], shadow=False))
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def delete(self, name: str) -> None:
@@ -77,7 +77,9 @@ class Endpoints:
             raise invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
         self.shelf.remove(name)
         self._ended.pop(name).set()
-        for fleet in self.fleets.pop(name, []):
+        fleets = self.traffic.of(name)
+        self.traffic.to(name)
+        for fleet in fleets:
             threading.Thread(target=self._starter.stop, args=(fleet,), daemon=True).start()
 
     def _in_background(self, endpoint: Record, work: Any) -> None:
@@ -100,19 +102,19 @@ class Endpoints:
             endpoint.update(EndpointStatus="Failed", FailureReason=str(failure)[:1024])
             return
         fleet.share = 1.0
-        self.fleets[endpoint.name] = [fleet]
+        self.traffic.to(endpoint.name, fleet)
         endpoint.update(EndpointStatus="InService", **_described(fleet))
 
     def _next(
         self, endpoint: Record, config: str, deployment: Mapping[str, Any], retained: bool, excluded: set[str]
     ) -> None:
         """Start the new fleet beside the old, shift the traffic, and end the old; or stay with the old."""
-        old = self.fleets[endpoint.name]
+        old = self.traffic.of(endpoint.name)
         try:
             new = self._start(endpoint, config)
             if retained:
                 _retain(old[0], new, excluded)
-            self.fleets[endpoint.name] = [*old, new]
+            self.traffic.to(endpoint.name, *old, new)
             rollout = Rollout(endpoint, old, new, self._alarms, self._faults, self._speed, self._ended[endpoint.name])
             rollout.run(deployment or ALL_AT_ONCE)
         except RollbackFailed as failed:  # both fleets go on, with a share each
@@ -120,13 +122,14 @@ class Endpoints:
                             PendingDeploymentSummary=None)  # fmt: skip
             return
         except (Failure, RolledBack) as failure:
-            for fleet in [each for each in self.fleets[endpoint.name] if each not in old]:
-                self.fleets[endpoint.name] = old
+            started = [fleet for fleet in self.traffic.of(endpoint.name) if fleet not in old]
+            self.traffic.to(endpoint.name, *old)
+            for fleet in started:
                 self._starter.stop(fleet)
             endpoint.update(EndpointStatus="InService", FailureReason=str(failure)[:1024],
                             PendingDeploymentSummary=None)  # fmt: skip
             return
-        self.fleets[endpoint.name] = [new]
+        self.traffic.to(endpoint.name, new)
         last = deployment or None
         endpoint.update(EndpointStatus="InService", EndpointConfigName=config, LastDeploymentConfig=last,
                         PendingDeploymentSummary=None, **_described(new))  # fmt: skip

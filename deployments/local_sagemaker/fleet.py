@@ -68,7 +68,7 @@ class Fleet:
     variants: dict[str, Variant] = field(default_factory=dict)
     share: float = 0.0
     busy: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    """How many requests are under way: only `Traffic` changes it."""
 
     @property
     def production(self) -> dict[str, Variant]:
@@ -80,16 +80,47 @@ class Fleet:
         """The variants that get copies of the requests."""
         return [variant for variant in self.variants.values() if variant.shadow]
 
+
+class Traffic:
+    """Which fleets answer for which endpoint. A request that was given to a fleet is counted before it can go."""
+
+    def __init__(self) -> None:
+        self._fleets: dict[str, list[Fleet]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, endpoint: str) -> list[Fleet]:
+        """Return the fleets of an endpoint, the live one first."""
+        with self._lock:
+            return list(self._fleets.get(endpoint, ()))
+
+    def to(self, endpoint: str, *fleets: Fleet) -> None:
+        """Let these fleets answer from now on, and no other."""
+        with self._lock:
+            self._fleets[endpoint] = list(fleets)
+
     @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Count a request that is under way: the fleet is not stopped meanwhile."""
-        with self.lock:
-            self.busy += 1
+    def request(self, endpoint: str) -> Iterator[Fleet | None]:
+        """Give the fleet for one request, or None when none answers; it is not stopped meanwhile."""
+        with self._lock:
+            fleets = self._fleets.get(endpoint)
+            fleet = pick(fleets) if fleets else None
+            if fleet:
+                fleet.busy += 1
         try:
-            yield
+            yield fleet
         finally:
-            with self.lock:
-                self.busy -= 1
+            if fleet:
+                self.done(fleet)
+
+    def more(self, fleet: Fleet) -> None:
+        """Count another request of a fleet that is busy: a shadow's copy."""
+        with self._lock:
+            fleet.busy += 1
+
+    def done(self, fleet: Fleet) -> None:
+        """Count a request that is over."""
+        with self._lock:
+            fleet.busy -= 1
 
 
 def pick(fleets: list[Fleet]) -> Fleet:

@@ -9,7 +9,7 @@ import httpx
 from deployments.local_sagemaker.aws import Aws
 from deployments.local_sagemaker.endpoints import Endpoints
 from deployments.local_sagemaker.errors import Refused
-from deployments.local_sagemaker.fleet import Fleet, Variant, pick, pick_variant
+from deployments.local_sagemaker.fleet import Fleet, Variant, pick_variant
 from deployments.local_sagemaker.settings import ACCOUNT
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
@@ -33,11 +33,9 @@ class Invoking:
         """
         if len(body) > MAX_BODY_BYTES:
             raise Refused("ValidationError", f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are taken", 413)
-        fleets = self._endpoints.fleets.get(name)
-        if not fleets:
-            raise Refused("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
-        fleet = pick(fleets)
-        with fleet.asked():
+        with self._endpoints.traffic.request(name) as fleet:
+            if fleet is None:
+                raise Refused("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
             chosen = self._chosen(fleet, variant, name)
             self._shadow(fleet, body, headers)
             return self._ask(name, chosen, body, headers), chosen.name
@@ -68,13 +66,15 @@ class Invoking:
 
     def _shadow(self, fleet: Fleet, body: bytes, headers: Mapping[str, str]) -> None:
         def copy(variant: Variant) -> None:
-            with fleet.asked():
-                try:
-                    variant.served.ask(body, headers)
-                except httpx.TransportError:
-                    return
+            try:
+                variant.served.ask(body, headers)
+            except httpx.TransportError:
+                return
+            finally:
+                self._endpoints.traffic.done(fleet)
 
         for variant in fleet.shadows:
+            self._endpoints.traffic.more(fleet)
             threading.Thread(target=copy, args=(variant,), daemon=True).start()
 
     def _measure(self, endpoint: str, variant: Variant, status: int, seconds: float) -> None:

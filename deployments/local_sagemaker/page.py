@@ -32,7 +32,7 @@ def state(operations: "Operations") -> dict[str, Any]:
         for shelf in operations.shelves
     }
     for endpoint in found["Endpoints"]:
-        fleets = operations.endpoints.fleets.get(endpoint["EndpointName"], [])
+        fleets = operations.endpoints.traffic.of(endpoint["EndpointName"])
         endpoint["Traffic"] = {fleet.config: round(fleet.share, 4) for fleet in fleets}
     isolation = "mount namespace" if operations.containers.namespaces else "SAGEMAKER_BASE_DIR"
     return {**found, "Faults": operations.faults.listed(), "Containers": isolation,

@@ -78,7 +78,8 @@ class Training:
 
     def interrupt(self, name: str) -> None:
         """Take a spot job's instance away."""
-        self.shelf.get(name)
+        if not self.shelf.get(name).get("EnableManagedSpotTraining"):
+            raise invalid(f"the training job {name} does not run on a spot instance")
         self._attempts[name].interrupted = True
 
     def _run(self, job: Record) -> None:
@@ -162,7 +163,7 @@ class Training:
         job.update(ModelArtifacts={"S3ModelArtifacts": artifacts} if artifacts else None)
         if failed and container is not None:
             said = opt_ml.failure(folder)
-            raise Failure(f"AlgorithmError: {said}, exit code: {container.process.returncode % 256}")
+            raise Failure(f"AlgorithmError: {said}, exit code: {_exit_code(container)}")
         if attempt.reason:
             _end(job, "Stopped", attempt.reason, "")
         else:
@@ -176,6 +177,12 @@ def _deadlines(job: Record) -> dict[str, float]:
     if "MaxWaitTimeInSeconds" in limits:
         found["MaxWaitTimeExceeded"] = now + limits["MaxWaitTimeInSeconds"]
     return found
+
+
+def _exit_code(container: Container) -> int:
+    """Return the exit code as a shell would: 128 and the signal's number when a signal ended it."""
+    code = container.process.returncode
+    return 128 - code if code < 0 else code
 
 
 def _taken_away(job: Record, attempt: Attempt, container: Container | None) -> bool:

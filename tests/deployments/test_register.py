@@ -5,6 +5,7 @@ needs a Prefect server; the tests of `tests/flows` do that through `make up`.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,10 +97,17 @@ def test_the_stack_sets_every_variable_that_the_embedded_default_needs(tmp_path:
     assert shipped.read_environment("local", stack.environment())["scratch"] == f"{tmp_path}/scratch"
 
 
+ON_AWS = {name: name.lower() for name in ("RATCHET_AWS_URL", "RATCHET_BUCKET", "RATCHET_JOB_ROLE", "RATCHET_IMAGE",
+                                          "RATCHET_LEDGER_URL", "AWS_DEFAULT_REGION")}  # fmt: skip
+
+
+@pytest.mark.parametrize("environment", ["local", "staging"])
 @pytest.mark.parametrize("port", PORTS)
-def test_each_adapter_of_the_embedded_default_exists_and_takes_its_fields(port: str, tmp_path: Path) -> None:
-    variables = {**VARIABLES, "RATCHET_STATE": str(tmp_path)}
-    fields = dict(shipped.read_environment("local", variables)[port])
+def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
+    environment: str, port: str, tmp_path: Path
+) -> None:
+    variables = {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)}
+    fields = dict(shipped.read_environment(environment, variables)[port])
     kind = adapter_class(fields.pop("adapter"))
     assert set(fields) <= set(kind.model_fields), "a field that the adapter does not know would be ignored"
     kind(**fields)
@@ -116,6 +124,12 @@ def test_an_unknown_environment_is_refused_with_those_there_are(checkout: Module
     environment(checkout, "staging", local_text())
     with pytest.raises(Rejected, match=r"no environment 'stagging'; there are: local, staging"):
         checkout.read_environment("stagging", VARIABLES)
+
+
+def test_the_documentation_names_every_variable_of_staging() -> None:
+    text = (shipped.ROOT / "deployments" / "environments" / "staging.toml").read_text()
+    documented = (shipped.ROOT / "docs" / "aws.md").read_text()
+    assert {name for name in re.findall(r"\$\{(\w+)\}", text) if f"| `{name}` |" not in documented} == set()
 
 
 def test_a_copy_of_the_default_is_another_environment(checkout: ModuleType) -> None:

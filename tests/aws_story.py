@@ -1,0 +1,85 @@
+"""The same story in an environment that is named: land, retrain, approve, ask. Nothing else changes."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from blocks.environment import open_environment
+from deployments.decide import settle
+from deployments.local_sagemaker.settings import ROLE
+from deployments.register import register
+from deployments.runs import begin, ended, follow
+from deployments.stack import Stack
+from tests.support import SMALL, customers, request_of
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the story went: the endpoint's answer, and seconds by step."""
+
+    version: str
+    predictions: list[Any]
+    seconds: Mapping[str, float]
+
+
+def staging(stack: Stack, url: str, bucket: str) -> None:
+    """Register `staging` as the checkout has it, on the local SageMaker at `url`."""
+    variables = {
+        **stack.environment(),
+        "RATCHET_AWS_URL": url,
+        "RATCHET_BUCKET": bucket,
+        "RATCHET_JOB_ROLE": ROLE,
+        "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet:test",
+        "RATCHET_LEDGER_URL": f"sqlite:///{stack.state}/ledger.db",
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    register("staging", variables)
+
+
+def tell(model: str, environment: str, folder: Path, rows: int = 2000) -> Told:
+    """Land customers, retrain on all of them, approve, and ask the endpoint, all in one environment."""
+    table, seconds = customers()[:rows], {}
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "rows.csv", index=False)
+    _run("ingest/ingest", "Completed", model=model, source=str(folder / "rows.csv"), environment=environment)
+    started = time.monotonic()
+    waiting = _run("retrain/retrain", "Suspended", model=model, parameters=SMALL, requested_by="dana@example.com",
+                   environment=environment)  # fmt: skip
+    seconds["until it waits for approval"] = time.monotonic() - started
+    world = open_environment(environment)
+    settle(world.ledger(), request_of(waiting), approved=True, by="second@example.com", reason="convincing")
+    done = follow(waiting.id, until=ended, seconds=300)
+    assert done.state is not None
+    assert done.state.name == "Deployed", done.state.message
+    seconds |= _tasks(waiting.id)
+    answer = world.endpoint().invoke(model, _request(table))
+    assert answer.status == 200, answer.body
+    return Told(answer.version, json.loads(answer.body)["predictions"], seconds)
+
+
+def _run(deployment: str, expected: str, **parameters: Any) -> Any:
+    run = follow(begin(deployment, parameters), seconds=300)
+    assert run.state is not None
+    assert run.state.name == expected, f"{run.state.name}: {run.state.message}"
+    return run
+
+
+def _request(table: pd.DataFrame) -> bytes:
+    features = table.drop(columns=["customer_id", "churn"]).head(2)
+    return f'{{"dataframe_split": {features.to_json(orient="split", index=False)}}}'.encode()
+
+
+def _tasks(run_id: Any) -> dict[str, float]:
+    """Return the seconds of each task of a flow run."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+    return {run.name.rpartition("-")[0] or run.name: run.total_run_time.total_seconds() for run in runs}
