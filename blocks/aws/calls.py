@@ -1,7 +1,9 @@
 """Clients of AWS, and AWS's errors as the ports' errors: the code alone decides whether it is tried again."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from blocks.errors import NotFound, PortError, Rejected, Unavailable
@@ -26,14 +28,20 @@ _GONE = {"NoSuchBucket", "NoSuchKey", "404", "NotFound", "ResourceNotFound", "Re
 def client(service: str, region: str | None, endpoint_url: str | None) -> Any:
     """Return a client that tries again by itself, for about half a minute, what AWS asks to be tried again.
 
-    Who may do what is the credentials' matter: boto3's usual chain.
+    Who may do what is the credentials' matter: boto3's usual chain. A client takes a quarter of a second to make, is
+    safe among threads, and is made once a process.
     """
+    return _client(service, region or None, endpoint_url or None, os.getpid())
+
+
+@cache
+def _client(service: str, region: str | None, endpoint_url: str | None, process: int) -> Any:
     import boto3
     from botocore.config import Config
 
     retries: Any = {"mode": "standard", "total_max_attempts": 7}
     config = Config(retries=retries, max_pool_connections=16, connect_timeout=10, read_timeout=70)
-    return boto3.client(service, region_name=region or None, endpoint_url=endpoint_url or None, config=config)
+    return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(desk: Desk, 
 
 
 def test_throttled_calls_only_take_longer(desk: Desk, tmp_path: Path, name: str) -> None:
-    desk.server.faults.add(Fault("throttle", match="Endpoint|Model", share=0.2))
+    desk.server.faults.add(Fault("throttle", match="Endpoint|Model", share=0.1))
     endpoint = sagemaker_endpoint(desk, poll_seconds=0.5)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     assert endpoint.verify(tiny_release(tmp_path, "1", name)).version == "1"
