@@ -46,6 +46,10 @@ class SageMakerTrainer(Trainer):
     )
     subnets: list[str] = Field(default=[], description="Subnets of the VPC that jobs run in; none: no VPC.")
     security_groups: list[str] = Field(default=[], description="Security groups, with subnets.")
+    metrics: dict[str, str] = Field(
+        default={}, max_length=40,
+        description="CloudWatch metrics by name: regular expressions that find their value in the log, in one group.",
+    )  # fmt: skip
     tags: dict[str, str] = Field(default={}, description="Tags of every job, such as cost centre and team.")
     region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
     endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
@@ -204,7 +208,7 @@ class SageMakerTrainer(Trainer):
             role_arn=self.role_arn, image=self.image, instance_types=tuple(self.instance_types),
             volume_gb=self.volume_gb, spot_wait_seconds=self.spot_wait_seconds if self.spot else None,
             keep_alive_seconds=self.keep_alive_seconds, subnets=tuple(self.subnets),
-            security_groups=tuple(self.security_groups), tags=self.tags,
+            security_groups=tuple(self.security_groups), metrics=self.metrics, tags=self.tags,
         )  # fmt: skip
 
     @property

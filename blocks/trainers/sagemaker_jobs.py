@@ -33,6 +33,7 @@ class Plan:
     keep_alive_seconds: int
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
+    metrics: Mapping[str, str]
     tags: Mapping[str, str]
 
 
@@ -77,6 +78,9 @@ def training_request(plan: Plan, job: TrainingJob, name: str, places: Places) ->
         stopping["MaxWaitTimeInSeconds"] = job.max_seconds + plan.spot_wait_seconds
         request["EnableManagedSpotTraining"] = True
         request["CheckpointConfig"] = {"S3Uri": places.checkpoints}
+    if plan.metrics:
+        wanted = [{"Name": name, "Regex": expression} for name, expression in plan.metrics.items()]
+        request["AlgorithmSpecification"]["MetricDefinitions"] = wanted
     if plan.subnets:
         request["VpcConfig"] = {"Subnets": list(plan.subnets), "SecurityGroupIds": list(plan.security_groups)}
     return request

@@ -25,7 +25,7 @@ PLACES = Places(
 PLAN: dict[str, Any] = {
     "role_arn": "arn:aws:iam::123456789012:role/jobs", "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ratchet:1",
     "instance_types": ("ml.m6i.large",), "volume_gb": 30, "spot_wait_seconds": None, "keep_alive_seconds": 0,
-    "subnets": (), "security_groups": (), "tags": {"team": "churn"},
+    "subnets": (), "security_groups": (), "metrics": {}, "tags": {"team": "churn"},
 }  # fmt: skip
 
 
@@ -78,6 +78,11 @@ def test_preferences_take_the_place_of_the_instance_type() -> None:
     resources = request(instance_types=("ml.m7i.large", "ml.m6i.large"), keep_alive_seconds=600)["ResourceConfig"]
     assert [each["InstanceType"] for each in resources["InstancePreferences"]] == ["ml.m7i.large", "ml.m6i.large"]
     assert "InstanceType" not in resources and resources["KeepAlivePeriodInSeconds"] == 600
+
+
+def test_metrics_are_found_in_the_log_by_their_expressions() -> None:
+    found = request(metrics={"validation:auc": "auc=([0-9.]+)"})["AlgorithmSpecification"]["MetricDefinitions"]
+    assert found == [{"Name": "validation:auc", "Regex": "auc=([0-9.]+)"}]
 
 
 def test_a_vpc_is_named_with_its_groups() -> None:
