@@ -4,13 +4,16 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from deployments.local_sagemaker.server import LocalSageMaker
 from deployments.stack import Stack, down, use
 from tests.checkout import ROOT, copy_checkout, start_stack
-from tests.local_aws import Desk, local_aws
+
+if TYPE_CHECKING:
+    from deployments.local_sagemaker.server import LocalSageMaker
+    from tests.local_aws import Desk
 
 if not hasattr(sys.modules["__main__"], "__file__"):
     # In a process of pytest-xdist: pyspark, where it is installed, takes that for a doctest and ends the process.
@@ -73,14 +76,18 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSageMaker]:
+def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator["LocalSageMaker"]:
     """Run one local SageMaker for all tests of this process; each takes a bucket and names of its own."""
+    from tests.local_aws import local_aws  # prefect and boto3: 2 s that most tests need not wait for
+
     with local_aws(tmp_path_factory.mktemp("local-sagemaker")) as started:
         yield started
 
 
 @pytest.fixture
-def desk(local_sagemaker: LocalSageMaker) -> Iterator[Desk]:
+def desk(local_sagemaker: "LocalSageMaker") -> Iterator["Desk"]:
     """Return boto3 clients for the local SageMaker; the faults that a test sets end with it."""
+    from tests.local_aws import Desk
+
     yield Desk(local_sagemaker)
     local_sagemaker.faults.clear()

@@ -55,15 +55,16 @@ class Container:
         self.process.wait()
         self._reader.join(timeout=5)
         self._sender.join(timeout=5)
+        if self.process.stdout and not self._reader.is_alive():
+            self.process.stdout.close()
 
     def last_words(self, lines: int = 5) -> str:
         """Return the last lines of its output."""
         return "\n".join(self.lines[-lines:])
 
     def _read(self) -> None:
-        with self.process.stdout or open(os.devnull, "rb") as output:  # noqa: PTH123 - there always is one
-            for line in output:
-                self.lines.append(line.decode(errors="replace").rstrip("\r\n"))
+        for line in self.process.stdout or ():
+            self.lines.append(line.decode(errors="replace").rstrip("\r\n"))
 
     def _send(self) -> None:
         while self._reader.is_alive():
