@@ -33,13 +33,15 @@ class Rollout:
         """Make the endpoint serve a configuration, and return its description; nothing changes when it does.
 
         Raises:
-            Rejected: it came back to what it served before, or a first release failed (and was removed).
+            Rejected: it came back to what it served before, or was made anew with that; or a first release failed
+                (and was removed).
             Unavailable: there is no capacity just now, or it takes too long.
         """
         found = self._settled()
         if found is not None and found["EndpointStatus"] in ("Failed", "OutOfService"):
-            self.delete()  # of a first release that failed: there is nothing in it to keep
+            self.delete()  # nothing else can be done with it, as AWS says
             found = None
+        before = found["EndpointConfigName"] if found is not None else ""
         if found is None:
             self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config)
         elif found["EndpointConfigName"] != config or found["EndpointStatus"] != "InService":
@@ -52,7 +54,7 @@ class Rollout:
             )
         else:
             return found
-        return self._arrived(config)
+        return self._arrived(config, before)
 
     def delete(self) -> None:
         """Delete the endpoint, when it is there, and wait until it is gone."""
@@ -62,7 +64,7 @@ class Rollout:
         while found is not None:
             found = self._next(found)
 
-    def _arrived(self, config: str) -> Mapping[str, Any]:
+    def _arrived(self, config: str, before: str) -> Mapping[str, Any]:
         found = self._settled()
         if found is None:
             raise Rejected(f"endpoint {self._name} was deleted while it was being changed")
@@ -77,7 +79,13 @@ class Rollout:
         if found["EndpointStatus"] == "InService":
             raise Rejected(f"endpoint {self._name} serves {found['EndpointConfigName']} on, not {config}: {reason}")
         self.delete()
-        raise Rejected(f"endpoint {self._name} did not come up: {reason}")
+        if not before:
+            raise Rejected(f"endpoint {self._name} did not come up: {reason}")
+        self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=before)
+        again = self._settled()
+        status = again["EndpointStatus"] if again else "gone"
+        raise Rejected(f"endpoint {self._name} was lost on its way to {config}: {reason}; it was made anew with "
+                       f"{before}, and is {status}")  # fmt: skip
 
     def _settled(self) -> Mapping[str, Any] | None:
         """Return the endpoint's description once nothing moves any more."""

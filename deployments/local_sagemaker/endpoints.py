@@ -110,6 +110,14 @@ class Endpoints:
     ) -> None:
         """Start the new fleet beside the old, shift the traffic, and end the old; or stay with the old."""
         old = self.traffic.of(endpoint.name)
+        if self._faults.strikes("lost", endpoint.name):
+            self.traffic.to(endpoint.name)
+            for fleet in old:
+                self._starter.stop(fleet)
+            endpoint.update(
+                EndpointStatus="Failed", FailureReason="Request to service failed", PendingDeploymentSummary=None
+            )
+            return
         try:
             new = self._start(endpoint, config)
             if retained:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from deployments.local_sagemaker.errors import Refused, invalid
 
-Kind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error", "quota"]
+Kind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error", "quota", "lost"]
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Fault:
     | capacity       | a job, an endpoint or an instance type finds no capacity                          |
     | stuck          | a job or an endpoint stays Starting, Creating, Updating until the fault is cleared |
     | interrupt      | a spot job's instance is taken away, as soon as it trains                         |
+    | lost           | the endpoint's next update leaves it Failed: nothing answers any more             |
     | rollback_fails | the endpoint's next rollback fails                                                |
     | delay          | Describe answers as of `seconds` ago                                              |
 

@@ -89,6 +89,17 @@ def test_a_first_version_that_does_not_come_up_leaves_nothing_and_the_next_can_s
     assert endpoint.switch(tiny_release(tmp_path, "2", name)).version == "2"
 
 
+def test_an_endpoint_that_is_lost_while_it_is_updated_is_made_anew_with_what_it_served(
+    desk: Desk, tmp_path: Path, name: str
+) -> None:
+    endpoint = sagemaker_endpoint(desk)
+    endpoint.switch(tiny_release(tmp_path, "1", name))
+    desk.server.faults.add(Fault("lost", match=name, times=1))
+    with pytest.raises(Rejected, match="was lost on its way.*made anew with .*-1-.*InService"):
+        endpoint.switch(tiny_release(tmp_path, "2", name))
+    endpoint.verify(tiny_release(tmp_path, "1", name))
+
+
 def test_no_capacity_is_tried_again(desk: Desk, tmp_path: Path, name: str) -> None:
     endpoint = sagemaker_endpoint(desk)
     desk.server.faults.add(Fault("capacity", match=name, times=1))
