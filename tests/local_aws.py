@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -124,6 +125,10 @@ class Desk:
         """Put a request to an endpoint and return its predictions."""
         answer = self.runtime.invoke_endpoint(EndpointName=endpoint, Body=b"anything", **more)
         return json.loads(answer["Body"].read())["predictions"]
+
+    def share(self, endpoint: str, count: int = 40) -> Counter[str]:
+        """Ask an endpoint again and again, and return how often each model answered."""
+        return Counter(self.ask(endpoint)[0] for _ in range(count))
 
     def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 20) -> Any:
         """Look again and again until it is done."""
