@@ -44,6 +44,15 @@ def _client(service: str, region: str | None, endpoint_url: str | None, process:
     return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 
 
+def region_of(region: str | None) -> str:
+    """Return the region, or that of boto3's own configuration; "" when there is none. Nothing is asked of AWS."""
+    if region:
+        return region
+    import boto3
+
+    return str(boto3.session.Session().region_name or "")
+
+
 @contextmanager
 def port_errors(doing: str) -> Iterator[None]:
     """Turn what AWS answers into the ports' errors; `doing` ("describing job churn-1") begins their message."""

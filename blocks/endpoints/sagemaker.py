@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.aws.calls import client, code, is_missing, port_errors
+from blocks.aws.calls import client, code, is_missing, port_errors, region_of
 from blocks.aws.folders import Folders
+from blocks.compute import Hosting
 from blocks.digests import folder_digest
 from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
@@ -37,6 +38,7 @@ class SageMakerEndpoint(Endpoint):
     image: str = Field(description="URI of the container image in ECR, best by digest.")
     instance_type: str = Field(default="ml.m6i.large", description="Instance type of the endpoints.")
     instance_count: int = Field(default=1, gt=0, description="How many instances a first release starts with.")
+    most_instances: int = Field(default=0, ge=0, description="What scaling may add up to; 0: none.")
     serverless_memory_mb: int | None = Field(
         default=None, description="Memory of a serverless endpoint; none: instances."
     )
@@ -69,6 +71,14 @@ class SageMakerEndpoint(Endpoint):
     )
 
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def hosting(self, endpoint: str) -> Hosting:
+        """Return what the endpoint asks for at most, all month long; see `Endpoint.hosting`.
+
+        A serverless one is billed by use, for which there is no worst case: it bears a type that no table prices.
+        """
+        kind = f"serverless.{self.serverless_memory_mb}mb" if self.serverless_memory_mb else self.instance_type
+        return Hosting(kind, region_of(self.region), max(self.instance_count, self.most_instances))
 
     def preflight(self, release: Release) -> Probe:
         """Load the artifact in the container's server on this machine, and put the golden request to it.

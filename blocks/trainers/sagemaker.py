@@ -8,13 +8,15 @@ a retry, on this machine or another, attaches to the job that runs, and it is pa
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from blocks.aws.calls import client, code, is_missing, port_errors
+from blocks.aws.calls import client, code, is_missing, port_errors, region_of
 from blocks.aws.folders import Folders, listing_digest
+from blocks.compute import Compute
 from blocks.errors import Conflict, Corrupt, NotFound
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
@@ -68,6 +70,16 @@ class SageMakerTrainer(Trainer):
             raise ValueError("subnets and security_groups go together")
         return self
 
+    def compute(self, max_seconds: int) -> Compute:
+        """Return what a job asks for at most; see `Trainer.compute`."""
+        return Compute(
+            instance_types=tuple(self.instance_types),
+            region=region_of(self.region),
+            max_seconds=max_seconds,
+            keep_alive_seconds=self.keep_alive_seconds,
+            spot=self.spot,
+        )
+
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the one that is there; see `Trainer.submit`.
 
@@ -99,7 +111,7 @@ class SageMakerTrainer(Trainer):
             if state.status is not JobStatus.completed:
                 return state
             model = self._model(described["TrainingJobName"], described["ModelArtifacts"]["S3ModelArtifacts"])
-            return JobState(name, state.status, state.seconds, model=model)
+            return replace(state, model=model)
 
     def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
         """Return the lines that CloudWatch has after the first `position` of the job's latest attempt."""

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,10 +91,25 @@ def job_state(name: str, described: Mapping[str, Any]) -> JobState:
     status = STATUS[described["TrainingJobStatus"]]
     begun = described.get("TrainingStartTime") or described["CreationTime"]
     seconds = ((described.get("TrainingEndTime") or datetime.now(UTC)) - begun).total_seconds()
+    state = JobState(name, status, seconds, billable_seconds=_billed(described), instance_type=_instance(described))
     if status is JobStatus.failed:
         reason = described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
-        return JobState(name, status, seconds, reason, transient=reason.startswith(PASSING))
-    return JobState(name, status, seconds, _why_stopped(described) if status is JobStatus.stopped else "")
+        return replace(state, reason=reason, transient=reason.startswith(PASSING))
+    return replace(state, reason=_why_stopped(described)) if status is JobStatus.stopped else state
+
+
+def _billed(described: Mapping[str, Any]) -> float | None:
+    """Return the seconds that are billed, those of the warm pool after the job included; None while that is open."""
+    if "BillableTimeInSeconds" not in described:
+        return None
+    kept = described.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    return float(described["BillableTimeInSeconds"] + kept)
+
+
+def _instance(described: Mapping[str, Any]) -> str:
+    """Return what ran the job; with preferences SageMaker says which only where it says it."""
+    resources = described.get("ResourceConfig", {})
+    return str(resources.get("InstanceType") or "")
 
 
 def _why_stopped(described: Mapping[str, Any]) -> str:

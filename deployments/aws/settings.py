@@ -22,6 +22,7 @@ TEMPLATE = """\
 # Written by `python -m deployments.aws.settings` from Terraform's outputs. Save it with
 # `python -m deployments.register {environment}`; the variables in braces are filled in from that command's environment.
 scratch = "${{RATCHET_STATE}}/{environment}"
+evidence = "${{RATCHET_STATE}}/{environment}/evidence"
 
 [lake]
 adapter = "blocks.lake.s3.S3Lake"
@@ -55,6 +56,7 @@ prefix = "releases"
 role_arn = "{jobs_role_arn}"
 image = "${{RATCHET_IMAGE}}"
 instance_type = "ml.m5.large"
+trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 region = "{region}"
 
 [cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
@@ -66,10 +68,22 @@ whole_account = false
 [tracking]
 adapter = "blocks.tracking.mlflow.MlflowTracking"
 tracking_uri = "{tracking}"
+trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 
 [ledger]
 adapter = "blocks.ledger.sql.SqlLedger"
 url = "${{RATCHET_LEDGER_URL}}"
+
+[signing]          # where people decide and where models are trained hold the private keys; docs/approvals.md
+decisions_key = "${{RATCHET_STATE}}/keys/decisions.pem"
+decisions_head = "${{RATCHET_STATE}}/keys/decisions.head"
+decisions_trusted = ["${{RATCHET_DECISIONS_KEY}}"]
+models_key = "${{RATCHET_STATE}}/keys/models.pem"
+models_trusted = ["${{RATCHET_MODELS_KEY}}"]
+
+[approval]
+approvals = 1
+authenticated = true
 """
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import Golden
+from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.endpoints.sagemaker_store import Kept
 
 SESSION = botocore.session.get_session()
@@ -90,3 +91,18 @@ def test_whatever_differs_has_another_name(change: dict[str, str]) -> None:
 def test_what_the_container_says_of_itself_is_read() -> None:
     assert requests.attributes("version=3;digest=abc") == {"version": "3", "digest": "abc"}
     assert requests.attributes("") == {}
+
+
+def test_the_budget_is_told_what_an_endpoint_asks_for_at_most() -> None:
+    fields = {"bucket": "b", "role_arn": "arn:aws:iam::123456789012:role/jobs", "image": "i", "region": "eu-west-1"}
+    asked = SageMakerEndpoint(**fields, instance_type="ml.m5.large", instance_count=2, most_instances=6).hosting(
+        "churn"
+    )
+    assert (asked.instance_type, asked.region, asked.count, asked.hours_per_month) == (
+        "ml.m5.large",
+        "eu-west-1",
+        6,
+        730,
+    )
+    serverless = SageMakerEndpoint(**fields, serverless_memory_mb=2048).hosting("churn")
+    assert not serverless.instance_type.startswith("ml."), "no table prices it, so it is refused"

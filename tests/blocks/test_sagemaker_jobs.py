@@ -139,3 +139,29 @@ def test_a_description_is_read_as_what_it_means(found: dict[str, Any], status: J
 @pytest.mark.parametrize("reason", ["CapacityError: none", "InternalServerError: We encountered an internal error."])
 def test_a_failure_of_awss_own_may_be_gone_in_a_moment(reason: str) -> None:
     assert job_state("churn-1a2b", described("Failed", FailureReason=reason)).transient
+
+
+def test_the_budget_is_told_what_a_job_asks_for_at_most() -> None:
+    fields = {
+        "bucket": "b",
+        "role_arn": PLAN["role_arn"],
+        "image": PLAN["image"],
+        "cache": Path("cache"),
+        "region": "eu-west-1",
+    }
+    kinds = ["ml.m7i.large", "ml.m6i.large"]
+    asked = SageMakerTrainer(**fields, instance_types=kinds, keep_alive_seconds=600).compute(3600)
+    assert (asked.instance_types, asked.region, asked.count) == (tuple(kinds), "eu-west-1", 1)
+    assert (asked.max_seconds, asked.keep_alive_seconds, asked.spot) == (3600, 600, False)
+
+
+def test_what_a_job_cost_is_known_from_its_billable_seconds() -> None:
+    described = {
+        "TrainingJobStatus": "Completed", "CreationTime": datetime(2026, 11, 25, tzinfo=UTC), "BillableTimeInSeconds": 90,
+        "TrainingEndTime": datetime(2026, 11, 25, 0, 5, tzinfo=UTC), "ResourceConfig": {"InstanceType": "ml.m6i.large"},
+        "WarmPoolStatus": {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 30},
+    }  # fmt: skip
+    state = job_state("churn-1", described)
+    assert (state.billable_seconds, state.instance_type) == (120.0, "ml.m6i.large")
+    del described["BillableTimeInSeconds"]
+    assert job_state("churn-1", described).billable_seconds is None

@@ -128,7 +128,7 @@ def test_an_unknown_environment_is_refused_with_those_there_are(checkout: Module
 
 def test_the_documentation_names_every_variable_of_staging() -> None:
     text = (shipped.ROOT / "deployments" / "environments" / "staging.toml").read_text()
-    documented = (shipped.ROOT / "docs" / "aws.md").read_text()
+    documented = (shipped.ROOT / "docs" / "sagemaker.md").read_text()
     assert {name for name in re.findall(r"\$\{(\w+)\}", text) if f"| `{name}` |" not in documented} == set()
 
 
