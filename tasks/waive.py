@@ -45,23 +45,17 @@ def standing_waivers(
     Raises:
         Refusal: the record of decisions is damaged.
     """
-    waivers = waivers_of(sound_chain(world, world.ledger()))
-    own = {
-        hash_: waiver for hash_, waiver in waivers.items() if (waiver.model, waiver.environment) == (model, world.name)
-    }
+    waivers = waivers_of(sound_chain(world, world.ledger()), model, world.name)
     policy, people = policy_of(world, load_model(model).spec), people_of(world)
-    return covering(own, gates, requested_by=requested_by, people=people, policy=policy, now=now)
+    return covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now)
 
 
 def check_waived(world: Environment, links: tuple[Link, ...], gates: tuple[str, ...], named: tuple[str, ...],
                  model: str, requested_by: str, now: datetime) -> None:  # fmt: skip
     """Refuse unless the waivers that the evidence names stand now, and open every gate that did not open."""
-    known = {hash_: waiver for hash_, waiver in waivers_of(links).items() if hash_ in named}
-    own = {
-        hash_: waiver for hash_, waiver in known.items() if (waiver.model, waiver.environment) == (model, world.name)
-    }
+    waivers = waivers_of((link for link in links if link.hash in named), model, world.name)
     policy, people = policy_of(world, load_model(model).spec), people_of(world)
-    if not covering(own, gates, requested_by=requested_by, people=people, policy=policy, now=now):
+    if not covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now):
         raise Refusal(
             "a gate did not open, and no waiver that stands opens it",
             where=model,
@@ -70,7 +64,11 @@ def check_waived(world: Environment, links: tuple[Link, ...], gates: tuple[str, 
         )
 
 
-def waivers_of(links: Iterable[Link]) -> dict[str, Waiver]:
-    """Return the waivers among the links, by the links' hashes."""
+def waivers_of(links: Iterable[Link], model: str, environment: str) -> dict[str, Waiver]:
+    """Return the waivers of a model in an environment among the links, by the links' hashes."""
     found = {link.hash: record_of(link) for link in links if link.kind == "waiver"}
-    return {hash_: record for hash_, record in found.items() if isinstance(record, Waiver)}
+    return {
+        name: record
+        for name, record in found.items()
+        if isinstance(record, Waiver) and (record.model, record.environment) == (model, environment)
+    }
