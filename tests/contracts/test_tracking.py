@@ -452,7 +452,7 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
 @pytest.mark.slow
 def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_works(server: str, tmp_path: Path) -> None:
     """Four versions, none of which passed, of which two served: those stay, and the way back works without the rest."""
-    tracking, world, name = MlflowTracking(tracking_uri=server), World.at(tmp_path), SPEC.name
+    tracking, world, name = adapter(server), World.at(tmp_path), SPEC.name
     world._adapters["tracking"] = tracking
     versions = []
     for number in range(4):
@@ -472,9 +472,9 @@ def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_work
     assert (done.removed, done.bytes) == (6, plan.bytes) and plan.bytes > 10_000
     assert [tracking.size(each.key) for each in plan.remove] == [0] * 6
     rows = ROWS.astype("float64")
-    files = champion_files(world, name, versions[1].version)
+    files = signed(champion_files(world, name, versions[1].version))
     assert np.isfinite(tracking.predict(files, rows)).all()
     back = restore_version(world, name, "", by="max", reason="a test of the way back", key="rollback:1")
     assert back.version == versions[0].version
-    assert np.isfinite(tracking.predict(champion_files(world, name, back.version), rows)).all()
+    assert np.isfinite(tracking.predict(signed(champion_files(world, name, back.version)), rows)).all()
     assert planned(world).remove == ()
