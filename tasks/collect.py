@@ -44,6 +44,6 @@ def land_segments(endpoint: Endpoint, lake: Lake, spec: ModelSpec) -> Collected:
             if table is not None:
                 lake.append(dataset, table, source=f"endpoint {spec.name}", key=key, at=datetime.now(UTC))
                 rows += table.num_rows
-        endpoint.forget(spec.name, logged.segment)
+        endpoint.forget_logged(spec.name, logged.segment)
         segments += 1
     return Collected(dataset=dataset, segments=segments, rows=rows, seconds=time.monotonic() - started)

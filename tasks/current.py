@@ -13,7 +13,7 @@ from tasks.logic.watch.checks import check_freshness, check_rows, check_schema, 
 from tasks.logic.watch.columns import Counts, WatchedColumn
 from tasks.logic.watch.counting import counts_sql, read_counts, unseen_sql, with_unseen
 from tasks.logic.watch.findings import Finding, WatchRules
-from tasks.logic.watch.requests import AT, VERSION, dataset_of, kept_features
+from tasks.logic.watch.requests import AT, REQUEST, ROW, VERSION, dataset_of, kept_features
 from tasks.logic.watch.windows import Span, newest_windows, of_version, window_number
 
 _EARLIER = 7
@@ -33,6 +33,7 @@ class Current:
         rows: the rows of each judged window.
         findings: what is wrong before anything is compared.
         notes: what is not looked at, by choice.
+        key: the columns that tell one row from another, by whose hash a sample is taken.
     """
 
     where: str
@@ -43,6 +44,7 @@ class Current:
     rows: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    key: tuple[str, ...] = (REQUEST, ROW)
 
 
 def log_windows(
@@ -109,7 +111,9 @@ def lake_rows(
     windows = [found.get(0, {})]
     rows = (_rows(windows[0]),)
     told = _with_unseen(engine, files, "rows", watched, windows, rules)
-    return Current(where, files, "rows", watched, tuple(told), rows, (*wrong, *check_rows(rows, rules)), notes)
+    found_all = (*wrong, *check_rows(rows, rules))
+    key = (spec.data.entity,) if spec.data.entity in there else tuple(each.name for each in watched)
+    return Current(where, files, "rows", watched, tuple(told), rows, found_all, notes, key)
 
 
 def counts_in(

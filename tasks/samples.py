@@ -14,7 +14,6 @@ from tasks.logic import sql
 from tasks.logic.watch.columns import WatchedColumn
 from tasks.logic.watch.drift import Compared
 from tasks.logic.watch.findings import WatchRules
-from tasks.logic.watch.requests import REQUEST, ROW
 from tasks.reference import Reference
 
 SAMPLE_ROWS = 5_000
@@ -31,16 +30,14 @@ def write_samples(
 ) -> None:
     """Write `reference.parquet`, `current.parquet` and `scores.json`: at most `SAMPLE_ROWS` rows each.
 
-    Rows are taken by a hash of the request, or of the row itself where there is none, so that a repeat takes
-    the same; the reference is the holdout, for which the version's predictions are known.
+    Rows are taken by a hash of their key, so that a repeat takes the same; the reference is the holdout, for
+    which the version's predictions are known.
     """
     columns = [each.column for each in compared]
     before = pq.read_table(reference.holdout).slice(0, SAMPLE_ROWS)
     pq.write_table(typed(before, columns), folder / "reference.parquet")
-    asked = " AS requests" in current.source
-    by = [REQUEST, ROW] if asked else [each.name for each in columns]
     share = max(1, min(_BUCKETS, math.ceil(1.1 * _BUCKETS * SAMPLE_ROWS / max(1, sum(current.rows)))))
-    text = " || '-' || ".join(f"coalesce(CAST({sql.name(name)} AS VARCHAR), '')" for name in by)
+    text = " || '-' || ".join(f"coalesce(CAST({sql.name(name)} AS VARCHAR), '')" for name in current.key)
     chosen = f"WHERE bucket_of({text}, 1) < {share}" if share < _BUCKETS else ""
     query = sql.select(sql.names(each.name for each in columns), current.source, chosen, f"LIMIT {SAMPLE_ROWS}")
     now = world.engine().query(query, {"rows": current.files})

@@ -174,5 +174,5 @@ class Endpoint(Keeper, Block):
         """
         yield from ()
 
-    def forget(self, endpoint: str, segment: str) -> None:
+    def forget_logged(self, endpoint: str, segment: str) -> None:
         """Remove a segment that has been stored elsewhere. One that is gone already changes nothing."""

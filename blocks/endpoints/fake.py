@@ -106,7 +106,7 @@ class FakeEndpoint(Endpoint):
         """Yield the segments that `keep` was given, by name in order."""
         yield from [each for _, each in sorted(self._memory.log.get(endpoint, {}).items())]
 
-    def forget(self, endpoint: str, segment: str) -> None:
+    def forget_logged(self, endpoint: str, segment: str) -> None:
         """Remove a segment."""
         self._memory.log.get(endpoint, {}).pop(segment, None)
 

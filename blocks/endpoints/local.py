@@ -146,7 +146,7 @@ class LocalEndpoint(Endpoint):
                 raise Corrupt(f"{problem}; remove it from the host's folder log/{endpoint}") from cause
             yield Logged(name, requests)
 
-    def forget(self, endpoint: str, segment: str) -> None:
+    def forget_logged(self, endpoint: str, segment: str) -> None:
         """Have the host remove a segment."""
         self._admin("DELETE", f"/admin/endpoints/{endpoint}/log/{segment}")
 

@@ -27,6 +27,7 @@ from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, LogRules, Release
 from deployments.container.inference_log import Entry, InferenceLog
 from tests.serving import Host, host
+from tests.signing_keys import signed
 
 
 def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
@@ -53,6 +54,7 @@ def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
     )  # fmt: skip
     said = json.dumps(pipeline.predict_proba(x[:1]).tolist())
     requests = [body(x[at : at + 1]) for at in range(500)]
+    signed(folder)
     return Release("churn", "1", folder, folder_digest(folder), Golden(requests[0].decode(), said)), requests[1:]
 
 

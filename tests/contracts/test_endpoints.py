@@ -198,7 +198,7 @@ def test_what_was_asked_is_collected_segment_by_segment_until_it_is_discarded(su
     ] * 2
     assert {request["version"] for request in first.requests} == {"1"}
     for _ in range(2):
-        endpoint.forget(name, first.segment)
+        endpoint.forget_logged(name, first.segment)
     assert [logged.segment for logged in endpoint.logged(name)] == [second.segment]
 
 

@@ -18,6 +18,7 @@ from deployments.hosting.fleet import Fleet
 from deployments.hosting.log import rows_of
 from deployments.hosting.server import application
 from tests.serving import REQUEST, TOKEN, churn_model, release
+from tests.signing_keys import MODELS
 
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 ASKED = '{"dataframe_records": [{"tenure": 34, "charges": 20.5, "flag": 1, "contract": "month", "customer": "c-1"}]}'
@@ -57,7 +58,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
     made = release(churn_model(folder / "models" / "3", 3), "3")
     golden = {"request": made.golden.request, "predictions": made.golden.predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
-    with TestClient(application(Fleet(folder), TOKEN), base_url="http://127.0.0.1") as client:
+    with TestClient(application(Fleet(folder, keys=[MODELS.public]), TOKEN), base_url="http://127.0.0.1") as client:
         yield Logging(client, order)
 
 
