@@ -21,6 +21,7 @@ from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.trainers.sagemaker import SageMakerTrainer
 from deployments.local_sagemaker.server import LocalSageMaker, running
 from deployments.local_sagemaker.settings import OURS, ROLE, Image, Settings
+from tests.signing_keys import MODELS, signed
 
 SERVE = Path(__file__).parent / "data" / "tiny_serve.py"
 TINY = Image(
@@ -143,7 +144,8 @@ class Desk:
 def sagemaker_endpoint(desk: Desk, **fields: Any) -> SageMakerEndpoint:
     """Return an endpoint on the local SageMaker, with the tiny container."""
     where = {"bucket": desk.bucket, "endpoint_url": desk.server.url, "region": "us-east-1"}
-    given = {"role_arn": ROLE, "image": "tiny", "poll_seconds": 0.05, "serve_command": list(TINY.serve)}
+    given = {"role_arn": ROLE, "image": "tiny", "poll_seconds": 0.05, "serve_command": list(TINY.serve),
+             "trusted_keys": [MODELS.public]}  # fmt: skip
     return SageMakerEndpoint(**where | given | fields)
 
 
@@ -153,6 +155,7 @@ def tiny_release(folder: Path, version: str, endpoint: str = "churn", **told: An
     model.mkdir(exist_ok=True)
     answers = {"requests": {request: predictions}, "version": version, **told}
     (model / "answers.json").write_text(json.dumps(answers))
+    signed(model)
     return Release(endpoint, version, model, folder_digest(model), Golden(request, json.dumps(predictions)))
 
 

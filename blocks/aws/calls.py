@@ -34,6 +34,13 @@ def client(service: str, region: str | None, endpoint_url: str | None) -> Any:
     return _client(service, region or None, endpoint_url or None, os.getpid())
 
 
+def region_name(region: str | None) -> str:
+    """Return the region that a client would work in: the given one, or boto3's own choice; "" when there is none."""
+    import boto3
+
+    return region or boto3.Session().region_name or ""
+
+
 @cache
 def _client(service: str, region: str | None, endpoint_url: str | None, process: int) -> Any:
     import boto3
@@ -42,15 +49,6 @@ def _client(service: str, region: str | None, endpoint_url: str | None, process:
     retries: Any = {"mode": "standard", "total_max_attempts": 7}
     config = Config(retries=retries, max_pool_connections=16, connect_timeout=10, read_timeout=70)
     return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
-
-
-def region_of(region: str | None) -> str:
-    """Return the region, or that of boto3's own configuration; "" when there is none. Nothing is asked of AWS."""
-    if region:
-        return region
-    import boto3
-
-    return str(boto3.session.Session().region_name or "")
 
 
 @contextmanager

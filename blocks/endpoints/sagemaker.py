@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.aws.calls import client, code, is_missing, port_errors, region_of
+from blocks.aws.calls import client, code, is_missing, port_errors, region_name
 from blocks.aws.folders import Folders
 from blocks.compute import Hosting
 from blocks.digests import folder_digest
@@ -38,7 +38,6 @@ class SageMakerEndpoint(Endpoint):
     image: str = Field(description="URI of the container image in ECR, best by digest.")
     instance_type: str = Field(default="ml.m6i.large", description="Instance type of the endpoints.")
     instance_count: int = Field(default=1, gt=0, description="How many instances a first release starts with.")
-    most_instances: int = Field(default=0, ge=0, description="What scaling may add up to; 0: none.")
     serverless_memory_mb: int | None = Field(
         default=None, description="Memory of a serverless endpoint; none: instances."
     )
@@ -59,11 +58,13 @@ class SageMakerEndpoint(Endpoint):
     )
     max_latency_ms: float | None = Field(default=None, gt=0, description="Above this mean latency it is taken back.")
     alarms: list[str] = Field(default=[], max_length=8, description="Further CloudWatch alarms that take it back.")
+    max_instances: int = Field(default=1, gt=0, description="How many instances your autoscaling may make of them.")
+    trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded.")
+    tags: dict[str, str] = Field(default={}, description="Tags of every endpoint, such as its environment.")
     region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
     endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
     wait_seconds: float = Field(default=3600.0, gt=0, description="How long an update may take, its watch included.")
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at an update.")
-    trusted_keys: list[str] = Field(default=[], description="Public keys whose models preflight loads.")
     load_seconds: float = Field(default=60.0, gt=0, description="How long preflight may take to load and answer.")
     serve_command: list[str] = Field(
         default_factory=lambda: [sys.executable, str(_SERVE)],
@@ -73,25 +74,20 @@ class SageMakerEndpoint(Endpoint):
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def hosting(self, endpoint: str) -> Hosting:
-        """Return what the endpoint asks for at most, all month long; see `Endpoint.hosting`.
-
-        A serverless one is billed by use, for which there is no worst case: it bears a type that no table prices.
-        """
-        kind = f"serverless.{self.serverless_memory_mb}mb" if self.serverless_memory_mb else self.instance_type
-        return Hosting(kind, region_of(self.region), max(self.instance_count, self.most_instances))
+        """Return the instances that a release starts with and scaling may add; serverless has no price by the hour."""
+        kind = f"serverless-{self.serverless_memory_mb}MB" if self.serverless_memory_mb else self.instance_type
+        return Hosting(kind, region_name(self.region), max(self.instance_count, self.max_instances))
 
     def preflight(self, release: Release) -> Probe:
         """Load the artifact in the container's server on this machine, and put the golden request to it.
 
-        The copy in S3 is of the same digest, and the container checks it again before it loads; there the digest, which
-        only the deployer sets, stands in for the signature.
+        The copy in S3 is of the same digest, and the container checks it again before it loads.
         """
-        deadline = time.monotonic() + self.load_seconds
+        deadline, command = time.monotonic() + self.load_seconds, self.serve_command
         if (found := folder_digest(release.artifact)) != release.digest:
             raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
         try:
-            keys = self.trusted_keys
-            with scoring_server(self.serve_command, release.artifact, release.version, deadline, keys) as server:
+            with scoring_server(command, release.artifact, release.version, deadline, self.trusted_keys) as server:
                 return asked(server, release, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
@@ -241,13 +237,13 @@ class SageMakerEndpoint(Endpoint):
 
     def _rollout(self, endpoint: str) -> Rollout:
         name = requests.endpoint_name(endpoint)
-        return Rollout(self._client("sagemaker"), name, self.wait_seconds, self.poll_seconds)
+        return Rollout(self._client("sagemaker"), name, self.wait_seconds, self.poll_seconds, self.tags)
 
     @property
     def _hosting(self) -> requests.Hosting:
         return requests.Hosting(
             self.role_arn, self.image, self.instance_type, self.instance_count, self.serverless_memory_mb,
-            self.serverless_concurrency, self.startup_seconds,
+            self.serverless_concurrency, self.startup_seconds, tuple(self.trusted_keys),
         )  # fmt: skip
 
     @property

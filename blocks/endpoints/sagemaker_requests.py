@@ -25,6 +25,7 @@ class Hosting:
     serverless_memory_mb: int | None
     serverless_concurrency: int
     startup_seconds: int
+    trusted_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def model_request(kept: Kept, hosting: Hosting) -> dict[str, Any]:
         "RATCHET_ENDPOINT": kept.endpoint,
         "RATCHET_MODEL_VERSION": kept.version,
         "RATCHET_MODEL_DIGEST": kept.digest,
+        "RATCHET_TRUSTED_KEYS": " ".join(hosting.trusted_keys),
     }
     return {
         "ModelName": release_name(kept, hosting),

@@ -14,8 +14,11 @@ NO_CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "insufficient ca
 class Rollout:
     """Errors are botocore's, but for those of the endpoint itself."""
 
-    def __init__(self, client: Any, name: str, wait_seconds: float, poll_seconds: float) -> None:
+    def __init__(
+        self, client: Any, name: str, wait_seconds: float, poll_seconds: float, tags: Mapping[str, str]
+    ) -> None:
         self._client, self._name = client, name
+        self._tags = [{"Key": key, "Value": value} for key, value in tags.items()]
         self._deadline, self._poll = time.monotonic() + wait_seconds, poll_seconds
 
     def described(self) -> Mapping[str, Any] | None:
@@ -43,7 +46,7 @@ class Rollout:
             found = None
         before = found["EndpointConfigName"] if found is not None else ""
         if found is None:
-            self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config)
+            self._create(config)
         elif found["EndpointConfigName"] != config or found["EndpointStatus"] != "InService":
             guard = {"DeploymentConfig": deployment} if deployment else {}
             self._client.update_endpoint(
@@ -81,11 +84,14 @@ class Rollout:
         self.delete()
         if not before:
             raise Rejected(f"endpoint {self._name} did not come up: {reason}")
-        self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=before)
+        self._create(before)
         again = self._settled()
         status = again["EndpointStatus"] if again else "gone"
         raise Rejected(f"endpoint {self._name} was lost on its way to {config}: {reason}; it was made anew with "
                        f"{before}, and is {status}")  # fmt: skip
+
+    def _create(self, config: str) -> None:
+        self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config, Tags=self._tags)
 
     def _settled(self) -> Mapping[str, Any] | None:
         """Return the endpoint's description once nothing moves any more."""

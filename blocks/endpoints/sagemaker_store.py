@@ -1,6 +1,7 @@
 """The SageMaker endpoint's own copies of releases in S3: whole or absent, checked against their digest.
 
-`<prefix>/<endpoint>/<version>/<digest>/model/…` are the files, as SageMaker copies them into the container;
+`<prefix>/<endpoint>/<version>/<digest>/` is what SageMaker copies into the container: `model/`, and the signature
+`model.sig` beside it, which the container verifies.
 `<version>/release.json` says which release it is, once they are whole, and `<version>/served.json` that it served.
 """
 
@@ -55,7 +56,8 @@ class S3Releases:
             files = sorted(self._folders.names(folder))
             record = {"digest": release.digest, "golden": asdict(release.golden), "files": files}
             self._folders.put(f"{place}/release.json", record)
-        address = self._folders.url(folder)
+        self._sign(release, f"{place}/{release.digest}/model.sig")
+        address = self._folders.url(f"{place}/{release.digest}/")
         return Kept(release.endpoint, release.version, release.digest, release.golden, address)
 
     def mark_served(self, kept: Kept, config: str) -> None:
@@ -72,7 +74,7 @@ class S3Releases:
             kept = sorted(name.split("/")[0] for name in names if name.endswith("/served.json"))
             listed = ", ".join(kept) if kept else "none"
             raise NotFound(f"endpoint {endpoint} has kept no version {version} that served; it has kept: {listed}")
-        address = self._folders.url(f"{place}/{known['digest']}/model/")
+        address = self._folders.url(f"{place}/{known['digest']}/")
         golden = Golden(**known["golden"])
         return Kept(endpoint, version, known["digest"], golden, address, str(served["config"]))
 
@@ -90,6 +92,12 @@ class S3Releases:
         if found != release.digest:
             problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
             raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
+
+    def _sign(self, release: Release, key: str) -> None:
+        """Put the artifact's signature, where it has one, beside the files: whoever loads them verifies it."""
+        signature = release.artifact.with_name(f"{release.artifact.name}.sig")
+        if signature.exists():
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=signature.read_bytes())
 
     def _put(self, root: Path, path: Path, folder: str) -> str:
         """Put one file, and return its line of the digest: of the bytes that S3 has checked."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from blocks.aws.calls import client, code, is_missing, port_errors, region_of
+from blocks.aws.calls import client, code, is_missing, port_errors, region_name
 from blocks.aws.folders import Folders, listing_digest
 from blocks.compute import Compute
 from blocks.errors import Conflict, Corrupt, NotFound
@@ -71,13 +71,9 @@ class SageMakerTrainer(Trainer):
         return self
 
     def compute(self, max_seconds: int) -> Compute:
-        """Return what a job asks for at most; see `Trainer.compute`."""
+        """Return the instances, for the job's limit and the warm pool; waiting for spot capacity is not billed."""
         return Compute(
-            instance_types=tuple(self.instance_types),
-            region=region_of(self.region),
-            max_seconds=max_seconds,
-            keep_alive_seconds=self.keep_alive_seconds,
-            spot=self.spot,
+            tuple(self.instance_types), region_name(self.region), 1, max_seconds, self.keep_alive_seconds, self.spot
         )
 
     def submit(self, job: TrainingJob) -> None:

@@ -91,25 +91,21 @@ def job_state(name: str, described: Mapping[str, Any]) -> JobState:
     status = STATUS[described["TrainingJobStatus"]]
     begun = described.get("TrainingStartTime") or described["CreationTime"]
     seconds = ((described.get("TrainingEndTime") or datetime.now(UTC)) - begun).total_seconds()
-    state = JobState(name, status, seconds, billable_seconds=_billed(described), instance_type=_instance(described))
+    resources = described.get("ResourceConfig", {})
+    kind = resources.get("SelectedInstanceType") or resources.get("InstanceType", "")
+    state = JobState(name, status, seconds, billable_seconds=_billed(described), instance_type=kind)
     if status is JobStatus.failed:
         reason = described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
         return replace(state, reason=reason, transient=reason.startswith(PASSING))
-    return replace(state, reason=_why_stopped(described)) if status is JobStatus.stopped else state
+    return replace(state, reason=_why_stopped(described) if status is JobStatus.stopped else "")
 
 
 def _billed(described: Mapping[str, Any]) -> float | None:
-    """Return the seconds that are billed, those of the warm pool after the job included; None while that is open."""
+    """Return what SageMaker says that it bills, the warm pool's seconds included."""
     if "BillableTimeInSeconds" not in described:
         return None
-    kept = described.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
-    return float(described["BillableTimeInSeconds"] + kept)
-
-
-def _instance(described: Mapping[str, Any]) -> str:
-    """Return what ran the job; with preferences SageMaker says which only where it says it."""
-    resources = described.get("ResourceConfig", {})
-    return str(resources.get("InstanceType") or "")
+    pool = described.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    return float(described["BillableTimeInSeconds"] + pool)
 
 
 def _why_stopped(described: Mapping[str, Any]) -> str:

@@ -4,14 +4,14 @@
 
 | variable                | meaning                                            | default        |
 |-------------------------|----------------------------------------------------|----------------|
-| SM_MODEL_DIR            | the MLflow model folder                            | /opt/ml/model  |
+| SM_MODEL_DIR            | the MLflow model folder, or what holds it as `model` | /opt/ml/model |
 | SAGEMAKER_BIND_TO_PORT  | port                                               | 8080           |
 | RATCHET_BIND_HOST       | address                                            | 0.0.0.0        |
 | RATCHET_MODEL_VERSION   | what `X-Model-Version` says                        | id in MLmodel  |
 | RATCHET_TRUSTED_KEYS    | public keys whose models are loaded                | none: no model |
 | RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
 | RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
-| RATCHET_MODEL_DIGEST    | the digest that the folder must have; without keys it stands in for a signature | any |
+| RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
 | RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
@@ -36,7 +36,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from deployments.container import scoring
-from deployments.container.admission import KEYS, admit, pinned
+from deployments.container.admission import admit, pinned
 from deployments.container.web import errors_are_json, read_body, response
 
 
@@ -72,14 +72,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    folder = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
+    folder = _model_folder(Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model")))
     own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
     signature = os.environ.get("RATCHET_SIGNATURE")
     try:
         digest = _expected(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
-        # Whoever named the digest has verified the approval over it: where no key is pinned, that is enough.
-        keys = None if digest and not os.environ.get(KEYS) else pinned(os.environ)
-        admit(folder, keys, Path(signature) if signature else None)
+        admit(folder, pinned(os.environ), Path(signature) if signature else None)
         model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code)
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)
@@ -90,6 +88,12 @@ def main() -> int:
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(application(model), host=host, port=port, access_log=False, log_level="warning")
     return 0
+
+
+def _model_folder(given: Path) -> Path:
+    """Return the folder, or `model` in it where that lies beside its signature: so SageMaker copies a release."""
+    inner = given / "model"
+    return inner if not (given / "MLmodel").exists() and (inner / "MLmodel").exists() else given
 
 
 def _expected(folder: Path, digest: str) -> str:

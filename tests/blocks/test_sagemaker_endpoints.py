@@ -18,7 +18,9 @@ from blocks.endpoints.sagemaker_store import Kept
 SESSION = botocore.session.get_session()
 PATTERN = SESSION.get_service_model("sagemaker").shape_for("ModelName").metadata["pattern"]
 KEPT = Kept("churn", "3", "d" * 64, Golden("{}", "[1]"), "s3://b/releases/churn/3/d/model/")
-HOSTING = requests.Hosting("arn:aws:iam::123456789012:role/jobs", "ratchet:1", "ml.m6i.large", 2, None, 5, 300)
+HOSTING = requests.Hosting(
+    "arn:aws:iam::123456789012:role/jobs", "ratchet:1", "ml.m6i.large", 2, None, 5, 300, ("key",)
+)
 GUARD = requests.Guard(20, 300, 0.01, 250.0, ("own-alarm",))
 
 
@@ -95,9 +97,7 @@ def test_what_the_container_says_of_itself_is_read() -> None:
 
 def test_the_budget_is_told_what_an_endpoint_asks_for_at_most() -> None:
     fields = {"bucket": "b", "role_arn": "arn:aws:iam::123456789012:role/jobs", "image": "i", "region": "eu-west-1"}
-    asked = SageMakerEndpoint(**fields, instance_type="ml.m5.large", instance_count=2, most_instances=6).hosting(
-        "churn"
-    )
+    asked = SageMakerEndpoint(**fields, instance_type="ml.m5.large", instance_count=2, max_instances=6).hosting("churn")
     assert (asked.instance_type, asked.region, asked.count, asked.hours_per_month) == (
         "ml.m5.large",
         "eu-west-1",

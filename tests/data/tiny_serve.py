@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 FOLDER = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
+FOLDER = FOLDER if (FOLDER / "answers.json").exists() else FOLDER / "model"
 TOLD = json.loads((FOLDER / "answers.json").read_text())
 LINES = sorted((p.relative_to(FOLDER).as_posix(), p) for p in FOLDER.rglob("*") if p.is_file())
 TEXT = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {name}\n" for name, p in LINES)

@@ -12,6 +12,7 @@ from blocks.endpoints.base import Endpoint
 from blocks.errors import Corrupt, NotFound, Rejected, Unavailable
 from deployments.local_sagemaker.faults import Fault
 from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
+from tests.signing_keys import MODELS
 
 CANARY = {"canary_percent": 50, "bake_seconds": 60}
 """A minute of watching is a second at the tests' speed."""
@@ -156,6 +157,17 @@ def test_an_endpoint_of_somebody_else_is_not_touched(desk: Desk, tmp_path: Path,
         with pytest.raises(Rejected, match="belongs to somebody else"):
             step()
     assert desk.ask(name) == [name]
+
+
+def test_the_signature_goes_with_the_files_and_the_container_knows_whose_counts(
+    desk: Desk, tmp_path: Path, name: str
+) -> None:
+    sagemaker_endpoint(desk).switch(tiny_release(tmp_path, "1", name))
+    config = desk.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
+    container = desk.sagemaker.describe_model(ModelName=config)["PrimaryContainer"]
+    address = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+    assert desk.get(f"{address}model.sig") == (tmp_path / "model-1.sig").read_bytes()
+    assert container["Environment"]["RATCHET_TRUSTED_KEYS"] == MODELS.public
 
 
 def test_files_that_went_missing_in_the_bucket_are_put_there_again(desk: Desk, tmp_path: Path, name: str) -> None:
