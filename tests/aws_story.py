@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State, StateType
 
 from blocks.environment import open_environment
 from deployments.decide import settle
+from deployments.local_sagemaker.faults import Fault
 from deployments.local_sagemaker.settings import ROLE
 from deployments.register import register
 from deployments.runs import begin, ended, follow
 from deployments.stack import Stack
+from tests.local_aws import Desk
 from tests.support import SMALL, customers, request_of
 
 REGION = "us-east-1"
@@ -56,7 +59,7 @@ def tell(model: str, environment: str, folder: Path, rows: int = 2000) -> Told:
                    environment=environment)  # fmt: skip
     seconds["until it waits for approval"] = time.monotonic() - started
     world = open_environment(environment)
-    settle(world.ledger(), request_of(waiting), approved=True, by="second@example.com", reason="convincing")
+    settle(world, request_of(waiting), approved=True, by="second@example.com", reason="convincing")
     done = follow(waiting.id, until=ended, seconds=300)
     assert done.state is not None
     assert done.state.name == "Deployed", done.state.message
@@ -64,6 +67,19 @@ def tell(model: str, environment: str, folder: Path, rows: int = 2000) -> Told:
     answer = world.endpoint().invoke(model, _request(table))
     assert answer.status == 200, answer.body
     return Told(answer.version, json.loads(answer.body)["predictions"], seconds)
+
+
+def cancel_while_it_trains(model: str, environment: str, desk: Desk) -> str:
+    """Cancel a retrain whose training job hangs, as a person does on the UI, and return the job's status then."""
+    desk.server.faults.add(Fault("stuck", match=f"^{model}-"))
+    run_id = begin("retrain/retrain", {"model": model, "parameters": SMALL, "requested_by": "dana@example.com",
+                                       "environment": environment})  # fmt: skip
+    listed = desk.until(lambda: desk.sagemaker.list_training_jobs(NameContains=f"{model}-", StatusEquals="InProgress"),
+                        lambda found: found["TrainingJobSummaries"], 120)  # fmt: skip
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run_id, State(type=StateType.CANCELLING))
+    follow(run_id, until=ended, seconds=120)
+    return str(desk.trained(listed["TrainingJobSummaries"][0]["TrainingJobName"], 60)["TrainingJobStatus"])
 
 
 def _run(deployment: str, expected: str, **parameters: Any) -> Any:

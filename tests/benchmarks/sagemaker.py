@@ -133,6 +133,7 @@ def throttle(folder: Path, desk: Desk) -> str:
 def story(folder: Path, desk: Desk) -> str:
     """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
     from deployments.stack import down, use
+    from tests.aws_story import cancel_while_it_trains as cancelled
     from tests.aws_story import staging, tell
     from tests.checkout import copy_checkout, start_stack
 
@@ -149,6 +150,7 @@ def story(folder: Path, desk: Desk) -> str:
             "local": tell("second", "local", folder / "second"),
             "staging": tell("third", "staging", folder / "third"),
         }
+        print(f"cancel: the training job of a cancelled run is {cancelled('third', 'staging', desk)}", flush=True)
     finally:
         down(folder / "state")
     same = told["local"].predictions == told["staging"].predictions
