@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
 from typing import cast, get_args
+from uuid import UUID
 
 import httpx
 
 from blocks.errors import PortError, Rejected, TransientError, Unavailable
 from blocks.ledger.inbox import Inbox, Note, Watched
 from deployments.gateway.hosts import APIS, Status, comment_call, post, status_call
+from deployments.gateway.starting import Connection
 from deployments.gateway.vault import Unreadable, Vault
 from tasks.logic.trigger.changes import read_change
 from tasks.logic.trigger.payloads import Sender
@@ -129,22 +131,23 @@ def _sender(name: str) -> Sender:
 def look_at(ui_url: str) -> Look:
     """Return what looks a run up over the Prefect API; `ui_url` is where people read of it."""
 
+    connection = Connection()
+
     def look(watched: Watched) -> RunView | None:
-        from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
         from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-        run_id = watched.run.run_id
+        run_id = UUID(watched.run.run_id)
         try:
-            with get_client(sync_client=True) as client:
-                try:
-                    run = client.read_flow_run(run_id)  # type: ignore[arg-type]  # a text with an id does as well
-                except ObjectNotFound:
-                    return None
-                mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-                ended = run.state is not None and run.state.is_final()
-                artifacts = client.read_artifacts(artifact_filter=mine) if ended else []
+            client = connection.open()
+            run = client.read_flow_run(run_id)
+            mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+            ended = run.state is not None and run.state.is_final()
+            artifacts = client.read_artifacts(artifact_filter=mine) if ended else []
+        except ObjectNotFound:
+            return None
         except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as cause:
+            connection.close()
             raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
         state = run.state
         return RunView(

@@ -39,11 +39,35 @@ class Starter(Protocol):
         """
 
 
+class Connection:
+    """A connection to the Prefect API that is kept open: opening one costs more than starting a run."""
+
+    def __init__(self) -> None:
+        self._client: SyncPrefectClient | None = None
+
+    def open(self) -> "SyncPrefectClient":
+        """Return the open connection."""
+        from prefect.client.orchestration import get_client
+
+        if self._client is None:
+            client = get_client(sync_client=True)
+            client.__enter__()
+            self._client = client
+        return self._client
+
+    def close(self) -> None:
+        """Close it, broken as it may be."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.__exit__(None, None, None)
+
+
 class PrefectStarter:
     """Starts deployed flows over the Prefect API of this process's settings, by one connection that is kept open."""
 
     def __init__(self) -> None:
-        self._client: SyncPrefectClient | None = None
+        self._connection = Connection()
         self._ids: dict[str, tuple[UUID, float]] = {}
 
     def start(self, order: RunOrder) -> str:
@@ -54,7 +78,7 @@ class PrefectStarter:
         if order.variables:
             options["job_variables"] = {"env": dict(order.variables)}
         try:
-            client = self._open()
+            client = self._connection.open()
             deployment = self._deployment(client, order.deployment)
             run = client.create_flow_run_from_deployment(deployment, parameters=dict(order.parameters), **options)
             return str(run.id)
@@ -67,24 +91,8 @@ class PrefectStarter:
             said = cause.response.text[:500]
             raise Rejected(f"Prefect refuses {order.deployment} ({cause.response.status_code}): {said}") from cause
         except (httpx.HTTPError, RuntimeError) as cause:  # its client wraps some failures to connect in a RuntimeError
-            self._close()
+            self._connection.close()
             raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
-
-    def _open(self) -> "SyncPrefectClient":
-        """Return the connection; opening one costs more than starting a run."""
-        from prefect.client.orchestration import get_client
-
-        if self._client is None:
-            client = get_client(sync_client=True)
-            client.__enter__()
-            self._client = client
-        return self._client
-
-    def _close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            with suppress(Exception):  # it is broken already
-                client.__exit__(None, None, None)
 
     def _deployment(self, client: "SyncPrefectClient", name: str) -> UUID:
         found, read_at = self._ids.get(name, (None, 0.0))
