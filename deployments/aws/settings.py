@@ -58,6 +58,7 @@ image = "${{RATCHET_IMAGE}}"
 instance_type = "ml.m5.large"
 trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 region = "{region}"
+tags = {{ "ratchet:environment" = "{environment}" }}
 
 [cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
 adapter = "blocks.cloud.sagemaker.SageMakerCloud"
