@@ -3,7 +3,7 @@
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -42,7 +42,8 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     request = ledger.approval_request(request_id)
     before = champion(ledger.deployments(request.model, environment))
     golden = Golden(judged.golden_request, judged.golden_predictions)
-    release = approved_release(world, request, before, golden, begun=ledger.effect(key))
+    approved = approved_release(world, request, before, golden, begun=ledger.effect(key))
+    release = replace(approved, log=log_rules(load_model(request.model).spec))
     ledger.intend(key, golden_json(golden), datetime.now(UTC))
     url, probe = put_into_service(world, ledger, request, release, before)
     ledger.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
@@ -68,8 +69,7 @@ def approved_release(
     with refusals_recorded(world, request.id, "deploy", "", "deploy task"):
         evidence = still_approved(world, request, before, begun=begun)
         files = approved_files(world, request, evidence)
-    rules = log_rules(load_model(request.model).spec)
-    return Release(request.model, request.version, files, evidence.model_digest, golden, rules)
+    return Release(request.model, request.version, files, evidence.model_digest, golden)
 
 
 def still_approved(world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:

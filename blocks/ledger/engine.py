@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
+from asyncpg.exceptions import PostgresError
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
@@ -71,7 +72,7 @@ class Database:
             return self._run(work)
         except IntegrityError:
             raise
-        except (SQLAlchemyError, sqlite3.Error, OSError) as cause:
+        except (SQLAlchemyError, sqlite3.Error, PostgresError, OSError) as cause:  # asyncpg's own where it connects
             raise _port_error(cause, self._url) from cause
 
     def _run(self, work: Callable[[], Result]) -> Result:

@@ -12,6 +12,7 @@ from blocks.environment import adapter_class
 from blocks.errors import Conflict, NotFound, Rejected
 from deployments import register
 from deployments.aws.settings import NEEDED, environment_toml, main, read_outputs, write
+from tests.signing_keys import MODELS, SIGNER
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
@@ -21,6 +22,7 @@ OUTPUTS = {
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet@sha256:aa",
     "RATCHET_MLFLOW_URL": "https://mlflow", "RATCHET_LEDGER_URL": "postgresql://ledger/ratchet",
+    "RATCHET_DECISIONS_KEY": SIGNER.public, "RATCHET_MODELS_KEY": MODELS.public,
 }  # fmt: skip
 
 

@@ -102,7 +102,7 @@ FORGED: dict[str, Hook | Callable[[], Hook]] = {
         webhook_id="d-1", webhook_timestamp=str(int(time.time())), webhook_signature="v1,AAAA"
     ),
     "W15 301 s old": lambda: standard(gitlab_push(), at=time.time() - 301),
-    "W16 301 s ahead": lambda: standard(gitlab_push(), at=time.time() + 302),
+    "W16 310 s ahead": lambda: standard(gitlab_push(), at=time.time() + 310),
     "W17 time in words": standard(gitlab_push(), at="yesterday"),
     "W17 negative time": standard(gitlab_push(), at="-5"),
     "W17 endless time": standard(gitlab_push(), at="9" * 400),
