@@ -19,9 +19,11 @@ from deployments.processes import start, wait_until_ready
 from tests.deployments.git_hosts import Remote
 from tests.deployments.hooks import C2, SECRET, hook, push
 from tests.deployments.hooks import TRIGGERS as RULES
+from tests.signing_keys import MODELS, SIGNER
 from tests.support import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+
 ROOT = Path(__file__).resolve().parents[2]
 PUSH = Delivery("github:d-1", "github", "push", "acme/models", "main", C2, "d" * 64, "", NOW)
 
@@ -30,6 +32,8 @@ PUSH = Delivery("github:d-1", "github", "push", "acme/models", "main", C2, "d" *
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public)
+    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
     return open_ledger("local")
 
@@ -111,7 +115,7 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
     variables = {
         "HOOK": SECRET,
         "PREFECT_API_URL": "http://127.0.0.1:1/api",
-        "RATCHET_STATE": os.environ["RATCHET_STATE"],
+        **{name: os.environ[name] for name in os.environ if name.startswith("RATCHET_")},
     }
     command = [
         sys.executable,
