@@ -53,7 +53,9 @@ class LocalEndpoint(Endpoint):
         kept = self._releases.keep(release)
         deadline = time.monotonic() + self.load_seconds
         try:
-            with scoring_server(self.serve_command, kept.artifact, kept.version, deadline, self.trusted_keys) as server:
+            with scoring_server(
+                self.serve_command, kept.artifact, kept.version, deadline, self.trusted_keys, kept.digest
+            ) as server:
                 return asked(server, kept, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             self._releases.forget(kept)

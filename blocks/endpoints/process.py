@@ -36,7 +36,7 @@ class Server:
 
 @contextmanager
 def scoring_server(
-    command: Sequence[str], model: Path, version: str, deadline: float, keys: Sequence[str] = ()
+    command: Sequence[str], model: Path, version: str, deadline: float, keys: Sequence[str] = (), digest: str = ""
 ) -> Iterator[Server]:
     """Start the server on a free port of 127.0.0.1, wait until `/ping` answers 200, and end it afterwards.
 
@@ -46,21 +46,42 @@ def scoring_server(
         version: what the server says of itself.
         deadline: of `time.monotonic`.
         keys: the public keys whose models it may load.
+        digest: of the model; a server that says another one is somebody else's, who took the port.
 
     Raises:
         Rejected: it ended, or did not answer by the deadline; the message carries its last words.
     """
     with tempfile.TemporaryDirectory(prefix="ratchet-preflight-") as scratch:
-        log = Path(scratch) / "server.log"
-        port = _free_port()
         begin = time.monotonic()
-        process = _start(command, _environment(model, version, port, scratch, keys), scratch, log)
+        server = _started(command, model, version, keys, digest, Path(scratch), deadline)
+        try:
+            yield Server(server.url, time.monotonic() - begin, server.process, server.log)
+        finally:
+            _end(server.process)
+
+
+def _started(
+    command: Sequence[str],
+    model: Path,
+    version: str,
+    keys: Sequence[str],
+    digest: str,
+    scratch: Path,
+    deadline: float,
+) -> Server:
+    """Start the server and wait until it answers; where another program took the port meanwhile, on a new one."""
+    while True:
+        port, log = _free_port(), scratch / "server.log"
+        process = _start(command, _environment(model, version, port, str(scratch), keys), str(scratch), log)
         server = Server(f"http://127.0.0.1:{port}", 0.0, process, log)
         try:
-            _wait(server, deadline)
-            yield Server(server.url, time.monotonic() - begin, process, log)
-        finally:
+            _wait(server, deadline, digest)
+        except BaseException:
             _end(process)
+            if process.returncode == 1 and any("address already in use" in word for word in server.last_words()):
+                continue
+            raise
+        return server
 
 
 def asked(server: Server, release: Release, seconds: float) -> Probe:
@@ -122,13 +143,15 @@ def _start(command: Sequence[str], environment: dict[str, str], scratch: str, lo
         raise Rejected(f"the scoring server {list(command)} does not start: {cause}") from cause
 
 
-def _wait(server: Server, deadline: float) -> None:
+def _wait(server: Server, deadline: float, digest: str) -> None:
     with httpx.Client(timeout=1.0, trust_env=False) as client:
         while time.monotonic() < deadline:
             if (code := server.process.poll()) is not None:
                 raise Rejected(f"the scoring server {_ended(code)} before it answered; {_quoted(server)}")
             try:
-                if client.get(f"{server.url}/ping").status_code == 200:
+                answer = client.get(f"{server.url}/ping")
+                whose = answer.headers.get("X-Model-Digest", digest) if digest else ""
+                if answer.status_code == 200 and whose == digest:
                     return
             except httpx.TransportError:
                 pass

@@ -87,7 +87,8 @@ class SageMakerEndpoint(Endpoint):
         if (found := folder_digest(release.artifact)) != release.digest:
             raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
         try:
-            with scoring_server(command, release.artifact, release.version, deadline, self.trusted_keys) as server:
+            keys, digest = self.trusted_keys, release.digest
+            with scoring_server(command, release.artifact, release.version, deadline, keys, digest) as server:
                 return asked(server, release, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause

@@ -24,7 +24,7 @@ from blocks.tracking.predictor import Predictor
 from deployments.container.admission import Refused, Unsigned, admit
 from deployments.container.inspection import MAX_MLMODEL_BYTES
 from deployments.container.signature import signature_file
-from tests.serving import ROOT, frame
+from tests.serving import ROOT
 from tests.signing_keys import MODELS, signed
 
 KEYS = [MODELS.public]
@@ -287,9 +287,9 @@ def test_the_marker_proves_something_and_the_process_that_predicts_refuses(tmp_p
     a_loader_of_its_own(model, marker)
     predictor = Predictor(KEYS)
     with pytest.raises(Rejected, match="is not loaded: model is not signed"):
-        predictor.predict(model, frame())
+        predictor.load(model)
     with pytest.raises(Rejected, match="is not loaded: the model asks to be loaded by 'loader'"):
-        predictor.predict(signed(model), frame())
+        predictor.load(signed(model))
     assert not marker.exists()
     home = predictor._home
     predictor.close()

@@ -46,7 +46,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
 
             wait_for(lambda: {"news", "recovered"} <= set(arrived()), 60, "deployed, and waits no longer")
             assert alerts(["list"]) == 0
-            assert "no alert is open" in capsys.readouterr().out
+            assert "alerted/local/release" not in capsys.readouterr().out
         finally:
             Environment(**before.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
 

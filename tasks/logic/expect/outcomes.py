@@ -127,8 +127,17 @@ def shown(value: object) -> str:
 
     Of a column that holds 0.0 and -0.0, which are equal, it is chance which one an engine answers with.
     """
+    bare = _with_one_zero(value)
+    return f"{bare:.6g}" if isinstance(bare, float) else brief(bare)
+
+
+def _with_one_zero(value: object) -> object:
     bare = value.item() if isinstance(value, np.generic) else value
-    return f"{bare + 0.0:.6g}" if isinstance(bare, float) else brief(bare)
+    if isinstance(bare, dict):
+        return {key: _with_one_zero(inner) for key, inner in bare.items()}
+    if isinstance(bare, list | tuple):
+        return type(bare)(map(_with_one_zero, bare))
+    return bare + 0.0 if isinstance(bare, float) else bare
 
 
 def brief(value: object) -> str:
