@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -26,13 +25,12 @@ from blocks.kept import Kept
 from blocks.tracking.base import KEY, Predict, Run, Tracking, Version
 from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
 from blocks.tracking.mlflow_kept import MlflowShelf, moment
-from blocks.tracking.predictor import Predictor
+from blocks.tracking.predictor import predictor_of
 
 MODEL = "model"
 """The name under which a training program logs its model."""
 SIGNATURE = "signature"
 """The run's artifact folder that holds the model's signature."""
-_STARTING = Lock()
 DIGEST_CHARACTERS = 36
 """What MLflow keeps of a data set's digest; the whole one is in the data set's profile."""
 
@@ -49,7 +47,6 @@ class MlflowTracking(Tracking):
     retries: int = Field(default=3, ge=0, description="How often a request that got no answer is sent again.")
 
     _client: Any = PrivateAttr(default=None)
-    _predictor: Predictor | None = PrivateAttr(default=None)
 
     def open_run(
         self,
@@ -239,7 +236,7 @@ class MlflowTracking(Tracking):
 
     def warm_up(self) -> None:
         """Start the process that loads models, which takes it three seconds; import what reads their description."""
-        self._process()
+        predictor_of(self.trusted_keys)
         import_module("mlflow.models")
 
     def loaded(self, artifact: Path) -> Predict:
@@ -255,7 +252,7 @@ class MlflowTracking(Tracking):
             schema = Model.load(str(artifact)).get_input_schema()
         except Exception as cause:
             raise Rejected(f"model {artifact} does not load: {str(cause)[:500]}") from cause
-        ask = self._process().load(artifact)
+        ask = predictor_of(self.trusted_keys).load(artifact)
 
         def predict(frame: pd.DataFrame) -> np.ndarray:
             needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
@@ -274,12 +271,6 @@ class MlflowTracking(Tracking):
 
             self._client = MlflowClient(self.tracking_uri)
         return self._client
-
-    def _process(self) -> Predictor:
-        with _STARTING:
-            if self._predictor is None:
-                self._predictor = Predictor(self.trusted_keys)
-            return self._predictor
 
     def _fetch_signature(self, name: str, version: str, folder: Path) -> None:
         """Copy the version's signature to `folder`/model.sig, where its run has one."""

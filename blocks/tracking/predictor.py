@@ -40,6 +40,11 @@ class Predictor:
             )
         self.close = weakref.finalize(self, _end, self._process)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone: a model may have taken it along."""
+        return self._process.poll() is not None
+
     def load(self, model: Path) -> Callable[[pd.DataFrame], np.ndarray]:
         """Load a model, and return a function that says what it says of rows.
 
@@ -80,6 +85,23 @@ class Predictor:
             log = self._home / "log"
             words = log.read_text(errors="replace")[-500:] if log.exists() else "it left no words"
             raise Rejected(f"the process that predicts has ended ({self._process.poll()}): {words}") from cause
+
+
+_STARTED: dict[tuple[int, tuple[str, ...]], Predictor] = {}
+_STARTING = threading.Lock()
+
+
+def predictor_of(keys: Sequence[str]) -> Predictor:
+    """Return this process's predictor with these pinned keys, started when it is first asked for.
+
+    There is one, however many blocks ask: each start takes it three seconds. A fork starts its own, and where a model
+    ended it another is started.
+    """
+    with _STARTING:
+        at = (os.getpid(), tuple(keys))
+        if at not in _STARTED or _STARTED[at].ended:
+            _STARTED[at] = Predictor(keys)
+        return _STARTED[at]
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
