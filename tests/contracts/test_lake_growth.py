@@ -157,6 +157,7 @@ def test_a_compaction_changes_no_read_and_opens_fewer_files(lake):
     assert every_read(lake, reads) == before
 
 
+@pytest.mark.slow
 def test_compactions_are_compacted_and_grow_with_the_schema(lake):
     reads = small_snapshots(lake, 10)
     lake.compact("people", at=NOON)

@@ -307,6 +307,7 @@ if child:
 """
 
 
+@pytest.mark.slow
 def test_a_ledger_opened_before_a_fork_serves_both_sides(database: SqlLedger) -> None:
     command = [sys.executable, "-c", FORKS, database.url.get_secret_value()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)

@@ -319,6 +319,7 @@ def kill(process: "subprocess.Popen[str]") -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_job_whose_submitter_was_killed_ends_and_is_started_anew(local: LocalTrainer, tmp_path: Path) -> None:
     job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "2"})
     kill(submitted_elsewhere(tmp_path, "2"))
@@ -328,12 +329,14 @@ def test_a_job_whose_submitter_was_killed_ends_and_is_started_anew(local: LocalT
     assert (tmp_path / "runs").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_retry_right_after_the_kill_does_not_attach_to_the_dying_job(local: LocalTrainer, tmp_path: Path) -> None:
     job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "2"})
     kill(submitted_elsewhere(tmp_path, "2"))
     assert local.run(job, lambda _line: None).status is JobStatus.completed
 
 
+@pytest.mark.slow
 def test_a_job_that_completed_before_its_submitter_died_is_adopted(local: LocalTrainer, tmp_path: Path) -> None:
     job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "0"})
     submitter = submitted_elsewhere(tmp_path, "0")

@@ -14,6 +14,7 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from blocks.errors import LostRace
 from blocks.lake.local import LocalLake
@@ -138,6 +139,7 @@ def live(root, seed, operations):
     return done
 
 
+@pytest.mark.slow
 def test_every_read_repeats_whatever_happens(tmp_path):
     """A thousand, and more, by `make soak-lake`."""
     done = live(tmp_path / "lake", seed=3, operations=100)

@@ -122,6 +122,7 @@ def assert_same(one: TierData, other: TierData) -> None:
 CASES = {"one row an entity": (HOUSES, False), "many rows an entity": (HOUSES, True), "joined": (PARCELS, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("case", CASES)
 def test_a_compaction_changes_no_tier(case: str, seed: int, tmp_path: Path) -> None:
