@@ -40,7 +40,7 @@ def in_bucket(address, spill):
     return S3Lake(bucket=bucket, prefix="a/lake", endpoint_url=address, spill_folder=spill)
 
 
-@pytest.fixture(params=["local", "fake", "s3"])
+@pytest.fixture(params=["local", "fake", pytest.param("s3", marks=pytest.mark.slow)])
 def lake(request, tmp_path):
     if request.param == "s3":
         return in_bucket(request.getfixturevalue("s3"), tmp_path / "spill")

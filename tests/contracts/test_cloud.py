@@ -68,7 +68,9 @@ def sagemaker_bench() -> Bench:
     return Bench(SageMakerCloud(region=REGION, bucket=BUCKET))
 
 
-@pytest.fixture(params=[sagemaker_bench, fake_bench], ids=["sagemaker", "fake"])
+@pytest.fixture(
+    params=[pytest.param(sagemaker_bench, id="sagemaker", marks=pytest.mark.slow), pytest.param(fake_bench, id="fake")]
+)
 def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(variable, "testing")

@@ -414,6 +414,7 @@ def test_a_server_that_does_not_answer_is_unavailable(bench: Bench) -> None:
             call()
 
 
+@pytest.mark.slow
 def test_importing_the_adapter_does_not_import_mlflow() -> None:
     code = "import sys, blocks.tracking.mlflow; sys.exit('mlflow' in sys.modules)"
     root = Path(__file__).parents[2]

@@ -71,7 +71,7 @@ def sagemaker_bench(tmp_path: Path, desk: Desk) -> Bench:
     return Bench(trainer, trainer, a_job(tmp_path / "good", HEALTHY, f"churn-1-{unique}"), bad, "column fee is bad")
 
 
-@pytest.fixture(params=["local", "fake", "sagemaker"])
+@pytest.fixture(params=["local", "fake", pytest.param("sagemaker", marks=pytest.mark.slow)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     if request.param == "sagemaker":
         return sagemaker_bench(tmp_path, request.getfixturevalue("desk"))

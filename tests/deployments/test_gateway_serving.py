@@ -16,6 +16,8 @@ from deployments.gateway.vault import Vault
 from tests.deployments.hooks import VARIABLES, hook, push, triggers
 from tests.support import wait_for
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:

@@ -18,7 +18,7 @@ from deployments.prefork.server import LIBRARIES
 from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forking is for Linux")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="forking is for Linux")]
 
 Begin = Callable[..., "subprocess.Popen[str]"]
 

@@ -14,6 +14,8 @@ from deployments.local_sagemaker.faults import Fault
 from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
 from tests.signing_keys import MODELS
 
+pytestmark = pytest.mark.slow
+
 CANARY = {"canary_percent": 50, "bake_seconds": 60}
 """A minute of watching is a second at the tests' speed."""
 

@@ -15,6 +15,8 @@ from blocks.trainers.base import JobStatus, TrainingJob
 from deployments.local_sagemaker.faults import Fault
 from tests.local_aws import Desk, sagemaker_trainer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, os, pathlib, time

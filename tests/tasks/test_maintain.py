@@ -156,6 +156,7 @@ def test_a_digest_tells_every_value_and_needs_no_type_that_has_none(lake: FakeLa
     assert ours.split()[2] != theirs.split()[2]
 
 
+@pytest.mark.slow
 def test_it_is_safe_beside_writers_and_readers(tmp_path: Path) -> None:
     root, stop = tmp_path / "lake", threading.Event()
     first = filled(LocalLake(root=root))[-1]

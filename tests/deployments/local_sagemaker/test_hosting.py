@@ -9,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from tests.local_aws import ROLE, Desk, variant
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_endpoint_answers_with_its_model_and_says_which_variant_it_was(desk: Desk) -> None:
     desk.config("plain", desk.model("plain", {"version": "3"}))

@@ -15,6 +15,8 @@ from botocore.exceptions import ClientError
 from deployments.local_sagemaker import sandbox
 from tests.local_aws import Desk, local_aws
 
+pytestmark = pytest.mark.slow
+
 SLEEPS = "import time; print('began', flush=True); time.sleep(60)"
 
 

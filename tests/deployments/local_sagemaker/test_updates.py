@@ -14,6 +14,8 @@ from deployments.local_sagemaker.alarms import judge
 from deployments.local_sagemaker.rollout import steps
 from tests.local_aws import Desk
 
+pytestmark = pytest.mark.slow
+
 
 def canary(percent: int = 20, wait: int = 60, alarms: tuple[str, ...] = (), kind: str = "CANARY") -> dict[str, Any]:
     """A guarded deployment; at the tests' speed a wait of 60 s is one second."""
