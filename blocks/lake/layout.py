@@ -240,7 +240,7 @@ def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
     source = _stored(path)
     held, whole = _gather(source)
     if whole:
-        path.unlink()  # what is mapped stays readable
+        path.unlink()
         if held:
             yield by_bucket(held)
     elif high - low == 1:  # one bucket: they are in order as they came
@@ -255,6 +255,7 @@ def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
 
 
 def _stored(path: Path) -> Iterator[pa.Table]:
-    with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+    # Read, not mapped: the pages of a mapping are counted as this process's memory for as long as it is open.
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):
             yield pa.Table.from_batches([reader.get_batch(number)])
