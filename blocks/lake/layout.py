@@ -72,14 +72,15 @@ def lay_out(tables: Iterable[pa.Table], write: Write, spill: Path) -> tuple[Data
         if whole:
             table = by_bucket(held)
             return tuple(_written(0, _pieces(table), write, pool))
-        ranges = _part(_chain(held, source), STRIPES, spill)
-        held.clear()
+        edges = [_split(low, high) for low, high in pairwise(STRIPES)]
+        ranges = iter(_part(_chain(held, source), [0, *(edge for split in edges for edge in split[1:])], spill))
+        stripes = [[(next(ranges), *limits) for limits in pairwise(split)] for split in edges]
 
         def stripe(number: int) -> list[DataFile]:
-            rows = _sorted(ranges[number], STRIPES[number], STRIPES[number + 1], spill)
+            rows = (table for part in stripes[number] for table in _sorted(*part, spill))
             return list(_written(number, _cut(rows), write))
 
-        return tuple(file for files in pool.map(stripe, range(len(ranges))) for file in files)
+        return tuple(file for files in pool.map(stripe, range(len(stripes))) for file in files)
 
 
 def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
@@ -235,6 +236,11 @@ def _part(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list
     return paths
 
 
+def _split(low: int, high: int) -> list[int]:
+    """Return the edges of at most `_FAN_OUT` ranges of buckets."""
+    return sorted({*np.linspace(low, high, min(_FAN_OUT, high - low) + 1).astype(int).tolist()})
+
+
 def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
     """Yield the rows of an Arrow file in the order of their buckets, and remove it."""
     source = _stored(path)
@@ -247,7 +253,7 @@ def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
         yield from _chain(held, source)
         path.unlink()
     else:
-        edges = sorted({*np.linspace(low, high, min(_FAN_OUT, high - low) + 1).astype(int).tolist()})
+        edges = _split(low, high)
         paths = _part(_chain(held, source), edges, spill)
         path.unlink()
         for part, first, last in zip(paths, edges, edges[1:], strict=False):
