@@ -5,25 +5,34 @@ there already are left out. What the columns mean cannot change under one name: 
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 from tasks.logic import sql
 from tasks.logic.model.data import DataSpec
 from tasks.logic.refusal import Refusal
 from tasks.logic.sample.buckets import BUCKET_COLUMN
-from tasks.logic.sample.joins import rows_sql, select
+from tasks.logic.sample.joins import select
 
 RULES_NOTE = "rules"
 """The note of a published snapshot that holds the digest of the rules that made it."""
+
+RULES = 1
+"""To be raised when the same `model.yaml` comes to give other rows (a join that decides differently, say)."""
 
 MODEL_NOTE = "model"
 """The note of a published snapshot that names the model that published it."""
 
 
 def rules_digest(data: DataSpec) -> str:
-    """Return the SHA-256 of what the columns of the rows mean: the tables, keys, times and columns they come from."""
-    datasets = [data.dataset, *(table.dataset for table in data.tables.values())]
-    return hashlib.sha256("\n".join([*datasets, rows_sql(data)]).encode()).hexdigest()
+    """Return the SHA-256 of what the columns of the rows mean: the tables, keys, times and columns they come from.
+
+    Of what `model.yaml` says of them, and not of the SQL it becomes: another version of Ratchet writes that
+    differently. `RULES` tells versions apart between which the same words came to mean something else.
+    """
+    told = data.model_dump(mode="json", include={"dataset", "entity", "time", "tables"})
+    rules = {"rules": RULES, **told, "columns": sorted(data.row_columns)}
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()  # in order: of equal rows the first column decides
 
 
 def refuse_other_rules(dataset: str, notes: Mapping[str, str], model: str, rules: str) -> None:
