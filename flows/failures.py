@@ -1,0 +1,33 @@
+"""What people read of a run that was refused: the sentence that names what is wrong and the remedy, without traceback.
+
+A refusal of the rules, or a terminal error of a port, says all that a person needs. Its traceback goes through our
+code and Prefect's, and hides the sentence. Other errors keep theirs.
+"""
+
+import logging
+
+from blocks.errors import TerminalError
+from tasks.logic.refusal import Refusal
+
+_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+
+
+class WithoutTraceback(logging.Filter):
+    """Takes the traceback off records of errors that explain themselves; passes every record on."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return True, the record changed where it bears a refusal."""
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, Refusal | TerminalError):
+            said, shown = record.getMessage(), repr(error)
+            record.msg, record.args = said.replace(shown, str(error)), ()
+            record.exc_info, record.exc_text = None, None
+        return True
+
+
+def explain_plainly() -> None:
+    """Have Prefect's own loggers of runs leave such tracebacks out, in this process. A second call changes nothing."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, WithoutTraceback) for known in logger.filters):
+            logger.addFilter(WithoutTraceback())
