@@ -22,7 +22,7 @@ def ingest(
 
     Args:
         model: The model whose data this is: a folder below models/.
-        source: A .csv, .jsonl or .parquet file that the worker can read, a folder or glob of such files (in/*.parquet), an s3://bucket/prefix/, or an SQLAlchemy URL such as sqlite:////data/crm.db. Of a folder, glob or prefix only files that are new since the last load are read.
+        source: A .csv, .jsonl or .parquet file that the worker can read, a folder or glob of such files (in/*.parquet), an s3://bucket/prefix/, an SQLAlchemy URL such as sqlite:////data/crm.db, or block:NAME for a Secret block that holds such a URL with its password. Of a folder, glob or prefix only files that are new since the last load are read.
         query: The SELECT to run when the source is a database. Empty otherwise.
         environment: The set of adapters to run on: a file in deployments/environments/.
         watermark: For a database, the column of the query that only grows, such as updated_at. The next load then asks only for rows above the highest value that has landed. Empty to read everything.

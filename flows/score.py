@@ -15,8 +15,9 @@ def score(
 
     Args:
         model: The model's name: a folder below models/.
-        input: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL, or
-            lake: with the name of a data set, such as lake:churn. It needs no target column.
+        input: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL,
+            block:NAME for a Secret block that holds such a URL with its password, or lake: with the name of a data
+            set, such as lake:churn. It needs no target column.
         query: The SELECT to run when the input is a database. Empty otherwise.
         as_of: When the input is a data set of the lake, a snapshot's id, or a time with its zone such as
             2026-11-21T10:00:00Z. Empty is now.

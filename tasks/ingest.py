@@ -14,6 +14,7 @@ from blocks.environment import open_environment
 from blocks.errors import NotFound
 from blocks.lake.base import AsOf, Lake, Snapshot
 from blocks.sources import FrameSource, Since, Source, Taken, open_source
+from blocks.sources.addresses import address_of
 from blocks.sources.base import no_rows
 from blocks.sources.sql import watermark_of
 from blocks.sources.staging import Staged, stage, workspace
@@ -53,11 +54,12 @@ def land(
     lake, scratch = world.lake(), world.scratch / "ingest"
     if redrive:
         lake.as_of(quarantine_of(data), redrive)  # NotFound when there is no such snapshot
+    address = address_of(source)
     rows = open_source(
-        source,
+        address,
         query=query,
         kinds=data.kinds,
-        since=newer(lake, data, source, query, watermark),
+        since=newer(lake, data, address, query, watermark),
         taken=None if redrive else landed_files(lake, data),
         scratch=_made(scratch),
         redrive=bool(redrive),

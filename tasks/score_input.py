@@ -13,6 +13,7 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
 from blocks.sources import BrokenRow, Piece, open_source
+from blocks.sources.addresses import address_of
 from blocks.sources.base import no_rows
 from blocks.sources.staging import Staged, stage
 from tasks.ingest import column_kinds
@@ -111,7 +112,8 @@ def of_source(data: DataSpec, source: str, query: str, folder: Path) -> Input:
     for name in ("fetched", "rows"):
         (folder / name).mkdir()
     digest = ContentDigest()
-    with closing(open_source(source, query=query, kinds=kinds, scratch=folder / "fetched")) as opened:
+    address = address_of(source)
+    with closing(open_source(address, query=query, kinds=kinds, scratch=folder / "fetched")) as opened:
         progress = Progress(f"reading {opened.description}", opened.bytes)
 
         def seen(piece: Piece) -> None:
