@@ -182,3 +182,38 @@ class InferenceLogSpec(Record):
         description="Features of which only a hash under the server's own key is written: equal values stay equal, "
         "and nothing else of them can be watched",
     )
+
+
+class RetrainingSpec(Record):
+    """Whether it is retrained because watching found something, and what must hold for that.
+
+    Whatever is trained so takes the gates and the approval of any other run.
+    """
+
+    automatic: bool = Field(
+        default=False, description="Retrain by itself when watching found something and every key below allows it"
+    )
+    answers: tuple[Literal["drift", "quality"], ...] = Field(
+        default=("drift", "quality"),
+        min_length=1,
+        description="What it answers: drift of rows or predictions, quality on labels that arrived",
+    )
+    cool_down_hours: float = Field(
+        default=24.0,
+        ge=0,
+        le=8760,
+        description="Hours after such a retraining, and after a deployment, without another",
+    )
+    most_in_vain: int = Field(
+        default=3, ge=1, le=100, description="So many such retrainings without an approved version, and no more"
+    )
+    in_vain_days: float = Field(default=30.0, ge=1, le=366, description="Days in which those are counted")
+    new_rows: int = Field(
+        default=1000, ge=1, description="Rows with a label that must have landed since the champion's snapshot"
+    )
+    labels_days: float = Field(
+        default=7.0,
+        gt=0,
+        le=3660,
+        description="Days that the newest label may be old: by `data.time`, without it by when it landed",
+    )

@@ -22,6 +22,7 @@ from tasks.logic.model.parts import (
     Floor,
     InferenceLogSpec,
     Range,
+    RetrainingSpec,
     SearchSpace,
     ServingSpec,
     SliceFloor,
@@ -52,6 +53,7 @@ __all__ = [
     "Landing",
     "ModelSpec",
     "Range",
+    "RetrainingSpec",
     "SearchSpace",
     "ServingSpec",
     "SliceFloor",
@@ -92,6 +94,9 @@ class ModelSpec(Record):
     evidence: EvidenceSpec = Field(default=EvidenceSpec(), description="How long the evidence of a version is kept")
     inference_log: InferenceLogSpec = Field(
         default=InferenceLogSpec(), description="What is kept of requests and answers, from the next deployment on"
+    )
+    retraining: RetrainingSpec = Field(
+        default=RetrainingSpec(), description="Whether it is retrained by itself when watching found something"
     )
 
     def table(self, name: str = MAIN_TABLE) -> Landing:

@@ -195,6 +195,8 @@ def _shown(default: object) -> str:
         return "as below"
     if default is None:
         return "none"
+    if isinstance(default, tuple) and default:
+        return ", ".join(map(_shown, default))
     if isinstance(default, tuple | dict):
         return "empty" if not default else str(default)
     return str(default).lower() if isinstance(default, bool) else str(default)

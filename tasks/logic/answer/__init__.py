@@ -1,0 +1,1 @@
+"""The retrain guard: may a model be retrained by itself, because watching found something?"""
