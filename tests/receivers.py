@@ -1,4 +1,4 @@
-"""Receivers of alerts on this machine, which record what arrived: a mail server and a web server."""
+"""Receivers of alerts on this machine, which record what arrived: a mail server, a web server, and services by name."""
 
 import socketserver
 import threading
@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
+
+from tests.certificates import Authority
 
 
 @dataclass
@@ -88,6 +91,76 @@ def web_server() -> Iterator[Inbox]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         box.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
+        yield from _serving(server, box)
+
+
+@dataclass
+class Posted:
+    """What a service was posted: host and path as the sender sees them, headers, and body."""
+
+    host: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Services:
+    """What was posted to services on the internet, by whatever name. `answers` are statuses in place of 200.
+
+    A sender whose environment has `variables` reaches them: a proxy, and the authority that certifies their names.
+    """
+
+    variables: dict[str, str] = field(default_factory=dict)
+    posts: list[Posted] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def services(folder: Path) -> Iterator[Services]:
+    """Stand in for every HTTPS service: a proxy that ends each tunnel in itself, under a certificate of that name.
+
+    So the sender's own code builds the address, looks at the certificate, and speaks TLS and HTTP to the end.
+    """
+    box, authority = Services(), Authority(folder)
+
+    class Tunnel(BaseHTTPRequestHandler):
+        host = ""
+
+        def do_CONNECT(self) -> None:
+            self.host = self.path.partition(":")[0]
+            self.send_response(200)
+            self.end_headers()
+            self.connection = authority.context(self.host).wrap_socket(self.connection, server_side=True)
+            self.rfile = self.connection.makefile("rb")
+            self.wfile = cast(Any, self.connection.makefile("wb", buffering=0))
+            self.handle_one_request()
+            self.close_connection = True
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status = box.answers.pop(0) if box.answers else 200
+            if status == 200:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                box.posts.append(Posted(self.host, self.path, headers, body))
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            said = b"ok" if self.host == "hooks.slack.com" else b"{}"  # Slack's word for yes
+            self.send_header("content-length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    class Proxy(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A sender that does not trust the authority breaks off: that is no error of the proxy's."""
+
+    with Proxy(("127.0.0.1", 0), Tunnel) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        box.variables = {"HTTPS_PROXY": address, "https_proxy": address, "NO_PROXY": "", "no_proxy": "",
+                         "REQUESTS_CA_BUNDLE": str(authority.file), "SSL_CERT_FILE": str(authority.file)}  # fmt: skip
         yield from _serving(server, box)
 
 

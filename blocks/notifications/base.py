@@ -14,8 +14,11 @@ MODULES = {
     "ratchet-smtp-email": "blocks.notifications.email",
     "ratchet-signed-webhook": "blocks.notifications.webhook",
     "ratchet-sns": "blocks.notifications.sns",
+    "ratchet-pagerduty": "blocks.notifications.pagerduty",
 }
 """Where a block of a slug is defined: Prefect loads only what was imported. All others are Prefect's own."""
+LONGEST = {"twilio-sms": 1600}
+"""How many characters a service takes of one message, subject and id included; of a longer one it takes none."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,16 @@ def send(channel: NotificationBlock, notice: Notice) -> None:
     if isinstance(channel, NoticeBlock):
         channel.deliver(notice)
         return
-    text = f"{notice.body}\n\nid {notice.id}"
+    end = f"\n\nid {notice.id}"
+    room = LONGEST.get(type(channel).get_block_type_slug(), 0)
+    text = _shortened(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end
     try:
         with channel.raise_on_failure():
             cast(object, channel.notify(text, notice.subject))  # outside an event loop it sends, and returns nothing
     except Exception as cause:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause
+
+
+def _shortened(text: str, room: int) -> str:
+    """Return the text, cut to so many characters where `room` is not 0."""
+    return text if not room or len(text) <= room else f"{text[: max(0, room - 1)]}…"

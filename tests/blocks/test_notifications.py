@@ -2,21 +2,33 @@
 
 import base64
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import boto3
 import pytest
 from moto import mock_aws
-from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.notifications import (
+    CustomWebhookNotificationBlock,
+    MicrosoftTeamsWebhook,
+    PagerDutyWebHook,
+    SlackWebhook,
+    TwilioSMS,
+)
 from pydantic import ValidationError
 
 from blocks.errors import Rejected, Unavailable
 from blocks.notifications.base import MODULES, Notice, send
 from blocks.notifications.email import SmtpEmail
+from blocks.notifications.pagerduty import PagerDutyEvents
 from blocks.notifications.sns import SnsNotification
 from blocks.notifications.webhook import SignedWebhook, sign
-from tests.receivers import mail_server, web_server
+from tests.receivers import Services, mail_server, services, web_server
 
 NOTICE = Notice("0f" * 16, "[warning] churn (local): the data drifts", "“tenure” moved.\n.\nowner: ann", "warning",
                 "churn/local/model.drift.detected", "new")  # fmt: skip
@@ -26,7 +38,7 @@ NOWHERE = 9  # the discard port of this machine: nobody listens
 
 def test_every_block_of_ours_is_found_by_its_slug() -> None:
     found = {getattr(import_module(module), kind.__name__).get_block_type_slug(): module
-             for kind in (SmtpEmail, SignedWebhook, SnsNotification) for module in (kind.__module__,)}  # fmt: skip
+             for kind in (SmtpEmail, SignedWebhook, SnsNotification, PagerDutyEvents) for module in (kind.__module__,)}  # fmt: skip
     assert found == MODULES
 
 
@@ -161,3 +173,147 @@ def test_a_notice_block_is_a_notification_block_for_prefects_automations() -> No
     with web_server() as box:
         asyncio.run(SignedWebhook(url=box.url, secret=SECRET).notify("hello", "there"))
         assert json.loads(box.posts[0][1])["body"] == "hello"
+
+
+@pytest.fixture
+def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    """Every HTTPS service by its own name: what is sent passes this machine's TLS and HTTP, and never leaves it."""
+    with services(tmp_path) as box:
+        for name, value in box.variables.items():
+            monkeypatch.setenv(name, value)
+        yield box
+
+
+TEAMS = (
+    "https://prod-01.westeurope.logic.azure.com:443/workflows/643e69f83c8944438d68119179a10a64/triggers/manual/paths"
+    "/invoke?api-version=2016-06-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=S1GNATURE"
+)
+OWN = {
+    "Slack": lambda: SlackWebhook(url="https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"),
+    "Teams": lambda: MicrosoftTeamsWebhook(url=TEAMS),
+    "PagerDuty": lambda: PagerDutyWebHook(integration_key="k" * 32, api_key="a" * 20),
+    "Twilio": lambda: TwilioSMS(account_sid="AC" + "0" * 32, auth_token="t" * 32, from_phone_number="15005550006",
+                                to_phone_numbers=["15005550009", "15005550010"]),
+}  # fmt: skip
+
+
+def test_teams_gets_a_card_with_subject_text_and_id(internet: Services) -> None:
+    send(OWN["Teams"](), NOTICE)
+    (post,) = internet.posts
+    assert post.host == "prod-01.westeurope.logic.azure.com"
+    assert post.path == TEAMS.partition(":443")[2]
+    (card,) = json.loads(post.body)["attachments"]
+    assert card["contentType"] == "application/vnd.microsoft.card.adaptive"
+    texts = {block.get("id"): block.get("text") for block in card["content"]["body"]}
+    assert texts["title"] == NOTICE.subject
+    assert texts["body"] == f"{NOTICE.body}\n\nid {NOTICE.id}"
+
+
+def test_slack_gets_subject_text_and_id(internet: Services) -> None:
+    send(OWN["Slack"](), NOTICE)
+    (post,) = internet.posts
+    assert (post.host, post.path) == ("hooks.slack.com", "/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    (shown,) = json.loads(post.body)["attachments"]
+    assert (shown["title"], shown["text"]) == (NOTICE.subject, f"{NOTICE.body}\n\nid {NOTICE.id}")
+
+
+def test_an_sms_by_twilio_reaches_every_number(internet: Services) -> None:
+    send(OWN["Twilio"](), NOTICE)
+    assert {post.host for post in internet.posts} == {"api.twilio.com"}
+    assert {post.path for post in internet.posts} == {f"/2010-04-01/Accounts/AC{'0' * 32}/Messages.json"}
+    said = [parse_qs(post.body.decode()) for post in internet.posts]
+    assert [each["To"] for each in said] == [["+15005550009"], ["+15005550010"]]
+    assert all(each["From"] == ["+15005550006"] for each in said)
+    assert all(NOTICE.subject in each["Body"][0] and each["Body"][0].endswith(NOTICE.id) for each in said)
+    user = base64.b64decode(internet.posts[0].headers["authorization"].removeprefix("Basic ")).decode()
+    assert user == f"AC{'0' * 32}:{'t' * 32}"
+
+
+def test_an_sms_is_never_longer_than_twilio_takes_and_keeps_its_id(internet: Services) -> None:
+    send(OWN["Twilio"](), replace(NOTICE, body="word " * 1000))
+    said = parse_qs(internet.posts[0].body.decode())["Body"][0]
+    assert 1500 < len(said) <= 1600
+    assert said.endswith(f"…\n\nid {NOTICE.id}")
+
+
+def test_prefects_own_pagerduty_block_opens_an_incident(internet: Services) -> None:
+    send(OWN["PagerDuty"](), NOTICE)
+    (post,) = internet.posts
+    assert (post.host, post.path) == ("events.pagerduty.com", "/v2/enqueue")
+    event = json.loads(post.body)
+    assert (event["routing_key"], event["event_action"]) == ("k" * 32, "trigger")
+    assert event["payload"]["summary"].strip() == NOTICE.subject
+    assert event["payload"]["custom_details"]["Prefect Notification Body"].endswith(f"id {NOTICE.id}")
+    assert "dedup_key" not in event, "it can then close what it opened, and docs/alerts.md says that it cannot"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_service_that_is_busy_is_tried_again_and_no_secret_is_told(internet: Services, name: str) -> None:
+    internet.answers += [503, 503]
+    with pytest.raises(Unavailable) as failed:
+        send(OWN[name](), NOTICE)
+    assert not any(secret in str(failed.value) for secret in ("TIiaj", "S1GNATURE", "k" * 32, "t" * 32))
+
+
+def test_a_service_under_a_name_that_nobody_certified_is_not_told(
+    internet: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    for block in (make() for make in OWN.values()):
+        with pytest.raises(Unavailable):
+            send(block, NOTICE)
+    assert internet.posts == []
+
+
+def pager(url: str, **changes: Any) -> NotificationBlock:
+    return PagerDutyEvents(**{"routing_key": "R" * 32, "url": url, **changes})
+
+
+STORY = (("new", "trigger"), ("worse", "trigger"), ("reminder", "trigger"), ("recovered", "resolve"))
+
+
+def test_what_lasts_is_one_incident_that_is_resolved_when_it_is_over() -> None:
+    with web_server() as box:
+        for occasion, _ in STORY:
+            send(pager(box.url), replace(NOTICE, id=f"id of {occasion}", occasion=occasion, severity="critical"))
+        events = [json.loads(body) for _, body in box.posts]
+    assert [event["event_action"] for event in events] == [action for _, action in STORY]
+    assert {event["dedup_key"] for event in events} == {NOTICE.cause}
+    assert {event["routing_key"] for event in events} == {"R" * 32}
+    first = events[0]["payload"]
+    assert (first["summary"], first["severity"], first["source"]) == (NOTICE.subject, "critical", "ratchet")
+    assert first["custom_details"] == {"text": NOTICE.body, "occasion": "new", "ratchet-id": "id of new"}
+    assert "payload" not in events[-1]
+
+
+def test_news_is_an_incident_of_its_own_and_a_repeat_of_it_none() -> None:
+    with web_server() as box:
+        for number in ("1", "1", "2"):
+            send(pager(box.url), replace(NOTICE, id=number, occasion="news"))
+        assert [json.loads(body)["dedup_key"] for _, body in box.posts] == ["1", "1", "2"]
+
+
+def test_what_pagerduty_does_not_take_is_shortened() -> None:
+    long = replace(NOTICE, cause="churn/" * 100, subject="word " * 500)
+    with web_server() as box:
+        send(pager(box.url), long)
+        event = json.loads(box.posts[0][1])
+    assert len(event["dedup_key"]) <= 255
+    assert len(event["payload"]["summary"]) == 1024
+
+
+def test_pagerduty_is_reached_under_its_own_name_by_default(internet: Services) -> None:
+    send(PagerDutyEvents(routing_key="R" * 32), NOTICE)
+    assert [(post.host, post.path) for post in internet.posts] == [("events.pagerduty.com", "/v2/enqueue")]
+
+
+PAGED = [(429, Unavailable), (500, Unavailable), (400, Rejected), (403, Rejected)]
+
+
+@pytest.mark.parametrize(("status", "error"), PAGED)
+def test_pagerdutys_answer_decides_whether_it_is_tried_again(status: int, error: type[Exception]) -> None:
+    with web_server() as box:
+        box.answers.append(status)
+        with pytest.raises(error, match=str(status)) as failed:
+            send(pager(box.url), NOTICE)
+    assert "RRR" not in str(failed.value)
