@@ -17,12 +17,13 @@ def automations() -> Sequence[AutomationCore]:
     """Return every automation; the deployments that they run must be there."""
     with get_client(sync_client=True) as client:
         notify = client.read_deployment_by_name("notify/notify").id
+        answer = client.read_deployment_by_name("answer/answer").id
     return (
         AutomationCore(
             name="Ratchet: deliver alerts",
             description="Something happened to a model: deliver what the ledger's outbox holds.",
             trigger=EventTrigger(
-                expect={"model.*", "release.*"},
+                expect={"model.*", "release.*", "retraining.*"},
                 match=ResourceSpecification({"prefect.resource.id": "ratchet.model.*"}),
                 posture=Posture.Reactive,
                 threshold=1,
@@ -34,6 +35,32 @@ def automations() -> Sequence[AutomationCore]:
                     deployment_id=notify,
                     job_variables=None,
                     parameters={"environment": "{{ event.resource['ratchet.environment'] }}"},
+                )
+            ],
+        ),
+        AutomationCore(
+            name="Ratchet: answer what watching found",
+            description="A model that is retrained by itself drifts, or is worse: ask its guards.",
+            trigger=EventTrigger(
+                expect={"model.drift.detected", "model.quality.degraded"},
+                match=ResourceSpecification(
+                    {"prefect.resource.id": "ratchet.model.*", "ratchet.retraining": "automatic"}
+                ),
+                posture=Posture.Reactive,
+                threshold=1,
+                within=timedelta(0),
+            ),
+            actions=[
+                RunDeployment(
+                    source="selected",
+                    deployment_id=answer,
+                    job_variables=None,
+                    parameters={
+                        "model": "{{ event.resource['prefect.resource.name'] }}",
+                        "event": "{{ event.event }}",
+                        "key": "{{ event.payload['key'] }}",
+                        "environment": "{{ event.resource['ratchet.environment'] }}",
+                    },
                 )
             ],
         ),

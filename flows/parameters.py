@@ -25,6 +25,12 @@ Person = Annotated[str, Field(min_length=2, max_length=200)]
 Reason = Annotated[str, Field(min_length=3, max_length=2000)]
 """Why something is done, as it goes into the ledger."""
 
+Because = Annotated[str, Field(max_length=2000)]
+"""What asks for a run, or "": whoever approves its result reads it."""
+
+Alert = Literal["model.drift.detected", "model.quality.degraded"]
+"""What watching found."""
+
 Hyperparameters = dict[str, int | float | str | bool]
 """Values by name that replace those of `training.parameters` in `model.yaml`."""
 
@@ -45,3 +51,6 @@ Minutes = Annotated[float, Field(ge=0.01, le=44_640)]
 
 Windows = Annotated[int, Field(ge=1, le=30)]
 """A number of windows that follow one another."""
+
+AlertKey = Annotated[str, Field(max_length=300)]
+"""The name of what watching found in the ledger, or "" for the newest."""

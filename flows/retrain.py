@@ -9,7 +9,7 @@ from prefect.states import Cancelled, Completed
 from blocks.ledger.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
-from flows.parameters import AsOf, EnvironmentName, Hyperparameters, ModelName, Person, Tier
+from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier
 from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
 from tasks.cost import price
@@ -31,6 +31,7 @@ def retrain(
     tier: Tier = "production",
     as_of: AsOf = "",
     parameters: Hyperparameters | None = None,
+    because: Because = "",
     environment: EnvironmentName = "local",
 ) -> State:
     """Sample, check, train and evaluate a challenger; when it passes, ask for approval and deploy it.
@@ -41,6 +42,7 @@ def retrain(
         tier: How much of the data. Only a model of the production tier can be promoted.
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
         parameters: Hyperparameters that replace those of model.yaml, and "seed". Empty takes them as they are.
+        because: What asks for it, for whoever approves its result to read. Empty when you just want it.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
     with one_at_a_time(f"retrain-{model}"):
@@ -54,7 +56,7 @@ def retrain(
             return refused_for_its_tier(tier, judged)
         if judged.outcome != "pass" and not is_waived(model, judged, requested_by, environment, datetime.now(UTC)):
             return not_promoted(model, trained, judged, environment)
-        asked = request_approval(model, data, checked, trained, judged, requested_by, environment)
+        asked = request_approval(model, data, checked, trained, judged, requested_by, environment, because)
         decision = await_decision(asked, environment)
         tell_of_run(model, WAITING, outcome_of(asked, decision), environment, about=asked.request_id, state="recovered")
         if decision is None:

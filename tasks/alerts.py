@@ -87,13 +87,21 @@ def owner_of(model: str) -> str:
         return f"unknown: models/{model}/model.yaml cannot be read"
 
 
+def retraining_of(model: str) -> str:
+    """Return whether the model is retrained by itself when watching finds something: `automatic`, or `by hand`."""
+    try:
+        return "automatic" if load_model(model).spec.retraining.automatic else "by hand"
+    except Refusal:
+        return "by hand"
+
+
 def _emit(signal: Signal, more: Mapping[str, Any]) -> None:
     """Let Prefect's automations know; the ledger has it already, so a lost event is a late message at the worst."""
     ended = f".{signal.state}" if signal.state in ("recovered", "acknowledged") else ""
     emit_event(
         f"{signal.event}{ended}",
         resource={"prefect.resource.id": f"ratchet.model.{signal.model}", "prefect.resource.name": signal.model,
-                  "ratchet.environment": signal.environment},
+                  "ratchet.environment": signal.environment, "ratchet.retraining": retraining_of(signal.model)},
         payload={**more, "sentence": signal.sentence, "severity": signal.severity, "cause": signal.cause,
                  "key": signal.key},
     )  # fmt: skip

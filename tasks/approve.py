@@ -27,12 +27,16 @@ def request_approval(
     judged: Judged,
     requested_by: str,
     environment: str,
+    because: str = "",
 ) -> Asked:
-    """Put the evidence into the ledger as a request, and show it as an artifact of the flow run."""
+    """Put the evidence into the ledger as a request, and show it as an artifact of the flow run.
+
+    `because` is what it was trained in answer to; "" when whoever asked just asked for it.
+    """
     world, now = open_environment(environment), datetime.now(UTC)
     policy, wrote = policy_of(world, load_model(model).spec), authors(model, commit_of(world, model, judged.champion))
     waivers = standing_waivers(world, model, judged.gates, requested_by, now) if judged.gates else ()
-    evidence = gather(model, environment, data, checked, trained, judged, waivers)
+    evidence = gather(model, environment, data, checked, trained, judged, waivers, because)
     digest = evidence_digest(evidence)
     asked = world.ledger().request_approval(
         ApprovalRequest(
@@ -55,9 +59,11 @@ def request_approval(
     )
     shown = request_markdown(evidence, requested_by=requested_by, expires_at=asked.expires_at, digest=digest)
     create_markdown_artifact(key="approval-request", markdown=shown, description=f"Approve {asked.id}?")
+    why = f" It was asked for by {because}" if because else ""
     tell(
         world, "release.awaiting-approval", model=model, about=asked.id, key=f"asked:{asked.id}",
-        sentence=f"Version {asked.version} passed and waits for approval until {asked.expires_at:%Y-%m-%d %H:%M %Z}.",
+        sentence=f"Version {asked.version} passed and waits for approval until "
+                 f"{asked.expires_at:%Y-%m-%d %H:%M %Z}.{why}",
         links={"approve": f'make approve REQUEST={asked.id} BY=you REASON="why"'},
     )  # fmt: skip
     get_run_logger().info("request %s waits for a decision until %s", asked.id, asked.expires_at.isoformat())
@@ -78,6 +84,7 @@ def gather(
     trained: Trained,
     judged: Judged,
     waivers: tuple[str, ...] = (),
+    because: str = "",
 ) -> Evidence:
     """Return everything that a decision is about; its digest is what is approved."""
     return Evidence(
@@ -103,6 +110,7 @@ def gather(
         serving_usd_month=trained.serving_usd_month,
         gates=judged.gates,
         waivers=waivers,
+        because=because or None,
     )
 
 

@@ -256,6 +256,19 @@ class Watched(Record):
     folder: Path
 
 
+class Answered(Record):
+    """What comes of an alert: nothing where model.yaml does not want it, a retraining, or a refusal with its reasons.
+
+    `key` is that of the alert's signal: one signal starts one run at most.
+    """
+
+    outcome: Literal["Off", "Retraining", "Refused"]
+    key: str
+    sentence: str
+    because: str
+    requested_by: str
+
+
 class Trial(Record):
     """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
 

@@ -4,19 +4,25 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def copy_checkout(to: Path, like_churn: Iterable[str] = (), more: Iterable[Path] = ()) -> Path:
+def copy_checkout(
+    to: Path,
+    like_churn: Iterable[str] = (),
+    more: Iterable[Path] = (),
+    changed: Mapping[str, Mapping[str, str]] | None = None,
+) -> Path:
     """Copy what git knows or would add, add only folders below `models/`, and commit the lot.
 
     Args:
         to: an empty folder.
         like_churn: names of models that are churn under another name, with a data set of their own.
         more: model folders to copy as they are.
+        changed: what the `model.yaml` of some of the copies says otherwise: by name, old text and new.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -30,7 +36,10 @@ def copy_checkout(to: Path, like_churn: Iterable[str] = (), more: Iterable[Path]
         shutil.copytree(to / "models" / "churn", to / "models" / name)
         rules = to / "models" / name / "model.yaml"
         renamed = rules.read_text().replace("name: churn", f"name: {name}")
-        rules.write_text(renamed.replace("dataset: churn", f"dataset: {name}"))
+        renamed = renamed.replace("dataset: churn", f"dataset: {name}")
+        for old, new in (changed or {}).get(name, {}).items():
+            renamed = renamed.replace(old, new)
+        rules.write_text(renamed)
     who = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
     for command in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "-m", "a team's copy"]):
         subprocess.run(["git", *command], cwd=to, check=True, capture_output=True)

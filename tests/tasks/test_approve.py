@@ -39,9 +39,13 @@ FIRST = JUDGED.model_copy(update={"champion": "", "champion_metrics": {}, "reaso
 
 
 def evidence(
-    data: TierData = DATA, checked: Checked = CHECKED, trained: Trained = TRAINED, judged: Judged = JUDGED
+    data: TierData = DATA,
+    checked: Checked = CHECKED,
+    trained: Trained = TRAINED,
+    judged: Judged = JUDGED,
+    because: str = "",
 ) -> Evidence:
-    return gather("price", "local", data, checked, trained, judged, WAIVERS if judged.gates else ())
+    return gather("price", "local", data, checked, trained, judged, WAIVERS if judged.gates else (), because)
 
 
 def request_over(shown: Evidence, **changes: Any) -> ApprovalRequest:
@@ -107,6 +111,7 @@ CHANGES = {
     "cost_usd": {"trained": TRAINED.model_copy(update={"cost_usd": 1.25})},
     "serving_usd_month": {"trained": TRAINED.model_copy(update={"serving_usd_month": 84.0})},
     "gates": {"judged": JUDGED.model_copy(update={"gates": ("comparison",)})},
+    "because": {"because": "drift of 2026-11-25: The rows differ."},
 }
 
 

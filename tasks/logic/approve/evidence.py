@@ -23,7 +23,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidat
 _Count = Annotated[int, Field(ge=0)]
 _Given = Annotated[str, Field(min_length=1)]
 
-_LATER = {"serving_usd_month"}
+_LATER = {"serving_usd_month", "because"}
 """Keys that are left out of the text when they are None, since older texts do not have them."""
 _VERDICTS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
 _HOW = """- **Prefect UI**: open the flow run that waits, press *Resume*, and fill in the form.
@@ -63,6 +63,7 @@ class Evidence:
         serving_usd_month: what serving it may cost a month at worst, in US dollars; None when nothing is paid for.
             It is no part of the text then: requests from before it was known stay what they were.
         gates, waivers: which gates did not open, and the hashes of the ledger's waivers that open them.
+        because: what it was trained in answer to ("drift of 2026-11-25: ..."); None when a person just asked for it.
     """
 
     model: _Given
@@ -87,6 +88,7 @@ class Evidence:
     serving_usd_month: Annotated[float, Field(ge=0)] | None = None
     gates: tuple[str, ...] = ()
     waivers: tuple[str, ...] = ()
+    because: _Given | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -190,7 +192,8 @@ def request_markdown(evidence: Evidence, *, requested_by: str, expires_at: datet
         digest: the digest of the evidence, which the decision will name.
     """
     title = f"# Approve {_text(evidence.model)} version {_text(evidence.version)} for {_text(evidence.environment)}?"
-    asked = f"Asked by **{_text(requested_by)}**. Lapses on {expires_at:%Y-%m-%d at %H:%M %Z}."
+    why = f": {_text(evidence.because).rstrip('.')}" if evidence.because else ""
+    asked = f"Asked by **{_text(requested_by)}**{why}. Lapses on {expires_at:%Y-%m-%d at %H:%M %Z}."
     verdict = f"## Verdict: {_VERDICTS[evidence.verdict]}"
     reasons = "\n".join(f"- {_text(reason)}" for reason in evidence.reasons) or "- no reason was given"
     parts = [title, asked, verdict, reasons, "## Metrics on the holdout", _table(_metric_rows(evidence))]

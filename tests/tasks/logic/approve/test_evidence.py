@@ -63,6 +63,7 @@ FIELDS = {
     "waivers": st.lists(TEXT).map(tuple),
     "cost_usd": st.none() | st.floats(0, 1e12),
     "serving_usd_month": st.none() | st.floats(0, 1e12),
+    "because": st.none() | GIVEN,
 }
 ANY = st.builds(Evidence, **FIELDS)
 
@@ -215,6 +216,14 @@ def test_what_serving_may_cost_is_part_of_what_is_approved_and_older_texts_stay_
     assert "serving_usd_month" not in canonical_json(GOOD)
     with pytest.raises(Refusal, match="canonical form"):
         parse_evidence(canonical_json(dear).replace("83.95", "null"))
+
+
+def test_what_asked_for_it_is_shown_and_part_of_what_is_approved_and_older_texts_stay_what_they_were():
+    asked = dataclasses.replace(GOOD, because="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
+    by = "Asked by **automation: model.drift.detected**: drift of 2026-11-25: plan (new: '&lt;b&gt;', 3.0%). Lapses on"
+    assert by in shown(asked, requested_by="automation: model.drift.detected")
+    assert evidence_digest(asked) != evidence_digest(GOOD)
+    assert "because" not in canonical_json(GOOD)
 
 
 def test_a_metric_of_one_side_alone_and_an_unknown_one_are_shown():
