@@ -1,10 +1,11 @@
 """How long a look takes, and in how much memory: `watch` and Evidently's report over rows of 20 columns.
 
-    python -m tests.benchmarks.watch [--rows 100000 10000000] [--alone 100000]
+    python -m tests.benchmarks.watch [--rows 100000 10000000] [--log 10000000] [--alone 100000]
 
 Half of the columns are numbers, the others categories of eight values, in a lake in a local folder; the reference
 is a tenth of the rows, one million at most. The first look counts the reference as well, the second finds it
-counted. Memory is the most that the process, or the one that it starts for Evidently, ever held. `--alone` gives as
+counted. `--log` has as many rows as the inference log of the ten days that a nightly look reads: three windows and the
+seven before, and predictions that are joined with labels. Memory is the most that the process, or the one that it starts for Evidently, ever held. `--alone` gives as
 many rows to Evidently's default preset, in a process of its own, in the same run.
 """
 
@@ -25,6 +26,7 @@ from blocks.lake.local import LocalLake
 from tasks.logic.model.spec import parse_spec
 from tasks.logic.sample.buckets import tier_buckets
 from tasks.logic.watch.findings import WatchRules
+from tasks.logic.watch.requests import AT, REQUEST, ROW, VERSION, dataset_of
 from tasks.models import Model
 from tasks.watch import Wanted, watch
 from tasks.watch_report import evidently
@@ -47,8 +49,8 @@ def model() -> Model:
     return Model(Path("models/price"), parse_spec(text, "model.yaml"))
 
 
-def rows(count: int, seed: int) -> pa.RecordBatchReader:
-    """Return so many rows as a stream."""
+def rows(count: int, seed: int, log: bool = False) -> pa.RecordBatchReader:
+    """Return so many rows as a stream; with `log` as what version 1 was asked, and answered, in the last ten days."""
     random = np.random.default_rng(seed)
     values = pa.array([f"value {letter}" for letter in "abcdefgh"])
 
@@ -59,24 +61,46 @@ def rows(count: int, seed: int) -> pa.RecordBatchReader:
             columns = {"house_id": ids, "price": pa.array(np.where(random.random(n) < 0.3, "Yes", "No"))}
             columns |= {name: pa.array(random.normal(0, 1, n)) for name in ["rooms", *NUMBERS[1:]]}
             columns |= {name: values.take(pa.array(random.integers(0, 8, n))) for name in TEXTS}
+            if log:
+                del columns["price"]
+                columns |= logged(columns["rooms"].to_numpy(), start, count)
             yield pa.record_batch({**columns, "_bucket": pa.array(tier_buckets(ids), pa.int32())})
 
     first = next(batches())
     return pa.RecordBatchReader.from_batches(first.schema, batches())
 
 
-def measure(count: int, folder: Path) -> None:
+def logged(rooms: np.ndarray, start: int, count: int) -> dict[str, pa.Array]:
+    """Return what the log says besides: request, row, time, version, and the probabilities that were answered."""
+    n = len(rooms)
+    places = np.arange(start, start + n)
+    first = np.datetime64((UNTIL - 10 * DAY).replace(tzinfo=None), "us")
+    times = first + (places * (10 * 86_400_000_000 / count)).astype("timedelta64[us]") + np.timedelta64(1, "us")
+    positive = 1 / (1 + np.exp(-0.5 * rooms))
+    return {
+        REQUEST: pa.array(places // 1000).cast(pa.string()),
+        ROW: pa.array(places % 1000, pa.int32()),
+        AT: pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+        VERSION: pa.array(["1"] * n),
+        "_prediction_No": pa.array(1 - positive),
+        "_prediction_Yes": pa.array(positive),
+    }
+
+
+def measure(count: int, folder: Path, log: bool = False) -> None:
     """Land, promote, look twice; print."""
     world, brought = World.at(folder), model()
     world._adapters["lake"] = LocalLake(root=folder / "lake")
     world._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
     world.lake().append("houses", rows(min(max(count // 10, 20_000), 1_000_000), 1), source="b", key="a", at=UNTIL)
-    world.lake().append("now", rows(count, 2), source="b", key="b", at=UNTIL)
+    dataset = dataset_of(brought.spec) if log else "now"
+    world.lake().append(dataset, rows(count, 2, log), source="b", key="b", at=UNTIL)
     promote(world, brought, {"rooms": 0.5})
-    wanted = Wanted(UNTIL, DAY, "now")
+    wanted = Wanted(UNTIL, DAY, "" if log else dataset)
+    rules = WatchRules() if log else WatchRules(windows=1, needed=1)
     for which in ("first", "second"):
         begin, busy = time.perf_counter(), processor_seconds()
-        seen = watch(world, brought, WatchRules(windows=1, needed=1), wanted, folder / which)
+        seen = watch(world, brought, rules, wanted, folder / which)
         judged = time.perf_counter() - begin
         made = evidently(seen.folder)
         took = time.perf_counter() - begin
@@ -84,7 +108,7 @@ def measure(count: int, folder: Path) -> None:
             resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         )
         print(
-            f"{count:,} rows × 20, {which} look: {took:.1f} s (judged after {judged:.1f} s; "
+            f"{count:,} rows × 20{' of a log of ten days' if log else ''}, {which} look: {took:.1f} s (judged after {judged:.1f} s; "
             f"{processor_seconds() - busy:.1f} s of processor time), {seen.outcome}, "
             f"Evidently's report {'made' if made else 'NOT made'}; at most {own:,.0f} MB, its child {child:,.0f} MB",
             flush=True,
@@ -112,13 +136,15 @@ def main() -> None:
     """Measure each size in a process of its own, so that memory is each one's own."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.watch", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 10_000_000])
+    parser.add_argument("--log", type=int, nargs="*", default=[10_000_000])
     parser.add_argument("--alone", type=int, default=100_000)
     parser.add_argument("--one", type=int, help="measure this one size in this process")
+    parser.add_argument("--one-log", type=int, help="the same of a log")
     parser.add_argument("--one-alone", type=int, help="the same of Evidently alone")
     options = parser.parse_args()
-    if options.one:
+    if options.one or options.one_log:
         with tempfile.TemporaryDirectory() as folder:
-            measure(options.one, Path(folder))
+            measure(options.one or options.one_log, Path(folder), log=bool(options.one_log))
         return
     if options.one_alone:
         alone(options.one_alone)
@@ -126,6 +152,8 @@ def main() -> None:
     command = [sys.executable, "-m", "tests.benchmarks.watch"]
     for count in options.rows:
         subprocess.run([*command, "--one", str(count)], check=True)
+    for count in options.log:
+        subprocess.run([*command, "--one-log", str(count)], check=True)
     if options.alone:
         subprocess.run([*command, "--one-alone", str(options.alone)], check=True)
 
