@@ -93,7 +93,7 @@ def watch(
     compared, found, notes = judge_windows(world, reference, current, rules, wanted)
     if reference is not None and current.source and not wanted.dataset:
         with impossible(wrong, "quality"):
-            measured, worse, why = labelled_quality(world, model, reference, current, wanted.until)
+            measured, worse, why = labelled_quality(world, model, reference, current, wanted.until, rules)
             found, notes = [*worse, *found], [*notes, *why]
     if reference is not None and compared:
         write_samples(world, reference, current, compared, rules, folder)

@@ -1,6 +1,6 @@
 """False alarms and detection on the Telco churn table, beside Evidently's default preset: the tables of docs/drift.md.
 
-    python -m tests.benchmarks.drift [--quiet 500] [--drifted 60] [--evidently 40]
+    python -m tests.benchmarks.drift [--quiet 500] [--drifted 60] [--evidently 40] [--labels 2000]
 
 The table is split once: a model learns from 40 % of the customers, its predictions of 10 % and the columns of both
 are the reference, and windows are drawn with replacement from the other half. What is done to a window is done to
@@ -24,6 +24,7 @@ from tasks.logic.watch.columns import WatchedColumn, category_column, number_col
 from tasks.logic.watch.counting import counts_sql, read_counts
 from tasks.logic.watch.drift import lasting, window_findings
 from tasks.logic.watch.findings import Finding, WatchRules
+from tasks.logic.watch.labels import judge_classes
 
 RULES = WatchRules()
 PREDICTION = "_prediction_Yes"
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--quiet", type=int, default=500, help="windows without drift, for each size")
     parser.add_argument("--drifted", type=int, default=60, help="windows for each grade of drift")
     parser.add_argument("--evidently", type=int, default=40, help="windows that Evidently judges too; 0 for none")
+    parser.add_argument("--labels", type=int, default=2000, help="looks at labels that arrived, for each grade")
     options = parser.parse_args()
     telco, random = Telco(), np.random.default_rng(11)
     print(
@@ -207,6 +209,28 @@ def main() -> None:
         cells = compared(telco, windows[: options.evidently // 4])
         alone = np.mean([bool(each) for each in found])
         print(f"| {kind} | {grade} | {alone:.0%} | {delays(telco, quiet, found)} | {cells} |", flush=True)
+    labels(telco, options.labels, np.random.default_rng(13))
+
+
+def labels(telco: Telco, looks: int, random: np.random.Generator) -> None:
+    """Print in how many looks the labels that arrived are told to be of other shares: of none, and of a shift."""
+    before = counted(telco.reference)
+    print("\n| labels that have arrived | share that leaves | told at one look |")
+    print("|---|---|---|")
+    for size in (200, 500, 1000, 2000):
+        for share in (None, 0.3, 0.35, 0.45):
+            told = 0
+            for _ in range(looks):
+                drawn = telco.pool.iloc[random.integers(0, len(telco.pool), size)]
+                now = counted(label_shift(telco.pool, share)(drawn, random) if share else drawn)
+                told += bool(judge_classes("churn", ("No", "Yes"), before, now, RULES))
+            print(f"| {size:,} | {f'27 % → {share:.0%}' if share else 'as before'} | {told / looks:.2%} |", flush=True)
+
+
+def counted(rows: pd.DataFrame) -> tuple[int, int]:
+    """Return how many customers stay, and leave."""
+    leaves = int((rows["churn"] == "Yes").sum())
+    return len(rows) - leaves, leaves
 
 
 def compared(telco: Telco, windows: list[pd.DataFrame]) -> str:

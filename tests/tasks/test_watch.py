@@ -257,6 +257,41 @@ def test_labels_that_the_version_was_trained_on_prove_nothing(world: World, tmp_
     assert "0 rows have labels that arrived later, fewer than the 50" in (seen.folder / "report.md").read_text()
 
 
+def labelled(world: World, share: float, rows: int = 300) -> None:
+    """Have new houses asked about, of which this share turns out to be sold; the model sees nothing of it."""
+    for day in range(3):
+        asked = houses(rows, seed=100 + day, first=10_000 * (day + 1))
+        ask(world, asked, days_ago=day + 0.5)
+        sold = np.random.default_rng(day).random(rows) < share
+        land(world, asked.assign(price=np.where(sold, "Yes", "No")), f"labels {day}")
+
+
+def test_a_change_of_labels_that_does_not_matter_is_not_told(world: World, tmp_path: Path) -> None:
+    labelled(world, 0.30)  # 28 % of the reference
+    assert "labels:price" not in causes(looked(world, tmp_path))
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.4, "warning"), (0.9, "critical")])
+def test_a_label_shift_is_told_with_both_shares(world: World, tmp_path: Path, share: float, severity: str) -> None:
+    labelled(world, share)
+    seen = looked(world, tmp_path)
+    (told,) = [each for each in seen.told if each.event == "model.drift.detected"]
+    assert (told.causes, told.severity) == (("labels:price",), severity)
+    assert "On 900 rows whose labels have arrived price is Yes in" in told.details[0]
+    assert set(seen.effects) == {"rooms", "street", "garden", "_prediction_Yes"}
+
+
+def test_a_class_of_which_no_label_arrives_is_the_largest_shift(world: World, tmp_path: Path) -> None:
+    labelled(world, 0.0)
+    assert causes(looked(world, tmp_path)) == {"labels:price"}
+    assert "a class has 0 labelled rows" in (tmp_path / "look" / "report.md").read_text()
+
+
+def test_a_few_labels_are_not_judged(world: World, tmp_path: Path) -> None:
+    labelled(world, 0.9, rows=15)  # 45 of the 50 that are needed
+    assert "labels:price" not in causes(looked(world, tmp_path, minimum_rows=10))
+
+
 # a data set of the lake ------------------------------------------------------------------------------------------
 
 

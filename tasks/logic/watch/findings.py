@@ -14,7 +14,7 @@ class Finding:
     Attributes:
         kind: `impossible`: it could not be checked; `drift`: it differs from the reference; `quality`: the
             predictions are worse than they were.
-        cause: schema, type, volume, freshness, reference, rows, nulls, new values, distribution, quality.
+        cause: schema, type, volume, freshness, reference, rows, nulls, new values, distribution, labels, quality.
         column: the column, or "" for the whole.
         effect: how much, in the cause's own measure; NaN where there is none.
         severity: how urgent.
@@ -49,6 +49,8 @@ class WatchRules:
         level: probability of one false finding among all columns of a window, by chance alone.
         missing_change: the least change of the share of missing values, 0 to 1, that counts.
         unseen_share: the least share of rows with values that the reference does not have.
+        label_change: the least change of a class's share among labels, 0 to 1, that counts.
+        label_level: probability of a false finding among labels, by chance alone, in one look.
         volume_factor: how many times more or fewer rows than usual count.
     """
 
@@ -60,4 +62,6 @@ class WatchRules:
     level: float = 0.01
     missing_change: float = 0.05
     unseen_share: float = 0.005
+    label_change: float = 0.05
+    label_level: float = 0.001
     volume_factor: float = 3.0

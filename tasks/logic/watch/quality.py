@@ -93,11 +93,11 @@ def judge_quality(
     return measured, findings
 
 
-def too_few(task: Task, codes: Codes, least: int) -> str:
-    """Return why labelled rows are too few to judge by, or nothing."""
+def too_few(task: Task, codes: Codes, least: int, classes: int = 2) -> str:
+    """Return why labelled rows are too few to judge by, or nothing; a class of which none is there counts as well."""
     if len(codes) < least:
         return f"{len(codes):,} rows have labels that arrived later, fewer than the {least:,} of minimum_rows"
-    if task != "regression" and (smallest := int(np.bincount(codes).min(initial=len(codes)))) < FEWEST:
+    if task != "regression" and (smallest := int(np.bincount(codes, minlength=classes).min())) < FEWEST:
         return f"a class has {smallest} labelled rows, fewer than {FEWEST}"
     return ""
 

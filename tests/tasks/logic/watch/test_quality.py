@@ -45,6 +45,8 @@ def test_rows_are_counted_by_class_before_anything_is_judged() -> None:
     assert "fewer than the 50" in too_few("binary", np.zeros(10, np.int64), 50)
     assert too_few("binary", np.repeat([0, 1], 50), 50) == ""
     assert too_few("binary", np.repeat([0, 1], [95, 5]), 50) == "a class has 5 labelled rows, fewer than 10"
+    assert too_few("binary", np.zeros(60, np.int64), 50) == "a class has 0 labelled rows, fewer than 10"
+    assert too_few("multiclass", np.repeat([0, 1], 50), 50, 3) == "a class has 0 labelled rows, fewer than 10"
     assert too_few("regression", np.zeros(60), 50) == ""
 
 
