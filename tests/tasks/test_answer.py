@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blocks.compute import Compute
-from blocks.errors import NotFound
+from blocks.errors import NotFound, Unavailable
 from blocks.trainers.fake import FakeTrainer
 from tasks.alerts import tell
 from tasks.answer import REFUSED, STARTED, answer_signal, gather
@@ -22,7 +22,7 @@ from tests.tasks.test_approve import evidence, request_over
 from tests.tasks.test_champion import NOW, World
 from tests.tasks.watched import MODEL, UNTIL, houses, land, serving
 
-DRIFT = "model.drift.detected"
+DRIFT, QUALITY = "model.drift.detected", "model.quality.degraded"
 LATER = NOW + timedelta(minutes=5)
 
 
@@ -98,6 +98,15 @@ def test_the_next_finding_is_another_question(world: World) -> None:
     assert "cool-down" in third.sentence
 
 
+def test_drift_and_lost_quality_of_one_look_are_answered_together(world: World) -> None:
+    drift(world)
+    tell(world, QUALITY, model="price", sentence="auc is 0.6.", key="look 1, quality")
+    assert answer(world, cool_down_hours=0.0).outcome == "Retraining"
+    second, _ = answer_signal(world, model(cool_down_hours=0.0), QUALITY, "", LATER)
+    assert (second.outcome, second.requested_by) == ("Refused", "automation: model.quality.degraded")
+    assert "alert: answered at" in second.sentence and "quality of 20" in second.sentence
+
+
 def test_retraining_that_does_not_help_ends_and_people_are_warned(world: World) -> None:
     outcomes = []
     for night in range(5):
@@ -106,6 +115,16 @@ def test_retraining_that_does_not_help_ends_and_people_are_warned(world: World) 
     assert outcomes == ["Retraining", *["Refused"] * 4]
     warned = world.ledger().signals(f"price/local/{REFUSED}")
     assert {each.severity for each in warned} == {"warning"}
+
+
+def test_a_ledger_that_fails_while_the_decision_is_written_decides_nothing(world: World) -> None:
+    drift(world)
+    world.ledger().fail_writes = 1  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable):
+        answer(world)
+    assert written(world, STARTED) == []
+    assert answer(world).outcome == "Retraining"
+    assert len(written(world, STARTED)) == 1
 
 
 def test_an_event_that_no_look_wrote_down_starts_nothing(world: World) -> None:
