@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from deployments.stack import Stack, down, use
+from tests.canaries import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
 from tests.checkout import ROOT, copy_checkout, start_stack
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ COPIES = (
     "pushed",
     "cloud",
     "renewed",
+    "hushed",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 
@@ -68,7 +70,7 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Start the stack from the copy, point this process at it, and stop it in the end."""
     state = tmp_path_factory.mktemp("state")
     before = dict(os.environ)
-    os.environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}  # of the local SageMaker
+    os.environ |= {"AWS_ACCESS_KEY_ID": "testing", **CANARIES_IN_ENVIRONMENT}  # of the local SageMaker, too
     try:
         start_stack(team_checkout, state)
         yield use(state)

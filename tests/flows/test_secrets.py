@@ -1,0 +1,115 @@
+"""Secrets in every place where users keep them, a whole run with its failures, and then a look into everything."""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+from prefect.blocks.notifications import MattermostWebhook
+from prefect.blocks.system import Secret
+
+from blocks.environment import Alerts, Channel, Environment, open_environment
+from blocks.notifications.email import SmtpEmail
+from blocks.notifications.webhook import SignedWebhook
+from deployments.processes import free_port
+from deployments.stack import Stack
+from tests import canaries
+from tests.deployments.hooks import hook, push
+from tests.receivers import mail_server, web_server
+from tests.support import SMALL, approve, customers, land, outcome, run, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+
+MODEL = "hushed"
+QUERY = "SELECT * FROM customers"
+
+
+def found_in(folder: Path, secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each secret that a file holds, with the file; databases, logs, results and models alike."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size:
+            with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield from ((secret, str(path)) for secret in secrets if content.find(secret.encode()) >= 0)
+
+
+def shown_by_processes(secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield each secret that the list of processes shows to every user of the machine."""
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        yield from ((secret, line) for secret in secrets if secret in line)
+
+
+def test_secrets_are_found_nowhere_after_a_run_with_failures(stack: Stack, tmp_path: Path) -> None:
+    seen: set[tuple[str, str]] = set()
+    before = open_environment("local")
+    with web_server() as box, mail_server() as mailbox:
+        mailbox.answers.append("554 go away")
+        box.answers.append(503)
+        save_channels(before, box.url, mailbox.port)
+        try:
+            assert outcome(land(MODEL, customers()[:2000], tmp_path)) == "Completed"
+            failures = list(refused_sources())
+            waiting = run("retrain/retrain", model=MODEL, parameters=SMALL, requested_by="dana@example.com")
+            seen.update(shown_by_processes(canaries.ALL))
+            assert outcome(approve(waiting)) == "Deployed"
+            broken = run("retrain/retrain", model=MODEL, parameters={"num_leaves": -1}, requested_by="dana@example.com")
+            assert outcome(broken).startswith("Failed")
+            wait_for(lambda: box.posts, 60, "the second attempt at the webhook")
+            answers = deliveries(stack)
+        finally:
+            Environment(**before.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+    assert answers == [401, 200]
+    assert all(said.startswith("Failed") for said in failures), failures
+    assert "block:misspelt: what the block holds is no address" in failures[0]
+    assert "reader:***@" in failures[1]
+    assert canaries.PARAMETER not in failures[1]
+    assert "reader:***@" in failures[2]
+    seen.update(shown_by_processes(canaries.ALL))
+    seen.update(found_in(stack.state, canaries.ALL))
+    assert not seen
+
+
+def test_this_search_would_find_one(stack: Stack, tmp_path: Path) -> None:
+    """What is no secret is found where it was put: in Prefect's and the ledger's databases, logs and results."""
+    assert outcome(run("ingest/ingest", model=MODEL, source=f"/{canaries.PARAMETER}.csv")).startswith("Failed")
+    places = {Path(place).suffix for _, place in found_in(stack.state, (canaries.PARAMETER,))}
+    assert places & {".db", ".db-wal"}
+
+
+def save_channels(before: Environment, url: str, mail_port: int) -> None:
+    """Tell everything about the model to a webhook, a chat that is not there, and a mail server that refuses."""
+    SignedWebhook(url=f"{url}/{canaries.ADDRESS}", secret=canaries.SIGNING).save("hushed", overwrite=True)  # type: ignore[arg-type]
+    MattermostWebhook(hostname="127.0.0.1", port=free_port(0), token=canaries.CHAT).save("hushed", overwrite=True)  # type: ignore[arg-type]
+    SmtpEmail(
+        host="127.0.0.1", port=mail_port, security="none", sender="us@example.com", recipients=("you@example.com",),
+        user="us", password=canaries.MAIL,  # type: ignore[arg-type]
+    ).save("hushed", overwrite=True)  # fmt: skip
+    slugs = ("ratchet-signed-webhook", "mattermost-webhook", "ratchet-smtp-email")
+    channels = tuple(Channel(name=slug, block=f"{slug}/hushed", least="info", models=(MODEL,)) for slug in slugs)
+    told = before.model_copy(update={"alerts": Alerts(channels=channels)})
+    Environment(**told.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+
+
+def refused_sources() -> Iterator[str]:
+    """Read databases that are not there, whose passwords are in Secret blocks, or should have been."""
+    nowhere = f"127.0.0.1:{free_port(0)}/crm"
+    Secret(value=f"postgresql+psycopg://reader:{canaries.DATABASE}@{nowhere}").save("crm", overwrite=True)  # type: ignore[call-arg]
+    Secret(value=f"postgresql:/reader:{canaries.MISSPELT}@{nowhere}").save("misspelt", overwrite=True)  # type: ignore[call-arg]
+    for source in ("block:misspelt", f"postgresql://reader:{canaries.PARAMETER}@{nowhere}", "block:crm"):
+        yield outcome(run("ingest/ingest", model=MODEL, source=source, query=QUERY))
+
+
+def deliveries(stack: Stack) -> list[int]:
+    """Post a push with a wrong and one with the right signature, and return the answers' statuses."""
+    answers = []
+    for secret in ("another-secret-altogether", canaries.IN_ENVIRONMENT["RATCHET_GITHUB_SECRET"]):
+        delivery = hook("github", "push", push(), id=str(uuid4()), secret=secret)
+        answers.append(
+            httpx.post(
+                f"{stack.url('gateway')}/hooks/github", content=delivery.body, headers=list(delivery.headers)
+            ).status_code
+        )
+    return answers
