@@ -5,6 +5,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -17,6 +18,7 @@ from blocks.tracking.base import Tracking
 from tasks.alerts import owner_of, tell
 from tasks.logic.alerts.story import is_open
 from tasks.logic.watch.judgement import EVENTS
+from tasks.looks import keep_look
 from tasks.records import Watched
 from tasks.retries import STAGE
 
@@ -33,7 +35,9 @@ def report(seen: Watched, environment: str) -> str:
     made = wanted and evidently(seen.folder)
     if wanted and not made:
         get_run_logger().warning("Evidently made no report; the judgement does not need it")
-    page = keep(open_environment(environment).tracking(), seen)
+    world = open_environment(environment)
+    keep_look(world, seen, datetime.now(UTC))
+    page = keep(world.tracking(), seen)
     show(seen, page, made)
     tidy(seen.folder)
     return page

@@ -5,6 +5,7 @@ The dialect is DuckDB's, which the engines translate.
 
 import math
 from collections.abc import Iterable
+from datetime import datetime
 
 
 def name(identifier: str) -> str:
@@ -30,6 +31,11 @@ def key(identifier: str, table: str = "") -> str:
 def bucket(identifier: str, first_digit: int) -> str:
     """Return the bucket of a key column: 1 is the first digit of the tier's, 9 of the holdout's."""
     return f"bucket_of({key(identifier)}, {first_digit})"
+
+
+def moment(at: datetime) -> str:
+    """Return a time with a zone as a literal."""
+    return f"CAST({text(at.isoformat())} AS TIMESTAMPTZ)"
 
 
 def select(what: str, source: str, *clauses: str) -> str:

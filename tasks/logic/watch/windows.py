@@ -48,18 +48,16 @@ def of_version(version: str, spans: Sequence[Span]) -> str:
     first, last = min(span.start for span in spans), max(span.end for span in spans)
     known = f"{sql.name(VERSION)} = {sql.text(version)}"
     at = sql.name(AT)
-    return f"(SELECT * FROM rows WHERE {known} AND {at} > {_moment(first)} AND {at} <= {_moment(last)}) AS requests"  # noqa: S608 - quoted
+    return (
+        f"(SELECT * FROM rows WHERE {known} AND {at} > {sql.moment(first)} AND {at} <= {sql.moment(last)}) AS requests"  # noqa: S608 - quoted
+    )
 
 
 def window_number(spans: Sequence[Span]) -> str:
     """Return the place of a row's window among the spans as SQL; -1 for a row that is in none."""
     at = sql.name(AT)
     cases = " ".join(
-        f"WHEN {at} > {_moment(span.start)} AND {at} <= {_moment(span.end)} THEN {place}"
+        f"WHEN {at} > {sql.moment(span.start)} AND {at} <= {sql.moment(span.end)} THEN {place}"
         for place, span in enumerate(spans)
     )
     return f"CASE {cases} ELSE -1 END"
-
-
-def _moment(at: datetime) -> str:
-    return f"CAST({sql.text(at.isoformat())} AS TIMESTAMPTZ)"
