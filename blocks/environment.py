@@ -43,6 +43,17 @@ class Alerts(BaseModel):
     )
 
 
+class Dashboards(BaseModel):
+    """Where the pages about models are kept, and at which address they are served."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str = Field(default="", description="Folder of the pages; empty: below scratch.")
+    url: str = Field(
+        default="", pattern=r"^(https?://.+)?$", description="Where that folder is served; empty: nowhere."
+    )
+
+
 class Environment(Block):
     """Which adapter stands behind each port. The adapters' own blocks bear the environment's name.
 
@@ -71,6 +82,7 @@ class Environment(Block):
 
     alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
     evidence: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
+    dashboards: Dashboards = Field(default=Dashboards(), description="Where the pages about models are.")
     signing: Signing = Field(default=Signing(), description="Keys for decisions and models.")
     approval: ApprovalRules = Field(default=ApprovalRules(), description="What approvals take here.")
     people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
@@ -79,6 +91,11 @@ class Environment(Block):
     def evidence_folder(self) -> Path:
         """The folder of the evidence packs: `<model>/<version>/pack`, its signature beside it."""
         return Path(self.evidence) if self.evidence else self.scratch / "evidence"
+
+    @property
+    def dashboards_folder(self) -> Path:
+        """The folder of the pages about models: `<model>.html`, and `index.html`."""
+        return Path(self.dashboards.folder) if self.dashboards.folder else self.scratch / "dashboards"
 
     def approval_rules(self, model: str) -> ApprovalRule:
         """Return the rules for a model: its own, where there are any."""

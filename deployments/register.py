@@ -31,7 +31,7 @@ OPTIONAL = ("small_trainer", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-MORE = ("alerts", "evidence", "signing", "approval", "people")
+MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
                    "--artifacts-destination", os.environ.get("RATCHET_ARTIFACTS", f"{state}/artifacts")],
         "endpoints": [*module, "deployments.hosting", "--port", str(ports["endpoints"]),
                       "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token",
-                      "--trusted-key", _public(state / MODELS_KEY)],
+                      "--trusted-key", _public(state / MODELS_KEY), "--dashboards", f"{state}/dashboards"],
         "worker": [*module, "deployments.worker"],
         "gateway": [*module, "deployments.gateway", "serve", "--port", str(ports["gateway"])],
     }  # fmt: skip
@@ -256,6 +256,7 @@ def _print_status(stack: Stack | None) -> int:
         address = stack.url(process.name) if process.name in stack.ports else ""
         status = "runs" if process.alive() else "ENDED"
         print(f"{process.name:<10} {status:<6} {address:<28} log: {process.log}")
+    print(f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state / 'dashboards'}")
     return 0 if stack.running else 1
 
 

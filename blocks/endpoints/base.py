@@ -10,6 +10,7 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from blocks.compute import Hosting
+from blocks.endpoints.traffic import Traffic
 from blocks.kept import Keeper
 
 
@@ -176,3 +177,11 @@ class Endpoint(Keeper, Block):
 
     def forget_logged(self, endpoint: str, segment: str) -> None:
         """Remove a segment that has been stored elsewhere. One that is gone already changes nothing."""
+
+    def traffic(self, endpoint: str) -> tuple[Traffic, ...]:
+        """Return how the endpoint was asked and how it fared, oldest first: stretches of one or several lengths.
+
+        Those of one length do not overlap; those of another may count the same requests once more, in finer or
+        coarser steps. An endpoint that counts nothing returns nothing: that says nothing of its traffic.
+        """
+        return ()

@@ -10,6 +10,7 @@ from blocks.compute import Hosting
 from blocks.digests import folder_digest
 from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
+from blocks.endpoints.traffic import Traffic
 from blocks.errors import Corrupt, NotFound, Rejected
 
 
@@ -32,6 +33,7 @@ class FakeEndpoint(Endpoint):
     reject_versions: tuple[str, ...] = Field((), description="Versions that preflight and switch refuse.")
     wrong_answers: tuple[str, ...] = Field((), description="Versions that answer otherwise once they are live.")
     space: str = Field("", description="Blocks that name the same space share what they serve; empty: its own.")
+    counted: tuple[Traffic, ...] = Field((), description="What it says of its traffic, whatever the name.")
     asks_for: Hosting = Field(Hosting(), description="What serving asks for: to be priced.")
     _own: _Memory = PrivateAttr(default_factory=_Memory)
 
@@ -109,6 +111,10 @@ class FakeEndpoint(Endpoint):
     def forget_logged(self, endpoint: str, segment: str) -> None:
         """Remove a segment."""
         self._memory.log.get(endpoint, {}).pop(segment, None)
+
+    def traffic(self, endpoint: str) -> tuple[Traffic, ...]:
+        """Return `counted`: the fake answers no traffic of its own."""
+        return self.counted
 
     @property
     def _memory(self) -> _Memory:

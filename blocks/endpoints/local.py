@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from blocks.compute import Hosting
 from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import asked, scoring_server
 from blocks.endpoints.store import ReleaseStore
+from blocks.endpoints.traffic import Traffic
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.kept import Folders, Kept
 
 _SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
+_TRAFFIC = TypeAdapter(list[Traffic])
 
 
 class LocalEndpoint(Endpoint):
@@ -151,6 +153,15 @@ class LocalEndpoint(Endpoint):
     def forget_logged(self, endpoint: str, segment: str) -> None:
         """Have the host remove a segment."""
         self._admin("DELETE", f"/admin/endpoints/{endpoint}/log/{segment}")
+
+    def traffic(self, endpoint: str) -> tuple[Traffic, ...]:
+        """Return what the host has counted; nothing where it serves nothing under that name."""
+        response = self._call("GET", f"/endpoints/{endpoint}/traffic", 10)
+        if response.status_code == 404:
+            return ()
+        if response.status_code != 200:
+            raise _error(response)
+        return tuple(_TRAFFIC.validate_json(response.content))
 
     def _admin(self, method: str, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._token()}"}

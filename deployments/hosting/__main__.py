@@ -43,6 +43,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--trusted-key", action="append", default=[], help="a public key whose models are loaded; none: no model is"
     )
     parser.add_argument("--load-seconds", type=float, default=60.0, help="how long a model may take to load")
+    parser.add_argument(
+        "--dashboards", type=Path, help="folder of pages to show below /dashboards/; none when left out"
+    )
     return parser.parse_args(arguments)
 
 
@@ -58,7 +61,8 @@ def _serve(options: argparse.Namespace, token: str, listener: socket.socket) -> 
     from deployments.hosting.fleet import Fleet
     from deployments.hosting.server import application
 
-    app = application(Fleet(options.state, options.load_seconds, options.trusted_key), token)
+    fleet = Fleet(options.state, options.load_seconds, options.trusted_key)
+    app = application(fleet, token, dashboards=options.dashboards)
     config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     print(f"hosting on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])

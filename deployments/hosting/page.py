@@ -25,6 +25,7 @@ _CALLS = """
 <table>
 <tr><td><code>POST /endpoints/{name}/invocations</code><td>ask the live model: JSON or CSV
 <tr><td><code>GET /endpoints</code>, <code>GET /endpoints/{name}</code><td>what is served, as JSON
+<tr><td><code>GET <a href="/dashboards/">/dashboards/</a></code><td>a page about each model, where the host has them
 <tr><td><code>PUT /admin/endpoints/{name}</code><td>release a version; needs the token
 <tr><td><code>GET <a href="/openapi.json">/openapi.json</a></code><td>all of it, described
 </table>

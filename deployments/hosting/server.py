@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path as FolderPath
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Path, Request
@@ -15,14 +17,17 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from blocks.endpoints.traffic import Traffic
 from deployments.container.inference_log import InferenceLog
 from deployments.container.web import errors_are_json, problem, read_body, response
+from deployments.hosting.dashboards import add_dashboards
 from deployments.hosting.fleet import Fleet, Slot
 from deployments.hosting.guard import AdminGuard
 from deployments.hosting.loading import Refused
 from deployments.hosting.log import REQUEST_ID, add_log, keep
 from deployments.hosting.page import page
 from deployments.hosting.state import Order
+from deployments.hosting.traffic import Meter
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}$", description="the endpoint's name")]
 
@@ -72,31 +77,41 @@ def status(name: str, slot: Slot, log: InferenceLog) -> Status:
     )
 
 
-def application(fleet: Fleet, token: str, log: InferenceLog | None = None) -> FastAPI:
-    """Return the server over a fleet, whose changes need the token; its log lies in the fleet's folder."""
+def application(
+    fleet: Fleet, token: str, log: InferenceLog | None = None, dashboards: FolderPath | None = None
+) -> FastAPI:
+    """Return the server over a fleet, whose changes need the token; its log lies in the fleet's folder.
+
+    `dashboards` is a folder of pages that are shown as they are; None: none are.
+    """
     log = log or InferenceLog(fleet.folder / "log")
+    meter = Meter(fleet.folder / "traffic")
     pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "score")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(fleet.start)
         log.start()
+        meter.start()
         yield
         pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(log.stop)
+        await asyncio.to_thread(meter.stop)
 
     app = FastAPI(title="Ratchet hosting", description=__doc__, version="1", lifespan=lifespan)
     app.add_middleware(AdminGuard, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "::1"])
     errors_are_json(app)
-    _add_reading(app, fleet, log)
-    _add_scoring(app, fleet, pool, log)
+    _add_reading(app, fleet, log, meter)
+    _add_scoring(app, fleet, pool, log, meter)
     _add_changing(app, fleet, log)
     add_log(app, log)
+    if dashboards:
+        add_dashboards(app, dashboards)
     return app
 
 
-def _add_reading(app: FastAPI, fleet: Fleet, log: InferenceLog) -> None:
+def _add_reading(app: FastAPI, fleet: Fleet, log: InferenceLog, meter: Meter) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def people() -> str:
         return page([status(name, slot, log).model_dump() for name, slot in fleet.slots().items()])
@@ -116,22 +131,31 @@ def _add_reading(app: FastAPI, fleet: Fleet, log: InferenceLog) -> None:
             raise HTTPException(404, f"there is no endpoint {name!r}")
         return status(name, slot, log)
 
+    @app.get("/endpoints/{name}/traffic", summary="How often it was asked, how it fared, how long answers took")
+    async def traffic(name: Name) -> list[Traffic]:
+        if name not in fleet.slots():
+            raise HTTPException(404, f"there is no endpoint {name!r}")
+        return meter.read(name)
 
-def _add_scoring(app: FastAPI, fleet: Fleet, pool: ThreadPoolExecutor, log: InferenceLog) -> None:
+
+def _add_scoring(app: FastAPI, fleet: Fleet, pool: ThreadPoolExecutor, log: InferenceLog, meter: Meter) -> None:
     @app.post("/endpoints/{name}/invocations", summary="Ask the live model")
     async def invocations(name: Name, request: Request) -> Response:
-        body = await read_body(request)
+        body, begin = await read_body(request), time.monotonic()
         content_type = request.headers.get("content-type", "")
         work = asyncio.get_running_loop().run_in_executor(pool, fleet.score, name, body, content_type)
         try:
             scored = await asyncio.wait_for(work, ANSWER_SECONDS)
         except TimeoutError:
             fleet.count(name, 504)
+            meter.count(name, 504, 1000 * (time.monotonic() - begin))
             return problem(504, f"the model did not answer within {ANSWER_SECONDS} s")
         if scored is None:
             return problem(404, f"there is no endpoint {name!r}", kind="NotFound")
         reply, placement = scored
         fleet.count(name, reply.status)
+        if body != placement.golden.request.encode():  # the golden request is not traffic
+            meter.count(name, reply.status, 1000 * (time.monotonic() - begin))
         if reply.status == 200:
             answer = response(reply)
             answer.headers[REQUEST_ID] = keep(log, name, request, body, reply, placement)

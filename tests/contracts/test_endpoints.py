@@ -63,6 +63,21 @@ def test_what_serving_will_ask_for_is_known_before_a_release(subject: Subject) -
     assert bool(asked.instance_type) == bool(asked.region)
 
 
+def test_what_was_never_asked_has_no_traffic(subject: Subject) -> None:
+    assert subject.endpoint.traffic(subject.one.endpoint) == ()
+
+
+def test_the_host_tells_its_adapter_what_it_counted(running: Host, models: list[Path]) -> None:
+    endpoint, one = running.endpoint(), release(models[0], "1", endpoint="counted")
+    endpoint.switch(one)
+    endpoint.verify(one)
+    assert endpoint.traffic("counted") == (), "golden requests are no traffic"
+    assert endpoint.invoke("counted", b"{}").status == 400
+    hour, minute = endpoint.traffic("counted")
+    assert (hour.seconds, minute.seconds) == (3600, 60)
+    assert (hour.requests, hour.refused, hour.failed, sum(hour.latency.values())) == (1, 1, 0, 1)
+
+
 def test_nothing_serves_before_the_first_release(subject: Subject) -> None:
     assert subject.endpoint.serving(subject.one.endpoint) is None
     with pytest.raises(NotFound, match=subject.one.endpoint):

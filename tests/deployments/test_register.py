@@ -69,16 +69,18 @@ people = {max = {also = ["max@example.com"], roles = ["risk"]}}
     assert made.people["max"].roles == ("risk",)
 
 
-WRONG_TRUST = {
+WRONG = {
     "a key that is none": ({"signing": {"decisions_trusted": ["abc"]}}, "'abc' is no public key"),
     "a misspelt rule": ({"approval": {"aprovals": 2}}, "approval.aprovals"),
     "no approvals": ({"approval": {"approvals": 0}}, "approval.approvals"),
     "roles as text": ({"people": {"max": {"roles": "risk"}}}, "people.max.roles"),
+    "dashboards nobody can follow a link to": ({"dashboards": {"url": "javascript:alert(1)"}}, "dashboards.url"),
+    "a misspelt setting of dashboards": ({"dashboards": {"place": "/srv"}}, "dashboards.place"),
 }
 
 
-@pytest.mark.parametrize(("changes", "says"), WRONG_TRUST.values(), ids=WRONG_TRUST)
-def test_what_is_not_right_about_trust_is_named(changes: dict[str, Any], says: str) -> None:
+@pytest.mark.parametrize(("changes", "says"), WRONG.values(), ids=WRONG)
+def test_what_is_not_right_is_named(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Rejected, match=f"local.toml: .*{says}"):
         shipped.environment_of("local", shipped.read_environment("local", VARIABLES) | changes)
 
@@ -86,6 +88,7 @@ def test_what_is_not_right_about_trust_is_named(changes: dict[str, Any], says: s
 def test_the_embedded_default_is_read_with_its_variables() -> None:
     settings = shipped.read_environment("local", VARIABLES)
     assert settings["scratch"] == "/state/scratch"
+    assert settings["dashboards"] == {"folder": "/state/dashboards", "url": "http://ends/dashboards"}
     assert settings["lake"] == {"adapter": "blocks.lake.local.LocalLake", "root": "/state/lake"}
     assert settings["tracking"]["tracking_uri"] == "http://mlflow"
     assert settings["endpoint"]["url"] == "http://ends"

@@ -138,7 +138,9 @@ def test_status_lists_each_part_and_fails_when_one_has_ended(
     assert "make up" in capsys.readouterr().out
     write_down(state, process)
     assert main(["status"]) == 0
-    assert "worker     runs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "worker     runs" in shown
+    assert f"http://127.0.0.1:18080/dashboards/    files: {state}/dashboards" in shown
     write_down(state, process, gone(state.parent))
     assert main(["status"]) == 1
     shown = capsys.readouterr().out
