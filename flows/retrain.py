@@ -13,6 +13,7 @@ from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, Mo
 from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
 from tasks.cost import price
+from tasks.dashboard import draw_dashboard
 from tasks.deploy import deploy
 from tasks.evaluate import judge
 from tasks.evidence import keep_evidence
@@ -65,6 +66,7 @@ def retrain(
             return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
         done = deploy(asked.request_id, judged, environment)
         keep_evidence(asked.request_id, data, checked, trained, judged, done, parameters or {}, environment)
+        draw_dashboard(model, environment)
         return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
 
 

@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.parameters import EnvironmentName, ModelName, Person, Reason
+from tasks.dashboard import draw_dashboard
 from tasks.rollback import take_back
 
 
@@ -29,5 +30,6 @@ def rollback(
     """
     done = take_back(model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}")
     message = f"Version {done.version} serves again in place of {done.replaced}, after {done.seconds:.1f} s"
+    draw_dashboard(model, environment)
     create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {done.url}")
     return Completed(name="RolledBack", message=message)

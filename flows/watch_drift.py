@@ -6,6 +6,7 @@ from prefect.states import Completed, Failed
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
+from tasks.dashboard import draw_dashboard
 from tasks.records import Watched
 from tasks.watch import look
 from tasks.watch_report import report, tell_failure, tell_findings
@@ -39,8 +40,10 @@ def watch_drift(
             seen = look(model, dataset, as_of, until, window_minutes, windows, needed, environment)
             page = report(seen, environment)
             tell_findings(seen, page, environment)
+            draw_dashboard(model, environment)
     except Exception as problem:
         tell_failure(model, environment, problem)
+        draw_dashboard(model, environment)
         raise
     return state_of(seen)
 

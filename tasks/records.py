@@ -269,6 +269,15 @@ class Answered(Record):
     requested_by: str
 
 
+class Drawn(Record):
+    """A model's dashboard: what it says in one sentence, its file, and where that is served ("" for nowhere)."""
+
+    model: str
+    headline: str
+    path: Path
+    url: str
+
+
 class Trial(Record):
     """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
 
