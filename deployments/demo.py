@@ -228,9 +228,7 @@ def summary(story: Story) -> None:
                        ("endpoints", "what serves")):  # fmt: skip
         story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
     page, file = f"{story.stack.url('endpoints')}/dashboards/churn", story.stack.state / "dashboards" / "churn.html"
-    seen = (
-        "the quiet look, and the alert that the data drifts" if file.exists() else "not drawn: see the runs' warnings"
-    )
+    seen = "the quiet look, and the alert of drift" if file.exists() else "not drawn: see the runs' warnings"
     story.console.print(f"  {'dashboard':<10} {page}   {seen}", highlight=False)
     story.console.print(f"  {'':<10} the same as a file: {file}", highlight=False, soft_wrap=True)
     story.console.print("  stop it all with: [bold]make down[/bold]   (what was stored stays in .ratchet)")

@@ -9,6 +9,8 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 
 from deployments.stack import Stack
+from tasks.logic.dashboard.facts import NextRun
+from tasks.schedule import next_runs
 from tests.support import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -21,6 +23,20 @@ def planned(deployment: str) -> list[datetime]:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(deployment_filter=named, flow_run_filter=waiting)
     return sorted(run.expected_start_time for run in runs if run.expected_start_time)
+
+
+def test_the_dashboard_knows_what_of_a_model_is_planned(stack: Stack) -> None:
+    wanted = {"retrain/churn-nightly", "watch_drift/churn-watch-nightly", "reproduce/promoted-nightly"}
+
+    def all_planned() -> dict[str, NextRun]:
+        found = {run.deployment: run for run in next_runs("churn")}
+        return found if all(run.at for name, run in found.items() if name in wanted) else {}
+
+    found = wait_for(all_planned, 90, "the plan of the model's nights")
+    assert wanted <= set(found) and not any(run.paused for run in found.values())
+    assert "ingest/ingest" not in found, "nothing starts it by itself"
+    berlin = found["retrain/churn-nightly"].at.astimezone(ZoneInfo("Europe/Berlin"))
+    assert (berlin.hour, berlin.minute) == (2, 0)
 
 
 def test_the_nightly_retraining_is_planned_for_the_next_nights(stack: Stack) -> None:

@@ -1,6 +1,7 @@
 """The story that the README tells, as a user lives it: over the API, through the worker, on real data."""
 
 import json
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -116,6 +117,15 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     ]
     assert ledger().open_requests("churn") == ()
 
+    # all of it is on the model's page, served and as a file
+    page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn").text
+    assert page == (stack.state / "dashboards" / "churn.html").read_text()
+    assert f"Version {champion.version} serves;" in page and "the endpoint answers with it" in page
+    assert "taken back to by max@example.com" in page and "<b>second@example.com</b>" in page
+    assert "Drift over time: 3 looks, 2 of them not quiet; 2 alerts are open" in page
+    assert (watched.state.message or "")[:80] in unescape(page)
+    assert "No traffic yet" not in page and "retrain/churn-nightly" in page
+
     # batch predictions are a new snapshot, and scoring the same rows again, from another file, adds none
     some = rows.drop(columns="churn")[:500]
     some.to_csv(tmp_path / "score.csv", index=False)
@@ -145,6 +155,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
         "watch-churn",
         "watch-plot",
         "watch-evidently",
+        "dashboard-churn",
     } <= {artifact["key"] for artifact in shown}
 
 

@@ -83,7 +83,7 @@ def drift_chart(looks: Sequence[Look], happened: Happened, index_counts: float) 
     points = [(look, furthest(look)) for look in looks]
     times = [look.at for look in looks] + [each.begin for each in happened.episodes] + [happened.now]
     inside = svg.frame(times, [index_counts * 1.5, *(value for _, value in points if value is not None)])
-    parts = [*_happened(inside, happened), svg.level(inside, index_counts, f"{index_counts:g} counts")]
+    parts = [*_happened(inside, happened), svg.level(inside, index_counts, f"drift from {index_counts:g} on")]
     parts.append(svg.line(inside, [(look.at, value) for look, value in points], "a"))
     for look, value in points:
         shape, kind = SHAPES.get(look.outcome, ("square", "none"))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.logic.dashboard.episodes import open_ones
-from tasks.logic.dashboard.facts import Facts, Unknown
+from tasks.logic.dashboard.facts import Facts, Serving, Unknown
 from tasks.logic.dashboard.parts import nothing, pill, table, tile
 from tasks.logic.dashboard.sections import (
     alerts_section,
@@ -88,9 +88,18 @@ def _last_look(facts: Facts) -> str:
     if not facts.looks:
         return "nobody has looked at its traffic yet"
     last = facts.looks[-1]
-    found = {"CouldNotCheck": "could not check it"}.get(last.outcome, f"found it {last.outcome}")
-    found = {"Drift": "found drift", "Degraded": "found it degraded", "Quiet": "was quiet"}.get(last.outcome, found)
-    return f"the last look, {ago(last.at, facts.drawn_at)}, {found}"
+    found = _FOUND.get(last.outcome, f"found it {last.outcome}")
+    serves = facts.serving.release.version if isinstance(facts.serving, Serving) else last.version
+    at = "" if last.version == serves else f" at version {last.version}"
+    return f"the last look{at}, {ago(last.at, facts.drawn_at)}, {found}"
+
+
+_FOUND = {
+    "Quiet": "was quiet",
+    "Drift": "found drift",
+    "Degraded": "found it degraded",
+    "CouldNotCheck": "could not check it",
+}
 
 
 def _open_alerts(facts: Facts) -> str:
@@ -118,7 +127,7 @@ def _version_tile(facts: Facts) -> str:
 
 def _look_tile(facts: Facts) -> str:
     if isinstance(facts.looks, Unknown) or not facts.looks:
-        return tile("Last look", _UNKNOWN if isinstance(facts.looks, Unknown) else "none", "watch_drift looks")
+        return tile("Last look", *((_UNKNOWN,) if isinstance(facts.looks, Unknown) else ("none", "watch_drift looks")))
     last = facts.looks[-1]
     return tile(
         "Last look", outcome_pill(last.outcome), f"{ago(last.at, facts.drawn_at)}, version {text(last.version)}"
@@ -135,7 +144,7 @@ def _alert_tile(facts: Facts) -> str:
 
 
 def _traffic_tiles(facts: Facts) -> tuple[str, str, str]:
-    names = ("Requests, 24 hours", "Errors, 24 hours", "Latency, 95th percentile")
+    names = ("Requests, 24 hours", "Errors, 24 hours", "Latency (p95), 24 hours")
     if isinstance(facts.traffic, Unknown):
         return tile(names[0], _UNKNOWN), tile(names[1], _UNKNOWN), tile(names[2], _UNKNOWN)
     day = _last_day(facts.traffic.stretches, facts.drawn_at)
@@ -162,7 +171,7 @@ def _cost_tile(facts: Facts) -> str:
     month = f"{facts.drawn_at:%Y-%m}"
     now = next((each for each in facts.costs.months if each.month == month), None)
     budget = f"of {facts.costs.budget:,.2f} USD"
-    return tile(name, "none logged", budget) if now is None else tile(name, f"{now.usd:,.2f} USD", budget)
+    return tile(name, "none", f"none logged, {budget}") if now is None else tile(name, f"{now.usd:,.2f} USD", budget)
 
 
 def _web(url: str) -> bool:

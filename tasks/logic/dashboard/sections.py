@@ -107,7 +107,7 @@ def alerts_section(facts: Facts) -> str:
     return section("alerts", "Alerts", content, whole=True)
 
 
-_ALERT_HEADS = ("severity", "what", "since", "until", "said")
+_ALERT_HEADS = ("severity", "since", "until", "what")
 _KINDS = {"critical": "bad", "warning": "warn"}
 
 
@@ -119,8 +119,8 @@ def _alert(each: Episode, facts: Facts) -> list[str]:
         end = "–" if each.end == each.begin else moment(each.end)
     seen = f" (seen {each.seen} times)" if each.seen > 1 else ""
     return [
-        pill(each.severity, _KINDS.get(each.severity, "none")), text(each.title),
-        moment(each.begin), end, text(each.sentence) + seen,
+        pill(each.severity, _KINDS.get(each.severity, "none")), moment(each.begin), end,
+        f"<span><b>{text(each.title)}</b>{seen}: {text(each.sentence)}</span>",
     ]  # fmt: skip
 
 

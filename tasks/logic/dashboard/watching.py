@@ -32,8 +32,8 @@ def drift_section(facts: Facts) -> str:
         f"open, a dotted line a release.{left_out}</p>"
     )
     content = (
-        f'{said}{key(signs)}<div class="pair"><div>{chart}{_newest_looks(facts.looks)}</div>'
-        f"<div>{_columns(facts.looks, facts.index_counts)}</div></div>"
+        f'{said}{key(signs)}<div class="pair"><div>{chart}</div>'
+        f"<div>{_columns(facts.looks, facts.index_counts)}</div></div>{_newest_looks(facts.looks)}"
     )
     return section("drift", title, content, whole=True)
 

@@ -132,6 +132,11 @@ def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
     assert "the endpoint was not reached" in page(away) and headline(away).startswith("Version 2 serves;")
 
 
+def test_a_look_at_another_version_than_serves_now_says_which() -> None:
+    other = replace(busy(), looks=(replace(look(NOW - timedelta(hours=3), 0.4, "Drift"), version="3"),))
+    assert "the last look at version 3, 3 hours ago, found drift" in headline(other)
+
+
 def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
     facts = busy()
     assert facts.serving and not isinstance(facts.serving, Unknown)
