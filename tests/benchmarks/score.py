@@ -34,6 +34,7 @@ from tasks.predict import Predictor
 from tasks.score import add_predictions
 from tasks.score_input import Input, of_lake, of_source
 from tests.benchmarks.__main__ import Peak, scaled
+from tests.signing_keys import MODELS, signed
 from tests.support import customers
 
 PART = 250_000
@@ -58,6 +59,7 @@ def train(folder: Path, rows: int) -> dict[str, float]:
     told = {"SM_CHANNEL_TRAIN": str(folder / "train"), "SM_MODEL_DIR": str(folder / "model"), "HOME": str(folder)}
     program = load_model("churn").folder / "train.py"
     subprocess.run([sys.executable, str(program)], env={**os.environ, **told}, check=True, stdout=subprocess.DEVNULL)
+    signed(folder / "model")
     return {}
 
 
@@ -140,7 +142,13 @@ def churn() -> Model:
 
 def predictor(folder: Path) -> Predictor:
     artifact = folder / "model"
-    return Predictor(MlflowTracking(tracking_uri=""), artifact, folder_digest(artifact), churn().spec.data, "1")
+    return Predictor(
+        MlflowTracking(tracking_uri="", trusted_keys=(MODELS.public,)),
+        artifact,
+        folder_digest(artifact),
+        churn().spec.data,
+        "1",
+    )
 
 
 def land(lake: LocalLake, folder: Path) -> None:
