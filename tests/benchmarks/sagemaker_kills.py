@@ -1,0 +1,190 @@
+"""Retrainings on SageMaker whose flow, worker or both are killed: `python -m tests.benchmarks.sagemaker_kills`.
+
+A stack and a local SageMaker of their own. Of several models side by side each is retrained again and again, always by
+other parameters; a seeded chance says at which moment what is killed. What a person or Prefect does then is done: the
+worker is started again, the run retried. Each retraining has to reach its end with one training job that completed, never two
+of them at once, and each model with one endpoint. (A run that crashed ends its job, so that nobody pays for what nobody
+waits for; when it is retried after that, the job is started anew.) Prints the counts; its exit code says whether they hold.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prefect.client.orchestration import get_client
+
+from blocks.environment import open_environment
+from deployments.decide import settle
+from deployments.processes import start
+from deployments.runs import WAITING, begin, ended, follow
+from deployments.stack import Stack, down, use
+from tests.aws_story import staging
+from tests.checkout import copy_checkout, start_stack
+from tests.local_aws import Desk, local_aws
+from tests.support import SMALL, customers, kill, outcome, request_of, retry, run, wait_for
+
+LONGEST_SECONDS = 25.0
+"""A kill comes at most so long after the start: a retraining of these takes about as long."""
+
+SEEN_SECONDS = 240.0
+"""So long Prefect may take to see that a run is dead: its worker does at once, without one its silence of 90 s does."""
+
+
+@dataclass
+class Ground:
+    """Where the kills happen: the stack and its worker, which is killed and started again."""
+
+    stack: Stack
+    checkout: Path
+    workers: list[Any] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def kill_worker(self) -> None:
+        """Kill the worker as the machine's memory killer would, and start another."""
+        with self.lock:
+            process = self.workers[-1] if self.workers else self._first()
+            process.kill()
+            process.wait(timeout=10)
+            log = self.stack.state / "logs" / f"worker-{len(self.workers)}.log"
+            started = start("worker", [sys.executable, "-m", "deployments.worker"],
+                            environment=self.stack.environment(), folder=self.checkout, log=log)  # fmt: skip
+            self.workers.append(psutil.Process(started.pid))
+
+    def _first(self) -> psutil.Process:
+        return psutil.Process(next(process.pid for process in self.stack.processes if process.name == "worker"))
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sagemaker_kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--models", type=int, default=5, help="how many are retrained side by side")
+    parser.add_argument("--seed", type=int, default=7)
+    asked = parser.parse_args()
+    names = [f"killed{number}" for number in range(asked.models)]
+    with tempfile.TemporaryDirectory(prefix="bench-kills-") as made:
+        folder = Path(made)
+        (folder / "checkout").mkdir()
+        checkout = copy_checkout(folder / "checkout", like_churn=names)
+        with local_aws(folder / "aws") as server:
+            desk = Desk(server)
+            try:
+                start_stack(checkout, folder / "state")
+                ground = Ground(use(folder / "state"), checkout)
+                staging(ground.stack, server.url, desk.bucket)
+                return measure(ground, desk, names, asked.kills, asked.seed, folder)
+            finally:
+                down(folder / "state")
+                for worker in (g for g in ground.workers if g.is_running()):
+                    worker.kill()
+
+
+def measure(ground: Ground, desk: Desk, names: list[str], kills: int, seed: int, folder: Path) -> int:
+    """Spread the kills over the models, and hold what came of them against what should have."""
+    for name in names:
+        customers()[:2000].to_csv(folder / f"{name}.csv", index=False)
+        landed = run("ingest/ingest", model=name, source=str(folder / f"{name}.csv"), environment="staging")
+        assert outcome(landed) == "Completed", outcome(landed)
+    each = [kills // len(names) + (place < kills % len(names)) for place in range(len(names))]
+    begun = time.monotonic()
+    with ThreadPoolExecutor(len(names)) as side_by_side:
+        told = list(side_by_side.map(lambda name, share, place: suffer(ground, name, share, seed + place),
+                                     names, each, range(len(names))))  # fmt: skip
+    jobs = [job for name in names for job in jobs_of(desk, name)]
+    twice = [
+        key
+        for key, done in Counter(run for run, job in jobs if job["TrainingJobStatus"] == "Completed").items()
+        if done > 1
+    ]
+    at_once = [one["TrainingJobName"] for (run, one), (other, next_one) in pairwise(sorted(jobs, key=_by_run_and_time))
+               if run == other and next_one["CreationTime"] < one["TrainingEndTime"]]  # fmt: skip
+    states = Counter(job["TrainingJobStatus"] for _, job in jobs)
+    endpoints = [summary["EndpointName"] for summary in desk.sagemaker.list_endpoints(MaxResults=100)["Endpoints"]]
+    happened, retrainings = sum((one[0] for one in told), Counter[str]()), sum(one[1] for one in told)
+    print(
+        f"{sum(happened.values())} kills ({', '.join(f'{count} of {what}' for what, count in sorted(happened.items()))}) "
+        f"over {retrainings} retrainings in {time.monotonic() - begun:.0f} s: training jobs: {dict(states)}; "
+        f"trained twice: {len(twice)}; two jobs at once: {len(at_once)}; endpoints of {len(names)} models: {len(endpoints)}"
+    )
+    right = states["Completed"] == retrainings and not twice and not at_once and sorted(endpoints) == sorted(names)
+    return 0 if right else 1
+
+
+def jobs_of(desk: Desk, model: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return each training job of a model, with the tracked run that it trains for."""
+    listed = desk.sagemaker.list_training_jobs(NameContains=f"{model}-", MaxResults=100)["TrainingJobSummaries"]
+    tagged = ((desk.sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"], dict(job)) for job in listed)
+    return [(next(tag["Value"] for tag in tags if tag["Key"] == "ratchet:run"), job) for tags, job in tagged]
+
+
+def _by_run_and_time(job: tuple[str, dict[str, Any]]) -> tuple[str, Any]:
+    return job[0], job[1]["CreationTime"]
+
+
+def suffer(ground: Ground, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
+    """Retrain one model until it was killed so often; return what was killed, and how many retrainings ended well."""
+    chance, happened, number = random.Random(seed), Counter[str](), 0
+    while sum(happened.values()) < kills:
+        wanted = {"model": model, "environment": "staging", "requested_by": "dana@example.com",
+                  "parameters": {**SMALL, "n_estimators": 6 + number}}  # fmt: skip
+        run_id = begin("retrain/retrain", wanted)
+        for _ in range(min(chance.choice((1, 1, 2)), kills - sum(happened.values()))):
+            if (what := strike(ground, run_id, chance)) is not None:
+                happened[what] += 1
+        decide(ground, run_id, first=number == 0)
+        number += 1
+        print(f"{model}: retraining {number} ended after {sum(happened.values())} kills", file=sys.stderr, flush=True)
+    return happened, number
+
+
+def strike(ground: Ground, run_id: Any, chance: random.Random) -> str | None:
+    """Wait for a moment, kill, and bring the run back; None when the run was faster."""
+    what, deadline = chance.choice(("flow", "worker", "both")), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
+    while time.monotonic() < deadline:
+        if state_of(run_id) in (WAITING, "Deployed", "Held", "Inconclusive"):
+            return None
+        time.sleep(0.3)
+    if what != "worker":
+        kill(run_id)
+    if what != "flow":
+        ground.kill_worker()
+    if what != "worker":
+        wait_for(lambda: state_of(run_id) == "Crashed", SEEN_SECONDS, f"Prefect sees that {run_id} is dead")
+        retry(run_id)
+    return what
+
+
+def state_of(run_id: Any) -> str:
+    """Return the name of the run's state."""
+    with get_client(sync_client=True) as client:
+        return str(client.read_flow_run(run_id).state_name)
+
+
+def decide(ground: Ground, run_id: Any, *, first: bool) -> None:
+    """Follow the run to its approval; deploy the first of a model, and let later ones be."""
+    rested = follow(run_id, seconds=600)
+    while rested.state is not None and rested.state.name == "Crashed":  # the worker died with a run that it had begun
+        retry(run_id)
+        rested = follow(run_id, seconds=600)
+    name = rested.state.name if rested.state else ""
+    if name == WAITING:
+        request = request_of(rested)
+        settle(open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived")
+        rested = follow(run_id, until=ended, seconds=600)
+    assert rested.state is not None
+    if rested.state.name not in ("Deployed", "Rejected", "Held", "Inconclusive"):
+        raise SystemExit(f"the run ended as {rested.state.name}: {rested.state.message}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
