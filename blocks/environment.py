@@ -11,6 +11,7 @@ from blocks.cloud.base import Cloud
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.errors import NotFound
+from blocks.gateway import Gateway
 from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
 from blocks.tracking.base import Tracking
@@ -86,6 +87,7 @@ class Environment(Block):
     signing: Signing = Field(default=Signing(), description="Keys for decisions and models.")
     approval: ApprovalRules = Field(default=ApprovalRules(), description="What approvals take here.")
     people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
+    gateway: Gateway = Field(default=Gateway(), description="Where people decide, and how they sign in there.")
 
     @property
     def evidence_folder(self) -> Path:

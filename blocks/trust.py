@@ -77,3 +77,6 @@ class Person(BaseModel):
 
     also: tuple[str, ...] = Field(default=(), description="Other names: e-mail addresses, spellings, git authors.")
     roles: tuple[str, ...] = Field(default=(), description="Roles, as the approval rules name them.")
+    barred: bool = Field(
+        default=False, description="May decide nothing any more, and what they approved counts no more."
+    )

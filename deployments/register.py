@@ -31,7 +31,7 @@ OPTIONAL = ("small_trainer", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people")
+MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -101,16 +101,16 @@ def register(name: str, variables: Mapping[str, str]) -> Environment:
     return environment
 
 
-def environment_of(name: str, settings: Mapping[str, Any]) -> Environment:
-    """Return the environment that the settings describe.
+def environment_of(name: str, settings: Mapping[str, Any], kind: type[Environment] = Environment) -> Environment:
+    """Return the environment, as an object of `kind`, that the settings describe.
 
     Raises:
-        Rejected: what they say of keys, approvals or people is not right; the message names the key.
+        Rejected: what they say of keys, approvals, people or the gateway is not right; the message names the key.
     """
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _there(settings)}
     more = {key: value for key, value in settings.items() if key in (*TRIALS, *MORE)}
     try:
-        environment = Environment(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
+        environment = kind(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
         for what in ("decisions", "models"):
             environment.signing.keys(what)  # each public key can be read
     except (ValidationError, Rejected) as cause:

@@ -1,5 +1,6 @@
 """Ask a person to decide over exactly this evidence, and record what was decided."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger, task
@@ -7,10 +8,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.environment import Environment, open_environment
+from blocks.errors import Conflict
 from blocks.ledger.base import ApprovalRequest, Decision
 from tasks.alerts import tell
 from tasks.logic.approve.approval import check_clock, check_decider
-from tasks.logic.approve.evidence import Checks, Evidence, canonical_json, evidence_digest, request_markdown
+from tasks.logic.approve.evidence import (
+    Checks,
+    Evidence,
+    canonical_json,
+    evidence_digest,
+    request_markdown,
+    text_digest,
+)
 from tasks.models import authors, load_model
 from tasks.records import Asked, Checked, Judged, TierData, Trained
 from tasks.retries import STAGE
@@ -64,10 +73,17 @@ def request_approval(
         world, "release.awaiting-approval", model=model, about=asked.id, key=f"asked:{asked.id}",
         sentence=f"Version {asked.version} passed and waits for approval until "
                  f"{asked.expires_at:%Y-%m-%d %H:%M %Z}.{why}",
-        links={"approve": f'make approve REQUEST={asked.id} BY=you REASON="why"'},
+        links={"approve": where_to_decide(world, asked.id)},
     )  # fmt: skip
     get_run_logger().info("request %s waits for a decision until %s", asked.id, asked.expires_at.isoformat())
     return Asked(request_id=asked.id, digest=digest, expires_at=asked.expires_at, markdown=shown)
+
+
+def where_to_decide(world: Environment, request_id: str) -> str:
+    """Return the request's page at the gateway, where people sign in; without one, the command to type."""
+    if address := world.gateway.address:
+        return f"{address}/approvals/{request_id}"
+    return f'make approve REQUEST={request_id} BY=you REASON="why"'
 
 
 def commit_of(world: Environment, model: str, version: str) -> str:
@@ -124,14 +140,22 @@ def decide(
     channel: str,
     now: datetime,
     authenticated: bool = False,
+    roles: Sequence[str] = (),
+    shown: str | None = None,
 ) -> Decision:
     """Sign and record a person's decision over the request as it stands in the ledger; return the recorded one.
 
-    A refused attempt is recorded, too. `authenticated` says whether the channel proved who it is.
+    A refused attempt is recorded, too.
+
+    Args:
+        world, request_id, approved, by, reason, channel, now: the decision, and where it is recorded.
+        authenticated: whether the channel proved who it is.
+        roles: the roles that the channel proved with that; they are signed with the decision.
+        shown: the digest of the request that the person was shown, where the channel knows it.
 
     Raises:
         Refusal: this person may not decide it, gave no reason, it has expired, or the clock has gone back.
-        NotFound, Conflict: no such request, or it is decided already.
+        NotFound, Conflict: no such request, it is decided already, or it is not what was shown.
         Rejected: no key on this machine signs decisions.
         Corrupt: decisions that were signed are gone from the ledger.
     """
@@ -140,9 +164,26 @@ def decide(
     with refusals_recorded(world, request_id, "decide", by, channel):
         signer = world.signing.signer("decisions")
         check_clock(latest(ledger.links()) or request.requested_at, now)
+        check_shown(request, shown)
         check_decider(
-            request, by, reason, now, authenticated=authenticated,
+            request, by, reason, now, authenticated=authenticated, proved=roles,
             people=people_of(world), policy=policy_now(world, request.model),
         )  # fmt: skip
-        made = Decision(request_id, request.digest, approved, by.strip(), reason.strip(), channel, now, authenticated)
+        made = Decision(
+            request_id, request.digest, approved, by.strip(), reason.strip(), channel, now, authenticated,
+            roles=tuple(sorted(roles)) if authenticated else (),
+        )  # fmt: skip
         return ledger.decide(made, signer)
+
+
+def check_shown(request: ApprovalRequest, shown: str | None) -> None:
+    """Refuse a decision over something else than what is asked now.
+
+    Raises:
+        Conflict: the digest that the person was shown is not the request's, or not that of its evidence.
+    """
+    if shown is not None and not (shown == request.digest == text_digest(request.evidence)):
+        raise Conflict(
+            f"approval request {request.id!r} is not what was shown: that had digest {shown[:64]!r}. "
+            "Read it again, and decide anew."
+        )

@@ -56,9 +56,10 @@ class ApprovalRequest:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided, over which digest, through which channel ("prefect form", "terminal").
+    """What a person decided, over which digest, through which channel ("prefect form", "terminal", "approvals page").
 
-    `authenticated` says whether the channel proved who it was; `request_digest` fixes the whole request as it was.
+    `authenticated` says whether the channel proved who it was, and `roles` which roles it proved with that;
+    `request_digest` fixes the whole request as it was.
     """
 
     request_id: str
@@ -70,6 +71,7 @@ class Decision:
     at: datetime
     authenticated: bool = False
     request_digest: str = ""
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def record_of(link: Link) -> Decision | Waiver | Refused:
         times: dict[str, Any] = {
             name: datetime.fromisoformat(values[name]) for name in ("at", "until") if name in values
         }
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("gates",) if name in values}
+        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("gates", "roles") if name in values}
         if kind is None:
             raise ValueError(link.kind)
         return kind(**{**values, **times, **lists})

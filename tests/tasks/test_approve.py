@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from blocks.errors import Conflict, NotFound
+from blocks.gateway import Gateway
 from blocks.ledger.base import ApprovalRequest, Ledger
 from blocks.ledger.chain import request_digest
-from tasks.approve import decide, gather
+from blocks.trust import Person
+from tasks.approve import decide, gather, where_to_decide
 from tasks.logic.approve.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
 from tasks.logic.refusal import Refusal
 from tasks.records import Checked, Judged, TierData, Trained
@@ -178,3 +180,33 @@ def test_the_first_decision_stays(world: World, ledger: Ledger) -> None:
 def test_a_request_that_nobody_made_cannot_be_decided(world: World, ledger: Ledger) -> None:
     with pytest.raises(NotFound, match=r"price-2.*none"):
         say(world, request_over(evidence()))
+
+
+def test_a_decision_over_something_else_than_was_shown_is_refused_and_recorded(world: World, ledger: Ledger) -> None:
+    request = ledger.request_approval(request_over(evidence()))
+    with pytest.raises(Conflict, match="not what was shown"):
+        say(world, request, shown="0" * 64)
+    (link,) = ledger.links()
+    assert (link.kind, ledger.decision(request.id)) == ("refusal", None)
+    assert say(world, request, shown=request.digest).approved
+
+
+def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(world: World, ledger: Ledger) -> None:
+    request = ledger.request_approval(request_over(evidence(), roles=("risk",)))
+    with pytest.raises(Refusal, match="none of the roles"):
+        say(world, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
+    made = say(world, request, roles=("risk",), authenticated=True)
+    assert (made.roles, ledger.decision(request.id)) == (("risk",), made)
+
+
+def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(world: World, ledger: Ledger) -> None:
+    request = ledger.request_approval(request_over(evidence(), roles=("risk",)))
+    world.people = {"max@example.com": Person(barred=True)}
+    with pytest.raises(Refusal, match="barred"):
+        say(world, request, roles=("risk",), authenticated=True)
+
+
+def test_the_alert_links_to_the_page_where_there_is_one(world: World) -> None:
+    assert where_to_decide(world, "price-2") == 'make approve REQUEST=price-2 BY=you REASON="why"'
+    world.gateway = Gateway(address="https://ratchet.example.com")
+    assert where_to_decide(world, "price-2") == "https://ratchet.example.com/approvals/price-2"

@@ -92,6 +92,10 @@ class Decision(Protocol):
     def authenticated(self) -> bool:
         """Whether the channel proved who it was."""
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that the channel proved with that."""
+
 
 NOBODY = People()
 ANYONE = Policy(four_eyes=False)
@@ -105,6 +109,7 @@ def check_decider(
     now: datetime,
     *,
     authenticated: bool = False,
+    proved: Sequence[str] = (),
     people: People = NOBODY,
     policy: Policy = ANYONE,
 ) -> None:
@@ -114,13 +119,14 @@ def check_decider(
         request: from the ledger: who asked, who wrote the code, and who may decide as it was asked.
         by, reason, now: the decision.
         authenticated: whether the channel proved who it is.
+        proved: the roles that it proved with that, besides those that `people` says.
         people: the names and roles of people, as they are now.
         policy: what is asked for now; both the request's own and this must be kept.
 
     Raises:
         Refusal: the name has fewer than 2 letters or the reason fewer than 3; the request has expired; who
-            asked, or who wrote the code, decides although it takes four eyes; the name is not on the list of
-            approvers, or bears none of the roles, or nobody proved that it is theirs.
+            asked, or who wrote the code, decides although it takes four eyes; the name is barred, is not on the
+            list of approvers, or bears none of the roles, or nobody proved that it is theirs.
     """
     where = f"approval request {request.id}"
     _check_words(where, by, reason)
@@ -128,12 +134,15 @@ def check_decider(
         raise Refusal("the request has expired", where=where, value=_time(request), remedy="Ask again.")
     if request.four_eyes or policy.four_eyes:
         _check_four_eyes(request, by, people, where)
+    if people.barred(by):
+        raise Refusal("the name is barred from deciding", where=where, value=by, remedy="Ask another person.")
     for names in (request.approvers, policy.approvers):
         if names and not any(people.same(by, name) for name in names):
             who = ", ".join(names)
             raise Refusal("the name is not among the approvers", where=where, value=by, remedy=f"Ask one of: {who}.")
+    borne = people.roles(by) | (frozenset(proved) if authenticated else frozenset())
     for roles in (request.roles, policy.roles):
-        if roles and not people.roles(by) & set(roles):
+        if roles and not borne & set(roles):
             remedy = f"Ask someone with the role {' or '.join(roles)}."
             raise Refusal("the name bears none of the roles that may decide", where=where, value=by, remedy=remedy)
     if policy.authenticated and not authenticated:
@@ -177,7 +186,7 @@ def check_deployable(
         _check_times(request, decision, now, where)
         check_decider(
             request, decision.by, decision.reason, decision.at,
-            authenticated=decision.authenticated is True, people=people, policy=policy,
+            authenticated=decision.authenticated is True, proved=decision.roles, people=people, policy=policy,
         )  # fmt: skip
     _check_count(decisions, max(1, request.approvals, policy.approvals), people, where)
     if champion_now != champion_then:

@@ -24,6 +24,10 @@ class Person(Protocol):
     def roles(self) -> tuple[str, ...]:
         """What the person may do."""
 
+    @property
+    def barred(self) -> bool:
+        """Whether the person may decide nothing any more."""
+
 
 def identity(name: str) -> str:
     """Return the name as it is compared: single spaces, no invisible characters, compatibility caseless.
@@ -43,6 +47,7 @@ class People:
     def __init__(self, known: Mapping[str, Person] | None = None) -> None:
         self._names = {name: _spellings((name, *person.also)) for name, person in (known or {}).items()}
         self._roles = {name: frozenset(person.roles) for name, person in (known or {}).items()}
+        self._barred = {name for name, person in (known or {}).items() if person.barred}
 
     def names(self, name: str) -> frozenset[str]:
         """Return all names of whoever uses this one. "Ann <a@x.org>" is Ann and a@x.org; a+tag@x.org is a@x.org."""
@@ -57,6 +62,11 @@ class People:
         """Return the roles of whoever uses this name; none for a person whom the configuration does not name."""
         own = self.names(name)
         return frozenset().union(*(self._roles[known] for known, names in self._names.items() if names & own))
+
+    def barred(self, name: str) -> bool:
+        """Whether the configuration bars whoever uses this name from deciding."""
+        own = self.names(name)
+        return any(self._names[known] & own for known in self._barred)
 
 
 def _spellings(names: Iterable[str]) -> frozenset[str]:

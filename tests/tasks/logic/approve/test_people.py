@@ -12,6 +12,7 @@ from tasks.logic.approve.policy import Policy, stricter
 class Known:
     also: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    barred: bool = False
 
 
 PEOPLE = People({"ann@example.com": Known(("Ann Lee", "alee"), ("risk",)), "bob": Known((), ("risk", "product"))})
@@ -48,3 +49,11 @@ def test_the_stricter_of_two_policies_counts() -> None:
     server = Policy(approvals=1, approvers=("bob",), four_eyes=True, expires_days=30, authenticated=True)
     assert stricter(model, server) == Policy(2, ("risk",), ("bob",), True, 7, True)
     assert stricter(model, Policy(four_eyes=False, expires_days=365)) == model
+
+
+def test_who_is_barred_is_so_under_each_of_their_names() -> None:
+    people = People({"ann@example.com": Known(("Ann Lee",), ("risk",), barred=True), "bob": Known()})
+    assert people.barred("ANN lee")
+    assert people.barred("ann+x@example.com")
+    assert not people.barred("bob")
+    assert not people.barred("eve")
