@@ -257,6 +257,8 @@ def _print_status(stack: Stack | None) -> int:
         status = "runs" if process.alive() else "ENDED"
         print(f"{process.name:<10} {status:<6} {address:<28} log: {process.log}")
     print(f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state / 'dashboards'}")
+    if "gateway" in stack.ports:
+        print(f"{'approvals':<17} {stack.url('gateway')}/approvals    accounts: docs/approvals.md")
     return 0 if stack.running else 1
 
 

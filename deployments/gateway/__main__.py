@@ -2,6 +2,7 @@
 
 `list`, `notes`, `show ID`: what came, and what became of it. `redeliver ID`: once more, under today's rules.
 `missed`: branches whose newest commit never came; `missed --take-in` makes up for it. `check`: read triggers.yaml.
+`account add NAME --role ROLE`, `account list`, `account disable NAME`: who may sign in on the approvals page.
 """
 
 import argparse
@@ -15,9 +16,10 @@ from pathlib import Path
 
 from blocks.errors import PortError
 from blocks.ledger.base import Ledger
+from deployments.gateway.desk import commands
 from deployments.gateway.dispatch import mirrors_below
 from deployments.gateway.operator import account, listing, missed, notes_listing, take_in_missed
-from deployments.gateway.settings import TRIGGERS, open_ledger, read_triggers
+from deployments.gateway.settings import TRIGGERS, World, open_ledger, read_triggers
 from deployments.gateway.vault import Unreadable, Vault, unset
 from deployments.processes import StackError
 from deployments.stack import find, state_folder
@@ -28,7 +30,9 @@ COMMANDS = ("serve", "list", "notes", "show", "redeliver", "missed", "check")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 2 when something is refused, with the reason on standard error."""
-    options = _options(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    about_accounts = given[:1] == ["account"]
+    options = _options([] if about_accounts else given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("httpx", "httpcore"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, value in stack.environment().items():
             os.environ.setdefault(name, value)
     try:
-        return _run(options)
+        return commands.run(given[1:]) if about_accounts else _run(options)
     except (Refusal, PortError, StackError, Unreadable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,7 +56,8 @@ def _run(options: argparse.Namespace) -> int:
 
         triggers = read_triggers(options.triggers)
         with listen(options.host, options.port) as listener:
-            serve(ledger, triggers, state_folder(), listener, Limits(body_bytes=options.max_bytes))
+            limits = Limits(body_bytes=options.max_bytes)
+            serve(ledger, triggers, state_folder(), listener, limits, World(options.environment))
     elif options.command == "list":
         print(listing(ledger.entries(options.limit, state=options.state)))
     elif options.command == "notes":

@@ -6,17 +6,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from blocks.errors import PortError
 from blocks.ledger.inbox import Arrival, Inbox, Note
+from deployments.gateway.body import Cut, Limits, read_body
 from deployments.gateway.reception import NOT_GENUINE, Answer, Unread, answer_to, read_delivery
 from deployments.gateway.signatures import Forged, Headers, verify
 from deployments.gateway.traffic import Traffic
@@ -27,21 +26,9 @@ from tasks.logic.trigger.rules import Triggers
 
 _log = logging.getLogger("ratchet.gateway")
 
+__all__ = ["Limits", "application"]
+
 SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a delivery may cost: bytes of its body, seconds to send it, seconds until the inbox has it."""
-
-    body_bytes: int = 1_048_576
-    body_seconds: float = 10.0
-    inbox_seconds: float = 8.0
-
-
-class _Cut(Exception):
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
 
 
 def application(
@@ -51,8 +38,12 @@ def application(
     limits: Limits | None = None,
     woken: Callable[[], None] = lambda: None,
     traffic: Traffic | None = None,
+    desk: APIRouter | None = None,
 ) -> FastAPI:
-    """Return the server. `woken` is called when something new waits in the inbox; `traffic` is told who comes."""
+    """Return the server.
+
+    `woken` is called when something new waits in the inbox; `traffic` is told who comes; `desk` is where people decide.
+    """
     within, hook, seen = limits or Limits(), _Hook(inbox, triggers, vault), traffic or Traffic()
 
     @asynccontextmanager
@@ -61,6 +52,9 @@ def application(
         hook.close()
 
     app = FastAPI(title="Ratchet gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    if desk is not None:
+        app.include_router(desk)
 
     @app.get("/ping")
     async def ping() -> dict[str, str]:
@@ -72,10 +66,10 @@ def application(
             raise HTTPException(404)
         try:
             with seen.delivery():
-                body = await _read(request, within)
+                body = await read_body(request, within)
                 async with asyncio.timeout(within.inbox_seconds):
                     answer = await hook.take(sender, request, body)
-        except _Cut as cut:
+        except Cut as cut:
             answer = cut.answer
         except TimeoutError:
             answer = Answer(503, "not taken", "the inbox is busy; send it again")
@@ -141,31 +135,6 @@ class _Hook:
             await self.writer.note(note)
         except PortError as cause:
             _log.warning("the refusal could not be noted: %s", cause)
-
-
-async def _read(request: Request, within: Limits) -> bytes:
-    """Return the body. One that is too large is read on a while, so that its sender gets the answer.
-
-    Raises:
-        _Cut: it is too large, too slow, or its sender hung up.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(within.body_seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= within.body_bytes:
-                    chunks.append(chunk)
-                elif size > 4 * within.body_bytes:
-                    break
-    except TimeoutError:
-        raise _Cut(Answer(408, "refused", f"the body took longer than {within.body_seconds:g} s")) from None
-    except ClientDisconnect:
-        raise _Cut(Answer(400, "refused", "the body is not whole")) from None
-    if size > within.body_bytes:
-        raise _Cut(Answer(413, "refused", f"the body is larger than {within.body_bytes:,} bytes"))
-    return b"".join(chunks)
 
 
 def _response(answer: Answer) -> Response:

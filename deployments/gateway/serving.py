@@ -1,15 +1,19 @@
-"""The gateway's process: the door, the dispatcher and the reporter around one inbox."""
+"""The gateway's process: the door, the dispatcher and the reporter around one inbox; the desk, and who wakes runs."""
 
 import logging
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
+from blocks.environment import Environment
 from blocks.ledger.inbox import Inbox
+from deployments.gateway.desk.opening import open_desk, router_of, store_below
+from deployments.gateway.desk.waking import PrefectRuns, Waker
 from deployments.gateway.dispatch import Dispatcher, mirrors_below
 from deployments.gateway.door import Limits, application
 from deployments.gateway.impatient import ImpatientProtocol
@@ -33,7 +37,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(inbox: Inbox, triggers: Triggers, state: Path, listener: socket.socket, limits: Limits) -> None:
+def serve(
+    inbox: Inbox,
+    triggers: Triggers,
+    state: Path,
+    listener: socket.socket,
+    limits: Limits,
+    world: Callable[[], Environment],
+) -> None:
     """Serve until told to stop; what is at work then ends first, and what waits, waits in the inbox."""
     vault, stop, woken, traffic = Vault(), threading.Event(), threading.Event(), Traffic()
     for sender in unset(triggers, vault):
@@ -42,19 +53,25 @@ def serve(inbox: Inbox, triggers: Triggers, state: Path, listener: socket.socket
     starter, mirrors = PrefectStarter(), mirrors_below(state)
     dispatcher = Dispatcher(inbox, triggers, starter, mirrors, vault, give_way=traffic.give_way)
     reporter = Reporter(inbox, triggers, vault, look_at(_ui()), give_way=traffic.give_way)
+    decided = threading.Event()
+    desk = open_desk(world, store_below(state), woken=decided.set)
+    waker = Waker(lambda: world().ledger(), PrefectRuns())
     threads = [
         threading.Thread(target=dispatcher.run, args=(stop, woken), name="dispatcher", daemon=True),
         threading.Thread(target=reporter.run, args=(stop,), name="reporter", daemon=True),
+        threading.Thread(target=waker.run, args=(stop, decided), name="waker", daemon=True),
     ]
     for thread in threads:
         thread.start()
     host, port = listener.getsockname()[:2]
     print(f"gateway on http://{host}:{port}", flush=True)
+    app = application(inbox, triggers, vault, limits, woken.set, traffic, router_of(desk))
     try:
-        uvicorn.Server(config(application(inbox, triggers, vault, limits, woken.set, traffic))).run(sockets=[listener])
+        uvicorn.Server(config(app)).run(sockets=[listener])
     finally:
         stop.set()
         woken.set()
+        decided.set()
         for thread in threads:
             thread.join(timeout=5)
 

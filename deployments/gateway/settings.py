@@ -3,15 +3,64 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from threading import Lock
+from typing import Any, cast
 
-from blocks.environment import adapter_class
+from prefect.blocks.core import Block
+from pydantic import PrivateAttr
+
+from blocks.environment import Environment, adapter_class
 from blocks.ledger.base import Ledger
-from deployments.register import read_environment
+from deployments.register import environment_of, read_environment
 from tasks.logic.trigger.rules import Triggers, parse_triggers
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIGGERS = ROOT / "deployments" / "triggers.yaml"
+
+
+class FiledEnvironment(Environment):
+    """An environment by its file alone: people decide also while Prefect is away, or knows nothing of it yet."""
+
+    _block_type_name = "Ratchet environment by its file"
+    _block_type_slug = "ratchet-environment-by-its-file"
+    _blocks: dict[str, Block] = PrivateAttr(default_factory=dict)
+
+    def _adapter(self, path: str) -> Block:
+        return self._blocks[path]
+
+
+class World:
+    """Returns the environment by its file as it is now: who has lost a role has lost it without a restart."""
+
+    def __init__(self, name: str, variables: Mapping[str, str] | None = None) -> None:
+        self._name, self._variables = name, os.environ if variables is None else variables
+        self._settings: dict[str, Any] = {}
+        self._made: Environment | None = None
+        self._lock = Lock()
+
+    def __call__(self) -> Environment:
+        """Return it; made anew when the file has changed.
+
+        Raises:
+            Rejected, NotFound: what the file says is not right; the message names it.
+        """
+        settings = read_environment(self._name, self._variables)
+        with self._lock:
+            if self._made is None or settings != self._settings:
+                made = cast(FiledEnvironment, environment_of(self._name, settings, FiledEnvironment))
+                made._blocks = _blocks(settings)
+                self._settings, self._made = settings, made
+            return self._made
+
+
+def _blocks(settings: Mapping[str, Any]) -> dict[str, Block]:
+    """Return the adapters that the desk needs, by their paths: of the others nothing is loaded."""
+    return {
+        settings[port]["adapter"]: adapter_class(settings[port]["adapter"])(
+            **{key: value for key, value in settings[port].items() if key != "adapter"}
+        )
+        for port in ("ledger",)
+    }
 
 
 def open_ledger(environment: str, variables: Mapping[str, str] | None = None) -> Ledger:

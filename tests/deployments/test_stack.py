@@ -230,3 +230,11 @@ def test_taking_the_stack_down_does_not_wait_for_prefect_to_be_imported() -> Non
     program = "import sys, deployments.stack; sys.exit('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False)
     assert done.returncode == 0
+
+
+def test_status_says_where_people_decide(state: Path, process: Process, capsys: pytest.CaptureFixture[str]) -> None:
+    state.mkdir(parents=True)
+    stored = {"ports": {**PORTS, "gateway": 18090}, "processes": [vars(process)]}
+    (state / "stack.json").write_text(json.dumps(stored))
+    assert main(["status"]) == 0
+    assert "http://127.0.0.1:18090/approvals" in capsys.readouterr().out

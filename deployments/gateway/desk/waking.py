@@ -1,0 +1,93 @@
+"""Wake the flow runs whose requests are decided: a decision is safe in the ledger before, and waits for nobody.
+
+It looks at what was decided and at the runs that wait, so a gateway or Prefect that is away loses nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Protocol
+from uuid import UUID
+
+import httpx
+
+from blocks.errors import PortError, Unavailable
+from blocks.ledger.base import Decision, Ledger
+from blocks.ledger.chain import decisions_of
+
+_log = logging.getLogger("ratchet.desk")
+
+LOOK_BACK = timedelta(days=30)
+IDLE_SECONDS = 60.0
+
+
+class Runs(Protocol):
+    """The flow runs that may wait."""
+
+    def wake(self, run_id: str, made: Decision) -> bool:
+        """Resume a run that waits; return whether it has been woken or does not wait any more.
+
+        Raises:
+            Unavailable: Prefect does not answer.
+        """
+
+
+class PrefectRuns:
+    """Runs over the Prefect API of this process's settings."""
+
+    def wake(self, run_id: str, made: Decision) -> bool:
+        """Resume a run that waits, with the form filled in as it was decided; the run looks into the ledger anyway."""
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+        from prefect.flow_runs import resume_flow_run
+
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(UUID(run_id)).state
+            if state is None or not state.is_paused():
+                return state is not None and state.is_final()
+            form = {"approve": made.approved, "reviewer": made.by, "reason": made.reason}
+            resume_flow_run(UUID(run_id), run_input=form)
+        except (ObjectNotFound, ValueError):
+            return True
+        except (PrefectHTTPStatusError, httpx.HTTPError, RuntimeError) as cause:
+            raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
+        return False  # looked at once more: a run that failed to start again is woken again
+
+
+class Waker:
+    """Wakes runs, one after the other."""
+
+    def __init__(self, ledger: Callable[[], Ledger], runs: Runs) -> None:
+        self._ledger, self._runs = ledger, runs
+        self._awake: set[str] = set()
+
+    def run(self, stop: Event, woken: Event) -> None:
+        """Work until `stop`; `woken` cuts an idle wait short. No error ends it."""
+        while not stop.is_set():
+            woken.clear()
+            try:
+                left = self.step(datetime.now(UTC))
+            except PortError as cause:
+                _log.warning("runs could not be woken: %s", cause)
+                left = 1
+            except Exception:
+                _log.exception("waking runs met an error of ours; it goes on")
+                left = 1
+            woken.wait(5.0 if left else IDLE_SECONDS)
+
+    def step(self, now: datetime) -> int:
+        """Wake what was decided lately, and return how many runs are to be looked at again."""
+        ledger, left = self._ledger(), 0
+        recent = [each for each in decisions_of(ledger.links()) if each.at > now - LOOK_BACK]
+        for name in dict.fromkeys(each.request_id for each in recent if each.request_id not in self._awake):
+            end = ledger.decision(name)
+            if end is None:
+                continue  # it takes more approvals yet
+            run_id = ledger.approval_request(name).flow_run_id
+            if not run_id or self._runs.wake(run_id, end):
+                self._awake.add(name)
+            else:
+                left += 1
+        return left

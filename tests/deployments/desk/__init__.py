@@ -1,0 +1,1 @@
+"""The approvals desk: who gets in, what is shown, what is recorded."""
