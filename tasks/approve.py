@@ -11,6 +11,7 @@ from blocks.environment import Environment, open_environment
 from blocks.errors import Conflict
 from blocks.ledger.base import ApprovalRequest, Decision
 from tasks.alerts import tell
+from tasks.exhibits import keep_exhibits
 from tasks.logic.approve.approval import check_clock, check_decider
 from tasks.logic.approve.evidence import (
     Checks,
@@ -45,7 +46,8 @@ def request_approval(
     world, now = open_environment(environment), datetime.now(UTC)
     policy, wrote = policy_of(world, load_model(model).spec), authors(model, commit_of(world, model, judged.champion))
     waivers = standing_waivers(world, model, judged.gates, requested_by, now) if judged.gates else ()
-    evidence = gather(model, environment, data, checked, trained, judged, waivers, because)
+    shown_with_it = keep_exhibits(world, load_model(model), data, checked, trained, judged)
+    evidence = gather(model, environment, data, checked, trained, judged, waivers, because, shown_with_it)
     digest = evidence_digest(evidence)
     asked = world.ledger().request_approval(
         ApprovalRequest(
@@ -101,6 +103,7 @@ def gather(
     judged: Judged,
     waivers: tuple[str, ...] = (),
     because: str = "",
+    exhibits: str | None = None,
 ) -> Evidence:
     """Return everything that a decision is about; its digest is what is approved."""
     return Evidence(
@@ -124,6 +127,7 @@ def gather(
         reasons=judged.reasons,
         cost_usd=trained.cost_usd,
         serving_usd_month=trained.serving_usd_month,
+        exhibits=exhibits,
         gates=judged.gates,
         waivers=waivers,
         because=because or None,

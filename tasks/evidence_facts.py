@@ -141,18 +141,25 @@ def deployment_facts(world: Environment, request: ApprovalRequest, deployed: Dep
 def monitoring_facts(brought: Model, data: TierData) -> dict[str, Any]:
     """Return what people watch it by: the plan, and what the training rows looked like."""
     spec = brought.spec
-    with pq.ParquetFile(parquet_files(data.train)[0]) as file:
-        first = next(file.iter_batches(BASELINE_ROWS, columns=list(spec.data.features)))
-    rows = to_frame(pa.Table.from_batches([first]))
+    rows, found = training_baseline(brought, data)
     declared = spec.model_dump(mode="json")
     plans = {key: declared[key] for key in ("watch", "monitoring", "drift") if key in declared}
     return {
         "owner": spec.owner,
         "review_by": (datetime.now(UTC) + timedelta(days=spec.evidence.review_days)).date().isoformat(),
         "plan": plans or "Nothing is declared in model.yaml: the owner watches by the baseline below.",
-        "baseline_rows": len(rows),
-        "baseline": baseline(rows, spec.data.features),
+        "baseline_rows": rows,
+        "baseline": found,
     }
+
+
+def training_baseline(brought: Model, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return how many training rows were looked at, and what their features looked like."""
+    features = brought.spec.data.features
+    with pq.ParquetFile(parquet_files(data.train)[0]) as file:
+        first = next(file.iter_batches(BASELINE_ROWS, columns=list(features)))
+    rows = to_frame(pa.Table.from_batches([first]))
+    return len(rows), baseline(rows, features)
 
 
 def retention_facts(world: Environment, brought: Model) -> dict[str, Any]:

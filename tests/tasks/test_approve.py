@@ -123,7 +123,7 @@ def test_whatever_a_stage_found_otherwise_makes_another_digest(changed: dict[str
 
 
 def test_every_part_of_the_evidence_comes_from_a_stage() -> None:
-    fixed = {"model", "environment", "waivers"}
+    fixed = {"model", "environment", "waivers", "exhibits"}
     assert {field.name for field in fields(Evidence)} == {*CHANGES, *fixed}
 
 

@@ -14,7 +14,7 @@ from deployments.gateway.desk.deciding import request_of, settle, why_not
 from deployments.gateway.desk.people import Desk, Visitor, by_password
 from deployments.gateway.desk.rendering import STYLE, rendered
 from deployments.gateway.desk.sessions import Session
-from deployments.gateway.desk.views import damage, listed, show
+from deployments.gateway.desk.views import damage, exhibits_of, listed, show
 from deployments.gateway.desk.web import Call, Denied, Reply, add, see
 
 SESSION, BEFORE = "ratchet-session", "ratchet-before"
@@ -39,6 +39,7 @@ class Pages:
         add(router, pool, "GET", "/approvals", self.list, self.refuse)
         add(router, pool, "GET", "/approvals/{name}", self.one, self.refuse)
         add(router, pool, "POST", "/approvals/{name}", self.decide, self.refuse)
+        add(router, pool, "GET", "/approvals/{name}/plot.png", self.plot, self.refuse)
 
     def sign_in_page(self, call: Call) -> Reply:
         """Show the form; whoever has signed in already goes on."""
@@ -86,6 +87,16 @@ class Pages:
     def one(self, call: Call) -> Reply:
         """Show a request with its evidence."""
         return self._request(call.name, self._visitor(call))
+
+    def plot(self, call: Call) -> Reply:
+        """Return the picture of a request's evaluation."""
+        self._visitor(call)
+        world = self._desk.world()
+        request = request_of(world, call.name)
+        shown = show(world, request, (), self._desk.clock())
+        if not (picture := exhibits_of(world, request, shown.evidence).plot):
+            raise Denied(404, "There is no picture.")
+        return Reply(200, picture, "image/png")
 
     def decide(self, call: Call) -> Reply:
         """Record a decision, or show the request again and say why it does not count."""
@@ -156,6 +167,7 @@ class Pages:
         shown = show(world, request, world.ledger().links(request.id), now)
         return self._page(
             status, "request.html", visitor, shown=shown, problem=problem, reason=reason,
+            exhibits=exhibits_of(world, request, shown.evidence),
             damage=damage(world), why_not=why_not(self._desk, visitor, request),
         )  # fmt: skip
 

@@ -1,23 +1,42 @@
 """Requests as the page and the API show them: what is asked, its state, its history; and the list of all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
+from blocks.digests import folder_digest
 from blocks.environment import Environment
 from blocks.ledger.base import ApprovalRequest, Decision, Link, Refused
 from blocks.ledger.chain import record_of
 from blocks.ledger.rules import outcome
+from tasks.exhibits import exhibits_folder
 from tasks.logic.approve.evidence import Evidence, parse_evidence, text_digest
 from tasks.logic.refusal import Refusal
 from tasks.trust import policy_now, sound_chain
 
 State = Literal["waiting", "expired", "approved", "rejected"]
+PNG, LARGEST = b"\x89PNG\r\n\x1a\n", 4_000_000
 MOST_DECIDED = 50
 """So many requests that are over are listed, the newest first."""
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """The files that are shown with the evidence; `problem` says why there are none.
+
+    `changed`: they are there, and are not those of the digest that was asked about.
+    """
+
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    checks: str = ""
+    plot: bytes = b""
+    problem: str = ""
+    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,27 @@ def show(world: Environment, request: ApprovalRequest, links: Sequence[Link], no
     with suppress(Refusal):  # model.yaml as it is now cannot be read: whoever decides is told so
         needed = max(needed, policy_now(world, request.model).approvals)
     return Shown(request, state, needed, _evidence(request), decisions, refusals, now)
+
+
+def exhibits_of(world: Environment, request: ApprovalRequest, evidence: Evidence | None) -> Exhibits:
+    """Return what is shown with the evidence, when it is just what was asked about."""
+    if evidence is None or not evidence.exhibits:
+        return Exhibits(problem="Nothing was kept to be shown with this request: it is from before that was done.")
+    folder = exhibits_folder(world, request.model, request.version, evidence.exhibits)
+    try:
+        if folder_digest(folder) != evidence.exhibits:
+            there = folder.is_dir()
+            words = "are not those that were asked about" if there else "are not on this machine"
+            return Exhibits(problem=f"Plot, slices and data difference {words} ({folder.name}).", changed=there)
+        said = {name: json.loads(_file(folder / name) or b"{}") for name in ("evaluation.json", "data.json")}
+        checks, plot = _file(folder / "checks.md").decode(), _file(folder / "evaluation.png")
+    except (OSError, ValueError) as cause:
+        return Exhibits(problem=f"Plot, slices and data difference cannot be read: {type(cause).__name__}.")
+    return Exhibits(said["evaluation.json"], said["data.json"], checks, plot if plot.startswith(PNG) else b"")
+
+
+def _file(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() and path.stat().st_size <= LARGEST else b""
 
 
 def listed(world: Environment, now: datetime) -> tuple[list[Shown], list[Shown]]:

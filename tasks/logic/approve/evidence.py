@@ -23,10 +23,11 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidat
 _Count = Annotated[int, Field(ge=0)]
 _Given = Annotated[str, Field(min_length=1)]
 
-_LATER = {"serving_usd_month", "because"}
+_LATER = {"serving_usd_month", "because", "exhibits"}
 """Keys that are left out of the text when they are None, since older texts do not have them."""
 _VERDICTS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
-_HOW = """- **Prefect UI**: open the flow run that waits, press *Resume*, and fill in the form.
+_HOW = """- **Approvals page**: sign in on the gateway (`make status` says where). Only there is it proved who decides.
+- **Prefect UI**: open the flow run that waits, press *Resume*, and fill in the form.
 - **Terminal**: `make approve BY=you REASON="why"` or `make reject BY=you REASON="why"`;
   `make requests` lists what waits.
 
@@ -62,6 +63,7 @@ class Evidence:
         cost_usd: what the run cost in US dollars; None when nothing was paid for.
         serving_usd_month: what serving it may cost a month at worst, in US dollars; None when nothing is paid for.
             It is no part of the text then: requests from before it was known stay what they were.
+        exhibits: SHA-256 over the files that are shown with it; left out of the text like the cost of serving.
         gates, waivers: which gates did not open, and the hashes of the ledger's waivers that open them.
         because: what it was trained in answer to ("drift of 2026-11-25: ..."); None when a person just asked for it.
     """
@@ -86,6 +88,7 @@ class Evidence:
     reasons: tuple[str, ...]
     cost_usd: Annotated[float, Field(ge=0)] | None
     serving_usd_month: Annotated[float, Field(ge=0)] | None = None
+    exhibits: _Given | None = None
     gates: tuple[str, ...] = ()
     waivers: tuple[str, ...] = ()
     because: _Given | None = None
@@ -227,6 +230,8 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     yield "seed", str(evidence.seed)
     yield "cost", _dollars(evidence.cost_usd)
     yield "cost of serving, at worst", _dollars(serving) + (" a month" if serving else "")
+    if evidence.exhibits:
+        yield "shown with it", _short(evidence.exhibits)
     if evidence.gates:
         yield "gates that did not open", _text(", ".join(evidence.gates))
         yield "waived by", _text(", ".join(each[:12] for each in evidence.waivers)) or "nobody"

@@ -57,7 +57,7 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
     browser = office.signed_in(f"max {text}")
     for page in (browser.get("/approvals"), browser.get("/approvals/hostile")):
         assert page.status_code == 200
-        assert "49" not in page.text.replace(request.digest, "") or "{{" not in text
+        assert "{{" not in text or f"max {text}" in page.text, "no template is made of it"
         for raw in ("<script", "<img", "onerror=alert(1)>", 'javascript:alert(1)"'):
             assert raw not in page.text
     refused = decide(browser, "hostile", digest="0" * 64, reason=f"{text} and more")

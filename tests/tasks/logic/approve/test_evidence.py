@@ -64,6 +64,7 @@ FIELDS = {
     "cost_usd": st.none() | st.floats(0, 1e12),
     "serving_usd_month": st.none() | st.floats(0, 1e12),
     "because": st.none() | GIVEN,
+    "exhibits": st.none() | GIVEN,
 }
 ANY = st.builds(Evidence, **FIELDS)
 
