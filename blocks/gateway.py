@@ -19,6 +19,7 @@ class OpenIdConnect(BaseModel):
     )
     scopes: tuple[str, ...] = Field(default=("openid", "email", "profile"), description="What is asked for.")
     name_claim: str = Field(default="email", description="The claim by which people sign their decisions.")
+    email_verified: bool = Field(default=True, description="Whether a name claim `email` must be a verified one.")
     roles_claim: str = Field(default="groups", description="The claim with a person's groups or roles.")
     roles: dict[str, str] = Field(default={}, description="Which role a group gives: group = role.")
     algorithms: tuple[Literal["RS256", "ES256"], ...] = Field(
@@ -28,7 +29,7 @@ class OpenIdConnect(BaseModel):
     @field_validator("issuer")
     @classmethod
     def _issuer(cls, issuer: str) -> str:
-        if not _is_address(issuer):
+        if not is_address(issuer):
             raise ValueError("an issuer is https://…; http:// for one on this machine alone (127.0.0.1)")
         return issuer
 
@@ -57,12 +58,12 @@ class Gateway(BaseModel):
     @field_validator("address")
     @classmethod
     def _address(cls, address: str) -> str:
-        if address and (not _is_address(address) or address.endswith("/")):
+        if address and (not is_address(address) or address.endswith("/")):
             raise ValueError("an address is https://host, without a slash at its end; http:// on 127.0.0.1 alone")
         return address
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     """Whether the text is an address that nobody on the way can read or change."""
     here = ("http://127.0.0.1", "http://localhost", "http://[::1]")
     return text.startswith("https://") or any(

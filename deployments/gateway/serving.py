@@ -54,7 +54,7 @@ def serve(
     dispatcher = Dispatcher(inbox, triggers, starter, mirrors, vault, give_way=traffic.give_way)
     reporter = Reporter(inbox, triggers, vault, look_at(_ui()), give_way=traffic.give_way)
     decided = threading.Event()
-    desk = open_desk(world, store_below(state), woken=decided.set)
+    desk = open_desk(world, store_below(state), woken=decided.set, vault=vault)
     waker = Waker(lambda: world().ledger(), PrefectRuns())
     threads = [
         threading.Thread(target=dispatcher.run, args=(stop, woken), name="dispatcher", daemon=True),

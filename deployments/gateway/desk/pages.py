@@ -59,15 +59,21 @@ class Pages:
             return self.form(call, denied.status, denied.said, ours(form.get("next", "")))
         return self.begin(call, account.name, "password", (), ours(form.get("next", "")))
 
-    def begin(self, call: Call, name: str, via: str, groups: tuple[str, ...], wanted: str) -> Reply:
-        """Begin a session, end the one of before, and go on to what was wanted."""
+    def begin(
+        self, call: Call, name: str, via: str, groups: tuple[str, ...], wanted: str, *, onward: bool = False
+    ) -> Reply:
+        """Begin a session, end the one of before, and go on to what was wanted.
+
+        `onward`: by a page of ours. A redirect that began elsewhere would not bring the strict cookie along.
+        """
         desk, before = self._desk, self._session(call)
         if before is not None:
             desk.sessions.end(before.key)
         rules = desk.world().gateway
         token, _ = desk.sessions.open("page", name, via, groups, rules, desk.clock())
         kept = self.set_cookie(SESSION, token, int(rules.session_hours * 3600))
-        return see(wanted).with_cookies(kept, self.set_cookie(BEFORE, "", 0))
+        reply = rendered(200, "onward.html", onward=ours(wanted)) if onward else see(ours(wanted))
+        return reply.with_cookies(kept, self.set_cookie(BEFORE, "", 0))
 
     def sign_out(self, call: Call) -> Reply:
         """End the session, here and in the browser."""

@@ -11,6 +11,7 @@ from deployments.gateway.desk.accounts import Account, Accounts, NotSignedIn, To
 from deployments.gateway.desk.sessions import Kind, Session, Sessions
 from deployments.gateway.desk.store import Store
 from deployments.gateway.desk.web import Denied
+from deployments.gateway.vault import Vault
 from tasks.trust import people_of
 
 _log = logging.getLogger("ratchet.desk")
@@ -40,13 +41,17 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Desk:
-    """What the page and the API work with. `world` returns the environment by its file as it is now."""
+    """What the page and the API work with. `world` returns the environment by its file as it is now.
+
+    `woken` is called when somebody has decided; `secret_of` returns the value of a secret by its name.
+    """
 
     world: Callable[[], Environment]
     store: Store
     accounts: Accounts
     sessions: Sessions
     woken: Callable[[], None] = lambda: None
+    secret_of: Callable[[str], str] = lambda name: Vault().value(name)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def session(self, kind: Kind, token: str) -> Session | None:

@@ -1,4 +1,4 @@
-"""What the desk remembers, in a SQLite file of mode 0600: accounts, sessions, failed attempts, its own secret.
+"""What the desk remembers, in a SQLite file of mode 0600: accounts, sessions, failed attempts, its own secrets.
 
 No password and no token is in it as it is typed or sent: of a password its scrypt, of a token its SHA-256.
 """
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE TABLE IF NOT EXISTS failures (what TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS failures_by_what ON failures (what, at);
 CREATE TABLE IF NOT EXISTS errands (
-    digest TEXT PRIMARY KEY, nonce TEXT NOT NULL, verifier TEXT NOT NULL, wanted TEXT NOT NULL, ends_at REAL NOT NULL);
+    digest TEXT PRIMARY KEY, wanted TEXT NOT NULL, ends_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 

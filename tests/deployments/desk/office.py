@@ -68,7 +68,7 @@ class Office:
         """Open a desk with its file below the folder; `rules` are those of [gateway]."""
         world, woken, times = world or World.at(folder), list[str](), {"now": datetime.now(UTC)}
         world.gateway = Gateway(**rules)
-        desk = open_desk(lambda: world, store_below(folder), lambda: woken.append("woken"), CHEAP)
+        desk = open_desk(lambda: world, store_below(folder), lambda: woken.append("woken"), Vault(VARIABLES), CHEAP)
         object.__setattr__(desk, "clock", lambda: times["now"])
         return cls(world, desk, woken, times)
 
