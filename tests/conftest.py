@@ -38,6 +38,7 @@ COPIES = (
     "cloud",
     "renewed",
     "hushed",
+    "signed",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 
