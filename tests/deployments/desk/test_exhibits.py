@@ -1,16 +1,26 @@
 """Plot, intervals, slices, checks and data difference on the page: those that were asked about, or none."""
 
+import html
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from blocks.engines.duckdb import DuckDBEngine
 from blocks.ledger.base import ApprovalRequest
 from tasks.approve import gather
+from tasks.evaluate import measure
 from tasks.exhibits import exhibits_folder, keep_exhibits
-from tasks.logic.approve.evidence import canonical_json, evidence_digest
+from tasks.expect import to_frame
+from tasks.logic.evaluate.evaluation import evaluation_json
+from tasks.logic.evaluate.report import evaluation_plot
+from tasks.sample import materialise
 from tests.deployments.desk.office import Office
 from tests.promoted import promoted
 from tests.tasks.test_approve import request_over
+from tests.tasks.test_champion import register
+from tests.tasks.test_sample import SPEC, append
 
 HOSTILE = "# Checks\n\n| rule | found |\n|---|---|\n| <script>alert(1)</script> | [x](javascript:alert(1)) |\n"
 
@@ -22,9 +32,7 @@ def asked(tmp_path: Path) -> tuple[Office, ApprovalRequest, Path]:
     digest = keep_exhibits(made.world, made.brought, made.data, checked, made.trained, made.judged)
     shown = gather("price", "local", made.data, checked, made.trained, made.judged, exhibits=digest)
     office = Office.at(tmp_path / "desk", made.world)
-    request = office.world.ledger().request_approval(
-        request_over(shown, id="shown", digest=evidence_digest(shown), evidence=canonical_json(shown))
-    )
+    request = office.world.ledger().request_approval(request_over(shown, id="shown"))
     return office, request, exhibits_folder(made.world, "price", "1", digest)
 
 
@@ -64,3 +72,41 @@ def test_where_the_files_are_not_at_hand_the_page_says_so(asked: tuple[Office, A
     page = office.signed_in().get(f"/approvals/{request.id}").text
     assert "are not on this machine" in page
     assert 'name="verdict"' in page
+
+
+def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_is_new(tmp_path: Path) -> None:
+    """Version 1 serves; 400 more houses landed, and version 2 was trained on all of them and held against it."""
+    made = promoted(tmp_path)
+    world, lake = made.world, made.world.lake()
+    (world.evidence_folder / "price" / "1").mkdir(parents=True)
+    made.pack.rename(world.evidence_folder / "price" / "1" / "pack")
+    data = materialise(lake, DuckDBEngine(), append(lake, 300, 400), SPEC, "production", world.scratch)
+    rows = to_frame(pq.read_table(data.holdout))
+    said = rows["price"].to_numpy() + 1.0
+    before = rows["price"].to_numpy() + np.linspace(-30, 30, len(rows))
+    evaluation = measure(made.brought, data, rows, said, before, "1", seed=7)
+    run = register(world, {"rooms": 2.0})
+    with_plot = {"evaluation.json": evaluation_json(evaluation).encode(), "evaluation.png": evaluation_plot(evaluation)}
+    for name, content in with_plot.items():
+        (tmp_path / "second").mkdir(exist_ok=True)
+        (tmp_path / "second" / name).write_bytes(content)
+    world.tracking().log_files(run.run_id, tmp_path / "second", under="evaluation")
+    trained = made.trained.model_copy(update={"version": "2", "run_id": run.run_id})
+    judged = made.judged.model_copy(
+        update={"champion": "1", "metrics": dict(evaluation.metrics),
+                "champion_metrics": dict(evaluation.champion_metrics or {})}
+    )  # fmt: skip
+    digest = keep_exhibits(world, made.brought, data, made.checked, trained, judged)
+    shown = gather("price", "local", data, made.checked, trained, judged, because="drift of today", exhibits=digest)
+    office = Office.at(tmp_path / "desk", world)
+    request = world.ledger().request_approval(request_over(shown, id="second"))
+    page = " ".join(html.unescape(office.signed_in().get(f"/approvals/{request.id}").text).split())
+    found = evaluation.comparison
+    assert found is not None
+    assert f"Against the champion: {found.finding}" in page
+    assert f"% interval {found.lower:+.4f} to {found.upper:+.4f}; margin {found.margin}" in page
+    assert "Since version 1 have landed:" in page
+    assert '<td class="n">400</td>' in page
+    assert "How 3 features moved" in page
+    assert "mean 3.0" in page
+    assert "in answer to drift of today" in page
