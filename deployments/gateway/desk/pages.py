@@ -36,6 +36,7 @@ class Pages:
         add(router, pool, "GET", "/sign-in", self.sign_in_page, self.refuse)
         add(router, pool, "POST", "/sign-in", self.sign_in, self.refuse)
         add(router, pool, "POST", "/sign-out", self.sign_out, self.refuse)
+        add(router, pool, "POST", "/token", self.token, self.refuse)
         add(router, pool, "GET", "/approvals", self.list, self.refuse)
         add(router, pool, "GET", "/approvals/{name}", self.one, self.refuse)
         add(router, pool, "POST", "/approvals/{name}", self.decide, self.refuse)
@@ -83,6 +84,14 @@ class Pages:
         self._check_form(session, call.form())
         self._desk.sessions.end(session.key)
         return see("/sign-in").with_cookies(self.set_cookie(SESSION, "", 0))
+
+    def token(self, call: Call) -> Reply:
+        """Give a token for the API, shown once: also to people of an identity provider."""
+        visitor, desk = self._visitor(call), self._desk
+        self._check_form(visitor.session, call.form())
+        session, rules = visitor.session, desk.world().gateway
+        given, ends = desk.sessions.open("api", session.name, session.via, session.groups, rules, desk.clock())
+        return self._page(200, "token.html", visitor, given=given, ends=ends, idle=rules.idle_minutes)
 
     def list(self, call: Call) -> Reply:
         """Show what waits, and what is over."""

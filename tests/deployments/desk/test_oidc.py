@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -25,7 +26,7 @@ from tests.deployments.desk.identity_provider import (
     identity_provider,
     signed,
 )
-from tests.deployments.desk.office import Office, decide
+from tests.deployments.desk.office import Office, decide, hidden
 
 NAMED = "env:OIDC_SECRET"
 ADDRESS = "https://ratchet.example.com"
@@ -85,6 +86,22 @@ def test_a_person_signs_in_at_the_provider_and_decides_with_the_role_of_their_gr
         "max@example.com", ("risk",), f"approvals page, signed in at {issuer}",
     )  # fmt: skip
     assert made.authenticated
+
+
+def test_a_program_of_a_person_of_the_provider_decides_with_a_token_from_the_page(office: Office) -> None:
+    request, browser = office.ask(), office.another()
+    sign_in(browser)
+    assert browser.post("/token", data={"token": "made up"}).status_code == 403
+    page = browser.post("/token", data=hidden(browser.get("/approvals"), "/token"))
+    (token,) = re.findall(r'class="digest">([^<]{43})<', page.text)
+    bearer = {"authorization": f"Bearer {token}"}
+    said = {"approve": False, "reason": "not yet", "digest": request.digest}
+    program = office.another()
+    assert program.get("/approvals", headers=bearer).status_code == 401
+    assert program.post(f"/api/approvals/{request.id}/decision", json=said, headers=bearer).status_code == 200
+    assert office.decisions()[0].channel.startswith("approvals API, signed in at http://127.0.0.1")
+    office.pass_time(minutes=61)
+    assert program.get("/api/approvals", headers=bearer).status_code == 401
 
 
 def test_the_cookies_of_the_way_there_and_back(office: Office) -> None:

@@ -105,12 +105,12 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(tmp_path: Path) -> No
     office.desk.accounts._nobodys  # noqa: B018  (made once, at the first attempt)
 
     def seconds(name: str) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()  # of this process: how busy the machine is does not count
         assert sign_in(office.client, name, "wrong wrong wrong").status_code == 401
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
-    known = median(seconds("max@example.com") for _ in range(5))
-    unknown = median(seconds(f"nobody{number}@example.com") for number in range(5))
+    known = median(seconds("max@example.com") for _ in range(7))
+    unknown = median(seconds(f"nobody{number}@example.com") for number in range(7))
     assert 0.4 < unknown / known < 2.5
 
 
