@@ -1,5 +1,6 @@
 """Templates to pages. Everything that is put into one is escaped; a name that is missing is an error."""
 
+import unicodedata
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,9 @@ def rendered(status: int, template: str, **values: Any) -> Reply:
 
 @cache
 def _templates() -> Environment:
-    found = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found = Environment(
+        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=visible
+    )
     found.filters |= {"number": number, "time": time, "dollars": dollars, "markdown": markdown}
     found.globals["difference"] = difference
     return found
@@ -30,6 +33,17 @@ def _templates() -> Environment:
 STYLE = Reply(
     200, (FOLDER / "style.css").read_bytes(), "text/css; charset=utf-8", {"cache-control": "public, max-age=300"}
 )
+
+
+def visible(value: object) -> object:
+    """Return text with its invisible signs shown as such: one that turns the direction of writing forges a line."""
+    if type(value) is not str:  # Markup is ours
+        return value
+    return "".join("\N{REPLACEMENT CHARACTER}" if _hides(sign) else sign for sign in value)
+
+
+def _hides(sign: str) -> bool:
+    return sign not in "\n\r\t" and unicodedata.category(sign) in {"Cc", "Cf", "Cs"}
 
 
 def markdown(text: str) -> Markup:

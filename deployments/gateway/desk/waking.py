@@ -19,7 +19,9 @@ from blocks.ledger.chain import decisions_of
 _log = logging.getLogger("ratchet.desk")
 
 LOOK_BACK = timedelta(days=30)
-IDLE_SECONDS = 60.0
+SOON_SECONDS, IDLE_SECONDS = 4.0, 60.0
+MOST_FAILURES = 3
+"""After so many Prefect is taken to be away, for all of them."""
 
 
 class Runs(Protocol):
@@ -39,7 +41,7 @@ class PrefectRuns:
     def wake(self, run_id: str, made: Decision) -> bool:
         """Resume a run that waits, with the form filled in as it was decided; the run looks into the ledger anyway."""
         from prefect.client.orchestration import get_client
-        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+        from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound, PrefectHTTPStatusError
         from prefect.flow_runs import resume_flow_run
 
         try:
@@ -49,9 +51,17 @@ class PrefectRuns:
                 return state is not None and state.is_final()
             form = {"approve": made.approved, "reviewer": made.by, "reason": made.reason}
             resume_flow_run(UUID(run_id), run_input=form)
-        except (ObjectNotFound, ValueError):
+        except NotPausedError:  # somebody was quicker
+            return False
+        except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
+            _log.warning("flow run %s cannot be woken: %s", run_id, type(cause).__name__)
             return True
-        except (PrefectHTTPStatusError, httpx.HTTPError, RuntimeError) as cause:
+        except PrefectHTTPStatusError as cause:
+            if (status := cause.response.status_code) >= 500 or status in {401, 403, 429}:
+                raise Unavailable(f"Prefect answers {status}") from cause
+            _log.warning("flow run %s cannot be woken: Prefect answers %d", run_id, status)
+            return True
+        except (httpx.HTTPError, RuntimeError) as cause:
             raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
         return False  # looked at once more: a run that failed to start again is woken again
 
@@ -65,29 +75,41 @@ class Waker:
 
     def run(self, stop: Event, woken: Event) -> None:
         """Work until `stop`; `woken` cuts an idle wait short. No error ends it."""
+        failed = 0
         while not stop.is_set():
             woken.clear()
             try:
-                left = self.step(datetime.now(UTC))
+                left, failed = self.step(datetime.now(UTC)), 0
             except PortError as cause:
                 _log.warning("runs could not be woken: %s", cause)
-                left = 1
+                left, failed = 1, failed + 1
             except Exception:
                 _log.exception("waking runs met an error of ours; it goes on")
-                left = 1
-            woken.wait(5.0 if left else IDLE_SECONDS)
+                left, failed = 1, failed + 1
+            woken.wait(min(SOON_SECONDS * 2**failed, IDLE_SECONDS) if left else IDLE_SECONDS)
 
     def step(self, now: datetime) -> int:
-        """Wake what was decided lately, and return how many runs are to be looked at again."""
-        ledger, left = self._ledger(), 0
+        """Wake what was decided lately, and return how many runs are to be looked at again.
+
+        Raises:
+            Unavailable: after the others were woken: some could not be, or Prefect is away.
+        """
+        ledger, left, failures = self._ledger(), 0, list[Unavailable]()
         recent = [each for each in decisions_of(ledger.links()) if each.at > now - LOOK_BACK]
         for name in dict.fromkeys(each.request_id for each in recent if each.request_id not in self._awake):
             end = ledger.decision(name)
             if end is None:
                 continue  # it takes more approvals yet
             run_id = ledger.approval_request(name).flow_run_id
-            if not run_id or self._runs.wake(run_id, end):
-                self._awake.add(name)
-            else:
-                left += 1
+            try:
+                if not run_id or self._runs.wake(run_id, end):
+                    self._awake.add(name)
+                else:
+                    left += 1
+            except Unavailable as cause:
+                failures.append(cause)
+                if len(failures) == MOST_FAILURES:
+                    break
+        if failures:
+            raise failures[0]
         return left

@@ -80,6 +80,19 @@ def test_what_was_decided_while_prefect_or_the_gateway_was_away_is_woken_later(w
     assert len(runs.woken) == 2
 
 
+def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(world: World, ledger: Ledger) -> None:
+    for name in ("price-2", "two"):
+        say(world, ledger.approval_request(name))
+    say(world, ledger.approval_request("two"), by="ann@example.com")
+    runs = Runs(away=1)
+    waker = Waker(lambda: ledger, runs)
+    with pytest.raises(Unavailable):
+        waker.step(NOW)
+    assert runs.woken == ["run-2"]
+    assert waker.step(NOW) == 0
+    assert runs.woken == ["run-2", "run-1"]
+
+
 def test_a_decision_cuts_the_wait_short(world: World, ledger: Ledger) -> None:
     runs, stop, woken = Runs(), Event(), Event()
     thread = Thread(target=Waker(lambda: ledger, runs).run, args=(stop, woken))
