@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.parameters import AsOf, Count, EnvironmentName, ModelName, Parallel, Tier
+from flows.stopping import stop_training
 from tasks.cost import price
 from tasks.expect import expect
 from tasks.experiment import conclude, given, open_parent, open_study, propose, tell, try_out
@@ -17,6 +18,8 @@ from tasks.sample import sample
     persist_result=True,
     result_serializer="json",
     flow_run_name="{model}, {trials} trials on {tier}",
+    on_cancellation=[stop_training],
+    on_crashed=[stop_training],
 )
 def experiment(
     model: ModelName,

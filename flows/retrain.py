@@ -10,6 +10,7 @@ from blocks.ledger.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier
+from flows.stopping import stop_training
 from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
 from tasks.cost import price
@@ -25,7 +26,14 @@ from tasks.train import train
 from tasks.waive import is_waived
 
 
-@flow(name="retrain", persist_result=True, result_serializer="json", flow_run_name="{model} on {tier}")
+@flow(
+    name="retrain",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model} on {tier}",
+    on_cancellation=[stop_training],
+    on_crashed=[stop_training],
+)
 def retrain(
     model: ModelName,
     requested_by: Person,

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 from prefect.client.orchestration import get_client
@@ -71,15 +72,24 @@ def tell(model: str, environment: str, folder: Path, rows: int = 2000) -> Told:
 
 def cancel_while_it_trains(model: str, environment: str, desk: Desk) -> str:
     """Cancel a retrain whose training job hangs, as a person does on the UI, and return the job's status then."""
+
+    def cancel(run_id: UUID) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run_id, State(type=StateType.CANCELLING))
+
+    return ended_while_it_trains(model, environment, desk, cancel)
+
+
+def ended_while_it_trains(model: str, environment: str, desk: Desk, end: Callable[[UUID], None]) -> str:
+    """Begin a retrain whose training job hangs, end the flow run, and return the job's status then."""
     desk.server.faults.add(Fault("stuck", match=f"^{model}-"))
     run_id = begin("retrain/retrain", {"model": model, "parameters": SMALL, "requested_by": "dana@example.com",
                                        "environment": environment})  # fmt: skip
     listed = desk.until(lambda: desk.sagemaker.list_training_jobs(NameContains=f"{model}-", StatusEquals="InProgress"),
                         lambda found: found["TrainingJobSummaries"], 120)  # fmt: skip
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run_id, State(type=StateType.CANCELLING))
+    end(run_id)
     follow(run_id, until=ended, seconds=120)
-    return str(desk.trained(listed["TrainingJobSummaries"][0]["TrainingJobName"], 60)["TrainingJobStatus"])
+    return str(desk.trained(listed["TrainingJobSummaries"][0]["TrainingJobName"], 90)["TrainingJobStatus"])
 
 
 def _run(deployment: str, expected: str, **parameters: Any) -> Any:

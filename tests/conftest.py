@@ -39,6 +39,7 @@ COPIES = (
     "renewed",
     "hushed",
     "signed",
+    "halted",
 )
 """Models like churn under other names, so that no test needs what another one left."""
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from blocks.environment import open_environment
 from deployments.stack import Stack
-from tests.aws_story import staging, tell
+from tests.aws_story import cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.local_aws import Desk
+from tests.support import customers, kill, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -23,3 +25,17 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     tags = desk.sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
     assert {"ratchet:job", "ratchet:run", "ratchet:commit", "ratchet:data"} <= {tag["Key"] for tag in tags}
     assert desk.sagemaker.describe_endpoint(EndpointName="cloud")["EndpointStatus"] == "InService"
+
+
+def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is_paid_for(
+    stack: Stack, desk: Desk, tmp_path: Path
+) -> None:
+    staging(stack, desk.server.url, desk.bucket)
+    customers()[:2000].to_csv(tmp_path / "rows.csv", index=False)
+    run("ingest/ingest", model="halted", source=str(tmp_path / "rows.csv"), environment="staging")
+    assert cancel_while_it_trains("halted", "staging", desk) == "Stopped"
+    desk.server.faults.clear()
+    assert ended_while_it_trains("halted", "staging", desk, kill) == "Stopped"
+    tracked = open_environment("staging").tracking().runs("halted")
+    assert [each.status for each in tracked] == ["FAILED", "FAILED"]
+    assert all("cost_usd" in each.metrics for each in tracked)
