@@ -16,6 +16,7 @@ from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
+from blocks.transforms.base import Transform
 from blocks.trust import ApprovalRule, ApprovalRules, Person, Signing
 
 
@@ -73,6 +74,7 @@ class Environment(Block):
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The ledger's class.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
+    transform_adapter: str = Field("", description="The class that predicts on paid machines; empty: there is none.")
     cloud_adapter: str = Field("", description="The class by which paid work is tidied up; empty: there is none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
@@ -123,6 +125,15 @@ class Environment(Block):
     def endpoint(self) -> Endpoint:
         """Return the endpoint of this environment."""
         return cast(Endpoint, self._adapter(self.endpoint_adapter))
+
+    @property
+    def has_transform(self) -> bool:
+        """Whether batch predictions may be made on paid machines."""
+        return bool(self.transform_adapter)
+
+    def transform(self) -> Transform:
+        """Return what predicts on paid machines in this environment."""
+        return cast(Transform, self._adapter(self.transform_adapter))
 
     def tracking(self) -> Tracking:
         """Return the tracking server of this environment."""

@@ -3,11 +3,18 @@
 from prefect import flow
 
 from flows.parameters import AsOf, EnvironmentName, ModelName
+from flows.stopping import stop_scoring
 from tasks.records import Scored
 from tasks.score import score_rows
 
 
-@flow(name="score", persist_result=True, result_serializer="json", flow_run_name="{model} on {input}")
+@flow(
+    name="score",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model} on {input}",
+    on_cancellation=[stop_scoring],
+)
 def score(
     model: ModelName, input: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
 ) -> Scored:

@@ -1,4 +1,4 @@
-"""What a flow leaves behind when it is cancelled or crashes: no training job that goes on and is paid for."""
+"""What a flow leaves behind when it is cancelled or crashes: no job that goes on and is paid for."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging.loggers import flow_run_logger
 
 from blocks.environment import open_environment
-from tasks.stop import is_given_up, stop_jobs
+from tasks.stop import is_given_up, stop_jobs, stop_transforms
 
 
 def stop_training(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
@@ -21,3 +21,14 @@ def stop_training(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None
     given = flow_run.parameters
     world = open_environment(given.get("environment", "local"))
     stop_jobs(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)
+
+
+def stop_scoring(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+    """Stop the transform job of the flow run: a hook for `on_cancellation`.
+
+    Not for a crash: the rows of such a job are limited, and the run that is retried attaches to it.
+    """
+    log = flow_run_logger(flow_run, flow).warning
+    given = flow_run.parameters
+    world = open_environment(given.get("environment", "local"))
+    stop_transforms(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)

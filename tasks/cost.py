@@ -79,10 +79,15 @@ def make_bill(
     serving = serving_worst(table, world.endpoint().hosting(name), now.date()) if to_serve else UNPAID
     if not (training.paid or serving.paid):
         return Bill(training, serving, 0.0)  # nothing is paid, so nobody is asked
+    return Bill(training, serving, month_so_far(world.tracking(), name, now))
+
+
+def month_so_far(tracking: Tracking, model: str, now: datetime) -> float:
+    """Return what the model's runs of this month cost, those of this flow run apart."""
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     own = str(flow_run.id or "none")
-    others = [run for run in world.tracking().runs(name, since=first) if run.tags.get("ratchet.flow_run") != own]
-    return Bill(training, serving, month_to_date(others, now))
+    others = [run for run in tracking.runs(model, since=first) if run.tags.get("ratchet.flow_run") != own]
+    return month_to_date(others, now)
 
 
 def max_seconds(model: Model) -> int:
@@ -116,9 +121,13 @@ def settle(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) 
     if ended.status is JobStatus.in_progress:
         return None
     usd, seconds = actual_cost(read_prices(), trainer.compute(job.max_seconds), ended)
+    return log_cost(tracking, run_id, usd, seconds, failed=ended.status is not JobStatus.completed)
+
+
+def log_cost(tracking: Tracking, run_id: str, usd: float, seconds: float, *, failed: bool) -> float:
+    """Log what an attempt cost on top of those that failed before it; return what the run has cost so far."""
     so_far = tracking.run(run_id).metrics.get(FAILED, 0.0) + usd
-    failed = {FAILED: so_far} if ended.status is not JobStatus.completed else {}
-    tracking.log(run_id, metrics={COST: so_far, BILLED: seconds, **failed})
+    tracking.log(run_id, metrics={COST: so_far, BILLED: seconds, **({FAILED: so_far} if failed else {})})
     return so_far
 
 

@@ -1,6 +1,5 @@
 """Batch predictions with the champion, kept as a new snapshot of `<dataset>-predictions`."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasks.predict import Predictor
 from tasks.records import Scored
 from tasks.retries import STAGE
 from tasks.score_input import Input, open_input
+from tasks.score_transform import choose, predict_by_transform
 
 
 @task(name="score", **STAGE)
@@ -46,15 +46,28 @@ def score_rows(model: str, source: str, query: str, environment: str, as_of: str
         suite = brought.suite().without(data.target).for_rows(1)
         settle(check(rows, suite, key=data.entity), where=f"{model}, {source}")
 
+    def predict(rows: Input, asked: str, to: Path) -> None:
+        place, worst = choose(world, brought, rows.rows)
+        get_run_logger().info("predicted by %s, because %s", place.where, place.reason)
+        if place.where == "flow":
+            in_flow(rows, asked, predictor, to)
+        else:
+            predict_by_transform(world, model, rows, asked, predictor, place, worst, to)
+
     with workspace(world.scratch / "score") as folder:
         rows = open_input(world, data, source, query, as_of, folder)
-        kept = add_predictions(world.lake(), rows, predictor, hold, folder)
+        kept = add_predictions(world.lake(), rows, predictor, hold, folder, predict)
     get_run_logger().info("%d predictions of version %s in snapshot %s", kept.rows, version, kept.id)
     return Scored(dataset=kept.dataset, snapshot=kept.id, rows=kept.rows, version=version)
 
 
 def add_predictions(
-    lake: Lake, rows: Input, predictor: Predictor, hold: Callable[[ParquetRows], None], folder: Path
+    lake: Lake,
+    rows: Input,
+    predictor: Predictor,
+    hold: Callable[[ParquetRows], None],
+    folder: Path,
+    predict: Callable[[Input, str, Path], None] | None = None,
 ) -> Snapshot:
     """Append the predictions as one snapshot, whole or not at all, and return it.
 
@@ -66,17 +79,26 @@ def add_predictions(
         predictor: the model.
         hold: refuses rows that are not right.
         folder: holds the predictions until they are in the lake.
+        predict: writes the predictions of the rows that some SQL gives below a new folder; in this flow run if None.
     """
     dataset = f"{predictor.data.dataset}-predictions"
-    key = hashlib.sha256(f"{rows.digest} {predictor.version}".encode()).hexdigest()
+    key = rows.key(predictor.version)
     if known := lake.find(dataset, key):
         return known
     hold(rows.to_check())
     rows.refuse_nameless(predictor.data.entity)
     asked = rows.with_buckets(predictor.data.entity)
-    rows.engine.map_batches(predictor, asked, rows.tables, predictor.schema, folder / "predictions")
+    if predict is None:
+        in_flow(rows, asked, predictor, folder / "predictions")
+    else:
+        predict(rows, asked, folder / "predictions")
     found = _read(folder / "predictions", predictor.schema)
     return lake.append(dataset, found, source=rows.description, key=key, at=datetime.now(UTC))
+
+
+def in_flow(rows: Input, asked: str, predictor: Predictor, to: Path) -> None:
+    """Predict the rows by the environment's engine, and write the predictions below `to`."""
+    rows.engine.map_batches(predictor, asked, rows.tables, predictor.schema, to)
 
 
 def _read(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:

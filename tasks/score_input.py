@@ -58,6 +58,10 @@ class Input:
     digest: str
     description: str
 
+    def key(self, version: str) -> str:
+        """Return what stands for the predictions of these rows by that version."""
+        return hashlib.sha256(f"{self.digest} {version}".encode()).hexdigest()
+
     def to_check(self) -> ParquetRows:
         """Return the rows as a suite is held against them, where they lie."""
         files = tuple(file for each in self.tables.values() for file in each)

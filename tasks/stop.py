@@ -1,4 +1,4 @@
-"""Stop the training jobs of a flow run that was cancelled or crashed: whoever waited for them may be gone."""
+"""Stop the paid jobs of a flow run that was cancelled or crashed: whoever waited for them may be gone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +11,10 @@ from blocks.environment import Environment
 from blocks.errors import NotFound, PortError
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob
+from blocks.transforms.base import Transform
 from tasks.cost import settle
 from tasks.logic.refusal import Refusal
+from tasks.score_transform import TRANSFORM
 from tasks.train import job_name
 
 Log = Callable[[str], None]
@@ -46,6 +48,23 @@ def stop_jobs(world: Environment, model: str, flow_run: str, given_up: Callable[
     return stopped
 
 
+def stop_transforms(world: Environment, model: str, flow_run: str, given_up: Callable[[], bool], log: Log) -> list[str]:
+    """Stop the transform jobs of a flow run of the model, and return their names; see `stop_jobs`.
+
+    What a job cost is logged by who scores the same rows again; until then it counts with its worst case.
+    """
+    if not world.has_transform:
+        return []
+    tracking, stopped = world.tracking(), list[str]()
+    for run in tracking.runs(model):
+        name = run.tags.get(TRANSFORM, "")
+        if name and run.tags.get("ratchet.flow_run") == flow_run and given_up() and _stop(world.transform(), name, log):
+            stopped.append(name)
+            if run.status == "RUNNING":
+                tracking.close_run(run.id, "FAILED")
+    return stopped
+
+
 def is_given_up(flow_run: UUID) -> bool:
     """Whether the flow run has ended, or is being cancelled; not one that this Prefect server does not know."""
     try:
@@ -61,16 +80,16 @@ def _trainers(world: Environment) -> list[Trainer]:
     return [world.trainer(), *small]
 
 
-def _stop(trainer: Trainer, name: str, log: Log) -> bool:
+def _stop(by: Trainer | Transform, name: str, log: Log) -> bool:
     """Ask for the end of a job; return whether there is one. One that cannot be asked is said, and others go on."""
     try:
-        trainer.stop(name)
+        by.stop(name)
     except NotFound:
         return False
     except PortError as problem:
-        log(f"training job {name} could not be stopped, and may run until its own limit: {problem}")
+        log(f"job {name} could not be stopped, and may run until its own limit: {problem}")
         return False
-    log(f"training job {name} does not run any more")
+    log(f"job {name} does not run any more")
     return True
 
 

@@ -39,6 +39,10 @@ class Folders:
         """Write JSON over what is there."""
         self._client.put_object(Bucket=self._bucket, Key=key, Body=_json(content))
 
+    def put_new(self, key: str, content: object) -> None:
+        """Write JSON where nothing is; botocore's PreconditionFailed when something is there."""
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=_json(content), IfNoneMatch="*")
+
     def read(self, key: str) -> dict[str, Any] | None:
         """Return a JSON object, or None when there is none."""
         found = self.get(key)

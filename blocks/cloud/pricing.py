@@ -12,13 +12,17 @@ from blocks.errors import NotFound, Rejected, Unavailable
 
 PRICING_REGION = "us-east-1"
 """The Pricing API answers in a few regions only; this one knows the prices of all."""
-COMPONENTS = {"Training": "training", "Hosting": "hosting"}
-"""What the price list calls a component, and what the price table calls it."""
+COMPONENTS = {
+    "Training": "training", "Hosting": "hosting", "Batch Transform": "transform", "BatchTransform": "transform",
+}  # fmt: skip
+"""What the price list calls a component (or may, for the last: no source here is certain), and what the table does."""
+NEEDED = ("training", "hosting")
+"""Uses without which a table is none; where batch transform has no price, it is not used."""
 HOURS = {"Hrs", "hrs", "Hours", "Hour"}
 
 
 def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]:
-    """Return US dollars an hour by use ("training", "hosting") and instance type.
+    """Return US dollars an hour by use ("training", "hosting", "transform") and instance type.
 
     Where the list has several prices for one type, the highest is taken: it is for a worst case.
 
@@ -31,10 +35,11 @@ def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]
         Rejected: its answer has another form than documented, or it refused the request.
         Unavailable: it did not answer.
     """
-    found: dict[str, dict[str, float]] = {use: {} for use in COMPONENTS.values()}
+    found: dict[str, dict[str, float]] = {use: {} for use in NEEDED}
     for use, kind, usd in _prices(_products(region, client or _client())):
-        found[use][kind] = max(usd, found[use].get(kind, 0.0))
-    if empty := [use for use, prices in found.items() if not prices]:
+        prices = found.setdefault(use, {})
+        prices[kind] = max(usd, prices.get(kind, 0.0))
+    if empty := [use for use in NEEDED if not found[use]]:
         problem = f"the Pricing API has no price for {' and '.join(empty)} of AmazonSageMaker in {region!r}"
         raise NotFound(f"{problem}; is that a region's code, such as eu-central-1?")
     return found

@@ -14,13 +14,14 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from blocks.aws.attempts import attempt_name
 from blocks.aws.calls import client, code, is_missing, port_errors, region_name
 from blocks.aws.folders import Folders, listing_digest
 from blocks.compute import Compute
 from blocks.errors import Conflict, Corrupt, NotFound
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
-from blocks.trainers.sagemaker_jobs import Places, Plan, attempt_name, job_state, training_request
+from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
 from blocks.trainers.sagemaker_logs import JobLog
 
 

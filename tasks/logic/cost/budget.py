@@ -6,6 +6,8 @@ from typing import Protocol
 from tasks.logic.cost.worst import Estimate
 from tasks.logic.refusal import Refusal
 
+CHEAPER = "Lower training.max_minutes, take a cheaper instance"
+
 
 class Budget(Protocol):
     """What a model may spend; `budget` of `model.yaml` is one."""
@@ -33,8 +35,10 @@ class Bill:
         return self.month_to_date_usd + self.training.usd + self.serving.usd
 
 
-def check_budget(bill: Bill, budget: Budget, model: str) -> None:
+def check_budget(bill: Bill, budget: Budget, model: str, cheaper: str = CHEAPER) -> None:
     """Let the work through, or refuse it before anything is paid. Work on this machine is always let through.
+
+    `cheaper` says how the work would cost less.
 
     Raises:
         Refusal: the run or the month would go above the budget; the message has both figures.
@@ -42,17 +46,17 @@ def check_budget(bill: Bill, budget: Budget, model: str) -> None:
     where = f"budget in models/{model}/model.yaml"
     if bill.training.paid and not bill.training.usd <= budget.per_run_usd:
         problem = f"this run may cost {bill.training.words}; the budget is {budget.per_run_usd:,.2f} USD a run"
-        raise Refusal(problem, where=f"{where}, per_run_usd", remedy=_remedy("max_minutes", bill.training.usd))
+        raise Refusal(problem, where=f"{where}, per_run_usd", remedy=_remedy(cheaper, bill.training.usd))
     if (bill.training.paid or bill.serving.paid) and not bill.month_usd <= budget.per_month_usd:
         parts = f"so far {bill.month_to_date_usd:,.2f} + this run {bill.training.usd:,.2f}"
         parts += f" + serving {bill.serving.usd:,.2f}"
         problem = f"the month may come to {bill.month_usd:,.2f} USD ({parts})"
         problem += f"; the budget is {budget.per_month_usd:,.2f} USD a month"
-        raise Refusal(problem, where=f"{where}, per_month_usd", remedy=_remedy("max_minutes", bill.month_usd))
+        raise Refusal(problem, where=f"{where}, per_month_usd", remedy=_remedy(cheaper, bill.month_usd))
 
 
-def _remedy(key: str, needed: float) -> str:
-    return f"Lower training.{key}, take a cheaper instance, or have the owner allow {needed:,.2f} USD there."
+def _remedy(cheaper: str, needed: float) -> str:
+    return f"{cheaper}, or have the owner allow {needed:,.2f} USD there."
 
 
 def stays_here(rows: int, local_rows: int) -> bool:

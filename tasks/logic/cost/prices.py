@@ -11,7 +11,7 @@ from tasks.logic.model.strict_record import Record, nearest, parse_record, rule
 from tasks.logic.model.types import Line
 from tasks.logic.refusal import Refusal
 
-Use = Literal["training", "hosting"]
+Use = Literal["training", "hosting", "transform"]
 """What an instance is paid for: SageMaker has a price for each."""
 
 REFRESH = "Refresh the table: make prices REGION={region}."
@@ -35,6 +35,7 @@ class RegionPrices(Record):
 
     training: dict[Line, Hourly] = Field(default={}, description="Of a training job, such as ml.m5.xlarge: 0.23")
     hosting: dict[Line, Hourly] = Field(default={}, description="Of an endpoint")
+    transform: dict[Line, Hourly] = Field(default={}, description="Of a batch transform job")
 
 
 class PriceTable(Record):

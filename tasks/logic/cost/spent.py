@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
-from tasks.logic.cost.prices import PriceTable, hourly_price
+from tasks.logic.cost.prices import PriceTable, Use, hourly_price
 from tasks.logic.cost.worst import SECONDS_PER_HOUR, Job
 from tasks.logic.refusal import Refusal
 
@@ -70,7 +70,7 @@ class MonthSum:
     open: int
 
 
-def actual_cost(table: PriceTable, job: Job, ended: Ended) -> tuple[float, float]:
+def actual_cost(table: PriceTable, job: Job, ended: Ended, use: Use = "training") -> tuple[float, float]:
     """Return what a job cost in US dollars, and the seconds billed for each instance.
 
     What the service has not said counts at its worst: all of the run's seconds, on the dearest of its types. The
@@ -81,7 +81,7 @@ def actual_cost(table: PriceTable, job: Job, ended: Ended) -> tuple[float, float
     seconds = ended.seconds + job.keep_alive_seconds if ended.billable_seconds is None else ended.billable_seconds
     types = (ended.instance_type,) if ended.instance_type else job.instance_types
     day = date.fromisoformat(table.date)
-    price = max(hourly_price(table, "training", job.region, kind, day) for kind in types)
+    price = max(hourly_price(table, use, job.region, kind, day) for kind in types)
     return price * job.count * seconds / SECONDS_PER_HOUR, seconds
 
 

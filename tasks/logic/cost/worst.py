@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from tasks.logic.cost.prices import PriceTable, hourly_price
+from tasks.logic.cost.prices import PriceTable, Use, hourly_price
 from tasks.logic.refusal import Refusal
 
 SECONDS_PER_HOUR = 3600
 
 
 class Job(Protocol):
-    """What a training job will ask for; `blocks.compute.Compute` is one."""
+    """What a job will ask for; `blocks.compute.Compute` is one."""
 
     @property
     def instance_types(self) -> tuple[str, ...]:
@@ -65,17 +65,20 @@ class Estimate:
 
 
 def training_worst(table: PriceTable, job: Job, today: date, times: int = 1) -> Estimate:
+    """Return what `times` such trainings cost at worst; see `job_worst`."""
+    return job_worst(table, "training", job, today, times)
+
+
+def job_worst(table: PriceTable, use: Use, job: Job, today: date, times: int = 1) -> Estimate:
     """Return what `times` such jobs cost at worst: price x instances x (longest time + warm pool).
 
     Raises:
         Refusal: a type that may run it has no price, or its time, its instances or its warm pool are no limit.
     """
     if not job.instance_types:
-        return Estimate(0.0, "0.00 USD: it trains on this machine", paid=False)
+        return Estimate(0.0, "0.00 USD: it is done on this machine", paid=False)
     _refuse_unlimited(job, times)
-    price, dearest = max(
-        (hourly_price(table, "training", job.region, kind, today), kind) for kind in job.instance_types
-    )
+    price, dearest = max((hourly_price(table, use, job.region, kind, today), kind) for kind in job.instance_types)
     seconds = job.max_seconds + job.keep_alive_seconds
     usd = price * job.count * seconds / SECONDS_PER_HOUR * times
     warm = f" + {job.keep_alive_seconds} s of warm pool" if job.keep_alive_seconds else ""

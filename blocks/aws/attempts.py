@@ -1,0 +1,16 @@
+"""Names of jobs on SageMaker: each is taken once and for ever, so a further attempt bears a number."""
+
+import hashlib
+
+LONGEST_NAME = 63
+
+
+def attempt_name(name: str, number: int) -> str:
+    """Return the name of an attempt on SageMaker: the job's own, then with a number; never above 63 characters."""
+    if number == 1:
+        return name
+    ending = f"-{number}"
+    if len(name) + len(ending) <= LONGEST_NAME:
+        return name + ending
+    ending = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
+    return name[: LONGEST_NAME - len(ending)].rstrip("-") + ending

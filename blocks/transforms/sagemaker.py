@@ -1,0 +1,170 @@
+"""Batch predictions on SageMaker: the same container as an endpoint's, for as long as there are rows.
+
+A job's first attempt bears its name on SageMaker; names are taken for ever there, so the next ones bear a number.
+Nothing is remembered here: rows, answers and which job they belong to are read from S3, the rest from SageMaker.
+So a retry, on this machine or another, attaches to the job that runs, and it is paid once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field, PrivateAttr
+
+from blocks.aws.attempts import attempt_name
+from blocks.aws.calls import client, code, is_missing, port_errors, region_name
+from blocks.aws.folders import Folders
+from blocks.aws.logs import last_lines
+from blocks.compute import Compute
+from blocks.errors import NotFound
+from blocks.transforms import sagemaker_requests as requests
+from blocks.transforms.base import Part, Transform, TransformJob, TransformState, TransformStatus
+from blocks.transforms.sagemaker_store import Staged, TransformStore
+
+LOG_GROUP = "/aws/sagemaker/TransformJobs"
+USABLE = (TransformStatus.in_progress, TransformStatus.completed)
+
+
+class SageMakerTransform(Transform):
+    """Runs batch transform jobs; keeps their rows and answers in a bucket."""
+
+    _block_type_name = "Ratchet transform (SageMaker)"
+    _block_type_slug = "ratchet-transform-sagemaker"
+
+    bucket: str = Field(description="Bucket for rows and answers; it exists.")
+    prefix: str = Field(default="transforms", description="Where in the bucket they lie.")
+    role_arn: str = Field(description="ARN of the role that containers run as.")
+    image: str = Field(description="URI of the container image in ECR, best by digest.")
+    instance_type: str = Field(default="ml.m5.large", description="Instance type of the jobs.")
+    instance_count: int = Field(default=1, gt=0, le=100, description="How many instances share a job's rows.")
+    answer_seconds: int = Field(default=600, gt=0, le=3600, description="How long an answer to one part may take.")
+    trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded.")
+    tags: dict[str, str] = Field(default={}, description="Tags of every job, such as its environment.")
+    region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
+    endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
+
+    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def compute(self, max_seconds: int) -> Compute:
+        """Return the instances, for the job's limit."""
+        return Compute((self.instance_type,), region_name(self.region), self.instance_count, max_seconds)
+
+    def submit(self, job: TransformJob, parts: Iterable[Part]) -> None:
+        """Start the job, or attach to the one that is there; see `Transform.submit`.
+
+        Raises:
+            Unavailable: AWS is busy, or has no capacity: try again.
+            Rejected: a quota, a right or the request itself is the matter.
+        """
+        with port_errors(f"submitting job {job.name}"):
+            staged = self._store.stage(job, parts)
+            number, there = self._latest(job.name)
+            if there is not None and self._is_usable(staged, number, there):
+                return
+            self._create(job, staged, number + 1)
+
+    def state(self, name: str) -> TransformState:
+        """Return what is known of the job's latest attempt; why one failed, its container says best, in its log."""
+        with port_errors(f"looking at job {name}"):
+            _, described = self._described(name)
+            state = requests.job_state(name, described)
+            if state.status is TransformStatus.failed and not state.transient:
+                words = last_lines(self._client("logs"), LOG_GROUP, f"{described['TransformJobName']}/")
+                state = replace(state, reason="\n".join([state.reason, *words]))
+            return state
+
+    def stop(self, name: str) -> None:
+        """Ask SageMaker to stop the job; it counts as stopped from then on."""
+        from botocore.exceptions import ClientError
+
+        with port_errors(f"stopping job {name}"):
+            _, described = self._described(name)
+            if described["TransformJobStatus"] != "InProgress":
+                return
+            try:
+                self._client("sagemaker").stop_transform_job(TransformJobName=described["TransformJobName"])
+            except ClientError as error:
+                if code(error) != "ValidationException":  # it has just ended by itself
+                    raise
+
+    def answers(self, name: str) -> Iterator[tuple[pa.Table, bytes]]:
+        """Yield what each part carried, and its answer as the container gave it; see `Transform.answers`."""
+        with port_errors(f"reading the answers of job {name}"):
+            number, _ = self._described(name)
+            staged = self._store.staged(name)
+            if staged is None:
+                raise NotFound(f"no rows are kept for job {name} below {self._store.url(self.prefix)}")
+            yield from self._store.answers(staged, number)
+
+    def _is_usable(self, staged: Staged, number: int, described: Mapping[str, Any]) -> bool:
+        """Whether an attempt answers, or has answered, the rows that are kept; a sweep may have removed its answers."""
+        source = described["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+        status = requests.job_state("", described).status
+        if status not in USABLE or source != self._store.url(staged.given):
+            return False
+        return status is TransformStatus.in_progress or self._store.is_answered(staged, number)
+
+    def _create(self, job: TransformJob, staged: Staged, number: int) -> None:
+        from botocore.exceptions import ClientError
+
+        name, store = attempt_name(job.name, number), self._store
+        model = requests.model_request(self._plan, job, store.url(f"{staged.folder}/model/"))
+        self._make_model(model)
+        asked = requests.transform_request(
+            self._plan, job, name, model["ModelName"], store.url(staged.given), store.url(staged.out(number))
+        )
+        try:
+            self._client("sagemaker").create_transform_job(**asked)
+        except ClientError as error:
+            if code(error) != "ResourceInUse":  # else another process was first: its job is ours
+                raise
+
+    def _make_model(self, request: dict[str, Any]) -> None:
+        from botocore.exceptions import ClientError
+
+        try:
+            self._client("sagemaker").create_model(**request)
+        except ClientError as error:
+            if "already exist" not in str(error):  # else an earlier attempt made it: its name is of its content
+                raise
+
+    def _latest(self, name: str) -> tuple[int, Mapping[str, Any] | None]:
+        """Return number and description of the job's latest attempt, or 0 and None."""
+        number, found = 0, None
+        while (later := self._describe(attempt_name(name, number + 1))) is not None:
+            number, found = number + 1, later
+        return number, found
+
+    def _described(self, name: str) -> tuple[int, Mapping[str, Any]]:
+        number, found = self._latest(name)
+        if found is None:
+            raise NotFound(f"no transform job {name!r} on SageMaker in this account and region")
+        return number, found
+
+    def _describe(self, attempt: str) -> Mapping[str, Any] | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            return dict(self._client("sagemaker").describe_transform_job(TransformJobName=attempt))
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+
+    @property
+    def _plan(self) -> requests.Plan:
+        return requests.Plan(
+            self.role_arn, self.image, self.instance_type, self.instance_count, self.answer_seconds,
+            tuple(self.trusted_keys), self.tags,
+        )  # fmt: skip
+
+    @property
+    def _store(self) -> TransformStore:
+        s3 = self._client("s3")
+        return TransformStore(Folders(s3, self.bucket), s3, self.bucket, self.prefix)
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = client(service, self.region, self.endpoint_url)
+        return self._clients[service]

@@ -1,0 +1,1 @@
+"""Rules of batch scoring: where rows are predicted."""
