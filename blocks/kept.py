@@ -18,7 +18,8 @@ class Kept:
 
     Attributes:
         key: its kind and name: `run:<id>`, `model:<id>`, `version:<model>/<number>`, `attempt:<job>/<number>`,
-            `release:<endpoint>/<version>`, `tier:<model>/<digest>`, `fetched:<model>/<version>`, `result:<name>`.
+            `release:<endpoint>/<version>`, `tier:<model>/<digest>`, `fetched:<model>/<version>`, `result:<name>`,
+            and in S3 `job:<attempt>`, `input:<digest>`, `transform:<job>`.
         words: what it is, for people.
         last_used: when it was last written or used, with a time zone.
         needs: the keys of what it cannot do without; what they name need not be there.

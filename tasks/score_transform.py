@@ -108,7 +108,7 @@ def predict_by_transform(
 
 def transform_name(model: str, rows: Input, version: str) -> str:
     """Return the name of the job that predicts these rows with that version: the same for the same."""
-    return f"{model.replace('_', '-')[:30].rstrip('-')}-score-{rows.key(version)[:16]}"
+    return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{rows.key(version)[:16]}"
 
 
 def parts(rows: Input, asked: str, predictor: Predictor) -> Iterator[Part]:

@@ -69,6 +69,9 @@ def keepers(world: Environment, results: Keeper | None = None) -> Keepers:
         "tier": scratch,
         "fetched": scratch,
         "attempt": small or trainer,
+        "job": trainer,
+        "input": trainer,
+        **({"transform": world.transform()} if world.has_transform else {}),
         "release": world.endpoint(),
         "result": results or Results(),
     }

@@ -10,6 +10,8 @@ from typing import Any
 from blocks.aws.calls import is_missing
 from blocks.digests import file_digest
 
+MARK = ".whole"
+"""How the object ends that says that a folder is whole."""
 _SIDE_BY_SIDE = 8
 
 
@@ -51,14 +53,15 @@ class Folders:
     def keep(self, folder: Path, members: Iterable[Path], prefix: str) -> str:
         """Copy files of a folder below `prefix`, unless they are there; return the address, with a slash at its end.
 
-        The prefix must name the content (a digest): what is marked as whole is not looked at again.
+        The prefix must name the content (a digest): what is marked as whole is not looked at again. The mark is
+        written anew each time: what was used lately is not swept.
         """
-        mark = f"{prefix.rstrip('/')}.whole"
+        mark = f"{prefix.rstrip('/')}{MARK}"
+        files = [(path, f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}") for path in members]
         if self.get(mark) is None:
-            files = [(path, f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}") for path in members]
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
                 list(pool.map(lambda each: self._upload(*each), files))
-            self.put(mark, {"files": len(files)})
+        self.put(mark, {"files": len(files)})
         return self.url(prefix.rstrip("/") + "/")
 
     def names(self, prefix: str) -> list[str]:

@@ -6,6 +6,7 @@ all that makes them; they stay, so that `restore` is one update back. SageMaker 
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from pydantic import Field, PrivateAttr
 
 from blocks.aws.calls import client, code, is_missing, port_errors, region_name
 from blocks.aws.folders import Folders
+from blocks.aws.kept import Prefixes
 from blocks.compute import Hosting
 from blocks.digests import folder_digest
 from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import asked, scoring_server
+from blocks.endpoints.sagemaker_kept import ReleaseKeeper
 from blocks.endpoints.sagemaker_rollout import Rollout
 from blocks.endpoints.sagemaker_store import Kept, S3Releases
 from blocks.errors import Corrupt, NotFound, Rejected
+from blocks.kept import Kept as KeptThing
 
 _SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
 
@@ -172,6 +176,33 @@ class SageMakerEndpoint(Endpoint):
             said = requests.attributes(answer.get("CustomAttributes", ""))
             kind = answer.get("ContentType", "")
             return Answer(200, answer["Body"].read(), kind, said.get("version", ""), said)
+
+    def kept(self, names: Sequence[str]) -> tuple[KeptThing, ...]:
+        """Return these endpoints' releases in S3, the live one held; see `Keeper.kept`."""
+        with port_errors("listing releases"):
+            return self._keeper.kept(names)
+
+    def size(self, key: str) -> int:
+        """Return the bytes of a release in S3; see `Keeper.size`."""
+        with port_errors(f"measuring {key}"):
+            return self._prefixes.size(key)
+
+    def discard(self, key: str) -> None:
+        """Remove a release from S3, and SageMaker's names for it; see `Keeper.discard`."""
+        with port_errors(f"removing {key}"):
+            self._keeper.discard(key)
+
+    @property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self._client("s3"), self.bucket, self.prefix, "release", depth=2)
+
+    @property
+    def _keeper(self) -> ReleaseKeeper:
+        def live(endpoint: str) -> str:
+            described = self._rollout(endpoint).described()
+            return self._release_of(endpoint, described["EndpointConfigName"])[0] if described else ""
+
+        return ReleaseKeeper(self._prefixes, self._client("sagemaker"), live)
 
     def _failed(self, endpoint: str, response: Any) -> Answer:
         live = self.serving(endpoint)

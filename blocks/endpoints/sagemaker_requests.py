@@ -48,8 +48,13 @@ def release_name(kept: Kept, hosting: Hosting) -> str:
     """Return the name of a release's model and configuration: another one for anything that differs."""
     identity = {"endpoint": kept.endpoint, "version": kept.version, "digest": kept.digest, **asdict(hosting)}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    version = re.sub(r"[^A-Za-z0-9]", "-", kept.version)[:12].strip("-")
-    return f"{endpoint_name(kept.endpoint)[: LONGEST_NAME - 28].rstrip('-')}-{version}-{digest}"
+    return release_stem(kept.endpoint, kept.version) + digest
+
+
+def release_stem(endpoint: str, version: str) -> str:
+    """Return how a release's names begin, whatever it was served on; those of another release may begin so, too."""
+    shown = re.sub(r"[^A-Za-z0-9]", "-", version)[:12].strip("-")
+    return f"{endpoint_name(endpoint)[: LONGEST_NAME - 28].rstrip('-')}-{shown}-"
 
 
 def model_request(kept: Kept, hosting: Hosting) -> dict[str, Any]:

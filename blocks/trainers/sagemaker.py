@@ -7,7 +7,7 @@ a retry, on this machine or another, attaches to the job that runs, and it is pa
 
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,12 +16,15 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from blocks.aws.attempts import attempt_name
 from blocks.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.aws.folders import Folders, listing_digest
+from blocks.aws.folders import MARK, Folders, listing_digest
+from blocks.aws.kept import Prefixes
 from blocks.compute import Compute
 from blocks.errors import Conflict, Corrupt, NotFound
+from blocks.kept import Kept
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
 from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
+from blocks.trainers.sagemaker_kept import JobKeeper
 from blocks.trainers.sagemaker_logs import JobLog
 
 
@@ -136,6 +139,29 @@ class SageMakerTrainer(Trainer):
     def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.0) -> JobState:
         """Submit, follow and wait; see `Trainer.run`."""
         return super().run(job, log, poll_seconds or self.poll_seconds)
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return the outputs of all jobs and the inputs that they share, whatever the model; see `Keeper.kept`."""
+        with port_errors("listing what jobs left"):
+            return self._keeper.kept()
+
+    def size(self, key: str) -> int:
+        """Return the bytes in S3; see `Keeper.size`."""
+        with port_errors(f"measuring {key}"):
+            return self._keeper.size(key)
+
+    def discard(self, key: str) -> None:
+        """Remove an output or an input; see `Keeper.discard`."""
+        with port_errors(f"removing {key}"):
+            self._keeper.discard(key)
+
+    @property
+    def _keeper(self) -> JobKeeper:
+        s3, url = self._client("s3"), self._folders.url
+        outputs = Prefixes(s3, self.bucket, f"{self.prefix}/models", "job", depth=1)
+        inputs = Prefixes(s3, self.bucket, f"{self.prefix}/inputs", "input", depth=1, mark=MARK)
+        given, models = url(f"{self.prefix}/inputs/"), url(f"{self.prefix}/models")
+        return JobKeeper(outputs, inputs, self._client("sagemaker"), models, given, self.cache.resolve())
 
     def _create(self, job: TrainingJob, number: int) -> None:
         from botocore.exceptions import ClientError

@@ -5,7 +5,7 @@ Nothing is remembered here: rows, answers and which job they belong to are read 
 So a retry, on this machine or another, attaches to the job that runs, and it is paid once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,11 @@ from pydantic import Field, PrivateAttr
 from blocks.aws.attempts import attempt_name
 from blocks.aws.calls import client, code, is_missing, port_errors, region_name
 from blocks.aws.folders import Folders
+from blocks.aws.kept import Prefixes
 from blocks.aws.logs import last_lines
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.kept import Kept
 from blocks.transforms import sagemaker_requests as requests
 from blocks.transforms.base import Part, Transform, TransformJob, TransformState, TransformStatus
 from blocks.transforms.sagemaker_store import Staged, TransformStore
@@ -96,6 +98,35 @@ class SageMakerTransform(Transform):
             if staged is None:
                 raise NotFound(f"no rows are kept for job {name} below {self._store.url(self.prefix)}")
             yield from self._store.answers(staged, number)
+
+    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
+        """Return what all jobs left, whatever the model; one that runs holds its own. See `Keeper.kept`."""
+        with port_errors("listing what transform jobs left"):
+            things = self._prefixes.kept()
+            return tuple(replace(each, held="it is running") if self._is_running(each.key) else each for each in things)
+
+    def size(self, key: str) -> int:
+        """Return the bytes in S3; see `Keeper.size`."""
+        with port_errors(f"measuring {key}"):
+            return self._prefixes.size(key)
+
+    def discard(self, key: str) -> None:
+        """Remove rows, answers and the model's copy from S3, and SageMaker's name for it; see `Keeper.discard`."""
+        with port_errors(f"removing {key}"):
+            self._prefixes.discard(key, ("staged.json",))
+            stem = requests.model_stem(key.partition(":")[2])
+            pages = self._client("sagemaker").get_paginator("list_models").paginate(NameContains=stem)
+            for name in [str(model["ModelName"]) for page in pages for model in page["Models"]]:
+                if name.startswith(stem) and len(name) == len(stem) + requests.DIGITS:
+                    self._client("sagemaker").delete_model(ModelName=name)
+
+    def _is_running(self, key: str) -> bool:
+        _, described = self._latest(key.partition(":")[2])
+        return described is not None and described["TransformJobStatus"] in ("InProgress", "Stopping")
+
+    @property
+    def _prefixes(self) -> Prefixes:
+        return Prefixes(self._client("s3"), self.bucket, self.prefix, "transform", depth=1)
 
     def _is_usable(self, staged: Staged, number: int, described: Mapping[str, Any]) -> bool:
         """Whether an attempt answers, or has answered, the rows that are kept; a sweep may have removed its answers."""

@@ -12,6 +12,8 @@ from blocks.transforms.base import TransformJob, TransformState, TransformStatus
 CONTENT_TYPE = "application/json"
 MAX_PAYLOAD_MB = 6
 """SageMaker's own default: what it takes in one request to the container."""
+DIGITS = 12
+"""How many digits the name of a model ends with."""
 PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
 """How failure reasons begin that are AWS's own and may be gone in a moment."""
 STATUS = {
@@ -46,8 +48,13 @@ def model_request(plan: Plan, job: TransformJob, address: str) -> dict[str, Any]
     }
     container = {"Image": plan.image, "ModelDataSource": {"S3DataSource": source}, "Environment": variables}
     made = {"ExecutionRoleArn": plan.role_arn, "PrimaryContainer": container, "Tags": _tags(plan, job)}
-    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:12]
-    return {"ModelName": f"{job.name[:50].rstrip('-')}-{digest}", **made}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    return {"ModelName": model_stem(job.name) + digest, **made}
+
+
+def model_stem(name: str) -> str:
+    """Return how the names of a job's models begin; `DIGITS` of what makes them follow."""
+    return f"{name[:50].rstrip('-')}-"
 
 
 def transform_request(plan: Plan, job: TransformJob, name: str, model: str, given: str, to: str) -> dict[str, Any]:
