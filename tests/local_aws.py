@@ -153,7 +153,7 @@ def tiny_release(folder: Path, version: str, endpoint: str = "churn", **told: An
     """Return a release that the tiny container serves: its answer is its version."""
     model, request, predictions = folder / f"model-{version}", '{"rows": 1}', [[float(version), 0.5]]
     model.mkdir(exist_ok=True)
-    answers = {"requests": {request: predictions}, "version": version, **told}
+    answers = {"requests": {request: predictions, **told.pop("more", {})}, "version": version, **told}
     (model / "answers.json").write_text(json.dumps(answers))
     signed(model)
     return Release(endpoint, version, model, folder_digest(model), Golden(request, json.dumps(predictions)))

@@ -6,38 +6,32 @@ all that makes them; they stay, so that `restore` is one update back. SageMaker 
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from blocks.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.aws.folders import Folders
-from blocks.aws.kept import Prefixes
+from blocks.aws.calls import code, is_missing, port_errors, region_name
 from blocks.compute import Hosting
 from blocks.digests import folder_digest
 from blocks.endpoints import sagemaker_requests as requests
-from blocks.endpoints.base import Answer, Endpoint, Probe, Release, Serving
+from blocks.endpoints.base import Answer, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import asked, scoring_server
-from blocks.endpoints.sagemaker_kept import ReleaseKeeper
 from blocks.endpoints.sagemaker_rollout import Rollout
-from blocks.endpoints.sagemaker_store import Kept, S3Releases
+from blocks.endpoints.sagemaker_store import Kept
+from blocks.endpoints.sagemaker_upkeep import SageMakerUpkeep
 from blocks.errors import Corrupt, NotFound, Rejected
-from blocks.kept import Kept as KeptThing
 
 _SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
 
 
-class SageMakerEndpoint(Endpoint):
+class SageMakerEndpoint(SageMakerUpkeep):
     """Serves from SageMaker endpoints; keeps a copy of each release in a bucket."""
 
     _block_type_name = "Ratchet endpoint (SageMaker)"
     _block_type_slug = "ratchet-endpoint-sagemaker"
 
-    bucket: str = Field(description="Bucket for copies of releases; it exists.")
-    prefix: str = Field(default="releases", description="Where in the bucket they lie.")
     role_arn: str = Field(description="ARN of the role that containers run as.")
     image: str = Field(description="URI of the container image in ECR, best by digest.")
     instance_type: str = Field(default="ml.m6i.large", description="Instance type of the endpoints.")
@@ -65,8 +59,6 @@ class SageMakerEndpoint(Endpoint):
     max_instances: int = Field(default=1, gt=0, description="How many instances your autoscaling may make of them.")
     trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded.")
     tags: dict[str, str] = Field(default={}, description="Tags of every endpoint, such as its environment.")
-    region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
-    endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
     wait_seconds: float = Field(default=3600.0, gt=0, description="How long an update may take, its watch included.")
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at an update.")
     load_seconds: float = Field(default=60.0, gt=0, description="How long preflight may take to load and answer.")
@@ -74,8 +66,6 @@ class SageMakerEndpoint(Endpoint):
         default_factory=lambda: [sys.executable, str(_SERVE)],
         description="The scoring server that preflight starts: a program and its arguments.",
     )
-
-    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def hosting(self, endpoint: str) -> Hosting:
         """Return the instances that a release starts with and scaling may add; serverless has no price by the hour."""
@@ -177,32 +167,9 @@ class SageMakerEndpoint(Endpoint):
             kind = answer.get("ContentType", "")
             return Answer(200, answer["Body"].read(), kind, said.get("version", ""), said)
 
-    def kept(self, names: Sequence[str]) -> tuple[KeptThing, ...]:
-        """Return these endpoints' releases in S3, the live one held; see `Keeper.kept`."""
-        with port_errors("listing releases"):
-            return self._keeper.kept(names)
-
-    def size(self, key: str) -> int:
-        """Return the bytes of a release in S3; see `Keeper.size`."""
-        with port_errors(f"measuring {key}"):
-            return self._prefixes.size(key)
-
-    def discard(self, key: str) -> None:
-        """Remove a release from S3, and SageMaker's names for it; see `Keeper.discard`."""
-        with port_errors(f"removing {key}"):
-            self._keeper.discard(key)
-
-    @property
-    def _prefixes(self) -> Prefixes:
-        return Prefixes(self._client("s3"), self.bucket, self.prefix, "release", depth=2)
-
-    @property
-    def _keeper(self) -> ReleaseKeeper:
-        def live(endpoint: str) -> str:
-            described = self._rollout(endpoint).described()
-            return self._release_of(endpoint, described["EndpointConfigName"])[0] if described else ""
-
-        return ReleaseKeeper(self._prefixes, self._client("sagemaker"), live)
+    def _live_version(self, endpoint: str) -> str:
+        described = self._rollout(endpoint).described()
+        return self._release_of(endpoint, described["EndpointConfigName"])[0] if described else ""
 
     def _failed(self, endpoint: str, response: Any) -> Answer:
         live = self.serving(endpoint)
@@ -275,7 +242,8 @@ class SageMakerEndpoint(Endpoint):
     def _hosting(self) -> requests.Hosting:
         return requests.Hosting(
             self.role_arn, self.image, self.instance_type, self.instance_count, self.serverless_memory_mb,
-            self.serverless_concurrency, self.startup_seconds, tuple(self.trusted_keys),
+            self.serverless_concurrency, self.startup_seconds, tuple(self.trusted_keys), self.capture_percent,
+            f"s3://{self.bucket}/{self.capture_prefix}",
         )  # fmt: skip
 
     @property
@@ -283,13 +251,3 @@ class SageMakerEndpoint(Endpoint):
         return requests.Guard(
             self.canary_percent, self.bake_seconds, self.max_error_share, self.max_latency_ms, tuple(self.alarms)
         )
-
-    @property
-    def _releases(self) -> S3Releases:
-        s3 = self._client("s3")
-        return S3Releases(Folders(s3, self.bucket), s3, self.bucket, self.prefix)
-
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = client(service, self.region, self.endpoint_url)
-        return self._clients[service]

@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blocks.endpoints.sagemaker_capture import capture_config, may_capture
 from blocks.endpoints.sagemaker_store import Kept
 
 VARIANT = "AllTraffic"
@@ -26,6 +27,9 @@ class Hosting:
     serverless_concurrency: int
     startup_seconds: int
     trusted_keys: tuple[str, ...]
+    capture_percent: int = 0
+    captured: str = ""
+    """The s3:// address below which requests are captured, by endpoint and version."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def endpoint_name(endpoint: str) -> str:
 
 def release_name(kept: Kept, hosting: Hosting) -> str:
     """Return the name of a release's model and configuration: another one for anything that differs."""
-    identity = {"endpoint": kept.endpoint, "version": kept.version, "digest": kept.digest, **asdict(hosting)}
+    identity: dict[str, Any] = {"endpoint": kept.endpoint, "version": kept.version, "digest": kept.digest}
+    identity |= asdict(hosting) | {"log": asdict(kept.log) if kept.log else None}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     return release_stem(kept.endpoint, kept.version) + digest
 
@@ -65,6 +70,7 @@ def model_request(kept: Kept, hosting: Hosting) -> dict[str, Any]:
         "RATCHET_MODEL_VERSION": kept.version,
         "RATCHET_MODEL_DIGEST": kept.digest,
         "RATCHET_TRUSTED_KEYS": " ".join(hosting.trusted_keys),
+        **({"RATCHET_KEY_COLUMN": kept.log.key} if kept.log and kept.log.key else {}),
     }
     return {
         "ModelName": release_name(kept, hosting),
@@ -88,7 +94,11 @@ def config_request(kept: Kept, hosting: Hosting) -> dict[str, Any]:
     else:
         variant |= {"InstanceType": hosting.instance_type, "InitialInstanceCount": hosting.instance_count}
         variant["ContainerStartupHealthCheckTimeoutInSeconds"] = hosting.startup_seconds
-    return {"EndpointConfigName": name, "ProductionVariants": [variant], "Tags": _tags(kept)}
+    request: dict[str, Any] = {"EndpointConfigName": name, "ProductionVariants": [variant], "Tags": _tags(kept)}
+    if hosting.capture_percent and may_capture(kept.log):
+        address = f"{hosting.captured}/{kept.endpoint}/{kept.version}"
+        request["DataCaptureConfig"] = capture_config(address, hosting.capture_percent)
+    return request
 
 
 def deployment(endpoint: str, guard: Guard) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from blocks.aws.folders import Folders
-from blocks.endpoints.base import Golden, Release
-from blocks.endpoints.store import check_names
+from blocks.endpoints.base import Golden, LogRules, Release
+from blocks.endpoints.store import check_names, log_rules
 from blocks.errors import Corrupt, NotFound, Rejected
 
 _SIDE_BY_SIDE = 8
@@ -30,6 +30,7 @@ class Kept:
     golden: Golden
     address: str
     config: str = ""
+    log: LogRules | None = None
 
 
 class S3Releases:
@@ -51,14 +52,17 @@ class S3Releases:
             problem = f"version {release.version} of {release.endpoint} is kept with the digest {known['digest']}"
             raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
         folder = f"{place}/{release.digest}/model/"
-        if known is None or sorted(self._folders.names(folder)) != sorted(known["files"]):
+        rules = asdict(release.log) if release.log else None
+        files = sorted(self._folders.names(folder))
+        if known is None or files != sorted(known["files"]):
             self._copy(release, folder)
-            files = sorted(self._folders.names(folder))
-            record = {"digest": release.digest, "golden": asdict(release.golden), "files": files}
+            files, known = sorted(self._folders.names(folder)), None
+        if known is None or log_rules(known.get("log")) != release.log:  # the rules are today's, the model is as it was
+            record = {"digest": release.digest, "golden": asdict(release.golden), "files": files, "log": rules}
             self._folders.put(f"{place}/release.json", record)
         self._sign(release, f"{place}/{release.digest}/model.sig")
         address = self._folders.url(f"{place}/{release.digest}/")
-        return Kept(release.endpoint, release.version, release.digest, release.golden, address)
+        return Kept(release.endpoint, release.version, release.digest, release.golden, address, log=release.log)
 
     def mark_served(self, kept: Kept, config: str) -> None:
         """Note that the release has served, by which endpoint configuration: `served` returns it from now on."""
@@ -76,7 +80,8 @@ class S3Releases:
             raise NotFound(f"endpoint {endpoint} has kept no version {version} that served; it has kept: {listed}")
         address = self._folders.url(f"{place}/{known['digest']}/")
         golden = Golden(**known["golden"])
-        return Kept(endpoint, version, known["digest"], golden, address, str(served["config"]))
+        config, rules = str(served["config"]), log_rules(known.get("log"))
+        return Kept(endpoint, version, known["digest"], golden, address, config, rules)
 
     def _place(self, endpoint: str, version: str) -> str:
         check_names(endpoint, version)

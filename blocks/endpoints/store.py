@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ class ReleaseStore:
         try:
             record = json.loads((place / "release.json").read_text(encoding="utf-8"))
             golden = Golden(**record["golden"])
-            return Release(endpoint, place.name, place / "model", record["digest"], golden, _rules(record.get("log")))
+            return Release(
+                endpoint, place.name, place / "model", record["digest"], golden, log_rules(record.get("log"))
+            )
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -128,7 +131,8 @@ def _record(release: Release) -> dict[str, object]:
     return {"digest": release.digest, "golden": asdict(release.golden), "log": rules}
 
 
-def _rules(record: dict[str, Any] | None) -> LogRules | None:
+def log_rules(record: Mapping[str, Any] | None) -> LogRules | None:
+    """Return the rules of a log as they were written down as JSON; None where nothing is logged."""
     if record is None:
         return None
     return LogRules(record["key"], tuple(record["leave_out"]), tuple(record["hashed"]))

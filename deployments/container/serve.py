@@ -13,6 +13,7 @@
 | RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
 | RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
 | RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
+| RATCHET_KEY_COLUMN      | a column that callers may send: who a row is about | none           |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
 It imports nothing of the project but its siblings, so that the folder `deployments/container` is all that an
@@ -40,8 +41,8 @@ from deployments.container.admission import admit, pinned
 from deployments.container.web import errors_are_json, read_body, response
 
 
-def application(model: scoring.Model) -> FastAPI:
-    """Return the server of one loaded model."""
+def application(model: scoring.Model, key: str = "") -> FastAPI:
+    """Return the server of one loaded model; the column `key` may be sent beside its own."""
     app = FastAPI(title="Ratchet scoring server", docs_url=None, redoc_url=None)
     errors_are_json(app)
 
@@ -62,7 +63,7 @@ def application(model: scoring.Model) -> FastAPI:
     async def invocations(request: Request) -> Response:
         body = await read_body(request)
         content_type = request.headers.get("content-type", "")
-        return response(await run_in_threadpool(model.score, body, content_type))
+        return response(await run_in_threadpool(model.score, body, content_type, key))
 
     return app
 
@@ -86,7 +87,13 @@ def main() -> int:
     logging.info("model %s loaded in %.2f s", model.version, model.load_seconds)
     host = os.environ.get("RATCHET_BIND_HOST", "0.0.0.0")  # noqa: S104 - a container is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    uvicorn.run(application(model), host=host, port=port, access_log=False, log_level="warning")
+    uvicorn.run(
+        application(model, os.environ.get("RATCHET_KEY_COLUMN", "")),
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+    )
     return 0
 
 

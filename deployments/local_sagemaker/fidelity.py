@@ -55,8 +55,10 @@ OPERATIONS: dict[str, Fidelity] = {
     "ListModels": Fidelity("simplified", _LISTED, _THINGS),
     "DeleteModel": Fidelity("like AWS", "an endpoint that serves it goes on", ("ModelName",)),
     "CreateEndpointConfig": Fidelity(
-        "simplified", "instances and serverless are one process a variant, whatever their count, type or memory",
-        ("EndpointConfigName", "ProductionVariants", "ShadowProductionVariants", "Tags"),
+        "simplified", "instances and serverless are one process a variant, whatever their count, type or memory; "
+        "DataCaptureConfig captures requests of production variants that were answered with 200 (whether AWS captures "
+        "others is not documented), and writes them every minute",
+        ("EndpointConfigName", "ProductionVariants", "ShadowProductionVariants", "DataCaptureConfig", "Tags"),
         ("KmsKeyId", "ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation"),
     ),
     "DescribeEndpointConfig": Fidelity("like AWS", "", ("EndpointConfigName",)),
@@ -76,7 +78,10 @@ OPERATIONS: dict[str, Fidelity] = {
     "UpdateEndpointWeightsAndCapacities": Fidelity(
         "simplified", "at once; instance counts are noted", ("EndpointName", "DesiredWeightsAndCapacities")
     ),
-    "DescribeEndpoint": Fidelity("simplified", "the old configuration until an update is through", ("EndpointName",)),
+    "DescribeEndpoint": Fidelity(
+        "simplified", "the old configuration until an update is through; data capture as it was configured",
+        ("EndpointName",),
+    ),
     "ListEndpoints": Fidelity("simplified", _LISTED, _LIST),
     "DeleteEndpoint": Fidelity("simplified", "gone at once: never seen as Deleting", ("EndpointName",)),
     "CreateTransformJob": Fidelity(

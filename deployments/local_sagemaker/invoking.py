@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 from deployments.local_sagemaker.aws import Aws
+from deployments.local_sagemaker.capture import Capture
 from deployments.local_sagemaker.endpoints import Endpoints
 from deployments.local_sagemaker.errors import Refused
 from deployments.local_sagemaker.fleet import Fleet, Variant, pick_variant
@@ -20,8 +21,8 @@ PASSED_ON = ("Content-Type", "Accept", ATTRIBUTES, "X-Amzn-SageMaker-Inference-I
 class Invoking:
     """Answers `InvokeEndpoint`."""
 
-    def __init__(self, endpoints: Endpoints, aws: Aws) -> None:
-        self._endpoints, self._aws = endpoints, aws
+    def __init__(self, endpoints: Endpoints, aws: Aws, capture: Capture) -> None:
+        self._endpoints, self._aws, self._capture = endpoints, aws, capture
 
     def invoke(
         self, name: str, body: bytes, headers: Mapping[str, str], variant: str | None
@@ -38,7 +39,10 @@ class Invoking:
                 raise Refused("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
             chosen = self._chosen(fleet, variant, name)
             self._shadow(fleet, body, headers)
-            return self._ask(name, chosen, body, headers), chosen.name
+            response = self._ask(name, chosen, body, headers)
+            if captured := self._capture.of(fleet.config):
+                self._capture.keep(name, captured, chosen.name, body, headers, response)
+            return response, chosen.name
 
     def _chosen(self, fleet: Fleet, variant: str | None, endpoint: str) -> Variant:
         if variant is None:

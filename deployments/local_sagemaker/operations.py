@@ -6,6 +6,7 @@ from typing import Any
 from deployments.local_sagemaker import endpoints as rules
 from deployments.local_sagemaker.alarms import Alarms
 from deployments.local_sagemaker.aws import Aws
+from deployments.local_sagemaker.capture import Capture, check_capture, described
 from deployments.local_sagemaker.containers import Containers
 from deployments.local_sagemaker.endpoints import Endpoints
 from deployments.local_sagemaker.faults import Faults
@@ -35,7 +36,8 @@ class Operations:
             self._shelf("Endpoint", "endpoint"), self.configs, fleets, self.alarms, self.faults, settings.speed
         )
         self.transform = Transform(transforms, self.models, fleets, self.containers, aws, self.faults)
-        self.invoking = Invoking(self.endpoints, aws)
+        self.capture = Capture(self.configs, aws, settings.speed)
+        self.invoking = Invoking(self.endpoints, aws, self.capture)
         self.shelves = (jobs, transforms, self.models, self.configs, self.endpoints.shelf)
         self.handlers: dict[str, Handler] = {**self._of_jobs(), **self._of_hosting(), **self._of_tags()}
 
@@ -78,12 +80,17 @@ class Operations:
             "ListEndpointConfigs": lambda request: self.configs.page(request, "EndpointConfigs"),
             "DeleteEndpointConfig": lambda request: _nothing(self.configs.remove(request["EndpointConfigName"])),
             "CreateEndpoint": endpoints.create,
-            "DescribeEndpoint": self._described(endpoints.shelf),
+            "DescribeEndpoint": self._describe_endpoint,
             "ListEndpoints": lambda request: endpoints.shelf.page(request, "Endpoints"),
             "UpdateEndpoint": endpoints.update,
             "UpdateEndpointWeightsAndCapacities": endpoints.weigh,
             "DeleteEndpoint": lambda request: endpoints.delete(request["EndpointName"]),
         }
+
+    def _describe_endpoint(self, request: Request) -> dict[str, Any]:
+        endpoint = self._described(self.endpoints.shelf)(request) or {}
+        summary = described(self.capture.of(endpoint["EndpointConfigName"]))
+        return {**endpoint, **({"DataCaptureConfig": summary} if summary else {})}
 
     def _of_tags(self) -> dict[str, Handler]:
         return {"AddTags": self._add_tags, "ListTags": self._list_tags, "DeleteTags": self._delete_tags}
@@ -94,6 +101,7 @@ class Operations:
 
     def _create_config(self, request: Request) -> dict[str, Any]:
         rules.check_config(request, self.models)
+        check_capture(request)
         return {"EndpointConfigArn": self.configs.add(request)["EndpointConfigArn"]}
 
     def _add_tags(self, request: Request) -> dict[str, Any]:

@@ -31,11 +31,13 @@ class LocalSageMaker:
         """Begin to answer."""
         self._thread.start()
         self.operations.alarms.start()
+        self.operations.capture.start()
 
     def stop(self) -> None:
         """End every container, then the server; what it remembered is gone."""
         self.operations.alarms.stop()
         self.operations.containers.end_all()
+        self.operations.capture.stop()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(timeout=5)

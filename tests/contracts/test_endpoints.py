@@ -11,13 +11,13 @@ import pytest
 
 from blocks.endpoints.base import Endpoint, Logged, LogRules, Release
 from blocks.endpoints.fake import FakeEndpoint
-from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.errors import Corrupt, NotFound, Rejected
 from deployments.container.signature import signature_file
 from tests.local_aws import sagemaker_endpoint, tiny_release
 from tests.serving import Host, churn_model, host, release
 
 pytestmark = pytest.mark.slow
+ROW = {"tenure": 1, "charges": 2.5, "flag": 0, "contract": "year", "customer": "c-1"}
 
 
 @dataclass
@@ -50,7 +50,8 @@ def subject(request: pytest.FixtureRequest, models: list[Path], tmp_path: Path) 
     if request.param == "sagemaker":  # a tiny server that knows answers by heart: the real one takes 4 s to start
         desk = request.getfixturevalue("desk")
         name = f"{name[:40].strip('-')}-{desk.bucket[-6:]}"
-        releases = [tiny_release(tmp_path, str(number), endpoint=name) for number in (1, 2, 3)]
+        known = {json.dumps({"dataframe_records": [ROW]}): [[0.5, 0.5]]}
+        releases = [tiny_release(tmp_path, str(number), endpoint=name, more=known) for number in (1, 2, 3)]
         return Subject(sagemaker_endpoint(desk), *releases, restore_seconds=20)
     adapter = request.getfixturevalue("running").endpoint() if request.param == "local" else FakeEndpoint()
     releases = [release(model, str(number), endpoint=name) for number, model in enumerate(models, 1)]
@@ -203,12 +204,9 @@ def test_a_request_that_cannot_be_scored_is_answered_with_its_status(subject: Su
 def test_what_was_asked_is_collected_segment_by_segment_until_it_is_discarded(subject: Subject) -> None:
     endpoint, name = subject.endpoint, subject.one.endpoint
     assert list(endpoint.logged(name)) == []
-    if isinstance(endpoint, SageMakerEndpoint):
-        pytest.skip("the SageMaker endpoint keeps no log yet: reading data capture is not written")
     endpoint.switch(replace(subject.one, log=LogRules(key="customer")))
-    row = {"tenure": 1, "charges": 2.5, "flag": 0, "contract": "year", "customer": "c-1"}
     for _ in range(2):
-        ask(endpoint, name, row)
+        ask(endpoint, name, ROW)
         endpoint.invoke(name, subject.one.golden.request.encode())
     first, second = endpoint.logged(name)
     assert [request["columns"]["customer"] for logged in (first, second) for request in logged.requests] == [
@@ -228,9 +226,12 @@ def ask(endpoint: Endpoint, name: str, row: dict[str, object]) -> None:
         segment = f"{len(list(endpoint.logged(name))):04d}"
         endpoint.keep(name, Logged(segment, ({**request, "answer": {"predictions": [[0.5, 0.5]]}},)))
         return
+    before, deadline = len(list(endpoint.logged(name))), time.monotonic() + 20
     answer = endpoint.invoke(name, json.dumps({"dataframe_records": [row]}).encode())
     assert answer.status == 200, answer.body
-    list(endpoint.logged(name))
+    while len(list(endpoint.logged(name))) == before:  # SageMaker writes every minute, here every second
+        assert time.monotonic() < deadline, "it was not logged"
+        time.sleep(0.1)
 
 
 def test_the_fake_refuses_and_errs_as_told(models: list[Path]) -> None:

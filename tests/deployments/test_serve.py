@@ -258,6 +258,14 @@ def test_the_answer_is_the_models_own(client: TestClient, model: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_column_that_says_who_a_row_is_about_may_be_sent_where_it_is_named(client: TestClient, model: Path) -> None:
+    sent = json.dumps({"dataframe_split": {"columns": [*COLUMNS, "who"], "data": [[*row, "c1"] for row in ROWS]}})
+    assert "does not know the column 'who'" in ask(client, sent).json()["error"]
+    with TestClient(application(scoring.load(model, "7"), "who")) as named:
+        assert ask(named, sent).json() == ask(client, REQUEST).json()
+
+
+@pytest.mark.slow
 def test_csv_and_json_are_answered_alike(client: TestClient) -> None:
     lines = [",".join("" if value is None else str(value) for value in row) for row in ROWS]
     assert ask(client, CSV + "\n".join(lines), "text/csv").json() == ask(client, REQUEST).json()

@@ -1,0 +1,148 @@
+"""SageMaker's data capture as the endpoint's log: files of JSON lines in S3, and what each line says.
+
+A release is captured below `<prefix>/<endpoint>/<version>/`, since a line does not say which version answered;
+SageMaker goes on with `<its endpoint>/<variant>/yyyy/mm/dd/hh/<file>.jsonl`. No calls here but those of `Captures`.
+"""
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from blocks.aws.folders import Folders
+from blocks.aws.kept import Prefixes
+from blocks.endpoints.base import Logged, LogRules
+from blocks.errors import Corrupt, Rejected
+
+JSON, CSV = "application/json", "text/csv"
+ENDING = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a release whose requests were captured: its golden request, and its model's columns in order."""
+
+    golden: str
+    columns: tuple[str, ...]
+
+
+def may_capture(rules: LogRules | None) -> bool:
+    """Whether requests may be captured: SageMaker writes them as they came, and can leave nothing out nor hash it."""
+    return rules is not None and not rules.leave_out and not rules.hashed
+
+
+def capture_config(address: str, percent: int) -> dict[str, Any]:
+    """Return the `DataCaptureConfig` of an endpoint configuration: requests and answers, as text."""
+    return {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": percent,
+        "DestinationS3Uri": address,
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+        "CaptureContentTypeHeader": {"JsonContentTypes": [JSON], "CsvContentTypes": [CSV]},
+    }
+
+
+def request_of(line: bytes, version: str, asked: Asked) -> dict[str, Any] | None:
+    """Return what one line says, in the members of `Logged`; None for the golden request, and what has no answer.
+
+    Raises:
+        ValueError, KeyError, TypeError: the line is not of the documented form.
+    """
+    found = json.loads(line)
+    given, said = (found["captureData"].get(name) for name in ("endpointInput", "endpointOutput"))
+    if given is None or said is None:
+        return None
+    body, answer = _text(given), json.loads(_text(said))
+    if body == asked.golden or not isinstance(answer, dict) or not isinstance(answer.get("predictions"), list):
+        return None
+    about, columns = found["eventMetadata"], _columns(body, given["observedContentType"], asked.columns)
+    return {
+        "at": about["inferenceTime"].replace("Z", "+00:00"),
+        "id": about.get("inferenceId") or about["eventId"],
+        "version": version,
+        "rows": len(answer["predictions"]),
+        "columns": columns,
+        "answer": {"predictions": answer["predictions"]},
+    }
+
+
+def columns_of(mlmodel: bytes | None) -> tuple[str, ...]:
+    """Return the names of the columns that a model takes, by its file MLmodel; none where its signature names none."""
+    try:
+        inputs = json.loads(yaml.safe_load(mlmodel or b"")["signature"]["inputs"])
+        return tuple(str(each["name"]) for each in inputs)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _text(part: Mapping[str, str]) -> str:
+    data = part["data"]
+    return base64.b64decode(data).decode() if part["encoding"] == "BASE64" else data
+
+
+def _columns(body: str, content_type: str, known: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of a request by column, in every shape that the container takes."""
+    if content_type.partition(";")[0].strip().lower() == CSV:
+        header, *lines = [line for line in csv.reader(io.StringIO(body, newline="")) if line]
+        return _by_column(header, [[value or None for value in line] for line in lines])
+    document = json.loads(body)
+    if split := document.get("dataframe_split"):
+        return _by_column(split.get("columns", known), split["data"])
+    rows: Any = next((document[name] for name in ("dataframe_records", "instances", "inputs") if name in document), [])
+    if isinstance(rows, dict):
+        return {name: value if isinstance(value, list) else [value] for name, value in rows.items()}
+    if rows and isinstance(rows[0], dict):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        return {name: [row.get(name) for row in rows] for name in names}
+    return _by_column(known, rows)
+
+
+def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)} if rows else {}
+
+
+class Captures:
+    """The captured files of all endpoints below a prefix. Errors are botocore's, but for those of the files."""
+
+    def __init__(self, folders: Folders, prefixes: Prefixes, root: str, asked: Callable[[str, str], Asked]) -> None:
+        self._folders, self._prefixes, self._root, self._asked = folders, prefixes, root, asked
+
+    def segments(self, endpoint: str) -> list[str]:
+        """Return the names of the files, oldest first."""
+        names = [name for name in self._folders.names(f"{self._root}/{endpoint}/") if name.endswith(ENDING)]
+        return sorted(names, key=lambda name: name.split("/")[-5:])  # yyyy/mm/dd/hh/MM-SS-…
+
+    def read(self, endpoint: str, segment: str) -> Logged:
+        """Return one file's requests. Raises Corrupt when it cannot be read."""
+        version = segment.partition("/")[0]
+        asked, content = self._asked(endpoint, version), self._folders.get(self._key(endpoint, segment))
+        try:
+            lines = (content or b"").splitlines()
+            found = [request for line in lines if line and (request := request_of(line, version, asked))]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
+            where = self._folders.url(self._key(endpoint, segment))
+            raise Corrupt(f"{where} is no file of data capture: {type(cause).__name__}: {cause}; remove it") from cause
+        return Logged(segment, tuple(found))
+
+    def all(self, endpoint: str) -> Iterator[Logged]:
+        """Yield every file, oldest first; one of golden requests alone, which are no traffic, is removed."""
+        for segment in self.segments(endpoint):
+            logged = self.read(endpoint, segment)
+            if logged.requests:
+                yield logged
+            else:
+                self.forget(endpoint, segment)
+
+    def forget(self, endpoint: str, segment: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        self._prefixes.remove([self._key(endpoint, segment)])
+
+    def _key(self, endpoint: str, segment: str) -> str:
+        if {"", ".", ".."} & set(segment.split("/")) or not segment.endswith(ENDING):
+            raise Rejected(f"{segment!r} is no segment of the log of {endpoint}")
+        return f"{self._root}/{endpoint}/{segment}"
