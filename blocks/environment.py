@@ -14,6 +14,7 @@ from blocks.errors import NotFound
 from blocks.gateway import Gateway
 from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
+from blocks.logs.base import RunLogs
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
 from blocks.transforms.base import Transform
@@ -75,6 +76,7 @@ class Environment(Block):
     ledger_adapter: str = Field(description="The ledger's class.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
     transform_adapter: str = Field("", description="The class that predicts on paid machines; empty: there is none.")
+    logs_adapter: str = Field("", description="The class that keeps flow runs' log lines; empty: Prefect alone does.")
     cloud_adapter: str = Field("", description="The class by which paid work is tidied up; empty: there is none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
@@ -142,6 +144,15 @@ class Environment(Block):
     def ledger(self) -> Ledger:
         """Return the ledger of this environment."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
+
+    @property
+    def has_logs(self) -> bool:
+        """Whether the log lines of flow runs are kept by somebody beside Prefect."""
+        return bool(self.logs_adapter)
+
+    def logs(self) -> RunLogs:
+        """Return what keeps the log lines of flow runs in this environment."""
+        return cast(RunLogs, self._adapter(self.logs_adapter))
 
     @property
     def has_cloud(self) -> bool:

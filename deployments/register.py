@@ -27,7 +27,7 @@ from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
-OPTIONAL = ("small_trainer", "transform", "cloud")
+OPTIONAL = ("small_trainer", "transform", "logs", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")

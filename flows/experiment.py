@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.parameters import AsOf, Count, EnvironmentName, ModelName, Parallel, Tier
+from flows.run_log import keep_log
 from flows.stopping import stop_training
 from tasks.cost import price
 from tasks.expect import expect
@@ -20,6 +21,7 @@ from tasks.sample import sample
     flow_run_name="{model}, {trials} trials on {tier}",
     on_cancellation=[stop_training],
     on_crashed=[stop_training],
+    on_running=[keep_log],
 )
 def experiment(
     model: ModelName,

@@ -4,11 +4,18 @@ from prefect import flow
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName, ModelName
+from flows.run_log import keep_log
 from tasks.ingest import land
 from tasks.records import Landed
 
 
-@flow(name="ingest", persist_result=True, result_serializer="json", flow_run_name="{model} from {source}")
+@flow(
+    name="ingest",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model} from {source}",
+    on_running=[keep_log],
+)
 def ingest(
     model: ModelName,
     source: str,

@@ -4,11 +4,18 @@ from prefect import flow
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName, Hours, ModelOrAll
+from flows.run_log import keep_log
 from tasks.maintain import maintain_lake
 from tasks.records import Maintained
 
 
-@flow(name="maintain", persist_result=True, result_serializer="json", flow_run_name="lake of {environment}")
+@flow(
+    name="maintain",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="lake of {environment}",
+    on_running=[keep_log],
+)
 def maintain(
     model: ModelOrAll = "",
     dry_run: bool = False,

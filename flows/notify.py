@@ -5,10 +5,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.parameters import EnvironmentName
+from flows.run_log import keep_log
 from tasks.alerts import deliver
 
 
-@flow(name="notify", flow_run_name="alerts of {environment}")
+@flow(
+    name="notify",
+    flow_run_name="alerts of {environment}",
+    on_running=[keep_log],
+)
 def notify(environment: EnvironmentName = "local") -> State:
     """Send what the outbox holds, and reminders of what lasts, over the environment's channels.
 

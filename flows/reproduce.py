@@ -7,10 +7,17 @@ from prefect.states import Completed, Failed
 
 from blocks.environment import open_environment
 from flows.parameters import EnvironmentName
+from flows.run_log import keep_log
 from tasks.reproduce import promoted, reproduce_version
 
 
-@flow(name="reproduce", persist_result=True, result_serializer="json", flow_run_name="reproduce {model} {version}")
+@flow(
+    name="reproduce",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="reproduce {model} {version}",
+    on_running=[keep_log],
+)
 def reproduce(
     model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_environment: bool = False
 ) -> State:

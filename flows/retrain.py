@@ -10,6 +10,7 @@ from blocks.ledger.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier
+from flows.run_log import keep_log
 from flows.stopping import stop_training
 from tasks.alerts import tell_of_run
 from tasks.approve import request_approval
@@ -33,6 +34,7 @@ from tasks.waive import is_waived
     flow_run_name="{model} on {tier}",
     on_cancellation=[stop_training],
     on_crashed=[stop_training],
+    on_running=[keep_log],
 )
 def retrain(
     model: ModelName,

@@ -7,11 +7,18 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.parameters import EnvironmentName, ModelName, Person, Reason
+from flows.run_log import keep_log
 from tasks.dashboard import draw_dashboard
 from tasks.rollback import take_back
 
 
-@flow(name="rollback", persist_result=True, result_serializer="json", flow_run_name="{model} back")
+@flow(
+    name="rollback",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model} back",
+    on_running=[keep_log],
+)
 def rollback(
     model: ModelName,
     requested_by: Person,

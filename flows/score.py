@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.parameters import AsOf, EnvironmentName, ModelName
+from flows.run_log import keep_log
 from flows.stopping import stop_scoring
 from tasks.records import Scored
 from tasks.score import score_rows
@@ -14,6 +15,7 @@ from tasks.score import score_rows
     result_serializer="json",
     flow_run_name="{model} on {input}",
     on_cancellation=[stop_scoring],
+    on_running=[keep_log],
 )
 def score(
     model: ModelName, input: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"

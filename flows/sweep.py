@@ -9,6 +9,7 @@ from pydantic import Field
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName
+from flows.run_log import keep_log
 from tasks.logic.sweep.report import size_words
 from tasks.sweep import carry_out, plan_sweep
 
@@ -17,7 +18,13 @@ Hours = Annotated[float, Field(ge=1, le=10_000)]
 Idle = Literal["report", "scale_down", "delete"]
 
 
-@flow(name="sweep", persist_result=True, result_serializer="json", flow_run_name="{environment}")
+@flow(
+    name="sweep",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{environment}",
+    on_running=[keep_log],
+)
 def sweep(
     environment: EnvironmentName = "local",
     grace_days: Days = 30,

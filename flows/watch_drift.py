@@ -6,13 +6,20 @@ from prefect.states import Completed, Failed
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
+from flows.run_log import keep_log
 from tasks.dashboard import draw_dashboard
 from tasks.records import Watched
 from tasks.watch import look
 from tasks.watch_report import report, tell_failure, tell_findings
 
 
-@flow(name="watch_drift", persist_result=True, result_serializer="json", flow_run_name="{model}")
+@flow(
+    name="watch_drift",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model}",
+    on_running=[keep_log],
+)
 def watch_drift(
     model: ModelName,
     window_minutes: Minutes = 1440,

@@ -24,12 +24,14 @@ from tests.local_aws import Desk
 from tests.support import SMALL, customers, request_of
 
 REGION = "us-east-1"
+LOG_GROUP = "/ratchet/staging"
 
 
 @dataclass(frozen=True)
 class Told:
     """How the story went: the endpoint's answer, and seconds by step."""
 
+    run_id: UUID
     version: str
     predictions: list[Any]
     seconds: Mapping[str, float]
@@ -43,6 +45,7 @@ def staging(stack: Stack, url: str, bucket: str) -> None:
         "RATCHET_BUCKET": bucket,
         "RATCHET_JOB_ROLE": ROLE,
         "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet:test",
+        "RATCHET_LOG_GROUP": LOG_GROUP,
         "RATCHET_LEDGER_URL": f"sqlite:///{stack.state}/ledger.db",
         "AWS_DEFAULT_REGION": REGION,
     }
@@ -67,7 +70,7 @@ def tell(model: str, environment: str, folder: Path, rows: int = 2000) -> Told:
     seconds |= _tasks(waiting.id)
     answer = world.endpoint().invoke(model, _request(table))
     assert answer.status == 200, answer.body
-    return Told(answer.version, json.loads(answer.body)["predictions"], seconds)
+    return Told(waiting.id, answer.version, json.loads(answer.body)["predictions"], seconds)
 
 
 def cancel_while_it_trains(model: str, environment: str, desk: Desk) -> str:

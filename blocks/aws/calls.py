@@ -34,6 +34,11 @@ def client(service: str, region: str | None, endpoint_url: str | None) -> Any:
     return _client(service, region or None, endpoint_url or None, os.getpid())
 
 
+def hasty_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
+    """Return a client for what nobody may wait for: it tries twice, and gives up within seconds."""
+    return _client(service, region or None, endpoint_url or None, os.getpid(), hasty=True)
+
+
 def region_name(region: str | None) -> str:
     """Return the region that a client would work in: the given one, or boto3's own choice; "" when there is none."""
     import boto3
@@ -42,19 +47,20 @@ def region_name(region: str | None) -> str:
 
 
 @cache
-def _client(service: str, region: str | None, endpoint_url: str | None, process: int) -> Any:
+def _client(service: str, region: str | None, endpoint_url: str | None, process: int, *, hasty: bool = False) -> Any:
     import boto3
     from botocore.config import Config
 
-    retries: Any = {"mode": "standard", "total_max_attempts": 7}
-    config = Config(retries=retries, max_pool_connections=16, connect_timeout=10, read_timeout=70)
+    retries: Any = {"mode": "standard", "total_max_attempts": 2 if hasty else 7}
+    seconds = {"connect_timeout": 2, "read_timeout": 5} if hasty else {"connect_timeout": 10, "read_timeout": 70}
+    config = Config(retries=retries, max_pool_connections=16, **seconds)
     return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 @contextmanager
 def port_errors(doing: str) -> Iterator[None]:
     """Turn what AWS answers into the ports' errors; `doing` ("describing job churn-1") begins their message."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     try:
         yield
@@ -62,7 +68,7 @@ def port_errors(doing: str) -> Iterator[None]:
         raise
     except ClientError as cause:
         raise _error(doing, cause) from cause
-    except HTTPClientError as cause:  # no connection, no answer in time
+    except (HTTPClientError, ConnectionError) as cause:  # no connection, no answer in time
         raise Unavailable(f"{doing}: {cause}. Look at the network and the endpoint's address.") from cause
     except BotoCoreError as cause:  # no credentials, no region, a request that is none
         raise Rejected(f"{doing}: {cause}") from cause

@@ -17,7 +17,7 @@ from typing import Any
 from blocks.errors import Conflict, PortError, Rejected
 
 FOLDER = Path(__file__).resolve().parents[1] / "environments"
-NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri")
+NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")
 TEMPLATE = """\
 # Written by `python -m deployments.aws.settings` from Terraform's outputs. Save it with
 # `python -m deployments.register {environment}`; the variables in braces are filled in from that command's environment.
@@ -59,6 +59,25 @@ instance_type = "ml.m5.large"
 trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 region = "{region}"
 tags = {{ "ratchet:environment" = "{environment}" }}
+
+[transform]        # batch predictions of many rows; set the four figures for your machines (docs/score.md)
+adapter = "blocks.transforms.sagemaker.SageMakerTransform"
+bucket = "{bucket}"
+role_arn = "{jobs_role_arn}"
+image = "${{RATCHET_IMAGE}}"
+instance_type = "ml.m5.large"
+instance_count = 4
+rows_per_second = 50_000.0
+flow_rows_per_second = 30_000.0
+hour_worth_usd = 1.0
+trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
+region = "{region}"
+tags = {{ "ratchet:environment" = "{environment}" }}
+
+[logs]             # what flow runs say, beside Prefect's own log
+adapter = "blocks.logs.cloudwatch.CloudWatchLogs"
+group = "{log_group}"
+region = "{region}"
 
 [cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
 adapter = "blocks.cloud.sagemaker.SageMakerCloud"

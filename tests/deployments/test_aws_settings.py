@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
     "environment": "production", "region": "us-east-1", "bucket": "ratchet-production-123456789012",
     "jobs_role_arn": "arn:aws:iam::123456789012:role/ratchet-production-jobs", "tracking_uri": "",
+    "log_group": "/ratchet/production",
 }  # fmt: skip
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet@sha256:aa",
@@ -47,7 +48,7 @@ def test_the_environment_is_read_with_what_terraform_made(settings: dict[str, An
     assert settings["trainer"]["tags"] == {"ratchet:environment": "production"}
 
 
-PORTS = ("lake", "engine", "trainer", "small_trainer", "endpoint", "cloud", "tracking", "ledger")
+PORTS = ("lake", "engine", "trainer", "small_trainer", "endpoint", "transform", "logs", "cloud", "tracking", "ledger")
 
 
 @pytest.mark.parametrize("port", PORTS)

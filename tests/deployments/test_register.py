@@ -101,11 +101,13 @@ def test_the_stack_sets_every_variable_that_the_embedded_default_needs(tmp_path:
 
 
 ON_AWS = {name: name.lower() for name in ("RATCHET_AWS_URL", "RATCHET_BUCKET", "RATCHET_JOB_ROLE", "RATCHET_IMAGE",
-                                          "RATCHET_LEDGER_URL", "AWS_DEFAULT_REGION")}  # fmt: skip
+                                          "RATCHET_LOG_GROUP", "RATCHET_LEDGER_URL", "AWS_DEFAULT_REGION")}  # fmt: skip
 
 
-@pytest.mark.parametrize("environment", ["local", "staging"])
-@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [*((name, port) for name in ("local", "staging") for port in PORTS), ("staging", "transform"), ("staging", "logs")],
+)
 def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
     environment: str, port: str, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from blocks.environment import open_environment
 from deployments.stack import Stack
-from tests.aws_story import cancel_while_it_trains, ended_while_it_trains, staging, tell
+from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.local_aws import Desk
 from tests.support import customers, kill, run
 
@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     stack: Stack, desk: Desk, tmp_path: Path
 ) -> None:
+    desk.logs.create_log_group(logGroupName=LOG_GROUP)
     staging(stack, desk.server.url, desk.bucket)
     told = tell("cloud", "staging", tmp_path)
     assert all(abs(sum(row) - 1) < 1e-9 for row in told.predictions)
@@ -25,6 +26,18 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     tags = desk.sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"]
     assert {"ratchet:job", "ratchet:run", "ratchet:commit", "ratchet:data"} <= {tag["Key"] for tag in tags}
     assert desk.sagemaker.describe_endpoint(EndpointName="cloud")["EndpointStatus"] == "InService"
+    lines = "\n".join(logged(desk, f"retrain/{told.run_id}"))
+    assert "train-" in lines and "at worst this run costs" in lines, "tasks before the pause"
+    assert "version 1 serves at" in lines, "tasks after it, of another process"
+    assert "were dropped" not in lines
+    desk.server.operations.capture.flush()
+    (segment,) = open_environment("staging").endpoint().logged("cloud")
+    assert [len(request["answer"]["predictions"]) for request in segment.requests] == [2]
+
+
+def logged(desk: Desk, stream: str) -> list[str]:
+    found = desk.logs.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True)
+    return [event["message"] for event in found["events"]]
 
 
 def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is_paid_for(

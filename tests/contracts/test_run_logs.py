@@ -1,0 +1,248 @@
+"""The logs port's contract over both adapters, and the handler that feeds it: never slow, never failing, nothing unsaid."""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blocks.errors import NotFound, Unavailable
+from blocks.logs.base import LogLine, RunLogs
+from blocks.logs.cloudwatch import LONGEST, MOST_BYTES, MOST_EVENTS, CloudWatchLogs, batches
+from blocks.logs.fake import FakeRunLogs
+from tasks.run_log import OWN, Limits, RunLogHandler, attach
+from tests.local_aws import Desk
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = Limits(seconds=0.02, after_failure_seconds=0.02, at_end_seconds=2)
+NOW = time.time()
+
+
+def cloudwatch(desk: Desk, **fields: Any) -> CloudWatchLogs:
+    group = f"/ratchet/{desk.bucket}"
+    desk.logs.create_log_group(logGroupName=group)
+    return CloudWatchLogs(**{"group": group, "region": "us-east-1", "endpoint_url": desk.server.url} | fields)
+
+
+def read(desk: Desk, logs: CloudWatchLogs, run: str) -> list[str]:
+    found = desk.logs.get_log_events(logGroupName=logs.group, logStreamName=run, startFromHead=True)["events"]
+    return [str(event["message"]) for event in found]
+
+
+@pytest.fixture(params=["fake", "cloudwatch"])
+def kept(request: pytest.FixtureRequest) -> tuple[RunLogs, Any]:
+    """An adapter, and what reads its lines of a run."""
+    if request.param == "fake":
+        fake = FakeRunLogs()
+        return fake, fake.kept
+    desk = request.getfixturevalue("desk")
+    logs = cloudwatch(desk)
+    return logs, lambda run: read(desk, logs, run)
+
+
+def test_lines_are_kept_in_order_by_flow_run(kept: tuple[RunLogs, Any]) -> None:
+    logs, lines = kept
+    logs.send("retrain/1", [LogLine(NOW, "first"), LogLine(NOW + 0.5, "second\nwith a traceback")])
+    logs.send("retrain/2", [LogLine(NOW, "of another run")])
+    logs.send("retrain/1", [LogLine(NOW + 1, "third")])
+    assert lines("retrain/1") == ["first", "second\nwith a traceback", "third"]
+    assert lines("retrain/2") == ["of another run"]
+
+
+def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: Desk) -> None:
+    logs = cloudwatch(desk)
+    logs.send("retrain/1", [LogLine(NOW, "before")])
+    CloudWatchLogs(group=logs.group, region="us-east-1", endpoint_url=desk.server.url).send(
+        "retrain/1", [LogLine(NOW, "after")]
+    )
+    assert read(desk, logs, "retrain/1") == ["before", "after"]
+
+
+def test_a_group_that_nobody_made_and_a_service_that_is_away_are_told_apart(desk: Desk) -> None:
+    with pytest.raises(NotFound):
+        CloudWatchLogs(group="/nobody", region="us-east-1", endpoint_url=desk.server.url).send(
+            "r/1", [LogLine(NOW, "x")]
+        )
+    with pytest.raises(Unavailable):
+        CloudWatchLogs(group="/a", region="us-east-1", endpoint_url="http://127.0.0.1:9").send(
+            "r/1", [LogLine(NOW, "x")]
+        )
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=200) | st.just("ü" * LONGEST)
+
+
+@given(st.lists(st.tuples(st.floats(0, 2e5), texts), max_size=40))
+def test_every_batch_is_within_cloudwatch_s_limits_and_no_line_is_lost(lines: list[tuple[float, str]]) -> None:
+    made = list(batches([LogLine(NOW + at, text) for at, text in lines]))
+    assert sum(map(len, made)) == len(lines)
+    for batch in made:
+        times = [event["timestamp"] for event in batch]
+        assert len(batch) <= MOST_EVENTS and times == sorted(times) and times[-1] - times[0] < 24 * 3_600_000
+        assert sum(len(event["message"].encode()) + 26 for event in batch) <= MOST_BYTES
+        assert all(event["message"] for event in batch)
+
+
+def test_many_lines_are_parted_by_their_number() -> None:
+    assert [len(each) for each in batches([LogLine(NOW, "x")] * (MOST_EVENTS + 1))] == [MOST_EVENTS, 1]
+
+
+class Run:
+    """A flow run as Prefect's loggers see it, and what its handler told."""
+
+    def __init__(self, logs: RunLogs, limits: Limits = QUICK) -> None:
+        self.told: list[str] = []
+        self.detach = attach(logs, "retrain/1", "flow-1", self.told.append, limits)
+        (self.handler,) = [
+            each for each in logging.getLogger("prefect.flow_runs").handlers if isinstance(each, RunLogHandler)
+        ]
+
+    def say(
+        self, text: str, *values: object, name: str = "prefect.flow_runs", flow_run: str = "flow-1", **more: Any
+    ) -> None:
+        about = {"flow_run_id": flow_run, "flow_run_name": "churn", "flow_name": "retrain", "task_run_name": "train-0",
+                 "task_name": "train", "task_run_id": "t"} | more  # fmt: skip
+        logging.getLogger(name).handle(logging.getLogger(name).makeRecord(
+            name, logging.INFO, "f.py", 1, text, values, None, extra=about))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def only_ours() -> Iterator[None]:
+    """Keep Prefect's own handlers, which want a server, out of it."""
+    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
+    before = [(each, list(each.handlers), each.propagate) for each in loggers]
+    for each in loggers:
+        each.handlers, each.propagate = [], False
+    yield
+    for each, handlers, propagate in before:
+        each.handlers, each.propagate = handlers, propagate
+
+
+def test_what_flow_and_tasks_say_is_sent_and_what_others_say_is_not() -> None:
+    logs = FakeRunLogs()
+    run = Run(logs)
+    run.say("sampled %d rows", 7)
+    run.say("trained", name="prefect.task_runs")
+    run.say("not ours", flow_run="flow-2")
+    run.say("our own word", **{OWN: True})
+    run.detach()
+    assert logs.kept("retrain/1") == ["INFO train-0: sampled 7 rows", "INFO train-0: trained"]
+    assert (run.handler.sent, run.handler.dropped, run.told) == (2, 0, [])
+
+
+def test_it_is_attached_once_however_often_it_is_asked_for() -> None:
+    run = Run(FakeRunLogs())
+    attach(FakeRunLogs(), "retrain/1", "flow-1", run.told.append, QUICK)()
+    assert sum(isinstance(each, RunLogHandler) for each in logging.getLogger("prefect.flow_runs").handlers) == 1
+    run.detach()
+
+
+def test_a_service_that_comes_back_gets_all_of_it_and_the_trouble_is_told_once() -> None:
+    logs = FakeRunLogs(unavailable=3)
+    run = Run(logs)
+    for number in range(50):
+        run.say(f"line {number}")
+    deadline = time.monotonic() + 5
+    while run.handler.sent < 50 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.detach()
+    assert logs.kept("retrain/1") == [f"INFO train-0: line {number}" for number in range(50)]
+    assert len(run.told) == 1 and "does not answer yet" in run.told[0]
+
+
+def test_what_finds_no_room_is_dropped_counted_and_said_where_it_is_missing() -> None:
+    logs = FakeRunLogs(unavailable=1)
+    run = Run(logs, Limits(lines=5, seconds=0.02, after_failure_seconds=0.3))
+    for number in range(12):
+        run.say(f"line {number}")
+    assert run.handler.dropped == 7
+    run.detach()
+    first, *others = logs.kept("retrain/1")
+    assert first.startswith("WARNING 7 lines were dropped here") and len(others) == 5
+
+
+def test_what_will_never_be_taken_is_told_counted_and_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    logs = FakeRunLogs(refused=True)
+    run = Run(logs)
+    for number in range(3):
+        run.say(f"line {number}")
+        time.sleep(0.05)
+    run.detach()
+    assert len(run.told) == 1 and "refuses every line" in run.told[0]
+    assert len(logs.calls) == 1 and run.handler.dropped == 3
+    assert "3 log lines of retrain/1 were not kept: the fake refuses every line" in caplog.text
+
+
+def test_a_line_that_cannot_be_written_is_dropped_and_nothing_is_raised() -> None:
+    logs = FakeRunLogs()
+    run = Run(logs)
+    wrong = logging.LogRecord("prefect.flow_runs", logging.INFO, "f.py", 1, "%d rows", ("seven",), None)
+    wrong.flow_run_id = "flow-1"
+    run.handler.handle(wrong)
+    run.say("fine")
+    run.detach()
+    assert "cannot be written" in run.handler.problem and run.handler.dropped == 1
+    assert logs.kept("retrain/1")[-1] == "INFO train-0: fine"
+
+
+class Broken(FakeRunLogs):
+    """An adapter with a mistake of its own."""
+
+    _block_type_slug = "ratchet-logs-broken"
+
+    def send(self, run: str, lines: Any) -> None:
+        raise ZeroDivisionError("a mistake")
+
+
+def test_an_adapter_s_own_mistake_reaches_nobody() -> None:
+    run = Run(Broken())
+    run.say("line")
+    run.detach()
+    assert run.handler.dropped == 1 and run.told == [
+        "log lines do not reach their place, but for Prefect's own log: a mistake"
+    ]
+
+
+def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon() -> None:
+    away = CloudWatchLogs(group="/ratchet", region="us-east-1", endpoint_url="http://127.0.0.1:9")
+    run = Run(away, Limits(at_end_seconds=1))
+    began = time.monotonic()
+    for number in range(5_000):
+        run.say(f"line {number}")
+    spoken = time.monotonic() - began
+    run.detach()
+    assert spoken < 2, "0.4 ms a line at most, on a busy machine"
+    assert time.monotonic() - began - spoken < 3
+    assert run.handler.dropped == 5_000 and "127.0.0.1:9" in run.handler.problem
+
+
+PROGRAM = """
+import logging, sys
+from blocks.logs.cloudwatch import CloudWatchLogs
+from tasks.run_log import attach
+logs = CloudWatchLogs(group=sys.argv[1], region="us-east-1", endpoint_url=sys.argv[2])
+attach(logs, "retrain/ended", "flow-9", print)
+logger = logging.getLogger("prefect.task_runs")
+logger.handlers = logger.handlers[-1:]
+logger.setLevel(logging.INFO)
+for number in range(100):
+    logger.info("line %d", number, extra={"flow_run_id": "flow-9"})
+if sys.argv[3] == "fails":
+    raise SystemExit("the flow failed")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ends", "fails"])
+def test_the_last_lines_are_sent_when_the_process_ends(desk: Desk, how: str) -> None:
+    logs = cloudwatch(desk)
+    command = [sys.executable, "-c", PROGRAM, logs.group, desk.server.url, how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == (how == "fails"), done.stderr
+    assert read(desk, logs, "retrain/ended") == [f"INFO line {number}" for number in range(100)]
