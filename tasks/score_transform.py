@@ -88,14 +88,13 @@ def predict_by_transform(
         to: a new folder.
     """
     transform, tracking = world.transform(), world.tracking()
+    named = transform_name(name, rows, predictor.version)
+    run = tracking.open_run(name, key=f"score:{named}", name=f"scoring of {rows.rows} rows")
+    tags = {"ratchet.flow_run": str(flow_run.id), TRANSFORM: named}  # of who waits for it now: it may be the second
+    tracking.log(run.id, tags=tags | ({WORST: f"{worst.usd:.6f}"} if worst.paid else {}))
     job = TransformJob(
-        transform_name(name, rows, predictor.version), predictor.artifact, predictor.version, predictor.digest,
-        place.max_seconds,
+        named, predictor.artifact, predictor.version, predictor.digest, place.max_seconds, run.id
     )  # fmt: skip
-    tags = {"ratchet.flow_run": str(flow_run.id), TRANSFORM: job.name}
-    run = tracking.open_run(name, key=f"score:{job.name}", name=f"scoring of {rows.rows} rows", tags=tags)
-    if worst.paid:
-        tracking.log(run.id, tags={WORST: f"{worst.usd:.6f}"})
     ended = False
     try:
         transform.run(job, parts(rows, asked, predictor), get_run_logger().info)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 from prefect import get_run_logger, task
@@ -19,7 +20,7 @@ from blocks.scratch import Scratch
 from blocks.tracking.base import Tracking
 from tasks.cost import read_prices
 from tasks.logic.approve.history import champion
-from tasks.logic.cost.prices import hourly_price
+from tasks.logic.cost.prices import Use, hourly_price
 from tasks.logic.refusal import Refusal
 from tasks.logic.sweep.cloud import Action, Idle, Price, expired, idle, orphans
 from tasks.logic.sweep.marks import MINIMUM_GRACE, plan
@@ -130,14 +131,17 @@ def cloud_plan(world: Environment, idle_hours: float, what: Idle, days: float, n
     """Return what to end in the cloud account."""
     cloud, price = world.cloud(), _price_of(world.cloud(), now)
     jobs = tuple(with_flow_run(world.tracking(), job) for job in cloud.jobs(world.name))
+    transforms = tuple(with_flow_run(world.tracking(), job) for job in cloud.transforms(world.name))
     endpoints = cloud.endpoints(world.name, now - timedelta(hours=idle_hours))
     old = expired(cloud.checkpoints(), {job.name for job in jobs}, days, now)
-    return (*orphans(jobs, has_ended, price, now), *idle(endpoints, idle_hours, what, price, now), *old)
+    left = (*orphans(jobs, has_ended, price, now), *orphans(transforms, has_ended, price, now, "transform"))
+    return (*left, *idle(endpoints, idle_hours, what, price, now), *old)
 
 
 def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: datetime) -> None:
     """Do what was planned; what changed meanwhile (an endpoint that is asked again) is left alone."""
     running = {job.name for job in cloud.jobs(environment)}
+    predicting = {job.name for job in cloud.transforms(environment)}
     left = {each.job: each for each in cloud.checkpoints()}
     old = {action.name for action in expired(left.values(), running, MINIMUM_GRACE.days, now)}
     asked = {each.name: each for each in cloud.endpoints(environment, now - timedelta(hours=1))}
@@ -146,6 +150,8 @@ def end(cloud: Cloud, actions: tuple[Action, ...], environment: str, now: dateti
         quiet = endpoint is not None and endpoint.requests == 0
         if action.do == "stop job" and action.name in running:
             cloud.stop_job(action.name)
+        elif action.do == "stop transform" and action.name in predicting:
+            cloud.stop_transform(action.name)
         elif action.do == "delete endpoint" and quiet:
             cloud.delete_endpoint(action.name)
         elif action.do == "scale down endpoint" and endpoint is not None and quiet:
@@ -179,7 +185,7 @@ def _price_of(cloud: Cloud, now: datetime) -> Price:
 
     def price(use: str, kind: str) -> float | None:
         try:
-            return hourly_price(table, "hosting" if use == "hosting" else "training", cloud.region, kind, now.date())
+            return hourly_price(table, cast(Use, use), cloud.region, kind, now.date())
         except Refusal:
             return None
 

@@ -18,7 +18,7 @@ ENVIRONMENT = "ratchet:environment"
 
 @dataclass(frozen=True)
 class PaidJob:
-    """A training job that runs. `max_seconds` is its limit of run time, `started` when it was created.
+    """A training or transform job that runs. `max_seconds` is its limit of run time, `started` when it was created.
 
     `flow_run` and `run` are the ids of the flow run and the tracked run whose it is, "" where it does not say.
     """
@@ -73,7 +73,15 @@ class Cloud(Block):
 
     @abstractmethod
     def stop_job(self, name: str) -> None:
-        """Ask the service to stop a job."""
+        """Ask the service to stop a training job."""
+
+    @abstractmethod
+    def transforms(self, environment: str) -> tuple[PaidJob, ...]:
+        """Return the batch transform jobs of the environment that run; they have no limit of time of their own."""
+
+    @abstractmethod
+    def stop_transform(self, name: str) -> None:
+        """Ask the service to stop a batch transform job."""
 
     @abstractmethod
     def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:

@@ -16,6 +16,7 @@ class FakeCloud(Cloud):
 
     region: str = "us-east-1"
     _jobs: dict[str, tuple[str, PaidJob]] = PrivateAttr(default_factory=dict)
+    _transforms: dict[str, tuple[str, PaidJob]] = PrivateAttr(default_factory=dict)
     _endpoints: dict[str, tuple[str, PaidEndpoint]] = PrivateAttr(default_factory=dict)
     _checkpoints: dict[str, Checkpoints] = PrivateAttr(default_factory=dict)
 
@@ -28,6 +29,18 @@ class FakeCloud(Cloud):
                 self._endpoints[thing.name] = (environment, thing)
             else:
                 self._checkpoints[thing.job] = thing
+
+    def put_transform(self, environment: str, job: PaidJob) -> None:
+        """Let this transform job run, for that environment."""
+        self._transforms[job.name] = (environment, job)
+
+    def transforms(self, environment: str) -> tuple[PaidJob, ...]:
+        """Return the transform jobs of the environment that run."""
+        return tuple(job for own, job in self._transforms.values() if own == environment)
+
+    def stop_transform(self, name: str) -> None:
+        """Let the transform job be gone."""
+        self._transforms.pop(name, None)
 
     def jobs(self, environment: str) -> tuple[PaidJob, ...]:
         """Return the jobs of the environment that run."""

@@ -20,6 +20,8 @@ BUSY = {
     "ServiceUnavailable",
     "InternalFailure",
 }
+UNLIMITED = 86_400
+"""What a job is taken to run at most that has no limit of its own, in seconds."""
 BATCH = 1000
 """How many files S3 removes in one call."""
 
@@ -50,6 +52,19 @@ class SageMakerCloud(Cloud):
         """Ask SageMaker to stop a job."""
         with contextlib.suppress(NotFound), self._calling(f"StopTrainingJob {name}"):
             self._client("sagemaker").stop_training_job(TrainingJobName=name)
+
+    def transforms(self, environment: str) -> tuple[PaidJob, ...]:
+        """Return the batch transform jobs of the environment that run."""
+        with self._calling("ListTransformJobs"):
+            pages = self._client("sagemaker").get_paginator("list_transform_jobs").paginate(StatusEquals="InProgress")
+            found = [job for page in pages for job in page["TransformJobSummaries"]]
+            tagged = ((job["TransformJobName"], self._tags(job["TransformJobArn"])) for job in found)
+            return tuple(self._transform(name, tags) for name, tags in tagged if self._is_own(tags, environment))
+
+    def stop_transform(self, name: str) -> None:
+        """Ask SageMaker to stop a batch transform job."""
+        with contextlib.suppress(NotFound), self._calling(f"StopTransformJob {name}"):
+            self._client("sagemaker").stop_transform_job(TransformJobName=name)
 
     def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:
         """Return the environment's endpoints in service, with the requests that CloudWatch counted."""
@@ -111,9 +126,15 @@ class SageMakerCloud(Cloud):
 
     def _job(self, name: str, tags: Mapping[str, str]) -> PaidJob:
         job = self._client("sagemaker").describe_training_job(TrainingJobName=name)
-        resources, limit = job["ResourceConfig"], job["StoppingCondition"].get("MaxRuntimeInSeconds", 86_400)
+        resources, limit = job["ResourceConfig"], job["StoppingCondition"].get("MaxRuntimeInSeconds", UNLIMITED)
         kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
         return PaidJob(name, tags.get(FLOW_RUN, ""), kind, count, job["CreationTime"], limit, tags.get(RUN, ""))
+
+    def _transform(self, name: str, tags: Mapping[str, str]) -> PaidJob:
+        job = self._client("sagemaker").describe_transform_job(TransformJobName=name)
+        resources = job["TransformResources"]
+        kind, count = resources["InstanceType"], resources["InstanceCount"]
+        return PaidJob(name, tags.get(FLOW_RUN, ""), kind, count, job["CreationTime"], UNLIMITED, tags.get(RUN, ""))
 
     def _endpoint(self, name: str, since: datetime) -> PaidEndpoint:
         found = self._client("sagemaker").describe_endpoint(EndpointName=name)

@@ -30,6 +30,7 @@ class TransformJob:
     """One model version that is to answer some rows.
 
     `name` is derived by the caller from rows and version, so that a retry finds the job that is there.
+    `run` is the id of the tracked run that pays for it, which a service may show with the job.
     `model` is the exact artifact (an MLflow model folder, its signature beside it as `model.sig`) of that `digest`.
     """
 
@@ -38,6 +39,7 @@ class TransformJob:
     version: str
     digest: str
     max_seconds: int
+    run: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,9 @@ def model_request(plan: Plan, job: TransformJob, address: str) -> dict[str, Any]
         "RATCHET_TRUSTED_KEYS": " ".join(plan.trusted_keys),
     }
     container = {"Image": plan.image, "ModelDataSource": {"S3DataSource": source}, "Environment": variables}
-    made = {"ExecutionRoleArn": plan.role_arn, "PrimaryContainer": container, "Tags": _tags(plan, job)}
+    made = {"ExecutionRoleArn": plan.role_arn, "PrimaryContainer": container}
     digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:DIGITS]
-    return {"ModelName": model_stem(job.name) + digest, **made}
+    return {"ModelName": model_stem(job.name) + digest, **made, "Tags": _tags(plan, job)}
 
 
 def model_stem(name: str) -> str:
@@ -90,4 +90,5 @@ def job_state(name: str, described: Mapping[str, Any]) -> TransformState:
 
 def _tags(plan: Plan, job: TransformJob) -> list[dict[str, str]]:
     tags = {**plan.tags, "ratchet:job": job.name, "ratchet:version": job.version, "ratchet:digest": job.digest}
+    tags |= {"ratchet:run": job.run} if job.run else {}
     return [{"Key": key, "Value": value[:256]} for key, value in tags.items()]

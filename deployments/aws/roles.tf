@@ -122,7 +122,7 @@ data "aws_iam_policy_document" "orchestrator" {
   statement {
     sid = "Look"
     actions = [
-      "sagemaker:ListTrainingJobs", "sagemaker:ListEndpoints", "sagemaker:ListModels", "sagemaker:ListEndpointConfigs",
+      "sagemaker:ListTrainingJobs", "sagemaker:ListTransformJobs", "sagemaker:ListEndpoints", "sagemaker:ListModels", "sagemaker:ListEndpointConfigs",
       "cloudwatch:GetMetricStatistics", "cloudwatch:DescribeAlarms", "pricing:GetProducts",
     ]
     resources = ["*"]

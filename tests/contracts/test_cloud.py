@@ -5,8 +5,9 @@ answer against the service's own model.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -18,6 +19,9 @@ from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, Pa
 from blocks.cloud.fake import FakeCloud
 from blocks.cloud.sagemaker import SageMakerCloud
 from blocks.errors import Rejected, Unavailable
+from deployments.local_sagemaker.faults import Fault
+from tests.contracts.test_transforms import a_job, parts, sagemaker_transform
+from tests.local_aws import Desk
 
 REGION, BUCKET = "us-east-1", "lake"
 NOW = datetime.now(UTC)
@@ -117,7 +121,7 @@ def test_checkpoints_are_listed_by_job_and_removed_alone(bench: Bench) -> None:
 
 
 def test_an_account_without_jobs_has_none(bench: Bench) -> None:
-    assert bench.cloud.jobs("production") == ()
+    assert bench.cloud.jobs("production") == () == bench.cloud.transforms("production")
 
 
 @pytest.mark.parametrize(
@@ -211,3 +215,19 @@ def test_a_job_is_stopped_by_its_name() -> None:
     stub.add_response("stop_training_job", {}, {"TrainingJobName": "churn-1"})
     cloud.stop_job("churn-1")
     stub.assert_no_pending_responses()
+
+
+def test_transform_jobs_that_run_are_found_by_their_tags_and_stopped(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the local SageMaker, with jobs as the transform adapter starts them."""
+    desk.server.faults.add(Fault("stuck", match=desk.bucket[-8:]))
+    for environment in ("production", "staging"):
+        job = a_job(tmp_path / environment, f"price-score-{environment}-{desk.bucket[-8:]}")
+        sagemaker_transform(desk, tags={ENVIRONMENT: environment}).submit(replace(job, run="run-1"), parts())
+    cloud = SageMakerCloud(region=REGION, bucket=desk.bucket, endpoint_url=desk.server.url)
+    (found,) = cloud.transforms("production")
+    assert found.name.startswith("price-score-production") and (found.run, found.count) == ("run-1", 1)
+    for _ in range(2):
+        cloud.stop_transform(found.name)
+    assert cloud.transforms("production") == () and len(cloud.transforms("staging")) == 1

@@ -149,6 +149,18 @@ def test_a_job_whose_flow_run_has_ended_is_stopped_and_what_that_saves_is_said()
     assert unpriced.usd is None
 
 
+def test_a_transform_job_that_nobody_waits_for_is_stopped_and_no_training_job_of_that_name() -> None:
+    (action,) = orphans([JOB], lambda _run: True, lambda use, _kind: {"transform": 0.4}[use], NOW, "transform")
+    assert (action.do, action.usd) == ("stop transform", pytest.approx(0.4 * 2 * 0.5))
+    cloud = FakeCloud()
+    cloud.put("local", JOB)
+    cloud.put_transform("local", JOB)
+    cloud.put_transform("production", replace(JOB, name="theirs"))
+    for _ in range(2):
+        end(cloud, (action, Action("stop transform", "theirs", "")), "local", NOW)
+    assert cloud.transforms("local") == () and len(cloud.transforms("production")) == len(cloud.jobs("local")) == 1
+
+
 def test_a_job_s_flow_run_is_known_by_its_tracked_run(world: World) -> None:
     run = world.tracking().open_run(NAME, key="k", name="n", tags={"ratchet.flow_run": "flow-9"})
     unsaid = replace(JOB, flow_run="", run=run.id)

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 Price = Callable[[str, str], float | None]
-"""US dollars an hour of one instance, by use ("training", "hosting") and type; None when it has no price."""
+"""US dollars an hour of one instance, by use ("training", "hosting", "transform") and type; None without a price."""
 Idle = Literal["report", "scale_down", "delete"]
 """What is done with an endpoint that nobody asks."""
 
 
 class Job(Protocol):
-    """A training job that runs; `blocks.cloud.base.PaidJob` is one."""
+    """A job that runs; `blocks.cloud.base.PaidJob` is one."""
 
     @property
     def name(self) -> str:
@@ -94,25 +94,40 @@ class Action:
     `usd` is None when there is no price, and when nothing is saved but bytes.
     """
 
-    do: Literal["stop job", "scale down endpoint", "delete endpoint", "report endpoint", "remove checkpoints"]
+    do: Literal[
+        "stop job", "stop transform", "scale down endpoint", "delete endpoint", "report endpoint", "remove checkpoints"
+    ]
     name: str
     reason: str
     usd: float | None = None
     bytes: int = 0
 
 
-def orphans(jobs: Iterable[Job], ended: Callable[[str], bool], price: Price, now: datetime) -> list[Action]:
-    """Return what to do with jobs whose flow run has ended: nobody will use what they make.
+def orphans(
+    jobs: Iterable[Job],
+    ended: Callable[[str], bool],
+    price: Price,
+    now: datetime,
+    use: Literal["training", "transform"] = "training",
+) -> list[Action]:
+    """Return what to do with jobs of one `use` whose flow run has ended: nobody will use what they make.
 
     A job that names no flow run is no orphan: it is not known who waits for it.
     """
     found = []
     for job in jobs:
         if job.flow_run and ended(job.flow_run):
-            hourly = price("training", job.instance_type)
+            hourly = price(use, job.instance_type)
             left = max(0.0, job.max_seconds - (now - job.started).total_seconds()) / 3600
             usd = None if hourly is None else hourly * job.count * left
-            found.append(Action("stop job", job.name, f"its flow run {job.flow_run} has ended", usd))
+            found.append(
+                Action(
+                    "stop job" if use == "training" else "stop transform",
+                    job.name,
+                    f"its flow run {job.flow_run} has ended",
+                    usd,
+                )
+            )
     return found
 
 

@@ -70,4 +70,4 @@ def _saved(action: Action) -> str:
         return size_words(action.bytes)
     if action.usd is None:
         return "no price is known"
-    return f"{action.usd:,.2f} USD" + ("" if action.do == "stop job" else " a day")
+    return f"{action.usd:,.2f} USD" + ("" if action.do in ("stop job", "stop transform") else " a day")
