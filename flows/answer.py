@@ -11,13 +11,20 @@ from prefect.utilities.urls import url_for
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import Alert, AlertKey, EnvironmentName, ModelName
+from flows.run_log import keep_log
 from tasks.answer import answer_alert
 from tasks.records import Answered
 
 RETRAIN = "retrain/retrain"
 
 
-@flow(name="answer", persist_result=True, result_serializer="json", flow_run_name="{event} of {model}")
+@flow(
+    name="answer",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{event} of {model}",
+    on_running=[keep_log],
+)
 def answer(
     model: ModelName,
     event: Alert = "model.drift.detected",

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import open_environment
+from blocks.transforms.sagemaker import SageMakerTransform
 from deployments.stack import Stack
 from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.local_aws import Desk
-from tests.support import customers, kill, run
+from tests.support import customers, kill, outcome, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,6 +37,30 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     desk.server.operations.capture.flush()
     (segment,) = open_environment("staging").endpoint().logged("cloud")
     assert [len(request["answer"]["predictions"]) for request in segment.requests] == [2]
+    many_rows_are_scored_by_batch_transform(desk, tmp_path)
+
+
+def many_rows_are_scored_by_batch_transform(desk: Desk, folder: Path) -> None:
+    """Score more rows than `local_rows`, where machines are said to be fast and the flow run slow."""
+    block = SageMakerTransform.load("staging")
+    slow = {"flow_rows_per_second": 1.0, "start_seconds": 0.0, "poll_seconds": 0.2}
+    block.model_copy(update=slow).save("staging", overwrite=True)
+    parts = [
+        customers().assign(customer_id=lambda rows, n=n: rows["customer_id"].astype(str) + f"-{n}") for n in range(8)
+    ]
+    pd.concat(parts).drop(columns="churn").to_parquet(folder / "many.parquet", index=False)
+    done = run("score/score", model="cloud", input=str(folder / "many.parquet"), environment="staging")
+    assert outcome(done) == "Completed"
+    (job,) = desk.sagemaker.list_transform_jobs(NameContains="cloud-score-")["TransformJobSummaries"]
+    assert job["TransformJobStatus"] == "Completed"
+    world = open_environment("staging")
+    assert world.lake().as_of("cloud-predictions").rows == 8 * 7043
+    (scoring,) = [each for each in world.tracking().runs("cloud") if "ratchet.transform" in each.tags]
+    assert scoring.status == "FINISHED" and scoring.metrics["cost_usd"] > 0
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[done.id])))
+    shown = next(each for each in artifacts if each.key == "score")
+    assert "cloud is scored by batch transform" in str(shown.data) and "56,344 rows take 939 min" in str(shown.data)
 
 
 def logged(desk: Desk, stream: str) -> list[str]:

@@ -1,0 +1,34 @@
+"""Every flow keeps its log where the environment wants it; those that pay for jobs stop them."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from prefect import Flow
+
+from flows.run_log import keep_log
+from flows.stopping import stop_scoring, stop_training
+
+FLOWS = {
+    found.name: found
+    for path in sorted((Path(__file__).resolve().parents[2] / "flows").glob("[!_]*.py"))
+    for found in vars(import_module(f"flows.{path.stem}")).values()
+    if isinstance(found, Flow)
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_flow_keeps_its_log(name: str) -> None:
+    assert FLOWS[name].on_running_hooks == [keep_log]
+
+
+def test_whoever_pays_for_jobs_stops_them() -> None:
+    for name in ("retrain", "experiment"):
+        assert FLOWS[name].on_cancellation_hooks == FLOWS[name].on_crashed_hooks == [stop_training]
+    assert FLOWS["score"].on_cancellation_hooks == [stop_scoring]
+
+
+@pytest.mark.parametrize("hook", [keep_log, stop_scoring, stop_training], ids=lambda hook: str(hook.__name__))
+def test_prefect_hands_a_hook_its_arguments_by_these_names(hook: object) -> None:
+    assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]  # type: ignore[arg-type]
