@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from deployments.local_sagemaker.settings import ROLE
 from deployments.register import register
 from deployments.runs import begin, ended, follow
 from deployments.stack import Stack
-from tests.local_aws import Desk
+from tests.local_aws import Desk, clients
 from tests.support import SMALL, customers, request_of
 
 REGION = "us-east-1"
@@ -38,7 +39,10 @@ class Told:
 
 
 def staging(stack: Stack, url: str, bucket: str) -> None:
-    """Register `staging` as the checkout has it, on the local SageMaker at `url`."""
+    """Register `staging` as the checkout has it, on the local SageMaker at `url`, with a log group for its runs."""
+    logs = clients(url)["logs"]
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=LOG_GROUP)
     variables = {
         **stack.environment(),
         "RATCHET_AWS_URL": url,

@@ -133,8 +133,8 @@ def throttle(folder: Path, desk: Desk) -> str:
 def story(folder: Path, desk: Desk) -> str:
     """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
     from deployments.stack import down, use
-    from tests.aws_story import LOG_GROUP, staging, tell
     from tests.aws_story import cancel_while_it_trains as cancelled
+    from tests.aws_story import staging, tell
     from tests.checkout import copy_checkout, start_stack
 
     os.environ |= {"AWS_ENDPOINT_URL": desk.server.url, "MLFLOW_S3_ENDPOINT_URL": desk.server.url,
@@ -144,7 +144,6 @@ def story(folder: Path, desk: Desk) -> str:
     try:
         start_stack(checkout, folder / "state")
         stack = use(folder / "state")
-        desk.logs.create_log_group(logGroupName=LOG_GROUP)
         staging(stack, desk.server.url, desk.bucket)
         tell("first", "local", folder / "first")  # both warm the stack up
         told = {

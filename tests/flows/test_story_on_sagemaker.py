@@ -20,7 +20,6 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     stack: Stack, desk: Desk, tmp_path: Path
 ) -> None:
-    desk.logs.create_log_group(logGroupName=LOG_GROUP)
     staging(stack, desk.server.url, desk.bucket)
     told = tell("cloud", "staging", tmp_path)
     assert all(abs(sum(row) - 1) < 1e-9 for row in told.predictions)
