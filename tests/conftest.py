@@ -49,10 +49,13 @@ CHANGED = {"renewed": {"automatic: false": "automatic: true", "cool_down_hours: 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out over two processes: what needs the stack goes first and to one, the rest file by file.
+    """Mark what needs the local SageMaker as slow, and share the tests out over two processes: what needs the stack goes first and to one, the rest file by file.
 
     So one stack is started, and a module's servers once; `--dist loadgroup` goes by these marks.
     """
+    for item in items:
+        if "local_sagemaker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)  # a server with processes of its own, for which its tests wait
     items.sort(key=lambda item: item.get_closest_marker("stack") is None)
     for item in items:
         group = "stack" if item.get_closest_marker("stack") else str(item.path)

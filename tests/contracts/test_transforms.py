@@ -90,7 +90,7 @@ def sagemaker_bench(tmp_path: Path, desk: Desk) -> Bench:
     return Bench(transform, transform, a_job(tmp_path, f"price-score-{unique}"), bad, "told to", held)
 
 
-@pytest.fixture(params=["fake", "sagemaker"])
+@pytest.fixture(params=["fake", pytest.param("sagemaker", marks=pytest.mark.slow)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     if request.param == "sagemaker":
         return sagemaker_bench(tmp_path, request.getfixturevalue("desk"))

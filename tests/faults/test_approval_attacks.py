@@ -123,7 +123,11 @@ def postgres() -> Iterator[tuple[str, Path]]:
 
 
 WAYS = [
-    pytest.param((database, way), id=f"{database}-{way}", marks=[pytest.mark.slow] if database == "postgresql" else [])
+    pytest.param(
+        (database, way),
+        id=f"{database}-{way}",
+        marks=[] if (database, way) == ("sqlite", "function") else [pytest.mark.slow],
+    )
     for database in ("sqlite", "postgresql")
     for way in ("function", "page", "api")
 ]

@@ -22,6 +22,8 @@ from tests.tasks.test_approve import request_over
 from tests.tasks.test_champion import register
 from tests.tasks.test_sample import SPEC, append
 
+pytestmark = pytest.mark.slow  # draws plots
+
 HOSTILE = "# Checks\n\n| rule | found |\n|---|---|\n| <script>alert(1)</script> | [x](javascript:alert(1)) |\n"
 
 
