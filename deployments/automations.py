@@ -13,6 +13,10 @@ SILENCE = timedelta(seconds=90)
 """How long a flow run may be silent, whose heartbeat is every 30 s, before it is taken for dead."""
 
 
+UNBEGUN = timedelta(seconds=120)
+"""How long a worker of this machine may take to begin a flow run it has claimed, before both are taken for dead."""
+
+
 def automations() -> Sequence[AutomationCore]:
     """Return every automation; the deployments that they run must be there."""
     with get_client(sync_client=True) as client:
@@ -82,6 +86,32 @@ def automations() -> Sequence[AutomationCore]:
                     state=StateType.CRASHED,
                     force=False,
                     message=f"No heartbeat for {SILENCE.seconds} s: its process and its worker are gone.",
+                )
+            ],
+        ),
+        AutomationCore(
+            name="Ratchet: a flow run that its worker never began has crashed",
+            description="It would be pending for ever, and take one of the pool's places: four, and nothing runs.",
+            trigger=EventTrigger(
+                after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
+                expect={"prefect.flow-run.*"},
+                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+                # Elsewhere an image may have to be fetched first, which takes minutes.
+                match_related=ResourceSpecification(
+                    {"prefect.resource.role": "work-pool", "prefect.resource.name": "local"}
+                ),
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=UNBEGUN,
+            ),
+            # Not scheduled anew: a process that was only slow would then run beside another.
+            actions=[
+                ChangeFlowRunState(
+                    name=None,
+                    state=StateType.CRASHED,
+                    force=False,
+                    message=f"Nothing began it for {UNBEGUN.seconds} s: its worker is gone. Retry it.",
                 )
             ],
         ),

@@ -36,6 +36,9 @@ from tests.support import SMALL, customers, kill, outcome, request_of, retry, ru
 LONGEST_SECONDS = 25.0
 """A kill comes at most so long after the start: a retraining of these takes about as long."""
 
+STRUCK = ("flow", "flow", "flow", "worker", "both")
+"""What is killed, by chance: a worker's death holds up the runs of all models."""
+
 SEEN_SECONDS = 240.0
 """So long Prefect may take to see that a run is dead: its worker does at once, without one its silence of 90 s does."""
 
@@ -149,7 +152,7 @@ def suffer(ground: Ground, model: str, kills: int, seed: int) -> tuple[Counter[s
 
 def strike(ground: Ground, run_id: Any, chance: random.Random) -> str | None:
     """Wait for a moment, kill, and bring the run back; None when the run was faster."""
-    what, deadline = chance.choice(("flow", "worker", "both")), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
+    what, deadline = chance.choice(STRUCK), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
     while time.monotonic() < deadline:
         if state_of(run_id) in (WAITING, "Deployed", "Held", "Inconclusive"):
             return None
