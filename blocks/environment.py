@@ -85,6 +85,7 @@ class Environment(Block):
         "", description="Dask's scheduler, such as tcp://host:8786; empty: a cluster of this machine for each run."
     )
 
+    namespaces: bool = Field(default=False, description="Whether models in namespaces (churn--dana) may run here.")
     alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
     evidence: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
     dashboards: Dashboards = Field(default=Dashboards(), description="Where the pages about models are.")

@@ -13,7 +13,8 @@ from deployments.processes import StackError
 from deployments.stack import use
 from tasks.logic.cost.spent import MonthSum, by_month
 from tasks.logic.refusal import Refusal
-from tasks.models import load_model, model_names
+from tasks.models import load_model
+from tasks.namespaces import known_models
 
 
 def table(costs: Mapping[str, Iterable[MonthSum]], budgets: Mapping[str, float]) -> str:
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         use()
-        tracking, names = open_environment(options.environment).tracking(), model_names()
+        world = open_environment(options.environment)
+        tracking, names = world.tracking(), known_models(world)
         costs = {name: by_month(tracking.runs(name)) for name in names}
         print(table(costs, {name: load_model(name).spec.budget.per_month_usd for name in names}))
     except (StackError, PortError, Refusal) as error:

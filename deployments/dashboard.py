@@ -1,6 +1,6 @@
 """Draw the page about a model now, against the running stack: `python -m deployments.dashboard MODEL`.
 
-Without a model every one that this checkout has is drawn. Looks, deployments and rollbacks draw it by themselves.
+Without a model every one is drawn, those in namespaces as well. Looks, deployments and rollbacks draw it by themselves.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from deployments.processes import StackError
 from deployments.stack import use
 from tasks.dashboard import draw
 from tasks.logic.refusal import Refusal
-from tasks.models import model_names
+from tasks.namespaces import known_models
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         use()
         world = open_environment(options.environment)
-        for model in options.model or model_names():
+        for model in options.model or known_models(world):
             drawn = draw(world, model, datetime.now(UTC))
             print(f"{drawn.headline}\n  {drawn.url or 'not served in this environment'}\n  {drawn.path}")
     except (StackError, PortError, Refusal, OSError) as error:

@@ -31,7 +31,7 @@ OPTIONAL = ("small_trainer", "transform", "logs", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway")
+MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:

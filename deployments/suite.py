@@ -18,6 +18,7 @@ from deployments.stack import use
 from tasks.expect import rows_of
 from tasks.logic.expect.expectations import check, parse_suite
 from tasks.logic.expect.profile import proposed_suite
+from tasks.logic.model.namespaces import base_of
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model
 
@@ -52,7 +53,7 @@ def propose(model: Model, lake: Lake, engine: Engine, *, force: bool = False) ->
     target = "number" if spec.task == "regression" else "category"
     text = proposed_suite(
         rows,
-        name=spec.name,
+        name=base_of(spec.name),
         source=f"{spec.data.dataset} as of {read.id}",
         entity=spec.data.entity,
         target=spec.data.target,

@@ -19,6 +19,7 @@ from tasks.logic.alerts.channels import takes
 from tasks.logic.alerts.kinds import Severity, kind_of
 from tasks.logic.alerts.story import Due, due, is_open, message_id, next_attempt
 from tasks.logic.alerts.words import body, subject
+from tasks.logic.model.namespaces import base_of
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model
 from tasks.records import Delivered
@@ -84,7 +85,7 @@ def owner_of(model: str) -> str:
     try:
         return load_model(model).spec.owner
     except Refusal:
-        return f"unknown: models/{model}/model.yaml cannot be read"
+        return f"unknown: models/{base_of(model)}/model.yaml cannot be read"
 
 
 def retraining_of(model: str) -> str:

@@ -17,6 +17,7 @@ from tasks.logic.cost.spent import BILLED, COST, FAILED, WORST, actual_cost, mon
 from tasks.logic.cost.worst import Estimate, serving_worst, training_worst
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model
+from tasks.namespaces import family
 from tasks.records import Costed, TierData
 from tasks.retries import STAGE
 
@@ -71,6 +72,8 @@ def make_bill(
 ) -> Bill:
     """Return what the run may cost, what serving would cost, and what the model's runs of this month cost.
 
+    Those of all its namespaces count: another namespace is no other budget.
+
     Raises:
         Refusal: something that would be paid for has no price.
     """
@@ -79,15 +82,15 @@ def make_bill(
     serving = serving_worst(table, world.endpoint().hosting(name), now.date()) if to_serve else UNPAID
     if not (training.paid or serving.paid):
         return Bill(training, serving, 0.0)  # nothing is paid, so nobody is asked
-    return Bill(training, serving, month_so_far(world.tracking(), name, now))
+    return Bill(training, serving, month_so_far(world, name, now))
 
 
-def month_so_far(tracking: Tracking, model: str, now: datetime) -> float:
-    """Return what the model's runs of this month cost, those of this flow run apart."""
+def month_so_far(world: Environment, model: str, now: datetime) -> float:
+    """Return what the runs of the model in all its namespaces cost this month, those of this flow run apart."""
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     own = str(flow_run.id or "none")
-    others = [run for run in tracking.runs(model, since=first) if run.tags.get("ratchet.flow_run") != own]
-    return month_to_date(others, now)
+    runs = [run for each in family(world, model) for run in world.tracking().runs(each, since=first)]
+    return month_to_date([run for run in runs if run.tags.get("ratchet.flow_run") != own], now)
 
 
 def max_seconds(model: Model) -> int:

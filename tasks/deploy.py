@@ -23,6 +23,7 @@ from tasks.logic.approve.history import champion
 from tasks.logic.model.spec import ModelSpec
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model
+from tasks.namespaces import check_allowed
 from tasks.records import Deployed, Judged
 from tasks.retries import STAGE
 from tasks.trust import latest, people_of, policy_now, refusals_recorded, sound_chain, sound_decisions
@@ -77,6 +78,7 @@ def still_approved(world: Environment, request: ApprovalRequest, serving: str, *
 
     All decisions are verified here, from the pinned keys on: signatures, chain, digests, who, when, how many.
     """
+    check_allowed(world, request.model)
     evidence, now = parse_evidence(request.evidence), datetime.now(UTC)
     resumed = begun is not None
     if begun is not None and begun.state == "done" and serving != request.version:

@@ -33,7 +33,7 @@ def open_study(model: Model) -> optuna.Study:
         Refusal: `model.yaml` says nothing of what may be tried.
     """
     if not model.spec.search:
-        raise Refusal("there is nothing to search", where=f"models/{model.spec.name}/model.yaml, key search",
+        raise Refusal("there is nothing to search", where=f"models/{model.folder.name}/model.yaml, key search",
                       remedy="Give ranges, such as num_leaves: {low: 4, high: 32}.")  # fmt: skip
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     better = higher_is_better(model.spec.evaluation.comparison.metric)

@@ -23,7 +23,9 @@ from blocks.sources.watermarks import Watermark
 from tasks.logic.ingest.ingestion import Judged, Rules, StagedRows, judge
 from tasks.logic.ingest.judging import STAGED, relation_of
 from tasks.logic.model.data import MAIN_TABLE, Landing
+from tasks.logic.model.namespaces import base_of, namespace_of
 from tasks.logic.model.spec import DataSpec
+from tasks.logic.refusal import Refusal
 from tasks.logic.sample.content import ContentDigest
 from tasks.models import load_model
 from tasks.progress import Progress
@@ -50,7 +52,7 @@ def land(
     table: str = MAIN_TABLE,
 ) -> Landed:
     """Read a source by the columns that the model declares and land it; see `flows.ingest` for the arguments."""
-    data, world = load_model(model).spec.data.landing(table), open_environment(environment)
+    data, world = landing_of(model, table), open_environment(environment)
     lake, scratch = world.lake(), world.scratch / "ingest"
     if redrive:
         lake.as_of(quarantine_of(data), redrive)  # NotFound when there is no such snapshot
@@ -75,8 +77,21 @@ def land(
 
 def land_frame(model: str, frame: pd.DataFrame, environment: str = "local", table: str = MAIN_TABLE) -> Landed:
     """Land a DataFrame from Python, by the same rules as every other source."""
-    data, world = load_model(model).spec.data.landing(table), open_environment(environment)
+    data, world = landing_of(model, table), open_environment(environment)
     return land_rows(world.lake(), data, FrameSource(frame, data.kinds), scratch=world.scratch / "ingest")
+
+
+def landing_of(model: str, table: str) -> Landing:
+    """Return what is to be known of a model's table, for rows to land in it.
+
+    Raises:
+        Refusal: the model is in a namespace, which shares the data of all others; or it has no such table.
+    """
+    spec = load_model(model).spec
+    if namespace_of(model):
+        problem, remedy = "a namespace only reads the data, which is shared", f"Ingest with model={base_of(model)}."
+        raise Refusal(problem, where=f"the data set {spec.data.dataset}", value=model, remedy=remedy)
+    return spec.data.landing(table)
 
 
 def land_rows(

@@ -11,6 +11,8 @@ from blocks.environment import open_environment
 from blocks.errors import Corrupt, TerminalError
 from blocks.lake.base import BUCKET_COLUMN, Footprint, Lake
 from tasks.logic.maintain.maintenance import Measured, Tended, bucket_limit, datasets_of, report, sampled_reads
+from tasks.logic.model.namespaces import namespace_of
+from tasks.logic.model.spec import ModelSpec
 from tasks.logic.sample.content import ContentDigest, has_digest
 from tasks.models import load_model
 from tasks.records import Maintained
@@ -26,7 +28,7 @@ def maintain_lake(model: str, dry_run: bool, older_than_hours: int, environment:
     """
     lake = open_environment(environment).lake()
     there = lake.datasets()
-    chosen = datasets_of(load_model(model).spec.data, there) if model else there
+    chosen = data_sets(load_model(model).spec, there) if model else there
     now, log = datetime.now(UTC), get_run_logger()
     done: list[Tended] = []
     for dataset in chosen:
@@ -34,6 +36,12 @@ def maintain_lake(model: str, dry_run: bool, older_than_hours: int, environment:
         log.info("%s: %s", dataset, done[-1].problem or f"{done[-1].merged} merged, {done[-1].orphans} orphans")
     create_markdown_artifact(key="maintain", markdown=report(done, dry_run=dry_run), description=f"lake, {environment}")
     return settled(done, dry_run=dry_run)
+
+
+def data_sets(spec: ModelSpec, there: Sequence[str]) -> Sequence[str]:
+    """Return which of the lake's data sets a model reads or writes."""
+    own = [spec.own_dataset(kind) for kind in ("predictions", "inference", "watch")]
+    return datasets_of(spec.data, there, own if namespace_of(spec.name) else ())
 
 
 def settled(done: Sequence[Tended], *, dry_run: bool) -> Maintained:

@@ -1,4 +1,4 @@
-"""Find and read what a team brought: `models/<name>/`."""
+"""Find and read what a team brought: `models/<name>/`, and the same in namespaces: `<name>--<namespace>`."""
 
 import difflib
 import os
@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tasks.logic.expect.expectations import Suite, parse_suite
+from tasks.logic.model.namespaces import SEPARATOR, base_of, check_name
 from tasks.logic.model.spec import ModelSpec, parse_spec
 from tasks.logic.refusal import Refusal
 from tasks.records import Provenance
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder and what its `model.yaml` says."""
+    """A model folder and what its `model.yaml` says; in a namespace `spec.name` bears it, and the folder does not."""
 
     folder: Path
     spec: ModelSpec
@@ -44,26 +45,35 @@ def model_names(root: Path = ROOT) -> list[str]:
 
 
 def load_model(name: str, root: Path = ROOT) -> Model:
-    """Read `models/<name>/model.yaml`.
+    """Read `models/<name>/model.yaml`; for a name with a namespace (`churn--dana`) that of `churn`, under this name.
 
     Raises:
-        Refusal: no such model (the message names the nearest), or the file is not right (file, line, key,
-            value and remedy).
+        Refusal: no such model (the message names the nearest), no such namespace can be, or the file is not right
+            (file, line, key, value and remedy).
     """
-    path = root / "models" / name / "model.yaml"
-    if name not in model_names(root):
-        near = difflib.get_close_matches(name, model_names(root), n=1)
+    refuse_folder(name, root)
+    folder = base_of(check_name(name))
+    path = root / "models" / folder / "model.yaml"
+    if folder not in model_names(root):
+        near = difflib.get_close_matches(folder, model_names(root), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(model_names(root))}."
         raise Refusal("there is no such model", where="models/", value=name, remedy=hint)
     spec = parse_spec(path.read_bytes(), _shown(path))
-    if spec.name != name:
+    if spec.name != folder:
         raise Refusal(
             "the name is not that of the folder",
             where=_shown(path),
             value=spec.name,
-            remedy=f"Write name: {name}.",
+            remedy=f"Write name: {folder}.",
         )
-    return Model(path.parent, spec)
+    return Model(path.parent, spec.model_copy(update={"name": name}))
+
+
+def refuse_folder(name: str, root: Path = ROOT) -> None:
+    """Refuse a folder that is named as a model in a namespace is: nobody could tell the two apart."""
+    if SEPARATOR in name and (root / "models" / name / "model.yaml").exists():
+        remedy = f"Rename the folder: `{SEPARATOR}` stands between model and namespace."
+        raise Refusal("no folder may be named like a model in a namespace", where=f"models/{name}", remedy=remedy)
 
 
 def provenance(root: Path = ROOT) -> Provenance:
@@ -84,7 +94,7 @@ def authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
     Those are the authors of its commits (merges aside) since the commit `since`, of its last one when there are
     none or that commit is not known here, and whoever works in this checkout when files of the folder differ.
     """
-    form, folder = "--format=%an <%ae>", f"models/{name}"
+    form, folder = "--format=%an <%ae>", f"models/{base_of(name)}"
     newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
     found = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
     if _git(root, "status", "--porcelain", "--", folder):

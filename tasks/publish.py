@@ -9,6 +9,7 @@ from blocks.engines.base import Engine
 from blocks.environment import open_environment
 from blocks.errors import NotFound
 from blocks.lake.base import BUCKET_COLUMN, Lake, Snapshot
+from tasks.logic.model.namespaces import base_of, namespace_of
 from tasks.logic.model.spec import ModelSpec
 from tasks.logic.sample.features import MODEL_NOTE, RULES_NOTE, new_rows_sql, refuse_other_rules, rules_digest
 from tasks.models import load_model
@@ -19,9 +20,16 @@ from tasks.sample import parquet_files
 
 @task(name="publish", **STAGE)
 def publish(model: str, data: TierData, environment: str) -> Published | None:
-    """Publish the rows of a production tier when `model.yaml` says under which name; else do nothing."""
+    """Publish the rows of a production tier when `model.yaml` says under which name; else do nothing.
+
+    Nor in a namespace: what others build on is published by the shared model alone.
+    """
     spec = load_model(model).spec
     if not spec.data.publish or data.tier != "production":
+        return None
+    if namespace_of(model):
+        why = "%s is published by %s alone, and not from a namespace: nothing was added to it"
+        get_run_logger().info(why, spec.data.publish, base_of(model))
         return None
     world = open_environment(environment)
     done = publish_rows(world.lake(), world.engine(), spec, data, at=datetime.now(UTC))

@@ -32,7 +32,8 @@ from tasks.inventory import inputs_now, inputs_then, install
 from tasks.logic.approve.evidence import parse_evidence
 from tasks.logic.evidence.reproduction import differing_inputs, largest_difference, verdict
 from tasks.logic.refusal import Refusal
-from tasks.models import ROOT, Model, load_model, model_names
+from tasks.models import ROOT, Model, load_model
+from tasks.namespaces import known_models
 from tasks.reads import fix_reads
 from tasks.records import Reproduced, TierData
 from tasks.retries import STAGE
@@ -61,7 +62,7 @@ def reproduce_version(model: str, version: str, environment: str, fresh_environm
 
 def promoted(world: Environment, model: str = "", version: str = "") -> list[tuple[str, str]]:
     """Return model and version of what is to be reproduced: the one named, or what serves of each model."""
-    names = [model] if model else model_names()
+    names = [model] if model else known_models(world)
     found = [(name, version or champion_version(world, name)) for name in names]
     return [(name, each) for name, each in found if each]
 
@@ -148,7 +149,7 @@ def code_again(pack: Pack, checkout: Path, root: Path) -> Model:
         _git("-C", str(checkout), "apply", "--binary", str(patch))
     brought = load_model(name, checkout)
     if (brought.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
-        raise Refusal("model.yaml of the commit is not that of the pack", where=f"models/{name}")
+        raise Refusal("model.yaml of the commit is not that of the pack", where=f"models/{brought.folder.name}")
     return brought
 
 

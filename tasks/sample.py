@@ -22,6 +22,7 @@ from tasks.logic.sample.join_rules import refuse_multiplied
 from tasks.logic.sample.joins import order_sql, rows_sql, select
 from tasks.logic.sample.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
 from tasks.models import load_model
+from tasks.namespaces import check_allowed
 from tasks.reads import Reads, fix_reads
 from tasks.records import TierData
 from tasks.retries import STAGE
@@ -35,6 +36,7 @@ LAYOUT = 3
 def sample(model: str, tier: str, as_of: str, environment: str) -> TierData:
     """Return the tier of the model's data as of a snapshot or time ("" is now), split into train and holdout."""
     world = open_environment(environment)
+    check_allowed(world, model)
     lake, spec = world.lake(), load_model(model).spec
     return materialise(lake, world.engine(), fix_reads(lake, spec.data, as_of), spec, tier, world.scratch)
 

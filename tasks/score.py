@@ -56,7 +56,8 @@ def score_rows(model: str, source: str, query: str, environment: str, as_of: str
 
     with workspace(world.scratch / "score") as folder:
         rows = open_input(world, data, source, query, as_of, folder)
-        kept = add_predictions(world.lake(), rows, predictor, hold, folder, predict)
+        dataset = brought.spec.own_dataset("predictions")
+        kept = add_predictions(world.lake(), rows, predictor, hold, folder, predict, dataset=dataset)
     get_run_logger().info("%d predictions of version %s in snapshot %s", kept.rows, version, kept.id)
     return Scored(dataset=kept.dataset, snapshot=kept.id, rows=kept.rows, version=version)
 
@@ -68,20 +69,23 @@ def add_predictions(
     hold: Callable[[ParquetRows], None],
     folder: Path,
     predict: Callable[[Input, str, Path], None] | None = None,
+    *,
+    dataset: str = "",
 ) -> Snapshot:
     """Append the predictions as one snapshot, whole or not at all, and return it.
 
     The same rows with the same version a second time add nothing: what is there is returned.
 
     Args:
-        lake: where `<dataset>-predictions` is.
+        lake: where they are kept.
         rows: what is to be predicted.
         predictor: the model.
         hold: refuses rows that are not right.
         folder: holds the predictions until they are in the lake.
         predict: writes the predictions of the rows that some SQL gives below a new folder; in this flow run if None.
+        dataset: the data set that takes them; by default `<dataset>-predictions`.
     """
-    dataset = f"{predictor.data.dataset}-predictions"
+    dataset = dataset or f"{predictor.data.dataset}-predictions"
     key = rows.key(predictor.version)
     if known := lake.find(dataset, key):
         return known

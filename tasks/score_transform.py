@@ -64,7 +64,7 @@ def price_place(
     if place.where == "flow" or machines is None:
         return place, Bill(UNPAID, UNSERVED, 0.0)
     worst = job_worst(table, "transform", machines.compute(place.max_seconds), now.date())
-    so_far = month_so_far(world.tracking(), model.spec.name, now) if worst.paid else 0.0
+    so_far = month_so_far(world, model.spec.name, now) if worst.paid else 0.0
     return place, Bill(worst, UNSERVED, so_far)
 
 

@@ -26,7 +26,7 @@ from tasks.logic.sweep.cloud import Action, Idle, Price, expired, idle, orphans
 from tasks.logic.sweep.marks import MINIMUM_GRACE, plan
 from tasks.logic.sweep.report import size_words, sweep_markdown
 from tasks.logic.sweep.roots import model_roots
-from tasks.models import model_names
+from tasks.namespaces import known_models
 from tasks.records import Removal, SweepPlan, Swept
 from tasks.retries import STAGE
 
@@ -37,7 +37,7 @@ Keepers = Mapping[str, Keeper]
 def plan_sweep(environment: str, grace_days: float, idle_hours: float, idle_endpoints: Idle) -> SweepPlan:
     """Return all that a sweep would do now, and show it as an artifact of the flow run."""
     world, now = open_environment(environment), datetime.now(UTC)
-    planned = make_plan(world, keepers(world), model_names(), timedelta(days=grace_days), now)
+    planned = make_plan(world, keepers(world), known_models(world), timedelta(days=grace_days), now)
     actions = cloud_plan(world, idle_hours, idle_endpoints, grace_days, now) if world.has_cloud else ()
     planned = planned.model_copy(update={"actions": actions})
     shown = sweep_markdown(planned.remove, planned.kept, planned.actions, heading="What a sweep removes")
@@ -51,7 +51,7 @@ def carry_out(planned: SweepPlan, environment: str, grace_days: float) -> Swept:
     """Remove what was planned, as far as nothing came to need it meanwhile; return what was done."""
     world, now = open_environment(environment), datetime.now(UTC)
     kept_by = keepers(world)
-    still = make_plan(world, kept_by, model_names(), timedelta(days=grace_days), now, measure=False)
+    still = make_plan(world, kept_by, known_models(world), timedelta(days=grace_days), now, measure=False)
     done = remove(planned, still, kept_by)
     if planned.actions:
         end(world.cloud(), planned.actions, environment, now)

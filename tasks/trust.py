@@ -14,6 +14,7 @@ from blocks.ledger.chain import Head, decisions_of, first_fault, record_of, requ
 from blocks.signing import Signer
 from tasks.logic.approve.people import People
 from tasks.logic.approve.policy import Policy, stricter
+from tasks.logic.model.namespaces import base_of
 from tasks.logic.model.spec import ModelSpec
 from tasks.logic.refusal import Refusal
 from tasks.models import load_model, model_names
@@ -25,8 +26,8 @@ def people_of(world: Environment) -> People:
 
 
 def environment_policy(world: Environment, model: str) -> Policy:
-    """Return what the environment asks of the approvals of a model."""
-    rule = world.approval_rules(model)
+    """Return what the environment asks of the approvals of a model; in a namespace no less than of the shared one."""
+    rule = world.approval_rules(model if model in world.approval.models else base_of(model))
     return Policy(**{name: getattr(rule, name) for name in Policy.__dataclass_fields__})
 
 
@@ -40,7 +41,7 @@ def policy_now(world: Environment, model: str) -> Policy:
 
     A model that has left the checkout asks for what its requests did when they were made.
     """
-    known = model in model_names()
+    known = base_of(model) in model_names()
     return policy_of(world, load_model(model).spec) if known else environment_policy(world, model)
 
 

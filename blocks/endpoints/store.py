@@ -14,7 +14,7 @@ from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, LogRules, Release
 from blocks.errors import Corrupt, NotFound, Rejected
 
-_NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}")
+_NAME = re.compile(r"(?!.{64})[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*")  # two hyphens: a model in a namespace
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

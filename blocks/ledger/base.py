@@ -206,5 +206,9 @@ class Ledger(Outbox, Inbox, Block):
         """Add a line, or return the one with that id."""
 
     @abstractmethod
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models for which something was asked or deployed in an environment, sorted."""
+
+    @abstractmethod
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the lines of a model in an environment, newest first."""

@@ -136,6 +136,12 @@ class FakeLedger(FakeOutbox, FakeInbox, Ledger):
             given = replace(deployment, at=in_utc(deployment.at))
             return self._deployments.setdefault(deployment.id, given)
 
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models for which something was asked or deployed in an environment, sorted."""
+        asked = {each.model for each in list(self._requests.values()) if each.environment == environment}
+        tried = {each.model for each in list(self._deployments.values()) if each.environment == environment}
+        return tuple(sorted(asked | tried))
+
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the lines of a model in an environment, newest first."""
         lines = reversed(list(self._deployments.values()))

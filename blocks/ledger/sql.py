@@ -158,6 +158,14 @@ class SqlLedger(SqlOutbox, SqlInbox, Ledger):
         recorded = Deployment(**fields_of(rows[0])) if rows else None
         return _recorded(recorded, f"deployment {deployment.id!r}")
 
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models for which something was asked or deployed in an environment, sorted."""
+        found: set[str] = set()
+        for table in (REQUESTS, DEPLOYMENTS):
+            named = select(table.c.model).where(table.c.environment == environment).distinct()
+            found |= {str(row.model) for row in self._rows(named)}
+        return tuple(sorted(found))
+
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the lines of a model in an environment, newest first."""
         table = DEPLOYMENTS.c

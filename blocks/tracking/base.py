@@ -122,6 +122,10 @@ class Tracking(Keeper, Block):
         """Return the experiment's runs that were started at `since` or later, oldest first; none if it is not there."""
 
     @abstractmethod
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments, sorted: of every model that was ever trained, and others' as well."""
+
+    @abstractmethod
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
         """Register the model that the run logged under the artifact name `model`; the same key registers once.
 

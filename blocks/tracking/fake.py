@@ -132,6 +132,11 @@ class FakeTracking(Tracking):
         own = [run for run in self._runs.values() if run.experiment == experiment]
         return tuple(run for run in own if since is None or (run.started is not None and run.started >= since))
 
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments, sorted."""
+        self._answer()
+        return tuple(sorted({experiment for experiment, _ in self._keys}))
+
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
         """Register the run's model, once a key; see `Tracking.register`."""
         self._answer()

@@ -151,6 +151,16 @@ class MlflowTracking(Tracking):
             first = f"attributes.start_time >= {int(since.timestamp() * 1000)}" if since else ""
             return tuple(self._run(run, experiment) for run in self._search(home.experiment_id, first))
 
+    def experiments(self) -> tuple[str, ...]:
+        """Return the names of all experiments, sorted."""
+        with self._calling("the list of MLflow's experiments"):
+            found, token = [], None
+            while True:
+                page = self.client.search_experiments(page_token=token)
+                found += [each.name for each in page]
+                if not (token := page.token):
+                    return tuple(sorted(found))
+
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
         """Register the run's model, once a key; see `Tracking.register`."""
         with self._calling(f"MLflow model {name!r}"):

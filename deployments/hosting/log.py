@@ -22,7 +22,9 @@ REQUEST_ID = "X-Request-Id"
 _GIVEN_IDS = (REQUEST_ID, "X-Amzn-SageMaker-Inference-Id")
 _FIT = re.compile(r"[!-~]{1,128}")
 
-Name = Annotated[str, PathField(pattern=r"^[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}$", description="the endpoint's name")]
+Name = Annotated[
+    str, PathField(max_length=63, pattern=r"^[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*$", description="the endpoint's name")
+]
 Segment = Annotated[str, PathField(pattern=r"^[A-Za-z0-9-]{1,80}$", description="a segment's name")]
 
 

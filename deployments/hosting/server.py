@@ -29,7 +29,9 @@ from deployments.hosting.page import page
 from deployments.hosting.state import Order
 from deployments.hosting.traffic import Meter
 
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9](-?[A-Za-z0-9_]){0,62}$", description="the endpoint's name")]
+Name = Annotated[
+    str, Path(max_length=63, pattern=r"^[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*$", description="the endpoint's name")
+]
 
 ANSWER_SECONDS = 60
 """How long a model may take for one answer, as on SageMaker."""

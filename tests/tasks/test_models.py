@@ -67,6 +67,31 @@ def test_a_name_that_is_not_that_of_the_folder_is_refused(root: Path) -> None:
         load_model("copied", root)
 
 
+def test_a_model_in_a_namespace_is_the_same_folder_under_its_own_name(root: Path) -> None:
+    shared, own = load_model("price", root), load_model("price--dana", root)
+    assert (own.folder, own.spec.name, shared.spec.name) == (shared.folder, "price--dana", "price")
+    assert own.spec == shared.spec.model_copy(update={"name": "price--dana"}), "and the rest is as the file says"
+    assert own.rules() == shared.rules()
+    assert model_names(root) == ["demand", "price"], "a namespace is no folder"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("prcie--dana", r"Did you mean 'price'"), ("price--", "no namespace"), ("price--a--b", "no namespace"),
+     ("--dana", "no such model"), ("price--../x", "no namespace")],
+)  # fmt: skip
+def test_a_namespace_of_no_model_or_none_at_all_is_refused(root: Path, name: str, words: str) -> None:
+    with pytest.raises(Refusal, match=f"(?s){words}"):
+        load_model(name, root)
+
+
+def test_a_folder_named_like_a_model_in_a_namespace_is_refused(root: Path) -> None:
+    shutil.copytree(root / "models" / "price", root / "models" / "price--dana")
+    with pytest.raises(Refusal, match=r"(?s)models/price--dana.*no folder.*Rename the folder"):
+        load_model("price--dana", root)
+    assert load_model("price--max", root).spec.name == "price--max"
+
+
 def test_a_mistake_in_model_yaml_is_told_with_file_and_line(root: Path) -> None:
     path = root / "models" / "price" / "model.yaml"
     path.write_text(path.read_text().replace("seed: 7", "seeed: 7"))
@@ -190,6 +215,7 @@ def test_the_authors_of_a_model_are_those_who_changed_its_folder_since_a_commit(
     assert authors("price", root=repository) == ("Dan <dan@example.com>",), "of the last commit, when nothing serves"
     assert authors("price", "0" * 40, repository) == ("Dan <dan@example.com>",), "and when its commit is unknown"
     assert authors("demand", then, repository) == ("Cid <cid@example.com>",)
+    assert authors("price--dana", then, repository) == authors("price", then, repository), "the code is the same"
 
 
 def test_who_changes_a_folder_without_committing_is_an_author(repository: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.logic.cost.worst import Estimate
+from tasks.logic.model.namespaces import base_of
 from tasks.logic.refusal import Refusal
 
 CHEAPER = "Lower training.max_minutes, take a cheaper instance"
@@ -43,7 +44,7 @@ def check_budget(bill: Bill, budget: Budget, model: str, cheaper: str = CHEAPER)
     Raises:
         Refusal: the run or the month would go above the budget; the message has both figures.
     """
-    where = f"budget in models/{model}/model.yaml"
+    where = f"budget in models/{base_of(model)}/model.yaml"
     if bill.training.paid and not bill.training.usd <= budget.per_run_usd:
         problem = f"this run may cost {bill.training.words}; the budget is {budget.per_run_usd:,.2f} USD a run"
         raise Refusal(problem, where=f"{where}, per_run_usd", remedy=_remedy(cheaper, bill.training.usd))

@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.logic.approve.evidence import Evidence
 from tasks.logic.evidence.items import ITEMS
+from tasks.logic.model.namespaces import base_of
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -66,7 +67,7 @@ def card(evidence: Evidence, *, description: str, owner: str, task: str, rows: M
 
 Made from the run. What follows was written and reviewed by the team.
 
-{team or "The team has written nothing about intended use and limits: models/" + evidence.model + "/CARD.md is missing."}
+{team or "The team has written nothing about intended use and limits: models/" + base_of(evidence.model) + "/CARD.md is missing."}
 """  # noqa: E501  (a list's entry is one line)
 
 

@@ -55,12 +55,15 @@ class Tended:
     problem: str = ""
 
 
-def datasets_of(data: DataSpec, there: Iterable[str]) -> list[str]:
-    """Return which of the lake's data sets are a model's: tables, quarantines, predictions, published features."""
+def datasets_of(data: DataSpec, there: Iterable[str], further: Iterable[str] = ()) -> list[str]:
+    """Return which of the lake's data sets are a model's: tables, quarantines, predictions, published features.
+
+    And the `further` ones, which it writes in a namespace.
+    """
     own = [data.dataset, *(table.dataset for table in data.tables.values())]
     own += [f"{name}-quarantine" for name in own]
     own += [f"{data.dataset}-predictions", *([data.publish] if data.publish else [])]
-    return sorted({*own} & {*there})
+    return sorted({*own, *further} & {*there})
 
 
 def sampled_reads(snapshots: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from tasks.logic.model.data import MAIN_TABLE, DataSpec, Landing, TableSpec, Tiers, strata_problems
 from tasks.logic.model.mistakes import KeyPath
+from tasks.logic.model.namespaces import namespace_of
 from tasks.logic.model.parts import (
     ApprovalPolicy,
     Budget,
@@ -106,6 +107,10 @@ class ModelSpec(Record):
             Refusal: the model has no such table; the message names the nearest.
         """
         return self.data.landing(name)
+
+    def own_dataset(self, kind: str) -> str:
+        """Return the data set that the model itself writes: `churn-predictions`, in a namespace one of its own."""
+        return f"{self.name if namespace_of(self.name) else self.data.dataset}-{kind}"
 
     @field_validator("data")
     @classmethod

@@ -17,7 +17,7 @@ _PREDICTION = "_prediction"
 
 def dataset_of(spec: ModelSpec) -> str:
     """Return the name of the data set in which the model's requests and answers lie."""
-    return f"{spec.data.dataset}-inference"
+    return spec.own_dataset("inference")
 
 
 def prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
