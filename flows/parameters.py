@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-"""Name of a folder below `models/`."""
+"""Name of a folder below `models/`, or of the same model in a namespace: `churn--dana`."""
 
 ModelOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62})?$")]
-"""Name of a folder below `models/`, or "" for all of them."""
+"""Name of a folder below `models/`, in a namespace or not, or "" for all of them."""
 
 EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 """Name of a set of adapters: a file in `deployments/environments/`."""

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from tasks.logic.model.namespaces import SEPARATOR, namespace_for
 from tasks.logic.trigger.changes import Change
 from tasks.logic.trigger.rules import Repository, TriggerRule, Triggers
 
 Value = int | float | str | bool
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,12 @@ def _caught(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
     return {each.groupdict().get("model", "") for each in found if each is not None}
 
 
+def _filled(text: str, known: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda name: known[name[1]], text)
+
+
 def _order(rule: TriggerRule, change: Change, model: str) -> Order:
+    """Return the run. In the parameter `model`, what the change fills in behind `--` comes out as a namespace."""
     known = {
         "model": model,
         "author": change.author,
@@ -93,10 +100,16 @@ def _order(rule: TriggerRule, change: Change, model: str) -> Order:
         "repository": change.repository,
     }
 
-    def filled(value: Value) -> Value:
-        return re.sub(r"\{(\w+)\}", lambda name: known[name[1]], value) if isinstance(value, str) else value
+    def filled(name: str, value: Value) -> Value:
+        if not isinstance(value, str):
+            return value
+        text, separator, namespace = value.partition(SEPARATOR) if name == "model" else (value, "", "")
+        text = _filled(text, known)
+        if not separator or not _PLACEHOLDER.search(namespace):
+            return f"{text}{separator}{namespace}"
+        return f"{text}{separator}{namespace_for(_filled(namespace, known), text)}"
 
-    parameters = {name: filled(value) for name, value in rule.parameters.items()}
+    parameters = {name: filled(name, value) for name, value in rule.parameters.items()}
     return Order(rule.name, rule.deployment, f"{rule.name}/{model}", parameters)
 
 

@@ -9,8 +9,10 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tasks.logic.model.namespaces import SEPARATOR, check_name
 from tasks.logic.model.strict_record import Record, nearest, parse_record, refuse_all, rule
 from tasks.logic.model.types import Line, Parameter, Problems
+from tasks.logic.refusal import Refusal
 from tasks.logic.trigger.payloads import Sender
 
 Key = TypeVar("Key", bound=Hashable)
@@ -107,6 +109,21 @@ class TriggerRule(Record):
                 elif used == "model" and not catches:
                     problem = "{model} is caught by no path"
                     yield ("parameters", key), rule(problem, "Write {model} in each of `paths`: models/{model}/**.")
+        named = self.parameters.get("model")
+        if isinstance(named, str) and (problem := _namespace_problem(named)):
+            yield ("parameters", "model"), rule(problem, "Write it as {model}--{branch}, or {model}--dana.")
+
+
+def _namespace_problem(named: str) -> str:
+    """Return what is wrong with the namespace that a rule names; one that the change fills in comes out right."""
+    namespace = named.partition(SEPARATOR)[2]
+    if SEPARATOR not in named or _USED.search(namespace):
+        return ""
+    try:
+        check_name(f"m{SEPARATOR}{namespace}")
+    except Refusal:
+        return "names no namespace"
+    return ""
 
 
 class Triggers(Record):

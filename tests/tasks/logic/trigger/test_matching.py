@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.logic.model.mistakes import Mistakes
+from tasks.logic.model.namespaces import base_of, check_name
 from tasks.logic.trigger.changes import Change, read_change
 from tasks.logic.trigger.matching import matches, needs_paths, not_allowed, nothing_matches, orders
 from tasks.logic.trigger.rules import Triggers, parse_triggers
@@ -46,6 +47,33 @@ def test_a_changed_file_asks_for_the_runs_of_its_rules_with_their_parameters() -
     assert (first.rule, first.deployment, first.key) == ("churn", "retrain/retrain", "churn/")
     assert first.parameters == {"model": "churn", "tier": "staging"}
     assert second.parameters == {"model": "churn", "requested_by": "ada on main", "seed": 7}
+
+
+def test_a_branch_retrains_in_a_namespace_of_its_own() -> None:
+    rule = """
+rules:
+  - {name: mine, paths: ["models/{model}/**"], deployment: retrain/retrain, parameters: {model: "{model}--{branch}", requested_by: "{author} on {branch}"}}
+"""
+    branches = ["feature/Price", "feature-price", "Feature/price", "b" * 90, "12", "\u00fc", "main"]
+    made = [orders(rules(HEAD + rule), change(ref=branch))[0].parameters for branch in branches]
+    models = [str(each["model"]) for each in made]
+    assert len(set(models)) == len(branches)
+    assert {base_of(check_name(model)) for model in models} == {"churn"}, "each of them is a valid name"
+    assert (models[1], models[-1]) == ("churn--feature-price", "churn--main")
+    assert made[0]["requested_by"] == "ada on feature/Price", "elsewhere a branch is written as it is"
+
+
+@pytest.mark.parametrize("namespace", ["Dana", "a_b", "", "a--b"])
+def test_a_rule_that_names_no_namespace_is_refused_with_its_line(namespace: str) -> None:
+    rule = f"""
+rules:
+  - name: mine
+    deployment: retrain/retrain
+    parameters: {{model: churn--{namespace}}}
+"""
+    with pytest.raises(Mistakes, match="names no namespace"):
+        rules(HEAD + rule)
+    assert rules(HEAD + rule.replace(f"--{namespace}", "--dana")).rules[0].parameters == {"model": "churn--dana"}
 
 
 def test_a_rule_with_a_placeholder_asks_once_for_each_model_that_changed() -> None:
