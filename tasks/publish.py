@@ -27,14 +27,21 @@ def publish(model: str, data: TierData, environment: str) -> Published | None:
     spec = load_model(model).spec
     if not spec.data.publish or data.tier != "production":
         return None
-    if namespace_of(model):
-        why = "%s is published by %s alone, and not from a namespace: nothing was added to it"
-        get_run_logger().info(why, spec.data.publish, base_of(model))
+    if why := kept_back(spec):
+        get_run_logger().info("%s", why)
         return None
     world = open_environment(environment)
     done = publish_rows(world.lake(), world.engine(), spec, data, at=datetime.now(UTC))
     get_run_logger().info("%d new rows in snapshot %s of %s", done.rows, done.snapshot or "-", done.dataset)
     return done
+
+
+def kept_back(spec: ModelSpec) -> str:
+    """Return why nothing is published of this model, though `model.yaml` names a data set; "" when it is."""
+    if not namespace_of(spec.name):
+        return ""
+    base, named = base_of(spec.name), spec.data.publish
+    return f"{named} is published by {base} alone, not from a namespace: nothing was added to it."
 
 
 def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *, at: datetime) -> Published:

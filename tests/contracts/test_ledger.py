@@ -207,6 +207,15 @@ def test_deployments_are_kept_by_model_and_environment_newest_first(ledger: Ledg
     assert ledger.deployments("price", "production") == ()
 
 
+def test_models_are_those_for_which_something_was_asked_or_deployed(ledger: Ledger) -> None:
+    assert ledger.models("production") == ()
+    for model, where in [("price", "production"), ("churn--dana", "production"), ("other", "local")]:
+        ledger.record_deployment(replace(DEPLOYMENT, id=f"{model}-1", model=model, environment=where))
+    asked = ledger.request_approval(replace(REQUEST, id="asked-1", model="asked--max", environment="production"))
+    assert again(ledger).models("production") == ("asked--max", "churn--dana", "price")
+    assert asked.model == "asked--max" and ledger.models("nowhere") == ()
+
+
 def test_a_deployment_is_recorded_once(ledger: Ledger) -> None:
     ledger.record_deployment(DEPLOYMENT)
     assert ledger.record_deployment(replace(DEPLOYMENT, status="failed")) == DEPLOYMENT

@@ -168,6 +168,14 @@ def test_the_runs_of_an_experiment_come_oldest_first_with_their_times(bench: Ben
     assert bench.tracking.runs(name, since=datetime.now(UTC) + timedelta(seconds=5)) == ()
 
 
+def test_every_experiment_is_listed_that_a_run_was_opened_in(bench: Bench, name: str) -> None:
+    assert not {name, f"{name}--dana"} & set(bench.tracking.experiments())
+    shared, own = opened(bench, name), opened(bench, f"{name}--dana")
+    found = bench.tracking.experiments()
+    assert {name, f"{name}--dana"} <= set(found) and list(found) == sorted(found)
+    assert (shared.id != own.id) and [run.id for run in bench.tracking.runs(name)] == [shared.id], "under one key"
+
+
 def test_what_is_kept_of_a_model_is_listed_with_what_it_needs_and_can_be_removed(bench: Bench, name: str) -> None:
     parent, run, running = opened(bench, name, "parent"), opened(bench, name, "run"), opened(bench, name, "running")
     trial = opened(bench, name, "trial", parent=parent.id)
