@@ -38,7 +38,8 @@ def judge(model: str, data: TierData, trained: Trained, environment: str) -> Jud
     said = challenger_says(world.tracking(), trained, features)
     champion_said = champion_says(world, brought, serving, features) if serving else None
     evaluation = measure(brought, data, rows, said, champion_said, serving, trained.seed)
-    keep(world.tracking(), evaluation, brought, trained, serving)
+    digest = predictions_digest(said)
+    keep(world.tracking(), evaluation, brought, trained, serving, digest)
     get_run_logger().info("verdict: %s. %s", evaluation.verdict.outcome, " ".join(evaluation.verdict.reasons))
     golden = features[:GOLDEN_ROWS]
     return Judged(
@@ -50,7 +51,7 @@ def judge(model: str, data: TierData, trained: Trained, environment: str) -> Jud
         golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
         golden_predictions=json.dumps(said[:GOLDEN_ROWS].tolist()),
         gates=evaluation.verdict.gates,
-        predictions_digest=predictions_digest(said),
+        predictions_digest=digest,
     )
 
 
@@ -103,13 +104,16 @@ def measure(
     )
 
 
-def keep(tracking: Tracking, evaluation: Evaluation, model: Model, trained: Trained, serving: str) -> None:
+def keep(
+    tracking: Tracking, evaluation: Evaluation, model: Model, trained: Trained, serving: str, predictions: str = ""
+) -> None:
     """Store verdict, metrics, report and plot with the run and version, and as artifacts of the flow run."""
     name, outcome = model.spec.name, evaluation.verdict.outcome
     report = evaluation_markdown(evaluation, model=name, version=trained.version, champion_version=serving)
     plot = evaluation_plot(evaluation)
+    tags = {"ratchet.verdict": outcome, **({"ratchet.predictions": predictions} if predictions else {})}
     metrics = {f"holdout_{key}": value for key, value in finite(evaluation.metrics).items()}
-    tracking.log(trained.run_id, metrics=metrics, tags={"ratchet.verdict": outcome})
+    tracking.log(trained.run_id, metrics=metrics, tags=tags)
     tracking.tag_version(name, trained.version, {"ratchet.verdict": outcome})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "evaluation.md").write_text(report)

@@ -18,6 +18,7 @@ from blocks.model_signature import sign_folder
 from blocks.tracking.base import Run, Tracking
 from blocks.trainers.base import JobState, Trainer, TrainingJob
 from tasks.cost import max_seconds, reserve, settle_quietly
+from tasks.inventory import inputs_now
 from tasks.logic.refusal import Refusal
 from tasks.models import Model, load_model, provenance
 from tasks.records import Costed, Provenance, TierData, Trained
@@ -179,6 +180,7 @@ def open_run(
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(chosen), indent=2))
+        (Path(folder) / "environment.json").write_text(json.dumps(inputs_now(""), indent=2))
         if made_by.patch:
             (Path(folder) / "uncommitted.patch").write_bytes(made_by.patch.encode(errors="surrogateescape"))
         tracking.log_files(run.id, Path(folder), under="made-by")
@@ -186,9 +188,11 @@ def open_run(
 
 
 def trigger_tags() -> dict[str, str]:
-    """Return which delivery of a git host started this flow run, from the tags that the gateway gave it."""
+    """Return who asked for this flow run, and which delivery of a git host started it, by the tag of the gateway."""
     found = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
-    return {"ratchet.delivery": found[0].removeprefix("delivery:")} if found else {}
+    delivery = {"ratchet.delivery": found[0].removeprefix("delivery:")} if found else {}
+    by = str((flow_run.parameters or {}).get("requested_by") or "")
+    return {**delivery, **({"ratchet.requested_by": by} if by else {})}
 
 
 def lineage(data: TierData, made_by: Provenance) -> dict[str, str]:

@@ -37,6 +37,7 @@ COPIES = (
     "pushed",
     "cloud",
     "renewed",
+    "paired",
     "hushed",
     "signed",
     "halted",

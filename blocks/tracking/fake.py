@@ -62,6 +62,7 @@ class FakeTracking(Tracking):
             return self._runs[run_id]
         run_id = f"run-{len(self._runs) + 1}"
         own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
+        own |= {"mlflow.parentRunId": parent} if parent else {}
         page, now = f"fake://runs/{run_id}", datetime.now(UTC)
         self._runs[run_id] = Run(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
         self._keys[experiment, key] = run_id

@@ -1,6 +1,7 @@
 """A training sees its own rows, its own parameters and nothing that decides, and is stamped with what made it."""
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def test_a_clean_checkout_keeps_no_patch_and_the_same_key_is_the_same_run(
     tracking = FakeTracking(root=tmp_path / "runs")
     first, again = (open_run(tracking, model, data, MADE_BY, {"seed": "7"}, key="flow:train") for _ in range(2))
     assert first.id == again.id
-    assert [path.name for path in (tmp_path / "runs" / first.id).rglob("*.*")] == ["hyperparameters.json"]
+    kept = {path.name: path for path in (tmp_path / "runs" / first.id).rglob("*.*")}
+    assert set(kept) == {"environment.json", "hyperparameters.json"}
+    made_on = json.loads(kept["environment.json"].read_text())
+    assert made_on["Python"] == platform.python_version() and made_on["scikit-learn"], "on what it was made"
 
 
 def test_a_trial_is_a_child_of_its_experiment(model: Model, data: TierData, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Two people retrain one model at the same time, each in a namespace: nothing of the one touches the other."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from blocks.environment import open_environment
+from deployments.runs import begin, follow
+from deployments.stack import Stack
+from tests.support import SMALL, approve, ask, customers, land, ledger, outcome, released, request_of
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+
+GIVEN: dict[str, dict[str, Any]] = {"dana": SMALL, "max": {"n_estimators": 60, "seed": 11}}
+
+
+def trained(stack: Stack, checkout: Path, *arguments: str) -> str:
+    """Run the command as a colleague does, in the team's checkout."""
+    command = [sys.executable, "-m", "deployments.trained", *arguments]
+    variables = {**os.environ, "RATCHET_STATE": str(stack.state)}
+    done = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_two_people_retrain_one_model_at_once_and_share_nothing(
+    stack: Stack, team_checkout: Path, tmp_path: Path
+) -> None:
+    assert outcome(land("paired", customers(), tmp_path)) == "Completed"
+    begun = {
+        who: begin("retrain/retrain", {"model": f"paired--{who}", "requested_by": f"{who}@example.com", "parameters": given})
+        for who, given in GIVEN.items()
+    }  # fmt: skip
+    waiting = {who: follow(run_id, seconds=400) for who, run_id in begun.items()}
+    assert {who: outcome(run) for who, run in waiting.items()} == dict.fromkeys(GIVEN, "Suspended")
+    asked = {who: request_of(run) for who, run in waiting.items()}
+    assert {who: (each.model, each.version) for who, each in asked.items()} == {
+        who: (f"paired--{who}", "1") for who in GIVEN
+    }
+    started = [run.start_time for run in waiting.values() if run.start_time]
+    assert max(started) < min(each.requested_at for each in asked.values()), "neither waited for the other"
+
+    assert outcome(approve(waiting["dana"], by="second@example.com")) == "Deployed"
+    features = customers().drop(columns=["customer_id", "churn"])
+    assert ask("paired--dana", features.head(3))[0] == "1"
+    world = open_environment("local")
+    assert world.endpoint().serving("paired") is None, "the shared one is as it was: there was none"
+    assert world.endpoint().serving("paired--max") is None
+    assert released("paired") == () and world.tracking().runs("paired") == ()
+    assert [each.id for each in ledger().open_requests("paired--max")] == [asked["max"].id]
+    assert {path.name for path in (world.scratch / "tiers").glob("paired*")} == {"paired--dana", "paired--max"}
+    assert len(world.lake().as_of("paired").snapshots) == 1
+
+    check_repeat(stack, team_checkout)
+
+
+def check_repeat(stack: Stack, checkout: Path) -> None:
+    """Let dana list what max did, repeat it in her namespace with one command, and compare: it is the same model."""
+    listed = {run["model"]: run for run in json.loads(trained(stack, checkout, "list", "paired", "--json"))}
+    assert {model: (run["requested_by"], run["serving"]) for model, run in listed.items()} == {
+        "paired--dana": ("dana@example.com", True), "paired--max": ("max@example.com", False)
+    }  # fmt: skip
+    his = str(listed["paired--max"]["id"])
+    said = trained(stack, checkout, "repeat", his[:10], "--as", "dana", "--by", "dana@example.com", "--same-code")
+    repeated = follow(UUID(re.findall(r"flow run (\S+)", said)[0]), seconds=400)
+    assert outcome(repeated) in {"Suspended", "Inconclusive", "Held"}, "against her own champion"
+    assert f"commit:{listed['paired--max']['commit']}" in repeated.tags, "by the code that made his"
+    hers = next(
+        run for run in json.loads(trained(stack, checkout, "list", "paired", "--json")) if run["version"] == "2"
+    )
+    assert (hers["model"], hers["metrics"]) == ("paired--dana", listed["paired--max"]["metrics"])
+    found = json.loads(trained(stack, checkout, "compare", his, str(hers["id"]), "--json"))
+    assert {(each["part"], each["name"]) for each in found["differs"]} <= {
+        ("who", "model"), ("who", "requested by"), ("metrics", "verdict")
+    }  # fmt: skip
+    assert found["one"]["parameters"]["seed"] == found["other"]["parameters"]["seed"] == "11"
+    assert found["one"]["predictions"] == found["other"]["predictions"] != "", "bit by bit the same model"
+    shown = trained(stack, checkout, "compare", his, str(hers["id"]))
+    assert "same parameters: " in shown and "same metrics: " in shown
