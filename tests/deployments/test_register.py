@@ -69,7 +69,16 @@ people = {max = {also = ["max@example.com"], roles = ["risk"]}}
     assert made.people["max"].roles == ("risk",)
 
 
+def test_an_environment_has_namespaces_only_where_its_file_says_so() -> None:
+    settings = shipped.read_environment("local", VARIABLES)
+    assert shipped.environment_of("local", settings).namespaces
+    assert not shipped.environment_of(
+        "local", {key: settings[key] for key in settings if key != "namespaces"}
+    ).namespaces
+
+
 WRONG = {
+    "namespaces that are neither": ({"namespaces": "perhaps"}, "namespaces"),
     "a key that is none": ({"signing": {"decisions_trusted": ["abc"]}}, "'abc' is no public key"),
     "a misspelt rule": ({"approval": {"aprovals": 2}}, "approval.aprovals"),
     "no approvals": ({"approval": {"approvals": 0}}, "approval.approvals"),

@@ -34,10 +34,14 @@ from tasks.publish import kept_back
 from tasks.records import Provenance, TierData
 from tasks.reproduce import promoted
 from tasks.sample import materialise
+from tasks.score import add_predictions
+from tasks.score_input import of_source
 from tasks.sweep import keepers, make_plan, remove
 from tasks.train import job_name, open_run, version_tags
 from tasks.trust import environment_policy
 from tests.blocks.test_sagemaker_endpoints import HOSTING
+from tests.tasks import scoring
+from tests.tasks.scoring import DATA, HOUSES, as_csv, folder_of
 from tests.tasks.test_approve import evidence
 from tests.tasks.test_champion import SPEC, World
 from tests.tasks.test_cost import NOW, PRICES, paid_trainer
@@ -168,6 +172,18 @@ def test_a_namespace_writes_into_data_sets_of_its_own() -> None:
     there = ["houses", "houses-predictions", "price--dana-predictions", "price--max-predictions"]
     assert "price--dana-predictions" in data_sets(own, there) and "price--max-predictions" not in data_sets(own, there)
     assert data_sets(shared, there) == datasets_of(shared.data, there) == ["houses", "houses-predictions"]
+
+
+def test_version_1_of_a_namespace_never_answers_for_version_1_of_another(world: World, tmp_path: Path) -> None:
+    rows = of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    shared, dana = scoring.made(tmp_path / "shared"), scoring.made(tmp_path / "dana")
+    kept = scoring.score(world.lake(), shared, rows, tmp_path / "work")
+    own = brought(DANA).spec.own_dataset("predictions")
+    work = folder_of(tmp_path, "again")
+    hers = add_predictions(world.lake(), rows, dana, scoring.right, work, dataset=own)
+    assert (kept.dataset, hers.dataset) == ("houses-predictions", "price--dana-predictions")
+    assert hers.rows == len(HOUSES), "they were predicted, and not found under the same rows and version"
+    assert len(world.lake().as_of("houses-predictions").snapshots) == 1
 
 
 def test_a_namespace_lands_no_rows_and_publishes_none() -> None:
