@@ -77,7 +77,8 @@ def code_note(run: TrainedRun, here: Provenance) -> str:
     lines = []
     if run.commit != here.commit:
         lines.append(f"note: the run was made by commit {run.commit}; this checkout is at {here.commit}.")
-        lines.append("  For its code: --same-code, or git worktree add ../" + f"at-{run.commit[:SHORT]} {run.commit}")
+        either = "" if run.patch else "--same-code, or "
+        lines.append(f"  For its code: {either}git worktree add ../at-{run.commit[:SHORT]} {run.commit}")
     if run.patch:
         lines.append("note: the run was made with changes that were not committed; they are kept with it, as")
         lines.append(f"  made-by/uncommitted.patch ({run.url}): git apply puts them on top of its commit.")

@@ -156,8 +156,10 @@ def test_another_commit_is_told_with_how_to_get_it(desk: Desk) -> None:
     his, hers = (trained_run(desk.world, each, desk.root) for each in (desk.max, desk.dana))
     assert code_note(hers, CLEAN) == ""
     told = code_note(his, CLEAN)
-    for words in (DIRTY.commit, CLEAN.commit, "git worktree add", "--same-code", "uncommitted.patch", "git apply"):
+    for words in (DIRTY.commit, CLEAN.commit, "git worktree add", "uncommitted.patch", "git apply"):
         assert words in told, words
+    assert "--same-code" not in told, "that commit alone did not make it"
+    assert "--same-code, or git worktree add" in code_note(hers, DIRTY)
     assert "files of this checkout differ" in code_note(hers, Provenance(commit="c" * 40, patch_digest="p"))
     with pytest.raises(Refusal, match=r"not committed.*uncommitted\.patch"):
         start_with_code(his, {}, desk.root)
