@@ -1,5 +1,6 @@
 """Predict by batch transform: priced before, joined to the keys afterwards, its cost logged to a tracked run."""
 
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,8 +107,12 @@ def predict_by_transform(
 
 
 def transform_name(model: str, rows: Input, version: str) -> str:
-    """Return the name of the job that predicts these rows with that version: the same for the same."""
-    return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{rows.key(version)[:16]}"
+    """Return the name of the job that predicts these rows with that version: the same for the same.
+
+    The whole of the model's name is in its digits: what is cut off may be all that tells two namespaces apart.
+    """
+    digits = hashlib.sha256(f"{model} {rows.key(version)}".encode()).hexdigest()[:16]
+    return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{digits}"
 
 
 def parts(rows: Input, asked: str, predictor: Predictor) -> Iterator[Part]:

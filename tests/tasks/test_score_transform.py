@@ -180,6 +180,8 @@ def test_the_name_of_a_job_is_of_rows_and_version_and_one_that_sagemaker_takes(t
         transform_name("price", rows, "3") == transform_name("price", rows, "3") != transform_name("price", rows, "4")
     )
     assert transform_name("price", rows, "3") != transform_name("price", replace(rows, digest="other"), "3")
+    one, other = (transform_name(f"price--feature-price-l-{number * 8}", rows, "3") for number in "12")
+    assert one != other and len(one) <= 50, "two namespaces, of which the end tells which is which"
 
 
 PEOPLE = DataSpec(
