@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-sagemaker soak-lake bench-gateway clean
+.PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-sagemaker soak-lake bench-gateway clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,9 +34,12 @@ setup-engines: setup ## add Spark and Dask to the environment (0.9 GB more; Spar
 demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
 	@$(RUN) deployments.demo --approve $(or $(APPROVE),auto)
 
-test: setup ## lint, types, import rules and all tests
+test: setup ## lint, types, import rules and all tests but the heavy
 	@$(MAKE) --no-print-directory lint types
-	@$(RUN) pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(RUN) pytest -m "not heavy" $(SIDE_BY_SIDE) $(ARGS)
+
+test-heavy: setup-engines ## what takes a minute or more each: namespaces, answers, Dask, SageMaker
+	@$(RUN) pytest -m heavy $(ARGS)
 
 test-fast: setup ## the tests that need no server and no waiting
 	@$(RUN) pytest -m "not server and not stack and not slow" $(SIDE_BY_SIDE) $(ARGS)

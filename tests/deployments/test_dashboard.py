@@ -24,7 +24,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(dashboard, "use", lambda: None)
     monkeypatch.setattr(dashboard, "open_environment", lambda name: name)
-    monkeypatch.setattr(dashboard, "model_names", lambda: ["churn", "price"])
+    monkeypatch.setattr(dashboard, "known_models", lambda _: ("churn", "price"))
     monkeypatch.setattr(dashboard, "draw", draw)
     return found
 

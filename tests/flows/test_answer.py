@@ -13,7 +13,7 @@ from deployments.runs import ended, follow
 from deployments.stack import Stack
 from tests.support import SMALL, approve, customers, land, ledger, outcome, request_of, run, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 EVENT = "model.drift.detected"
 
 

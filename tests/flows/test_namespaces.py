@@ -16,7 +16,7 @@ from deployments.runs import begin, follow
 from deployments.stack import Stack
 from tests.support import SMALL, approve, ask, customers, land, ledger, outcome, released, request_of
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 
 GIVEN: dict[str, dict[str, Any]] = {"dana": SMALL, "max": {"n_estimators": 60, "seed": 11}}
 

@@ -14,7 +14,7 @@ from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_tr
 from tests.local_aws import Desk
 from tests.support import customers, kill, outcome, run
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 
 
 def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(

@@ -23,6 +23,7 @@ from tests.support import customers, land, outcome, processes_of, run, wait_for
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.slow,
+    pytest.mark.heavy,
     pytest.mark.skipif(importlib.util.find_spec("prefect_dask") is None, reason="prefect-dask is not installed here"),
 ]
 
