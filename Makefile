@@ -8,7 +8,7 @@ READY := .venv/ready-$(shell cat $(LOCKS) | cksum | cut -d' ' -f1)
 RUN := $(BIN)/python -m
 ARGS ?=
 export DO_NOT_TRACK := 1
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-sagemaker soak-lake bench-gateway clean
 

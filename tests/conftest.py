@@ -50,7 +50,7 @@ CHANGED = {"renewed": {"automatic: false": "automatic: true", "cool_down_hours: 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the local SageMaker as slow, and share the tests out over two processes: what needs the stack goes first and to one, the rest file by file.
+    """Mark what needs the local SageMaker as slow, and share the tests out over processes: what needs the stack goes first and to one, the rest file by file.
 
     So one stack is started, and a module's servers once; `--dist loadgroup` goes by these marks.
     """
