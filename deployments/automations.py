@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-SILENCE = timedelta(seconds=90)
-"""How long a flow run may be silent, whose heartbeat is every 30 s, before it is taken for dead."""
-
-
-UNBEGUN = timedelta(seconds=120)
-"""How long a worker of this machine may take to begin a flow run it has claimed, before both are taken for dead."""
+RETIRED = (
+    "Ratchet: a flow run that fell silent has crashed",
+    "Ratchet: a flow run that its worker never began has crashed",
+)
+"""What earlier versions saved; the worker does it better (`deployments.lost_runs`)."""
 
 
 def automations() -> Sequence[AutomationCore]:
@@ -68,59 +66,14 @@ def automations() -> Sequence[AutomationCore]:
                 )
             ],
         ),
-        AutomationCore(
-            name="Ratchet: a flow run that fell silent has crashed",
-            description="Its worker and its process are gone: nobody else would ever say so.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.heartbeat"},
-                expect={"prefect.flow-run.*"},  # our runs end in states of many names: Deployed, Held, Suspended
-                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=SILENCE,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    name=None,
-                    state=StateType.CRASHED,
-                    force=False,
-                    message=f"No heartbeat for {SILENCE.seconds} s: its process and its worker are gone.",
-                )
-            ],
-        ),
-        AutomationCore(
-            name="Ratchet: a flow run that its worker never began has crashed",
-            description="It would be pending for ever, and take one of the pool's places: four, and nothing runs.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
-                expect={"prefect.flow-run.*"},
-                match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-                # Elsewhere an image may have to be fetched first, which takes minutes.
-                match_related=ResourceSpecification(
-                    {"prefect.resource.role": "work-pool", "prefect.resource.name": "local"}
-                ),
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=UNBEGUN,
-            ),
-            # Not scheduled anew: a process that was only slow would then run beside another.
-            actions=[
-                ChangeFlowRunState(
-                    name=None,
-                    state=StateType.CRASHED,
-                    force=False,
-                    message=f"Nothing began it for {UNBEGUN.seconds} s: its worker is gone. Retry it.",
-                )
-            ],
-        ),
     )
 
 
 def save_automations() -> None:
     """Save every automation over the one of its name; one that somebody paused on the UI stays paused."""
     with get_client(sync_client=True) as client:
+        for retired in (found for name in RETIRED for found in client.read_automations_by_name(name)):
+            client.delete_automation(retired.id)
         for automation in automations():
             known = client.read_automations_by_name(automation.name)
             if known:

@@ -14,6 +14,8 @@ from prefect.client.schemas import FlowRun
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from deployments.lost_runs import watch
+
 
 def wait_for_server(url: str, seconds: float = 90.0) -> None:
     """Wait until the Prefect API at `url` is healthy; after `seconds` let the worker itself complain."""
@@ -68,8 +70,12 @@ async def work() -> None:
     dies when a run is resumed while the process that suspended it has not quite ended (Prefect 3.8.8).
     """
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
-    with suppress(asyncio.CancelledError):
-        await Worker(work_pool_name="local").start()
+    watching = asyncio.create_task(watch("local"))
+    try:
+        with suppress(asyncio.CancelledError):
+            await Worker(work_pool_name="local").start()
+    finally:
+        watching.cancel()
 
 
 def main() -> None:

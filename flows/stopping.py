@@ -1,5 +1,6 @@
 """What a flow leaves behind when it is cancelled or crashes: no job that goes on and is paid for."""
 
+from threading import Thread
 from typing import Any
 
 from prefect import Flow
@@ -19,8 +20,13 @@ def stop_training(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None
     """
     log = flow_run_logger(flow_run, flow).warning
     given = flow_run.parameters
-    world = open_environment(given.get("environment", "local"))
-    stop_jobs(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)
+
+    def stop() -> None:
+        world = open_environment(given.get("environment", "local"))
+        stop_jobs(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)
+
+    # Not in the worker's own turn: it would begin no other run meanwhile. Its process waits for the thread at its end.
+    Thread(target=stop, name=f"stop the jobs of {flow_run.name}").start()
 
 
 def stop_scoring(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:

@@ -12,7 +12,7 @@ from blocks.transforms.sagemaker import SageMakerTransform
 from deployments.stack import Stack
 from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.local_aws import Desk
-from tests.support import customers, kill, outcome, run
+from tests.support import customers, kill, outcome, run, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -76,6 +76,7 @@ def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is
     assert cancel_while_it_trains("halted", "staging", desk) == "Stopped"
     desk.server.faults.clear()
     assert ended_while_it_trains("halted", "staging", desk, kill) == "Stopped"
-    tracked = open_environment("staging").tracking().runs("halted")
-    assert [each.status for each in tracked] == ["FAILED", "FAILED"]
+    tracking = open_environment("staging").tracking()
+    wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED", "FAILED"], 60, "both are closed")
+    tracked = tracking.runs("halted")
     assert all("cost_usd" in each.metrics for each in tracked)

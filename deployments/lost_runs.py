@@ -1,0 +1,87 @@
+"""Flow runs that nobody runs any more: their process, or the worker that had claimed them, is gone, and nobody said so.
+
+Prefect can tell by events (a heartbeat, then silence). Events come late, and in another order, on a machine that is
+busy: runs that had waited for a person were then taken for dead. Here the worker looks at what is the case.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import psutil
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.states import Crashed
+
+UNBEGUN = timedelta(seconds=120)
+"""How long a worker may take to begin a flow run that it has claimed, before it is taken for dead."""
+
+LOOK_SECONDS = 30.0
+"""Between two looks: a run is given up when both see the same, so that its own worker speaks first."""
+
+_log = logging.getLogger("ratchet.worker")
+
+
+def why_lost(run: FlowRun, now: datetime, host: str, alive: Callable[[int], bool] = psutil.pid_exists) -> str:
+    """Return why nobody runs this flow run any more, "" when somebody may.
+
+    Args:
+        run: one that is pending or running.
+        now: the time.
+        host: the name of this machine: of processes on others nothing is known here.
+        alive: whether a process of this machine is there.
+    """
+    state = run.state
+    if state is None:
+        return ""
+    if state.is_pending() and now - state.timestamp > UNBEGUN:
+        return f"Nothing began it for {UNBEGUN.seconds} s: its worker is gone. Retry it."
+    where, _, pid = (run.infrastructure_pid or "").rpartition(":")
+    if state.is_running() and where == host and pid.isdecimal() and not alive(int(pid)):
+        return f"Its process {pid} is gone, and so is the worker that started it. Retry it."
+    return ""
+
+
+async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str, tuple[FlowRun, str]]:
+    """Return the runs of a pool that nobody runs, each with why, by the id of the state that it is in."""
+    found = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
+        ),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+    )
+    told = ((run, why_lost(run, now, socket.gethostname())) for run in found)
+    return {str(run.state_id): (run, why) for run, why in told if why}
+
+
+async def give_up(client: PrefectClient, pool: str, before: set[str], now: datetime) -> set[str]:
+    """Report as crashed what is lost now and was `before`, in the same state; return what is lost now."""
+    lost = await lost_runs(client, pool, now)
+    for state, (run, why) in lost.items():
+        if state in before and str((await client.read_flow_run(run.id)).state_id) == state:
+            await client.set_flow_run_state(run.id, Crashed(message=why))
+            _log.warning("flow run %s has crashed: %s", run.name, why)
+    return set(lost)
+
+
+async def watch(pool: str) -> None:
+    """Look again and again, until cancelled. A server that does not answer is asked at the next look."""
+    before: set[str] = set()
+    async with get_client() as client:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                before = await give_up(client, pool, before, datetime.now(UTC))
+            except httpx.HTTPError as problem:
+                _log.warning("lost runs were not looked for: %s", type(problem).__name__)
