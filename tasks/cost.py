@@ -9,8 +9,9 @@ from prefect.runtime import flow_run
 
 from blocks.environment import Environment, open_environment
 from blocks.errors import NotFound, PortError
+from blocks.jobs import JobStatus
 from blocks.tracking.base import Run, Tracking
-from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+from blocks.trainers.base import JobState, Trainer, TrainingJob
 from tasks.logic.cost.budget import Bill, bill_markdown, check_budget, stays_here
 from tasks.logic.cost.prices import PriceTable, parse_prices
 from tasks.logic.cost.spent import BILLED, COST, FAILED, WORST, actual_cost, month_to_date

@@ -13,9 +13,10 @@ from prefect.runtime import flow_run
 
 from blocks.environment import Environment
 from blocks.errors import NotFound, PortError
+from blocks.jobs import JobStatus
 from blocks.lake.base import BUCKET_COLUMN
 from blocks.tracking.base import Tracking
-from blocks.transforms.base import Part, Transform, TransformJob, TransformStatus
+from blocks.transforms.base import Part, Transform, TransformJob
 from tasks.cost import log_cost, month_so_far, read_prices
 from tasks.logic.cost.budget import Bill, check_budget
 from tasks.logic.cost.prices import PriceTable
@@ -143,10 +144,10 @@ def settle_transform(tracking: Tracking, run_id: str, transform: Transform, job:
     """Log what a job cost, by what it ran; where it runs on, or its price is not known, its worst case stays."""
     try:
         state = transform.state(job.name)
-        if state.status is not TransformStatus.in_progress:
+        if state.status is not JobStatus.in_progress:
             asked = transform.compute(job.max_seconds)
             usd, seconds = actual_cost(read_prices(), asked, state, "transform")
-            log_cost(tracking, run_id, usd, seconds, failed=state.status is not TransformStatus.completed)
+            log_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
     except NotFound:  # it was refused before it began: nothing runs that could be billed
         log_cost(tracking, run_id, 0.0, 0.0, failed=True)
     except (PortError, Refusal) as problem:

@@ -4,23 +4,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from prefect.blocks.core import Block
 
 from blocks.compute import Compute
-from blocks.errors import JobFailed, TransientError, Unavailable
+from blocks.jobs import JobStatus, completed, waiting
 from blocks.kept import Keeper
-
-
-class JobStatus(StrEnum):
-    """Where a job stands. `stopped` is a failure: it made no model that anyone may use."""
-
-    in_progress = "InProgress"
-    completed = "Completed"
-    failed = "Failed"
-    stopped = "Stopped"
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ class Trainer(Keeper, Block):
         """
         self.submit(job)
         position = 0
-        try:
+        with waiting(lambda: self.stop(job.name)):
             while True:
                 state = self.state(job.name)
                 lines, position = self.logs(job.name, position)
@@ -115,13 +105,4 @@ class Trainer(Keeper, Block):
                 if state.status is not JobStatus.in_progress:
                     break
                 time.sleep(poll_seconds)
-        except TransientError:
-            raise
-        except BaseException:
-            self.stop(job.name)
-            raise
-        if state.transient:
-            raise Unavailable(f"training job {job.name} {state.status.value.lower()}: {state.reason}")
-        if state.status is not JobStatus.completed:
-            raise JobFailed(f"training job {job.name} {state.status.value.lower()}: {state.reason}")
-        return state
+        return completed("training job", state)

@@ -8,8 +8,9 @@ from pydantic import Field, PrivateAttr
 
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.jobs import JobStatus
 from blocks.trainers import jobs
-from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+from blocks.trainers.base import JobState, Trainer, TrainingJob
 
 
 @dataclass

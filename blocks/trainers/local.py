@@ -22,9 +22,10 @@ from pydantic import Field
 
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.jobs import JobStatus
 from blocks.kept import Folders, Kept
 from blocks.trainers import jobs, processes
-from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+from blocks.trainers.base import JobState, Trainer, TrainingJob
 
 ENTRY_POINT = Path(__file__).parents[2] / "deployments" / "container" / "train.py"
 WATCH_SECONDS = 0.5

@@ -20,9 +20,10 @@ from blocks.aws.folders import MARK, Folders, listing_digest
 from blocks.aws.kept import Prefixes
 from blocks.compute import Compute
 from blocks.errors import Conflict, Corrupt, NotFound
+from blocks.jobs import JobStatus
 from blocks.kept import Kept
 from blocks.trainers import jobs
-from blocks.trainers.base import JobState, JobStatus, Trainer, TrainingJob
+from blocks.trainers.base import JobState, Trainer, TrainingJob
 from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
 from blocks.trainers.sagemaker_kept import JobKeeper
 from blocks.trainers.sagemaker_logs import JobLog

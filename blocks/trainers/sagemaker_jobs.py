@@ -5,18 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.trainers.base import JobState, JobStatus, TrainingJob
+from blocks.aws.jobs import STATUS, is_passing, tag_list, why_failed
+from blocks.jobs import JobStatus
+from blocks.trainers.base import JobState, TrainingJob
 from blocks.trainers.jobs import PROGRAM_CHANNEL
-
-PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
-"""How failure reasons begin that are AWS's own and may be gone in a moment."""
-STATUS = {
-    "InProgress": JobStatus.in_progress,
-    "Completed": JobStatus.completed,
-    "Failed": JobStatus.failed,
-    "Stopping": JobStatus.stopped,  # nobody can use it any more
-    "Stopped": JobStatus.stopped,
-}
 
 
 @dataclass(frozen=True)
@@ -82,8 +74,8 @@ def job_state(name: str, described: Mapping[str, Any]) -> JobState:
     kind = resources.get("SelectedInstanceType") or resources.get("InstanceType", "")
     state = JobState(name, status, seconds, billable_seconds=_billed(described), instance_type=kind)
     if status is JobStatus.failed:
-        reason = described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
-        return replace(state, reason=reason, transient=reason.startswith(PASSING))
+        reason = why_failed(described)
+        return replace(state, reason=reason, transient=is_passing(reason))
     return replace(state, reason=_why_stopped(described) if status is JobStatus.stopped else "")
 
 
@@ -126,4 +118,4 @@ def _tags(plan: Plan, job: TrainingJob) -> list[dict[str, str]]:
                  "ratchet:data": "RATCHET_DATA_DIGEST"}  # fmt: skip
     own = {tag: job.environment[name] for tag, name in variables.items() if job.environment.get(name)}
     tags = {**plan.tags, "ratchet:job": job.name, **own}
-    return [{"Key": key, "Value": value[:256]} for key, value in tags.items()]
+    return tag_list(tags)

@@ -4,7 +4,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,17 +11,9 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.compute import Compute
-from blocks.errors import JobFailed, TransientError, Unavailable
+from blocks.errors import JobFailed
+from blocks.jobs import JobStatus, completed, waiting
 from blocks.kept import Keeper
-
-
-class TransformStatus(StrEnum):
-    """Where a job stands. `stopped` is a failure: what it answered until then is not used."""
-
-    in_progress = "InProgress"
-    completed = "Completed"
-    failed = "Failed"
-    stopped = "Stopped"
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,7 @@ class TransformState:
     """What is known of a job now; the members mean what those of `blocks.trainers.base.JobState` do."""
 
     name: str
-    status: TransformStatus
+    status: JobStatus
     seconds: float = 0.0
     reason: str = ""
     billable_seconds: float | None = None
@@ -125,22 +116,13 @@ class Transform(Keeper, Block):
             JobFailed: the job failed, was stopped, or took too long; the message carries the reason.
         """
         self.submit(job, parts)
-        try:
+        with waiting(lambda: self.stop(job.name)):
             state = self._ended(job, log)
-        except TransientError:
-            raise
-        except BaseException:
-            self.stop(job.name)
-            raise
-        if state.transient:
-            raise Unavailable(f"transform job {job.name} {state.status.value.lower()}: {state.reason}")
-        if state.status is not TransformStatus.completed:
-            raise JobFailed(f"transform job {job.name} {state.status.value.lower()}: {state.reason}")
-        return state
+        return completed("transform job", state)
 
     def _ended(self, job: TransformJob, log: Callable[[str], None]) -> TransformState:
         log(f"transform job {job.name} is submitted")
-        while (state := self.state(job.name)).status is TransformStatus.in_progress:
+        while (state := self.state(job.name)).status is JobStatus.in_progress:
             if state.seconds > job.max_seconds:
                 raise JobFailed(f"transform job {job.name} took longer than {job.max_seconds} s and was stopped")
             time.sleep(self.poll_seconds)

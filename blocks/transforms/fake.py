@@ -10,14 +10,15 @@ from pydantic import Field, PrivateAttr
 
 from blocks.compute import Compute
 from blocks.errors import Conflict, NotFound, Rejected
-from blocks.transforms.base import Part, Transform, TransformJob, TransformState, TransformStatus
+from blocks.jobs import JobStatus
+from blocks.transforms.base import Part, Transform, TransformJob, TransformState
 
 
 @dataclass
 class _Attempt:
     job: TransformJob
     parts: list[Part]
-    end: TransformStatus
+    end: JobStatus
     looks: int = 0
     stopped: bool = False
 
@@ -60,14 +61,14 @@ class FakeTransform(Transform):
         if there is not None and (there.job.version, there.job.digest) != (job.version, job.digest):
             raise Conflict(f"job {job.name} exists for version {there.job.version}; give it another name")
         if there is not None and self.state(job.name).status in (
-            TransformStatus.in_progress,
-            TransformStatus.completed,
+            JobStatus.in_progress,
+            JobStatus.completed,
         ):
             return
         kept = there.parts if there is not None else list(parts)
         if not kept:
             raise Rejected(f"job {job.name} has no rows")
-        end = TransformStatus.failed if len(self._started) < self.fail_first else TransformStatus.completed
+        end = JobStatus.failed if len(self._started) < self.fail_first else JobStatus.completed
         self._jobs[job.name] = _Attempt(job, kept, end)
         self._started.append(job.name)
 
@@ -75,11 +76,11 @@ class FakeTransform(Transform):
         """Return what is known of the job, one step further than at the last look; see `Transform.state`."""
         attempt = self._attempt(name)
         if attempt.stopped:
-            return TransformState(name, TransformStatus.stopped, float(attempt.looks), "stopped on request")
+            return TransformState(name, JobStatus.stopped, float(attempt.looks), "stopped on request")
         attempt.looks += 1
         if attempt.looks <= self.looks:
-            return TransformState(name, TransformStatus.in_progress, float(attempt.looks))
-        failed = attempt.end is TransformStatus.failed
+            return TransformState(name, JobStatus.in_progress, float(attempt.looks))
+        failed = attempt.end is JobStatus.failed
         return TransformState(name, attempt.end, float(self.looks), self.reason if failed else "",
                               billable_seconds=self.billed, transient=failed and self.transient)  # fmt: skip
 

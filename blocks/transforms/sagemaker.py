@@ -19,13 +19,14 @@ from blocks.aws.kept import Prefixes
 from blocks.aws.logs import last_lines
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.jobs import JobStatus
 from blocks.kept import Kept
 from blocks.transforms import sagemaker_requests as requests
-from blocks.transforms.base import Part, Transform, TransformJob, TransformState, TransformStatus
+from blocks.transforms.base import Part, Transform, TransformJob, TransformState
 from blocks.transforms.sagemaker_store import Staged, TransformStore
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
-USABLE = (TransformStatus.in_progress, TransformStatus.completed)
+USABLE = (JobStatus.in_progress, JobStatus.completed)
 
 
 class SageMakerTransform(Transform):
@@ -71,7 +72,7 @@ class SageMakerTransform(Transform):
         with port_errors(f"looking at job {name}"):
             _, described = self._described(name)
             state = requests.job_state(name, described)
-            if state.status is TransformStatus.failed and not state.transient:
+            if state.status is JobStatus.failed and not state.transient:
                 words = last_lines(self._client("logs"), LOG_GROUP, f"{described['TransformJobName']}/")
                 state = replace(state, reason="\n".join([state.reason, *words]))
             return state
@@ -134,7 +135,7 @@ class SageMakerTransform(Transform):
         status = requests.job_state("", described).status
         if status not in USABLE or source != self._store.url(staged.given):
             return False
-        return status is TransformStatus.in_progress or self._store.is_answered(staged, number)
+        return status is JobStatus.in_progress or self._store.is_answered(staged, number)
 
     def _create(self, job: TransformJob, staged: Staged, number: int) -> None:
         from botocore.exceptions import ClientError

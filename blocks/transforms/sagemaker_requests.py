@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.transforms.base import TransformJob, TransformState, TransformStatus
+from blocks.aws.jobs import STATUS, is_passing, tag_list, why_failed
+from blocks.jobs import JobStatus
+from blocks.transforms.base import TransformJob, TransformState
 
 CONTENT_TYPE = "application/json"
 MAX_PAYLOAD_MB = 6
 """SageMaker's own default: what it takes in one request to the container."""
 DIGITS = 12
 """How many digits the name of a model ends with."""
-PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
-"""How failure reasons begin that are AWS's own and may be gone in a moment."""
-STATUS = {
-    "InProgress": TransformStatus.in_progress,
-    "Completed": TransformStatus.completed,
-    "Failed": TransformStatus.failed,
-    "Stopping": TransformStatus.stopped,  # nobody can use it any more
-    "Stopped": TransformStatus.stopped,
-}
 
 
 @dataclass(frozen=True)
@@ -81,14 +74,14 @@ def job_state(name: str, described: Mapping[str, Any]) -> TransformState:
     billed = None if ended is None else seconds if begun else 0.0
     kind = described["TransformResources"]["InstanceType"]
     reason = ""
-    if status is TransformStatus.failed:
-        reason = described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
-    if status is TransformStatus.stopped:
+    if status is JobStatus.failed:
+        reason = why_failed(described)
+    if status is JobStatus.stopped:
         reason = "stopped on request"
-    return TransformState(name, status, seconds, reason, billed, kind, reason.startswith(PASSING))
+    return TransformState(name, status, seconds, reason, billed, kind, is_passing(reason))
 
 
 def _tags(plan: Plan, job: TransformJob) -> list[dict[str, str]]:
     tags = {**plan.tags, "ratchet:job": job.name, "ratchet:version": job.version, "ratchet:digest": job.digest}
     tags |= {"ratchet:run": job.run} if job.run else {}
-    return [{"Key": key, "Value": value[:256]} for key, value in tags.items()]
+    return tag_list(tags)

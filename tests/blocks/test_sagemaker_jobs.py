@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.aws.attempts import attempt_name
-from blocks.trainers.base import JobStatus, TrainingJob
+from blocks.jobs import JobStatus
+from blocks.trainers.base import TrainingJob
 from blocks.trainers.jobs import NAME
 from blocks.trainers.sagemaker import SageMakerTrainer
 from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request

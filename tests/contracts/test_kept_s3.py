@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import NotFound, Rejected
+from blocks.jobs import JobStatus
 from blocks.kept import Keeper
-from blocks.trainers.base import JobStatus, TrainingJob
+from blocks.trainers.base import TrainingJob
 from deployments.local_sagemaker.faults import Fault
 from tasks.logic.sweep.marks import plan
 from tasks.logic.sweep.roots import model_roots

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from blocks.errors import Conflict, JobFailed, NotFound, Rejected
-from blocks.trainers.base import JobStatus, Trainer, TrainingJob
+from blocks.jobs import JobStatus
+from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
 from blocks.trainers.sagemaker import SageMakerTrainer

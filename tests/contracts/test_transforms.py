@@ -12,7 +12,8 @@ import pytest
 from blocks.compute import Compute
 from blocks.digests import folder_digest
 from blocks.errors import Conflict, Corrupt, JobFailed, NotFound, Rejected, Unavailable
-from blocks.transforms.base import Part, Transform, TransformJob, TransformStatus
+from blocks.jobs import JobStatus
+from blocks.transforms.base import Part, Transform, TransformJob
 from blocks.transforms.fake import FakeTransform
 from blocks.transforms.sagemaker import SageMakerTransform
 from deployments.local_sagemaker.faults import Fault
@@ -107,7 +108,7 @@ def answered(transform: Transform, name: str) -> list[tuple[list[str], list[floa
 
 def test_every_row_is_answered_beside_what_it_carried_in_order(bench: Bench) -> None:
     state = bench.transform.run(bench.job, parts(), quiet)
-    assert state.status is TransformStatus.completed and state.seconds >= 0
+    assert state.status is JobStatus.completed and state.seconds >= 0
     expected = [([f"{n}-0", f"{n}-1"], [n, n + 0.5]) for n in range(PARTS)]
     assert answered(bench.transform, bench.job.name) == expected
 
@@ -120,26 +121,26 @@ def test_what_a_job_will_ask_for_is_known_before_it_is_submitted(bench: Bench) -
 
 def test_a_completed_job_is_adopted_and_its_rows_are_not_asked_for_again(bench: Bench) -> None:
     bench.transform.run(bench.job, parts(), quiet)
-    assert bench.transform.run(bench.job, refused(), quiet).status is TransformStatus.completed
+    assert bench.transform.run(bench.job, refused(), quiet).status is JobStatus.completed
     assert len(answered(bench.transform, bench.job.name)) == PARTS
 
 
 def test_a_failure_carries_its_reason_and_is_started_anew_on_the_rows_that_are_kept(bench: Bench) -> None:
     with pytest.raises(JobFailed, match=bench.last_words):
         bench.failing.run(bench.failing_job, parts(), quiet)
-    assert bench.failing.state(bench.failing_job.name).status is TransformStatus.failed
+    assert bench.failing.state(bench.failing_job.name).status is JobStatus.failed
     bench.failing.submit(bench.failing_job, refused())
-    assert bench.failing.state(bench.failing_job.name).status is TransformStatus.in_progress
+    assert bench.failing.state(bench.failing_job.name).status is JobStatus.in_progress
 
 
 def test_a_stopped_job_is_a_failure_and_is_started_anew(bench: Bench) -> None:
     transform = bench.held()
     transform.submit(bench.job, parts())
     transform.stop(bench.job.name)
-    assert transform.state(bench.job.name).status is TransformStatus.stopped
+    assert transform.state(bench.job.name).status is JobStatus.stopped
     transform.stop(bench.job.name)
     transform.submit(bench.job, refused())
-    assert transform.state(bench.job.name).status is TransformStatus.in_progress
+    assert transform.state(bench.job.name).status is JobStatus.in_progress
     transform.stop(bench.job.name)
 
 
@@ -150,14 +151,14 @@ def test_what_interrupts_the_wait_stops_the_job(bench: Bench) -> None:
     transform = bench.held()
     with pytest.raises(KeyboardInterrupt):
         transform.run(bench.job, parts(), interrupt)
-    assert transform.state(bench.job.name).status is TransformStatus.stopped
+    assert transform.state(bench.job.name).status is JobStatus.stopped
 
 
 def test_a_job_above_its_time_is_stopped(bench: Bench) -> None:
     transform = bench.held()
     with pytest.raises(JobFailed, match="took longer than 0 s"):
         transform.run(replace(bench.job, max_seconds=0), parts(), quiet)
-    assert transform.state(bench.job.name).status is TransformStatus.stopped
+    assert transform.state(bench.job.name).status is JobStatus.stopped
 
 
 def test_another_version_under_the_same_name_is_a_conflict(bench: Bench) -> None:
@@ -213,7 +214,7 @@ def test_no_capacity_is_tried_again_and_a_quota_is_not(desk: Desk, job: Transfor
     desk.server.faults.add(Fault("quota", match="CreateTransformJob", times=1))
     with pytest.raises(Rejected, match="Service Quotas"):
         transform.run(job, refused(), quiet)
-    assert transform.run(job, refused(), quiet).status is TransformStatus.completed
+    assert transform.run(job, refused(), quiet).status is JobStatus.completed
     assert attempts(desk, job) == [job.name, f"{job.name}-2"]
 
 
@@ -246,7 +247,7 @@ def test_a_part_above_what_sagemaker_takes_is_refused(desk: Desk, job: Transform
 def test_a_job_of_an_image_that_was_mended_is_started_anew(desk: Desk, job: TransformJob) -> None:
     with pytest.raises(JobFailed, match="Cannot find repository"):
         sagemaker_transform(desk, image="elsewhere:1").run(job, parts(), quiet)
-    assert sagemaker_transform(desk).run(job, refused(), quiet).status is TransformStatus.completed
+    assert sagemaker_transform(desk).run(job, refused(), quiet).status is JobStatus.completed
 
 
 def test_what_is_asked_for_is_priced_by_instance_and_count(desk: Desk) -> None:

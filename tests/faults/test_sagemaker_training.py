@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import Conflict, JobFailed, Rejected, Unavailable
-from blocks.trainers.base import JobStatus, TrainingJob
+from blocks.jobs import JobStatus
+from blocks.trainers.base import TrainingJob
 from deployments.local_sagemaker.faults import Fault
 from tests.local_aws import Desk, sagemaker_trainer
 

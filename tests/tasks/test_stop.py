@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 
 from blocks.errors import Unavailable
-from blocks.trainers.base import JobStatus, TrainingJob
+from blocks.jobs import JobStatus
+from blocks.trainers.base import TrainingJob
 from blocks.trainers.fake import FakeTrainer
-from blocks.transforms.base import Part, TransformJob, TransformStatus
+from blocks.transforms.base import Part, TransformJob
 from blocks.transforms.fake import FakeTransform
 from tasks.cost import reserve
 from tasks.logic.cost.spent import COST, FAILED
@@ -111,7 +112,7 @@ def test_the_transform_job_of_a_scoring_that_was_cancelled_is_stopped(world: Wor
     with_one = world.model_copy(update={"transform_adapter": "transform"})
     assert stop_transforms(with_one, NAME, "theirs", lambda: True, print) == []
     assert stop_transforms(with_one, NAME, "mine", lambda: True, print) == [job.name]
-    assert transform.state(job.name).status is TransformStatus.stopped
+    assert transform.state(job.name).status is JobStatus.stopped
     assert world.tracking().run(run.id).status == "FAILED"
 
 

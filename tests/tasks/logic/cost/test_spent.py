@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from blocks.trainers.base import JobState, JobStatus
+from blocks.jobs import JobStatus
+from blocks.trainers.base import JobState
 from tasks.logic.cost.spent import COST, FAILED, WORST, MonthSum, actual_cost, by_month, charge, month_to_date
 from tasks.logic.refusal import Refusal
 from tests.tasks.logic.cost.test_budget import PAID
