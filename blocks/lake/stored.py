@@ -213,8 +213,9 @@ class StoredLake(Lake):
         written: list[str] = []
 
         def write(name: str, data: pa.Buffer, sha256: str) -> None:
-            written.append(f"{dataset}/{folder}/{name}")
-            self.store.put(written[-1], data, sha256)
+            key = f"{dataset}/{folder}/{name}"
+            written.append(key)  # by two threads: the last of the list may be the other's
+            self.store.put(key, data, sha256)
 
         try:
             with spill_folder(self.spill()) as spill:

@@ -1,6 +1,8 @@
 # ruff: noqa: F811 - the fixtures of tests/contracts/lakes.py are imported by name
 """What every lake promises of large appends, of compactions, of orphans, and of what happens at the same time."""
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -64,6 +66,26 @@ def test_what_does_not_fit_into_memory_is_laid_out_as_what_does(lake, monkeypatc
     monkeypatch.setattr(layout, "MEMORY_BYTES", 200_000)  # each stripe is parted again, too
     two = append(lake, reader(table), "k2")
     assert [(f.sha256, f.rows) for f in one.files] == [(f.sha256, f.rows) for f in two.files]
+
+
+def dawdle(frame, event, arg):
+    """Let the threads of the lake overtake each other between any two lines."""
+    if not frame.f_code.co_filename.endswith(("lake/stored.py", "lake/layout.py")):
+        return None
+    if event == "line":
+        time.sleep(0.0005)
+    return dawdle
+
+
+def test_every_file_of_a_large_append_lies_under_its_own_name(lake, monkeypatch):
+    monkeypatch.setattr(layout, "MAX_FILE_ROWS", 1_000)
+    threading.settrace(dawdle)
+    try:
+        snapshot = append(lake, people(101_000))
+    finally:
+        threading.settrace(None)
+    assert len(snapshot.files) > 100
+    assert lake.read(lake.as_of("people")).num_rows == 101_000  # each file checked against its SHA-256
 
 
 def test_a_bucket_larger_than_memory_keeps_its_order(lake, monkeypatch):
