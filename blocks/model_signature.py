@@ -6,7 +6,6 @@
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 
 from blocks.digests import file_digest
+from blocks.files import replace_text
 from blocks.signing import Signer
 
 _PAYLOAD = "application/vnd.in-toto+json"
@@ -38,9 +38,7 @@ def sign_folder(folder: Path, signer: Signer, about: Mapping[str, Any]) -> Path:
         "predicate": {"serialization": form, "resources": resources, "ratchet": dict(about)},
     }
     path = folder.with_name(f"{folder.name}.sig")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(_bundle(json.dumps(statement).encode(), signer)), encoding="utf-8")
-    beside.replace(path)
+    replace_text(path, json.dumps(_bundle(json.dumps(statement).encode(), signer)))
     return path
 
 

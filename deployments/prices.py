@@ -13,6 +13,7 @@ from typing import Any
 
 from blocks.cloud.pricing import fetch_prices
 from blocks.errors import PortError
+from blocks.files import replace_text
 from tasks.cost import PRICES, read_prices
 from tasks.logic.cost.prices import PriceTable, RegionPrices, parse_prices, prices_text
 from tasks.logic.refusal import Refusal
@@ -39,9 +40,7 @@ def write(table: PriceTable, path: Path) -> None:
     text = NOTE + prices_text(table)
     if parse_prices(text, path.name) != table:
         raise Refusal("the price table is not read back as it was written", where=str(path))
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    replace_text(path, text)
 
 
 def main(arguments: list[str] | None = None, client: Any = None, path: Path = PRICES) -> int:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from blocks.errors import PortError
+from blocks.files import replace_text
 from blocks.signing import load_signer, make_key
 from deployments.prefork.client import ADDRESS
 from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
@@ -231,11 +232,8 @@ def _token(path: Path) -> None:
 
 
 def _write_down(stack: Stack) -> None:
-    path = stack.state / "stack.json"
-    beside = path.with_suffix(".tmp")
     content = {"ports": dict(stack.ports), "processes": [asdict(process) for process in stack.processes]}
-    beside.write_text(json.dumps(content, indent=2))
-    beside.replace(path)
+    replace_text(stack.state / "stack.json", json.dumps(content, indent=2))
 
 
 @contextmanager

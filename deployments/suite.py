@@ -5,13 +5,13 @@ overwritten without `--force`.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from blocks.engines.base import Engine
 from blocks.environment import open_environment
 from blocks.errors import PortError
+from blocks.files import replace_text
 from blocks.lake.base import Lake
 from deployments.processes import StackError
 from deployments.stack import use
@@ -64,9 +64,7 @@ def propose(model: Model, lake: Lake, engine: Engine, *, force: bool = False) ->
     if not report.passed:
         problem = "what the data proposes does not hold on the data: " + "; ".join(report.reasons)
         raise Refusal(problem, where=str(path), remedy="Mend the data first, or write the suite by hand.")
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    replace_text(path, text)
     return path
 
 

@@ -1,10 +1,8 @@
 """The page about a model: drawn whenever something happened to it, kept where it is served, and with the flow run."""
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -12,6 +10,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.environment import Environment, open_environment
+from blocks.files import replace_text
 from tasks.dashboard_facts import gather
 from tasks.logic.dashboard.page import Listed, headline, index, page
 from tasks.logic.refusal import Refusal
@@ -58,9 +57,9 @@ def draw(world: Environment, model: str, now: datetime) -> Drawn:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = facts.model
     listed = Sidecar(model=name, headline=headline(facts), drawn_at=now)
-    write(folder / f"{name}.html", page(facts))
-    write(folder / f"{name}.json", listed.model_dump_json())
-    write(folder / "index.html", index(list_of(folder)))
+    replace_text(folder / f"{name}.html", page(facts))
+    replace_text(folder / f"{name}.json", listed.model_dump_json())
+    replace_text(folder / "index.html", index(list_of(folder)))
     url = world.dashboards.url.rstrip("/")
     return Drawn(model=name, headline=listed.headline, path=folder / f"{name}.html", url=f"{url}/{name}" if url else "")
 
@@ -74,19 +73,6 @@ def list_of(folder: Path) -> list[Listed]:
             if path.with_suffix(".html").exists() and read.model == path.stem:
                 found.append(Listed(read.model, read.headline, read.drawn_at))
     return found
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file as a whole: written beside, flushed, renamed."""
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with beside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def show(drawn: Drawn) -> None:

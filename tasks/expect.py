@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import open_environment
+from blocks.files import replace_text
 from blocks.lake.base import Lake
 from tasks.logic.expect.expectations import CheckReport, check
 from tasks.logic.expect.parquet_rows import TABLE, ParquetRows, to_frame
@@ -151,6 +151,4 @@ def _keep(checked: Checked, path: Path) -> Checked:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}-{id(text)}.tmp")
-    beside.write_text(text)
-    beside.replace(path)
+    replace_text(path, text)

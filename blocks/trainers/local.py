@@ -22,6 +22,7 @@ from pydantic import Field
 
 from blocks.compute import Compute
 from blocks.errors import NotFound
+from blocks.files import replace_text
 from blocks.jobs import JobStatus
 from blocks.kept import Folders, Kept
 from blocks.trainers import jobs, processes
@@ -237,6 +238,4 @@ class LocalTrainer(Trainer):
 def _write(path: Path, content: object) -> None:
     """Write JSON beside its place and rename it there, so that a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(content, sort_keys=True))

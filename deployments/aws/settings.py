@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.errors import Conflict, PortError, Rejected
+from blocks.files import replace_text
 
 FOLDER = Path(__file__).resolve().parents[1] / "environments"
 NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")
@@ -145,9 +146,7 @@ def write(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
     path, text = folder / f"{outputs['environment']}.toml", environment_toml(outputs)
     if path.exists() and path.read_text(encoding="utf-8") != text and not force:
         raise Conflict(f"{path.name} is there with other content; look at it, then repeat with --force")
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    replace_text(path, text)
     return path
 
 

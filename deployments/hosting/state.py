@@ -2,13 +2,13 @@
 
 import fcntl
 import json
-import os
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from blocks.files import replace_text
 
 _FILE = "endpoints.json"
 
@@ -96,24 +96,5 @@ def read(folder: Path) -> dict[str, Line]:
 
 
 def write(folder: Path, lines: dict[str, Line]) -> None:
-    """Replace the file as a whole: written beside, flushed to the disk, renamed."""
-    beside = folder / f".{_FILE}.{os.getpid()}"
-    text = json.dumps(_LINES.dump_python(lines, mode="json"), indent=2, sort_keys=True)
-    try:
-        with beside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(folder / _FILE)
-        _flush_folder(folder)
-    finally:
-        with suppress(FileNotFoundError):
-            beside.unlink()
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Replace the file as a whole."""
+    replace_text(folder / _FILE, json.dumps(_LINES.dump_python(lines, mode="json"), indent=2, sort_keys=True))

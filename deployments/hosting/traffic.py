@@ -6,11 +6,9 @@ a host that is killed loses so many seconds of counts, and no answer waits for a
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from blocks.endpoints.traffic import Traffic, latency_bin
+from blocks.files import replace_text
 
 _log = logging.getLogger("ratchet.hosting")
 
@@ -107,13 +106,7 @@ class Meter:
 
     def _write(self, name: str, stretches: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = self.folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
-        try:
-            beside.write_text(json.dumps(stretches))
-            beside.replace(self.folder / f"{name}.json")
-        finally:
-            with suppress(FileNotFoundError):
-                beside.unlink()
+        replace_text(self.folder / f"{name}.json", json.dumps(stretches))
 
 
 def _forget_old(series: Series, now: float) -> None:

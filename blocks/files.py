@@ -1,0 +1,27 @@
+"""Files that are replaced as a whole, so that a reader sees the old or the new one, and a crash leaves one of them."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write beside the file, flush to the disk, rename, and flush the folder, without which the name may be lost.
+
+    Raises:
+        OSError: it could not be written; what was there is there still, and nothing lies beside it.
+    """
+    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
