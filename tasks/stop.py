@@ -1,6 +1,6 @@
 """Stop the paid jobs of a flow run that was cancelled or crashed: whoever waited for them may be gone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from prefect.exceptions import ObjectNotFound
 
 from blocks.environment import Environment
 from blocks.errors import NotFound, PortError
-from blocks.tracking.base import Tracking
+from blocks.tracking.base import Run, Tracking
 from blocks.trainers.base import Trainer, TrainingJob
 from blocks.transforms.base import Transform
 from tasks.cost import settle
@@ -34,9 +34,7 @@ def stop_jobs(world: Environment, model: str, flow_run: str, given_up: Callable[
         log: told of each job, and of what went wrong.
     """
     tracking, stopped = world.tracking(), list[str]()
-    for run in tracking.runs(model):
-        if run.tags.get("ratchet.flow_run") != flow_run or not given_up():
-            continue
+    for run in _left_by(tracking, model, flow_run, given_up):
         name = job_name(model, run.id)
         for trainer in _trainers(world):
             if _stop(trainer, name, log):
@@ -56,9 +54,9 @@ def stop_transforms(world: Environment, model: str, flow_run: str, given_up: Cal
     if not world.has_transform:
         return []
     tracking, stopped = world.tracking(), list[str]()
-    for run in tracking.runs(model):
+    for run in _left_by(tracking, model, flow_run, given_up):
         name = run.tags.get(TRANSFORM, "")
-        if name and run.tags.get("ratchet.flow_run") == flow_run and given_up() and _stop(world.transform(), name, log):
+        if name and _stop(world.transform(), name, log):
             stopped.append(name)
             if run.status == "RUNNING":
                 tracking.close_run(run.id, "FAILED")
@@ -73,6 +71,12 @@ def is_given_up(flow_run: UUID) -> bool:
     except ObjectNotFound:
         return False
     return state is not None and (state.is_final() or state.is_cancelling())
+
+
+def _left_by(tracking: Tracking, model: str, flow_run: str, given_up: Callable[[], bool]) -> Iterator[Run]:
+    for run in tracking.runs(model):
+        if run.tags.get("ratchet.flow_run") == flow_run and given_up():
+            yield run
 
 
 def _trainers(world: Environment) -> list[Trainer]:
