@@ -6,8 +6,11 @@ busy: runs that had waited for a person were then taken for dead. Here the worke
 
 import asyncio
 import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -33,24 +36,61 @@ LOOK_SECONDS = 30.0
 _log = logging.getLogger("ratchet.worker")
 
 
-def why_lost(run: FlowRun, now: datetime, host: str, alive: Callable[[int], bool] = psutil.pid_exists) -> str:
+@dataclass(frozen=True)
+class Machine:
+    """What can be seen on this machine.
+
+    Attributes:
+        host: its name.
+        begun: when each of its processes began, by pid.
+        flow_runs: the ids of the flow runs that some process works on, or was started for.
+    """
+
+    host: str
+    begun: Mapping[int, datetime]
+    flow_runs: frozenset[str]
+
+    @classmethod
+    def look(cls) -> "Machine":
+        """Look at every process that has not ended; of those of other users the environment cannot be seen."""
+        begun, flow_runs = dict[int, datetime](), set[str]()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    begun[process.pid] = datetime.fromtimestamp(process.create_time(), UTC)
+                    flow_runs.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+        return cls(socket.gethostname(), begun, frozenset(flow_runs))
+
+
+def worker_name() -> str:
+    """Return the name under which this process works: it says where to look for it. Prefect labels runs with it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def why_lost(run: FlowRun, now: datetime, machine: Machine) -> str:
     """Return why nobody runs this flow run any more, "" when somebody may.
+
+    While its worker is there, that speaks for it; of other machines nothing is known here. Prefect's own note of the
+    process (`infrastructure_pid`) is not asked: it may be that of the attempt before.
 
     Args:
         run: one that is pending or running.
         now: the time.
-        host: the name of this machine: of processes on others nothing is known here.
-        alive: whether a process of this machine is there.
+        machine: what can be seen where this is asked.
     """
     state = run.state
     if state is None:
         return ""
     if state.is_pending() and now - state.timestamp > UNBEGUN:
         return f"Nothing began it for {UNBEGUN.seconds} s: its worker is gone. Retry it."
-    where, _, pid = (run.infrastructure_pid or "").rpartition(":")
-    if state.is_running() and where == host and pid.isdecimal() and not alive(int(pid)):
-        return f"Its process {pid} is gone, and so is the worker that started it. Retry it."
-    return ""
+    host, _, pid = str(run.labels.get("prefect.worker.name", "")).rpartition(":")
+    if host != machine.host or not pid.isdecimal() or not (state.is_running() or state.name == "Submitting"):
+        return ""  # a run that is claimed and not submitted bears the label of the attempt before
+    begun = machine.begun.get(int(pid))
+    worker_is_there = begun is not None and begun < state.timestamp  # else another process has got its number
+    if worker_is_there or str(run.id) in machine.flow_runs:
+        return ""
+    return f"Its process is gone, and so is the worker that started it, {host}:{pid}. Retry it."
 
 
 async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str, tuple[FlowRun, str]]:
@@ -61,7 +101,8 @@ async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str
         ),
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
     )
-    told = ((run, why_lost(run, now, socket.gethostname())) for run in found)
+    machine = await asyncio.to_thread(Machine.look)
+    told = ((run, why_lost(run, now, machine)) for run in found)
     return {str(run.state_id): (run, why) for run, why in told if why}
 
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import anyio.abc
 import httpx
@@ -14,7 +15,8 @@ from prefect.client.schemas import FlowRun
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from deployments.lost_runs import watch
+from deployments.lost_runs import watch, worker_name
+from deployments.prefork.client import OUTPUT
 
 
 def wait_for_server(url: str, seconds: float = 90.0) -> None:
@@ -43,7 +45,9 @@ class Worker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run the flow run in a process; a crash that the server knows of is not returned as one."""
+        """Run the flow run in a process that outlives this one; a crash that the server knows of is not returned."""
+        if state := os.environ.get("RATCHET_STATE"):
+            configuration.env[OUTPUT] = str(Path(state) / "logs" / "flow-runs.log")
         before = await self._crashes(flow_run)
         result = await super().run(flow_run, configuration, task_status)
         after = await self._crashes(flow_run) if result.status_code != 0 else None
@@ -73,7 +77,7 @@ async def work() -> None:
     watching = asyncio.create_task(watch("local"))
     try:
         with suppress(asyncio.CancelledError):
-            await Worker(work_pool_name="local").start()
+            await Worker(work_pool_name="local", name=worker_name()).start()
     finally:
         watching.cancel()
 

@@ -5,6 +5,9 @@
 It stands for the program: output, working directory and environment are the caller's; SIGTERM and SIGINT are
 passed on; it ends with the program's exit code; and when it is killed, so is the program. Where no warm process
 answers, it becomes the program itself. Only the standard library is used: this start is what is to be saved.
+
+Where `$RATCHET_RUN_OUTPUT` names a file, the output is appended to that: a caller's pipe breaks when the caller is
+killed, and a flow run would end at its next line of log (Rich, which writes it, then leaves the program).
 """
 
 import array
@@ -18,9 +21,14 @@ import sys
 ADDRESS = "RATCHET_PREFORK"
 """The variable that holds the path of the warm process's socket."""
 
+OUTPUT = "RATCHET_RUN_OUTPUT"
+"""The variable that holds the path of the file to which output is appended; without it, output is the caller's."""
+
 
 def main(arguments: list[str]) -> int:
     """Run the module, warm or cold, and return its exit code; a signal that ended the program ends this one, too."""
+    if path := os.environ.get(OUTPUT):
+        keep_output(path)
     connection = connect(os.environ.get(ADDRESS, ""))
     if connection is None:
         os.execv(sys.executable, [sys.executable, "-m", *arguments])
@@ -39,6 +47,18 @@ def main(arguments: list[str]) -> int:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+def keep_output(path: str) -> None:
+    """Append standard output and error to the file; where it cannot be opened they stay the caller's."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as problem:
+        print(f"output is not kept in {path}: {problem.strerror}", file=sys.stderr)
+        return
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.close(file)
 
 
 def connect(address: str) -> socket.socket | None:

@@ -1,23 +1,38 @@
 """Which flow runs nobody runs any more, by what is the case on this machine."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import psutil
 import pytest
 from prefect.client.schemas import FlowRun
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.states import Paused, Pending, Running
 
-from deployments.lost_runs import UNBEGUN, why_lost
+from deployments.lost_runs import UNBEGUN, Machine, why_lost, worker_name
+from tests.support import wait_for
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
+HERE = Machine("here", {1: NOW - timedelta(days=1), 2: NOW - timedelta(seconds=5)}, frozenset({str(UUID(int=9))}))
 
 
-def flow_run(state: State, seconds: float, pid: str | None = None) -> FlowRun:
+def flow_run(state: State, seconds: float, worker: str | None = None, run_id: UUID | None = None) -> FlowRun:
     since = NOW - timedelta(seconds=seconds)
+    labels = {"prefect.worker.name": worker} if worker else {}
     return FlowRun(
-        flow_id=uuid4(), name="r", state=state.model_copy(update={"timestamp": since}), infrastructure_pid=pid
+        id=run_id or uuid4(),
+        flow_id=uuid4(),
+        name="r",
+        state=state.model_copy(update={"timestamp": since}),
+        labels=labels,
     )
+
+
+def submitting() -> State:
+    return State(type=StateType.PENDING, name="Submitting")
 
 
 @pytest.mark.parametrize(
@@ -25,16 +40,46 @@ def flow_run(state: State, seconds: float, pid: str | None = None) -> FlowRun:
     [
         (flow_run(Pending(), UNBEGUN.seconds + 1), "Nothing began it for 120 s"),
         (flow_run(Pending(), UNBEGUN.seconds - 1), ""),
-        (flow_run(Running(), 9_000, "here:7"), "Its process 7 is gone"),
+        (flow_run(Pending(), 60, "here:7"), ""),
+        (flow_run(submitting(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
+        (flow_run(Running(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
+        (flow_run(Running(), 60, "here:2"), "Its process is gone"),
+        (flow_run(Running(), 60, "here:7", UUID(int=9)), ""),
         (flow_run(Running(), 9_000, "here:1"), ""),
         (flow_run(Running(), 9_000, "elsewhere:7"), ""),
-        (flow_run(Running(), 9_000, "arn:aws:ecs:eu-west-1:1:task/here:7x"), ""),
+        (flow_run(Running(), 9_000, "ProcessWorker 5c6f4e0e"), ""),
+        (flow_run(Running(), 9_000, "here:a7"), ""),
         (flow_run(Running(), 9_000), ""),
         (flow_run(Paused(), 900_000, "here:7"), ""),
     ],
-    ids=["claimed long ago", "claimed just now", "its process is gone", "its process is there", "on another machine",
-         "on no machine", "not known where", "waits for a person"],
+    ids=["claimed long ago", "claimed just now", "claimed, its attempt before by a worker that is gone",
+         "its worker died before it had a process", "its process and its worker are gone",
+         "its worker's number is another process's", "its process is there, its worker not", "its worker is there",
+         "on another machine", "by a worker that does not say where", "by something else", "not known by whom",
+         "waits for a person"],
 )  # fmt: skip
 def test_a_run_is_lost_when_nothing_can_end_it_any_more(run: FlowRun, why: str) -> None:
-    assert why_lost(run, NOW, "here", alive=lambda pid: pid == 1).startswith(why)
-    assert bool(why_lost(run, NOW, "here", alive=lambda pid: pid == 1)) == bool(why)
+    assert why_lost(run, NOW, HERE).startswith(why)
+    assert bool(why_lost(run, NOW, HERE)) == bool(why)
+
+
+def test_a_flow_run_is_seen_on_this_machine_as_long_as_its_process_is_there() -> None:
+    run_id = str(uuid4())
+    process = subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "PREFECT__FLOW_RUN_ID": run_id}
+    )
+    try:
+        seen = Machine.look()
+        assert run_id in seen.flow_runs
+        assert seen.begun[process.pid] <= datetime.now(UTC)
+    finally:
+        process.kill()
+    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+    gone = Machine.look()
+    process.communicate()
+    assert (run_id in gone.flow_runs, process.pid in gone.begun) == (False, False), "killed, though not waited for yet"
+
+
+def test_a_worker_is_named_after_the_machine_and_the_process_in_which_it_works() -> None:
+    host, _, pid = worker_name().rpartition(":")
+    assert (host, int(pid)) == (Machine.look().host, os.getpid())

@@ -166,3 +166,31 @@ def test_no_library_starts_a_thread_that_a_fork_would_lose() -> None:
     assert done.stdout.splitlines()[-1:] == ["[] 1"], done.stderr
     assert threading.active_count() >= 1
     assert "great_expectations" in LIBRARIES
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["warm", "cold"])
+def test_a_program_outlives_its_caller_and_what_it_says_is_kept(
+    there: bool, begin: Begin, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if there:
+        request.getfixturevalue("warm")
+    said, go = tmp_path / "said.log", tmp_path / "go"
+    said.write_text("before\n")
+    text = (
+        f"print('begun', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+        "print('told', flush=True); print('at the end', file=sys.stderr)"
+    )
+    process = begin(text, RATCHET_RUN_OUTPUT=str(said))
+    wait_for(lambda: "begun" in said.read_text())
+    assert process.stdout and process.stderr
+    process.stdout.close()  # as when the worker that reads it is killed
+    process.stderr.close()
+    go.touch()
+    assert process.wait(20) == 0
+    assert said.read_text() == "before\nbegun\ntold\nat the end\n"
+
+
+def test_a_place_that_cannot_be_written_leaves_output_with_the_caller(begin: Begin, tmp_path: Path) -> None:
+    code, out, err = ends(begin("print('told')", RATCHET_RUN_OUTPUT=str(tmp_path / "no" / "where.log")))
+    assert (code, out) == (0, "told\n")
+    assert err == f"output is not kept in {tmp_path}/no/where.log: No such file or directory\n"

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import Pending, Scheduled
+from prefect.states import Pending, Running, Scheduled
 
-from deployments.lost_runs import UNBEGUN, give_up
+from deployments.lost_runs import UNBEGUN, Machine, give_up, why_lost
 from deployments.stack import Stack
+from tests.support import run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -30,3 +31,13 @@ def test_a_run_that_nobody_begins_has_crashed_and_says_so(stack: Stack) -> None:
     seen = asyncio.run(looks())
     assert seen[:2] == ["Pending", "Pending"]
     assert seen[2].startswith("Crashed: Nothing began it for 120 s")
+
+
+def test_who_ran_a_run_is_known_when_its_process_and_its_worker_are_gone(stack: Stack) -> None:
+    ended, machine, now = run("notify/notify"), Machine.look(), datetime.now(UTC)
+    running = ended.model_copy(update={"state": Running(timestamp=now)})
+    assert why_lost(running, now, machine) == "", "its worker is there, and would say so"
+    without = Machine(machine.host, {}, frozenset())
+    assert why_lost(running, now, without).startswith(
+        f"Its process is gone, and so is the worker that started it, {machine.host}:"
+    )
