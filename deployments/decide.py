@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from prefect.flow_runs import resume_flow_run
-
 from blocks.environment import Environment, open_environment
 from blocks.errors import PortError
 from blocks.ledger.base import ApprovalRequest, Decision, Waiver
 from deployments.processes import StackError
+from deployments.resume import resume
 from deployments.stack import use
 from tasks.approve import decide
 from tasks.logic.refusal import Refusal
@@ -36,9 +35,8 @@ def settle(world: Environment, request: ApprovalRequest, *, approved: bool, by: 
     if world.ledger().decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
         return made
-    form = {"approve": approved, "reviewer": made.by, "reason": made.reason}
     try:
-        resume_flow_run(UUID(request.flow_run_id), run_input=form)
+        resume(UUID(request.flow_run_id), made)
     except Exception as error:  # whatever Prefect answers, the decision is safe in the ledger
         print(f"The decision is recorded, but flow run {request.flow_run_id} could not be woken: {error}")
         print("Resume it on the Prefect UI; it will find the decision.")

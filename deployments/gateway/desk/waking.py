@@ -42,15 +42,15 @@ class PrefectRuns:
         """Resume a run that waits, with the form filled in as it was decided; the run looks into the ledger anyway."""
         from prefect.client.orchestration import get_client
         from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound, PrefectHTTPStatusError
-        from prefect.flow_runs import resume_flow_run
+
+        from deployments.resume import resume
 
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(UUID(run_id)).state
             if state is None or not state.is_paused():
                 return state is not None and state.is_final()
-            form = {"approve": made.approved, "reviewer": made.by, "reason": made.reason}
-            resume_flow_run(UUID(run_id), run_input=form)
+            resume(UUID(run_id), made)
         except NotPausedError:  # somebody was quicker
             return False
         except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
@@ -61,7 +61,9 @@ class PrefectRuns:
                 raise Unavailable(f"Prefect answers {status}") from cause
             _log.warning("flow run %s cannot be woken: Prefect answers %d", run_id, status)
             return True
-        except (httpx.HTTPError, RuntimeError) as cause:
+        except RuntimeError as cause:  # Prefect's own words: why it does not resume the run
+            raise Unavailable(f"flow run {run_id} sleeps on: {cause}") from cause
+        except httpx.HTTPError as cause:
             raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
         return False  # looked at once more: a run that failed to start again is woken again
 
