@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,14 @@ def processes_of(run_id: Any) -> list[psutil.Process]:
     return found + [forked[name] for name in (f"for {process.pid}" for process in found) if name in forked]
 
 
-def kill(run_id: Any) -> None:
-    """Kill a flow run's processes, as the machine's memory killer would: no chance to tidy up."""
+def kill(run_id: Any) -> int:
+    """Kill a flow run's processes, as the machine's memory killer would: no chance to tidy up. Return how many."""
+    killed = 0
     for process in processes_of(run_id):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            killed += 1
+    return killed
 
 
 def retry(run_id: Any) -> None:

@@ -9,12 +9,13 @@ waits for; when it is retried after that, the job is started anew.) Prints the c
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,9 @@ LONGEST_SECONDS = 25.0
 
 STRUCK = ("flow", "flow", "flow", "worker", "both")
 """What is killed, by chance: a worker's death holds up the runs of all models."""
+
+DEAD_OR_ALIVE = ("Pending", "Running", "Retrying", "Resuming")
+"""The names of states in which Prefect does not know yet that a run is dead."""
 
 SEEN_SECONDS = 240.0
 """So long Prefect may take to see that a run is dead: its worker does at once, without one its silence of 90 s does."""
@@ -71,9 +75,10 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sagemaker_kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--models", type=int, default=5, help="how many are retrained side by side")
+    parser.add_argument("--models", type=int, default=4, help="how many are retrained side by side")
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
     names = [f"killed{number}" for number in range(asked.models)]
     with tempfile.TemporaryDirectory(prefix="bench-kills-") as made:
         folder = Path(made)
@@ -100,9 +105,13 @@ def measure(ground: Ground, desk: Desk, names: list[str], kills: int, seed: int,
         assert outcome(landed) == "Completed", outcome(landed)
     each = [kills // len(names) + (place < kills % len(names)) for place in range(len(names))]
     begun = time.monotonic()
-    with ThreadPoolExecutor(len(names)) as side_by_side:
-        told = list(side_by_side.map(lambda name, share, place: suffer(ground, name, share, seed + place),
-                                     names, each, range(len(names))))  # fmt: skip
+    side_by_side = ThreadPoolExecutor(len(names))
+    try:
+        shares = enumerate(zip(names, each, strict=True))
+        begun_all = [side_by_side.submit(suffer, ground, name, share, seed + place) for place, (name, share) in shares]
+        told = [one.result() for one in as_completed(begun_all)]
+    finally:
+        side_by_side.shutdown(wait=False, cancel_futures=True)  # the first that fails ends all: the stack is stopped
     jobs = [job for name in names for job in jobs_of(desk, name)]
     twice = [
         key
@@ -151,19 +160,26 @@ def suffer(ground: Ground, model: str, kills: int, seed: int) -> tuple[Counter[s
 
 
 def strike(ground: Ground, run_id: Any, chance: random.Random) -> str | None:
-    """Wait for a moment, kill, and bring the run back; None when the run was faster."""
+    """Wait for a moment, kill, and bring the run back; None when the run was faster, or waits for its turn.
+
+    A kill counts when it hit a process: a run that no process runs yet has none that could die.
+    """
     what, deadline = chance.choice(STRUCK), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
     while time.monotonic() < deadline:
         if state_of(run_id) in (WAITING, "Deployed", "Held", "Inconclusive"):
             return None
         time.sleep(0.3)
-    if what != "worker":
-        kill(run_id)
+    if what != "worker" and not kill(run_id):
+        return None
     if what != "flow":
         ground.kill_worker()
     if what != "worker":
-        wait_for(lambda: state_of(run_id) == "Crashed", SEEN_SECONDS, f"Prefect sees that {run_id} is dead")
-        retry(run_id)
+        try:
+            wait_for(lambda: state_of(run_id) not in DEAD_OR_ALIVE, SEEN_SECONDS, f"Prefect sees that {run_id} is dead")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; struck was {what}; its states: {states_of(run_id)}") from None
+        if state_of(run_id) == "Crashed":  # else it had come to its end when it was hit
+            retry(run_id)
     return what
 
 
@@ -171,6 +187,13 @@ def state_of(run_id: Any) -> str:
     """Return the name of the run's state."""
     with get_client(sync_client=True) as client:
         return str(client.read_flow_run(run_id).state_name)
+
+
+def states_of(run_id: Any) -> str:
+    """Return every state that the run was in, with its time."""
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(run_id)
+    return "; ".join(f"{state.timestamp:%H:%M:%S} {state.name} {state.message or ''}" for state in states)
 
 
 def decide(ground: Ground, run_id: Any, *, first: bool) -> None:
@@ -184,9 +207,12 @@ def decide(ground: Ground, run_id: Any, *, first: bool) -> None:
         request = request_of(rested)
         settle(open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived")
         rested = follow(run_id, until=ended, seconds=600)
+        while rested.state is not None and rested.state.name == "Crashed":  # the worker died as it woke
+            retry(run_id)
+            rested = follow(run_id, until=ended, seconds=600)
     assert rested.state is not None
     if rested.state.name not in ("Deployed", "Rejected", "Held", "Inconclusive"):
-        raise SystemExit(f"the run ended as {rested.state.name}: {rested.state.message}")
+        raise AssertionError(f"{run_id} ended as {rested.state.name}; its states: {states_of(run_id)}")
 
 
 if __name__ == "__main__":
