@@ -1,7 +1,5 @@
 """A function over batches gives the same rows on every engine, however they are cut; what fails leaves nothing."""
 
-import importlib.util
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.base import Engine
-from blocks.engines.duckdb import DuckDBEngine
 from blocks.errors import Conflict, NotFound, PortError, Rejected, Unavailable
 from blocks.lake.fake import FakeLake
 from blocks.tracking.fake import FakeTracking
@@ -23,15 +20,9 @@ from tasks.predict import Predictor
 from tasks.score import add_predictions
 from tasks.score_input import of_lake
 from tests.checkout import ROOT
+from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
 from tests.tasks.scoring import DATA, HOUSES, expected, landed, made, predictions
 
-MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(word) is None]
-if shutil.which("java") is None:
-    MISSING.append("java")
-SPARK = pytest.param(
-    "spark",
-    marks=[pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed here: {', '.join(MISSING)}")],
-)
 ROWS = 30_000
 SCHEMA = pa.schema(
     [("n", pa.int64()), ("half", pa.float64()), ("loud", pa.string()), ("seen", pa.timestamp("us", "UTC"))]
@@ -52,18 +43,10 @@ def thirds(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield batch.filter(pc.equal(pc.bit_wise_and(batch["n"], 3), 0))
 
 
-@pytest.fixture(scope="module", params=["duckdb", SPARK])
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    spill = tmp_path_factory.mktemp("spill")
-    if request.param == "duckdb":
-        yield DuckDBEngine(spill=spill)
-    else:
-        from blocks.engines.spark import SparkEngine
-
-        spark = SparkEngine(spill=spill, memory_mb=800)
-        yield spark
-        spark.stop()
-    assert list(spill.iterdir()) == [], "what was spilled is removed"
+    with running_engine(request.param, tmp_path_factory.mktemp("spill")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +183,7 @@ engine.map_batches(slowly, "SELECT n FROM t", {"t": files}, pa.schema([("n", pa.
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES_KILLED, indirect=True, scope="module")
 def test_a_process_that_is_killed_midway_leaves_nothing_to_be_seen(
     engine: Engine, files: tuple[str, ...], tmp_path: Path
 ) -> None:

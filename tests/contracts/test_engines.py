@@ -1,11 +1,9 @@
 """Every engine gives the same answers, row for row, the same whole files, and the same named errors."""
 
 import hashlib
-import importlib.util
 import math
 import random
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,44 +19,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.base import Engine
-from blocks.engines.duckdb import DuckDBEngine
 from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from tasks.expect import opened_rows
 from tasks.logic.expect.expectations import Suite, check
 from tests.checkout import ROOT
+from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
 from tests.contracts.test_checks import IN_SQL, TABLES, by_pandas, laid, told
 
 PAGE = (ROOT / "docs" / "buckets.md").read_text(encoding="utf-8")
 VECTORS = re.findall(r"^\| `(.+?)` \| .+? \| `[0-9a-f]{32}` \| (\d+) \| (\d+) \|$", PAGE, flags=re.MULTILINE)
 
-MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(word) is None]
-if shutil.which("java") is None:
-    MISSING.append("java")
-SPARK = pytest.param(
-    "spark",
-    marks=[pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"not installed here: {', '.join(MISSING)}")],
-)
 
-
-FOR_FEW_ROWS = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # compiled once and lightly
-    "spark.sql.shuffle.partitions": "3",
-}
-"""What makes Spark quick at many small questions; none of it changes a plan's meaning."""
-
-
-@pytest.fixture(scope="module", params=["duckdb", SPARK])
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    spill = tmp_path_factory.mktemp("spill")
-    if request.param == "duckdb":
-        yield DuckDBEngine(spill=spill)
-    else:
-        from blocks.engines.spark import SparkEngine
-
-        spark = SparkEngine(spill=spill, memory_mb=800, configuration=FOR_FEW_ROWS)
-        yield spark
-        spark.stop()
-    assert list(spill.iterdir()) == [], "what was spilled is removed"
+    with running_engine(request.param, tmp_path_factory.mktemp("spill")) as running:
+        yield running
 
 
 def store(folder: Path, *tables: pa.Table | Mapping[str, Any], name: str = "part") -> tuple[str, ...]:
@@ -427,7 +402,7 @@ engine.write(many, {"t": [files]}, Path(to))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES_KILLED, indirect=True, scope="module")
 def test_a_write_that_is_killed_midway_is_not_visible_and_can_be_done_again(engine: Engine, tmp_path: Path) -> None:
     (files,) = store(tmp_path / "in", {"n": list(range(20_000)), "t": [f"text {n}" for n in range(20_000)]})
     (tmp_path / "spill").mkdir()

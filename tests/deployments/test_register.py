@@ -277,6 +277,7 @@ def test_the_command_line_answers_a_mistake_with_one_line(
 
 @pytest.mark.stack
 @pytest.mark.slow
+@pytest.mark.heavy  # `prefect deploy` of everything, twice
 def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team_checkout: Path) -> None:
     def deployed_anew() -> str:
         text = (
