@@ -2,7 +2,8 @@
 
 durability: deliveries over HTTP to a gateway that is killed again and again, with a real Prefect server behind it.
 latency: a steady stream of deliveries, each answer timed from the moment when it was due. forgery: random mutations.
-Everything on 127.0.0.1; the number of requests and the time are bounded.
+Everything on 127.0.0.1; the number of requests and the time are bounded. The first two over a ledger on SQLite, or on a
+PostgreSQL server that is started for it (`--ledger postgresql`).
 """
 
 import argparse
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from prefect.context import refresh_global_settings_context
 from blocks.ledger.sql import SqlLedger
 from deployments.processes import Process, free_port, start, wait_until_ready
 from deployments.stack import ROOT, Stack
+from tests.checkout import copy_checkout
+from tests.contracts.postgres_server import running_server, server_binaries
 from tests.deployments.hooks import SECRET, hook, push
 from tests.deployments.test_gateway_forgery import Gateway, forgeries
 
@@ -41,6 +44,9 @@ repositories: [{name: acme/models, sender: github, clone: "https://github.com/ac
 rules: [{name: bench, paths: ["models/churn/**"], deployment: bench/bench}]
 """
 
+EMBEDDED_LEDGER = "sqlite:///${RATCHET_STATE}/ledger.db"
+"""What `deployments/environments/local.toml` says of the ledger."""
+
 
 @dataclass
 class Bench:
@@ -48,6 +54,8 @@ class Bench:
 
     state: Path
     ports: dict[str, int]
+    checkout: Path
+    ledger_url: str
     processes: list[Process] = field(default_factory=list)
     gateway: Process | None = None
 
@@ -61,13 +69,13 @@ class Bench:
 
     @property
     def ledger(self) -> SqlLedger:
-        return SqlLedger(url=f"sqlite:///{self.state}/ledger.db")
+        return SqlLedger(url=self.ledger_url)
 
     def start_gateway(self) -> None:
         command = [sys.executable, "-m", "deployments.gateway", "serve", "--port", str(self.ports["gateway"]),
                    "--triggers", str(self.state / "triggers.yaml")]  # fmt: skip
         log = self.state / "gateway.log"
-        self.gateway = start("gateway", command, environment=self.variables, folder=ROOT, log=log)
+        self.gateway = start("gateway", command, environment=self.variables, folder=self.checkout, log=log)
         wait_until_ready(self.gateway, f"{self.url}/ping")
 
     def kill_gateway(self) -> None:
@@ -77,25 +85,18 @@ class Bench:
 
 
 @contextmanager
-def bench(*, with_prefect: bool = True) -> Iterator[Bench]:
+def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
     """Start what is measured, and leave nothing behind."""
-    with tempfile.TemporaryDirectory(prefix="ratchet-gateway-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ratchet-gateway-") as folder, server_of(database) as url:
         ports = {name: free_port(0) for name in ("prefect", "mlflow", "endpoints", "gateway")}
-        it = Bench(Path(folder), ports)
+        state = Path(folder)
+        ledger_url = f"{url}/postgres" if url else f"sqlite:///{state}/ledger.db"
+        it = Bench(state, ports, over(ledger_url, state / "checkout") if url else ROOT, ledger_url)
         (it.state / "triggers.yaml").write_text(RULES)
         try:
             if with_prefect:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "prefect",
-                    "server",
-                    "start",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(ports["prefect"]),
-                ]
+                command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1",
+                           "--port", str(ports["prefect"])]  # fmt: skip
                 server = start("prefect", command, environment=it.variables, folder=ROOT, log=it.state / "prefect.log")
                 it.processes.append(server)
                 wait_until_ready(server, f"http://127.0.0.1:{ports['prefect']}/api/health")
@@ -104,6 +105,25 @@ def bench(*, with_prefect: bool = True) -> Iterator[Bench]:
         finally:
             for process in [*it.processes, *([it.gateway] if it.gateway else [])]:
                 process.stop()
+
+
+def server_of(database: str) -> AbstractContextManager[str | None]:
+    """Start the database's server, where it has one; give the address that its databases are named below."""
+    if database == "sqlite":
+        return nullcontext()
+    if (binaries := server_binaries()) is None:
+        sys.exit("no PostgreSQL server here: neither initdb in PATH nor /usr/lib/postgresql")
+    return running_server(binaries)
+
+
+def over(ledger_url: str, to: Path) -> Path:
+    """Return a checkout as a team has it that keeps its ledger there."""
+    to.mkdir()
+    names = copy_checkout(to) / "deployments" / "environments" / "local.toml"
+    embedded = names.read_text()
+    assert embedded.count(EMBEDDED_LEDGER) == 1, f"local.toml no longer says {EMBEDDED_LEDGER}"
+    names.write_text(embedded.replace(EMBEDDED_LEDGER, ledger_url))
+    return to
 
 
 def deploy(it: Bench) -> str:
@@ -128,7 +148,7 @@ def given(number: int) -> httpx.Request:
     return hook("github", "push", body, id=f"d-{number}").request
 
 
-def durability(deliveries: int, kills: int, seed: int) -> None:
+def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
     """Send so many deliveries, a fifth of them repeats; kill the gateway so many times; then count."""
     chance = random.Random(seed)
     unique = deliveries * 4 // 5
@@ -137,7 +157,7 @@ def durability(deliveries: int, kills: int, seed: int) -> None:
     acknowledged: set[int] = set()
     sent = 0
     lock = threading.Lock()
-    with bench() as it:
+    with bench(database) as it:
         deployment_id, begun = deploy(it), time.monotonic()
 
         def send(client: httpx.Client, number: int) -> None:
@@ -179,7 +199,7 @@ def durability(deliveries: int, kills: int, seed: int) -> None:
         lost = sum(f"github:d-{number}" not in ids for number in acknowledged)
         runs = [run.run_id for entry in entries for run in (entry.outcome.runs if entry.outcome else ())]
         open_still = sum(entry.outcome is None for entry in entries)
-        print(f"durability (seed {seed}): {sent:,} acknowledged in {taken:.0f} s, {kills} kills; all runs started after "
+        print(f"durability on {database} (seed {seed}): {sent:,} acknowledged in {taken:.0f} s, {kills} kills; all runs started after "
               f"{time.monotonic() - begun:.0f} s")  # fmt: skip
         print(f"  acknowledged and lost: {lost}; waiting still: {open_still}; deliveries: {len(entries):,}; runs known: "
               f"{len(runs):,}, of them different: {len(set(runs)):,}; runs in Prefect: {runs_of(deployment_id):,}")  # fmt: skip
@@ -212,10 +232,10 @@ async def stream(port: int, rate: float, seconds: float, first: int) -> list[tup
     return found
 
 
-def latency(rate: float, seconds: float) -> None:
+def latency(database: str, rate: float, seconds: float) -> None:
     """Measure the answers at a steady rate: the door alone (Prefect away), then with runs being started."""
     for with_prefect in (False, True):
-        with bench(with_prefect=with_prefect) as it:
+        with bench(database, with_prefect=with_prefect) as it:
             if with_prefect:
                 deploy(it)
             asyncio.run(stream(it.ports["gateway"], rate / 4, 4, 10_000_000))  # warm
@@ -223,7 +243,7 @@ def latency(rate: float, seconds: float) -> None:
             times = sorted(each for each, _ in found)
             cuts = statistics.quantiles(times, n=1000)
             started = len(it.ledger.entries(1_000_000, state="started"))
-            print(f"latency at {rate:g} requests/s for {seconds:g} s, Prefect {'there' if with_prefect else 'away'}: p50 "
+            print(f"latency on {database} at {rate:g} requests/s for {seconds:g} s, Prefect {'there' if with_prefect else 'away'}: p50 "
                   f"{cuts[499] * 1000:.0f} ms, p99 {cuts[989] * 1000:.0f} ms, max {times[-1] * 1000:.0f} ms; answers "
                   f"{sorted({status for _, status in found})}, {len(found):,} in all; runs started meanwhile: {started:,}")  # fmt: skip
 
@@ -246,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is named, or everything."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gateway", description=__doc__)
     parser.add_argument("what", nargs="*", default=["latency", "durability", "forgery"])
+    parser.add_argument("--ledger", choices=("sqlite", "postgresql"), default="sqlite", help="where the inbox is kept")
     parser.add_argument("--deliveries", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rate", type=float, default=100)
@@ -259,9 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     load = subprocess.run(["uptime"], capture_output=True, text=True, check=False).stdout.strip()
     print(f"prefect {prefect.__version__}, {psutil.cpu_count()} cores; {load}")
     if "latency" in options.what:
-        latency(options.rate, options.seconds)
+        latency(options.ledger, options.rate, options.seconds)
     if "durability" in options.what:
-        durability(options.deliveries, options.kills, options.seed)
+        durability(options.ledger, options.deliveries, options.kills, options.seed)
     if "forgery" in options.what:
         forgery(options.mutations, options.seed)
 
