@@ -18,8 +18,9 @@ import socket
 import struct
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,6 +36,9 @@ LIBRARIES = (
     "evidently", "evidently.presets",
 )  # fmt: skip
 """What is loaded, in the order in which flows need it."""
+
+GRACE_SECONDS = 8.0
+"""How long programs may take to end at SIGTERM; the stack kills what is left after ten."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def serve(address: Path, libraries: tuple[str, ...] = LIBRARIES) -> Job | None:
     """Serve until SIGTERM, then return None; in each forked child return the job that it is to run.
 
     Returning, rather than running the job here, leaves the child with a short stack and nothing of the server's.
+    At SIGTERM the programs are told, and those that end within `GRACE_SECONDS` have their exit code told to their
+    clients: a flow run that is about to wait for a person ends well then, and is not taken for crashed.
     """
     left = list(libraries)
     callers: dict[int, Caller] = {}
@@ -67,9 +73,14 @@ def serve(address: Path, libraries: tuple[str, ...] = LIBRARIES) -> Job | None:
         selector = selectors.DefaultSelector()
         selector.register(listener, selectors.EVENT_READ, "listener")
         selector.register(awake, selectors.EVENT_READ, "signal")
-        while signal.SIGTERM not in received:
-            events = selector.select(0 if left else None)
-            if not events:
+        deadline = 0.0
+        while not deadline or (any(caller.pid for caller in callers.values()) and time.monotonic() < deadline):
+            if signal.SIGTERM in received and not deadline:
+                deadline = dismiss(callers)
+                selector.unregister(listener)
+                continue
+            events = selector.select(0.1 if deadline else 0 if left else None)
+            if not events and left and not deadline:
                 load(left.pop(0))
             for key, _ in events:
                 if key.data == "listener":
@@ -92,9 +103,14 @@ def serve(address: Path, libraries: tuple[str, ...] = LIBRARIES) -> Job | None:
                 else:  # the client is gone, or never said what it wanted
                     end(key.data, signal.SIGKILL)
                     forget(key.data, callers, selector)
-        for caller in callers.values():
-            end(caller, signal.SIGTERM)
     return None
+
+
+def dismiss(callers: Mapping[int, Caller]) -> float:
+    """Ask every program to end; return until when they are waited for, as time.monotonic() tells it."""
+    for caller in callers.values():
+        end(caller, signal.SIGTERM)
+    return time.monotonic() + GRACE_SECONDS
 
 
 def end(caller: Caller, number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,8 @@ def warm(tmp_path: Path) -> Iterator[psutil.Popen]:
     server = psutil.Popen(command, cwd=ROOT)
     wait_for((tmp_path / "s").exists)
     yield server
-    server.terminate()
+    with suppress(psutil.NoSuchProcess):  # a test may have stopped it
+        server.terminate()
     assert server.wait(10) == 0
     assert not (tmp_path / "s").exists()
 
@@ -194,3 +196,21 @@ def test_a_place_that_cannot_be_written_leaves_output_with_the_caller(begin: Beg
     code, out, err = ends(begin("print('told')", RATCHET_RUN_OUTPUT=str(tmp_path / "no" / "where.log")))
     assert (code, out) == (0, "told\n")
     assert err == f"output is not kept in {tmp_path}/no/where.log: No such file or directory\n"
+
+
+def test_a_program_that_ends_well_while_the_warm_process_is_stopped_is_told_so(
+    warm: psutil.Popen, begin: Begin, tmp_path: Path
+) -> None:
+    """As a flow run that is about to wait for a person, and lets no SIGTERM disturb it any more."""
+    program = begin(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.02)"
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    warm.terminate()
+    time.sleep(0.5)
+    assert program.poll() is None, "nobody says that it has ended"
+    (tmp_path / "work" / "go").touch()
+    assert ends(program) == (0, "", "")
+    assert warm.wait(10) == 0
