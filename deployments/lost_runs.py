@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import psutil
+from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import (
@@ -24,7 +26,8 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
+from prefect.flows import load_flow_from_flow_run
 from prefect.states import Crashed
 
 UNBEGUN = timedelta(seconds=120)
@@ -111,9 +114,26 @@ async def give_up(client: PrefectClient, pool: str, before: set[str], now: datet
     lost = await lost_runs(client, pool, now)
     for state, (run, why) in lost.items():
         if state in before and str((await client.read_flow_run(run.id)).state_id) == state:
-            await client.set_flow_run_state(run.id, Crashed(message=why))
+            crashed: State = Crashed(message=why)
+            await client.set_flow_run_state(run.id, crashed)
             _log.warning("flow run %s has crashed: %s", run.name, why)
+            await run_hooks(run, crashed)
     return set(lost)
+
+
+async def run_hooks(run: FlowRun, crashed: State) -> None:
+    """Do what the flow asks for when it crashes, as its worker would have done: stop a job that is paid for, say.
+
+    A hook that fails, or a flow whose code is not to be had, is logged and holds up nothing.
+    """
+    try:
+        flow: Flow[..., Any] = await load_flow_from_flow_run(flow_run=run, use_placeholder_flow=False)
+        for hook in flow.on_crashed_hooks or ():
+            done = await asyncio.to_thread(hook, flow, run, crashed)
+            if done is not None:  # it is a coroutine function
+                await done
+    except Exception:
+        _log.exception("what flow run %s leaves behind was not tidied up", run.name)
 
 
 async def watch(pool: str) -> None:

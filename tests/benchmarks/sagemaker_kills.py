@@ -12,27 +12,24 @@ import random
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 from prefect.client.orchestration import get_client
 
 from blocks.environment import open_environment
 from deployments.decide import settle
-from deployments.processes import start
 from deployments.runs import WAITING, begin, ended, follow
-from deployments.stack import Stack, down, use
+from deployments.stack import down, use
 from tests.aws_story import staging
 from tests.checkout import copy_checkout, start_stack
 from tests.local_aws import Desk, local_aws
 from tests.support import SMALL, customers, kill, outcome, request_of, retry, run, wait_for
+from tests.workers import Workers
 
 LONGEST_SECONDS = 25.0
 """A kill comes at most so long after the start: a retraining of these takes about as long."""
@@ -45,30 +42,6 @@ DEAD_OR_ALIVE = ("Pending", "Running", "Retrying", "Resuming")
 
 SEEN_SECONDS = 240.0
 """So long Prefect may take to see that a run is dead: its worker does at once, without one its silence of 90 s does."""
-
-
-@dataclass
-class Ground:
-    """Where the kills happen: the stack and its worker, which is killed and started again."""
-
-    stack: Stack
-    checkout: Path
-    workers: list[Any] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def kill_worker(self) -> None:
-        """Kill the worker as the machine's memory killer would, and start another."""
-        with self.lock:
-            process = self.workers[-1] if self.workers else self._first()
-            process.kill()
-            process.wait(timeout=10)
-            log = self.stack.state / "logs" / f"worker-{len(self.workers)}.log"
-            started = start("worker", [sys.executable, "-m", "deployments.worker"],
-                            environment=self.stack.environment(), folder=self.checkout, log=log)  # fmt: skip
-            self.workers.append(psutil.Process(started.pid))
-
-    def _first(self) -> psutil.Process:
-        return psutil.Process(next(process.pid for process in self.stack.processes if process.name == "worker"))
 
 
 def main() -> int:
@@ -88,16 +61,18 @@ def main() -> int:
             desk = Desk(server)
             try:
                 start_stack(checkout, folder / "state")
-                ground = Ground(use(folder / "state"), checkout)
-                staging(ground.stack, server.url, desk.bucket)
-                return measure(ground, desk, names, asked.kills, asked.seed, folder)
+                stack = use(folder / "state")
+                staging(stack, server.url, desk.bucket)
+                workers = Workers(stack, checkout)
+                try:
+                    return measure(workers, desk, names, asked.kills, asked.seed, folder)
+                finally:
+                    workers.stop()
             finally:
                 down(folder / "state")
-                for worker in (g for g in ground.workers if g.is_running()):
-                    worker.kill()
 
 
-def measure(ground: Ground, desk: Desk, names: list[str], kills: int, seed: int, folder: Path) -> int:
+def measure(workers: Workers, desk: Desk, names: list[str], kills: int, seed: int, folder: Path) -> int:
     """Spread the kills over the models, and hold what came of them against what should have."""
     for name in names:
         customers()[:2000].to_csv(folder / f"{name}.csv", index=False)
@@ -108,7 +83,7 @@ def measure(ground: Ground, desk: Desk, names: list[str], kills: int, seed: int,
     side_by_side = ThreadPoolExecutor(len(names))
     try:
         shares = enumerate(zip(names, each, strict=True))
-        begun_all = [side_by_side.submit(suffer, ground, name, share, seed + place) for place, (name, share) in shares]
+        begun_all = [side_by_side.submit(suffer, workers, name, share, seed + place) for place, (name, share) in shares]
         told = [one.result() for one in as_completed(begun_all)]
     finally:
         side_by_side.shutdown(wait=False, cancel_futures=True)  # the first that fails ends all: the stack is stopped
@@ -143,7 +118,7 @@ def _by_run_and_time(job: tuple[str, dict[str, Any]]) -> tuple[str, Any]:
     return job[0], job[1]["CreationTime"]
 
 
-def suffer(ground: Ground, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
+def suffer(workers: Workers, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
     """Retrain one model until it was killed so often; return what was killed, and how many retrainings ended well."""
     chance, happened, number = random.Random(seed), Counter[str](), 0
     while sum(happened.values()) < kills:
@@ -151,15 +126,15 @@ def suffer(ground: Ground, model: str, kills: int, seed: int) -> tuple[Counter[s
                   "parameters": {**SMALL, "n_estimators": 6 + number}}  # fmt: skip
         run_id = begin("retrain/retrain", wanted)
         for _ in range(min(chance.choice((1, 1, 2)), kills - sum(happened.values()))):
-            if (what := strike(ground, run_id, chance)) is not None:
+            if (what := strike(workers, run_id, chance)) is not None:
                 happened[what] += 1
-        decide(ground, run_id, first=number == 0)
+        decide(run_id, first=number == 0)
         number += 1
         print(f"{model}: retraining {number} ended after {sum(happened.values())} kills", file=sys.stderr, flush=True)
     return happened, number
 
 
-def strike(ground: Ground, run_id: Any, chance: random.Random) -> str | None:
+def strike(workers: Workers, run_id: Any, chance: random.Random) -> str | None:
     """Wait for a moment, kill, and bring the run back; None when the run was faster, or waits for its turn.
 
     A kill counts when it hit a process: a run that no process runs yet has none that could die.
@@ -172,7 +147,7 @@ def strike(ground: Ground, run_id: Any, chance: random.Random) -> str | None:
     if what != "worker" and not kill(run_id):
         return None
     if what != "flow":
-        ground.kill_worker()
+        workers.replace()
     if what != "worker":
         try:
             wait_for(lambda: state_of(run_id) not in DEAD_OR_ALIVE, SEEN_SECONDS, f"Prefect sees that {run_id} is dead")
@@ -196,7 +171,7 @@ def states_of(run_id: Any) -> str:
     return "; ".join(f"{state.timestamp:%H:%M:%S} {state.name} {state.message or ''}" for state in states)
 
 
-def decide(ground: Ground, run_id: Any, *, first: bool) -> None:
+def decide(run_id: Any, *, first: bool) -> None:
     """Follow the run to its approval; deploy the first of a model, and let later ones be."""
     rested = follow(run_id, seconds=600)
     while rested.state is not None and rested.state.name == "Crashed":  # the worker died with a run that it had begun

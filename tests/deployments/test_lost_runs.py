@@ -1,17 +1,21 @@
 """Which flow runs nobody runs any more, by what is the case on this machine."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psutil
 import pytest
+from prefect import flow
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State, StateType
-from prefect.states import Paused, Pending, Running
+from prefect.states import Crashed, Paused, Pending, Running
 
+from deployments import lost_runs
 from deployments.lost_runs import UNBEGUN, Machine, why_lost, worker_name
 from tests.support import wait_for
 
@@ -83,3 +87,41 @@ def test_a_flow_run_is_seen_on_this_machine_as_long_as_its_process_is_there() ->
 def test_a_worker_is_named_after_the_machine_and_the_process_in_which_it_works() -> None:
     host, _, pid = worker_name().rpartition(":")
     assert (host, int(pid)) == (Machine.look().host, os.getpid())
+
+
+def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = list[str]()
+
+    async def awaited(flow: Any, flow_run: FlowRun, state: State) -> None:
+        told.append(f"awaited, {state.message}")
+
+    def plain(flow: Any, flow_run: FlowRun, state: State) -> None:
+        told.append(f"plain, {flow_run.name}")
+
+    def broken(flow: Any, flow_run: FlowRun, state: State) -> None:
+        raise OSError("no credentials")
+
+    @flow(on_crashed=[awaited, plain, broken])
+    def work() -> None: ...
+
+    async def loaded(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
+        return work
+
+    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", loaded)
+    lost = flow_run(Running(), 60)
+    asyncio.run(lost_runs.run_hooks(lost, Crashed(message="Its process is gone")))
+    assert told == ["awaited, Its process is gone", "plain, r"]
+    assert "what flow run r leaves behind was not tidied up" in caplog.text and "no credentials" in caplog.text
+
+
+def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
+        raise FileNotFoundError("flows/gone.py")
+
+    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
+    asyncio.run(lost_runs.run_hooks(flow_run(Running(), 60), Crashed()))
+    assert "flow run r leaves behind was not tidied up" in caplog.text and "flows/gone.py" in caplog.text

@@ -1,6 +1,7 @@
 """Changing `environment` is all: the flows that ran on folders and processes run on S3 and SageMaker."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -9,10 +10,12 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import open_environment
 from blocks.transforms.sagemaker import SageMakerTransform
-from deployments.stack import Stack
+from deployments.stack import Stack, down, use
 from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
+from tests.checkout import start_stack
 from tests.local_aws import Desk
 from tests.support import customers, kill, outcome, run, wait_for
+from tests.workers import Workers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -68,7 +71,7 @@ def logged(desk: Desk, stream: str) -> list[str]:
 
 
 def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is_paid_for(
-    stack: Stack, desk: Desk, tmp_path: Path
+    stack: Stack, team_checkout: Path, desk: Desk, tmp_path: Path
 ) -> None:
     staging(stack, desk.server.url, desk.bucket)
     customers()[:2000].to_csv(tmp_path / "rows.csv", index=False)
@@ -76,7 +79,21 @@ def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is
     assert cancel_while_it_trains("halted", "staging", desk) == "Stopped"
     desk.server.faults.clear()
     assert ended_while_it_trains("halted", "staging", desk, kill) == "Stopped"
+    desk.server.faults.clear()
+    workers = Workers(use(stack.state), team_checkout)  # as it is now: other tests start it again
+
+    def kill_both(run_id: UUID) -> None:
+        kill(run_id)
+        workers.replace()
+
+    try:  # nobody who waited for the job is left: the worker that finds the run lost stops it
+        assert ended_while_it_trains("halted", "staging", desk, kill_both) == "Stopped"
+    finally:
+        workers.stop()
+        down(stack.state)
+        start_stack(team_checkout, stack.state)
+        use(stack.state)
     tracking = open_environment("staging").tracking()
-    wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED", "FAILED"], 60, "both are closed")
+    wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED"] * 3, 60, "all are closed")
     tracked = tracking.runs("halted")
     assert all("cost_usd" in each.metrics for each in tracked)
