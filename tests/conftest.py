@@ -23,7 +23,6 @@ if not hasattr(sys.modules["__main__"], "__file__"):
 COPIES = (
     "alpha",
     "beta",
-    "gamma",
     "delta",
     "epsilon",
     "sampled",

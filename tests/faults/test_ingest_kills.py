@@ -66,7 +66,7 @@ def ingest(root: Path, source: Path, scratch: Path, seconds: float | None) -> tu
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("form", ["parquet", pytest.param("csv", marks=pytest.mark.heavy)])
 def test_an_ingest_killed_at_any_moment_lands_every_row_once_when_run_again(tmp_path: Path, form: str) -> None:
     chance = random.Random(20261123)
     source, scratch = source_of(tmp_path, form), tmp_path / "scratch"

@@ -27,17 +27,28 @@ STAGES = {
 }
 """Which model is killed while which task runs."""
 
+MODELS = [
+    pytest.param(model, marks=[] if model in ("trained", "asked", "deployed") else [pytest.mark.heavy])
+    for model in STAGES
+]
+"""The stages that have something to lose are tried always, the others by `make test-heavy`."""
+
 
 @pytest.fixture(scope="module")
-def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, FlowRun]:
-    """Kill one retraining at each stage, retry each as a user does, approve, and return the runs at their end."""
+def survivors(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, FlowRun]:
+    """Kill one retraining at each stage asked for, retry it as a user does, approve, and return the runs at their end."""
+    asked = {item.callspec.params["model"] for item in request.session.items
+             if isinstance(item, pytest.Function) and item.path == request.path}  # fmt: skip
+    stages = {model: stage for model, stage in STAGES.items() if model in asked}
 
     def survive(model: str, stage: str) -> FlowRun:
         land(model, customers()[:2000], tmp_path_factory.mktemp(model))
         return killed_and_retried(model, stage)
 
-    with ThreadPoolExecutor(len(STAGES)) as side_by_side:  # each waits a minute until the dead run's hold lapses
-        return dict(zip(STAGES, side_by_side.map(survive, STAGES, STAGES.values()), strict=True))
+    with ThreadPoolExecutor(len(stages)) as side_by_side:  # each waits a minute until the dead run's hold lapses
+        return dict(zip(stages, side_by_side.map(survive, stages, stages.values()), strict=True))
 
 
 def killed_and_retried(model: str, stage: str) -> FlowRun:
@@ -71,7 +82,7 @@ def running(run_id: Any, task: str) -> bool:
     return any(run.name.startswith(task) and run.state_name in ("Running", "Completed") for run in runs)
 
 
-@pytest.mark.parametrize("model", STAGES)
+@pytest.mark.parametrize("model", MODELS)
 def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     survivors: dict[str, FlowRun], model: str
 ) -> None:
@@ -88,7 +99,7 @@ def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     assert ledger().open_requests(model) == ()
 
 
-@pytest.mark.parametrize("model", STAGES)
+@pytest.mark.parametrize("model", MODELS)
 def test_no_tracked_run_is_left_open(survivors: dict[str, FlowRun], model: str) -> None:
     client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
     experiment = client.get_experiment_by_name(model)

@@ -16,7 +16,7 @@ from blocks.lake.local import LocalLake
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = 2_000
-KILLS = 15
+KILLS = 8  # `make soak-lake` kills as often as one likes
 WRITER = """
 import sys
 from datetime import UTC, datetime
