@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 
+BUSY_SECONDS = "0.1"
+"""How long to leave a server alone that is busy and does not say for how long."""
+
+
 @dataclass(frozen=True)
 class RunOrder:
     """A flow run to start. `key` makes of two orders one run; `variables` go into the environment of its process."""
@@ -50,7 +54,7 @@ class Connection:
         from prefect.client.orchestration import get_client
 
         if self._client is None:
-            client = get_client(sync_client=True)
+            client = get_client(sync_client=True, httpx_settings={"event_hooks": {"response": [busy_is_brief]}})
             client.__enter__()
             self._client = client
         return self._client
@@ -61,6 +65,15 @@ class Connection:
         if client is not None:
             with suppress(Exception):
                 client.__exit__(None, None, None)
+
+
+def busy_is_brief(response: httpx.Response) -> None:
+    """Have a call that was answered 503 made again soon: a server on SQLite says so when two of its writes meet.
+
+    Prefect's client, which makes it again up to five times, waits 2, 4, 8, ... s unless the server says how long.
+    """
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        response.headers.setdefault("Retry-After", BUSY_SECONDS)
 
 
 class PrefectStarter:
