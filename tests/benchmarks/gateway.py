@@ -97,7 +97,9 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
             if with_prefect:
                 command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1",
                            "--port", str(ports["prefect"])]  # fmt: skip
-                server = start("prefect", command, environment=it.variables, folder=ROOT, log=it.state / "prefect.log")
+                # No worker takes the runs up, and marking thousands of them as late keeps SQLite locked for minutes.
+                variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
+                server = start("prefect", command, environment=variables, folder=ROOT, log=it.state / "prefect.log")
                 it.processes.append(server)
                 wait_until_ready(server, f"http://127.0.0.1:{ports['prefect']}/api/health")
             it.start_gateway()
