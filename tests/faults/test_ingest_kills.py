@@ -78,7 +78,7 @@ def test_an_ingest_killed_at_any_moment_lands_every_row_once_when_run_again(tmp_
     for number in range(KILLS):
         root = tmp_path / f"lake-{number}"
         lake = LocalLake(root=root)
-        ingest(root, source, scratch, chance.uniform(0.0, 1.0) * whole)
+        ingest(root, source, scratch, (number + chance.uniform(0.0, 1.0)) / KILLS * whole)  # the first comes early
         halfway += not lake.datasets() or lake.datasets() == ("events-quarantine",)
         for dataset in lake.datasets():
             assert lake.as_of(dataset).rows == (WRONG if dataset == "events-quarantine" else ROWS - WRONG)

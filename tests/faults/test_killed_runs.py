@@ -16,7 +16,7 @@ from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack
 from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 STAGES = {
     "sampled": "sample",
     "checked": "expect",
@@ -26,9 +26,6 @@ STAGES = {
     "deployed": "deploy",
 }
 """Which model is killed while which task runs."""
-
-MODELS = [pytest.param(model, marks=[] if model == "trained" else [pytest.mark.heavy]) for model in STAGES]
-"""One stage is tried always, all of them by `make test-heavy`: together they take two minutes of two cores."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +76,7 @@ def running(run_id: Any, task: str) -> bool:
     return any(run.name.startswith(task) and run.state_name in ("Running", "Completed") for run in runs)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", STAGES)
 def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     survivors: dict[str, FlowRun], model: str
 ) -> None:
@@ -96,7 +93,7 @@ def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     assert ledger().open_requests(model) == ()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", STAGES)
 def test_no_tracked_run_is_left_open(survivors: dict[str, FlowRun], model: str) -> None:
     client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
     experiment = client.get_experiment_by_name(model)
