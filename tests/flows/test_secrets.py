@@ -1,7 +1,8 @@
 """Secrets in every place where users keep them, a whole run with its failures, and then a look into everything."""
 
 import mmap
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,17 +13,20 @@ from prefect.blocks.notifications import MattermostWebhook
 from prefect.blocks.system import Secret
 
 from blocks.environment import Alerts, Channel, Environment, open_environment
+from blocks.ledger.sql import SqlLedger
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
 from deployments.processes import free_port
 from deployments.stack import Stack
 from tests import canaries
+from tests.contracts.ledgers import postgres
 from tests.deployments.hooks import hook, push
 from tests.receivers import mail_server, web_server
 from tests.support import SMALL, approve, customers, land, outcome, run, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
+__all__ = ["postgres"]  # a fixture
 MODEL = "hushed"
 QUERY = "SELECT * FROM customers"
 
@@ -42,7 +46,29 @@ def shown_by_processes(secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         yield from ((secret, line) for secret in secrets if secret in line)
 
 
-def test_secrets_are_found_nowhere_after_a_run_with_failures(stack: Stack, tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
+def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Iterator[Callable[[], bytes]]:
+    """Have the flows keep their ledger on SQLite or PostgreSQL; give what writes out all that it holds."""
+    if request.param == "sqlite":
+        yield lambda: b"".join(file.read_bytes() for file in stack.state.glob("ledger.db*"))
+        return
+    url, binaries = request.getfixturevalue("postgres")
+    before, world = SqlLedger.load("local"), open_environment("local")
+    SqlLedger(url=f"{url}/postgres").save("local", overwrite=True)
+    anchored = world.signing.model_copy(update={"decisions_head": str(tmp_path / "decisions.head")})  # of another chain
+    other = world.model_copy(update={"signing": anchored})
+    Environment(**other.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+    try:
+        command = [str(binaries / "pg_dumpall"), "-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
+        yield lambda: subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    finally:
+        before.save("local", overwrite=True)
+        Environment(**world.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+
+
+def test_secrets_are_found_nowhere_after_a_run_with_failures(
+    stack: Stack, tmp_path: Path, ledger_dump: Callable[[], bytes]
+) -> None:
     seen: set[tuple[str, str]] = set()
     before = open_environment("local")
     with web_server() as box, mail_server() as mailbox:
@@ -69,6 +95,9 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(stack: Stack, tmp_p
     assert "reader:***@" in failures[2]
     seen.update(shown_by_processes(canaries.ALL))
     seen.update(found_in(stack.state, canaries.ALL))
+    held = ledger_dump()
+    assert b"second@example.com" in held, "the approval is in it"
+    seen.update((secret, "the ledger") for secret in canaries.ALL if secret.encode() in held)
     assert not seen
 
 
