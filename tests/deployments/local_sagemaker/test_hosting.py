@@ -13,16 +13,16 @@ pytestmark = pytest.mark.slow
 
 
 def test_an_endpoint_answers_with_its_model_and_says_which_variant_it_was(desk: Desk) -> None:
-    desk.config("plain", desk.model("plain", {"version": "3"}))
-    assert desk.endpoint("plain", "plain")["EndpointStatus"] == "InService"
-    answer = desk.runtime.invoke_endpoint(EndpointName="plain", Body=b"{}", ContentType="application/json")
-    assert json.loads(answer["Body"].read()) == {"predictions": ["plain"]}
+    desk.config("alone", desk.model("alone", {"version": "3"}))
+    assert desk.endpoint("alone", "alone")["EndpointStatus"] == "InService"
+    answer = desk.runtime.invoke_endpoint(EndpointName="alone", Body=b"{}", ContentType="application/json")
+    assert json.loads(answer["Body"].read()) == {"predictions": ["alone"]}
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert answer["CustomAttributes"].startswith("version=3;digest=")
-    desk.sagemaker.delete_endpoint(EndpointName="plain")
-    desk.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="plain", WaiterConfig={"Delay": 1})
-    with pytest.raises(ClientError, match="Endpoint plain of account"):
-        desk.ask("plain")
+    desk.sagemaker.delete_endpoint(EndpointName="alone")
+    desk.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="alone", WaiterConfig={"Delay": 1})
+    with pytest.raises(ClientError, match="Endpoint alone of account"):
+        desk.ask("alone")
 
 
 def test_an_error_of_the_model_is_a_model_error_with_its_status(desk: Desk) -> None:
