@@ -5,15 +5,20 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
     """Write beside the file, flush to the disk, rename, and flush the folder, without which the name may be lost.
+
+    Args:
+        path: the file; its folder is there.
+        text: what it shall hold, as UTF-8.
+        mode: who may read and write it, less the process's umask.
 
     Raises:
         OSError: it could not be written; what was there is there still, and nothing lies beside it.
     """
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with beside.open("w", encoding="utf-8") as stream:
+        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

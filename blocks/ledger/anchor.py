@@ -7,12 +7,12 @@ crash between the two is no alarm, and a row that was confirmed is missed when i
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from blocks.errors import Corrupt
+from blocks.files import replace_text
 from blocks.ledger.base import Link
 from blocks.ledger.chain import Head
 
@@ -77,10 +77,5 @@ def _read(path: Path) -> tuple[Head, Head | None]:
 
 
 def _write(path: Path, head: Head, pending: Head | None) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     note = {"head": vars(head), "pending": vars(pending) if pending else None}
-    with os.fdopen(os.open(beside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as stream:
-        json.dump(note, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(path)
+    replace_text(path, json.dumps(note), mode=0o600)

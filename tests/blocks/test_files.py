@@ -15,6 +15,14 @@ def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_file_for_its_owner_alone_is_never_anybody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "head"
+    path.write_text("before")
+    path.chmod(0o644)
+    replace_text(path, "after", mode=0o600)
+    assert (path.stat().st_mode & 0o777, path.read_text()) == (0o600, "after")
+
+
 def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
