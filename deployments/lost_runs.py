@@ -104,6 +104,8 @@ async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str
         ),
         work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
     )
+    if not found:
+        return {}
     machine = await asyncio.to_thread(Machine.look)
     told = ((run, why_lost(run, now, machine)) for run in found)
     return {str(run.state_id): (run, why) for run, why in told if why}
