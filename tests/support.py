@@ -15,13 +15,18 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State, StateType
 
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
 from blocks.ledger.base import ApprovalRequest, Deployment, Ledger
 from deployments.decide import settle
 from deployments.runs import begin, ended, follow
 
 SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
 WEAK = {"num_leaves": 2, "n_estimators": 3}
+
+
+def save_environment(world: Environment) -> None:
+    """Save an environment over the one of its name, for every flow run from now on."""
+    Environment(**world.model_dump(exclude={"block_type_slug"})).save(world.name, overwrite=True)
 
 
 def customers() -> pd.DataFrame:

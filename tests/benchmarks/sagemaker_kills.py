@@ -14,12 +14,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
 
 from blocks.environment import open_environment
 from deployments.decide import settle
@@ -37,11 +39,11 @@ LONGEST_SECONDS = 25.0
 STRUCK = ("flow", "flow", "flow", "worker", "both")
 """What is killed, by chance: a worker's death holds up the runs of all models."""
 
-DEAD_OR_ALIVE = ("Pending", "Running", "Retrying", "Resuming")
+DEAD_OR_ALIVE = ("Pending", "Submitting", "Running", "Retrying", "Resuming")
 """The names of states in which Prefect does not know yet that a run is dead."""
 
 SEEN_SECONDS = 240.0
-"""So long Prefect may take to see that a run is dead: its worker does at once, without one its silence of 90 s does."""
+"""So long it may take until a run that is dead is seen: its worker does so at once, the next one in its second look."""
 
 
 def main() -> int:
@@ -171,20 +173,23 @@ def states_of(run_id: Any) -> str:
     return "; ".join(f"{state.timestamp:%H:%M:%S} {state.name} {state.message or ''}" for state in states)
 
 
+def survived(run_id: Any, until: Callable[[FlowRun], bool] | None = None) -> FlowRun:
+    """Follow the run, retrying it whenever it crashed: a worker that is killed for another model may take it along."""
+    while True:
+        rested = follow(run_id, until=until, seconds=600)
+        if rested.state is None or rested.state.name != "Crashed":
+            return rested
+        retry(run_id)
+
+
 def decide(run_id: Any, *, first: bool) -> None:
     """Follow the run to its approval; deploy the first of a model, and let later ones be."""
-    rested = follow(run_id, seconds=600)
-    while rested.state is not None and rested.state.name == "Crashed":  # the worker died with a run that it had begun
-        retry(run_id)
-        rested = follow(run_id, seconds=600)
+    rested = survived(run_id)
     name = rested.state.name if rested.state else ""
     if name == WAITING:
         request = request_of(rested)
         settle(open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived")
-        rested = follow(run_id, until=ended, seconds=600)
-        while rested.state is not None and rested.state.name == "Crashed":  # the worker died as it woke
-            retry(run_id)
-            rested = follow(run_id, until=ended, seconds=600)
+        rested = survived(run_id, until=ended)
     assert rested.state is not None
     if rested.state.name not in ("Deployed", "Rejected", "Held", "Inconclusive"):
         raise AssertionError(f"{run_id} ended as {rested.state.name}; its states: {states_of(run_id)}")

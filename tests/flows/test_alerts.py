@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from blocks.environment import Alerts, Channel, Environment, open_environment
+from blocks.environment import Alerts, Channel, open_environment
 from blocks.notifications.webhook import SignedWebhook
 from deployments.alerts import main as alerts
 from deployments.automations import automations, save_automations
 from deployments.stack import Stack
 from tests.receivers import web_server
-from tests.support import SMALL, approve, customers, land, outcome, run, wait_for
+from tests.support import SMALL, approve, customers, land, outcome, run, save_environment, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -28,7 +28,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
         SignedWebhook(url=box.url, secret=SECRET).save("test", overwrite=True)
         channel = Channel(name="test", block="ratchet-signed-webhook/test", least="info", models=("alerted",))
         told = before.model_copy(update={"alerts": Alerts(channels=(channel,))})
-        Environment(**told.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+        save_environment(told)
         try:
             land("alerted", customers()[:2000], tmp_path)
             waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
@@ -48,7 +48,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             assert alerts(["list"]) == 0
             assert "alerted/local/release" not in capsys.readouterr().out
         finally:
-            Environment(**before.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+            save_environment(before)
 
 
 def test_automations_are_saved_once_and_one_that_was_paused_stays_paused(stack: Stack) -> None:

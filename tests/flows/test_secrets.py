@@ -22,7 +22,7 @@ from tests import canaries
 from tests.contracts.ledgers import postgres
 from tests.deployments.hooks import hook, push
 from tests.receivers import mail_server, web_server
-from tests.support import SMALL, approve, customers, land, outcome, run, wait_for
+from tests.support import SMALL, approve, customers, land, outcome, run, save_environment, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -57,13 +57,13 @@ def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) ->
     SqlLedger(url=f"{url}/postgres").save("local", overwrite=True)
     anchored = world.signing.model_copy(update={"decisions_head": str(tmp_path / "decisions.head")})  # of another chain
     other = world.model_copy(update={"signing": anchored})
-    Environment(**other.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+    save_environment(other)
     try:
         command = [str(binaries / "pg_dumpall"), "-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
         yield lambda: subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
     finally:
         before.save("local", overwrite=True)
-        Environment(**world.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+        save_environment(world)
 
 
 def test_secrets_are_found_nowhere_after_a_run_with_failures(
@@ -86,7 +86,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
             wait_for(lambda: box.posts, 60, "the second attempt at the webhook")
             answers = deliveries(stack)
         finally:
-            Environment(**before.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+            save_environment(before)
     assert answers == [401, 200]
     assert all(said.startswith("Failed") for said in failures), failures
     assert "block:misspelt: what the block holds is no address" in failures[0]
@@ -119,7 +119,7 @@ def save_channels(before: Environment, url: str, mail_port: int) -> None:
     slugs = ("ratchet-signed-webhook", "mattermost-webhook", "ratchet-smtp-email")
     channels = tuple(Channel(name=slug, block=f"{slug}/hushed", least="info", models=(MODEL,)) for slug in slugs)
     told = before.model_copy(update={"alerts": Alerts(channels=channels)})
-    Environment(**told.model_dump(exclude={"block_type_slug"})).save("local", overwrite=True)
+    save_environment(told)
 
 
 def refused_sources() -> Iterator[str]:
