@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_flow_run
 from prefect.states import Crashed
 
@@ -115,12 +116,20 @@ async def give_up(client: PrefectClient, pool: str, before: set[str], now: datet
     """Report as crashed what is lost now and was `before`, in the same state; return what is lost now."""
     lost = await lost_runs(client, pool, now)
     for state, (run, why) in lost.items():
-        if state in before and str((await client.read_flow_run(run.id)).state_id) == state:
-            crashed: State = Crashed(message=why)
-            await client.set_flow_run_state(run.id, crashed)
-            _log.warning("flow run %s has crashed: %s", run.name, why)
-            await run_hooks(run, crashed)
+        if state in before:
+            with suppress(ObjectNotFound):  # somebody has deleted it meanwhile
+                await crash(client, run, state, why)
     return set(lost)
+
+
+async def crash(client: PrefectClient, run: FlowRun, state: str, why: str) -> None:
+    """Report a run as crashed and do what its flow asks for then, unless it has left the state with this id."""
+    if str((await client.read_flow_run(run.id)).state_id) != state:
+        return
+    crashed: State = Crashed(message=why)
+    await client.set_flow_run_state(run.id, crashed)
+    _log.warning("flow run %s has crashed: %s", run.name, why)
+    await run_hooks(run, crashed)
 
 
 async def run_hooks(run: FlowRun, crashed: State) -> None:
@@ -139,7 +148,7 @@ async def run_hooks(run: FlowRun, crashed: State) -> None:
 
 
 async def watch(pool: str) -> None:
-    """Look again and again, until cancelled. A server that does not answer is asked at the next look."""
+    """Look again and again, until cancelled. What goes wrong in one look is logged and ends no later one."""
     before: set[str] = set()
     async with get_client() as client:
         while True:
@@ -148,3 +157,5 @@ async def watch(pool: str) -> None:
                 before = await give_up(client, pool, before, datetime.now(UTC))
             except httpx.HTTPError as problem:
                 _log.warning("lost runs were not looked for: %s", type(problem).__name__)
+            except Exception:
+                _log.exception("lost runs were not looked for")

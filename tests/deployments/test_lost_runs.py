@@ -4,19 +4,22 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psutil
 import pytest
 from prefect import flow
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Paused, Pending, Running
 
 from deployments import lost_runs
-from deployments.lost_runs import UNBEGUN, Machine, why_lost, worker_name
+from deployments.lost_runs import UNBEGUN, Machine, give_up, why_lost, worker_name
 from tests.support import wait_for
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
@@ -89,6 +92,65 @@ def test_a_worker_is_named_after_the_machine_and_the_process_in_which_it_works()
     assert (host, int(pid)) == (Machine.look().host, os.getpid())
 
 
+class Server:
+    """Answers as a Prefect server on which somebody deletes a run between two questions."""
+
+    def __init__(self, *runs: FlowRun, deleted: FlowRun) -> None:
+        self.runs, self.deleted = runs, deleted
+        self.crashed = list[FlowRun]()
+
+    async def read_flow_runs(self, **filters: Any) -> tuple[FlowRun, ...]:
+        return self.runs
+
+    async def read_flow_run(self, run_id: UUID) -> FlowRun:
+        if run_id == self.deleted.id:
+            raise ObjectNotFound(Exception("404"))
+        return next(run for run in self.runs if run.id == run_id)
+
+    async def set_flow_run_state(self, run_id: UUID, state: State) -> None:
+        assert state.is_crashed()
+        self.crashed.append(await self.read_flow_run(run_id))
+
+
+async def gone(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
+    raise FileNotFoundError("flows/gone.py")
+
+
+def claimed_long_ago(state_id: UUID) -> FlowRun:
+    return flow_run(Pending(), UNBEGUN.seconds + 60).model_copy(update={"state_id": state_id})
+
+
+def test_a_run_that_was_deleted_meanwhile_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
+    deleted, lost = claimed_long_ago(UUID(int=1)), claimed_long_ago(UUID(int=2))
+    server = Server(deleted, lost, deleted=deleted)
+    both = {str(deleted.state_id), str(lost.state_id)}
+    assert asyncio.run(give_up(cast(PrefectClient, server), "local", set(), NOW)) == both
+    assert server.crashed == [], "a run is given up when two looks see the same"
+    asyncio.run(give_up(cast(PrefectClient, server), "local", both, NOW))
+    assert server.crashed == [lost]
+
+
+def test_looking_goes_on_after_any_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    looks = list[int]()
+
+    async def broken(*arguments: Any) -> set[str]:
+        looks.append(1)
+        raise ValueError("a label that nobody thought of")
+
+    async def three_looks() -> None:
+        watching = asyncio.create_task(lost_runs.watch("local"))
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    monkeypatch.setattr(lost_runs, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lost_runs, "get_client", nullcontext)
+    monkeypatch.setattr(lost_runs, "lost_runs", broken)
+    asyncio.run(asyncio.wait_for(three_looks(), 30))
+    assert "a label that nobody thought of" in caplog.text
+
+
 def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -119,9 +181,6 @@ def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
 def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def gone(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
-        raise FileNotFoundError("flows/gone.py")
-
     monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
     asyncio.run(lost_runs.run_hooks(flow_run(Running(), 60), Crashed()))
     assert "flow run r leaves behind was not tidied up" in caplog.text and "flows/gone.py" in caplog.text
