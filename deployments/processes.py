@@ -58,7 +58,7 @@ class Process:
 
     def _family(self) -> list[psutil.Process]:
         found = self._found()
-        if found is None and psutil.pid_exists(self.pid) and _lives(psutil.Process(self.pid)):
+        if found is None and _runs(self.pid):
             return []  # the pid is somebody else's by now, and so is the session of that number
         below = [found, *found.children(recursive=True)] if found else []
         known = {member.pid for member in below}
@@ -69,6 +69,13 @@ class Process:
             return os.getsid(member.pid) == self.pid and member.create_time() >= self.created - 1.0
         except (OSError, psutil.Error):
             return False
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

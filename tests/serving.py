@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,5 +150,9 @@ def children() -> set[int]:
     """The ids of this process's children that are alive: a test that leaves one behind is found by it."""
     import psutil
 
-    alive = [c for c in psutil.Process(os.getpid()).children() if c.status() != psutil.STATUS_ZOMBIE]
-    return {child.pid for child in alive}
+    alive = set()
+    for child in psutil.Process(os.getpid()).children():
+        with suppress(psutil.NoSuchProcess):  # it ends while it is looked at
+            if child.status() != psutil.STATUS_ZOMBIE:
+                alive.add(child.pid)
+    return alive

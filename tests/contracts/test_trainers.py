@@ -273,7 +273,10 @@ def pids(trainer: LocalTrainer) -> list[int]:
 
 
 def running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_stop_ends_a_program_that_ignores_it_and_the_child_that_left_its_session(
