@@ -61,7 +61,12 @@ def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 
 def children(server: psutil.Popen) -> list[psutil.Process]:
-    return [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
+    """Return the programs that run; one that ends while it is looked at does not."""
+    alive = []
+    for child in server.children():
+        with suppress(psutil.NoSuchProcess):
+            alive += [child] if child.status() != psutil.STATUS_ZOMBIE else []
+    return alive
 
 
 def test_it_has_the_libraries_loaded_and_nothing_of_the_project(warm: psutil.Popen, begin: Begin) -> None:
@@ -85,15 +90,42 @@ def test_what_the_server_was_started_with_does_not_reach_the_program(begin: Begi
     assert ends(begin("print(set(os.environ) - set(eval(sys.argv[1])))", repr([*os.environ, ADDRESS])))[1] == "set()\n"
 
 
-@pytest.mark.usefixtures("warm")
-@pytest.mark.parametrize(("text", "code"), [("sys.exit(7)", 7), ("1/0", 1), ("os.kill(os.getpid(), 9)", -9)])
-def test_its_end_is_the_programs_end(begin: Begin, text: str, code: int) -> None:
-    assert ends(begin(text))[0] == code
+LAST_WORDS = """
+import atexit, threading
+atexit.register(print, "called at the exit")
+threading.Thread(target=lambda: (time.sleep(0.2), print("a thread's last word"))).start()
+print("said", end="")
+print(" aside", end="", file=sys.stderr)
+"""
+"""What a program leaves to be done at its end: exit functions, a thread that works on, text without a line's end."""
 
 
-@pytest.mark.usefixtures("warm")
-def test_a_traceback_names_the_program(begin: Begin) -> None:
-    assert "ZeroDivisionError" in ends(begin("1/0"))[2]
+@pytest.mark.parametrize(
+    ("text", "code", "complaint"),
+    [
+        ("", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(7)", 7, ""),
+        ("sys.exit(-1)", 255, ""),
+        ("sys.exit('no such model')", 1, "no such model"),
+        ("1/0", 1, "ZeroDivisionError"),
+        ("raise KeyboardInterrupt", -2, "KeyboardInterrupt"),
+        ("sys.stdout.close()", 0, ""),
+        ("os.kill(os.getpid(), 9)", -9, ""),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False], ids=["warm", "cold"])
+def test_its_end_is_that_of_python(
+    text: str, code: int, complaint: str, there: bool, begin: Begin, request: pytest.FixtureRequest
+) -> None:
+    if there:
+        request.getfixturevalue("warm")
+    ended, out, err = ends(begin(LAST_WORDS + text))
+    assert ended == code
+    assert complaint in err
+    if code != -9 and "close" not in text:
+        assert out == "saida thread's last word\ncalled at the exit\n"
+        assert err.startswith(" aside")
 
 
 @pytest.mark.usefixtures("warm")
