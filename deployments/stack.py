@@ -176,7 +176,7 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
     module = [sys.executable, "-m"]
     local = ["--host", "127.0.0.1", "--port"]
     return {
-        "prefect": [*module, "prefect", "server", "start", *local, str(ports["prefect"])],
+        "prefect": [*module, "deployments.prefect_server", *local, str(ports["prefect"])],
         # One worker process: several that open a new database at once break it for good.
         "mlflow": [*module, "mlflow", "server", *local, str(ports["mlflow"]), "--workers", "1",
                    "--backend-store-uri", f"sqlite:///{state}/mlflow.db",

@@ -95,7 +95,7 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
         (it.state / "triggers.yaml").write_text(RULES)
         try:
             if with_prefect:
-                command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1",
+                command = [sys.executable, "-m", "deployments.prefect_server", "--host", "127.0.0.1",
                            "--port", str(ports["prefect"])]  # fmt: skip
                 # No worker takes the runs up, and marking thousands of them as late keeps SQLite locked for minutes.
                 variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
