@@ -1,12 +1,14 @@
 """Start, find and stop the processes of the embedded stack, and nobody else's."""
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,3 +164,27 @@ def free_port(preferred: int) -> int:
                 continue
             return int(probe.getsockname()[1])
     raise StackError("this machine has no free port left; close some programs and try again")
+
+
+@contextmanager
+def one_start_at_a_time(say: Callable[[str], None] = print) -> Iterator[None]:
+    """Hold up other starts of this user on this machine, from the choice of free ports until programs listen there.
+
+    Two stacks that start in the same second would choose the same ports otherwise, and each take the other's server
+    for its own. Where the lock's file cannot be had, nobody is held up.
+    """
+    path = Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:  # another user made it
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another stack starts on this machine just now; waiting until it has its ports …")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

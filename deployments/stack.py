@@ -18,7 +18,16 @@ from blocks.errors import PortError
 from blocks.files import replace_text
 from blocks.signing import load_signer, make_key
 from deployments.prefork.client import ADDRESS
-from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
+from deployments.processes import (
+    Process,
+    StackError,
+    free_port,
+    one_start_at_a_time,
+    start,
+    tail,
+    undisturbed,
+    wait_until_ready,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SOCKET = "prefork.sock"
@@ -129,11 +138,11 @@ def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
             return found
         if found:
             _stop(found)
-        stack = Stack(folder, _ports(found))
         _token(folder / "endpoints" / "token")
         make_key(folder / DECISIONS_KEY, "ed25519")
         make_key(folder / MODELS_KEY, "p256")
-        return _start(stack, say)
+        with one_start_at_a_time(say):
+            return _start(Stack(folder, _ports(found)), say)
 
 
 def down(state: Path | None = None) -> bool:

@@ -1,6 +1,7 @@
 """Processes of ours are stopped with all that they started, and nobody else's are touched."""
 
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -14,7 +15,18 @@ from threading import Thread
 import psutil
 import pytest
 
-from deployments.processes import Process, StackError, free_port, start, tail, undisturbed, wait_until_ready
+from deployments.processes import (
+    Process,
+    StackError,
+    free_port,
+    one_start_at_a_time,
+    start,
+    tail,
+    undisturbed,
+    wait_until_ready,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 class Shell:
@@ -257,3 +269,46 @@ def test_a_process_that_loads_models_gets_nothing_of_our_environment(
     wait_for(lambda: not started.alive())
     seen = log.read_text()
     assert "WANTED=yes" in seen and "canary" not in seen
+
+
+STARTS = """
+import sys, time
+from deployments.processes import one_start_at_a_time
+with one_start_at_a_time(lambda text: print(text, file=sys.stderr)):
+    print("begun", time.time(), flush=True)
+    sys.stdin.readline()
+    print("ended", time.time(), flush=True)
+"""
+
+
+def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
+    def begin() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", STARTS], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)},
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    first, second = begin(), begin()
+    try:
+        with selectors.DefaultSelector() as waiting:
+            for process in (first, second):
+                assert process.stdout
+                waiting.register(process.stdout, selectors.EVENT_READ, process)
+            key, _ = waiting.select(20)[0]
+            time.sleep(0.5)
+            assert len(waiting.select(0)) == 1, "the other has not begun"
+        ahead = key.data
+        behind = second if ahead is first else first
+        said = ahead.communicate("go on\n", timeout=20)[0]
+        after, notice = behind.communicate("go on\n", timeout=20)
+        assert "another stack starts" in notice
+        assert float(said.split()[-1]) <= float(after.split()[1])
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
+
+
+def test_a_lock_of_another_kind_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"ratchet-{os.getuid()}.lock").symlink_to(tmp_path / "elsewhere")
+    with one_start_at_a_time():
+        assert not (tmp_path / "elsewhere").exists()
