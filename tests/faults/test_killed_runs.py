@@ -16,7 +16,7 @@ from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack
 from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 STAGES = {
     "sampled": "sample",
     "checked": "expect",

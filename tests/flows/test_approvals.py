@@ -88,7 +88,6 @@ def test_a_request_that_waits_survives_the_restart_of_everything(
     assert open_environment("local").endpoint().serving("delta") is not None
 
 
-@pytest.mark.heavy  # that runs take turns, tests/flows/test_exclusive.py tries as well
 def test_two_retrainings_of_one_model_run_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
     land("epsilon", customers()[:2000], tmp_path)
     asked = {"model": "epsilon", "parameters": SMALL, "requested_by": "dana@example.com"}
