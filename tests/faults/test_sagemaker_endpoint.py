@@ -74,8 +74,8 @@ def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(desk: Desk,
 def test_a_version_that_does_not_come_up_leaves_the_one_before_it(
     desk: Desk, tmp_path: Path, name: str, told: dict[str, int]
 ) -> None:
+    sagemaker_endpoint(desk).switch(tiny_release(tmp_path, "1", name))
     endpoint = sagemaker_endpoint(desk, wait_seconds=1 if "ping" in told else 60)
-    endpoint.switch(tiny_release(tmp_path, "1", name))
     broken = tiny_release(tmp_path, "2", name, **told)
     with pytest.raises(Unavailable if "ping" in told else Rejected, match=r"wait_seconds|ping health check"):
         endpoint.switch(broken)
