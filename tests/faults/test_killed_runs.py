@@ -16,7 +16,7 @@ from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack
 from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry, wait_for
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 STAGES = {
     "sampled": "sample",
     "checked": "expect",
@@ -27,27 +27,17 @@ STAGES = {
 }
 """Which model is killed while which task runs."""
 
-DEAREST = ("trained", "deployed")
-"""Where a second effect would cost most: tried in `make test`, the others in `make test-heavy`."""
 
+@pytest.fixture(scope="module")
+def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, FlowRun]:
+    """Kill one retraining at each stage, retry each as a user does, approve, and return the runs at their end."""
 
-@pytest.fixture(
-    scope="module",
-    params=[DEAREST, pytest.param(tuple(model for model in STAGES if model not in DEAREST), marks=pytest.mark.heavy)],
-    ids=["train and deploy", "the other stages"],
-)
-def survivors(
-    stack: Stack, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> dict[str, FlowRun]:
-    """Kill a retraining at each of these stages, retry it as a user does, approve, and return the runs at their end."""
-    models: tuple[str, ...] = request.param
-
-    def survive(model: str) -> FlowRun:
+    def survive(model: str, stage: str) -> FlowRun:
         land(model, customers()[:2000], tmp_path_factory.mktemp(model))
-        return killed_and_retried(model, STAGES[model])
+        return killed_and_retried(model, stage)
 
-    with ThreadPoolExecutor(len(models)) as side_by_side:  # each waits a minute until the dead run's hold lapses
-        return dict(zip(models, side_by_side.map(survive, models), strict=True))
+    with ThreadPoolExecutor(len(STAGES)) as side_by_side:  # each waits a minute until the dead run's hold lapses
+        return dict(zip(STAGES, side_by_side.map(survive, STAGES, STAGES.values()), strict=True))
 
 
 def killed_and_retried(model: str, stage: str) -> FlowRun:
@@ -81,23 +71,26 @@ def running(run_id: Any, task: str) -> bool:
     return any(run.name.startswith(task) and run.state_name in ("Running", "Completed") for run in runs)
 
 
-def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(survivors: dict[str, FlowRun]) -> None:
+@pytest.mark.parametrize("model", STAGES)
+def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
+    survivors: dict[str, FlowRun], model: str
+) -> None:
+    assert outcome(survivors[model]) == "Deployed"
     world = open_environment("local")
-    assert {model: outcome(run) for model, run in survivors.items()} == dict.fromkeys(survivors, "Deployed")
-    for model in survivors:
-        assert len(world.lake().as_of(model).snapshots) == 1
-        lines = [(line.action, line.status, line.by) for line in released(model)]
-        assert lines == [("deploy", "serving", "max@example.com")], model
-        assert world.tracking().version(model, "2") is None
-        serving = world.endpoint().serving(model)
-        assert serving is not None, model
-        assert serving.version == "1"
-        assert ledger().open_requests(model) == ()
+    assert len(world.lake().as_of(model).snapshots) == 1
+    assert [(line.action, line.status, line.by) for line in released(model)] == [
+        ("deploy", "serving", "max@example.com")
+    ]
+    assert world.tracking().version(model, "2") is None
+    serving = world.endpoint().serving(model)
+    assert serving is not None
+    assert serving.version == "1"
+    assert ledger().open_requests(model) == ()
 
 
-def test_no_tracked_run_is_left_open(survivors: dict[str, FlowRun]) -> None:
+@pytest.mark.parametrize("model", STAGES)
+def test_no_tracked_run_is_left_open(survivors: dict[str, FlowRun], model: str) -> None:
     client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
-    for model in survivors:
-        experiment = client.get_experiment_by_name(model)
-        states = Counter(run.info.status for run in client.search_runs([experiment.experiment_id]))
-        assert states == {"FINISHED": 1}, model
+    experiment = client.get_experiment_by_name(model)
+    states = Counter(run.info.status for run in client.search_runs([experiment.experiment_id]))
+    assert states == {"FINISHED": 1}
