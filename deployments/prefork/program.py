@@ -1,18 +1,14 @@
 """What a fork of the warm process does: it becomes the program that was asked for, and ends as that would end."""
 
-import atexit
 import io
 import os
 import runpy
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -61,34 +57,37 @@ def run(job: Job) -> None:
         runpy.run_module(job.arguments[0], run_name="__main__", alter_sys=True)
 
 
-def leave(work: Callable[[], None]) -> NoReturn:
-    """Do the work and end the process with the exit code that Python gives, without taking its objects apart.
+@dataclass
+class LastStep:
+    """The last exit function of a forked program: it ends the process, so that nothing is taken apart.
 
-    To take apart what was loaded before the fork costs 2 s of a core, by which nobody gains anything. What counts
-    at a program's end is done in Python's order (`Py_FinalizeEx`): threads are waited for, exit functions called
-    and streams flushed. Python's own forked processes (`multiprocessing`) end in this way, too.
+    To take apart what was loaded before the fork costs 2 s of a core, by which nobody gains anything. Registered
+    before all others it is called after them, when Python has waited for threads, too (`Py_FinalizeEx`).
+
+    Attributes:
+        code: the exit code that Python gives; None where Python shall end the process itself, as the warm one's.
     """
-    code = 0
-    try:
-        work()
-    except SystemExit as asked:
-        if isinstance(asked.code, int):
-            code = asked.code
-        elif asked.code is not None:
-            code = 1
-            print(asked.code, file=sys.stderr)
-    except KeyboardInterrupt:
-        code = -signal.SIGINT
-        sys.excepthook(*sys.exc_info())
-    except BaseException:
-        code = 1
-        sys.excepthook(*sys.exc_info())
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
-            stream.flush()
-    if code == -signal.SIGINT:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    os._exit(code & 0xFF)
+
+    code: int | None = None
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note with what code the block ends the program. Ctrl-C, which ends it by a signal, is left to Python."""
+        try:
+            yield
+        except SystemExit as asked:
+            self.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+            raise
+        except Exception:
+            self.code = 1
+            raise
+        self.code = 0
+
+    def __call__(self) -> None:
+        """Flush what was printed and end the process with the code, if there is one."""
+        if self.code is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+                stream.flush()
+        os._exit(self.code & 0xFF)

@@ -8,6 +8,7 @@ Linux only: elsewhere a fork of a process with so many libraries is not safe, an
 """
 
 import array
+import atexit
 import gc
 import json
 import os
@@ -22,13 +23,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from deployments.prefork.program import Job, close_all, leave, run
+from deployments.prefork.program import Job, LastStep, close_all, run
 
 LIBRARIES = (
     "prefect", "prefect.flow_engine", "prefect.concurrency.sync", "prefect.artifacts", "prefect.blocks.core",
@@ -226,11 +226,14 @@ def forget(caller: Caller, callers: dict[int, Caller], selector: selectors.BaseS
 
 def main(arguments: list[str]) -> None:
     """Serve; each child leaves the server behind and runs its job."""
+    last = LastStep()
+    atexit.register(last)  # before any library registers something
     gc.disable()  # a collection would leave holes on pages that children share: see gc.freeze in Python's manual
     job = serve(Path(arguments[0]), tuple(arguments[1:]) or LIBRARIES)
     if job is not None:
         gc.enable()
-        leave(partial(run, job))
+        with last.noting():
+            run(job)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from deployments.prefork import client
 from deployments.prefork.client import ADDRESS
 from deployments.prefork.server import LIBRARIES
+from tests.processes import children
 from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,15 +59,6 @@ def begin(tmp_path: Path) -> Begin:
 def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     out, err = process.communicate(timeout=20)
     return process.returncode, out, err
-
-
-def children(server: psutil.Popen) -> list[psutil.Process]:
-    """Return the programs that run; one that ends while it is looked at does not."""
-    alive = []
-    for child in server.children():
-        with suppress(psutil.NoSuchProcess):
-            alive += [child] if child.status() != psutil.STATUS_ZOMBIE else []
-    return alive
 
 
 def test_it_has_the_libraries_loaded_and_nothing_of_the_project(warm: psutil.Popen, begin: Begin) -> None:
@@ -126,6 +118,17 @@ def test_its_end_is_that_of_python(
     if code != -9 and "close" not in text:
         assert out == "saida thread's last word\ncalled at the exit\n"
         assert err.startswith(" aside")
+
+
+@pytest.mark.parametrize(("there", "said"), [(True, ""), (False, "taken apart")], ids=["warm", "cold"])
+def test_what_was_loaded_before_the_fork_is_not_taken_apart_at_the_end(
+    there: bool, said: str, begin: Begin, request: pytest.FixtureRequest
+) -> None:
+    """It costs a flow run 2 s of a core. Stood for by what a module of Python's own holds."""
+    if there:
+        request.getfixturevalue("warm")
+    text = "class Loaded:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nsys.loaded = Loaded()"
+    assert ends(begin(text)) == (0, said, "")
 
 
 @pytest.mark.usefixtures("warm")
