@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,9 @@ class Process:
 
     def _family(self) -> list[psutil.Process]:
         found = self._found()
-        if found is None and _runs(self.pid):
-            return []  # the pid is somebody else's by now, and so is the session of that number
+        with suppress(psutil.NoSuchProcess):
+            if found is None and _lives(psutil.Process(self.pid)):
+                return []  # the pid is somebody else's by now, and so is the session of that number
         below = [found, *found.children(recursive=True)] if found else []
         known = {member.pid for member in below}
         return below + [member for member in psutil.process_iter() if member.pid not in known and self._leads(member)]
@@ -71,13 +72,6 @@ class Process:
             return os.getsid(member.pid) == self.pid and member.create_time() >= self.created - 1.0
         except (OSError, psutil.Error):
             return False
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -175,16 +169,14 @@ def one_start_at_a_time(say: Callable[[str], None] = print) -> Iterator[None]:
     """
     path = Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}.lock"
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
     except OSError:  # another user made it
+        lock = None
+    with lock or nullcontext():
+        if lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("another stack starts on this machine just now; waiting until it has its ports …")
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another stack starts on this machine just now; waiting until it has its ports …")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

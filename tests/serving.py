@@ -1,12 +1,11 @@
 """Small real models, and a real host process, for the tests of serving."""
 
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,15 +143,3 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]", seconds: float = 60) 
         except httpx.TransportError:
             time.sleep(0.05)
     raise AssertionError(f"{url} did not answer within {seconds} s")
-
-
-def children() -> set[int]:
-    """The ids of this process's children that are alive: a test that leaves one behind is found by it."""
-    import psutil
-
-    alive = set()
-    for child in psutil.Process(os.getpid()).children():
-        with suppress(psutil.NoSuchProcess):  # it ends while it is looked at
-            if child.status() != psutil.STATUS_ZOMBIE:
-                alive.add(child.pid)
-    return alive

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from blocks.errors import Conflict, JobFailed, NotFound, Rejected
@@ -22,6 +21,7 @@ from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
 from blocks.trainers.sagemaker import SageMakerTrainer
 from tests.local_aws import Desk, sagemaker_trainer
+from tests.processes import runs
 
 HEALTHY = """
 import json, os, pathlib, time
@@ -272,27 +272,20 @@ def pids(trainer: LocalTrainer) -> list[int]:
     return [int(pid) for line in lines if line.startswith("pids") for pid in line.split()[1:]]
 
 
-def running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_stop_ends_a_program_that_ignores_it_and_the_child_that_left_its_session(
     local: LocalTrainer, tmp_path: Path
 ) -> None:
     local.submit(a_job(tmp_path, STUBBORN))
     assert eventually(lambda: len(pids(local)) == 2)
     local.stop("churn-1")
-    assert [pid for pid in pids(local) if running(pid)] == []
+    assert [pid for pid in pids(local) if runs(pid)] == []
 
 
 def test_what_a_completed_program_left_running_is_ended(local: LocalTrainer, tmp_path: Path) -> None:
     source = STUBBORN.rsplit("time.sleep(60)", 1)[0]
     local.run(a_job(tmp_path, source), lambda _line: None)
     assert len(pids(local)) == 2
-    assert eventually(lambda: not [pid for pid in pids(local) if running(pid)])
+    assert eventually(lambda: not [pid for pid in pids(local) if runs(pid)])
 
 
 def test_a_program_killed_by_a_signal_says_which(local: LocalTrainer, tmp_path: Path) -> None:
@@ -364,7 +357,7 @@ def test_a_killed_entry_point_leaves_nothing_training_once_the_job_is_started_an
     os.kill(record["pid"], signal.SIGKILL)
     assert eventually(lambda: local.state("churn-1").status is JobStatus.failed)
     local.submit(job)
-    assert eventually(lambda: not [pid for pid in first if running(pid)])
+    assert eventually(lambda: not [pid for pid in first if runs(pid)])
     local.stop("churn-1")
 
 

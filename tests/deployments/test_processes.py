@@ -25,6 +25,7 @@ from deployments.processes import (
     undisturbed,
     wait_until_ready,
 )
+from tests.processes import runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,13 +56,6 @@ def wait_for(seen: Callable[[], object], seconds: float = 10) -> None:
     while not seen():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture
@@ -279,6 +273,7 @@ with one_start_at_a_time(lambda text: print(text, file=sys.stderr)):
     sys.stdin.readline()
     print("ended", time.time(), flush=True)
 """
+"""A start that goes on until it is told to, and says when it began and ended."""
 
 
 def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from blocks.endpoints.base import Release
@@ -16,7 +17,8 @@ from blocks.errors import Corrupt, Rejected, Unavailable
 from deployments.hosting.fleet import Fleet
 from deployments.hosting.loading import Refused
 from deployments.hosting.state import Order, read
-from tests.serving import REQUEST, Host, children, churn_model, code_model, host, release
+from tests.processes import children
+from tests.serving import REQUEST, Host, churn_model, code_model, host, release
 from tests.signing_keys import MODELS
 
 pytestmark = pytest.mark.slow
@@ -66,10 +68,10 @@ def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dic
     bad = release(code_model(tmp_path / "model", **told), "bad", ONES)
     hangs = "3600" in str(told)
     endpoint = scene.endpoint.model_copy(update={"load_seconds": 8.0 if hangs else 60.0})
-    before = children()
+    before = children(psutil.Process())
     with pytest.raises(Rejected, match=f"(?s)bad of churn is refused.*{words}"):
         endpoint.preflight(bad)
-    assert children() == before, "no server is left behind"
+    assert children(psutil.Process()) == before, "no server is left behind"
     assert not list((scene.host.state / "releases" / "churn").glob("*bad*")), "a refused copy is not kept"
     scene.endpoint.verify(scene.one)
 
