@@ -1,10 +1,24 @@
-"""Which processes run, asked while they may end: one that has ended but was not waited for does not run."""
+"""Processes of a test's own: which run, asked while they may end, and such as do not inherit this one's threads."""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import psutil
 
+APART = multiprocessing.get_context("forkserver")  # noqa: TID251
+"""Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
+which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
+APART.set_forkserver_preload(
+    ["blocks.lake.local", "tests.contracts.lakes", "blocks.ledger.sql", "tests.deployments.hooks"]
+)
+
 
 def runs(pid: int) -> bool:
-    """Return whether the process of this number runs."""
+    """Return whether the process of this number runs: one that has ended but was not waited for does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -14,3 +28,31 @@ def runs(pid: int) -> bool:
 def children(parent: psutil.Process) -> set[int]:
     """Return the numbers of the processes that `parent` started and that run."""
     return {child.pid for child in parent.children() if runs(child.pid)}
+
+
+def said_until_killed(work: Callable[..., object], *arguments: object, words: int, seconds: float) -> list[Any]:
+    """Run `work(*arguments, say)` in a process, kill it so many seconds after its first words, and return all it said.
+
+    What is given to `say` has left the process when `say` returns. A process that ends by itself fails the test:
+    nothing was killed.
+    """
+    reader, writer = APART.Pipe(duplex=False)
+    process = APART.Process(target=_speak, args=(work, arguments, writer))
+    process.start()
+    writer.close()
+    with reader:
+        try:
+            said = [reader.recv() for _ in range(words)]
+            time.sleep(seconds)
+        finally:
+            process.kill()
+            process.join()
+        assert process.exitcode == -signal.SIGKILL, f"the process ended before it was killed: {process.exitcode}"
+        with suppress(EOFError):
+            while True:
+                said.append(reader.recv())
+    return said
+
+
+def _speak(work: Callable[..., object], arguments: tuple[object, ...], writer: Any) -> None:
+    work(*arguments, writer.send)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import get_context  # noqa: TID251 - what a fork server has loaded would count as memory
 from pathlib import Path
 from typing import Any
 

@@ -14,6 +14,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.local import LocalTrainer
 from deployments.local_sagemaker.faults import Fault
 from tests.local_aws import Desk, local_aws, sagemaker_endpoint, sagemaker_trainer, tiny_release
+from tests.processes import said_until_killed
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = "import os\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\n"
@@ -100,19 +102,24 @@ def canary(folder: Path, desk: Desk, updates: int = 20) -> str:
     return f"canary: {updates} updates, {sum(seen.values())} requests, {sum(lost.values())} lost {lost or ''}"
 
 
+def submit_and_follow(trainer: Trainer, job: TrainingJob, say: Callable[[str], None]) -> None:
+    """Run a job, and wait to be killed."""
+    say("begun")
+    trainer.run(job, lambda _line: None)
+    say("ended")
+    signal.pause()
+
+
 def kills(folder: Path, desk: Desk, rounds: int = 50, seed: int = 7) -> str:
     """Kill whoever submits and follows a job at random moments, then let one through; count the jobs."""
     chance, jobs, killed = random.Random(seed), Counter[int](), 0
     for number in range(rounds):
         job = a_job(folder / f"kill-{number}", f"kill-{number}-{desk.bucket[-8:]}", SLOW)
+        trainer = sagemaker_trainer(desk, folder, poll_seconds=0.05)
         for _ in range(chance.randint(1, 3)):
-            if (child := os.fork()) == 0:
-                sagemaker_trainer(desk, folder, poll_seconds=0.05).run(job, lambda _line: None)
-                os._exit(0)
-            time.sleep(chance.uniform(0.0, 1.0))
-            os.kill(child, 9)
-            killed += os.waitpid(child, 0)[1] != 0
-        sagemaker_trainer(desk, folder, poll_seconds=0.05).run(job, lambda _line: None)
+            said = said_until_killed(submit_and_follow, trainer, job, words=1, seconds=chance.uniform(0.0, 1.0))
+            killed += "ended" not in said
+        trainer.run(job, lambda _line: None)
         jobs[len(desk.sagemaker.list_training_jobs(NameContains=job.name)["TrainingJobSummaries"])] += 1
     second = sum(count for started, count in jobs.items() if started != 1)
     return f"kills: {killed} kills over {rounds} jobs, {second} of them with a second job"

@@ -1,7 +1,6 @@
 """Every ledger keeps the same promises: each key once, one decision a request, nothing lost or changed."""
 
 import asyncio
-import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,12 +22,12 @@ from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
 from blocks.signing import Keyring
 from tests.contracts.ledgers import make_ledger, postgres
+from tests.processes import APART
 from tests.signing_keys import SIGNER
 
 __all__ = ["postgres"]  # a fixture
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
-APART = multiprocessing.get_context("forkserver")
 ROOT = Path(__file__).resolve().parents[2]
 
 REQUEST = ApprovalRequest(

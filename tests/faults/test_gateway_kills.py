@@ -4,13 +4,11 @@ Door and dispatcher are the real ones; Prefect is stood for by a folder with a f
 a real Prefect server and 10,000 deliveries, is `python -m tests.benchmarks.gateway`.
 """
 
-import multiprocessing
-import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
@@ -26,8 +24,8 @@ from deployments.gateway.signatures import Genuine
 from deployments.gateway.starting import RunOrder
 from deployments.gateway.vault import Vault
 from tests.deployments.hooks import hook, push, triggers
+from tests.processes import said_until_killed
 
-FORK = multiprocessing.get_context("fork")
 KILLS, DELIVERIES = 20, 160
 
 
@@ -48,8 +46,8 @@ class FolderStarter:
         return run_id
 
 
-def gateway(url: str, folder: Path, numbers: list[int], acknowledged: int) -> None:
-    """Take deliveries in and acknowledge each in a pipe; at the same time start runs, until killed."""
+def gateway(url: str, folder: Path, numbers: list[int], acknowledge: Callable[[int], None]) -> None:
+    """Take deliveries in and acknowledge each; at the same time start runs, until killed."""
     inbox, rules = SqlLedger(url=url), triggers()
     dispatcher = Dispatcher(inbox, rules, FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
     woken = threading.Event()
@@ -59,25 +57,9 @@ def gateway(url: str, folder: Path, numbers: list[int], acknowledged: int) -> No
         read = read_delivery(rules, "github", given.raw, given.body, Genuine(), datetime.now(UTC))
         assert isinstance(read, Arrival)
         assert answer_to(read, inbox.receive_all([read])[0]).status in {200, 202}
-        os.write(acknowledged, f"{number}\n".encode())
+        acknowledge(number)
         woken.set()
     time.sleep(60)
-
-
-def killed(url: str, folder: Path, numbers: list[int], seconds: float) -> list[int]:
-    """Run a gateway, kill it after its first acknowledgement and so many seconds, return what it acknowledged."""
-    reader, writer = os.pipe()
-    process = FORK.Process(target=gateway, args=(url, folder, numbers, writer))
-    process.start()
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        first = pipe.readline()
-        time.sleep(seconds)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        return [int(line) for line in (first + pipe.read()).splitlines()]
 
 
 @pytest.mark.slow
@@ -90,7 +72,8 @@ def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: 
     left, acknowledged = list(range(DELIVERIES)), set[int]()
     for _ in range(KILLS):
         repeats = chance.sample(sorted(acknowledged), min(3, len(acknowledged)))
-        acknowledged |= set(killed(url, folder, repeats + left[: DELIVERIES // KILLS], chance.uniform(0.0, 0.12)))
+        now = repeats + left[: DELIVERIES // KILLS]
+        acknowledged |= set(said_until_killed(gateway, url, folder, now, words=1, seconds=chance.uniform(0.0, 0.12)))
         left = [number for number in left if number not in acknowledged]
     assert len(acknowledged) >= KILLS, "hardly anything was at work when it was killed: the test proved nothing"
 

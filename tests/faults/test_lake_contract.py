@@ -5,7 +5,6 @@ fixed once returns the same rows ever after, to the byte, and every snapshot is 
 """
 
 import hashlib
-import multiprocessing
 import random
 import time
 from collections import Counter
@@ -19,9 +18,7 @@ import pytest
 from blocks.errors import LostRace
 from blocks.lake.local import LocalLake
 from tests.contracts.lakes import as_bytes
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["blocks.lake.local", "tests.contracts.lakes"])
+from tests.processes import APART
 
 
 def rows_of(key):
@@ -110,7 +107,7 @@ def live(root, seed, operations):
         draw = chance.random()
         if draw < (0.05 if other is None else 0.35):  # it is never long alive: what it adds, every check reads
             if other is None:
-                other = PROCESSES.Process(target=work, args=(root, chance.randrange(1_000_000)))
+                other = APART.Process(target=work, args=(root, chance.randrange(1_000_000)))
                 other.start()
                 time.sleep(chance.uniform(0.05, 0.2))
             else:
