@@ -17,9 +17,10 @@ from blocks.sources import FrameSource, Since, Source, Taken, open_source
 from blocks.sources.addresses import address_of
 from blocks.sources.base import no_rows
 from blocks.sources.sql import watermark_of
-from blocks.sources.staging import Staged, stage, workspace
+from blocks.sources.staging import Staged, stage
 from blocks.sources.taken import taken_by
 from blocks.sources.watermarks import Watermark
+from blocks.temporary import swept_folder
 from tasks.logic.ingest.ingestion import Judged, Rules, StagedRows, judge
 from tasks.logic.ingest.judging import STAGED, relation_of
 from tasks.logic.model.data import MAIN_TABLE, Landing
@@ -110,7 +111,7 @@ def land_rows(
     key = source.identity()
     if key and (known := lake.find(data.dataset, key)):
         return _landed(known, new=False)
-    with workspace(scratch) as folder:
+    with swept_folder(scratch, "ingest-") as folder:
         progress = Progress(f"reading {source.description}", source.bytes)
         digest = ContentDigest()
         staged = stage(source, _made(folder / "rows"), seen_by(progress, None if key else digest))

@@ -10,7 +10,7 @@ from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
 from blocks.lake.base import Lake, Snapshot
-from blocks.sources.staging import workspace
+from blocks.temporary import swept_folder
 from tasks.champion import approved_digest, champion_files, champion_version
 from tasks.expect import settle
 from tasks.logic.expect.expectations import check
@@ -54,7 +54,7 @@ def score_rows(model: str, source: str, query: str, environment: str, as_of: str
         else:
             predict_by_transform(world, model, rows, asked, predictor, place, worst, to)
 
-    with workspace(world.scratch / "score") as folder:
+    with swept_folder(world.scratch / "score", "score-") as folder:
         rows = open_input(world, data, source, query, as_of, folder)
         dataset = brought.spec.own_dataset("predictions")
         kept = add_predictions(world.lake(), rows, predictor, hold, folder, predict, dataset=dataset)

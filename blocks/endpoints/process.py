@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import httpx
 from blocks.endpoints.base import Probe, Release
 from blocks.endpoints.golden import difference
 from blocks.errors import Rejected
+from blocks.temporary import swept_folder
 
 _LAST_LINES = 20
 
@@ -51,9 +51,9 @@ def scoring_server(
     Raises:
         Rejected: it ended, or did not answer by the deadline; the message carries its last words.
     """
-    with tempfile.TemporaryDirectory(prefix="ratchet-preflight-") as scratch:
+    with swept_folder(None, "ratchet-preflight-") as scratch:
         begin = time.monotonic()
-        server = _started(command, model, version, keys, digest, Path(scratch), deadline)
+        server = _started(command, model, version, keys, digest, scratch, deadline)
         try:
             yield Server(server.url, time.monotonic() - begin, server.process, server.log)
         finally:

@@ -1,8 +1,6 @@
 """DuckDB in this process: the default engine, on one machine, for what fits its disk."""
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from blocks.engines.base import Engine, Tables
 from blocks.engines.files import brief, checked_files, staged
 from blocks.engines.mapping import Function, FunctionFailed, Mapped, port_error_in, write_batches
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.temporary import swept_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -85,16 +84,15 @@ class DuckDBEngine(Engine):
     def _connected(self, tables: Tables) -> Iterator["DuckDBPyConnection"]:
         import duckdb  # here, because it costs 0.1 s
 
-        spill = tempfile.mkdtemp(prefix="ratchet-spill-", dir=self.spill)
-        settings = {
-            "memory_limit": f"{self.memory_limit_mb}MB",
-            "threads": self.threads,
-            "temp_directory": spill,
-            "preserve_insertion_order": True,
-            "autoinstall_known_extensions": False,
-            "parquet_metadata_cache": True,  # a footer is looked at twice
-        }
-        try:
+        with swept_folder(self.spill, "ratchet-spill-") as spill:
+            settings = {
+                "memory_limit": f"{self.memory_limit_mb}MB",
+                "threads": self.threads,
+                "temp_directory": str(spill),
+                "preserve_insertion_order": True,
+                "autoinstall_known_extensions": False,
+                "parquet_metadata_cache": True,  # a footer is looked at twice
+            }
             with duckdb.connect(config=settings) as connection:
                 connection.execute(_BUCKET_OF)
                 connection.execute("SET TimeZone = 'UTC'")
@@ -103,8 +101,6 @@ class DuckDBEngine(Engine):
                     with _port_errors(f"the files of {name}"):
                         self._register(connection, name, checked_files(name, files))
                 yield connection
-        finally:
-            shutil.rmtree(spill, ignore_errors=True)
 
     def _register(self, connection: "DuckDBPyConnection", name: str, files: tuple[str, ...]) -> None:
         if any(file.startswith("s3://") for file in files):

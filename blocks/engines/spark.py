@@ -3,7 +3,6 @@
 import math
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from blocks.engines.mapping import Function, Mapped, port_error_in
 from blocks.engines.spark_session import session, stop
 from blocks.engines.spark_sql import to_spark
 from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.temporary import swept_folder
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -88,8 +88,7 @@ class SparkEngine(Engine):
     def _batches(self, sql: str, tables: Tables) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        folder = Path(tempfile.mkdtemp(prefix="ratchet-answer-", dir=self.spill))
-        try:
+        with swept_folder(self.spill, "ratchet-answer-") as folder:
             self._store(sql, tables, folder)
             files = sorted(folder.iterdir())
             schema = pq.read_schema(files[0]).remove_metadata()
@@ -98,8 +97,6 @@ class SparkEngine(Engine):
                 with pq.ParquetFile(path) as file:
                     for batch in file.iter_batches(self.batch_rows):
                         yield batch.replace_schema_metadata(None)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _store(self, sql: str, tables: Tables, folder: Path, mapping: Mapped | None = None) -> int:
         """Let Spark write the answer, or what becomes of it, as `rows-*.parquet` below the folder; return the rows."""

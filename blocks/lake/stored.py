@@ -26,9 +26,9 @@ from blocks.lake.orphans import collect
 from blocks.lake.plan import Piece, Unit, size_of, unit_of, units_of
 from blocks.lake.reading import Reader
 from blocks.lake.schemas import check_append, check_dataset, check_read, conform, grown, packed, texts, unpacked
-from blocks.lake.spill import spill_folder
 from blocks.lake.store import Store
 from blocks.lake.verify import Verified
+from blocks.temporary import swept_folder
 
 _ATTEMPTS = 1_000
 
@@ -218,7 +218,7 @@ class StoredLake(Lake):
             self.store.put(key, data, sha256)
 
         try:
-            with spill_folder(self.spill()) as spill:
+            with swept_folder(self.spill(), "spill-") as spill:
                 files = lay_out(_tables(rows, schema), write, spill)
             if not files:
                 raise Rejected(f"{dataset}: there are no rows. Check the source; an empty snapshot is never written.")

@@ -1,12 +1,6 @@
 """A source laid down as typed Parquet files, in bounded memory, unless its files can be scanned as they are."""
 
-import fcntl
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -21,8 +15,6 @@ FILE, ROW = "_ratchet_file", "_ratchet_row"
 """Columns of staged rows: the place of the file in `Source.places` (int32), and the line or row there (int64)."""
 
 _BROKEN = pa.schema([("position", pa.string()), ("reason", pa.string()), ("text", pa.string())])
-_PREFIX = "ingest-"
-_GRACE_SECONDS = 60.0  # between making its folder and locking it, a process must not be taken for dead
 _GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
 
 
@@ -110,35 +102,6 @@ def stage(
     files = rows_of.close()
     finite = _finite([pq.read_metadata(file) for file in files], source)
     return Staged(files, None, schema, rows_of.rows, finite, broken_of.close(), broken_of.rows)
-
-
-@contextmanager
-def workspace(below: Path | None) -> Iterator[Path]:
-    """Lend an empty folder; gone afterwards, and swept up by the next when its process was killed."""
-    parent = below or Path(tempfile.gettempdir())
-    parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH)  # the kernel drops it when this process dies
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < _GRACE_SECONDS:
-                continue
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)
 
 
 def _finite(footers: list[pq.FileMetaData], source: Source) -> frozenset[str]:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from blocks.errors import Rejected
+from blocks.temporary import swept_folder
 
 _PREDICT = Path(__file__).resolve().parents[2] / "deployments" / "container" / "predict.py"
 
@@ -24,7 +25,8 @@ class Predictor:
     """A process of `deployments/container/predict.py`: it imports while nobody waits, then answers; it goes with us."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="ratchet-predict-"))
+        held = ExitStack()  # the folder outlives a killed process, and is swept up where we are killed with it
+        self._home = held.enter_context(swept_folder(None, "ratchet-predict-"))
         self._lock = threading.Lock()
         self._loaded: Path | None = None
         with (self._home / "log").open("wb") as log:
@@ -38,7 +40,7 @@ class Predictor:
                 start_new_session=True,
                 text=True,
             )
-        self.close = weakref.finalize(self, _end, self._process)
+        self.close = weakref.finalize(self, _end, self._process, held)
 
     @property
     def ended(self) -> bool:
@@ -65,7 +67,7 @@ class Predictor:
         self._loaded = model
 
     def _predict(self, model: Path, frame: pd.DataFrame) -> np.ndarray:
-        with self._lock, tempfile.TemporaryDirectory(prefix="ratchet-rows-") as folder:
+        with self._lock, tempfile.TemporaryDirectory(prefix="rows-", dir=self._home) as folder:
             if self._loaded != model:  # another was loaded since
                 self._load(model)
             rows, out = Path(folder) / "rows.pkl", Path(folder) / "said.npy"
@@ -104,8 +106,8 @@ def predictor_of(keys: Sequence[str]) -> Predictor:
         return _STARTED[at]
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
-    """End the process by closing its input; it removes its own folder."""
+def _end(process: "subprocess.Popen[str]", held: ExitStack) -> None:
+    """End the process by closing its input, then give its folder back."""
     for pipe in (process.stdin, process.stdout):
         if pipe:
             with suppress(OSError):
@@ -115,6 +117,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    held.close()
 
 
 def _problem(said: dict[str, str]) -> str:

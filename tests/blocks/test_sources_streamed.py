@@ -1,7 +1,6 @@
 """Folders, globs, JSON lines, S3, watermarks and staging: the same rows as from one file, in bounded memory."""
 
 import json
-import os
 import sqlite3
 import time
 from datetime import datetime
@@ -22,7 +21,7 @@ from blocks.errors import NotFound, Rejected, Unavailable
 from blocks.sources import FrameSource, Since, open_source, read_source
 from blocks.sources.lines import blocks_of
 from blocks.sources.parquet import BLANKS
-from blocks.sources.staging import FILE, ROW, stage, workspace
+from blocks.sources.staging import FILE, ROW, stage
 from blocks.sources.watermarks import Watermark
 from tasks.logic.ingest.judging import relation_of
 
@@ -366,20 +365,6 @@ def test_pages_with_checksums_are_verified(tmp_path):
     path.write_bytes(data)
     with pytest.raises(Rejected, match=r"x\.parquet.*[Cc]hecksum"):
         read_source(str(path), kinds=KINDS)
-
-
-def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path):
-    old = time.time() - 1_000
-    dead = tmp_path / "ingest-dead"
-    dead.mkdir()
-    os.utime(dead, (old, old))
-    with workspace(tmp_path) as mine:
-        os.utime(mine, (old, old))
-        with workspace(tmp_path) as other:
-            assert mine.is_dir()
-            assert other != mine
-        assert not dead.exists()
-    assert list(tmp_path.iterdir()) == []
 
 
 # Watermarks

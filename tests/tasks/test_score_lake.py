@@ -77,7 +77,7 @@ import sys, time
 from pathlib import Path
 import tests.tasks.scoring as t
 from blocks.lake.local import LocalLake
-from blocks.sources.staging import workspace
+from blocks.temporary import swept_folder
 from tasks.predict import Predictor
 from tasks.score_input import of_source
 
@@ -91,7 +91,7 @@ class Slow(t.FakeTracking):
 
 whole = t.made(Path(tracking))
 slow = Predictor(Slow(root=Path(tracking)), whole.artifact, whole.digest, whole.data, whole.version)
-with workspace(Path(work)) as folder:
+with swept_folder(Path(work), 'score-') as folder:
     t.score(LocalLake(root=lake), slow, of_source(t.DATA, source, "", folder), folder)
 """
 
