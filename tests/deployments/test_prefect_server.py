@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BUSY_SECONDS = 4
-DEADLOCK = f"""
+DEADLOCK = """
 import gc, sqlite3, sys, threading, time
 from deployments.prefect_server import collect_aside
 
 def connect():
-    return sqlite3.connect(sys.argv[1], timeout={BUSY_SECONDS}, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(sys.argv[1], timeout=float(sys.argv[3]), isolation_level=None, check_same_thread=False)
 
 def leave_a_cursor(connection):
     cursor = connection.execute("VALUES (1), (2)")  # half read, and no lock is held for it
@@ -31,18 +30,20 @@ gc.enable()
 if sys.argv[2] == "aside":
     collect_aside(pause_seconds=0.05)
 holder.execute("BEGIN IMMEDIATE")
-said = []
+said, begun = [], threading.Event()
 
 def write():
+    begun.set()
     try:
         waiter.execute("INSERT INTO numbers VALUES (3)")
         said.append("written")
-    except sqlite3.OperationalError as problem:
-        said.append(str(problem))
+    except sqlite3.OperationalError:  # whose words may be those of the other thread, which used the connection, too
+        said.append("waited in vain")
 
 waiting = threading.Thread(target=write)
 waiting.start()
-time.sleep(0.5)  # it waits for the lock now, which this thread gives up after a little work
+begun.wait()
+time.sleep(1)  # it waits for the lock now, which this thread gives up after a little work
 kept = [[number] for number in range(100_000)]  # so much that Python collects garbage here, when it does so at all
 holder.execute("COMMIT")
 waiting.join()
@@ -53,10 +54,14 @@ print(*said)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("where", "said"), [("anywhere", "database is locked"), ("aside", "written")], ids=["as Python does", "aside"]
+    ("where", "busy_seconds", "said"),
+    [("anywhere", 5, "waited in vain"), ("aside", 50, "written")],
+    ids=["as Python does", "aside"],
 )
-def test_garbage_of_a_connection_that_waits_holds_up_nobody(where: str, said: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", DEADLOCK, str(tmp_path / "numbers.db"), where]
+def test_garbage_of_a_connection_that_waits_holds_up_nobody(
+    where: str, busy_seconds: int, said: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", DEADLOCK, str(tmp_path / "numbers.db"), where, str(busy_seconds)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == f"{said}\n", done.stderr
 
