@@ -81,7 +81,7 @@ class Desk:
         }
         return dict(self.sagemaker.create_training_job(**request | more))
 
-    def trained(self, name: str, seconds: float = 20) -> dict[str, Any]:
+    def trained(self, name: str, seconds: float = 60) -> dict[str, Any]:
         """Wait until a training job has ended, and return its description."""
         return self.until(lambda: self.sagemaker.describe_training_job(TrainingJobName=name),
                           lambda job: job["TrainingJobStatus"] not in ("InProgress", "Stopping"), seconds)  # fmt: skip
@@ -117,7 +117,7 @@ class Desk:
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         return self.settled(name)
 
-    def settled(self, name: str, seconds: float = 20) -> dict[str, Any]:
+    def settled(self, name: str, seconds: float = 60) -> dict[str, Any]:
         """Wait until an endpoint is neither being made nor changed, and return its description."""
         return self.until(lambda: self.sagemaker.describe_endpoint(EndpointName=name),
                           lambda found: found["EndpointStatus"] not in ("Creating", "Updating"), seconds)  # fmt: skip
@@ -131,7 +131,7 @@ class Desk:
         """Ask an endpoint again and again, and return how often each model answered."""
         return Counter(self.ask(endpoint)[0] for _ in range(count))
 
-    def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 20) -> Any:
+    def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 60) -> Any:
         """Look again and again until it is done."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

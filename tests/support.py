@@ -1,8 +1,6 @@
 """What a user does from outside: land rows, start runs, decide, ask the endpoint, kill a run."""
 
 import json
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,16 +77,6 @@ def ask(model: str, frame: pd.DataFrame) -> tuple[str, list[Any]]:
     answer = open_environment("local").endpoint().invoke(model, body.encode())
     assert answer.status == 200, answer.body
     return answer.version, json.loads(answer.body)["predictions"]
-
-
-def wait_for(seen: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
-    """Wait until `seen` returns something true, and return that."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := seen():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
 def processes_of(run_id: Any) -> list[psutil.Process]:

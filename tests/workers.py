@@ -21,7 +21,7 @@ class Workers:
         """Kill the worker as the machine's memory killer would, and start another."""
         with self._lock:
             self._begun[-1].kill()
-            self._begun[-1].wait(timeout=10)
+            self._begun[-1].wait(timeout=60)
             log = self._stack.state / "logs" / f"worker-{len(self._begun)}.log"
             started = start("worker", [sys.executable, "-m", "deployments.worker"],
                             environment=self._stack.environment(), folder=self._checkout, log=log)  # fmt: skip
@@ -32,4 +32,4 @@ class Workers:
         for worker in self._begun[1:]:
             if worker.is_running():
                 worker.terminate()
-                worker.wait(timeout=30)
+                worker.wait(timeout=60)

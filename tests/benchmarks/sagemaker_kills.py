@@ -30,7 +30,8 @@ from deployments.stack import down, use
 from tests.aws_story import staging
 from tests.checkout import copy_checkout, start_stack
 from tests.local_aws import Desk, local_aws
-from tests.support import SMALL, customers, kill, outcome, request_of, retry, run, wait_for
+from tests.support import SMALL, customers, kill, outcome, request_of, retry, run
+from tests.waiting import wait_for
 from tests.workers import Workers
 
 LONGEST_SECONDS = 25.0

@@ -28,7 +28,7 @@ class Subject:
     one: Release
     two: Release
     three: Release
-    restore_seconds: float = 2.0
+    restore_seconds: float = 5.0
     """How long a restore may take: SageMaker starts the old version's container again."""
 
 

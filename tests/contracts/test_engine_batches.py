@@ -203,7 +203,7 @@ def test_a_process_that_is_killed_midway_leaves_nothing_to_be_seen(
         writer.kill()
         writer.wait()
     assert mark.exists()
-    _, left = psutil.wait_procs(family, timeout=20)
+    _, left = psutil.wait_procs(family, timeout=60)
     assert left == [], "nothing works on for a writer that is gone"
     assert not (out / "rows").exists()
     assert engine.map_batches(loud, SQL, {"t": files}, SCHEMA, out / "rows") == ROWS

@@ -423,7 +423,7 @@ def test_a_write_that_is_killed_midway_is_not_visible_and_can_be_done_again(engi
     finally:
         writer.kill()
         writer.wait()
-    _, left = psutil.wait_procs(family, timeout=20)
+    _, left = psutil.wait_procs(family, timeout=60)
     assert left == [], "nothing works on for a writer that is gone"
     assert not to.exists()
     assert engine.write("SELECT n FROM t ORDER BY n", {"t": [files]}, to) == 20_000

@@ -268,7 +268,7 @@ def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
         process.start()
     found = [results.get(timeout=120) for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(60)
     return found
 
 

@@ -18,6 +18,7 @@ from blocks.logs.cloudwatch import LONGEST, MOST_BYTES, MOST_EVENTS, CloudWatchL
 from blocks.logs.fake import FakeRunLogs
 from tasks.run_log import OWN, Limits, RunLogHandler, attach
 from tests.local_aws import Desk
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = Limits(seconds=0.02, after_failure_seconds=0.02, at_end_seconds=2)
@@ -148,9 +149,7 @@ def test_a_service_that_comes_back_gets_all_of_it_and_the_trouble_is_told_once()
     run = Run(logs)
     for number in range(50):
         run.say(f"line {number}")
-    deadline = time.monotonic() + 5
-    while run.handler.sent < 50 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: run.handler.sent == 50)
     run.detach()
     assert logs.kept("retrain/1") == [f"INFO train-0: line {number}" for number in range(50)]
     assert len(run.told) == 1 and "does not answer yet" in run.told[0]
@@ -217,8 +216,8 @@ def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon() -> None:
         run.say(f"line {number}")
     spoken = time.monotonic() - began
     run.detach()
-    assert spoken < 2, "0.4 ms a line at most, on a busy machine"
-    assert time.monotonic() - began - spoken < 3
+    assert spoken < 10, "2 ms a line at most, on a busy machine: asking AWS would take more for each"
+    assert time.monotonic() - began - spoken < 10
     assert run.handler.dropped == 5_000 and "127.0.0.1:9" in run.handler.problem
 
 

@@ -88,4 +88,4 @@ def recording_api() -> Iterator[Recorded]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

@@ -61,7 +61,7 @@ def test_a_stop_reaches_the_training_since_the_entry_point_became_it(tmp_path: P
     while not (folder / "input" / "data" / "code" / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     job.send_signal(signal.SIGTERM)
-    assert job.wait(timeout=30) == 128 + signal.SIGTERM
+    assert job.wait(timeout=60) == 128 + signal.SIGTERM
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def served(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         assert thread.is_alive()
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
 
 def complaints(seen: Seen) -> list[str]:

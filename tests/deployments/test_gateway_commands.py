@@ -20,7 +20,7 @@ from tests.deployments.git_hosts import Remote
 from tests.deployments.hooks import C2, SECRET, hook, push
 from tests.deployments.hooks import TRIGGERS as RULES
 from tests.signing_keys import MODELS, SIGNER
-from tests.support import wait_for
+from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
@@ -134,14 +134,14 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         url = line.removeprefix("gateway on ")
         wait_until_ready(process, f"{url}/ping")
         given = hook("github", "push", push())
-        taken = httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw)
-        forged = httpx.post(f"{url}/hooks/github", content=given.body + b" ", headers=given.raw)
-        large = httpx.post(f"{url}/hooks/github", content=b"x" * 2_000_000, headers=given.raw)
+        taken = httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw, timeout=60)
+        forged = httpx.post(f"{url}/hooks/github", content=given.body + b" ", headers=given.raw, timeout=60)
+        large = httpx.post(f"{url}/hooks/github", content=b"x" * 2_000_000, headers=given.raw, timeout=60)
         assert [taken.status_code, forged.status_code, large.status_code] == [202, 401, 413]
-        assert taken.elapsed.total_seconds() < 5
-        wait_for(lambda: [note for note in ledger.notes() if note.kind == "waits"], 30, "the note that it waits")
+        assert taken.elapsed.total_seconds() < 10
+        wait_for(lambda: [note for note in ledger.notes() if note.kind == "waits"], what="the note that it waits")
         psutil.Process(process.pid).send_signal(signal.SIGTERM)
-        wait_for(lambda: not process.alive(), 20, "the end")
+        wait_for(lambda: not process.alive(), what="the end")
     finally:
         process.stop()
     assert [turn.delivery.id for turn in ledger.open_turns()] == ["github:d-1"]

@@ -1,7 +1,6 @@
 """From the inbox to flow runs: by the rules, once, whatever fails in between."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from deployments.gateway.vault import Vault
 from tasks.logic.trigger.rules import Triggers
 from tests.deployments.git_hosts import Remote
 from tests.deployments.hooks import C2, TRIGGERS, Hook, bitbucket_push, hook, push, triggers
+from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
@@ -176,20 +176,12 @@ def test_it_works_when_woken_and_lets_go_of_its_lease_in_the_end(tmp_path: Path)
     thread.start()
     it.deliver(hook("github", "push", push()))
     woken.set()
-    wait_until(lambda: it.outcome() is not None)
+    wait_for(lambda: it.outcome() is not None)
     stop.set()
     woken.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert it.inbox.lease(LEASE, "another", NOW, NOW + timedelta(minutes=1)) is not None
-
-
-def wait_until(seen: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if seen():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not happen within 5 s")
 
 
 @pytest.fixture

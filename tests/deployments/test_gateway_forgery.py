@@ -213,14 +213,14 @@ def test_w20_a_body_in_chunks_without_a_length_is_read_and_counted(gateway: Gate
 
 def test_w21_a_slow_body_is_cut(gateway: Gateway) -> None:
     async def drops() -> AsyncIterator[bytes]:
-        for byte in G.body[:20]:
+        for byte in G.body[:400]:
             yield bytes([byte])
             await asyncio.sleep(0.05)
 
     started = time.monotonic()
     (answer,) = gateway.send(streamed(G, drops))
     assert answer.status_code == 408
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     assert gateway.inbox.entries() == ()
 
 

@@ -14,7 +14,7 @@ from deployments.gateway.door import Limits, application
 from deployments.gateway.serving import config, listen
 from deployments.gateway.vault import Vault
 from tests.deployments.hooks import VARIABLES, hook, push, triggers
-from tests.support import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -28,18 +28,18 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
-        wait_for(lambda: server.started, 20, "the start")
+        wait_for(lambda: server.started, what="the start")
         try:
             yield listener.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 
 def answer_to(port: int, sent: bytes, more: bytes = b"") -> bytes:
-    """Send, then `more` byte by byte, and return what comes until the other side hangs up, within 5 s."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    """Send, then `more` byte by byte, and return what comes until the other side hangs up, within 30 s."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
         for byte in more:
             time.sleep(0.05)
@@ -69,7 +69,7 @@ def answer_to(port: int, sent: bytes, more: bytes = b"") -> bytes:
 def test_who_never_ends_the_headers_is_hung_up_on(port: int, sent: bytes, more: bytes) -> None:
     begun = time.monotonic()
     assert b" 20" not in answer_to(port, sent, more)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 15
 
 
 def test_a_second_request_on_a_connection_has_the_same_end(port: int) -> None:
@@ -86,5 +86,10 @@ def test_one_who_is_slow_does_not_hold_up_the_others(port: int) -> None:
     slow = threading.Thread(target=answer_to, args=(port, b"POST /hooks/github HTTP/1.1\r\nho"))
     slow.start()
     given = hook("github", "push", push())
-    assert httpx.post(f"http://127.0.0.1:{port}/hooks/github", content=given.body, headers=given.raw).status_code == 202
-    slow.join(10)
+    assert (
+        httpx.post(
+            f"http://127.0.0.1:{port}/hooks/github", content=given.body, headers=given.raw, timeout=60
+        ).status_code
+        == 202
+    )
+    slow.join(60)

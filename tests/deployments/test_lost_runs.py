@@ -20,7 +20,7 @@ from prefect.states import Crashed, Paused, Pending, Running
 
 from deployments import lost_runs
 from deployments.lost_runs import UNBEGUN, Machine, give_up, why_lost, worker_name
-from tests.support import wait_for
+from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
 HERE = Machine("here", {1: NOW - timedelta(days=1), 2: NOW - timedelta(seconds=5)}, frozenset({str(UUID(int=9))}))

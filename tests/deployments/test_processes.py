@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -26,6 +26,7 @@ from deployments.processes import (
     wait_until_ready,
 )
 from tests.processes import runs
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,13 +50,6 @@ class Shell:
         path = self.folder / name
         wait_for(lambda: path.exists() and path.read_text().endswith("\n"))
         return int(path.read_text())
-
-
-def wait_for(seen: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -133,9 +127,9 @@ def test_a_process_that_has_ended_is_not_waited_for_when_nobody_reaps_it() -> No
             pid = int(parent.stdout.readline())
             process = Process("part", pid, psutil.Process(pid).create_time(), "")
             begin = time.monotonic()
-            process.stop(grace_seconds=0.7)
+            process.stop(grace_seconds=60)
             assert not process.alive()
-            assert time.monotonic() - begin < 0.6
+            assert time.monotonic() - begin < 20
         finally:
             parent.kill()
 
@@ -292,8 +286,8 @@ def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
             assert len(waiting.select(0)) == 1, "the other has not begun"
         ahead = key.data
         behind = second if ahead is first else first
-        said = ahead.communicate("go on\n", timeout=20)[0]
-        after, notice = behind.communicate("go on\n", timeout=20)
+        said = ahead.communicate("go on\n", timeout=60)[0]
+        after, notice = behind.communicate("go on\n", timeout=60)
         assert "another stack starts" in notice
         assert float(said.split()[-1]) <= float(after.split()[1])
     finally:

@@ -391,9 +391,9 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
     try:
         wait_for(f"http://127.0.0.1:{port}/ping", process)
         url, kind = f"http://127.0.0.1:{port}/invocations", {"content-type": "application/json"}
-        assert len(httpx.post(url, content=REQUEST, headers=kind).json()["predictions"]) == len(ROWS)
+        assert len(httpx.post(url, content=REQUEST, headers=kind, timeout=60).json()["predictions"]) == len(ROWS)
         process.terminate()
-        assert process.wait(10) in (0, -15)
+        assert process.wait(60) in (0, -15)
     finally:
         process.kill()
         process.wait()
@@ -416,7 +416,7 @@ def test_the_server_of_a_preflight_ends_when_its_parent_dies(model: Path) -> Non
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.stdin.close()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from deployments.processes import Process, StackError, start
 from deployments.stack import Stack, down, find, main, state_folder, up, use
+from tests.waiting import wait_for
 
 PORTS = {"prefect": 14200, "mlflow": 15000, "endpoints": 18080}
 
@@ -45,10 +45,7 @@ def gone(tmp_path: Path) -> Process:
     """Return a process that has said something and ended."""
     log = tmp_path / "mlflow.log"
     ended = start("mlflow", ["sh", "-c", "echo out of memory; exit 1"], environment={}, folder=tmp_path, log=log)
-    deadline = time.monotonic() + 10
-    while ended.alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not ended.alive())
     return ended
 
 

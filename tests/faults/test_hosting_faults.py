@@ -101,7 +101,7 @@ def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path:
     begin = time.monotonic()
     with pytest.raises(Refused, match="did not load and answer within 1 s"):
         fleet.release("churn", order(slow))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 15
     assert fleet.slots()["churn"].live.placement.version == "1"
     assert fleet.release("churn", order(quick)), "the endpoint is not locked by what hangs"
 
@@ -238,7 +238,7 @@ def test_a_model_that_kills_the_host_leaves_the_version_before_it(tmp_path: Path
         first.endpoint().switch(one)
         with pytest.raises(Unavailable):
             first.endpoint().switch(bad)
-        assert first.process.wait(10) == 7
+        assert first.process.wait(60) == 7
     assert read(tmp_path / "state")["churn"].live.version == "1"
     with host(tmp_path / "state") as second:
         second.endpoint().verify(one)

@@ -14,7 +14,8 @@ from blocks.environment import open_environment
 from deployments.decide import settle
 from deployments.runs import WAITING, begin, ended, follow
 from deployments.stack import Stack
-from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry, wait_for
+from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 STAGES = {

@@ -13,7 +13,8 @@ from deployments.alerts import main as alerts
 from deployments.automations import automations, save_automations
 from deployments.stack import Stack
 from tests.receivers import web_server
-from tests.support import SMALL, approve, customers, land, outcome, run, save_environment, wait_for
+from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
@@ -33,7 +34,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             land("alerted", customers()[:2000], tmp_path)
             waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
             assert outcome(waiting) == "Suspended"
-            assert wait_for(lambda: not box.answers, 60, "the first attempt")
+            assert wait_for(lambda: not box.answers, what="the first attempt")
             assert alerts(["list"]) == 0
             shown = capsys.readouterr().out
             assert "alerted/local/release.awaiting-approval/" in shown
@@ -44,7 +45,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             def arrived() -> list[str]:
                 return [json.loads(body)["occasion"] for _, body in box.posts]
 
-            wait_for(lambda: {"news", "recovered"} <= set(arrived()), 60, "deployed, and waits no longer")
+            wait_for(lambda: {"news", "recovered"} <= set(arrived()), what="deployed, and waits no longer")
             assert alerts(["list"]) == 0
             assert "alerted/local/release" not in capsys.readouterr().out
         finally:

@@ -11,7 +11,8 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 
 from deployments.runs import ended, follow
 from deployments.stack import Stack
-from tests.support import SMALL, approve, customers, land, ledger, outcome, request_of, run, wait_for
+from tests.support import SMALL, approve, customers, land, ledger, outcome, request_of, run
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 EVENT = "model.drift.detected"
@@ -28,7 +29,7 @@ def runs_of(deployment: str) -> list[FlowRun]:
 
 def answered(number: int) -> FlowRun:
     """Wait for that many answers, and return the last when it has ended."""
-    runs = wait_for(lambda: runs_of("answer")[number - 1 :], 90, f"answer {number}")
+    runs = wait_for(lambda: runs_of("answer")[number - 1 :], what=f"answer {number}")
     return follow(runs[0].id, until=ended, seconds=120)
 
 

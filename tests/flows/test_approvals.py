@@ -30,8 +30,8 @@ from tests.support import (
     request_of,
     retry,
     run,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -15,7 +15,7 @@ def test_runs_of_a_new_model_that_begin_at_once_take_turns_and_none_fails(stack:
     together, inside, seen = threading.Barrier(4), threading.Lock(), []
 
     def work(number: int) -> None:
-        together.wait(30)
+        together.wait(60)
         with one_at_a_time("retrain-brand-new"):
             assert inside.acquire(blocking=False), "two at once"
             seen.append(number)

@@ -14,7 +14,8 @@ import flows  # noqa: F401 - what is tested is that importing any flow is enough
 from blocks.errors import Rejected, Unavailable
 from deployments.stack import Stack
 from tasks.logic.refusal import Refusal
-from tests.support import outcome, run, wait_for
+from tests.support import outcome, run
+from tests.waiting import wait_for
 
 REFUSAL = Refusal("has no such column", where="file.csv, line 1", value="tenur", remedy="Did you mean tenure?")
 

@@ -21,7 +21,8 @@ from deployments.runs import ended, follow
 from deployments.stack import Stack
 from tests.deployments.git_hosts import Recorded, Remote, git, recording_api
 from tests.deployments.hooks import SECRET, hook, push
-from tests.support import customers, land, wait_for
+from tests.support import customers, land
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -99,11 +100,13 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
         gateway(stack, team_checkout, state, RULES.format(api=api.url, clone=remote.url)) as url,
     ):
         given = hook("github", "push", body)
-        answers = [httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw) for _ in range(2)]
+        answers = [
+            httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw, timeout=60) for _ in range(2)
+        ]
         assert [answer.status_code for answer in answers] == [202, 200]
         inbox = SqlLedger(url=f"sqlite:///{state}/ledger.db")
         entry: Entry = wait_for(
-            lambda: (found := inbox.entry("github:d-1")).outcome and found, 60, "the start of a run"
+            lambda: (found := inbox.entry("github:d-1")).outcome and found, what="the start of a run"
         )
         assert entry.outcome is not None
         (started,) = entry.outcome.runs
@@ -112,7 +115,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
         assert (run.state.name, run.state.message) == ("Refused", run.state.message)
         assert str(run.state.message).startswith("Said by the pushed commit"), run.state.message
         assert {f"commit:{commit}", "delivery:github:d-1"} <= set(run.tags)
-        wait_for(lambda: inbox.report_text(started.run_id), 60, "the report")
+        wait_for(lambda: inbox.report_text(started.run_id), what="the report")
 
     version = open_environment("local").tracking().version("pushed", "1")
     assert (version.tags["ratchet.commit"], version.tags["ratchet.dirty"]) == (commit, "no")

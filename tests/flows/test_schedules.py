@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 from deployments.stack import Stack
 from tasks.logic.dashboard.facts import NextRun
 from tasks.schedule import next_runs
-from tests.support import wait_for
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -32,7 +32,7 @@ def test_the_dashboard_knows_what_of_a_model_is_planned(stack: Stack) -> None:
         found = {run.deployment: run for run in next_runs("churn")}
         return found if all(run.at for name, run in found.items() if name in wanted) else {}
 
-    found = wait_for(all_planned, 90, "the plan of the model's nights")
+    found = wait_for(all_planned, what="the plan of the model's nights")
     assert wanted <= set(found) and not any(run.paused for run in found.values())
     assert "ingest/ingest" not in found, "nothing starts it by itself"
     berlin = found["retrain/churn-nightly"].at.astimezone(ZoneInfo("Europe/Berlin"))
@@ -40,7 +40,7 @@ def test_the_dashboard_knows_what_of_a_model_is_planned(stack: Stack) -> None:
 
 
 def test_the_nightly_retraining_is_planned_for_the_next_nights(stack: Stack) -> None:
-    nights = wait_for(lambda: planned("churn-nightly"), 90, "the plan of the nightly retraining")
+    nights = wait_for(lambda: planned("churn-nightly"), what="the plan of the nightly retraining")
     berlin = [night.astimezone(ZoneInfo("Europe/Berlin")) for night in nights]
     assert {(night.hour, night.minute) for night in berlin} == {(2, 0)}
     assert len({night.date() for night in berlin}) == len(berlin) >= 3

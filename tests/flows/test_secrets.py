@@ -22,7 +22,8 @@ from tests import canaries
 from tests.contracts.ledgers import postgres
 from tests.deployments.hooks import hook, push
 from tests.receivers import mail_server, web_server
-from tests.support import SMALL, approve, customers, land, outcome, run, save_environment, wait_for
+from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -83,7 +84,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
             assert outcome(approve(waiting)) == "Deployed"
             broken = run("retrain/retrain", model=MODEL, parameters={"num_leaves": -1}, requested_by="dana@example.com")
             assert outcome(broken).startswith("Failed")
-            wait_for(lambda: box.posts, 60, "the second attempt at the webhook")
+            wait_for(lambda: box.posts, what="the second attempt at the webhook")
             answers = deliveries(stack)
         finally:
             save_environment(before)
@@ -138,7 +139,10 @@ def deliveries(stack: Stack) -> list[int]:
         delivery = hook("github", "push", push(), id=str(uuid4()), secret=secret)
         answers.append(
             httpx.post(
-                f"{stack.url('gateway')}/hooks/github", content=delivery.body, headers=list(delivery.headers)
+                f"{stack.url('gateway')}/hooks/github",
+                content=delivery.body,
+                headers=list(delivery.headers),
+                timeout=60,
             ).status_code
         )
     return answers

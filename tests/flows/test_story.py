@@ -118,7 +118,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert ledger().open_requests("churn") == ()
 
     # all of it is on the model's page, served and as a file
-    page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn").text
+    page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text
     assert page == (stack.state / "dashboards" / "churn.html").read_text()
     assert f"Version {champion.version} serves;" in page and "the endpoint answers with it" in page
     assert "taken back to by max@example.com" in page and "<b>second@example.com</b>" in page
@@ -169,7 +169,7 @@ def files_of(run_id: str, under: str) -> set[str]:
 
 def csrf(stack: Stack) -> dict[str, str]:
     """Return the headers that the server wants of a browser."""
-    token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}).json()
+    token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}, timeout=60).json()
     return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"}
 
 

@@ -14,7 +14,8 @@ from deployments.stack import Stack, down, use
 from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.checkout import start_stack
 from tests.local_aws import Desk
-from tests.support import customers, kill, outcome, run, wait_for
+from tests.support import customers, kill, outcome, run
+from tests.waiting import wait_for
 from tests.workers import Workers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
@@ -94,6 +95,6 @@ def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is
         start_stack(team_checkout, stack.state)
         use(stack.state)
     tracking = open_environment("staging").tracking()
-    wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED"] * 3, 60, "all are closed")
+    wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED"] * 3, what="all are closed")
     tracked = tracking.runs("halted")
     assert all("cost_usd" in each.metrics for each in tracked)

@@ -18,7 +18,8 @@ from blocks.environment import Environment, adapter_class, open_environment
 from deployments.register import PORTS
 from deployments.runs import begin, follow
 from deployments.stack import Stack
-from tests.support import customers, land, outcome, processes_of, run, wait_for
+from tests.support import customers, land, outcome, processes_of, run
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.stack,

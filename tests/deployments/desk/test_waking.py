@@ -10,9 +10,9 @@ import pytest
 from blocks.errors import Unavailable
 from blocks.ledger.base import Decision, Ledger
 from deployments.gateway.desk.waking import LOOK_BACK, Waker
-from tests.support import wait_for
 from tests.tasks.test_approve import evidence, request_over, say
 from tests.tasks.test_champion import World
+from tests.waiting import wait_for
 
 NOW = datetime.now(UTC)
 
@@ -100,9 +100,9 @@ def test_a_decision_cuts_the_wait_short(world: World, ledger: Ledger) -> None:
     try:
         say(world, ledger.approval_request("price-2"))
         woken.set()
-        wait_for(lambda: runs.woken == ["run-1"], 10, "the waking")
+        wait_for(lambda: runs.woken == ["run-1"], what="the waking")
     finally:
         stop.set()
         woken.set()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import boto3
@@ -18,6 +17,7 @@ from deployments.local_sagemaker.__main__ import main
 from deployments.local_sagemaker.fidelity import OPERATIONS, table
 from deployments.local_sagemaker.settings import OURS, read_images
 from tests.local_aws import KEYS, Desk
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = ROOT / "docs" / "local-sagemaker.md"
@@ -120,10 +120,10 @@ def test_a_server_that_ends_leaves_no_container_behind(tmp_path: Path, how: sign
             OutputDataConfig={"S3OutputPath": "s3://left-over/out"}, StoppingCondition={"MaxRuntimeInSeconds": 60},
             ResourceConfig={"InstanceType": "ml.m6i.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         )  # fmt: skip
-        assert eventually(lambda: left_over("sleep(63.5)"))
+        wait_for(lambda: left_over("sleep(63.5)"))
         process.send_signal(how)
-        process.wait(20)
-        assert eventually(lambda: not left_over("sleep(63.5)"))
+        process.wait(60)
+        wait_for(lambda: not left_over("sleep(63.5)"))
     finally:
         process.kill()
         process.stdout.close()
@@ -133,12 +133,3 @@ def test_a_server_that_ends_leaves_no_container_behind(tmp_path: Path, how: sign
 def left_over(words: str) -> list[int]:
     found = psutil.process_iter(["cmdline"])
     return [each.pid for each in found if each.info["cmdline"] and words in each.info["cmdline"][-1]]
-
-
-def eventually(condition: object, seconds: float = 15) -> bool:
-    waiting = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return True
-        waiting.wait(0.05)
-    return False
