@@ -9,7 +9,7 @@ import pytest
 from blocks.errors import NotFound, Rejected
 from blocks.kept import SWEPT, Folders, Keeper
 from blocks.trainers.local import LocalTrainer
-from tests.contracts.test_trainers import FAILING, HEALTHY, a_job
+from tests.contracts.training_jobs import FAILING, HEALTHY, a_job
 
 
 def tree(root: Path, *files: str) -> Folders:
