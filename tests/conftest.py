@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deployments.stack import Stack, down, use
 from tests.canaries import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
@@ -15,6 +16,10 @@ from tests.checkout import ROOT, copy_checkout, start_stack
 if TYPE_CHECKING:
     from deployments.local_sagemaker.server import LocalSageMaker
     from tests.local_aws import Desk
+
+# No property is false because the machine was busy. Where the variable CI is set, Hypothesis draws the same each time.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 if not hasattr(sys.modules["__main__"], "__file__"):
     # In a process of pytest-xdist: pyspark, where it is installed, takes that for a doctest and ends the process.

@@ -146,7 +146,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(read_text):
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\x1c\x1d\x1e\x1f\x85"), max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(texts, texts, st.lists(texts, max_size=1)), min_size=1, max_size=12), st.booleans())
 def test_what_a_csv_writer_wrote_is_read_back_or_set_aside(tmp_path_factory, records, quoted):
     # The writer does not quote a value for its carriage return, which makes a file of two meanings.

@@ -138,7 +138,7 @@ def test_json_lines_that_cannot_be_used_are_refused_with_the_place(read_json, te
 texts = st.text(st.sampled_from('ab ,"\n\u00e4é'), max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=20), st.integers(1, 60))
 def test_where_a_csv_is_cut_into_blocks_does_not_matter(tmp_path_factory, records, size):
     from blocks.sources import lines

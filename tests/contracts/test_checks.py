@@ -370,7 +370,7 @@ def rules(draw: st.DrawFn) -> Expectation:
 
 @pytest.mark.slow
 # Many rules a table, since to open one is what costs; a failure is told as it was found, since to shrink it takes minutes.
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(table=tables(), suite=st.lists(rules(), min_size=6, max_size=20))
 def test_any_small_table_gets_the_same_verdict_from_pandas_and_from_duckdb(
     tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any], suite: list[Expectation]

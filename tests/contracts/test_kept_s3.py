@@ -88,7 +88,7 @@ def test_a_removed_release_takes_its_names_on_sagemaker_along_and_no_others(desk
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["serve", "serve", "copy", "withdraw", "back"]), min_size=1, max_size=6), st.data())
 def test_whatever_was_released_every_version_that_served_can_be_restored_after_a_sweep(
     desk: Desk, tmp_path: Path, steps: list[str], data: st.DataObject

@@ -49,7 +49,7 @@ def test_what_is_exported_is_read_back_and_sound() -> None:
     assert "WITHOUT an anchored head" in report(links, None, None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, len(RECORD.encode()) * 8 - 1))
 @example(8 * RECORD.encode().index(b'"signature": "') + 8 * 14 + 5)  # a capital in the digits of a signature, or none
 def test_one_flipped_bit_is_found(bit: int) -> None:

@@ -115,7 +115,7 @@ def test_another_key_has_not_signed_it(made: Promoted) -> None:
     assert not found.sound and "no key is pinned" in found.problem
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.randoms(use_true_random=False))
 def test_one_flipped_bit_in_any_file_is_found(made: Promoted, chance: random.Random) -> None:
     files = [*sorted(path for path in made.pack.iterdir() if path.stat().st_size), signature_file(made.pack)]

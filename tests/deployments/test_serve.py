@@ -174,7 +174,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(shape=st.sampled_from(["dataframe_split", "dataframe_records", "instances", "inputs"]), content=JSON_VALUES)
 def test_whatever_json_is_sent_it_is_read_or_refused(shape: str, content: object) -> None:
     try:
@@ -185,7 +185,7 @@ def test_whatever_json_is_sent_it_is_read_or_refused(shape: str, content: object
     assert len(came) > 0
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=60), st.sampled_from(["application/json", "text/csv"]))
 def test_whatever_bytes_are_sent_they_are_read_or_refused(body: bytes, kind: str) -> None:
     with pytest.raises(BadInput):

@@ -65,7 +65,7 @@ def test_nothing_to_try_is_refused():
         suggest(optuna.create_study().ask(), {})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(-1000, 1000), st.integers(1, 1000), st.booleans())
 def test_any_range_is_kept(low, width, whole):
     space = Range(low=low if whole else float(low), high=low + width)

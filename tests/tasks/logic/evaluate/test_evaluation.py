@@ -165,7 +165,7 @@ def test_leaked_entities_are_counted_once_each_by_their_text(training, holdout, 
     assert count_leaked(training, holdout) == count_leaked(holdout, training) == leaked
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 50), min_size=1), st.lists(st.integers(0, 50), min_size=1))
 def test_the_count_of_leaked_entities_is_the_size_of_the_intersection(training, holdout):
     assert count_leaked(np.array(training), [str(key) for key in holdout]) == len(set(training) & set(holdout))

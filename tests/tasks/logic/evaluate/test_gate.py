@@ -155,7 +155,7 @@ def test_a_slice_that_is_too_small_is_noted_and_decides_nothing():
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(0, 1) | FINITE, st.floats(0, 1) | FINITE, st.booleans())
 def test_the_sentence_on_a_floor_shows_a_value_on_the_side_of_the_bound_it_speaks_of(value, limit, low):
     floor = bound("r2", at_least=limit) if low else bound("r2", at_most=limit)
@@ -226,7 +226,7 @@ def may_pass(case, first_model):
 
 
 @pytest.mark.slow
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=2_000)
 @given(CASES)
 def test_the_gate_passes_exactly_what_is_finite_within_its_bounds_and_better(case):
     first_model = case["comparison"] is None if case["first_model"] is None else case["first_model"]

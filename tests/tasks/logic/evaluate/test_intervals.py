@@ -26,7 +26,7 @@ def slow_delong(positive, champion, challenger):
     return new_up.mean() - old_up.mean(), math.sqrt(np.array([-1, 1]) @ covariance @ np.array([-1, 1]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(40, 120), st.sampled_from([0.8, 0.9, 0.95, 0.99]), st.booleans())
 def test_the_interval_of_auc_is_delongs_from_all_pairs_of_rows(seed, rows, confidence, ties):
     drawn = models("binary", rows, seed, noise=(1.0, 0.5), ties=ties)

@@ -229,7 +229,7 @@ def test_an_unknown_metric_is_refused_with_those_that_exist():
         higher_is_better("acuracy")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]), min_size=1, max_size=60), st.randoms())
 def test_the_order_of_the_rows_changes_no_bin_and_equal_scores_share_one(scores, random):
     order = random.sample(range(len(scores)), len(scores))
@@ -239,7 +239,7 @@ def test_the_order_of_the_rows_changes_no_bin_and_equal_scores_share_one(scores,
     assert 0 <= bins.min() <= bins.max() <= 9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60))
 def test_no_binary_predictions_get_a_metric_outside_its_range(rows):
     truth = np.array([BINARY[positive] for positive, _ in rows])

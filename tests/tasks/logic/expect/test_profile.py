@@ -147,7 +147,7 @@ def test_no_rows_or_a_column_that_is_not_there_propose_nothing(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     numbers=st.lists(st.one_of(st.floats(), st.none()), min_size=5, max_size=20),
     words=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=5, max_size=5),

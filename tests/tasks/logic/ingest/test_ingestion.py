@@ -200,7 +200,7 @@ values = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(values, max_size=25), st.lists(st.sampled_from("abc")), st.integers(0, 3))
 def test_rows_in_are_rows_accepted_and_rows_quarantined(rows, existing, broken):
     table = rows_of(*rows, ("only one", 1.0, "a", 1, "No"))
@@ -215,7 +215,7 @@ def test_rows_in_are_rows_accepted_and_rows_quarantined(rows, existing, broken):
     assert {reason.split(":")[0] for reason in done.quarantined["reason"].to_pylist()} <= known
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(values, max_size=20), st.lists(st.integers(0, 20), max_size=4))
 def test_a_content_key_does_not_depend_on_how_a_table_is_cut(rows, cuts):
     table = rows_of(*rows)

@@ -41,7 +41,7 @@ def test_the_page_has_vectors_and_its_query_gives_our_buckets():
     assert rows == [(int(v[2]), int(v[3])) for v in VECTORS]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=20))
 def test_any_text_has_the_bucket_of_its_utf8_bytes(keys):
     array = pa.array(keys, type=pa.string())
@@ -49,7 +49,7 @@ def test_any_text_has_the_bucket_of_its_utf8_bytes(keys):
     assert holdout_buckets(array).tolist() == [by_hashlib(key, 8) for key in keys]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
 def test_an_integer_has_the_bucket_of_its_digits(keys):
     assert tier_buckets(pa.array(keys, type=pa.int64())).tolist() == [by_hashlib(str(key), 0) for key in keys]

@@ -49,7 +49,7 @@ people = st.lists(st.tuples(words, words), max_size=4, unique_by=lambda row: row
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(asked, max_size=20), st.lists(accounts, max_size=30), st.lists(weather, max_size=20), people)
 def test_the_rows_are_those_that_a_slow_and_plain_join_finds(main, account_rows, weather_rows, people_rows):
     tables = whole({"main": main, "accounts": account_rows, "weather": weather_rows, "people": people_rows})
@@ -59,7 +59,7 @@ def test_the_rows_are_those_that_a_slow_and_plain_join_finds(main, account_rows,
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(asked, min_size=1, max_size=20),
     st.lists(accounts, max_size=20),

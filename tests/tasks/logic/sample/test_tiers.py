@@ -46,7 +46,7 @@ def test_a_rate_is_taken_as_it_is_written(rate, bound):
     assert tier_bound(Rates(development=rate, staging=1.0), "development") == bound
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(shares, shares, shares).map(sorted), keys)
 def test_each_tier_holds_the_one_before_it(three, entities):
     rates = Rates(*three)
@@ -54,7 +54,7 @@ def test_each_tier_holds_the_one_before_it(three, entities):
     assert development <= staging <= production
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shares, keys, keys)
 def test_nobody_changes_place_when_data_is_added(rate, before, added):
     rates = Rates(rate, rate, 1.0)
@@ -106,7 +106,7 @@ def held(counts, bounds):
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(counts, shares)
 def test_each_stratum_keeps_its_share_and_no_bucket_more(counts, rate):
     bounds = strata_bounds(counts, rate)
@@ -116,7 +116,7 @@ def test_each_stratum_keeps_its_share_and_no_bucket_more(counts, rate):
         assert inside >= Decimal(str(rate)) * whole > without, "at least the share, and the last bucket was needed"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(counts, st.tuples(shares, shares).map(sorted))
 def test_stratified_tiers_hold_the_ones_before_them(counts, rates):
     small, large = (strata_bounds(counts, rate) for rate in rates)
@@ -124,7 +124,7 @@ def test_stratified_tiers_hold_the_ones_before_them(counts, rates):
     assert all(small[stratum] <= large[stratum] for stratum in small)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts, st.randoms())
 def test_strata_are_the_same_in_whatever_order_they_are_counted(counts, random):
     shuffled = counts.copy()

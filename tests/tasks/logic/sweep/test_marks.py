@@ -41,7 +41,7 @@ def needed_by(things: dict[str, Kept], key: str) -> set[str]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs())
 def test_nothing_that_a_root_needs_is_ever_removed(graph: tuple[list[Kept], dict[str, str]]) -> None:
     things, roots = graph
@@ -54,7 +54,7 @@ def test_nothing_that_a_root_needs_is_ever_removed(graph: tuple[list[Kept], dict
     assert removed == garbage
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs(), st.integers(0, 12))
 def test_a_sweep_that_is_cut_short_leaves_nothing_without_what_it_needs(
     graph: tuple[list[Kept], dict[str, str]], done: int
@@ -67,7 +67,7 @@ def test_a_sweep_that_is_cut_short_leaves_nothing_without_what_it_needs(
         assert all(key in needed_by(by_key, lost) for lost in broken)  # only within a ring of garbage
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(graphs())
 def test_every_thing_is_either_removed_or_kept_for_a_reason(graph: tuple[list[Kept], dict[str, str]]) -> None:
     made = plan(*graph, GRACE, NOW)
