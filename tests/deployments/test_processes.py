@@ -281,7 +281,7 @@ def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
             for process in (first, second):
                 assert process.stdout
                 waiting.register(process.stdout, selectors.EVENT_READ, process)
-            key, _ = waiting.select(20)[0]
+            key, _ = waiting.select(60)[0]
             time.sleep(0.5)
             assert len(waiting.select(0)) == 1, "the other has not begun"
         ahead = key.data

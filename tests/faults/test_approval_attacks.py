@@ -198,7 +198,7 @@ def expired_by_a_second(it: Scene) -> None:
 
 
 def expired_between_approval_and_deployment(it: Scene) -> None:
-    patience = 0.4 if it.way == "function" else 4.0  # to sign in and decide takes longer
+    patience = 1.0 if it.way == "function" else 8.0  # to sign in and decide takes longer
     soon = it.ask(id="soon", expires_at=datetime.now(UTC) + timedelta(seconds=patience))
     it.say(request_id=soon.id)
     while datetime.now(UTC) < soon.expires_at:

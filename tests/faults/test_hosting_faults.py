@@ -266,7 +266,7 @@ def test_no_request_fails_while_versions_are_switched(scene: Scene) -> None:
 
 def _ask(url: str, seen: Counter[tuple[int, str]], stop: threading.Event) -> None:
     headers = {"content-type": "application/json"}
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         while not stop.is_set():
             try:
                 answer = client.post(f"{url}/endpoints/busy/invocations", content=REQUEST, headers=headers)

@@ -1,7 +1,6 @@
 """Updates of endpoints of the local SageMaker: the traffic, the alarms that guard it, and the way back."""
 
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from botocore.exceptions import ClientError
 from deployments.local_sagemaker.alarms import judge
 from deployments.local_sagemaker.rollout import steps
 from tests.local_aws import Desk
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_thro
     with pytest.raises(ClientError, match="in-progress"):
         desk.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName="new")
     assert desk.settled("moving")["EndpointConfigName"] == "new"
-    time.sleep(0.2)
+    wait_for(lambda: answers["new"])
     ended.set()
     for thread in threads:
         thread.join()
@@ -70,7 +70,7 @@ def test_a_canary_gets_its_share_then_everything(desk: Desk) -> None:
     for name in ("before", "after"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("bird", "before")
-    desk.sagemaker.update_endpoint(EndpointName="bird", EndpointConfigName="after", DeploymentConfig=canary(50))
+    desk.sagemaker.update_endpoint(EndpointName="bird", EndpointConfigName="after", DeploymentConfig=canary(50, 240))
     desk.until(lambda: desk.share("bird", 5), lambda seen: seen["after"] > 0)
     assert desk.share("bird")["before"] > 5
     assert desk.settled("bird")["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]
@@ -95,14 +95,14 @@ def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(desk
             desk.ask("guarded")
         return str(desk.sagemaker.describe_endpoint(EndpointName="guarded")["EndpointStatus"])
 
-    desk.until(asked, lambda status: status == "InService", 8)
+    desk.until(asked, lambda status: status == "InService")
     found = desk.sagemaker.describe_endpoint(EndpointName="guarded")
     assert found["EndpointConfigName"] == "good" and "guarded-5xx" in found["FailureReason"]
     assert desk.share("guarded", 10) == {"good": 10}
     told = desk.sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"]
     assert "ALARM: guarded-5xx" in told
     desk.until(lambda: desk.cloudwatch.describe_alarms(AlarmNames=[guard])["MetricAlarms"][0]["StateValue"],
-               lambda state: state == "OK", 8)  # fmt: skip
+               lambda state: state == "OK")  # fmt: skip
 
 
 def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk) -> None:
@@ -110,15 +110,19 @@ def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk) -> No
         desk.config(name, desk.model(name, {}))
     desk.endpoint("torn", "first")
     guard = alarm(desk, "torn-5xx", "torn")
-    desk.cloudwatch.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{
-        "MetricName": "Invocation5XXErrors", "Value": 1, "Timestamp": datetime.now(UTC),
-        "Dimensions": [{"Name": "EndpointName", "Value": "torn"}, {"Name": "VariantName", "Value": "AllTraffic"}],
-    }])  # fmt: skip
     desk.server.faults.add_described({"kind": "rollback_fails", "match": "^torn$", "times": 1})
     desk.sagemaker.update_endpoint(
         EndpointName="torn", EndpointConfigName="second", DeploymentConfig=canary(50, 600, (guard,))
     )
-    assert desk.settled("torn")["EndpointStatus"] == "UpdateRollbackFailed"
+
+    def failing() -> str:
+        desk.cloudwatch.put_metric_data(Namespace="AWS/SageMaker", MetricData=[{
+            "MetricName": "Invocation5XXErrors", "Value": 1, "Timestamp": datetime.now(UTC),
+            "Dimensions": [{"Name": "EndpointName", "Value": "torn"}, {"Name": "VariantName", "Value": "AllTraffic"}],
+        }])  # fmt: skip
+        return str(desk.sagemaker.describe_endpoint(EndpointName="torn")["EndpointStatus"])
+
+    assert desk.until(failing, lambda status: status != "Updating") == "UpdateRollbackFailed"
     assert set(desk.share("torn")) == {"first", "second"}
 
 
