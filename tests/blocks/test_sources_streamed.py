@@ -569,10 +569,10 @@ LONG = {"csv": "c,1,basic,1\n", "jsonl": '{"id":"c","age":1,"plan":"basic","acti
 
 @pytest.mark.parametrize("form", LONG)
 def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch, pool, form):
-    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1 << 18)
-    monkeypatch.setattr("blocks.sources.delimited._BLOCK_BYTES", 1 << 18)
-    monkeypatch.setattr("blocks.sources.staging._GROUP_ROWS", 10_000)
-    monkeypatch.setattr("blocks.sources.parquet.BATCH_ROWS", 10_000)
+    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("blocks.sources.delimited._BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("blocks.sources.staging._GROUP_ROWS", 2_500)
+    monkeypatch.setattr("blocks.sources.parquet.BATCH_ROWS", 2_500)
     count, path, held, whole = 300_000, tmp_path / f"people.{form}", [], []
     if form == "parquet":  # with page checksums, so that it is read here and not scanned by the engine
         table = people(1_000).take(pa.array(np.arange(count) % 1_000))
