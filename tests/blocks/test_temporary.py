@@ -38,6 +38,7 @@ def hold(below: Path, say: Callable[[Path], None]) -> None:
         signal.pause()
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     (left,) = said_until_killed(hold, tmp_path, words=1, seconds=0.0)
     assert (left / "half").exists()
@@ -76,6 +77,7 @@ def query(below: Path, say: Callable[[str], None]) -> None:
     signal.pause()
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_the_next_query_removes_what_a_killed_one_spilled(tmp_path: Path) -> None:
     said_until_killed(query, tmp_path, words=1, seconds=0.0)
     (left,) = tmp_path.iterdir()
@@ -91,6 +93,7 @@ def predict(say: Callable[[Path], None]) -> None:
     signal.pause()
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_a_predictor_that_is_killed_leaves_nothing_nor_when_its_owner_is_killed_too() -> None:
     predictor = Predictor([])
     predictor._process.kill()

@@ -64,6 +64,7 @@ def intend_and_die(url: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_an_intent_survives_its_killed_writer_and_is_found_by_the_next(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     process = APART.Process(target=intend_and_die, args=(url,))
@@ -81,6 +82,7 @@ def make_and_wait(url: str, say: Callable[[str], None]) -> None:
     signal.pause()
 
 
+@pytest.mark.slow  # each process imports its world anew
 def test_a_ledger_whose_maker_was_killed_is_made_whole_by_the_next(tmp_path: Path) -> None:
     for delay in (0.0, 0.005, 0.01, 0.02, 0.04):
         url = f"sqlite:///{tmp_path}/{delay}.db"
