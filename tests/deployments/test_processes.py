@@ -235,6 +235,15 @@ def test_a_part_that_never_answers_is_told_with_address_time_and_last_words(shel
         wait_until_ready(process, url, seconds=1)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C raise as in a terminal: whoever is started in the background by a script ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_does_not_cut_the_stopping_short() -> None:
     with pytest.raises(KeyboardInterrupt):
         try:
