@@ -5,7 +5,8 @@ checks again by itself.
 """
 
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from prefect import get_run_logger
@@ -48,20 +49,40 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
         if left <= 0:
             return None
         try:
-            form = suspend_flow_run(
-                wait_for_input=Approval.with_initial_data(description=asked.markdown),
-                timeout=max(1, int(left)),
-                key=f"approval-{asked.request_id}-{attempt}",
-            )
-        except Pause:  # the run waits from here on: a stack that is stopped now must not report it crashed
-            with suppress(ValueError):  # not the main thread, as in a test
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            raise
+            with _not_stopped_halfway():
+                form = suspend_flow_run(
+                    wait_for_input=Approval.with_initial_data(description=asked.markdown),
+                    timeout=max(1, int(left)),
+                    key=f"approval-{asked.request_id}-{attempt}",
+                )
         except ValidationError:  # started again past the form, as by a retry of a run killed here: wait anew
             attempt += 1
             continue
         _record(world, asked, form)
         attempt += 1
+
+
+@contextmanager
+def _not_stopped_halfway() -> Iterator[None]:
+    """Ignore SIGTERM in the block, and after it when the run waits from there on.
+
+    The server knows that the run waits before this process does: were it ended in between, as by a stack that is
+    stopped, a run that waits would be reported crashed, and no decision could wake it.
+    """
+    try:
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except ValueError:  # not the main thread, as in a test
+        yield
+        return
+    waits = False
+    try:
+        yield
+    except Pause:
+        waits = True
+        raise
+    finally:
+        if not waits:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _record(world: Environment, asked: Asked, form: Approval) -> None:
