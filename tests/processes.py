@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-APART = multiprocessing.get_context("forkserver")  # noqa: TID251
+APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which all others are told to take
 """Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
 which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
 APART.set_forkserver_preload(

@@ -1,7 +1,6 @@
 """What adapters keep, over the trainer and endpoint that keep files: listed, measured, removed once and for good."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from blocks.errors import NotFound, Rejected
 from blocks.kept import SWEPT, Folders, Keeper
 from blocks.trainers.local import LocalTrainer
 from tests.contracts.training_jobs import FAILING, HEALTHY, a_job
+from tests.waiting import wait_for
 
 
 def tree(root: Path, *files: str) -> Folders:
@@ -71,8 +71,7 @@ def test_attempts_of_ended_jobs_go_one_by_one_and_the_job_with_the_last(tmp_path
     job = a_job(tmp_path / "bad", FAILING, "churn-bad")
     for _ in range(2):
         trainer.submit(job)
-        while trainer.state(job.name).status == "InProgress":
-            time.sleep(0.05)
+        wait_for(lambda: trainer.state(job.name).status != "InProgress")
     first, second = trainer.kept(["whatever"])
     assert (first.key, second.key, first.held, second.held) == (
         "attempt:churn-bad/001",

@@ -63,10 +63,8 @@ def ends(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
 
 def test_it_has_the_libraries_loaded_and_nothing_of_the_project(warm: psutil.Popen, begin: Begin) -> None:
     text = "print([name for name in ('colorsys', 'deployments', 'flows', 'blocks') if name in sys.modules])"
-    deadline = time.monotonic() + 10
-    while (said := ends(begin(text)))[1] == "[]\n" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert said == (0, "['colorsys']\n", "")
+    loaded = wait_for(lambda: (said := ends(begin(text)))[1] != "[]\n" and said)
+    assert loaded == (0, "['colorsys']\n", "")
 
 
 @pytest.mark.usefixtures("warm")

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from tests.tasks.scoring import DATA, HOUSES, as_csv, expected, folder_of, lande
 from tests.tasks.test_joined_tiers import DATA as JOINED
 from tests.tasks.test_joined_tiers import ROWS as JOINED_ROWS
 from tests.tasks.test_joined_tiers import filled
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -96,19 +95,14 @@ with swept_folder(Path(work), 'score-') as folder:
 """
 
 
-def wait_for(mark: Path, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    while not mark.exists():
-        assert process.poll() is None, "it ended before it could be killed"
-        yield time.sleep(0.05)
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_and_done_again_gives_the_same(tmp_path: Path) -> None:
     source, _ = as_csv(tmp_path)
     places = [str(tmp_path / "lake"), source, str(tmp_path / "began"), str(tmp_path / "t"), str(tmp_path / "work")]
     process = subprocess.Popen([sys.executable, "-c", KILLED, *places], cwd=ROOT)
     try:
-        list(wait_for(tmp_path / "began", process))
+        wait_for(lambda: (tmp_path / "began").exists() or process.poll() is not None)
+        assert process.poll() is None, "it ended before it could be killed"
     finally:
         process.kill()
         process.wait()
