@@ -32,7 +32,7 @@ setup-engines: setup ## add Spark and Dask to the environment (0.9 GB more; Spar
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements/engines.lock
 
 demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
-	@$(RUN) deployments.demo --approve $(or $(APPROVE),auto)
+	@$(RUN) local.demo --approve $(or $(APPROVE),auto)
 
 test: setup ## lint, types, import rules and all tests but the heavy
 	@$(MAKE) --no-print-directory lint types
@@ -45,41 +45,41 @@ test-fast: setup ## the tests that need no server and no waiting
 	@$(RUN) pytest -m "not server and not stack and not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 up: setup ## start the stack (Prefect, MLflow, worker, endpoints, gateway) and deploy the flows
-	@$(RUN) deployments.stack up
+	@$(RUN) local.stack up
 
 down: ## stop the stack; what it stored stays in .ratchet
-	@$(RUN) deployments.stack down
+	@$(RUN) local.stack down
 
 status: setup ## what runs, and where
-	@$(RUN) deployments.stack status
+	@$(RUN) local.stack status
 
 deploy: setup ## register blocks and `prefect deploy --all` against the running stack
-	@$(RUN) deployments.stack deploy
+	@$(RUN) local.stack deploy
 
 requests: setup ## the approval requests that wait
-	@$(RUN) deployments.decide list
+	@$(RUN) ratchet.approvals list
 
 approve: setup ## approve a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) deployments.decide approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet.approvals approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
 
 reject: setup ## reject a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) deployments.decide reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet.approvals reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
 
 alerts: setup ## the alerts that are open, and the messages that no receiver has taken yet
-	@$(RUN) deployments.alerts list
+	@$(RUN) ratchet.alerts list
 
 ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
-	@$(RUN) deployments.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
+	@$(RUN) ratchet.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
 
 .PHONY: costs prices image terraform
 costs: setup ## what the models cost, by month [ENV=production]
-	@$(RUN) deployments.costs --environment $(or $(ENV),local)
+	@$(RUN) ratchet.costs --environment $(or $(ENV),local)
 
 prices: setup ## write the price table anew from the AWS Pricing API: REGION="eu-central-1 us-east-1"
-	@$(RUN) deployments.prices $(REGION)
+	@$(RUN) ratchet.prices $(REGION)
 
 image: ## build the container image with Docker: TAG=name:tag
-	@docker build -f deployments/container/Dockerfile --build-arg COMMIT=$$(git rev-parse HEAD) -t "$(TAG)" .
+	@docker build -f deployments/image/Dockerfile --build-arg COMMIT=$$(git rev-parse HEAD) -t "$(TAG)" .
 
 terraform: setup ## make, find unchanged and remove the infrastructure against moto (two minutes)
 	@RATCHET_TERRAFORM_APPLY=1 $(RUN) pytest tests/deployments/test_terraform.py $(ARGS)
@@ -91,7 +91,7 @@ types: setup ## mypy, strict
 	@$(BIN)/mypy
 
 suite: setup ## propose a first expectations.yaml from the lake: MODEL=churn [FORCE=1]
-	@$(RUN) deployments.suite "$(MODEL)" $(if $(FORCE),--force)
+	@$(RUN) ratchet.suite "$(MODEL)" $(if $(FORCE),--force)
 
 bench: setup ## the figures of docs/benchmarks.md
 	@$(RUN) tests.benchmarks $(ARGS)

@@ -8,17 +8,17 @@ from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.cloud.base import Cloud
+from blocks.common.errors import NotFound
+from blocks.common.gateway import Gateway
+from blocks.common.trust import ApprovalRule, ApprovalRules, Person, Signing
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
-from blocks.errors import NotFound
-from blocks.gateway import Gateway
 from blocks.lake.base import Lake
 from blocks.ledger.base import Ledger
 from blocks.logs.base import RunLogs
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
 from blocks.transforms.base import Transform
-from blocks.trust import ApprovalRule, ApprovalRules, Person, Signing
 
 
 class Channel(BaseModel):

@@ -1,1 +1,1 @@
-"""What runs as a process of its own or is applied to infrastructure."""
+"""What is applied to infrastructure: environments, registration, automations, CI, Terraform, the image."""

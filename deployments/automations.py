@@ -12,7 +12,7 @@ RETIRED = (
     "Ratchet: a flow run that fell silent has crashed",
     "Ratchet: a flow run that its worker never began has crashed",
 )
-"""What earlier versions saved; the worker does it better (`deployments.lost_runs`)."""
+"""What earlier versions saved; the worker does it better (`local.lost_runs`)."""
 
 
 def automations() -> Sequence[AutomationCore]:

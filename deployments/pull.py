@@ -21,7 +21,7 @@ def code() -> dict[str, str]:
     """
     if not os.environ.get("RATCHET_COMMIT"):
         return {"directory": str(ROOT)}
-    command = [sys.executable, "-m", "deployments.gateway.checkout"]
+    command = [sys.executable, "-m", "deployments.checkout"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the run's commit cannot be checked out: {done.stderr.strip()[-1000:]}")

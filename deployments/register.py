@@ -20,10 +20,9 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
+from blocks.common.errors import PortError, Rejected
 from blocks.environment import Alerts, Environment, adapter_class
-from blocks.errors import PortError, Rejected
 from deployments.automations import save_automations
-from deployments.processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
@@ -137,7 +136,7 @@ def make_pool(name: str, limit: int = 4) -> None:
     """
     template = ProcessWorker.get_default_base_job_template()
     variables = template["variables"]["properties"]
-    start = [sys.executable, "-I", "-S", str(ROOT / "deployments" / "prefork" / "client.py"), "prefect.engine"]
+    start = [sys.executable, "-I", "-S", str(ROOT / "runtime" / "warm_client.py"), "prefect.engine"]
     variables["command"]["default"] = shlex.join(start)
     variables["working_dir"]["default"] = str(ROOT)
     with get_client(sync_client=True) as client:
@@ -150,14 +149,14 @@ def deploy(name: str) -> None:
     """Register the environment's blocks, then `prefect deploy` everything in `prefect.yaml`.
 
     Raises:
-        StackError: `prefect deploy` failed; the message carries what it said.
+        Rejected: `prefect deploy` failed; the message carries what it said.
     """
     register(name, os.environ)
     make_pool("local")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StackError(f"`prefect deploy --all` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise Rejected(f"`prefect deploy --all` failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     save_automations()
 
 
@@ -208,9 +207,9 @@ def main(arguments: list[str]) -> int:
     """Run the command line against the Prefect server of `PREFECT_API_URL`."""
     try:
         if not os.environ.get("PREFECT_API_URL"):
-            raise StackError("PREFECT_API_URL is not set: say which Prefect server to register with")
+            raise Rejected("PREFECT_API_URL is not set: say which Prefect server to register with")
         deploy(arguments[0] if arguments else "local")
-    except (PortError, StackError) as error:
+    except PortError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

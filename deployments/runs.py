@@ -11,7 +11,7 @@ from prefect.client.schemas import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.processes import StackError
+from blocks.common.errors import Unavailable
 
 WAITING = "Suspended"
 
@@ -33,7 +33,7 @@ def begin(deployment: str, parameters: Mapping[str, Any], tries: int = 6) -> UUI
             if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or attempt == tries - 1:
                 raise
             time.sleep(0.5 * 2**attempt)
-    raise StackError("nothing was tried")
+    raise ValueError("tries must be at least 1")
 
 
 def follow(
@@ -49,7 +49,7 @@ def follow(
     `watch` is called at each look, and may raise when waiting on is of no use.
 
     Raises:
-        StackError: it took longer than `seconds`.
+        Unavailable: it took longer than `seconds`.
     """
     deadline = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
@@ -60,7 +60,7 @@ def follow(
             if watch is not None:
                 watch()
             time.sleep(poll_seconds)
-    raise StackError(f"flow run {run_id} has not come to rest within {seconds:.0f} s; look at its logs on the UI")
+    raise Unavailable(f"flow run {run_id} has not come to rest within {seconds:.0f} s; look at its logs on the UI")
 
 
 def rests(run: FlowRun) -> bool:

@@ -12,8 +12,8 @@ from prefect.utilities.urls import url_for
 from flows.exclusive import one_at_a_time
 from flows.parameters import Alert, AlertKey, EnvironmentName, ModelName
 from flows.run_log import keep_log
-from tasks.answer import answer_alert
-from tasks.records import Answered
+from tasks.retraining.tasks import answer_alert
+from tasks.shared.records import Answered
 
 RETRAIN = "retrain/retrain"
 

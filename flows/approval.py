@@ -15,12 +15,12 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
+from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
-from blocks.errors import TerminalError
 from blocks.ledger.base import Decision
-from tasks.approve import decide
-from tasks.logic.refusal import Refusal
-from tasks.records import Asked
+from tasks.approval.requests import decide
+from tasks.shared.records import Asked
+from tasks.shared.rules.refusal import Refusal
 
 FORM = "prefect form, name not verified"
 

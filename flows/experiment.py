@@ -5,13 +5,13 @@ from prefect import flow
 from flows.parameters import AsOf, Count, EnvironmentName, ModelName, Parallel, Tier
 from flows.run_log import keep_log
 from flows.stopping import stop_training
-from tasks.cost import price
-from tasks.expect import expect
-from tasks.experiment import conclude, given, open_parent, open_study, propose, tell, try_out
-from tasks.models import load_model
-from tasks.records import Trial
-from tasks.runners import trial_runner
-from tasks.sample import sample
+from tasks.sampling.tasks import sample
+from tasks.shared.models import load_model
+from tasks.shared.records import Trial
+from tasks.training.runners import trial_runner
+from tasks.training.tasks import conclude, open_parent, price, try_out
+from tasks.training.trials import given, open_study, propose, tell
+from tasks.validation.tasks import expect
 
 
 @flow(

@@ -6,8 +6,8 @@ code and Prefect's, and hides the sentence. Other errors keep theirs.
 
 import logging
 
-from blocks.errors import TerminalError
-from tasks.logic.refusal import Refusal
+from blocks.common.errors import TerminalError
+from tasks.shared.rules.refusal import Refusal
 
 _LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 

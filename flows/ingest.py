@@ -5,8 +5,8 @@ from prefect import flow
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName, ModelName
 from flows.run_log import keep_log
-from tasks.ingest import land
-from tasks.records import Landed
+from tasks.ingestion.tasks import land
+from tasks.shared.records import Landed
 
 
 @flow(

@@ -5,8 +5,8 @@ from prefect import flow
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName, Hours, ModelOrAll
 from flows.run_log import keep_log
-from tasks.maintain import maintain_lake
-from tasks.records import Maintained
+from tasks.cleanup.tasks import maintain_lake
+from tasks.shared.records import Maintained
 
 
 @flow(

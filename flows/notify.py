@@ -6,7 +6,7 @@ from prefect.states import Completed
 
 from flows.parameters import EnvironmentName
 from flows.run_log import keep_log
-from tasks.alerts import deliver
+from tasks.notification.tasks import deliver
 
 
 @flow(

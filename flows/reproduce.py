@@ -8,7 +8,8 @@ from prefect.states import Completed, Failed
 from blocks.environment import open_environment
 from flows.parameters import EnvironmentName
 from flows.run_log import keep_log
-from tasks.reproduce import promoted, reproduce_version
+from tasks.evidence.reproduction import promoted
+from tasks.evidence.tasks import reproduce_version
 
 
 @flow(

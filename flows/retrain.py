@@ -12,19 +12,17 @@ from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier
 from flows.run_log import keep_log
 from flows.stopping import stop_training
-from tasks.alerts import tell_of_run
-from tasks.approve import request_approval
-from tasks.cost import price
-from tasks.dashboard import draw_dashboard
-from tasks.deploy import deploy
-from tasks.evaluate import judge
-from tasks.evidence import keep_evidence
-from tasks.expect import expect
-from tasks.publish import publish
-from tasks.records import Asked, Judged, Trained
-from tasks.sample import sample
-from tasks.train import train
-from tasks.waive import is_waived
+from tasks.approval.tasks import request_approval
+from tasks.dashboard.tasks import draw_dashboard
+from tasks.evaluation.tasks import judge
+from tasks.evidence.tasks import keep_evidence
+from tasks.notification.tasks import tell_of_run
+from tasks.release.tasks import deploy
+from tasks.sampling.tasks import publish, sample
+from tasks.shared.records import Asked, Judged, Trained
+from tasks.shared.waivers import is_waived
+from tasks.training.tasks import price, train
+from tasks.validation.tasks import expect
 
 
 @flow(

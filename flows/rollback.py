@@ -8,8 +8,8 @@ from prefect.states import Completed
 
 from flows.parameters import EnvironmentName, ModelName, Person, Reason
 from flows.run_log import keep_log
-from tasks.dashboard import draw_dashboard
-from tasks.rollback import take_back
+from tasks.dashboard.tasks import draw_dashboard
+from tasks.release.tasks import take_back
 
 
 @flow(

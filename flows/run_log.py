@@ -8,9 +8,9 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State
 from prefect.logging.loggers import flow_run_logger
 
+from blocks.common.errors import NotFound
 from blocks.environment import open_environment
-from blocks.errors import NotFound
-from tasks.run_log import OWN, attach
+from tasks.shared.run_log import OWN, attach
 
 
 def keep_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:

@@ -5,8 +5,8 @@ from prefect import flow
 from flows.parameters import AsOf, EnvironmentName, ModelName
 from flows.run_log import keep_log
 from flows.stopping import stop_scoring
-from tasks.records import Scored
-from tasks.score import score_rows
+from tasks.batch.tasks import score_rows
+from tasks.shared.records import Scored
 
 
 @flow(

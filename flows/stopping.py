@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging.loggers import flow_run_logger
 
 from blocks.environment import open_environment
-from tasks.stop import is_given_up, stop_jobs, stop_transforms
+from tasks.training.stopping import is_given_up, stop_jobs, stop_transforms
 
 
 def stop_training(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:

@@ -10,8 +10,8 @@ from pydantic import Field
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName
 from flows.run_log import keep_log
-from tasks.logic.sweep.report import size_words
-from tasks.sweep import carry_out, plan_sweep
+from tasks.cleanup.rules.garbage.report import size_words
+from tasks.cleanup.tasks import carry_out, plan_sweep
 
 Days = Annotated[float, Field(ge=1, le=3650)]
 Hours = Annotated[float, Field(ge=1, le=10_000)]

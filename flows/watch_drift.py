@@ -7,10 +7,10 @@ from prefect.states import Completed, Failed
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
 from flows.run_log import keep_log
-from tasks.dashboard import draw_dashboard
-from tasks.records import Watched
-from tasks.watch import look
-from tasks.watch_report import report, tell_failure, tell_findings
+from tasks.dashboard.tasks import draw_dashboard
+from tasks.monitoring.reporting import tell_failure
+from tasks.monitoring.tasks import look, report, tell_findings
+from tasks.shared.records import Watched
 
 
 @flow(

@@ -1,1 +1,1 @@
-"""Prefect tasks by stage. Each loads, calls a rule of `tasks.logic`, and stores."""
+"""The stages from data to production, one folder each: `tasks.py` holds the Prefect tasks, `rules` the decisions."""

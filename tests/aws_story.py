@@ -15,12 +15,12 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
 
 from blocks.environment import open_environment
-from deployments.decide import settle
-from deployments.local_sagemaker.faults import Fault
-from deployments.local_sagemaker.settings import ROLE
 from deployments.register import register
 from deployments.runs import begin, ended, follow
-from deployments.stack import Stack
+from local.sagemaker.faults import Fault
+from local.sagemaker.settings import ROLE
+from local.stack import Stack
+from services.decisions import settle
 from tests.local_aws import Desk, clients
 from tests.support import SMALL, customers, request_of
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from deployments.stack import Stack, down, use
+from local.stack import Stack, down, use
 from tests.canaries import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
 from tests.checkout import ROOT, copy_checkout, start_stack
 
 if TYPE_CHECKING:
-    from deployments.local_sagemaker.server import LocalSageMaker
+    from local.sagemaker.server import LocalSageMaker
     from tests.local_aws import Desk
 
 # No property is false because the machine was busy. Where the variable CI is set, Hypothesis draws the same each time.

@@ -15,12 +15,12 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, Release
 from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.trainers.sagemaker import SageMakerTrainer
-from deployments.local_sagemaker.server import LocalSageMaker, running
-from deployments.local_sagemaker.settings import OURS, ROLE, Image, Settings
+from local.sagemaker.server import LocalSageMaker, running
+from local.sagemaker.settings import OURS, ROLE, Image, Settings
+from runtime.digests import folder_digest
 from tests.signing_keys import MODELS, signed
 
 SERVE = Path(__file__).parent / "data" / "tiny_serve.py"

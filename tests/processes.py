@@ -13,7 +13,7 @@ APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which a
 """Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
 which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
 APART.set_forkserver_preload(
-    ["blocks.lake.local", "tests.contracts.lakes", "blocks.ledger.sql", "tests.deployments.hooks"]
+    ["blocks.lake.local", "tests.contracts.lakes", "blocks.ledger.sql", "tests.services.gateway.hooks"]
 )
 
 

@@ -7,23 +7,24 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from blocks.digests import folder_digest
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.ledger.base import ApprovalRequest, Deployment
-from blocks.model_signature import sign_folder
-from tasks.approve import decide, gather
-from tasks.evaluate import measure, predictions_digest
-from tasks.evidence import gather_files, write_pack
-from tasks.expect import to_frame
-from tasks.logic.approve.evidence import canonical_json, evidence_digest
-from tasks.logic.evaluate.evaluation import evaluation_json
-from tasks.logic.evaluate.report import evaluation_markdown, evaluation_plot
-from tasks.models import Model
-from tasks.records import Checked, Deployed, Judged, TierData, Trained
-from tasks.sample import materialise
-from tests.tasks.test_approve import TRAINED
-from tests.tasks.test_champion import World, artifact_of, register
-from tests.tasks.test_sample import SPEC, append
+from runtime.digests import folder_digest
+from runtime.signing import sign_folder
+from tasks.approval.requests import decide, gather
+from tasks.approval.rules.evidence import canonical_json, evidence_digest
+from tasks.evaluation.rules.evaluation import evaluation_json
+from tasks.evaluation.rules.predictions import predictions_digest
+from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
+from tasks.evidence.pack import gather_files, write_pack
+from tasks.shared.evaluation import measure
+from tasks.shared.models import Model
+from tasks.shared.records import Checked, Deployed, Judged, TierData, Trained
+from tasks.shared.tiers import materialise
+from tasks.validation.rules.parquet_rows import to_frame
+from tests.tasks.approval.test_requests import TRAINED
+from tests.tasks.sampling.test_sampling import SPEC, append
+from tests.tasks.shared.test_champion import World, artifact_of, register
 
 NOW = datetime.now(UTC)
 RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"

@@ -13,12 +13,12 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, Release
 from blocks.endpoints.local import LocalEndpoint
+from runtime.digests import folder_digest
+from tests.checkout import ROOT
 from tests.signing_keys import MODELS, signed
 
-ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-for-tests-0123456789"  # noqa: S105 - not a secret
 COLUMNS = ["tenure", "charges", "flag", "contract"]
 ROWS = [[34, 20.5, 1, "month"], [1, None, 0, "year"], [70, 99.0, 0, "never seen"]]
@@ -114,10 +114,10 @@ def token_file(folder: Path) -> Path:
 
 @contextmanager
 def host(state: Path, *, load_seconds: float = 60) -> Iterator[Host]:
-    """Start `python -m deployments.hosting`, wait until it answers, and end it afterwards."""
+    """Start `python -m services.model_server`, wait until it answers, and end it afterwards."""
     state.mkdir(parents=True, exist_ok=True)
     token = token_file(state)
-    command = [sys.executable, "-m", "deployments.hosting", "--port", "0", "--state", str(state)]
+    command = [sys.executable, "-m", "services.model_server", "--port", "0", "--state", str(state)]
     command += ["--token-file", str(token), "--load-seconds", str(load_seconds), "--trusted-key", MODELS.public]
     with (state / "host.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log)

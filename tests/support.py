@@ -15,8 +15,8 @@ from prefect.client.schemas.objects import State, StateType
 
 from blocks.environment import Environment, open_environment
 from blocks.ledger.base import ApprovalRequest, Deployment, Ledger
-from deployments.decide import settle
 from deployments.runs import begin, ended, follow
+from services.decisions import settle
 
 SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
 WEAK = {"num_leaves": 2, "n_estimators": 3}

@@ -6,8 +6,8 @@ from threading import Lock
 
 import psutil
 
-from deployments.processes import start
-from deployments.stack import Stack
+from local.processes import start
+from local.stack import Stack
 
 
 class Workers:
@@ -23,7 +23,7 @@ class Workers:
             self._begun[-1].kill()
             self._begun[-1].wait(timeout=60)
             log = self._stack.state / "logs" / f"worker-{len(self._begun)}.log"
-            started = start("worker", [sys.executable, "-m", "deployments.worker"],
+            started = start("worker", [sys.executable, "-m", "local.worker"],
                             environment=self._stack.environment(), folder=self._checkout, log=log)  # fmt: skip
             self._begun.append(psutil.Process(started.pid))
 

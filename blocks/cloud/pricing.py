@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 
 PRICING_REGION = "us-east-1"
 """The Pricing API answers in a few regions only; this one knows the prices of all."""

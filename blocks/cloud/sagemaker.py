@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, PaidEndpoint, PaidJob
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 
 GONE = ("Could not find", "does not exist", "cannot be stopped", "already in a terminal", "is in a terminal")
 """What SageMaker says, within a ValidationException, of what has ended or is not there."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from prefect.blocks.core import Block
 
-from blocks.compute import Hosting
+from blocks.common.collectable import Keeper
+from blocks.common.compute import Hosting
 from blocks.endpoints.traffic import Traffic
-from blocks.kept import Keeper
 
 
 @dataclass(frozen=True)

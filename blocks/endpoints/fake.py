@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from pydantic import Field, PrivateAttr
 
-from blocks.compute import Hosting
-from blocks.digests import folder_digest
+from blocks.common.compute import Hosting
+from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.traffic import Traffic
-from blocks.errors import Corrupt, NotFound, Rejected
+from runtime.digests import folder_digest
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Models on this machine: proven in a server of their own, served by `deployments.hosting` over HTTP."""
+"""Models on this machine: proven in a server of their own, served by `services.model_server` over HTTP."""
 
 import gzip
 import json
@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 from pydantic import Field, TypeAdapter
 
-from blocks.compute import Hosting
+from blocks.common.collectable import Folders, Kept
+from blocks.common.compute import Hosting
+from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.endpoints.base import Answer, Endpoint, Logged, Probe, Release, Serving
 from blocks.endpoints.golden import difference
 from blocks.endpoints.process import asked, scoring_server
 from blocks.endpoints.store import ReleaseStore
 from blocks.endpoints.traffic import Traffic
-from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.kept import Folders, Kept
 
-_SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
+_SERVE = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 _TRAFFIC = TypeAdapter(list[Traffic])
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 
+from blocks.common.errors import Rejected
+from blocks.common.temporary import swept_folder
 from blocks.endpoints.base import Probe, Release
 from blocks.endpoints.golden import difference
-from blocks.errors import Rejected
-from blocks.temporary import swept_folder
 
 _LAST_LINES = 20
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks.aws.calls import code, is_missing, port_errors, region_name
-from blocks.compute import Hosting
-from blocks.digests import folder_digest
+from blocks.common.aws.calls import code, is_missing, port_errors, region_name
+from blocks.common.compute import Hosting
+from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import Answer, Probe, Release, Serving
 from blocks.endpoints.golden import difference
@@ -21,9 +21,9 @@ from blocks.endpoints.process import asked, scoring_server
 from blocks.endpoints.sagemaker_rollout import Rollout
 from blocks.endpoints.sagemaker_store import Kept
 from blocks.endpoints.sagemaker_upkeep import SageMakerUpkeep
-from blocks.errors import Corrupt, NotFound, Rejected
+from runtime.digests import folder_digest
 
-_SERVE = Path(__file__).resolve().parents[2] / "deployments" / "container" / "serve.py"
+_SERVE = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 
 
 class SageMakerEndpoint(SageMakerUpkeep):

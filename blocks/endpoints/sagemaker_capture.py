@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from blocks.aws.folders import Folders
-from blocks.aws.kept import Prefixes
+from blocks.common.aws.folders import Folders
+from blocks.common.aws.kept import Prefixes
+from blocks.common.errors import Corrupt, Rejected
 from blocks.endpoints.base import Logged, LogRules
-from blocks.errors import Corrupt, Rejected
 
 JSON, CSV = "application/json", "text/csv"
 ENDING = ".jsonl"

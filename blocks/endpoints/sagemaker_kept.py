@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from blocks.aws.kept import Prefixes
+from blocks.common.aws.kept import Prefixes
+from blocks.common.collectable import Kept
+from blocks.common.errors import Rejected
 from blocks.endpoints import sagemaker_requests as requests
-from blocks.errors import Rejected
-from blocks.kept import Kept
 
 LIVE = "it is live"
 WHOLE = ("served.json", "release.json")

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.aws.calls import is_missing
-from blocks.errors import Rejected, Unavailable
+from blocks.common.aws.calls import is_missing
+from blocks.common.errors import Rejected, Unavailable
 
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 NO_CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "insufficient capacity")

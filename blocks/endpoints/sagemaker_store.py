@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks.aws.folders import Folders
+from blocks.common.aws.folders import Folders
+from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Golden, LogRules, Release
 from blocks.endpoints.store import check_names, log_rules
-from blocks.errors import Corrupt, NotFound, Rejected
 
 _SIDE_BY_SIDE = 8
 

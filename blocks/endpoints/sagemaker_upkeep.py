@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.aws.calls import client, port_errors
-from blocks.aws.folders import Folders
-from blocks.aws.kept import Prefixes
+from blocks.common.aws.calls import client, port_errors
+from blocks.common.aws.folders import Folders
+from blocks.common.aws.kept import Prefixes
+from blocks.common.collectable import Kept
 from blocks.endpoints.base import Endpoint, Logged
 from blocks.endpoints.sagemaker_capture import Asked, Captures, columns_of
 from blocks.endpoints.sagemaker_kept import ReleaseKeeper
 from blocks.endpoints.sagemaker_store import S3Releases
-from blocks.kept import Kept
 
 
 class SageMakerUpkeep(Endpoint):

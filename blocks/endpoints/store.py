@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from blocks.digests import folder_digest
+from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Golden, LogRules, Release
-from blocks.errors import Corrupt, NotFound, Rejected
+from runtime.digests import folder_digest
 
 _NAME = re.compile(r"(?!.{64})[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*")  # two hyphens: a model in a namespace
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

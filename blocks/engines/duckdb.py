@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 from pydantic import Field
 
+from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.common.temporary import swept_folder
 from blocks.engines.base import Engine, Tables
 from blocks.engines.files import brief, checked_files, staged
 from blocks.engines.mapping import Function, FunctionFailed, Mapped, port_error_in, write_batches
-from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.temporary import swept_folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

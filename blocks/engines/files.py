@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from blocks.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import Conflict, NotFound, Rejected
 
 
 def checked_files(name: str, files: Sequence[str]) -> tuple[str, ...]:

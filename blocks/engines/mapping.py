@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from blocks import errors
+from blocks.common import errors
+from blocks.common.errors import PortError, Rejected
 from blocks.engines.files import brief
-from blocks.errors import PortError, Rejected
 
 Function: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """Makes other batches of some batches: called once a process or partition, so it can prepare before the first."""

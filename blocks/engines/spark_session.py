@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import Conflict, Rejected
+from blocks.common.errors import Conflict, Rejected
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

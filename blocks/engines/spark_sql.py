@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, cast
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 
 if TYPE_CHECKING:
     from sqlglot import exp

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from blocks.errors import LostRace
+from blocks.common.errors import LostRace
 from blocks.lake.base import BUCKET_COLUMN, DataFile, Size
 from blocks.lake.entries import Compaction, Entry, Run
 from blocks.lake.layout import MAX_FILE_ROWS, ONE_FILE_ROWS, STRIPES, encode, name_of

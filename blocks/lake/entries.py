@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from blocks.errors import Corrupt
+from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
 
 _FILE = re.compile(r"part-\d{5,}(-buckets-\d{4}-\d{4})?\.parquet")

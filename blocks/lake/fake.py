@@ -12,7 +12,7 @@ from threading import Lock
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Unavailable
+from blocks.common.errors import Unavailable
 from blocks.lake.base import AsOf, Snapshot
 from blocks.lake.store import STAGING, FolderStore, Store
 from blocks.lake.stored import StoredLake

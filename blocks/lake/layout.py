@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.lake.base import BUCKET_COLUMN, DataFile
 
 BUCKETS = 10_000

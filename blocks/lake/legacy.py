@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pyarrow.parquet as pq
 
-from blocks.errors import Corrupt
+from blocks.common.errors import Corrupt
 from blocks.lake.base import Snapshot
 from blocks.lake.entries import Entry, State, key_of, next_state, snapshot_of
 from blocks.lake.schemas import packed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.lake.base import Size
 from blocks.lake.store import STAGING, FolderStore, Store
 from blocks.lake.stored import StoredLake

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import TypeVar
 
-from blocks.errors import Corrupt
+from blocks.common.errors import Corrupt
 from blocks.lake.base import Snapshot
 from blocks.lake.entries import Entry, State, key_of, parse, render
 from blocks.lake.legacy import Legacy

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from datetime import datetime
 
-from blocks.errors import LostRace, NotFound, Rejected
+from blocks.common.errors import LostRace, NotFound, Rejected
 from blocks.lake.base import AsOf, DataFile, Snapshot
 from blocks.lake.entries import Entry, State, time_after
 from blocks.lake.log import Log

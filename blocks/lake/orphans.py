@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from blocks.errors import LostRace
+from blocks.common.errors import LostRace
 from blocks.lake.base import Size
 from blocks.lake.entries import Entry, Run
 from blocks.lake.log import Log

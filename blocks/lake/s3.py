@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pydantic import Field
 
-from blocks.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.lake.store import Store, Stored
 from blocks.lake.stored import StoredLake
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from blocks.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.lake.base import BUCKET_COLUMN, AsOf
 from blocks.lake.entries import State
 from blocks.lake.layout import BUCKETS

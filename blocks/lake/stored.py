@@ -15,7 +15,8 @@ from uuid import uuid4
 import pyarrow as pa
 from pydantic import PrivateAttr
 
-from blocks.errors import LostRace, Rejected
+from blocks.common.errors import LostRace, Rejected
+from blocks.common.temporary import swept_folder
 from blocks.lake.base import AsOf, DataFile, Footprint, Lake, Size, Snapshot
 from blocks.lake.compaction import compact
 from blocks.lake.entries import Entry, State, next_state
@@ -28,7 +29,6 @@ from blocks.lake.reading import Reader
 from blocks.lake.schemas import check_append, check_dataset, check_read, conform, grown, packed, texts, unpacked
 from blocks.lake.store import Store
 from blocks.lake.verify import Verified
-from blocks.temporary import swept_folder
 
 _ATTEMPTS = 1_000
 

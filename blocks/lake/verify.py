@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from blocks.errors import Corrupt
+from blocks.common.errors import Corrupt
 from blocks.lake.plan import Piece
 from blocks.lake.store import Store
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blocks.errors import Corrupt
-from blocks.files import replace_text
+from blocks.common.errors import Corrupt
 from blocks.ledger.base import Link
 from blocks.ledger.chain import Head
+from runtime.files import replace_text
 
 NOTHING = Head(0, "")
 
@@ -61,7 +61,7 @@ def check_head(head: Head, link_at: Callable[[int], Link | None]) -> None:
         found = "is gone" if there is None else f"has the hash {there.hash[:12]}…"
         raise Corrupt(
             f"ledger: decision {head.number} {found}; the anchored head says {head.hash[:12]}…. Rows were cut off or "
-            "exchanged: restore the database, and see python -m deployments.audit verify."
+            "exchanged: restore the database, and see python -m ratchet.audit verify."
         )
 
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from blocks.common.signing_keys import Keyring, Signer
 from blocks.ledger.base import ApprovalRequest, Decision, Link, LinkKind, Refused, Waiver
-from blocks.signing import Keyring, Signer
 
 FORM = "ratchet.link.v1"
 BEGINNING = "0" * 64

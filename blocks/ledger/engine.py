@@ -28,7 +28,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
-from blocks.errors import Corrupt, PortError, Rejected, Unavailable
+from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
 from blocks.ledger.tables import METADATA
 
 Result = TypeVar("Result")

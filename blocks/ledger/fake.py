@@ -6,7 +6,8 @@ from threading import Lock
 
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Unavailable
+from blocks.common.errors import Unavailable
+from blocks.common.signing_keys import Signer
 from blocks.ledger.anchor import anchored
 from blocks.ledger.base import (
     ApprovalRequest,
@@ -23,7 +24,6 @@ from blocks.ledger.chain import body_of, decisions_of, make_link, request_digest
 from blocks.ledger.fake_inbox import FakeInbox, Kept
 from blocks.ledger.fake_outbox import FakeOutbox, Told
 from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_intended, outcome, recorded_before
-from blocks.signing import Signer
 
 
 class FakeLedger(FakeOutbox, FakeInbox, Ledger):

@@ -1,6 +1,6 @@
 """What holds in every inbox: what is noted of an odd delivery, and how what cannot be done is told."""
 
-from blocks.errors import Conflict, NotFound
+from blocks.common.errors import Conflict, NotFound
 from blocks.ledger.inbox import Delivery, Note, Turn
 
 
@@ -18,7 +18,7 @@ def replayed(known: Delivery, given: Delivery) -> Note:
 
 def no_delivery(delivery_id: str) -> NotFound:
     """Return the error of an unknown delivery."""
-    return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m deployments.gateway list")
+    return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m services.gateway list")
 
 
 def no_turn(turn: Turn) -> NotFound:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from blocks.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.ledger.base import ApprovalRequest, Decision
 
 

@@ -13,7 +13,8 @@ from pydantic import Field, PrivateAttr, SecretStr
 from sqlalchemy import Connection, RowMapping, Select, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
+from blocks.common.signing_keys import Signer
 from blocks.ledger.anchor import anchored
 from blocks.ledger.base import (
     ApprovalRequest,
@@ -33,7 +34,6 @@ from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_
 from blocks.ledger.sql_inbox import SqlInbox
 from blocks.ledger.sql_outbox import SqlOutbox
 from blocks.ledger.tables import DEPLOYMENTS, EFFECTS, LINKS, REQUESTS
-from blocks.signing import Signer
 
 Record = TypeVar("Record")
 

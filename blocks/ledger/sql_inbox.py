@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from blocks.errors import LostRace
+from blocks.common.errors import LostRace
 from blocks.ledger.engine import Database
 from blocks.ledger.inbox import (
     Arrival,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.aws.calls import code, hasty_client, port_errors
+from blocks.common.aws.calls import code, hasty_client, port_errors
 from blocks.logs.base import LogLine, RunLogs
 
 MOST_EVENTS = 10_000

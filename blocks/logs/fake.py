@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.logs.base import LogLine, RunLogs
 
 

@@ -8,7 +8,7 @@ from typing import cast
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 
 MODULES = {
     "ratchet-smtp-email": "blocks.notifications.email",

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from pydantic import Field, SecretStr
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notice, NoticeBlock
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, model_validator
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notice, NoticeBlock
 
 PASSING = {"Throttling", "ThrottlingException", "ThrottledException", "InternalError", "InternalErrorException",

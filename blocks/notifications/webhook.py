@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import httpx
 from pydantic import Field, SecretStr
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notice, NoticeBlock
 
 

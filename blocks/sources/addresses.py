@@ -11,7 +11,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 
 BLOCK = "block:"
 """How a source begins that is the name of a Secret block: `block:crm`."""

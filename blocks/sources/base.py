@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.columns import ADJECTIVES, TYPES, convert
 
 SHOWN = 500

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 
 TYPES: Final = {
     "number": pa.float64(),

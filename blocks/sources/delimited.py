@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.base import SHOWN, BrokenRow, Piece, check_names, typed
 from blocks.sources.lines import Block, ahead, blocks_of, check_text
 from blocks.sources.places import File

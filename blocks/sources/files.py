@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.sources.base import Piece, Source, check_kinds
 from blocks.sources.delimited import csv_pieces
 from blocks.sources.json_lines import json_pieces

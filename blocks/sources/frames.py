@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 import pyarrow as pa
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.base import Piece, Source, SourceTable, check_kinds, check_names, counted, row_text, typed
 
 _ROWS = 65_536

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.places import File
 
 BLOCK_BYTES = 1 << 24

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.base import Piece, Source, typed
 from blocks.sources.json_lines import broken_by, unpack
 

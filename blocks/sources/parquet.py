@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.base import Piece, check_names, counted, row_text, typed
 from blocks.sources.places import File
 

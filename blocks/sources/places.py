@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 
 LINES, ROWS = "line", "row"
 WORDS = {".csv": LINES, ".jsonl": LINES, ".ndjson": LINES, ".parquet": ROWS}

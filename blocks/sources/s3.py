@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from blocks.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.sources.base import Piece, Source, check_kinds
 from blocks.sources.files import FileSource
 from blocks.sources.places import WORDS, files_of

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sqlalchemy import URL, Connection, CursorResult, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.sources.base import Piece, Source, check_kinds, check_names, counted, row_text, typed
 from blocks.sources.frames import of_values
 from blocks.sources.places import checked_path

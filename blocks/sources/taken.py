@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 
 _NOTE, _WITHIN = "files", "files within"
 

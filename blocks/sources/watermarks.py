@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Date, DateTime, Float, Integer, Numeric, String, literal
 from sqlalchemy.engine import Dialect
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 
 _NOTE, _KIND, _OF = "watermark", "watermark type", "watermark of"
 _TYPES: Final[Mapping[str, tuple[Any, Any]]] = {

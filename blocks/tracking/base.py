@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from prefect.blocks.core import Block
 
-from blocks.kept import Keeper
+from blocks.common.collectable import Keeper
 
 CHAMPION = "champion"
 """The alias of the version that serves."""

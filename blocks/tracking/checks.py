@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_string_dtype
 
-from blocks.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 
 
 def refuse_not_finite(run_id: str, metrics: Mapping[str, float]) -> None:

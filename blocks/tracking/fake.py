@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.kept import Kept
+from blocks.common.collectable import Kept
+from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.tracking.base import KEEP, Predict, Run, Tracking, Version
 from blocks.tracking.checks import conform, quotable, refuse_not_finite
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
-from blocks.kept import Kept
+from blocks.common.collectable import Kept
+from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
 from blocks.tracking.base import KEY, Predict, Run, Tracking, Version
 from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
 from blocks.tracking.mlflow_kept import MlflowShelf, moment

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from blocks.errors import Rejected
-from blocks.kept import Kept
+from blocks.common.collectable import Kept
+from blocks.common.errors import Rejected
 from blocks.tracking.base import KEEP, KEY
 
 LONGEST_RUN = timedelta(days=8)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from blocks.errors import Rejected
-from blocks.temporary import swept_folder
+from blocks.common.errors import Rejected
+from blocks.common.temporary import swept_folder
 
-_PREDICT = Path(__file__).resolve().parents[2] / "deployments" / "container" / "predict.py"
+_PREDICT = Path(__file__).resolve().parents[2] / "runtime" / "predict.py"
 
 
 class Predictor:
-    """A process of `deployments/container/predict.py`: it imports while nobody waits, then answers; it goes with us."""
+    """A process of `runtime/predict.py`: it imports while nobody waits, then answers; it goes with us."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         held = ExitStack()  # the folder outlives a killed process, and is swept up where we are killed with it

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prefect.blocks.core import Block
 
-from blocks.compute import Compute
-from blocks.jobs import JobStatus, completed, waiting
-from blocks.kept import Keeper
+from blocks.common.collectable import Keeper
+from blocks.common.compute import Compute
+from blocks.common.jobs import JobStatus, completed, waiting
 
 
 @dataclass(frozen=True)

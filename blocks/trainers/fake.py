@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
-from blocks.compute import Compute
-from blocks.errors import NotFound
-from blocks.jobs import JobStatus
+from blocks.common.compute import Compute
+from blocks.common.errors import NotFound
+from blocks.common.jobs import JobStatus
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, Trainer, TrainingJob
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from blocks.digests import file_digest
-from blocks.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.trainers.base import TrainingJob
+from runtime.digests import file_digest
 
 NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 """SageMaker's rule for the names of training jobs; it also makes them safe as names of folders."""

@@ -20,15 +20,15 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks.compute import Compute
-from blocks.errors import NotFound
-from blocks.files import replace_text
-from blocks.jobs import JobStatus
-from blocks.kept import Folders, Kept
+from blocks.common.collectable import Folders, Kept
+from blocks.common.compute import Compute
+from blocks.common.errors import NotFound
+from blocks.common.jobs import JobStatus
 from blocks.trainers import jobs, processes
 from blocks.trainers.base import JobState, Trainer, TrainingJob
+from runtime.files import replace_text
 
-ENTRY_POINT = Path(__file__).parents[2] / "deployments" / "container" / "train.py"
+ENTRY_POINT = Path(__file__).resolve().parents[2] / "runtime" / "train.py"
 WATCH_SECONDS = 0.5
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -14,14 +14,14 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from blocks.aws.attempts import attempt_name
-from blocks.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.aws.folders import MARK, Folders, listing_digest
-from blocks.aws.kept import Prefixes
-from blocks.compute import Compute
-from blocks.errors import Conflict, Corrupt, NotFound
-from blocks.jobs import JobStatus
-from blocks.kept import Kept
+from blocks.common.aws.attempts import attempt_name
+from blocks.common.aws.calls import client, code, is_missing, port_errors, region_name
+from blocks.common.aws.folders import MARK, Folders, listing_digest
+from blocks.common.aws.kept import Prefixes
+from blocks.common.collectable import Kept
+from blocks.common.compute import Compute
+from blocks.common.errors import Conflict, Corrupt, NotFound
+from blocks.common.jobs import JobStatus
 from blocks.trainers import jobs
 from blocks.trainers.base import JobState, Trainer, TrainingJob
 from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request

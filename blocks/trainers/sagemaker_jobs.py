@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.aws.jobs import STATUS, is_passing, tag_list, why_failed
-from blocks.jobs import JobStatus
+from blocks.common.aws.jobs import STATUS, is_passing, tag_list, why_failed
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import JobState, TrainingJob
 from blocks.trainers.jobs import PROGRAM_CHANNEL
 

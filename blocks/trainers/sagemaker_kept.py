@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks.aws.kept import Prefixes
-from blocks.errors import Rejected
-from blocks.kept import Kept
+from blocks.common.aws.kept import Prefixes
+from blocks.common.collectable import Kept
+from blocks.common.errors import Rejected
 
 RUNNING = "it is running"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.aws.calls import is_missing
+from blocks.common.aws.calls import is_missing
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 

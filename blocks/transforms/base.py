@@ -10,10 +10,10 @@ import pyarrow as pa
 from prefect.blocks.core import Block
 from pydantic import Field
 
-from blocks.compute import Compute
-from blocks.errors import JobFailed
-from blocks.jobs import JobStatus, completed, waiting
-from blocks.kept import Keeper
+from blocks.common.collectable import Keeper
+from blocks.common.compute import Compute
+from blocks.common.errors import JobFailed
+from blocks.common.jobs import JobStatus, completed, waiting
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.compute import Compute
-from blocks.errors import Conflict, NotFound, Rejected
-from blocks.jobs import JobStatus
+from blocks.common.compute import Compute
+from blocks.common.errors import Conflict, NotFound, Rejected
+from blocks.common.jobs import JobStatus
 from blocks.transforms.base import Part, Transform, TransformJob, TransformState
 
 

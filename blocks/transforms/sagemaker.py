@@ -12,15 +12,15 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.aws.attempts import attempt_name
-from blocks.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.aws.folders import Folders
-from blocks.aws.kept import Prefixes
-from blocks.aws.logs import last_lines
-from blocks.compute import Compute
-from blocks.errors import NotFound
-from blocks.jobs import JobStatus
-from blocks.kept import Kept
+from blocks.common.aws.attempts import attempt_name
+from blocks.common.aws.calls import client, code, is_missing, port_errors, region_name
+from blocks.common.aws.folders import Folders
+from blocks.common.aws.kept import Prefixes
+from blocks.common.aws.logs import last_lines
+from blocks.common.collectable import Kept
+from blocks.common.compute import Compute
+from blocks.common.errors import NotFound
+from blocks.common.jobs import JobStatus
 from blocks.transforms import sagemaker_requests as requests
 from blocks.transforms.base import Part, Transform, TransformJob, TransformState
 from blocks.transforms.sagemaker_store import Staged, TransformStore

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks.aws.jobs import STATUS, is_passing, tag_list, why_failed
-from blocks.jobs import JobStatus
+from blocks.common.aws.jobs import STATUS, is_passing, tag_list, why_failed
+from blocks.common.jobs import JobStatus
 from blocks.transforms.base import TransformJob, TransformState
 
 CONTENT_TYPE = "application/json"

@@ -18,12 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.aws.calls import code
-from blocks.aws.folders import Folders
-from blocks.digests import folder_digest
-from blocks.errors import Conflict, Corrupt, Rejected
+from blocks.common.aws.calls import code
+from blocks.common.aws.folders import Folders
+from blocks.common.errors import Conflict, Corrupt, Rejected
 from blocks.transforms.base import Part, TransformJob
 from blocks.transforms.sagemaker_requests import MAX_PAYLOAD_MB
+from runtime.digests import folder_digest
 
 _SIDE_BY_SIDE = 8
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks.errors import Conflict, PortError, Rejected
-from blocks.files import replace_text
+from blocks.common.errors import Conflict, PortError, Rejected
+from runtime.files import replace_text
 
 FOLDER = Path(__file__).resolve().parents[1] / "environments"
 NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")

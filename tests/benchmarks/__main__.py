@@ -26,7 +26,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from deployments.runs import begin, follow
-from deployments.stack import down, use
+from local.stack import down, use
 from tests.checkout import copy_checkout, start_stack
 from tests.support import SMALL, approve, customers, outcome, processes_of, run
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
-from tasks.logic.model.spec import DataSpec
+from tasks.shared.rules.model.spec import DataSpec
 
 NUMBERS = [f"n{place}" for place in range(10)]
 CATEGORIES = [f"c{place}" for place in range(5)]
@@ -70,7 +70,7 @@ def copy(folder: Path, rows: int) -> dict[str, float]:
 
 def ingest(folder: Path, rows: int) -> dict[str, float]:
     """Land the source as the flow does; its artifact is left out, which needs a Prefect server."""
-    import tasks.ingest as stage
+    import tasks.ingestion.landing as stage
     from blocks.sources import open_source
 
     stage.create_markdown_artifact = lambda **_: None  # type: ignore[assignment]
@@ -112,8 +112,8 @@ def read_tier(folder: Path, rows: int) -> dict[str, float]:
 
 def tier(folder: Path, rows: int) -> dict[str, float]:
     """Lay the development tier down as files, as the flow's stage `sample` does it."""
-    from tasks.reads import fix_reads
-    from tasks.sample import materialise
+    from tasks.shared.reads import fix_reads
+    from tasks.shared.tiers import materialise
 
     spec = model_spec()
     from_lake = lake(folder)
@@ -125,8 +125,8 @@ def tier(folder: Path, rows: int) -> dict[str, float]:
 
 def checks(folder: Path, rows: int) -> dict[str, float]:
     """Hold the whole lake against the suite of 18 expectations, where it lies."""
-    from tasks.expect import opened_rows
-    from tasks.logic.expect.expectations import check, parse_suite
+    from tasks.validation.checking import opened_rows
+    from tasks.validation.rules.expectations import check, parse_suite
 
     suite = parse_suite(suite_text(rows), "expectations.yaml")
     from_lake = lake(folder)
@@ -217,7 +217,7 @@ def suite_text(rows: int) -> str:
 
 def model_spec() -> Any:
     """Return the model of this table: churn's rules over these columns."""
-    from tasks.logic.model.spec import parse_spec
+    from tasks.shared.rules.model.spec import parse_spec
 
     features = "\n".join(f"    {name}: {kind}" for name, kind in KINDS.items())
     text = MODEL.replace("FEATURES", features)

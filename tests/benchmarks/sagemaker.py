@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 
 from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.local import LocalTrainer
-from deployments.local_sagemaker.faults import Fault
+from local.sagemaker.faults import Fault
+from tests.checkout import ROOT
 from tests.local_aws import Desk, local_aws, sagemaker_endpoint, sagemaker_trainer, tiny_release
 from tests.processes import said_until_killed
 
-ROOT = Path(__file__).resolve().parents[2]
 NOTHING = "import os\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\n"
 NUMBERS = itertools.count()
 SLOW = "import os, time\ntime.sleep(1.5)\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\n"
@@ -139,7 +139,7 @@ def throttle(folder: Path, desk: Desk) -> str:
 
 def story(folder: Path, desk: Desk) -> str:
     """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
-    from deployments.stack import down, use
+    from local.stack import down, use
     from tests.aws_story import cancel_while_it_trains as cancelled
     from tests.aws_story import staging, tell
     from tests.checkout import copy_checkout, start_stack

@@ -24,9 +24,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 
 from blocks.environment import open_environment
-from deployments.decide import settle
 from deployments.runs import WAITING, begin, ended, follow
-from deployments.stack import down, use
+from local.stack import down, use
+from services.decisions import settle
 from tests.aws_story import staging
 from tests.checkout import copy_checkout, start_stack
 from tests.local_aws import Desk, local_aws

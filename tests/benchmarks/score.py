@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from blocks.digests import folder_digest
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
 from blocks.tracking.mlflow import MlflowTracking
-from tasks.logic.expect.expectations import check
-from tasks.logic.expect.parquet_rows import ParquetRows
-from tasks.models import Model, load_model
-from tasks.predict import Predictor
-from tasks.score import add_predictions
-from tasks.score_input import Input, of_lake, of_source
+from runtime.digests import folder_digest
+from tasks.batch.input import Input, of_lake, of_source
+from tasks.batch.predictor import Predictor
+from tasks.batch.scoring import add_predictions
+from tasks.shared.models import Model, load_model
+from tasks.validation.rules.expectations import check
+from tasks.validation.rules.parquet_rows import ParquetRows
 from tests.benchmarks.__main__ import Peak, scaled
 from tests.signing_keys import MODELS, signed
 from tests.support import customers

@@ -22,14 +22,14 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.engines.spark import SparkEngine
 from blocks.lake.local import LocalLake
 from blocks.tracking.fake import FakeTracking
-from tasks.predict import Predictor
-from tasks.reads import fix_reads
-from tasks.sample import materialise
-from tasks.score import add_predictions
-from tasks.score_input import of_lake
+from tasks.batch.input import of_lake
+from tasks.batch.predictor import Predictor
+from tasks.batch.scoring import add_predictions
+from tasks.shared.reads import fix_reads
+from tasks.shared.tiers import materialise
 from tests.checkout import ROOT
-from tests.tasks.scoring import DATA, made, predictions
-from tests.tasks.test_sample import SPEC, append
+from tests.tasks.batch.scoring import DATA, made, predictions
+from tests.tasks.sampling.test_sampling import SPEC, append
 
 ROWS = 200_000
 MASTER, WORKER = "org.apache.spark.deploy.master.Master", "org.apache.spark.deploy.worker.Worker"

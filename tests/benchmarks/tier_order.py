@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.sample import content_digest
+from tasks.shared.tiers import content_digest
 from tests.benchmarks.data import COLUMNS, DATA, PEER, clocked, lake, source
 
 SNAPSHOTS = 8

@@ -23,16 +23,16 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
-from tasks.logic.model.spec import parse_spec
-from tasks.logic.sample.buckets import tier_buckets
-from tasks.logic.watch.findings import WatchRules
-from tasks.logic.watch.requests import AT, REQUEST, ROW, VERSION, dataset_of
-from tasks.models import Model
-from tasks.watch import Wanted, watch
-from tasks.watch_report import evidently
-from tests.tasks.logic.model.spec_cases import BINARY
-from tests.tasks.test_champion import World
-from tests.tasks.watched import DAY, UNTIL, promote
+from tasks.monitoring.reporting import evidently
+from tasks.monitoring.rules.findings import WatchRules
+from tasks.monitoring.rules.requests import AT, REQUEST, ROW, VERSION, dataset_of
+from tasks.monitoring.runs import Wanted, watch
+from tasks.shared.models import Model
+from tasks.shared.rules.model.spec import parse_spec
+from tasks.shared.rules.rows.buckets import tier_buckets
+from tests.tasks.monitoring.watched import DAY, UNTIL, promote
+from tests.tasks.shared.rules.model.spec_cases import BINARY
+from tests.tasks.shared.test_champion import World
 
 NUMBERS, TEXTS = [f"n{number}" for number in range(10)], [f"c{number}" for number in range(10)]
 BATCH = 200_000
@@ -123,7 +123,7 @@ def processor_seconds() -> float:
 
 def alone(count: int) -> None:
     """Give as many rows to Evidently's default preset, and print."""
-    from tasks.logic.watch.evidently_report import default_drift
+    from tasks.monitoring.rules.evidently_report import default_drift
 
     then, now = (rows(count, seed).read_all().to_pandas() for seed in (1, 2))
     begin = time.perf_counter()

@@ -13,9 +13,9 @@ import pytest
 from botocore.stub import Stubber
 
 from blocks.cloud.pricing import fetch_prices
-from blocks.errors import NotFound, PortError, Rejected
-from deployments.prices import main
-from tasks.cost import PRICES, read_prices
+from blocks.common.errors import NotFound, PortError, Rejected
+from ratchet.prices import main
+from tasks.shared.cost import PRICES, read_prices
 
 FILTERS = [
     {"Type": "TERM_MATCH", "Field": "regionCode", "Value": "eu-central-1"},

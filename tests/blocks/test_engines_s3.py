@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
+from blocks.common.errors import Corrupt, NotFound, Unavailable
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.errors import Corrupt, NotFound, Unavailable
 
 
 @pytest.fixture

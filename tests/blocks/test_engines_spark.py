@@ -4,9 +4,9 @@ import importlib.util
 
 import pytest
 
+from blocks.common.errors import Rejected
 from blocks.engines.spark import SparkEngine
 from blocks.engines.spark_sql import to_spark
-from blocks.errors import Rejected
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sqlglot") is None, reason="sqlglot is not installed here")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import Corrupt, Rejected, Unavailable
+from blocks.common.errors import Corrupt, Rejected, Unavailable
 from blocks.ledger.sql import SqlLedger
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)

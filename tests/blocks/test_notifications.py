@@ -22,7 +22,7 @@ from prefect.blocks.notifications import (
 )
 from pydantic import ValidationError
 
-from blocks.errors import Rejected, Unavailable
+from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import MODULES, Notice, send
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.pagerduty import PagerDutyEvents

@@ -10,8 +10,8 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.aws.attempts import attempt_name
-from blocks.jobs import JobStatus
+from blocks.common.aws.attempts import attempt_name
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.jobs import NAME
 from blocks.trainers.sagemaker import SageMakerTrainer

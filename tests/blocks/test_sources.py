@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import NotFound, Rejected, Unavailable
+from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.sources import from_frame, read_source
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}

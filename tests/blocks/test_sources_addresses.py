@@ -2,7 +2,7 @@
 
 import pytest
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.sources.addresses import address_of
 
 

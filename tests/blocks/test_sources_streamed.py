@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.errors import NotFound, Rejected, Unavailable
 from blocks.sources import FrameSource, Since, open_source, read_source
 from blocks.sources.lines import blocks_of
 from blocks.sources.parquet import BLANKS
 from blocks.sources.staging import FILE, ROW, stage
 from blocks.sources.watermarks import Watermark
-from tasks.logic.ingest.judging import relation_of
+from tasks.ingestion.rules.row_checks import relation_of
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
 HEADER = "id,age,plan,active\n"

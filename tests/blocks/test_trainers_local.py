@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import JobFailed
-from blocks.jobs import JobStatus
+from blocks.common.errors import JobFailed
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
+from tests.checkout import ROOT
 from tests.contracts.training_jobs import HEALTHY, a_job
 from tests.processes import runs
 from tests.waiting import wait_for
@@ -118,7 +119,7 @@ time.sleep(60)
 def submitted_elsewhere(folder: Path, sleep: str) -> "subprocess.Popen[str]":
     """Submit the job from a process of its own, so that it can be killed."""
     command = [sys.executable, "-c", SUBMITTER, str(folder), sleep]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None and process.stdout.readline() == "submitted\n"
     return process
 

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.errors import Corrupt, NotFound
-from tasks.expect import opened_rows, rows_of
-from tasks.logic.expect.expectations import CheckReport, Expectation, ParquetRows, Suite, check
-from tasks.logic.expect.parquet_checks import PLANS
-from tasks.logic.expect.parquet_rows import to_frame
+from tasks.validation.checking import opened_rows, rows_of
+from tasks.validation.rules.expectations import CheckReport, Expectation, ParquetRows, Suite, check
+from tasks.validation.rules.parquet_checks import PLANS
+from tasks.validation.rules.parquet_rows import to_frame
 
 
 def by_pandas(files: tuple[str, ...], suite: Suite) -> CheckReport:

@@ -18,8 +18,8 @@ from moto import mock_aws
 from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, PaidEndpoint
 from blocks.cloud.fake import FakeCloud
 from blocks.cloud.sagemaker import SageMakerCloud
-from blocks.errors import Rejected, Unavailable
-from deployments.local_sagemaker.faults import Fault
+from blocks.common.errors import Rejected, Unavailable
+from local.sagemaker.faults import Fault
 from tests.contracts.test_transforms import a_job, parts, sagemaker_transform
 from tests.local_aws import Desk
 

@@ -12,16 +12,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from blocks.common.errors import Conflict, NotFound, PortError, Rejected, Unavailable
 from blocks.engines.base import Engine
-from blocks.errors import Conflict, NotFound, PortError, Rejected, Unavailable
 from blocks.lake.fake import FakeLake
 from blocks.tracking.fake import FakeTracking
-from tasks.predict import Predictor
-from tasks.score import add_predictions
-from tasks.score_input import of_lake
+from tasks.batch.input import of_lake
+from tasks.batch.predictor import Predictor
+from tasks.batch.scoring import add_predictions
 from tests.checkout import ROOT
 from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
-from tests.tasks.scoring import DATA, HOUSES, expected, landed, made, predictions
+from tests.tasks.batch.scoring import DATA, HOUSES, expected, landed, made, predictions
 
 ROWS = 30_000
 SCHEMA = pa.schema(

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from blocks.engines.base import Engine
-from blocks.errors import Conflict, Corrupt, NotFound, PortError, Rejected
-from tasks.expect import opened_rows
-from tasks.logic.expect.expectations import Suite, check
+from tasks.validation.checking import opened_rows
+from tasks.validation.rules.expectations import Suite, check
 from tests.checkout import ROOT
 from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
 from tests.contracts.test_checks import IN_SQL, TABLES, by_pandas, laid, told

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from blocks.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.ledger.base import Ledger
 from blocks.ledger.inbox import Arrival, Delivery, Note, Outcome, StartedRun
 from blocks.ledger.sql import SqlLedger

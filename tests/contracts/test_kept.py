@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import NotFound, Rejected
-from blocks.kept import SWEPT, Folders, Keeper
+from blocks.common.collectable import SWEPT, Folders, Keeper
+from blocks.common.errors import NotFound, Rejected
 from blocks.trainers.local import LocalTrainer
 from tests.contracts.training_jobs import FAILING, HEALTHY, a_job
 from tests.waiting import wait_for

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import NotFound, Rejected
-from blocks.jobs import JobStatus
-from blocks.kept import Keeper
+from blocks.common.collectable import Keeper
+from blocks.common.errors import NotFound, Rejected
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
-from deployments.local_sagemaker.faults import Fault
-from tasks.logic.sweep.marks import plan
-from tasks.logic.sweep.roots import model_roots
+from local.sagemaker.faults import Fault
+from tasks.cleanup.rules.garbage.marks import plan
+from tasks.cleanup.rules.garbage.roots import model_roots
 from tests.contracts.test_transforms import a_job, parts, quiet, sagemaker_transform
 from tests.local_aws import Desk, sagemaker_endpoint, sagemaker_trainer, tiny_release
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from blocks.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
+from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
 from blocks.lake.base import BUCKET_COLUMN
 from blocks.lake.fake import FakeLake
 from tests.contracts.lakes import NOON, alter, append, as_bytes, flip, ids, lake, people, s3  # noqa: F401

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import Corrupt, Rejected, Unavailable
+from blocks.common.errors import Corrupt, Rejected, Unavailable
 from blocks.lake.base import DataFile
 from blocks.lake.local import LocalLake
 from tests.contracts.lakes import NOON, append, as_bytes, flipped, local, people  # noqa: F401

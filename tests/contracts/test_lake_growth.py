@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from blocks.errors import Corrupt, LostRace, NotFound, Rejected, Unavailable
+from blocks.common.errors import Corrupt, LostRace, NotFound, Rejected, Unavailable
 from blocks.lake import layout
 from blocks.lake.base import BUCKET_COLUMN, Footprint, Size
 from blocks.lake.s3 import S3Lake

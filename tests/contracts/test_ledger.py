@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from blocks.errors import Conflict, NotFound, Rejected, Unavailable
+from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
+from blocks.common.signing_keys import Keyring
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Ledger, Refused, Waiver
 from blocks.ledger.chain import first_fault, record_of, request_digest
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
-from blocks.signing import Keyring
+from tests.checkout import ROOT
 from tests.contracts.ledgers import make_ledger, postgres
 from tests.processes import APART
 from tests.signing_keys import SIGNER
@@ -28,7 +29,6 @@ from tests.signing_keys import SIGNER
 __all__ = ["postgres"]  # a fixture
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
-ROOT = Path(__file__).resolve().parents[2]
 
 REQUEST = ApprovalRequest(
     id="churn-7", model="churn", environment="production", version="7", digest="d" * 64,
@@ -304,7 +304,7 @@ FORKS = """
 import os, sys
 from datetime import UTC, datetime
 from blocks.ledger.sql import SqlLedger
-from blocks.signing import Keyring
+from blocks.common.signing_keys import Keyring
 ledger, now = SqlLedger(url=sys.argv[1]), datetime.now(UTC)
 ledger.intend("before", "d", now)
 child = os.fork()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from blocks.errors import Unavailable
+from blocks.common.errors import Unavailable
 from blocks.ledger.base import Ledger
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.outbox import Attempt, Message, Signal

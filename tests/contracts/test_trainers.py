@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import Conflict, JobFailed, NotFound, Rejected
-from blocks.jobs import JobStatus
+from blocks.common.errors import Conflict, JobFailed, NotFound, Rejected
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer

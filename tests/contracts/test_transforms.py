@@ -9,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from blocks.compute import Compute
-from blocks.digests import folder_digest
-from blocks.errors import Conflict, Corrupt, JobFailed, NotFound, Rejected, Unavailable
-from blocks.jobs import JobStatus
+from blocks.common.compute import Compute
+from blocks.common.errors import Conflict, Corrupt, JobFailed, NotFound, Rejected, Unavailable
+from blocks.common.jobs import JobStatus
 from blocks.transforms.base import Part, Transform, TransformJob
 from blocks.transforms.fake import FakeTransform
 from blocks.transforms.sagemaker import SageMakerTransform
-from deployments.local_sagemaker.faults import Fault
-from deployments.local_sagemaker.settings import ROLE
+from local.sagemaker.faults import Fault
+from local.sagemaker.settings import ROLE
+from runtime.digests import folder_digest
 from tests.local_aws import Desk
 from tests.signing_keys import MODELS, signed
 

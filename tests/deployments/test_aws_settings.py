@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.environment import adapter_class
-from blocks.errors import Conflict, NotFound, Rejected
 from deployments import register
 from deployments.aws.settings import NEEDED, environment_toml, main, read_outputs, write
+from tests.checkout import ROOT
 from tests.signing_keys import MODELS, SIGNER
 
-ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
     "environment": "production", "region": "us-east-1", "bucket": "ratchet-production-123456789012",
     "jobs_role_arn": "arn:aws:iam::123456789012:role/ratchet-production-jobs", "tracking_uri": "",

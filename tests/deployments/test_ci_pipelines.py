@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.ci.__main__ import _options, changed_models, ci_order, main
-from tests.deployments.git_hosts import Remote, git
-from tests.deployments.hooks import C2
+from ratchet.ci import _options, changed_models, ci_order, main
+from tests.checkout import ROOT
+from tests.services.gateway.git_hosts import Remote, git
+from tests.services.gateway.hooks import C2
 
-ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "deployments" / "ci"
 FILES = ("github-actions.yml", "gitlab-ci.yml", "Jenkinsfile", "aws/buildspec.yml")
 
@@ -88,7 +88,7 @@ def test_every_pipeline_tests_retrains_what_changed_and_deploys(name: str, capsy
     text = re.sub(r"\\\n|\n\s+(?=--)", " ", (CI / name).read_text())
     assert "make test" in text
     assert "prefect --no-prompt deploy --all" in text
-    calls = re.findall(r"python -m deployments\.ci (retrain|pin)\b([^\n]*)", text)
+    calls = re.findall(r"python -m ratchet\.ci (retrain|pin)\b([^\n]*)", text)
     assert {command for command, _ in calls} == {"retrain", "pin"}
     with pytest.raises(SystemExit):
         main(["--help"])

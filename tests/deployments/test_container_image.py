@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.container.entry import PROGRAMS, command
+from runtime.entry import PROGRAMS, command
+from tests.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "deployments" / "container"
-DOCKERFILE = (FOLDER / "Dockerfile").read_text()
+FOLDER = ROOT / "runtime"
+IMAGE = ROOT / "deployments" / "image"
+DOCKERFILE = (IMAGE / "Dockerfile").read_text()
 LINES = [line for line in DOCKERFILE.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 CLEAN = {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "LANG": "C.UTF-8"}
 
@@ -96,7 +97,7 @@ def copied() -> list[tuple[list[str], str]]:
 
 def test_everything_that_the_image_copies_is_there_and_let_through_by_its_ignore_file() -> None:
     sources = [source for found, _ in copied() for source in found]
-    allowed = re.findall(r"^!(.+)$", (FOLDER / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
+    allowed = re.findall(r"^!(.+)$", (IMAGE / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
     assert sources and sorted(sources) == sorted(allowed)
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
@@ -123,7 +124,9 @@ def test_what_the_container_runs_imports_nothing_of_the_project_but_its_siblings
     for path in FOLDER.glob("*.py"):
         named = set(
             re.findall(
-                r"^\s*(?:from|import) ((?:blocks|tasks|flows|deployments)\b[\w.]*)", path.read_text(), re.MULTILINE
+                r"^\s*(?:from|import) ((?:blocks|tasks|flows|deployments|services|local|ratchet)\b[\w.]*)",
+                path.read_text(),
+                re.MULTILINE,
             )
         )
-        assert {name for name in named if not name.startswith("deployments.container")} == set(), path.name
+        assert {name for name in named if not name.startswith("runtime")} == set(), path.name

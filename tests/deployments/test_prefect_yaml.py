@@ -11,7 +11,8 @@ import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.checkout import ROOT
+
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 NAMES = [deployment["name"] for deployment in DEPLOYMENTS]
 SNAPSHOT = Path(__file__).with_name("deployments.json")

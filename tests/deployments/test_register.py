@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import get_client
 
+from blocks.common.errors import NotFound, PortError, Rejected
 from blocks.environment import adapter_class
-from blocks.errors import NotFound, PortError, Rejected
 from deployments import register as shipped
-from deployments.stack import Stack
+from local.stack import Stack
 from tests.signing_keys import SIGNER
 
 VARIABLES = {
@@ -281,7 +281,7 @@ def test_the_command_line_answers_a_mistake_with_one_line(
 def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team_checkout: Path) -> None:
     def deployed_anew() -> str:
         text = (
-            "from deployments.stack import use; from pathlib import Path; stack = use()\n"
+            "from local.stack import use; from pathlib import Path; stack = use()\n"
             "from deployments.register import deploy_changes\n"
             "print('anew' if deploy_changes('local', stack.state / 'deployed') else 'as it was')"
         )

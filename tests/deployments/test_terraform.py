@@ -17,8 +17,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from deployments.aws.settings import read_outputs
+from tests.checkout import ROOT
 
-AWS = Path(__file__).resolve().parents[2] / "deployments" / "aws"
+AWS = ROOT / "deployments" / "aws"
 TERRAFORM = shutil.which("terraform")
 MIRRORS = ("~/.terraform.d/plugins", "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins")
 PROVIDER = "registry.terraform.io/hashicorp/aws"

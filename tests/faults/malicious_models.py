@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from deployments.container.inspection import MAX_MLMODEL_BYTES
+from runtime.inspection import MAX_MLMODEL_BYTES
 
 
 class Touch:

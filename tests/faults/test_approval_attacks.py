@@ -17,26 +17,26 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from blocks.digests import folder_digest
+from blocks.common.errors import Conflict, Corrupt
+from blocks.common.signing_keys import load_signer, make_key
+from blocks.common.trust import ApprovalRules, Person
 from blocks.endpoints.base import Golden
-from blocks.errors import Conflict, Corrupt
 from blocks.ledger.base import ApprovalRequest, Decision, Link
 from blocks.ledger.chain import decisions_of, link_hash, record_of
 from blocks.ledger.sql import SqlLedger
 from blocks.ledger.tables import LINKS
-from blocks.signing import load_signer, make_key
 from blocks.tracking.fake import MODEL_FILE
-from blocks.trust import ApprovalRules, Person
-from deployments.audit import from_ledger, write_lines
-from deployments.audit import main as audit
 from flows.approval import FORM
-from tasks.approve import decide
-from tasks.deploy import approved_release
-from tasks.logic.refusal import Refusal
+from ratchet.audit import from_ledger, write_lines
+from ratchet.audit import main as audit
+from runtime.digests import folder_digest
+from tasks.approval.requests import decide
+from tasks.release.deployment import approved_release
+from tasks.shared.rules.refusal import Refusal
 from tests.contracts.postgres_server import running_server, server_binaries
-from tests.deployments.desk.office import Office, hidden
-from tests.tasks.test_approve import TRAINED, evidence, request_over
-from tests.tasks.test_champion import World, artifact_of, register
+from tests.services.gateway.approvals.office import Office, hidden
+from tests.tasks.approval.test_requests import TRAINED, evidence, request_over
+from tests.tasks.shared.test_champion import World, artifact_of, register
 
 NOW = datetime.now(UTC)
 GOLDEN = Golden('{"instances": [1]}', "[0.75]")

@@ -17,14 +17,14 @@ import pytest
 
 from blocks.ledger.inbox import Arrival
 from blocks.ledger.sql import SqlLedger
-from deployments.gateway.dispatch import Dispatcher
-from deployments.gateway.reception import answer_to, read_delivery
-from deployments.gateway.repositories import Mirrors
-from deployments.gateway.signatures import Genuine
-from deployments.gateway.starting import RunOrder
-from deployments.gateway.vault import Vault
-from tests.deployments.hooks import hook, push, triggers
+from deployments.secret_store import Vault
+from services.gateway.dispatch import Dispatcher
+from services.gateway.ingest import answer_to, read_delivery
+from services.gateway.repositories import Mirrors
+from services.gateway.signatures import Genuine
+from services.gateway.starting import RunOrder
 from tests.processes import said_until_killed
+from tests.services.gateway.hooks import hook, push, triggers
 
 KILLS, DELIVERIES = 20, 160
 

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import Corrupt, NotFound, Rejected, TerminalError
+from blocks.common.errors import Corrupt, NotFound, Rejected, TerminalError
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingest import column_kinds, land_rows
-from tasks.logic.model.spec import DataSpec
-from tasks.logic.refusal import Refusal
+from tasks.ingestion.landing import land_rows
+from tasks.shared.rules.model.data import column_kinds
+from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.refusal import Refusal
 
 SPEC = DataSpec(
     dataset="people", entity="id", target="left", features={"age": "number", "plan": "category"}, classes=("No", "Yes")
@@ -31,7 +32,7 @@ GOOD = "".join(f"c{i},{i},basic,No\n" for i in range(20))
 
 @pytest.fixture(autouse=True)
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.ingest.create_markdown_artifact", lambda **given: None)
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **given: None)
 
 
 @pytest.fixture

@@ -13,23 +13,24 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.lake.local import LocalLake
-from tasks.logic.model.spec import DataSpec
+from tasks.shared.rules.model.spec import DataSpec
+from tests.checkout import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = ROOT
 ROWS, WRONG, KILLS = 400_000, 1_000, 4
 SPEC = DataSpec(dataset="events", entity="id", target="y", features={"a": "number", "b": "number", "c": "category"})
 INGEST = """
 import sys
 from pathlib import Path
-import tasks.ingest
+import tasks.ingestion.landing
 from blocks.lake.local import LocalLake
 from blocks.sources import open_source
 from tests.faults.test_ingest_kills import SPEC
 
-tasks.ingest.create_markdown_artifact = lambda **given: None
-lake, source = LocalLake(root=Path(sys.argv[1])), open_source(sys.argv[2], kinds=tasks.ingest.column_kinds(SPEC))
+tasks.ingestion.landing.create_markdown_artifact = lambda **given: None
+lake, source = LocalLake(root=Path(sys.argv[1])), open_source(sys.argv[2], kinds=tasks.shared.rules.model.data.column_kinds(SPEC))
 print("ready", flush=True)
-landed = tasks.ingest.land_rows(lake, SPEC, source, scratch=Path(sys.argv[3]))
+landed = tasks.ingestion.landing.land_rows(lake, SPEC, source, scratch=Path(sys.argv[3]))
 print("landed", landed.accepted, landed.quarantined, flush=True)
 """
 

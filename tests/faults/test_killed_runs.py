@@ -11,9 +11,9 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import open_environment
-from deployments.decide import settle
 from deployments.runs import WAITING, begin, ended, follow
-from deployments.stack import Stack
+from local.stack import Stack
+from services.decisions import settle
 from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry
 from tests.waiting import wait_for
 

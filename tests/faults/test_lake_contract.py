@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blocks.errors import LostRace
+from blocks.common.errors import LostRace
 from blocks.lake.local import LocalLake
 from tests.contracts.lakes import as_bytes
 from tests.processes import APART

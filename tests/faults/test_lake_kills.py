@@ -6,15 +6,15 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from blocks.lake.local import LocalLake
+from tests.checkout import ROOT
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = ROOT
 ROWS = 2_000
 KILLS = 15
 WRITER = """

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization as form
 
-from blocks.errors import Rejected
+from blocks.common.errors import Rejected
 from blocks.tracking.predictor import Predictor
-from deployments.container.admission import Refused, Unsigned, admit
-from deployments.container.signature import signature_file
+from runtime.admission import Refused, Unsigned, admit
+from runtime.signature import signature_file
 from tests.faults.malicious_models import (
     KINDS,
     a_loader_from_elsewhere,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from blocks.common.errors import Corrupt, NotFound, Rejected, Unavailable
 from blocks.endpoints.base import Endpoint
-from blocks.errors import Corrupt, NotFound, Rejected, Unavailable
-from deployments.local_sagemaker.faults import Fault
+from local.sagemaker.faults import Fault
 from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
 from tests.signing_keys import MODELS
 

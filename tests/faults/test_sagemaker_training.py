@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import Conflict, JobFailed, Rejected, Unavailable
-from blocks.jobs import JobStatus
+from blocks.common.errors import Conflict, JobFailed, Rejected, Unavailable
+from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
-from deployments.local_sagemaker.faults import Fault
+from local.sagemaker.faults import Fault
+from tests.checkout import ROOT
 from tests.local_aws import Desk, sagemaker_trainer
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import json, os, pathlib, time
 hps = json.loads(os.environ["SM_HPS"])

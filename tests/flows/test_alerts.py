@@ -9,9 +9,9 @@ from prefect.client.orchestration import get_client
 
 from blocks.environment import Alerts, Channel, open_environment
 from blocks.notifications.webhook import SignedWebhook
-from deployments.alerts import main as alerts
 from deployments.automations import automations, save_automations
-from deployments.stack import Stack
+from local.stack import Stack
+from ratchet.alerts import main as alerts
 from tests.receivers import web_server
 from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
 from tests.waiting import wait_for

@@ -11,8 +11,8 @@ from prefect.exceptions import Pause
 
 from flows import approval
 from flows.approval import await_decision
-from tasks.records import Asked
-from tests.tasks.test_champion import World
+from tasks.shared.records import Asked
+from tests.tasks.shared.test_champion import World
 
 ASKED = Asked(request_id="r", digest="0" * 64, expires_at=datetime.now(UTC) + timedelta(days=1), markdown="")
 

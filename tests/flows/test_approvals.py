@@ -13,11 +13,11 @@ from prefect.flow_runs import resume_flow_run
 from blocks.environment import open_environment
 from blocks.ledger.base import ApprovalRequest
 from deployments.runs import WAITING, begin, ended, follow
-from deployments.stack import Stack, down, use
 from flows.approval import await_decision
-from tasks.approve import decide
-from tasks.logic.refusal import Refusal
-from tasks.records import Asked
+from local.stack import Stack, down, use
+from tasks.approval.requests import decide
+from tasks.shared.records import Asked
+from tasks.shared.rules.refusal import Refusal
 from tests.checkout import start_stack
 from tests.support import (
     SMALL,

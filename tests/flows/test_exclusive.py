@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from deployments.stack import Stack
 from flows.exclusive import one_at_a_time
+from local.stack import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 

@@ -11,9 +11,9 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.logging import get_logger
 
 import flows  # noqa: F401 - what is tested is that importing any flow is enough
-from blocks.errors import Rejected, Unavailable
-from deployments.stack import Stack
-from tasks.logic.refusal import Refusal
+from blocks.common.errors import Rejected, Unavailable
+from local.stack import Stack
+from tasks.shared.rules.refusal import Refusal
 from tests.support import outcome, run
 from tests.waiting import wait_for
 

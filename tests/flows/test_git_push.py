@@ -15,12 +15,12 @@ import pytest
 from blocks.environment import open_environment
 from blocks.ledger.inbox import Entry
 from blocks.ledger.sql import SqlLedger
-from deployments.gateway.__main__ import main
-from deployments.processes import start, wait_until_ready
 from deployments.runs import ended, follow
-from deployments.stack import Stack
-from tests.deployments.git_hosts import Recorded, Remote, git, recording_api
-from tests.deployments.hooks import SECRET, hook, push
+from local.processes import start, wait_until_ready
+from local.stack import Stack
+from services.gateway.__main__ import main
+from tests.services.gateway.git_hosts import Recorded, Remote, git, recording_api
+from tests.services.gateway.hooks import SECRET, hook, push
 from tests.support import customers, land
 from tests.waiting import wait_for
 
@@ -46,7 +46,7 @@ def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[s
     command = [
         sys.executable,
         "-m",
-        "deployments.gateway",
+        "services.gateway",
         "serve",
         "--port",
         "0",

@@ -2,17 +2,17 @@
 
 import inspect
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 from prefect import Flow
 
 from flows.run_log import keep_log
 from flows.stopping import stop_scoring, stop_training
+from tests.checkout import ROOT
 
 FLOWS = {
     found.name: found
-    for path in sorted((Path(__file__).resolve().parents[2] / "flows").glob("[!_]*.py"))
+    for path in sorted((ROOT / "flows").glob("[!_]*.py"))
     for found in vars(import_module(f"flows.{path.stem}")).values()
     if isinstance(found, Flow)
 }

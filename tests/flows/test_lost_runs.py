@@ -7,8 +7,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Pending, Running, Scheduled
 
-from deployments.lost_runs import UNBEGUN, Machine, give_up, why_lost
-from deployments.stack import Stack
+from local.lost_runs import UNBEGUN, Machine, give_up, why_lost
+from local.stack import Stack
 from tests.support import run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

@@ -8,9 +8,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter, FlowRunFilterState
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 
-from deployments.stack import Stack
-from tasks.logic.dashboard.facts import NextRun
-from tasks.schedule import next_runs
+from local.stack import Stack
+from tasks.dashboard.rules.facts import NextRun
+from tasks.dashboard.schedule import next_runs
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

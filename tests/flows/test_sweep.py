@@ -11,9 +11,9 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Completed, Suspended
 
-from blocks.kept import Kept
-from blocks.results import Results
-from deployments.stack import Stack
+from blocks.common.collectable import Kept
+from blocks.common.results import Results
+from local.stack import Stack
 from tests.support import outcome, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

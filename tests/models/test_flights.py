@@ -14,12 +14,12 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.logic.expect.expectations import parse_suite
-from tasks.logic.model.spec import parse_spec
-from tasks.logic.sample.buckets import tier_buckets
-from tasks.reads import fix_reads
-from tasks.records import TierData
-from tasks.sample import materialise
+from tasks.shared.reads import fix_reads
+from tasks.shared.records import TierData
+from tasks.shared.rules.model.spec import parse_spec
+from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.tiers import materialise
+from tasks.validation.rules.expectations import parse_suite
 from tests.flights import flights, planes, weather
 
 FOLDER = Path(__file__).parents[1] / "data" / "flights"

@@ -1,0 +1,159 @@
+"""Keys: who signs decisions (Ed25519) and models (ECDSA on P-256), and which public keys are pinned.
+
+A public key is written as one line: the base64 of its DER form (SubjectPublicKeyInfo), as between the lines
+BEGIN and END of a PEM file. Its id is the first 16 hexadecimal digits of the SHA-256 of that form.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from blocks.common.errors import Rejected
+
+PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A private key at work. `head` is the file in which it keeps the end of the chain that it signs, or None."""
+
+    key: PrivateKey
+    head: Path | None = None
+
+    @property
+    def public(self) -> str:
+        """The public key as one line."""
+        return public_line(self.key.public_key())
+
+    @property
+    def public_pem(self) -> bytes:
+        """The public key in PEM form."""
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    @property
+    def key_id(self) -> str:
+        """The id of the public key."""
+        return key_id(self.public)
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature of the data."""
+        if isinstance(self.key, ed25519.Ed25519PrivateKey):
+            return self.key.sign(data)
+        return self.key.sign(data, ec.ECDSA(SHA256()))
+
+
+class Keyring:
+    """The public keys that are pinned, by id. An empty one trusts nobody."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        keys = [(public_key(line), line) for line in lines if line]
+        self._keys: Mapping[str, PublicKey] = {key_id(line): key for key, line in keys}
+
+    def __bool__(self) -> bool:
+        """Whether any key is pinned."""
+        return bool(self._keys)
+
+    def trusts(self, known: str, signature: bytes, data: bytes) -> bool:
+        """Whether the pinned key with the id `known` has signed the data."""
+        key = self._keys.get(known)
+        try:
+            if isinstance(key, ed25519.Ed25519PublicKey):
+                key.verify(signature, data)
+                return True
+            if isinstance(key, ec.EllipticCurvePublicKey):
+                key.verify(signature, data, ec.ECDSA(SHA256()))
+                return True
+        except InvalidSignature:
+            return False
+        return False
+
+
+def make_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
+    """Make a private key in a file of mode 0600, unless one is there; of two at once, one is kept."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key: PrivateKey = (
+        ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+        stream.write(_pem(key))
+        stream.flush()
+        os.fsync(stream.fileno())
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return
+    finally:
+        beside.unlink()
+
+
+def load_signer(path: Path, head: Path | None = None) -> Signer:
+    """Read a private key.
+
+    Raises:
+        Rejected: there is no such file, others than its owner may read it, or it holds no such key.
+    """
+    try:
+        mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
+    except OSError as cause:
+        raise Rejected(f"signing key {path} cannot be read: {cause.strerror}. Who may sign has it.") from cause
+    if mode & 0o077:
+        raise Rejected(f"signing key {path} has mode {mode:04o}: others may read it. Run: chmod 600 {path}")
+    return parse_signer(pem, str(path), head)
+
+
+def parse_signer(pem: bytes, where: str, head: Path | None = None) -> Signer:
+    """Return the signer of a PEM text. Raises Rejected when it holds neither an Ed25519 nor a P-256 key."""
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as cause:
+        raise Rejected(f"signing key {where} is no private key in PEM without a password") from cause
+    if not isinstance(key, PrivateKey) or (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != P256):
+        raise Rejected(f"signing key {where} is {type(key).__name__}; Ed25519 and P-256 are known")
+    return Signer(key, head)
+
+
+P256 = "secp256r1"
+
+
+def public_line(key: PublicKey) -> str:
+    """Return a public key as one line."""
+    form = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(form).decode()
+
+
+def public_key(line: str) -> PublicKey:
+    """Return the public key of a line. Raises Rejected when it is none."""
+    try:
+        key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
+    except (ValueError, TypeError, binascii.Error) as cause:
+        raise Rejected(f"{line[:40]!r} is no public key; write the base64 between BEGIN and END of its PEM") from cause
+    if not isinstance(key, PublicKey):
+        raise Rejected(f"{line[:40]!r} is {type(key).__name__}; Ed25519 and P-256 are known")
+    return key
+
+
+def key_id(line: str) -> str:
+    """Return the id of a public key."""
+    return hashlib.sha256(base64.b64decode(line)).hexdigest()[:16]
+
+
+def _pem(key: PrivateKey) -> bytes:
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

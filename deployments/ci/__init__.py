@@ -1,1 +1,0 @@
-"""Continuous integration for teams: pipelines to copy, and the commands that they all call."""

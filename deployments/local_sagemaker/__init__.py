@@ -1,4 +1,0 @@
-"""SageMaker on this machine, in front of moto: jobs and endpoints run the real container contract as processes.
-
-`python -m deployments.local_sagemaker` starts it; docs/local-sagemaker.md says how faithful each operation is.
-"""

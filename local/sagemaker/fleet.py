@@ -1,0 +1,223 @@
+"""The containers that answer for one endpoint configuration, and the share of the traffic that they get."""
+
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from local.sagemaker.aws import Aws
+from local.sagemaker.containers import Container, Containers, free_port, stamp
+from local.sagemaker.errors import Failure
+from local.sagemaker.records import Shelf
+
+STARTUP_SECONDS = 480.0
+"""How long SageMaker waits for the first healthy /ping unless the variant says otherwise."""
+PING_SECONDS = 0.05
+ANSWER_SECONDS = 60.0
+DRAIN_SECONDS = 60.0
+STOP_SECONDS = 0.5
+"""How long a model may take to end: it holds nothing that a soft end would save."""
+
+
+class Served:
+    """One model in a container, by HTTP."""
+
+    def __init__(self, container: Container, port: int) -> None:
+        self.container = container
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, limits=limits)
+
+    def healthy(self) -> bool:
+        """Whether /ping answers 200 within 2 s, as SageMaker wants it."""
+        try:
+            return self._client.get("/ping", timeout=2.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def ask(self, body: bytes, headers: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> httpx.Response:
+        """Send one request. Raises httpx.TransportError."""
+        return self._client.post("/invocations", content=body, headers=dict(headers), timeout=seconds)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+@dataclass
+class Variant:
+    """One production or shadow variant of a fleet."""
+
+    name: str
+    served: Served
+    weight: float
+    instances: int | None
+    shadow: bool = False
+
+
+@dataclass(eq=False)
+class Fleet:
+    """All variants of one endpoint configuration. `share` of the endpoint's traffic goes to it."""
+
+    config: str
+    variants: dict[str, Variant] = field(default_factory=dict)
+    share: float = 0.0
+    busy: int = 0
+    """How many requests are under way: only `Traffic` changes it."""
+
+    @property
+    def production(self) -> dict[str, Variant]:
+        """The variants that callers get answers of."""
+        return {name: variant for name, variant in self.variants.items() if not variant.shadow}
+
+    @property
+    def shadows(self) -> list[Variant]:
+        """The variants that get copies of the requests."""
+        return [variant for variant in self.variants.values() if variant.shadow]
+
+
+class Traffic:
+    """Which fleets answer for which endpoint. A request that was given to a fleet is counted before it can go."""
+
+    def __init__(self) -> None:
+        self._fleets: dict[str, list[Fleet]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, endpoint: str) -> list[Fleet]:
+        """Return the fleets of an endpoint, the live one first."""
+        with self._lock:
+            return list(self._fleets.get(endpoint, ()))
+
+    def to(self, endpoint: str, *fleets: Fleet) -> None:
+        """Let these fleets answer from now on, and no other."""
+        with self._lock:
+            self._fleets[endpoint] = list(fleets)
+
+    @contextmanager
+    def request(self, endpoint: str) -> Iterator[Fleet | None]:
+        """Give the fleet for one request, or None when none answers; it is not stopped meanwhile."""
+        with self._lock:
+            fleets = self._fleets.get(endpoint)
+            fleet = pick(fleets) if fleets else None
+            if fleet:
+                fleet.busy += 1
+        try:
+            yield fleet
+        finally:
+            if fleet:
+                self.done(fleet)
+
+    def more(self, fleet: Fleet) -> None:
+        """Count another request of a fleet that is busy: a shadow's copy."""
+        with self._lock:
+            fleet.busy += 1
+
+    def done(self, fleet: Fleet) -> None:
+        """Count a request that is over."""
+        with self._lock:
+            fleet.busy -= 1
+
+
+def pick(fleets: list[Fleet]) -> Fleet:
+    """Return the fleet for one request, by the shares of the traffic."""
+    with_traffic = [fleet for fleet in fleets if fleet.share > 0] or fleets[:1]
+    shares = [max(fleet.share, 1e-9) for fleet in with_traffic]
+    return random.choices(with_traffic, shares)[0]  # noqa: S311 - traffic, no secret
+
+
+def pick_variant(fleet: Fleet) -> Variant:
+    """Return the variant for one request, by weight."""
+    variants = list(fleet.production.values())
+    weights = [variant.weight for variant in variants]
+    return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, no secret
+
+
+class Fleets:
+    """Starts and stops fleets."""
+
+    def __init__(self, models: Shelf, configs: Shelf, containers: Containers, aws: Aws) -> None:
+        self._models, self._configs, self._containers, self._aws = models, configs, containers, aws
+
+    def start(self, endpoint: str, config: str, ended: threading.Event) -> Fleet:
+        """Start every variant, and return the fleet once each is healthy; it has no traffic yet.
+
+        Raises:
+            Failure: one does not become healthy; nothing of the fleet is left.
+        """
+        fleet, content = Fleet(config), self._configs.get(config).content
+        shadows = [{**variant, "shadow": True} for variant in content.get("ShadowProductionVariants", ())]
+        try:
+            for variant in [*content["ProductionVariants"], *shadows]:
+                fleet.variants[variant["VariantName"]] = self._variant(endpoint, variant, ended)
+        except Failure:
+            self.stop(fleet)
+            raise
+        return fleet
+
+    def _variant(self, endpoint: str, variant: Mapping[str, Any], ended: threading.Event) -> Variant:
+        name, startup = (
+            variant["VariantName"],
+            variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
+        )
+        log = (f"/aws/sagemaker/Endpoints/{endpoint}", f"{name}/i-{stamp():x}")
+        try:
+            served = self.serve(variant["ModelName"], {}, log, startup, ended)
+        except Failure as failure:
+            raise Failure(f"{failure} (production variant {name}, model {variant['ModelName']})") from failure
+        count = variant.get("InitialInstanceCount", None if variant.get("ServerlessConfig") else 1)
+        return Variant(name, served, variant.get("InitialVariantWeight", 1.0), count, variant.get("shadow", False))
+
+    def serve(
+        self, model: str, variables: Mapping[str, str], log: tuple[str, str], startup: float, ended: threading.Event
+    ) -> Served:
+        """Start a model's container and wait until it is healthy. Raises Failure."""
+        record = self._models.get(model)
+        container = record.get("PrimaryContainer") or record["Containers"][0]
+        folder, port = self._containers.folder(model), free_port()
+        (folder / "model").mkdir(parents=True)
+        try:
+            self._fetch(container, folder)
+            own = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_SAFE_PORT_RANGE": f"{port}-{port + 1}"}
+            given = own | container.get("Environment", {}) | dict(variables)
+            started = self._containers.start(container["Image"], "serve", folder, given, log)
+        except Failure:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            raise
+        served = Served(started, port)
+        deadline = time.monotonic() + startup
+        while time.monotonic() < deadline and started.alive and not ended.is_set():
+            if served.healthy():
+                return served
+            ended.wait(PING_SECONDS)
+        self.end(served)
+        raise Failure(
+            "The primary container did not pass the ping health check. Please check CloudWatch logs for this "
+            f"endpoint. Its last words: {started.last_words()}"
+        )
+
+    def _fetch(self, container: Mapping[str, Any], folder: Any) -> None:
+        source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+        if source.get("CompressionType") == "None":
+            if not self._aws.download(source["S3Uri"], folder / "model"):
+                raise Failure(f"Could not find model data at {source['S3Uri']}.")
+        elif packed := container.get("ModelDataUrl") or source.get("S3Uri"):
+            self._aws.unpack(packed, folder / "model")
+
+    def end(self, served: Served) -> None:
+        """End one container, and remove what it had."""
+        self._containers.done_with(served.container, STOP_SECONDS)
+        served.close()
+        shutil.rmtree(served.container.folder.parent, ignore_errors=True)
+
+    def stop(self, fleet: Fleet) -> None:
+        """End a fleet, once its last request is answered."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while fleet.busy and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for variant in fleet.variants.values():
+            self.end(variant.served)

@@ -1,0 +1,123 @@
+"""The operations by name: what a checked request does, and what is answered."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local.sagemaker import endpoints as rules
+from local.sagemaker.alarms import Alarms
+from local.sagemaker.aws import Aws
+from local.sagemaker.capture import Capture, check_capture, described
+from local.sagemaker.containers import Containers
+from local.sagemaker.endpoints import Endpoints
+from local.sagemaker.faults import Faults
+from local.sagemaker.fleet import Fleets
+from local.sagemaker.invoking import Invoking
+from local.sagemaker.records import Shelf, tagged
+from local.sagemaker.settings import ACCOUNT, Settings
+from local.sagemaker.training import Training
+from local.sagemaker.transform import Transform
+
+Request = Mapping[str, Any]
+Handler = Callable[[Request], dict[str, Any] | None]
+
+
+class Operations:
+    """One account and region: its jobs, models, endpoints, and the handler of each operation."""
+
+    def __init__(self, settings: Settings, aws: Aws) -> None:
+        self.settings, self.faults, self.aws = settings, Faults(), aws
+        self.containers, self.alarms = Containers(settings, aws), Alarms(aws, settings.speed)
+        self.models, self.configs = self._shelf("Model", "model"), self._shelf("EndpointConfig", "endpoint-config")
+        jobs = self._shelf("TrainingJob", "training-job", "ResourceInUse")
+        transforms = self._shelf("TransformJob", "transform-job", "ResourceInUse")
+        fleets = Fleets(self.models, self.configs, self.containers, aws)
+        self.training = Training(jobs, self.containers, aws, self.faults)
+        self.endpoints = Endpoints(
+            self._shelf("Endpoint", "endpoint"), self.configs, fleets, self.alarms, self.faults, settings.speed
+        )
+        self.transform = Transform(transforms, self.models, fleets, self.containers, aws, self.faults)
+        self.capture = Capture(self.configs, aws, settings.speed)
+        self.invoking = Invoking(self.endpoints, aws, self.capture)
+        self.shelves = (jobs, transforms, self.models, self.configs, self.endpoints.shelf)
+        self.handlers: dict[str, Handler] = {**self._of_jobs(), **self._of_hosting(), **self._of_tags()}
+
+    def _shelf(self, kind: str, slug: str, taken: str = "ValidationException") -> Shelf:
+        start = f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT}:{slug}/"
+        return Shelf(kind, lambda name: start + name.lower(), taken)
+
+    def _described(self, shelf: Shelf) -> Handler:
+        def describe(request: Request) -> dict[str, Any]:
+            record = shelf.get(request[f"{shelf.kind}Name"])
+            return record.seen(self.faults.lag(record.name))
+
+        return describe
+
+    def _of_jobs(self) -> dict[str, Handler]:
+        training, transform = self.training, self.transform
+        return {
+            "CreateTrainingJob": training.create,
+            "DescribeTrainingJob": self._described(training.shelf),
+            "ListTrainingJobs": lambda request: training.shelf.page(request, "TrainingJobSummaries"),
+            "StopTrainingJob": lambda request: training.stop(request["TrainingJobName"]),
+            "UpdateTrainingJob": lambda request: training.release_pool(
+                request["TrainingJobName"], request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)
+            ),
+            "CreateTransformJob": transform.create,
+            "DescribeTransformJob": self._described(transform.shelf),
+            "ListTransformJobs": lambda request: transform.shelf.page(request, "TransformJobSummaries"),
+            "StopTransformJob": lambda request: transform.stop(request["TransformJobName"]),
+        }
+
+    def _of_hosting(self) -> dict[str, Handler]:
+        endpoints = self.endpoints
+        return {
+            "CreateModel": self._create_model,
+            "DescribeModel": self._described(self.models),
+            "ListModels": lambda request: self.models.page(request, "Models"),
+            "DeleteModel": lambda request: _nothing(self.models.remove(request["ModelName"])),
+            "CreateEndpointConfig": self._create_config,
+            "DescribeEndpointConfig": self._described(self.configs),
+            "ListEndpointConfigs": lambda request: self.configs.page(request, "EndpointConfigs"),
+            "DeleteEndpointConfig": lambda request: _nothing(self.configs.remove(request["EndpointConfigName"])),
+            "CreateEndpoint": endpoints.create,
+            "DescribeEndpoint": self._describe_endpoint,
+            "ListEndpoints": lambda request: endpoints.shelf.page(request, "Endpoints"),
+            "UpdateEndpoint": endpoints.update,
+            "UpdateEndpointWeightsAndCapacities": endpoints.weigh,
+            "DeleteEndpoint": lambda request: endpoints.delete(request["EndpointName"]),
+        }
+
+    def _describe_endpoint(self, request: Request) -> dict[str, Any]:
+        endpoint = self._described(self.endpoints.shelf)(request) or {}
+        summary = described(self.capture.of(endpoint["EndpointConfigName"]))
+        return {**endpoint, **({"DataCaptureConfig": summary} if summary else {})}
+
+    def _of_tags(self) -> dict[str, Handler]:
+        return {"AddTags": self._add_tags, "ListTags": self._list_tags, "DeleteTags": self._delete_tags}
+
+    def _create_model(self, request: Request) -> dict[str, Any]:
+        rules.check_model(request)
+        return {"ModelArn": self.models.add(request)["ModelArn"]}
+
+    def _create_config(self, request: Request) -> dict[str, Any]:
+        rules.check_config(request, self.models)
+        check_capture(request)
+        return {"EndpointConfigArn": self.configs.add(request)["EndpointConfigArn"]}
+
+    def _add_tags(self, request: Request) -> dict[str, Any]:
+        record = tagged(self.shelves, request["ResourceArn"])
+        record.tags.update({tag["Key"]: tag["Value"] for tag in request["Tags"]})
+        return {"Tags": request["Tags"]}
+
+    def _list_tags(self, request: Request) -> dict[str, Any]:
+        record = tagged(self.shelves, request["ResourceArn"])
+        return {"Tags": [{"Key": key, "Value": value} for key, value in record.tags.items()]}
+
+    def _delete_tags(self, request: Request) -> None:
+        record = tagged(self.shelves, request["ResourceArn"])
+        for key in request["TagKeys"]:
+            record.tags.pop(key, None)
+
+
+def _nothing(_: object) -> None:
+    return None

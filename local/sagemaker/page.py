@@ -1,0 +1,70 @@
+"""The one page for people: what runs, how it ended, and the faults that are set."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from local.sagemaker.operations import Operations
+
+_STYLE = """
+:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:3rem auto;padding:0 1.5rem}
+h1{font-size:1.5rem;margin:0}h2{font-size:1rem;margin:2rem 0 .5rem}p{color:#777;margin:.25rem 0 1rem}
+table{border-collapse:collapse;width:100%}th{font-size:.8rem;color:#777;text-align:left}
+th,td{padding:.5rem .9rem .5rem 0;border-bottom:1px solid #8883;vertical-align:top}
+"""
+_COLUMNS = {
+    "TrainingJobs": ("TrainingJobName", "TrainingJobStatus", "SecondaryStatus", "CreationTime", "FailureReason"),
+    "TransformJobs": ("TransformJobName", "TransformJobStatus", "CreationTime", "FailureReason"),
+    "Endpoints": ("EndpointName", "EndpointStatus", "EndpointConfigName", "LastModifiedTime", "FailureReason"),
+    "Models": ("ModelName", "CreationTime"),
+    "EndpointConfigs": ("EndpointConfigName", "CreationTime"),
+}
+
+
+def state(operations: "Operations") -> dict[str, Any]:
+    """Return everything that there is, newest first, a few members of each."""
+    found = {
+        f"{shelf.kind}s": [
+            {column: record.get(column) for column in _COLUMNS[f"{shelf.kind}s"]} for record in shelf.all()
+        ]
+        for shelf in operations.shelves
+    }
+    for endpoint in found["Endpoints"]:
+        fleets = operations.endpoints.traffic.of(endpoint["EndpointName"])
+        endpoint["Traffic"] = {fleet.config: round(fleet.share, 4) for fleet in fleets}
+    isolation = "mount namespace" if operations.containers.namespaces else "SAGEMAKER_BASE_DIR"
+    return {**found, "Faults": operations.faults.listed(), "Containers": isolation,
+            "Region": operations.settings.region}  # fmt: skip
+
+
+def listing(found: Mapping[str, Any]) -> str:
+    """Return the state as text for a terminal."""
+    lines = []
+    for kind, columns in _COLUMNS.items():
+        for each in found[kind]:
+            told = [str(each[column])[:60] for column in columns if each.get(column)]
+            lines.append(f"{kind.removesuffix('s'):<15} {'  '.join(told)}")
+    return "\n".join(lines) or "nothing yet"
+
+
+def page(operations: "Operations") -> str:
+    """Return the page."""
+    found = state(operations)
+    tables = "".join(_table(kind, columns, found[kind]) for kind, columns in _COLUMNS.items())
+    faults = "".join(f"<li>{escape(str(fault))}" for fault in found["Faults"]) or "<li>none"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local SageMaker</title>'
+        f'<meta http-equiv="refresh" content="5"><style>{_STYLE}</style><h1>Local SageMaker</h1>'
+        f"<p>{escape(found['Region'])} · containers by {found['Containers']}</p>{tables}"
+        f"<h2>Faults</h2><ul>{faults}</ul></html>"
+    )
+
+
+def _table(kind: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    head = "".join(f"<th>{column}" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(row.get(c) or ''))[:300]}" for c in columns) for row in rows)
+    return f"<h2>{kind}</h2><table><tr>{head}</tr>{body}</table>"

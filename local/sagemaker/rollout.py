@@ -1,0 +1,110 @@
+"""Blue/green updates: traffic goes to the new fleet in steps, and back as soon as an alarm says so."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local.sagemaker.alarms import Alarms
+from local.sagemaker.errors import NotImplementedHere, invalid
+from local.sagemaker.faults import Faults
+from local.sagemaker.fleet import Fleet
+from local.sagemaker.records import Record
+
+WATCH_SECONDS = 0.1
+ALL_AT_ONCE: Mapping[str, Any] = {
+    "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
+}
+
+
+class RolledBack(Exception):
+    """The traffic is back on the old fleet; the text says why."""
+
+
+class RollbackFailed(Exception):
+    """The traffic could not be brought back."""
+
+
+class Rollout:
+    """One update of one endpoint."""
+
+    def __init__(
+        self, endpoint: Record, old: Sequence[Fleet], new: Fleet, alarms: Alarms, faults: Faults, speed: float,
+        ended: threading.Event,
+    ) -> None:  # fmt: skip
+        self._endpoint, self._old, self._new = endpoint, old, new
+        self._alarms, self._faults, self._speed, self._ended = alarms, faults, speed, ended
+
+    def run(self, deployment: Mapping[str, Any]) -> None:
+        """Shift the traffic in the steps of the deployment.
+
+        Raises:
+            RolledBack: an alarm rang, or it took too long; the old fleet has all traffic again.
+            RollbackFailed: that, and the fault `rollback_fails`.
+        """
+        policy = deployment.get("BlueGreenUpdatePolicy") or ALL_AT_ONCE["BlueGreenUpdatePolicy"]
+        routing = policy["TrafficRoutingConfiguration"]
+        watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
+        limit = time.monotonic() + policy.get("MaximumExecutionTimeoutInSeconds", 28_800) / self._speed
+        for share in steps(routing, self._instances()):
+            self._share(share)
+            waiting = routing["WaitIntervalInSeconds"] if share < 1 else policy.get("TerminationWaitInSeconds", 0)
+            self._bake(waiting / self._speed, watched, limit)
+
+    def _bake(self, seconds: float, watched: Sequence[str], limit: float) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            if ringing := self._alarms.ringing(watched):
+                self._back(f"Deployment rolled back: the alarm(s) {', '.join(ringing)} went into ALARM")
+            if time.monotonic() > limit:
+                self._back("Deployment rolled back: it took longer than MaximumExecutionTimeoutInSeconds")
+            if self._ended.is_set() or time.monotonic() >= end:
+                return
+            self._ended.wait(min(WATCH_SECONDS, max(end - time.monotonic(), 0.0)))
+
+    def _back(self, reason: str) -> None:
+        if self._faults.strikes("rollback_fails", self._endpoint.name):
+            raise RollbackFailed(f"{reason}; and the rollback failed")
+        self._share(0.0)
+        raise RolledBack(reason)
+
+    def _share(self, share: float) -> None:
+        self._new.share = share
+        before = [fleet.share for fleet in self._old]
+        for fleet in self._old:
+            fleet.share = (1.0 - share) * (fleet.share / sum(before) if sum(before) else 1 / len(before))
+
+    def _instances(self) -> int:
+        return sum(variant.instances or 1 for variant in self._new.production.values())
+
+
+def steps(routing: Mapping[str, Any], instances: int) -> list[float]:
+    """Return the shares of the traffic that the new fleet gets, one after the other."""
+    if routing["Type"] == "ALL_AT_ONCE":
+        return [1.0]
+    size = routing["CanarySize"] if routing["Type"] == "CANARY" else routing["LinearStepSize"]
+    part = size["Value"] / (100 if size["Type"] == "CAPACITY_PERCENT" else instances)
+    if routing["Type"] == "CANARY":
+        return [min(part, 1.0), 1.0]
+    shares = [part * step for step in range(1, int(1 / part) + 1)]
+    return [*(share for share in shares if share < 1 - 1e-9), 1.0]
+
+
+def check_deployment(deployment: Mapping[str, Any], live: Record, config: Record, alarms: Alarms) -> None:
+    """Refuse a deployment that AWS would refuse, or whose guard could not be kept here."""
+    if not deployment:
+        return
+    if deployment.get("RollingUpdatePolicy"):
+        raise NotImplementedHere("DeploymentConfig.RollingUpdatePolicy")
+    names = [{variant["VariantName"] for variant in each["ProductionVariants"]} for each in (live, config)]
+    if names[0] != names[1]:
+        raise invalid("The new endpoint configuration must have the same variant names as the one in service when a "
+                      f"DeploymentConfig is given: {sorted(names[0])}, {sorted(names[1])}.")  # fmt: skip
+    routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+    size = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}.get(routing.get("Type", ""))
+    if size and size not in routing:
+        raise invalid(f"{size} is required for traffic routing of type {routing['Type']}.")
+    if size and routing[size]["Type"] == "CAPACITY_PERCENT" and not 1 <= routing[size]["Value"] <= 50:
+        raise invalid(f"{size} must be at most 50 percent of the capacity; it is {routing[size]['Value']}.")
+    watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
+    alarms.check(watched)

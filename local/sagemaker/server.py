@@ -1,0 +1,70 @@
+"""A local SageMaker in this process: moto, the operations around it, and the HTTP server of both."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from local.sagemaker.aws import Aws
+from local.sagemaker.operations import Operations
+from local.sagemaker.protocol import Protocol
+from local.sagemaker.settings import Settings
+
+
+class LocalSageMaker:
+    """A running server on 127.0.0.1. `faults` is where a test says what goes wrong."""
+
+    def __init__(self, settings: Settings, port: int = 0) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        self._app: Any = None
+        self._server = make_server("127.0.0.1", port, self._wsgi, threaded=True, request_handler=_quiet_handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.operations = Operations(settings, Aws(self.url, settings.region))
+        self.faults = self.operations.faults
+        self._app = Protocol(DomainDispatcherApplication(create_backend_app), self.operations)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="local-sagemaker")
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+        self.operations.alarms.start()
+        self.operations.capture.start()
+
+    def stop(self) -> None:
+        """End every container, then the server; what it remembered is gone."""
+        self.operations.alarms.stop()
+        self.operations.containers.end_all()
+        self.operations.capture.stop()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+        shutil.rmtree(self.operations.settings.state, ignore_errors=True)
+
+    def _wsgi(self, environ: Any, start_response: Any) -> Any:
+        return self._app(environ, start_response)
+
+
+@contextmanager
+def running(settings: Settings, port: int = 0) -> Iterator[LocalSageMaker]:
+    """Run a server for as long as the block lasts."""
+    server = LocalSageMaker(settings, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _quiet_handler() -> Any:
+    from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+    class Quiet(MotoRequestHandler):
+        """Says nothing of each request."""
+
+        def log_request(self, *_: Any) -> None:
+            """Say nothing."""
+
+    return Quiet

@@ -1,0 +1,236 @@
+"""Training jobs: the operations, and the job's way from Starting to its end."""
+
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local.sagemaker import opt_ml
+from local.sagemaker.aws import Aws
+from local.sagemaker.containers import GRACE_SECONDS, Container, Containers, stamp
+from local.sagemaker.errors import Failure, NotImplementedHere, invalid
+from local.sagemaker.faults import Faults
+from local.sagemaker.metrics import found_in
+from local.sagemaker.records import Record, Shelf
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+POLL_SECONDS = 0.05
+SPOT_DISCOUNT = 0.7
+"""What a spot instance saves here, always."""
+NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
+
+
+class Attempt:
+    """What a job's thread is asked from outside."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.reason = ""
+        self.interrupted = False
+
+    def end(self, reason: str) -> None:
+        """Ask the job to end: "Stopped", "MaxRuntimeExceeded" or "MaxWaitTimeExceeded"."""
+        self.reason = self.reason or reason
+        self.asked.set()
+
+
+class Training:
+    """Every training job of this server."""
+
+    def __init__(self, shelf: Shelf, containers: Containers, aws: Aws, faults: Faults) -> None:
+        self.shelf, self._containers, self._aws, self._faults = shelf, containers, aws, faults
+        self._attempts: dict[str, Attempt] = {}
+
+    def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job. Raises Refused, as ResourceInUse when there is one of that name."""
+        _check(request)
+        job = self.shelf.add(request, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
+        self._attempts[job.name] = Attempt()
+        _enter(job, "Starting", "Starting the training job")
+        threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
+        return {"TrainingJobArn": job["TrainingJobArn"]}
+
+    def stop(self, name: str) -> None:
+        """Ask a job to end. Raises Refused when it has ended."""
+        job = self.shelf.get(name)
+        with job.lock:
+            if job["TrainingJobStatus"] != "InProgress":
+                raise invalid(
+                    "The request was rejected because the training job is in status "
+                    f"{job['TrainingJobStatus']}; it is not in a stoppable state."
+                )
+            job.update(TrainingJobStatus="Stopping")
+            _enter(job, "Stopping", "Stopping the training job")
+        self._attempts[name].end("Stopped")
+
+    def release_pool(self, name: str, keep_alive: int) -> dict[str, Any]:
+        """Change how long a finished job's instance is kept (UpdateTrainingJob)."""
+        job = self.shelf.get(name)
+        job.update(ResourceConfig={**job["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive})
+        if job.get("WarmPoolStatus") and not keep_alive:
+            job.update(WarmPoolStatus={**job["WarmPoolStatus"], "Status": "Terminated"})
+        return {"TrainingJobArn": job["TrainingJobArn"]}
+
+    def interrupt(self, name: str) -> None:
+        """Take a spot job's instance away."""
+        if not self.shelf.get(name).get("EnableManagedSpotTraining"):
+            raise invalid(f"the training job {name} does not run on a spot instance")
+        self._attempts[name].interrupted = True
+
+    def _run(self, job: Record) -> None:
+        attempt = self._attempts[job.name]
+        try:
+            self._provision(job, attempt)
+            self._work(job, attempt)
+        except Failure as failure:
+            _end(job, "Failed", "Failed", str(failure))
+        except Exception as mistake:  # ours: the job must not hang for it
+            _end(job, "Failed", "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}")
+
+    def _provision(self, job: Record, attempt: Attempt) -> None:
+        while self._faults.strikes("stuck", job.name) and not attempt.asked.wait(POLL_SECONDS):
+            pass
+        config = job["ResourceConfig"]
+        wanted = config.get("InstancePreferences") or [config]
+        free = [each for each in wanted if not self._faults.strikes("capacity", f"{each['InstanceType']} {job.name}")]
+        if not free:
+            raise Failure(NO_CAPACITY)
+        if "InstancePreferences" in config:
+            count = free[0].get("InstanceCount", 1)
+            chosen = {"SelectedInstanceType": free[0]["InstanceType"], "SelectedInstanceCount": count}
+            job.update(ResourceConfig={**config, **chosen})
+
+    def _work(self, job: Record, attempt: Attempt) -> None:
+        lines: list[str] = []
+        deadlines = _deadlines(job)
+        job.update(TrainingStartTime=datetime.now(UTC))
+        while True:
+            folder = self._containers.folder(job.name)
+            try:
+                _enter(job, "Downloading", "Downloading input data")
+                opt_ml.lay_out(folder, job.content, self._aws)
+                container = None if attempt.asked.is_set() else self._train(job, attempt, folder, deadlines)
+                lines += container.lines if container else []
+                if _taken_away(job, attempt, container):
+                    opt_ml.save_checkpoints(folder, job.content, self._aws)
+                    attempt.interrupted = False
+                    _enter(job, "Interrupted", "Instances were interrupted: the spot capacity was reclaimed")
+                    continue
+                self._finish(job, attempt, folder, container, lines)
+                return
+            finally:
+                shutil.rmtree(folder.parent, ignore_errors=True)
+
+    def _train(self, job: Record, attempt: Attempt, folder: Path, deadlines: Mapping[str, float]) -> Container:
+        """Run the container until it ends, is taken away, asked to stop or out of time."""
+        algorithm = job["AlgorithmSpecification"]
+        _enter(job, "Training", "Training image download completed. Training in progress.")
+        entry = [*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())]
+        variables = {"TRAINING_JOB_NAME": job.name, "TRAINING_JOB_ARN": job["TrainingJobArn"]}
+        log = (LOG_GROUP, f"{job.name}/algo-1-{stamp()}")
+        container = self._containers.start(
+            algorithm["TrainingImage"], "train", folder, job.get("Environment", {}) | variables, log, entry
+        )
+        while container.alive and not attempt.asked.is_set() and not attempt.interrupted:
+            attempt.asked.wait(POLL_SECONDS)
+            if job.get("EnableManagedSpotTraining") and self._faults.strikes("interrupt", job.name):
+                attempt.interrupted = True
+            for reason, deadline in deadlines.items():
+                if time.monotonic() > deadline:
+                    attempt.end(reason)
+        grace = GRACE_SECONDS / self._containers.settings.speed
+        self._containers.done_with(container, grace if container.alive else 0.0)
+        return container
+
+    def _finish(
+        self, job: Record, attempt: Attempt, folder: Path, container: Container | None, lines: list[str]
+    ) -> None:
+        """Upload what the job made, also that of one that was stopped or failed, and say how it ended."""
+        values = found_in(lines, job["AlgorithmSpecification"].get("MetricDefinitions", ()))
+        self._aws.measure("/aws/sagemaker/TrainingJobs", values, {"TrainingJobName": job.name})
+        now = datetime.now(UTC)
+        final = [{"MetricName": name, "Value": value, "Timestamp": now} for name, value in values.items()]
+        job.update(FinalMetricDataList=final)
+        _enter(job, "Uploading", "Uploading generated training model")
+        opt_ml.save_checkpoints(folder, job.content, self._aws)
+        failed = container is not None and container.process.returncode != 0 and not attempt.reason
+        artifacts = opt_ml.save_outputs(folder, job.content, self._aws, model=not failed)
+        job.update(ModelArtifacts={"S3ModelArtifacts": artifacts} if artifacts else None)
+        if failed and container is not None:
+            said = opt_ml.failure(folder)
+            raise Failure(f"AlgorithmError: {said}, exit code: {_exit_code(container)}")
+        if attempt.reason:
+            _end(job, "Stopped", attempt.reason, "")
+        else:
+            _end(job, "Completed", "Completed", "")
+
+
+def _deadlines(job: Record) -> dict[str, float]:
+    """Return when the job is ended (`time.monotonic`), by the secondary status that says why."""
+    limits, now = job["StoppingCondition"], time.monotonic()
+    found = {"MaxRuntimeExceeded": now + limits.get("MaxRuntimeInSeconds", 86_400)}
+    if "MaxWaitTimeInSeconds" in limits:
+        found["MaxWaitTimeExceeded"] = now + limits["MaxWaitTimeInSeconds"]
+    return found
+
+
+def _exit_code(container: Container) -> int:
+    """Return the exit code as a shell would: 128 and the signal's number when a signal ended it."""
+    code = container.process.returncode
+    return 128 - code if code < 0 else code
+
+
+def _taken_away(job: Record, attempt: Attempt, container: Container | None) -> bool:
+    return bool(container and attempt.interrupted and not attempt.reason and job.get("EnableManagedSpotTraining"))
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Refuse what AWS refuses when a job is created, and what only AWS can do."""
+    config, spot = request.get("ResourceConfig", {}), request.get("EnableManagedSpotTraining", False)
+    algorithm, stopping = request["AlgorithmSpecification"], request.get("StoppingCondition", {})
+    preferred = config.get("InstancePreferences", [])
+    if preferred and (config.get("InstanceType") or spot):
+        raise invalid("InstancePreferences is mutually exclusive with InstanceType and EnableManagedSpotTraining.")
+    if not preferred and not config.get("InstanceType"):
+        raise invalid("ResourceConfig must specify InstanceType or InstancePreferences.")
+    if spot and stopping.get("MaxWaitTimeInSeconds", -1) < stopping.get("MaxRuntimeInSeconds", 86_400):
+        raise invalid("MaxWaitTimeInSeconds must be present and equal to or greater than MaxRuntimeInSeconds "
+                      "when EnableManagedSpotTraining is true.")  # fmt: skip
+    if not spot and "MaxWaitTimeInSeconds" in stopping:
+        raise invalid("MaxWaitTimeInSeconds can only be specified when EnableManagedSpotTraining is true.")
+    if not algorithm.get("TrainingImage"):
+        raise NotImplementedHere("CreateTrainingJob without AlgorithmSpecification.TrainingImage")
+    counts = [each.get("InstanceCount", 1) for each in preferred or [config]]
+    if max(counts) > 1 or config.get("InstanceGroups"):
+        raise NotImplementedHere("training on several instances")
+    opt_ml.check_channels(request)
+
+
+def _enter(job: Record, status: str, message: str) -> None:
+    now, before = datetime.now(UTC), list(job.get("SecondaryStatusTransitions", ()))
+    if before:
+        before[-1] = {**before[-1], "EndTime": now}
+    entered = {"Status": status, "StartTime": now, "StatusMessage": message}
+    job.update(SecondaryStatus=status, SecondaryStatusTransitions=[*before, entered])
+
+
+def _end(job: Record, status: str, secondary: str, reason: str) -> None:
+    _enter(job, secondary, reason or f"Training job {status.lower()}")
+    now, said = datetime.now(UTC), reason[:1024] or None
+    job.update(TrainingJobStatus=status, TrainingEndTime=now, FailureReason=said, **_bill(job, now))
+
+
+def _bill(job: Record, now: datetime) -> dict[str, Any]:
+    """Return what the job cost: from the moment that it had an instance, in whole seconds."""
+    began = job.get("TrainingStartTime")
+    if began is None:
+        return {}
+    seconds, keep = int((now - began).total_seconds()) + 1, job["ResourceConfig"].get("KeepAlivePeriodInSeconds")
+    billed = max(1, round(seconds * (1 - SPOT_DISCOUNT))) if job.get("EnableManagedSpotTraining") else seconds
+    pool = {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 0} if keep else None
+    return {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billed, "WarmPoolStatus": pool}

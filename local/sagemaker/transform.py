@@ -1,0 +1,122 @@
+"""Batch transform: a model started for one job, which answers every object under a prefix, and ends."""
+
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.sagemaker.aws import Aws, split
+from local.sagemaker.containers import Containers, stamp
+from local.sagemaker.errors import Failure, NotImplementedHere, invalid
+from local.sagemaker.faults import Faults
+from local.sagemaker.fleet import STARTUP_SECONDS, Fleets, Served
+from local.sagemaker.records import Record, Shelf
+
+MAX_PAYLOAD_MB = 6
+ANSWER_SECONDS = 600.0
+
+
+class Transform:
+    """Every batch transform job of this server."""
+
+    def __init__(
+        self, shelf: Shelf, models: Shelf, fleets: Fleets, containers: Containers, aws: Aws, faults: Faults
+    ) -> None:
+        self.shelf, self._models, self._fleets = shelf, models, fleets
+        self._containers, self._aws, self._faults = containers, aws, faults
+        self._asked: dict[str, threading.Event] = {}
+
+    def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a job."""
+        self._models.get(request["ModelName"])
+        given = request["TransformInput"]
+        if given.get("SplitType", "None") not in ("None", "Line") or given.get("CompressionType", "None") != "None":
+            raise NotImplementedHere("another SplitType than None and Line, or a CompressionType")
+        if given["DataSource"]["S3DataSource"]["S3DataType"] != "S3Prefix":
+            raise NotImplementedHere("another data source than an S3Prefix")
+        if request["TransformOutput"].get("AssembleWith", "None") == "Line" and given.get("SplitType") != "Line":
+            raise invalid("AssembleWith Line needs SplitType Line")
+        job = self.shelf.add(request, TransformJobStatus="InProgress")
+        self._asked[job.name] = threading.Event()
+        threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
+        return {"TransformJobArn": job["TransformJobArn"]}
+
+    def stop(self, name: str) -> None:
+        """Ask a job to end."""
+        job = self.shelf.get(name)
+        with job.lock:
+            if job["TransformJobStatus"] != "InProgress":
+                raise invalid(f"The transform job is in status {job['TransformJobStatus']}; it cannot be stopped.")
+            job.update(TransformJobStatus="Stopping")
+        self._asked[name].set()
+
+    def _run(self, job: Record) -> None:
+        asked, status, reason = self._asked[job.name], "Completed", None
+        try:
+            while self._faults.strikes("stuck", job.name) and not asked.wait(0.05):
+                pass
+            if self._faults.strikes("capacity", f"{job['TransformResources']['InstanceType']} {job.name}"):
+                raise Failure("CapacityError: Unable to provision requested ML compute capacity.")
+            self._work(job, asked)
+        except Failure as failure:
+            status, reason = "Failed", str(failure)[:1024]
+        except Exception as mistake:  # ours: the job must not hang for it
+            status, reason = "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}"
+        if asked.is_set():
+            status, reason = "Stopped", None
+        job.update(TransformJobStatus=status, FailureReason=reason, TransformEndTime=datetime.now(UTC))
+
+    def _work(self, job: Record, asked: threading.Event) -> None:
+        log = ("/aws/sagemaker/TransformJobs", f"{job.name}/i-{stamp():x}")
+        job.update(TransformStartTime=datetime.now(UTC))
+        served = self._fleets.serve(job["ModelName"], job.get("Environment", {}), log, STARTUP_SECONDS, asked)
+        folder = self._containers.folder(job.name)
+        try:
+            prefix = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+            if not self._aws.download(prefix, folder):
+                raise Failure(f'ClientError: No S3 objects found under S3 URL "{prefix}"')
+            for path in sorted(found for found in folder.rglob("*") if found.is_file()):
+                if not asked.is_set():
+                    self._score(job, served, path, path.relative_to(folder).as_posix())
+        finally:
+            self._fleets.end(served)
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+    def _score(self, job: Record, served: Served, path: Path, name: str) -> None:
+        """Ask the model for one object, in parts, and put its answers beside each other at `<name>.out`."""
+        given, output = job["TransformInput"], job["TransformOutput"]
+        headers = {"Content-Type": given.get("ContentType", ""), "Accept": output.get("Accept", "*/*")}
+        limit = job.get("MaxPayloadInMB", MAX_PAYLOAD_MB) * 2**20
+        answers = []
+        for part in parts(path.read_bytes(), given.get("SplitType", "None"), job.get("BatchStrategy"), limit):
+            if len(part) > limit:
+                raise Failure(f"ClientError: {name}: a payload of {len(part)} bytes exceeds MaxPayloadInMB")
+            try:
+                response = served.ask(part, headers, ANSWER_SECONDS)
+            except httpx.TransportError as cause:
+                raise Failure(f"InternalServerError: the model does not answer: {type(cause).__name__}") from cause
+            if response.status_code != 200:
+                raise Failure(f"ClientError: {name}: status {response.status_code}: {response.text[:300]}")
+            answers.append(response.content)
+        bucket, key = split(f"{output['S3OutputPath'].rstrip('/')}/{name}.out")
+        between = b"\n" if output.get("AssembleWith") == "Line" else b""
+        self._aws.s3.put_object(Bucket=bucket, Key=key, Body=between.join(answers))
+
+
+def parts(data: bytes, split_type: str, strategy: str | None, limit: int) -> Iterator[bytes]:
+    """Yield the requests for one object: all of it, each line, or as many lines as the limit allows."""
+    if split_type != "Line":
+        yield data
+        return
+    part = b""
+    for line in data.splitlines(keepends=True):
+        if part and (strategy == "SingleRecord" or len(part) + len(line) > limit):
+            yield part
+            part = b""
+        part += line
+    if part:
+        yield part

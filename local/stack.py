@@ -1,0 +1,294 @@
+"""The embedded stack on one machine: Prefect server and worker, MLflow, endpoints, gateway. All state in one folder.
+
+`python -m local.stack up | down | status | deploy`
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from blocks.common.errors import PortError
+from blocks.common.signing_keys import load_signer, make_key
+from deployments.state import ROOT, state_folder
+from local.processes import (
+    Process,
+    StackError,
+    free_port,
+    one_start_at_a_time,
+    start,
+    tail,
+    undisturbed,
+    wait_until_ready,
+)
+from runtime.files import replace_text
+from runtime.warm_client import ADDRESS
+
+SOCKET = "prefork.sock"
+DECISIONS_KEY, MODELS_KEY = Path("keys") / "decisions.pem", Path("keys") / "models.pem"
+PREFERRED_PORTS = {"prefect": 4200, "mlflow": 5000, "endpoints": 8080, "gateway": 8090}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack: its state folder, its ports, and the processes that were started."""
+
+    state: Path
+    ports: Mapping[str, int]
+    processes: tuple[Process, ...] = field(default=())
+
+    def url(self, name: str) -> str:
+        """Return the address of `prefect`, `mlflow`, `endpoints` or `gateway`."""
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    @property
+    def running(self) -> bool:
+        """Whether every process of the stack runs."""
+        return bool(self.processes) and all(process.alive() for process in self.processes)
+
+    def check(self) -> None:
+        """Raise StackError, with its last words, when a process of the stack has ended."""
+        for process in self.processes:
+            if not process.alive():
+                raise StackError(
+                    f"{process.name} has ended. Its last words:\n{tail(process.log)}\nStart again: make up"
+                )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that the stack's processes run with, and that `prefect` commands need."""
+        state = str(self.state)
+        return {
+            "PREFECT_HOME": f"{state}/prefect",
+            "PREFECT_PROFILES_PATH": f"{state}/prefect/profiles.toml",
+            "PREFECT_API_URL": f"{self.url('prefect')}/api",
+            "PREFECT_RESULTS_LOCAL_STORAGE_PATH": f"{state}/results",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+            # Any web page that the reader has open can reach a port on this machine: it must not get answers.
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": self.url("prefect"),
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_WORKER_QUERY_SECONDS": "0.5",
+            "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "5",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_LOGGING_COLORS": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes, for jobs that we do not have
+            "DO_NOT_TRACK": "1",
+            "GX_ANALYTICS_ENABLED": "false",
+            "RATCHET_STATE": state,
+            "RATCHET_DECISIONS_KEY": _public(self.state / DECISIONS_KEY),
+            "RATCHET_MODELS_KEY": _public(self.state / MODELS_KEY),
+            "RATCHET_MLFLOW_URL": self.url("mlflow"),
+            "RATCHET_ENDPOINTS_URL": self.url("endpoints"),
+            ADDRESS: f"{state}/{SOCKET}",
+            "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY", ""), "127.0.0.1,localhost"])),
+        }
+
+
+def find(state: Path | None = None) -> Stack | None:
+    """Return the stack of a state folder as it was last written down, or None."""
+    folder = state or state_folder()
+    try:
+        stored = json.loads((folder / "stack.json").read_text())
+    except FileNotFoundError:
+        return None
+    return Stack(folder, stored["ports"], tuple(Process(**process) for process in stored["processes"]))
+
+
+def use(state: Path | None = None) -> Stack:
+    """Point this process, Prefect included, at the running stack, and return it.
+
+    Raises:
+        StackError: no stack runs.
+    """
+    stack = find(state)
+    if stack is None or not stack.running:
+        raise StackError("the stack does not run; start it with: make up")
+    os.environ.update(stack.environment())
+    from prefect.context import refresh_global_settings_context  # 1 s, which `down` need not pay
+
+    refresh_global_settings_context()
+    return stack
+
+
+def up(say: Callable[[str], None] = print, state: Path | None = None) -> Stack:
+    """Start what does not run yet and return the stack; a second call changes nothing.
+
+    Raises:
+        StackError: a part did not come up; what had been started is stopped again.
+    """
+    folder = state or state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with _alone(folder):
+        found = find(folder)
+        if found and found.running:
+            say("the stack runs already")
+            return found
+        if found:
+            _stop(found)
+        _token(folder / "endpoints" / "token")
+        make_key(folder / DECISIONS_KEY, "ed25519")
+        make_key(folder / MODELS_KEY, "p256")
+        with one_start_at_a_time(say):
+            return _start(Stack(folder, _ports(found)), say)
+
+
+def down(state: Path | None = None) -> bool:
+    """Stop the stack; return whether there was one. What it stored stays."""
+    found = find(state)
+    if found is None or not found.processes:
+        return False
+    _stop(found)
+    return True
+
+
+def _start(stack: Stack, say: Callable[[str], None]) -> Stack:
+    def begin(stack: Stack, name: str, command: list[str]) -> Stack:
+        log = stack.state / "logs" / f"{name}.log"
+        loads_models = name == "endpoints"
+        variables = _nothing_to_steal() if loads_models else stack.environment()
+        process = start(name, command, environment=variables, folder=ROOT, log=log, inherit=not loads_models)
+        begun = Stack(stack.state, stack.ports, (*stack.processes, process))
+        _write_down(begun)
+        return begun
+
+    try:
+        for name, command in _commands(stack).items():
+            stack = begin(stack, name, command)
+        by_name = {process.name: process for process in stack.processes}
+        ready = {"prefect": "/api/health", "mlflow": "/health", "endpoints": "/ping", "gateway": "/ping"}
+        for name, path in ready.items():
+            wait_until_ready(by_name[name], stack.url(name) + path)
+            say(f"{name} answers at {stack.url(name)}")
+        if _may_fork(stack.state):  # last: it keeps a core busy for 10 s that nobody waits for
+            stack = begin(stack, "prefork", _prefork_command(stack.state))
+    except BaseException:
+        _stop(stack)
+        raise
+    return stack
+
+
+def _commands(stack: Stack) -> dict[str, list[str]]:
+    state, ports = stack.state, stack.ports
+    module = [sys.executable, "-m"]
+    local = ["--host", "127.0.0.1", "--port"]
+    return {
+        "prefect": [*module, "local.prefect_server", *local, str(ports["prefect"])],
+        # One worker process: several that open a new database at once break it for good.
+        "mlflow": [*module, "mlflow", "server", *local, str(ports["mlflow"]), "--workers", "1",
+                   "--backend-store-uri", f"sqlite:///{state}/mlflow.db",
+                   "--artifacts-destination", os.environ.get("RATCHET_ARTIFACTS", f"{state}/artifacts")],
+        "endpoints": [*module, "services.model_server", "--port", str(ports["endpoints"]),
+                      "--state", f"{state}/endpoints", "--token-file", f"{state}/endpoints/token",
+                      "--trusted-key", _public(state / MODELS_KEY), "--dashboards", f"{state}/dashboards"],
+        "worker": [*module, "local.worker"],
+        "gateway": [*module, "services.gateway", "serve", "--port", str(ports["gateway"])],
+    }  # fmt: skip
+
+
+def _prefork_command(state: Path) -> list[str]:
+    return [sys.executable, "-m", "local.warm.server", f"{state}/{SOCKET}"]
+
+
+def _may_fork(state: Path) -> bool:
+    """Whether flow runs start from a warm process: on Linux, where the socket's path is short enough for one."""
+    return sys.platform == "linux" and len(f"{state}/{SOCKET}".encode()) < 108
+
+
+def _stop(stack: Stack) -> None:
+    with undisturbed():
+        for process in reversed(stack.processes):
+            process.stop()
+        _write_down(Stack(stack.state, stack.ports))
+
+
+def _ports(found: Stack | None) -> dict[str, int]:
+    known = dict(found.ports) if found else {}
+    return {name: free_port(known.get(name, port)) for name, port in PREFERRED_PORTS.items()}
+
+
+def _nothing_to_steal() -> dict[str, str]:
+    """Return the environment of the process that loads models: none of our addresses, nobody's credentials."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def _public(key: Path) -> str:
+    """Return the public half of a key of ours, "" when it is not made yet."""
+    return load_signer(key).public if key.exists() else ""
+
+
+def _token(path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
+            stream.write(secrets.token_urlsafe(32))
+
+
+def _write_down(stack: Stack) -> None:
+    content = {"ports": dict(stack.ports), "processes": [asdict(process) for process in stack.processes]}
+    replace_text(stack.state / "stack.json", json.dumps(content, indent=2))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / "stack.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise StackError("another `make up` or `make demo` is starting the stack just now") from cause
+        yield
+
+
+def _print_status(stack: Stack | None) -> int:
+    if stack is None or not stack.processes:
+        print("the stack does not run; start it with: make up")
+        return 1
+    for process in stack.processes:
+        address = stack.url(process.name) if process.name in stack.ports else ""
+        status = "runs" if process.alive() else "ENDED"
+        print(f"{process.name:<10} {status:<6} {address:<28} log: {process.log}")
+    print(f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state / 'dashboards'}")
+    if "gateway" in stack.ports:
+        print(f"{'approvals':<17} {stack.url('gateway')}/approvals    accounts: docs/approvals.md")
+    return 0 if stack.running else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m local.stack", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status", "deploy"])
+    command = parser.parse_args(arguments).command
+    try:
+        if command == "down":
+            print("stopped; the state stays in the state folder" if down() else "no stack to stop")
+            return 0
+        if command == "status":
+            return _print_status(find())
+        if command == "up":
+            up()
+        stack = use()
+        from deployments.register import deploy, deploy_changes
+
+        if command == "deploy":
+            deploy("local")
+        else:
+            deploy_changes("local", stack.state / "deployed")
+        return _print_status(stack)
+    except PortError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

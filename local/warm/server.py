@@ -1,0 +1,240 @@
+"""The warm process: loads libraries while nothing is asked of it, and forks for each program that is.
+
+`python -m local.warm.server SOCKET [LIBRARY ...]`
+
+A flow run of a few seconds spends most of them importing Prefect, MLflow and Great Expectations. Here they are
+loaded once. Nothing of the project is among them, so a run has the code as it is in its checkout at that moment.
+Linux only: elsewhere a fork of a process with so many libraries is not safe, and the client runs cold.
+"""
+
+import array
+import atexit
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from local.warm.program import Job, LastStep, close_all, run
+
+LIBRARIES = (
+    "prefect", "prefect.flow_engine", "prefect.concurrency.sync", "prefect.artifacts", "prefect.blocks.core",
+    "pandas", "pyarrow.parquet", "pyarrow.compute", "sqlalchemy.dialects.sqlite", "yaml", "psutil", "duckdb",
+    "sklearn.metrics", "mlflow.sklearn", "mlflow.pyfunc", "scipy.stats", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "great_expectations", "great_expectations.validator.validator",
+    "evidently", "evidently.presets",
+)  # fmt: skip
+"""What is loaded, in the order in which flows need it."""
+
+GRACE_SECONDS = 8.0
+"""How long programs may take to end at SIGTERM; the stack kills what is left after ten."""
+
+
+@dataclass
+class Caller:
+    """A connection: of a client whose program has not been told yet (`pid` 0), or runs."""
+
+    connection: socket.socket
+    pid: int = 0
+
+
+def serve(address: Path, libraries: tuple[str, ...] = LIBRARIES) -> Job | None:
+    """Serve until SIGTERM, then return None; in each forked child return the job that it is to run.
+
+    Returning, rather than running the job here, leaves the child with a short stack and nothing of the server's.
+    At SIGTERM the programs are told, and those that end within `GRACE_SECONDS` have their exit code told to their
+    clients: a flow run that is about to wait for a person ends well then, and is not taken for crashed.
+    """
+    left = list(libraries)
+    callers: dict[int, Caller] = {}
+    with listening(address) as listener, woken_by_signals() as (awake, received):
+        selector = selectors.DefaultSelector()
+        selector.register(listener, selectors.EVENT_READ, "listener")
+        selector.register(awake, selectors.EVENT_READ, "signal")
+        deadline = 0.0
+        while not deadline or (any(caller.pid for caller in callers.values()) and time.monotonic() < deadline):
+            if signal.SIGTERM in received and not deadline:
+                deadline = dismiss(callers)
+                selector.unregister(listener)
+                continue
+            events = selector.select(0.1 if deadline else 0 if left else None)
+            if not events and left and not deadline:
+                load(left.pop(0))
+            for key, _ in events:
+                if key.data == "listener":
+                    connection, _ = listener.accept()
+                    caller = callers[connection.fileno()] = Caller(connection)
+                    selector.register(connection, selectors.EVENT_READ, caller)
+                elif key.data == "signal":
+                    awake.recv(64)
+                    report_ended(callers, selector)
+                elif key.data.pid == 0 and (job := receive(key.data.connection)):
+                    gc.freeze()  # so that no collection of the child looks at, and thereby copies, what is loaded here
+                    if pid := os.fork():  # noqa: TID251 - `load` sees to it that no thread runs here
+                        key.data.pid = pid
+                        close_all(job.streams)
+                        say(key.data.connection, {"pid": pid})
+                    else:
+                        selector.close()
+                        for other in callers.values():
+                            other.connection.close()
+                        return job
+                else:  # the client is gone, or never said what it wanted
+                    end(key.data, signal.SIGKILL)
+                    forget(key.data, callers, selector)
+    return None
+
+
+def dismiss(callers: Mapping[int, Caller]) -> float:
+    """Ask every program to end; return until when they are waited for, as time.monotonic() tells it."""
+    for caller in callers.values():
+        end(caller, signal.SIGTERM)
+    return time.monotonic() + GRACE_SECONDS
+
+
+def end(caller: Caller, number: signal.Signals) -> None:
+    """Send a signal to the caller's program, if it has one that runs."""
+    with suppress(ProcessLookupError):
+        if caller.pid:
+            os.kill(caller.pid, number)
+
+
+def load(library: str) -> None:
+    """Import one library; a broken one is left to the program that needs it. No thread may be left behind."""
+    with suppress(Exception), warnings.catch_warnings(), without_pyspark():
+        warnings.simplefilter("ignore")
+        import_module(library)
+    if threading.active_count() > 1:
+        names = [thread.name for thread in threading.enumerate()]
+        raise SystemExit(f"{library} starts threads, which a fork would lose: {names}; take it off LIBRARIES")
+
+
+@contextmanager
+def without_pyspark() -> Iterator[None]:
+    """Hide pyspark, where it is installed: Great Expectations would import it, for seconds, and use none of it."""
+    there = "pyspark" in sys.modules
+    if not there:
+        sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules["pyspark"]
+
+
+@contextmanager
+def listening(address: Path) -> Iterator[socket.socket]:
+    """Listen at `address`, which this user alone can reach, and remove it in the end."""
+    owner = os.getpid()
+    address.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        before = os.umask(0o177)
+        listener.bind(str(address))
+        os.umask(before)
+        listener.listen(64)
+        try:
+            yield listener
+        finally:
+            if os.getpid() == owner:
+                address.unlink(missing_ok=True)
+
+
+@contextmanager
+def woken_by_signals() -> Iterator[tuple[socket.socket, set[int]]]:
+    """Give a socket that becomes readable on SIGTERM and SIGCHLD, and the set of signals seen; restore in the end."""
+    received: set[int] = set()
+    reading, writing = socket.socketpair()
+    for end in (reading, writing):
+        end.setblocking(False)
+    before = {
+        number: signal.signal(number, lambda seen, _: received.add(seen)) for number in (signal.SIGTERM, signal.SIGCHLD)
+    }
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the stack stops us
+    signal.set_wakeup_fd(writing.fileno())
+    try:
+        yield reading, received
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in {**before, signal.SIGINT: interrupt}.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
+
+
+def receive(connection: socket.socket) -> Job | None:
+    """Read the job that a client hands over, or None when it has gone or sends something else."""
+    connection.settimeout(5.0)
+    room = socket.CMSG_SPACE(3 * array.array("i").itemsize)
+    try:
+        head, ancillary, _, _ = connection.recvmsg(4, room)
+        streams = array.array("i")
+        for _, kind, data in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                streams.frombytes(data)
+        if len(head) < 4 or len(streams) != 3:
+            close_all(tuple(streams))
+            return None
+        (length,) = struct.unpack("!I", head)
+        with connection.makefile("rb") as content:
+            stored: dict[str, Any] = json.loads(content.read(length))
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return Job(stored["arguments"], stored["environment"], stored["folder"], tuple(streams), pid)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def report_ended(callers: dict[int, Caller], selector: selectors.BaseSelector) -> None:
+    """Collect the programs that have ended and tell their clients how."""
+    by_pid = {caller.pid: caller for caller in callers.values() if caller.pid}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if caller := by_pid.get(pid):
+            say(caller.connection, {"code": os.waitstatus_to_exitcode(status)})
+            forget(caller, callers, selector)
+
+
+def say(connection: socket.socket, message: dict[str, int]) -> None:
+    """Send one line of JSON; a client that has gone is noticed by its closed connection."""
+    with suppress(OSError):
+        connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def forget(caller: Caller, callers: dict[int, Caller], selector: selectors.BaseSelector) -> None:
+    """Close a client's connection."""
+    callers.pop(caller.connection.fileno(), None)
+    selector.unregister(caller.connection)
+    caller.connection.close()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve; each child leaves the server behind and runs its job."""
+    last = LastStep()
+    atexit.register(last)  # before any library registers something
+    gc.disable()  # a collection would leave holes on pages that children share: see gc.freeze in Python's manual
+    job = serve(Path(arguments[0]), tuple(arguments[1:]) or LIBRARIES)
+    if job is not None:
+        gc.enable()
+        with last.noting():
+            run(job)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

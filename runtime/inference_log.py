@@ -1,0 +1,221 @@
+"""What a server was asked and what it answered, in files that a collector takes away.
+
+A request only hands its values over, in memory that is bounded; one thread leaves out and hashes what the rules
+say, and writes lines of JSON. Nothing of this can fail or hold up a request: what finds no room in memory or on
+the disk is dropped, and counted.
+
+A segment is one file `<root>/<endpoint>/<name>.jsonl.gz`: whole, and never changed. What is still being written
+lies beside it under a name that begins with a dot, and becomes a segment when it is full or old, when somebody
+asks for it, or when the server starts again.
+"""
+
+import hmac
+import json
+import logging
+import os
+import secrets
+import threading
+import uuid
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from runtime.segments import OpenSegment, recover, used_bytes
+
+_log = logging.getLogger("ratchet.inference_log")
+
+LINE_ROWS = 500
+"""A request of more rows is written as several lines: one long line would keep the interpreter from answering."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much the log may take: bytes of request bodies in memory, of segments on disk, of one segment; seconds."""
+
+    memory_bytes: int = 32 << 20
+    disk_bytes: int = 2 << 30
+    segment_bytes: int = 16 << 20
+    segment_seconds: float = 60.0
+    wake_seconds: float = 0.5
+    after_failure_seconds: float = 5.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One answered request. `columns` hold the values as they were sent; `size` is that of the body in bytes."""
+
+    at: datetime
+    request_id: str
+    version: str
+    rows: int
+    columns: Mapping[str, Sequence[Any]]
+    answer: bytes
+    size: int
+    leave_out: Collection[str] = ()
+    hashed: Collection[str] = ()
+
+
+@dataclass
+class Counts:
+    """Rows written and rows dropped since the start, and why some were dropped last."""
+
+    logged: int = 0
+    dropped: int = 0
+    problem: str = ""
+
+
+class InferenceLog:
+    """The log of all endpoints of one server, below one folder that belongs to this process alone."""
+
+    def __init__(self, root: Path, limits: Limits = Limits()) -> None:
+        self.root, self.limits = root, limits
+        self._waiting: deque[tuple[str, Entry]] = deque()
+        self._held = 0
+        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._open: dict[str, OpenSegment] = {}
+        self._guard, self._writing = threading.RLock(), threading.Lock()
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self._failed_at = float("-inf")
+        self._key = b""
+
+    def start(self) -> None:
+        """Make segments of what an earlier process left, and begin to write, in a thread of its own."""
+        try:
+            self._key = _key(self.root)
+            recover(self.root)
+        except OSError as cause:
+            _log.error("the inference log in %s cannot be opened: %s", self.root, cause)
+        threading.Thread(target=self._run, name="inference-log", daemon=True).start()
+
+    def put(self, endpoint: str, entry: Entry) -> None:
+        """Hand an answered request over; it is dropped when memory for it is full. Never waits, never fails."""
+        with self._guard:
+            if self._held + entry.size > self.limits.memory_bytes:
+                self._drop(endpoint, entry.rows, f"more than {self.limits.memory_bytes:,} bytes wait to be written")
+                return
+            self._held += entry.size
+        self._waiting.append((endpoint, entry))
+
+    def counts(self, endpoint: str) -> Counts:
+        """Return how an endpoint's log has fared since the server started."""
+        return self._counts.get(endpoint) or Counts()
+
+    def close_segments(self) -> None:
+        """Write what waits, and make segments of all that was begun: a collector finds them when this returns."""
+        with self._writing:
+            self._write_waiting()
+            for endpoint in list(self._open):
+                self._close(endpoint)
+
+    def stop(self) -> None:
+        """Write what waits, and end."""
+        self._ended.set()
+        self._wake.set()
+        self.close_segments()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(self.limits.wake_seconds)
+            with self._writing:
+                self._write_waiting()
+                for endpoint, segment in list(self._open.items()):
+                    if segment.age() >= self.limits.segment_seconds:
+                        self._close(endpoint)
+
+    def _write_waiting(self) -> None:
+        for _ in range(len(self._waiting)):
+            endpoint, entry = self._waiting.popleft()
+            with self._guard:
+                self._held -= entry.size
+            try:
+                self._write(endpoint, entry)
+            except OSError as cause:
+                self._failed_at = monotonic()
+                self._drop(endpoint, entry.rows, f"the disk refuses it: {cause}")
+            except Exception as cause:  # a value that JSON cannot say: this request alone is lost to the log
+                _log.exception("a request cannot be logged")
+                self._drop(endpoint, entry.rows, f"it cannot be written: {type(cause).__name__}: {cause}")
+
+    def _write(self, endpoint: str, entry: Entry) -> None:
+        if monotonic() - self._failed_at < self.limits.after_failure_seconds:
+            raise OSError(f"it failed a moment ago; tried again after {self.limits.after_failure_seconds:g} s")
+        segment = self._open.get(endpoint) or self._begin(endpoint)
+        for line in lines(entry, self._key):
+            segment.append(line)
+        self._counts[endpoint].logged += entry.rows
+        if segment.bytes >= self.limits.segment_bytes:
+            self._close(endpoint)
+
+    def _begin(self, endpoint: str) -> OpenSegment:
+        """Begin a segment, unless the disk's share is used up or values could not be hashed."""
+        if not self._key:
+            self._key = _key(self.root)
+        used = used_bytes(self.root)
+        if used >= self.limits.disk_bytes:
+            raise OSError(f"segments of {used:,} bytes wait to be collected, {self.limits.disk_bytes:,} are allowed")
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}"
+        self._open[endpoint] = OpenSegment(self.root / endpoint, name)
+        return self._open[endpoint]
+
+    def _close(self, endpoint: str) -> None:
+        try:
+            self._open.pop(endpoint).close()
+        except OSError as cause:  # what was written stays, and is tried again at the next start
+            self._failed_at = monotonic()
+            self._counts[endpoint].problem = f"a segment could not be closed: {cause}"
+            _log.error("%s: %s", endpoint, self._counts[endpoint].problem)
+
+    def _drop(self, endpoint: str, rows: int, why: str) -> None:
+        counts = self._counts[endpoint]
+        if counts.problem != why:
+            _log.warning("%s: rows are not logged: %s", endpoint, why)
+        with self._guard:
+            counts.dropped += rows
+            counts.problem = why
+
+
+def lines(entry: Entry, key: bytes) -> Iterator[bytes]:
+    """Yield the entry as lines of JSON of at most `LINE_ROWS` rows, without what its rules keep out.
+
+    A hashed value is the HMAC-SHA-256 of its text under the server's own key: equal values stay equal, and no
+    list of likely values tells which they were.
+    """
+    said = {"at": entry.at.isoformat(), "id": entry.request_id, "version": entry.version}
+    columns = {
+        name: [_hashed(value, key) for value in values] if name in entry.hashed else values
+        for name, values in entry.columns.items()
+        if name not in entry.leave_out
+    }
+    if entry.rows <= LINE_ROWS:
+        head = json.dumps({**said, "rows": entry.rows, "columns": columns}).encode()
+        yield head[:-1] + b', "answer": ' + entry.answer + b"}\n"
+        return
+    predictions = json.loads(entry.answer)["predictions"]
+    for start in range(0, entry.rows, LINE_ROWS):
+        part = slice(start, min(start + LINE_ROWS, entry.rows))
+        held = {"rows": part.stop - start, "columns": {name: values[part] for name, values in columns.items()}}
+        yield json.dumps({**said, **held, "answer": {"predictions": predictions[part]}}).encode() + b"\n"
+
+
+def _hashed(value: object, key: bytes) -> str | None:
+    return None if value is None else hmac.new(key, str(value).encode(), sha256).hexdigest()
+
+
+def _key(root: Path) -> bytes:
+    """Return the server's key for hashing, made at the first start; only this user may read it."""
+    path = root / "hash.key"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32))
+    key = path.read_bytes().strip()
+    if len(key) < 64:
+        raise OSError(f"the key in {path} is cut short; remove the file, and values are hashed under a new one")
+    return key

@@ -1,0 +1,173 @@
+"""One MLflow model in memory: loaded, named by the digest of its bytes, and asked."""
+
+import hashlib
+import io
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
+from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
+
+from runtime.columns import BadInput, Column, shown
+from runtime.payload import json_object, media_type, parse
+
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+_log = logging.getLogger("ratchet.scoring")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer: status, JSON body, headers. `error` is the message when the status is not 200.
+
+    `given` are the values that were scored, by column; empty for a model whose signature names none.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+class Unservable(Exception):
+    """The folder holds no model that may be served; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. `columns` is None when its signature names none: MLflow's own parser is used then."""
+
+    version: str
+    digest: str
+    load_seconds: float
+    pyfunc: Any
+    columns: tuple[Column, ...] | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that every answer of this model bears; of these SageMaker passes on the last one alone."""
+        named = f"version={self.version};digest={self.digest}"
+        return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, ATTRIBUTES: named}
+
+    def score(self, body: bytes, content_type: str, key: str = "") -> Reply:
+        """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's.
+
+        The column `key` may be among the columns that are sent: it is not the model's, and is not given to it.
+        """
+        try:
+            frame, params, given = self._input(body, content_type, key)
+            return Reply(200, _answer(self._predict(frame, params)), self.headers, given=given)
+        except BadInput as refused:
+            return self._failed(refused.status, str(refused))
+        except Exception as failure:
+            _log.exception("model %s failed on a request", self.version)
+            return self._failed(500, f"the model failed on this input: {_first_line(failure)}")
+
+    def _input(
+        self, body: bytes, content_type: str, key: str
+    ) -> tuple[Any, dict[str, Any] | None, Mapping[str, Sequence[Any]]]:
+        if self.columns is None:
+            return *_mlflow_input(body, content_type, self.pyfunc.metadata.get_input_schema()), {}
+        payload = parse(body, content_type, self.columns, key)
+        return payload.frame, payload.params, payload.given
+
+    def _predict(self, data: Any, params: dict[str, Any] | None) -> Any:
+        """Ask the model. A ValueError is how scikit-learn refuses a value, such as a new category."""
+        if params and self.pyfunc.metadata.get_params_schema() is None:
+            raise BadInput(f"the model takes no params; got {shown(sorted(params))}")
+        try:
+            return self.pyfunc.predict(data, params=params or None)
+        except (MlflowException, ValueError) as cause:
+            raise BadInput(f"the model refuses this input: {_first_line(cause)}") from cause
+
+    def _failed(self, status: int, problem: str) -> Reply:
+        return Reply(status, json.dumps({"error": problem}).encode(), self.headers, problem)
+
+
+def load(folder: Path, version: str = "", *, digest: str = "", own_code: bool = True) -> Model:
+    """Load the MLflow model in `folder`, which `admission.admit` has let in: loading runs its code.
+
+    Args:
+        folder: what holds the file MLmodel.
+        version: what answers say; the model id in MLmodel when empty.
+        digest: the folder's digest, where the caller has just taken it; taken here, before loading, when empty.
+        own_code: whether the model may bring modules of its own (`code_paths`). Where several models share a
+            process they may not: of two modules of one name, Python keeps the first.
+
+    Raises:
+        Unservable: there is no model, or it brings modules and may not.
+        Exception: whatever loading the model raises.
+    """
+    sys.dont_write_bytecode = True  # compiled files beside a model's code would change its digest
+    begin = time.perf_counter()
+    described = _described(folder, own_code)
+    digest = digest or folder_digest(folder)
+    pyfunc = mlflow.pyfunc.load_model(str(folder))
+    version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
+    return Model(version, digest, time.perf_counter() - begin, pyfunc, _columns(pyfunc))
+
+
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 over the lines `<sha256>  <relative/path>` of all files, ordered by path."""
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    lines = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _described(folder: Path, own_code: bool) -> dict[str, Any]:
+    try:
+        described = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+        flavor = described["flavors"]["python_function"]
+    except FileNotFoundError:
+        raise Unservable(f"{folder} holds no file MLmodel; it is not an MLflow model") from None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as cause:
+        raise Unservable(f"{folder}/MLmodel describes no Python model: {_first_line(cause)}") from cause
+    if flavor.get("code") and not own_code:
+        raise Unservable("the model brings modules of its own (code_paths); log it without them to serve it here")
+    return dict(described)
+
+
+def _columns(pyfunc: Any) -> tuple[Column, ...] | None:
+    schema = pyfunc.metadata.get_input_schema()
+    if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
+        return None
+    return tuple(Column(spec.name, getattr(spec.type, "name", str(spec.type)), spec.required) for spec in schema.inputs)
+
+
+def _mlflow_input(body: bytes, content_type: str, schema: Any) -> tuple[Any, dict[str, Any] | None]:
+    """Read a request for a model without named columns, as MLflow does, but without its tracebacks."""
+    kind = media_type(content_type)
+    if not body.strip():
+        raise BadInput("the body is empty; send rows as JSON or CSV")
+    try:
+        text = body.decode()
+        if kind == "text/csv":
+            return parse_csv_input(io.StringIO(text), schema), None
+        document = json_object(text)
+        params = document.pop("params", None)
+        return infer_and_parse_data(document, schema), params
+    except (MlflowException, ValueError) as cause:
+        raise BadInput(f"the body cannot be read: {_first_line(cause)}") from cause
+
+
+def _answer(predictions: Any) -> bytes:
+    """Return the answer's body. Raises ArithmeticError for a prediction that is not finite."""
+    plain = {"predictions": _get_jsonable_obj(predictions, pandas_orient="records")}
+    try:
+        return json.dumps(plain, cls=NumpyEncoder, allow_nan=False).encode()
+    except ValueError as cause:
+        raise ArithmeticError("it answered NaN or infinity") from cause
+
+
+def _first_line(problem: BaseException) -> str:
+    text = str(problem).strip().splitlines() or [""]
+    return f"{type(problem).__name__}: {text[0][:300]}"

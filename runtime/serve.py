@@ -1,0 +1,120 @@
+"""The scoring server of SageMaker's container contract: one MLflow model on `/ping` and `/invocations`.
+
+    SM_MODEL_DIR=model SAGEMAKER_BIND_TO_PORT=8080 python runtime/serve.py
+
+| variable                | meaning                                            | default        |
+|-------------------------|----------------------------------------------------|----------------|
+| SM_MODEL_DIR            | the MLflow model folder, or what holds it as `model` | /opt/ml/model |
+| SAGEMAKER_BIND_TO_PORT  | port                                               | 8080           |
+| RATCHET_BIND_HOST       | address                                            | 0.0.0.0        |
+| RATCHET_MODEL_VERSION   | what `X-Model-Version` says                        | id in MLmodel  |
+| RATCHET_TRUSTED_KEYS    | public keys whose models are loaded                | none: no model |
+| RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
+| RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
+| RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
+| RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
+| RATCHET_KEY_COLUMN      | a column that callers may send: who a row is about | none           |
+| RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
+
+It imports nothing of the project but its siblings, so that the folder `runtime` is all that an
+image needs.
+"""
+
+import logging
+import os
+import platform
+import sys
+import threading
+from importlib.metadata import version as installed
+from pathlib import Path
+
+if not __package__:  # started by its path: the package `runtime` is found one folder up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from runtime import scoring
+from runtime.admission import admit, pinned
+from runtime.web import errors_are_json, read_body, response
+
+
+def application(model: scoring.Model, key: str = "") -> FastAPI:
+    """Return the server of one loaded model; the column `key` may be sent beside its own."""
+    app = FastAPI(title="Ratchet scoring server", docs_url=None, redoc_url=None)
+    errors_are_json(app)
+
+    @app.get("/ping")
+    async def ping() -> Response:
+        return Response("\n", 200, model.headers, "application/json")
+
+    @app.get("/version")
+    async def version() -> dict[str, str]:
+        return {
+            "version": model.version,
+            "digest": model.digest,
+            "mlflow": installed("mlflow"),
+            "python": platform.python_version(),
+        }
+
+    @app.post("/invocations")
+    async def invocations(request: Request) -> Response:
+        body = await read_body(request)
+        content_type = request.headers.get("content-type", "")
+        return response(await run_in_threadpool(model.score, body, content_type, key))
+
+    return app
+
+
+def main() -> int:
+    """Load the model and serve it until told to stop; 1 when it does not load (the last log line says why)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+    folder = _model_folder(Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model")))
+    own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
+    signature = os.environ.get("RATCHET_SIGNATURE")
+    try:
+        digest = _expected(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
+        admit(folder, pinned(os.environ), Path(signature) if signature else None)
+        model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code)
+    except Exception as cause:
+        logging.exception("the model in %s does not load", folder)
+        logging.error("not serving: %s: %s", type(cause).__name__, cause)
+        return 1
+    logging.info("model %s loaded in %.2f s", model.version, model.load_seconds)
+    host = os.environ.get("RATCHET_BIND_HOST", "0.0.0.0")  # noqa: S104 - a container is reached from outside
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    uvicorn.run(
+        application(model, os.environ.get("RATCHET_KEY_COLUMN", "")),
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+    )
+    return 0
+
+
+def _model_folder(given: Path) -> Path:
+    """Return the folder, or `model` in it where that lies beside its signature: so SageMaker copies a release."""
+    inner = given / "model"
+    return inner if not (given / "MLmodel").exists() and (inner / "MLmodel").exists() else given
+
+
+def _expected(folder: Path, digest: str) -> str:
+    """Return the digest when the folder has it: what was fetched is what was approved, before it runs any code."""
+    if digest and (found := scoring.folder_digest(folder)) != digest:
+        raise scoring.Unservable(f"{folder} has the digest {found}, expected {digest}: it is not what was approved")
+    return digest
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What the two scoring servers share of HTTP: bodies read up to a limit, and errors that are always JSON."""
+
+import json
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from runtime.columns import BadInput
+from runtime.scoring import Reply
+
+MAX_BODY_BYTES = 25 * 1024 * 1024
+"""The largest request that is read: SageMaker's limit for one invocation."""
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Return the request's body. One that is too large is read on, so that the caller gets the answer.
+
+    Raises:
+        BadInput: (status 413) the body is larger than `limit` bytes; (400) the caller hung up.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= limit:
+                chunks.append(chunk)
+            elif size > 4 * limit:
+                break
+    except ClientDisconnect:
+        raise BadInput("the caller closed the connection before the body was whole") from None
+    if size > limit:
+        raise BadInput(f"the body is larger than {limit:,} bytes; send fewer rows at a time", 413)
+    return b"".join(chunks)
+
+
+def response(reply: Reply) -> Response:
+    """Return the reply as a response of JSON."""
+    return Response(reply.body, reply.status, dict(reply.headers), "application/json")
+
+
+def problem(status: int, text: str, **more: str) -> Response:
+    """Return `{"error": text, …}` with a status. `message` says the same: it is where AWS's clients look."""
+    body = json.dumps({"error": text, "message": text, **more})
+    return Response(body, status, media_type="application/json")
+
+
+def errors_are_json(app: FastAPI) -> None:
+    """Make whatever goes wrong in `app` answer with `{"error": …}`, and never with a traceback."""
+
+    @app.exception_handler(BadInput)
+    async def bad_input(_: Request, cause: BadInput) -> Response:
+        return problem(cause.status, str(cause))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_call(request: Request, cause: HTTPException) -> Response:
+        return problem(cause.status_code, f"{request.method} {request.url.path}: {cause.detail}")
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_fields(_: Request, cause: RequestValidationError) -> Response:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in cause.errors())
+        return problem(400, wrong)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, cause: Exception) -> Response:
+        logging.getLogger("ratchet.web").error("%s %s failed", request.method, request.url.path, exc_info=cause)
+        return problem(500, f"internal error: {type(cause).__name__}")

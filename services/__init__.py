@@ -1,0 +1,1 @@
+"""Processes that serve people and other hosts: the gateway (webhooks, approvals) and the model server."""

@@ -1,0 +1,1 @@
+"""The platform's only entrance for others: deliveries of git hosts and the approvals UI."""

@@ -1,0 +1,212 @@
+"""OpenID Connect: the authorization code flow with PKCE, and an ID token that is believed only when all of it is right.
+
+OpenID Connect Core 1.0, sections 3.1.2 and 3.1.3.7; RFC 7636 (PKCE, S256); RFC 9207 (`iss` in the answer).
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from blocks.common.gateway import OpenIdConnect, is_address
+
+SECONDS, LARGEST = 10.0, 262_144
+KNOWN_SECONDS, AGAIN_SECONDS = 3600.0, 30.0
+"""How long what a provider says of itself is believed; and how soon it is asked again for a key that is not known."""
+LEEWAY_SECONDS = 60
+_KINDS = {"RS256": "RSA", "ES256": "EC"}
+
+
+class NotProved(Exception):
+    """The provider has not proved who somebody is; the message is for the log, and holds no token."""
+
+
+@dataclass(frozen=True)
+class Proved:
+    """Who somebody is by the provider, and those of their groups that stand for a role."""
+
+    name: str
+    groups: tuple[str, ...]
+
+
+class Provider:
+    """An identity provider as its discovery document describes it."""
+
+    def __init__(self, rules: OpenIdConnect, redirect: str) -> None:
+        self.rules, self.redirect = rules, redirect
+        self._said: dict[str, Any] = {}
+        self._keys: list[dict[str, Any]] = []
+        self._said_at = self._keys_at = -KNOWN_SECONDS
+        self._lock = Lock()
+
+    def address(self, state: str, nonce: str, verifier: str) -> str:
+        """Return where a browser goes to sign in. Raises NotProved when the provider does not say."""
+        asked = {
+            "response_type": "code",
+            "client_id": self.rules.client_id,
+            "redirect_uri": self.redirect,
+            "scope": " ".join(self.rules.scopes),
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": _base64(hashlib.sha256(verifier.encode()).digest()),
+            "code_challenge_method": "S256",
+        }
+        base = self._endpoint("authorization_endpoint")
+        return f"{base}{'&' if '?' in base else '?'}{urlencode(asked)}"
+
+    def check_answer(self, query: Mapping[str, str]) -> str:
+        """Return the code of an answer that comes from this provider. Raises NotProved."""
+        named = query.get("iss")
+        if named is None and self._discovered().get("authorization_response_iss_parameter_supported") is True:
+            raise NotProved("the answer does not name its issuer, which this provider always does")
+        if named is not None and named != self.rules.issuer:
+            raise NotProved("the answer names another issuer")
+        if "error" in query:
+            raise NotProved(f"the provider says: {query['error'][:100]!r}")
+        if not (code := query.get("code", "")):
+            raise NotProved("the answer has no code")
+        return code
+
+    def exchange(self, code: str, nonce: str, verifier: str, secret: str) -> Proved:
+        """Return who the code stands for. Raises NotProved."""
+        form = {
+            "grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect,
+            "client_id": self.rules.client_id, "code_verifier": verifier,
+        }  # fmt: skip
+        methods = self._discovered().get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        basic = httpx.BasicAuth(_quoted(self.rules.client_id), _quoted(secret)) if secret else None
+        if secret and "client_secret_basic" not in methods:
+            form, basic = {**form, "client_secret": secret}, None
+        said = _asked("POST", self._endpoint("token_endpoint"), data=form, auth=basic)
+        token = said.get("id_token")
+        if not isinstance(token, str):
+            raise NotProved("the provider gave no ID token")
+        return self.read(token, nonce)
+
+    def read(self, token: str, nonce: str) -> Proved:
+        """Return who an ID token is about. Raises NotProved unless each of its claims is as it must be."""
+        rules = self.rules
+        try:
+            header = jwt.get_unverified_header(token)
+            algorithm = header.get("alg")
+            if algorithm not in rules.algorithms or header.get("crit") is not None:
+                raise NotProved(f"the ID token is signed by {algorithm!r}, which is not accepted")
+            claims = jwt.decode(
+                token,
+                self._key(header.get("kid"), algorithm),
+                algorithms=[algorithm],
+                audience=rules.client_id,
+                issuer=rules.issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["iss", "sub", "aud", "exp", "iat", "nonce"]},
+            )
+        except jwt.PyJWTError as cause:
+            raise NotProved(f"the ID token is not valid: {type(cause).__name__}") from cause
+        self._check_audience(claims)
+        given = claims["nonce"]
+        if not isinstance(given, str) or not hmac.compare_digest(given.encode(errors="surrogatepass"), nonce.encode()):
+            raise NotProved("the ID token answers another sign-in")
+        return Proved(self._name(claims), self._groups(claims))
+
+    def _check_audience(self, claims: Mapping[str, Any]) -> None:
+        """Refuse a token that was made for another client as well, unless it says that it is for this one."""
+        audience, party = claims["aud"], claims.get("azp")
+        many = isinstance(audience, list) and len(audience) > 1
+        if (many and party is None) or (party is not None and party != self.rules.client_id):
+            raise NotProved("the ID token was made for another client")
+
+    def _name(self, claims: Mapping[str, Any]) -> str:
+        claim = self.rules.name_claim
+        name = claims.get(claim)
+        if not isinstance(name, str) or not 2 <= len(name.strip()) <= 200:
+            raise NotProved(f"the ID token has no {claim!r}")
+        if claim == "email" and self.rules.email_verified and claims.get("email_verified") is not True:
+            raise NotProved("the provider has not verified the e-mail address")
+        return " ".join(name.split())
+
+    def _groups(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
+        found = claims.get(self.rules.roles_claim, [])
+        groups = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+        return tuple(sorted({group for group in groups if isinstance(group, str) and group in self.rules.roles}))
+
+    def _key(self, name: object, algorithm: str) -> jwt.PyJWK:
+        """Return the provider's key of that name; an unknown one is asked for again, as after a rotation."""
+        for fresh in (False, True):
+            fitting = [
+                key
+                for key in self._published(fresh=fresh)
+                if key.get("kty") == _KINDS[algorithm]
+                and key.get("use", "sig") == "sig"
+                and key.get("alg", algorithm) == algorithm
+                and (name is None or key.get("kid") == name)
+            ]
+            if len(fitting) == 1:
+                found = jwt.PyJWK(fitting[0], algorithm=algorithm)
+                if isinstance(found.key, RSAPublicKey) and found.key.key_size < 2048:
+                    raise NotProved("the provider's key is too short")
+                return found
+        raise NotProved("the provider has no key by the name that the ID token gives, or several")
+
+    def _published(self, *, fresh: bool) -> list[dict[str, Any]]:
+        age = time.monotonic() - self._keys_at
+        if age > KNOWN_SECONDS or (fresh and age > AGAIN_SECONDS) or not self._keys:
+            keys = _asked("GET", self._endpoint("jwks_uri")).get("keys")
+            found = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
+            with self._lock:
+                self._keys, self._keys_at = found, time.monotonic()
+        return self._keys
+
+    def _endpoint(self, name: str) -> str:
+        found = self._discovered().get(name)
+        if not isinstance(found, str) or not is_address(found):
+            raise NotProved(f"the provider names no {name} that others cannot read along")
+        return found
+
+    def _discovered(self) -> dict[str, Any]:
+        if time.monotonic() - self._said_at > KNOWN_SECONDS:
+            said = _asked("GET", f"{self.rules.issuer.rstrip('/')}/.well-known/openid-configuration")
+            if said.get("issuer") != self.rules.issuer:
+                raise NotProved("the provider's discovery document names another issuer")
+            with self._lock:
+                self._said, self._said_at = said, time.monotonic()
+        return self._said
+
+
+def _asked(method: str, address: str, **content: Any) -> dict[str, Any]:
+    """Return the JSON object that a provider answers with: within a size and a time, and from nowhere else."""
+    try:
+        with (
+            httpx.Client(timeout=SECONDS, follow_redirects=False) as client,
+            client.stream(method, address, headers={"accept": "application/json"}, **content) as answer,
+        ):
+            body = b""
+            for chunk in answer.iter_bytes():
+                body += chunk
+                if len(body) > LARGEST:
+                    raise NotProved("the provider's answer has no end")
+            if answer.status_code != 200:
+                raise NotProved(f"the provider answers {answer.status_code}")
+            said = httpx.Response(200, content=body).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as cause:
+        raise NotProved(f"the provider cannot be asked: {type(cause).__name__}") from cause
+    if not isinstance(said, dict):
+        raise NotProved("the provider's answer is no JSON object")
+    return said
+
+
+def _quoted(text: str) -> str:
+    """Return the text as RFC 6749, 2.3.1 wants it in the Basic scheme."""
+    return urlencode({"": text})[1:]
+
+
+def _base64(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

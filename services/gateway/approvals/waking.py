@@ -1,0 +1,117 @@
+"""Wake the flow runs whose requests are decided: a decision is safe in the ledger before, and waits for nobody.
+
+It looks at what was decided and at the runs that wait, so a gateway or Prefect that is away loses nothing.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Protocol
+from uuid import UUID
+
+import httpx
+
+from blocks.common.errors import PortError, Unavailable
+from blocks.ledger.base import Decision, Ledger
+from blocks.ledger.chain import decisions_of
+
+_log = logging.getLogger("ratchet.desk")
+
+LOOK_BACK = timedelta(days=30)
+SOON_SECONDS, IDLE_SECONDS = 4.0, 60.0
+MOST_FAILURES = 3
+"""After so many Prefect is taken to be away, for all of them."""
+
+
+class Runs(Protocol):
+    """The flow runs that may wait."""
+
+    def wake(self, run_id: str, made: Decision) -> bool:
+        """Resume a run that waits; return whether it has been woken or does not wait any more.
+
+        Raises:
+            Unavailable: Prefect does not answer.
+        """
+
+
+class PrefectRuns:
+    """Runs over the Prefect API of this process's settings."""
+
+    def wake(self, run_id: str, made: Decision) -> bool:
+        """Resume a run that waits, with the form filled in as it was decided; the run looks into the ledger anyway."""
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound, PrefectHTTPStatusError
+
+        from services.decisions import resume
+
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(UUID(run_id)).state
+            if state is None or not state.is_paused():
+                return state is not None and state.is_final()
+            resume(UUID(run_id), made)
+        except NotPausedError:  # somebody was quicker
+            return False
+        except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
+            _log.warning("flow run %s cannot be woken: %s", run_id, type(cause).__name__)
+            return True
+        except PrefectHTTPStatusError as cause:
+            if (status := cause.response.status_code) >= 500 or status in {401, 403, 429}:
+                raise Unavailable(f"Prefect answers {status}") from cause
+            _log.warning("flow run %s cannot be woken: Prefect answers %d", run_id, status)
+            return True
+        except RuntimeError as cause:  # Prefect's own words: why it does not resume the run
+            raise Unavailable(f"flow run {run_id} sleeps on: {cause}") from cause
+        except httpx.HTTPError as cause:
+            raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
+        return False  # looked at once more: a run that failed to start again is woken again
+
+
+class Waker:
+    """Wakes runs, one after the other."""
+
+    def __init__(self, ledger: Callable[[], Ledger], runs: Runs) -> None:
+        self._ledger, self._runs = ledger, runs
+        self._awake: set[str] = set()
+
+    def run(self, stop: Event, woken: Event) -> None:
+        """Work until `stop`; `woken` cuts an idle wait short. No error ends it."""
+        failed = 0
+        while not stop.is_set():
+            woken.clear()
+            try:
+                left, failed = self.step(datetime.now(UTC)), 0
+            except PortError as cause:
+                _log.warning("runs could not be woken: %s", cause)
+                left, failed = 1, failed + 1
+            except Exception:
+                _log.exception("waking runs met an error of ours; it goes on")
+                left, failed = 1, failed + 1
+            woken.wait(min(SOON_SECONDS * 2**failed, IDLE_SECONDS) if left else IDLE_SECONDS)
+
+    def step(self, now: datetime) -> int:
+        """Wake what was decided lately, and return how many runs are to be looked at again.
+
+        Raises:
+            Unavailable: after the others were woken: some could not be, or Prefect is away.
+        """
+        ledger, left, failures = self._ledger(), 0, list[Unavailable]()
+        recent = [each for each in decisions_of(ledger.links()) if each.at > now - LOOK_BACK]
+        for name in dict.fromkeys(each.request_id for each in recent if each.request_id not in self._awake):
+            end = ledger.decision(name)
+            if end is None:
+                continue  # it takes more approvals yet
+            run_id = ledger.approval_request(name).flow_run_id
+            try:
+                if not run_id or self._runs.wake(run_id, end):
+                    self._awake.add(name)
+                else:
+                    left += 1
+            except Unavailable as cause:
+                failures.append(cause)
+                if len(failures) == MOST_FAILURES:
+                    break
+        if failures:
+            raise failures[0]
+        return left

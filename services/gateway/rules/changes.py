@@ -1,0 +1,103 @@
+"""What a git host says has changed, in one form for all hosts."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from tasks.shared.rules.git import shortened
+from tasks.shared.rules.refusal import Refusal
+
+Kind = Literal["push", "merge", "tag"]
+
+MAX_PATHS = 3000
+"""With more changed files than these the list is not kept: git is asked for it when a rule needs it."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/@+#=-]{0,199}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){1,9}")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A branch or tag that points to another commit than before.
+
+    `before` is "" where there was none, or the host does not say. `paths` are the files that changed, sorted;
+    `complete` is False where the host does not name all of them. `author` is who pushed or merged.
+    """
+
+    kind: Kind
+    repository: str
+    ref: str
+    commit: str
+    before: str
+    author: str
+    paths: tuple[str, ...] = ()
+    complete: bool = False
+
+    def text(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A genuine delivery that starts nothing by its nature: a ping, a deleted branch. `kind` is the host's word."""
+
+    kind: str
+    reason: str
+    repository: str = ""
+    ref: str = ""
+    commit: str = ""
+
+
+def read_change(text: str) -> Change:
+    """Return what `Change.text` made."""
+    fields = json.loads(text)
+    return Change(**{**fields, "paths": tuple(fields["paths"])})
+
+
+def repository_name(value: object, where: str) -> str:
+    """Return `owner/name`, letter by letter as the host writes it. Raises Refusal when it is no such name."""
+    if not isinstance(value, str) or not _REPOSITORY.fullmatch(value) or ".." in value:
+        raise Refusal("is no repository's name", where=where, value=shortened(value), remedy="owner/name is expected.")
+    return value
+
+
+def ref_name(value: object, where: str) -> str:
+    """Return the name of a branch or tag that can be matched, shown and logged as it stands.
+
+    Raises:
+        Refusal: it has a newline, a space or another character that such a name should not have.
+    """
+    plain = isinstance(value, str) and _NAME.fullmatch(value) and ".." not in value and "//" not in value
+    if not plain or not isinstance(value, str):
+        raise Refusal("is no plain name of a branch or tag", where=where, value=shortened(value))
+    return value
+
+
+def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]:
+    """Return what `refs/heads/main` or `refs/tags/v1` names. Raises Refusal for anything else."""
+    for prefix, kind in (("refs/heads/", "branch"), ("refs/tags/", "tag")):
+        if isinstance(value, str) and value.startswith(prefix):
+            return ("branch" if kind == "branch" else "tag"), ref_name(value[len(prefix) :], where)
+    raise Refusal("is neither refs/heads/… nor refs/tags/…", where=where, value=shortened(value))
+
+
+def person(*candidates: object) -> str:
+    """Return the first of the names that is text, on one line and without invisible characters, or "unknown"."""
+    for value in candidates:
+        if isinstance(value, str):
+            shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in value)
+            if len(name := " ".join(shown.split())[:120]) >= 2:
+                return name
+    return "unknown"
+
+
+def changed_paths(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:
+    """Return the paths, sorted, and whether they are all: text alone counts, and not more than MAX_PATHS."""
+    listed = list(values)
+    paths = sorted({value for value in listed if isinstance(value, str) and 0 < len(value) <= 4096})
+    whole = len(paths) <= MAX_PATHS and all(isinstance(value, str) and 0 < len(value) <= 4096 for value in listed)
+    return (tuple(paths), True) if whole else ((), False)

@@ -1,0 +1,128 @@
+"""Which runs a change asks for: a plain function of the change and the rules."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from services.gateway.rules.changes import Change
+from services.gateway.rules.rules import Repository, TriggerRule, Triggers
+from tasks.shared.rules.model.namespaces import SEPARATOR, namespace_for
+
+Value = int | float | str | bool
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run that a rule asks for. `key` tells it from the other runs of the same delivery."""
+
+    rule: str
+    deployment: str
+    key: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+
+def not_allowed(change_repository: str, ref: str, *, tag: bool, allowed: Repository | None) -> str:
+    """Return why nothing of this branch or tag counts, or ""."""
+    if allowed is None:
+        return f"the repository {change_repository} is not among those of triggers.yaml"
+    patterns = allowed.tags if tag else allowed.branches
+    if any(matches(pattern, ref) for pattern in patterns):
+        return ""
+    return f"the {'tag' if tag else 'branch'} {ref} of {change_repository} does not count by triggers.yaml"
+
+
+def candidates(triggers: Triggers, change: Change) -> list[TriggerRule]:
+    """Return the rules that a change meets but for its paths."""
+    return [rule for rule in triggers.rules if _meets(rule, change)]
+
+
+def needs_paths(triggers: Triggers, change: Change) -> bool:
+    """Whether the change's files decide, and are not all known."""
+    return not change.complete and any(rule.paths for rule in candidates(triggers, change))
+
+
+def orders(triggers: Triggers, change: Change) -> list[Order]:
+    """Return the runs that a change asks for, in the order of the rules: one a rule, or one for each `{model}`.
+
+    A rule with paths asks for nothing while the files that changed are not all known; see `needs_paths`.
+    """
+    found: list[Order] = []
+    for rule in candidates(triggers, change):
+        if not rule.paths:
+            found.append(_order(rule, change, ""))
+        elif change.complete:
+            found += [_order(rule, change, model) for model in sorted(_caught(rule.paths, change.paths))]
+    return found
+
+
+def nothing_matches(triggers: Triggers, change: Change) -> str:
+    """Return why a change that asks for nothing does."""
+    if met := candidates(triggers, change):
+        names = ", ".join(rule.name for rule in met)
+        return f"none of the {len(change.paths)} changed files is one that matters to: {names}"
+    return f"no rule is about a {change.kind} on {change.ref} of {change.repository}"
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a branch, tag or path fits: * and ? stay within a folder's name, ** spans folders."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+def _meets(rule: TriggerRule, change: Change) -> bool:
+    patterns = rule.tags if change.kind == "tag" else rule.branches
+    return (
+        change.kind in rule.events
+        and (not rule.repositories or change.repository in rule.repositories)
+        and (not patterns or any(matches(pattern, change.ref) for pattern in patterns))
+    )
+
+
+def _caught(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
+    """Return the models that the patterns catch; {""} when they match and catch none."""
+    compiled = [_compiled(pattern) for pattern in patterns]
+    found = (pattern.fullmatch(path) for path in paths for pattern in compiled)
+    return {each.groupdict().get("model", "") for each in found if each is not None}
+
+
+def _filled(text: str, known: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda name: known[name[1]], text)
+
+
+def _order(rule: TriggerRule, change: Change, model: str) -> Order:
+    """Return the run. In the parameter `model`, what the change fills in behind `--` comes out as a namespace."""
+    known = {
+        "model": model,
+        "author": change.author,
+        "branch": change.ref,
+        "commit": change.commit,
+        "repository": change.repository,
+    }
+
+    def filled(name: str, value: Value) -> Value:
+        if not isinstance(value, str):
+            return value
+        text, separator, namespace = value.partition(SEPARATOR) if name == "model" else (value, "", "")
+        text = _filled(text, known)
+        if not separator or not _PLACEHOLDER.search(namespace):
+            return f"{text}{separator}{namespace}"
+        return f"{text}{separator}{namespace_for(_filled(namespace, known), text)}"
+
+    parameters = {name: filled(name, value) for name, value in rule.parameters.items()}
+    return Order(rule.name, rule.deployment, f"{rule.name}/{model}", parameters)
+
+
+_PARTS = {
+    "**/": "(?:[^/]+/)*",
+    "**": ".*",
+    "*": "[^/]*",
+    "?": "[^/]",
+    "{model}": "(?P<model>[a-z][a-z0-9_-]{0,62})",
+}
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\{model\})", pattern)
+    return re.compile("".join(_PARTS.get(part) or re.escape(part) for part in parts), re.DOTALL)

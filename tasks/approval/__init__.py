@@ -1,0 +1,1 @@
+"""Ask people to decide over exactly this evidence, and record what they decided."""

@@ -1,0 +1,100 @@
+"""Which gates people may waive, who may, for how long, and what a waiver opens."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from tasks.approval.rules.people import People, identity
+from tasks.approval.rules.policy import Policy
+from tasks.shared.rules.model.parts import EvaluationSpec
+from tasks.shared.rules.refusal import Refusal
+
+LONGEST = timedelta(days=90)
+"""How far ahead a waiver may reach: what is waived for ever is a rule, and belongs in model.yaml."""
+
+
+class Waiver(Protocol):
+    """What these rules read of a waiver."""
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates that it opens."""
+
+    @property
+    def by(self) -> str:
+        """Who waives."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+
+    @property
+    def at(self) -> datetime:
+        """When it was granted."""
+
+    @property
+    def until(self) -> datetime:
+        """When it ends."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether the channel proved who it was."""
+
+
+def gates_of(spec: EvaluationSpec) -> tuple[str, ...]:
+    """Return the gates of a model that may be waived. A leak, or a metric that is no number, may not."""
+    slices = [f"{rule.metric} by {rule.column}" for rule in spec.slices]
+    return tuple(dict.fromkeys(["minimum_rows", *(floor.metric for floor in spec.floors), *slices, "comparison"]))
+
+
+def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: Policy) -> None:
+    """Let a waiver be recorded.
+
+    Raises:
+        Refusal: no name, no reason, a gate that the model does not have, an end that is past or too far ahead; or
+            the person may not decide on this model.
+    """
+    known = gates_of(spec)
+    if len(identity(waiver.by)) < 2 or len(identity(waiver.reason)) < 3:
+        raise Refusal("a waiver needs a name and a reason", where="waiver", value=f"{waiver.by}: {waiver.reason}")
+    if wrong := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
+        raise Refusal("there is no such gate", where="waiver", value=wrong[0], remedy=f"There are: {', '.join(known)}.")
+    if not waiver.at < waiver.until <= waiver.at + LONGEST:
+        remedy = f"Give an end after now, and at most {LONGEST.days} days ahead."
+        raise Refusal("a waiver needs an end in sight", where="waiver", value=waiver.until.isoformat(), remedy=remedy)
+    if problem := _not_entitled(waiver, people, policy):
+        raise Refusal(problem, where="waiver", value=waiver.by, remedy="Ask someone who may decide on this model.")
+
+
+def covering(
+    waivers: Mapping[str, Waiver], gates: Iterable[str], *, requested_by: str, people: People, policy: Policy,
+    now: datetime,
+) -> tuple[str, ...]:  # fmt: skip
+    """Return the names of the waivers that together open all the gates; none when one stays shut.
+
+    What counts is who may waive now, and that it is not who asked for the run, where it takes four eyes.
+    """
+    standing = {
+        name: waiver
+        for name, waiver in waivers.items()
+        if waiver.at <= now < waiver.until
+        and not _not_entitled(waiver, people, policy)
+        and not (policy.four_eyes and people.same(waiver.by, requested_by))
+    }
+    used = []
+    for gate in gates:
+        name = next((name for name, waiver in standing.items() if gate and gate in waiver.gates), None)
+        if name is None:
+            return ()
+        used.append(name)
+    return tuple(dict.fromkeys(used))
+
+
+def _not_entitled(waiver: Waiver, people: People, policy: Policy) -> str:
+    if policy.approvers and not any(people.same(waiver.by, name) for name in policy.approvers):
+        return "the name is not among the approvers"
+    if policy.roles and not people.roles(waiver.by) & set(policy.roles):
+        return "the name bears none of the roles that may decide"
+    if policy.authenticated and not waiver.authenticated:
+        return "nobody proved that this name is theirs"
+    return ""

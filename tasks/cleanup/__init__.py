@@ -1,0 +1,1 @@
+"""Garbage collection of unreferenced artifacts, and maintenance of the lake."""

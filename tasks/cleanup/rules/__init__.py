@@ -1,0 +1,1 @@
+"""What may be removed, and how the lake is kept small."""

@@ -1,0 +1,1 @@
+"""Score challenger and champion on the frozen holdout and reach a verdict."""

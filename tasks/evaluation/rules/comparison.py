@@ -1,0 +1,191 @@
+"""Champion against challenger on the same rows: the difference of one metric, its interval, a finding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.evaluation.rules.intervals import Interval, paired_interval
+from tasks.evaluation.rules.metrics import higher_is_better, measure
+from tasks.evaluation.rules.predictions import Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.shared.rules.refusal import Refusal
+
+Rule = Literal["superior", "non_inferior"]
+"""What a challenger has to show: that it is better, or that it is not worse by the margin or more."""
+
+Finding = Literal["better", "worse", "no different", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the challenger compares with the champion.
+
+    Attributes:
+        metric: what was compared.
+        champion: its value of the metric.
+        challenger: the same.
+        difference: in favour of the challenger: positive is better, whichever way the metric points.
+        lower: lower bound of the difference; NaN when no interval can be given.
+        upper: upper bound, the same.
+        confidence: of the two-sided interval.
+        margin: the difference that does not matter, in the unit of the metric.
+        rule: what the challenger had to show.
+        method: how the interval was found.
+        rows: the rows that both models predicted.
+        finding: `better` satisfies the rule.
+        sentence: all of it for a reader.
+    """
+
+    metric: str
+    champion: float
+    challenger: float
+    difference: float
+    lower: float
+    upper: float
+    confidence: float
+    margin: float
+    rule: Rule
+    method: str
+    rows: int
+    finding: Finding
+    sentence: str
+
+
+def compare(
+    task: Task,
+    classes: Sequence[str],
+    metric: str,
+    truth: Labels,
+    *,
+    champion: npt.NDArray[Any],
+    challenger: npt.NDArray[Any],
+    confidence: float,
+    margin: float,
+    rule: Rule,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models on the same rows.
+
+    Args:
+        task: the kind of task.
+        classes: labels in the order of the predictions' columns.
+        metric: one of the task's metrics.
+        truth: (rows,) labels or numbers.
+        champion: predictions of the model that serves.
+        challenger: predictions of the model that is judged.
+        confidence: of the two-sided interval, between 0 and 1; a wrong `better` has at most half the rest.
+        margin: the difference that does not matter, 0 or more, in the unit of the metric.
+        rule: `superior` (lower bound above 0) or `non_inferior` (lower bound above -margin).
+        seed: of the bootstrap.
+
+    Raises:
+        Refusal: truth or predictions cannot be read, or confidence, margin or rule make no sense.
+    """
+    _check_terms(confidence, margin, rule)
+    codes = encode_truth(task, classes, truth)
+    old = check_predictions(task, classes, len(codes), champion, where="champion")
+    new = check_predictions(task, classes, len(codes), challenger, where="challenger")
+    values = measure(task, metric, codes, old), measure(task, metric, codes, new)
+    if np.array_equal(old, new) or not np.isfinite(values).all():
+        interval = _without_interval(old, new)
+    else:
+        interval = paired_interval(task, metric, codes, old, new, confidence=confidence, seed=seed)
+    return _conclude(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
+
+
+def _check_terms(confidence: float, margin: float, rule: str) -> None:
+    """Refuse terms under which a comparison would mean nothing."""
+    if not 0 < confidence < 1:
+        remedy = "Use a number between 0 and 1, such as 0.95."
+        raise Refusal("The confidence makes no sense", where="confidence", value=confidence, remedy=remedy)
+    if not 0 <= margin < float("inf"):
+        remedy = "Use a number of 0 or more, in the unit of the metric."
+        raise Refusal("The margin makes no sense", where="margin", value=margin, remedy=remedy)
+    if rule not in ("superior", "non_inferior"):
+        remedy = "Use superior or non_inferior."
+        raise Refusal("No rule has this name", where="rule", value=rule, remedy=remedy)
+
+
+def _without_interval(old: Numbers, new: Numbers) -> Interval:
+    """Return the interval of identical predictions, or none when the metric is undefined for either model."""
+    if np.array_equal(old, new):
+        return Interval(0.0, 0.0, "identical predictions", "")
+    return Interval(float("nan"), float("nan"), "none", "the metric is not a finite number for both models")
+
+
+def _conclude(
+    metric: str,
+    values: tuple[float, float],
+    interval: Interval,
+    rows: int,
+    *,
+    confidence: float,
+    margin: float,
+    rule: Rule,
+) -> Comparison:
+    """Turn everything in favour of the challenger, find, and say it."""
+    champion, challenger = values
+    sign = 1 if higher_is_better(metric) else -1
+    lower, upper = (interval.lower, interval.upper) if sign == 1 else (0 - interval.upper, 0 - interval.lower)
+    identical = interval.method == "identical predictions"
+    difference = 0.0 if identical else sign * (challenger - champion)
+    finding = decide(lower, upper, margin, rule)
+    sentence = f"On {metric} the challenger ({_number(challenger)}) {_VERB[finding, rule]} the champion "
+    sentence += f"({_number(champion)}), margin {margin:g}: "
+    if interval.doubt:
+        sentence += f"{interval.doubt}."
+    else:
+        sentence += f"{difference:+.4f} in its favour, {confidence:.0%} interval {lower:+.4f} to {upper:+.4f}"
+        sentence += f" ({interval.method}, {rows:,} rows)."
+    return Comparison(
+        metric,
+        champion,
+        challenger,
+        difference,
+        lower,
+        upper,
+        confidence,
+        margin,
+        rule,
+        interval.method,
+        rows,
+        finding,
+        sentence,
+    )
+
+
+_VERB: dict[tuple[Finding, Rule], str] = {
+    ("better", "superior"): "is better than",
+    ("better", "non_inferior"): "is not worse, by the margin, than",
+    ("worse", "superior"): "is worse than",
+    ("worse", "non_inferior"): "is worse than",
+    ("no different", "superior"): "is no different from",
+    ("no different", "non_inferior"): "is no different from",
+    ("cannot tell", "superior"): "cannot be told from",
+    ("cannot tell", "non_inferior"): "cannot be told from",
+}
+
+
+def decide(lower: float, upper: float, margin: float, rule: Rule) -> Finding:
+    """Return what an interval in favour of the challenger says, in this order.
+
+    An interval that is exactly zero: no different. No interval: cannot tell. Lower bound above 0 (superior)
+    or above -margin (non-inferior): better. Upper bound below 0: worse. Wholly within the margin: no
+    different. Otherwise: cannot tell.
+    """
+    if lower == upper == 0:
+        return "no different"
+    if not (np.isfinite(lower) and np.isfinite(upper)):
+        return "cannot tell"
+    if lower > (0 if rule == "superior" else -margin):
+        return "better"
+    if upper < 0:
+        return "worse"
+    return "no different" if -margin <= lower and upper <= margin else "cannot tell"
+
+
+def _number(value: float) -> str:
+    """Return a metric's value for a sentence."""
+    return f"{value:.4f}" if np.isfinite(value) else "not a finite number"

@@ -1,0 +1,224 @@
+"""The evaluation of a challenger on the frozen holdout: metrics, slices, comparison, curves and verdict."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tasks.evaluation.rules.comparison import Comparison, compare
+from tasks.evaluation.rules.curves import Curve, draw_curves
+from tasks.evaluation.rules.gate import SliceResult, Verdict, judge
+from tasks.evaluation.rules.metrics import METRICS, measure, undefined_because
+from tasks.evaluation.rules.predictions import Codes, Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.evaluation.rules.slices import measure_slices
+from tasks.shared.rules.model.spec import EvaluationSpec
+from tasks.shared.rules.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A declared bound, as the evaluation found it: over all rows, or over each value of `column`."""
+
+    metric: str
+    at_least: float | None
+    at_most: float | None
+    column: str | None
+    minimum_rows: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured and concluded on the holdout.
+
+    Attributes:
+        task: the kind of task.
+        classes: the labels, in the order of the predictions' columns.
+        rows: rows of the holdout.
+        metrics: the challenger's metrics by name; NaN where the rows do not define one.
+        champion_metrics: the champion's; None without a champion.
+        champion_version: the version it was compared with; empty without a champion.
+        bounds: the floors and slices that were declared.
+        slices: the results by slice.
+        comparison: challenger against champion; None without a champion.
+        leaked: entities of the holdout that were seen in training.
+        curves: of challenger and champion.
+        verdict: what the gate says.
+    """
+
+    task: Task
+    classes: tuple[str, ...]
+    rows: int
+    metrics: dict[str, float]
+    champion_metrics: dict[str, float] | None
+    champion_version: str
+    bounds: tuple[Bound, ...]
+    slices: tuple[SliceResult, ...]
+    comparison: Comparison | None
+    leaked: int
+    curves: tuple[Curve, ...]
+    verdict: Verdict
+
+
+def evaluate(
+    *,
+    task: Task,
+    classes: Sequence[str],
+    spec: EvaluationSpec,
+    truth: Labels,
+    slice_columns: pd.DataFrame,
+    challenger: npt.NDArray[Any],
+    champion: npt.NDArray[Any] | None,
+    champion_version: str,
+    leaked: int,
+    seed: int,
+) -> Evaluation:
+    """Measure the challenger, compare it with the champion, and judge it.
+
+    Args:
+        task: the kind of task.
+        classes: labels in the order of the predictions' columns; empty for a regression.
+        spec: floors, slices and comparison.
+        truth: (rows,) labels or numbers of the holdout.
+        slice_columns: the columns that `spec.slices` names, in the order of the rows of `truth`.
+        challenger: its predictions of these rows.
+        champion: the champion's predictions of the same rows; None when there is none.
+        champion_version: the champion's version; empty when there is none.
+        leaked: entities of the holdout that were seen in training, from `count_leaked`.
+        seed: of the bootstrap.
+
+    Raises:
+        Refusal: truth, predictions or slice columns cannot be read, or champion and version do not agree.
+    """
+    if (champion is None) != (champion_version == ""):
+        remedy = "Give both the champion's predictions and its version, or neither."
+        raise Refusal(
+            "Champion and version do not agree",
+            where="champion_version",
+            value=champion_version,
+            remedy=remedy,
+        )
+    codes = encode_truth(task, classes, truth)
+    predictions = {"challenger": check_predictions(task, classes, len(codes), challenger, "challenger")}
+    if champion is not None:
+        predictions["champion"] = check_predictions(task, classes, len(codes), champion, "champion")
+    metrics = {name: _all_metrics(task, codes, values) for name, values in predictions.items()}
+    slices = tuple(measure_slices(task, spec.slices, codes, slice_columns, predictions["challenger"]))
+    comparison = _compare(spec, task, classes, truth, predictions=predictions, seed=seed)
+    verdict = judge(
+        spec,
+        rows=len(codes),
+        metrics=metrics["challenger"],
+        slices=slices,
+        comparison=comparison,
+        first_model=champion is None,
+        leaked=leaked,
+        undefined=_undefined(task, codes, predictions["challenger"]),
+    )
+    return Evaluation(
+        task=task,
+        classes=tuple(classes),
+        rows=len(codes),
+        metrics=metrics["challenger"],
+        champion_metrics=metrics.get("champion"),
+        champion_version=champion_version,
+        bounds=tuple(_bounds(spec)),
+        slices=slices,
+        comparison=comparison,
+        leaked=leaked,
+        curves=tuple(c for name, values in predictions.items() for c in draw_curves(task, codes, values, name)),
+        verdict=verdict,
+    )
+
+
+def _all_metrics(task: Task, codes: Codes, predictions: Numbers) -> dict[str, float]:
+    """Return every metric of the task."""
+    return {metric: measure(task, metric, codes, predictions) for metric in METRICS[task]}
+
+
+def _undefined(task: Task, codes: Codes, predictions: Numbers) -> dict[str, str]:
+    """Return why the rows do not define a metric, by metric; empty text for one that they define."""
+    classes = predictions.shape[-1]
+    return {metric: undefined_because(task, metric, codes, classes=classes) for metric in METRICS[task]}
+
+
+def _compare(
+    spec: EvaluationSpec,
+    task: Task,
+    classes: Sequence[str],
+    truth: Labels,
+    *,
+    predictions: dict[str, Numbers],
+    seed: int,
+) -> Comparison | None:
+    """Return the comparison that the specification asks for, or None without a champion."""
+    if "champion" not in predictions:
+        return None
+    terms = spec.comparison
+    return compare(
+        task,
+        classes,
+        terms.metric,
+        truth,
+        **predictions,
+        confidence=terms.confidence,
+        margin=terms.margin,
+        rule=terms.rule,
+        seed=seed,
+    )
+
+
+def _bounds(spec: EvaluationSpec) -> Iterator[Bound]:
+    """Yield the declared bounds as plain records."""
+    for floor in spec.floors:
+        yield Bound(floor.metric, floor.at_least, floor.at_most, None, spec.minimum_rows)
+    for part in spec.slices:
+        yield Bound(part.metric, part.at_least, part.at_most, part.column, part.minimum_rows)
+
+
+def count_leaked(training_keys: Any, holdout_keys: Any) -> int:
+    """Return how many different entities of the holdout occur in the training rows too.
+
+    Args:
+        training_keys: (rows,) entity keys of the training rows, integers or text, repeats allowed.
+        holdout_keys: (rows,) the same of the holdout.
+
+    Raises:
+        Refusal: no keys, null keys, or keys that are neither integers nor text: nothing would be proved.
+    """
+    return len(_texts(training_keys, "training keys") & _texts(holdout_keys, "holdout keys"))
+
+
+def _texts(keys: Any, where: str) -> set[str]:
+    """Return the different keys as text: integers as decimal digits, text as it is."""
+    unique = pd.Series(keys).drop_duplicates()
+    if unique.empty:
+        raise Refusal("There are no keys", where=where, remedy="Without keys no leak can be ruled out.")
+    strange = [key for key in unique if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool)]
+    if strange:
+        remedy = "Keys are integers or text: read the column without nulls and without decimals."
+        raise Refusal("A key is neither an integer nor text", where=where, value=strange[0], remedy=remedy)
+    return {str(key) for key in unique}
+
+
+def evaluation_json(evaluation: Evaluation) -> str:
+    """Return the evaluation as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
+    return json.dumps(_finite(asdict(evaluation)), sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return the value with null for every number that is not finite, all the way down."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are numbers; the verdict says of the others that they are not."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -1,0 +1,158 @@
+"""Confidence intervals of the difference between two models that predicted the same rows.
+
+- auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), in O(n log n) by sorting as Sun and Xu (IEEE
+  Signal Processing Letters 2014) do; several classes: each row's components averaged over the classes.
+- average_precision: infinitesimal jackknife (Efron 1982), from the influence of each row.
+- all others: the paired bootstrap of `tasks.evaluation.rules.bootstrap`.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.evaluation.rules.bootstrap import bootstrap_bounds
+from tasks.evaluation.rules.predictions import Codes, Numbers, Task
+
+FEWEST = 10
+"""Below so many differing rows, or rows of a class, no interval says anything."""
+
+RANKED = ("auc", "average_precision")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The interval of `challenger - champion` in the metric's own direction, how it was found, any doubt."""
+
+    lower: float
+    upper: float
+    method: str
+    doubt: str
+
+
+def paired_interval(
+    task: Task,
+    metric: str,
+    codes: Codes,
+    champion: Numbers,
+    challenger: Numbers,
+    *,
+    confidence: float,
+    seed: int,
+) -> Interval:
+    """Return the interval for encoded truth and checked predictions.
+
+    Args:
+        task: the kind of task.
+        metric: one of the task's metrics.
+        codes: (rows,) as `encode_truth` returns them.
+        champion: predictions of the model that serves, as `check_predictions` returns them.
+        challenger: predictions of the model that is judged, the same.
+        confidence: of the two-sided interval, between 0 and 1.
+        seed: of the resampling.
+
+    Returns:
+        The interval. Its `doubt` is not empty, and its bounds are NaN, when the rows are too few to tell.
+    """
+    doubt = _doubt(metric, codes, champion, challenger)
+    if doubt:
+        return Interval(float("nan"), float("nan"), "none", doubt)
+    if metric in RANKED:
+        return _normal_interval(metric, codes, champion, challenger, confidence)
+    bounds = bootstrap_bounds(metric, codes, champion, challenger, confidence=confidence, seed=seed)
+    return Interval(*bounds, "")
+
+
+def _doubt(metric: str, codes: Codes, champion: Numbers, challenger: Numbers) -> str:
+    """Return why the rows are too few to tell, or nothing."""
+    changed = _deciding(metric, codes, champion) != _deciding(metric, codes, challenger)
+    differing = int(np.count_nonzero(changed.reshape(len(codes), -1).any(axis=1)))
+    if differing < FEWEST:
+        return f"the models differ on {differing:,} of {len(codes):,} rows, fewer than {FEWEST}"
+    if metric in RANKED:
+        counts = np.bincount(codes, minlength=champion.shape[1])
+        smallest = int(min(counts.min(), (len(codes) - counts).min()))
+        if smallest < FEWEST:
+            return f"a class has {smallest} rows, fewer than {FEWEST}"
+    return ""
+
+
+def _deciding(metric: str, codes: Codes, predictions: Numbers) -> npt.NDArray[Any]:
+    """Return the part of the predictions that the metric looks at."""
+    if metric == "accuracy":
+        return np.asarray(predictions.argmax(axis=1) == codes)
+    return predictions.argmax(axis=1) if metric == "f1_macro" else predictions
+
+
+def _normal_interval(metric: str, codes: Codes, champion: Numbers, challenger: Numbers, confidence: float) -> Interval:
+    """Return estimate ± quantile × standard error, for a metric whose rows' influences are known."""
+    difference, influence = 0.0, np.zeros(len(codes))
+    for sign, predictions in ((1, challenger), (-1, champion)):
+        value, each = _mean_influence(metric, codes, predictions)
+        difference, influence = difference + sign * value, influence + sign * each
+    error = float(np.sqrt((influence**2).sum())) / len(codes)
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    method = "DeLong" if metric == "auc" else "infinitesimal jackknife"
+    return Interval(difference - reach, difference + reach, method, "")
+
+
+def _mean_influence(metric: str, codes: Codes, predictions: Numbers) -> tuple[float, Numbers]:
+    """Return the metric and each row's influence; auc of several classes is the mean over the classes."""
+    if metric == "average_precision":
+        return average_precision_influence(codes == 1, predictions[:, 1])
+    columns = range(1, 2) if predictions.shape[1] == 2 else range(predictions.shape[1])
+    parts = [auc_influence(codes == column, predictions[:, column]) for column in columns]
+    values, influences = zip(*parts, strict=True)
+    return float(np.mean(values)), np.asarray(np.mean(influences, axis=0))
+
+
+def auc_influence(positive: npt.NDArray[np.bool_], scores: Numbers) -> tuple[float, Numbers]:
+    """Return auc and each row's influence on it: `sqrt(sum(influence**2)) / rows` is DeLong's error.
+
+    Args:
+        positive: (rows,) whether the row is of the positive class; at least two rows of either kind.
+        scores: (rows,) larger means more likely positive; ties count one half.
+    """
+    influence = np.empty(len(scores))
+    for side, placements in (
+        (positive, _share_below(scores[positive], scores[~positive])),
+        (~positive, 1 - _share_below(scores[~positive], scores[positive])),
+    ):
+        rows = len(placements)
+        scale = len(scores) / np.sqrt(rows * (rows - 1))  # the sample variance's rows - 1, as DeLong has it
+        influence[side] = (placements - placements.mean()) * scale
+        auc = float(placements.mean())
+    return auc, influence
+
+
+def _share_below(scores: Numbers, others: Numbers) -> Numbers:
+    """Return for each score the share of `others` below it, those equal to it counted one half."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
+    return np.asarray(below / (2 * len(others)), dtype=np.float64)
+
+
+def average_precision_influence(positive: npt.NDArray[np.bool_], scores: Numbers) -> tuple[float, Numbers]:
+    """Return average precision and each row's influence on it (its derivative by the row's weight).
+
+    With H(s) the share of rows scored s or more, H1(s) that of positive ones and p the share of positives,
+    the metric is E[Y H1(S) / H(S)] / p. Differentiated, the row (s, y) has the influence
+    (y H1(s)/H(s) + y E[Y'/H(S'); S' <= s] - E[Y' H1(S')/H(S')²; S' <= s] - y metric) / p.
+    """
+    rows, above = len(scores), np.sort(scores[positive])
+    at_least = rows - np.searchsorted(np.sort(scores), scores, "left")
+    precision = (len(above) - np.searchsorted(above, scores, "left")) / at_least
+    metric = float(precision[positive].mean())
+    upwards = np.argsort(scores[positive], kind="stable")
+    ended = np.searchsorted(above, scores, "right")
+    gained = _running(1 / at_least[positive][upwards])[ended]
+    lost = _running((precision / at_least)[positive][upwards])[ended]
+    share = len(above) / rows
+    return metric, (positive * (precision + gained - metric) - lost) / share
+
+
+def _running(values: Numbers) -> Numbers:
+    """Return the sums of the first 0, 1, … values."""
+    return np.concatenate(([0.0], np.cumsum(values)))

@@ -1,0 +1,154 @@
+"""How good predictions are: the metrics of the three kinds of task, computed by scikit-learn.
+
+A metric that the rows do not define (auc of a single class, r2 of a constant target) is NaN, never a
+convenient 0 or 1: the gate holds on NaN.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.evaluation.rules.predictions import Codes, Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.shared.rules.refusal import Refusal
+
+CALIBRATION_BINS = 10
+
+_HIGHER_IS_BETTER = {
+    "auc": True,
+    "average_precision": True,
+    "accuracy": True,
+    "f1_macro": True,
+    "r2": True,
+    "log_loss": False,
+    "brier": False,
+    "calibration_error": False,
+    "rmse": False,
+    "mae": False,
+}
+
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("auc", "average_precision", "log_loss", "brier", "accuracy", "calibration_error"),
+    "multiclass": ("auc", "log_loss", "accuracy", "f1_macro"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""The metrics of each kind of task, in the order in which reports show them."""
+
+
+def higher_is_better(metric: str) -> bool:
+    """Say whether a larger value of `metric` is the better one.
+
+    Raises:
+        Refusal: no metric has that name.
+    """
+    if metric not in _HIGHER_IS_BETTER:
+        known = ", ".join(sorted(_HIGHER_IS_BETTER))
+        raise Refusal("No metric has this name", where="metric", value=metric, remedy=f"Use one of {known}.")
+    return _HIGHER_IS_BETTER[metric]
+
+
+def compute_metrics(
+    task: Task, classes: Sequence[str], truth: Labels, predictions: npt.NDArray[Any]
+) -> dict[str, float]:
+    """Return every metric of the task; NaN where the rows do not define it.
+
+    Args:
+        task: binary, multiclass or regression.
+        classes: labels in the order of the columns of `predictions`; the last of a binary task is positive.
+        truth: (rows,) labels (their text is compared with `classes`) or, for a regression, numbers.
+        predictions: (rows, classes) probabilities, or (rows,) numbers.
+
+    Raises:
+        Refusal: empty, another shape, null or unknown labels, predictions not finite or not probabilities.
+    """
+    codes = encode_truth(task, classes, truth)
+    checked = check_predictions(task, classes, len(codes), predictions)
+    return {metric: measure(task, metric, codes, checked) for metric in METRICS[task]}
+
+
+def measure(task: Task, metric: str, codes: Codes, predictions: Numbers) -> float:
+    """Return one metric of truth and predictions that have been encoded and checked; NaN when undefined.
+
+    Raises:
+        Refusal: the task has no such metric.
+    """
+    if metric not in METRICS[task]:
+        remedy = f"A {task} task has {', '.join(METRICS[task])}."
+        raise Refusal("The task has no such metric", where="metric", value=metric, remedy=remedy)
+    if undefined_because(task, metric, codes, classes=predictions.shape[-1]):
+        return float("nan")
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is infinity, on which the gate holds
+        return float(_formula(task, metric)(codes, predictions))
+
+
+def undefined_because(task: Task, metric: str, codes: Codes, *, classes: int) -> str:
+    """Return why the rows do not define the metric, or nothing when they do."""
+    if task == "regression":
+        constant = metric == "r2" and (codes == codes[0]).all()
+        return "the target is the same in every row" if constant else ""
+    if metric not in ("auc", "average_precision"):
+        return ""
+    found = len(np.unique(codes))
+    if found == 1:
+        return "the rows hold a single class"
+    return f"the rows hold {found} of {classes} classes" if found < classes else ""
+
+
+def _formula(task: Task, metric: str) -> Callable[[Codes, Numbers], float]:
+    """Return the function that computes a metric; scikit-learn is imported here, for it is slow to import."""
+    from sklearn import metrics as sk
+
+    if task == "binary":
+        return _binary_formula(metric, sk)
+    formulas: dict[str, Callable[[Codes, Numbers], float]] = {
+        "auc": lambda y, p: np.mean([sk.roc_auc_score(y == k, p[:, k]) for k in range(p.shape[1])]),
+        "log_loss": lambda y, p: row_log_loss(y, p).mean(),
+        "accuracy": lambda y, p: sk.accuracy_score(y, p.argmax(axis=1)),
+        "f1_macro": lambda y, p: sk.f1_score(
+            y, p.argmax(axis=1), labels=range(p.shape[1]), average="macro", zero_division=np.nan
+        ),
+        "rmse": sk.root_mean_squared_error,
+        "mae": sk.mean_absolute_error,
+        "r2": sk.r2_score,
+    }
+    return formulas[metric]
+
+
+def _binary_formula(metric: str, sk: Any) -> Callable[[Codes, Numbers], float]:
+    """Return the function that computes a metric of two classes; a tie of 0.5 counts as the first class."""
+    formulas: dict[str, Callable[[Codes, Numbers], float]] = {
+        "auc": lambda y, p: sk.roc_auc_score(y, p[:, 1]),
+        "average_precision": lambda y, p: sk.average_precision_score(y, p[:, 1]),
+        "log_loss": lambda y, p: row_log_loss(y, p).mean(),
+        "brier": lambda y, p: ((p[:, 1] - y) ** 2).mean(),
+        "accuracy": lambda y, p: sk.accuracy_score(y, p.argmax(axis=1)),
+        "calibration_error": lambda y, p: _calibration_error(y, p[:, 1]),
+    }
+    return formulas[metric]
+
+
+def row_log_loss(codes: Codes, predictions: Numbers) -> Numbers:
+    """Return (rows,) the negative logarithm of the true class's probability, clipped as scikit-learn does."""
+    chosen = predictions[np.arange(len(codes)), codes]
+    smallest = np.finfo(np.float64).eps
+    return -np.log(np.clip(chosen, smallest, 1 - smallest))
+
+
+def _calibration_error(positive: Codes, scores: Numbers) -> float:
+    """Return the expected calibration error: the mean over rows of |observed − predicted| of their bin.
+
+    Naeini, Cooper and Hauskrecht (AAAI 2015), with the equal-count bins of Nguyen and O'Connor (EMNLP 2015).
+    """
+    gaps = np.bincount(calibration_bins(scores), weights=positive - scores, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(scores))
+
+
+def calibration_bins(scores: Numbers) -> npt.NDArray[np.int64]:
+    """Return (rows,) the bin 0 to 9 of each score: equal counts as nearly as ties allow.
+
+    Equal scores share a bin (by the middle of their ranks), so that the order of the rows changes nothing.
+    """
+    ordered = np.sort(scores)
+    middle = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
+    return np.asarray(middle * CALIBRATION_BINS // (2 * len(scores)), dtype=np.int64)

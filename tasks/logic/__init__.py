@@ -1,1 +1,0 @@
-"""The rules: plain typed functions over frozen records. No framework, no cloud, no environment, no clock."""

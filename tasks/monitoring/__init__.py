@@ -1,0 +1,1 @@
+"""Compare inference requests, predictions and arriving labels with the reference data of the deployed version."""

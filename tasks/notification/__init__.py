@@ -1,0 +1,1 @@
+"""Deliver alerts to people until they have arrived."""

@@ -1,0 +1,1 @@
+"""Deploy an approved version, verify it, and roll back."""

@@ -1,0 +1,1 @@
+"""Decide whether an alert of monitoring retrains the model."""

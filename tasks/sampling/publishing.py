@@ -1,0 +1,68 @@
+"""Publish the rows that a model reads as a data set of the lake, for other models to build on."""
+
+from datetime import datetime
+
+import pyarrow as pa
+
+from blocks.common.errors import NotFound
+from blocks.engines.base import Engine
+from blocks.lake.base import BUCKET_COLUMN, Lake, Snapshot
+from tasks.sampling.rules.features import MODEL_NOTE, RULES_NOTE, new_rows_sql, refuse_other_rules, rules_digest
+from tasks.shared.records import Published, TierData
+from tasks.shared.rules.model.namespaces import base_of, namespace_of
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.tiers import parquet_files
+
+
+def kept_back(spec: ModelSpec) -> str:
+    """Return why nothing is published of this model, though `model.yaml` names a data set; "" when it is."""
+    if not namespace_of(spec.name):
+        return ""
+    base, named = base_of(spec.name), spec.data.publish
+    return f"{named} is published by {base} alone, not from a namespace: nothing was added to it."
+
+
+def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *, at: datetime) -> Published:
+    """Append the rows that are not published yet as one snapshot, under the digest of what they were made from.
+
+    The same tier a second time adds nothing.
+
+    Raises:
+        Refusal: `model.yaml` gives no name, or rows of another model or of other rules lie under it.
+    """
+    name = spec.data.publish or ""
+    newest, rules = _newest(lake, name), rules_digest(spec.data)
+    if newest is not None:
+        refuse_other_rules(name, newest.notes, spec.name, rules)
+    known = lake.find(name, data.digest)
+    if known is not None:
+        return Published(dataset=name, snapshot=known.id, rows=known.rows, new=False)
+    files = {"rows": tuple(str(path) for part in (data.train, data.holdout) for path in parquet_files(part))}
+    if newest is not None:
+        files["published"] = lake.files(lake.as_of(name, newest.id))
+    rows = _not_empty(engine.stream(new_rows_sql(spec.data, published=newest is not None), files))
+    if rows is None:
+        return Published(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
+    source = f"{spec.name}, {data.tier} tier as of {data.as_of}"
+    notes = {MODEL_NOTE: spec.name, RULES_NOTE: rules, "tier": data.digest}
+    onto = newest.id if newest else ""  # what is published there was left out: another snapshot may hold more of it
+    snapshot = lake.append(name, rows, source=source, key=data.digest, at=at, notes=notes, onto=onto)
+    return Published(dataset=name, snapshot=snapshot.id, rows=snapshot.rows)
+
+
+def _newest(lake: Lake, dataset: str) -> Snapshot | None:
+    try:
+        return lake.as_of(dataset).snapshots[-1]
+    except NotFound:
+        return None
+
+
+def _not_empty(rows: pa.RecordBatchReader) -> pa.RecordBatchReader | None:
+    """Return the same rows with buckets as the lake has them, or None when there is none."""
+    first = next((batch for batch in rows if batch.num_rows), None)
+    if first is None:
+        return None
+    place = rows.schema.get_field_index(BUCKET_COLUMN)
+    schema = rows.schema.set(place, pa.field(BUCKET_COLUMN, pa.int32()))
+    batches = (batch.cast(schema) for group in ([first], rows) for batch in group)
+    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -1,0 +1,35 @@
+"""Evaluate the predictions of two models for the rows of a holdout."""
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tasks.evaluation.rules.evaluation import Evaluation, count_leaked, evaluate
+from tasks.shared.models import Model
+from tasks.shared.records import TierData
+
+
+def measure(
+    model: Model,
+    data: TierData,
+    rows: pd.DataFrame,
+    challenger: np.ndarray,
+    champion: np.ndarray | None,
+    serving: str,
+    seed: int,
+) -> Evaluation:
+    """Evaluate both models' predictions of the holdout rows, and look for rows that were trained on."""
+    spec = model.spec
+    keys = pq.read_table(data.train, columns=[spec.data.entity])[spec.data.entity]
+    return evaluate(
+        task=spec.task,
+        classes=spec.data.classes,
+        spec=spec.evaluation,
+        truth=rows[spec.data.target],
+        slice_columns=rows[[rule.column for rule in spec.evaluation.slices]],
+        challenger=challenger,
+        champion=champion,
+        champion_version=serving,
+        leaked=count_leaked(keys, rows[spec.data.entity]),
+        seed=seed,
+    )

@@ -1,0 +1,88 @@
+"""What is installed, and what a model folder holds: the lists that an evidence pack carries."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from runtime.digests import file_digest
+from tasks.shared.models import ROOT
+from tasks.shared.rules.refusal import Refusal
+
+LOCK = ROOT / "requirements" / "requirements.lock"
+"""The lock file that `make setup` installs."""
+
+
+def model_files(artifact: Path) -> dict[str, str]:
+    """Return the SHA-256 of each of the model's files."""
+    paths = sorted(path for path in artifact.rglob("*") if path.is_file())
+    return {path.relative_to(artifact).as_posix(): file_digest(path) for path in paths}
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of all installed packages, by name."""
+    found = {str(each.metadata["Name"]).lower().replace("_", "-"): each.version for each in distributions()}
+    return dict(sorted(found.items()))
+
+
+def bill_of_materials(scratch: Path) -> dict[str, Any]:
+    """Return what this interpreter has installed, as CycloneDX; made once for each set of packages.
+
+    Raises:
+        Refusal: cyclonedx-bom failed; the message carries its last words.
+    """
+    packages = hashlib.sha256(json.dumps(installed()).encode()).hexdigest()
+    kept = scratch / "sbom" / f"{packages[:32]}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        beside = kept.with_suffix(f".{os.getpid()}")
+        options = ["--output-format", "JSON", "--spec-version", "1.6", "--output-reproducible", "--no-validate"]
+        command = [sys.executable, "-m", "cyclonedx_py", "environment", *options, "-o", str(beside), sys.executable]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refusal(
+                "the bill of materials cannot be made",
+                where="cyclonedx_py environment",
+                value=done.stderr[-300:],
+                remedy="Install cyclonedx-bom: make setup.",
+            )
+        beside.replace(kept)
+    return dict(json.loads(kept.read_text()))
+
+
+def install(lock: Path, work: Path) -> str:
+    """Install a lock file into an environment of its own, and return its Python.
+
+    Raises:
+        Refusal: it cannot be installed; the message carries the installer's last words.
+    """
+    uv, python = Path(sys.executable).with_name("uv"), work / "venv" / "bin" / "python"
+    steps = [
+        [str(uv), "venv", "--quiet", "--python", sys.executable, str(work / "venv")],
+        [str(uv), "pip", "sync", "--quiet", "--system-certs", "--python", str(python), "--require-hashes", str(lock)],
+    ]
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refusal("the lock file cannot be installed", where="requirements.lock", value=done.stderr[-300:])
+    return str(python)
+
+
+def inputs_then(training: dict[str, Any]) -> dict[str, str]:
+    """Return what the version was trained with, beside code and data, by name."""
+    return {"Python": training["python"], "platform": training["platform"], **training["packages"]}
+
+
+def inputs_now(python: str) -> dict[str, str]:
+    """Return what is here: of this process, or of the environment of that Python."""
+    packages = installed()
+    if python:
+        code = "import json; from tasks.shared.inventory import installed; print(json.dumps(installed()))"
+        done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        packages = json.loads(done.stdout)
+    return {"Python": platform.python_version(), "platform": platform.platform(), **packages}

@@ -1,0 +1,112 @@
+"""Find and read what a team brought: `models/<name>/`, and the same in namespaces: `<name>--<namespace>`."""
+
+import difflib
+import os
+import subprocess
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from tasks.shared.records import Provenance
+from tasks.shared.rules.model.namespaces import SEPARATOR, base_of, check_name
+from tasks.shared.rules.model.spec import ModelSpec, parse_spec
+from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.expectations import Suite, parse_suite
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder and what its `model.yaml` says; in a namespace `spec.name` bears it, and the folder does not."""
+
+    folder: Path
+    spec: ModelSpec
+
+    def rules(self) -> Path:
+        """Return the file of the model's expectations. Raises Refusal when there is none."""
+        path = self.folder / "expectations.yaml"
+        if not path.exists():
+            raise Refusal(
+                "the model has no expectations",
+                where=str(path),
+                remedy="Add the file: no data is trusted unchecked.",
+            )
+        return path
+
+    def suite(self) -> Suite:
+        """Return the model's expectations. Raises Refusal naming file, line and key."""
+        return parse_suite(self.rules().read_text(), _shown(self.rules()))
+
+
+def model_names(root: Path = ROOT) -> list[str]:
+    """Return the names of all model folders, sorted."""
+    return sorted(path.parent.name for path in (root / "models").glob("*/model.yaml"))
+
+
+def load_model(name: str, root: Path = ROOT) -> Model:
+    """Read `models/<name>/model.yaml`; for a name with a namespace (`churn--dana`) that of `churn`, under this name.
+
+    Raises:
+        Refusal: no such model (the message names the nearest), no such namespace can be, or the file is not right
+            (file, line, key, value and remedy).
+    """
+    refuse_folder(name, root)
+    folder = base_of(check_name(name))
+    path = root / "models" / folder / "model.yaml"
+    if folder not in model_names(root):
+        near = difflib.get_close_matches(folder, model_names(root), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(model_names(root))}."
+        raise Refusal("there is no such model", where="models/", value=name, remedy=hint)
+    spec = parse_spec(path.read_bytes(), _shown(path))
+    if spec.name != folder:
+        raise Refusal(
+            "the name is not that of the folder",
+            where=_shown(path),
+            value=spec.name,
+            remedy=f"Write name: {folder}.",
+        )
+    return Model(path.parent, spec.model_copy(update={"name": name}))
+
+
+def refuse_folder(name: str, root: Path = ROOT) -> None:
+    """Refuse a folder that is named as a model in a namespace is: nobody could tell the two apart."""
+    if SEPARATOR in name and (root / "models" / name / "model.yaml").exists():
+        remedy = f"Rename the folder: `{SEPARATOR}` stands between model and namespace."
+        raise Refusal("no folder may be named like a model in a namespace", where=f"models/{name}", remedy=remedy)
+
+
+def provenance(root: Path = ROOT) -> Provenance:
+    """Return the commit of the checkout and, when files differ from it, the patch (new files included)."""
+    commit = _git(root, "rev-parse", "HEAD").decode().strip()
+    if not commit:
+        return Provenance(commit="not in git", patch_digest="")
+    patch = _git(root, "diff", "HEAD", "--binary")
+    for name in filter(None, _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")):
+        patch += _git(root, "diff", "--no-index", "--binary", "--", "/dev/null", os.fsdecode(name))
+    digest = sha256(patch).hexdigest() if patch else ""
+    return Provenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
+
+
+def authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
+    """Return who wrote what is new in the model's folder, as "Name <mail>": they may not approve it.
+
+    Those are the authors of its commits (merges aside) since the commit `since`, of its last one when there are
+    none or that commit is not known here, and whoever works in this checkout when files of the folder differ.
+    """
+    form, folder = "--format=%an <%ae>", f"models/{base_of(name)}"
+    newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
+    found = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
+    if _git(root, "status", "--porcelain", "--", folder):
+        found += b"\n" + _git(root, "var", "GIT_AUTHOR_IDENT").rpartition(b">")[0] + b">"
+    lines = found.decode(errors="replace").splitlines()
+    return tuple(dict.fromkeys(line for line in lines if line.strip() not in ("", ">")))
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    return done.stdout if done.returncode in (0, 1) else b""
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(path.parent.parent.parent).as_posix()

@@ -1,0 +1,219 @@
+"""The parts of `model.yaml` that do not speak of data, each a strict record that checks itself.
+
+`model_data` holds what the model learns from; `model_spec` puts the parts together.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from tasks.shared.rules.model.strict_record import Record, percent_hint, refuse_all, rule
+from tasks.shared.rules.model.types import Column, Line, Number, Parameter, Problems
+
+_FROM_0_TO_1 = {"auc", "average_precision", "brier", "accuracy", "calibration_error", "f1_macro"}
+
+
+class TrainingSpec(Record):
+    """How the training program is run."""
+
+    seed: int = Field(ge=0, lt=2**31, description="Seed of everything random, 0 to 2,147,483,647")
+    max_minutes: float = Field(gt=0, le=10_080, description="The job is stopped after this many minutes")
+    max_memory_mb: int = Field(ge=64, description="The job is stopped above this much memory, in MiB, at least 64")
+    parameters: dict[Line, Parameter] = Field(
+        default={}, description="Hyperparameters that `train.py` gets: numbers, text, true or false"
+    )
+
+
+class Range(Record):
+    """The values from low to high, both included; whole numbers when both are."""
+
+    low: Number = Field(description="The smallest value to try; write 1.0, not 1, for a parameter with decimals")
+    high: Number = Field(description="The largest value to try")
+    log: bool = Field(default=False, description="Try 1 to 10 as often as 10 to 100")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        refuse_all(self._disorder())
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are tried."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def _disorder(self) -> Problems:
+        if self.low >= self.high:
+            yield ("low",), rule(f"must be below high, {self.high:g}")
+        if self.log and self.low <= 0:
+            yield ("low",), rule("must be above 0 on a logarithmic scale", "Raise it, or take `log` out.")
+
+
+class Choices(Record):
+    """One of the values listed."""
+
+    choices: tuple[Parameter, ...] = Field(min_length=2, description="The values to try, instead of low and high")
+
+
+def _kind_of_space(value: object) -> str:
+    has_choices = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "<union choices>" if has_choices else "<union range>"
+
+
+SearchSpace = Annotated[
+    Annotated[Range, Tag("<union range>")] | Annotated[Choices, Tag("<union choices>")],
+    Discriminator(_kind_of_space),
+]
+
+
+class Floor(Record):
+    """A bound that a metric on the holdout must keep: exactly one of `at_least` and `at_most`."""
+
+    metric: Line = Field(description="A metric of the task")
+    at_least: float | None = Field(default=None, description="The smallest value that passes")
+    at_most: float | None = Field(default=None, description="The largest value that passes; give one of the two")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise rule("needs exactly one of at_least and at_most")
+        if self.metric in _FROM_0_TO_1 and not 0 <= self.bound <= 1:
+            problem = rule(f"must be from 0 to 1 for {self.metric}", percent_hint(self.bound))
+            refuse_all([((self.side,), problem)])
+        return self
+
+    @property
+    def side(self) -> Literal["at_least", "at_most"]:
+        """Which of the two bounds is given."""
+        return "at_most" if self.at_least is None else "at_least"
+
+    @property
+    def bound(self) -> float:
+        """The value of the one bound that is given."""
+        return self.at_least if self.at_least is not None else self.at_most or 0.0
+
+
+class SliceFloor(Floor):
+    """A floor for each group of rows that share a value of a column."""
+
+    column: Column = Field(description="The feature by whose values the holdout is cut")
+    minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not judged")
+
+
+class Comparison(Record):
+    """How a challenger is held against the champion."""
+
+    metric: Line = Field(description="The metric of the task by which they are compared")
+    rule: Literal["superior", "non_inferior"] = Field(
+        description="superior: better beyond chance; non_inferior: not worse by the margin or more"
+    )
+    margin: float = Field(ge=0, description="In units of the metric, at least 0")
+    confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval, 0.8 up to but not 1")
+
+
+class EvaluationSpec(Record):
+    """What a model must show on the holdout."""
+
+    minimum_rows: int = Field(ge=1, description="With fewer holdout rows the verdict is hold")
+    floors: tuple[Floor, ...] = Field(min_length=1, description="Bounds that every model must keep")
+    slices: tuple[SliceFloor, ...] = Field(default=(), description="Bounds within groups of rows")
+    comparison: Comparison = Field(description="The challenger against the champion")
+
+
+class Budget(Record):
+    """What paid work on the model may cost. Without it no paid work is done."""
+
+    per_run_usd: float = Field(default=0.0, ge=0, le=1_000_000, description="The most that a run may cost; 0: nothing")
+    per_month_usd: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="The most for a calendar month (UTC), serving included; 0: nothing"
+    )
+    local_rows: int = Field(
+        default=50_000, ge=0, description="With at most so many training rows it trains unpaid, where that is set up"
+    )
+
+    @model_validator(mode="after")
+    def _a_run_fits_into_a_month(self) -> Self:
+        if self.per_run_usd > self.per_month_usd:
+            refuse_all([(("per_run_usd",), rule(f"must be at most per_month_usd, {self.per_month_usd:g}"))])
+        return self
+
+
+class ApprovalPolicy(Record):
+    """Who may approve, and for how long it counts. An environment may ask for more."""
+
+    expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request lapses, 1 to 365")
+    approvals: int = Field(default=1, ge=1, le=10, description="How many different people must approve, 1 to 10")
+    approvers: tuple[Line, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name")
+    roles: tuple[Line, ...] = Field(
+        default=(), description="Roles, one of which each approver bears; the environment's file says who does"
+    )
+    four_eyes: bool = Field(default=True, description="Neither who asked nor who wrote the code may decide")
+
+
+class ServingSpec(Record):
+    """What the model may be made of, beyond scikit-learn pipelines in skops' format; each is a risk taken by name."""
+
+    loaders: tuple[Line, ...] = Field(
+        default=(), description="MLflow loaders that may load it, beside `mlflow.sklearn`: `mlflow.pyfunc.model`, ..."
+    )
+    trusted_types: tuple[Line, ...] = Field(
+        default=(), description="Types that skops may restore, beside those of scikit-learn and LightGBM"
+    )
+    own_code: bool = Field(
+        default=False, description="It may bring code of its own: modules, or a model that is a program"
+    )
+
+
+class EvidenceSpec(Record):
+    """For how long the evidence of a promoted version is kept, and when people look at it again."""
+
+    retain_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
+    review_days: int = Field(default=180, ge=1, le=3650, description="Days after which its owner reviews the model")
+
+
+class InferenceLogSpec(Record):
+    """What is kept of what the served model is asked and answers; it is what `watch_drift` looks at."""
+
+    keep: bool = Field(default=True, description="Log requests and answers; without it the model cannot be watched")
+    leave_out: tuple[Column, ...] = Field(
+        default=(), description="Features, or the entity, that are never written; they cannot be watched"
+    )
+    hash: tuple[Column, ...] = Field(
+        default=(),
+        description="Features of which only a hash under the server's own key is written: equal values stay equal, "
+        "and nothing else of them can be watched",
+    )
+
+
+class RetrainingSpec(Record):
+    """Whether it is retrained because watching found something, and what must hold for that.
+
+    Whatever is trained so takes the gates and the approval of any other run.
+    """
+
+    automatic: bool = Field(
+        default=False, description="Retrain by itself when watching found something and every key below allows it"
+    )
+    answers: tuple[Literal["drift", "quality"], ...] = Field(
+        default=("drift", "quality"),
+        min_length=1,
+        description="What it answers: drift of rows or predictions, quality on labels that arrived",
+    )
+    cool_down_hours: float = Field(
+        default=24.0,
+        ge=0,
+        le=8760,
+        description="Hours after such a retraining, and after a deployment, without another",
+    )
+    most_in_vain: int = Field(
+        default=3, ge=1, le=100, description="So many such retrainings without an approved version, and no more"
+    )
+    in_vain_days: float = Field(default=30.0, ge=1, le=366, description="Days in which those are counted")
+    new_rows: int = Field(
+        default=1000, ge=1, description="Rows with a label that must have landed since the champion's snapshot"
+    )
+    labels_days: float = Field(
+        default=7.0,
+        gt=0,
+        le=3660,
+        description="Days that the newest label may be old: by `data.time`, without it by when it landed",
+    )

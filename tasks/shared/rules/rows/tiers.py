@@ -1,0 +1,161 @@
+"""Which rows a tier holds and which decide: by hash of the entity, hence stable when data is added."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Protocol
+
+from tasks.shared.rules import sql
+from tasks.shared.rules.refusal import Refusal
+from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
+
+TIERS = ("development", "staging", "production")
+"""The tiers, smallest first; each holds the one before it."""
+
+MAX_STRATA = 200
+"""How many values a column may have by which a tier is stratified."""
+
+
+class Rates(Protocol):
+    """The share of the entities in each tier, above 0 and at most 1."""
+
+    @property
+    def development(self) -> float:
+        """Share of the smallest tier."""
+
+    @property
+    def staging(self) -> float:
+        """Share of the middle tier."""
+
+    @property
+    def production(self) -> float:
+        """Share of the largest tier."""
+
+
+@dataclass(frozen=True)
+class TierRule:
+    """Which entities a tier holds: those below a bucket, or below a bucket of their own stratum's.
+
+    Attributes:
+        bound: no entity of the tier has this bucket or a larger one; 10,000 is everything.
+        column: what parts the entities into strata, "" when nothing does.
+        strata: the bound of each value of `column`, as text; None is the stratum of nulls.
+    """
+
+    bound: int
+    column: str = ""
+    strata: Mapping[str | None, int] = field(default_factory=dict)
+
+    def condition(self) -> str:
+        """Return the condition in SQL on the rows of the main table, "" when all are in the tier."""
+        if not self.strata:
+            return f"{sql.name(BUCKET_COLUMN)} < {self.bound}" if self.bound < BUCKETS else ""
+        value = sql.key(self.column)
+        cases = "".join(
+            f" WHEN {f'{value} = {sql.text(stratum)}' if stratum is not None else f'{value} IS NULL'} THEN {bound}"
+            for stratum, bound in self.strata.items()
+        )
+        return f"{sql.name(BUCKET_COLUMN)} < CASE{cases} ELSE 0 END"
+
+
+def tier_bound(rates: Rates, tier: str) -> int:
+    """Return the bucket that the tier stays below: 100 for a rate of 0.01.
+
+    Raises:
+        Refusal: no such tier, a rate that is not above 0 and at most 1, or tiers that are not nested.
+    """
+    if tier not in TIERS:
+        raise Refusal("there is no such tier", value=tier, remedy=f"Choose one of {', '.join(TIERS)}.")
+    bounds = {name: _bound(getattr(rates, name), where=f"tiers.{name}") for name in TIERS}
+    if sorted(bounds.values()) != list(bounds.values()):
+        raise Refusal("each tier has to hold the one before it", where="tiers", value=bounds)
+    return bounds[tier]
+
+
+def holdout_bound(share: float) -> int:
+    """Return the holdout bucket that the entities of the holdout stay below: 2,000 for a share of 0.2.
+
+    Raises:
+        Refusal: `share` is not above 0 and below 1.
+    """
+    bound = _bound(share, where="holdout")
+    if bound >= BUCKETS:
+        raise Refusal("the holdout cannot be everything", where="holdout", value=share)
+    return bound
+
+
+def holdout_condition(entity: str, share: float) -> str:
+    """Return the condition in SQL that holds for the rows that decide; `Refusal` as for `holdout_bound`."""
+    return f"{sql.bucket(entity, 9)} < {holdout_bound(share)}"
+
+
+def refuse_empty(trains: int, decides: int, where: str) -> None:
+    """Refuse a tier with a side on which nothing is.
+
+    Raises:
+        Refusal: there is no row to train on, or none to decide with.
+    """
+    if not trains or not decides:
+        rows = trains + decides
+        raise Refusal(
+            f"of {rows} rows, {trains} may train and {decides} decide",
+            where=where,
+            value=rows,
+            remedy="Neither may be empty: ingest more rows, or raise the tier's rate or the holdout in model.yaml.",
+        )
+
+
+def strata_sql(column: str) -> str:
+    """Return the SELECT that counts the entities: stratum (text), bucket, entities; one row an entity is assumed."""
+    counted = f"SELECT {sql.key(column)} AS stratum, {sql.name(BUCKET_COLUMN)} AS bucket, count(*) AS entities"
+    return f"{counted} FROM main GROUP BY 1, 2 ORDER BY 1, 2"
+
+
+def how_many_strata_sql(column: str) -> str:
+    """Return the SELECT of one row, `strata`: how many values the column has, null not counted."""
+    return f"SELECT count(DISTINCT {sql.key(column)}) AS strata FROM main"  # noqa: S608
+
+
+def refuse_many_strata(column: str, strata: int) -> None:
+    """Refuse a column of so many values that it is no stratum but a key.
+
+    Raises:
+        Refusal: more than `MAX_STRATA`.
+    """
+    if strata > MAX_STRATA:
+        remedy = f"Choose a column of at most {MAX_STRATA} values, or take it out."
+        raise Refusal(f"{column!r} has {strata} values", where="tiers.stratify_by", remedy=remedy)
+
+
+def strata_bounds(counts: Iterable[tuple[str | None, int, int]], rate: float) -> dict[str | None, int]:
+    """Return for each stratum the smallest bound below which at least `rate` of its entities lie.
+
+    Args:
+        counts: (stratum, bucket, entities), in any order.
+        rate: share of each stratum, above 0 and at most 1.
+
+    Raises:
+        Refusal: the rate is no such share.
+    """
+    _bound(rate, where="tiers")
+    parted: dict[str | None, list[tuple[int, int]]] = {}
+    for stratum, bucket, entities in counts:
+        parted.setdefault(stratum, []).append((bucket, entities))
+    return {stratum: _reach(sorted(found), rate) for stratum, found in parted.items()}
+
+
+def _reach(counts: list[tuple[int, int]], rate: float) -> int:
+    wanted = math.ceil(Decimal(str(rate)) * sum(entities for _, entities in counts))
+    for bucket, entities in counts:
+        wanted -= entities
+        if wanted <= 0:
+            return bucket + 1
+    return BUCKETS
+
+
+def _bound(rate: float, *, where: str) -> int:
+    if isinstance(rate, bool) or not math.isfinite(rate) or not 0 < rate <= 1:
+        raise Refusal("a share has to be above 0 and at most 1", where=where, value=rate)
+    # As it is written: 0.07 times 10,000 is 700.0000000000001 in binary.
+    return math.ceil(Decimal(str(rate)) * BUCKETS)

@@ -1,0 +1,138 @@
+"""Take a tier of the lake at a point in time, split it once, and lay it down as files for checks and training."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.engines.base import Engine
+from blocks.lake.base import Lake
+from tasks.evidence.rules.baseline import baseline
+from tasks.shared.models import Model
+from tasks.shared.reads import Reads
+from tasks.shared.records import TierData
+from tasks.shared.rules import sql
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.rows.content import ContentDigest
+from tasks.shared.rules.rows.join_rules import refuse_multiplied
+from tasks.shared.rules.rows.joins import order_sql, rows_sql, select
+from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
+from tasks.shared.tables import Files, check_reads, check_rows, count_rows, tier_rule
+from tasks.validation.rules.parquet_rows import to_frame
+
+LAYOUT = 3
+"""Changes when tiers are laid down in another way, so that one of the old way is not taken for one of the new."""
+
+
+def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
+    """Lay the tier down below `scratch`, or find it there: the same reads and rules make the same rows.
+
+    In the same order, too (`order_sql`): neither a compaction of the lake nor another engine changes the rows,
+    the digests, or the bits of a model that is trained on them.
+
+    Raises:
+        Refusal: the tier holds no row to train on, or none to decide with; or the tables cannot be joined.
+    """
+    bound = tier_bound(spec.tiers, tier)
+    rule = [LAYOUT, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
+    digest = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+    folder = scratch / "tiers" / spec.name / digest[:32]
+    if not (folder / "tier.json").exists():
+        facts = {
+            "model": spec.name,
+            "tier": tier,
+            "as_of": reads.main.id,
+            "tables": {name: read.id for name, read in reads.further.items()},
+            "read_at": reads.at,
+            "data_digest": reads.digest,
+            "digest": digest,
+        }
+        check_reads(reads, spec.data)
+        chosen = tier_rule(lake, engine, reads, spec, tier)
+        files = reads.files(lake, spec.data, chosen.bound)
+        check_rows(engine, files, spec.data, chosen)
+        _lay_down(engine, files, spec, chosen, folder, facts)
+    os.utime(folder / "tier.json")  # when it was last used: `sweep` removes tiers that nobody used for long
+    return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
+
+
+def _lay_down(
+    engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, folder: Path, facts: Mapping[str, object]
+) -> None:
+    """Write beside, then rename: a tier that is visible is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder.parent))
+    try:
+        counts = _write_parts(engine, files, spec, chosen, staged)
+        where = f"the {facts['tier']} tier of {spec.data.dataset} as of {facts['as_of']}"
+        refuse_empty(counts["train"], counts["holdout"], where)
+        rows = {f"{part}_rows": count for part, count in counts.items()}
+        digest = content_digest(staged / "holdout")
+        (staged / "tier.json").write_text(json.dumps({**facts, **rows, "holdout_digest": digest}))
+        staged.rename(folder)
+    except OSError:
+        if not (folder / "tier.json").exists():
+            raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _write_parts(engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
+    """Write the rows that train and those that decide, and return how many there are of each."""
+    data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), order_sql(spec.data)
+    conditions = {"train": f"NOT ({decides})", "holdout": decides}
+    within = chosen.condition()
+    if not data.tables:
+        wanted = {part: rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in conditions.items()}
+        return {part: _write(engine, f"{rows} {order}", files, staged / part) for part, rows in wanted.items()}
+    found = _write(engine, rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
+    refuse_multiplied(data, count_rows(engine, files, chosen), found)
+    joined = {"rows": tuple(map(str, parquet_files(staged / "joined")))}
+    wanted = {part: select(map(sql.name, data.row_columns), "rows", rule) for part, rule in conditions.items()}
+    counts = {part: _write(engine, f"{rows} {order}", joined, staged / part) for part, rows in wanted.items()}
+    shutil.rmtree(staged / "joined")
+    return counts
+
+
+def _write(engine: Engine, sql: str, files: Files, to: Path) -> int:
+    """Write the answer as Parquet files below a folder, one alone as rows.parquet; return how many rows."""
+    rows = engine.write(sql, files, to)
+    written = parquet_files(to)
+    if len(written) == 1:
+        written[0].rename(to / "rows.parquet")
+    return rows
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a part of a tier, in the order of their rows."""
+    return sorted(folder.glob("*.parquet"))
+
+
+def content_digest(folder: Path) -> str:
+    """Return the digest of a part's rows in order, in bounded memory: not of its files, which an engine may cut."""
+    digest = ContentDigest()
+    for path in parquet_files(folder):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                digest.update(pa.Table.from_batches([batch]))
+    return digest.hexdigest()
+
+
+BASELINE_ROWS = 100_000
+"""So many training rows, at most, say what the features looked like."""
+
+
+def training_baseline(brought: Model, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return how many training rows were looked at, and what their features looked like."""
+    features = brought.spec.data.features
+    with pq.ParquetFile(parquet_files(data.train)[0]) as file:
+        first = next(file.iter_batches(BASELINE_ROWS, columns=list(features)))
+    rows = to_frame(pa.Table.from_batches([first]))
+    return len(rows), baseline(rows, features)

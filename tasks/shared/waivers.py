@@ -1,0 +1,74 @@
+"""A waiver: a person's recorded decision that a failed gate of a model does not hold it back, until a time."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from blocks.environment import Environment, open_environment
+from blocks.ledger.base import Link, Waiver
+from blocks.ledger.chain import record_of
+from tasks.approval.rules.approval import check_clock
+from tasks.approval.rules.waivers import check_waiver, covering
+from tasks.shared.models import load_model
+from tasks.shared.records import Judged
+from tasks.shared.rules.refusal import Refusal
+from tasks.shared.trust import latest, people_of, policy_of, refusals_recorded, sound_chain
+
+
+def waive(world: Environment, waiver: Waiver) -> Link:
+    """Sign and record a waiver. A refused attempt is recorded, too.
+
+    Raises:
+        Refusal: this person may not waive, gave no reason or no such gate, or the waiver has no end in sight.
+        Rejected: no key on this machine signs decisions.
+    """
+    spec, ledger = load_model(waiver.model).spec, world.ledger()
+    with refusals_recorded(world, "", "waive", waiver.by, waiver.channel):
+        signer = world.signing.signer("decisions")
+        check_clock(latest(ledger.links()) or waiver.at, waiver.at)
+        check_waiver(waiver, spec.evaluation, people_of(world), policy_of(world, spec))
+        return ledger.waive(waiver, signer)
+
+
+def is_waived(model: str, judged: Judged, requested_by: str, environment: str, now: datetime) -> bool:
+    """Whether waivers stand now for every gate that did not open."""
+    world = open_environment(environment)
+    return bool(judged.gates) and bool(standing_waivers(world, model, judged.gates, requested_by, now))
+
+
+def standing_waivers(
+    world: Environment, model: str, gates: Iterable[str], requested_by: str, now: datetime
+) -> tuple[str, ...]:
+    """Return the hashes of waivers that together open all the gates now; none when one stays shut.
+
+    A waiver by who asked for the run does not count where it takes four eyes.
+
+    Raises:
+        Refusal: the record of decisions is damaged.
+    """
+    waivers = waivers_of(sound_chain(world, world.ledger()), model, world.name)
+    policy, people = policy_of(world, load_model(model).spec), people_of(world)
+    return covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now)
+
+
+def check_waived(world: Environment, links: tuple[Link, ...], gates: tuple[str, ...], named: tuple[str, ...],
+                 model: str, requested_by: str, now: datetime) -> None:  # fmt: skip
+    """Refuse unless the waivers that the evidence names stand now, and open every gate that did not open."""
+    waivers = waivers_of((link for link in links if link.hash in named), model, world.name)
+    policy, people = policy_of(world, load_model(model).spec), people_of(world)
+    if not covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now):
+        raise Refusal(
+            "a gate did not open, and no waiver that stands opens it",
+            where=model,
+            value=", ".join(gates) or "a gate without a name",
+            remedy="Retrain, or waive it anew: python -m ratchet.approvals waive.",
+        )
+
+
+def waivers_of(links: Iterable[Link], model: str, environment: str) -> dict[str, Waiver]:
+    """Return the waivers of a model in an environment among the links, by the links' hashes."""
+    found = {link.hash: record_of(link) for link in links if link.kind == "waiver"}
+    return {
+        name: record
+        for name, record in found.items()
+        if isinstance(record, Waiver) and (record.model, record.environment) == (model, environment)
+    }

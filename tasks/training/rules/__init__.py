@@ -1,0 +1,1 @@
+"""Rules of hyperparameter search and of listing and comparing runs."""

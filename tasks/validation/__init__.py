@@ -1,0 +1,1 @@
+"""Hold rows against the model's expectations where they lie; fails closed."""

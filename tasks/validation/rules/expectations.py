@@ -1,0 +1,242 @@
+"""Expectations of a table, in Great Expectations' own words, that fail closed; its only import is here.
+
+The library passes what it did not look at: an empty table, a column of nulls, a suite without expectations,
+`mostly: 0`, a mean without bounds, pairs of which one is always missing. Here a check passes only when there
+are rows enough, every column named is there and not wholly null, and every expectation gave a result of its
+own that is True, without an exception, over at least one value.
+
+A frame is checked by the library's pandas engine, without a data context: no project folder, no telemetry, no
+copy of the rows kept. Of Parquet files the metrics are computed where the rows are, by SQL with the meaning of
+the pandas engine (`sql_checks.py`), and the same expectations of the library judge them; docs/checks.md says
+why not by the library's own SQL engine, and what was measured.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+from typing import Any, cast
+
+import pandas as pd
+
+from tasks.validation.rules import outcomes
+from tasks.validation.rules.examples import examples_in
+from tasks.validation.rules.outcomes import Outcome
+from tasks.validation.rules.parquet_checks import Library, check_files
+from tasks.validation.rules.parquet_rows import ParquetRows
+from tasks.validation.rules.report import CheckReport, CheckResult
+from tasks.validation.rules.suites import Arguments, Expectation, Suite, read_suite
+
+__all__ = ["CheckReport", "CheckResult", "Expectation", "ParquetRows", "Suite", "check", "parse_suite"]
+
+_LISTED = 20
+_MIXED_UP = ("expect_column_quantile_values_to_be_between",)
+
+
+def check(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> CheckReport:
+    """Check a table and say row by row what is wrong. Never raises for what is in the data: it fails instead.
+
+    Args:
+        rows: a frame, one column a name, left as it is; or Parquet files, of which only aggregates, and up to
+            five rows an expectation, come into memory.
+        suite: what is expected of them.
+        key: the column that names a row in the examples; it must be there.
+    """
+    if isinstance(rows, ParquetRows):
+        return check_files(rows, suite, key, Library(check_each=_check_each, judge=_judged))
+    results = _check_each(rows, dict(enumerate(suite.expectations)), key)
+    return CheckReport(suite.name, len(rows), suite.minimum_rows, len(suite.expectations), tuple(results.values()))
+
+
+def parse_suite(text: str | bytes, where: str) -> Suite:
+    """Read a suite (`expectations.yaml`) strictly. Takes 4.5 s the first time, for the library's import.
+
+    Args:
+        text: YAML with `name`, `minimum_rows` and `expectations`, each of these with `type` and `kwargs`.
+        where: the file's name, for messages.
+
+    Raises:
+        Refusal: every mistake with its line, key, value and remedy: an unknown type or argument with the
+            nearest there is, a rule that could not fail, a key or an expectation that is there twice.
+    """
+    taken = {name: kind.__fields__ for name, kind in _library_types().items()}
+    known = {name: Arguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in taken.items()}
+    return read_suite(text, where, known, _complaint)
+
+
+def _complaint(expectation: Expectation) -> str:
+    try:
+        _built(expectation, 0)
+    except Exception as error:  # the library's own validation raises errors of many kinds
+        return outcomes.brief(error)
+    return ""
+
+
+@cache
+def _library_types() -> dict[str, Any]:
+    with _without_spark():
+        import great_expectations.expectations  # fills the registry
+        import great_expectations.util
+        import great_expectations.validator.validator
+    from great_expectations.expectations.registry import (
+        get_expectation_impl,
+        list_registered_expectation_implementations,
+    )
+
+    # For each decimal it looks through the whole call stack, 1 ms and more, for whether to log a line (1.24.1).
+    great_expectations.util.stack = tuple
+    return {name: get_expectation_impl(name) for name in list_registered_expectation_implementations()}
+
+
+@contextmanager
+def _without_spark() -> Iterator[None]:
+    """Keep the library from importing pyspark where it is installed: its Spark engine is not used here.
+
+    That import takes seconds, warns of pandas 3 and prints that it skips doctests (pyspark 4.3).
+    """
+    there = "pyspark" in sys.modules
+    if not there:
+        sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules["pyspark"]
+
+
+def _built(expectation: Expectation, position: int) -> Any:
+    """Return the library's expectation, which bears its position in the suite."""
+    arguments = {word: _plain(value) for word, value in expectation.kwargs.items()}
+    return _library_types()[expectation.type](**arguments, meta={"position": position})
+
+
+def _check_each(frame: pd.DataFrame, expectations: Mapping[int, Expectation], key: str) -> dict[int, CheckResult]:
+    """Check a frame by the library's pandas engine; the results by position, in the order of `expectations`."""
+    blocked = {n: why for n, each in expectations.items() if (why := _obstacle(frame, each, key))}
+    found = _evaluate(frame, {n: each for n, each in expectations.items() if n not in blocked})
+    results = {}
+    for n, each in expectations.items():
+        if n in blocked or len(found[n]) != 1:
+            results[n] = outcomes.result(each, reason=blocked.get(n, outcomes.NO_RESULT))
+            continue
+        reason = outcomes.shortfall(each, found[n][0], len(frame))
+        examples = examples_in(frame, each, found[n][0].details, key) if reason else ()
+        results[n] = outcomes.judge(each, found[n][0], reason, examples)
+    return results
+
+
+def _obstacle(frame: pd.DataFrame, expectation: Expectation, key: str) -> str:
+    """Return why the expectation cannot be evaluated on this table, or ""."""
+    if frame.empty:
+        return outcomes.EMPTY
+    for name in (*expectation.columns, key):
+        if name not in frame.columns:
+            return outcomes.missing(name)
+        if (found := frame[name]).ndim != 1:
+            return outcomes.repeated(name)
+        if found.isna().all():
+            return outcomes.all_null(name)
+    return ""
+
+
+def _evaluate(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[Outcome]]:
+    """Return the library's results by position: together, and each alone when that is more than it bears."""
+    found: dict[int, list[Outcome]] = {n: [] for n in expectations}
+    configurations = {}
+    for n, each in expectations.items():
+        try:
+            configurations[n] = _built(each, n).configuration
+        except Exception as error:  # whatever the library throws is a failed check, with its words
+            found[n] = [outcomes.failed(error)]
+    for some in _apart(configurations):
+        try:
+            found |= _validate(frame, some)
+        except Exception:  # it is asked of each alone, so that the others keep their results
+            found |= {n: _validate_alone(frame, n, each) for n, each in some.items()}
+    return found
+
+
+def _apart(configurations: Mapping[int, Any]) -> list[dict[int, Any]]:
+    """Share the expectations out so that no two that the library mixes up are validated together.
+
+    Of two expectations of a column's quantiles the second is given the quantiles of the first (1.24.1): the
+    metric's key is made before the quantiles are put into it.
+    """
+    rounds, before = [dict[int, Any]()], Counter[tuple[str, str]]()
+    for n, each in configurations.items():
+        rule = (each.type, str(each.kwargs.get("column")))
+        place = before[rule] if each.type in _MIXED_UP else 0
+        before[rule] += 1
+        rounds += [{} for _ in range(place + 1 - len(rounds))]
+        rounds[place][n] = each
+    return rounds
+
+
+def _validate_alone(frame: pd.DataFrame, position: int, configuration: Any) -> list[Outcome]:
+    try:
+        return _validate(frame, {position: configuration})[position]
+    except Exception as error:
+        return [outcomes.failed(error)]
+
+
+def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[int, list[Outcome]]:
+    from great_expectations.execution_engine import PandasExecutionEngine
+    from great_expectations.validator.validator import Validator
+
+    if not configurations:
+        return {}
+    validator = Validator(execution_engine=PandasExecutionEngine(batch_data_dict={"rows": frame}))
+    validator.metrics_calculator.show_progress_bars = False
+    found: dict[int, list[Outcome]] = {n: [] for n in configurations}
+    for outcome in validator.graph_validate(
+        configurations=list(configurations.values()),
+        runtime_configuration={"result_format": _wanted(), "catch_exceptions": True},
+    ):  # in an order of its own
+        found[outcome.expectation_config.meta["position"]].append(_outcome(outcome))
+    return found
+
+
+def _judged(expectation: Expectation, metrics: Mapping[str, object]) -> Outcome:
+    """Let the library judge metrics that were computed elsewhere, named as its pandas engine names them.
+
+    Raises:
+        KeyError: it wants a metric that is not there.
+    """
+    built = _built(expectation, 0)  # first, since the library is to be imported as `_library_types` does it
+    from great_expectations.execution_engine import PandasExecutionEngine
+
+    engine = PandasExecutionEngine()
+    wanted = built.get_validation_dependencies(
+        execution_engine=engine, runtime_configuration={"result_format": _wanted()}
+    ).metric_configurations
+    outcome = built.metrics_validate(
+        metrics={configuration.id: metrics[name] for name, configuration in wanted.items()},
+        runtime_configuration={"result_format": _wanted()},
+        execution_engine=engine,
+    )
+    return _outcome(outcome)
+
+
+def _wanted() -> dict[str, object]:
+    return {"result_format": "BASIC", "partial_unexpected_count": _LISTED}
+
+
+def _outcome(found: Any) -> Outcome:
+    return Outcome(found.success, dict(found.result or {}), _error(found.exception_info or {}))
+
+
+def _error(information: Mapping[str, Any]) -> str:
+    """Return the words of an exception, of the expectation or a metric beneath it: the first by the alphabet,
+    since the library has them in no order."""
+    told = (each for each in (information, *information.values()) if isinstance(each, Mapping))
+    words = [str(e.get("exception_message")) for e in told if e.get("raised_exception") or e.get("exception_message")]
+    return outcomes.brief(min(words)) if words else ""
+
+
+def _plain(value: object) -> object:
+    """Return the value with lists for tuples, as the library takes them."""
+    if isinstance(value, Mapping):
+        return {word: _plain(each) for word, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

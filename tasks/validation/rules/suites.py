@@ -1,0 +1,251 @@
+"""Suites of expectations as a team writes them (`expectations.yaml`), read strictly; knows no library.
+
+```yaml
+name: churn
+minimum_rows: 50
+expectations:
+  - type: expect_column_values_to_be_between
+    kwargs: {column: tenure, min_value: 0, max_value: 120}
+```
+Types and arguments are Great Expectations'. What could not fail is a mistake: `mostly: 0`, an empty list, a
+range without bounds, a pattern left to its default.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from tasks.shared.rules.model.mistakes import KeyPath, Mistake, Mistakes, key_name
+from tasks.shared.rules.model.strict_yaml import UNREAD, Document, read_yaml
+from tasks.shared.rules.refusal import Refusal
+
+COLUMN_KWARGS = ("column", "column_A", "column_B", "column_list", "column_set")
+"""The arguments by which an expectation names columns."""
+
+_RESERVED = {
+    "row_condition": "it may select no row at all, and then passes",
+    "condition_parser": "it belongs to row_condition",
+    "result_format": "the check chooses it",
+    "catch_exceptions": "an exception always fails a check",
+    "severity": "every expectation counts",
+} | dict.fromkeys(
+    ("id", "meta", "notes", "description", "rendered_content", "windows", "batch_id", "library_metadata"),
+    "it has no meaning here; write a comment",
+)
+_NOT_TO_BE_LEFT_OUT = ("regex", "type_list", "column_set", "column_list", "partition_object", "threshold")
+_OTHER_TABLES = (
+    "expect_query_results_to_match_comparison",
+    "expect_table_row_count_to_equal_other_table",
+    "unexpected_rows_expectation",
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a type of expectation takes: all its arguments, and those that it demands."""
+
+    all: tuple[str, ...]
+    demanded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation: Great Expectations' type and keyword arguments (lists as tuples)."""
+
+    type: str
+    kwargs: Mapping[str, object]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it names, each once, in order."""
+        named: dict[str, None] = {}
+        for word in COLUMN_KWARGS:
+            value = self.kwargs.get(word, ())
+            named.update(dict.fromkeys([value] if isinstance(value, str) else _texts(value)))
+        return tuple(named)
+
+    @property
+    def kwargs_text(self) -> str:
+        """The other arguments as people read them: `min_value=0, max_value=120`."""
+        rest = {word: value for word, value in self.kwargs.items() if word not in COLUMN_KWARGS}
+        return ", ".join(f"{word}={json.dumps(value, ensure_ascii=False)}" for word, value in rest.items())
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The expectations of a table, and the fewest rows with which they say anything."""
+
+    name: str
+    minimum_rows: int
+    expectations: tuple[Expectation, ...]
+
+    def __post_init__(self) -> None:
+        if self.minimum_rows < 1:
+            raise Refusal("minimum_rows must be 1 or more", where=f"suite {self.name}", value=self.minimum_rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that an expectation names, each once."""
+        return tuple(dict.fromkeys(name for each in self.expectations for name in each.columns))
+
+    def without(self, column: str) -> "Suite":
+        """Return the suite less the expectations that name `column`: the target, which scoring does not have."""
+        return replace(self, expectations=tuple(e for e in self.expectations if column not in e.columns))
+
+    def for_rows(self, minimum_rows: int) -> "Suite":
+        """Return the suite with another least number of rows, as for a small batch to score."""
+        return replace(self, minimum_rows=minimum_rows)
+
+
+def read_suite(
+    text: str | bytes,
+    where: str,
+    known: Mapping[str, Arguments],
+    complaint: Callable[[Expectation], str],
+) -> Suite:
+    """Read a suite.
+
+    Args:
+        text: the file's content.
+        where: the file's name, for messages.
+        known: the types there are, with their arguments.
+        complaint: what the library itself has against an expectation; "" for nothing.
+
+    Raises:
+        Refusal: all mistakes together, each with its line.
+    """
+    document = read_yaml(text, where)
+    reader = _Reader(document, known, complaint)
+    told = {mistake.line for mistake in document.mistakes}
+    more = [mistake for mistake in reader.mistakes() if mistake.line not in told]
+    if mistakes := [*document.mistakes, *more]:
+        raise Mistakes(where, mistakes)
+    value = document.value
+    expectations = tuple(map(_expectation, _items(value["expectations"])))
+    return Suite(str(value["name"]), int(str(value["minimum_rows"])), expectations)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    document: Document
+    known: Mapping[str, Arguments]
+    complaint: Callable[[Expectation], str]
+
+    def mistakes(self) -> Iterator[Mistake]:
+        value = self.document.value
+        yield from self._keys(value, (), ("name", "minimum_rows", "expectations"))
+        if "name" in value and not (isinstance(value["name"], str) and value["name"].strip()):
+            yield self._at(("name",), "must be text")
+        if "minimum_rows" in value and not _is_count(value["minimum_rows"]):
+            yield self._at(("minimum_rows",), "must be a whole number, 1 or more", "An empty table never passes.")
+        if "expectations" in value:
+            yield from self._list(value["expectations"])
+
+    def _list(self, found: object) -> Iterator[Mistake]:
+        if not isinstance(found, tuple) or not found:
+            problem = "must be a list of at least one expectation"
+            yield self._at(("expectations",), problem, "A suite that checks nothing is no check.")
+        seen: dict[str, int] = {}
+        for number, item in enumerate(_items(found)):
+            if _has_unread(item):
+                continue  # told already
+            path: KeyPath = ("expectations", number)
+            own = list(self._one(item, path))
+            yield from own
+            first = seen.setdefault(json.dumps(item, sort_keys=True), number)
+            if not own and first != number:
+                yield self._at(path, f"the same expectation is there already, as expectations[{first}]")
+
+    def _one(self, item: object, path: KeyPath) -> Iterator[Mistake]:
+        if not isinstance(item, Mapping):
+            yield self._at(path, "must be a mapping with `type` and `kwargs`")
+            return
+        own = [*self._keys(item, path, ("type", "kwargs")), *self._type(item, path)]
+        if not own:
+            own += self._arguments(_expectation(item), path)
+        if not own and (problem := self.complaint(_expectation(item))):
+            own.append(self._at((*path, "kwargs"), f"is refused by Great Expectations: {problem}"))
+        yield from own
+
+    def _type(self, item: Mapping[str, object], path: KeyPath) -> Iterator[Mistake]:
+        kind, arguments = item.get("type"), item.get("kwargs")
+        if "kwargs" in item and not isinstance(arguments, Mapping):
+            yield self._at((*path, "kwargs"), "must be a mapping of arguments")
+        if kind in _OTHER_TABLES:
+            yield self._at((*path, "type"), "needs a database, and the check sees one table of rows")
+        elif "type" in item and kind not in self.known:
+            problem = "is no type of Great Expectations"
+            yield self._at((*path, "type"), problem, _nearest(str(kind), self.known))
+
+    def _arguments(self, expectation: Expectation, path: KeyPath) -> Iterator[Mistake]:
+        takes = self.known[expectation.type]
+        allowed = tuple(word for word in takes.all if word not in _RESERVED)
+        for word, value in expectation.kwargs.items():
+            place = (*path, "kwargs", word)
+            if word in _RESERVED:
+                yield self._at(place, f"may not be set: {_RESERVED[word]}", "Take it out.")
+            elif word not in allowed:
+                yield self._at(place, f"is no argument of {expectation.type}", _nearest(word, allowed))
+            elif problem := _value_problem(word, value):
+                yield self._at(place, problem)
+        for word in allowed:
+            needed = word in takes.demanded or word in _NOT_TO_BE_LEFT_OUT
+            if needed and word not in expectation.kwargs:
+                yield self._at((*path, "kwargs"), f"{word} is missing", "Without it nothing is expected.")
+        bounds = {"min_value", "max_value"}
+        ranged = bounds <= set(allowed) and expectation.type.endswith("_between")
+        if ranged and not bounds & set(expectation.kwargs):
+            yield self._at((*path, "kwargs"), "has neither min_value nor max_value", "Give one or both.")
+
+    def _keys(self, item: Mapping[str, object], path: KeyPath, wanted: tuple[str, ...]) -> Iterator[Mistake]:
+        for word in item:
+            if word not in wanted:
+                yield self._at((*path, word), "is an unknown key", _nearest(word, wanted))
+        for word in wanted:
+            if word not in item:
+                yield self._at(path, f"the key {word} is missing")
+
+    def _at(self, path: KeyPath, problem: str, remedy: str = "") -> Mistake:
+        place = self.document.places[path]
+        return Mistake(place.line, key_name(path), problem, place.written, remedy)
+
+
+def _value_problem(word: str, value: object) -> str:
+    if isinstance(value, str | tuple | Mapping) and not value:
+        return "is empty, so that nothing is expected"
+    if isinstance(value, Mapping) and any(name.startswith("$") for name in value):
+        return "parameters ($) are not read"
+    if word in COLUMN_KWARGS and not isinstance(value, str) and _texts(value) != value:
+        return "must name columns, as text"
+    if word == "mostly" and (not isinstance(value, int | float) or value is True or not 0 < value <= 1):
+        return "must be above 0, since at 0 everything passes, and at most 1"
+    return ""
+
+
+def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(known))}."
+
+
+def _expectation(item: Any) -> Expectation:
+    return Expectation(str(item["type"]), dict(item["kwargs"]))
+
+
+def _has_unread(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_unread, value.values()))
+    return value is UNREAD or any(map(_has_unread, _items(value)))
+
+
+def _items(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else ()
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(each for each in _items(value) if isinstance(each, str) and each)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,19 @@
+"""Prefect's results as a keeper: files, measured and removed by name. What is in use is tested with the stack."""
+
+import os
+from pathlib import Path
+
+from blocks.common.results import Results
+
+
+def test_a_folder_that_is_not_there_keeps_nothing(tmp_path: Path) -> None:
+    assert Results(tmp_path / "none").kept([]) == ()
+
+
+def test_a_result_is_measured_and_removed_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_text("12345")
+    os.utime(tmp_path / "abc", (1000, 1000))
+    results = Results(tmp_path)
+    assert results.size("result:abc") == 5
+    results.discard("result:abc")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,106 @@
+"""Temporary folders: lent, gone afterwards, and those of killed processes removed by the next that comes."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blocks.common.temporary import swept_folder
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.tracking.predictor import Predictor
+from tests.processes import said_until_killed
+
+
+def age(folder: Path) -> None:
+    """Let a folder be as old as one that nobody is just making."""
+    hour_ago = time.time() - 3_600
+    os.utime(folder, (hour_ago, hour_ago), follow_symlinks=False)
+
+
+def test_a_folder_is_empty_when_lent_and_gone_afterwards(tmp_path: Path) -> None:
+    with swept_folder(tmp_path / "not" / "there", "work-") as folder:
+        assert folder.parent == tmp_path / "not" / "there"
+        assert list(folder.iterdir()) == []
+        (folder / "part").mkdir()
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="broken"), swept_folder(tmp_path, "work-") as folder:
+        raise ValueError("broken")
+    assert not folder.exists()
+
+
+def hold(below: Path, say: Callable[[Path], None]) -> None:
+    with swept_folder(below, "work-") as folder:
+        (folder / "half").write_bytes(b"written")
+        say(folder)
+        signal.pause()
+
+
+@pytest.mark.slow  # each process imports its world anew
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (left,) = said_until_killed(hold, tmp_path, words=1, seconds=0.0)
+    assert (left / "half").exists()
+    age(left)
+    with swept_folder(tmp_path, "work-") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_is_in_use_or_was_just_made_or_is_named_otherwise_stays(tmp_path: Path) -> None:
+    for name in ("work-new", "others-old", "work-dead"):
+        (tmp_path / name).mkdir()
+    age(tmp_path / "others-old")
+    age(tmp_path / "work-dead")
+    with swept_folder(tmp_path, "work-") as mine:
+        age(mine)
+        with swept_folder(tmp_path, "work-") as second:
+            assert {path.name for path in tmp_path.iterdir()} == {"work-new", "others-old", mine.name, second.name}
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "elsewhere" / "precious"
+    precious.mkdir(parents=True)
+    link = tmp_path / "work-link"
+    link.symlink_to(precious.parent)
+    age(link)
+    with swept_folder(tmp_path, "work-"):
+        pass
+    assert precious.is_dir()
+    assert link.is_symlink()
+
+
+def query(below: Path, say: Callable[[str], None]) -> None:
+    reader = DuckDBEngine(spill=below, batch_rows=10).stream("SELECT range AS x FROM range(1_000_000)", {})
+    reader.read_next_batch()
+    say("reading")
+    signal.pause()
+
+
+@pytest.mark.slow  # each process imports its world anew
+def test_the_next_query_removes_what_a_killed_one_spilled(tmp_path: Path) -> None:
+    said_until_killed(query, tmp_path, words=1, seconds=0.0)
+    (left,) = tmp_path.iterdir()
+    age(left)
+    assert DuckDBEngine(spill=tmp_path).query("SELECT 1 AS one", {}).num_rows == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def predict(say: Callable[[Path], None]) -> None:
+    predictor = Predictor([])
+    predictor._process.kill()
+    say(predictor._home)
+    signal.pause()
+
+
+@pytest.mark.slow  # each process imports its world anew
+def test_a_predictor_that_is_killed_leaves_nothing_nor_when_its_owner_is_killed_too() -> None:
+    predictor = Predictor([])
+    predictor._process.kill()
+    predictor.close()
+    assert not predictor._home.exists()
+    (left,) = said_until_killed(predict, words=1, seconds=0.0)
+    assert left.is_dir()
+    age(left)
+    Predictor([]).close()
+    assert not left.exists()

@@ -1,0 +1,71 @@
+"""A drift starts a retraining by itself, once, guarded, and a person still decides: flow, event, automation, flows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+from deployments.runs import ended, follow
+from local.stack import Stack
+from tests.support import SMALL, approve, customers, land, ledger, outcome, request_of, run
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
+EVENT = "model.drift.detected"
+
+
+def runs_of(deployment: str) -> list[FlowRun]:
+    """Return the runs of a deployment for this model, oldest first."""
+    named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(deployment_filter=named)
+    mine = [each for each in found if each.parameters.get("model") == "renewed"]
+    return sorted(mine, key=lambda each: str(each.created))
+
+
+def answered(number: int) -> FlowRun:
+    """Wait for that many answers, and return the last when it has ended."""
+    runs = wait_for(lambda: runs_of("answer")[number - 1 :], what=f"answer {number}")
+    return follow(runs[0].id, until=ended, seconds=120)
+
+
+def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: Stack, tmp_path: Path) -> None:
+    first, rest = customers()[:2000], customers()[2000:]
+    land("renewed", first, tmp_path)
+    waiting = run("retrain/retrain", model="renewed", parameters=SMALL, requested_by="dana@example.com")
+    assert outcome(approve(waiting)) == "Deployed"
+
+    look: dict[str, Any] = {"model": "renewed", "dataset": "renewed"}
+    assert outcome(run("watch_drift/watch-drift", **look)) == "Quiet"
+    land("renewed", rest.assign(paperless_billing=1), tmp_path, "more.csv")
+    assert outcome(run("watch_drift/watch-drift", **look)) == "Drift"
+
+    answer = answered(1)
+    assert outcome(answer) == "Retraining", answer.state and answer.state.message
+    assert answer.parameters["key"].startswith(f"{EVENT}:")
+    _, automatic = runs_of("retrain")
+    assert "automatic" in automatic.tags
+    automatic = follow(automatic.id, seconds=240)
+    assert outcome(automatic) == "Suspended"
+
+    asked = request_of(automatic)
+    because = json.loads(asked.evidence)["because"]
+    assert asked.requested_by == f"automation: {EVENT}"
+    assert because.startswith("drift of 20") and "paperless_billing" in because
+    assert because == automatic.parameters["because"]
+
+    assert outcome(run("watch_drift/watch-drift", **look)) == "Drift"
+    refused = answered(2)
+    assert outcome(refused) == "Refused"
+    assert refused.state and f"decision: {asked.id} waits" in str(refused.state.message)
+    (written,) = ledger().signals("renewed/local/retraining.refused")
+    assert written.sentence == refused.state.message
+
+    again = run("answer/answer", model="renewed", key=answer.parameters["key"])
+    assert outcome(again) == "Retraining"
+    assert len(runs_of("retrain")) == 2, "one finding starts one run, however often it is answered"
+    assert outcome(approve(automatic)) == "Deployed"

@@ -1,0 +1,194 @@
+"""The story that the README tells, as a user lives it: over the API, through the worker, on real data."""
+
+import json
+from html import unescape
+from pathlib import Path
+
+import httpx
+import pytest
+
+from blocks.environment import open_environment
+from local.demo_data import events_of, traffic
+from local.stack import Stack
+from ratchet.audit import main as audit
+from ratchet.evidence import check_pack
+from tests.support import SMALL, WEAK, approve, ask, customers, land, ledger, outcome, released, request_of, run
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
+FEATURES = [name for name in customers().columns if name not in ("customer_id", "churn")]
+
+
+def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
+    rows = customers()
+    land("churn", rows[:2000], tmp_path, "first.csv")
+    lake, tracking = open_environment("local").lake(), open_environment("local").tracking()
+    first = lake.as_of("churn").id
+
+    # the development tier trains, and is refused
+    refused = run("retrain/retrain", model="churn", tier="development", requested_by="dana@example.com")
+    assert outcome(refused) == "Refused"
+    assert "only the development sample" in (refused.state.message or "")
+    assert not released("churn")
+    version = tracking.version("churn", "1")
+    assert version is not None
+    assert version.tags["ratchet.tier"] == "development"
+    assert version.tags["ratchet.snapshot"] == first
+
+    # the full tier passes its floors and waits; the requester may not approve; somebody else may
+    waiting = run("retrain/retrain", model="churn", as_of=first, parameters=SMALL, requested_by="dana@example.com")
+    assert outcome(waiting) == "Suspended"
+    request = request_of(waiting)
+    evidence = json.loads(request.evidence)
+    assert any("First model" in reason for reason in evidence["reasons"])
+    assert not released("churn")
+    deployed = approve(waiting)
+    assert outcome(deployed) == "Deployed"
+    champion = tracking.version("churn", "@champion")
+    assert champion is not None
+    assert champion.version == evidence["version"]
+    answered, predictions = ask("churn", rows[FEATURES].head(2))
+    assert answered == champion.version
+    assert all(abs(sum(row) - 1) < 1e-9 for row in predictions)
+
+    # more data, a better model: compared with the champion on the same rows
+    landed = land("churn", rows[2000:], tmp_path, "rest.csv")
+    assert outcome(landed) == "Completed"
+    assert lake.as_of("churn").rows == len(rows)
+    assert lake.as_of("churn", first).rows == 2000
+    better = run("retrain/retrain", model="churn", requested_by="dana@example.com")
+    assert outcome(better) == "Suspended"
+    assert json.loads(request_of(better).evidence)["champion_version"] == champion.version
+    assert outcome(approve(better)) == "Deployed"
+    second = tracking.version("churn", "@champion")
+    assert second is not None
+    assert second.version != champion.version
+
+    # the lake is looked after, and no read of it changes
+    before = lake.read(lake.as_of("churn", first))
+    assert outcome(run("maintain/maintain", model="churn")) == "Completed"
+    assert lake.read(lake.as_of("churn", first)).equals(before)
+
+    # its evidence: every item, signed, in the folder and with its run; and the record of decisions is sound
+    world = open_environment("local")
+    keys = list(world.signing.models_trusted)
+    assert check_pack(world.evidence_folder / "churn" / second.version, keys).sound
+    assert check_pack(tracking.fetch_files(second.run_id, "evidence", tmp_path), keys).sound
+    assert audit(["verify"]) == 0
+
+    # made again from that alone
+    made_again = run("reproduce/reproduce", model="churn", version=second.version)
+    assert outcome(made_again) == "Reproduced"
+    assert "bit-identical" in (made_again.state.message or "")
+    # what it is asked is watched: as it was, and changed
+    features = rows[["customer_id", *FEATURES]].dropna()
+    quiet = run("watch_drift/watch-drift", model="churn", **traffic(features))
+    assert outcome(quiet) == "Quiet", quiet.state
+    assert list(events_of(quiet.id, seconds=1)) == []
+    watched = run("watch_drift/watch-drift", model="churn", **traffic(features.assign(contract="Two year", tenure=60)))
+    assert outcome(watched) == "Drift", watched.state
+    assert "contract" in (watched.state.message or "") and "tenure" in (watched.state.message or "")
+    (event,) = events_of(watched.id, seconds=10)
+    assert (event.event, event.payload["severity"]) == ("model.drift.detected", "critical")
+    assert event.payload["links"]["version's run"].startswith(stack.url("mlflow"))
+    reports = files_of(second.run_id, f"watch/{watched.id}")
+    assert {"report.html", "report.json", "report.md", "judgement.json", "judgement.png"} <= reports
+    nothing = run("watch_drift/watch-drift", model="churn", until="2026-01-01T00:00:00Z")
+    assert outcome(nothing).startswith("CouldNotCheck: No request was logged before 2026-01-01"), nothing.state
+
+    # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
+    held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
+    assert outcome(held) == "Held"
+    assert "auc" in (held.state.message or "")
+    same = run("retrain/retrain", model="churn", parameters={"seed": 8}, requested_by="dana@example.com")
+    assert outcome(same) == "Inconclusive"
+    assert ask("churn", rows[FEATURES].head(1))[0] == second.version
+
+    # back, in seconds
+    back = run("rollback/rollback", model="churn", requested_by="max@example.com", reason="a test")
+    assert outcome(back) == "RolledBack"
+    assert ask("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
+    again = tracking.version("churn", "@champion")
+    assert again is not None
+    assert again.version == champion.version
+    assert [(line.action, line.status) for line in released("churn")] == [
+        ("rollback", "serving"),
+        ("deploy", "serving"),
+        ("deploy", "serving"),
+    ]
+    assert ledger().open_requests("churn") == ()
+
+    # all of it is on the model's page, served and as a file
+    page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text
+    assert page == (stack.state / "dashboards" / "churn.html").read_text()
+    assert f"Version {champion.version} serves;" in page and "the endpoint answers with it" in page
+    assert "taken back to by max@example.com" in page and "<b>second@example.com</b>" in page
+    assert "Drift over time: 3 looks, 2 of them not quiet; 2 alerts are open" in page
+    assert (watched.state.message or "")[:80] in unescape(page)
+    assert "No traffic yet" not in page and "retrain/churn-nightly" in page
+
+    # batch predictions are a new snapshot, and scoring the same rows again, from another file, adds none
+    some = rows.drop(columns="churn")[:500]
+    some.to_csv(tmp_path / "score.csv", index=False)
+    some.to_parquet(tmp_path / "score.parquet", index=False)
+    for name in ("score.csv", "score.parquet"):
+        assert outcome(run("score/score", model="churn", input=str(tmp_path / name))) == "Completed"
+    scored = lake.as_of("churn-predictions")
+    assert (len(scored.snapshots), scored.rows) == (1, 500)
+    assert set(lake.read(scored)["model_version"].to_pylist()) == {champion.version}
+    broken = rows.drop(columns="churn")[:500].assign(tenure=-5)
+    broken.to_csv(tmp_path / "broken.csv", index=False)
+    bad = run("score/score", model="churn", input=str(tmp_path / "broken.csv"))
+    assert "tenure" in outcome(bad)
+    assert lake.as_of("churn-predictions").rows == 500
+
+    # each run left artifacts worth looking at
+    shown = httpx.post(f"{stack.url('prefect')}/api/artifacts/latest/filter", json={}, headers=csrf(stack)).json()
+
+    assert {
+        "ingest",
+        "checks",
+        "evaluation",
+        "evaluation-plot",
+        "approval-request",
+        "rollback",
+        "maintain",
+        "watch-churn",
+        "watch-plot",
+        "watch-evidently",
+        "dashboard-churn",
+    } <= {artifact["key"] for artifact in shown}
+
+
+def files_of(run_id: str, under: str) -> set[str]:
+    """Return the names of the files that MLflow keeps with a run, below a folder."""
+    import mlflow
+
+    client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
+    return {Path(file.path).name for file in client.list_artifacts(run_id, under)}
+
+
+def csrf(stack: Stack) -> dict[str, str]:
+    """Return the headers that the server wants of a browser."""
+    token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}, timeout=60).json()
+    return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"}
+
+
+def test_an_experiment_reads_no_holdout_and_its_best_parameters_train(stack: Stack, tmp_path: Path) -> None:
+    assert outcome(land("alpha", customers(), tmp_path)) == "Completed"
+    done = run("experiment/experiment", model="alpha", trials=3, parallel=2)
+    assert outcome(done) == "Completed"
+    tracking = open_environment("local").tracking()
+    children = [run for run in tracking.children(parent_of_trials("alpha")) if run.metrics]
+    assert len(children) == 3
+    assert all("validation_auc" in child.metrics for child in children)
+    assert all(not name.startswith("holdout") for child in children for name in child.metrics)
+
+
+def parent_of_trials(model: str) -> str:
+    """Return the id of the run that the model's trials are children of."""
+    import mlflow
+
+    client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
+    experiment = client.get_experiment_by_name(model)
+    runs = client.search_runs([experiment.experiment_id])
+    return next(run.data.tags["mlflow.parentRunId"] for run in runs if "mlflow.parentRunId" in run.data.tags)

@@ -1,0 +1,156 @@
+"""From a terminal: which requests wait, which one is meant, and a decision that is safe before the run is woken."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from blocks.common.errors import Conflict
+from blocks.ledger.base import ApprovalRequest, Ledger
+from ratchet.approvals import choose, listing, main
+from services.decisions import settle
+from tasks.shared.rules.refusal import Refusal
+from tests.tasks.shared.test_champion import World
+
+NOW = datetime.now(UTC)
+
+
+def request(name: str = "churn-2", left: timedelta = timedelta(days=2, hours=3, minutes=30)) -> ApprovalRequest:
+    """Return a request that waits; no flow run waits for it."""
+    return ApprovalRequest(
+        id=name, model="churn", environment="local", version="2", digest="0123456789abcdef" * 4, evidence="{}",
+        requested_by="dana@example.com", requested_at=NOW - timedelta(days=1), expires_at=NOW + left, flow_run_id="",
+    )  # fmt: skip
+
+
+ONE, OTHER = request(), request("price-1")
+
+
+def test_the_only_request_need_not_be_named() -> None:
+    assert choose([ONE], "") == ONE
+
+
+@pytest.mark.parametrize("wanted", [ONE, OTHER], ids=["first", "second"])
+def test_a_named_request_is_chosen_among_several(wanted: ApprovalRequest) -> None:
+    assert choose([ONE, OTHER], wanted.id) == wanted
+
+
+CHOICES = {
+    "none waits": ([], "", r"no request waits.*Open requests: none\."),
+    "none waits, one is named": ([], "churn-2", r"no such request waits.*'churn-2'.*none"),
+    "several wait, none is named": ([ONE, OTHER], "", r"say which request.*churn-2, price-1"),
+    "another is named": ([ONE, OTHER], "churn-9", r"no such request waits.*'churn-9'.*churn-2, price-1"),
+    "a part of a name": ([ONE], "churn", r"no such request waits.*'churn'.*churn-2"),
+}
+
+
+@pytest.mark.parametrize(("waiting", "wanted", "problem"), CHOICES.values(), ids=CHOICES)
+def test_what_cannot_be_chosen_is_refused_with_what_there_is(
+    waiting: list[ApprovalRequest], wanted: str, problem: str
+) -> None:
+    with pytest.raises(Refusal, match=problem):
+        choose(waiting, wanted)
+
+
+def test_an_empty_list_says_that_nothing_waits() -> None:
+    assert listing([], NOW) == "no approval request waits"
+
+
+def test_the_list_has_a_line_each_with_requester_time_left_and_digest() -> None:
+    first, second = listing([ONE, OTHER], NOW).splitlines()
+    for part in ("churn-2", "by dana@example.com", "2 d 3 h left", "digest 0123456789ab…"):
+        assert part in first
+    assert second.startswith("price-1")
+
+
+@pytest.mark.parametrize(
+    ("left", "shown"),
+    [(timedelta(0), "EXPIRED"), (timedelta(days=-3), "EXPIRED"), (timedelta(minutes=59), "0 d 0 h left"),
+     (timedelta(days=7), "7 d 0 h left")],
+    ids=["just now", "days ago", "within the hour", "a week"],
+)  # fmt: skip
+def test_the_list_shows_what_has_expired_and_how_long_the_others_have(left: timedelta, shown: str) -> None:
+    assert shown in listing([request(left=left)], NOW)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path)
+
+
+@pytest.fixture
+def ledger(world: World) -> Ledger:
+    ledger = world.ledger()
+    ledger.request_approval(ONE)
+    ledger.request_approval(request("churn-1", left=timedelta(minutes=-1)))
+    return ledger
+
+
+def test_expired_requests_are_listed_so_that_people_see_them(world: World, ledger: Ledger) -> None:
+    lines = listing(ledger.open_requests(), NOW).splitlines()
+    assert ["EXPIRED" in line for line in lines] == [False, True]
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["yes", "no"])
+def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
+    world: World, ledger: Ledger, capsys: pytest.CaptureFixture[str], approved: bool
+) -> None:
+    made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me")
+    assert ledger.decision(ONE.id) == made
+    assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
+    assert "decision is recorded" in capsys.readouterr().out
+    assert ONE not in ledger.open_requests()
+
+
+REFUSED = {
+    "the requester": (ONE, "dana@example.com", "it is mine", "who asked may not decide"),
+    "nobody": (ONE, "", "it is better", "needs a name"),
+    "no reason": (ONE, "max@example.com", "", "needs a reason"),
+    "too late": (request("churn-1"), "max@example.com", "it is better", "has expired"),
+}
+
+
+@pytest.mark.parametrize(("asked", "by", "reason", "problem"), REFUSED.values(), ids=REFUSED)
+def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
+    world: World,
+    ledger: Ledger,
+    capsys: pytest.CaptureFixture[str],
+    asked: ApprovalRequest,
+    by: str,
+    reason: str,
+    problem: str,
+) -> None:
+    with pytest.raises(Refusal, match=problem):
+        settle(world, asked, approved=True, by=by, reason=reason)
+    assert ledger.decision(asked.id) is None
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(world: World, ledger: Ledger) -> None:
+    forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
+    with pytest.raises(Refusal, match="who asked may not decide"):
+        settle(world, forged, approved=True, by="dana@example.com", reason="it is mine")
+    assert settle(world, forged, approved=True, by="max@example.com", reason="it is better").digest == ONE.digest
+
+
+def test_a_second_opinion_does_not_change_the_first(world: World, ledger: Ledger) -> None:
+    settle(world, ONE, approved=False, by="max@example.com", reason="not now")
+    with pytest.raises(Conflict, match=r"rejected by max@example\.com.*not now"):
+        settle(world, ONE, approved=True, by="ann@example.com", reason="it is better")
+
+
+@pytest.mark.parametrize("command", ["list", "show", "approve", "reject"])
+def test_without_a_stack_every_command_says_how_to_start_it(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path))
+    assert main([command, "--by", "max@example.com", "--reason", "it is better"]) == 1
+    assert "make up" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["aprove"])
+    told = capsys.readouterr().err
+    assert all(word in told for word in ("list", "show", "approve", "reject"))

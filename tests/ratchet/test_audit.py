@@ -1,0 +1,134 @@
+"""The record of decisions is checked offline: any single changed row is found, and named."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from blocks.common.errors import Corrupt, Rejected
+from blocks.common.signing_keys import Keyring, load_signer
+from blocks.ledger.base import ApprovalRequest, Decision, Refused, Waiver
+from blocks.ledger.chain import Head, first_fault
+from blocks.ledger.fake import FakeLedger
+from ratchet.audit import from_ledger, main, read_lines, report, write_lines
+from tests.signing_keys import SIGNER, signing_in
+
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+KEYS = Keyring([SIGNER.public])
+
+
+def written(count: int = 4) -> str:
+    """Return the record of so many decisions, a waiver and a refusal, as `export` writes it."""
+    ledger = FakeLedger()
+    for number in range(count):
+        asked = ApprovalRequest(f"churn-{number}", "churn", "local", "1", "d" * 64, "{}", "dana", NOW,
+                                NOW + timedelta(days=7), "", authors=("Ünna",), roles=("risk",))  # fmt: skip
+        ledger.request_approval(asked)
+        ledger.decide(Decision(asked.id, asked.digest, True, "max", "it is “better”", "terminal", NOW), SIGNER)
+    ledger.waive(Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER)
+    ledger.refuse(Refused("churn-1", "decide", "dana", "terminal", "who asked may not decide", NOW), SIGNER)
+    lines = io.StringIO()
+    write_lines(*from_ledger(ledger), lines)
+    return lines.getvalue()
+
+
+RECORD = written()
+
+
+def test_what_is_exported_is_read_back_and_sound() -> None:
+    links, requests = read_lines(RECORD.splitlines())
+    assert len(links) == 6 and len(requests) == 4
+    assert first_fault(links, KEYS, requests=requests) is None
+    said = report(links, None, Head(6, links[-1].hash))
+    assert said.startswith("sound: 6 links (4 decisions, 1 waivers, 1 refusals)")
+    assert "WITHOUT an anchored head" in report(links, None, None)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, len(RECORD.encode()) * 8 - 1))
+@example(8 * RECORD.encode().index(b'"signature": "') + 8 * 14 + 5)  # a capital in the digits of a signature, or none
+def test_one_flipped_bit_is_found(bit: int) -> None:
+    raw = bytearray(RECORD.encode())
+    raw[bit // 8] ^= 1 << bit % 8
+    try:
+        links, requests = read_lines(raw.decode().splitlines())
+    except (Corrupt, UnicodeDecodeError):
+        return
+    whole, _ = read_lines(RECORD.splitlines())
+    head = Head(len(whole), whole[-1].hash)
+    same = (links, requests) == read_lines(
+        RECORD.splitlines()
+    )  # "\u00e9" may also be written "\u00C9": case of an escape
+    assert same or first_fault(links, KEYS, requests=requests, head=head) is not None
+
+
+def test_the_first_row_that_is_wrong_is_named() -> None:
+    links, _ = read_lines(RECORD.splitlines())
+    changed = [replace(link, body=link.body.replace("max", "eve")) if link.number == 3 else link for link in links]
+    fault = first_fault(changed, KEYS)
+    assert fault is not None and (fault.number, fault.problem) == (
+        3, "its content is not that of its hash: it was changed",
+    )  # fmt: skip
+
+
+def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
+    links, _ = read_lines(RECORD.splitlines())
+    middle = first_fault([*links[:2], *links[3:]], KEYS)
+    assert middle is not None and middle.problem.startswith("a link is missing: number 4 stands where 3")
+    assert first_fault(links[:-1], KEYS) is None, "a shorter chain is a chain: hence the anchored head"
+    end = first_fault(links[:-1], KEYS, head=Head(6, links[-1].hash))
+    assert end is not None and "the chain has 5 links" in end.problem
+
+
+def test_an_empty_keyring_trusts_nobody() -> None:
+    links, _ = read_lines(RECORD.splitlines())
+    fault = first_fault(links, Keyring([]))
+    assert fault is not None and "no pinned key has signed it" in fault.problem
+
+
+def test_a_file_is_checked_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "record.jsonl"
+    file.write_text(RECORD)
+    links, _ = read_lines(RECORD.splitlines())
+    command = ["verify", "--file", str(file), "--key", SIGNER.public, "--head"]
+    assert main([*command, f"6:{links[-1].hash}"]) == 0
+    assert main([*command, f"7:{'0' * 64}"]) == 1
+    assert "WRONG: decision 7 of 6" in capsys.readouterr().out
+    file.write_text("{]")
+    assert main([*command, "6:0"]) == 2
+    assert "line 1 is no JSON" in capsys.readouterr().err
+
+
+def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_path: Path) -> None:
+    signing, ledger = signing_in(tmp_path), FakeLedger()
+    signer = signing.signer("decisions")
+    refused = Refused("", "deploy", "", "", "no", NOW)
+    first = ledger.refuse(refused, signer)
+    note = Path(signing.decisions_head)
+    content = json.loads(note.read_text())
+    content["pending"] = {"number": 2, "hash": "f" * 64}  # signed, and then the process died
+    note.write_text(json.dumps(content))
+    second = ledger.refuse(refused, signer)
+    assert (second.number, json.loads(note.read_text())) == (
+        2,
+        {"head": {"number": 2, "hash": second.hash}, "pending": None},
+    )
+    ledger._links.pop()
+    with pytest.raises(Corrupt, match="decision 2 is gone"):
+        ledger.refuse(refused, signer)
+    ledger._links[:] = [first, first]
+    with pytest.raises(Corrupt, match="decision 2 has the hash"):
+        ledger.refuse(refused, signer)
+
+
+def test_a_key_that_others_may_read_signs_nothing(tmp_path: Path) -> None:
+    file = Path(signing_in(tmp_path).decisions_key)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)
+    with pytest.raises(Rejected, match="chmod 600"):
+        load_signer(file)

@@ -1,0 +1,141 @@
+"""The evidence pack of a promoted model has its sixteen items, reads without a server, and hides no changed bit."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ratchet.audit import read_lines
+from ratchet.evidence import check_pack, main, report
+from runtime.signature import signature_file
+from tasks.evidence.rules.items import ITEMS
+from tests.promoted import Promoted, promoted
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+    return promoted(tmp_path_factory.mktemp("promoted"))
+
+
+def keys(made: Promoted) -> list[str]:
+    return list(made.world.signing.models_trusted)
+
+
+def test_every_item_is_there_and_signed(made: Promoted) -> None:
+    assert len(ITEMS) == 16
+    found = check_pack(made.pack.parent, keys(made))
+    assert found.sound, report(made.pack, found)
+
+
+def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(made: Promoted) -> None:
+    page = (made.pack / "index.html").read_text()
+    for part in (
+        "price version 1 in local",
+        "max@example.com",
+        "approved",
+        "16. ",
+        "it passes its floors",
+        "data:image/png;base64,",
+    ):
+        assert part in page
+    assert "<script" not in page and "<b>work</b>" not in page
+    assert not [tag for tag in ("src='http", "href='http", "@import", "<link") if tag in page], "nothing from elsewhere"
+    for item in ITEMS:
+        for name in item.files:
+            assert f"href='{name}'" in page
+
+
+def test_the_facts_are_those_of_the_run(made: Promoted) -> None:
+    def read(name: str) -> dict:
+        return json.loads((made.pack / name).read_text())
+
+    assert read("data.json")["holdout_digest"] == made.data.holdout_digest
+    assert read("data.json")["tables"]["main"]["snapshots"][0]["rows"] == 300
+    assert read("code.json")["authors"] == ["Nia <nia@example.com>"]
+    assert read("deployment.json")["line"]["by"] == "max@example.com"
+    assert read("deployment.json")["rollback_target"] == ""
+    assert read("monitoring.json")["baseline"]["rooms"]["deciles"][0] == 0.0
+    assert read("model.json")["digest"] == made.trained.model_digest
+    assert read("retention.json")["years"] == 10
+    links, requests = read_lines((made.pack / "approvals.jsonl").read_text().splitlines())
+    assert (len(links), set(requests)) == (1, {"price-1"})
+    assert "Not meant for taxes" in (made.pack / "card.md").read_text()
+
+
+def test_the_bill_of_materials_names_the_model_and_what_it_was_trained_with(made: Promoted) -> None:
+    bom = json.loads((made.pack / "sbom.json").read_text())
+    model = bom["metadata"]["component"]
+    assert (bom["bomFormat"], bom["specVersion"], model["type"]) == ("CycloneDX", "1.6", "machine-learning-model")
+    assert model["hashes"] == [{"alg": "SHA-256", "content": made.trained.model_digest}]
+    assert {"scikit-learn", "lightgbm"} <= {component["name"] for component in bom["components"]}
+
+
+def test_the_provenance_is_a_statement_over_the_model_s_files(made: Promoted) -> None:
+    statement = json.loads((made.pack / "provenance.json").read_text())
+    assert (statement["_type"], statement["predicateType"]) == (
+        "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1",
+    )  # fmt: skip
+    files = json.loads((made.pack / "model.json").read_text())["files"]
+    assert {each["name"]: each["digest"]["sha256"] for each in statement["subject"]} == files
+    digests = [each["digest"] for each in statement["predicate"]["buildDefinition"]["resolvedDependencies"]]
+    assert {"gitCommit": "c" * 40} in digests and {"sha256": made.data.data_digest} in digests
+
+
+@pytest.fixture
+def copy(made: Promoted, tmp_path: Path) -> Path:
+    shutil.copytree(made.pack.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "pack"
+
+
+def test_what_was_changed_and_what_is_absent_is_told_by_item(made: Promoted, copy: Path) -> None:
+    (copy / "evaluation.md").write_text("all is well")
+    (copy / "limits.md").unlink()
+    found = check_pack(copy, keys(made))
+    assert (found.items["evaluation"], found.items["limits"], found.items["data"]) == ("changed", "absent", "present")
+    assert "changed: evaluation.md" in found.problem and "missing: limits.md" in found.problem
+
+
+def test_an_item_that_the_team_never_brought_is_absent_and_not_passed_over(made: Promoted, tmp_path: Path) -> None:
+    listed = json.loads((made.pack / "items.json").read_text())
+    limits = next(item for item in listed["items"] if item["key"] == "limits")
+    assert limits["expected"] == ["limits.md"]
+    shutil.copytree(made.pack, tmp_path / "pack")
+    (tmp_path / "pack" / "limits.md").unlink()
+    limits["files"] = {}
+    (tmp_path / "pack" / "items.json").write_text(json.dumps(listed))
+    assert check_pack(tmp_path, keys(made)).items["limits"] == "absent"
+
+
+def test_another_key_has_not_signed_it(made: Promoted) -> None:
+    found = check_pack(made.pack, [])
+    assert not found.sound and "no key is pinned" in found.problem
+
+
+@settings(max_examples=120)
+@given(st.randoms(use_true_random=False))
+def test_one_flipped_bit_in_any_file_is_found(made: Promoted, chance: random.Random) -> None:
+    files = [*sorted(path for path in made.pack.iterdir() if path.stat().st_size), signature_file(made.pack)]
+    path = chance.choice(files)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    bit = chance.randrange(len(whole) * 8)
+    changed[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(changed)
+    try:
+        assert not check_pack(made.pack, keys(made)).sound, f"bit {bit} of {path.name}"
+    finally:
+        path.write_bytes(whole)
+
+
+def test_from_the_command_line(made: Promoted, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["verify", str(copy), "--key", keys(made)[0]]
+    assert main(command) == 0
+    assert "sound: signed by a pinned key, every item present" in capsys.readouterr().out
+    (copy / "notes.txt").write_text("a file more")
+    assert main(command) == 1
+    assert "not signed: notes.txt" in capsys.readouterr().out
+    assert main(["verify"]) == 2

@@ -1,0 +1,53 @@
+"""Rows come out of quarantine from a terminal, and what is wrong is said in one line with exit code 1."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from blocks.common.errors import NotFound
+from blocks.lake.fake import FakeLake
+from ratchet.quarantine import main, told
+from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.refusal import Refusal
+
+HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"street": "category"})
+
+
+@pytest.fixture
+def lake() -> FakeLake:
+    lake, at = FakeLake(), datetime(2026, 11, 21, tzinfo=UTC)
+    for number in (1, 2):
+        row = {"position": ["line 3"], "reason": ["null target"], "key": ["h1"], "row": ["{}"]}
+        notes = {"reasons": f"{number} null target"}
+        lake.append("houses-quarantine", pa.table(row), source="a.csv", key=str(number), at=at, notes=notes)
+    return lake
+
+
+def test_what_was_set_aside_is_listed_with_its_reasons_newest_first(lake: FakeLake) -> None:
+    newest, oldest = told(lake, HOUSES, "", None).splitlines()
+    assert newest.startswith("00000002-")
+    assert oldest.endswith("1 rows of a.csv: 1 null target")
+    assert told(FakeLake(), HOUSES, "", None) == "houses-quarantine: nothing was set aside"
+
+
+def test_a_snapshot_is_written_with_what_to_do_next(lake: FakeLake, tmp_path: Path) -> None:
+    snapshot, file = lake.as_of("houses-quarantine").id, tmp_path / "mended.csv"
+    assert f"ingest it with redrive={snapshot}" in told(lake, HOUSES, snapshot, file)
+    assert len(file.read_text().splitlines()) == 2
+    with pytest.raises(Refusal, match="there already"):
+        told(lake, HOUSES, snapshot, file)
+    with pytest.raises(Refusal, match="Name one: mended.csv"):
+        told(lake, HOUSES, snapshot, None)
+    with pytest.raises(NotFound):
+        told(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
+
+
+def test_the_command_says_what_is_wrong_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chrun"]) == 1
+    assert main(["churn", "--table", "weather"]) == 1
+    said = capsys.readouterr()
+    assert "Did you mean 'churn'?" in said.err
+    assert "the model has no such table" in said.err
+    assert said.out == ""

@@ -1,0 +1,165 @@
+"""From a terminal: what was trained in which namespace, by what two runs differ, and the same once more."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.ledger.base import Deployment
+from ratchet.runs import _parser, answer, code_note, start_with_code
+from tasks.evaluation.rules.metrics import higher_is_better
+from tasks.shared.models import Model
+from tasks.shared.records import Provenance
+from tasks.shared.rules.refusal import Refusal
+from tasks.training.jobs import chosen_parameters, open_run
+from tasks.training.rules.run_history.compare import compare
+from tasks.training.run_history import repeat_order, trained_run, trained_runs
+from tests.tasks.approval.test_requests import DATA
+from tests.tasks.shared.rules.model.spec_cases import BINARY
+from tests.tasks.shared.test_champion import NOW, SPEC, World
+
+CLEAN = Provenance(commit="c" * 40, patch_digest="")
+DIRTY = Provenance(commit="d" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
+
+
+@dataclass
+class Desk:
+    """A world in which max and dana have trained `price`, and a checkout that holds it."""
+
+    world: World
+    root: Path
+    dana: str
+    max: str
+
+    def say(self, *arguments: str) -> str:
+        return answer(self.world, _parser().parse_args(arguments), self.root)
+
+
+def trained(world: World, who: str, metrics: Mapping[str, float], made_by: Provenance = CLEAN, **given: Any) -> str:
+    """Train in a person's namespace, as `train` and `evaluate` record it; return the run's id."""
+    model, tracking = Model(Path("price"), SPEC.model_copy(update={"name": f"price--{who}"})), world.tracking()
+    run = open_run(tracking, model, DATA, made_by, chosen_parameters(model, given), key="flow:train")
+    tags = {"ratchet.requested_by": f"{who}@example.com", "ratchet.verdict": "pass", "ratchet.predictions": "e" * 64}
+    tracking.log(run.id, metrics={f"holdout_{name}": value for name, value in metrics.items()}, tags=tags)
+    tracking.log_model(run.id, {"rooms": 1.0})  # type: ignore[attr-defined] # of the fake
+    tracking.close_run(run.id, "FINISHED")
+    tracking.register(model.spec.name, run.id, key="flow:train", tags={})
+    return run.id
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    world, folder = World.at(tmp_path), tmp_path / "checkout" / "models" / "price"
+    world.namespaces = True
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_bytes(BINARY if isinstance(BINARY, bytes) else BINARY.encode())
+    one = trained(world, "dana", {"auc": 0.84, "log_loss": 0.41})
+    other = trained(world, "max", {"auc": 0.86, "log_loss": 0.43}, made_by=DIRTY, trees=50, seed=11)
+    line = Deployment("d", "price--max", "local", "1", "m" * 64, "deploy", "serving", "ann", "", "r", NOW)
+    world.ledger().record_deployment(line)
+    return Desk(world, tmp_path / "checkout", one, other)
+
+
+def test_a_colleagues_runs_are_listed_with_all_that_says_what_they_are(desk: Desk) -> None:
+    lines = desk.say("list", "price").splitlines()
+    assert len(lines) == 3
+    his, hers = (next(line for line in lines if who in line) for who in ("price--max", "price--dana"))
+    for words in (desk.max, "max@example.com", "production", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, serves"):
+        assert words in his, words
+    assert "dana@example.com" in hers and "cccccccc " in hers and "serves" not in hers
+    assert desk.say("list") == desk.say("list", "price--dana") == desk.say("list", "price"), "all namespaces"
+
+
+def test_a_list_leaves_out_the_trials_of_an_experiment_and_other_experiments(desk: Desk) -> None:
+    model = Model(Path("price"), SPEC)
+    parent = open_run(desk.world.tracking(), model, DATA, CLEAN, {}, key="experiment")
+    open_run(desk.world.tracking(), model, DATA, CLEAN, {}, key="trial", parent=parent.id)
+    desk.world.tracking().open_run("notes", key="k", name="not ours")
+    assert {run.id for run in trained_runs(desk.world, root=desk.root)} == {desk.dana, desk.max, parent.id}
+
+
+def test_a_list_as_json_has_everything(desk: Desk) -> None:
+    his = next(run for run in json.loads(desk.say("list", "price", "--json")) if run["id"] == desk.max)
+    assert (his["namespace"], his["version"], his["serving"], his["metrics"]["auc"]) == ("max", "1", True, 0.86)
+    assert his["commit"] == DIRTY.commit and his["patch"] is True and his["at"]
+
+
+def test_nothing_trained_and_no_such_model_are_told(desk: Desk, tmp_path: Path) -> None:
+    empty = World.at(tmp_path / "empty")
+    assert "no run has trained" in answer(empty, _parser().parse_args(["list", "price"]), desk.root)
+    with pytest.raises(Refusal, match="Did you mean 'price'"):
+        desk.say("list", "prcie")
+
+
+def test_two_runs_are_compared_and_each_metric_has_its_direction(desk: Desk) -> None:
+    said = desk.say("compare", desk.dana, desk.max)
+    lines = {line.split("  ")[0]: line for line in said.splitlines()}
+    assert lines["metrics: auc"].endswith(f"better: {desk.max}")
+    assert lines["metrics: log_loss"].endswith(f"better: {desk.dana}"), "less is better"
+    assert "100" in lines["parameters: trees"] and "50" in lines["parameters: trees"]
+    assert {"parameters: seed", "code: commit", "code: uncommitted changes", "who: model"} <= set(lines)
+    assert "same data: tier production" in said, "what is the same is said once, in one line"
+    assert said.count("production") == 1 and "data: tier" not in lines
+    assert any(line.startswith("same environment: ") for line in lines)
+
+
+def test_runs_that_predict_alike_are_identical_and_say_that_nothing_differs(desk: Desk) -> None:
+    run = trained_run(desk.world, desk.dana, desk.root)
+    found = compare(run, run, higher_is_better)
+    assert found.identical and found.differs == ()
+    assert "nothing differs" in desk.say("compare", desk.dana, desk.dana)
+    assert json.loads(desk.say("compare", desk.dana, desk.dana, "--json"))["differs"] == []
+
+
+def test_an_unknown_run_is_refused_with_the_nearest_and_a_beginning_is_enough(desk: Desk) -> None:
+    with pytest.raises(Refusal, match=rf"no such run.*'{desk.max}0'.*The nearest: run-"):
+        trained_run(desk.world, f"{desk.max}0", desk.root)
+    with pytest.raises(Refusal, match=f"several runs begin so.*{desk.dana}"):
+        trained_run(desk.world, "run-", desk.root)
+    third = trained(desk.world, "eve", {"auc": 0.8})
+    assert trained_run(desk.world, third, desk.root).model == "price--eve"
+
+
+def test_a_repeat_asks_for_exactly_what_was_recorded_in_the_other_namespace(desk: Desk) -> None:
+    run = trained_run(desk.world, desk.max, desk.root)
+    order = repeat_order(desk.world, run, "dana", "dana@example.com", desk.root)
+    assert order["model"] == "price--dana" and order["requested_by"] == "dana@example.com"
+    assert (order["tier"], order["as_of"], order["environment"]) == ("production", DATA.as_of, "local")
+    assert order["parameters"] == {**SPEC.training.parameters, "trees": 50, "seed": 11}
+    assert {name: type(value) for name, value in order["parameters"].items() if name != "seed"} == {
+        name: type(value) for name, value in SPEC.training.parameters.items()
+    }, "numbers are numbers again"
+    assert desk.max in order["because"] and "max@example.com" in order["because"]
+    assert repeat_order(desk.world, run, "", "dana@example.com", desk.root)["model"] == "price"
+
+
+def test_what_cannot_be_repeated_is_refused(desk: Desk) -> None:
+    run = trained_run(desk.world, desk.max, desk.root)
+    with pytest.raises(Refusal, match="no namespace"):
+        repeat_order(desk.world, run, "Dana", "dana", desk.root)
+    model = desk.root / "models" / "price" / "model.yaml"
+    model.write_text(model.read_text().replace("trees:", "forests:"))
+    with pytest.raises(Refusal, match=rf"not those of model\.yaml.*'trees'.*{DIRTY.commit}"):
+        repeat_order(desk.world, run, "dana", "dana", desk.root)
+    desk.world.namespaces = False
+    with pytest.raises(Refusal, match="has no namespaces"):
+        repeat_order(desk.world, run, "dana", "dana", desk.root)
+    with pytest.raises(Refusal, match="say who asks"):
+        answer(desk.world, argparse.Namespace(command="repeat", run=desk.max, namespace="", by=""), desk.root)
+
+
+def test_another_commit_is_told_with_how_to_get_it(desk: Desk) -> None:
+    his, hers = (trained_run(desk.world, each, desk.root) for each in (desk.max, desk.dana))
+    assert code_note(hers, CLEAN) == ""
+    told = code_note(his, CLEAN)
+    for words in (DIRTY.commit, CLEAN.commit, "git worktree add", "uncommitted.patch", "git apply"):
+        assert words in told, words
+    assert "--same-code" not in told, "that commit alone did not make it"
+    assert "--same-code, or git worktree add" in code_note(hers, DIRTY)
+    assert "files of this checkout differ" in code_note(hers, Provenance(commit="c" * 40, patch_digest="p"))
+    with pytest.raises(Refusal, match=r"not committed.*uncommitted\.patch"):
+        start_with_code(his, {}, desk.root)

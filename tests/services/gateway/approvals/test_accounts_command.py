@@ -1,0 +1,73 @@
+"""Accounts are made on the terminal of whoever runs the gateway, and a password is never an argument."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.gateway.__main__ import main
+from services.gateway.approvals.accounts import Accounts
+from services.gateway.approvals.opening import store_below
+from tests.services.gateway.approvals.office import WORDS
+from tests.signing_keys import MODELS, SIGNER
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public)
+    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public)
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "", code: int = 0
+) -> str:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    assert main(["account", *arguments]) == code
+    shown = capsys.readouterr()
+    return shown.out if code == 0 else shown.err
+
+
+def test_an_account_is_made_listed_and_disabled(
+    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "nobody can sign in" in said(capsys, monkeypatch, "list")
+    made = said(capsys, monkeypatch, "add", "max@example.com", "--role", "approver", typed=f"{WORDS}\nmore\n")
+    assert made == "max@example.com may sign in, with approver\n"
+    (account,) = Accounts(store_below(state)).all()
+    assert (account.name, account.roles, account.disabled) == ("max@example.com", ("approver",), False)
+    assert WORDS.encode() not in (state / "gateway" / "desk.db").read_bytes()
+    assert "approver" in said(capsys, monkeypatch, "list")
+    assert "cannot sign in" in said(capsys, monkeypatch, "disable", "Max@example.com")
+    assert "disabled" in said(capsys, monkeypatch, "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "problem"),
+    [
+        (("add", "max", "--role", "king"), f"{WORDS}\n", r"no such role.*'king'.*approver, viewer"),
+        (("add", "max"), f"{WORDS}\n", "needs a role"),
+        (("add", "max", "--role", "viewer"), "short\n", "too short"),
+        (("add", "max", "--role", "viewer"), "", "too short"),
+        (("add", "--role", "viewer"), f"{WORDS}\n", "needs a name"),
+        (("disable", "ghost"), "", "no such account"),
+    ],
+    ids=["role", "no role", "short", "nothing typed", "no name", "nobody"],
+)
+def test_what_is_wrong_is_said_and_nothing_is_made(
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    typed: str,
+    problem: str,
+) -> None:
+    shown = said(capsys, monkeypatch, *arguments, typed=typed, code=2)
+    assert re.search(problem, shown)
+    assert WORDS not in shown
+    assert Accounts(store_below(state)).all() == ()

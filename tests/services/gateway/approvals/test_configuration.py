@@ -1,0 +1,64 @@
+"""What [gateway] may say, and that the desk goes by the file as it is now."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from blocks.common.gateway import Gateway, OpenIdConnect
+from blocks.ledger.sql import SqlLedger
+from deployments.register import environment_of, read_environment
+from services.gateway.settings import World
+from tests.signing_keys import MODELS, SIGNER
+
+OIDC = {"issuer": "https://login.example.com", "client_id": "ratchet"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"address": "http://ratchet.example.com"}, {"address": "https://ratchet.example.com/"},
+        {"address": "http://127.0.0.1.evil.example"}, {"session_hours": 0}, {"session_hours": 48}, {"idle_minutes": 0},
+        {"roles": {"approver": "own"}}, {"unknown": 1}, {"oidc": {**OIDC, "issuer": "http://login.example.com"}},
+        {"oidc": {**OIDC, "scopes": ("email",)}}, {"oidc": {**OIDC, "algorithms": ("none",)}},
+        {"oidc": {**OIDC, "algorithms": ("HS256",)}}, {"oidc": {**OIDC, "algorithms": ()}},
+        {"oidc": {**OIDC, "client_secret": "in clear"}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_open_a_door_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Gateway(**wrong)
+
+
+def test_what_is_right_is_taken() -> None:
+    assert Gateway(address="http://127.0.0.1:8090").passwords
+    assert Gateway(address="https://ratchet.example.com", oidc=OpenIdConnect(**OIDC)).oidc is not None
+
+
+def test_an_environment_carries_what_its_file_says_of_the_gateway(variables: dict[str, str]) -> None:
+    settings = {**read_environment("local", variables), "gateway": {"address": "https://ratchet.example.com"}}
+    assert environment_of("local", settings).gateway.address == "https://ratchet.example.com"
+    with pytest.raises(Exception, match=r"local\.toml.*gateway\.adress"):
+        environment_of("local", {**settings, "gateway": {"adress": "https://x"}})
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    return {
+        "RATCHET_STATE": str(tmp_path), "RATCHET_MLFLOW_URL": "http://127.0.0.1:1",
+        "RATCHET_ENDPOINTS_URL": "http://127.0.0.1:1", "RATCHET_DECISIONS_KEY": SIGNER.public,
+        "RATCHET_MODELS_KEY": MODELS.public,
+    }  # fmt: skip
+
+
+def test_the_desk_needs_no_prefect_and_follows_the_file(variables: dict[str, str]) -> None:
+    world = World("local", variables)
+    first = world()
+    assert isinstance(first.ledger(), SqlLedger)
+    assert world() is first, "nothing changed"
+    variables["RATCHET_DECISIONS_KEY"] = MODELS.public
+    changed = world()
+    assert changed is not first
+    assert changed.signing.decisions_trusted == (MODELS.public,)

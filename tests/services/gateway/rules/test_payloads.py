@@ -1,0 +1,95 @@
+"""What each git host says, read into one form."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from services.gateway.rules.changes import MAX_PATHS, Change, Nothing, person
+from services.gateway.rules.payloads import Sender, read_payload
+from tasks.shared.rules.refusal import Refusal
+from tests.services.gateway.hooks import (
+    C1,
+    C2,
+    ZEROS,
+    bitbucket_push,
+    gitlab_push,
+    merge_request,
+    pull_request,
+    push,
+)
+
+MAIN = Change("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
+
+SAID: dict[str, tuple[Sender, str, Any, Change | Nothing]] = {
+    "github push": ("github", "push", push(), MAIN),
+    "gitea push": ("gitea", "push", push(), MAIN),
+    "gitea push of which not all commits are listed": ("gitea", "push", push(total_commits=9), replace(MAIN, complete=False)),
+    "github push by force": ("github", "push", push(forced=True), replace(MAIN, complete=False)),
+    "github new branch": ("github", "push", push(before=ZEROS), replace(MAIN, before="", complete=False)),
+    "github push without commits": ("github", "push", push(commits=[]), replace(MAIN, paths=(), complete=False)),
+    "github tag": ("github", "push", push(ref="refs/tags/v1", head_commit={"id": C1}), Change("tag", "acme/models", "v1", C1, C1, "ada@acme.example")),
+    "github deleted": ("github", "push", push(after=ZEROS), Nothing("delete", "the branch main was deleted", "acme/models", "main")),
+    "github merge": ("github", "pull_request", pull_request(), Change("merge", "acme/models", "main", C2, C1, "ada")),
+    "github closed unmerged": ("github", "pull_request", pull_request(merged=False), Nothing("pull_request", "a pull request that is not merged", "acme/models", "main")),
+    "github merged in words": ("github", "pull_request", pull_request(merged="true"), Nothing("pull_request", "a pull request that is not merged", "acme/models", "main")),
+    "github ping": ("github", "ping", {"zen": "x"}, Nothing("ping", "a ping: the webhook works")),
+    "gitlab push": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, paths=("models/churn/x",))),
+    "gitlab push of more than it lists": ("gitlab", "Push Hook", gitlab_push(total_commits_count=21), replace(MAIN, paths=("models/churn/x",), complete=False)),
+    "gitlab tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", before=ZEROS, after="3" * 40), Change("tag", "acme/models", "v1", C2, "", "ada@acme.example")),
+    "gitlab deleted tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", after=ZEROS, checkout_sha=None), Nothing("delete", "the tag v1 was deleted", "acme/models", "v1")),
+    "gitlab merge": ("gitlab", "Merge Request Hook", merge_request(), Change("merge", "acme/models", "main", C2, "", "ada")),
+    "gitlab merge without a commit of its own": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None), Change("merge", "acme/models", "main", C1, "", "ada")),
+    "gitlab opened": ("gitlab", "Merge Request Hook", merge_request(action="open"), Nothing("merge_request", "a merge request that is not merged", "acme/models", "main")),
+    "bitbucket push": ("bitbucket", "repo:push", bitbucket_push(), Change("push", "acme/models", "main", C2, C1, "ada")),
+    "bitbucket new branch": ("bitbucket", "repo:push", bitbucket_push(old=None), Change("push", "acme/models", "main", C2, "", "ada")),
+    "bitbucket tag": ("bitbucket", "repo:push", bitbucket_push(new={"type": "tag", "name": "v1", "target": {"hash": C2}}, old=None), Change("tag", "acme/models", "v1", C2, "", "ada")),
+    "bitbucket deleted": ("bitbucket", "repo:push", bitbucket_push(new=None), Nothing("delete", "main was deleted", "acme/models", "main")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sender", "event", "body", "expected"), SAID.values(), ids=SAID)
+def test_a_delivery_says(sender: Sender, event: str, body: Any, expected: Change | Nothing) -> None:
+    assert read_payload(sender, event, body) == expected
+
+
+ODD: dict[str, tuple[Sender, str, Any, str]] = {
+    "github no repository": ("github", "push", push(repository={}), "repository.full_name"),
+    "github a short commit": ("github", "push", push(after="abc"), "after"),
+    "github no ref": ("github", "push", push(ref=None), "ref"),
+    "github a pull request in words": ("github", "pull_request", {"repository": {"full_name": "a/b"}, "pull_request": "x"}, "pull_request"),
+    "github merged to no commit": ("github", "pull_request", pull_request(merge_commit_sha=ZEROS), "merge_commit_sha"),
+    "gitlab a tag by the push hook": ("gitlab", "Push Hook", gitlab_push(ref="refs/tags/v1"), "ref"),
+    "bitbucket no changes": ("bitbucket", "repo:push", {"repository": {"full_name": "a/b"}, "push": {"changes": []}}, "push.changes"),
+    "bitbucket neither branch nor tag": ("bitbucket", "repo:push", bitbucket_push(new={"type": "bookmark", "name": "x"}), "push.changes[0].new.type"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sender", "event", "body", "key"), ODD.values(), ids=ODD)
+def test_a_part_that_is_needed_and_wrong_is_named(sender: Sender, event: str, body: Any, key: str) -> None:
+    with pytest.raises(Refusal) as told:
+        read_payload(sender, event, body)
+    assert key in told.value.where
+
+
+def test_more_files_than_are_kept_are_left_to_git() -> None:
+    commits = [{"added": [f"f{n}" for n in range(MAX_PATHS + 1)], "removed": [], "modified": []}]
+    said = read_payload("github", "push", push(commits=commits))
+    assert isinstance(said, Change)
+    assert (said.paths, said.complete) == ((), False)
+
+
+@pytest.mark.parametrize(
+    "commits",
+    [None, "x", [1], [{"added": "x", "removed": [], "modified": []}], [{"added": [1], "removed": [], "modified": []}]],
+)
+def test_files_that_cannot_be_read_are_not_taken_for_all(commits: Any) -> None:
+    said = read_payload("github", "push", push(commits=commits))
+    assert isinstance(said, Change)
+    assert not said.complete
+
+
+def test_a_person_s_name_stays_on_its_line_and_hides_nothing() -> None:
+    assert person(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
+    assert person("a" * 500) == "a" * 120
+    assert person() == "unknown"

@@ -1,0 +1,387 @@
+"""The fuzz list W1 to W27 of webhooks, as a table: what is answered, what is stored, what is started."""
+
+import asyncio
+import gzip
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks.ledger.fake import FakeLedger
+from deployments.secret_store import Vault
+from services.gateway.app import Limits, application
+from services.gateway.ingest import NOT_GENUINE
+from tests.services.gateway.hooks import (
+    ANOTHER,
+    GENUINE,
+    OLD_SECRET,
+    SECRET,
+    VARIABLES,
+    ZEROS,
+    Hook,
+    as_bytes,
+    gitlab_push,
+    hook,
+    mac,
+    push,
+    standard,
+    triggers,
+)
+
+LIMITS = Limits(body_bytes=1_048_576, body_seconds=0.3)
+
+
+class Gateway:
+    """A gateway in this process, asked over ASGI; its errors are not caught by the client."""
+
+    def __init__(self, variables: dict[str, str] | None = None, limits: Limits = LIMITS) -> None:
+        self.inbox = FakeLedger()
+        vault = Vault(VARIABLES if variables is None else variables)
+        self.app = application(self.inbox, triggers(), vault, limits)
+
+    def send(self, *requests: Hook | httpx.Request) -> list[httpx.Response]:
+        async def all_of_them() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport) as client:
+                found = [each.request if isinstance(each, Hook) else each for each in requests]
+                return [await client.send(request) for request in found]
+
+        return asyncio.run(all_of_them())
+
+    @property
+    def waiting(self) -> list[str]:
+        return [turn.delivery.id for turn in self.inbox.open_turns()]
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway()
+
+
+@pytest.mark.parametrize("genuine", GENUINE.values(), ids=GENUINE)
+def test_a_genuine_push_is_accepted_once_it_is_in_the_inbox(gateway: Gateway, genuine: Any, monkeypatch: Any) -> None:
+    (answer,) = gateway.send(now(genuine()))
+    assert answer.status_code == 202, answer.text
+    assert gateway.waiting == [answer.json()["delivery"]]
+    (turn,) = gateway.inbox.open_turns()
+    assert (turn.delivery.repository, turn.delivery.ref, turn.delivery.commit) == ("acme/models", "main", "2" * 40)
+
+
+def now(given: Hook) -> Hook:
+    """Return a delivery whose signed time, if it has one, is this moment's."""
+    if any(name == "webhook-timestamp" for name, _ in given.headers):
+        return standard(json.loads(given.body), id=given.header("webhook-id").decode(), at=time.time())
+    return given
+
+
+G = GENUINE["github"]()
+FORGED: dict[str, Hook | Callable[[], Hook]] = {
+    "W1 no signature": G.but(x_hub_signature_256=None),
+    "W2 another algorithm": G.but(x_hub_signature_256="sha1=" + mac(G.body)[:40]),
+    "W2 the older header alone": G.but(x_hub_signature_256=None, x_hub_signature="sha1=" + "0" * 40),
+    "W3 empty hex": G.but(x_hub_signature_256="sha256="),
+    "W3 empty": G.but(x_hub_signature_256=""),
+    "W4 upper case": G.but(x_hub_signature_256="sha256=" + mac(G.body).upper()),
+    "W5 63 digits": G.but(x_hub_signature_256="sha256=" + mac(G.body)[:63]),
+    "W5 65 digits": G.but(x_hub_signature_256="sha256=" + mac(G.body) + "0"),
+    "W6 not ASCII": G.but(x_hub_signature_256="sha256=é".encode("latin-1") + b"\xff" * 20),
+    "W7 two headers, one right": G.and_also("x-hub-signature-256", "sha256=" + "0" * 64),
+    "W7 the right one twice": G.and_also("x-hub-signature-256", "sha256=" + mac(G.body)),
+    "W8 of re-serialised JSON": replace(G, body=json.dumps(json.loads(G.body), indent=1).encode()),
+    "W9 over another secret": hook("github", "push", push(), secret=ANOTHER),
+    "W9 over the empty secret": hook("github", "push", push(), secret=""),
+    "gitlab: another token": hook("gitlab", "Push Hook", gitlab_push(), secret=SECRET + "x"),
+    "gitlab: no token": hook("gitlab", "Push Hook", gitlab_push()).but(x_gitlab_token=None),
+    "gitlab: the signing token in clear": hook("gitlab", "Push Hook", gitlab_push(), secret=VARIABLES["HOOK_SIGNING"]),
+    "gitlab: token right, signature wrong": hook("gitlab", "Push Hook", gitlab_push()).but(
+        webhook_id="d-1", webhook_timestamp=str(int(time.time())), webhook_signature="v1,AAAA"
+    ),
+    "W15 301 s old": lambda: standard(gitlab_push(), at=time.time() - 301),
+    "W16 310 s ahead": lambda: standard(gitlab_push(), at=time.time() + 310),
+    "W17 time in words": standard(gitlab_push(), at="yesterday"),
+    "W17 negative time": standard(gitlab_push(), at="-5"),
+    "W17 endless time": standard(gitlab_push(), at="9" * 400),
+    "signed over another id": lambda: standard(gitlab_push(), at=time.time()).but(webhook_id="d-2"),
+    "signed by another token": lambda: standard(gitlab_push(), at=time.time(), token="whsec_" + "QUFB" * 11),
+    "bitbucket: none": GENUINE["bitbucket"]().but(x_hub_signature=None),
+    "gitea: with a prefix": GENUINE["gitea"]().but(x_gitea_signature="sha256=" + mac(as_bytes(push()))),
+    "gitea: by the header of GitHub": GENUINE["gitea"]().but(x_gitea_signature=None, x_hub_signature_256="sha256=" + mac(as_bytes(push()))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
+def test_a_forgery_learns_nothing_stores_nothing_and_starts_nothing(gateway: Gateway, forged: Any) -> None:
+    (answer,) = gateway.send(forged() if callable(forged) else forged)  # what bears a time is made now
+    assert (answer.status_code, answer.json()) == (401, NOT_GENUINE.content())
+    assert gateway.inbox.entries() == ()
+    assert [note.kind for note in gateway.inbox.notes()] == ["forged"]
+
+
+def test_without_a_configured_secret_everything_is_refused() -> None:
+    for variables in ({}, {"HOOK": "short"}, {"HOOK": ""}):
+        bare = Gateway(variables)
+        secret = variables.get("HOOK", "")
+        answers = bare.send(
+            hook("github", "push", push(), secret=secret), hook("gitlab", "Push Hook", gitlab_push(), secret=secret)
+        )
+        assert [answer.status_code for answer in answers] == [401, 401]
+        assert bare.inbox.entries() == ()
+
+
+def test_forgeries_without_end_leave_a_few_notes(gateway: Gateway) -> None:
+    gateway.send(*[G.but(x_hub_signature_256=None)] * 50)
+    assert len(gateway.inbox.notes()) == 1
+
+
+def test_w10_the_secret_of_before_counts_while_it_is_being_replaced(gateway: Gateway) -> None:
+    (answer,) = gateway.send(hook("github", "push", push(), secret=OLD_SECRET))
+    assert answer.status_code == 202
+
+
+def test_w11_a_repeat_is_answered_well_and_starts_nothing_more(gateway: Gateway) -> None:
+    first, second = gateway.send(G, G)
+    assert (first.status_code, second.status_code, second.json()["said"]) == (202, 200, "repeated")
+    assert gateway.waiting == ["github:d-1"]
+
+
+def test_w12_an_id_with_another_body_is_refused_and_noted(gateway: Gateway) -> None:
+    _, second = gateway.send(G, hook("github", "push", push(after="3" * 40)))
+    assert second.status_code == 409
+    assert [note.kind for note in gateway.inbox.notes()] == ["altered"]
+    assert [turn.delivery.commit for turn in gateway.inbox.open_turns()] == ["2" * 40]
+
+
+def test_w13_a_body_under_a_second_id_starts_nothing_where_the_id_is_not_signed(gateway: Gateway) -> None:
+    _, replay = gateway.send(G, GENUINE["github"]("d-2"))
+    assert (replay.status_code, replay.json()["said"]) == (200, "ignored")
+    one, two = gateway.send(now(GENUINE["gitlab signed"]("s-1")), now(GENUINE["gitlab signed"]("s-2")))
+    assert (one.status_code, two.status_code) == (202, 202), "a signed id tells two equal pushes apart"
+    assert gateway.waiting == ["github:d-1", "gitlab:s-1", "gitlab:s-2"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [G.but(x_github_delivery=None), G.but(x_github_delivery=""), G.but(x_github_delivery="a b"),
+     G.but(x_github_delivery=b"\xff\xfe"), G.and_also("x-github-delivery", "d-2"), G.but(x_github_delivery="x" * 201),
+     G.but(x_github_event=None)],
+    ids=["none", "empty", "a space", "no ASCII", "two", "too long", "no event"],
+)  # fmt: skip
+def test_w14_without_a_plain_id_and_event_nothing_is_taken(gateway: Gateway, spoilt: Hook) -> None:
+    (answer,) = gateway.send(spoilt)
+    assert answer.status_code == 400
+    assert gateway.inbox.entries() == ()
+    assert [note.kind for note in gateway.inbox.notes()] == ["unread"]
+
+
+def test_w18_a_body_of_one_byte_too_many_is_refused_and_one_of_the_limit_is_read(gateway: Gateway) -> None:
+    filler = 1_048_576 - len(as_bytes(push(filler="")))
+    whole = hook("github", "push", push(filler="x" * filler))
+    more = hook("github", "push", push(filler="x" * (filler + 1)), id="d-2")
+    assert (len(whole.body), len(more.body)) == (1_048_576, 1_048_577)
+    assert [answer.status_code for answer in gateway.send(whole, more)] == [202, 413]
+    assert gateway.waiting == ["github:d-1"]
+
+
+def test_w19_a_compressed_body_is_refused_though_its_signature_is_right(gateway: Gateway) -> None:
+    packed = hook("github", "push", gzip.compress(G.body))
+    first, second = gateway.send(packed.but(content_encoding="gzip"), packed)
+    assert (first.status_code, second.status_code) == (415, 400)
+    assert gateway.inbox.entries() == ()
+
+
+def streamed(given: Hook, chunks: Callable[[], AsyncIterator[bytes]]) -> httpx.Request:
+    return httpx.Request("POST", "http://gateway/hooks/github", content=chunks(), headers=given.raw)
+
+
+def test_w20_a_body_in_chunks_without_a_length_is_read_and_counted(gateway: Gateway) -> None:
+    async def in_parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(G.body), 100):
+            yield G.body[start : start + 100]
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 65_536
+
+    whole, large = gateway.send(streamed(G, in_parts), streamed(G, endless))
+    assert (whole.status_code, large.status_code) == (202, 413)
+
+
+def test_w21_a_slow_body_is_cut(gateway: Gateway) -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        for byte in G.body[:400]:
+            yield bytes([byte])
+            await asyncio.sleep(0.05)
+
+    started = time.monotonic()
+    (answer,) = gateway.send(streamed(G, drops))
+    assert answer.status_code == 408
+    assert time.monotonic() - started < 15
+    assert gateway.inbox.entries() == ()
+
+
+UNREADABLE = {
+    "W22 invalid UTF-8": b'{"ref": "\xff\xfe"}',
+    "W22 UTF-16": json.dumps(push()).encode("utf-16"),
+    "W23 depth 200,000": b"[" * 200_000,
+    "W23 depth in an object": b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    "W23 depth 65": b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
+    "W24 5,000 digits": b'{"a": ' + b"9" * 5_000 + b"}",
+    "W24 1e999": b'{"a": 1e999}',
+    "W24 a long decimal": b'{"a": 0.' + b"1" * 500_000 + b"}",
+    "W25 NaN": b'{"a": NaN}',
+    "W25 Infinity": b'{"a": -Infinity}',
+    "W25 a key twice": json.dumps(push())[:-1].encode() + b', "after": "' + b"3" * 40 + b'"}',
+    "W25 a key twice, deeper": b'{"repository": {"full_name": "acme/models", "full_name": "evil/x"}}',
+    "a list": b"[]",
+    "text": b'"push"',
+    "nothing": b"",
+    "two documents": b"{} {}",
+    "a BOM": b"\xef\xbb\xbf{}",
+    "a form": b"payload=%7B%7D",
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_in_one_way_only_is_refused(gateway: Gateway, body: bytes) -> None:
+    (answer,) = gateway.send(hook("github", "push", body))
+    assert answer.status_code == 400, answer.text
+    assert gateway.inbox.entries() == ()
+    assert [note.kind for note in gateway.inbox.notes()] == ["unread"]
+
+
+def test_a_form_is_refused_with_the_remedy(gateway: Gateway) -> None:
+    (answer,) = gateway.send(G.but(content_type="application/x-www-form-urlencoded"))
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["reason"]
+
+
+IGNORED = {
+    "W26 another repository": ("push", push(repository={"full_name": "acme/other"})),
+    "W26 a fork": ("push", push(repository={"full_name": "eve/models"})),
+    "W26 another case": ("push", push(repository={"full_name": "Acme/Models"})),
+    "W26 a name with dots": ("push", push(repository={"full_name": "acme/../models"})),
+    "W26 a name with a newline": ("push", push(repository={"full_name": "acme/models\n"})),
+    "W26 no repository": ("push", push(repository=None)),
+    "W27 a newline after the branch": ("push", push(ref="refs/heads/main\n")),
+    "W27 a tag called main": ("push", push(ref="refs/tags/main")),
+    "W27 a branch that does not count": ("push", push(ref="refs/heads/feature")),
+    "W27 a branch below main": ("push", push(ref="refs/heads/main/x")),
+    "W27 a branch in another script": ("push", push(ref="refs/heads/mаin")),
+    "W27 another kind of ref": ("push", push(ref="refs/pull/1/head")),
+    "W27 a deleted branch": ("push", push(after=ZEROS)),
+    "a short commit": ("push", push(after="2222222")),
+    "a commit in upper case": ("push", push(after="A" * 40)),
+    "a commit that is an option": ("push", push(after="--upload-pack=x")),
+    "a commit that is a number": ("push", push(after=2)),
+    "an unknown event": ("star", {"action": "created"}),
+    "a ping": ("ping", {"zen": "Keep it logically awesome.", "hook_id": 1}),
+    "a pull request that is open": ("pull_request", {"action": "opened", "repository": {"full_name": "acme/models"},
+                                                     "pull_request": {"merged": False, "base": {"ref": "main"}}}),
+    "an empty object": ("push", {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("event", "body"), IGNORED.values(), ids=IGNORED)
+def test_what_starts_nothing_is_answered_well_and_listed_with_its_reason(
+    gateway: Gateway, event: str, body: Any
+) -> None:
+    (answer,) = gateway.send(hook("github", event, body))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["said"] in {"ignored", "refused"}
+    assert gateway.waiting == []
+    (entry,) = gateway.inbox.entries()
+    assert entry.outcome is not None
+    assert len(entry.outcome.reason) > 5
+
+
+def test_an_inbox_that_cannot_store_is_no_acknowledgement(gateway: Gateway) -> None:
+    gateway.inbox.fail_writes = 1
+    first, again = gateway.send(G, G)
+    assert (first.status_code, first.headers["retry-after"]) == (503, "30")
+    assert again.status_code == 202
+
+
+def test_a_block_that_cannot_be_read_is_told_apart_from_none() -> None:
+    def away(_: str) -> str:
+        raise OSError("Prefect is away")
+
+    def none(_: str) -> str:
+        raise ValueError("Unable to find block document")
+
+    rules = triggers("senders: {github: {secrets: [block:hook]}}\nrepositories: []\n")
+    for block, status in ((away, 503), (none, 401), (lambda _: SECRET, 200)):
+        gateway = Gateway()
+        gateway.app = application(gateway.inbox, rules, Vault({}, block), LIMITS)
+        assert [answer.status_code for answer in gateway.send(G)] == [status]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/hooks/github", 405),
+        ("POST", "/hooks/svn", 404),
+        ("GET", "/", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/ping", 200),
+    ],
+)
+def test_there_is_nothing_else_to_call(gateway: Gateway, method: str, path: str, status: int) -> None:
+    (answer,) = gateway.send(httpx.Request(method, f"http://gateway{path}"))
+    assert answer.status_code == status
+
+
+SIGNED = {"x-hub-signature-256", "x-gitlab-token", "webhook-id", "webhook-timestamp", "webhook-signature",
+          "x-hub-signature", "x-gitea-signature"}  # fmt: skip
+"""Headers of which a change makes a forgery."""
+
+
+def mutated(given: Hook, chance: random.Random) -> Hook:
+    """Return the delivery with one thing changed that its signature covers, or with its signature changed."""
+    plain_token = any(name == "x-gitlab-token" for name, _ in given.headers)
+    if not plain_token and chance.random() < 0.5:
+        return replace(given, body=spoilt(given.body, chance))
+    names = [name for name, _ in given.headers if name in SIGNED]
+    chosen = chance.choice(names)
+    value = given.header(chosen)
+    changed = chance.choice([spoilt(value, chance), value.swapcase(), b"", value + b" ", b" " + value, value * 2])
+    if changed.strip() == value.strip():  # HTTP takes no notice of spaces around a value
+        changed = spoilt(value, chance)
+    rest = tuple((name, old) for name, old in given.headers if name != chosen)
+    dropped = chance.random() < 0.05
+    return replace(
+        given, headers=rest if dropped else (*rest, (chosen, changed.replace(b"\n", b"0").replace(b"\r", b"0")))
+    )
+
+
+def spoilt(value: bytes, chance: random.Random) -> bytes:
+    """Return other bytes: one changed, added or taken out, or the rest cut off."""
+    place = chance.randrange(max(1, len(value)))
+    byte = bytes([chance.choice([n for n in range(33, 256) if bytes([n]) != value[place : place + 1]])])
+    ways = [
+        value[:place] + byte + value[place + 1 :],
+        value[:place] + byte + value[place:],
+        value[:place] + value[place + 1 :],
+        value[:place],
+    ]
+    return chance.choice([way for way in ways if way != value])
+
+
+def forgeries(count: int, seed: int) -> Iterable[Hook]:
+    chance = random.Random(seed)
+    for _ in range(count):
+        yield mutated(now(chance.choice(list(GENUINE.values()))()), chance)
+
+
+def test_of_two_thousand_random_mutations_none_is_accepted(gateway: Gateway, caplog: Any) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    answers = gateway.send(*forgeries(2_000, seed))
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert gateway.inbox.entries() == ()
+    assert "an error of ours" not in caplog.text

@@ -1,0 +1,190 @@
+"""What a git host is told of the runs that its pushes started: recorded by a server that stands for its API."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from blocks.common.errors import Unavailable
+from blocks.ledger.fake import FakeLedger
+from blocks.ledger.inbox import Delivery, Outcome, StartedRun, Watched
+from deployments.secret_store import Vault
+from services.gateway.operator import account
+from services.gateway.reporting import Reporter
+from services.gateway.rules.changes import Change
+from services.gateway.rules.payloads import Sender
+from services.gateway.rules.report import LONGEST, RunView, commit_state, one_line, run_markdown
+from tests.services.gateway.git_hosts import Recorded, recording_api
+from tests.services.gateway.hooks import C1, C2, triggers
+
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+CHANGE = Change("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
+EVALUATION = "# ✅ Pass: churn version 4\n\n| metric | challenger | champion | bound |\n|:--|--:|--:|--:|\n| auc | 0.84 | 0.82 | ≥ 0.8 |\n"
+CHECKS = "# Checks `churn`: ✅ passed\n\n7,043 rows (at least 1,000 needed), 18 of 18 expectations hold.\n"
+RUNNING = RunView("run-1", "http://prefect/runs/flow-run/run-1", "retrain/retrain", "changed models", "RUNNING", "Running", "",
+                  {"model": "churn", "tier": "staging"}, {})  # fmt: skip
+WAITS = replace(RUNNING, state_type="PAUSED", state_name="Suspended")
+DEPLOYED = replace(RUNNING, state_type="COMPLETED", state_name="Deployed", message="Version 4 serves",
+                   artifacts={"evaluation": EVALUATION, "checks": CHECKS, "evaluation-plot": "no text"})  # fmt: skip
+HELD = replace(DEPLOYED, state_name="Held", message="auc is 0.7, below 0.8.")
+
+
+@pytest.fixture
+def api() -> Iterator[Recorded]:
+    with recording_api() as recorded:
+        yield recorded
+
+
+class Told:
+    """A reporter over an inbox with one started run, which stands as `view` says."""
+
+    def __init__(self, api: Recorded | None, sender: Sender = "github") -> None:
+        rules = triggers()
+        if api is not None:
+            told = rules.senders[sender].model_copy(update={"api": api.url, "token": "env:TOKEN", "comments": True})
+            rules = rules.model_copy(update={"senders": {**rules.senders, sender: told}})
+        self.inbox, self.view = FakeLedger(), RUNNING
+        delivery = Delivery(f"{sender}:d-1", sender, "push", "acme/models", "main", C2, "d" * 64, CHANGE.text(), NOW)
+        started = Outcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
+        self.inbox.receive(delivery, outcome=started)
+        self.reporter = Reporter(self.inbox, rules, Vault({"TOKEN": "api-token"}), self.look, lambda: NOW)
+
+    def look(self, watched: Watched) -> RunView | None:
+        assert watched.run.run_id == "run-1"
+        return self.view
+
+    def step(self, view: RunView) -> int:
+        self.view = view
+        self.reporter._pauses.clear()
+        return self.reporter.step()
+
+
+def test_github_is_told_when_a_run_begins_waits_and_ends_with_a_comment(api: Recorded) -> None:
+    told = Told(api)
+    assert [told.step(RUNNING), told.step(RUNNING), told.step(WAITS), told.step(DEPLOYED), told.step(DEPLOYED)] == [
+        1,
+        0,
+        1,
+        1,
+        0,
+    ]
+    path = f"/repos/acme/models/statuses/{C2}"
+    url, context = RUNNING.url, "ratchet/retrain/retrain/churn"
+    said = [("pending", "changed models: Running"), ("pending", "changed models: waits for approval"),
+            ("success", "changed models: Deployed. Version 4 serves")]  # fmt: skip
+    statuses = [{"state": state, "context": context, "target_url": url, "description": text} for state, text in said]
+    assert [(place, content) for place, _, content in api.calls[:3]] == [(path, each) for each in statuses]
+    assert all(headers["authorization"] == "Bearer api-token" for _, headers, _ in api.calls)
+    place, _, comment = api.calls[3]
+    assert (place, comment["body"]) == (f"/repos/acme/models/commits/{C2}/comments", run_markdown(CHANGE, DEPLOYED))
+    assert len(api.calls) == 4
+    assert told.inbox.watched() == ()
+    assert "Deployed" in account(told.inbox, "github:d-1")
+
+
+HOSTS = {
+    "gitlab": (f"/projects/acme%2Fmodels/statuses/{C2}", {"state": "failed", "name": "ratchet/retrain/retrain/churn"},
+               f"/projects/acme%2Fmodels/repository/commits/{C2}/comments", "private-token"),
+    "bitbucket": (f"/repositories/acme/models/commit/{C2}/statuses/build", {"state": "FAILED", "key": "ratchet/retrain/retrain/churn"},
+                  f"/repositories/acme/models/commit/{C2}/comments", "authorization"),
+    "gitea": (f"/repos/acme/models/statuses/{C2}", {"state": "failure", "context": "ratchet/retrain/retrain/churn"}, None, "authorization"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sender", HOSTS)
+def test_each_host_is_told_in_its_own_words(api: Recorded, sender: str) -> None:
+    status_path, content, comment_path, header = HOSTS[sender]
+    Told(api, sender).step(HELD)
+    place, headers, body = api.calls[0]
+    assert place == status_path
+    assert body.items() >= content.items()
+    assert "api-token" in headers[header]
+    assert [path for path, _, _ in api.calls[1:]] == ([comment_path] if comment_path else [])
+
+
+def test_a_host_that_is_busy_is_told_later_and_one_that_refuses_is_noted(api: Recorded) -> None:
+    told = Told(api)
+    api.status = 503
+    assert told.step(DEPLOYED) == 0
+    assert len(told.inbox.watched()) == 1
+    api.status = 403
+    assert told.step(DEPLOYED) == 1
+    (note,) = told.inbox.notes()
+    assert (note.kind, "answers 403" in note.text, "api-token" in note.text) == ("unreported", True, False)
+    assert told.inbox.report_text("run-1") == run_markdown(CHANGE, DEPLOYED), "the report is kept all the same"
+
+
+def test_without_a_token_nothing_is_sent_and_the_report_is_kept() -> None:
+    told = Told(None)
+    assert told.step(HELD) == 1
+    assert told.inbox.report_text("run-1").startswith("# ⛔ changed models: Held")
+
+
+def test_a_run_that_prefect_does_not_know_any_more_is_watched_no_longer(api: Recorded) -> None:
+    told = Told(api)
+    told.view = None  # type: ignore[assignment]  # what `look` returns then
+    assert told.reporter.step() == 1
+    assert (told.inbox.watched(), api.calls) == ((), [])
+
+
+def test_a_run_in_which_nothing_changes_is_looked_at_less_and_less_often(api: Recorded) -> None:
+    told = Told(api)
+    told.step(RUNNING)
+    pauses = []
+    for _ in range(6):
+        pause, _ = told.reporter._pauses["run-1"]
+        pauses.append(pause)
+        told.reporter._pauses["run-1"] = pause, 0.0
+        told.reporter.step()
+    assert pauses == [5, 10, 20, 40, 60, 60]
+    assert told.reporter.step() == 0
+    assert len(api.calls) == 1
+
+
+def test_while_prefect_is_away_the_run_stays_watched(api: Recorded) -> None:
+    told = Told(api)
+
+    def away(_: Any) -> RunView:
+        raise Unavailable("Prefect does not answer")
+
+    told.reporter.look = away
+    assert told.reporter.step() == 0
+    assert len(told.inbox.watched()) == 1
+
+
+STATES = {
+    ("RUNNING", "Running"): "pending", ("SCHEDULED", "Late"): "pending", ("PAUSED", "Suspended"): "pending",
+    ("COMPLETED", "Deployed"): "success", ("COMPLETED", "Refused"): "success", ("COMPLETED", "Inconclusive"): "success",
+    ("COMPLETED", "Completed"): "success", ("COMPLETED", "Held"): "failure", ("CANCELLED", "Rejected"): "failure",
+    ("FAILED", "Failed"): "failure", ("CRASHED", "Crashed"): "error", ("CANCELLED", "Cancelled"): "error",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "expected"), STATES.items(), ids=[name for _, name in STATES])
+def test_each_end_of_a_run_is_a_state_of_the_commit(state: tuple[str, str], expected: str) -> None:
+    assert commit_state(replace(RUNNING, state_type=state[0], state_name=state[1])) == expected
+
+
+def test_the_report_shows_change_run_metrics_and_data() -> None:
+    text = run_markdown(CHANGE, DEPLOYED)
+    assert text.splitlines()[0] == "# ✅ changed models: Deployed"
+    for words in (C2, "by ada&#64;acme.example", "(http://prefect/runs/flow-run/run-1)", "## ✅ Pass: churn version 4",
+                  "| auc | 0.84 | 0.82 | ≥ 0.8 |", "## Checks `churn`", "| tier | `staging` |"):  # fmt: skip
+        assert words in text
+    assert text.index("0.84") < text.index("7,043 rows")
+    assert "no text" not in text
+
+
+def test_a_report_without_metrics_says_so_and_a_long_one_is_cut() -> None:
+    failed = replace(RUNNING, state_type="FAILED", state_name="Failed", message="the data is refused")
+    assert "left no report" in run_markdown(CHANGE, failed)
+    assert len(run_markdown(CHANGE, replace(DEPLOYED, artifacts={"evaluation": "x" * 100_000}))) < LONGEST + 100
+
+
+def test_what_a_stranger_wrote_makes_no_markup_and_mentions_nobody() -> None:
+    evil = replace(DEPLOYED, message="<img src=x> @everyone [x](http://evil) | a\n# b", rule="`rm`|x", artifacts={})
+    text = run_markdown(replace(CHANGE, author="@team <b>"), evil)
+    assert not any(bad in text for bad in ("<img", "@everyone", "http://evil", "[x](", "\n# b", "@team", "<b>"))
+    assert len(one_line(replace(evil, message="y" * 300))) == 140

@@ -1,0 +1,212 @@
+"""Rows of any source and size are predicted once, the same however they came and were cut, or not at all."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
+from blocks.engines.base import Engine
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.environment import Environment
+from blocks.lake.fake import FakeLake
+from blocks.sources import read_source
+from tasks.batch.input import of_source, open_input
+from tasks.batch.predictor import Predictor
+from tasks.shared.rules.model.data import column_kinds
+from tasks.shared.rules.refusal import Refusal
+from tasks.shared.rules.rows.content import content_key
+from tasks.validation.rules.parquet_rows import ParquetRows
+from tests.tasks.batch.scoring import (
+    DATA,
+    HOUSES,
+    CountedTracking,
+    as_csv,
+    expected,
+    folder_of,
+    made,
+    predictions,
+    score,
+)
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return made(tmp_path / "tracking")
+
+
+def as_folder(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "in").mkdir()
+    for place in range(3):
+        HOUSES[place * 200 : (place + 1) * 200].to_parquet(tmp_path / "in" / f"part-{place}.parquet", index=False)
+    return str(tmp_path / "in"), ""
+
+
+def as_glob(tmp_path: Path) -> tuple[str, str]:
+    folder, _ = as_folder(tmp_path)
+    (tmp_path / "in" / "notes.txt").write_text("not a row")
+    return f"{folder}/*.parquet", ""
+
+
+def as_query(tmp_path: Path) -> tuple[str, str]:
+    with sqlite3.connect(tmp_path / "houses.db") as database:
+        HOUSES.to_sql("houses", database, index=False)
+    database.close()
+    return f"sqlite:///{tmp_path / 'houses.db'}", "SELECT * FROM houses ORDER BY rowid"
+
+
+SOURCES = {"a CSV file": as_csv, "a folder": as_folder, "a glob": as_glob, "a query": as_query}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_rows_of_every_source_are_predicted_under_the_key_of_what_they_hold(
+    source: Any, predictor: Predictor, tmp_path: Path
+) -> None:
+    lake, (place, query) = FakeLake(), source(tmp_path)
+    kept = score(lake, predictor, of_source(DATA, place, query, folder_of(tmp_path)), tmp_path / "work")
+    assert predictions(lake).equals(expected(predictor))
+    assert kept.rows == 500
+    kinds = {name: kind for name, kind in column_kinds(DATA).items() if name != DATA.target}
+    whole = content_key(read_source(place, query=query, kinds=kinds).table)
+    assert of_source(DATA, place, query, folder_of(tmp_path)).digest == whole
+
+
+def test_the_same_rows_from_elsewhere_add_nothing_and_are_not_checked_again(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    lake, checks = FakeLake(), []
+    kept = [
+        score(
+            lake, predictor, of_source(DATA, *source(tmp_path), folder_of(tmp_path)), tmp_path / "work", checks.append
+        )
+        for source in (as_csv, as_folder)
+    ]
+    assert kept[0] == kept[1]
+    assert len(checks) == 1
+    assert lake.as_of("houses-predictions").rows == 500
+
+
+def test_a_new_version_adds_a_snapshot_and_keeps_the_old(predictor: Predictor, tmp_path: Path) -> None:
+    lake, source = FakeLake(), as_csv(tmp_path)
+    for version in ("3", "4"):
+        other = Predictor(predictor.tracking, predictor.artifact, predictor.digest, DATA, version)
+        score(lake, other, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+    assert lake.read(lake.as_of("houses-predictions"))["model_version"].value_counts().to_pylist() == [
+        {"values": "3", "counts": 500},
+        {"values": "4", "counts": 500},
+    ]
+
+
+@pytest.mark.parametrize("batch_rows", [64, 100_000])
+def test_batches_of_any_size_give_the_same_and_the_model_is_loaded_once(
+    batch_rows: int, predictor: Predictor, tmp_path: Path
+) -> None:
+    lake, found = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    score(lake, predictor, replace(found, engine=DuckDBEngine(batch_rows=batch_rows)), tmp_path / "work")
+    assert isinstance(predictor.tracking, CountedTracking)
+    assert predictor.tracking._times == 1
+    assert predictions(lake).equals(expected(predictor))
+
+
+class World(Environment):
+    """An environment whose engine tells that it is the environment's."""
+
+    _block_type_slug = "ratchet-environment-here"
+
+    def engine(self) -> Engine:
+        return DuckDBEngine(batch_rows=77)
+
+
+@pytest.mark.parametrize(("small", "taken"), [(500, DuckDBEngine().batch_rows), (499, 77)])
+def test_a_small_source_is_predicted_here_and_a_large_one_by_the_environment_s_engine(
+    small: int, taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.batch.input.SMALL_ROWS", small)
+    ports = dict.fromkeys(("lake", "trainer", "endpoint", "tracking", "ledger"), "blocks.none")
+    world = World(name="w", scratch=tmp_path, **{f"{port}_adapter": kind for port, kind in ports.items()})
+    rows = open_input(world, DATA, *as_csv(tmp_path), "", folder_of(tmp_path))
+    assert isinstance(rows.engine, DuckDBEngine)
+    assert rows.engine.batch_rows == taken
+
+
+# what is refused
+
+
+def test_rows_that_cannot_be_read_are_refused_with_the_first_and_their_number(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    HOUSES.astype({"rooms": object}).assign(rooms=["x", *range(498), "y"]).to_csv(tmp_path / "h.csv", index=False)
+    with pytest.raises(Refusal) as refused:
+        of_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
+    told = str(refused.value)
+    assert all(part in told for part in ("2 rows cannot be read", "h.csv, line 2", "column 'rooms' holds 'x'", "h0,x"))
+    assert "nothing was scored" in told
+
+
+def test_a_source_without_a_row_is_refused(tmp_path: Path) -> None:
+    HOUSES[:0].to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(Rejected, match="0 rows"):
+        of_source(DATA, str(tmp_path / "none.csv"), "", folder_of(tmp_path))
+
+
+def test_a_row_without_an_entity_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    HOUSES.assign(house_id=["", *HOUSES["house_id"][1:]]).to_csv(tmp_path / "h.csv", index=False)
+    rows = of_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
+    with pytest.raises(Refusal, match="h.csv, column 'house_id': 1 rows have no entity"):
+        score(lake, predictor, rows, tmp_path / "work")
+    assert lake.datasets() == ()
+
+
+def test_rows_that_do_not_hold_leave_nothing(predictor: Predictor, tmp_path: Path) -> None:
+    def refuse(rows: ParquetRows) -> None:
+        raise Refusal(f"{rows.values(['count(*)'])['count(*)']} rows of the wrong kind")
+
+    lake = FakeLake()
+    with pytest.raises(Refusal, match="500 rows of the wrong kind"):
+        score(lake, predictor, of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path)), tmp_path / "work", refuse)
+    assert lake.datasets() == ()
+
+
+def test_a_model_that_is_not_the_approved_one_is_not_loaded(predictor: Predictor, tmp_path: Path) -> None:
+    lake, rows = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    (predictor.artifact / "more.txt").write_text("put in later")
+    with pytest.raises(Corrupt, match="which was approved"):
+        score(lake, predictor, rows, tmp_path / "work")
+    assert isinstance(predictor.tracking, CountedTracking)
+    assert predictor.tracking._times == 0
+    assert lake.datasets() == ()
+
+
+def test_what_is_no_prediction_is_refused_with_its_reason(tmp_path: Path) -> None:
+    lake, rows = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    three = made(tmp_path / "t", DATA.model_copy(update={"classes": ("a", "b", "c")}))
+    with pytest.raises(PortError, match="The predictions have another shape"):
+        score(lake, three, rows, tmp_path / "work")
+    assert lake.datasets() == ()
+
+
+def test_a_failed_append_leaves_nothing_and_is_done_again(predictor: Predictor, tmp_path: Path) -> None:
+    lake, source = FakeLake(fail_appends=1), as_csv(tmp_path)
+    with pytest.raises(Unavailable):
+        score(lake, predictor, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+    assert lake.datasets() == ()
+    score(lake, predictor, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+    assert predictions(lake).equals(expected(predictor))
+
+
+ODD: dict[str, tuple[str, str, str, str]] = {
+    "a query on the lake": ("lake:houses", "SELECT 1", "", "a query is for a database"),
+    "a time for a file": ("houses.csv", "", "2026-11-21T10:00:00Z", "read the lake: lake:houses"),
+}
+
+
+@pytest.mark.parametrize(("source", "query", "as_of", "said"), ODD.values(), ids=ODD)
+def test_arguments_that_do_not_go_together_are_refused(
+    source: str, query: str, as_of: str, said: str, tmp_path: Path
+) -> None:
+    world: Any = None  # is not asked before the arguments are known to be right
+    with pytest.raises(Refusal, match=said):
+        open_input(world, DATA, source, query, as_of, tmp_path)

@@ -1,0 +1,113 @@
+"""A read of the lake is predicted as of a snapshot, with whatever tables it is joined of; a killed run, anew."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blocks.common.errors import NotFound
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.lake.fake import FakeLake
+from blocks.lake.local import LocalLake
+from tasks.batch.input import of_lake, of_source
+from tasks.batch.predictor import Predictor
+from tasks.shared.rules.refusal import Refusal
+from tests.checkout import ROOT
+from tests.tasks.batch.scoring import DATA, HOUSES, as_csv, expected, folder_of, landed, made, predictions, score
+from tests.tasks.sampling.test_joined_tiers import DATA as JOINED
+from tests.tasks.sampling.test_joined_tiers import ROWS as JOINED_ROWS
+from tests.tasks.sampling.test_joined_tiers import filled
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return made(tmp_path / "tracking")
+
+
+def test_a_data_set_of_the_lake_is_predicted_as_of_a_snapshot(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    first, second = landed(lake, HOUSES[:200].assign(sold="Yes")), landed(lake, HOUSES[200:].assign(sold="No"))
+    rows = of_lake(lake, DuckDBEngine(), DATA, "houses", first.id, folder_of(tmp_path))
+    kept = score(lake, predictor, rows, tmp_path / "work")
+    assert kept.source == f"houses as of {first.id}"
+    assert predictions(lake).equals(expected(predictor, HOUSES[:200]))
+    now = of_lake(lake, DuckDBEngine(), DATA, "houses", "", folder_of(tmp_path))
+    assert now.description == f"houses as of {second.id}"
+    assert score(lake, predictor, now, tmp_path / "work").rows == 500
+    again = of_lake(lake, DuckDBEngine(), DATA, "houses", second.id, folder_of(tmp_path))
+    assert score(lake, predictor, again, tmp_path / "work").rows == 500
+    assert len(lake.as_of("houses-predictions").snapshots) == 2
+
+
+def test_another_data_set_with_the_columns_will_do_and_keys_of_digits_become_text(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    lake, frame = FakeLake(), HOUSES.assign(house_id=range(500))
+    landed(lake, frame, "candidates")
+    rows = of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
+    score(lake, predictor, rows, tmp_path / "work")
+    assert predictions(lake).equals(expected(predictor, frame.astype({"house_id": str})))
+
+
+def test_a_data_set_that_lacks_a_column_or_is_not_there_is_named(tmp_path: Path) -> None:
+    lake = FakeLake()
+    landed(lake, HOUSES.rename(columns={"rooms": "room"}), "candidates")
+    with pytest.raises(Refusal, match=r"data set candidates as of .*'rooms'.*Did you mean .room"):
+        of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
+    with pytest.raises(NotFound, match="nowhere"):
+        of_lake(lake, DuckDBEngine(), DATA, "nowhere", "", folder_of(tmp_path))
+
+
+def test_a_model_of_several_tables_is_given_its_joined_rows(tmp_path: Path) -> None:
+    rows = of_lake(filled(), DuckDBEngine(), JOINED, JOINED.dataset, "", folder_of(tmp_path))
+    found = rows.engine.query(rows.select, rows.tables)
+    assert found.num_rows == len(JOINED_ROWS[""])
+    assert found.column_names == [*JOINED.unique, *JOINED.features]
+    assert any(found[name].null_count < found.num_rows for table in JOINED.tables.values() for name in table.columns)
+
+
+# killed
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import tests.tasks.batch.scoring as t
+from blocks.lake.local import LocalLake
+from blocks.common.temporary import swept_folder
+from tasks.batch.predictor import Predictor
+from tasks.batch.input import of_source
+
+lake, source, mark, tracking, work = sys.argv[1:]
+
+class Slow(t.FakeTracking):
+    _block_type_slug = 'slow'
+    def loaded(self, artifact):
+        Path(mark).touch()
+        time.sleep(60)
+
+whole = t.made(Path(tracking))
+slow = Predictor(Slow(root=Path(tracking)), whole.artifact, whole.digest, whole.data, whole.version)
+with swept_folder(Path(work), 'score-') as folder:
+    t.score(LocalLake(root=lake), slow, of_source(t.DATA, source, "", folder), folder)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_done_again_gives_the_same(tmp_path: Path) -> None:
+    source, _ = as_csv(tmp_path)
+    places = [str(tmp_path / "lake"), source, str(tmp_path / "began"), str(tmp_path / "t"), str(tmp_path / "work")]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *places], cwd=ROOT)
+    try:
+        wait_for(lambda: (tmp_path / "began").exists() or process.poll() is not None)
+        assert process.poll() is None, "it ended before it could be killed"
+    finally:
+        process.kill()
+        process.wait()
+    lake, predictor = LocalLake(root=tmp_path / "lake"), made(tmp_path / "t")
+    assert lake.datasets() == ()
+    for _ in range(2):
+        score(lake, predictor, of_source(DATA, source, "", folder_of(tmp_path, "again")), tmp_path / "again")
+    assert predictions(lake).equals(expected(predictor))

@@ -1,0 +1,284 @@
+"""`score` by batch transform gives the same rows as in the flow run, is paid once, and leaves nothing partial."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from prefect.logging import disable_run_logger
+
+from blocks.common.compute import Compute
+from blocks.common.errors import JobFailed, NotFound
+from blocks.lake.base import Snapshot
+from blocks.lake.fake import FakeLake
+from blocks.tracking.mlflow import MlflowTracking
+from blocks.transforms.base import Transform
+from blocks.transforms.fake import FakeTransform
+from local.sagemaker.faults import Fault
+from runtime.digests import folder_digest
+from tasks.batch.input import Input, of_source
+from tasks.batch.predictor import Predictor
+from tasks.batch.rules import payload
+from tasks.batch.rules.place import Place
+from tasks.batch.scoring import add_predictions
+from tasks.batch.transform import CHEAPER, predict_by_transform, price_place, transform_name
+from tasks.shared.models import Model
+from tasks.shared.rules.cost.budget import check_budget
+from tasks.shared.rules.cost.spent import COST, FAILED, WORST
+from tasks.shared.rules.cost.worst import Estimate
+from tasks.shared.rules.model.parts import Budget
+from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.refusal import Refusal
+from tests.checkout import ROOT
+from tests.contracts.test_transforms import sagemaker_transform
+from tests.local_aws import Desk
+from tests.serving import churn_model
+from tests.signing_keys import MODELS
+from tests.tasks.batch.scoring import DATA, HOUSES, WEIGHTS, as_csv, folder_of, made, predictions
+from tests.tasks.shared.test_champion import SPEC, World
+from tests.tasks.shared.test_cost import NOW, PRICES
+
+NAME = SPEC.name
+PAID = Compute(("ml.m5.large",), "us-east-1")
+PLACE = Place("transform", "a test says so", 120)
+WORST_CASE = Estimate(0.02, "0.02 USD", paid=True)
+
+
+def house(row: list[Any]) -> float:
+    """Answer as `FakeTracking` does: the sum of the weighted numbers, of rooms, street, garden."""
+    return float(row[0] * WEIGHTS["rooms"] + row[2] * WEIGHTS["garden"])
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path).model_copy(update={"transform_adapter": "transform"})
+
+
+def with_transform(world: World, transform: Transform) -> World:
+    world._adapters["transform"] = transform
+    return world
+
+
+def by_transform(
+    world: World, predictor: Predictor, worst: Estimate = WORST_CASE
+) -> Callable[[Input, str, Path], None]:
+    def predict(rows: Input, asked: str, to: Path) -> None:
+        with disable_run_logger():
+            predict_by_transform(world, NAME, rows, asked, predictor, PLACE, worst, to)
+
+    return predict
+
+
+def scored(world: World, lake: FakeLake, predictor: Predictor, tmp_path: Path) -> Snapshot:
+    rows = of_source(predictor.data, *as_csv(tmp_path), folder_of(tmp_path))
+    return add_predictions(lake, rows, predictor, lambda _rows: None, tmp_path / "work", by_transform(world, predictor))
+
+
+def priced(world: World, rows: int, **budget: float) -> Any:
+    model = Model(Path(), SPEC.model_copy(update={"budget": Budget(**budget)}))
+    place, bill = price_place(world, model, rows, PRICES, NOW)
+    check_budget(bill, model.spec.budget, NAME, CHEAPER)
+    return place, bill
+
+
+def test_many_rows_are_priced_and_refused_above_the_budget_or_without_a_price(world: World) -> None:
+    machines = with_transform(world, FakeTransform(asks_for=PAID, rows_per_second=1e5))
+    place, bill = priced(machines, 10**9, per_run_usd=2.0, per_month_usd=5.0)
+    assert place.where == "transform"
+    assert bill.training.usd == pytest.approx(0.115 * place.max_seconds / 3600)
+    with pytest.raises(Refusal, match="Take a cheaper instance, or leave .transform. out"):
+        priced(machines, 10**9)
+    with pytest.raises(Refusal, match="no price of that instance type for transform"):
+        priced(
+            with_transform(
+                world, FakeTransform(asks_for=replace(PAID, instance_types=("ml.z1",)), rows_per_second=1e5)
+            ),
+            10**9,
+        )
+
+
+def test_the_month_so_far_counts_what_scoring_cost(world: World) -> None:
+    run = world.tracking().open_run(NAME, key="k", name="earlier")
+    world.tracking().log(run.id, metrics={COST: 4.5})
+    world.tracking().close_run(run.id, "FINISHED")
+    machines = with_transform(world, FakeTransform(asks_for=PAID, rows_per_second=1e5))
+    with pytest.raises(Refusal, match=r"so far 4\.50"):
+        priced(machines, 10**9, per_run_usd=2.0, per_month_usd=5.0)
+
+
+def test_few_rows_are_free_and_need_no_budget(world: World) -> None:
+    place, bill = priced(with_transform(world, FakeTransform(asks_for=PAID)), 500)
+    assert (place.where, bill.training.paid) == ("flow", False)
+
+
+def test_predictions_are_joined_to_their_keys_and_the_cost_is_logged(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "PART_ROWS", 37)
+    predictor, lake = made(tmp_path / "tracking", regression()), FakeLake()
+    transform = FakeTransform(asks_for=PAID, billed=36.0).answering(house)
+    kept = scored(with_transform(world, transform), lake, predictor, tmp_path)
+    by_key = dict(
+        zip(predictions(lake)["house_id"].to_pylist(), predictions(lake)["prediction"].to_pylist(), strict=True)
+    )
+    wanted = {key: house([rooms, None, garden]) for key, rooms, garden in
+              HOUSES[["house_id", "rooms", "garden"]].itertuples(index=False)}  # fmt: skip
+    assert kept.rows == 500 and by_key == wanted
+    (run,) = world.tracking().runs(NAME)
+    assert run.status == "FINISHED" and run.metrics[COST] == pytest.approx(0.115 / 100)
+    assert run.tags[WORST] == "0.020000" and run.tags["ratchet.transform"] == transform.started[0]
+
+
+def regression() -> DataSpec:
+    return DATA.model_copy(update={"classes": ()})
+
+
+def test_a_job_that_fails_is_paid_leaves_nothing_and_is_tried_anew_under_one_run(world: World, tmp_path: Path) -> None:
+    predictor, lake = made(tmp_path / "tracking", regression()), FakeLake()
+    with_transform(world, FakeTransform(asks_for=PAID, billed=36.0, fail_first=1).answering(house))
+    with pytest.raises(JobFailed):
+        scored(world, lake, predictor, tmp_path)
+    with pytest.raises(NotFound):
+        lake.as_of("houses-predictions")
+    (failed,) = world.tracking().runs(NAME)
+    assert failed.status == "FAILED" and failed.metrics[FAILED] == pytest.approx(0.115 / 100)
+    assert scored(world, lake, predictor, tmp_path).rows == 500
+    (run,) = world.tracking().runs(NAME)
+    assert run.status == "FINISHED" and run.metrics[COST] == pytest.approx(0.23 / 100)
+
+
+class Lossy(FakeTransform):
+    """A transform whose last answer is of one row too few."""
+
+    _block_type_slug = "ratchet-transform-lossy"
+
+    def answers(self, name: str) -> Any:
+        *whole, (carried, body) = super().answers(name)
+        yield from whole
+        yield carried, body.replace(b"[0.5, ", b"[", 1)
+
+
+def test_answers_that_are_not_one_a_row_are_refused_whole(world: World, tmp_path: Path) -> None:
+    lake = FakeLake()
+    with pytest.raises(Refusal, match="answered 500 rows"):
+        scored(with_transform(world, Lossy()), lake, made(tmp_path / "tracking", regression()), tmp_path)
+    with pytest.raises(NotFound):
+        lake.as_of("houses-predictions")
+
+
+def test_the_name_of_a_job_is_of_rows_and_version_and_one_that_sagemaker_takes(tmp_path: Path) -> None:
+    rows = of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    assert transform_name("a_long-" * 9, rows, "3").startswith("a-long-a-long-a-long-a-lon-score-")
+    assert (
+        transform_name("price", rows, "3") == transform_name("price", rows, "3") != transform_name("price", rows, "4")
+    )
+    assert transform_name("price", rows, "3") != transform_name("price", replace(rows, digest="other"), "3")
+    one, other = (transform_name(f"price--feature-price-l-{number * 8}", rows, "3") for number in "12")
+    assert one != other and len(one) <= 50, "two namespaces, of which the end tells which is which"
+
+
+PEOPLE = DataSpec(
+    dataset="people", entity="who", target="left", classes=("No", "Yes"),
+    features={"tenure": "number", "charges": "number", "flag": "flag", "contract": "category"},
+)  # fmt: skip
+
+
+def people(count: int) -> pd.DataFrame:
+    """Return rows with digits to lose, missing numbers, and text that was never seen in training."""
+    random = np.random.default_rng(11)
+    charges = random.normal(60, 20, count)
+    charges[::7] = np.nan
+    return pd.DataFrame({
+        "who": [f"p{number}" for number in range(count)], "tenure": random.uniform(0, 72, count), "charges": charges,
+        "flag": random.integers(0, 2, count), "contract": random.choice(["month", "year", "żywot \"1\"\n"], count),
+    })  # fmt: skip
+
+
+@pytest.mark.slow
+def test_batch_transform_answers_as_the_flow_run_does_row_for_row_to_the_last_bit(
+    desk: Desk, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "PART_ROWS", 300)
+    artifact = churn_model(tmp_path / "model", trees=20)
+    tracking = MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", trusted_keys=[MODELS.public])
+    predictor = Predictor(tracking, artifact, folder_digest(artifact), PEOPLE, "3")
+    people(1000).to_parquet(tmp_path / "people.parquet", index=False)
+    transform = sagemaker_transform(desk, image="ratchet:test")
+    tables = []
+    for number, predict in enumerate((None, by_transform(with_transform(world, transform), predictor))):
+        lake, folder = FakeLake(), folder_of(tmp_path, f"work-{number}")
+        rows = of_source(PEOPLE, str(tmp_path / "people.parquet"), "", folder)
+        assert add_predictions(lake, rows, predictor, lambda _rows: None, folder, predict).rows == 1000
+        tables.append(lake.read(lake.as_of("people-predictions")).sort_by("who"))
+    assert tables[0].equals(tables[1])
+    (run,) = world.tracking().runs(NAME)
+    assert run.metrics[COST] > 0 and run.status == "FINISHED"
+
+
+SCORER = """
+import sys
+from pathlib import Path
+from tests.tasks import test_score_transform as tests
+folder, url, bucket = Path(sys.argv[1]), *sys.argv[2:]
+tests.score_on_sagemaker(folder, url, bucket)
+"""
+
+
+def score_on_sagemaker(folder: Path, url: str, bucket: str) -> Snapshot:
+    """Score the houses on the local SageMaker into a lake on disk, with a container that says 0.5 of each row."""
+    from blocks.lake.local import LocalLake
+    from blocks.transforms.sagemaker import SageMakerTransform
+    from local.sagemaker.settings import ROLE
+
+    transform = SageMakerTransform(
+        bucket=bucket, endpoint_url=url, region="us-east-1", poll_seconds=0.05, role_arn=ROLE, image="tiny",
+        trusted_keys=[MODELS.public],
+    )  # fmt: skip
+    world = with_transform(World.at(folder / "world").model_copy(update={"transform_adapter": "transform"}), transform)
+    artifact = folder / "model"
+    predictor = Predictor(world.tracking(), artifact, folder_digest(artifact), regression(), "3")
+    work = folder_of(folder, f"work-{os.getpid()}")
+    rows = of_source(regression(), str(folder / "houses.csv"), "", work)
+    lake = LocalLake(root=folder / "lake")
+    return add_predictions(lake, rows, predictor, lambda _rows: None, work, by_transform(world, predictor))
+
+
+@pytest.mark.slow
+def test_a_scoring_that_is_killed_leaves_no_snapshot_and_the_next_one_attaches_and_pays_once(
+    desk: Desk, tmp_path: Path
+) -> None:
+    from blocks.lake.local import LocalLake
+    from tests.contracts.test_transforms import tiny_model
+
+    as_csv(tmp_path)
+    tiny_model(tmp_path)
+    (tmp_path / "model" / "answers.json").write_text('{"requests": {"*": %s}}' % ([0.5] * 500))
+    rows = of_source(regression(), str(tmp_path / "houses.csv"), "", folder_of(tmp_path))
+    name = transform_name(NAME, rows, "3")
+    desk.server.faults.add(Fault("stuck", match=name))
+
+    def started() -> list[str]:
+        found = desk.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
+        return [each["TransformJobName"] for each in found]
+
+    command = [sys.executable, "-c", SCORER, str(tmp_path), desk.server.url, desk.bucket]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    desk.until(started, lambda found: found or process.poll() is not None, 60)
+    assert process.poll() is None, process.communicate()[0].decode()
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    lake = LocalLake(root=tmp_path / "lake")
+    with pytest.raises(NotFound):
+        lake.as_of("houses-predictions")
+    desk.server.faults.clear()
+    kept = score_on_sagemaker(tmp_path, desk.server.url, desk.bucket)
+    assert kept.rows == 500 and lake.as_of("houses-predictions").rows == 500
+    assert started() == [name], "a second job was paid for"
+    assert score_on_sagemaker(tmp_path, desk.server.url, desk.bucket) == kept

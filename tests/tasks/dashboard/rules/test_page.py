@@ -1,0 +1,189 @@
+"""The page of a model: it says what is known, says so where nothing is, and nothing in it can run or load anything."""
+
+import re
+from dataclasses import fields, is_dataclass, replace
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tasks.dashboard.rules.facts import DataSet, Facts, Landing, Release, Unknown
+from tasks.dashboard.rules.page import Listed, headline, index, page
+from tasks.monitoring.rules.traffic import Stretch
+from tests.tasks.dashboard.rules.cases import DAY, NOW, blank, busy, look, unreached
+
+HOSTILE = (
+    """</style></title></svg>"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\x00&amp;"""
+)
+VOID = {"meta", "br", "img", "link", "input", "hr", "!doctype"}
+CASES = {"busy": busy, "blank": blank, "unreached": unreached}
+
+
+class Read(HTMLParser):
+    """Reads a page as a browser would: tags, attributes, texts, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def with_text(value: Any, text: str) -> Any:
+    """Return facts in which every text, however deep, is another."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, tuple):
+        return tuple(with_text(each, text) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: with_text(getattr(value, field.name), text) for field in fields(value)})
+    return value
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_the_page_is_well_formed_and_has_all_its_sections(make: Any) -> None:
+    read = Read(page(make()))
+    assert (read.open, read.wrong) == ([], [])
+    ids = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
+    assert ids == ["serving", "alerts", "drift", "quality", "traffic", "data", "cost", "schedule"]
+    headings = {attributes.get("id") for tag, attributes in read.tags if tag == "h2"}
+    assert headings == {f"{name}-title" for name in ids}, "every section is named by its heading"
+
+
+def test_no_text_of_anybody_becomes_a_tag_or_loads_anything() -> None:
+    facts = with_text(replace(busy(), costs=Unknown("")), HOSTILE)
+    facts = replace(facts, links={"evil": "javascript:alert(1)", HOSTILE: "https://fine.example/" + HOSTILE})
+    text = page(facts)
+    read = Read(text)
+    assert (read.open, read.wrong) == ([], [])
+    tags = {tag for tag, _ in read.tags}
+    assert not tags & {"script", "img", "iframe", "link", "object", "embed", "form", "base"}
+    assert not [name for _, attributes in read.tags for name in attributes if name.startswith("on") or name == "style"]
+    addresses = [a for _, attributes in read.tags for a in (attributes.get("href"), attributes.get("src")) if a]
+    assert all(a.startswith("https://fine.example/") or a == "index.html" for a in addresses), addresses
+    assert "\x00" not in text and "alert(1)" in " ".join(read.words), "what was hostile is shown as text"
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_every_picture_has_words_for_those_who_do_not_see_it(make: Any) -> None:
+    pictures = [attributes for tag, attributes in Read(page(make())).tags if tag == "svg"]
+    assert all(each.get("aria-label") or each.get("aria-hidden") for each in pictures)
+
+
+def test_what_is_not_known_is_said_and_no_zero_is_shown_for_it() -> None:
+    words = " ".join(Read(page(unreached())).words)
+    assert words.count("Unknown: the service at http://127.0.0.1:1 does not answer") == 9
+    assert headline(unreached()) == (
+        "What serves is unknown; what the last look found is unknown; its alerts are unknown."
+    )
+    assert not re.search(r"\b0(\.0+)?( USD|%| ms)", words)
+
+
+def test_a_model_of_which_nothing_happened_yet_says_so() -> None:
+    words = " ".join(Read(page(blank())).words)
+    for said in (
+        "Nothing serves yet", "no alert is open", "Nobody has looked yet", "No traffic yet", "No rows have landed yet",
+        "No run has logged what it cost", "Nothing of this model is on a schedule",
+        "no look has found enough labels",
+    ):  # fmt: skip
+        assert said in words, said
+
+
+def test_a_busy_model_tells_who_approved_what_drifts_and_what_it_costs() -> None:
+    text = page(busy())
+    words = " ".join(Read(text).words)
+    assert headline(busy()) == "Version 2 serves; the last look, 9 hours ago, found it degraded; 2 alerts are open."
+    for said in (
+        "Max (second person)", "better by 0.02 AUC", "prefect form, name not verified", "Dana (data scientist)",
+        "the endpoint answers with it", "deploy failed", "nobody has acknowledged it", "looked after by Nia",
+        "In words: Drift.", "31.50 USD", "58.25", "watch_drift/churn-watch-nightly", "in 14 hours", "paused", "2,945",
+    ):  # fmt: skip
+        assert said in words, said
+    assert "Drift over time: 27 looks, 3 of them not quiet; 2 alerts are open" in text
+
+
+def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
+    facts = busy()
+    assert facts.serving and not isinstance(facts.serving, Unknown)
+    other = replace(facts, serving=replace(facts.serving, answers="1"))
+    assert headline(other).startswith("Version 2 serves, but the endpoint answers with version 1;")
+    none = replace(facts, serving=replace(facts.serving, answers=""))
+    assert headline(none).startswith("Version 2 serves, but the endpoint answers with nothing;")
+    away = replace(facts, serving=replace(facts.serving, answers=Unknown("it is down")))
+    assert "the endpoint was not reached" in page(away) and headline(away).startswith("Version 2 serves;")
+
+
+def test_a_look_at_another_version_than_serves_now_says_which() -> None:
+    other = replace(busy(), looks=(replace(look(NOW - timedelta(hours=3), 0.4, "Drift"), version="3"),))
+    assert "the last look at version 3, 3 hours ago, found drift" in headline(other)
+
+
+def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
+    facts = busy()
+    assert facts.serving and not isinstance(facts.serving, Unknown)
+    back = Release("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
+    words = " ".join(Read(page(replace(facts, serving=replace(facts.serving, release=back)))).words)
+    assert "taken back to by Nia" in words and "it was slow" in words and "Max (second person)" in words
+
+
+def test_a_page_stays_small_however_much_there_is_to_show() -> None:
+    landings = tuple(Landing(NOW - timedelta(minutes=5 * number), 60, "log") for number in range(50_000, 0, -1))
+    looks = tuple(look(NOW - timedelta(hours=number), 0.05) for number in range(2160, 0, -1))
+    releases = busy().releases * 500
+    facts = replace(busy(), data=(DataSet("log", "requests", landings, 1),), looks=looks, releases=releases)
+    text = page(facts)
+    assert len(text) < 400_000
+    assert "3,000,000" in text and "and 1,488 more" in text and "the newest 200 of 2,160 looks" in text
+    assert (Read(text).open, Read(text).wrong) == ([], [])
+
+
+MOMENTS = {"one moment": NOW, "years": NOW - 3000 * DAY, "a minute": NOW - timedelta(minutes=1)}
+
+
+@pytest.mark.parametrize("first", MOMENTS.values(), ids=MOMENTS)
+def test_charts_are_drawn_over_any_stretch_of_time(first: datetime) -> None:
+    data = (DataSet("rows", "rows", (Landing(first, 1, "a"),), 0),)
+    traffic = busy().traffic
+    assert not isinstance(traffic, Unknown)
+    one = replace(traffic, stretches=(Stretch(first, 60, 1, 0, 0, {-10: 1}),))
+    text = page(replace(busy(), data=data, looks=(look(first, 0.0),), traffic=one))
+    assert "nan" not in text.lower().replace("nanc", "") and (Read(text).open, Read(text).wrong) == ([], [])
+
+
+def test_the_list_links_to_every_page_by_its_file() -> None:
+    text = index([Listed("price", HOSTILE, NOW), Listed("churn", "Version 2 serves.", NOW)])
+    read = Read(text)
+    assert [a["href"] for tag, a in read.tags if tag == "a"] == ["churn.html", "price.html"]
+    assert not {tag for tag, _ in read.tags} & {"script", "img"} and (read.open, read.wrong) == ([], [])
+    assert "None has been drawn yet" in index([])
+
+
+def test_the_page_forbids_all_but_its_own_style() -> None:
+    from base64 import b64encode
+    from hashlib import sha256
+
+    facts: Facts = busy()
+    text = page(facts)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = b64encode(sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

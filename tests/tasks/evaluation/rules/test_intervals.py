@@ -1,0 +1,105 @@
+"""Intervals are those of slow, independent computations: DeLong's from all pairs, others by a plain bootstrap."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tasks.evaluation.rules.metrics import higher_is_better, measure
+from tasks.evaluation.rules.predictions import encode_truth
+from tests.tasks.evaluation.rules.evaluation_cases import compared, every_metric, models
+
+
+def slow_delong(positive, champion, challenger):
+    """Return the difference of the aucs and its error by DeLong's formulas, from all pairs of rows."""
+    placed = []
+    for scores in (champion, challenger):
+        gap = scores[positive][:, None] - scores[~positive][None, :]
+        wins = (gap > 0) + 0.5 * (gap == 0)
+        placed.append((wins.mean(axis=1), wins.mean(axis=0)))
+    (old_up, old_down), (new_up, new_down) = placed
+    up, down = np.cov(old_up, new_up), np.cov(old_down, new_down)
+    covariance = up / positive.sum() + down / (~positive).sum()
+    return new_up.mean() - old_up.mean(), math.sqrt(np.array([-1, 1]) @ covariance @ np.array([-1, 1]))
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6), st.integers(40, 120), st.sampled_from([0.8, 0.9, 0.95, 0.99]), st.booleans())
+def test_the_interval_of_auc_is_delongs_from_all_pairs_of_rows(seed, rows, confidence, ties):
+    drawn = models("binary", rows, seed, noise=(1.0, 0.5), ties=ties)
+    positive = drawn[1] == "yes"
+    assume(10 <= positive.sum() <= rows - 10)
+    found = compared("binary", "auc", drawn, confidence=confidence)
+    difference, error = slow_delong(positive, drawn[2][:, 1], drawn[3][:, 1])
+    reach = {0.8: 1.2815515655, 0.9: 1.6448536270, 0.95: 1.9599639845, 0.99: 2.5758293035}[confidence] * error
+    assert found.method == "DeLong"
+    assert found.difference == pytest.approx(difference, abs=1e-12)
+    assert (found.lower, found.upper) == pytest.approx((difference - reach, difference + reach), abs=1e-9)
+
+
+ROW_LOSSES = {
+    ("binary", "log_loss"): lambda y, p: -np.log(p[np.arange(len(y)), y]),
+    ("binary", "brier"): lambda y, p: (p[:, 1] - y) ** 2,
+    ("multiclass", "accuracy"): lambda y, p: 1.0 * (p.argmax(axis=1) != y),
+    ("regression", "mae"): lambda y, p: np.abs(p - y),
+}
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("task", "metric"), ROW_LOSSES, ids=map("-".join, ROW_LOSSES))
+def test_the_interval_of_a_mean_is_students(task, metric, confidence):
+    classes, truth, champion, challenger = models(task, rows=800, noise=(0.9, 0.6))
+    codes, loss = encode_truth(task, classes, truth), ROW_LOSSES[task, metric]
+    gained = loss(codes, champion) - loss(codes, challenger)
+    found = compared(task, metric, (classes, truth, champion, challenger), confidence=confidence)
+    lower, upper = stats.t.interval(confidence, len(gained) - 1, gained.mean(), stats.sem(gained))
+    assert (found.lower, found.upper) == pytest.approx((lower, upper), abs=0.06 * (upper - lower))
+
+
+def plain_bootstrap(task, metric, drawn, resamples=120):
+    """Return the bounds of the difference over resampled rows, the metric computed anew for each resample."""
+    classes, truth, champion, challenger = drawn
+    codes, rng, differences = encode_truth(task, classes, truth), np.random.default_rng(9), []
+    for _ in range(resamples):
+        rows = rng.integers(0, len(truth), len(truth))
+        old, new = (measure(task, metric, codes[rows], each[rows]) for each in (champion, challenger))
+        differences.append(new - old if higher_is_better(metric) else old - new)
+    return np.quantile(differences, [0.025, 0.975])
+
+
+@pytest.mark.slow
+@every_metric
+def test_the_interval_agrees_with_a_plain_bootstrap_of_the_rows(task, metric):
+    drawn = models(task, rows=500, noise=(0.9, 0.6))
+    found = compared(task, metric, drawn)
+    lower, upper = plain_bootstrap(task, metric, drawn)
+    assert (found.lower, found.upper) == pytest.approx((lower, upper), abs=0.15 * (upper - lower))
+
+
+def test_the_same_seed_gives_the_same_bootstrap_and_another_one_nearly_the_same():
+    drawn = models("binary")
+    first, again, other = (compared("binary", "brier", drawn, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.lower != other.lower
+    assert first.lower == pytest.approx(other.lower, abs=0.1 * (first.upper - first.lower))
+
+
+def test_the_order_of_the_rows_does_not_change_delongs_interval():
+    classes, truth, champion, challenger = models("binary")
+    order = np.random.default_rng(4).permutation(len(truth))
+    first = compared("binary", "auc", (classes, truth, champion, challenger))
+    shuffled = compared("binary", "auc", (classes, truth[order], champion[order], challenger[order]))
+    assert (shuffled.lower, shuffled.upper) == pytest.approx((first.lower, first.upper), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_delong_answers_for_two_hundred_thousand_rows():
+    classes, truth, champion, challenger = models("binary", rows=200_000, noise=(0.6, 0.5))
+    found = compared("binary", "auc", (classes, truth, champion, challenger))
+    tenth = compared("binary", "auc", (classes, truth[::10], champion[::10], challenger[::10]))
+    assert found.finding == "better"
+    assert found.difference == pytest.approx(found.challenger - found.champion)
+    assert tenth.upper - tenth.lower == pytest.approx(math.sqrt(10) * (found.upper - found.lower), rel=0.05)

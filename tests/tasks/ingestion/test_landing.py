@@ -1,0 +1,202 @@
+"""Rows land once, whole, and counted: what is right in the data set, what is wrong aside with its reason."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pydantic import PrivateAttr
+
+from blocks.common.errors import Unavailable
+from blocks.lake.base import Lake, Snapshot
+from blocks.lake.fake import FakeLake
+from blocks.lake.local import LocalLake
+from blocks.sources import FrameSource, open_source
+from tasks.ingestion.landing import history, land_rows
+from tasks.shared.rules.model.data import column_kinds
+from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.refusal import Refusal
+
+HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
+ASIDE = "houses-quarantine"
+
+
+class StoppedHalfway(FakeLake):
+    """A lake that fails once at the data set itself, when the quarantine has been written."""
+
+    _block_type_slug = "ratchet-lake-stopped-halfway"
+    _stops: int = PrivateAttr(default=1)
+
+    def append(
+        self,
+        dataset: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        source: str,
+        key: str,
+        at: datetime,
+        notes: Mapping[str, str] | None = None,
+        onto: str | None = None,
+    ) -> Snapshot:
+        """Append as the fake does, with `fail_appends` set for the data set alone."""
+        if dataset == HOUSES.dataset and self._stops:
+            self._stops, self.fail_appends = 0, 1
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Keep the artifacts here instead of on a Prefect server."""
+    artifacts: list[dict[str, str]] = []
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **given: artifacts.append(given))
+    return artifacts
+
+
+@pytest.fixture(params=["fake", "local"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    return FakeLake() if request.param == "fake" else LocalLake(root=tmp_path / "lake")
+
+
+def houses(first: int, count: int, **changes: Mapping[int, object]) -> FrameSource:
+    """Return rows of houses numbered from `first`; `changes` are new values by column and place."""
+    numbers = range(first, first + count)
+    columns: dict[str, list[Any]] = {
+        "house": [f"h{number}" for number in numbers],
+        "rooms": [float(number % 7) for number in numbers],
+        "street": ["Elm" for _ in numbers],
+        "price": [1000.0 + number for number in numbers],
+    }
+    for column, values in changes.items():
+        for place, value in values.items():
+            columns[column][place] = value
+    return FrameSource(pd.DataFrame(columns), column_kinds(HOUSES))
+
+
+def keys(lake: Lake, dataset: str = "houses") -> list[str]:
+    column = "house" if dataset == "houses" else "key"
+    return sorted(lake.read(lake.as_of(dataset), columns=[column])[column].to_pylist())
+
+
+def reasons(lake: Lake) -> Sequence[str]:
+    return lake.read(lake.as_of(ASIDE), columns=["reason"])["reason"].to_pylist()
+
+
+def test_every_row_that_comes_in_is_accepted_or_quarantined(lake: Lake) -> None:
+    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}, house={5: None}))
+    assert (landed.rows_in, landed.accepted, landed.quarantined, landed.new) == (40, 38, 2, True)
+    assert lake.as_of("houses").rows == 38
+    assert lake.as_of(ASIDE).rows == 2
+    assert sorted(reasons(lake)) == ["null entity key", "null target"]
+
+
+def test_the_snapshot_says_how_many_came_in_and_where_the_others_are(lake: Lake) -> None:
+    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    (snapshot,), (aside,) = history(lake, "houses"), history(lake, ASIDE)
+    assert landed.snapshot == snapshot.id
+    assert landed.quarantine_snapshot == aside.id == snapshot.notes["quarantine_snapshot"]
+    assert (snapshot.notes["rows_in"], snapshot.notes["quarantined"]) == ("40", "1")
+    assert aside.key == snapshot.key, "both halves of a source bear its key"
+
+
+def test_the_same_rows_again_add_nothing_and_say_so(lake: Lake) -> None:
+    first = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    again = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    assert not again.new
+    assert again == first.model_copy(update={"new": False}), "the counts are those of the first time"
+    assert (len(history(lake, "houses")), len(history(lake, ASIDE))) == (1, 1)
+
+
+def test_rows_without_a_mistake_make_no_quarantine(lake: Lake) -> None:
+    landed = land_rows(lake, HOUSES, houses(0, 40))
+    assert (landed.quarantined, landed.quarantine_snapshot) == (0, "")
+    assert lake.datasets() == ("houses",)
+
+
+def test_entities_that_are_in_the_lake_are_quarantined(lake: Lake) -> None:
+    land_rows(lake, HOUSES, houses(0, 40))
+    landed = land_rows(lake, HOUSES, houses(38, 40))  # h38 and h39 once more
+    assert (landed.accepted, landed.quarantined) == (38, 2)
+    assert keys(lake, ASIDE) == ["h38", "h39"]
+    assert set(reasons(lake)) == {"key already in the lake"}
+    assert len(set(keys(lake))) == len(keys(lake)) == 78
+
+
+def test_rows_that_the_source_could_not_read_are_counted_and_kept(lake: Lake, tmp_path: Path) -> None:
+    lines = ["house,rooms,street,price", *(f"h{n},3,Elm,{1000 + n}" for n in range(20)), "h20,3,Elm", "h21,?,Elm,7"]
+    (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
+    rows = open_source(str(tmp_path / "houses.csv"), kinds=column_kinds(HOUSES))
+    landed = land_rows(lake, HOUSES, rows)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (22, 20, 2)
+    aside = lake.read(lake.as_of(ASIDE), columns=["position", "row"]).to_pylist()
+    assert sorted(row["position"] for row in aside) == ["line 22", "line 23"]
+    assert any("h21" in row["row"] for row in aside)
+
+
+def test_new_broken_rows_beside_known_rows_are_not_lost(lake: Lake, tmp_path: Path) -> None:
+    known = ["house,rooms,street,price", *(f"h{n},3,Elm,{1000 + n}" for n in range(20))]
+    for name, lines in (("first.csv", known), ("second.csv", [*known, "h20,3,Elm"])):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    kinds = column_kinds(HOUSES)
+    land_rows(lake, HOUSES, open_source(str(tmp_path / "first.csv"), kinds=kinds))
+    second = open_source(str(tmp_path / "second.csv"), kinds=kinds)
+    try:
+        landed = land_rows(lake, HOUSES, second)
+    except Refusal as told:  # as all others are there already, it may well be refused: but it must be told
+        assert "1 broken" in str(told)
+    else:
+        assert (landed.rows_in, landed.quarantined) == (21, 1)
+
+
+def test_a_source_stopped_between_quarantine_and_data_lands_once_when_it_is_run_again() -> None:
+    lake = StoppedHalfway()
+    rows = houses(0, 40, price={3: None})
+    with pytest.raises(Unavailable):
+        land_rows(lake, HOUSES, rows)
+    assert lake.datasets() == (ASIDE,), "stopped after the quarantine, before the rows"
+
+    landed = land_rows(lake, HOUSES, rows)
+    assert landed.new
+    assert (len(history(lake, "houses")), len(history(lake, ASIDE))) == (1, 1)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (40, 39, 1)
+    assert landed.quarantine_snapshot == history(lake, ASIDE)[0].id
+
+
+def test_a_lake_that_fails_at_once_leaves_nothing_and_the_next_try_lands() -> None:
+    lake = FakeLake(fail_appends=1)
+    with pytest.raises(Unavailable):
+        land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    assert lake.datasets() == ()
+    assert land_rows(lake, HOUSES, houses(0, 40, price={3: None})).accepted == 39
+
+
+def test_a_source_of_wrong_rows_is_refused_and_leaves_nothing(lake: Lake) -> None:
+    with pytest.raises(Refusal):
+        land_rows(lake, HOUSES, houses(0, 10, price=dict.fromkeys(range(9))))
+    assert lake.datasets() == ()
+
+
+def test_the_artifact_shows_counts_and_the_rows_that_were_set_aside(lake: Lake, shown: list[dict[str, str]]) -> None:
+    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    (artifact,) = shown
+    assert "40 rows in = 39 accepted + 1 quarantined" in artifact["markdown"]
+    assert landed.snapshot in artifact["markdown"]
+    assert "| row 4 | h3 | null target |" in artifact["markdown"]
+
+
+def test_a_data_set_of_the_longest_name_can_set_rows_aside(lake: Lake) -> None:
+    longest = DataSpec.model_validate({**HOUSES.model_dump(), "dataset": "h" * 51})
+    assert land_rows(lake, longest, houses(0, 40, price={3: None})).quarantined == 1
+
+
+def test_a_data_set_in_which_nothing_has_landed_has_no_history(lake: Lake) -> None:
+    assert history(lake, "houses") == ()
+
+
+@pytest.mark.parametrize(("classes", "kind"), [((), "number"), (("No", "Yes"), "category")], ids=["value", "classes"])
+def test_the_target_is_read_as_the_task_needs_it(classes: tuple[str, ...], kind: str) -> None:
+    kinds = column_kinds(HOUSES.model_copy(update={"classes": classes}))
+    assert list(kinds) == ["house", "rooms", "street", "price"]
+    assert (kinds["house"], kinds["price"]) == ("text", kind)

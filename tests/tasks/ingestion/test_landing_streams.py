@@ -1,0 +1,372 @@
+"""What lands from folders, JSON lines, databases with a watermark, S3 and mended quarantine files."""
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from moto.server import ThreadedMotoServer
+
+from blocks.common.errors import Rejected, Unavailable
+from blocks.lake.base import Lake
+from blocks.lake.local import LocalLake
+from blocks.sources import FrameSource, open_source
+from tasks.ingestion.landing import history, land_rows, landed_files, newer, quarantine_of
+from tasks.shared.progress import Progress
+from tasks.shared.records import Landed
+from tasks.shared.rules.model.data import Landing, column_kinds
+from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.refusal import Refusal
+
+HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
+KINDS = column_kinds(HOUSES)
+HEADER = "house,rooms,street,price"
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **given: None)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return LocalLake(root=tmp_path / "lake")
+
+
+def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> Landed:
+    """Land as the task does, but for the environment."""
+    since = newer(lake, HOUSES, str(source), query, watermark)
+    taken = None if redrive else landed_files(lake, HOUSES)
+    rows = open_source(str(source), query=query, kinds=KINDS, since=since, taken=taken, redrive=bool(redrive))
+    landed = land_rows(lake, HOUSES, rows, redrive=redrive)
+    rows.close()
+    return landed
+
+
+def houses(first: int, count: int) -> pd.DataFrame:
+    numbers = range(first, first + count)
+    return pd.DataFrame(
+        {"house": [f"h{n}" for n in numbers], "rooms": 3.0, "street": "Elm", "price": [1000.0 + n for n in numbers]}
+    )
+
+
+def keys(lake: Lake) -> list[str]:
+    return sorted(lake.read(lake.as_of("houses"), columns=["house"])["house"].to_pylist())
+
+
+def quarantine(lake: Lake, snapshot: str | None = None) -> list[dict[str, str]]:
+    return lake.read(lake.as_of(quarantine_of(HOUSES), snapshot)).to_pylist()
+
+
+FORMATS = {
+    "csv": lambda frame, path: frame.to_csv(path.with_suffix(".csv"), index=False),
+    "jsonl": lambda frame, path: frame.to_json(path.with_suffix(".jsonl"), orient="records", lines=True),
+    "parquet": lambda frame, path: frame.to_parquet(path.with_suffix(".parquet"), index=False),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_lands_as_one_snapshot_whatever_its_format(lake: Lake, tmp_path: Path, form: str) -> None:
+    (tmp_path / "in").mkdir()
+    frame = houses(0, 40)
+    frame.loc[37, "price"] = None  # in b, row 18
+    frame.loc[38, "house"] = "h1"  # in b: the first is in a
+    FORMATS[form](frame[:20], tmp_path / "in" / "a")
+    FORMATS[form](frame[20:], tmp_path / "in" / "b")
+    landed = land(lake, tmp_path / "in")
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (40, 38, 2)
+    first, step = {"csv": (2, "line"), "jsonl": (1, "line"), "parquet": (1, "row")}[form]
+    assert [(row["position"], row["reason"]) for row in quarantine(lake)] == [
+        (f"b.{form} {step} {17 + first}", "null target"),
+        (f"b.{form} {step} {18 + first}", f"duplicate key: kept is a.{form} {step} {1 + first}, with other values"),
+    ]
+    assert not land(lake, tmp_path / "in").new, "the same files add nothing"
+    assert len(history(lake, "houses")) == 1
+
+
+def test_parquet_scanned_as_it_is_and_parquet_read_first_land_the_same(lake: Lake, tmp_path: Path) -> None:
+    frame = houses(0, 60)
+    frame.loc[7, "rooms"] = float("inf")
+    frame.loc[8, "house"] = " "
+    other = LocalLake(root=tmp_path / "other")
+    frame.to_parquet(tmp_path / "plain.parquet", index=False)
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "checked.parquet", write_page_checksum=True)
+    assert open_source(f"{tmp_path}/plain.parquet", kinds=KINDS).scannable()
+    assert not open_source(f"{tmp_path}/checked.parquet", kinds=KINDS).scannable()
+    land(lake, tmp_path / "plain.parquet")
+    land(other, tmp_path / "checked.parquet")
+    assert quarantine(lake) == quarantine(other)
+    assert [row["reason"] for row in quarantine(lake)] == ["not finite: column 'rooms' holds inf", "null entity key"]
+    assert lake.read(lake.as_of("houses")).equals(other.read(other.as_of("houses")))
+
+
+def test_a_file_that_changes_while_it_lands_leaves_no_snapshot(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "houses.parquet"
+    houses(0, 40).to_parquet(path, index=False)
+    source = open_source(str(path), kinds=KINDS)
+    looked = source.unchanged
+    calls: list[int] = []
+
+    def touched() -> None:
+        calls.append(1)
+        if len(calls) > 1:  # after the identity was taken, when the rows have been read
+            path.touch()
+        looked()
+
+    source.unchanged = touched  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="changed while it was read"):
+        land_rows(lake, HOUSES, source)
+    assert lake.datasets() == ()
+    assert land(lake, path).new
+
+
+# Watermarks
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "crm.db"
+    add(path, houses(0, 30).assign(changed=range(1, 31)))
+    return path
+
+
+def add(path: Path, frame: pd.DataFrame) -> None:
+    with sqlite3.connect(path) as connection:
+        frame.to_sql("houses", connection, index=False, if_exists="append")
+    connection.close()
+
+
+QUERY = "SELECT * FROM houses ORDER BY changed"
+
+
+def test_each_load_asks_only_for_what_is_newer_than_the_last(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    first = land(lake, url, QUERY, "changed")
+    assert (first.rows_in, first.accepted) == (30, 30)
+    nothing = land(lake, url, QUERY, "changed")
+    assert (nothing.rows_in, nothing.accepted, nothing.new, nothing.snapshot) == (0, 0, False, first.snapshot)
+    add(database, houses(30, 5).assign(changed=range(31, 36)))
+    assert land(lake, url, QUERY, "changed").rows_in == 5
+    add(database, houses(35, 5).assign(changed=range(36, 41)))
+    assert land(lake, url, QUERY, "changed").rows_in == 5
+    assert len(keys(lake)) == 40
+    assert [s.notes["watermark"] for s in history(lake, "houses")] == ["30", "35", "40"]
+
+
+def test_a_load_that_is_refused_leaves_the_watermark_where_it_was(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    land(lake, url, QUERY, "changed")
+    add(database, houses(30, 5).assign(changed=range(31, 36), price=None))
+    with pytest.raises(Refusal, match="5 of 5 rows would be quarantined"):
+        land(lake, url, QUERY, "changed")
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE houses SET price = 1 WHERE price IS NULL")
+    connection.close()
+    assert land(lake, url, QUERY, "changed").accepted == 5
+
+
+def test_rows_that_were_set_aside_are_not_asked_for_again(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    add(database, houses(30, 1).assign(changed=31, price=None))
+    assert land(lake, url, QUERY, "changed").quarantined == 1
+    assert land(lake, url, QUERY, "changed").rows_in == 0
+
+
+def test_another_query_has_a_watermark_of_its_own(lake: Lake, database: Path) -> None:
+    url = f"sqlite:///{database}"
+    land(lake, url, "SELECT * FROM houses WHERE changed <= 20", "changed")
+    landed = land(lake, url, "SELECT * FROM houses WHERE changed > 20 AND changed < 26", "changed")
+    assert landed.rows_in == 5
+
+
+# Re-drive
+
+
+@pytest.fixture
+def set_aside(lake: Lake, tmp_path: Path) -> Landed:
+    """Forty houses of which four are set aside: two unreadable, one without a price, one of odd rooms."""
+    lines = [
+        HEADER,
+        *(f"h{n},3,Elm,{1000 + n}" for n in range(36)),
+        "h36,3,Elm,",
+        "h37,3,Elm",
+        "h38,?,Elm,7",
+        "h39,1e999,Elm,7",
+    ]
+    (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
+    landed = land(lake, tmp_path / "houses.csv")
+    assert (landed.accepted, landed.quarantined) == (36, 4)
+    return landed
+
+
+def mended(lake: Lake, path: Path, **rows: dict[str, object]) -> Path:
+    """Export the quarantine, replace the JSON of some rows (by position), and write it as CSV or Parquet."""
+    frame = lake.read(lake.as_of(quarantine_of(HOUSES))).to_pandas()
+    for place, row in rows.items():
+        frame.loc[frame["position"] == place.replace("_", " "), "row"] = json.dumps(row)
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path, index=False)
+    return path
+
+
+def house(number: int) -> dict[str, object]:
+    return {"house": f"h{number}", "rooms": 3, "street": "Elm", "price": 1000 + number}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_rows_of_a_mended_quarantine_file_land_exactly_once(
+    lake: Lake, set_aside: Landed, tmp_path: Path, ending: str
+) -> None:
+    aside = set_aside.quarantine_snapshot
+    path = mended(lake, tmp_path / f"mended{ending}", line_38=house(36), line_39=house(37))
+    landed = land(lake, path, redrive=aside)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (4, 2, 2)
+    assert keys(lake) == sorted(f"h{n}" for n in range(38))
+    assert history(lake, "houses")[-1].notes["redriven_from"] == aside
+    assert history(lake, quarantine_of(HOUSES))[-1].notes["redriven_from"] == aside
+    again = land(lake, path, redrive=aside)
+    assert not again.new
+    assert len(keys(lake)) == 38
+
+
+def test_a_file_that_is_mended_further_adds_only_what_is_new(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+    aside, fixes = set_aside.quarantine_snapshot, {"line_38": house(36)}
+    land(lake, mended(lake, tmp_path / "one.csv", **fixes), redrive=aside)
+    first = lake.as_of(quarantine_of(HOUSES), aside)
+    frame = lake.read(first).to_pandas()
+    frame["row"] = [json.dumps(house(n)) for n in (36, 37, 38, 39)]
+    frame.to_csv(tmp_path / "two.csv", index=False)
+    landed = land(lake, tmp_path / "two.csv", redrive=aside)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (4, 3, 1)
+    assert keys(lake) == sorted(f"h{n}" for n in range(40))
+    assert quarantine(lake)[-1]["reason"] == "key already in the lake"
+
+
+def test_a_mended_file_in_the_source_s_own_columns_lands_too(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+    houses(36, 4).assign(position="?", reason="?").to_csv(tmp_path / "mended.csv", index=False)
+    landed = land(lake, tmp_path / "mended.csv", redrive=set_aside.quarantine_snapshot)
+    assert (landed.accepted, landed.quarantined) == (4, 0)
+    assert history(lake, "houses")[-1].notes["redriven_from"] == set_aside.quarantine_snapshot
+
+
+def test_a_quarantine_in_which_nothing_was_mended_lands_nothing(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="4 of 4 rows would be quarantined.*none is left"):
+        land(lake, mended(lake, tmp_path / "same.csv"), redrive=set_aside.quarantine_snapshot)
+    assert len(history(lake, "houses")) == len(history(lake, quarantine_of(HOUSES))) == 1
+
+
+def test_a_quarantine_file_without_its_snapshot_is_told_what_to_name(
+    lake: Lake, set_aside: Landed, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match=r"quarantine file: name the snapshot.*redrive"):
+        land(lake, mended(lake, tmp_path / "mended.csv"))
+
+
+@pytest.mark.parametrize("row", ["", "{", "[1]", '{"house": "h36"', '{"house": {"a": 1}, "price": 1}'])
+def test_a_row_that_was_mended_badly_is_set_aside_again(
+    lake: Lake, set_aside: Landed, tmp_path: Path, row: str
+) -> None:
+    frame = pd.DataFrame(
+        {"position": ["line 38", "line 39"], "reason": "x", "key": None, "row": [row, json.dumps(house(37))]}
+    )
+    frame.to_csv(tmp_path / "mended.csv", index=False)
+    landed = land(lake, tmp_path / "mended.csv", redrive=set_aside.quarantine_snapshot)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (2, 1, 1)
+
+
+# S3
+
+
+def test_an_s3_prefix_lands_once(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x"), ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
+            monkeypatch.setenv(f"AWS_{name}", value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="houses")
+        for part in range(3):
+            houses(part * 20, 20).to_parquet(tmp_path / "part.parquet", index=False)
+            client.put_object(
+                Bucket="houses", Key=f"in/part-{part}.parquet", Body=(tmp_path / "part.parquet").read_bytes()
+            )
+        landed = land(lake, "s3://houses/in/")
+        assert (landed.rows_in, landed.accepted, landed.new) == (60, 60, True)
+        assert not land(lake, "s3://houses/in/").new
+        assert "s3://houses/in/" in history(lake, "houses")[0].source
+    finally:
+        server.stop()
+
+
+def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tasks.shared.progress.time.monotonic", lambda: now[0])
+    said: list[str] = []
+    progress = Progress("reading x.csv", total_bytes=100_000_000, say=said.append)
+    for _ in range(20):
+        now[0] += 0.5
+        progress.add(5_000, 5_000_000)
+    assert said == ["reading x.csv: 50,000 rows, 50 of 100 MB", "reading x.csv: 100,000 rows, 100 of 100 MB"]
+
+
+# Times and further tables
+
+
+VISITS = Landing(
+    dataset="visits",
+    entity="who",
+    kinds={"who": "text", "at": "time", "pages": "number"},
+    unique=("who", "at"),
+    time="at",
+)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_an_entity_may_have_a_row_for_each_time_and_one_time_once(lake: Lake, tmp_path: Path, form: str) -> None:
+    moments = [f"2026-01-{day:02d}T08:00:00+02:00" for day in range(1, 29)]
+    frame = pd.DataFrame({"who": "a", "at": [*moments, moments[3], None], "pages": 1.0})
+    if form == "parquet":
+        frame["at"] = pd.to_datetime(frame["at"], utc=True).astype("datetime64[us, UTC]")
+    FORMATS[form](frame, tmp_path / "visits")
+    path = tmp_path / f"visits.{form}"
+    source = open_source(str(path), kinds=VISITS.kinds)
+    landed = land_rows(lake, VISITS, source)
+    assert (landed.rows_in, landed.accepted, landed.quarantined) == (30, 28, 2)
+    found = lake.read(lake.as_of("visits"))
+    assert str(found.schema.field("at").type) == "timestamp[us, tz=UTC]"
+    assert found["at"].to_pylist()[0] == datetime(2026, 1, 1, 6, tzinfo=UTC)
+    reasons = [row["reason"].split(":")[0] for row in lake.read(lake.as_of("visits-quarantine")).to_pylist()]
+    assert reasons == ["duplicate key", "null key or time"]
+
+
+def test_a_time_that_has_landed_is_known_and_a_later_one_is_not(lake: Lake) -> None:
+    def visits(*days: int) -> FrameSource:
+        times = [datetime(2026, 1, day, tzinfo=UTC) for day in days]
+        return FrameSource(pd.DataFrame({"who": "a", "at": times, "pages": 1.0}), VISITS.kinds)
+
+    land_rows(lake, VISITS, visits(*range(1, 20)))
+    landed = land_rows(lake, VISITS, visits(*range(19, 31)))
+    assert (landed.accepted, landed.quarantined) == (11, 1)
+    assert lake.read(lake.as_of("visits-quarantine"))["reason"].to_pylist() == ["key already in the lake"]
+
+
+@pytest.mark.parametrize("at", ["2026-01-01 08:00:00", "2026-01-01", "2026-02-30T08:00:00Z", "08:00", "1767254400"])
+def test_58_a_time_without_a_zone_or_a_day_is_set_aside(lake: Lake, tmp_path: Path, at: str) -> None:
+    lines = [f"a{n},2026-01-01T08:00:00Z,1" for n in range(20)]
+    (tmp_path / "visits.csv").write_text("\n".join(["who,at,pages", *lines, f"b,{at},1"]) + "\n")
+    landed = land_rows(lake, VISITS, open_source(str(tmp_path / "visits.csv"), kinds=VISITS.kinds))
+    assert (landed.accepted, landed.quarantined) == (20, 1)
+    (row,) = lake.read(lake.as_of("visits-quarantine")).to_pylist()
+    assert row["reason"].startswith("not a time with a zone") and at in row["reason"]
+
+
+def test_58_a_column_of_times_without_a_zone_is_refused(lake: Lake) -> None:
+    frame = pd.DataFrame({"who": ["a"], "at": [datetime(2026, 1, 1)], "pages": [1.0]})
+    with pytest.raises(Rejected, match="'at' holds times without a zone"):
+        land_rows(lake, VISITS, FrameSource(frame, VISITS.kinds))
+    assert lake.datasets() == ()

@@ -1,0 +1,67 @@
+"""Effects are what they are called, and chance is told from change."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
+
+from tasks.monitoring.rules.effects import chance, holm, proportions_chance, stability_index
+
+COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
+
+
+def test_the_index_of_a_shifted_normal_is_the_square_of_the_shift():
+    random = np.random.default_rng(1)
+    edges = np.quantile(random.normal(0, 1, 200_000), np.linspace(0, 1, 11)[1:-1])
+    for shift, expected in ((0.2, 0.04), (0.5, 0.25), (1.0, 1.0)):
+        then, now = (
+            np.bincount(np.searchsorted(edges, random.normal(at, 1, 200_000)), minlength=10) for at in (0, shift)
+        )
+        assert stability_index(then, now) == pytest.approx(expected, rel=0.1)
+
+
+def test_rows_that_differ_by_chance_alone_have_an_index_about_zero_whatever_their_number():
+    random = np.random.default_rng(2)
+    for rows in (200, 1000, 20_000):
+        found = [
+            stability_index(random.multinomial(5000, [0.1] * 10), random.multinomial(rows, [0.1] * 10))
+            for _ in range(300)
+        ]
+        assert np.mean(found) < 10 / rows
+        assert max(found) < 0.1
+
+
+@given(COUNTS, st.data())
+def test_the_index_is_symmetric_finite_and_never_negative(before, data):
+    now = data.draw(st.lists(st.integers(0, 500), min_size=len(before), max_size=len(before)))
+    index = stability_index(before, now)
+    if not sum(before) or not sum(now):
+        assert math.isnan(index)
+        return
+    assert math.isfinite(index) and index >= 0
+    assert index == pytest.approx(stability_index(now, before), abs=1e-9)
+    assert stability_index(before, before) == 0
+    assert 0 <= chance(before, now) <= 1
+
+
+def test_chance_is_chi_squared_where_no_bin_is_rare():
+    table = [[30, 50, 70], [60, 40, 55]]
+    assert chance(*table) == pytest.approx(chi2_contingency(table, correction=False).pvalue)
+    assert chance([50, 50], [50, 50]) == 1
+    assert proportions_chance(0, 100, 0, 100) == 1
+    assert chance([0, 0], [5, 5]) == 1, "without rows nothing is beyond chance"
+
+
+def test_rare_bins_are_taken_together():
+    assert chance([1000, 1, 1, 1, 1], [1000, 1, 1, 1, 1]) == 1
+    assert chance([1000, 0, 0], [1000, 1, 1]) > 0.01
+
+
+def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():
+    assert holm({"a": 0.001, "b": 0.004, "c": 0.5}, 0.01) == {"a", "b"}
+    assert holm({"a": 0.004, "b": 0.004, "c": 0.004}, 0.01) == frozenset()
+    assert holm({"a": math.nan}, 0.01) == frozenset(), "what was not measured is not found"
+    assert holm({}, 0.01) == frozenset()

@@ -1,0 +1,49 @@
+"""Looks as rows of the lake: written once, read back the same, whatever they found."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.monitoring.rules.history import SCHEMA, Measure, look_table, looks_of
+
+AT = datetime(2026, 11, 25, 3, 30, tzinfo=UTC)
+COLUMN = {"name": "_prediction_Yes", "kind": "number", "prediction": True}
+DRIFTED = {"column": COLUMN, "effect": 0.3, "drifted": True}
+AUC = {"metric": "auc", "before": 0.85, "now": 0.8, "lower": 0.78, "upper": None, "rows": 500, "worse": True}
+WHOLE = {
+    "version": "2", "outcome": "Degraded", "sentence": "auc is 0.8.", "rows": [500, 400],
+    "compared": [DRIFTED], "measured": [AUC],
+}  # fmt: skip
+
+
+def test_a_look_is_read_back_as_it_was() -> None:
+    table = look_table(WHOLE, "run-1", AT)
+    assert table.schema == SCHEMA
+    (look,) = looks_of(table.to_pylist())
+    assert (look.id, look.at, look.version, look.outcome, look.sentence, look.newest_rows) == (
+        "run-1", AT, "2", "Degraded", "auc is 0.8.", 500
+    )  # fmt: skip
+    assert look.of("drift") == (Measure("drift", "prediction Yes", 0.3, None, None, None, True),)
+    assert look.of("quality") == (Measure("quality", "auc", 0.8, 0.85, 0.78, None, True),)
+
+
+def test_a_look_that_could_measure_nothing_is_kept_as_well() -> None:
+    nothing = json.loads(json.dumps({**WHOLE, "rows": [], "compared": [], "measured": [], "outcome": "CouldNotCheck"}))
+    table = look_table(nothing, "run-2", AT)
+    (look,) = looks_of(table.to_pylist())
+    assert (table.num_rows, look.measures, look.newest_rows, look.outcome) == (1, (), 0, "CouldNotCheck")
+
+
+def test_looks_come_in_the_order_of_their_times() -> None:
+    rows = [
+        *look_table(WHOLE, "later", AT.replace(hour=9)).to_pylist(),
+        *look_table(WHOLE, "earlier", AT).to_pylist(),
+    ]
+    assert [look.id for look in looks_of(rows)] == ["earlier", "later"]
+    assert looks_of([]) == ()
+
+
+def test_what_is_no_judgement_is_not_taken_for_one() -> None:
+    with pytest.raises(KeyError):
+        look_table({"version": "2"}, "run-1", AT)

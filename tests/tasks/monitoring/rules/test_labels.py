@@ -1,0 +1,67 @@
+"""Labels of other shares are told beyond chance and by enough to matter; chance alone is not told."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tasks.monitoring.rules.findings import WatchRules
+from tasks.monitoring.rules.labels import judge_classes, judge_numbers
+
+RULES = WatchRules()
+CASES = {
+    "as before": ((730, 270), (365, 135), None),
+    "within 5 points, on any number of rows": ((73_000, 27_000), (69_000, 31_000), None),
+    "5 points that chance makes": ((730, 270), (68, 32), None),
+    "8 points": ((5145, 1898), (650, 350), "Yes in 35.0%, where it was in 26.9%"),
+    "20 points are critical": ((5145, 1898), (500, 500), "Yes in 50.0%, where it was in 26.9%"),
+    "a class that is gone": ((730, 270), (500, 0), "Yes in 0.0%, where it was in 27.0%"),
+    "nothing before": ((0, 0), (10, 10), None),
+    "nothing now": ((10, 10), (0, 0), None),
+}
+
+
+@pytest.mark.parametrize(("before", "now", "says"), CASES.values(), ids=CASES)
+def test_what_is_told_of_two_classes(before: tuple[int, ...], now: tuple[int, ...], says: str | None) -> None:
+    found = judge_classes("churn", ("No", "Yes"), before, now, RULES)
+    assert [says in each.text for each in found] == ([True] if says else [])
+    assert all(each.key == "labels:churn" and each.kind == "drift" for each in found)
+    assert [each.severity for each in found] in (
+        [],
+        ["critical" if each.effect >= 0.2 else "warning" for each in found],
+    )
+
+
+def test_the_class_that_changed_most_is_named() -> None:
+    (found,) = judge_classes("grade", ("a", "b", "c"), (500, 300, 200), (480, 120, 400), RULES)
+    assert "grade is c in 40.0%, where it was in 20.0%" in found.text
+
+
+def test_chance_alone_is_told_at_most_once_in_a_hundred_looks() -> None:
+    random = np.random.default_rng(5)
+    for size in (100, 500, 2000):
+        told = sum(
+            bool(judge_classes("churn", ("No", "Yes"), (5145, 1898), (size - found, found), RULES))
+            for found in random.binomial(size, 1898 / 7043, 2000)
+        )
+        assert told <= 20, size
+
+
+def test_a_shift_of_a_regression_s_labels_is_told_and_chance_is_not() -> None:
+    random = np.random.default_rng(3)
+    before = random.normal(100, 20, 2000)
+    assert judge_numbers("price", before, random.normal(100, 20, 500), RULES) == []
+    (found,) = judge_numbers("price", before, random.normal(112, 20, 500), RULES)
+    assert (found.key == "labels:price" and "mean 99" in found.text) or "mean 100" in found.text
+    assert judge_numbers("price", before, np.empty(0), RULES) == []
+
+
+SOME = some.lists(some.integers(0, 5000), min_size=3, max_size=3)
+
+
+@given(SOME, SOME)
+def test_whatever_is_told_is_a_change_that_matters(before: list[int], now: list[int]) -> None:
+    for found in judge_classes("grade", ("a", "b", "c"), before, now, RULES):
+        shares = [[count / sum(counts) for count in counts] for counts in (before, now)]
+        assert found.effect == pytest.approx(max(abs(a - b) for a, b in zip(*shares, strict=True)))
+        assert found.effect >= RULES.label_change

@@ -1,0 +1,85 @@
+"""Logged requests become rows of fixed types, and none that does not hold what it has to."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tasks.monitoring.rules.requests import prediction_columns, requests_table, watched_predictions
+from tasks.shared.rules.model.spec import parse_spec
+from tests.tasks.shared.rules.model.spec_cases import BINARY, GOOD
+
+SPEC = parse_spec(BINARY, "model.yaml")
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    columns = {"house_id": ["h1", 2], "rooms": ["3", None], "street": ["Elm", 5], "garden": [True, "0"]}
+    answer = {"predictions": [[0.25, 0.75], [1.0, 0.0]]}
+    return {
+        "at": "2026-11-25T12:00:00+01:00",
+        "id": "r",
+        "version": "1",
+        "rows": 2,
+        "columns": columns,
+        "answer": answer,
+        **fields,
+    }
+
+
+def test_a_request_of_two_rows_is_two_rows_of_declared_types() -> None:
+    table = requests_table(SPEC, [request(), request(id="s", version="2")])
+    assert table is not None
+    assert table.schema.field("_requested_at").type == pa.timestamp("us", "UTC")
+    rows = table.to_pylist()
+    assert [(row["_request_id"], row["_row"], row["_model_version"]) for row in rows] == [
+        ("r", 0, "1"), ("r", 1, "1"), ("s", 0, "2"), ("s", 1, "2"),
+    ]  # fmt: skip
+    first = {name: rows[0][name] for name in ("house_id", "rooms", "street", "garden", "_prediction_Yes")}
+    assert first == {"house_id": "h1", "rooms": 3.0, "street": "Elm", "garden": 1.0, "_prediction_Yes": 0.75}
+    assert (rows[1]["house_id"], rows[1]["rooms"], rows[1]["street"], rows[1]["garden"]) == ("2", None, "5", 0.0)
+    assert rows[0]["_requested_at"].isoformat() == "2026-11-25T11:00:00+00:00"
+
+
+def test_a_column_that_was_not_logged_is_null_and_a_value_of_another_kind_too() -> None:
+    table = requests_table(SPEC, [request(columns={"rooms": ["many", 1]})])
+    assert table is not None
+    assert table["rooms"].to_pylist() == [None, 1.0]
+    assert table["street"].to_pylist() == [None, None]
+    assert table["house_id"].null_count == 2
+
+
+def test_columns_are_the_same_whatever_was_logged() -> None:
+    few, all_of_them = (requests_table(SPEC, [request(**each)]) for each in ({"columns": {}}, {}))
+    assert few is not None and all_of_them is not None and few.schema == all_of_them.schema
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"answer": {"predictions": [[0.5, 0.5]]}}, "not one answer"),
+        ({"answer": {"predictions": {"a": 1}}}, "not one answer"),
+        ({"columns": {"rooms": [1]}}, "1 values of rooms in 2 rows"),
+        ({"at": "yesterday"}, "isoformat"),
+    ],
+)
+def test_a_request_that_does_not_hold_what_it_has_to_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        requests_table(SPEC, [request(**fields)])
+
+
+def test_an_answer_of_another_shape_has_no_prediction() -> None:
+    table = requests_table(SPEC, [request(answer={"predictions": [0.5, [1, 2, 3]]})])
+    assert table is not None and table["_prediction_Yes"].null_count == 2
+
+
+def test_a_regression_has_one_prediction_and_two_classes_one_that_says_something() -> None:
+    assert prediction_columns(SPEC) == ("_prediction_No", "_prediction_Yes")
+    assert watched_predictions(SPEC) == ("_prediction_Yes",)
+    price = parse_spec(GOOD, "model.yaml")
+    assert prediction_columns(price) == watched_predictions(price) == ("_prediction",)
+    table = requests_table(price, [request(answer={"predictions": [1.5, [2.5]]})])
+    assert table is not None and table["_prediction"].to_pylist() == [1.5, 2.5]
+
+
+def test_no_request_is_no_table() -> None:
+    assert requests_table(SPEC, []) is None

@@ -1,0 +1,59 @@
+"""Windows follow one another without a gap, and each knows the same one of earlier weeks."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from blocks.engines.duckdb import DuckDBEngine
+from tasks.monitoring.rules.requests import AT, VERSION
+from tasks.monitoring.rules.windows import (
+    days_before,
+    is_weekly,
+    newest_windows,
+    of_version,
+    weeks_before,
+    window_number,
+)
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def test_a_row_is_in_one_window_and_those_of_another_version_or_time_in_none(tmp_path: Path) -> None:
+    times = [NOON, NOON - DAY, NOON - DAY + timedelta(microseconds=1), NOON - 2 * DAY, NOON - 3 * DAY, NOON + DAY]
+    rows = {AT: pa.array(times, pa.timestamp("us", "UTC")), VERSION: ["1"] * 6, "n": range(6)}
+    other = {AT: pa.array([NOON], pa.timestamp("us", "UTC")), VERSION: ["2"], "n": [6]}
+    pq.write_table(
+        pa.concat_tables([pa.table({**rows, "n": list(range(6))}), pa.table(other)]), tmp_path / "rows.parquet"
+    )
+    spans = newest_windows(NOON, DAY, 3)
+    query = f"SELECT n, {window_number(spans)} AS w FROM {of_version('1', spans)} ORDER BY n"
+    found = DuckDBEngine().query(query, {"rows": (str(tmp_path / "rows.parquet"),)}).to_pylist()
+    assert {row["n"]: row["w"] for row in found} == {0: 0, 1: 1, 2: 0, 3: 2}
+
+
+def test_the_same_window_of_earlier_weeks_is_not_among_the_other_days() -> None:
+    newest = newest_windows(NOON, DAY, 1)[0]
+    same, others = weeks_before(newest), days_before(newest, DAY, 3)
+    assert [NOON - span.end for span in same] == [timedelta(days=7 * week) for week in (1, 2, 3, 4)]
+    assert not set(same) & set(others)
+    assert {span.end.weekday() for span in same} == {NOON.weekday()}
+    assert len(others) == 28 - 3 - 3  # the newest three, and the same weekday of three weeks
+    assert NOON.weekday() not in {span.end.weekday() for span in others}
+
+
+@pytest.mark.parametrize(
+    ("length", "weekly"),
+    [
+        (DAY, True),
+        (timedelta(hours=1), True),
+        (timedelta(hours=5), False),
+        (timedelta(minutes=5), False),
+        (7 * DAY, False),
+    ],
+)
+def test_only_windows_that_repeat_by_the_week_have_a_weekday(length: timedelta, weekly: bool) -> None:
+    assert is_weekly(length) == weekly

@@ -1,0 +1,170 @@
+"""What is said of a cause follows from what happened: once, again while it lasts, and when it is over."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tasks.notification.rules.channels import takes
+from tasks.notification.rules.kinds import KINDS, kind_of
+from tasks.notification.rules.story import due, is_open, message_id, next_attempt
+from tasks.notification.rules.words import body, subject
+from tasks.shared.rules.refusal import Refusal
+
+START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Happened:
+    key: str
+    state: str
+    severity: str
+    at: datetime
+
+
+def history(*states: str) -> list[Happened]:
+    """One signal an hour: "raised", "raised critical", "acknowledged", "recovered", "news"."""
+    words = [(*state.split(), "warning")[:2] for state in states]
+    return [
+        Happened(f"s{hour}", state, severity, START + timedelta(hours=hour))
+        for hour, (state, severity) in enumerate(words)
+    ]
+
+
+STORIES = {
+    "nothing happened": ((), ()),
+    "news is told each time": (("news", "news"), ("news", "news")),
+    "a condition is told when it begins": (("raised",), ("new",)),
+    "seen again, it is not told again": (("raised", "raised", "raised"), ("new",)),
+    "graver, it is told": (("raised", "raised critical", "raised critical"), ("new", "worse")),
+    "less grave again is no news": (("raised critical", "raised"), ("new",)),
+    "over": (("raised", "recovered"), ("new", "recovered")),
+    "over twice is over once": (("raised", "recovered", "recovered"), ("new", "recovered")),
+    "over before it began": (("recovered",), ()),
+    "again after it was over": (("raised", "recovered", "raised"), ("new", "recovered", "new")),
+    "acknowledging says nothing": (("raised", "acknowledged"), ("new",)),
+    "acknowledged, and over": (("raised", "acknowledged", "recovered"), ("new", "recovered")),
+}
+
+
+@pytest.mark.parametrize(("states", "told"), STORIES.values(), ids=STORIES)
+def test_what_is_told(states: tuple[str, ...], told: tuple[str, ...]) -> None:
+    words = due(history(*states), START + timedelta(hours=len(states)), DAY)
+    assert tuple(word.occasion for word in words) == told
+
+
+def test_what_lasts_is_told_again_each_day_and_says_how_often_it_was_seen() -> None:
+    lasting = history("raised", "raised", "raised")
+    assert [word.occasion for word in due(lasting, START + DAY - timedelta(seconds=1), DAY)] == ["new"]
+    first = due(lasting, START + DAY, DAY)[-1]
+    assert (first.occasion, first.seen, first.since, first.place) == ("reminder", 3, START, 2)
+    assert due(lasting, START + 1.9 * DAY, DAY)[-1].name == first.name
+    assert due(lasting, START + 2 * DAY, DAY)[-1].name != first.name
+
+
+def test_reminders_that_were_missed_are_not_told_late() -> None:
+    words = due(history("raised"), START + 10.5 * DAY, DAY)
+    assert [word.occasion for word in words] == ["new", "reminder"]
+
+
+def test_nobody_is_reminded_of_what_somebody_looks_after_until_it_is_graver() -> None:
+    after = START + 3 * DAY
+    assert "reminder" not in [word.occasion for word in due(history("raised", "acknowledged"), after, DAY)]
+    graver = history("raised", "acknowledged", "raised critical")
+    assert [word.occasion for word in due(graver, after, DAY)] == ["new", "worse", "reminder"]
+
+
+def test_without_a_time_to_remind_nobody_is_reminded() -> None:
+    assert [word.occasion for word in due(history("raised"), START + 100 * DAY, timedelta(0))] == ["new"]
+
+
+states = some.sampled_from(["news", "raised", "raised critical", "acknowledged", "recovered"])
+
+
+@given(some.lists(states, max_size=12), some.integers(0, 12))
+def test_what_was_told_stays_told_whatever_happens_later(happened: list[str], until: int) -> None:
+    whole = history(*happened)
+    now = START + timedelta(hours=len(whole))
+    first, then = due(whole[:until], now, timedelta(0)), due(whole, now, timedelta(0))
+    assert then[: len(first)] == first
+    names = [(word.name, word.occasion) for word in then]
+    assert len(names) == len(set(names))
+
+
+@given(some.lists(states, max_size=12))
+def test_each_beginning_has_at_most_one_end(happened: list[str]) -> None:
+    occasions = [word.occasion for word in due(history(*happened), START + DAY, timedelta(0))]
+    ends = [occasion for occasion in occasions if occasion in ("new", "recovered")]
+    assert ends == ["new", "recovered"] * (len(ends) // 2) + ["new"] * (len(ends) % 2)
+    assert is_open(history(*happened)) == (len(ends) % 2 == 1)
+
+
+def test_a_message_has_one_id_for_each_channel_and_occasion() -> None:
+    ids = {message_id(name, occasion, channel) for name in "ab" for occasion in ("new", "worse") for channel in "xy"}
+    assert len(ids) == 8
+    assert message_id("a", "new", "x") == message_id("a", "new", "x")
+
+
+def test_a_message_that_failed_is_tried_again_sooner_at_first_and_for_ever() -> None:
+    waits = [(next_attempt(failed, START) - START).total_seconds() / 60 for failed in (1, 2, 3, 4, 5, 100)]
+    assert waits == [1, 2, 4, 8, 15, 15]
+
+
+@dataclass(frozen=True)
+class Team:
+    name: str = "team"
+    least: str = "warning"
+    models: tuple[str, ...] = ("*",)
+    events: tuple[str, ...] = ("*",)
+
+
+TAKES = {
+    "as grave as asked": (Team(), "warning", True),
+    "graver": (Team(), "critical", True),
+    "less grave": (Team(), "info", False),
+    "of an unknown severity": (Team(least="critical"), "dreadful", True),
+    "of another model": (Team(models=("price-*",)), "critical", False),
+    "of a model by pattern": (Team(models=("price", "ch*")), "critical", True),
+    "of another event": (Team(events=("release.*",)), "critical", False),
+    "of an event by pattern": (Team(events=("model.*",)), "critical", True),
+}
+
+
+@pytest.mark.parametrize(("channel", "severity", "told"), TAKES.values(), ids=TAKES)
+def test_a_channel_is_told_of_what_it_asked_for(channel: Team, severity: str, told: bool) -> None:
+    assert takes(channel, severity=severity, model="churn", event="model.drift.detected") is told
+
+
+def test_a_message_says_what_where_since_when_whose_and_what_to_do() -> None:
+    assert subject("reminder", "critical", "model.check.impossible", "churn", "local") == (
+        "[critical] churn (local): still: the model cannot be watched"
+    )
+    assert subject("recovered", "critical", "model.drift.detected", "churn", "local").startswith("[recovered] churn")
+    text = body(
+        "It drifts.", {"run": "http://here"}, owner="ann", cause="churn/local/x", since=START, seen=3, open_=True
+    )
+    for part in (
+        "It drifts.",
+        "run: http://here",
+        "owner: ann",
+        "3 times since 2026-11-25 09:00 UTC",
+        'ALERT="churn/local/x"',
+    ):
+        assert part in text
+    over = body("It is over.", {}, owner="ann", cause="c", since=START, seen=3, open_=False)
+    assert "make ack" not in over
+
+
+def test_an_unknown_event_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Refusal, match=r"model\.drift\.detected"):
+        kind_of("model.drifted")
+    assert all(kind.event == name for name, kind in KINDS.items())
+
+
+def test_a_changed_signal_does_not_change_what_others_said() -> None:
+    whole = history("raised", "recovered", "raised")
+    whole[2] = replace(whole[2], severity="critical")
+    assert [word.occasion for word in due(whole, START, DAY)] == ["new", "recovered", "new"]

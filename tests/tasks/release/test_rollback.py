@@ -1,0 +1,134 @@
+"""The way back: which version, from the endpoint's own copy, proven by the golden request it was released with.
+
+The task itself opens an environment of a Prefect server; `tests/flows/test_retrain.py` runs it whole. Here are its
+parts, over the ledgers and the endpoint that it uses.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from blocks.common.errors import NotFound, Rejected
+from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.fake import FakeEndpoint
+from blocks.ledger.base import Deployment, Ledger
+from blocks.ledger.fake import FakeLedger
+from blocks.ledger.sql import SqlLedger
+from runtime.digests import folder_digest
+from tasks.approval.rules.history import champion, rollback_target
+from tasks.release.deployment import golden_json
+from tasks.release.rollback import golden_of
+from tasks.shared.rules.refusal import Refusal
+
+GOLDEN = Golden('{"instances": [1]}', "[0.75]")
+AT = datetime.now(UTC)  # all lines at the same moment: their order is the ledger's
+
+
+@pytest.fixture(params=["fake", "sqlite"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    return FakeLedger() if request.param == "fake" else SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db")
+
+
+def line(
+    version: str, action: Literal["deploy", "rollback"] = "deploy", status: Literal["serving", "failed"] = "serving"
+) -> Deployment:
+    return Deployment(
+        f"{action}:{version}:{status}", "price", "local", version, "d", action, status, "max", "why", f"r{version}", AT
+    )  # fmt: skip
+
+
+DEPLOYED = [line("1"), line("2"), line("3")]
+TARGETS = {
+    "the one before today's": (DEPLOYED, "", "2"),
+    "back once more": ([*DEPLOYED, line("2", "rollback")], "", "1"),
+    "over a failed deployment": ([line("1"), line("2"), line("3", status="failed")], "", "1"),
+    "a named one": (DEPLOYED, "1", "1"),
+    "forward again by name": ([*DEPLOYED, line("2", "rollback")], "3", "3"),
+}
+
+
+def written(ledger: Ledger, lines: list[Deployment]) -> tuple[Deployment, ...]:
+    for each in lines:
+        ledger.record_deployment(each)
+    return ledger.deployments("price", "local")
+
+
+@pytest.mark.parametrize(("lines", "wanted", "target"), TARGETS.values(), ids=TARGETS)
+def test_a_rollback_goes_to_a_version_that_served(
+    ledger: Ledger, lines: list[Deployment], wanted: str, target: str
+) -> None:
+    assert rollback_target(written(ledger, lines), wanted) == target
+
+
+REFUSED = {
+    "nothing was ever released": ([], "", "no earlier version"),
+    "only one was": ([line("1")], "", "no earlier version"),
+    "an unknown version": (DEPLOYED, "9", r"never served.*'9'.*1, 2, 3"),
+    "one that failed": ([line("1"), line("2"), line("3", status="failed")], "3", "never served"),
+    "the one that serves": (DEPLOYED, "3", "serves already"),
+}
+
+
+@pytest.mark.parametrize(("lines", "wanted", "problem"), REFUSED.values(), ids=REFUSED)
+def test_a_rollback_to_nowhere_is_refused(ledger: Ledger, lines: list[Deployment], wanted: str, problem: str) -> None:
+    with pytest.raises(Refusal, match=rf"(?s){problem}"):
+        rollback_target(written(ledger, lines), wanted)
+
+
+def test_the_same_rollback_written_twice_is_one_line(ledger: Ledger) -> None:
+    written(ledger, DEPLOYED)
+    first = ledger.record_deployment(replace(line("2", "rollback"), id="rollback:run-1"))
+    again = ledger.record_deployment(replace(line("2", "rollback"), id="rollback:run-1", by="other", reason="again"))
+    assert again == first
+    assert [each.id for each in ledger.deployments("price", "local")].count("rollback:run-1") == 1
+    assert champion(ledger.deployments("price", "local")) == "2"
+
+
+def test_what_a_version_must_answer_is_found_in_the_ledger(ledger: Ledger) -> None:
+    ledger.intend("deploy:r1", golden_json(GOLDEN), AT)
+    assert golden_of(ledger, "r1") == GOLDEN
+
+
+def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(Refusal, match=r"does not know how.*'r9'.*deployed by Ratchet"):
+        golden_of(ledger, "r9")
+
+
+def released(endpoint: FakeEndpoint, folder: Path) -> dict[str, str]:
+    """Release versions 1 and 2, throw their artifacts away, and return their digests."""
+    digests = {}
+    for version in ("1", "2"):
+        artifact = folder / version
+        artifact.mkdir()
+        (artifact / "weights").write_text(version)
+        digests[version] = folder_digest(artifact)
+        endpoint.switch(Release("price", version, artifact, digests[version], GOLDEN))
+        (artifact / "weights").unlink()
+    return digests
+
+
+def test_the_version_before_serves_again_without_registry_or_artifact(tmp_path: Path) -> None:
+    endpoint = FakeEndpoint()
+    digests = released(endpoint, tmp_path)
+    for _ in range(2):  # a repeated rollback changes nothing
+        assert endpoint.restore("price", "1").version == "1"
+        assert endpoint.verify(Release("price", "1", Path(), digests["1"], GOLDEN)).version == "1"
+
+
+def test_a_version_that_answers_otherwise_than_when_it_was_released_is_not_proven(tmp_path: Path) -> None:
+    endpoint = FakeEndpoint(wrong_answers=("1",))
+    digests = released(endpoint, tmp_path)
+    endpoint.restore("price", "1")
+    with pytest.raises(Rejected, match="predictions"):
+        endpoint.verify(Release("price", "1", Path(), digests["1"], GOLDEN))
+
+
+def test_a_version_that_the_endpoint_has_not_kept_is_not_found(tmp_path: Path) -> None:
+    endpoint = FakeEndpoint()
+    released(endpoint, tmp_path)
+    with pytest.raises(NotFound, match=r"no version 9.*\['1', '2'\]"):
+        endpoint.restore("price", "9")
+    assert endpoint.serving("price").version == "2"  # type: ignore[union-attr]

@@ -1,0 +1,76 @@
+"""The price table is dated and strict, and what it does not know is not free."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from tasks.shared.cost import PRICES, read_prices
+from tasks.shared.rules.cost.prices import PriceTable, RegionPrices, hourly_price, parse_prices, prices_text
+from tasks.shared.rules.refusal import Refusal
+from tests.checkout import ROOT
+
+TODAY = date(2026, 11, 25)
+TABLE = PriceTable(
+    currency="USD", date="2026-11-25", valid_days=90, source="a test",
+    regions={"eu-central-1": RegionPrices(training={"ml.m5.large": 0.138, "ml.m5.xlarge": 0.276}, hosting={"ml.m5.large": 0.1})},
+)  # fmt: skip
+TEXT = prices_text(TABLE)
+
+
+def test_the_table_of_the_checkout_is_read() -> None:
+    table = read_prices()
+    assert table.regions and all(prices.training for prices in table.regions.values())
+    assert parse_prices(prices_text(table), "prices.yaml") == table
+
+
+def test_a_price_is_found_by_use_region_and_type() -> None:
+    assert hourly_price(TABLE, "training", "eu-central-1", "ml.m5.large", TODAY) == 0.138
+    assert hourly_price(TABLE, "hosting", "eu-central-1", "ml.m5.large", TODAY) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("use", "region", "kind", "told"),
+    [
+        ("training", "eu-central-1", "ml.m5.larg", r"'ml\.m5\.larg'.*Did you mean `ml\.m5\.large`.*make prices"),
+        ("hosting", "eu-central-1", "ml.m5.xlarge", r"for hosting in eu-central-1"),
+        ("training", "us-east-1", "ml.m5.large", r"'us-east-1'.*make prices REGION=us-east-1.*eu-central-1"),
+        ("training", "", "ml.m5.large", r"no prices of that region"),
+    ],
+    ids=["unknown type", "price of another use", "unknown region", "no region"],
+)
+def test_what_has_no_price_is_refused_with_the_remedy(use: str, region: str, kind: str, told: str) -> None:
+    with pytest.raises(Refusal, match=told):
+        hourly_price(TABLE, use, region, kind, TODAY)
+
+
+@pytest.mark.parametrize(("days", "believed"), [(-2, False), (0, True), (90, True), (91, False)])
+def test_prices_are_believed_for_a_time(days: int, believed: bool) -> None:
+    today = TODAY + timedelta(days=days)
+    if believed:
+        assert hourly_price(TABLE, "training", "eu-central-1", "ml.m5.large", today)
+        return
+    with pytest.raises(Refusal, match=rf"{days} days old.*'2026-11-25'.*make prices"):
+        hourly_price(TABLE, "training", "eu-central-1", "ml.m5.large", today)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "told"),
+    [
+        ("currency: USD", "currency: EUR", "currency"),
+        ("0.138", "0.0", "greater than 0"),
+        ("0.138", ".nan", "finite"),
+        ("0.138", '"0.138"', "quotes"),
+        ("'2026-11-25'", "'25.11.2026'", "is no day"),
+        ("'2026-11-25'", "'20261125'", "is no day"),
+        ("ml.m5.xlarge: ", "ml.m5.large: ", "first in line"),
+        ("source: a test", "sauce: a test", "Did you mean `source`"),
+    ],
+)
+def test_a_table_is_read_strictly(written: str, instead: str, told: str) -> None:
+    assert written in TEXT
+    with pytest.raises(Refusal, match=told):
+        parse_prices(TEXT.replace(written, instead, 1), "prices.yaml")
+
+
+def test_the_table_lies_beside_its_reader() -> None:
+    assert PRICES.parent == ROOT / "tasks" / "shared" / "rules" / "cost"

@@ -1,0 +1,98 @@
+"""A failed gate is opened by a recorded waiver alone: of someone entitled, with a reason and an end."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.common.trust import ApprovalRules, Person
+from blocks.ledger.base import Waiver
+from tasks.approval.requests import decide
+from tasks.approval.rules.waivers import gates_of
+from tasks.release.deployment import still_approved
+from tasks.shared.models import load_model
+from tasks.shared.rules.refusal import Refusal
+from tasks.shared.waivers import standing_waivers, waive
+from tests.tasks.approval.test_requests import JUDGED, evidence, request_over
+from tests.tasks.shared.test_champion import World
+
+NOW = datetime.now(UTC)
+GATES = ("auc by contract", "comparison")
+WAIVER = Waiver("churn", "local", GATES, "max@example.com", "a new tariff", "terminal", NOW, NOW + timedelta(days=7))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World.at(tmp_path)
+
+
+def standing(world: World, gates: tuple[str, ...] = GATES, by: str = "dana@example.com", days: float = 0.01) -> Any:
+    return standing_waivers(world, "churn", gates, by, NOW + timedelta(days=days))
+
+
+def test_the_gates_that_may_be_waived_are_those_of_model_yaml() -> None:
+    gates = gates_of(load_model("churn").spec.evaluation)
+    assert gates == ("minimum_rows", "auc", "brier", "calibration_error", "auc by contract", "auc by senior_citizen",
+                     "comparison")  # fmt: skip
+
+
+def test_a_waiver_opens_its_gates_until_it_ends_and_is_a_signed_decision(world: World) -> None:
+    assert standing(world) == ()
+    link = waive(world, WAIVER)
+    assert (link.kind, bool(link.signature)) == ("waiver", True)
+    assert standing(world) == (link.hash,)
+    assert standing(world, days=7.01) == ()
+
+
+CLOSED: dict[str, dict[str, Any]] = {
+    "another gate": {"gates": (*GATES, "brier")},
+    "what nobody may waive": {"gates": (*GATES, "")},
+    "a run that the waiver's author asked for": {"by": "MAX@example.com"},
+}
+
+
+@pytest.mark.parametrize("asked", CLOSED.values(), ids=CLOSED)
+def test_a_waiver_does_not_open(world: World, asked: dict[str, Any]) -> None:
+    waive(world, WAIVER)
+    assert standing(world, **asked) == ()
+
+
+def test_a_waiver_of_someone_who_has_lost_the_role_opens_nothing(world: World) -> None:
+    world.people = {"max@example.com": Person(roles=("risk",))}
+    world.approval = ApprovalRules(roles=("risk",))
+    waive(world, WAIVER)
+    assert standing(world)
+    world.people = {}
+    assert standing(world) == ()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a gate that is none": ({"gates": ("auc by shoe size",)}, "no such gate.*auc by contract"),
+    "no gate": ({"gates": ()}, "no such gate"),
+    "a leak": ({"gates": ("",)}, "no such gate"),
+    "no reason": ({"reason": " "}, "needs a name and a reason"),
+    "no name": ({"by": ""}, "needs a name and a reason"),
+    "an end that is past": ({"until": NOW}, "an end in sight"),
+    "for ever": ({"until": NOW + timedelta(days=91)}, "at most 90 days"),
+}
+
+
+@pytest.mark.parametrize(("changes", "says"), REFUSED.values(), ids=REFUSED)
+def test_a_waiver_that_does_not_count_is_refused_and_recorded(world: World, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refusal, match=says):
+        waive(world, replace(WAIVER, **changes))
+    assert [link.kind for link in world.ledger().links()] == ["refusal"]
+
+
+def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(world: World) -> None:
+    waived = waive(world, replace(WAIVER, at=NOW - timedelta(hours=1)))
+    held = JUDGED.model_copy(update={"outcome": "hold", "gates": GATES})
+    shown = replace(evidence(judged=held), model="churn", waivers=(waived.hash,))
+    asked = world.ledger().request_approval(request_over(shown))
+    decide(world, asked.id, approved=True, by="ann@example.com", reason="with the waiver", channel="t", now=NOW)
+    assert still_approved(world, asked, "1", begun=None).waivers == (waived.hash,)
+    world.approval = ApprovalRules(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
+    with pytest.raises(Refusal, match=r"no waiver that stands opens it.*auc by contract, comparison"):
+        still_approved(world, asked, "1", begun=None)
