@@ -36,14 +36,12 @@ def chance(reference: Sequence[int], current: Sequence[int]) -> float:
 
     Bins with fewer than five expected rows are taken together, the rarest first.
     """
-    from scipy.stats import chi2  # half a second to import
+    from scipy.stats import chi2_contingency  # more than a second to import
 
     table = _merged(np.array([reference, current], dtype=np.float64))
-    if table.shape[1] < 2 or (table.sum(axis=1) == 0).any():
+    if (table.sum(axis=1) == 0).any():  # without rows nothing is expected, which SciPy refuses
         return 1.0
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
-    statistic = float(((table - expected) ** 2 / expected).sum())
-    return float(chi2.sf(statistic, table.shape[1] - 1))
+    return float(chi2_contingency(table, correction=False).pvalue)
 
 
 def proportions_chance(a: int, n: int, b: int, m: int) -> float:
@@ -54,14 +52,13 @@ def proportions_chance(a: int, n: int, b: int, m: int) -> float:
 def holm(chances: Mapping[str, float], level: float) -> frozenset[str]:
     """Return which of many tests are beyond chance, so that one false one among all has at most probability `level`.
 
-    Holm (Scandinavian Journal of Statistics 1979).
+    Holm (Scandinavian Journal of Statistics 1979). A chance that is NaN counts as 1: it was not measured.
     """
-    beyond: set[str] = set()
-    for rank, name in enumerate(sorted(chances, key=chances.__getitem__)):
-        if not chances[name] <= level / (len(chances) - rank):
-            break
-        beyond.add(name)
-    return frozenset(beyond)
+    from statsmodels.stats.multitest import multipletests  # imports scipy.stats and pandas
+
+    known = np.nan_to_num(np.array([*chances.values()], dtype=np.float64), nan=1.0)  # NaN would be rejected
+    rejected = multipletests(known, alpha=level, method="holm")[0]
+    return frozenset(name for name, beyond in zip(chances, rejected, strict=True) if beyond)
 
 
 def _merged(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

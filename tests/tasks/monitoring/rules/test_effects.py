@@ -55,6 +55,35 @@ def test_chance_is_chi_squared_where_no_bin_is_rare():
     assert chance([0, 0], [5, 5]) == 1, "without rows nothing is beyond chance"
 
 
+@pytest.mark.parametrize(
+    ("reference", "current"),
+    [
+        ([], []),
+        ([0, 0], [0, 0]),
+        ([5, 5], [0, 0]),
+        ([7], [9]),
+        ([9, 0], [400, 0]),
+        ([1, 1, 1], [1, 0, 2]),
+        ([20, 40, 80], [10, 20, 40]),
+    ],
+    ids=["no bins", "no rows", "no rows now", "one bin", "one bin filled", "rare bins alone", "the same shares"],
+)
+def test_nothing_is_beyond_chance_where_nothing_can_differ(reference, current):
+    assert chance(reference, current) == 1
+
+
+def test_chance_of_two_bins_is_that_of_pearson_without_a_correction_for_continuity():
+    statistic = 100 * (10 * 40 - 20 * 30) ** 2 / (30 * 70 * 40 * 60)
+    expected = math.erfc(math.sqrt(statistic / 2))  # one degree of freedom: the square of a normal variable
+    assert chance([10, 20], [30, 40]) == pytest.approx(expected, rel=1e-12)
+    assert proportions_chance(10, 30, 30, 70) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bins_without_rows_do_not_count():
+    assert chance([30, 0, 50, 0], [60, 0, 40, 0]) == chance([30, 50], [60, 40])
+    assert chance([50, 0], [0, 50]) == pytest.approx(math.erfc(math.sqrt(50)), rel=1e-12)
+
+
 def test_rare_bins_are_taken_together():
     assert chance([1000, 1, 1, 1, 1], [1000, 1, 1, 1, 1]) == 1
     assert chance([1000, 0, 0], [1000, 1, 1]) > 0.01
@@ -65,3 +94,30 @@ def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():
     assert holm({"a": 0.004, "b": 0.004, "c": 0.004}, 0.01) == frozenset()
     assert holm({"a": math.nan}, 0.01) == frozenset(), "what was not measured is not found"
     assert holm({}, 0.01) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("chances", "found"),
+    [
+        ({"a": 0.005, "b": 0.005}, "ab"),
+        ({"a": 0.01}, "a"),
+        ({"b": 0.02, "a": 0.005}, "a"),
+        ({"a": 0.001, "b": 0.008, "c": 0.0081}, "a"),
+        ({"a": 0.0, "b": 1.0, "c": 0.0}, "ac"),
+        ({"a": 1.0, "b": 1.0}, ""),
+        ({"a": math.nan, "b": 0.005}, "b"),
+        ({"a": math.nan, "b": 0.006}, ""),
+    ],
+    ids=[
+        "ties",
+        "at the level",
+        "at its share",
+        "none after the first that fails",
+        "0 and 1",
+        "ones",
+        "NaN is never found",
+        "NaN counts as a test",
+    ],
+)
+def test_holm_of_edge_cases(chances, found):
+    assert holm(chances, 0.01) == frozenset(found)
