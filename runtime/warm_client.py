@@ -10,12 +10,10 @@ Where `$RATCHET_RUN_OUTPUT` names a file, the output is appended to that: a call
 killed, and a flow run would end at its next line of log (Rich, which writes it, then leaves the program).
 """
 
-import array
 import json
 import os
 import signal
 import socket
-import struct
 import sys
 
 ADDRESS = "RATCHET_PREFORK"
@@ -76,11 +74,9 @@ def connect(address: str) -> socket.socket | None:
 
 def hand_over(connection: socket.socket, arguments: list[str]) -> None:
     """Send what to run, where and with what, and the three standard streams."""
-    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}  # noqa: PTH109  pathlib is slow to import
-    content = json.dumps(job).encode()
-    streams = array.array("i", [0, 1, 2])
-    connection.sendmsg([struct.pack("!I", len(content))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-    connection.sendall(content)
+    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "client": os.getpid()}  # noqa: PTH109  pathlib is slow to import
+    socket.send_fds(connection, [b" "], [0, 1, 2])  # with one byte, which cannot be sent in part
+    connection.sendall(json.dumps(job).encode() + b"\n")
 
 
 if __name__ == "__main__":

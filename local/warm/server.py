@@ -7,7 +7,6 @@ loaded once. Nothing of the project is among them, so a run has the code as it i
 Linux only: elsewhere a fork of a process with so many libraries is not safe, and the client runs cold.
 """
 
-import array
 import atexit
 import gc
 import json
@@ -15,7 +14,6 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -177,22 +175,15 @@ def woken_by_signals() -> Iterator[tuple[socket.socket, set[int]]]:
 def receive(connection: socket.socket) -> Job | None:
     """Read the job that a client hands over, or None when it has gone or sends something else."""
     connection.settimeout(5.0)
-    room = socket.CMSG_SPACE(3 * array.array("i").itemsize)
+    streams: list[int] = []
     try:
-        head, ancillary, _, _ = connection.recvmsg(4, room)
-        streams = array.array("i")
-        for _, kind, data in ancillary:
-            if kind == socket.SCM_RIGHTS:
-                streams.frombytes(data)
-        if len(head) < 4 or len(streams) != 3:
-            close_all(tuple(streams))
-            return None
-        (length,) = struct.unpack("!I", head)
+        _, streams, _, _ = socket.recv_fds(connection, 1, 3)
         with connection.makefile("rb") as content:
-            stored: dict[str, Any] = json.loads(content.read(length))
-        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return Job(stored["arguments"], stored["environment"], stored["folder"], tuple(streams), pid)
-    except (OSError, ValueError, KeyError):
+            stored: dict[str, Any] = json.loads(content.readline())
+        standard_input, output, error = streams
+        return Job(**stored, streams=(standard_input, output, error))
+    except (OSError, ValueError, TypeError):
+        close_all(tuple(streams))
         return None
 
 
