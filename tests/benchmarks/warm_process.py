@@ -1,0 +1,162 @@
+"""How fast programs start, and what holds: cold, from the warm process, from the standard library's fork server.
+
+`python -m tests.benchmarks.warm_process` prints a table; Linux, about two minutes on 2 cores.
+"""
+
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+import psutil
+
+from deployments.prefork import client
+from deployments.prefork.client import ADDRESS
+from deployments.prefork.server import LIBRARIES
+from tests.waiting import wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - it is what is measured
+STARTS, LOADED_SECONDS = 20, 60
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def leave_word(path: Path) -> None:
+    """Register a function that writes a file when Python ends."""
+    import atexit
+
+    atexit.register(path.write_text, "called")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long it took."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def memory(process: psutil.Process) -> str:
+    """Return the proportional size of a process and its children, in MB."""
+    family = [process, *process.children(recursive=True)]
+    return f"{sum(each.memory_full_info().pss for each in family) / 1e6:.0f} MB in {len(family)}"
+
+
+def starts(start: Callable[[], object]) -> str:
+    """Return the median and range of some starts, in seconds."""
+    taken = [seconds(start) for _ in range(STARTS)]
+    return f"{statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})"
+
+
+def cold() -> None:
+    """Start a program that imports what most flows import."""
+    libraries = "import prefect.flow_engine, pandas, mlflow.sklearn, great_expectations"
+    taken = [seconds(lambda: subprocess.run([sys.executable, "-c", libraries], check=True)) for _ in range(3)]
+    print(f"| cold, imports of Prefect, MLflow, Great Expectations | – | {statistics.median(taken):.2f} | – |")
+
+
+def warm(folder: Path) -> None:
+    """Start programs from our warm process."""
+    address = folder / "socket"
+    (folder / "program.py").write_text("")
+    server = psutil.Popen([sys.executable, "-m", "deployments.prefork.server", str(address)], cwd=ROOT)
+    command = [sys.executable, "-I", "-S", client.__file__, "program"]
+    variables = {**os.environ, ADDRESS: str(address)}
+
+    def start() -> None:
+        subprocess.run(command, cwd=folder, env=variables, check=True)
+
+    wait_for(address.exists)
+    time.sleep(1)
+    first = seconds(start)
+    time.sleep(LOADED_SECONDS)
+    print(f"| our warm process | {first:.1f} | {starts(start)} | {memory(server)} |")
+    server.terminate()
+    server.wait()
+
+
+def standard(folder: Path) -> None:
+    """Start processes from the standard library's fork server; then see what ends it."""
+
+    def start() -> int | None:
+        process = APART.Process(target=nothing)
+        process.start()
+        process.join()
+        return process.exitcode
+
+    (folder / "hides.py").write_text("import sys\nsys.modules['pyspark'] = None\n")
+    (folder / "leaves.py").write_text("raise SystemExit('not today')\n")
+    os.environ["PYTHONPATH"] = str(folder)
+    APART.set_forkserver_preload(["hides", *LIBRARIES])
+    forkserver.ensure_running()
+    time.sleep(1)
+    first = seconds(start)
+    print(
+        f"| `multiprocessing`'s fork server, from a Python that runs | {first:.1f} | {starts(start)} | {memory(psutil.Process())} |\n"
+    )
+
+    word = folder / "word"
+    process = APART.Process(target=leave_word, args=(word,))
+    process.start()
+    process.join()
+    print(f"- the fork server's process calls exit functions: {word.exists()}")
+    server = fork_server()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(forkserver._forkserver._forkserver_address)
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    print(f"- it outlives a client that sends something else: {not ends(server)}")
+    forkserver._forkserver._stop()
+    APART.set_forkserver_preload(["leaves"])
+    print(f"- it outlives a library that leaves by SystemExit: {served(start)}")
+    forkserver._forkserver._stop()
+    APART.set_forkserver_preload([])
+    process = APART.Process(target=time.sleep, args=(3,))
+    process.start()
+    fork_server().terminate()
+    process.join()
+    print(f"- a program that ends well after SIGTERM of the server is told so: {process.exitcode == 0}")
+
+
+def fork_server() -> psutil.Process:
+    """Return the fork server's process."""
+    return psutil.Process(forkserver._forkserver._forkserver_pid)
+
+
+def ends(process: psutil.Process) -> bool:
+    """Return whether it ends within 20 s: to take apart what it has loaded takes some."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def served(start: Callable[[], int | None]) -> bool:
+    """Return whether a process can be started and ends well."""
+    with suppress(EOFError, OSError):
+        return start() == 0
+    return False
+
+
+def main() -> None:
+    """Print the table."""
+    print("| start | first, 1 s after its server, s | later, s | memory |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        cold()
+        warm(Path(folder))
+        standard(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
