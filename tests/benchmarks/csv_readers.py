@@ -1,0 +1,190 @@
+"""What CSV readers make of files that are not right: `python -m tests.benchmarks.csv_readers` prints it as markdown.
+
+Each file is small and known. A reader is right when it gives exactly the rows that are whole, or refuses a file that
+leaves doubt; it refuses when it loads nothing though some rows are whole; else it is silently wrong. Faults are tried
+again amid 60,000 whole rows: some readers look at the first rows more closely.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pcsv
+
+from blocks.sources import read_source
+
+NAMES = ["id", "name", "amount"]
+HEAD = "id,name,amount\n"
+ANN, BOB, CY = ("1", "ann", "5"), ("2", "bob", "6"), ("3", "cy", "7")
+ROWS = 1_000_000
+
+Rows = list[tuple[str, ...]]
+
+FILES: dict[str, tuple[str | bytes, Rows | None]] = {
+    "whole": (HEAD + "1,ann,5\n2,bob,6\n3,cy,7\n", [ANN, BOB, CY]),
+    "a row with a field more": (HEAD + "1,ann,5\n2,bob,6,9\n3,cy,7\n", [ANN, CY]),
+    "a row with a field less": (HEAD + "1,ann,5\n2,bob\n3,cy,7\n", [ANN, CY]),
+    "cut off in the last row": (HEAD + "1,ann,5\n2,bob,6\n3,cy", [ANN, BOB]),
+    "every row with a field more": (HEAD + "0,1,ann,5\n0,2,bob,6\n", []),
+    "a quote that never closes": (HEAD + '1,ann,5\n2,"bob,6\n3,cy,7\n', None),
+    "text after a closing quote": (HEAD + '1,ann,5\n2,"bo"b,6\n3,cy,7\n', [ANN, CY]),
+    "two open quotes in two rows": (HEAD + '1,"ann,5\n2,bob",6\n3,"cy,7\n4,"dee,8\n', None),
+    "a carriage return alone": (HEAD + "1,ann,5\r2,bob,6\n3,cy,7\n", [ANN, BOB, CY]),
+    "Latin-1": ((HEAD + "1,jörg,5\n").encode("latin-1"), None),
+    "UTF-16": ((HEAD + "1,ann,5\n").encode("utf-16"), None),
+    "semicolons": ("id;name;amount\n1;ann;5\n", [ANN]),
+    "a column twice": ("id,name,amount,name\n1,ann,5,eve\n", None),
+    "a column missing": ("id,name\n1,ann\n", None),
+    "a byte order mark": ("\ufeff" + HEAD + "1,ann,5\n", [ANN]),
+    "a blank line": (HEAD + "1,ann,5\n\n3,cy,7\n", [ANN, CY]),
+    "a line end in quotes": (HEAD + '1,"an\nn",5\n', [("1", "an\nn", "5")]),
+    "a name that is NA": (HEAD + "1,NA,5\n", [("1", "NA", "5")]),
+    "an id with zeros before it": (HEAD + "007,ann,5\n", [("007", "ann", "5")]),
+    "an id of 20 digits": (
+        HEAD + "12345678901234567891,ann,5\n,bob,6\n",
+        [("12345678901234567891", "ann", "5"), ("", *BOB[1:])],
+    ),
+}
+"""Files, and the rows of each that are whole; None where the file leaves doubt what its rows are."""
+
+
+def rows_of(table: pa.Table) -> Rows:
+    """Return the rows of the expected columns as text, null as "".
+
+    Raises:
+        KeyError: a column is not there, or there twice.
+    """
+    return [tuple("" if row[name] is None else str(row[name]) for name in NAMES) for row in table.to_pylist()]
+
+
+def ours(path: Path) -> Rows:
+    """Read by Ratchet's sources."""
+    return rows_of(read_source(str(path), kinds=dict.fromkeys(NAMES, "text")).table)
+
+
+def pandas_as_it_comes(path: Path) -> Rows:
+    """Read by pandas with its defaults."""
+    return _of_frame(pd.read_csv(path))
+
+
+def pandas_as_text(path: Path) -> Rows:
+    """Read by pandas, all as text, nothing taken for null."""
+    return _of_frame(pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False))
+
+
+def arrow_as_it_comes(path: Path) -> Rows:
+    """Read by PyArrow with its defaults."""
+    return rows_of(pcsv.read_csv(path))
+
+
+def arrow_as_text(path: Path) -> Rows:
+    """Read by PyArrow, all as text, with values of several lines."""
+    text = pcsv.ConvertOptions(column_types=dict.fromkeys(NAMES, pa.string()))
+    return rows_of(pcsv.read_csv(path, parse_options=pcsv.ParseOptions(newlines_in_values=True), convert_options=text))
+
+
+def duckdb_as_it_comes(path: Path) -> Rows:
+    """Read by DuckDB, which looks for the dialect itself."""
+    return rows_of(duckdb.sql(f"FROM read_csv('{path}')").to_arrow_table())
+
+
+def duckdb_as_text(path: Path) -> Rows:
+    """Read by DuckDB, all as text, the dialect given, strictly."""
+    told = "all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
+    return rows_of(duckdb.sql(f"FROM read_csv('{path}', {told})").to_arrow_table())
+
+
+def duckdb_with_rejects(path: Path) -> Rows:
+    """Read by DuckDB in the same way, rows that it cannot read put into a table of their own."""
+    told = "all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
+    with duckdb.connect() as connection:
+        return rows_of(connection.sql(f"FROM read_csv('{path}', {told}, store_rejects = true)").to_arrow_table())
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    "ours": ours,
+    "pandas": pandas_as_it_comes,
+    "pandas, all as text": pandas_as_text,
+    "PyArrow": arrow_as_it_comes,
+    "PyArrow, all as text": arrow_as_text,
+    "DuckDB": duckdb_as_it_comes,
+    "DuckDB, all as text, dialect given": duckdb_as_text,
+    "the same, rejects stored": duckdb_with_rejects,
+}
+
+
+def verdict(read: Callable[[Path], Rows], path: Path, right: Rows | None) -> str:
+    """Return what the reader made of the file: right, refused, wrong."""
+    try:
+        found = read(path)
+    except Exception:
+        return "right" if right is None else "refused"
+    return "right" if found == (right or []) else "wrong"
+
+
+def amid(whole: Rows) -> dict[str, tuple[str | bytes, Rows | None]]:
+    """Return the files with a fault in their rows, those rows amid whole ones."""
+    text = "".join(f"{','.join(row)}\n" for row in whole)
+    return {
+        f"{name}, amid": (f"{HEAD}{text}{content.removeprefix(HEAD)}{text}", right and [*whole, *right, *whole])
+        for name, (content, right) in FILES.items()
+        if isinstance(content, str) and content.startswith(HEAD) and content.endswith("\n") and right != []
+    }
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Return the best of three."""
+    taken = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return min(taken)
+
+
+def speed(folder: Path) -> None:
+    """Print how long a file without a fault takes, as text."""
+    path, random = folder / "large.csv", np.random.default_rng(1)
+    columns = {name: random.integers(0, 10**9, ROWS) for name in NAMES}
+    pcsv.write_csv(pa.table(columns), path)
+    text = dict.fromkeys(NAMES, pa.string())
+    works: dict[str, Callable[[], Any]] = {
+        "ours": lambda: read_source(str(path), kinds=dict.fromkeys(NAMES, "text")),
+        "pandas": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
+        "PyArrow": lambda: pcsv.read_csv(path, convert_options=pcsv.ConvertOptions(column_types=text)),
+        "DuckDB": lambda: duckdb.sql(f"FROM read_csv('{path}', all_varchar = true)").to_arrow_table(),
+    }
+    print(f"\n{ROWS:,} rows, {path.stat().st_size / 1e6:.0f} MB, all as text:")
+    print("; ".join(f"{name} {seconds(work):.2f} s" for name, work in works.items()))
+
+
+def _of_frame(frame: pd.DataFrame) -> Rows:
+    return [tuple("" if pd.isna(row[name]) else str(row[name]) for name in NAMES) for row in frame.to_dict("records")]
+
+
+def main() -> None:
+    """Print a line for each reader: how many files it reads right, refuses, reads wrong, and which these are."""
+    files = FILES | amid([(str(number), "zed", "9") for number in range(30_000)])
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"{len(files)} files\n")
+        print("| reader | right | refused | silently wrong | which |\n|---|---|---|---|---|")
+        for reader, read in READERS.items():
+            verdicts = {}
+            for name, (content, right) in files.items():
+                path = Path(folder) / f"{name}.csv"
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+                verdicts[name] = verdict(read, path, right)
+            counts = [list(verdicts.values()).count(word) for word in ("right", "refused", "wrong")]
+            wrong = "; ".join(name for name, word in verdicts.items() if word == "wrong")
+            print(f"| {reader} | {' | '.join(map(str, counts))} | {wrong or '–'} |")
+        speed(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
