@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from blocks.common.errors import PortError
-from blocks.common.signing_keys import load_signer, make_key
+from blocks.common.trust import signer_from
 from deployments.state import ROOT, state_folder
 from local.processes import (
     Process,
@@ -28,6 +28,7 @@ from local.processes import (
     wait_until_ready,
 )
 from runtime.files import replace_text
+from runtime.keys import make_key
 from runtime.warm_client import ADDRESS
 
 SOCKET = "prefork.sock"
@@ -225,7 +226,7 @@ def _nothing_to_steal() -> dict[str, str]:
 
 def _public(key: Path) -> str:
     """Return the public half of a key of ours, "" when it is not made yet."""
-    return load_signer(key).public if key.exists() else ""
+    return signer_from(key).public if key.exists() else ""
 
 
 def _token(path: Path) -> None:

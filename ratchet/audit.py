@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from blocks.common.errors import Corrupt, PortError, Rejected
-from blocks.common.signing_keys import Keyring
-from blocks.common.trust import Signing
+from blocks.common.trust import Signing, keyring
 from blocks.ledger.anchor import read_head
 from blocks.ledger.base import ApprovalRequest, Ledger, Link
 from blocks.ledger.chain import Fault, Head, first_fault
@@ -44,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "export":
         write_lines(links, requests, sys.stdout)
         return 0
-    keys = Keyring(options.key or _signing(options).decisions_trusted)
+    keys = keyring(options.key or _signing(options).decisions_trusted)
     head = _head(options)
     fault = first_fault(links, keys, requests=requests, head=head)
     print(report(links, fault, head))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.inspection import Refused, inspect
-from runtime.signature import Allowed, Unsigned, verify
+from runtime.signatures import Allowed, Unsigned, verify
 
 __all__ = ["KEYS", "Allowed", "Refused", "Unsigned", "admit", "pinned"]
 

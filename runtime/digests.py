@@ -1,21 +1,54 @@
-"""SHA-256 of files and folders: how every port names the exact bytes that it holds."""
+"""SHA-256 of texts, files and folders: how every part of the project names the exact bytes that it holds.
+
+Files are read in pieces, never whole. All digests are 64 lower-case hexadecimal digits.
+"""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
+def bytes_digest(content: bytes) -> str:
+    """Return the SHA-256 of bytes that are in memory anyway."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def text_digest(text: str, errors: str = "strict") -> str:
+    """Return the SHA-256 of a text in UTF-8; `errors` says what becomes of lone surrogates, as in `str.encode`.
+
+    Raises:
+        UnicodeEncodeError: the text holds lone surrogates, and `errors` is "strict".
+    """
+    return bytes_digest(text.encode(errors=errors))
+
+
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes, 64 hexadecimal digits."""
+    """Return the SHA-256 of the file's bytes. Raises OSError when it cannot be read."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """Return one SHA-256 over the relative names and contents of all files below `folder`.
+def file_digests(folder: Path, members: Iterable[Path] | None = None) -> dict[str, str]:
+    """Return the SHA-256 of files below `folder` by their relative POSIX paths, in the order of those paths' bytes.
 
-    The digest is that of the lines `<sha256>  <relative/posix/path>\\n` in the order of the paths' bytes:
-    what `sha256sum` prints, so that anyone can check it without us. Empty folders do not count.
+    Args:
+        folder: what the paths are relative to.
+        members: the files that count; all files below the folder when None. Empty folders never count.
     """
-    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
-    listing = "".join(f"{file_digest(path)}  {name}\n" for name, path in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
+    paths = (path for path in folder.rglob("*") if path.is_file()) if members is None else members
+    names = sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+    return {name: file_digest(path) for name, path in names}
+
+
+def listing_digest(files: Mapping[str, str]) -> str:
+    """Return one SHA-256 for files that are given as SHA-256 by relative path, in any order.
+
+    It is that of the lines `<sha256>  <relative/posix/path>\\n` in the order of the paths' bytes: what `sha256sum`
+    prints, so that anyone can check it without us.
+    """
+    return text_digest("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())))
+
+
+def folder_digest(folder: Path, members: Iterable[Path] | None = None) -> str:
+    """Return one SHA-256 over the relative names and contents of files below `folder`: see `file_digests`."""
+    return listing_digest(file_digests(folder, members))

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from runtime.signature import Allowed
+from runtime.signatures import Allowed
 
 LOADERS = ("mlflow.sklearn",)
 TRUSTED_TYPES = (

@@ -22,7 +22,7 @@ if not __package__:  # started by its path: the package `runtime` is found one f
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from runtime.admission import Refused, Unsigned, admit, pinned
-from runtime.signature import signature_file
+from runtime.signatures import signature_file
 
 
 class Asked:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.ledger.base import ApprovalRequest, Deployment
 from runtime.digests import folder_digest
-from runtime.signing import sign_folder
+from runtime.signatures import sign_folder
 from tasks.approval.requests import decide, gather
 from tasks.approval.rules.evidence import canonical_json, evidence_digest
 from tasks.evaluation.rules.evaluation import evaluation_json

@@ -6,9 +6,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from blocks.common.signing_keys import Signer, load_signer, make_key
 from blocks.common.trust import Signing
-from runtime.signing import sign_folder
+from runtime.keys import Signer, load_signer, make_key
+from runtime.signatures import sign_folder
 
 SIGNER = Signer(Ed25519PrivateKey.generate())
 """Signs decisions where a test has no folder; it keeps no note of where the chain ended."""

@@ -1,5 +1,7 @@
 """Whom an environment trusts: whose keys sign, who is who, and what an approval takes."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -7,7 +9,28 @@ from prefect.blocks.system import Secret
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.common.errors import Rejected
-from blocks.common.signing_keys import Keyring, Signer, load_signer, parse_signer
+from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
+
+
+@contextmanager
+def _rejected() -> Iterator[None]:
+    """Make the port's own error of a key that cannot be used: another attempt finds the same key."""
+    try:
+        yield
+    except KeyProblem as cause:
+        raise Rejected(str(cause)) from cause
+
+
+def signer_from(file: Path, head: Path | None = None) -> Signer:
+    """Return the signer whose private key is in the file. Raises Rejected when there is none that may be used."""
+    with _rejected():
+        return load_signer(file, head)
+
+
+def keyring(lines: Iterable[str]) -> Keyring:
+    """Return the public keys of the lines, which are pinned. Raises Rejected when a line is no public key."""
+    with _rejected():
+        return Keyring(lines)
 
 
 class Signing(BaseModel):
@@ -39,16 +62,17 @@ class Signing(BaseModel):
         head = Path(self.decisions_head) if what == "decisions" and self.decisions_head else None
         if secret:
             pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
-            return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
+            with _rejected():
+                return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
         if not file:
             raise Rejected(
                 f"this environment has no key to sign {what}; give signing.{what}_key, where they are signed"
             )
-        return load_signer(Path(file), head)
+        return signer_from(Path(file), head)
 
     def keys(self, what: Literal["decisions", "models"]) -> Keyring:
-        """Return the public keys that are pinned for `what`."""
-        return Keyring(self.decisions_trusted if what == "decisions" else self.models_trusted)
+        """Return the public keys that are pinned for `what`. Raises Rejected when a line is no public key."""
+        return keyring(self.decisions_trusted if what == "decisions" else self.models_trusted)
 
 
 class ApprovalRule(BaseModel):

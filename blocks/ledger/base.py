@@ -11,9 +11,9 @@ from typing import Literal
 
 from prefect.blocks.core import Block
 
-from blocks.common.signing_keys import Signer
 from blocks.ledger.inbox import Inbox
 from blocks.ledger.outbox import Outbox
+from runtime.keys import Signer
 
 LinkKind = Literal["decision", "waiver", "refusal"]
 

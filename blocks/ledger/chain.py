@@ -5,15 +5,15 @@ spaces, in UTF-8; the signature is over `FORM + "\\n" + hash`. Anyone can check 
 attempt may be unsigned: it permits nothing, and the signed link after it covers it by its hash.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from blocks.common.signing_keys import Keyring, Signer
 from blocks.ledger.base import ApprovalRequest, Decision, Link, LinkKind, Refused, Waiver
+from runtime.digests import text_digest
+from runtime.keys import Keyring, Signer
 
 FORM = "ratchet.link.v1"
 BEGINNING = "0" * 64
@@ -55,7 +55,7 @@ def link_hash(number: int, kind: str, request_id: str, body: str, previous: str,
     """Return the hash of a link with these fields."""
     parts = [FORM, number, kind, request_id, body, previous, key]
     text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return text_digest(text, "surrogatepass")
 
 
 def signed_part(found: str) -> bytes:
@@ -92,7 +92,7 @@ def decisions_of(links: Iterable[Link]) -> tuple[Decision, ...]:
 
 def request_digest(request: ApprovalRequest) -> str:
     """Return the SHA-256 of the whole request as it stands in the ledger: a decision is over all of it."""
-    return hashlib.sha256(_canonical(asdict(request)).encode(errors="surrogatepass")).hexdigest()
+    return text_digest(_canonical(asdict(request)), "surrogatepass")
 
 
 def first_fault(

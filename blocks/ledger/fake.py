@@ -7,7 +7,6 @@ from threading import Lock
 from pydantic import Field, PrivateAttr
 
 from blocks.common.errors import Unavailable
-from blocks.common.signing_keys import Signer
 from blocks.ledger.anchor import anchored
 from blocks.ledger.base import (
     ApprovalRequest,
@@ -24,6 +23,7 @@ from blocks.ledger.chain import body_of, decisions_of, make_link, request_digest
 from blocks.ledger.fake_inbox import FakeInbox, Kept
 from blocks.ledger.fake_outbox import FakeOutbox, Told
 from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_intended, outcome, recorded_before
+from runtime.keys import Signer
 
 
 class FakeLedger(FakeOutbox, FakeInbox, Ledger):

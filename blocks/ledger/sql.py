@@ -14,7 +14,6 @@ from sqlalchemy import Connection, RowMapping, Select, Table, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import Rejected
-from blocks.common.signing_keys import Signer
 from blocks.ledger.anchor import anchored
 from blocks.ledger.base import (
     ApprovalRequest,
@@ -34,6 +33,7 @@ from blocks.ledger.rules import check_same_request, in_utc, no_request, nothing_
 from blocks.ledger.sql_inbox import SqlInbox
 from blocks.ledger.sql_outbox import SqlOutbox
 from blocks.ledger.tables import DEPLOYMENTS, EFFECTS, LINKS, REQUESTS
+from runtime.keys import Signer
 
 Record = TypeVar("Record")
 

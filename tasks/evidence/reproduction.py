@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +22,8 @@ import pyarrow.parquet as pq
 
 from blocks.environment import Environment
 from blocks.trainers.base import Trainer, TrainingJob
-from runtime.signing import sign_folder
+from runtime.digests import file_digest
+from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evaluation.rules.evaluation import finite
 from tasks.evaluation.rules.predictions import predictions_digest
@@ -135,7 +135,7 @@ def code_again(pack: Pack, checkout: Path, root: Path) -> Model:
     _git("clone", "--quiet", "--no-checkout", "--shared", str(root), str(checkout))
     _git("-C", str(checkout), "checkout", "--quiet", "--detach", code["commit"])
     if code["patch_digest"]:
-        if not patch.exists() or sha256(patch.read_bytes()).hexdigest() != code["patch_digest"]:
+        if not patch.exists() or file_digest(patch) != code["patch_digest"]:
             raise Refusal("the patch is not that of the evidence", where="uncommitted.patch")
         _git("-C", str(checkout), "apply", "--binary", str(patch))
     brought = load_model(name, checkout)

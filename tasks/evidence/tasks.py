@@ -7,7 +7,7 @@ from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
 from runtime.digests import file_digest, folder_digest
-from runtime.signing import sign_folder
+from runtime.signatures import sign_folder
 from tasks.evidence.pack import gather_files, write_pack
 from tasks.evidence.reproduction import reproduced
 from tasks.shared.models import load_model

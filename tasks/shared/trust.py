@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.common.errors import Conflict, Corrupt, PortError
-from blocks.common.signing_keys import Signer
 from blocks.environment import Environment
 from blocks.ledger.anchor import read_head
 from blocks.ledger.base import ApprovalRequest, Decision, Ledger, Link, Refused
 from blocks.ledger.chain import Head, decisions_of, first_fault, record_of, request_digest
+from runtime.keys import Signer
 from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import Policy, stricter
 from tasks.shared.models import load_model, model_names

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from blocks.environment import Environment
 from blocks.tracking.base import Run, Tracking
 from blocks.trainers.base import JobState, Trainer, TrainingJob
-from runtime.signing import sign_folder
+from runtime.signatures import sign_folder
 from tasks.shared.cost import max_seconds, reserve, settle_quietly
 from tasks.shared.inventory import inputs_now
 from tasks.shared.models import Model

@@ -12,7 +12,7 @@ import pytest
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Endpoint, Logged, LogRules, Release
 from blocks.endpoints.fake import FakeEndpoint
-from runtime.signature import signature_file
+from runtime.signatures import signature_file
 from tests.local_aws import sagemaker_endpoint, tiny_release
 from tests.serving import Host, churn_model, host, release
 

@@ -16,11 +16,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.common.signing_keys import Keyring
 from blocks.ledger.base import ApprovalRequest, Decision, Deployment, Ledger, Refused, Waiver
 from blocks.ledger.chain import first_fault, record_of, request_digest
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.sql import SqlLedger
+from runtime.keys import Keyring
 from tests.checkout import ROOT
 from tests.contracts.ledgers import make_ledger, postgres
 from tests.processes import APART
@@ -304,7 +304,7 @@ FORKS = """
 import os, sys
 from datetime import UTC, datetime
 from blocks.ledger.sql import SqlLedger
-from blocks.common.signing_keys import Keyring
+from runtime.keys import Keyring
 ledger, now = SqlLedger(url=sys.argv[1]), datetime.now(UTC)
 ledger.intend("before", "d", now)
 child = os.fork()

@@ -18,7 +18,6 @@ import pytest
 from sqlalchemy import insert
 
 from blocks.common.errors import Conflict, Corrupt
-from blocks.common.signing_keys import load_signer, make_key
 from blocks.common.trust import ApprovalRules, Person
 from blocks.endpoints.base import Golden
 from blocks.ledger.base import ApprovalRequest, Decision, Link
@@ -30,6 +29,7 @@ from flows.approval import FORM
 from ratchet.audit import from_ledger, write_lines
 from ratchet.audit import main as audit
 from runtime.digests import folder_digest
+from runtime.keys import load_signer, make_key
 from tasks.approval.requests import decide
 from tasks.release.deployment import approved_release
 from tasks.shared.rules.refusal import Refusal

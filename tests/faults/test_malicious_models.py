@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization as form
 from blocks.common.errors import Rejected
 from blocks.tracking.predictor import Predictor
 from runtime.admission import Refused, Unsigned, admit
-from runtime.signature import signature_file
+from runtime.signatures import signature_file
 from tests.faults.malicious_models import (
     KINDS,
     a_loader_from_elsewhere,

@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blocks.common.errors import Corrupt, Rejected
-from blocks.common.signing_keys import Keyring, load_signer
 from blocks.ledger.base import ApprovalRequest, Decision, Refused, Waiver
 from blocks.ledger.chain import Head, first_fault
 from blocks.ledger.fake import FakeLedger
 from ratchet.audit import from_ledger, main, read_lines, report, write_lines
+from runtime.keys import Keyring
 from tests.signing_keys import SIGNER, signing_in
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -127,8 +127,9 @@ def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_pa
 
 
 def test_a_key_that_others_may_read_signs_nothing(tmp_path: Path) -> None:
-    file = Path(signing_in(tmp_path).decisions_key)
+    signing = signing_in(tmp_path)
+    file = Path(signing.decisions_key)
     assert file.stat().st_mode & 0o777 == 0o600
     file.chmod(0o640)
     with pytest.raises(Rejected, match="chmod 600"):
-        load_signer(file)
+        signing.signer("decisions")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratchet.audit import read_lines
 from ratchet.evidence import check_pack, main, report
-from runtime.signature import signature_file
+from runtime.signatures import signature_file
 from tasks.evidence.rules.items import ITEMS
 from tests.promoted import Promoted, promoted
 

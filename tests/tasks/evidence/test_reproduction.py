@@ -24,7 +24,7 @@ from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.local import LocalTrainer
 from runtime.digests import folder_digest
-from runtime.signing import sign_folder
+from runtime.signatures import sign_folder
 from tasks.approval.requests import gather
 from tasks.approval.rules.evidence import canonical_json, evidence_digest
 from tasks.evaluation.rules.predictions import predictions_digest

@@ -5,8 +5,6 @@ BEGIN and END of a PEM file. Its id is the first 16 hexadecimal digits of the SH
 """
 
 import base64
-import binascii
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -19,10 +17,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from blocks.common.errors import Rejected
+from runtime.digests import bytes_digest
 
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
+_P256 = "secp256r1"
+
+
+class KeyProblem(ValueError):
+    """A key cannot be used; the message says which, and what to do. `blocks.common.trust` makes Rejected of it."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,6 @@ class Signer:
     def public(self) -> str:
         """The public key as one line."""
         return public_line(self.key.public_key())
-
-    @property
-    def public_pem(self) -> bytes:
-        """The public key in PEM form."""
-        return self.key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
 
     @property
     def key_id(self) -> str:
@@ -70,16 +66,19 @@ class Keyring:
     def trusts(self, known: str, signature: bytes, data: bytes) -> bool:
         """Whether the pinned key with the id `known` has signed the data."""
         key = self._keys.get(known)
-        try:
-            if isinstance(key, ed25519.Ed25519PublicKey):
-                key.verify(signature, data)
-                return True
-            if isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(signature, data, ec.ECDSA(SHA256()))
-                return True
-        except InvalidSignature:
-            return False
+        return key is not None and has_signed(key, signature, data)
+
+
+def has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """Whether the signature is one of the key over the data."""
+    try:
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signature, data)
+        else:
+            key.verify(signature, data, ec.ECDSA(SHA256()))
+    except InvalidSignature:
         return False
+    return True
 
 
 def make_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
@@ -107,29 +106,26 @@ def load_signer(path: Path, head: Path | None = None) -> Signer:
     """Read a private key.
 
     Raises:
-        Rejected: there is no such file, others than its owner may read it, or it holds no such key.
+        KeyProblem: there is no such file, others than its owner may read it, or it holds no such key.
     """
     try:
         mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
     except OSError as cause:
-        raise Rejected(f"signing key {path} cannot be read: {cause.strerror}. Who may sign has it.") from cause
+        raise KeyProblem(f"signing key {path} cannot be read: {cause.strerror}. Who may sign has it.") from cause
     if mode & 0o077:
-        raise Rejected(f"signing key {path} has mode {mode:04o}: others may read it. Run: chmod 600 {path}")
+        raise KeyProblem(f"signing key {path} has mode {mode:04o}: others may read it. Run: chmod 600 {path}")
     return parse_signer(pem, str(path), head)
 
 
 def parse_signer(pem: bytes, where: str, head: Path | None = None) -> Signer:
-    """Return the signer of a PEM text. Raises Rejected when it holds neither an Ed25519 nor a P-256 key."""
+    """Return the signer of a PEM text. Raises KeyProblem when it holds neither an Ed25519 nor a P-256 key."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as cause:
-        raise Rejected(f"signing key {where} is no private key in PEM without a password") from cause
-    if not isinstance(key, PrivateKey) or (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != P256):
-        raise Rejected(f"signing key {where} is {type(key).__name__}; Ed25519 and P-256 are known")
+        raise KeyProblem(f"signing key {where} is no private key in PEM without a password") from cause
+    if not isinstance(key, PrivateKey) or _on_another_curve(key):
+        raise KeyProblem(f"signing key {where} is {type(key).__name__}; Ed25519 and P-256 are known")
     return Signer(key, head)
-
-
-P256 = "secp256r1"
 
 
 def public_line(key: PublicKey) -> str:
@@ -138,20 +134,31 @@ def public_line(key: PublicKey) -> str:
     return base64.b64encode(form).decode()
 
 
+def public_pem(key: PublicKey) -> bytes:
+    """Return a public key in PEM form."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def public_key(line: str) -> PublicKey:
-    """Return the public key of a line. Raises Rejected when it is none."""
+    """Return the public key of a line. Raises KeyProblem when it is none."""
     try:
         key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
-    except (ValueError, TypeError, binascii.Error) as cause:
-        raise Rejected(f"{line[:40]!r} is no public key; write the base64 between BEGIN and END of its PEM") from cause
-    if not isinstance(key, PublicKey):
-        raise Rejected(f"{line[:40]!r} is {type(key).__name__}; Ed25519 and P-256 are known")
+    except (ValueError, TypeError) as cause:
+        raise KeyProblem(
+            f"{line[:40]!r} is no public key; write the base64 between BEGIN and END of its PEM"
+        ) from cause
+    if not isinstance(key, PublicKey) or _on_another_curve(key):
+        raise KeyProblem(f"{line[:40]!r} is {type(key).__name__}; Ed25519 and P-256 are known")
     return key
 
 
 def key_id(line: str) -> str:
     """Return the id of a public key."""
-    return hashlib.sha256(base64.b64decode(line)).hexdigest()[:16]
+    return bytes_digest(base64.b64decode(line))[:16]
+
+
+def _on_another_curve(key: PrivateKey | PublicKey) -> bool:
+    return isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) and key.curve.name != _P256
 
 
 def _pem(key: PrivateKey) -> bytes:

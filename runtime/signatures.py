@@ -1,4 +1,4 @@
-"""A model's signature, verified before anything of the model is read as a model.
+"""Sign a folder (a model, or an evidence pack), and verify the signature before anything of the folder is used.
 
 The form is that of OpenSSF's model signing 1.0 (https://github.com/sigstore/model-transparency): a Sigstore bundle with
 a DSSE envelope over an in-toto statement that names the SHA-256 of every file, signed with a P-256 key. Its own tool
@@ -13,21 +13,22 @@ Our statement also says what the model may do: `predicate.ratchet`, which other 
 """
 
 import base64
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
-PAYLOAD = "application/vnd.in-toto+json"
-PREDICATE = "https://model_signing/signature/v1.0"
-BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+from runtime.digests import bytes_digest, file_digests
+from runtime.files import replace_text
+from runtime.keys import KeyProblem, PublicKey, Signer, has_signed, public_key, public_pem
+
+_PAYLOAD = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "https://model_signing/signature/v1.0"
+_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 class Unsigned(Exception):
@@ -63,6 +64,62 @@ def signature_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.sig")
 
 
+def sign_folder(folder: Path, signer: Signer, about: Mapping[str, Any]) -> Path:
+    """Sign every file below `folder`, and write the signature beside it; return its path.
+
+    Args:
+        folder: what is signed; it holds no links.
+        signer: a P-256 key.
+        about: what else is signed: what the folder is, and what it is allowed.
+    """
+    files = file_digests(folder)
+    whole = bytes_digest(b"".join(map(bytes.fromhex, files.values())))
+    statement = {
+        "_type": _STATEMENT,
+        "subject": [{"name": folder.name, "digest": {"sha256": whole}}],
+        "predicateType": _PREDICATE,
+        "predicate": {
+            "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []},
+            "resources": [{"name": name, "algorithm": "sha256", "digest": digest} for name, digest in files.items()],
+            "ratchet": dict(about),
+        },
+    }
+    payload = json.dumps(statement).encode()
+    hint, signature = _hint(signer.key.public_key()), signer.sign(_pre_authenticated(payload))
+    path = signature_file(folder)
+    replace_text(path, _bundle(_base64(payload), _base64(signature), hint))
+    return path
+
+
+def check_form(text: str) -> None:
+    """Refuse a signature's file in which a bit differs without meaning: it is just what `sign_folder` writes.
+
+    Raises:
+        Unsigned: it is a bundle, and not written as ours are.
+        ValueError, KeyError, TypeError: it is no bundle.
+    """
+    bundle = json.loads(text)
+    (signed,) = bundle["dsseEnvelope"]["signatures"]
+    texts = bundle["dsseEnvelope"]["payload"], signed["sig"]
+    exact = all(_base64(base64.b64decode(each, validate=True)) == each for each in texts)
+    if not exact or _bundle(*texts, bundle["verificationMaterial"]["publicKey"]["hint"]) != text:
+        raise Unsigned("the signature's file was changed")
+
+
+def _bundle(payload: str, signature: str, hint: str) -> str:
+    """Return the text of a signature's file; payload and signature are in base64."""
+    content = {
+        "mediaType": _MEDIA_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+        "dsseEnvelope": {
+            "payload": payload,
+            "payloadType": _PAYLOAD,
+            "signatures": [{"sig": signature, "keyid": ""}],
+        },
+    }
+    return json.dumps(content)
+
+
 def verify(folder: Path, keys: Sequence[str], signature: Path | None = None) -> Statement:
     """Return what a pinned key has signed of exactly the files in `folder`.
 
@@ -81,13 +138,13 @@ def verify(folder: Path, keys: Sequence[str], signature: Path | None = None) -> 
         bundle = where.read_text(encoding="utf-8")
     except (OSError, ValueError):
         raise Unsigned(f"{folder.name} is not signed: {where} cannot be read; train it again") from None
-    statement = opened(bundle, keys)
-    if problem := _difference(statement.files, hashes(folder)):
+    statement = _opened(bundle, keys)
+    if problem := _difference(statement.files, _hashes(folder)):
         raise Unsigned(f"{folder.name} is not what was signed: {problem}; do not load it")
     return statement
 
 
-def opened(bundle: str, keys: Sequence[str]) -> Statement:
+def _opened(bundle: str, keys: Sequence[str]) -> Statement:
     """Return the statement of a bundle that a pinned key has signed. Raises Unsigned."""
     try:
         content = json.loads(bundle)
@@ -95,51 +152,48 @@ def opened(bundle: str, keys: Sequence[str]) -> Statement:
         (signed,) = envelope["signatures"]
         payload, value = base64.b64decode(envelope["payload"], validate=True), base64.b64decode(signed["sig"])
         hint = content["verificationMaterial"]["publicKey"]["hint"]
-        known = content["mediaType"] == BUNDLE and envelope["payloadType"] == PAYLOAD
+        known = content["mediaType"] == _MEDIA_TYPE and envelope["payloadType"] == _PAYLOAD
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unsigned("the signature is no bundle of one signature over an in-toto statement") from None
-    key = next((key for key in map(_public, filter(None, keys)) if key_hint(key) == hint), None)
+    key = next((key for key in map(_public, filter(None, keys)) if _hint(key) == hint), None)
     if not known or key is None:
         raise Unsigned(f"the signature is by a key that is not pinned ({str(hint)[:16]}…)")
-    try:
-        key.verify(value, pre_authenticated(payload), ec.ECDSA(SHA256()))
-    except InvalidSignature:
-        raise Unsigned("the signature is not one of the pinned key over this statement") from None
+    if not has_signed(key, value, _pre_authenticated(payload)):
+        raise Unsigned("the signature is not one of the pinned key over this statement")
     return _statement(payload)
 
 
-def pre_authenticated(payload: bytes) -> bytes:
-    """Return what is signed of a payload: DSSE's pre-authentication encoding."""
-    return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD), PAYLOAD.encode(), len(payload), payload)
-
-
-def key_hint(key: ec.EllipticCurvePublicKey) -> str:
-    """Return how a bundle names its key: the SHA-256 of its PEM form."""
-    form = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(form).hexdigest()
-
-
-def hashes(folder: Path) -> dict[str, str]:
+def _hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file below a folder, by its relative path. Raises Unsigned for a link."""
-    found = {}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            name = path.relative_to(folder).as_posix()
             raise Unsigned(f"{folder.name} holds {name!r}, which is a link or no file; put the file itself there")
-        if path.is_file():
-            with path.open("rb") as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    return file_digests(folder)
 
 
-def _public(line: str) -> ec.EllipticCurvePublicKey:
+def _pre_authenticated(payload: bytes) -> bytes:
+    """Return what is signed of a payload: DSSE's pre-authentication encoding."""
+    return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
+
+
+def _hint(key: PublicKey) -> str:
+    """Return how a bundle names its key: the SHA-256 of its PEM form."""
+    return bytes_digest(public_pem(key))
+
+
+def _public(line: str) -> PublicKey:
     try:
-        key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
-    except (ValueError, TypeError):
-        raise Unsigned(f"the pinned key {line[:24]}… is no public key; write the base64 of its DER form") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise Unsigned(f"the pinned key {line[:24]}… is not of the curve P-256")
+        key = public_key(line)
+    except KeyProblem as cause:
+        raise Unsigned(f"a pinned key cannot be used: {cause}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise Unsigned(f"the pinned key {line[:24]}… is not of the curve P-256, which models are signed with")
     return key
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _statement(payload: bytes) -> Statement:
@@ -153,7 +207,7 @@ def _statement(payload: bytes) -> Statement:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Unsigned("what was signed is no statement about files") from None
     files = {str(name): str(digest) for name, digest, algorithm in resources if algorithm == "sha256"}
-    if statement.get("predicateType") != PREDICATE or not plain or len(files) != len(resources) or not files:
+    if statement.get("predicateType") != _PREDICATE or not plain or len(files) != len(resources) or not files:
         raise Unsigned("what was signed is not one SHA-256 for each file of a model")
     return Statement(files, about)
 
