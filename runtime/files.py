@@ -25,7 +25,16 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Flush a file's content, or the names in a folder, to the disk: what was not flushed may be lost with the power.
+
+    Raises:
+        OSError: it could not be flushed.
+    """
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -3,7 +3,7 @@
 It reads `input/config/*.json` below `$SAGEMAKER_BASE_DIR` (else `/opt/ml`), derives the `SM_*` variables,
 and runs `train.py` of the channel `code` (else of `$RATCHET_PROGRAM`) as a child in a process group of its
 own. SIGTERM reaches the child; the last lines that it wrote to stderr become `output/failure`; its exit code
-is ours (128 + the signal's number when a signal ended it). It imports nothing of the project.
+is ours (128 + the signal's number when a signal ended it). It imports nothing of the project but its siblings.
 
 Outside SageMaker two variables are honoured: when the process `$RATCHET_PARENT_PID` is gone, the training
 ends too, and `$RATCHET_STATUS_FILE` receives how it ended, as one JSON object, whole or not at all.
@@ -20,6 +20,11 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+if not __package__:  # started by its path: the package `runtime` is found one folder up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from runtime.files import replace_text
 
 TAIL_LINES = 20
 FAILURE_CHARACTERS = 980
@@ -38,10 +43,10 @@ def main(environment: Mapping[str, str]) -> int:
         code, reason = 1, f"the container's input cannot be used: {cause}"
         print(reason, file=sys.stderr, flush=True)
     if code:
-        write_whole(base / "output" / "failure", reason[-FAILURE_CHARACTERS:])
+        report(base / "output" / "failure", reason[-FAILURE_CHARACTERS:])
     if status_file := environment.get("RATCHET_STATUS_FILE"):
         seconds = round(time.monotonic() - started, 3)
-        write_whole(Path(status_file), json.dumps({"exit_code": code, "reason": reason, "seconds": seconds}))
+        report(Path(status_file), json.dumps({"exit_code": code, "reason": reason, "seconds": seconds}))
     return code
 
 
@@ -155,12 +160,10 @@ def signal_group(child: "subprocess.Popen[bytes]", number: int) -> None:
         return
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write the file beside its place, then rename it there: a reader sees all of it or none."""
+def report(path: Path, text: str) -> None:
+    """Write a file as a whole, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """An adapter's own copies of releases: whole or absent, checked against their digest, kept for `restore`."""
 
 import json
-import os
 import re
 import shutil
 import uuid
@@ -13,6 +12,7 @@ from typing import Any
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Golden, LogRules, Release
 from runtime.digests import folder_digest
+from runtime.files import replace_text
 
 _NAME = re.compile(r"(?!.{64})[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*")  # two hyphens: a model in a namespace
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -43,8 +43,7 @@ class ReleaseStore:
         elif not (place / "model.sig").exists():
             _copy_signature(release, place)
         if kept and kept.log != release.log:  # the rules of its log are the release's of today, the model is as it was
-            _write(place / ".release.json", _record(release))
-            (place / ".release.json").replace(place / "release.json")
+            replace_text(place / "release.json", _record(release))
         return replace(release, artifact=place / "model")
 
     def mark_served(self, release: Release) -> None:
@@ -81,7 +80,7 @@ class ReleaseStore:
             if (found := folder_digest(beside / "model")) != release.digest:
                 problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
                 raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
-            _write(beside / "release.json", _record(release))
+            replace_text(beside / "release.json", _record(release))
             _exchange(beside, place)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -126,9 +125,9 @@ def _exchange(beside: Path, place: Path) -> None:
             raise
 
 
-def _record(release: Release) -> dict[str, object]:
+def _record(release: Release) -> str:
     rules = asdict(release.log) if release.log else None
-    return {"digest": release.digest, "golden": asdict(release.golden), "log": rules}
+    return json.dumps({"digest": release.digest, "golden": asdict(release.golden), "log": rules})
 
 
 def log_rules(record: Mapping[str, Any] | None) -> LogRules | None:
@@ -136,10 +135,3 @@ def log_rules(record: Mapping[str, Any] | None) -> LogRules | None:
     if record is None:
         return None
     return LogRules(record["key"], tuple(record["leave_out"]), tuple(record["hashed"]))
-
-
-def _write(path: Path, record: object) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        json.dump(record, stream)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -1,6 +1,5 @@
 """What every engine does with files: refuse none or twice the same, and write a folder whole or not at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blocks.common.errors import Conflict, NotFound, Rejected
+from runtime.files import flush
 
 
 def checked_files(name: str, files: Sequence[str]) -> tuple[str, ...]:
@@ -43,9 +43,9 @@ def staged(to: Path) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp's folders are for their maker alone
         yield folder
         for path in (*folder.iterdir(), folder):
-            _sync(path)
+            flush(path)
         _rename(folder, to)
-        _sync(to.parent)
+        flush(to.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -63,11 +63,3 @@ def _rename(folder: Path, to: Path) -> None:
         if to.exists():
             raise Conflict(f"{to} is there already: another writer was first.") from cause
         raise
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,6 @@
 A key is a path with "/" between its parts. Nothing that a log entry names is ever overwritten.
 """
 
-import hashlib
 import os
 import time
 import uuid
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
+
+from runtime.digests import file_digest
+from runtime.files import flush
 
 STAGING = ".staging"
 """Folder of a folder store for what is being written; hidden from the list of data sets."""
@@ -155,8 +157,7 @@ class FolderStore:
 
     def sha256(self, key: str) -> str:
         """Return the SHA-256 of the file, in hex."""
-        with (self.root / key).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(self.root / key)
 
     def sweep(self) -> None:
         """Remove what dead writers left beside: entries never linked. A slow writer that is met fails as a whole."""
@@ -182,10 +183,5 @@ class FolderStore:
 
     def _sync(self, folder: Path) -> None:
         """Flush a folder's entries to the disk: without it a new name may be lost with the power."""
-        if not self._durable:
-            return
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._durable:
+            flush(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 from blocks.common.errors import Corrupt
 from blocks.lake.plan import Piece
 from blocks.lake.store import Store
+from runtime.files import replace_text
 
 _AGAIN_SECONDS = 7 * 24 * 3_600.0
 _THREADS = 2
@@ -79,9 +80,7 @@ class Verified:
                 found[key] = str(fingerprint), str(sha256), float(when)
         self._known = found | self._known
         if len(lines) > _MANY + 2 * len(found):
-            beside = self._memory.with_suffix(f".{time.time_ns()}")
-            beside.write_text("".join(f"{json.dumps([key, *known])}\n" for key, known in self._known.items()))
-            beside.replace(self._memory)
+            replace_text(self._memory, "".join(f"{json.dumps([key, *known])}\n" for key, known in self._known.items()))
 
     def _append(self, lines: Sequence[str]) -> None:
         if self._memory is None or not lines:
