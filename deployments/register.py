@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from blocks.common.errors import PortError, Rejected
 from blocks.environment import Alerts, Environment, adapter_class
 from deployments.automations import save_automations
+from runtime.digests import file_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
@@ -185,7 +186,7 @@ def fingerprint(name: str, variables: Mapping[str, str]) -> str:
     said.update(repr(read_environment(name, variables)).encode())
     code = [file for folder in ("flows", "blocks") for file in (ROOT / folder).rglob("*.py")]
     for file in sorted([*code, ROOT / "prefect.yaml", Path(__file__)]):
-        said.update(f"{file.relative_to(ROOT)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+        said.update(f"{file.relative_to(ROOT)}\n".encode() + bytes.fromhex(file_digest(file)))
     return said.hexdigest()
 
 

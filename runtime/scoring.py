@@ -1,6 +1,5 @@
 """One MLflow model in memory: loaded, named by the digest of its bytes, and asked."""
 
-import hashlib
 import io
 import json
 import logging
@@ -18,6 +17,7 @@ from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 
 from runtime.columns import BadInput, Column, shown
+from runtime.digests import folder_digest
 from runtime.payload import json_object, media_type, parse
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -114,13 +114,6 @@ def load(folder: Path, version: str = "", *, digest: str = "", own_code: bool = 
     pyfunc = mlflow.pyfunc.load_model(str(folder))
     version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
     return Model(version, digest, time.perf_counter() - begin, pyfunc, _columns(pyfunc))
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 over the lines `<sha256>  <relative/path>` of all files, ordered by path."""
-    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
-    lines = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _described(folder: Path, own_code: bool) -> dict[str, Any]:

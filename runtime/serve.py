@@ -38,6 +38,7 @@ from fastapi.responses import Response
 
 from runtime import scoring
 from runtime.admission import admit, pinned
+from runtime.digests import folder_digest
 from runtime.web import errors_are_json, read_body, response
 
 
@@ -105,7 +106,7 @@ def _model_folder(given: Path) -> Path:
 
 def _expected(folder: Path, digest: str) -> str:
     """Return the digest when the folder has it: what was fetched is what was approved, before it runs any code."""
-    if digest and (found := scoring.folder_digest(folder)) != digest:
+    if digest and (found := folder_digest(folder)) != digest:
         raise scoring.Unservable(f"{folder} has the digest {found}, expected {digest}: it is not what was approved")
     return digest
 

@@ -1,6 +1,5 @@
 """A release in SageMaker's words: names, model, endpoint configuration, deployment and alarms. No calls here."""
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from blocks.endpoints.sagemaker_capture import capture_config, may_capture
 from blocks.endpoints.sagemaker_store import Kept
+from runtime.digests import text_digest
 
 VARIANT = "AllTraffic"
 """The one variant's name, for ever: a guarded update needs the same names before and after."""
@@ -52,7 +52,7 @@ def release_name(kept: Kept, hosting: Hosting) -> str:
     """Return the name of a release's model and configuration: another one for anything that differs."""
     identity: dict[str, Any] = {"endpoint": kept.endpoint, "version": kept.version, "digest": kept.digest}
     identity |= asdict(hosting) | {"log": asdict(kept.log) if kept.log else None}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    digest = text_digest(json.dumps(identity, sort_keys=True))[:12]
     return release_stem(kept.endpoint, kept.version) + digest
 
 

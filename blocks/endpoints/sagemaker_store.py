@@ -6,7 +6,6 @@
 """
 
 import base64
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from blocks.common.aws.folders import Folders
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Golden, LogRules, Release
 from blocks.endpoints.store import check_names, log_rules
+from runtime.digests import file_digest, listing_digest
 
 _SIDE_BY_SIDE = 8
 
@@ -92,8 +92,8 @@ class S3Releases:
             raise Corrupt(f"the artifact {release.artifact} is no folder; fetch it again")
         files = sorted(path for path in release.artifact.rglob("*") if path.is_file())
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            digests = list(pool.map(lambda path: self._put(release.artifact, path, folder), files))
-        found = hashlib.sha256("".join(sorted(digests, key=lambda line: line[66:-1])).encode()).hexdigest()
+            digests = dict(pool.map(lambda path: self._put(release.artifact, path, folder), files))
+        found = listing_digest(digests)
         if found != release.digest:
             problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
             raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
@@ -104,10 +104,10 @@ class S3Releases:
         if signature.exists():
             self._client.put_object(Bucket=self._bucket, Key=key, Body=signature.read_bytes())
 
-    def _put(self, root: Path, path: Path, folder: str) -> str:
-        """Put one file, and return its line of the digest: of the bytes that S3 has checked."""
-        name, data = path.relative_to(root).as_posix(), path.read_bytes()
-        sha256 = hashlib.sha256(data)
-        checksum = base64.b64encode(sha256.digest()).decode()
-        self._client.put_object(Bucket=self._bucket, Key=folder + name, Body=data, ChecksumSHA256=checksum)
-        return f"{sha256.hexdigest()}  {name}\n"
+    def _put(self, root: Path, path: Path, folder: str) -> tuple[str, str]:
+        """Put one file, and return its name and SHA-256: S3 refuses other bytes, should it change meanwhile."""
+        name, digest = path.relative_to(root).as_posix(), file_digest(path)
+        checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+        with path.open("rb") as stream:
+            self._client.put_object(Bucket=self._bucket, Key=folder + name, Body=stream, ChecksumSHA256=checksum)
+        return name, digest

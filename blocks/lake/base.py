@@ -1,6 +1,5 @@
 """The lake port: append-only data sets made of immutable snapshots, and reads that can be repeated for ever."""
 
-import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,8 @@ from functools import cached_property
 
 import pyarrow as pa
 from prefect.blocks.core import Block
+
+from runtime.digests import text_digest
 
 BUCKET_COLUMN = "_bucket"
 """Name of the int32 column, 0 to 9,999, that every entity data set carries and is laid out by."""
@@ -64,7 +65,7 @@ class Snapshot:
     def digest(self) -> str:
         """SHA-256 over the manifest's canonical JSON (sorted keys, no spaces, times in ISO 8601)."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=datetime.isoformat)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return text_digest(text)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ unfinished files are about to be removed. Every entry carries the state of the d
 one entry is enough to fix a read.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
+from runtime.digests import bytes_digest, text_digest
 
 _FILE = re.compile(r"part-\d{5,}(-buckets-\d{4}-\d{4})?\.parquet")
 _TICK = timedelta(microseconds=1)
@@ -87,7 +87,7 @@ class Entry:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the entry's content, as its text states it."""
-        return hashlib.sha256(_content(self)).hexdigest()
+        return bytes_digest(_content(self))
 
 
 def key_of(dataset: str, log: int) -> str:
@@ -116,7 +116,7 @@ def next_state(state: State, snapshot: Snapshot, arrow: str) -> State:
 
 def read_digest(state: State, snapshot: Snapshot) -> str:
     """Return the digest of the read that a snapshot is the newest of."""
-    return hashlib.sha256("\n".join([state.digest, snapshot.digest][not state.digest :]).encode()).hexdigest()
+    return text_digest("\n".join([state.digest, snapshot.digest][not state.digest :]))
 
 
 def time_after(state: State, at: datetime) -> datetime:
@@ -136,7 +136,7 @@ def render(entry: Entry) -> bytes:
 def parse(data: bytes, where: str) -> Entry:
     """Return the entry of a stored text; `Corrupt` when one bit of it is not as it was written."""
     content = data[_HEAD_BYTES : -len(_TAIL)]
-    digest = hashlib.sha256(content).hexdigest()
+    digest = bytes_digest(content)
     if data != _HEAD % digest.encode() + content + _TAIL:
         raise Corrupt(f"{where}: the manifest is not as it was written (its digest differs). Restore it from a copy.")
     try:

@@ -6,7 +6,6 @@ bucket range into Arrow files on the disk, then each range is sorted by itself. 
 writer deterministic: the same rows give the same bytes.
 """
 
-import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from blocks.common.errors import Rejected
 from blocks.lake.base import BUCKET_COLUMN, DataFile
+from runtime.digests import bytes_digest
 
 BUCKETS = 10_000
 """How many buckets there are: `BUCKET_COLUMN` holds 0 to 9,999."""
@@ -90,7 +90,7 @@ def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
     # Snappy, and a dictionary only where values repeat: engines read that twice as fast as zstd (decision 0001).
     pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=_repeating(table))
     data = sink.getvalue()
-    return data, hashlib.sha256(data).hexdigest()
+    return data, bytes_digest(data)
 
 
 def _repeating(table: pa.Table) -> list[str]:

@@ -3,7 +3,6 @@
 They are read as the first entries of the log, and the log goes on after them: nothing is moved or rewritten.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -15,6 +14,7 @@ from blocks.lake.base import Snapshot
 from blocks.lake.entries import Entry, State, key_of, next_state, snapshot_of
 from blocks.lake.schemas import packed
 from blocks.lake.store import Store
+from runtime.digests import text_digest
 
 
 class Legacy:
@@ -49,7 +49,7 @@ class Legacy:
             before = entries[-1].state if entries else State()
             digests.append(snapshot.digest)
             state = next_state(before, snapshot, before.arrow or self._arrow(snapshot))
-            state = replace(state, digest=hashlib.sha256("\n".join(digests).encode()).hexdigest())
+            state = replace(state, digest=text_digest("\n".join(digests)))
             previous = entries[-1].digest if entries else ""
             entries.append(Entry(number, previous, state, f"{number:08d}", snapshot))
         self._entries = entries

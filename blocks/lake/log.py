@@ -5,7 +5,6 @@ goes on top of it. Two kinds of helpers, without which everything still works, k
 `_log/head` names an entry at or shortly before the newest, `_log/pack-<k>` repeats the texts of 64 entries.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -16,6 +15,7 @@ from blocks.lake.base import Snapshot
 from blocks.lake.entries import Entry, State, key_of, parse, render
 from blocks.lake.legacy import Legacy
 from blocks.lake.store import Store
+from runtime.digests import text_digest
 
 PACK = 64
 """So many entries are repeated in one pack."""
@@ -98,7 +98,7 @@ class Log:
         if entry.log % PACK == 0:
             self._pack(entry.log // PACK - 1)
         text = f"{entry.log:08d}"
-        self._put_helper("head", f"{text} {hashlib.sha256(text.encode()).hexdigest()}\n".encode())
+        self._put_helper("head", f"{text} {text_digest(text)}\n".encode())
         return True
 
     def fenced_since(self, number: int, head: Entry, folder: str) -> bool:
@@ -109,7 +109,7 @@ class Log:
         """Return the number that the helper names; without it, the highest in the log."""
         data = self._store.get(f"{self.dataset}/_log/head")
         text = (data or b"").decode(errors="replace")[:8]
-        if data == f"{text} {hashlib.sha256(text.encode()).hexdigest()}\n".encode():
+        if data == f"{text} {text_digest(text)}\n".encode():
             return int(text)
         names = [found.key.rpartition("/")[2] for found in self._store.below(f"{self.dataset}/_log/")]
         numbers = [int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdigit()]

@@ -1,6 +1,5 @@
 """Which snapshot a caller means: now, a snapshot's id, or a time."""
 
-import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from blocks.common.errors import LostRace, NotFound, Rejected
 from blocks.lake.base import AsOf, DataFile, Snapshot
 from blocks.lake.entries import Entry, State, time_after
 from blocks.lake.log import Log
+from runtime.digests import text_digest
 
 _ID = re.compile(r"(\d{8,})-[0-9a-f]{8}")
 _NEWEST = 5
@@ -48,7 +48,7 @@ def next_snapshot(
     notes: Mapping[str, str] | None,
 ) -> Snapshot:
     """Return the manifest of the snapshot that follows a state."""
-    named = hashlib.sha256(f"{log.dataset}\n{key}".encode()).hexdigest()[:8]
+    named = text_digest(f"{log.dataset}\n{key}")[:8]
     return Snapshot(
         dataset=log.dataset,
         id=f"{state.sequence + 1:08d}-{named}",

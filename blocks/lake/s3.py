@@ -6,7 +6,6 @@ be put. Files carry the SHA-256 that S3 itself checked when they were put.
 """
 
 import base64
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from pydantic import Field
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.lake.store import Store, Stored
 from blocks.lake.stored import StoredLake
+from runtime.digests import bytes_digest
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -102,7 +102,7 @@ class S3Store:
     def open(self, key: str, sha256: str) -> pa.NativeFile:
         """Fetch an object and check it once more: so much can be had for nothing, the bytes are here anyway."""
         data = self.get(key)
-        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        if data is None or bytes_digest(data) != sha256:
             found = "gone" if data is None else "not as it was written (checksum mismatch)"
             raise Corrupt(f"{self.url(key)}: the file is {found}. Restore it from a copy.")
         return pa.BufferReader(data)
@@ -123,7 +123,7 @@ class S3Store:
         data = self.get(key)
         if data is None:
             raise FileNotFoundError(self.url(key))
-        return hashlib.sha256(data).hexdigest()
+        return bytes_digest(data)
 
     def _head(self, key: str) -> dict[str, Any] | None:
         from botocore.exceptions import ClientError

@@ -1,6 +1,5 @@
 """PagerDuty by its Events API v2: one incident for a cause, as grave as it is, resolved when it is over."""
 
-from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -8,6 +7,7 @@ from pydantic import Field, SecretStr
 
 from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notice, NoticeBlock
+from runtime.digests import text_digest
 
 
 class PagerDutyEvents(NoticeBlock):
@@ -38,7 +38,7 @@ class PagerDutyEvents(NoticeBlock):
     def _event(self, notice: Notice) -> dict[str, Any]:
         """Return the event. What lasts is one incident under its cause, and a repeat of it no second one."""
         about = notice.id if notice.occasion == "news" else notice.cause
-        key = {"dedup_key": about if len(about) <= 255 else sha256(about.encode()).hexdigest()} if about else {}
+        key = {"dedup_key": about if len(about) <= 255 else text_digest(about)} if about else {}
         event = {"routing_key": self.routing_key.get_secret_value(), "client": "Ratchet", **key}
         if notice.occasion == "recovered":
             return {**event, "event_action": "resolve"}

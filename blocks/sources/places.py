@@ -1,11 +1,11 @@
 """Which files a source stands for: one, a folder of them, or a glob; each named plainly, and none overlooked."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
+from runtime.digests import file_digest
 
 LINES, ROWS = "line", "row"
 WORDS = {".csv": LINES, ".jsonl": LINES, ".ndjson": LINES, ".parquet": ROWS}
@@ -33,8 +33,7 @@ class File:
 
     def sha256(self) -> str:
         """Return the SHA-256 of the file's bytes, 64 hexadecimal digits."""
-        with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_digest(self.path)
 
 
 def files_of(source: str) -> tuple[File, ...]:

@@ -3,7 +3,6 @@
 The endpoint, region and credentials are the AWS SDK's own (`AWS_ENDPOINT_URL`, a role, a profile).
 """
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from blocks.sources.base import Piece, Source, check_kinds
 from blocks.sources.files import FileSource
 from blocks.sources.places import WORDS, files_of
 from blocks.sources.taken import Taken, new_places, notes_of
+from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
 _GLOB = frozenset("*?[")
@@ -64,7 +64,7 @@ class S3Source(Source):
     def identity(self) -> str:
         """Return a digest over the declaration, and key, size and ETag of each object: nothing is fetched for it."""
         lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.bytes}\t{o.etag}" for o in self._objects)]
-        return hashlib.sha256("\n".join([self._bucket, *lines]).encode()).hexdigest()
+        return text_digest("\n".join([self._bucket, *lines]))
 
     def nothing_new(self) -> bool:
         """Return whether each of the objects was taken before."""

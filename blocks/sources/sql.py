@@ -3,7 +3,6 @@
 With a watermark only rows newer than the highest value seen before are asked for: see `docs/ingest.md`.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from blocks.sources.base import Piece, Source, check_kinds, check_names, counted
 from blocks.sources.frames import of_values
 from blocks.sources.places import checked_path
 from blocks.sources.watermarks import Watermark
+from runtime.digests import text_digest
 
 _ROWS = 20_000
 _BUSY = ("locked", "timeout", "timed out", "too many connections", "deadlock")
@@ -108,7 +108,7 @@ def open_query(source: str, query: str, kinds: Mapping[str, str], since: Since |
 def watermark_of(source: str, query: str, column: str) -> str:
     """Return what a watermark belongs to, the same for the same database, query and column; no password in it."""
     shown = _url(source).render_as_string(hide_password=True)
-    digest = hashlib.sha256("\n".join((shown, query.strip().rstrip(";"), column)).encode()).hexdigest()
+    digest = text_digest("\n".join((shown, query.strip().rstrip(";"), column)))
     return f"{column} of query {digest[:16]}"
 
 

@@ -1,6 +1,5 @@
 """What every trainer must settle about a job before it runs: is it well formed, and is it the one that is there?"""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.trainers.base import TrainingJob
-from runtime.digests import file_digest
+from runtime.digests import file_digests, text_digest
 
 NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 """SageMaker's rule for the names of training jobs; it also makes them safe as names of folders."""
@@ -66,7 +65,7 @@ def program_members(folder: Path) -> list[Path]:
 
 
 def _program_files(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in program_members(folder)}
+    return file_digests(folder, program_members(folder))
 
 
 def _listing(folder: Path) -> dict[str, str]:
@@ -75,4 +74,4 @@ def _listing(folder: Path) -> dict[str, str]:
 
 
 def _digest(parts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()
+    return text_digest(json.dumps(dict(parts), sort_keys=True))

@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from blocks.common.aws.attempts import attempt_name
 from blocks.common.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.common.aws.folders import MARK, Folders, listing_digest
+from blocks.common.aws.folders import MARK, Folders
 from blocks.common.aws.kept import Prefixes
 from blocks.common.collectable import Kept
 from blocks.common.compute import Compute
@@ -27,6 +27,7 @@ from blocks.trainers.base import JobState, Trainer, TrainingJob
 from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
 from blocks.trainers.sagemaker_kept import JobKeeper
 from blocks.trainers.sagemaker_logs import JobLog
+from runtime.digests import folder_digest
 
 
 class SageMakerTrainer(Trainer):
@@ -183,7 +184,7 @@ class SageMakerTrainer(Trainer):
         return Places(program, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
 
     def _keep(self, folder: Path, members: list[Path]) -> str:
-        return self._folders.keep(folder, members, f"{self.prefix}/inputs/{listing_digest(folder, members)}")
+        return self._folders.keep(folder, members, f"{self.prefix}/inputs/{folder_digest(folder, members)}")
 
     def _latest(self, name: str) -> tuple[int, Mapping[str, Any] | None]:
         """Return number and description of the job's latest attempt, or 0 and None."""

@@ -1,6 +1,5 @@
 """A transform job in SageMaker's words: the requests that start it, and what its description means. No calls here."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from blocks.common.aws.jobs import STATUS, is_passing, tag_list, why_failed
 from blocks.common.jobs import JobStatus
 from blocks.transforms.base import TransformJob, TransformState
+from runtime.digests import text_digest
 
 CONTENT_TYPE = "application/json"
 MAX_PAYLOAD_MB = 6
@@ -41,7 +41,7 @@ def model_request(plan: Plan, job: TransformJob, address: str) -> dict[str, Any]
     }
     container = {"Image": plan.image, "ModelDataSource": {"S3DataSource": source}, "Environment": variables}
     made = {"ExecutionRoleArn": plan.role_arn, "PrimaryContainer": container}
-    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:DIGITS]
+    digest = text_digest(json.dumps(made, sort_keys=True))[:DIGITS]
     return {"ModelName": model_stem(job.name) + digest, **made, "Tags": _tags(plan, job)}
 
 

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 
 from blocks.ledger.inbox import Arrival, Delivery, Note, Outcome, Receipt
+from runtime.digests import bytes_digest
 from services.gateway.rules.changes import Change, Nothing
 from services.gateway.rules.matching import not_allowed
 from services.gateway.rules.payloads import Sender, read_payload
@@ -136,7 +136,7 @@ def _check_content(headers: Headers) -> None:
 
 def _delivery(name: str, sender: Sender, event: str, said: Change | Nothing, body: bytes, now: datetime) -> Delivery:
     change = said.text() if isinstance(said, Change) else ""
-    digest = sha256(body).hexdigest()
+    digest = bytes_digest(body)
     return Delivery(name, sender, event, said.repository, said.ref, said.commit, digest, change, now)
 
 

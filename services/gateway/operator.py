@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 
 from blocks.ledger.inbox import Delivery, Entry, Inbox, Note
 from deployments.secret_store import Vault
+from runtime.digests import text_digest
 from services.gateway.repositories import Mirrors
 from services.gateway.rules.changes import Change
 from services.gateway.rules.matching import matches
@@ -70,7 +70,7 @@ def take_in_missed(inbox: Inbox, found: Missed, by: str, now: datetime) -> str:
     name, sender = found.repository.name, found.repository.sender
     change = Change("push", name, found.branch, found.commit, found.before, by)
     delivery_id = f"{sender}:missed:{name}:{found.branch}:{found.commit}"
-    digest = sha256(delivery_id.encode()).hexdigest()
+    digest = text_digest(delivery_id)
     delivery = Delivery(delivery_id, sender, "missed", name, found.branch, found.commit, digest, change.text(), now)
     inbox.receive(delivery)
     return delivery_id

@@ -3,11 +3,11 @@
 Addresses come from triggers.yaml alone.
 """
 
-from hashlib import sha256
 from pathlib import Path
 
 from blocks.common.errors import NotFound
 from deployments.git import fetch_commit, git, has_commit
+from runtime.digests import text_digest
 
 
 class Mirrors:
@@ -48,7 +48,7 @@ class Mirrors:
         return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
 
     def _open(self, clone: str) -> Path:
-        folder = self._folder / f"{sha256(clone.encode()).hexdigest()[:16]}.git"
+        folder = self._folder / f"{text_digest(clone)[:16]}.git"
         if not (folder / "HEAD").exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             git("init", "--quiet", "--bare", folder=folder)

@@ -1,6 +1,5 @@
 """The rows that are to be predicted: of a source, laid down as typed files, or of a read of the lake as they lie."""
 
-import hashlib
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from blocks.sources import BrokenRow, Piece, open_source
 from blocks.sources.addresses import address_of
 from blocks.sources.base import no_rows
 from blocks.sources.staging import Staged, stage
+from runtime.digests import text_digest
 from tasks.shared.progress import Progress
 from tasks.shared.reads import Reads, fix_reads
 from tasks.shared.rules import sql
@@ -59,7 +59,7 @@ class Input:
 
     def key(self, version: str) -> str:
         """Return what stands for the predictions of these rows by that version."""
-        return hashlib.sha256(f"{self.digest} {version}".encode()).hexdigest()
+        return text_digest(f"{self.digest} {version}")
 
     def to_check(self) -> ParquetRows:
         """Return the rows as a suite is held against them, where they lie."""
@@ -187,4 +187,4 @@ def _first_broken(staged: Staged) -> BrokenRow:
 
 
 def _digest(reads: Reads, chosen: str) -> str:
-    return hashlib.sha256("\n".join(("lake", reads.digest, chosen)).encode()).hexdigest()
+    return text_digest("\n".join(("lake", reads.digest, chosen)))

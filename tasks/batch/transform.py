@@ -1,6 +1,5 @@
 """Predict by batch transform: priced before, joined to the keys afterwards, its cost logged to a tracked run."""
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from blocks.environment import Environment
 from blocks.lake.base import BUCKET_COLUMN
 from blocks.tracking.base import Tracking
 from blocks.transforms.base import Part, Transform, TransformJob
+from runtime.digests import text_digest
 from tasks.batch.input import Input
 from tasks.batch.predictor import Predictor, predictions_table
 from tasks.batch.rules.payload import cut, said
@@ -110,7 +110,7 @@ def transform_name(model: str, rows: Input, version: str) -> str:
 
     The whole of the model's name is in its digits: what is cut off may be all that tells two namespaces apart.
     """
-    digits = hashlib.sha256(f"{model} {rows.key(version)}".encode()).hexdigest()[:16]
+    digits = text_digest(f"{model} {rows.key(version)}")[:16]
     return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{digits}"
 
 

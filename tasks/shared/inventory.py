@@ -1,6 +1,5 @@
 """What is installed, and what a model folder holds: the lists that an evidence pack carries."""
 
-import hashlib
 import json
 import os
 import platform
@@ -10,7 +9,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from runtime.digests import file_digest
+from runtime.digests import file_digests, text_digest
 from tasks.shared.models import ROOT
 from tasks.shared.rules.refusal import Refusal
 
@@ -20,8 +19,7 @@ LOCK = ROOT / "requirements" / "requirements.lock"
 
 def model_files(artifact: Path) -> dict[str, str]:
     """Return the SHA-256 of each of the model's files."""
-    paths = sorted(path for path in artifact.rglob("*") if path.is_file())
-    return {path.relative_to(artifact).as_posix(): file_digest(path) for path in paths}
+    return file_digests(artifact)
 
 
 def installed() -> dict[str, str]:
@@ -36,7 +34,7 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
     Raises:
         Refusal: cyclonedx-bom failed; the message carries its last words.
     """
-    packages = hashlib.sha256(json.dumps(installed()).encode()).hexdigest()
+    packages = text_digest(json.dumps(installed()))
     kept = scratch / "sbom" / f"{packages[:32]}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)

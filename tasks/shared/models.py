@@ -4,9 +4,9 @@ import difflib
 import os
 import subprocess
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
+from runtime.digests import bytes_digest
 from tasks.shared.records import Provenance
 from tasks.shared.rules.model.namespaces import SEPARATOR, base_of, check_name
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
@@ -84,7 +84,7 @@ def provenance(root: Path = ROOT) -> Provenance:
     patch = _git(root, "diff", "HEAD", "--binary")
     for name in filter(None, _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")):
         patch += _git(root, "diff", "--no-index", "--binary", "--", "/dev/null", os.fsdecode(name))
-    digest = sha256(patch).hexdigest() if patch else ""
+    digest = bytes_digest(patch) if patch else ""
     return Provenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
 
 

@@ -1,10 +1,10 @@
 """Which snapshots of a model's tables are read: fixed once, so that the same rows can be read again."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blocks.lake.base import AsOf, Lake
+from runtime.digests import text_digest
 from tasks.shared.rules.model.spec import MAIN_TABLE, DataSpec
 from tasks.shared.rules.rows.join_rules import Columns
 from tasks.shared.rules.rows.joins import is_sampled, sql_names
@@ -32,7 +32,7 @@ class Reads:
         if not self.further:
             return self.main.digest
         lines = "\n".join(f"{name} {read.dataset} {read.digest}" for name, read in self.tables.items())
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return text_digest(lines)
 
     @property
     def at(self) -> str:

@@ -1,6 +1,5 @@
 """Take a tier of the lake at a point in time, split it once, and lay it down as files for checks and training."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
+from runtime.digests import text_digest
 from tasks.evidence.rules.baseline import baseline
 from tasks.shared.models import Model
 from tasks.shared.reads import Reads
@@ -42,7 +42,7 @@ def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier:
     """
     bound = tier_bound(spec.tiers, tier)
     rule = [LAYOUT, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
-    digest = hashlib.sha256(json.dumps(rule).encode()).hexdigest()
+    digest = text_digest(json.dumps(rule))
     folder = scratch / "tiers" / spec.name / digest[:32]
     if not (folder / "tier.json").exists():
         facts = {

@@ -1,6 +1,5 @@
 """Hold rows against the model's expectations where they lie; what does not hold stops the run."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
+from runtime.digests import text_digest
 from runtime.files import replace_text
 from tasks.shared.models import Model
 from tasks.shared.records import Checked, TierData
@@ -73,7 +73,7 @@ def _parent(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierD
         **{name: spec.features[name] for name in spec.main_features},
     }
     rule = json.dumps([RULES, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound])
-    kept = scratch / "statistics" / spec.dataset / f"{hashlib.sha256(rule.encode()).hexdigest()[:32]}.json"
+    kept = scratch / "statistics" / spec.dataset / f"{text_digest(rule)[:32]}.json"
     if kept.exists():
         return from_json(json.loads(kept.read_text()))
     files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
@@ -87,7 +87,7 @@ def _parent(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierD
 def _rules_digest(model: Model) -> str:
     release = f"{RULES}\n{version('great-expectations')}"
     rules = f"{release}\n{model.spec.data.entity}\n{model.rules().read_text()}"
-    return hashlib.sha256(rules.encode()).hexdigest()[:32]
+    return text_digest(rules)[:32]
 
 
 def _keep(checked: Checked, path: Path) -> Checked:

@@ -1,6 +1,6 @@
 """Names of jobs on SageMaker: each is taken once and for ever, so a further attempt bears a number."""
 
-import hashlib
+from runtime.digests import text_digest
 
 LONGEST_NAME = 63
 
@@ -12,5 +12,5 @@ def attempt_name(name: str, number: int) -> str:
     ending = f"-{number}"
     if len(name) + len(ending) <= LONGEST_NAME:
         return name + ending
-    ending = f"-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
+    ending = f"-{text_digest(name)[:8]}{ending}"
     return name[: LONGEST_NAME - len(ending)].rstrip("-") + ending

@@ -1,6 +1,5 @@
 """Folders in S3: copied whole, marked when they are, never changed afterwards."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from blocks.common.aws.calls import is_missing
-from runtime.digests import file_digest
 
 MARK = ".whole"
 """How the object ends that says that a folder is whole."""
@@ -76,13 +74,6 @@ class Folders:
 
     def _upload(self, path: Path, key: str) -> None:
         self._client.upload_file(str(path), self._bucket, key)
-
-
-def listing_digest(folder: Path, members: Iterable[Path]) -> str:
-    """Return the SHA-256 over relative names and contents of some files of a folder."""
-    files = sorted((path.relative_to(folder).as_posix(), path) for path in members)
-    listing = "".join(f"{file_digest(path)}  {name}\n" for name, path in files)
-    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def _json(content: object) -> bytes:

@@ -1,12 +1,12 @@
 """Accounts with passwords, where there is no identity provider, as on the embedded default. At first there is none."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from runtime.digests import text_digest
 from services.gateway.approvals.passwords import Cost, check_password, hash_password, is_password
 from services.gateway.approvals.store import Store
 from tasks.approval.rules.people import identity
@@ -90,7 +90,7 @@ class Accounts:
             TooManyAttempts: under this name or from this address too many have failed.
             NotSignedIn: there is no such account, it is disabled, or the password is another one.
         """
-        by_name = "name " + hashlib.sha256(identity(name[:1000]).encode(errors="surrogatepass")).hexdigest()
+        by_name = "name " + text_digest(identity(name[:1000]), "surrogatepass")
         by_address = f"address {address[:100]}"
         self._check_attempts(by_name, by_address, now)
         found = self._store.rows(

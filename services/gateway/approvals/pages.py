@@ -1,6 +1,5 @@
 """The pages of the desk: sign in, what waits, one request with its evidence, decide, sign out."""
 
-import hashlib
 import re
 import secrets
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter
 
+from runtime.digests import text_digest
 from services.gateway.approvals.deciding import request_of, settle, why_not
 from services.gateway.approvals.people import Desk, Visitor, by_password
 from services.gateway.approvals.rendering import STYLE, rendered
@@ -197,4 +197,4 @@ def ours(path: str) -> str:
 
 
 def _before(cookie: str) -> str:
-    return "before " + hashlib.sha256(cookie.encode(errors="surrogatepass")).hexdigest()
+    return "before " + text_digest(cookie, "surrogatepass")

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 
 from blocks.common.gateway import OpenIdConnect
 from deployments.secret_store import Unreadable
+from runtime.digests import text_digest
 from services.gateway.approvals.oidc import NotProved, Provider
 from services.gateway.approvals.pages import Pages, ours
 from services.gateway.approvals.people import Desk
@@ -112,4 +113,4 @@ class ProviderPages:
 
 
 def _digest(state: str, browser: str) -> str:
-    return hashlib.sha256(f"{state}\n{browser}".encode(errors="surrogatepass")).hexdigest()
+    return text_digest(f"{state}\n{browser}", "surrogatepass")

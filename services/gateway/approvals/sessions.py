@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from blocks.common.gateway import Gateway
+from runtime.digests import text_digest
 from services.gateway.approvals.accounts import Accounts
 from services.gateway.approvals.store import Store
 
@@ -86,4 +87,4 @@ class Sessions:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+    return text_digest(token, "surrogatepass")

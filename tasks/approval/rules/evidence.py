@@ -4,7 +4,6 @@ Canonical means: keys sorted, no spaces, floats as Python's shortest repr, UTF-8
 equal text, and text that is not canonical is refused: whoever edits a character changes the digest.
 """
 
-import hashlib
 import html
 import json
 import re
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from runtime import digests
 from tasks.shared.rules.refusal import Refusal
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
@@ -121,7 +121,7 @@ def evidence_digest(evidence: Evidence) -> str:
 
 def text_digest(text: str) -> str:
     """Return the SHA-256 of evidence text as a request carries it, 64 hexadecimal digits."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return digests.text_digest(text, "surrogatepass")
 
 
 def parse_evidence(text: str) -> Evidence:

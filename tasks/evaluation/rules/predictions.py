@@ -6,13 +6,13 @@ the target.
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from runtime.digests import bytes_digest
 from tasks.shared.rules.refusal import Refusal
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -128,4 +128,4 @@ def _refuse_rows(wrong: Any, problem: str, where: str, values: Numbers, remedy: 
 
 def predictions_digest(said: np.ndarray) -> str:
     """Return the SHA-256 over predictions, bit by bit: shape, then the numbers as little-endian doubles."""
-    return sha256(f"{said.shape}".encode() + np.ascontiguousarray(said, dtype="<f8").tobytes()).hexdigest()
+    return bytes_digest(f"{said.shape}".encode() + np.ascontiguousarray(said, dtype="<f8").tobytes())

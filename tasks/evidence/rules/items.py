@@ -1,9 +1,10 @@
 """The sixteen items of an evidence pack, each a few files, and the list of them that is signed with the rest."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from runtime.digests import bytes_digest
 
 FORM = "ratchet.evidence.v1"
 LIST = "items.json"
@@ -48,13 +49,9 @@ def list_of(files: Mapping[str, bytes]) -> str:
         {
             "key": item.key,
             "title": item.title,
-            "files": {name: _digest(files[name]) for name in (*item.files, *item.optional) if name in files},
+            "files": {name: bytes_digest(files[name]) for name in (*item.files, *item.optional) if name in files},
             "expected": list(item.files),
         }
         for item in ITEMS
     ]
     return json.dumps({"form": FORM, "items": items}, indent=2, sort_keys=True)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -4,12 +4,12 @@ The signals of a cause are a list that is only added to. Which of them become me
 so whoever crashed while telling can begin again: the same signal gives the same message under the same id.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from runtime.digests import text_digest
 from tasks.notification.rules.kinds import SEVERITIES
 
 State = Literal["news", "raised", "recovered", "acknowledged"]
@@ -103,7 +103,7 @@ def is_open(signals: Sequence[Signal]) -> bool:
 
 def message_id(due_name: str, occasion: str, channel: str) -> str:
     """Return the one id of a message, 32 hexadecimal digits: the same for each attempt to deliver it."""
-    return hashlib.sha256(f"{due_name}\n{occasion}\n{channel}".encode()).hexdigest()[:32]
+    return text_digest(f"{due_name}\n{occasion}\n{channel}")[:32]
 
 
 def next_attempt(failed: int, last: datetime) -> datetime:

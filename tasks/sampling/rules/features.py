@@ -4,10 +4,10 @@ A row is published once, as it was first computed, and never changed: rows of wh
 there already are left out. What the columns mean cannot change under one name: other rules need another name.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 
+from runtime.digests import text_digest
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -32,7 +32,7 @@ def rules_digest(data: DataSpec) -> str:
     """
     told = data.model_dump(mode="json", include={"dataset", "entity", "time", "tables"})
     rules = {"rules": RULES, **told, "columns": sorted(data.row_columns)}
-    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()  # in order: of equal rows the first column decides
+    return text_digest(json.dumps(rules))  # in order: of equal rows the first column decides
 
 
 def refuse_other_rules(dataset: str, notes: Mapping[str, str], model: str, rules: str) -> None:

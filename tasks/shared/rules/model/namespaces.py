@@ -4,9 +4,9 @@
 tiers and limits go by the name, so all of them are its own. No other name has two hyphens in a row: `Name` refuses it.
 """
 
-import hashlib
 import re
 
+from runtime.digests import text_digest
 from tasks.shared.rules.refusal import Refusal
 
 SEPARATOR = "--"
@@ -67,7 +67,7 @@ def namespace_for(text: str, name: str = "") -> str:
     longest = min(LONGEST, LONGEST_NAME - len(base_of(name)) - len(SEPARATOR))
     if _NAMESPACE.fullmatch(text) and len(text) <= longest and not _HASHED.fullmatch(text):
         return text
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_HASH]
+    digest = text_digest(text, "surrogateescape")[:_HASH]
     words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     words = words if words[:1].isalpha() else f"b-{words}".strip("-")
     words = words[: max(1, longest - _HASH - 1)].rstrip("-")
