@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from deployments.prefork import client
-from deployments.prefork.client import ADDRESS
-from deployments.prefork.server import LIBRARIES
+from local.warm.server import LIBRARIES
+from runtime import warm_client as client
+from runtime.warm_client import ADDRESS
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def warm(folder: Path) -> None:
     """Start programs from our warm process."""
     address = folder / "socket"
     (folder / "program.py").write_text("")
-    server = psutil.Popen([sys.executable, "-m", "deployments.prefork.server", str(address)], cwd=ROOT)
+    server = psutil.Popen([sys.executable, "-m", "local.warm.server", str(address)], cwd=ROOT)
     command = [sys.executable, "-I", "-S", client.__file__, "program"]
     variables = {**os.environ, ADDRESS: str(address)}
 
