@@ -7,7 +7,6 @@ give them. Everything happens in a folder of its own, which is removed afterward
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tasks.approval.rules.evidence import parse_evidence
 from tasks.evaluation.rules.evaluation import finite
 from tasks.evaluation.rules.predictions import predictions_digest
 from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, verdict
+from tasks.evidence.verification import check_pack, report
 from tasks.shared.champion import champion_version
 from tasks.shared.evaluation import measure
 from tasks.shared.inventory import inputs_now, inputs_then, install
@@ -115,12 +115,10 @@ def find_pack(world: Environment, model: str, version: str, work: Path) -> Pack:
     if not (kept / "pack").is_dir():
         found = world.tracking().version(model, version)
         kept = world.tracking().fetch_files(found.run_id, "evidence", work) if found else kept
-    command = [sys.executable, "-m", "ratchet.evidence", "verify", str(kept)]
-    command += [part for key in world.signing.models_trusted for part in ("--key", key)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no word"]
-        raise Refusal("there is no sound evidence pack", where=f"{model} version {version}", value=last[0])
+    checked = check_pack(kept, world.signing.models_trusted)
+    if not checked.sound:
+        last = report(kept, checked).splitlines()[-1]
+        raise Refusal("there is no sound evidence pack", where=f"{model} version {version}", value=last)
     return Pack(kept / "pack")
 
 
