@@ -32,7 +32,7 @@ setup-engines: setup ## add Spark and Dask to the environment (0.9 GB more; Spar
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --require-hashes -r requirements/engines.lock
 
 demo: setup ## the whole story on real churn data (APPROVE=ask: you approve)
-	@$(RUN) local.demo --approve $(or $(APPROVE),auto)
+	@$(RUN) ratchet demo --approve $(or $(APPROVE),auto)
 
 test: setup ## lint, types, import rules and all tests but the heavy
 	@$(MAKE) --no-print-directory lint types
@@ -45,38 +45,38 @@ test-fast: setup ## the tests that need no server and no waiting
 	@$(RUN) pytest -m "not server and not stack and not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 up: setup ## start the stack (Prefect, MLflow, worker, endpoints, gateway) and deploy the flows
-	@$(RUN) local.stack up
+	@$(RUN) ratchet up
 
 down: ## stop the stack; what it stored stays in .ratchet
-	@$(RUN) local.stack down
+	@$(RUN) ratchet down
 
 status: setup ## what runs, and where
-	@$(RUN) local.stack status
+	@$(RUN) ratchet status
 
 deploy: setup ## register blocks and `prefect deploy --all` against the running stack
-	@$(RUN) local.stack deploy
+	@$(RUN) ratchet deploy
 
 requests: setup ## the approval requests that wait
-	@$(RUN) ratchet.approvals list
+	@$(RUN) ratchet approvals list
 
 approve: setup ## approve a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) ratchet.approvals approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet approvals approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
 
 reject: setup ## reject a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) ratchet.approvals reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet approvals reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
 
 alerts: setup ## the alerts that are open, and the messages that no receiver has taken yet
-	@$(RUN) ratchet.alerts list
+	@$(RUN) ratchet alerts list
 
 ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
-	@$(RUN) ratchet.alerts ack --alert "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
+	@$(RUN) ratchet alerts ack "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
 
 .PHONY: costs prices image terraform
 costs: setup ## what the models cost, by month [ENV=production]
-	@$(RUN) ratchet.costs --environment $(or $(ENV),local)
+	@$(RUN) ratchet costs --environment $(or $(ENV),local)
 
 prices: setup ## write the price table anew from the AWS Pricing API: REGION="eu-central-1 us-east-1"
-	@$(RUN) ratchet.prices $(REGION)
+	@$(RUN) ratchet prices $(REGION)
 
 image: ## build the container image with Docker: TAG=name:tag
 	@docker build -f deployments/image/Dockerfile --build-arg COMMIT=$$(git rev-parse HEAD) -t "$(TAG)" .
@@ -91,7 +91,7 @@ types: setup ## mypy, strict
 	@$(BIN)/mypy
 
 suite: setup ## propose a first expectations.yaml from the lake: MODEL=churn [FORCE=1]
-	@$(RUN) ratchet.suite "$(MODEL)" $(if $(FORCE),--force)
+	@$(RUN) ratchet suite "$(MODEL)" $(if $(FORCE),--force)
 
 bench: setup ## the figures of docs/benchmarks.md
 	@$(RUN) tests.benchmarks $(ARGS)

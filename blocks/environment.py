@@ -197,4 +197,4 @@ def open_environment(name: str) -> Environment:
         return cast(Environment, Environment.load(name))
     except ValueError as cause:
         problem = f"environment {name!r} is not registered with this Prefect server"
-        raise NotFound(f"{problem}; run: python -m deployments.register {name}") from cause
+        raise NotFound(f"{problem}; run: python -m ratchet register {name}") from cause

@@ -1,4 +1,4 @@
-"""Save an environment's blocks and deploy the flows: `python -m deployments.register ENVIRONMENT`."""
+"""Save an environment's blocks and deploy the flows."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
-from blocks.common.errors import PortError, Rejected
+from blocks.common.errors import Rejected
 from blocks.environment import Alerts, Environment, adapter_class
 from deployments.automations import save_automations
 from runtime.digests import file_digest
@@ -202,19 +202,3 @@ def _is_deployed(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command line against the Prefect server of `PREFECT_API_URL`."""
-    try:
-        if not os.environ.get("PREFECT_API_URL"):
-            raise Rejected("PREFECT_API_URL is not set: say which Prefect server to register with")
-        deploy(arguments[0] if arguments else "local")
-    except PortError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,5 @@
 """The story of `make demo`: every step run for real by the worker, printed as it happens with its duration."""
 
-import argparse
 import json
 import select
 import shlex
@@ -239,12 +238,15 @@ def run_page(story: Story, run: FlowRun) -> str:
     return f"{story.stack.url('prefect')}/runs/flow-run/{run.id}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Start the stack where it does not run, tell the story, and leave the stack running."""
-    parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__)
-    parser.add_argument("--approve", choices=["auto", "ask"], default="auto",
-                        help="auto: a second, named person approves; ask: you do")  # fmt: skip
-    options = parser.parse_args(arguments)
+def run(ask: bool) -> int:
+    """Start the stack where it does not run, tell the story, and leave the stack running.
+
+    Args:
+        ask: the reader approves; otherwise a second, named person does.
+
+    Returns:
+        0, or 130 after Ctrl-C, which takes down the stack that was started here.
+    """
     found = find()
     ours = found is None or not found.running
     console = Console()
@@ -252,23 +254,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         console.print("[bold]▸ the stack starts[/bold]")
         up(say=lambda text: console.print(f"  {text}", highlight=False))
-        story = Story(use(), options.approve == "ask", console)
+        story = Story(use(), ask, console)
         with story.step("blocks are registered, flows deployed"):
             if not deploy_changes("local", story.stack.state / "deployed"):
                 story.tell("as they are in this checkout, already")
         tell_story(story)
         summary(story)
         console.print(f"  the whole demo took {time.monotonic() - started:.0f} s")
-    except PortError as error:
-        console.print(f"error: {error}", style="red", markup=False)
-        return 1
     except KeyboardInterrupt:
         console.print("\nstopped by Ctrl-C; " + ("the stack is taken down" if ours else "the stack runs on"))
         if ours:
             down()
         return 130
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,5 @@
-"""The embedded stack on one machine: Prefect server and worker, MLflow, endpoints, gateway. All state in one folder.
+"""The embedded stack on one machine: Prefect server and worker, MLflow, endpoints, gateway. All state in one folder."""
 
-`python -m local.stack up | down | status | deploy`
-"""
-
-import argparse
 import fcntl
 import json
 import os
@@ -14,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from blocks.common.errors import PortError
 from blocks.common.trust import signer_from
 from deployments.state import ROOT, state_folder
 from local.processes import (
@@ -251,45 +246,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _print_status(stack: Stack | None) -> int:
+def described(stack: Stack | None) -> str:
+    """Return what runs and where, a line for each part."""
     if stack is None or not stack.processes:
-        print("the stack does not run; start it with: make up")
-        return 1
+        return "the stack does not run; start it with: make up"
+    lines = []
     for process in stack.processes:
         address = stack.url(process.name) if process.name in stack.ports else ""
         status = "runs" if process.alive() else "ENDED"
-        print(f"{process.name:<10} {status:<6} {address:<28} log: {process.log}")
-    print(f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state / 'dashboards'}")
+        lines.append(f"{process.name:<10} {status:<6} {address:<28} log: {process.log}")
+    lines.append(f"{'dashboards':<17} {stack.url('endpoints')}/dashboards/    files: {stack.state / 'dashboards'}")
     if "gateway" in stack.ports:
-        print(f"{'approvals':<17} {stack.url('gateway')}/approvals    accounts: docs/approvals.md")
-    return 0 if stack.running else 1
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m local.stack", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "deploy"])
-    command = parser.parse_args(arguments).command
-    try:
-        if command == "down":
-            print("stopped; the state stays in the state folder" if down() else "no stack to stop")
-            return 0
-        if command == "status":
-            return _print_status(find())
-        if command == "up":
-            up()
-        stack = use()
-        from deployments.register import deploy, deploy_changes
-
-        if command == "deploy":
-            deploy("local")
-        else:
-            deploy_changes("local", stack.state / "deployed")
-        return _print_status(stack)
-    except PortError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        lines.append(f"{'approvals':<17} {stack.url('gateway')}/approvals    accounts: docs/approvals.md")
+    return "\n".join(lines)

@@ -1,24 +1,22 @@
-"""List the alerts that are open, acknowledge one, or deliver what waits.
+"""The alerts that are open, who looks after one, and what waits to be delivered."""
 
-`python -m ratchet.alerts list | ack | deliver`
-"""
-
-import argparse
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from blocks.common.errors import PortError
-from blocks.environment import Environment, open_environment
 from blocks.ledger.base import Ledger
-from local.stack import use
-from tasks.notification.delivery import acknowledge, deliver_all, open_causes
+from ratchet.running import running
+from tasks.notification import delivery
 from tasks.shared.rules.refusal import Refusal
+
+
+def open_alerts(environment: str) -> str:
+    """Return the list of an environment as it is now."""
+    return "\n".join(listing(running(environment).ledger(), datetime.now(UTC)))
 
 
 def listing(ledger: Ledger, now: datetime) -> Iterator[str]:
     """Give the lines of the list: each open alert, then each message that no receiver has taken."""
-    causes = open_causes(ledger, now)
+    causes = delivery.open_causes(ledger, now)
     yield from ("no alert is open",) if not causes else ()
     for cause in causes:
         signals = ledger.signals(cause)
@@ -36,43 +34,21 @@ def listing(ledger: Ledger, now: datetime) -> Iterator[str]:
         yield f"         {message.channel}: {message.subject} ({last})"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line against the running stack."""
-    options = _parser().parse_args(arguments)
-    try:
-        use()
-        world = open_environment(options.environment)
-        for line in _run(world, world.ledger(), options):
-            print(line)
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def acknowledge(environment: str, alert: str, by: str, note: str) -> str:
+    """Write down who looks after an alert, which is then not reminded of; return what to tell.
+
+    Raises:
+        Refusal: nobody is named, or no such alert is open.
+    """
+    ledger = running(environment).ledger()
+    if not by.strip():
+        raise Refusal("an acknowledgement needs a name", remedy="Say who looks after it: --by you.")
+    made = delivery.acknowledge(ledger, alert, by.strip(), note, datetime.now(UTC))
+    return f"acknowledged by {made.by}: {made.cause}"
 
 
-def _run(world: Environment, ledger: Ledger, options: argparse.Namespace) -> Iterator[str]:
-    if options.command == "list":
-        yield from listing(ledger, datetime.now(UTC))
-    elif options.command == "deliver":
-        done = deliver_all(world, ledger, lambda: datetime.now(UTC))
-        yield f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.waiting} wait for their time"
-    elif not options.by.strip():
-        raise Refusal("an acknowledgement needs a name", remedy="Say who looks after it: BY=you.")
-    else:
-        made = acknowledge(ledger, options.alert, options.by.strip(), options.note, datetime.now(UTC))
-        yield f"acknowledged by {made.by}: {made.cause}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.alerts", description=__doc__, formatter_class=raw)
-    parser.add_argument("command", choices=["list", "ack", "deliver"])
-    parser.add_argument("--alert", default="", help="the alert's name, as `list` shows it")
-    parser.add_argument("--by", default="", help="your name or e-mail address")
-    parser.add_argument("--note", default="", help="what you know of it, or do about it")
-    parser.add_argument("--environment", default="local", help="the environment whose ledger to use")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def deliver(environment: str) -> str:
+    """Deliver the messages whose time has come; return what to tell."""
+    world = running(environment)
+    done = delivery.deliver_all(world, world.ledger(), lambda: datetime.now(UTC))
+    return f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.waiting} wait for their time"

@@ -1,19 +1,14 @@
-"""List the approval requests that wait, and decide one from a terminal.
+"""The approval requests that wait, and decisions on them from a terminal.
 
-`python -m ratchet.approvals list | show | approve | reject | waive`. The decision goes into the ledger first,
-signed; then the sleeping flow run is woken. Should that fail, the decision stands and the run finds it when it is
-resumed. A waiver opens failed gates of a model (`--model`, `--gate`, `--until`) for the runs after it.
+A decision goes into the ledger first, signed; then the sleeping flow run is woken. Should that fail, the decision
+stands and the run finds it when it is resumed.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from blocks.common.errors import PortError
-from blocks.environment import Environment, open_environment
 from blocks.ledger.base import ApprovalRequest, Waiver
-from local.stack import use
+from ratchet.running import running
 from services.decisions import CHANNEL, settle
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.waivers import waive
@@ -43,61 +38,39 @@ def listing(requests: Sequence[ApprovalRequest], now: datetime) -> str:
     return "\n".join(lines) or "no approval request waits"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line against the running stack."""
-    options = _parser().parse_args(arguments)
+def waiting(environment: str) -> str:
+    """Return the list of the requests that wait."""
+    return listing(running(environment).ledger().open_requests(), datetime.now(UTC))
+
+
+def evidence(environment: str, wanted: str) -> str:
+    """Return the evidence that a request shows. Raises Refusal as `choose` does."""
+    return choose(running(environment).ledger().open_requests(), wanted).evidence
+
+
+def decide(environment: str, wanted: str, *, approved: bool, by: str, reason: str) -> str:
+    """Record a decision, wake the run, and return what to tell.
+
+    Raises:
+        Refusal: no such request, or the decision does not count.
+    """
+    world = running(environment)
+    request = choose(world.ledger().open_requests(), wanted)
+    made = settle(world, request, approved=approved, by=by, reason=reason)
+    return f"{'approved' if made.approved else 'rejected'}: {request.id} by {made.by}, over digest {made.digest[:12]}…"
+
+
+def open_gates(environment: str, model: str, gates: Sequence[str], by: str, reason: str, until: str) -> str:
+    """Waive failed gates of a model for the runs after this, and return what to tell.
+
+    Raises:
+        Refusal: `until` is no time, or the waiver does not count.
+    """
+    world = running(environment)
     try:
-        use()
-        _run(open_environment(options.environment), options)
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _run(world: Environment, options: argparse.Namespace) -> None:
-    if options.command == "waive":
-        print(_waive(world, options))
-        return
-    requests = world.ledger().open_requests()
-    if options.command == "list":
-        print(listing(requests, datetime.now(UTC)))
-        return
-    request = choose(requests, options.request)
-    if options.command == "show":
-        print(request.evidence)
-        return
-    approved = options.command == "approve"
-    made = settle(world, request, approved=approved, by=options.by, reason=options.reason)
-    word = "approved" if made.approved else "rejected"
-    print(f"{word}: {request.id} by {made.by}, over digest {made.digest[:12]}…")
-
-
-def _waive(world: Environment, options: argparse.Namespace) -> str:
-    now, gates = datetime.now(UTC), tuple(options.gate)
-    try:
-        until = datetime.fromisoformat(options.until or "no time")
+        end = datetime.fromisoformat(until or "no time")
     except ValueError as cause:
         remedy = "Write a time with its zone, such as 2026-12-31T00:00:00Z."
-        raise Refusal("a waiver needs an end", where="--until", value=options.until, remedy=remedy) from cause
-    waiver = Waiver(options.model, world.name, gates, options.by, options.reason, CHANNEL, now, until)
-    link = waive(world, waiver)
-    return f"waived for {options.model} until {options.until}: {', '.join(gates)} (decision {link.number})"
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.approvals", description=__doc__, formatter_class=raw)
-    parser.add_argument("command", choices=["list", "show", "approve", "reject", "waive"])
-    parser.add_argument("--request", default="", help="the request's id; may be left out when one waits")
-    parser.add_argument("--by", default="", help="your name or e-mail address; not that of the requester")
-    parser.add_argument("--reason", default="", help="why; it goes into the ledger")
-    parser.add_argument("--model", default="", help="waive: the model")
-    parser.add_argument("--gate", action="append", default=[], help="waive: a gate, such as auc, or `auc by contract`")
-    parser.add_argument("--until", default="", help="waive: when it ends, ISO 8601 with a zone, at most 90 days ahead")
-    parser.add_argument("--environment", default="local", help="the environment whose ledger to use")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise Refusal("a waiver needs an end", where="--until", value=until, remedy=remedy) from cause
+    waiver = Waiver(model, world.name, tuple(gates), by, reason, CHANNEL, datetime.now(UTC), end)
+    return f"waived for {model} until {until}: {', '.join(gates)} (decision {waive(world, waiver).number})"

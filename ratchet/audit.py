@@ -1,15 +1,8 @@
-"""Check the record of decisions without a server: `python -m ratchet.audit verify | export | key`.
+"""The record of decisions, checked without a server: signatures, hashes, requests, and that nothing was cut off."""
 
-`verify` reads the ledger's database of an environment (or `--file`, what `export` wrote), checks every signature
-against the pinned keys (`--key`, else those of the environment's file), every hash, every request that was decided,
-and that the anchored head is there, and names the first row that is wrong. Exit code 1 when one is.
-"""
-
-import argparse
 import json
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -21,33 +14,38 @@ from blocks.ledger.anchor import read_head
 from blocks.ledger.base import ApprovalRequest, Ledger, Link
 from blocks.ledger.chain import Fault, Head, first_fault
 from blocks.ledger.sql import SqlLedger
+from deployments.register import read_environment
+from deployments.state import state_folder
+from local.stack import Stack, find
 
 Record = tuple[tuple[Link, ...], dict[str, ApprovalRequest]]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (PortError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def verified(environment: str, file: Path | None, keys: Sequence[str], head: str) -> tuple[str, bool]:
+    """Return what is to be told of a record, and whether it is sound.
+
+    Args:
+        environment: whose ledger, keys and anchored head are read where the others are not given.
+        file: what `export` wrote.
+        keys: the public keys that are trusted.
+        head: the anchored head: its file, or `number:hash` as an evidence pack or a person has it.
+
+    Raises:
+        PortError, OSError: the record, a key or the head cannot be read.
+    """
+    links, requests = record(environment, file)
+    anchored = _head(environment, head, ours=file is None)
+    pinned = keyring(keys or signing_of(environment).decisions_trusted)
+    fault = first_fault(links, pinned, requests=requests, head=anchored)
+    return report(links, fault, anchored), fault is None
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.command == "key":
-        print(_signing(options).signer("decisions").public)
-        return 0
-    links, requests = _from_file(options.file) if options.file else from_ledger(_ledger(options))
-    if options.command == "export":
-        write_lines(links, requests, sys.stdout)
-        return 0
-    keys = keyring(options.key or _signing(options).decisions_trusted)
-    head = _head(options)
-    fault = first_fault(links, keys, requests=requests, head=head)
-    print(report(links, fault, head))
-    return 1 if fault else 0
+def record(environment: str, file: Path | None = None) -> Record:
+    """Return the record of a file, else that of the environment's ledger."""
+    if file is None:
+        return from_ledger(_ledger(environment))
+    with file.open(encoding="utf-8") as lines:
+        return read_lines(lines)
 
 
 def from_ledger(ledger: Ledger) -> Record:
@@ -107,11 +105,6 @@ def _records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _from_file(path: Path) -> Record:
-    with path.open(encoding="utf-8") as lines:
-        return read_lines(lines)
-
-
 def _request(ledger: Ledger, request_id: str) -> ApprovalRequest | None:
     try:
         return ledger.approval_request(request_id)
@@ -119,34 +112,28 @@ def _request(ledger: Ledger, request_id: str) -> ApprovalRequest | None:
         return None
 
 
-def _ledger(options: argparse.Namespace) -> Ledger:
-    settings = settings_of(options.environment)["ledger"]
+def _ledger(environment: str) -> Ledger:
+    settings = settings_of(environment)["ledger"]
     if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
         raise Rejected(f"the ledger {settings['adapter']} cannot be read from here; give --file")
     return SqlLedger(url=settings["url"])
 
 
-def _signing(options: argparse.Namespace) -> Signing:
-    return Signing(**settings_of(options.environment).get("signing", {}))
+def signing_of(environment: str) -> Signing:
+    """Return the keys of an environment, as its file names them."""
+    return Signing(**settings_of(environment).get("signing", {}))
 
 
-def _head(options: argparse.Namespace) -> Head | None:
-    """Return the anchored head: of a file, or `number:hash` as an evidence pack or a person has it."""
-    number, _, hash_ = str(options.head or "").partition(":")
+def _head(environment: str, given: str, *, ours: bool) -> Head | None:
+    number, _, hash_ = given.partition(":")
     if number.isdigit() and hash_:
         return Head(int(number), hash_)
-    if options.head:
-        return read_head(Path(options.head))
-    file = "" if options.file else _signing(options).decisions_head
+    file = given or (signing_of(environment).decisions_head if ours else "")
     return read_head(Path(file)) if file else None
 
 
 def settings_of(environment: str) -> dict[str, Any]:
     """Return what an environment's file says, filled in as for the embedded stack, which need not run."""
-    from deployments.register import read_environment  # imports Prefect, which a file does not need
-    from deployments.state import state_folder
-    from local.stack import Stack, find
-
     stack = find() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
     return read_environment(environment, {**stack.environment(), **os.environ})
 
@@ -155,18 +142,3 @@ def _time(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds")
     raise TypeError(type(value).__name__)
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.audit", description=__doc__, formatter_class=raw)
-    parser.add_argument("command", choices=["verify", "export", "key"])
-    parser.add_argument("--environment", default="local", help="whose ledger and keys: deployments/environments/*.toml")
-    parser.add_argument("--file", type=Path, help="read what `export` wrote instead of the database")
-    parser.add_argument("--key", action="append", default=[], help="a public key that is trusted, as `key` prints it")
-    parser.add_argument("--head", help="the anchored head: its file, or number:hash as an evidence pack has it")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,19 @@
-"""What the models cost, by month: `python -m ratchet.costs [--environment production]`.
+"""What the models cost, by month: the figures that each run logged, or its worst case while it has logged none."""
 
-The figures are those that each run logged to MLflow: what it was billed, or its worst case while it has not said.
-"""
-
-import argparse
-import sys
 from collections.abc import Iterable, Mapping
 
-from blocks.common.errors import PortError
-from blocks.environment import open_environment
-from local.stack import use
+from ratchet.running import running
 from tasks.shared.models import load_model
 from tasks.shared.namespaces import known_models
 from tasks.shared.rules.cost.spent import MonthSum, by_month
-from tasks.shared.rules.refusal import Refusal
+
+
+def spent(environment: str) -> str:
+    """Return the table of every model that an environment knows."""
+    world = running(environment)
+    tracking, names = world.tracking(), known_models(world)
+    costs = {name: by_month(tracking.runs(name)) for name in names}
+    return table(costs, {name: load_model(name).spec.budget.per_month_usd for name in names})
 
 
 def table(costs: Mapping[str, Iterable[MonthSum]], budgets: Mapping[str, float]) -> str:
@@ -28,25 +28,3 @@ def table(costs: Mapping[str, Iterable[MonthSum]], budgets: Mapping[str, float])
         lines += [row for _, row in rows]
         lines.append(f"{month:<9}{'all models':<28}{sum(usd for usd, _ in rows):>12,.2f}")
     return "\n".join(lines) if months else "no run has logged what it cost"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line against the running stack."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.costs", description=__doc__, formatter_class=raw)
-    parser.add_argument("--environment", default="local", help="the environment whose tracking server to ask")
-    options = parser.parse_args(arguments)
-    try:
-        use()
-        world = open_environment(options.environment)
-        tracking, names = world.tracking(), known_models(world)
-        costs = {name: by_month(tracking.runs(name)) for name in names}
-        print(table(costs, {name: load_model(name).spec.budget.per_month_usd for name in names}))
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

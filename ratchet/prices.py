@@ -1,18 +1,15 @@
-"""Write the price table anew from the AWS Pricing API: `python -m ratchet.prices REGION [REGION …]`.
+"""The price table, written anew from the AWS Pricing API.
 
-The table has one date, so it keeps these regions alone: name all that you use. It needs the
-machine's AWS credentials with `pricing:GetProducts`. It was never run on a real account: its answers are checked
-against the documented form, and whatever has another form is refused.
+The table has one date, so it keeps the regions that are named alone. It needs the machine's AWS credentials with
+`pricing:GetProducts`. It was never run on a real account: its answers are checked against the documented form, and
+whatever has another form is refused.
 """
 
-import argparse
-import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from blocks.cloud.pricing import fetch_prices
-from blocks.common.errors import PortError
 from runtime.files import replace_text
 from tasks.shared.cost import PRICES, read_prices
 from tasks.shared.rules.cost.prices import PriceTable, RegionPrices, parse_prices, prices_text
@@ -43,23 +40,13 @@ def write(table: PriceTable, path: Path) -> None:
     replace_text(path, text)
 
 
-def main(arguments: list[str] | None = None, client: Any = None, path: Path = PRICES) -> int:
-    """Run the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.prices", description=__doc__, formatter_class=raw)
-    parser.add_argument("regions", nargs="+", help="regions whose prices to keep, such as eu-central-1")
-    regions = parser.parse_args(arguments).regions
-    try:
-        table = refreshed(read_prices(path), regions, datetime.now(UTC).date(), client)
-        write(table, path)
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for region, prices in table.regions.items():
-        print(f"{region}: {len(prices.training)} types for training, {len(prices.hosting)} for hosting")
-    print(f"written to {path.name} with the date {table.date}: look at what changed, and commit it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def refresh(regions: list[str], client: Any = None, path: Path = PRICES) -> str:
+    """Write the table of today with these regions alone, and return what to tell. Raises as `refreshed` does."""
+    table = refreshed(read_prices(path), regions, datetime.now(UTC).date(), client)
+    write(table, path)
+    lines = [
+        f"{region}: {len(prices.training)} types for training, {len(prices.hosting)} for hosting"
+        for region, prices in table.regions.items()
+    ]
+    lines.append(f"written to {path.name} with the date {table.date}: look at what changed, and commit it")
+    return "\n".join(lines)

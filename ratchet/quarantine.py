@@ -1,17 +1,9 @@
-"""Take rows out of quarantine, to be mended and ingested again: `python -m ratchet.quarantine MODEL SNAPSHOT FILE`.
+"""Rows that were set aside: which there are, and out of quarantine into a file, to be mended and ingested again."""
 
-FILE ends in .csv or .parquet. Mend the JSON in its column `row`, then ingest it with `redrive` set to the snapshot.
-Without SNAPSHOT and FILE the quarantine's snapshots are listed, newest first, with their reasons.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
-from blocks.common.errors import PortError
-from blocks.environment import open_environment
 from blocks.lake.base import Lake
-from local.stack import use
+from ratchet.running import running
 from tasks.ingestion.landing import history, quarantine_of
 from tasks.ingestion.quarantine import write_out
 from tasks.shared.models import load_model
@@ -19,17 +11,10 @@ from tasks.shared.rules.model.data import DataSpec, Landing
 from tasks.shared.rules.refusal import Refusal
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line against the running stack."""
-    options = _parser().parse_args(arguments)
-    try:
-        data = load_model(options.model).spec.data.landing(options.table)
-        use()
-        print(told(open_environment(options.environment).lake(), data, options.snapshot, options.file))
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def taken_out(model: str, table: str, snapshot: str, file: Path | None, environment: str) -> str:
+    """Do as `told` does for a model's table ("" is the main one) in the running stack."""
+    data = load_model(model).spec.data.landing(table)
+    return told(running(environment).lake(), data, snapshot, file)
 
 
 def told(lake: Lake, data: DataSpec | Landing, snapshot: str, file: Path | None) -> str:
@@ -49,18 +34,3 @@ def told(lake: Lake, data: DataSpec | Landing, snapshot: str, file: Path | None)
         raise Refusal("there is no file to write to", value=snapshot, remedy="Name one: mended.csv or mended.parquet.")
     count = write_out(lake, data, snapshot, file)
     return f"wrote {count:,} rows to {file}: mend the column `row`, then ingest it with redrive={snapshot}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.quarantine", description=__doc__, formatter_class=raw)
-    parser.add_argument("model", help="the model: a folder below models/")
-    parser.add_argument("snapshot", nargs="?", default="", help="the quarantine's snapshot; empty lists them")
-    parser.add_argument("file", nargs="?", type=Path, help="the .csv or .parquet file to write")
-    parser.add_argument("--table", default="", help="a further table of the model; empty is the main one")
-    parser.add_argument("--environment", default="local", help="the environment whose lake to use")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

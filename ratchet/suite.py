@@ -1,18 +1,10 @@
-"""Propose a first `expectations.yaml` from the data in the lake, for people to edit: `make suite MODEL=churn`.
+"""A first `expectations.yaml`, proposed from the newest data in the lake, for people to edit."""
 
-It looks at the newest snapshot, by SQL on the environment's engine. A suite that is there already is not
-overwritten without `--force`.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 
-from blocks.common.errors import PortError
 from blocks.engines.base import Engine
-from blocks.environment import open_environment
 from blocks.lake.base import Lake
-from local.stack import use
+from ratchet.running import running
 from runtime.files import replace_text
 from tasks.shared.models import Model, load_model
 from tasks.shared.rules.model.namespaces import base_of
@@ -22,20 +14,13 @@ from tasks.validation.rules.expectations import check, parse_suite
 from tasks.validation.rules.profile import proposed_suite
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line against the running stack."""
-    options = _parser().parse_args(arguments)
-    try:
-        model = load_model(options.model)
-        refuse_to_overwrite(model, force=options.force)
-        use()
-        world = open_environment(options.environment)
-        path = propose(model, world.lake(), world.engine(), force=options.force)
-    except (PortError, Refusal) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {path}: read it, and edit it to what the data must be like; then commit it")
-    return 0
+def proposed(name: str, environment: str, *, force: bool) -> str:
+    """Write the suite of a model from the running stack's lake, and return what to tell. Raises as `propose` does."""
+    model = load_model(name)
+    refuse_to_overwrite(model, force=force)  # before a second is spent on the stack
+    world = running(environment)
+    path = propose(model, world.lake(), world.engine(), force=force)
+    return f"wrote {path}: read it, and edit it to what the data must be like; then commit it"
 
 
 def propose(model: Model, lake: Lake, engine: Engine, *, force: bool = False) -> Path:
@@ -73,16 +58,3 @@ def refuse_to_overwrite(model: Model, *, force: bool) -> None:
     if path.exists() and not force:
         remedy = "Edit it, or give --force (make suite MODEL=… FORCE=1) to have it replaced."
         raise Refusal("there is a suite already, which people may have edited", where=str(path), remedy=remedy)
-
-
-def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m ratchet.suite", description=__doc__, formatter_class=raw)
-    parser.add_argument("model", help="the model: a folder below models/")
-    parser.add_argument("--force", action="store_true", help="replace a suite that is there")
-    parser.add_argument("--environment", default="local", help="the environment whose lake and engine to use")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -47,8 +47,8 @@ def copy_checkout(
 
 
 def start_stack(checkout: Path, state: Path) -> None:
-    """Run `local.stack up` in the copy, with its state in a folder of its own."""
-    command = [sys.executable, "-m", "local.stack", "up"]
+    """Run `ratchet up` in the copy, with its state in a folder of its own."""
+    command = [sys.executable, "-m", "ratchet", "up"]
     environment = {**os.environ, "RATCHET_STATE": str(state)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,15 +1,20 @@
 """The README names what there is, all of it, and nothing else."""
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
 
 from tests.checkout import ROOT
+from tests.front_door import commands
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
+COMMANDS = commands()
+GROUPS = {words[0] for words in COMMANDS if len(words) == 2}
 
 
 def test_the_table_of_deployments_is_that_of_prefect_yaml() -> None:
@@ -32,12 +37,22 @@ def test_every_file_that_the_readme_links_to_or_names_exists() -> None:
     assert {name for name in links | named if not (ROOT / name).exists()} == set()
 
 
-def test_every_python_module_that_the_readme_runs_has_help() -> None:
-    modules = set(re.findall(r"`python -m ([\w.]+)", README))
-    places = {name: ROOT / name.replace(".", "/") for name in modules}
-    assert {
-        n for n, p in places.items() if not (p.with_suffix(".py").exists() or (p / "__main__.py").exists())
-    } == set()
+def test_every_command_that_is_named_exists() -> None:
+    texts = subprocess.run(
+        ["git", "grep", "-hoE", r"python -m ratchet [a-z][a-z -]*", "--", ".", ":!tests", ":!docs/cli.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    named = {tuple(text.split()[3:]) for text in texts.stdout.splitlines()}
+    assert len(named) > 20
+    assert {words for words in named if words[: 2 if words[0] in GROUPS else 1] not in COMMANDS} == set()
+
+
+def test_every_command_is_documented_and_the_list_is_current() -> None:
+    command = [sys.executable, "-m", "typer", "ratchet.cli", "utils", "docs", "--name", "python -m ratchet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    said = f"docs/cli.md is not current; write it anew: {shlex.join([*command[1:], '--output', 'docs/cli.md'])}"
+    assert (ROOT / "docs" / "cli.md").read_text().strip() == done.stdout.strip(), said
+    assert {words for words in COMMANDS if f"`python -m ratchet {' '.join(words)}`" not in done.stdout} == set()
 
 
 def test_no_path_of_a_machine_is_committed() -> None:

@@ -61,7 +61,7 @@ def check_head(head: Head, link_at: Callable[[int], Link | None]) -> None:
         found = "is gone" if there is None else f"has the hash {there.hash[:12]}…"
         raise Corrupt(
             f"ledger: decision {head.number} {found}; the anchored head says {head.hash[:12]}…. Rows were cut off or "
-            "exchanged: restore the database, and see python -m ratchet.audit verify."
+            "exchanged: restore the database, and see python -m ratchet audit verify."
         )
 
 

@@ -18,7 +18,7 @@ def replayed(known: Delivery, given: Delivery) -> Note:
 
 def no_delivery(delivery_id: str) -> NotFound:
     """Return the error of an unknown delivery."""
-    return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m services.gateway list")
+    return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m ratchet gateway list")
 
 
 def no_turn(turn: Turn) -> NotFound:

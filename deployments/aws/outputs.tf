@@ -1,4 +1,4 @@
-# `terraform output -json` feeds deployments/environments/<environment>.toml: python -m deployments.aws.settings
+# `terraform output -json` feeds deployments/environments/<environment>.toml: python -m ratchet environment write
 
 output "environment" {
   value       = var.environment

@@ -1,27 +1,23 @@
-"""Turn Terraform's outputs into an environment: `terraform output -json | python -m deployments.aws.settings`.
+"""Turn Terraform's outputs, as `terraform output -json` prints them, into an environment's file.
 
-It writes `deployments/environments/<environment>.toml`, with variables for what is secret or not Terraform's to know:
-the image, the ledger's address and, unless SageMaker manages it, MLflow's. An existing file is left alone unless
-`--force` is given.
+The file has variables for what is secret or not Terraform's to know: the image, the ledger's address and, unless
+SageMaker manages it, MLflow's.
 """
 
-import argparse
 import json
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from blocks.common.errors import Conflict, PortError, Rejected
+from blocks.common.errors import Conflict, Rejected
 from runtime.files import replace_text
 
 FOLDER = Path(__file__).resolve().parents[1] / "environments"
 NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")
 TEMPLATE = """\
-# Written by `python -m deployments.aws.settings` from Terraform's outputs. Save it with
-# `python -m deployments.register {environment}`; the variables in braces are filled in from that command's environment.
+# Written by `python -m ratchet environment write` from Terraform's outputs. Save it with
+# `python -m ratchet register {environment}`; the variables in braces are filled in from that command's environment.
 scratch = "${{RATCHET_STATE}}/{environment}"
 evidence = "${{RATCHET_STATE}}/{environment}/evidence"
 
@@ -148,24 +144,3 @@ def write(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
         raise Conflict(f"{path.name} is there with other content; look at it, then repeat with --force")
     replace_text(path, text)
     return path
-
-
-def main(arguments: list[str] | None = None, source: Any = sys.stdin, folder: Path = FOLDER) -> int:
-    """Run the command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="python -m deployments.aws.settings", description=__doc__, formatter_class=raw
-    )
-    parser.add_argument("--force", action="store_true", help="replace the file that is there")
-    options = parser.parse_args(arguments)
-    try:
-        path = write(read_outputs(source.read()), folder, force=options.force)
-    except PortError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {path.name}: look at the instance types, set the variables, then register it")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

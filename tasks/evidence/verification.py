@@ -1,14 +1,13 @@
 """Verify a pack of evidence without a server: each of its sixteen items is present, absent or changed."""
 
-import hashlib
 import json
-from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.signature import Unsigned, signature_file, verify
+from runtime.digests import file_digest
+from runtime.signatures import Unsigned, check_form, signature_file, verify
 from tasks.evidence.rules.items import FORM, ITEMS, LIST, PAGE
 
 State = Literal["present", "absent", "changed"]
@@ -36,7 +35,7 @@ def check_pack(place: Path, keys: Sequence[str]) -> Found:
 
 def _problem(pack: Path, keys: Sequence[str]) -> str:
     try:
-        _check_form(signature_file(pack).read_text(encoding="utf-8"))
+        check_form(signature_file(pack).read_text(encoding="utf-8"))
         verify(pack, keys)
         listed = json.loads((pack / LIST).read_text(encoding="utf-8"))
         return "" if listed["form"] == FORM and (pack / PAGE).is_file() else f"{LIST} is of another form, or no page"
@@ -46,26 +45,6 @@ def _problem(pack: Path, keys: Sequence[str]) -> str:
         return f"the pack cannot be read: {cause}"
 
 
-def _check_form(text: str) -> None:
-    """Refuse a signature's file in which a bit differs without meaning: it is just what `sign_folder` writes."""
-    bundle = json.loads(text)
-    envelope, key = bundle["dsseEnvelope"], bundle["verificationMaterial"]["publicKey"]
-    (signed,) = envelope["signatures"]
-    texts = {"payload": envelope["payload"], "sig": signed["sig"]}
-    exact = all(b64encode(b64decode(text, validate=True)).decode() == text for text in texts.values())
-    whole = {
-        "mediaType": bundle["mediaType"],
-        "verificationMaterial": {"publicKey": {"hint": key["hint"]}, "tlogEntries": []},
-        "dsseEnvelope": {
-            "payload": texts["payload"],
-            "payloadType": envelope["payloadType"],
-            "signatures": [{"sig": texts["sig"], "keyid": ""}],
-        },
-    }
-    if not exact or json.dumps(whole) != text:
-        raise Unsigned("the signature's file was changed")
-
-
 def _state(pack: Path, key: str) -> State:
     try:
         listed = json.loads((pack / LIST).read_text(encoding="utf-8"))["items"]
@@ -73,14 +52,10 @@ def _state(pack: Path, key: str) -> State:
         files, expected = dict(entry["files"]), set(entry["expected"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return "absent"
-    if any((pack / name).is_file() and _digest(pack / name) != digest for name, digest in files.items()):
+    if any((pack / name).is_file() and file_digest(pack / name) != digest for name, digest in files.items()):
         return "changed"
     there = {name for name in files if (pack / name).is_file()}
     return "present" if files and set(files) | expected == there else "absent"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def report(place: Path, found: Found) -> str:

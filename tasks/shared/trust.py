@@ -56,13 +56,13 @@ def sound_chain(world: Environment, ledger: Ledger) -> tuple[Link, ...]:
         raise Refusal(
             "no key is pinned whose decisions count",
             where=f"environment {world.name}, signing.decisions_trusted",
-            remedy="Give the public key that python -m ratchet.audit key prints.",
+            remedy="Give the public key that python -m ratchet audit key prints.",
         )
     if (fault := first_fault(links, keys, head=_head(world))) is not None:
         raise Refusal(
             f"the record of decisions is damaged: {fault.problem}",
             where=f"ledger, decision {fault.number}",
-            remedy="Deploy nothing; see python -m ratchet.audit verify, and restore the database.",
+            remedy="Deploy nothing; see python -m ratchet audit verify, and restore the database.",
         )
     return links
 

@@ -60,7 +60,7 @@ def check_waived(world: Environment, links: tuple[Link, ...], gates: tuple[str, 
             "a gate did not open, and no waiver that stands opens it",
             where=model,
             value=", ".join(gates) or "a gate without a name",
-            remedy="Retrain, or waive it anew: python -m ratchet.approvals waive.",
+            remedy="Retrain, or waive it anew: python -m ratchet approvals waive.",
         )
 
 

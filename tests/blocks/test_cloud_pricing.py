@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 
 from blocks.cloud.pricing import fetch_prices
 from blocks.common.errors import NotFound, PortError, Rejected
-from ratchet.prices import main
+from ratchet.prices import refresh
 from tasks.shared.cost import PRICES, read_prices
 
 FILTERS = [
@@ -95,20 +95,18 @@ def test_the_service_refusing_is_told() -> None:
         fetch_prices("eu-central-1", client)
 
 
-def test_the_command_writes_a_table_of_today_that_is_read_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_table_of_today_that_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(PRICES.read_text())
-    assert main(["eu-central-1"], answering(GOOD), path) == 0
+    said = refresh(["eu-central-1"], answering(GOOD), path)
     table = read_prices(path)
     assert list(table.regions) == ["eu-central-1"] and table.source.startswith("AWS Pricing API")
-    assert "eu-central-1: 1 types for training, 1 for hosting" in capsys.readouterr().out
+    assert "eu-central-1: 1 types for training, 1 for hosting" in said
 
 
-def test_a_refusal_leaves_the_table_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_leaves_the_table_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(PRICES.read_text())
-    assert main(["eu-central-1"], answering([]), path) == 1
+    with pytest.raises(NotFound, match="no price"):
+        refresh(["eu-central-1"], answering([]), path)
     assert path.read_text() == PRICES.read_text()
-    assert "no price" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """Terraform's outputs become an environment that `register` reads and whose adapters take every field."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -11,8 +10,10 @@ import pytest
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.environment import adapter_class
 from deployments import register
-from deployments.aws.settings import NEEDED, environment_toml, main, read_outputs, write
+from deployments.aws import settings as settings_of_aws
+from deployments.aws.settings import NEEDED, environment_toml, read_outputs, write
 from tests.checkout import ROOT
+from tests.front_door import ratchet
 from tests.signing_keys import MODELS, SIGNER
 
 OUTPUTS = {
@@ -99,10 +100,12 @@ def test_a_file_that_somebody_changed_is_left_alone_unless_forced(tmp_path: Path
     assert write(outputs, tmp_path, force=True).read_text() == environment_toml(outputs)
 
 
-def test_the_command_reads_what_terraform_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([], io.StringIO(printed()), tmp_path) == 0
-    assert "production.toml" in capsys.readouterr().out
-    assert main([], io.StringIO("no"), tmp_path) == 1
+def test_the_command_reads_what_terraform_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_of_aws, "FOLDER", tmp_path)
+    written = ratchet("environment", "write", typed=printed())
+    assert written.exit_code == 0 and "production.toml" in written.stdout
+    assert (tmp_path / "production.toml").exists()
+    assert ratchet("environment", "write", typed="no").exit_code == 1
 
 
 def test_terraform_has_every_output_that_is_needed() -> None:

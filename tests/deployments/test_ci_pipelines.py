@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from ratchet.ci import _options, changed_models, ci_order, main
+from ratchet.ci import Code, changed_models, ci_order
 from tests.checkout import ROOT
+from tests.front_door import ratchet
 from tests.services.gateway.git_hosts import Remote, git
 from tests.services.gateway.hooks import C2
 
@@ -84,16 +84,15 @@ def test_the_jenkinsfile_closes_what_it_opens() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_pipeline_tests_retrains_what_changed_and_deploys(name: str, capsys: Any) -> None:
+def test_every_pipeline_tests_retrains_what_changed_and_deploys(name: str) -> None:
     text = re.sub(r"\\\n|\n\s+(?=--)", " ", (CI / name).read_text())
     assert "make test" in text
     assert "prefect --no-prompt deploy --all" in text
-    calls = re.findall(r"python -m ratchet\.ci (retrain|pin)\b([^\n]*)", text)
+    calls = re.findall(r"python -m ratchet ci (retrain|pin)\b([^\n]*)", text)
     assert {command for command, _ in calls} == {"retrain", "pin"}
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    assert {option for _, rest in calls for option in re.findall(r"\s(--[a-z]+)\b(?!')", rest)} <= known | {"-1"}
+    for command, rest in calls:
+        known = set(re.findall(r"--[a-z-]+", ratchet("ci", command, "--help").stdout))
+        assert set(re.findall(r"\s(--[a-z]+)\b(?!')", rest)) <= known | {"-1"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -123,10 +122,8 @@ def test_the_changed_models_are_those_of_the_branch_alone(checkout: Remote) -> N
 
 
 def test_the_same_commit_is_the_same_run_however_often_the_pipeline_is_repeated() -> None:
-    options = _options(
-        ["retrain", "--commit", C2, "--repository", "https://h/x.git", "--by", "ada", "--credentials", "block:git"]
-    )
-    first, again = ci_order("churn", options), ci_order("churn", options)
+    code = Code(C2, "https://h/x.git", "block:git")
+    first, again = (ci_order("churn", code, "development", "local", "ada") for _ in range(2))
     assert first == again
     assert first.variables == {
         "RATCHET_COMMIT": C2,
@@ -145,9 +142,7 @@ def test_the_same_commit_is_the_same_run_however_often_the_pipeline_is_repeated(
         ["changed", "--commit", C2, "--base", "nowhere"],
     ],
 )
-def test_what_is_wrong_is_told_without_a_traceback(
-    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_what_is_wrong_is_told_without_a_traceback(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    refused = ratchet("ci", *arguments)
+    assert refused.exit_code == 2 and refused.stderr.startswith("error: ")

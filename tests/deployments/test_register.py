@@ -23,6 +23,7 @@ from blocks.common.errors import NotFound, PortError, Rejected
 from blocks.environment import adapter_class
 from deployments import register as shipped
 from local.stack import Stack
+from tests.front_door import ratchet
 from tests.signing_keys import SIGNER
 
 VARIABLES = {
@@ -257,19 +258,17 @@ def test_an_adapter_that_does_not_exist_is_refused_by_its_name(path: str) -> Non
         adapter_class(path)
 
 
-def test_the_command_line_answers_a_mistake_with_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_answers_a_mistake_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert issubclass(Rejected, PortError)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert shipped.main([]) == 1
-    assert "PREFECT_API_URL" in capsys.readouterr().err
+    no_server = ratchet("register")
+    assert no_server.exit_code == 1 and "PREFECT_API_URL" in no_server.stderr
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert shipped.main(["nowhere"]) == 1
-    assert shipped.main([]) == 1
-    lines = capsys.readouterr().err.splitlines()
+    refused = [ratchet("register", "nowhere"), ratchet("register")]
+    assert [each.exit_code for each in refused] == [1, 1]
+    lines = "".join(each.stderr for each in refused).splitlines()
     assert [line.split(":")[0] for line in lines] == ["error", "error"]
     assert "nowhere" in lines[0]
     assert "RATCHET_STATE" in lines[1]

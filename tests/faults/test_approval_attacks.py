@@ -27,13 +27,13 @@ from blocks.ledger.tables import LINKS
 from blocks.tracking.fake import MODEL_FILE
 from flows.approval import FORM
 from ratchet.audit import from_ledger, write_lines
-from ratchet.audit import main as audit
 from runtime.digests import folder_digest
 from runtime.keys import load_signer, make_key
 from tasks.approval.requests import decide
 from tasks.release.deployment import approved_release
 from tasks.shared.rules.refusal import Refusal
 from tests.contracts.postgres_server import running_server, server_binaries
+from tests.front_door import ratchet
 from tests.services.gateway.approvals.office import Office, hidden
 from tests.tasks.approval.test_requests import TRAINED, evidence, request_over
 from tests.tasks.shared.test_champion import World, artifact_of, register
@@ -350,9 +350,7 @@ def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: S
     assert (outcomes.count("refused"), kinds) == (1, ["decision", "refusal"])
 
 
-def test_an_honest_approval_is_deployed_and_the_record_is_sound(
-    scene: Scene, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_honest_approval_is_deployed_and_the_record_is_sound(scene: Scene) -> None:
     scene.say()
     scene.deploy()
     file = Path(scene.world.scratch).with_name("record.jsonl")
@@ -361,9 +359,10 @@ def test_an_honest_approval_is_deployed_and_the_record_is_sound(
         write_lines(links, requests, lines)
     signing = scene.world.signing
     options = ["--file", str(file), "--key", signing.decisions_trusted[0], "--head", signing.decisions_head]
-    assert audit(["verify", *options]) == 0
-    assert "sound: 1 links (1 decisions" in capsys.readouterr().out
+    checked = ratchet("audit", "verify", *options)
+    assert checked.exit_code == 0 and "sound: 1 links (1 decisions" in checked.stdout
     file.write_text(file.read_text().replace("it is better", "it was better"))
-    assert audit(["verify", *options]) == 1
-    assert "WRONG: decision 1 of 1: its content is not that of its hash" in capsys.readouterr().out
+    checked = ratchet("audit", "verify", *options)
+    assert checked.exit_code == 1
+    assert "WRONG: decision 1 of 1: its content is not that of its hash" in checked.stdout
     assert isinstance(record_of(links[0]), Decision)

@@ -11,7 +11,7 @@ from blocks.environment import Alerts, Channel, open_environment
 from blocks.notifications.webhook import SignedWebhook
 from deployments.automations import automations, save_automations
 from local.stack import Stack
-from ratchet.alerts import main as alerts
+from tests.front_door import ratchet
 from tests.receivers import web_server
 from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
 from tests.waiting import wait_for
@@ -21,7 +21,7 @@ SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 
 
 def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_over(
-    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stack: Stack, tmp_path: Path
 ) -> None:
     before = open_environment("local")
     with web_server() as box:
@@ -35,8 +35,9 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
             assert outcome(waiting) == "Suspended"
             assert wait_for(lambda: not box.answers, what="the first attempt")
-            assert alerts(["list"]) == 0
-            shown = capsys.readouterr().out
+            told = ratchet("alerts", "list")
+            assert told.exit_code == 0
+            shown = told.stdout
             assert "alerted/local/release.awaiting-approval/" in shown
             assert "make approve REQUEST=alerted-1-" in shown
             assert "answered 503" in shown
@@ -46,8 +47,8 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
                 return [json.loads(body)["occasion"] for _, body in box.posts]
 
             wait_for(lambda: {"news", "recovered"} <= set(arrived()), what="deployed, and waits no longer")
-            assert alerts(["list"]) == 0
-            assert "alerted/local/release" not in capsys.readouterr().out
+            listed = ratchet("alerts", "list")
+            assert listed.exit_code == 0 and "alerted/local/release" not in listed.stdout
         finally:
             save_environment(before)
 

@@ -24,7 +24,7 @@ def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
     assert outcome(waiting) == WAITING
     request = request_of(waiting)
     for name in ("max@example.com", "dana@example.com"):
-        command = [sys.executable, "-m", "services.gateway", "account", "add", name, "--role", "approver"]
+        command = [sys.executable, "-m", "ratchet", "accounts", "add", name, "--role", "approver"]
         subprocess.run(command, input=f"{WORDS}\n", text=True, cwd=team_checkout, check=True, timeout=60)
     with httpx.Client(base_url=stack.url("gateway"), timeout=30) as stranger:
         assert stranger.get(f"/approvals/{request.id}").status_code == 401

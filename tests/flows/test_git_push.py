@@ -18,7 +18,7 @@ from blocks.ledger.sql import SqlLedger
 from deployments.runs import ended, follow
 from local.processes import start, wait_until_ready
 from local.stack import Stack
-from services.gateway.__main__ import main
+from tests.front_door import ratchet
 from tests.services.gateway.git_hosts import Recorded, Remote, git, recording_api
 from tests.services.gateway.hooks import SECRET, hook, push
 from tests.support import customers, land
@@ -121,8 +121,8 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
     assert (version.tags["ratchet.commit"], version.tags["ratchet.dirty"]) == (commit, "no")
     check_told(api, commit)
     monkeypatch.setenv("RATCHET_STATE", str(state))
-    assert main(["list"]) == 0
-    assert "STARTED: retrain/retrain by the rule 'on push'" in capsys.readouterr().out
+    listed = ratchet("gateway", "list")
+    assert listed.exit_code == 0 and "STARTED: retrain/retrain by the rule 'on push'" in listed.stdout
     assert os.environ["PREFECT_API_URL"] == stack.environment()["PREFECT_API_URL"]
 
 

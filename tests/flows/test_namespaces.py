@@ -23,7 +23,7 @@ GIVEN: dict[str, dict[str, Any]] = {"dana": SMALL, "max": {"n_estimators": 60, "
 
 def trained(stack: Stack, checkout: Path, *arguments: str) -> str:
     """Run the command as a colleague does, in the team's checkout."""
-    command = [sys.executable, "-m", "ratchet.runs", *arguments]
+    command = [sys.executable, "-m", "ratchet", "runs", *arguments]
     variables = {**os.environ, "RATCHET_STATE": str(stack.state)}
     done = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

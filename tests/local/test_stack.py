@@ -14,8 +14,9 @@ import pytest
 
 from deployments.state import state_folder
 from local.processes import Process, StackError, start
-from local.stack import Stack, down, find, main, up, use
+from local.stack import Stack, down, find, up, use
 from tests.checkout import ROOT
+from tests.front_door import ratchet
 from tests.waiting import wait_for
 
 PORTS = {"prefect": 14200, "mlflow": 15000, "endpoints": 18080}
@@ -94,10 +95,10 @@ def test_a_stack_of_which_one_part_ended_does_not_run_and_says_which(state: Path
     Stack(state, PORTS, (process,)).check()
 
 
-def test_down_without_a_stack_says_so(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_down_without_a_stack_says_so(state: Path) -> None:
     assert down(state) is False
-    assert main(["down"]) == 0
-    assert "no stack to stop" in capsys.readouterr().out
+    done = ratchet("down")
+    assert done.exit_code == 0 and "no stack to stop" in done.stdout
 
 
 def test_down_stops_the_processes_and_keeps_ports_and_state(state: Path, process: Process) -> None:
@@ -130,25 +131,24 @@ def test_use_is_refused_when_nothing_runs_and_changes_nothing(state: Path, tmp_p
     assert dict(os.environ) == before
 
 
-def test_status_lists_each_part_and_fails_when_one_has_ended(
-    state: Path, process: Process, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["status"]) == 1
-    assert "make up" in capsys.readouterr().out
+def test_status_lists_each_part_and_fails_when_one_has_ended(state: Path, process: Process) -> None:
+    nothing = ratchet("status")
+    assert nothing.exit_code == 1 and "make up" in nothing.stdout
     write_down(state, process)
-    assert main(["status"]) == 0
-    shown = capsys.readouterr().out
+    running = ratchet("status")
+    assert running.exit_code == 0
+    shown = running.stdout
     assert "worker     runs" in shown
     assert f"http://127.0.0.1:18080/dashboards/    files: {state}/dashboards" in shown
     write_down(state, process, gone(state.parent))
-    assert main(["status"]) == 1
-    shown = capsys.readouterr().out
-    assert "mlflow     ENDED  http://127.0.0.1:15000" in shown
+    ended = ratchet("status")
+    assert ended.exit_code == 1
+    assert "mlflow     ENDED  http://127.0.0.1:15000" in ended.stdout
 
 
-def test_deploying_to_no_stack_is_an_error_and_no_traceback(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["deploy"]) == 1
-    assert "error: the stack does not run" in capsys.readouterr().err
+def test_deploying_to_no_stack_is_an_error_and_no_traceback(state: Path) -> None:
+    refused = ratchet("deploy")
+    assert refused.exit_code == 1 and "error: the stack does not run" in refused.stderr
 
 
 def test_a_running_stack_is_not_started_again(state: Path, process: Process) -> None:
@@ -231,9 +231,9 @@ def test_taking_the_stack_down_does_not_wait_for_prefect_to_be_imported() -> Non
     assert done.returncode == 0
 
 
-def test_status_says_where_people_decide(state: Path, process: Process, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_says_where_people_decide(state: Path, process: Process) -> None:
     state.mkdir(parents=True)
     stored = {"ports": {**PORTS, "gateway": 18090}, "processes": [vars(process)]}
     (state / "stack.json").write_text(json.dumps(stored))
-    assert main(["status"]) == 0
-    assert "http://127.0.0.1:18090/approvals" in capsys.readouterr().out
+    found = ratchet("status")
+    assert found.exit_code == 0 and "http://127.0.0.1:18090/approvals" in found.stdout

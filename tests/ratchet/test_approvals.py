@@ -8,9 +8,10 @@ import pytest
 
 from blocks.common.errors import Conflict
 from blocks.ledger.base import ApprovalRequest, Ledger
-from ratchet.approvals import choose, listing, main
+from ratchet.approvals import choose, listing
 from services.decisions import settle
 from tasks.shared.rules.refusal import Refusal
+from tests.front_door import ratchet
 from tests.tasks.shared.test_champion import World
 
 NOW = datetime.now(UTC)
@@ -142,15 +143,14 @@ def test_a_second_opinion_does_not_change_the_first(world: World, ledger: Ledger
 
 @pytest.mark.parametrize("command", ["list", "show", "approve", "reject"])
 def test_without_a_stack_every_command_says_how_to_start_it(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path))
-    assert main([command, "--by", "max@example.com", "--reason", "it is better"]) == 1
-    assert "make up" in capsys.readouterr().err
+    signed = ["--by", "max@example.com", "--reason", "it is better"] if command in ("approve", "reject") else []
+    refused = ratchet("approvals", command, *signed)
+    assert refused.exit_code == 1 and "make up" in refused.stderr
 
 
-def test_an_unknown_command_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["aprove"])
-    told = capsys.readouterr().err
+def test_an_unknown_command_is_refused_with_those_there_are() -> None:
+    told = ratchet("approvals", "aprove").stderr
     assert all(word in told for word in ("list", "show", "approve", "reject"))

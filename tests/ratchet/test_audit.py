@@ -14,8 +14,9 @@ from blocks.common.errors import Corrupt, Rejected
 from blocks.ledger.base import ApprovalRequest, Decision, Refused, Waiver
 from blocks.ledger.chain import Head, first_fault
 from blocks.ledger.fake import FakeLedger
-from ratchet.audit import from_ledger, main, read_lines, report, write_lines
+from ratchet.audit import from_ledger, read_lines, report, write_lines
 from runtime.keys import Keyring
+from tests.front_door import ratchet
 from tests.signing_keys import SIGNER, signing_in
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -91,17 +92,17 @@ def test_an_empty_keyring_trusts_nobody() -> None:
     assert fault is not None and "no pinned key has signed it" in fault.problem
 
 
-def test_a_file_is_checked_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "record.jsonl"
     file.write_text(RECORD)
     links, _ = read_lines(RECORD.splitlines())
-    command = ["verify", "--file", str(file), "--key", SIGNER.public, "--head"]
-    assert main([*command, f"6:{links[-1].hash}"]) == 0
-    assert main([*command, f"7:{'0' * 64}"]) == 1
-    assert "WRONG: decision 7 of 6" in capsys.readouterr().out
+    command = ["audit", "verify", "--file", str(file), "--key", SIGNER.public, "--head"]
+    assert ratchet(*command, f"6:{links[-1].hash}").exit_code == 0
+    wrong = ratchet(*command, f"7:{'0' * 64}")
+    assert wrong.exit_code == 1 and "WRONG: decision 7 of 6" in wrong.stdout
     file.write_text("{]")
-    assert main([*command, "6:0"]) == 2
-    assert "line 1 is no JSON" in capsys.readouterr().err
+    refused = ratchet(*command, "6:0")
+    assert refused.exit_code == 2 and "line 1 is no JSON" in refused.stderr
 
 
 def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from local.processes import StackError
 from ratchet import dashboard
 from tasks.shared.records import Drawn
 from tasks.shared.rules.refusal import Refusal
+from tests.front_door import ratchet
 
 
 @pytest.fixture
@@ -22,38 +23,32 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(f"{model} in {world}")
         return Drawn(model=model, headline="Version 2 serves.", path=Path("/pages") / f"{model}.html", url="")
 
-    monkeypatch.setattr(dashboard, "use", lambda: None)
-    monkeypatch.setattr(dashboard, "open_environment", lambda name: name)
+    monkeypatch.setattr(dashboard, "running", lambda name: name)
     monkeypatch.setattr(dashboard, "known_models", lambda _: ("churn", "price"))
     monkeypatch.setattr(dashboard, "draw", draw)
     return found
 
 
-def test_a_model_or_all_are_drawn_and_their_places_printed(
-    drawn: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert dashboard.main(["churn", "--environment", "staging"]) == 0
-    assert dashboard.main([]) == 0
+def test_a_model_or_all_are_drawn_and_their_places_printed(drawn: list[str]) -> None:
+    one, all_there_are = ratchet("dashboard", "churn", "--environment", "staging"), ratchet("dashboard")
+    assert one.exit_code == all_there_are.exit_code == 0
     assert drawn == ["churn in staging", "churn in local", "price in local"]
-    said = capsys.readouterr().out
+    said = one.stdout + all_there_are.stdout
     assert "Version 2 serves." in said and "/pages/churn.html" in said and "not served in this environment" in said
 
 
-def test_what_goes_wrong_is_said(
-    drawn: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert dashboard.main(["none"]) == 1
-    assert "error: models/: there is no such model" in capsys.readouterr().err
+def test_what_goes_wrong_is_said(drawn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = ratchet("dashboard", "none")
+    assert unknown.exit_code == 1 and "error: models/: there is no such model" in unknown.stderr
 
-    def down() -> None:
+    def down(environment: str) -> None:
         raise StackError("the stack does not run; start it with: make up")
 
-    monkeypatch.setattr(dashboard, "use", down)
-    assert dashboard.main(["churn"]) == 1
-    assert "make up" in capsys.readouterr().err
+    monkeypatch.setattr(dashboard, "running", down)
+    refused = ratchet("dashboard", "churn")
+    assert refused.exit_code == 1 and "make up" in refused.stderr
 
 
-def test_the_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        dashboard.main(["--help"])
-    assert ended.value.code == 0 and "Draw the page about a model" in capsys.readouterr().out
+def test_the_help_says_what_it_does() -> None:
+    shown = ratchet("dashboard", "--help")
+    assert shown.exit_code == 0 and "Draw the page about a model" in shown.stdout

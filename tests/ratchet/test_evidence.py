@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ratchet.audit import read_lines
-from ratchet.evidence import check_pack, main, report
 from runtime.signatures import signature_file
 from tasks.evidence.rules.items import ITEMS
+from tasks.evidence.verification import check_pack, report
+from tests.front_door import ratchet
 from tests.promoted import Promoted, promoted
 
 
@@ -131,11 +132,11 @@ def test_one_flipped_bit_in_any_file_is_found(made: Promoted, chance: random.Ran
         path.write_bytes(whole)
 
 
-def test_from_the_command_line(made: Promoted, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["verify", str(copy), "--key", keys(made)[0]]
-    assert main(command) == 0
-    assert "sound: signed by a pinned key, every item present" in capsys.readouterr().out
+def test_from_the_command_line(made: Promoted, copy: Path) -> None:
+    command = ["evidence", "verify", str(copy), "--key", keys(made)[0]]
+    sound = ratchet(*command)
+    assert sound.exit_code == 0 and "sound: signed by a pinned key, every item present" in sound.stdout
     (copy / "notes.txt").write_text("a file more")
-    assert main(command) == 1
-    assert "not signed: notes.txt" in capsys.readouterr().out
-    assert main(["verify"]) == 2
+    changed = ratchet(*command)
+    assert changed.exit_code == 1 and "not signed: notes.txt" in changed.stdout
+    assert ratchet("evidence", "verify").exit_code == 2

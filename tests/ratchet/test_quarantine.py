@@ -8,9 +8,10 @@ import pytest
 
 from blocks.common.errors import NotFound
 from blocks.lake.fake import FakeLake
-from ratchet.quarantine import main, told
+from ratchet.quarantine import told
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
+from tests.front_door import ratchet
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"street": "category"})
 
@@ -44,10 +45,9 @@ def test_a_snapshot_is_written_with_what_to_do_next(lake: FakeLake, tmp_path: Pa
         told(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
 
 
-def test_the_command_says_what_is_wrong_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chrun"]) == 1
-    assert main(["churn", "--table", "weather"]) == 1
-    said = capsys.readouterr()
-    assert "Did you mean 'churn'?" in said.err
-    assert "the model has no such table" in said.err
-    assert said.out == ""
+def test_the_command_says_what_is_wrong_and_ends_with_1() -> None:
+    unknown, no_table = ratchet("quarantine", "chrun"), ratchet("quarantine", "churn", "--table", "weather")
+    assert unknown.exit_code == no_table.exit_code == 1
+    assert "Did you mean 'churn'?" in unknown.stderr
+    assert "the model has no such table" in no_table.stderr
+    assert unknown.stdout + no_table.stdout == ""

@@ -1,6 +1,5 @@
 """From a terminal: what was trained in which namespace, by what two runs differ, and the same once more."""
 
-import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger.base import Deployment
-from ratchet.runs import _parser, answer, code_note, start_with_code
+from ratchet.runs import code_note, compared, listed, repeated, start_with_code
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import Model
 from tasks.shared.records import Provenance
@@ -36,7 +35,9 @@ class Desk:
     max: str
 
     def say(self, *arguments: str) -> str:
-        return answer(self.world, _parser().parse_args(arguments), self.root)
+        does: Any = {"list": listed, "compare": compared}[arguments[0]]
+        names = [each for each in arguments[1:] if each != "--json"]
+        return str(does(self.world, *names, as_json="--json" in arguments, root=self.root))
 
 
 def trained(world: World, who: str, metrics: Mapping[str, float], made_by: Provenance = CLEAN, **given: Any) -> str:
@@ -90,7 +91,7 @@ def test_a_list_as_json_has_everything(desk: Desk) -> None:
 
 def test_nothing_trained_and_no_such_model_are_told(desk: Desk, tmp_path: Path) -> None:
     empty = World.at(tmp_path / "empty")
-    assert "no run has trained" in answer(empty, _parser().parse_args(["list", "price"]), desk.root)
+    assert "no run has trained" in listed(empty, "price", root=desk.root)
     with pytest.raises(Refusal, match="Did you mean 'price'"):
         desk.say("list", "prcie")
 
@@ -149,7 +150,7 @@ def test_what_cannot_be_repeated_is_refused(desk: Desk) -> None:
     with pytest.raises(Refusal, match="has no namespaces"):
         repeat_order(desk.world, run, "dana", "dana", desk.root)
     with pytest.raises(Refusal, match="say who asks"):
-        answer(desk.world, argparse.Namespace(command="repeat", run=desk.max, namespace="", by=""), desk.root)
+        repeated(desk.world, desk.max, "", root=desk.root)
 
 
 def test_another_commit_is_told_with_how_to_get_it(desk: Desk) -> None:

@@ -8,10 +8,11 @@ import pytest
 from blocks.common.errors import NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from ratchet.suite import main, propose
+from ratchet.suite import propose
 from tasks.shared.models import Model
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.expectations import parse_suite
+from tests.front_door import ratchet
 from tests.tasks.sampling.test_sampling import NOW, SPEC, append
 
 ENGINE = DuckDBEngine.model_validate({})
@@ -59,8 +60,7 @@ def test_without_data_or_with_a_column_missing_nothing_is_written(model: Model) 
     assert list(model.folder.iterdir()) == []
 
 
-def test_the_command_says_what_is_wrong_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["churn"]) == 1
-    assert "a suite already" in capsys.readouterr().err
-    assert main(["chrun"]) == 1
-    assert "Did you mean 'churn'?" in capsys.readouterr().err
+def test_the_command_says_what_is_wrong_and_ends_with_1() -> None:
+    refused, unknown = ratchet("suite", "churn"), ratchet("suite", "chrun")
+    assert refused.exit_code == 1 and "a suite already" in refused.stderr
+    assert unknown.exit_code == 1 and "Did you mean 'churn'?" in unknown.stderr

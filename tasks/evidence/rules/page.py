@@ -35,7 +35,7 @@ def page(evidence: Evidence, files: Mapping[str, bytes], approvals: list[Mapping
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Evidence: {_text(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
         f"<h1>{_text(title)}</h1><p>The evidence of a promoted model. This page needs no server; "
-        "<code>python -m ratchet.evidence verify</code> says whether anything of it was changed.</p>",
+        "<code>python -m ratchet evidence verify</code> says whether anything of it was changed.</p>",
         _table(["fact", ""], [[name, value] for name, value in facts.items()]),
         "<h2>Metrics on the holdout</h2>",
         _table(["metric", "this version", f"champion {evidence.champion_version or '(none)'}"], _metrics(evidence)),

@@ -13,10 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sagemaker import shapes
-from local.sagemaker.__main__ import main
 from local.sagemaker.fidelity import OPERATIONS, table
 from local.sagemaker.settings import OURS, read_images
 from tests.checkout import ROOT
+from tests.front_door import ratchet
 from tests.local_aws import KEYS, Desk
 from tests.waiting import wait_for
 
@@ -70,13 +70,13 @@ def test_a_web_page_cannot_start_a_job(desk: Desk) -> None:
     assert faults.status_code == 403
 
 
-def test_the_page_and_the_command_list_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_and_the_command_list_what_there_is(desk: Desk) -> None:
     desk.train("shown-job", "pass")
     desk.trained("shown-job")
     assert "shown-job" in httpx.get(f"{desk.server.url}/_local", trust_env=False).text
-    assert main(["list", "--url", desk.server.url]) == 0
-    assert "shown-job  Completed" in capsys.readouterr().out
-    assert main(["list", "--url", ""]) == 2
+    listed = ratchet("sagemaker", "list", "--url", desk.server.url)
+    assert listed.exit_code == 0 and "shown-job  Completed" in listed.stdout
+    assert ratchet("sagemaker", "list", "--url", "").exit_code == 2
 
 
 def test_faults_are_set_seen_and_cleared_over_http(desk: Desk) -> None:

@@ -1,15 +1,13 @@
 """Accounts are made on the terminal of whoever runs the gateway, and a password is never an argument."""
 
-import io
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from services.gateway.__main__ import main
 from services.gateway.approvals.accounts import Accounts
 from services.gateway.approvals.opening import store_below
+from tests.front_door import ratchet
 from tests.services.gateway.approvals.office import WORDS
 from tests.signing_keys import MODELS, SIGNER
 
@@ -24,27 +22,22 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def said(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str, typed: str = "", code: int = 0
-) -> str:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-    assert main(["account", *arguments]) == code
-    shown = capsys.readouterr()
-    return shown.out if code == 0 else shown.err
+def said(*arguments: str, typed: str = "", code: int = 0) -> str:
+    done = ratchet("accounts", *arguments, typed=typed)
+    assert done.exit_code == code
+    return done.stdout if code == 0 else done.stderr
 
 
-def test_an_account_is_made_listed_and_disabled(
-    state: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert "nobody can sign in" in said(capsys, monkeypatch, "list")
-    made = said(capsys, monkeypatch, "add", "max@example.com", "--role", "approver", typed=f"{WORDS}\nmore\n")
+def test_an_account_is_made_listed_and_disabled(state: Path) -> None:
+    assert "nobody can sign in" in said("list")
+    made = said("add", "max@example.com", "--role", "approver", typed=f"{WORDS}\nmore\n")
     assert made == "max@example.com may sign in, with approver\n"
     (account,) = Accounts(store_below(state)).all()
     assert (account.name, account.roles, account.disabled) == ("max@example.com", ("approver",), False)
     assert WORDS.encode() not in (state / "gateway" / "desk.db").read_bytes()
-    assert "approver" in said(capsys, monkeypatch, "list")
-    assert "cannot sign in" in said(capsys, monkeypatch, "disable", "Max@example.com")
-    assert "disabled" in said(capsys, monkeypatch, "list")
+    assert "approver" in said("list")
+    assert "cannot sign in" in said("disable", "Max@example.com")
+    assert "disabled" in said("list")
 
 
 @pytest.mark.parametrize(
@@ -54,20 +47,18 @@ def test_an_account_is_made_listed_and_disabled(
         (("add", "max"), f"{WORDS}\n", "needs a role"),
         (("add", "max", "--role", "viewer"), "short\n", "too short"),
         (("add", "max", "--role", "viewer"), "", "too short"),
-        (("add", "--role", "viewer"), f"{WORDS}\n", "needs a name"),
+        (("add", "", "--role", "viewer"), f"{WORDS}\n", "needs a name"),
         (("disable", "ghost"), "", "no such account"),
     ],
     ids=["role", "no role", "short", "nothing typed", "no name", "nobody"],
 )
 def test_what_is_wrong_is_said_and_nothing_is_made(
     state: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     typed: str,
     problem: str,
 ) -> None:
-    shown = said(capsys, monkeypatch, *arguments, typed=typed, code=2)
+    shown = said(*arguments, typed=typed, code=2)
     assert re.search(problem, shown)
     assert WORDS not in shown
     assert Accounts(store_below(state)).all() == ()

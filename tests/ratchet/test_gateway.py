@@ -5,7 +5,6 @@ import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -14,9 +13,9 @@ import pytest
 from blocks.ledger.base import Ledger
 from blocks.ledger.inbox import Delivery, Note, Outcome, StartedRun
 from local.processes import start, wait_until_ready
-from services.gateway.__main__ import main
 from services.gateway.settings import TRIGGERS, open_ledger, read_triggers
 from tests.checkout import ROOT
+from tests.front_door import ratchet
 from tests.services.gateway.git_hosts import Remote
 from tests.services.gateway.hooks import C2, SECRET, hook, push
 from tests.services.gateway.hooks import TRIGGERS as RULES
@@ -38,14 +37,14 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     return open_ledger("local")
 
 
-def said(capsys: Any, *arguments: str, code: int = 0) -> str:
-    assert main([*arguments]) == code
-    shown = capsys.readouterr()
-    return str(shown.out if code == 0 else shown.out + shown.err)
+def said(*arguments: str, code: int = 0) -> str:
+    done = ratchet("gateway", *arguments)
+    assert done.exit_code == code
+    return done.stdout if code == 0 else done.stdout + done.stderr
 
 
-def test_what_came_is_listed_with_its_end_and_reason(ledger: Ledger, capsys: Any) -> None:
-    assert said(capsys, "list") == "nothing has been delivered\n"
+def test_what_came_is_listed_with_its_end_and_reason(ledger: Ledger) -> None:
+    assert said("list") == "nothing has been delivered\n"
     ledger.receive(
         PUSH,
         outcome=Outcome("started", "retrain/retrain by the rule 'x'", (StartedRun("r-1", "x", "retrain/retrain"),)),
@@ -53,46 +52,44 @@ def test_what_came_is_listed_with_its_end_and_reason(ledger: Ledger, capsys: Any
     ledger.receive(
         Delivery("github:d-2", "github", "ping", "", "", "", "e" * 64, "", NOW), outcome=Outcome("ignored", "a ping")
     )
-    first, second = said(capsys, "list").splitlines()
+    first, second = said("list").splitlines()
     assert "github:d-2" in first
     assert first.endswith("IGNORED: a ping")
     assert all(words in second for words in ("2026-11-21 10:00:00", "acme/models", C2[:12], "STARTED: retrain/retrain"))
-    assert said(capsys, "list", "--state", "ignored").count("\n") == 1
+    assert said("list", "--state", "ignored").count("\n") == 1
     ledger.report("r-1", "success", "# the report", NOW, final=True)
-    assert "# the report" in said(capsys, "show", "github:d-1")
+    assert "# the report" in said("show", "github:d-1")
 
 
-def test_forgeries_and_oddities_are_listed(ledger: Ledger, capsys: Any) -> None:
+def test_forgeries_and_oddities_are_listed(ledger: Ledger) -> None:
     ledger.note(Note("github:", "forged", "no signature; from 10.0.0.1", NOW))
-    assert "forged     github:  no signature; from 10.0.0.1" in said(capsys, "notes")
+    assert "forged     github:  no signature; from 10.0.0.1" in said("notes")
 
 
-def test_a_delivery_is_redelivered_by_a_person_who_is_written_down(ledger: Ledger, capsys: Any) -> None:
+def test_a_delivery_is_redelivered_by_a_person_who_is_written_down(ledger: Ledger) -> None:
     ledger.receive(PUSH, outcome=Outcome("ignored", "no rule"))
-    assert "turn 1 waits" in said(capsys, "redeliver", "github:d-1", "--by", "ada")
+    assert "turn 1 waits" in said("redeliver", "github:d-1", "--by", "ada")
     (turn,) = ledger.open_turns()
     assert (turn.number, turn.asked_by) == (1, "ada")
-    assert "waits for the dispatcher already" in said(capsys, "redeliver", "github:d-1", code=2)
-    assert "there is no delivery 'ghost'" in said(capsys, "redeliver", "ghost", code=2)
+    assert "waits for the dispatcher already" in said("redeliver", "github:d-1", code=2)
+    assert "there is no delivery 'ghost'" in said("redeliver", "ghost", code=2)
 
 
-def test_a_missed_push_is_found_and_taken_in(ledger: Ledger, capsys: Any, tmp_path: Path) -> None:
+def test_a_missed_push_is_found_and_taken_in(ledger: Ledger, tmp_path: Path) -> None:
     remote, rules = Remote.make(tmp_path), tmp_path / "triggers.yaml"
     commit = remote.push({"models/churn/x": "1"})
     rules.write_text(
         f"senders: {{github: {{secrets: [env:HOOK]}}}}\nrepositories: [{{name: acme/models, sender: github, clone: '{remote.url}'}}]\n"
     )
-    assert f"main is at {commit}, which never came" in said(capsys, "missed", "--triggers", str(rules), code=1)
-    assert "taken in as github:missed:acme/models:main" in said(capsys, "missed", "--take-in", "--triggers", str(rules))
-    assert said(capsys, "missed", "--triggers", str(rules)) == "0 missed\n"
+    assert f"main is at {commit}, which never came" in said("missed", "--triggers", str(rules), code=1)
+    assert "taken in as github:missed:acme/models:main" in said("missed", "--take-in", "--triggers", str(rules))
+    assert said("missed", "--triggers", str(rules)) == "0 missed\n"
     assert [turn.delivery.commit for turn in ledger.open_turns()] == [commit]
 
 
-def test_the_shipped_rules_are_right_and_name_deployments_that_exist(
-    capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shipped_rules_are_right_and_name_deployments_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RATCHET_GITHUB_SECRET", raising=False)
-    assert "github: no secret is set (env:RATCHET_GITHUB_SECRET)" in said(capsys, "check")
+    assert "github: no secret is set (env:RATCHET_GITHUB_SECRET)" in said("check")
     declared = (ROOT / "prefect.yaml").read_text()
     for rule in read_triggers(TRIGGERS).rules:
         flow, name = rule.deployment.split("/")
@@ -100,10 +97,10 @@ def test_the_shipped_rules_are_right_and_name_deployments_that_exist(
         assert f"name: {name}\n" in declared
 
 
-def test_rules_with_a_mistake_keep_the_gateway_from_starting(ledger: Ledger, capsys: Any, tmp_path: Path) -> None:
+def test_rules_with_a_mistake_keep_the_gateway_from_starting(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text(RULES.replace("rules:", "rule:"))
     assert "wrong.yaml, line 12, rule: is not a known key. Did you mean `rules`?" in said(
-        capsys, "serve", "--port", "0", "--triggers", str(tmp_path / "wrong.yaml"), code=2
+        "serve", "--port", "0", "--triggers", str(tmp_path / "wrong.yaml"), code=2
     )
 
 
@@ -121,6 +118,7 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         sys.executable,
         "-m",
         "services.gateway",
+        "serve",
         "--port",
         "0",
         "--triggers",
