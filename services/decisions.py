@@ -62,14 +62,26 @@ def has_form(client: SyncPrefectClient, run_id: UUID) -> bool:
 CHANNEL = "terminal"
 
 
-def settle(world: Environment, request: ApprovalRequest, *, approved: bool, by: str, reason: str) -> Decision:
+def settle(
+    world: Environment,
+    request: ApprovalRequest,
+    *,
+    approved: bool,
+    by: str,
+    reason: str,
+    now: datetime | None = None,
+) -> Decision:
     """Record the decision, then wake the flow run that waits for it, unless it takes more approvals yet.
+
+    Args:
+        world, request, approved, by, reason: the decision, and where it is recorded.
+        now: when it is made; by default the time of the call.
 
     Raises:
         Refusal, PortError: the decision does not count; nothing was recorded.
     """
-    now = datetime.now(UTC)
-    made = decide(world, request.id, approved=approved, by=by, reason=reason, channel=CHANNEL, now=now)
+    at = now or datetime.now(UTC)
+    made = decide(world, request.id, approved=approved, by=by, reason=reason, channel=CHANNEL, now=at)
     if world.ledger().decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
         return made

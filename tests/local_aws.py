@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,9 @@ from blocks.trainers.sagemaker import SageMakerTrainer
 from local.sagemaker.server import LocalSageMaker, running
 from local.sagemaker.settings import OURS, ROLE, Image, Settings
 from runtime.digests import folder_digest
+from tests.clocks import Clock
 from tests.signing_keys import MODELS, signed
+from tests.waiting import wait_for
 
 SERVE = Path(__file__).parent / "data" / "tiny_serve.py"
 TINY = Image(
@@ -76,12 +77,12 @@ class Desk:
             "AlgorithmSpecification": algorithm | more.pop("algorithm", {}),
             "OutputDataConfig": {"S3OutputPath": f"s3://{self.bucket}/models"},
             "ResourceConfig": {"InstanceType": "ml.m6i.large", "InstanceCount": 1, "VolumeSizeInGB": 10},
-            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
             "Environment": variables,
         }
         return dict(self.sagemaker.create_training_job(**request | more))
 
-    def trained(self, name: str, seconds: float = 60) -> dict[str, Any]:
+    def trained(self, name: str, seconds: float = 120) -> dict[str, Any]:
         """Wait until a training job has ended, and return its description."""
         return self.until(lambda: self.sagemaker.describe_training_job(TrainingJobName=name),
                           lambda job: job["TrainingJobStatus"] not in ("InProgress", "Stopping"), seconds)  # fmt: skip
@@ -117,7 +118,7 @@ class Desk:
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         return self.settled(name)
 
-    def settled(self, name: str, seconds: float = 60) -> dict[str, Any]:
+    def settled(self, name: str, seconds: float = 120) -> dict[str, Any]:
         """Wait until an endpoint is neither being made nor changed, and return its description."""
         return self.until(lambda: self.sagemaker.describe_endpoint(EndpointName=name),
                           lambda found: found["EndpointStatus"] not in ("Creating", "Updating"), seconds)  # fmt: skip
@@ -131,14 +132,21 @@ class Desk:
         """Ask an endpoint again and again, and return how often each model answered."""
         return Counter(self.ask(endpoint)[0] for _ in range(count))
 
-    def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 60) -> Any:
-        """Look again and again until it is done."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if done(found := look()):
-                return found
-            time.sleep(0.03)
-        raise AssertionError(f"not done within {seconds} s: {found}")
+    def until(self, look: Callable[[], Any], done: Callable[[Any], bool], seconds: float = 120) -> Any:
+        """Look again and again until it is done, and return what was seen then."""
+        seen: list[Any] = []
+
+        def is_done() -> bool:
+            seen[:] = [look()]
+            return done(seen[0])
+
+        wait_for(is_done, seconds, "what was asked of the local SageMaker")
+        return seen[0]
+
+    def watched_by(self, clock: Clock, patch: pytest.MonkeyPatch) -> Clock:
+        """Have endpoint updates that begin in this test be watched as long as the clock says."""
+        patch.setattr(self.server.operations.endpoints, "clock", clock)
+        return clock
 
 
 def sagemaker_endpoint(desk: Desk, **fields: Any) -> SageMakerEndpoint:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,9 +24,8 @@ from tasks.shared.tiers import materialise
 from tasks.validation.rules.parquet_rows import to_frame
 from tests.tasks.approval.test_requests import TRAINED
 from tests.tasks.sampling.test_sampling import SPEC, append
-from tests.tasks.shared.test_champion import World, artifact_of, register
+from tests.tasks.shared.test_champion import NOW, World, artifact_of, register
 
-NOW = datetime.now(UTC)
 RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,12 @@ class FakeTracking(Tracking):
     _versions: dict[tuple[str, str], Version] = PrivateAttr(default_factory=dict)
     _registered: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
     _datasets: dict[str, list[dict[str, object]]] = PrivateAttr(default_factory=dict)
+    _clock: Callable[[], datetime] = PrivateAttr(default_factory=lambda: lambda: datetime.now(UTC))
+
+    def timed(self, clock: Callable[[], datetime]) -> "FakeTracking":
+        """Begin and end runs by this clock."""
+        self._clock = clock
+        return self
 
     def log_model(self, run_id: str, weights: Mapping[str, float]) -> None:
         """Log a model to the run, as a training program would: a weight for each of its number columns."""
@@ -63,7 +69,7 @@ class FakeTracking(Tracking):
         run_id = f"run-{len(self._runs) + 1}"
         own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
         own |= {"mlflow.parentRunId": parent} if parent else {}
-        page, now = f"fake://runs/{run_id}", datetime.now(UTC)
+        page, now = f"fake://runs/{run_id}", self._clock()
         self._runs[run_id] = Run(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
         self._keys[experiment, key] = run_id
         if parent:
@@ -113,7 +119,7 @@ class FakeTracking(Tracking):
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
-        self._runs[run_id] = replace(self.run(run_id), status=status, ended=datetime.now(UTC))
+        self._runs[run_id] = replace(self.run(run_id), status=status, ended=self._clock())
 
     def run(self, run_id: str) -> Run:
         """Return a run. Raises NotFound."""

@@ -1,7 +1,8 @@
 """Models, endpoint configurations and endpoints: the operations, and an endpoint's way to InService."""
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.sagemaker.alarms import Alarms
@@ -18,10 +19,17 @@ class Endpoints:
     """Every endpoint of this server, and the fleets behind each: the live one first."""
 
     def __init__(
-        self, shelf: Shelf, configs: Shelf, fleets: Fleets, alarms: Alarms, faults: Faults, speed: float
+        self,
+        shelf: Shelf,
+        configs: Shelf,
+        fleets: Fleets,
+        alarms: Alarms,
+        faults: Faults,
+        speed: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shelf, self._configs, self._starter = shelf, configs, fleets
-        self._alarms, self._faults, self._speed = alarms, faults, speed
+        self._alarms, self._faults, self._speed, self.clock = alarms, faults, speed, clock
         self.traffic = Traffic()
         self._ended: dict[str, threading.Event] = {}
 
@@ -123,7 +131,8 @@ class Endpoints:
             if retained:
                 _retain(old[0], new, excluded)
             self.traffic.to(endpoint.name, *old, new)
-            rollout = Rollout(endpoint, old, new, self._alarms, self._faults, self._speed, self._ended[endpoint.name])
+            ended = self._ended[endpoint.name]
+            rollout = Rollout(endpoint, old, new, self._alarms, self._faults, self._speed, ended, self.clock)
             rollout.run(deployment or ALL_AT_ONCE)
         except RollbackFailed as failed:  # both fleets go on, with a share each
             endpoint.update(EndpointStatus="UpdateRollbackFailed", FailureReason=str(failed)[:1024],

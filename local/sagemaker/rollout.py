@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.sagemaker.alarms import Alarms
@@ -26,14 +26,15 @@ class RollbackFailed(Exception):
 
 
 class Rollout:
-    """One update of one endpoint."""
+    """One update of one endpoint. `clock` tells seconds: how long the traffic was watched."""
 
     def __init__(
         self, endpoint: Record, old: Sequence[Fleet], new: Fleet, alarms: Alarms, faults: Faults, speed: float,
-        ended: threading.Event,
+        ended: threading.Event, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._endpoint, self._old, self._new = endpoint, old, new
         self._alarms, self._faults, self._speed, self._ended = alarms, faults, speed, ended
+        self._clock = clock
 
     def run(self, deployment: Mapping[str, Any]) -> None:
         """Shift the traffic in the steps of the deployment.
@@ -45,22 +46,22 @@ class Rollout:
         policy = deployment.get("BlueGreenUpdatePolicy") or ALL_AT_ONCE["BlueGreenUpdatePolicy"]
         routing = policy["TrafficRoutingConfiguration"]
         watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
-        limit = time.monotonic() + policy.get("MaximumExecutionTimeoutInSeconds", 28_800) / self._speed
+        limit = self._clock() + policy.get("MaximumExecutionTimeoutInSeconds", 28_800) / self._speed
         for share in steps(routing, self._instances()):
             self._share(share)
             waiting = routing["WaitIntervalInSeconds"] if share < 1 else policy.get("TerminationWaitInSeconds", 0)
             self._bake(waiting / self._speed, watched, limit)
 
     def _bake(self, seconds: float, watched: Sequence[str], limit: float) -> None:
-        end = time.monotonic() + seconds
+        end = self._clock() + seconds
         while True:
             if ringing := self._alarms.ringing(watched):
                 self._back(f"Deployment rolled back: the alarm(s) {', '.join(ringing)} went into ALARM")
-            if time.monotonic() > limit:
+            if self._clock() > limit:
                 self._back("Deployment rolled back: it took longer than MaximumExecutionTimeoutInSeconds")
-            if self._ended.is_set() or time.monotonic() >= end:
+            if self._ended.is_set() or self._clock() >= end:
                 return
-            self._ended.wait(min(WATCH_SECONDS, max(end - time.monotonic(), 0.0)))
+            self._ended.wait(min(WATCH_SECONDS, max(end - self._clock(), 0.0)))
 
     def _back(self, reason: str) -> None:
         if self._faults.strikes("rollback_fails", self._endpoint.name):

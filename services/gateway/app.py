@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from fastapi import APIRouter, FastAPI, Request
@@ -28,6 +27,8 @@ _log = logging.getLogger("ratchet.gateway")
 
 __all__ = ["Limits", "application"]
 
+NOTE_EVERY = timedelta(minutes=1)
+"""How often a forgery of one kind is noted, at most."""
 SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
 
 
@@ -39,12 +40,14 @@ def application(
     woken: Callable[[], None] = lambda: None,
     traffic: Traffic | None = None,
     desk: APIRouter | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Return the server.
 
-    `woken` is called when something new waits in the inbox; `traffic` is told who comes; `desk` is where people decide.
+    `woken` is called when something new waits in the inbox; `traffic` is told who comes; `desk` is where people decide;
+    `clock` says when a delivery comes.
     """
-    within, hook, seen = limits or Limits(), _Hook(inbox, triggers, vault), traffic or Traffic()
+    within, hook, seen = limits or Limits(), _Hook(inbox, triggers, vault, clock), traffic or Traffic()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,11 +90,11 @@ def application(
 class _Hook:
     """Verifies and reads deliveries side by side, and hands what is genuine to the writer: no forgery waits there."""
 
-    def __init__(self, inbox: Inbox, triggers: Triggers, vault: Vault) -> None:
-        self.triggers, self.vault = triggers, vault
+    def __init__(self, inbox: Inbox, triggers: Triggers, vault: Vault, clock: Callable[[], datetime]) -> None:
+        self.triggers, self.vault, self.clock = triggers, vault, clock
         self.writer = Writer(inbox)
         self.readers = ThreadPoolExecutor(2, "read")
-        self._noted: dict[tuple[str, str], float] = {}
+        self._noted: dict[tuple[str, str], datetime] = {}
 
     def close(self) -> None:
         """Let what was begun end."""
@@ -100,7 +103,7 @@ class _Hook:
 
     async def take(self, sender: Sender, request: Request, body: bytes) -> Answer:
         """Verify and store; whatever goes wrong, nothing is acknowledged that is not stored."""
-        headers, now, loop = request.scope["headers"], datetime.now(UTC), asyncio.get_running_loop()
+        headers, now, loop = request.scope["headers"], self.clock(), asyncio.get_running_loop()
         try:
             read = await loop.run_in_executor(self.readers, self._read, sender, headers, body, now)
             if isinstance(read, Unread):
@@ -125,9 +128,10 @@ class _Hook:
 
     async def _tell(self, sender: Sender, fault: str, request: Request, now: datetime) -> None:
         """Log and note a forgery, each kind at most once a minute: who forges must not fill the disk."""
-        if time.monotonic() - self._noted.get((sender, fault), -60.0) < 60.0:
+        before = self._noted.get((sender, fault))
+        if before is not None and timedelta(0) <= now - before < NOTE_EVERY:
             return
-        self._noted[sender, fault] = time.monotonic()
+        self._noted[sender, fault] = now
         source = request.client.host if request.client else "unknown"
         _log.warning("%s: refused, from %s: %s", sender, source, fault)
         note = Note(f"{sender}:", "forged", f"{fault}; from {source}", now)

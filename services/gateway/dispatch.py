@@ -44,6 +44,7 @@ class Dispatcher:
     vault: Vault
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     give_way: Callable[[], None] = lambda: None
+    monotonic: Callable[[], float] = time.monotonic
     holder: str = field(default_factory=lambda: f"{socket.gethostname()}/{os.getpid()}/{uuid4().hex[:8]}")
     _failures: dict[str, tuple[int, float]] = field(default_factory=dict)
 
@@ -71,9 +72,9 @@ class Dispatcher:
         now, ended = self.clock(), 0
         if self.inbox.lease(LEASE, self.holder, now, now + timedelta(seconds=LEASE_SECONDS)) is None:
             return 0
-        held_until = time.monotonic() + LEASE_SECONDS / 2
+        held_until = self.monotonic() + LEASE_SECONDS / 2
         for turn in self.inbox.open_turns(limit + len(self._failures)):
-            if time.monotonic() > held_until:
+            if self.monotonic() > held_until:
                 break  # hold on to the lease first
             if self._is_due(turn):
                 self.give_way()
@@ -132,13 +133,13 @@ class Dispatcher:
         return Outcome("started" if runs else "refused", "; ".join(said), tuple(runs))
 
     def _is_due(self, turn: Turn) -> bool:
-        return time.monotonic() >= self._failures.get(turn.key, (0, 0.0))[1]
+        return self.monotonic() >= self._failures.get(turn.key, (0, 0.0))[1]
 
     def _put_off(self, turn: Turn, cause: str) -> None:
         """Try again after 1, 2, 4, ... 60 s; the first time it is noted, so that a person can see why it waits."""
         tries = self._failures.get(turn.key, (0, 0.0))[0] + 1
         wait = min(2.0 ** (tries - 1), LONGEST_WAIT_SECONDS)
-        self._failures[turn.key] = tries, time.monotonic() + wait
+        self._failures[turn.key] = tries, self.monotonic() + wait
         _log.warning("%s waits (%d tries): %s", turn.key, tries, cause)
         if tries == 1:
             self.inbox.note(Note(turn.delivery.id, "waits", cause, self.clock()))

@@ -45,6 +45,7 @@ class Reporter:
     look: Look
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     give_way: Callable[[], None] = lambda: None
+    monotonic: Callable[[], float] = time.monotonic
     _noted: set[str] = field(default_factory=set)
     _pauses: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class Reporter:
         made = 0
         for watched in self.inbox.watched(1_000):
             pause, due = self._pauses.get(watched.run.run_id, (PAUSE_SECONDS / 2, 0.0))
-            if time.monotonic() < due:
+            if self.monotonic() < due:
                 continue
             new = False
             self.give_way()
@@ -73,7 +74,7 @@ class Reporter:
                 _log.warning("the report of %s waits: %s", watched.run.run_id, cause)
             made += new
             pause = PAUSE_SECONDS if new else min(2 * pause, LONGEST_PAUSE_SECONDS)
-            self._pauses[watched.run.run_id] = pause, time.monotonic() + pause - 1.0
+            self._pauses[watched.run.run_id] = pause, self.monotonic() + pause - 1.0
         return made
 
     def _report(self, watched: Watched) -> bool:

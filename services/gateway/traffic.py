@@ -1,7 +1,7 @@
 """How busy the door is: what is not urgent gives way to those who wait for an answer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 QUIET_SECONDS = 0.2
@@ -10,9 +10,15 @@ LONGEST_SECONDS = 1.0
 
 
 class Traffic:
-    """Counts the deliveries in hand. The event loop alone changes it; other threads look."""
+    """Counts the deliveries in hand. The event loop alone changes it; other threads look.
 
-    def __init__(self) -> None:
+    `clock` tells seconds, and `pause` lets some go by.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock, self._pause = clock, pause
         self._in_hand = 0
         self._last = -QUIET_SECONDS
 
@@ -24,14 +30,14 @@ class Traffic:
             yield
         finally:
             self._in_hand -= 1
-            self._last = time.monotonic()
+            self._last = self._clock()
 
     def busy(self) -> bool:
         """Whether a delivery is in hand, or was answered just now."""
-        return self._in_hand > 0 or time.monotonic() - self._last < QUIET_SECONDS
+        return self._in_hand > 0 or self._clock() - self._last < QUIET_SECONDS
 
     def give_way(self) -> None:
         """Wait while the door is busy, for a second at most."""
-        deadline = time.monotonic() + LONGEST_SECONDS
-        while self.busy() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        deadline = self._clock() + LONGEST_SECONDS
+        while self.busy() and self._clock() < deadline:
+            self._pause(0.05)

@@ -100,7 +100,7 @@ def decide(
     """
     ledger = world.ledger()
     request = ledger.approval_request(request_id)
-    with refusals_recorded(world, request_id, "decide", by, channel):
+    with refusals_recorded(world, request_id, "decide", by, channel, now):
         signer = world.signing.signer("decisions")
         check_clock(latest(ledger.links()) or request.requested_at, now)
         check_shown(request, shown)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
@@ -75,18 +76,19 @@ def show(seen: Watched, page: str, made: bool) -> None:
         create_link_artifact(key="watch-evidently", link=page, link_text=f"Evidently's report: {seen.outcome}")
 
 
-def tell_seen(world: Environment, seen: Watched, page: str, *, key: str) -> int:
+def tell_seen(world: Environment, seen: Watched, page: str, *, key: str, now: datetime | None = None) -> int:
     """Write the signals of a look into the ledger and emit them as events, once under the same key."""
     links = {"version's run": page} if page else {}
     for told in seen.told:
         details = told.model_dump(mode="json", include={"causes", "details"})
         payload = {"version": seen.version, "links": links, "flow_run": key, "owner": owner_of(seen.model), **details}
         tell(world, told.event, model=seen.model, sentence=told.sentence, key=f"{told.event}:{key}",
-             severity=told.severity, links=links, payload=payload)  # fmt: skip
+             severity=told.severity, links=links, payload=payload, now=now)  # fmt: skip
     over = [event for event in seen.cleared if is_open(world.ledger().signals(f"{seen.model}/{world.name}/{event}"))]
     for event in over:
         sentence = f"Version {seen.version}: {seen.sentence}"
-        tell(world, event, model=seen.model, sentence=sentence, key=f"{event}:{key}", state="recovered", links=links)
+        tell(world, event, model=seen.model, sentence=sentence, key=f"{event}:{key}", state="recovered", links=links,
+             now=now)  # fmt: skip
     return len(seen.told) + len(over)
 
 

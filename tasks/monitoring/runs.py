@@ -40,10 +40,10 @@ class Wanted:
     as_of: str = ""
 
 
-def moment(text: str) -> datetime:
-    """Return a time of ISO 8601 with a zone, in UTC; now when the text is empty. Raises Refusal for any other text."""
+def moment(text: str, now: datetime) -> datetime:
+    """Return a time of ISO 8601 with a zone, in UTC; `now` when the text is empty. Raises Refusal for other text."""
     if not text:
-        return datetime.now(UTC)
+        return now
     remedy = "Write a time such as 2026-11-25T06:00:00Z."
     try:
         at = datetime.fromisoformat(text)

@@ -53,7 +53,7 @@ def look(
     """Collect, count and judge; whatever makes that impossible is a finding as well. See `flows.watch_drift`."""
     world, brought = open_environment(environment), load_model(model)
     rules = WatchRules(windows=1 if dataset else windows, needed=1 if dataset else needed)
-    wanted = Wanted(moment(until), timedelta(minutes=window_minutes), dataset, as_of)
+    wanted = Wanted(moment(until, datetime.now(UTC)), timedelta(minutes=window_minutes), dataset, as_of)
     folder = world.scratch / "watch" / model / "runs" / str(flow_run.id)
     seen = watch(world, brought, rules, wanted, folder)
     get_run_logger().info("%s: %s", seen.outcome, seen.sentence)

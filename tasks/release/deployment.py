@@ -23,27 +23,28 @@ from tasks.shared.waivers import check_waived
 
 
 def approved_release(
-    world: Environment, request: ApprovalRequest, before: str, golden: Golden, *, begun: Effect | None
+    world: Environment, request: ApprovalRequest, before: str, golden: Golden, *, begun: Effect | None, now: datetime
 ) -> Release:
     """Return what may be served: the approval over it stands now, and its files are those that were approved.
 
     Raises:
         Refusal: it may not; the ledger says that it was tried, and why it was refused.
     """
-    with refusals_recorded(world, request.id, "deploy", "", "deploy task"):
-        evidence = still_approved(world, request, before, begun=begun)
+    with refusals_recorded(world, request.id, "deploy", "", "deploy task", now):
+        evidence = still_approved(world, request, before, begun=begun, now=now)
         files = approved_files(world, request, evidence)
     return Release(request.model, request.version, files, evidence.model_digest, golden)
 
 
-def still_approved(world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None) -> Evidence:
+def still_approved(
+    world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None, now: datetime
+) -> Evidence:
     """Return the evidence when the approval over it stands now; `begun` is what an interrupted deployment left.
 
     All decisions are verified here, from the pinned keys on: signatures, chain, digests, who, when, how many.
     """
     check_allowed(world, request.model)
-    evidence, now = parse_evidence(request.evidence), datetime.now(UTC)
-    resumed = begun is not None
+    evidence, resumed = parse_evidence(request.evidence), begun is not None
     if begun is not None and begun.state == "done" and serving != request.version:
         raise Refusal(
             "this approval was used, and the version has been taken back since",

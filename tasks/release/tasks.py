@@ -30,7 +30,7 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
     request = ledger.approval_request(request_id)
     before = champion(ledger.deployments(request.model, environment))
     golden = Golden(judged.golden_request, judged.golden_predictions)
-    approved = approved_release(world, request, before, golden, begun=ledger.effect(key))
+    approved = approved_release(world, request, before, golden, begun=ledger.effect(key), now=datetime.now(UTC))
     release = replace(approved, log=log_rules(load_model(request.model).spec))
     ledger.intend(key, golden_json(golden), datetime.now(UTC))
     url, probe = put_into_service(world, ledger, request, release, before)

@@ -52,7 +52,7 @@ def answer_signal(world: Environment, model: Model, event: str, key: str, now: d
             world, REFUSED if refused else STARTED, model=name, sentence=sentence(asked, refused),
             key=f"{REFUSED if refused else STARTED}:{signal.key}",
             severity="warning" if any(each.guard == "in vain" for each in refused) else "info",
-            payload={"guards": [each.guard for each in refused], "answers": signal.key},
+            payload={"guards": [each.guard for each in refused], "answers": signal.key}, now=now,
         )  # fmt: skip
     return Answered(
         outcome="Retraining" if before.event == STARTED else "Refused",

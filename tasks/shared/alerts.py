@@ -37,6 +37,7 @@ def tell(
     links: Mapping[str, str] | None = None,
     severity: Severity | None = None,
     payload: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
 ) -> Signal:
     """Write down that something happened to a model, with the messages that follow, and emit it as a Prefect event.
 
@@ -51,8 +52,9 @@ def tell(
         links: where to look, besides the flow run: label and address, or a command to type.
         severity: how grave it is this time; by default as grave as its kind.
         payload: what the Prefect event carries besides: for automations, not for people.
+        now: when it happened; by default the time of the call.
     """
-    kind, ledger = kind_of(event), world.ledger()
+    kind, ledger, at = kind_of(event), world.ledger(), now or datetime.now(UTC)
     signal = ledger.signal(
         Signal(
             key=key,
@@ -64,11 +66,11 @@ def tell(
             severity=severity or kind.severity,
             owner=owner_of(model),
             sentence=sentence,
-            at=datetime.now(UTC),
+            at=at,
             links={**_run_link(), **(links or {})},
         )
     )
-    write_messages(world, ledger, signal.cause, datetime.now(UTC))
+    write_messages(world, ledger, signal.cause, at)
     if flow_run.id:
         _emit(signal, payload or {})
     return signal

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from blocks.common.errors import Conflict, Corrupt, PortError
@@ -97,12 +97,14 @@ def decisions_signer(world: Environment) -> Signer | None:
 
 
 @contextmanager
-def refusals_recorded(world: Environment, request_id: str, action: str, by: str, channel: str) -> Iterator[None]:
+def refusals_recorded(
+    world: Environment, request_id: str, action: str, by: str, channel: str, now: datetime
+) -> Iterator[None]:
     """Write into the ledger what is refused in the block, and let the refusal go on."""
     try:
         yield
     except (Refusal, Conflict, Corrupt) as no:
-        _write_down(world, Refused(request_id, action, by, channel, str(no), datetime.now(UTC)))
+        _write_down(world, Refused(request_id, action, by, channel, str(no), now))
         raise
 
 

@@ -22,7 +22,7 @@ def waive(world: Environment, waiver: Waiver) -> Link:
         Rejected: no key on this machine signs decisions.
     """
     spec, ledger = load_model(waiver.model).spec, world.ledger()
-    with refusals_recorded(world, "", "waive", waiver.by, waiver.channel):
+    with refusals_recorded(world, "", "waive", waiver.by, waiver.channel, waiver.at):
         signer = world.signing.signer("decisions")
         check_clock(latest(ledger.links()) or waiver.at, waiver.at)
         check_waiver(waiver, spec.evaluation, people_of(world), policy_of(world, spec))

@@ -91,7 +91,7 @@ def test_attempts_of_ended_jobs_go_one_by_one_and_the_job_with_the_last(tmp_path
 
 def test_a_running_attempt_is_held(tmp_path: Path) -> None:
     trainer = LocalTrainer(root=tmp_path / "jobs", grace_seconds=1)
-    job = a_job(tmp_path / "good", HEALTHY.replace('.get("sleep", "0")', '.get("sleep", "30")'))
+    job = a_job(tmp_path / "good", HEALTHY.replace('.get("sleep", "0")', '.get("sleep", "600")'))
     trainer.submit(job)
     (kept,) = trainer.kept([])
     assert kept.held == "it is running"

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from tests.checkout import ROOT
 from tests.signing_keys import MODELS, signed
 from tests.tasks.cleanup.test_garbage import deployed, planned
 from tests.tasks.shared.test_champion import SPEC, World
+from tests.waiting import wait_for
 
 ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
 
@@ -56,23 +56,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=lean, stdout=log, stderr=log, start_new_session=True)
     try:
-        answers(f"http://127.0.0.1:{port}/health", process)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health", process), 250, "the start of MLflow's server")
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
 
 
-def answers(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(url, timeout=2).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"no MLflow server at {url}")
+def answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
+    """Return whether the server answers well; one that has ended never will."""
+    assert process.poll() is None, f"no MLflow server at {url}"
+    try:
+        return httpx.get(url, timeout=60).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @dataclass(frozen=True)

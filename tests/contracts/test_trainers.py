@@ -90,7 +90,7 @@ def test_a_failed_job_is_started_anew(bench: Bench) -> None:
 
 
 def test_a_stopped_job_is_a_failure_and_is_started_anew(bench: Bench) -> None:
-    job = replace(bench.job, hyperparameters={"sleep": "30"})
+    job = replace(bench.job, hyperparameters={"sleep": "600"})
     bench.healthy.submit(job)
     bench.healthy.stop(job.name)
     bench.healthy.stop(job.name)
@@ -105,7 +105,7 @@ def test_whatever_ends_the_wait_stops_the_job(bench: Bench) -> None:
     def interrupted(_line: str) -> None:
         raise KeyboardInterrupt
 
-    job = replace(bench.job, hyperparameters={"sleep": "30"})
+    job = replace(bench.job, hyperparameters={"sleep": "600"})
     with pytest.raises(KeyboardInterrupt):
         bench.healthy.run(job, interrupted)
     assert bench.healthy.state(job.name).status is JobStatus.stopped

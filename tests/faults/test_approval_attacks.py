@@ -6,11 +6,10 @@ function that all of them call, the approvals page and the API, by people who ha
 
 import html
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,8 @@ from tests.contracts.postgres_server import running_server, server_binaries
 from tests.front_door import ratchet
 from tests.services.gateway.approvals.office import Office, hidden
 from tests.tasks.approval.test_requests import TRAINED, evidence, request_over
-from tests.tasks.shared.test_champion import World, artifact_of, register
+from tests.tasks.shared.test_champion import NOW, World, artifact_of, register
 
-NOW = datetime.now(UTC)
 GOLDEN = Golden('{"instances": [1]}', "[0.75]")
 SECOND = timedelta(seconds=1)
 
@@ -49,12 +47,16 @@ class Denied(Exception):
 
 @dataclass
 class Scene:
-    """Version 1 serves, version 2 is asked about; the ledger is in a real database. `way`: how people decide."""
+    """Version 1 serves, version 2 is asked about; the ledger is in a real database. `way`: how people decide.
+
+    Time stands where `now` says.
+    """
 
     world: World
     request: ApprovalRequest
     way: str
     office: Office
+    now: datetime = NOW
 
     @property
     def ledger(self) -> SqlLedger:
@@ -65,14 +67,14 @@ class Scene:
     def say(self, by: str = "max@example.com", approved: bool = True, **changes: Any) -> Decision:
         if self.way != "function" and "channel" not in changes:
             return self.say_signed_in(by, approved, **changes)
-        said = {"reason": "it is better", "channel": "terminal", "now": datetime.now(UTC), **changes}
+        said = {"reason": "it is better", "channel": "terminal", "now": self.now, **changes}
         return decide(self.world, said.pop("request_id", self.request.id), approved=approved, by=by, **said)
 
     def say_signed_in(
         self, by: str, approved: bool, request_id: str = "", now: datetime | None = None, reason: str = "it is better"
     ) -> Decision:
         """Sign in as that person and decide, past whatever the page shows or hides."""
-        self.office.times["now"] = now or datetime.now(UTC)
+        self.office.times["now"] = now or self.now
         name = request_id or self.request.id
         sent: dict[str, Any] = {"reason": reason, "digest": self.ledger.approval_request(name).digest}
         if self.way == "page":
@@ -92,7 +94,7 @@ class Scene:
 
     def deploy(self, request: ApprovalRequest | None = None, serving: str = "1") -> None:
         asked = self.ledger.approval_request((request or self.request).id)
-        approved_release(self.world, asked, serving, GOLDEN, begun=None)
+        approved_release(self.world, asked, serving, GOLDEN, begun=None, now=self.now)
 
     def ask(self, **changes: Any) -> ApprovalRequest:
         return self.ledger.request_approval(replace(self.request, **changes))
@@ -193,16 +195,14 @@ def approval_replayed_for_another_request(it: Scene) -> None:
 
 
 def expired_by_a_second(it: Scene) -> None:
-    late = it.ask(id="late", requested_at=NOW - timedelta(days=8), expires_at=datetime.now(UTC) - SECOND)
+    late = it.ask(id="late", requested_at=NOW - timedelta(days=8), expires_at=NOW - SECOND)
     it.say(request_id=late.id)
 
 
 def expired_between_approval_and_deployment(it: Scene) -> None:
-    patience = 1.0 if it.way == "function" else 8.0  # to sign in and decide takes longer
-    soon = it.ask(id="soon", expires_at=datetime.now(UTC) + timedelta(seconds=patience))
+    soon = it.ask(id="soon", expires_at=NOW + SECOND)
     it.say(request_id=soon.id)
-    while datetime.now(UTC) < soon.expires_at:
-        time.sleep(0.01)
+    it.now = soon.expires_at
     it.deploy(soon)
 
 

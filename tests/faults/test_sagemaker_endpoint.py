@@ -11,8 +11,10 @@ import pytest
 from blocks.common.errors import Corrupt, NotFound, Rejected, Unavailable
 from blocks.endpoints.base import Endpoint
 from local.sagemaker.faults import Fault
+from tests.clocks import Clock
 from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
 from tests.signing_keys import MODELS
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -53,13 +55,18 @@ def test_canary_updates_under_load_lose_no_request(desk: Desk, tmp_path: Path, n
     endpoint = sagemaker_endpoint(desk, **CANARY)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     with load(endpoint, name) as seen:
+        wait_for(lambda: seen["1"])
         for version in ("2", "3"):
             endpoint.switch(tiny_release(tmp_path, version, name))
             endpoint.verify(tiny_release(tmp_path, version, name))
+            wait_for(lambda version=version: seen[version])  # type: ignore[misc]
     assert set(seen) == {"1", "2", "3"}
 
 
-def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
+    desk: Desk, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     bad = tiny_release(tmp_path, "2", name, status=503)
@@ -122,7 +129,10 @@ def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(desk: De
     assert patient.switch(tiny_release(tmp_path, "1", name)) == first
 
 
-def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(
+    desk: Desk, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     desk.server.faults.add(Fault("rollback_fails", match=name, times=1))

@@ -24,6 +24,8 @@ import json, os, pathlib, time
 hps = json.loads(os.environ["SM_HPS"])
 print("training", flush=True)
 time.sleep(float(hps.get("sleep", "0")))
+while "until" in hps and not os.path.exists(hps["until"]):
+    time.sleep(0.05)
 if "fail" in hps:
     raise ValueError("bad data in column fee")
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("made")
@@ -68,7 +70,7 @@ def test_an_outage_while_waiting_leaves_the_job_and_the_retry_attaches(
     desk: Desk, tmp_path: Path, job: TrainingJob
 ) -> None:
     trainer = sagemaker_trainer(desk, tmp_path, patient=False)
-    longer = replace(job, hyperparameters={"sleep": "1"})
+    longer = replace(job, hyperparameters={"until": str(tmp_path / "go")})
 
     def outage(line: str) -> None:
         desk.server.faults.add(Fault("error", match="DescribeTrainingJob"))
@@ -77,6 +79,7 @@ def test_an_outage_while_waiting_leaves_the_job_and_the_retry_attaches(
         trainer.run(longer, outage)
     desk.server.faults.clear()
     assert trainer.state(job.name).status is JobStatus.in_progress
+    (tmp_path / "go").touch()
     assert trainer.run(longer, quiet).status is JobStatus.completed
     assert jobs_of(desk, job) == [job.name]
 

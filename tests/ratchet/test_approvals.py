@@ -1,7 +1,7 @@
 """From a terminal: which requests wait, which one is meant, and a decision that is safe before the run is woken."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ from ratchet.approvals import choose, listing
 from services.decisions import settle
 from tasks.shared.rules.refusal import Refusal
 from tests.front_door import ratchet
-from tests.tasks.shared.test_champion import World
-
-NOW = datetime.now(UTC)
+from tests.tasks.shared.test_champion import NOW, World
 
 
 def request(name: str = "churn-2", left: timedelta = timedelta(days=2, hours=3, minutes=30)) -> ApprovalRequest:
@@ -97,7 +95,7 @@ def test_expired_requests_are_listed_so_that_people_see_them(world: World, ledge
 def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
     world: World, ledger: Ledger, capsys: pytest.CaptureFixture[str], approved: bool
 ) -> None:
-    made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me")
+    made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me", now=NOW)
     assert ledger.decision(ONE.id) == made
     assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
     assert "decision is recorded" in capsys.readouterr().out
@@ -123,7 +121,7 @@ def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
     problem: str,
 ) -> None:
     with pytest.raises(Refusal, match=problem):
-        settle(world, asked, approved=True, by=by, reason=reason)
+        settle(world, asked, approved=True, by=by, reason=reason, now=NOW)
     assert ledger.decision(asked.id) is None
     assert capsys.readouterr().out == ""
 
@@ -131,14 +129,16 @@ def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
 def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(world: World, ledger: Ledger) -> None:
     forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
     with pytest.raises(Refusal, match="who asked may not decide"):
-        settle(world, forged, approved=True, by="dana@example.com", reason="it is mine")
-    assert settle(world, forged, approved=True, by="max@example.com", reason="it is better").digest == ONE.digest
+        settle(world, forged, approved=True, by="dana@example.com", reason="it is mine", now=NOW)
+    assert (
+        settle(world, forged, approved=True, by="max@example.com", reason="it is better", now=NOW).digest == ONE.digest
+    )
 
 
 def test_a_second_opinion_does_not_change_the_first(world: World, ledger: Ledger) -> None:
-    settle(world, ONE, approved=False, by="max@example.com", reason="not now")
+    settle(world, ONE, approved=False, by="max@example.com", reason="not now", now=NOW)
     with pytest.raises(Conflict, match=r"rejected by max@example\.com.*not now"):
-        settle(world, ONE, approved=True, by="ann@example.com", reason="it is better")
+        settle(world, ONE, approved=True, by="ann@example.com", reason="it is better", now=NOW)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "approve", "reject"])

@@ -136,7 +136,6 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         forged = httpx.post(f"{url}/hooks/github", content=given.body + b" ", headers=given.raw, timeout=60)
         large = httpx.post(f"{url}/hooks/github", content=b"x" * 2_000_000, headers=given.raw, timeout=60)
         assert [taken.status_code, forged.status_code, large.status_code] == [202, 401, 413]
-        assert taken.elapsed.total_seconds() < 10
         wait_for(lambda: [note for note in ledger.notes() if note.kind == "waits"], what="the note that it waits")
         psutil.Process(process.pid).send_signal(signal.SIGTERM)
         wait_for(lambda: not process.alive(), what="the end")

@@ -6,9 +6,9 @@ OpenID Connect Core 1.0, sections 3.1.2 and 3.1.3.7; RFC 7636 (PKCE, S256); RFC 
 import base64
 import hashlib
 import hmac
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 from urllib.parse import urlencode
@@ -39,13 +39,16 @@ class Proved:
 
 
 class Provider:
-    """An identity provider as its discovery document describes it."""
+    """An identity provider as its discovery document describes it. `clock` tells the time, of its tokens as well."""
 
-    def __init__(self, rules: OpenIdConnect, redirect: str) -> None:
+    def __init__(
+        self, rules: OpenIdConnect, redirect: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.rules, self.redirect = rules, redirect
+        self._clock = clock
         self._said: dict[str, Any] = {}
         self._keys: list[dict[str, Any]] = []
-        self._said_at = self._keys_at = -KNOWN_SECONDS
+        self._said_at = self._keys_at = 0.0
         self._lock = Lock()
 
     def address(self, state: str, nonce: str, verifier: str) -> str:
@@ -106,9 +109,14 @@ class Provider:
                 algorithms=[algorithm],
                 audience=rules.client_id,
                 issuer=rules.issuer,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["iss", "sub", "aud", "exp", "iat", "nonce"]},
+                options={
+                    "require": ["iss", "sub", "aud", "exp", "iat", "nonce"],
+                    "verify_exp": False,  # _check_times does this and the next two, by our clock
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
             )
+            _check_times(claims, self._now())
         except jwt.PyJWTError as cause:
             raise NotProved(f"the ID token is not valid: {type(cause).__name__}") from cause
         self._check_audience(claims)
@@ -157,12 +165,12 @@ class Provider:
         raise NotProved("the provider has no key by the name that the ID token gives, or several")
 
     def _published(self, *, fresh: bool) -> list[dict[str, Any]]:
-        age = time.monotonic() - self._keys_at
-        if age > KNOWN_SECONDS or (fresh and age > AGAIN_SECONDS) or not self._keys:
+        known_for = AGAIN_SECONDS if fresh else KNOWN_SECONDS
+        if not self._is_recent(self._keys_at, known_for) or not self._keys:
             keys = _asked("GET", self._endpoint("jwks_uri")).get("keys")
             found = [key for key in keys if isinstance(key, dict)] if isinstance(keys, list) else []
             with self._lock:
-                self._keys, self._keys_at = found, time.monotonic()
+                self._keys, self._keys_at = found, self._now()
         return self._keys
 
     def _endpoint(self, name: str) -> str:
@@ -172,13 +180,40 @@ class Provider:
         return found
 
     def _discovered(self) -> dict[str, Any]:
-        if time.monotonic() - self._said_at > KNOWN_SECONDS:
+        if not self._is_recent(self._said_at, KNOWN_SECONDS):
             said = _asked("GET", f"{self.rules.issuer.rstrip('/')}/.well-known/openid-configuration")
             if said.get("issuer") != self.rules.issuer:
                 raise NotProved("the provider's discovery document names another issuer")
             with self._lock:
-                self._said, self._said_at = said, time.monotonic()
+                self._said, self._said_at = said, self._now()
         return self._said
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
+    def _is_recent(self, at: float, seconds: float) -> bool:
+        """Return whether that was within so many seconds. A clock that was set back makes nothing recent for longer."""
+        return 0 <= self._now() - at <= seconds
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> None:
+    """Check when a token was issued, and from when until when it is valid, in seconds since 1970.
+
+    As PyJWT does, which can take the time from the machine's clock alone.
+
+    Raises:
+        jwt.PyJWTError: it is not valid at that time, or a time in it is no number.
+    """
+    times: dict[str, int] = {}
+    for name, error in (("iat", jwt.InvalidIssuedAtError), ("nbf", jwt.DecodeError), ("exp", jwt.DecodeError)):
+        try:
+            times |= {name: int(claims[name])} if name in claims else {}
+        except (ValueError, TypeError, OverflowError):
+            raise error(f"The claim {name} must be an integer.") from None
+    if max(times["iat"], times.get("nbf", times["iat"])) > now + LEEWAY_SECONDS:
+        raise jwt.ImmatureSignatureError("The token is not yet valid.")
+    if times["exp"] <= now - LEEWAY_SECONDS:
+        raise jwt.ExpiredSignatureError("The token has expired.")
 
 
 def _asked(method: str, address: str, **content: Any) -> dict[str, Any]:

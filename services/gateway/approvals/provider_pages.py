@@ -99,7 +99,7 @@ class ProviderPages:
             raise Denied(503, "[gateway] address is not set, so the identity provider cannot send anybody back.")
         with self._lock:
             if self._known is None or self._known[:2] != (gateway.oidc, gateway.address):
-                made = Provider(gateway.oidc, f"{gateway.address}{PATH}/callback")
+                made = Provider(gateway.oidc, f"{gateway.address}{PATH}/callback", self._desk.clock)
                 self._known = gateway.oidc, gateway.address, made
             return self._known[2]
 

@@ -71,8 +71,13 @@ class PrefectRuns:
 class Waker:
     """Wakes runs, one after the other."""
 
-    def __init__(self, ledger: Callable[[], Ledger], runs: Runs) -> None:
-        self._ledger, self._runs = ledger, runs
+    def __init__(
+        self,
+        ledger: Callable[[], Ledger],
+        runs: Runs,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ledger, self._runs, self._clock = ledger, runs, clock
         self._awake: set[str] = set()
 
     def run(self, stop: Event, woken: Event) -> None:
@@ -81,7 +86,7 @@ class Waker:
         while not stop.is_set():
             woken.clear()
             try:
-                left, failed = self.step(datetime.now(UTC)), 0
+                left, failed = self.step(self._clock()), 0
             except PortError as cause:
                 _log.warning("runs could not be woken: %s", cause)
                 left, failed = 1, failed + 1

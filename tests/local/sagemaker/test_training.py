@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sagemaker import sandbox
-from tests.local_aws import Desk, local_aws
+from tests.local_aws import SPEED, Desk, local_aws
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +95,8 @@ def test_a_name_is_taken_for_ever(desk: Desk) -> None:
         desk.train("taken", "pass")
 
 
-def test_a_stopped_job_is_asked_first_and_what_it_saved_is_kept(desk: Desk) -> None:
+def test_a_stopped_job_is_asked_first_and_what_it_saved_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.sagemaker.training.GRACE_SECONDS", 3_600 * SPEED)
     program = (
         "import os, pathlib, signal, sys, time\n"
         "base = pathlib.Path(os.environ.get('SAGEMAKER_BASE_DIR', '/opt/ml'))\n"
@@ -200,7 +201,7 @@ def test_faults_happen_as_told_and_end_when_cleared(desk: Desk) -> None:
     faults.clear()
     assert desk.trained("stays")["TrainingJobStatus"] == "Completed"
 
-    faults.add_described({"kind": "delay", "match": "stays", "seconds": 60})
+    faults.add_described({"kind": "delay", "match": "stays", "seconds": 86_400})
     late = desk.sagemaker.describe_training_job(TrainingJobName="stays")
     assert late["TrainingJobStatus"] == "InProgress"
 

@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from local.sagemaker.alarms import judge
 from local.sagemaker.rollout import steps
-from tests.local_aws import Desk
+from tests.clocks import Clock
+from tests.local_aws import SPEED, Desk
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -53,11 +54,14 @@ def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_thro
     threads = [threading.Thread(target=load) for _ in range(2)]
     for thread in threads:
         thread.start()
+    wait_for(lambda: answers["old"])
+    desk.server.faults.add_described({"kind": "stuck", "match": "^moving$"})  # until we have looked at it
     desk.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName="new")
     during = desk.sagemaker.describe_endpoint(EndpointName="moving")
     assert (during["EndpointStatus"], during["EndpointConfigName"]) == ("Updating", "old")
     with pytest.raises(ClientError, match="in-progress"):
         desk.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName="new")
+    desk.server.faults.clear()
     assert desk.settled("moving")["EndpointConfigName"] == "new"
     wait_for(lambda: answers["new"])
     ended.set()
@@ -66,18 +70,23 @@ def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_thro
     assert failures == [] and set(answers) == {"old", "new"}
 
 
-def test_a_canary_gets_its_share_then_everything(desk: Desk) -> None:
+def test_a_canary_gets_its_share_then_everything(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = desk.watched_by(Clock(), monkeypatch)
     for name in ("before", "after"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("bird", "before")
     desk.sagemaker.update_endpoint(EndpointName="bird", EndpointConfigName="after", DeploymentConfig=canary(50, 240))
     desk.until(lambda: desk.share("bird", 5), lambda seen: seen["after"] > 0)
     assert desk.share("bird")["before"] > 5
+    clock.sleep(240 / SPEED)
     assert desk.settled("bird")["LastDeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert desk.share("bird", 10) == {"after": 10}
 
 
-def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(desk: Desk) -> None:
+def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     desk.config("good", desk.model("good", {}))
     desk.config("bad", desk.model("bad", {"status": 500}))
     desk.endpoint("guarded", "good")
@@ -105,7 +114,8 @@ def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(desk
                lambda state: state == "OK")  # fmt: skip
 
 
-def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk) -> None:
+def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     for name in ("first", "second"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("torn", "first")

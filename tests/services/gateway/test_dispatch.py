@@ -1,7 +1,7 @@
 """From the inbox to flow runs: by the rules, once, whatever fails in between."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from services.gateway.operator import missed, take_in_missed
 from services.gateway.repositories import Mirrors
 from services.gateway.rules.rules import Triggers
 from services.gateway.signatures import Genuine
+from tests.clocks import Clock
 from tests.services.gateway.git_hosts import Remote
 from tests.services.gateway.hooks import C2, TRIGGERS, Hook, bitbucket_push, hook, push, triggers
 from tests.waiting import wait_for
@@ -33,6 +34,7 @@ class World:
     inbox: FakeLedger
     starter: FakeStarter
     dispatcher: Dispatcher
+    clock: Clock
 
     def deliver(self, given: Hook) -> None:
         rules = self.dispatcher.triggers
@@ -45,14 +47,10 @@ class World:
 
 
 def world(tmp_path: Path, rules: Triggers | None = None, **knobs: Any) -> World:
-    inbox, starter = FakeLedger(), FakeStarter(**knobs)
-    dispatcher = Dispatcher(inbox, rules or triggers(), starter, Mirrors(tmp_path / "mirrors"), Vault({}), lambda: NOW)
-    return World(inbox, starter, dispatcher)
-
-
-def due_at_once(dispatcher: Dispatcher) -> None:
-    """Let what was put off be due now."""
-    dispatcher._failures = {key: (tries, 0.0) for key, (tries, _) in dispatcher._failures.items()}
+    inbox, starter, clock = FakeLedger(), FakeStarter(**knobs), Clock()
+    mirrors = Mirrors(tmp_path / "mirrors")
+    dispatcher = Dispatcher(inbox, rules or triggers(), starter, mirrors, Vault({}), lambda: NOW, monotonic=clock)
+    return World(inbox, starter, dispatcher, clock)
 
 
 def test_a_push_becomes_a_run_of_exactly_its_commit(tmp_path: Path) -> None:
@@ -89,9 +87,12 @@ def test_what_no_rule_wants_is_ignored_with_its_reason(tmp_path: Path) -> None:
 def test_while_prefect_is_away_nothing_is_lost_and_one_run_comes_of_it(tmp_path: Path) -> None:
     it = world(tmp_path, away=3)
     it.deliver(hook("github", "push", push()))
-    for _ in range(4):
+    for wait in (1, 2, 4):
         it.dispatcher.step()
-        due_at_once(it.dispatcher)
+        it.clock.sleep(wait - 0.1)
+        assert it.dispatcher.step() == 0, "it is not due yet"
+        it.clock.sleep(0.1)
+    it.dispatcher.step()
     assert (it.starter.calls, len(it.starter.orders), it.outcome().state) == (4, 1, "started")
     assert [note.kind for note in it.inbox.notes()] == ["waits"], "it is noted once why it waits"
 
@@ -161,7 +162,7 @@ def test_a_redelivery_is_a_turn_of_its_own_under_todays_rules(tmp_path: Path) ->
 
 def test_of_two_gateways_one_works_until_it_is_gone_for_a_while(tmp_path: Path) -> None:
     one = world(tmp_path)
-    two = Dispatcher(one.inbox, triggers(), one.starter, one.dispatcher.mirrors, Vault({}), lambda: NOW)
+    two = replace(one.dispatcher, holder="the other one")
     assert one.dispatcher.step() == 0
     one.deliver(hook("github", "push", push()))
     assert two.step() == 0

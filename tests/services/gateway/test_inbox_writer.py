@@ -1,7 +1,6 @@
 """What arrives at the same time is written together, and none suffers for another."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +12,8 @@ from blocks.common.errors import Rejected, Unavailable
 from blocks.ledger.fake import FakeLedger
 from blocks.ledger.inbox import Arrival, Delivery, Receipt
 from services.gateway.inbox_writer import MOST_AT_ONCE, Writer
-from services.gateway.traffic import Traffic
+from services.gateway.traffic import LONGEST_SECONDS, QUIET_SECONDS, Traffic
+from tests.clocks import Clock
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 PUSH = Delivery("github:0", "github", "push", "acme/models", "main", "c" * 40, "d", "{}", NOW)
@@ -86,20 +86,19 @@ def test_who_gave_up_waiting_does_not_stop_the_others(seconds: float) -> None:
     assert [type(outcome) for outcome in asyncio.run(one_gives_up())] == [Receipt] * 3
 
 
-def test_what_is_not_urgent_gives_way_to_the_door_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.traffic.LONGEST_SECONDS", 0.3)
-    monkeypatch.setattr("services.gateway.traffic.QUIET_SECONDS", 0.1)
-    traffic = Traffic()
+def test_what_is_not_urgent_gives_way_to_the_door_but_not_for_ever() -> None:
+    clock = Clock()
+    traffic = Traffic(clock, clock.sleep)
     assert not traffic.busy()
     with traffic.delivery():
         assert traffic.busy()
-        assert took(traffic.give_way) >= 0.3
+        assert LONGEST_SECONDS <= took(clock, traffic.give_way) < LONGEST_SECONDS + 0.1
     assert traffic.busy(), "one was answered just now"
-    took(traffic.give_way)
+    assert QUIET_SECONDS <= took(clock, traffic.give_way) < QUIET_SECONDS + 0.1
     assert not traffic.busy()
 
 
-def took(work: Callable[[], None]) -> float:
-    begun = time.monotonic()
+def took(clock: Clock, work: Callable[[], None]) -> float:
+    begun = clock()
     work()
-    return time.monotonic() - begun
+    return clock() - begun

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from blocks.ledger.fake import FakeLedger
 from blocks.ledger.inbox import Delivery, Outcome, StartedRun, Watched
 from deployments.secret_store import Vault
 from services.gateway.operator import account
-from services.gateway.reporting import Reporter
+from services.gateway.reporting import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Reporter
 from services.gateway.rules.changes import Change
 from services.gateway.rules.payloads import Sender
 from services.gateway.rules.report import LONGEST, RunView, commit_state, one_line, run_markdown
+from tests.clocks import Clock
 from tests.services.gateway.git_hosts import Recorded, recording_api
 from tests.services.gateway.hooks import C1, C2, triggers
 
@@ -49,15 +51,18 @@ class Told:
         delivery = Delivery(f"{sender}:d-1", sender, "push", "acme/models", "main", C2, "d" * 64, CHANGE.text(), NOW)
         started = Outcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
         self.inbox.receive(delivery, outcome=started)
-        self.reporter = Reporter(self.inbox, rules, Vault({"TOKEN": "api-token"}), self.look, lambda: NOW)
+        self.clock, self.looks = Clock(), list[float]()
+        vault = Vault({"TOKEN": "api-token"})
+        self.reporter = Reporter(self.inbox, rules, vault, self.look, lambda: NOW, monotonic=self.clock)
 
     def look(self, watched: Watched) -> RunView | None:
         assert watched.run.run_id == "run-1"
+        self.looks.append(self.clock())
         return self.view
 
     def step(self, view: RunView) -> int:
         self.view = view
-        self.reporter._pauses.clear()
+        self.clock.sleep(LONGEST_PAUSE_SECONDS)
         return self.reporter.step()
 
 
@@ -132,14 +137,11 @@ def test_a_run_that_prefect_does_not_know_any_more_is_watched_no_longer(api: Rec
 def test_a_run_in_which_nothing_changes_is_looked_at_less_and_less_often(api: Recorded) -> None:
     told = Told(api)
     told.step(RUNNING)
-    pauses = []
-    for _ in range(6):
-        pause, _ = told.reporter._pauses["run-1"]
-        pauses.append(pause)
-        told.reporter._pauses["run-1"] = pause, 0.0
-        told.reporter.step()
+    for _ in range(40):
+        told.clock.sleep(PAUSE_SECONDS)
+        assert told.reporter.step() == 0
+    pauses = [then - first for first, then in pairwise(told.looks)]
     assert pauses == [5, 10, 20, 40, 60, 60]
-    assert told.reporter.step() == 0
     assert len(api.calls) == 1
 
 

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from tasks.approval.requests import decide, gather, where_to_decide
 from tasks.approval.rules.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
 from tasks.shared.records import Checked, Judged, TierData, Trained
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 
-NOW = datetime.now(UTC)
 DATA = TierData(
     model="price", tier="production", as_of="00000001-aaaaaaaa", data_digest="d" * 64, digest="t" * 64,
     folder=Path("tier"), train_rows=80, holdout_rows=20, holdout_digest="h" * 64,
@@ -72,7 +71,7 @@ def ledger(world: World) -> Ledger:
 
 
 def say(world: World, request: ApprovalRequest, approved: bool = True, by: str = "max@example.com", **more: Any) -> Any:
-    made = {"reason": "it is better", "channel": "terminal", "now": datetime.now(UTC), **more}
+    made = {"reason": "it is better", "channel": "terminal", "now": NOW, **more}
     return decide(world, request.id, approved=approved, by=by, **made)
 
 

@@ -23,11 +23,10 @@ from tasks.cleanup.rules.garbage.report import size_words, sweep_markdown
 from tasks.release.deployment import golden_json
 from tasks.shared.records import SweepPlan
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import SPEC, World, artifact_of, register, release
+from tests.tasks.shared.test_champion import NOW, SPEC, World, artifact_of, register, release
 
 GRACE = timedelta(days=30)
-NOW = datetime.now(UTC)
-LATER = NOW + timedelta(days=31)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 """When everything that the tests have just made is older than the grace period."""
 NAME = SPEC.name
 

@@ -3,7 +3,7 @@
 import logging
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from tasks.shared.monitoring_history import keep_look
 from tasks.shared.rules.refusal import Refusal
 from tests.promoted import promoted
 from tests.tasks.monitoring.watched import DAY, MODEL, UNTIL, ask, ask_days, houses, looked, serving
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 
 PLANNED = (NextRun("watch_drift/price-nightly", UNTIL + DAY, False),)
 
@@ -45,15 +45,15 @@ def test_a_model_at_work_is_shown_with_all_that_is_recorded(world: World, tmp_pa
     ask_days(world, 500, garden=1)
     seen = looked(world, tmp_path)
     keep_look(world, seen, UNTIL)
-    tell_seen(world, seen, "", key="run-1")
-    facts = gather(world, MODEL, datetime.now(UTC))
+    tell_seen(world, seen, "", key="run-1", now=NOW)
+    facts = gather(world, MODEL, NOW)
     assert isinstance(facts.serving, Serving)
     assert (facts.serving.release.version, facts.serving.answers) == ("1", "")
     assert [look.outcome for look in facts.looks] == ["Drift"]  # type: ignore[union-attr]
     assert [(e.event, e.lasts) for e in facts.episodes] == [("model.drift.detected", True)]  # type: ignore[union-attr]
     assert {d.name: sum(a.rows for a in d.landings) for d in facts.data} == {"houses": 3000, "houses-inference": 1500}  # type: ignore[union-attr]
     assert facts.schedule == PLANNED
-    drawn = draw(world, "price", datetime.now(UTC))
+    drawn = draw(world, "price", NOW)
     text = drawn.path.read_text()
     assert drawn.headline.startswith("Version 1 serves, but the endpoint answers with nothing; the last look")
     assert "found drift; 1 alert is open." in drawn.headline
@@ -84,7 +84,7 @@ def test_the_log_tells_of_each_version_how_much_it_was_asked(world: World) -> No
 
 def test_whose_approval_it_was_is_read_from_the_signed_record(tmp_path: Path) -> None:
     made = promoted(tmp_path)
-    facts = gather(made.world, MODEL, datetime.now(UTC))
+    facts = gather(made.world, MODEL, NOW)
     assert isinstance(facts.serving, Serving)
     assert facts.serving.requested_by == "dana@example.com"
     (decider,) = facts.serving.deciders  # type: ignore[misc]
@@ -117,7 +117,7 @@ def test_a_request_that_the_ledger_does_not_know_leaves_its_part_unknown(world: 
 
 
 def test_alerts_of_other_models_and_environments_are_not_shown(world: World, tmp_path: Path) -> None:
-    tell_seen(world, looked(world, tmp_path), "", key="mine")
+    tell_seen(world, looked(world, tmp_path), "", key="mine", now=NOW)
     (mine,) = world.ledger().signals("price/local/model.check.impossible")
     for name, change in {"model": {"model": "price2"}, "environment": {"environment": "staging"}}.items():
         world.ledger().signal(replace(mine, key=name, cause=f"other/{name}", **change))

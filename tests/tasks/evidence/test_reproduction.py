@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,7 @@ from tasks.shared.tiers import materialise
 from tasks.training.jobs import chosen_parameters, training_job
 from tasks.validation.rules.parquet_rows import to_frame
 from tests.tasks.approval.test_requests import CHECKED, TRAINED
-from tests.tasks.shared.test_champion import World
-
-NOW = datetime.now(UTC)
+from tests.tasks.shared.test_champion import NOW, World
 
 
 class RealModels(FakeTracking):

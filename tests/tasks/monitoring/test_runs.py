@@ -1,7 +1,7 @@
 """Watching: silence when nothing changed, one sentence when something did, and never silence when it could not look."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from tests.tasks.monitoring.watched import (
     looked,
     serving,
 )
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 
 
 @pytest.fixture
@@ -211,14 +211,14 @@ def test_a_weekday_that_always_differs_is_no_drift_and_a_lasting_change_is(tmp_p
 
 def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(world: World, tmp_path: Path) -> None:
     def open_now() -> set[str]:
-        return {cause.rpartition("/")[2] for cause in open_causes(world.ledger(), datetime.now(UTC))}
+        return {cause.rpartition("/")[2] for cause in open_causes(world.ledger(), NOW)}
 
-    assert tell_seen(world, looked(world, tmp_path), "", key="no traffic") == 1
+    assert tell_seen(world, looked(world, tmp_path), "", key="no traffic", now=NOW) == 1
     assert open_now() == {"model.check.impossible"}
     ask_days(world, 500, garden=1)
     drifted = looked(world, tmp_path)
     for _ in range(2):
-        tell_seen(world, drifted, "http://run", key="drift")
+        tell_seen(world, drifted, "http://run", key="drift", now=NOW)
     assert open_now() == {"model.drift.detected"}, "it could be checked again, and it drifts"
     (signal,) = world.ledger().signals("price/local/model.drift.detected")
     assert (signal.severity, signal.sentence, signal.links) == (
@@ -227,7 +227,7 @@ def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(world: World
         {"version's run": "http://run"},
     )
     far = Wanted(UNTIL + 30 * DAY, DAY)
-    tell_seen(world, looked(world, tmp_path, wanted=far), "", key="silent")
+    tell_seen(world, looked(world, tmp_path, wanted=far), "", key="silent", now=NOW)
     assert open_now() == {"model.drift.detected", "model.check.impossible"}, "what was not looked at is not over"
 
 
@@ -331,8 +331,8 @@ def test_a_data_set_that_is_not_there_is_told(world: World, tmp_path: Path) -> N
 
 
 def test_a_time_is_read_with_its_zone_or_refused() -> None:
-    assert moment("2026-11-25T01:00:00+01:00") == datetime(2026, 11, 25, tzinfo=UTC)
-    assert datetime.now(UTC) - moment("") < timedelta(seconds=5)
+    assert moment("2026-11-25T01:00:00+01:00", NOW) == datetime(2026, 11, 25, tzinfo=UTC)
+    assert moment("", NOW) == NOW
     for wrong in ("yesterday", "2026-11-25T01:00:00"):
         with pytest.raises(Refusal, match="until"):
-            moment(wrong)
+            moment(wrong, NOW)

@@ -1,7 +1,6 @@
 """What happens to a model reaches people at least once, under one id, whatever is down or dies in between."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ from blocks.notifications.base import Notice, NoticeBlock
 from tasks.notification.delivery import acknowledge, deliver_all, open_causes
 from tasks.shared.alerts import tell
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import World
-
-NOW = datetime.now(UTC)
+from tests.tasks.shared.test_champion import NOW, World
 
 
 class Receiver(NoticeBlock):
@@ -55,18 +52,18 @@ def deliver(world: World, receivers: dict[str, Receiver], after: timedelta = tim
             raise NotFound(f"there is no notification block {reference!r}")
         return receivers[reference]
 
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC) + after  # noqa: E731
-    done = deliver_all(world, world.ledger(), clock, opened)
+    done = deliver_all(world, world.ledger(), lambda: NOW + after, opened)
     return done.delivered, done.failed, done.waiting
 
 
 def drift(world: World, number: int = 1, **more: str) -> None:
-    tell(world, "model.drift.detected", model="churn", sentence=f"look {number}", key=f"drift {number}", **more)
+    tell(world, "model.drift.detected", model="churn", sentence=f"look {number}", key=f"drift {number}", now=NOW,
+         **more)  # fmt: skip
 
 
 def test_each_channel_is_told_what_it_asked_for_once(world: World, receivers: dict[str, Receiver]) -> None:
     drift(world)
-    tell(world, "model.check.impossible", model="churn", sentence="no rows", key="impossible 1")
+    tell(world, "model.check.impossible", model="churn", sentence="no rows", key="impossible 1", now=NOW)
     assert deliver(world, receivers) == (3, 0, 0)
     assert deliver(world, receivers) == (0, 0, 0)
     assert [notice.subject for notice in receivers["receiver/team"].taken] == [
@@ -85,7 +82,7 @@ def test_the_same_thing_told_twice_is_told_once(world: World, receivers: dict[st
 def test_a_receiver_that_is_down_for_an_hour_loses_nothing(world: World, receivers: dict[str, Receiver]) -> None:
     receivers["receiver/team"].up = False
     drift(world)
-    tell(world, "release.deployed", model="churn", sentence="it serves", key="deployed 1")
+    tell(world, "release.deployed", model="churn", sentence="it serves", key="deployed 1", now=NOW)
     for minutes in range(0, 61, 5):
         deliver(world, receivers, timedelta(minutes=minutes))
     tried = [len(attempts) for _, attempts in world.ledger().undelivered()]
@@ -144,7 +141,7 @@ def test_an_alert_that_somebody_looks_after_is_not_reminded_of(world: World, rec
     drift(world)
     deliver(world, receivers)
     (cause,) = open_causes(world.ledger(), NOW)
-    acknowledge(world.ledger(), cause, "max@example.com", "on it", datetime.now(UTC))
+    acknowledge(world.ledger(), cause, "max@example.com", "on it", NOW)
     assert deliver(world, receivers, timedelta(hours=25)) == (0, 0, 0)
     with pytest.raises(Refusal, match=cause):
         acknowledge(world.ledger(), "another", "max@example.com", "", NOW)
@@ -152,7 +149,8 @@ def test_an_alert_that_somebody_looks_after_is_not_reminded_of(world: World, rec
 
 def test_requests_of_one_model_are_alerts_of_their_own(world: World, receivers: dict[str, Receiver]) -> None:
     for request in ("churn-1", "churn-2"):
-        tell(world, "release.awaiting-approval", model="churn", about=request, sentence=request, key=f"asked {request}")
+        tell(world, "release.awaiting-approval", model="churn", about=request, sentence=request, key=f"asked {request}",
+             now=NOW)  # fmt: skip
     assert deliver(world, receivers) == (2, 0, 0)
     assert len(open_causes(world.ledger(), NOW)) == 2
 
@@ -168,7 +166,7 @@ def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(world: World, re
 
 
 def test_an_alert_is_told_also_when_the_model_cannot_be_read(world: World, receivers: dict[str, Receiver]) -> None:
-    tell(world, "model.check.impossible", model="gone", sentence="no such folder", key="gone 1")
+    tell(world, "model.check.impossible", model="gone", sentence="no such folder", key="gone 1", now=NOW)
     assert deliver(world, receivers) == (2, 0, 0)
     assert "models/gone/model.yaml cannot be read" in receivers["receiver/team"].taken[0].body
 

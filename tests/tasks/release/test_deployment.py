@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tests.tasks.approval.test_requests import FIRST, JUDGED, TRAINED, evidence, request_over
 from tests.tasks.shared.rules.model.spec_cases import BINARY
-from tests.tasks.shared.test_champion import World, artifact_of, register
+from tests.tasks.shared.test_champion import NOW, World, artifact_of, register
 
 GOLDEN = Golden('{"instances": [1]}', "[0.75]")
-NOW = datetime.now(UTC)
 BEGUN = Effect("deploy:it", "intent", "", "", NOW)
 """What a deployment that was interrupted left in the ledger."""
 
@@ -31,7 +30,7 @@ BEGUN = Effect("deploy:it", "intent", "", "", NOW)
 def approved(world: World, shown: Evidence, **asked: Any) -> ApprovalRequest:
     """Ask for approval of this evidence, and let a second person approve."""
     request = world.ledger().request_approval(request_over(shown, **asked))
-    said = {"by": "max@example.com", "reason": "it is better", "channel": "terminal", "now": datetime.now(UTC)}
+    said = {"by": "max@example.com", "reason": "it is better", "channel": "terminal", "now": NOW}
     decide(world, request.id, approved=True, **said)
     return request
 
@@ -48,18 +47,18 @@ def world(tmp_path: Path) -> World:
 
 def test_an_approval_over_exactly_this_evidence_stands(world: World) -> None:
     request = approved(world, evidence())
-    assert still_approved(world, request, "1", begun=None) == evidence()
+    assert still_approved(world, request, "1", begun=None, now=NOW) == evidence()
 
 
 def test_a_first_model_is_approved_with_nothing_serving(world: World) -> None:
     request = approved(world, evidence(judged=FIRST))
-    assert still_approved(world, request, "", begun=None).champion_version == ""
+    assert still_approved(world, request, "", begun=None, now=NOW).champion_version == ""
 
 
 def test_without_a_decision_nothing_is_deployed(world: World) -> None:
     request = world.ledger().request_approval(request_over(evidence()))
     with pytest.raises(Refusal, match="nobody has decided yet"):
-        still_approved(world, request, "1", begun=None)
+        still_approved(world, request, "1", begun=None, now=NOW)
 
 
 UNSOUND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -82,62 +81,62 @@ def test_a_decision_that_does_not_stand_deploys_nothing(
         decision(request, **said), world.signing.signer("decisions")
     )  # straight into the ledger, past the rules of `decide`
     with pytest.raises(Refusal, match=problem):
-        still_approved(world, request, "1", begun=BEGUN if resumed else None)
+        still_approved(world, request, "1", begun=BEGUN if resumed else None, now=NOW)
 
 
 def test_an_approval_of_one_evidence_is_none_of_another(world: World) -> None:
     request = approved(world, evidence())
     other = request_over(evidence(trained=TRAINED.model_copy(update={"model_digest": "x" * 64})))
     with pytest.raises(Refusal, match="was changed after it was decided"):
-        still_approved(world, other, "1", begun=None)
+        still_approved(world, other, "1", begun=None, now=NOW)
     with pytest.raises(Refusal, match="was changed after it was decided"):
-        still_approved(world, replace(request, evidence=other.evidence), "1", begun=None)
+        still_approved(world, replace(request, evidence=other.evidence), "1", begun=None, now=NOW)
 
 
 @pytest.mark.parametrize(("serving", "shown"), [("3", "3"), ("", "none")], ids=["another", "none"])
 def test_an_approval_against_another_champion_has_lapsed(world: World, serving: str, shown: str) -> None:
     request = approved(world, evidence())
     with pytest.raises(Refusal, match=rf"champion has changed .*from 1.*{shown}"):
-        still_approved(world, request, serving, begun=None)
+        still_approved(world, request, serving, begun=None, now=NOW)
 
 
 @pytest.mark.parametrize("tier", ["development", "staging"])
 def test_a_model_of_a_sample_is_never_deployed(world: World, tier: str) -> None:
     request = approved(world, replace(evidence(), tier=tier))
     with pytest.raises(Refusal, match=rf"only a model of the production tier.*{tier} tier, pass"):
-        still_approved(world, request, "1", begun=None)
+        still_approved(world, request, "1", begun=None, now=NOW)
 
 
 @pytest.mark.parametrize("outcome", ["hold", "inconclusive"])
 def test_a_model_that_did_not_pass_is_never_deployed(world: World, outcome: str) -> None:
     request = approved(world, evidence(judged=JUDGED.model_copy(update={"outcome": outcome})))
     with pytest.raises(Refusal, match=rf"production tier, {outcome}"):
-        still_approved(world, request, "1", begun=None)
+        still_approved(world, request, "1", begun=None, now=NOW)
 
 
 def test_an_approval_that_was_used_is_none_after_the_version_was_taken_back(world: World) -> None:
     request = approved(world, evidence())
     done = replace(BEGUN, state="done", outcome="version 2 served")
     with pytest.raises(Refusal, match="was used"):
-        still_approved(world, request, "1", begun=done)
-    assert still_approved(world, request, request.version, begun=done) == evidence()
+        still_approved(world, request, "1", begun=done, now=NOW)
+    assert still_approved(world, request, request.version, begun=done, now=NOW) == evidence()
 
 
 def test_a_deployment_that_was_interrupted_after_it_served_may_go_on(world: World) -> None:
     request = approved(world, evidence())
-    assert still_approved(world, request, request.version, begun=BEGUN) == evidence()
+    assert still_approved(world, request, request.version, begun=BEGUN, now=NOW) == evidence()
 
 
 def test_a_version_that_serves_without_an_interrupted_deployment_is_another_champion(world: World) -> None:
     request = approved(world, evidence())
     with pytest.raises(Refusal, match="champion has changed"):
-        still_approved(world, request, request.version, begun=None)
+        still_approved(world, request, request.version, begun=None, now=NOW)
 
 
 def test_an_interrupted_deployment_does_not_go_on_over_a_third_champion(world: World) -> None:
     request = approved(world, evidence())
     with pytest.raises(Refusal, match="champion has changed"):
-        still_approved(world, request, "3", begun=BEGUN)
+        still_approved(world, request, "3", begun=BEGUN, now=NOW)
 
 
 def challenger(world: World) -> tuple[ApprovalRequest, Evidence]:

@@ -24,7 +24,7 @@ from tasks.release.rollback import golden_of
 from tasks.shared.rules.refusal import Refusal
 
 GOLDEN = Golden('{"instances": [1]}', "[0.75]")
-AT = datetime.now(UTC)  # all lines at the same moment: their order is the ledger's
+AT = datetime(2026, 11, 21, 10, tzinfo=UTC)  # all lines at the same moment: their order is the ledger's
 
 
 @pytest.fixture(params=["fake", "sqlite"])

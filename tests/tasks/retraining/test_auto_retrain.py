@@ -41,7 +41,7 @@ def world(tmp_path: Path) -> World:
 
 
 def drift(world: World, key: str = "look 1", **more: Any) -> None:
-    tell(world, DRIFT, model="price", sentence="The rows differ: rooms.", key=key, **more)
+    tell(world, DRIFT, model="price", sentence="The rows differ: rooms.", key=key, now=NOW, **more)
 
 
 def answer(world: World, key: str = "", now: datetime = LATER, **rules: Any) -> Answered:
@@ -56,7 +56,7 @@ def test_a_drift_whose_guards_all_allow_it_is_answered_with_its_reason(world: Wo
     drift(world)
     answered = answer(world)
     assert answered.outcome == "Retraining", answered.sentence
-    assert answered.because == f"drift of {datetime.now(NOW.tzinfo):%Y-%m-%d}: The rows differ: rooms."
+    assert answered.because == "drift of 2026-11-26: The rows differ: rooms."
     assert answered.requested_by == "automation: model.drift.detected"
     assert answered.key == "look 1"
     assert written(world, STARTED) == [answered.sentence]
@@ -100,7 +100,7 @@ def test_the_next_finding_is_another_question(world: World) -> None:
 
 def test_drift_and_lost_quality_of_one_look_are_answered_together(world: World) -> None:
     drift(world)
-    tell(world, QUALITY, model="price", sentence="auc is 0.6.", key="look 1, quality")
+    tell(world, QUALITY, model="price", sentence="auc is 0.6.", key="look 1, quality", now=NOW)
     assert answer(world, cool_down_hours=0.0).outcome == "Retraining"
     second, _ = answer_signal(world, model(cool_down_hours=0.0), QUALITY, "", LATER)
     assert (second.outcome, second.requested_by) == ("Refused", "automation: model.quality.degraded")

@@ -30,7 +30,8 @@ from tests.signing_keys import signing_in
 from tests.tasks.shared.rules.model.spec_cases import BINARY
 
 SPEC = parse_spec(BINARY, "models/price/model.yaml")
-NOW = datetime.now(UTC)
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+"""When it is in the tests of tasks: what they call is given the time."""
 
 
 class World(Environment):
@@ -49,7 +50,7 @@ class World(Environment):
             "lake": FakeLake(),
             "trainer": FakeTrainer(root=folder / "jobs", looks=0),
             "endpoint": FakeEndpoint(**knobs),
-            "tracking": FakeTracking(root=folder / "runs"),
+            "tracking": FakeTracking(root=folder / "runs").timed(lambda: NOW),
             "ledger": FakeLedger(),
         }
         return world

@@ -1,7 +1,6 @@
 """The gate in the way of a training: what it may cost is known before, what it did cost is logged after."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from tasks.shared.rules.model.parts import Budget
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import run_paid
 from tests.tasks.approval.test_requests import DATA
-from tests.tasks.shared.test_champion import SPEC, World
+from tests.tasks.shared.test_champion import NOW, SPEC, World
 
-NOW = datetime.now(UTC)
 PAID = Compute(("ml.m5.large",), "us-east-1")
 COSTED = Costed(small=False, paid=True, worst_usd=0.02, serving_usd_month=None, words="0.02 USD")
 HOUR = 0.115

@@ -45,8 +45,8 @@ from tests.tasks.batch import scoring
 from tests.tasks.batch.scoring import DATA, HOUSES, as_csv, folder_of
 from tests.tasks.release.test_deployment import approved
 from tests.tasks.sampling.test_sampling import append
-from tests.tasks.shared.test_champion import SPEC, World
-from tests.tasks.shared.test_cost import NOW, PRICES, paid_trainer
+from tests.tasks.shared.test_champion import NOW, SPEC, World
+from tests.tasks.shared.test_cost import PRICES, paid_trainer
 
 GOLDEN = Golden('{"instances": [1]}', "[0.75]")
 MADE_BY = Provenance(commit="c" * 40, patch_digest="")
@@ -139,7 +139,7 @@ def test_a_namespace_whose_experiment_is_gone_is_known_by_what_it_serves(both: W
 
 
 def test_a_sweep_goes_over_namespaces_and_keeps_what_they_serve(both: World, root: Path) -> None:
-    tracking, later = both.tracking(), datetime.now(UTC) + timedelta(days=60)
+    tracking, later = both.tracking(), datetime(2100, 1, 1, tzinfo=UTC)
     forgotten = open_run(tracking, brought("price--gone"), data_of(both), MADE_BY, {"seed": "7"}, key="other:train")
     tracking.close_run(forgotten.id, "FINISHED")
     (both.scratch / "tiers" / "price--gone" / "0123").mkdir(parents=True)
@@ -202,7 +202,7 @@ def test_another_namespace_is_no_other_budget(world: World) -> None:
         world.tracking().log(run.id, metrics={COST: usd})
         world.tracking().close_run(run.id, "FINISHED")
     for name in ("price", DANA, "price--new"):
-        assert make_bill(world, brought(name), paid_trainer(world), PRICES, datetime.now(UTC)).month_to_date_usd == 7.0
+        assert make_bill(world, brought(name), paid_trainer(world), PRICES, NOW).month_to_date_usd == 7.0
 
 
 def test_a_namespace_is_no_way_around_the_rules_for_approvals(world: World) -> None:
@@ -219,10 +219,10 @@ def test_an_environment_has_no_namespaces_unless_its_file_says_so(world: World) 
     shown = replace(evidence(), model=DANA)
     request = approved(world, shown, id=f"{DANA}-2")
     with pytest.raises(Refusal, match="has no namespaces"):
-        still_approved(world, request, "1", begun=None)
+        still_approved(world, request, "1", begun=None, now=NOW)
     world.namespaces = True
     check_allowed(world, DANA)
-    assert still_approved(world, request, "1", begun=None) == shown
+    assert still_approved(world, request, "1", begun=None, now=NOW) == shown
 
 
 @pytest.mark.parametrize(

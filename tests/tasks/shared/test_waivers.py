@@ -1,7 +1,7 @@
 """A failed gate is opened by a recorded waiver alone: of someone entitled, with a reason and an end."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.waivers import standing_waivers, waive
 from tests.tasks.approval.test_requests import JUDGED, evidence, request_over
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 
-NOW = datetime.now(UTC)
 GATES = ("auc by contract", "comparison")
 WAIVER = Waiver("churn", "local", GATES, "max@example.com", "a new tariff", "terminal", NOW, NOW + timedelta(days=7))
 
@@ -92,7 +91,7 @@ def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(world: W
     shown = replace(evidence(judged=held), model="churn", waivers=(waived.hash,))
     asked = world.ledger().request_approval(request_over(shown))
     decide(world, asked.id, approved=True, by="ann@example.com", reason="with the waiver", channel="t", now=NOW)
-    assert still_approved(world, asked, "1", begun=None).waivers == (waived.hash,)
+    assert still_approved(world, asked, "1", begun=None, now=NOW).waivers == (waived.hash,)
     world.approval = ApprovalRules(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
     with pytest.raises(Refusal, match=r"no waiver that stands opens it.*auc by contract, comparison"):
-        still_approved(world, asked, "1", begun=None)
+        still_approved(world, asked, "1", begun=None, now=NOW)

@@ -8,10 +8,10 @@ import hashlib
 import json
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -37,6 +37,7 @@ class IdentityProvider:
     more: dict[str, Any] = field(default_factory=dict)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def algorithm(self) -> str:
@@ -75,7 +76,7 @@ class IdentityProvider:
             return 401, {"error": "invalid_client"}
         if proved.rstrip(b"=").decode() != query["code_challenge"] or form["redirect_uri"] != query["redirect_uri"]:
             return 400, {"error": "invalid_grant"}
-        now = int(time.time())
+        now = int(self.clock().timestamp())
         claims = {"iss": self.issuer, "sub": "u-1", "aud": CLIENT, "iat": now, "exp": now + 300,
                   "nonce": query["nonce"], **self.person}  # fmt: skip
         self.spoil(claims)

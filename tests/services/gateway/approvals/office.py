@@ -4,8 +4,8 @@ import asyncio
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from services.gateway.approvals.passwords import Cost
 from services.gateway.approvals.people import Desk
 from tests.services.gateway.hooks import VARIABLES, triggers
 from tests.tasks.approval.test_requests import evidence, request_over
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 
 WORDS = "correct horse battery staple"
 HERE = "http://gateway.test"
@@ -66,11 +66,10 @@ class Office:
     @classmethod
     def at(cls, folder: Path, world: World | None = None, **rules: Any) -> "Office":
         """Open a desk with its file below the folder; `rules` are those of [gateway]."""
-        world, woken, times = world or World.at(folder), list[str](), {"now": datetime.now(UTC)}
+        world, woken, times = world or World.at(folder), list[str](), {"now": NOW}
         world.gateway = Gateway(**rules)
         desk = open_desk(lambda: world, store_below(folder), lambda: woken.append("woken"), Vault(VARIABLES), CHEAP)
-        object.__setattr__(desk, "clock", lambda: times["now"])
-        return cls(world, desk, woken, times)
+        return cls(world, replace(desk, clock=lambda: times["now"]), woken, times)
 
     def pass_time(self, **delta: float) -> None:
         """Let time go by."""

@@ -4,8 +4,8 @@ import base64
 import hmac
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def office(provider: IdentityProvider, tmp_path: Path) -> Office:
     rules = OpenIdConnect(issuer=provider.issuer, client_id=CLIENT, client_secret=NAMED, roles={"ml-risk": "risk"})
     office = Office.at(tmp_path, address=ADDRESS, roles={"risk": "decide", "approver": "decide"}, oidc=rules)
     object.__setattr__(office.desk, "secret_of", {NAMED: CLIENT_SECRET}.__getitem__)
+    provider.clock = office.desk.clock
     return office
 
 
@@ -119,13 +120,19 @@ def test_the_cookies_of_the_way_there_and_back(office: Office) -> None:
     assert {"HttpOnly", "Secure", "SameSite=Strict"} <= set(session[0].split("; "))
 
 
-def test_a_key_on_an_elliptic_curve_and_a_rotation_of_keys_are_followed(
-    office: Office, provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+def test_a_key_on_an_elliptic_curve_proves_who_somebody_is(office: Office, provider: IdentityProvider) -> None:
+    provider.key = ec.generate_private_key(ec.SECP256R1())
+    assert sign_in(office.another()).status_code == 200
+
+
+def test_a_rotation_of_keys_is_followed_half_a_minute_after_the_last(
+    office: Office, provider: IdentityProvider
 ) -> None:
     assert sign_in(office.another()).status_code == 200
     provider.key, provider.key_id = ec.generate_private_key(ec.SECP256R1()), "key-2"
+    office.pass_time(seconds=30)
     assert sign_in(office.another()).status_code == 401, "it asks for keys twice a minute at most"
-    monkeypatch.setattr("services.gateway.approvals.oidc.AGAIN_SECONDS", 0.0)
+    office.pass_time(seconds=1)
     assert sign_in(office.another()).status_code == 200
     assert provider.asked.count("/.well-known/openid-configuration") == 1
 
@@ -167,9 +174,9 @@ SPOILED = {
     "another client": claims_with(aud="another"),
     "another client beside, unnamed": claims_with(aud=[CLIENT, "another"]),
     "made for another client": claims_with(aud=[CLIENT, "another"], azp="another"),
-    "expired": claims_with(exp=int(time.time()) - 120),
-    "not valid yet": claims_with(nbf=int(time.time()) + 600),
-    "from the future": claims_with(iat=int(time.time()) + 600),
+    "an expiry that is no number": claims_with(exp="soon"),
+    "valid from when is no number": claims_with(nbf=[0]),
+    "issued when is no number": claims_with(iat=float("inf")),
     "another nonce": claims_with(nonce="0" * 64),
     "a nonce that is no text": claims_with(nonce=["x"]),
     "no nonce": claims_with(nonce=None),
@@ -192,6 +199,28 @@ def test_a_token_with_a_claim_that_is_not_right_proves_nothing(
     provider.spoil = spoil
     browser = office.another()
     assert is_refused(office, browser, sign_in(browser))
+
+
+@pytest.mark.parametrize(
+    ("claim", "seconds", "proves"),
+    [
+        pytest.param("exp", -59, True, id="just not expired"),
+        pytest.param("exp", -60, False, id="expired"),
+        pytest.param("nbf", 60, True, id="only just valid"),
+        pytest.param("nbf", 61, False, id="not valid yet"),
+        pytest.param("iat", 60, True, id="of a clock that is ahead"),
+        pytest.param("iat", 61, False, id="from the future"),
+    ],
+)
+@pytest.mark.parametrize("at", ["2001-09-09T01:46:40Z", "2100-01-01T00:00:00Z"])
+def test_a_token_counts_for_its_time_and_a_minute_more(
+    office: Office, provider: IdentityProvider, at: str, claim: str, seconds: int, proves: bool
+) -> None:
+    office.times["now"] = now = datetime.fromisoformat(at)
+    provider.spoil = claims_with(**{claim: int(now.timestamp()) + seconds})
+    browser = office.another()
+    answer = sign_in(browser)
+    assert answer.status_code == 200 if proves else is_refused(office, browser, answer)
 
 
 def _unsigned(provider: IdentityProvider, claims: dict[str, Any]) -> str:

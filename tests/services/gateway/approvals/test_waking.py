@@ -1,7 +1,7 @@
 """A run that waits is woken once its request is decided, whoever was away in between."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -11,10 +11,8 @@ from blocks.common.errors import Unavailable
 from blocks.ledger.base import Decision, Ledger
 from services.gateway.approvals.waking import LOOK_BACK, Waker
 from tests.tasks.approval.test_requests import evidence, request_over, say
-from tests.tasks.shared.test_champion import World
+from tests.tasks.shared.test_champion import NOW, World
 from tests.waiting import wait_for
-
-NOW = datetime.now(UTC)
 
 
 @dataclass
@@ -95,7 +93,7 @@ def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(world: World, ledger: 
 
 def test_a_decision_cuts_the_wait_short(world: World, ledger: Ledger) -> None:
     runs, stop, woken = Runs(), Event(), Event()
-    thread = Thread(target=Waker(lambda: ledger, runs).run, args=(stop, woken))
+    thread = Thread(target=Waker(lambda: ledger, runs, lambda: NOW).run, args=(stop, woken))
     thread.start()
     try:
         say(world, ledger.approval_request("price-2"))
