@@ -1,0 +1,166 @@
+"""How the ledger reaches its database: one short transaction a call, alike on SQLite and PostgreSQL.
+
+No connection is kept between calls, so a fork, a thread or a server's restart finds nothing stale. PostgreSQL
+is reached by psycopg where it is installed, else by asyncpg, which comes with Prefect.
+"""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from asyncpg.exceptions import PostgresError
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.util import greenlet_spawn
+
+from blocks.common.errors import Rejected
+from blocks.database.addresses import checked, place, port_error
+from blocks.database.migration import is_current, upgrade
+from blocks.database.moments import in_utc
+
+Result = TypeVar("Result")
+Record = TypeVar("Record")
+
+_LOCK_SECONDS = 30.0  # how long a writer waits for those before it
+_CONNECT_SECONDS = 10
+_ADVISORY_LOCK = 7_205_759_403  # any number, but the same in every process
+_WRITES = "ratchet_writes"
+
+
+class Database:
+    """The database at a URL; the first call makes the ledger's tables, or upgrades them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = checked(url)
+        self._engine = _engine(self._url)
+        self._ready = False
+        self._lock = Lock()
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Return what `work` reads, all of it from one moment. Raises as `write` does."""
+        return self._call(lambda: self._transaction(work, writes=False))
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Do the work whole or not at all; when this returns, it survives a crash of the machine.
+
+        Raises:
+            IntegrityError: (SQLAlchemy's) a row under that key is there.
+            Unavailable: the database does not answer, or is locked for too long.
+            Corrupt: the file is no database, or a damaged one.
+            Rejected: a newer release has upgraded the tables, or the database refuses it for another reason.
+        """
+        return self._call(lambda: self._transaction(work, writes=True))
+
+    def rows(self, query: Select[Any]) -> list[RowMapping]:
+        """Return the rows of a query. Raises as `write` does."""
+        return self.read(lambda connection: list(connection.execute(query).mappings()))
+
+    def add(self, table: Table, values: Mapping[str, Any]) -> None:
+        """Insert a row, unless one with its key is there. Raises as `write` does."""
+        moments = {name: in_utc(value) for name, value in values.items() if isinstance(value, datetime)}
+        try:
+            self.write(lambda connection: connection.execute(insert(table), {**values, **moments}))
+        except IntegrityError:
+            return  # somebody was first; the caller reads what is there
+
+    def _call(self, work: Callable[[], Result]) -> Result:
+        try:
+            self._make_ready()
+            return self._run(work)
+        except IntegrityError:
+            raise
+        except (SQLAlchemyError, sqlite3.Error, PostgresError, OSError) as cause:  # asyncpg's own where it connects
+            raise port_error(cause, self._url) from cause
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        if not self._engine.dialect.is_async:
+            return work()
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may be running an event loop of its own
+            return thread.submit(lambda: asyncio.run(greenlet_spawn(work))).result()
+
+    def _transaction(self, work: Callable[[Connection], Result], *, writes: bool) -> Result:
+        with self._engine.connect().execution_options(**{_WRITES: writes}) as connection, connection.begin():
+            return work(connection)
+
+    def _make_ready(self) -> None:
+        with self._lock:
+            if not self._ready:
+                if self._url.get_backend_name() == "sqlite":
+                    _make_file(self._engine, Path(str(self._url.database)))
+                if not self._run(lambda: self._transaction(is_current, writes=False)):
+                    self._run(lambda: self._transaction(self._upgrade, writes=True))
+                self._ready = True
+
+    def _upgrade(self, connection: Connection) -> None:
+        one_at_a_time(connection)
+        upgrade(connection, place(self._url))
+
+
+def fields_of(row: RowMapping) -> dict[str, Any]:
+    """Return the row's values by name, as the fields of its record: without its place in the order of rows."""
+    return {name: value for name, value in row.items() if name != "sequence"}
+
+
+def recorded(record: Record | None, name: str) -> Record:
+    """Return the record that was just written. Raises Rejected when it is not there: the database refused the row."""
+    if record is None:
+        raise Rejected(f"ledger: {name} was refused by the database: a value is missing or out of its range.")
+    return record
+
+
+def one_at_a_time(connection: Connection) -> None:
+    """Wait for other transactions that called this to end; SQLite lets one write at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+
+
+def _engine(url: URL) -> Engine:
+    options: dict[str, dict[str, Any]] = {
+        "sqlite": {"timeout": _LOCK_SECONDS},
+        "psycopg": {"connect_timeout": _CONNECT_SECONDS},
+        "asyncpg": {"timeout": _CONNECT_SECONDS},
+    }
+    kind = "sqlite" if url.get_backend_name() == "sqlite" else url.get_driver_name()
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options.get(kind, {}))
+    if kind == "sqlite":
+        event.listen(engine, "connect", _prepare_connection)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_connection(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # Python's driver would begin transactions late, and deferred
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", "recursive_triggers = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Begin with the write lock: a deferred transaction that writes later fails at once when another writes."""
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _make_file(engine: Engine, file: Path) -> None:
+    """Make the file and set its write-ahead log; SQLite does not wait for that lock, so this tries again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - only to get out of step
+        finally:
+            raw.close()
