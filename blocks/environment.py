@@ -7,15 +7,19 @@ from typing import Literal, cast
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
+from blocks.approvals.base import Approvals
 from blocks.cloud.base import Cloud
 from blocks.common.errors import NotFound
 from blocks.common.gateway import Gateway
 from blocks.common.trust import ApprovalRule, ApprovalRules, Person, Signing
+from blocks.database.ledger import Ledger
+from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
+from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
-from blocks.ledger.base import Ledger
 from blocks.logs.base import RunLogs
+from blocks.outbox.base import Outbox
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
 from blocks.transforms.base import Transform
@@ -73,7 +77,7 @@ class Environment(Block):
     trainer_adapter: str = Field(description="The trainer's class.")
     endpoint_adapter: str = Field(description="The endpoint's class.")
     tracking_adapter: str = Field(description="The tracking server's class.")
-    ledger_adapter: str = Field(description="The ledger's class.")
+    ledger_adapter: str = Field(description="The class of the ledger: approvals, effects, inbox and outbox.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
     transform_adapter: str = Field("", description="The class that predicts on paid machines; empty: there is none.")
     logs_adapter: str = Field("", description="The class that keeps flow runs' log lines; empty: Prefect alone does.")
@@ -142,8 +146,24 @@ class Environment(Block):
         """Return the tracking server of this environment."""
         return cast(Tracking, self._adapter(self.tracking_adapter))
 
-    def ledger(self) -> Ledger:
-        """Return the ledger of this environment."""
+    def approvals(self) -> Approvals:
+        """Return what people were asked and decided in this environment."""
+        return self._ledger().approvals()
+
+    def effects(self) -> Effects:
+        """Return what was done and deployed in this environment."""
+        return self._ledger().effects()
+
+    def inbox(self) -> Inbox:
+        """Return what git hosts delivered to this environment."""
+        return self._ledger().inbox()
+
+    def outbox(self) -> Outbox:
+        """Return the alerts of this environment."""
+        return self._ledger().outbox()
+
+    def _ledger(self) -> Ledger:
+        """Return the database of the four ports above."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
 
     @property

@@ -15,9 +15,9 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
+from blocks.approvals.base import Decision
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
-from blocks.ledger.base import Decision
 from tasks.approval.requests import decide
 from tasks.shared.records import Asked
 from tasks.shared.rules.refusal import Refusal
@@ -40,9 +40,9 @@ def await_decision(asked: Asked, environment: str) -> Decision | None:
     decision that the rules refuse (the requester's own, say) leaves the request open, and it waits on.
     """
     world, attempt = open_environment(environment), 0
-    ledger = world.ledger()
+    approvals = world.approvals()
     while True:
-        decided = ledger.decision(asked.request_id)
+        decided = approvals.decision(asked.request_id)
         if decided is not None:
             return decided
         left = (asked.expires_at - datetime.now(UTC)).total_seconds()
@@ -91,7 +91,7 @@ def _record(world: Environment, asked: Asked, form: Approval) -> None:
     Nobody has proved who filled in the form, and the record says so. Where a policy asks for proof, or where only
     another machine has the key that signs decisions, it does not count.
     """
-    if world.ledger().decision(asked.request_id) is not None:
+    if world.approvals().decision(asked.request_id) is not None:
         return
     try:
         decide(

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
-from blocks.ledger.base import Decision
+from blocks.approvals.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
 from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier

@@ -103,8 +103,8 @@ def finish(story: Story, what: str, deployment: str, parameters: Mapping[str, An
 def approve(story: Story, run: FlowRun) -> None:
     """Approve as a second, named person and say so; or wait for the reader, here or on the Prefect UI."""
     world = open_environment("local")
-    ledger = world.ledger()
-    request = next(r for r in ledger.open_requests() if r.flow_run_id == str(run.id))
+    approvals = world.approvals()
+    request = next(r for r in approvals.open_requests() if r.flow_run_id == str(run.id))
     if not story.ask:
         reason = "demo: the evidence above is what I approve"
         settle(world, request, approved=True, by=APPROVER, reason=reason)
@@ -115,7 +115,7 @@ def approve(story: Story, run: FlowRun) -> None:
     if sys.stdin.isatty():  # what was typed before the question answers another one
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
     typed = [sys.stdin]
-    while ledger.decision(request.id) is None:
+    while approvals.decision(request.id) is None:
         if not select.select(typed, [], [], 1.0)[0]:
             continue
         if line := sys.stdin.readline():
@@ -136,7 +136,7 @@ def try_to_settle(story: Story, request_id: str, line: str) -> None:
     approved, name, reason = decision
     world = open_environment("local")
     try:
-        settle(world, world.ledger().approval_request(request_id), approved=approved, by=name, reason=reason)
+        settle(world, world.approvals().approval_request(request_id), approved=approved, by=name, reason=reason)
         story.tell(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
     except (Refusal, PortError) as error:
         story.tell(f"that does not count: {error}")

@@ -7,7 +7,7 @@ stands and the run finds it when it is resumed.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from blocks.ledger.base import ApprovalRequest, Waiver
+from blocks.approvals.base import ApprovalRequest, Waiver
 from ratchet.running import running
 from services.decisions import CHANNEL, settle
 from tasks.shared.rules.refusal import Refusal
@@ -40,12 +40,12 @@ def listing(requests: Sequence[ApprovalRequest], now: datetime) -> str:
 
 def waiting(environment: str) -> str:
     """Return the list of the requests that wait."""
-    return listing(running(environment).ledger().open_requests(), datetime.now(UTC))
+    return listing(running(environment).approvals().open_requests(), datetime.now(UTC))
 
 
 def evidence(environment: str, wanted: str) -> str:
     """Return the evidence that a request shows. Raises Refusal as `choose` does."""
-    return choose(running(environment).ledger().open_requests(), wanted).evidence
+    return choose(running(environment).approvals().open_requests(), wanted).evidence
 
 
 def decide(environment: str, wanted: str, *, approved: bool, by: str, reason: str) -> str:
@@ -55,7 +55,7 @@ def decide(environment: str, wanted: str, *, approved: bool, by: str, reason: st
         Refusal: no such request, or the decision does not count.
     """
     world = running(environment)
-    request = choose(world.ledger().open_requests(), wanted)
+    request = choose(world.approvals().open_requests(), wanted)
     made = settle(world, request, approved=approved, by=by, reason=reason)
     return f"{'approved' if made.approved else 'rejected'}: {request.id} by {made.by}, over digest {made.digest[:12]}…"
 

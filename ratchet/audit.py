@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from blocks.approvals.anchor import read_head
+from blocks.approvals.base import ApprovalRequest, Approvals, Link
+from blocks.approvals.chain import Fault, Head, first_fault
 from blocks.common.errors import Corrupt, PortError, Rejected
 from blocks.common.trust import Signing, keyring
-from blocks.ledger.anchor import read_head
-from blocks.ledger.base import ApprovalRequest, Ledger, Link
-from blocks.ledger.chain import Fault, Head, first_fault
-from blocks.ledger.sql import SqlLedger
+from blocks.database.ledger import SqlLedger
 from deployments.register import read_environment
 from deployments.state import state_folder
 from local.stack import Stack, find
@@ -43,16 +43,16 @@ def verified(environment: str, file: Path | None, keys: Sequence[str], head: str
 def record(environment: str, file: Path | None = None) -> Record:
     """Return the record of a file, else that of the environment's ledger."""
     if file is None:
-        return from_ledger(_ledger(environment))
+        return from_ledger(_approvals(environment))
     with file.open(encoding="utf-8") as lines:
         return read_lines(lines)
 
 
-def from_ledger(ledger: Ledger) -> Record:
+def from_ledger(approvals: Approvals) -> Record:
     """Return the whole chain, and the requests that it is about, from a ledger."""
-    links = ledger.links()
+    links = approvals.links()
     asked = {link.request_id for link in links if link.kind == "decision"}
-    found = {request_id: _request(ledger, request_id) for request_id in sorted(asked)}
+    found = {request_id: _request(approvals, request_id) for request_id in sorted(asked)}
     return links, {request_id: request for request_id, request in found.items() if request}
 
 
@@ -105,18 +105,18 @@ def _records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _request(ledger: Ledger, request_id: str) -> ApprovalRequest | None:
+def _request(approvals: Approvals, request_id: str) -> ApprovalRequest | None:
     try:
-        return ledger.approval_request(request_id)
+        return approvals.approval_request(request_id)
     except PortError:
         return None
 
 
-def _ledger(environment: str) -> Ledger:
+def _approvals(environment: str) -> Approvals:
     settings = settings_of(environment)["ledger"]
     if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
         raise Rejected(f"the ledger {settings['adapter']} cannot be read from here; give --file")
-    return SqlLedger(url=settings["url"])
+    return SqlLedger(url=settings["url"]).approvals()
 
 
 def signing_of(environment: str) -> Signing:

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 
 from blocks.common.errors import Rejected
-from blocks.ledger.inbox import Delivery, StartedRun, Watched
+from blocks.inbox.base import Delivery, StartedRun, UnreportedRun
 from deployments.git import git
 from deployments.runs import ended, follow
 from services.gateway.reporting import look_at
@@ -91,7 +91,7 @@ def retrain(change: Change, orders: list[RunOrder], minutes: float, report: Path
 def _view(run_id: str, model: str) -> RunView:
     nothing = Delivery("", "", "", "", "", "", "", "", datetime.now(UTC))  # this run was started by no delivery
     ui = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    view = look_at(ui)(Watched(StartedRun(run_id, model, "retrain/retrain"), nothing, ""))
+    view = look_at(ui)(UnreportedRun(StartedRun(run_id, model, "retrain/retrain"), nothing, ""))
     if view is None:
         raise Rejected(f"Prefect does not know the run {run_id} any more")
     return view

@@ -7,7 +7,7 @@ from deployments.secret_store import Vault
 from deployments.state import state_folder
 from services.gateway.dispatch import mirrors_below
 from services.gateway.operator import missed, take_in_missed
-from services.gateway.settings import TRIGGERS, open_ledger, read_triggers, unset
+from services.gateway.settings import TRIGGERS, open_inbox, read_triggers, unset
 
 
 def missed_listing(environment: str, triggers: Path | None, by: str) -> tuple[str, bool]:
@@ -16,14 +16,14 @@ def missed_listing(environment: str, triggers: Path | None, by: str) -> tuple[st
     Raises:
         Refusal, PortError, Unreadable: the rules, the ledger, a repository or its token cannot be read.
     """
-    ledger, rules = open_ledger(environment), read_triggers(triggers or TRIGGERS)
-    found = list(missed(ledger, rules, mirrors_below(state_folder()), Vault()))
+    inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
+    found = list(missed(inbox, rules, mirrors_below(state_folder()), Vault()))
     lines: list[str] = []
     for each in found:
         where = f"{each.repository.name} {each.branch} is at {each.commit}, which never came"
         lines.append(f"{where}; the last that came: {each.before or 'none'}")
         if by:
-            lines.append(f"  taken in as {take_in_missed(ledger, each, by, datetime.now(UTC))}")
+            lines.append(f"  taken in as {take_in_missed(inbox, each, by, datetime.now(UTC))}")
     return "\n".join([*lines, f"{len(found)} missed"]), bool(by) or not found
 
 

@@ -10,8 +10,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
 from prefect.states import Scheduled
 
+from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Decision
 from tasks.approval.requests import decide
 
 FORM_SECONDS = 10.0
@@ -82,7 +82,7 @@ def settle(
     """
     at = now or datetime.now(UTC)
     made = decide(world, request.id, approved=approved, by=by, reason=reason, channel=CHANNEL, now=at)
-    if world.ledger().decision(request.id) is None:
+    if world.approvals().decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
         return made
     try:

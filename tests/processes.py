@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import cloudpickle
 import psutil
 
 APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which all others are told to take
 """Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
 which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
 APART.set_forkserver_preload(
-    ["blocks.lake.local", "tests.contracts.lakes", "blocks.ledger.sql", "tests.services.gateway.hooks"]
+    ["blocks.lake.local", "tests.contracts.lakes", "blocks.database.ledger", "tests.services.gateway.hooks"]
 )
 
 
@@ -52,6 +53,28 @@ def said_until_killed(work: Callable[..., object], *arguments: object, words: in
             while True:
                 said.append(reader.recv())
     return said
+
+
+def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in as many processes, released at once, and return what each returned or raised."""
+    start, results = APART.Barrier(count), APART.Queue()
+    parts = [cloudpickle.dumps((work, number)) for number in range(count)]
+    processes = [APART.Process(target=_run_part, args=(part, start, results)) for part in parts]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(60)
+    return found
+
+
+def _run_part(part: bytes, start: Any, results: Any) -> None:
+    work, number = cloudpickle.loads(part)
+    start.wait(100)
+    try:
+        results.put(work(number))
+    except Exception as error:
+        results.put(repr(error))
 
 
 def _speak(work: Callable[..., object], arguments: tuple[object, ...], writer: Any) -> None:

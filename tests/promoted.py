@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from blocks.approvals.base import ApprovalRequest
+from blocks.effects.base import Deployment
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.ledger.base import ApprovalRequest, Deployment
 from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
 from tasks.approval.requests import decide, gather
@@ -59,13 +60,13 @@ def promoted(folder: Path) -> Promoted:
     judged = judge(world, brought, data, trained)
     checked = Checked(suite="price", rows=300, passed=3, report="# Checks\n\n3 of 3 passed on 300 rows\n")
     shown = replace(gather("price", "local", data, checked, trained, judged), model="price")
-    request = world.ledger().request_approval(
+    request = world.approvals().request_approval(
         ApprovalRequest("price-1", "price", "local", "1", evidence_digest(shown), canonical_json(shown),
                         "dana@example.com", NOW - timedelta(hours=1), NOW + timedelta(days=7), "run-id",
                         authors=("Nia <nia@example.com>",))
     )  # fmt: skip
     decide(world, request.id, approved=True, by="max@example.com", reason="good <b>work</b>", channel="t", now=NOW)
-    world.ledger().record_deployment(
+    world.effects().record_deployment(
         Deployment("d", "price", "local", "1", trained.model_digest, "deploy", "serving", "max@example.com", "", "price-1", NOW)
     )  # fmt: skip
     deployed = Deployed(

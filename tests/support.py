@@ -13,8 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State, StateType
 
+from blocks.approvals.base import ApprovalRequest, Approvals
+from blocks.effects.base import Deployment
 from blocks.environment import Environment, open_environment
-from blocks.ledger.base import ApprovalRequest, Deployment, Ledger
 from deployments.runs import begin, ended, follow
 from services.decisions import settle
 
@@ -50,14 +51,14 @@ def land(model: str, frame: pd.DataFrame, folder: Path, name: str = "rows.csv") 
     return run("ingest/ingest", model=model, source=str(folder / name))
 
 
-def ledger() -> Ledger:
-    """Return the ledger of the stack."""
-    return open_environment("local").ledger()
+def approvals() -> Approvals:
+    """Return the approvals of the stack."""
+    return open_environment("local").approvals()
 
 
 def request_of(run: FlowRun) -> ApprovalRequest:
     """Return the approval request that a run waits for."""
-    return next(request for request in ledger().open_requests() if request.flow_run_id == str(run.id))
+    return next(request for request in approvals().open_requests() if request.flow_run_id == str(run.id))
 
 
 def approve(run: FlowRun, by: str = "second@example.com", reason: str = "the evidence convinces me") -> FlowRun:
@@ -68,7 +69,7 @@ def approve(run: FlowRun, by: str = "second@example.com", reason: str = "the evi
 
 def released(model: str) -> tuple[Deployment, ...]:
     """Return the deployment lines of a model, newest first."""
-    return ledger().deployments(model, "local")
+    return open_environment("local").effects().deployments(model, "local")
 
 
 def ask(model: str, frame: pd.DataFrame) -> tuple[str, list[Any]]:

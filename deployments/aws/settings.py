@@ -88,7 +88,7 @@ tracking_uri = "{tracking}"
 trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 
 [ledger]
-adapter = "blocks.ledger.sql.SqlLedger"
+adapter = "blocks.database.ledger.SqlLedger"
 url = "${{RATCHET_LEDGER_URL}}"
 
 [signing]          # where people decide and where models are trained hold the private keys; docs/approvals.md

@@ -49,35 +49,35 @@ def list_deliveries(
 ) -> str:
     """List what came, and what became of it."""
     from services.gateway.operator import listing
-    from services.gateway.settings import open_ledger
+    from services.gateway.settings import open_inbox
 
-    return listing(open_ledger(environment).entries(limit, state=state))
+    return listing(open_inbox(environment).entries(limit, state=state))
 
 
 @gateway.command("notes")
 def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
     """List forgeries, altered and replayed deliveries, and what waits and why."""
     from services.gateway.operator import notes_listing
-    from services.gateway.settings import open_ledger
+    from services.gateway.settings import open_inbox
 
-    return notes_listing(open_ledger(environment).notes(limit))
+    return notes_listing(open_inbox(environment).notes(limit))
 
 
 @gateway.command("show")
 def show_delivery(delivery: Delivery, environment: Environment = "local") -> str:
     """Show a delivery, its runs and their reports."""
     from services.gateway.operator import account
-    from services.gateway.settings import open_ledger
+    from services.gateway.settings import open_inbox
 
-    return account(open_ledger(environment), delivery)
+    return account(open_inbox(environment), delivery)
 
 
 @gateway.command()
 def redeliver(delivery: Delivery, by: By, environment: Environment = "local") -> str:
     """Take a delivery once more, under today's rules: a run of its own."""
-    from services.gateway.settings import open_ledger
+    from services.gateway.settings import open_inbox
 
-    turn = open_ledger(environment).ask_again(delivery, by, datetime.now(UTC))
+    turn = open_inbox(environment).ask_again(delivery, by, datetime.now(UTC))
     return f"{turn.delivery.id}: turn {turn.number} waits for the dispatcher"
 
 

@@ -27,15 +27,15 @@ def serve(
     from services.gateway.app import Limits
     from services.gateway.serving import listen
     from services.gateway.serving import serve as serve_until_told
-    from services.gateway.settings import TRIGGERS, World, open_ledger, read_triggers
+    from services.gateway.settings import TRIGGERS, World, open_inbox, read_triggers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("httpx", "httpcore"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    ledger, rules = open_ledger(environment), read_triggers(triggers or TRIGGERS)
+    inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
     with listen(host, port) as listener:
         limits = Limits(body_bytes=max_bytes)
-        serve_until_told(ledger, rules, state_folder(), listener, limits, World(environment))
+        serve_until_told(inbox, rules, state_folder(), listener, limits, World(environment))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from blocks.common.errors import PortError
-from blocks.ledger.inbox import Arrival, Inbox, Note
+from blocks.inbox.base import Arrival, Inbox, Note
 from deployments.secret_store import Unreadable, Vault
 from services.gateway.body import Cut, Limits, read_body
 from services.gateway.inbox_writer import Writer

@@ -16,7 +16,7 @@ from threading import Event
 from uuid import uuid4
 
 from blocks.common.errors import PortError, TerminalError, TransientError
-from blocks.ledger.inbox import Inbox, Note, Outcome, StartedRun, Turn
+from blocks.inbox.base import Inbox, Note, Outcome, StartedRun, Turn
 from deployments.secret_store import Unreadable, Vault
 from services.gateway.repositories import Mirrors
 from services.gateway.rules.changes import Change, read_change

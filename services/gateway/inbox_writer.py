@@ -7,7 +7,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from blocks.common.errors import PortError
-from blocks.ledger.inbox import Arrival, Inbox, Note, Receipt
+from blocks.inbox.base import Arrival, Inbox, Note, Receipt
 
 MOST_AT_ONCE = 64
 

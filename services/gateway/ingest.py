@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.ledger.inbox import Arrival, Delivery, Note, Outcome, Receipt
+from blocks.inbox.base import Arrival, Delivery, Note, Outcome, Receipt
 from runtime.digests import bytes_digest
 from services.gateway.rules.changes import Change, Nothing
 from services.gateway.rules.matching import not_allowed

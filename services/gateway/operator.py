@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.ledger.inbox import Delivery, Entry, Inbox, Note
+from blocks.inbox.base import Delivery, Entry, Inbox, Note
 from deployments.secret_store import Vault
 from runtime.digests import text_digest
 from services.gateway.repositories import Mirrors

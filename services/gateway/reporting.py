@@ -16,7 +16,7 @@ from uuid import UUID
 import httpx
 
 from blocks.common.errors import PortError, Rejected, TransientError, Unavailable
-from blocks.ledger.inbox import Inbox, Note, Watched
+from blocks.inbox.base import Inbox, Note, UnreportedRun
 from deployments.secret_store import Unreadable, Vault
 from services.gateway.hosts import APIS, Status, comment_call, post, status_call
 from services.gateway.rules.changes import read_change
@@ -31,7 +31,7 @@ PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
 """How often a run is looked at: by 5 s at first, by the minute when nothing has changed for a while."""
 
-Look = Callable[[Watched], RunView | None]
+Look = Callable[[UnreportedRun], RunView | None]
 """Returns how a run stands, or None when Prefect does not know it any more. Raises Unavailable."""
 
 
@@ -62,7 +62,7 @@ class Reporter:
     def step(self) -> int:
         """Report what is new of each run, and return how many reports were made."""
         made = 0
-        for watched in self.inbox.watched(1_000):
+        for watched in self.inbox.unreported_runs(1_000):
             pause, due = self._pauses.get(watched.run.run_id, (PAUSE_SECONDS / 2, 0.0))
             if self.monotonic() < due:
                 continue
@@ -77,7 +77,7 @@ class Reporter:
             self._pauses[watched.run.run_id] = pause, self.monotonic() + pause - 1.0
         return made
 
-    def _report(self, watched: Watched) -> bool:
+    def _report(self, watched: UnreportedRun) -> bool:
         view = self.look(watched)
         if view is None:
             self.inbox.report(watched.run.run_id, "gone", "Prefect does not know this run any more.\n",
@@ -93,7 +93,7 @@ class Reporter:
             self._pauses.pop(view.run_id, None)
         return True
 
-    def _tell(self, watched: Watched, view: RunView, markdown: str) -> None:
+    def _tell(self, watched: UnreportedRun, view: RunView, markdown: str) -> None:
         """Send status and comment, where a token is configured; a refusal of the host is noted, once a run."""
         delivery, sender = watched.delivery, _sender(watched.delivery.sender)
         rules = self.triggers.senders.get(sender)
@@ -110,7 +110,7 @@ class Reporter:
                 self._noted.add(view.run_id)
                 self.inbox.note(Note(delivery.id, "unreported", str(cause), self.clock()))
 
-    def _comment(self, rules: SenderRules, api: str, token: str, watched: Watched, markdown: str) -> None:
+    def _comment(self, rules: SenderRules, api: str, token: str, watched: UnreportedRun, markdown: str) -> None:
         sender, delivery = _sender(watched.delivery.sender), watched.delivery
         call = comment_call(sender, delivery.repository, delivery.commit, markdown)
         if rules.comments and markdown and call is not None:
@@ -134,7 +134,7 @@ def look_at(ui_url: str) -> Look:
 
     connection = Connection()
 
-    def look(watched: Watched) -> RunView | None:
+    def look(watched: UnreportedRun) -> RunView | None:
         from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
         from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from blocks.environment import Environment
-from blocks.ledger.inbox import Inbox
+from blocks.inbox.base import Inbox
 from deployments.secret_store import Vault
 from services.gateway.app import Limits, application
 from services.gateway.approvals.opening import open_desk, router_of, store_below
@@ -56,7 +56,7 @@ def serve(
     reporter = Reporter(inbox, triggers, vault, look_at(_ui()), give_way=traffic.give_way)
     decided = threading.Event()
     desk = open_desk(world, store_below(state), woken=decided.set, vault=vault)
-    waker = Waker(lambda: world().ledger(), PrefectRuns())
+    waker = Waker(lambda: world().approvals(), PrefectRuns())
     threads = [
         threading.Thread(target=dispatcher.run, args=(stop, woken), name="dispatcher", daemon=True),
         threading.Thread(target=reporter.run, args=(stop,), name="reporter", daemon=True),

@@ -9,8 +9,9 @@ from typing import Any, cast
 from prefect.blocks.core import Block
 from pydantic import PrivateAttr
 
+from blocks.database.ledger import Ledger
 from blocks.environment import Environment, adapter_class
-from blocks.ledger.base import Ledger
+from blocks.inbox.base import Inbox
 from deployments.register import environment_of, read_environment
 from deployments.secret_store import Unreadable, Vault
 from services.gateway.rules.payloads import Sender
@@ -65,8 +66,8 @@ def _blocks(settings: Mapping[str, Any]) -> dict[str, Block]:
     }
 
 
-def open_ledger(environment: str, variables: Mapping[str, str] | None = None) -> Ledger:
-    """Return the ledger that `deployments/environments/<name>.toml` names.
+def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> Inbox:
+    """Return the inbox of the ledger that `deployments/environments/<name>.toml` names.
 
     Not by its Prefect block, as flows do: the gateway takes deliveries in while Prefect is away.
 
@@ -74,7 +75,7 @@ def open_ledger(environment: str, variables: Mapping[str, str] | None = None) ->
         Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
     """
     table = dict(read_environment(environment, os.environ if variables is None else variables)["ledger"])
-    return cast(Ledger, adapter_class(str(table.pop("adapter")))(**table))
+    return cast(Ledger, adapter_class(str(table.pop("adapter")))(**table)).inbox()
 
 
 def read_triggers(path: Path = TRIGGERS) -> Triggers:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Conflict
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Decision
 from tasks.approval.rules.approval import check_clock, check_decider
 from tasks.approval.rules.evidence import (
     Checks,
@@ -98,11 +98,11 @@ def decide(
         Rejected: no key on this machine signs decisions.
         Corrupt: decisions that were signed are gone from the ledger.
     """
-    ledger = world.ledger()
-    request = ledger.approval_request(request_id)
+    approvals = world.approvals()
+    request = approvals.approval_request(request_id)
     with refusals_recorded(world, request_id, "decide", by, channel, now):
         signer = world.signing.signer("decisions")
-        check_clock(latest(ledger.links()) or request.requested_at, now)
+        check_clock(latest(approvals.links()) or request.requested_at, now)
         check_shown(request, shown)
         check_decider(
             request, by, reason, now, authenticated=authenticated, proved=roles,
@@ -112,7 +112,7 @@ def decide(
             request_id, request.digest, approved, by.strip(), reason.strip(), channel, now, authenticated,
             roles=tuple(sorted(roles)) if authenticated else (),
         )  # fmt: skip
-        return ledger.decide(made, signer)
+        return approvals.decide(made, signer)
 
 
 def check_shown(request: ApprovalRequest, shown: str | None) -> None:

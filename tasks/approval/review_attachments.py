@@ -95,12 +95,12 @@ def champion_data(world: Environment, model: str, champion: str) -> tuple[str, M
 
     "" and nothing where there is none, or what was approved of it cannot be read.
     """
-    lines = world.ledger().deployments(model, world.name)
+    lines = world.effects().deployments(model, world.name)
     line = next((each for each in lines if each.version == champion and each.request_id), None)
     if not champion or line is None:
         return "", {}
     try:
-        evidence = parse_evidence(world.ledger().approval_request(line.request_id).evidence)
+        evidence = parse_evidence(world.approvals().approval_request(line.request_id).evidence)
     except (NotFound, Refusal):  # released by hand, or by a release of this program long ago
         return "", {}
     kept = world.evidence_folder / model / champion / "pack" / "monitoring.json"

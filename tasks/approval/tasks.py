@@ -6,8 +6,8 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.environment import open_environment
-from blocks.ledger.base import ApprovalRequest
 from tasks.approval.requests import commit_of, gather, where_to_decide
 from tasks.approval.review_attachments import keep_exhibits
 from tasks.approval.rules.evidence import canonical_json, evidence_digest, request_markdown
@@ -40,7 +40,7 @@ def request_approval(
     shown_with_it = keep_exhibits(world, load_model(model), data, checked, trained, judged)
     evidence = gather(model, environment, data, checked, trained, judged, waivers, because, shown_with_it)
     digest = evidence_digest(evidence)
-    asked = world.ledger().request_approval(
+    asked = world.approvals().request_approval(
         ApprovalRequest(
             id=f"{model}-{trained.version}-{digest[:8]}",
             model=model,

@@ -75,15 +75,15 @@ def roots_of(world: Environment, model: str) -> dict[str, str]:
     Raises:
         Refusal: the ledger says that a version serves which the registry does not know.
     """
-    ledger, tracking = world.ledger(), world.tracking()
-    lines = ledger.deployments(model, world.name)
+    tracking, waiting = world.tracking(), world.approvals().open_requests(model)
+    lines = world.effects().deployments(model, world.name)
     serving = champion(lines)
     if serving and tracking.version(model, serving) is None:
         remedy = "Restore it, or roll back; a registry that shows a part of what it holds is not swept."
         raise Refusal("the version that serves is not in the registry", where=model, value=serving, remedy=remedy)
     running = [run for run in tracking.runs(model) if run.status == "RUNNING"]
     tiers = {f"tier:{model}/{run.tags.get('ratchet.tier_digest', '')[:32]}": "a run reads it" for run in running}
-    return tiers | model_roots(model, lines, ledger.open_requests(model), tracking.versions(model))
+    return tiers | model_roots(model, lines, waiting, tracking.versions(model))
 
 
 def remove(planned: SweepPlan, still: SweepPlan, kept_by: Keepers) -> Swept:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound, PortError
+from blocks.effects.base import Deployment
 from blocks.environment import Environment
-from blocks.ledger.base import Deployment
-from blocks.ledger.chain import decisions_of
 from tasks.approval.rules.history import champion
 from tasks.dashboard.rules.episodes import Episode, episodes
 from tasks.dashboard.rules.facts import Costs, DataSet, Decider, Facts, Landing, Release, Serving, Unknown
@@ -37,7 +37,7 @@ T = TypeVar("T")
 def gather(world: Environment, model: Model, now: datetime) -> Facts:
     """Return all that can be learnt of a model now."""
     spec = model.spec
-    lines = learn("releases", lambda: world.ledger().deployments(spec.name, world.name))
+    lines = learn("releases", lambda: world.effects().deployments(spec.name, world.name))
     serving = lines if isinstance(lines, Unknown) else learn("serving", lambda: serving_of(world, spec.name, lines))
     return Facts(
         model=spec.name,
@@ -80,7 +80,7 @@ def serving_of(world: Environment, model: str, lines: tuple[Deployment, ...]) ->
     return Serving(
         release=release_of(line),
         digest=line.digest,
-        requested_by=learn("request", lambda: world.ledger().approval_request(line.request_id).requested_by),
+        requested_by=learn("request", lambda: world.approvals().approval_request(line.request_id).requested_by),
         deciders=learn("decisions", lambda: deciders_of(world, line.request_id)),
         answers=learn("endpoint", lambda: answering(world, model)),
     )
@@ -101,15 +101,15 @@ def deciders_of(world: Environment, request_id: str) -> tuple[Decider, ...]:
     """Return who decided on a request, in order."""
     return tuple(
         Decider(each.by, each.at, each.approved, each.reason, each.channel, each.authenticated)
-        for each in decisions_of(world.ledger().links(request_id))
+        for each in decisions_of(world.approvals().links(request_id))
     )
 
 
 def episodes_of(world: Environment, model: str, since: datetime) -> tuple[Episode, ...]:
     """Return the alerts and news of a model that are open or newer than a time, oldest first."""
-    ledger, found = world.ledger(), []
-    for cause in ledger.causes(since):
-        signals = ledger.signals(cause)
+    outbox, found = world.outbox(), []
+    for cause in outbox.causes(since):
+        signals = outbox.signals(cause)
         if signals and (signals[0].model, signals[0].environment) == (model, world.name):
             found += [each for each in episodes(signals) if each.lasts or each.begin >= since]
     return tuple(sorted(found, key=lambda each: each.begin))

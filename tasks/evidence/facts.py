@@ -10,8 +10,8 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest
 from runtime.digests import file_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import rollback_target
@@ -115,7 +115,7 @@ def comparison_facts(evidence: Evidence, files: Mapping[str, bytes]) -> dict[str
 
 def deployment_facts(world: Environment, request: ApprovalRequest, deployed: Deployed) -> dict[str, Any]:
     """Return the line of the deployment ledger, and where a rollback goes."""
-    lines = world.ledger().deployments(request.model, request.environment)
+    lines = world.effects().deployments(request.model, request.environment)
     own = next((line for line in lines if line.request_id == request.id), None)
     drill = next((line for line in lines if line.action == "rollback" and line.status == "serving"), None)
     try:
@@ -148,7 +148,7 @@ def monitoring_facts(brought: Model, data: TierData) -> dict[str, Any]:
 
 def retention_facts(world: Environment, brought: Model) -> dict[str, Any]:
     """Return until when this is kept, and where the chain of decisions ended."""
-    links = world.ledger().links()
+    links = world.approvals().links()
     years = brought.spec.evidence.retain_years
     return {
         "keep_until": (datetime.now(UTC) + timedelta(days=365.25 * years)).date().isoformat(),

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from blocks.approvals.base import ApprovalRequest, Link
+from blocks.approvals.chain import decisions_of
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Link
-from blocks.ledger.chain import decisions_of
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evidence.facts import (
     code_facts,
@@ -45,7 +45,9 @@ def gather_files(
 ) -> dict[str, bytes]:
     """Return all files of the pack, by name."""
     evidence = parse_evidence(request.evidence)
-    links = [link for link in world.ledger().links() if link.request_id == request.id or link.hash in evidence.waivers]
+    links = [
+        link for link in world.approvals().links() if link.request_id == request.id or link.hash in evidence.waivers
+    ]
     files = {
         **_evaluation_files(world, trained.run_id),
         **_team_files(brought),

@@ -28,7 +28,7 @@ def keep_evidence(
 ) -> Packed:
     """Write the evidence pack of a version that has just been deployed, sign it, and keep it with its run."""
     world = open_environment(environment)
-    request = world.ledger().approval_request(request_id)
+    request = world.approvals().approval_request(request_id)
     brought = load_model(request.model)
     pack = world.evidence_folder / request.model / request.version / "pack"
     files = gather_files(world, request, brought, data, checked, trained, judged, deployed, parameters)

@@ -84,7 +84,7 @@ def tell_seen(world: Environment, seen: Watched, page: str, *, key: str, now: da
         payload = {"version": seen.version, "links": links, "flow_run": key, "owner": owner_of(seen.model), **details}
         tell(world, told.event, model=seen.model, sentence=told.sentence, key=f"{told.event}:{key}",
              severity=told.severity, links=links, payload=payload, now=now)  # fmt: skip
-    over = [event for event in seen.cleared if is_open(world.ledger().signals(f"{seen.model}/{world.name}/{event}"))]
+    over = [event for event in seen.cleared if is_open(world.outbox().signals(f"{seen.model}/{world.name}/{event}"))]
     for event in over:
         sentence = f"Version {seen.version}: {seen.sentence}"
         tell(world, event, model=seen.model, sentence=sentence, key=f"{event}:{key}", state="recovered", links=links,

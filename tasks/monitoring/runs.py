@@ -103,7 +103,7 @@ def serving_version(world: Environment, model: Model) -> str:
 
 def for_its_age(world: Environment, model: Model, version: str, rules: WatchRules, wanted: Wanted) -> WatchRules:
     """Return the rules for a version that has not served for all of the windows yet: only those that it has count."""
-    lines = world.ledger().deployments(model.spec.name, world.name)
+    lines = world.effects().deployments(model.spec.name, world.name)
     since = max(line.at for line in lines if line.version == version and line.status == "serving")
     lived = max(1, math.ceil((wanted.until - since) / wanted.length))
     return replace(rules, windows=min(rules.windows, lived), needed=min(rules.needed, lived))

@@ -7,9 +7,8 @@ from prefect.blocks.abstract import NotificationBlock
 
 from blocks.common.errors import PortError
 from blocks.environment import Environment
-from blocks.ledger.base import Ledger
-from blocks.ledger.outbox import Attempt, Message, Signal
 from blocks.notifications.base import Notice, open_channel, send
+from blocks.outbox.base import Attempt, Message, Outbox, Signal
 from tasks.notification.rules.story import is_open, next_attempt
 from tasks.shared.alerts import LOOK_BACK, write_messages
 from tasks.shared.records import Delivered
@@ -18,21 +17,21 @@ from tasks.shared.rules.refusal import Refusal
 
 def deliver_all(
     world: Environment,
-    ledger: Ledger,
+    outbox: Outbox,
     clock: Callable[[], datetime],
     open_block: Callable[[str], NotificationBlock] = open_channel,
 ) -> Delivered:
     """Deliver each message whose time has come; what fails stays, and is tried again later."""
-    for cause in ledger.causes(clock() - LOOK_BACK):
-        write_messages(world, ledger, cause, clock())
+    for cause in outbox.causes(clock() - LOOK_BACK):
+        write_messages(world, outbox, cause, clock())
     blocks = {channel.name: channel.block for channel in world.alerts.channels}
     delivered, failed, waiting = 0, 0, 0
-    for message, attempts in ledger.undelivered():
+    for message, attempts in outbox.undelivered():
         if attempts and next_attempt(len(attempts), attempts[-1].at) > clock():
             waiting += 1
             continue
         said = _hand_over(message, blocks.get(message.channel, ""), open_block)
-        ledger.attempted(Attempt(message.id, len(attempts) + 1, not said, said, clock()))
+        outbox.attempted(Attempt(message.id, len(attempts) + 1, not said, said, clock()))
         delivered, failed = delivered + (not said), failed + bool(said)
     return Delivered(delivered=delivered, failed=failed, waiting=waiting)
 
@@ -49,24 +48,24 @@ def _hand_over(message: Message, reference: str, open_block: Callable[[str], Not
     return ""
 
 
-def acknowledge(ledger: Ledger, cause: str, by: str, note: str, now: datetime) -> Signal:
+def acknowledge(outbox: Outbox, cause: str, by: str, note: str, now: datetime) -> Signal:
     """Write down that somebody looks after an open alert: it is not reminded of until it becomes graver.
 
     Raises:
         Refusal: it is not open; the message lists what is.
     """
-    signals = ledger.signals(cause)
+    signals = outbox.signals(cause)
     if not is_open(signals):
-        known = ", ".join(open_causes(ledger, now)) or "none"
+        known = ", ".join(open_causes(outbox, now)) or "none"
         raise Refusal("no such alert is open", value=cause, remedy=f"Open alerts: {known}.")
     last = signals[-1]
     key = f"acknowledged:{last.key}:{by}"
-    return ledger.signal(
+    return outbox.signal(
         Signal(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
                note, now, {}, by)
     )  # fmt: skip
 
 
-def open_causes(ledger: Ledger, now: datetime) -> tuple[str, ...]:
+def open_causes(outbox: Outbox, now: datetime) -> tuple[str, ...]:
     """Return the causes that last."""
-    return tuple(cause for cause in ledger.causes(now) if is_open(ledger.signals(cause)))
+    return tuple(cause for cause in outbox.causes(now) if is_open(outbox.signals(cause)))

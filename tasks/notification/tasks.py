@@ -16,7 +16,7 @@ from tasks.shared.retries import STAGE
 def deliver(environment: str) -> Delivered:
     """Write down what is due, reminders included, and deliver what no receiver has taken yet."""
     world = open_environment(environment)
-    done = deliver_all(world, world.ledger(), lambda: datetime.now(UTC))
+    done = deliver_all(world, world.outbox(), lambda: datetime.now(UTC))
     get_run_logger().info(
         "%d delivered, %d refused or out of reach, %d wait", done.delivered, done.failed, done.waiting
     )

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
+from blocks.approvals.base import ApprovalRequest, Approvals
 from blocks.common.errors import PortError, TerminalError
+from blocks.effects.base import Deployment, Effect, Effects
 from blocks.endpoints.base import Endpoint, Golden, LogRules, Probe, Release
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Deployment, Effect, Ledger
 from blocks.tracking.base import CHAMPION, PROMOTED, Tracking
 from runtime.digests import folder_digest
 from tasks.approval.rules.approval import check_clock, check_deployable
@@ -52,7 +53,7 @@ def still_approved(
             value=begun.outcome,
             remedy="Retrain, and approve anew.",
         )
-    links = sound_chain(world, world.ledger())
+    links = sound_chain(world)
     check_clock(latest(links) or request.requested_at, now)
     check_deployable(
         request,
@@ -96,28 +97,26 @@ def approved_files(world: Environment, request: ApprovalRequest, evidence: Evide
     return artifact
 
 
-def put_into_service(
-    world: Environment, ledger: Ledger, request: ApprovalRequest, release: Release, before: str
-) -> tuple[str, Probe]:
+def put_into_service(world: Environment, request: ApprovalRequest, release: Release, before: str) -> tuple[str, Probe]:
     """Switch and write down how it ended; the alias `champion` moves while the server is proven.
 
     Returns:
         The URL, and what preflight saw (what verification saw, where the version served already).
     """
-    tracking = world.tracking()
+    tracking, approvals, effects = world.tracking(), world.approvals(), world.effects()  # at hand before the switch
     warming = Thread(target=reach, args=(tracking,), daemon=True)
     warming.start()
     try:
         served = switch(world.endpoint(), release, before)
     except TerminalError as failed:
-        line = write_down(ledger, request, "failed", str(failed))
+        line = write_down(approvals, effects, request, "failed", str(failed))
         problem = f"Version {request.version} could not be deployed; {before or 'nothing'} serves: {failed}"
         tell(world, "release.failed", model=request.model, key=f"told:{line.id}", sentence=problem)
         raise
     warming.join()
     tracking.tag_version(request.model, request.version, {PROMOTED: request.environment})
     tracking.set_alias(request.model, CHAMPION, request.version)
-    line = write_down(ledger, request, "serving", "")
+    line = write_down(approvals, effects, request, "serving", "")
     done = f"Version {request.version} serves at {served[0]}, approved by {line.by}: {line.reason}"
     back = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
                             f'-p reason="why" -p environment={world.name}'}  # fmt: skip
@@ -152,10 +151,12 @@ def switch(endpoint: Endpoint, release: Release, before: str) -> tuple[str, Prob
     return now.url, probe or verified
 
 
-def write_down(ledger: Ledger, request: ApprovalRequest, status: str, problem: str) -> Deployment:
+def write_down(
+    approvals: Approvals, effects: Effects, request: ApprovalRequest, status: str, problem: str
+) -> Deployment:
     """Add a line to the deployment ledger: who approved, and why; or what went wrong."""
-    decision = ledger.decision(request.id)
-    return ledger.record_deployment(
+    decision = approvals.decision(request.id)
+    return effects.record_deployment(
         Deployment(
             id=f"deploy:{request.id}:{status}",
             model=request.model,

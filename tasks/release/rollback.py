@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from blocks.common.errors import PortError, TerminalError
+from blocks.effects.base import Deployment, Effects
 from blocks.endpoints.base import Golden, Release, Serving
 from blocks.environment import Environment
-from blocks.ledger.base import Deployment, Ledger
 from blocks.tracking.base import CHAMPION
 from tasks.approval.rules.history import champion, rollback_target
 from tasks.shared.alerts import tell
@@ -24,8 +24,8 @@ def restore_version(world: Environment, model: str, to_version: str, *, by: str,
         Refusal: there is nothing to go back to, or `to_version` never served.
         Rejected: the restored version does not answer as it did; what served goes on, and the ledger says so.
     """
-    started, ledger = time.monotonic(), world.ledger()
-    lines = ledger.deployments(model, world.name)
+    started, effects = time.monotonic(), world.effects()
+    lines = effects.deployments(model, world.name)
     earlier = [line for line in lines if line.id != key]
     replaced = champion(earlier)
     done = next((line for line in lines if line.id == key), None)
@@ -33,13 +33,13 @@ def restore_version(world: Environment, model: str, to_version: str, *, by: str,
     released = next(line for line in lines if (line.version, line.action, line.status) == (target, "deploy", "serving"))
 
     def write_down(status: Literal["serving", "failed"], why: str, line: str) -> None:
-        ledger.record_deployment(
+        effects.record_deployment(
             Deployment(line, model, world.name, target, released.digest, "rollback", status, by, why,
                        released.request_id, datetime.now(UTC))
         )  # fmt: skip
 
     try:
-        serving = _restore(world, model, released, golden_of(ledger, released.request_id), replaced)
+        serving = _restore(world, model, released, golden_of(effects, released.request_id), replaced)
     except TerminalError as failed:
         write_down("failed", str(failed), f"{key}:failed")
         raise
@@ -66,9 +66,9 @@ def _restore(world: Environment, model: str, released: Deployment, golden: Golde
     return serving
 
 
-def golden_of(ledger: Ledger, request_id: str) -> Golden:
+def golden_of(effects: Effects, request_id: str) -> Golden:
     """Return the golden request that a version was released with, as the ledger has it."""
-    effect = ledger.effect(f"deploy:{request_id}")
+    effect = effects.effect(f"deploy:{request_id}")
     if effect is None:
         raise Refusal(
             "the ledger does not know how that version was released",

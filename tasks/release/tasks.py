@@ -26,15 +26,15 @@ def deploy(request_id: str, judged: Judged, environment: str) -> Deployed:
         Rejected, Corrupt: the version does not serve as it should; the one before it serves on.
     """
     started, world = time.monotonic(), open_environment(environment)
-    ledger, key = world.ledger(), f"deploy:{request_id}"
-    request = ledger.approval_request(request_id)
-    before = champion(ledger.deployments(request.model, environment))
+    effects, key = world.effects(), f"deploy:{request_id}"
+    request = world.approvals().approval_request(request_id)
+    before = champion(effects.deployments(request.model, environment))
     golden = Golden(judged.golden_request, judged.golden_predictions)
-    approved = approved_release(world, request, before, golden, begun=ledger.effect(key), now=datetime.now(UTC))
+    approved = approved_release(world, request, before, golden, begun=effects.effect(key), now=datetime.now(UTC))
     release = replace(approved, log=log_rules(load_model(request.model).spec))
-    ledger.intend(key, golden_json(golden), datetime.now(UTC))
-    url, probe = put_into_service(world, ledger, request, release, before)
-    ledger.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
+    effects.intend(key, golden_json(golden), datetime.now(UTC))
+    url, probe = put_into_service(world, request, release, before)
+    effects.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
     get_run_logger().info("version %s serves at %s", request.version, url)
     return Deployed(
         model=request.model,

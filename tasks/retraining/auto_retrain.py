@@ -6,8 +6,7 @@ from typing import TypeVar
 
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment
-from blocks.ledger.base import Ledger
-from blocks.ledger.outbox import Signal
+from blocks.outbox.base import Outbox, Signal
 from tasks.notification.rules.story import is_open
 from tasks.retraining.label_arrivals import labelled_rows, landed_since
 from tasks.retraining.rules.facts import Asked, Facts, Kind, Rows, Unknown
@@ -35,15 +34,15 @@ def answer_signal(world: Environment, model: Model, event: str, key: str, now: d
     Raises:
         Refusal: the ledger has no such signal.
     """
-    name, ledger = model.spec.name, world.ledger()
-    signals = ledger.signals(f"{name}/{world.name}/{event}")
+    name, outbox = model.spec.name, world.outbox()
+    signals = outbox.signals(f"{name}/{world.name}/{event}")
     signal = _signal(signals, key, f"{name}/{world.name}/{event}")
     asked = Asked(KINDS[event], signal.at, is_open(signals), signal.sentence)
     requester = f"automation: {event}"
     if not model.spec.retraining.automatic:
         off = "retraining.automatic in model.yaml is off, so nothing is started by itself."
         return Answered(outcome="Off", key=signal.key, sentence=off, because=asked.because, requested_by=requester), ""
-    before = _decided(ledger, name, world.name, signal.key)
+    before = _decided(outbox, name, world.name, signal.key)
     page = ""
     if before is None:
         said = weigh(model.spec.retraining, gather(world, model, asked, now))
@@ -65,17 +64,19 @@ def answer_signal(world: Environment, model: Model, event: str, key: str, now: d
 
 def gather(world: Environment, model: Model, asked: Asked, now: datetime) -> Facts:
     """Find out what the guards look at; what cannot be found out is written down as unknown."""
-    spec, ledger = model.spec, world.ledger()
-    lines = [line for line in ledger.deployments(spec.name, world.name) if line.status == "serving"]
+    spec, signals = model.spec, world.outbox().signals(f"{model.spec.name}/{world.name}/{STARTED}")
+    lines = [line for line in world.effects().deployments(spec.name, world.name) if line.status == "serving"]
     rows = _found(lambda: landed_since(world, spec, champion_version(world, spec.name), now))
     return Facts(
         now=now,
         asked=asked,
-        started=tuple(each.at for each in ledger.signals(f"{spec.name}/{world.name}/{STARTED}")),
+        started=tuple(each.at for each in signals),
         approved=tuple(line.at for line in lines if line.action == "deploy"),
         serving_since=max((line.at for line in lines), default=None),
         waiting=tuple(
-            (each.id, each.expires_at) for each in ledger.open_requests(spec.name) if each.environment == world.name
+            (each.id, each.expires_at)
+            for each in world.approvals().open_requests(spec.name)
+            if each.environment == world.name
         ),
         rows=rows,
         bill=_found(lambda: _bill(world, model, rows, now)),
@@ -92,10 +93,10 @@ def _signal(signals: tuple[Signal, ...], key: str, cause: str) -> Signal:
     return raised[-1]
 
 
-def _decided(ledger: Ledger, model: str, environment: str, key: str) -> Signal | None:
+def _decided(outbox: Outbox, model: str, environment: str, key: str) -> Signal | None:
     """Return what was decided over a signal before, as by a run that was killed."""
     for event in (STARTED, REFUSED):
-        for each in ledger.signals(f"{model}/{environment}/{event}"):
+        for each in outbox.signals(f"{model}/{environment}/{event}"):
             if each.key == f"{event}:{key}":
                 return each
     return None

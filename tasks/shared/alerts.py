@@ -9,8 +9,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from blocks.environment import Environment
-from blocks.ledger.base import Ledger
-from blocks.ledger.outbox import Message, Signal
+from blocks.outbox.base import Message, Outbox, Signal
 from tasks.notification.rules.channels import takes
 from tasks.notification.rules.kinds import Severity, kind_of
 from tasks.notification.rules.story import Due, due, message_id
@@ -54,8 +53,8 @@ def tell(
         payload: what the Prefect event carries besides: for automations, not for people.
         now: when it happened; by default the time of the call.
     """
-    kind, ledger, at = kind_of(event), world.ledger(), now or datetime.now(UTC)
-    signal = ledger.signal(
+    kind, outbox, at = kind_of(event), world.outbox(), now or datetime.now(UTC)
+    signal = outbox.signal(
         Signal(
             key=key,
             cause="/".join(filter(None, (model, world.name, event, about))),
@@ -70,7 +69,7 @@ def tell(
             links={**_run_link(), **(links or {})},
         )
     )
-    write_messages(world, ledger, signal.cause, at)
+    write_messages(world, outbox, signal.cause, at)
     if flow_run.id:
         _emit(signal, payload or {})
     return signal
@@ -104,14 +103,14 @@ def _emit(signal: Signal, more: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
-def write_messages(world: Environment, ledger: Ledger, cause: str, now: datetime) -> None:
+def write_messages(world: Environment, outbox: Outbox, cause: str, now: datetime) -> None:
     """Write down every message that the cause calls for by now; those that are there already stay as they are."""
-    signals = ledger.signals(cause)
+    signals = outbox.signals(cause)
     for word in due(signals, now, timedelta(hours=world.alerts.remind_hours)):
         told = signals[word.place]
         for channel in world.alerts.channels:
             if takes(channel, severity=told.severity, model=told.model, event=told.event):
-                ledger.post(_message(word, signals, channel.name, now))
+                outbox.post(_message(word, signals, channel.name, now))
 
 
 def _message(word: Due, signals: Sequence[Signal], channel: str, now: datetime) -> Message:

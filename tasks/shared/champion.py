@@ -11,12 +11,12 @@ from tasks.shared.rules.refusal import Refusal
 
 def champion_version(world: Environment, model: str) -> str:
     """Return the version that serves by the ledger, or "" when none was ever released."""
-    return champion(world.ledger().deployments(model, world.name))
+    return champion(world.effects().deployments(model, world.name))
 
 
 def approved_digest(world: Environment, model: str, version: str) -> str:
     """Return the digest of the files that were approved, of a version that serves or served."""
-    lines = world.ledger().deployments(model, world.name)
+    lines = world.effects().deployments(model, world.name)
     return next(line.digest for line in lines if line.version == version and line.status == "serving")
 
 

@@ -37,5 +37,6 @@ def check_allowed(world: Environment, model: str) -> None:
 
 
 def _namespaced(world: Environment) -> set[str]:
-    named = (*world.ledger().models(world.name), *world.tracking().experiments())
+    recorded = (*world.approvals().models(world.name), *world.effects().models(world.name))
+    named = (*recorded, *world.tracking().experiments())
     return {name for name in named if SEPARATOR in name}

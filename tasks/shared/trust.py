@@ -6,11 +6,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from blocks.approvals.anchor import read_head
+from blocks.approvals.base import ApprovalRequest, Decision, Link, RefusedAttempt
+from blocks.approvals.chain import Head, decisions_of, first_fault, record_of, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
-from blocks.ledger.anchor import read_head
-from blocks.ledger.base import ApprovalRequest, Decision, Ledger, Link, Refused
-from blocks.ledger.chain import Head, decisions_of, first_fault, record_of, request_digest
 from runtime.keys import Signer
 from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import Policy, stricter
@@ -45,13 +45,13 @@ def policy_now(world: Environment, model: str) -> Policy:
     return policy_of(world, load_model(model).spec) if known else environment_policy(world, model)
 
 
-def sound_chain(world: Environment, ledger: Ledger) -> tuple[Link, ...]:
+def sound_chain(world: Environment) -> tuple[Link, ...]:
     """Return the whole chain of decisions, each link verified against the pinned keys.
 
     Raises:
         Refusal: no key is pinned; or a link was changed, is missing, or is signed by another key.
     """
-    keys, links = world.signing.keys("decisions"), ledger.links()
+    keys, links = world.signing.keys("decisions"), world.approvals().links()
     if not keys:
         raise Refusal(
             "no key is pinned whose decisions count",
@@ -104,16 +104,16 @@ def refusals_recorded(
     try:
         yield
     except (Refusal, Conflict, Corrupt) as no:
-        _write_down(world, Refused(request_id, action, by, channel, str(no), now))
+        _write_down(world, RefusedAttempt(request_id, action, by, channel, str(no), now))
         raise
 
 
-def _write_down(world: Environment, refused: Refused) -> None:
+def _write_down(world: Environment, attempt: RefusedAttempt) -> None:
     """Record a refused attempt; unsigned where nobody signs here, or where the signer misses rows."""
-    ledger, signer = world.ledger(), decisions_signer(world)
+    approvals, signer = world.approvals(), decisions_signer(world)
     for by in dict.fromkeys((signer, None)):
         try:
-            ledger.refuse(refused, by)
+            approvals.refuse(attempt, by)
             return
         except PortError as problem:
             logging.getLogger("ratchet.trust").error("a refusal could not be recorded: %s", problem)

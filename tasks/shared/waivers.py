@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from blocks.approvals.base import Link, Waiver
+from blocks.approvals.chain import record_of
 from blocks.environment import Environment, open_environment
-from blocks.ledger.base import Link, Waiver
-from blocks.ledger.chain import record_of
 from tasks.approval.rules.approval import check_clock
 from tasks.approval.rules.waivers import check_waiver, covering
 from tasks.shared.models import load_model
@@ -21,12 +21,12 @@ def waive(world: Environment, waiver: Waiver) -> Link:
         Refusal: this person may not waive, gave no reason or no such gate, or the waiver has no end in sight.
         Rejected: no key on this machine signs decisions.
     """
-    spec, ledger = load_model(waiver.model).spec, world.ledger()
+    spec, approvals = load_model(waiver.model).spec, world.approvals()
     with refusals_recorded(world, "", "waive", waiver.by, waiver.channel, waiver.at):
         signer = world.signing.signer("decisions")
-        check_clock(latest(ledger.links()) or waiver.at, waiver.at)
+        check_clock(latest(approvals.links()) or waiver.at, waiver.at)
         check_waiver(waiver, spec.evaluation, people_of(world), policy_of(world, spec))
-        return ledger.waive(waiver, signer)
+        return approvals.waive(waiver, signer)
 
 
 def is_waived(model: str, judged: Judged, requested_by: str, environment: str, now: datetime) -> bool:
@@ -45,7 +45,7 @@ def standing_waivers(
     Raises:
         Refusal: the record of decisions is damaged.
     """
-    waivers = waivers_of(sound_chain(world, world.ledger()), model, world.name)
+    waivers = waivers_of(sound_chain(world), model, world.name)
     policy, people = policy_of(world, load_model(model).spec), people_of(world)
     return covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now)
 

@@ -94,7 +94,7 @@ def _typed(text: str, like: Any, name: str) -> Any:
 def _of_model(world: Environment, name: str) -> list[TrainedRun]:
     tracking = world.tracking()
     versions = {each.run_id: each.version for each in tracking.versions(name)}
-    serving = champion(world.ledger().deployments(name, world.name))
+    serving = champion(world.effects().deployments(name, world.name))
     return [
         _trained(run, versions.get(run.id, ""), serving)
         for run in tracking.runs(name)

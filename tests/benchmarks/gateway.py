@@ -30,7 +30,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter
 from prefect.context import refresh_global_settings_context
 
-from blocks.ledger.sql import SqlLedger
+from blocks.database.ledger import SqlLedger
+from blocks.inbox.base import Inbox
 from deployments.state import ROOT
 from local.processes import Process, free_port, start, wait_until_ready
 from local.stack import Stack
@@ -69,8 +70,8 @@ class Bench:
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
     @property
-    def ledger(self) -> SqlLedger:
-        return SqlLedger(url=self.ledger_url)
+    def inbox(self) -> Inbox:
+        return SqlLedger(url=self.ledger_url).inbox()
 
     def start_gateway(self) -> None:
         command = [sys.executable, "-m", "services.gateway", "serve", "--port", str(self.ports["gateway"]),
@@ -195,9 +196,9 @@ def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
         killer.join()
         taken = time.monotonic() - begun
         deadline = time.monotonic() + 1_500
-        while it.ledger.open_turns(1) and time.monotonic() < deadline:
+        while it.inbox.open_turns(1) and time.monotonic() < deadline:
             time.sleep(1)
-        entries = it.ledger.entries(10 * deliveries)
+        entries = it.inbox.entries(10 * deliveries)
         ids = {entry.turn.delivery.id for entry in entries}
         lost = sum(f"github:d-{number}" not in ids for number in acknowledged)
         runs = [run.run_id for entry in entries for run in (entry.outcome.runs if entry.outcome else ())]
@@ -245,7 +246,7 @@ def latency(database: str, rate: float, seconds: float) -> None:
             found = asyncio.run(stream(it.ports["gateway"], rate, seconds, 0))
             times = sorted(each for each, _ in found)
             cuts = statistics.quantiles(times, n=1000)
-            started = len(it.ledger.entries(1_000_000, state="started"))
+            started = len(it.inbox.entries(1_000_000, state="started"))
             print(f"latency on {database} at {rate:g} requests/s for {seconds:g} s, Prefect {'there' if with_prefect else 'away'}: p50 "
                   f"{cuts[499] * 1000:.0f} ms, p99 {cuts[989] * 1000:.0f} ms, max {times[-1] * 1000:.0f} ms; answers "
                   f"{sorted({status for _, status in found})}, {len(found):,} in all; runs started meanwhile: {started:,}")  # fmt: skip

@@ -3,20 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from blocks.common.errors import Conflict, NotFound, Rejected
-from blocks.ledger.base import Ledger
-from blocks.ledger.inbox import Arrival, Delivery, Note, Outcome, StartedRun
-from blocks.ledger.sql import SqlLedger
-from blocks.ledger.tables import METADATA
-from tests.contracts.ledgers import make_ledger, postgres
+from blocks.database.ledger import Ledger
+from blocks.inbox.base import Arrival, Delivery, Inbox, Note, Outcome, StartedRun
+from tests.contracts.ledgers import again, ledger, postgres
 
-__all__ = ["postgres"]  # a fixture
+__all__ = ["ledger", "postgres"]  # fixtures
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
 PUSH = Delivery("github:a", "github", "push", "acme/models", "main", "c" * 40, "d" * 64, '{"kind":"push"}', NOW)
@@ -25,29 +20,24 @@ STARTED = Outcome(
 )
 
 
-@pytest.fixture(params=["fake", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
-    return make_ledger(request, tmp_path, request.param)
-
-
-def again(inbox: Ledger) -> Ledger:
-    """Return the inbox as another process would open it."""
-    return SqlLedger(url=inbox.url) if isinstance(inbox, SqlLedger) else inbox
+@pytest.fixture
+def inbox(ledger: Ledger) -> Inbox:
+    return ledger.inbox()
 
 
 def pushed(name: str, **changes: object) -> Delivery:
     return replace(PUSH, id=f"github:{name}", digest=name * 8, **changes)
 
 
-def test_a_delivery_is_taken_in_once_and_its_turn_waits(inbox: Ledger) -> None:
+def test_a_delivery_is_taken_in_once_and_its_turn_waits(ledger: Ledger, inbox: Inbox) -> None:
     assert (inbox.receive(PUSH).how, inbox.receive(PUSH).how) == ("new", "repeated")
-    (turn,) = again(inbox).open_turns()
+    (turn,) = again(ledger).inbox().open_turns()
     assert (turn.delivery, turn.number, turn.key) == (PUSH, 0, "github:a#0")
     assert [(each.turn, each.state) for each in inbox.entries()] == [(turn, "open")]
     assert inbox.notes() == ()
 
 
-def test_several_are_taken_in_at_once_or_none_of_them(inbox: Ledger) -> None:
+def test_several_are_taken_in_at_once_or_none_of_them(inbox: Inbox) -> None:
     naive = replace(pushed("c"), received_at=NOW.replace(tzinfo=None))
     with pytest.raises(Rejected):
         inbox.receive_all([Arrival(pushed("a")), Arrival(naive)])
@@ -57,17 +47,17 @@ def test_several_are_taken_in_at_once_or_none_of_them(inbox: Ledger) -> None:
     assert [turn.delivery.id for turn in inbox.open_turns()] == ["github:a"]
 
 
-def test_an_id_that_comes_with_another_body_is_noted_and_changes_nothing(inbox: Ledger) -> None:
+def test_an_id_that_comes_with_another_body_is_noted_and_changes_nothing(ledger: Ledger, inbox: Inbox) -> None:
     inbox.receive(PUSH)
     receipt = inbox.receive(replace(PUSH, digest="e" * 64, commit="f" * 40))
     assert (receipt.how, receipt.recorded) == ("altered", PUSH)
-    (note,) = again(inbox).notes()
+    (note,) = again(ledger).inbox().notes()
     assert (note.about, note.kind, note.at) == ("github:a", "altered", NOW)
     assert "e" * 64 in note.text
     assert len(inbox.open_turns()) == 1
 
 
-def test_a_body_that_came_before_is_noted_unless_its_sender_signs_the_time(inbox: Ledger) -> None:
+def test_a_body_that_came_before_is_noted_unless_its_sender_signs_the_time(inbox: Inbox) -> None:
     inbox.receive(PUSH)
     other = replace(PUSH, id="github:b")
     receipt = inbox.receive(other)
@@ -77,42 +67,42 @@ def test_a_body_that_came_before_is_noted_unless_its_sender_signs_the_time(inbox
     assert inbox.receive(replace(PUSH, id="gitlab:b", sender="gitlab")).how == "new", "another sender's is another"
 
 
-def test_what_is_ignored_at_once_never_waits(inbox: Ledger) -> None:
+def test_what_is_ignored_at_once_never_waits(inbox: Inbox) -> None:
     inbox.receive(PUSH, outcome=Outcome("ignored", "a ping"))
     assert inbox.open_turns() == ()
     assert inbox.entry("github:a").outcome == Outcome("ignored", "a ping")
 
 
-def test_a_turn_ends_once_with_its_runs_and_the_first_outcome_stays(inbox: Ledger) -> None:
+def test_a_turn_ends_once_with_its_runs_and_the_first_outcome_stays(ledger: Ledger, inbox: Inbox) -> None:
     inbox.receive(PUSH)
     (turn,) = inbox.open_turns()
     assert inbox.end_turn(turn, STARTED, NOW) == STARTED
-    assert again(inbox).end_turn(turn, Outcome("refused", "too late"), NOW) == STARTED
+    assert again(ledger).inbox().end_turn(turn, Outcome("refused", "too late"), NOW) == STARTED
     assert inbox.entry("github:a").outcome == STARTED
     assert inbox.open_turns() == ()
 
 
-def test_a_turn_that_nobody_asked_for_cannot_end(inbox: Ledger) -> None:
+def test_a_turn_that_nobody_asked_for_cannot_end(inbox: Inbox) -> None:
     inbox.receive(PUSH)
     (turn,) = inbox.open_turns()
     with pytest.raises(NotFound, match="turn 7 of 'github:a'"):
         inbox.end_turn(replace(turn, number=7), STARTED, NOW)
 
 
-def test_a_delivery_gets_a_further_turn_only_when_the_last_has_ended(inbox: Ledger) -> None:
+def test_a_delivery_gets_a_further_turn_only_when_the_last_has_ended(ledger: Ledger, inbox: Inbox) -> None:
     inbox.receive(PUSH)
     with pytest.raises(Conflict, match="waits for the dispatcher already"):
         inbox.ask_again("github:a", "ada", NOW)
     inbox.end_turn(inbox.open_turns()[0], Outcome("ignored", "no rule"), NOW)
     turn = inbox.ask_again("github:a", "ada", NOW + timedelta(hours=1))
     assert (turn.number, turn.asked_by, turn.key) == (1, "ada", "github:a#1")
-    assert again(inbox).open_turns() == (turn,)
+    assert again(ledger).inbox().open_turns() == (turn,)
     assert inbox.entry("github:a").state == "open"
     with pytest.raises(NotFound, match="gateway list"):
         inbox.ask_again("github:ghost", "ada", NOW)
 
 
-def test_entries_come_newest_first_and_by_state(inbox: Ledger) -> None:
+def test_entries_come_newest_first_and_by_state(inbox: Inbox) -> None:
     for name in "abc":
         inbox.receive(pushed(name))
     first, second, _ = inbox.open_turns()
@@ -125,13 +115,13 @@ def test_entries_come_newest_first_and_by_state(inbox: Ledger) -> None:
     assert states == {"open": ["c"], "started": ["a"], "refused": ["b"], "ignored": []}
 
 
-def test_open_turns_come_oldest_first_up_to_a_limit(inbox: Ledger) -> None:
+def test_open_turns_come_oldest_first_up_to_a_limit(inbox: Inbox) -> None:
     for name in "abc":
         inbox.receive(pushed(name))
     assert [turn.delivery.id[-1] for turn in inbox.open_turns(2)] == ["a", "b"]
 
 
-def test_the_commits_of_a_branch_are_those_that_were_delivered_newest_first(inbox: Ledger) -> None:
+def test_the_commits_of_a_branch_are_those_that_were_delivered_newest_first(inbox: Inbox) -> None:
     inbox.receive(pushed("a", commit="1" * 40))
     inbox.receive(pushed("b", commit="2" * 40))
     inbox.receive(pushed("x", commit="3" * 40, ref="other"))
@@ -139,28 +129,31 @@ def test_the_commits_of_a_branch_are_those_that_were_delivered_newest_first(inbo
     assert inbox.commits("acme/models", "main") == ("2" * 40, "1" * 40)
 
 
-def test_a_run_is_watched_until_its_end_is_reported(inbox: Ledger) -> None:
+def test_a_run_is_unreported_until_its_end_is_reported(ledger: Ledger, inbox: Inbox) -> None:
     inbox.receive(PUSH)
     inbox.end_turn(inbox.open_turns()[0], STARTED, NOW)
-    assert [(w.run.run_id, w.delivery, w.last) for w in inbox.watched()] == [("run-1", PUSH, ""), ("run-2", PUSH, "")]
+    assert [(w.run.run_id, w.delivery, w.last) for w in inbox.unreported_runs()] == [
+        ("run-1", PUSH, ""),
+        ("run-2", PUSH, ""),
+    ]
     inbox.report("run-1", "pending", "", NOW, final=False)
-    assert [each.last for each in again(inbox).watched()] == ["pending", ""]
+    assert [each.last for each in again(ledger).inbox().unreported_runs()] == ["pending", ""]
     inbox.report("run-1", "success", "# better", NOW, final=True)
     inbox.report("run-1", "failure", "# late", NOW, final=True)
-    assert [each.run.run_id for each in inbox.watched()] == ["run-2"]
+    assert [each.run.run_id for each in inbox.unreported_runs()] == ["run-2"]
     assert (inbox.report_text("run-1"), inbox.report_text("run-2")) == ("# better", "")
 
 
-def test_notes_come_newest_first(inbox: Ledger) -> None:
+def test_notes_come_newest_first(inbox: Inbox) -> None:
     for number in range(3):
         inbox.note(Note("github", "forged", f"{number}", NOW))
     assert [note.text for note in inbox.notes(2)] == ["2", "1"]
 
 
-def test_a_lease_has_one_holder_until_it_runs_out_or_is_let_go(inbox: Ledger) -> None:
+def test_a_lease_has_one_holder_until_it_runs_out_or_is_let_go(ledger: Ledger, inbox: Inbox) -> None:
     minute = timedelta(minutes=1)
     assert inbox.lease("dispatch", "one", NOW, NOW + minute) == 1
-    assert again(inbox).lease("dispatch", "two", NOW, NOW + minute) is None
+    assert again(ledger).inbox().lease("dispatch", "two", NOW, NOW + minute) is None
     assert inbox.lease("dispatch", "one", NOW, NOW + 2 * minute) == 1, "held on"
     assert inbox.lease("dispatch", "two", NOW + minute, NOW + 3 * minute) is None
     assert inbox.lease("dispatch", "two", NOW + 2 * minute, NOW + 3 * minute) == 2, "it ran out"
@@ -171,7 +164,7 @@ def test_a_lease_has_one_holder_until_it_runs_out_or_is_let_go(inbox: Ledger) ->
     assert inbox.lease("another", "two", NOW, NOW + minute) == 1
 
 
-def test_of_eight_threads_one_takes_in_a_delivery_and_one_gets_the_lease(inbox: Ledger) -> None:
+def test_of_eight_threads_one_takes_in_a_delivery_and_one_gets_the_lease(inbox: Inbox) -> None:
     with ThreadPoolExecutor(8) as pool:
         taken = list(pool.map(lambda _: inbox.receive(PUSH).how, range(8)))
         held = list(pool.map(lambda n: inbox.lease("x", f"h{n}", NOW, NOW + timedelta(hours=1)), range(8)))
@@ -180,31 +173,7 @@ def test_of_eight_threads_one_takes_in_a_delivery_and_one_gets_the_lease(inbox: 
     assert len(inbox.open_turns()) == 1
 
 
-def test_a_time_without_a_zone_is_refused(inbox: Ledger) -> None:
+def test_a_time_without_a_zone_is_refused(inbox: Inbox) -> None:
     with pytest.raises(Rejected, match="has no zone"):
         inbox.receive(replace(PUSH, received_at=NOW.replace(tzinfo=None)))
     assert inbox.open_turns() == ()
-
-
-TABLES = ("deliveries", "delivery_turns", "delivery_ends", "delivery_runs", "delivery_reports", "delivery_notes")
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_the_database_itself_refuses_to_delete(tmp_path: Path, table: str) -> None:
-    inbox = SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db")
-    inbox.receive(PUSH, outcome=STARTED)
-    inbox.report("run-1", "success", "", NOW, final=True)
-    inbox.note(Note("a", "b", "c", NOW))
-    with pytest.raises((DBAPIError, Rejected), match="only added to"):
-        inbox._database().write(lambda connection: connection.execute(text(f"DELETE FROM ratchet_{table}")))
-
-
-def test_a_ledger_of_an_earlier_release_gets_the_new_tables_and_keeps_its_rows(tmp_path: Path) -> None:
-    older = SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db")
-    older.intend("k", "d", NOW)
-    inbox_tables = [name for name in METADATA.tables if "deliver" in name or "lease" in name]
-    for name in inbox_tables[::-1]:
-        older._database().write(lambda connection, name=name: connection.execute(text(f"DROP TABLE {name}")))
-    newer = again(older)
-    assert newer.receive(PUSH).how == "new"
-    assert newer.effect("k") is not None

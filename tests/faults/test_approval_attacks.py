@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from blocks.approvals.base import ApprovalRequest, Approvals, Decision, Link
+from blocks.approvals.chain import decisions_of, link_hash, record_of
 from blocks.common.errors import Conflict, Corrupt
 from blocks.common.trust import ApprovalRules, Person
+from blocks.database.ledger import SqlLedger
+from blocks.database.tables import LINKS
 from blocks.endpoints.base import Golden
-from blocks.ledger.base import ApprovalRequest, Decision, Link
-from blocks.ledger.chain import decisions_of, link_hash, record_of
-from blocks.ledger.sql import SqlLedger
-from blocks.ledger.tables import LINKS
 from blocks.tracking.fake import MODEL_FILE
 from flows.approval import FORM
 from ratchet.audit import from_ledger, write_lines
@@ -59,8 +59,12 @@ class Scene:
     now: datetime = NOW
 
     @property
+    def approvals(self) -> Approvals:
+        return self.world.approvals()
+
+    @property
     def ledger(self) -> SqlLedger:
-        ledger = self.world.ledger()
+        ledger = self.world._ledger()
         assert isinstance(ledger, SqlLedger)
         return ledger
 
@@ -76,7 +80,7 @@ class Scene:
         """Sign in as that person and decide, past whatever the page shows or hides."""
         self.office.times["now"] = now or self.now
         name = request_id or self.request.id
-        sent: dict[str, Any] = {"reason": reason, "digest": self.ledger.approval_request(name).digest}
+        sent: dict[str, Any] = {"reason": reason, "digest": self.approvals.approval_request(name).digest}
         if self.way == "page":
             browser = self.office.signed_in(by)
             token = hidden(browser.get("/approvals"), "/sign-out")["token"]
@@ -88,7 +92,7 @@ class Scene:
         if answer.status_code not in {200, 303}:
             assert answer.status_code in {403, 409, 503}
             raise Denied(html.unescape(answer.text))
-        (made,) = [each for each in decisions_of(self.ledger.links(name)) if each.by == by.strip()]
+        (made,) = [each for each in decisions_of(self.approvals.links(name)) if each.by == by.strip()]
         assert made.authenticated
         return made
 
@@ -97,7 +101,7 @@ class Scene:
         approved_release(self.world, asked, serving, GOLDEN, begun=None, now=self.now)
 
     def ask(self, **changes: Any) -> ApprovalRequest:
-        return self.ledger.request_approval(replace(self.request, **changes))
+        return self.approvals.request_approval(replace(self.request, **changes))
 
     def tamper(self, *statements: str) -> None:
         """Change rows as the database's owner can, who first removes what refuses it."""
@@ -110,10 +114,10 @@ class Scene:
         )
         drop += ["DROP TRIGGER ratchet_requests_UPDATE"] if sqlite else []
         for statement in (*drop, *statements):
-            self.ledger._database().write(lambda connection, it=statement: connection.exec_driver_sql(it))
+            self.ledger.database().write(lambda connection, it=statement: connection.exec_driver_sql(it))
 
     def add(self, link: Link) -> None:
-        self.ledger._database().write(lambda connection: connection.execute(insert(LINKS), asdict(link)))
+        self.ledger.database().write(lambda connection: connection.execute(insert(LINKS), asdict(link)))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +156,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     digest = folder_digest(artifact_of(world, version))
     shown = evidence(trained=TRAINED.model_copy(update={"version": version, "model_digest": digest}))
     asked = request_over(shown, authors=("Nia Poe <nia@example.com>",))
-    return Scene(world, world.ledger().request_approval(asked), way, Office.at(tmp_path, world))
+    return Scene(world, world.approvals().request_approval(asked), way, Office.at(tmp_path, world))
 
 
 def by_the_requester(it: Scene) -> None:
@@ -175,7 +179,7 @@ def by_an_alias_of_the_requester(it: Scene) -> None:
 def another_version_than_was_approved(it: Scene) -> None:
     it.say()
     other = evidence(trained=TRAINED.model_copy(update={"version": "3"}))
-    it.deploy(it.ledger.request_approval(request_over(other)))
+    it.deploy(it.approvals.request_approval(request_over(other)))
 
 
 def files_swapped_after_the_approval(it: Scene) -> None:
@@ -186,7 +190,7 @@ def files_swapped_after_the_approval(it: Scene) -> None:
 
 def approval_replayed_for_another_request(it: Scene) -> None:
     it.say()
-    (link,) = it.ledger.links()
+    (link,) = it.approvals.links()
     other = it.ask(id="price-2-again")
     body = link.body.replace(link.request_id, other.id)
     mended = link_hash(2, "decision", other.id, body, link.hash, link.key_id)
@@ -255,7 +259,7 @@ def edited_row(it: Scene) -> None:
 
 def edited_row_with_its_hash_mended(it: Scene) -> None:
     it.say(approved=False)
-    (link,) = it.ledger.links()
+    (link,) = it.approvals.links()
     body = link.body.replace('"approved":false', '"approved":true')
     mended = link_hash(1, "decision", link.request_id, body, link.previous, link.key_id)
     it.tamper(f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}'")
@@ -287,7 +291,7 @@ def signed_with_a_key_that_is_not_pinned(it: Scene) -> None:
     own = Path(it.world.scratch) / "own.pem"
     make_key(own, "ed25519")
     made = Decision(it.request.id, it.request.digest, True, "max@example.com", "it is better", "terminal", NOW)
-    it.ledger.decide(made, load_signer(own))
+    it.approvals.decide(made, load_signer(own))
     it.deploy()
 
 
@@ -332,7 +336,7 @@ def test_an_attack_on_an_approval_is_refused_and_recorded(
 ) -> None:
     with pytest.raises((Refusal, Conflict, Corrupt, Denied), match=says):
         attack(scene)
-    recorded = [link for link in scene.ledger.links() if link.kind == "refusal"]
+    recorded = [link for link in scene.approvals.links() if link.kind == "refusal"]
     assert len(recorded) == 1
     assert says in recorded[0].body
 
@@ -346,7 +350,7 @@ def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: S
 
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(attempt, ["ann@example.com", "max@example.com"]))
-    kinds = sorted(link.kind for link in scene.ledger.links())
+    kinds = sorted(link.kind for link in scene.approvals.links())
     assert (outcomes.count("refused"), kinds) == (1, ["decision", "refusal"])
 
 
@@ -354,7 +358,7 @@ def test_an_honest_approval_is_deployed_and_the_record_is_sound(scene: Scene) ->
     scene.say()
     scene.deploy()
     file = Path(scene.world.scratch).with_name("record.jsonl")
-    links, requests = from_ledger(scene.ledger)
+    links, requests = from_ledger(scene.approvals)
     with file.open("w") as lines:
         write_lines(links, requests, lines)
     signing = scene.world.signing

@@ -15,8 +15,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from blocks.ledger.inbox import Arrival
-from blocks.ledger.sql import SqlLedger
+from blocks.database.ledger import SqlLedger
+from blocks.inbox.base import Arrival
 from deployments.secret_store import Vault
 from services.gateway.dispatch import Dispatcher
 from services.gateway.ingest import answer_to, read_delivery
@@ -48,7 +48,7 @@ class FolderStarter:
 
 def gateway(url: str, folder: Path, numbers: list[int], acknowledge: Callable[[int], None]) -> None:
     """Take deliveries in and acknowledge each; at the same time start runs, until killed."""
-    inbox, rules = SqlLedger(url=url), triggers()
+    inbox, rules = SqlLedger(url=url).inbox(), triggers()
     dispatcher = Dispatcher(inbox, rules, FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
     woken = threading.Event()
     threading.Thread(target=dispatcher.run, args=(threading.Event(), woken), daemon=True).start()
@@ -68,7 +68,7 @@ def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: 
     print(f"seed {seed}")
     chance, url, folder = random.Random(seed), f"sqlite:///{tmp_path}/ledger.db", tmp_path / "runs"
     folder.mkdir()
-    SqlLedger(url=url).open_turns()
+    SqlLedger(url=url).inbox().open_turns()
     left, acknowledged = list(range(DELIVERIES)), set[int]()
     for _ in range(KILLS):
         repeats = chance.sample(sorted(acknowledged), min(3, len(acknowledged)))
@@ -77,7 +77,7 @@ def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: 
         left = [number for number in left if number not in acknowledged]
     assert len(acknowledged) >= KILLS, "hardly anything was at work when it was killed: the test proved nothing"
 
-    inbox = SqlLedger(url=url)
+    inbox = SqlLedger(url=url).inbox()
     last = Dispatcher(inbox, triggers(), FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
     while last.step():
         pass

@@ -14,7 +14,7 @@ from blocks.environment import open_environment
 from deployments.runs import WAITING, begin, ended, follow
 from local.stack import Stack
 from services.decisions import settle
-from tests.support import SMALL, customers, kill, land, ledger, outcome, released, request_of, retry
+from tests.support import SMALL, approvals, customers, kill, land, outcome, released, request_of, retry
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -86,7 +86,7 @@ def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     serving = world.endpoint().serving(model)
     assert serving is not None
     assert serving.version == "1"
-    assert ledger().open_requests(model) == ()
+    assert approvals().open_requests(model) == ()
 
 
 @pytest.mark.parametrize("model", STAGES)

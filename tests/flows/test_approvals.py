@@ -10,8 +10,8 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.flow_runs import resume_flow_run
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.environment import open_environment
-from blocks.ledger.base import ApprovalRequest
 from deployments.runs import WAITING, begin, ended, follow
 from flows.approval import await_decision
 from local.stack import Stack, down, use
@@ -21,10 +21,10 @@ from tasks.shared.rules.refusal import Refusal
 from tests.checkout import start_stack
 from tests.support import (
     SMALL,
+    approvals,
     approve,
     customers,
     land,
-    ledger,
     outcome,
     released,
     request_of,
@@ -48,7 +48,7 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
     # the same through the form of the Prefect UI: it does not count, and the run waits on
     resume_flow_run(waiting.id, run_input={"approve": True, "reviewer": "dana@example.com", "reason": "I made it"})
     again = waits_anew(waiting)
-    assert ledger().decision(request.id) is None
+    assert approvals().decision(request.id) is None
 
     # a run that is pushed past its pause finds no approval, and waits again
     retry(waiting.id)
@@ -57,7 +57,7 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
     # a rejection through the form counts, and is recorded as what it is
     resume_flow_run(waiting.id, run_input={"approve": False, "reviewer": "max@example.com", "reason": "not now"})
     assert outcome(follow(waiting.id, until=ended, seconds=120)) == "Rejected"
-    decision = ledger().decision(request.id)
+    decision = approvals().decision(request.id)
     assert decision is not None
     assert (decision.by, decision.approved) == ("max@example.com", False)
     assert "not verified" in decision.channel
@@ -116,7 +116,7 @@ def test_a_request_that_lapsed_is_a_hold_without_a_pause(stack: Stack) -> None:
     now = datetime.now(UTC)
     lapsed = ApprovalRequest("zeta-1-0", "zeta", "local", "1", "0" * 64, "{}", "dana@example.com",
                              now - timedelta(days=8), now - timedelta(days=1), "")  # fmt: skip
-    ledger().request_approval(lapsed)
+    approvals().request_approval(lapsed)
     asked = Asked(request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, markdown="")
     assert await_decision(asked, "local") is None
     with pytest.raises(Refusal, match="lapsed|expired"):

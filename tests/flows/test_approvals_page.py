@@ -11,7 +11,7 @@ from blocks.environment import open_environment
 from deployments.runs import WAITING, ended, follow
 from local.stack import Stack
 from tests.services.gateway.approvals.office import WORDS, decide, hidden, sign_in
-from tests.support import SMALL, customers, land, ledger, outcome, released, request_of, run
+from tests.support import SMALL, approvals, customers, land, outcome, released, request_of, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -47,7 +47,7 @@ def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
 
     done = follow(waiting.id, until=ended, seconds=240)
     assert outcome(done) == "Deployed"
-    made = ledger().decision(request.id)
+    made = approvals().decision(request.id)
     assert made is not None
     assert (made.by, made.authenticated, made.channel) == (
         "max@example.com", True, "approvals page, signed in by password",

@@ -9,9 +9,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
+from blocks.environment import open_environment
 from deployments.runs import ended, follow
 from local.stack import Stack
-from tests.support import SMALL, approve, customers, land, ledger, outcome, request_of, run
+from tests.support import SMALL, approve, customers, land, outcome, request_of, run
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
@@ -62,7 +63,7 @@ def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: St
     refused = answered(2)
     assert outcome(refused) == "Refused"
     assert refused.state and f"decision: {asked.id} waits" in str(refused.state.message)
-    (written,) = ledger().signals("renewed/local/retraining.refused")
+    (written,) = open_environment("local").outbox().signals("renewed/local/retraining.refused")
     assert written.sentence == refused.state.message
 
     again = run("answer/answer", model="renewed", key=answer.parameters["key"])

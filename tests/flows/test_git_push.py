@@ -12,9 +12,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from blocks.database.ledger import SqlLedger
 from blocks.environment import open_environment
-from blocks.ledger.inbox import Entry
-from blocks.ledger.sql import SqlLedger
+from blocks.inbox.base import Entry
 from deployments.runs import ended, follow
 from local.processes import start, wait_until_ready
 from local.stack import Stack
@@ -104,7 +104,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
             httpx.post(f"{url}/hooks/github", content=given.body, headers=given.raw, timeout=60) for _ in range(2)
         ]
         assert [answer.status_code for answer in answers] == [202, 200]
-        inbox = SqlLedger(url=f"sqlite:///{state}/ledger.db")
+        inbox = SqlLedger(url=f"sqlite:///{state}/ledger.db").inbox()
         entry: Entry = wait_for(
             lambda: (found := inbox.entry("github:d-1")).outcome and found, what="the start of a run"
         )

@@ -14,7 +14,7 @@ import pytest
 from blocks.environment import open_environment
 from deployments.runs import begin, follow
 from local.stack import Stack
-from tests.support import SMALL, approve, ask, customers, land, ledger, outcome, released, request_of
+from tests.support import SMALL, approvals, approve, ask, customers, land, outcome, released, request_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -54,7 +54,7 @@ def test_two_people_retrain_one_model_at_once_and_share_nothing(
     assert world.endpoint().serving("paired") is None, "the shared one is as it was: there was none"
     assert world.endpoint().serving("paired--max") is None
     assert released("paired") == () and world.tracking().runs("paired") == ()
-    assert [each.id for each in ledger().open_requests("paired--max")] == [asked["max"].id]
+    assert [each.id for each in approvals().open_requests("paired--max")] == [asked["max"].id]
     assert {path.name for path in (world.scratch / "tiers").glob("paired*")} == {"paired--dana", "paired--max"}
     assert len(world.lake().as_of("paired").snapshots) == 1
 

@@ -12,7 +12,7 @@ from local.demo_data import events_of, traffic
 from local.stack import Stack
 from tasks.evidence.verification import check_pack
 from tests.front_door import ratchet
-from tests.support import SMALL, WEAK, approve, ask, customers, land, ledger, outcome, released, request_of, run
+from tests.support import SMALL, WEAK, approvals, approve, ask, customers, land, outcome, released, request_of, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 FEATURES = [name for name in customers().columns if name not in ("customer_id", "churn")]
@@ -115,7 +115,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
         ("deploy", "serving"),
         ("deploy", "serving"),
     ]
-    assert ledger().open_requests("churn") == ()
+    assert approvals().open_requests("churn") == ()
 
     # all of it is on the model's page, served and as a file
     page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text

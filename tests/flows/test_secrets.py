@@ -12,8 +12,8 @@ import pytest
 from prefect.blocks.notifications import MattermostWebhook
 from prefect.blocks.system import Secret
 
+from blocks.database.ledger import SqlLedger
 from blocks.environment import Alerts, Channel, Environment, open_environment
-from blocks.ledger.sql import SqlLedger
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
 from local.processes import free_port

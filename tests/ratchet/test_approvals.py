@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from blocks.approvals.base import ApprovalRequest, Approvals
 from blocks.common.errors import Conflict
-from blocks.ledger.base import ApprovalRequest, Ledger
 from ratchet.approvals import choose, listing
 from services.decisions import settle
 from tasks.shared.rules.refusal import Refusal
@@ -79,27 +79,27 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def ledger(world: World) -> Ledger:
-    ledger = world.ledger()
-    ledger.request_approval(ONE)
-    ledger.request_approval(request("churn-1", left=timedelta(minutes=-1)))
-    return ledger
+def approvals(world: World) -> Approvals:
+    approvals = world.approvals()
+    approvals.request_approval(ONE)
+    approvals.request_approval(request("churn-1", left=timedelta(minutes=-1)))
+    return approvals
 
 
-def test_expired_requests_are_listed_so_that_people_see_them(world: World, ledger: Ledger) -> None:
-    lines = listing(ledger.open_requests(), NOW).splitlines()
+def test_expired_requests_are_listed_so_that_people_see_them(world: World, approvals: Approvals) -> None:
+    lines = listing(approvals.open_requests(), NOW).splitlines()
     assert ["EXPIRED" in line for line in lines] == [False, True]
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["yes", "no"])
 def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
-    world: World, ledger: Ledger, capsys: pytest.CaptureFixture[str], approved: bool
+    world: World, approvals: Approvals, capsys: pytest.CaptureFixture[str], approved: bool
 ) -> None:
     made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me", now=NOW)
-    assert ledger.decision(ONE.id) == made
+    assert approvals.decision(ONE.id) == made
     assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
     assert "decision is recorded" in capsys.readouterr().out
-    assert ONE not in ledger.open_requests()
+    assert ONE not in approvals.open_requests()
 
 
 REFUSED = {
@@ -113,7 +113,7 @@ REFUSED = {
 @pytest.mark.parametrize(("asked", "by", "reason", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
     world: World,
-    ledger: Ledger,
+    approvals: Approvals,
     capsys: pytest.CaptureFixture[str],
     asked: ApprovalRequest,
     by: str,
@@ -122,11 +122,13 @@ def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
 ) -> None:
     with pytest.raises(Refusal, match=problem):
         settle(world, asked, approved=True, by=by, reason=reason, now=NOW)
-    assert ledger.decision(asked.id) is None
+    assert approvals.decision(asked.id) is None
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(world: World, ledger: Ledger) -> None:
+def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(
+    world: World, approvals: Approvals
+) -> None:
     forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
     with pytest.raises(Refusal, match="who asked may not decide"):
         settle(world, forged, approved=True, by="dana@example.com", reason="it is mine", now=NOW)
@@ -135,7 +137,7 @@ def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(wor
     )
 
 
-def test_a_second_opinion_does_not_change_the_first(world: World, ledger: Ledger) -> None:
+def test_a_second_opinion_does_not_change_the_first(world: World, approvals: Approvals) -> None:
     settle(world, ONE, approved=False, by="max@example.com", reason="not now", now=NOW)
     with pytest.raises(Conflict, match=r"rejected by max@example\.com.*not now"):
         settle(world, ONE, approved=True, by="ann@example.com", reason="it is better", now=NOW)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from blocks.approvals.base import ApprovalRequest, Decision, RefusedAttempt, Waiver
+from blocks.approvals.chain import Head, first_fault
+from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
-from blocks.ledger.base import ApprovalRequest, Decision, Refused, Waiver
-from blocks.ledger.chain import Head, first_fault
-from blocks.ledger.fake import FakeLedger
 from ratchet.audit import from_ledger, read_lines, report, write_lines
 from runtime.keys import Keyring
 from tests.front_door import ratchet
@@ -25,16 +25,16 @@ KEYS = Keyring([SIGNER.public])
 
 def written(count: int = 4) -> str:
     """Return the record of so many decisions, a waiver and a refusal, as `export` writes it."""
-    ledger = FakeLedger()
+    approvals = FakeApprovals()
     for number in range(count):
         asked = ApprovalRequest(f"churn-{number}", "churn", "local", "1", "d" * 64, "{}", "dana", NOW,
                                 NOW + timedelta(days=7), "", authors=("Ünna",), roles=("risk",))  # fmt: skip
-        ledger.request_approval(asked)
-        ledger.decide(Decision(asked.id, asked.digest, True, "max", "it is “better”", "terminal", NOW), SIGNER)
-    ledger.waive(Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER)
-    ledger.refuse(Refused("churn-1", "decide", "dana", "terminal", "who asked may not decide", NOW), SIGNER)
+        approvals.request_approval(asked)
+        approvals.decide(Decision(asked.id, asked.digest, True, "max", "it is “better”", "terminal", NOW), SIGNER)
+    approvals.waive(Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER)
+    approvals.refuse(RefusedAttempt("churn-1", "decide", "dana", "terminal", "who asked may not decide", NOW), SIGNER)
     lines = io.StringIO()
-    write_lines(*from_ledger(ledger), lines)
+    write_lines(*from_ledger(approvals), lines)
     return lines.getvalue()
 
 
@@ -106,25 +106,25 @@ def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
 
 
 def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_path: Path) -> None:
-    signing, ledger = signing_in(tmp_path), FakeLedger()
+    signing, approvals = signing_in(tmp_path), FakeApprovals()
     signer = signing.signer("decisions")
-    refused = Refused("", "deploy", "", "", "no", NOW)
-    first = ledger.refuse(refused, signer)
+    refused = RefusedAttempt("", "deploy", "", "", "no", NOW)
+    first = approvals.refuse(refused, signer)
     note = Path(signing.decisions_head)
     content = json.loads(note.read_text())
     content["pending"] = {"number": 2, "hash": "f" * 64}  # signed, and then the process died
     note.write_text(json.dumps(content))
-    second = ledger.refuse(refused, signer)
+    second = approvals.refuse(refused, signer)
     assert (second.number, json.loads(note.read_text())) == (
         2,
         {"head": {"number": 2, "hash": second.hash}, "pending": None},
     )
-    ledger._links.pop()
+    approvals._links.pop()
     with pytest.raises(Corrupt, match="decision 2 is gone"):
-        ledger.refuse(refused, signer)
-    ledger._links[:] = [first, first]
+        approvals.refuse(refused, signer)
+    approvals._links[:] = [first, first]
     with pytest.raises(Corrupt, match="decision 2 has the hash"):
-        ledger.refuse(refused, signer)
+        approvals.refuse(refused, signer)
 
 
 def test_a_key_that_others_may_read_signs_nothing(tmp_path: Path) -> None:

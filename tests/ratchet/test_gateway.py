@@ -10,10 +10,9 @@ import httpx
 import psutil
 import pytest
 
-from blocks.ledger.base import Ledger
-from blocks.ledger.inbox import Delivery, Note, Outcome, StartedRun
+from blocks.inbox.base import Delivery, Inbox, Note, Outcome, StartedRun
 from local.processes import start, wait_until_ready
-from services.gateway.settings import TRIGGERS, open_ledger, read_triggers
+from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 from tests.checkout import ROOT
 from tests.front_door import ratchet
 from tests.services.gateway.git_hosts import Remote
@@ -28,13 +27,13 @@ PUSH = Delivery("github:d-1", "github", "push", "acme/models", "main", C2, "d" *
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inbox:
     for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public)
     monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
-    return open_ledger("local")
+    return open_inbox("local")
 
 
 def said(*arguments: str, code: int = 0) -> str:
@@ -43,13 +42,13 @@ def said(*arguments: str, code: int = 0) -> str:
     return done.stdout if code == 0 else done.stdout + done.stderr
 
 
-def test_what_came_is_listed_with_its_end_and_reason(ledger: Ledger) -> None:
+def test_what_came_is_listed_with_its_end_and_reason(inbox: Inbox) -> None:
     assert said("list") == "nothing has been delivered\n"
-    ledger.receive(
+    inbox.receive(
         PUSH,
         outcome=Outcome("started", "retrain/retrain by the rule 'x'", (StartedRun("r-1", "x", "retrain/retrain"),)),
     )
-    ledger.receive(
+    inbox.receive(
         Delivery("github:d-2", "github", "ping", "", "", "", "e" * 64, "", NOW), outcome=Outcome("ignored", "a ping")
     )
     first, second = said("list").splitlines()
@@ -57,25 +56,25 @@ def test_what_came_is_listed_with_its_end_and_reason(ledger: Ledger) -> None:
     assert first.endswith("IGNORED: a ping")
     assert all(words in second for words in ("2026-11-21 10:00:00", "acme/models", C2[:12], "STARTED: retrain/retrain"))
     assert said("list", "--state", "ignored").count("\n") == 1
-    ledger.report("r-1", "success", "# the report", NOW, final=True)
+    inbox.report("r-1", "success", "# the report", NOW, final=True)
     assert "# the report" in said("show", "github:d-1")
 
 
-def test_forgeries_and_oddities_are_listed(ledger: Ledger) -> None:
-    ledger.note(Note("github:", "forged", "no signature; from 10.0.0.1", NOW))
+def test_forgeries_and_oddities_are_listed(inbox: Inbox) -> None:
+    inbox.note(Note("github:", "forged", "no signature; from 10.0.0.1", NOW))
     assert "forged     github:  no signature; from 10.0.0.1" in said("notes")
 
 
-def test_a_delivery_is_redelivered_by_a_person_who_is_written_down(ledger: Ledger) -> None:
-    ledger.receive(PUSH, outcome=Outcome("ignored", "no rule"))
+def test_a_delivery_is_redelivered_by_a_person_who_is_written_down(inbox: Inbox) -> None:
+    inbox.receive(PUSH, outcome=Outcome("ignored", "no rule"))
     assert "turn 1 waits" in said("redeliver", "github:d-1", "--by", "ada")
-    (turn,) = ledger.open_turns()
+    (turn,) = inbox.open_turns()
     assert (turn.number, turn.asked_by) == (1, "ada")
     assert "waits for the dispatcher already" in said("redeliver", "github:d-1", code=2)
     assert "there is no delivery 'ghost'" in said("redeliver", "ghost", code=2)
 
 
-def test_a_missed_push_is_found_and_taken_in(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_missed_push_is_found_and_taken_in(inbox: Inbox, tmp_path: Path) -> None:
     remote, rules = Remote.make(tmp_path), tmp_path / "triggers.yaml"
     commit = remote.push({"models/churn/x": "1"})
     rules.write_text(
@@ -84,7 +83,7 @@ def test_a_missed_push_is_found_and_taken_in(ledger: Ledger, tmp_path: Path) -> 
     assert f"main is at {commit}, which never came" in said("missed", "--triggers", str(rules), code=1)
     assert "taken in as github:missed:acme/models:main" in said("missed", "--take-in", "--triggers", str(rules))
     assert said("missed", "--triggers", str(rules)) == "0 missed\n"
-    assert [turn.delivery.commit for turn in ledger.open_turns()] == [commit]
+    assert [turn.delivery.commit for turn in inbox.open_turns()] == [commit]
 
 
 def test_the_shipped_rules_are_right_and_name_deployments_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +96,7 @@ def test_the_shipped_rules_are_right_and_name_deployments_that_exist(monkeypatch
         assert f"name: {name}\n" in declared
 
 
-def test_rules_with_a_mistake_keep_the_gateway_from_starting(ledger: Ledger, tmp_path: Path) -> None:
+def test_rules_with_a_mistake_keep_the_gateway_from_starting(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text(RULES.replace("rules:", "rule:"))
     assert "wrong.yaml, line 12, rule: is not a known key. Did you mean `rules`?" in said(
         "serve", "--port", "0", "--triggers", str(tmp_path / "wrong.yaml"), code=2
@@ -106,7 +105,7 @@ def test_rules_with_a_mistake_keep_the_gateway_from_starting(ledger: Ledger, tmp
 
 @pytest.mark.slow
 def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_asked(
-    ledger: Ledger, tmp_path: Path
+    inbox: Inbox, tmp_path: Path
 ) -> None:
     (tmp_path / "triggers.yaml").write_text(RULES)
     variables = {
@@ -136,10 +135,10 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         forged = httpx.post(f"{url}/hooks/github", content=given.body + b" ", headers=given.raw, timeout=60)
         large = httpx.post(f"{url}/hooks/github", content=b"x" * 2_000_000, headers=given.raw, timeout=60)
         assert [taken.status_code, forged.status_code, large.status_code] == [202, 401, 413]
-        wait_for(lambda: [note for note in ledger.notes() if note.kind == "waits"], what="the note that it waits")
+        wait_for(lambda: [note for note in inbox.notes() if note.kind == "waits"], what="the note that it waits")
         psutil.Process(process.pid).send_signal(signal.SIGTERM)
         wait_for(lambda: not process.alive(), what="the end")
     finally:
         process.stop()
-    assert [turn.delivery.id for turn in ledger.open_turns()] == ["github:d-1"]
+    assert [turn.delivery.id for turn in inbox.open_turns()] == ["github:d-1"]
     assert SECRET not in Path(process.log).read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.base import Deployment
+from blocks.effects.base import Deployment
 from ratchet.runs import code_note, compared, listed, repeated, start_with_code
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import Model
@@ -61,7 +61,7 @@ def desk(tmp_path: Path) -> Desk:
     one = trained(world, "dana", {"auc": 0.84, "log_loss": 0.41})
     other = trained(world, "max", {"auc": 0.86, "log_loss": 0.43}, made_by=DIRTY, trees=50, seed=11)
     line = Deployment("d", "price--max", "local", "1", "m" * 64, "deploy", "serving", "ann", "", "r", NOW)
-    world.ledger().record_deployment(line)
+    world.effects().record_deployment(line)
     return Desk(world, tmp_path / "checkout", one, other)
 
 

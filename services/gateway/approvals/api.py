@@ -55,7 +55,7 @@ class Api:
         """Return one request with its evidence."""
         visitor, world = self._visitor(call), self._desk.world()
         request = request_of(world, call.name)
-        shown = show(world, request, world.ledger().links(request.id), self._desk.clock())
+        shown = show(world, request, world.approvals().links(request.id), self._desk.clock())
         return json_reply(200, {**as_json(shown, whole=True), "why_not": why_not(self._desk, visitor, request)})
 
     def decide(self, call: Call) -> Reply:

@@ -1,8 +1,8 @@
 """A decision of somebody who has signed in: over what they were shown, recorded or refused, the run woken."""
 
+from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Decision
 from services.gateway.approvals.people import Desk, Visitor
 from services.gateway.approvals.web import Denied
 from tasks.approval.requests import decide
@@ -16,7 +16,7 @@ LONGEST_REASON = 2_000
 def request_of(world: Environment, name: str) -> ApprovalRequest:
     """Return a request of this environment. Raises Denied when there is none by that name."""
     try:
-        request = world.ledger().approval_request(name)
+        request = world.approvals().approval_request(name)
     except NotFound:
         request = None
     except PortError as cause:

@@ -179,7 +179,7 @@ class Pages:
     def _request(self, name: str, visitor: Visitor, status: int = 200, problem: str = "", reason: str = "") -> Reply:
         world, now = self._desk.world(), self._desk.clock()
         request = request_of(world, name)
-        shown = show(world, request, world.ledger().links(request.id), now)
+        shown = show(world, request, world.approvals().links(request.id), now)
         return self._page(
             status, "request.html", visitor, shown=shown, problem=problem, reason=reason,
             exhibits=exhibits_of(world, request, shown.evidence),

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from blocks.approvals.base import ApprovalRequest, Decision, Link, RefusedAttempt
+from blocks.approvals.chain import record_of
+from blocks.approvals.rules import outcome
 from blocks.environment import Environment
-from blocks.ledger.base import ApprovalRequest, Decision, Link, Refused
-from blocks.ledger.chain import record_of
-from blocks.ledger.rules import outcome
 from runtime.digests import folder_digest
 from tasks.approval.review_attachments import exhibits_folder
 from tasks.approval.rules.evidence import Evidence, parse_evidence, text_digest
@@ -48,7 +48,7 @@ class Shown:
     needed: int
     evidence: Evidence | None
     decisions: tuple[Decision, ...]
-    refusals: tuple[Refused, ...]
+    refusals: tuple[RefusedAttempt, ...]
     now: datetime
 
     @property
@@ -70,7 +70,7 @@ def show(world: Environment, request: ApprovalRequest, links: Sequence[Link], no
     """Return a request with what the links say of it."""
     records = [record_of(link) for link in links if link.request_id == request.id]
     decisions = tuple(each for each in records if isinstance(each, Decision))
-    refusals = tuple(each for each in records if isinstance(each, Refused))
+    refusals = tuple(each for each in records if isinstance(each, RefusedAttempt))
     end, needed = outcome(decisions, request.approvals), max(1, request.approvals)
     state: State = ("approved" if end.approved else "rejected") if end else "waiting"
     if not end and now >= request.expires_at:
@@ -103,11 +103,11 @@ def _file(path: Path) -> bytes:
 
 def listed(world: Environment, now: datetime) -> tuple[list[Shown], list[Shown]]:
     """Return the requests that wait, oldest first, and those that are over, newest first."""
-    ledger = world.ledger()
-    links, waiting = ledger.links(), ledger.open_requests()
+    approvals = world.approvals()
+    links, waiting = approvals.links(), approvals.open_requests()
     names = dict.fromkeys(link.request_id for link in reversed(links) if link.kind == "decision")
     still = {request.id for request in waiting}
-    over = [ledger.approval_request(name) for name in [name for name in names if name not in still][:MOST_DECIDED]]
+    over = [approvals.approval_request(name) for name in [name for name in names if name not in still][:MOST_DECIDED]]
     found = [show(world, each, links, now) for each in (*waiting, *over) if each.environment == world.name]
     open_ = [each for each in found if each.state == "waiting"]
     return open_, [each for each in found if each.state != "waiting"]
@@ -116,7 +116,7 @@ def listed(world: Environment, now: datetime) -> tuple[list[Shown], list[Shown]]
 def damage(world: Environment) -> str:
     """Return what is wrong with the record of decisions, "" when it is sound."""
     try:
-        sound_chain(world, world.ledger())
+        sound_chain(world)
     except Refusal as refusal:
         return str(refusal)
     return ""

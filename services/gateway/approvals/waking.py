@@ -12,9 +12,9 @@ from uuid import UUID
 
 import httpx
 
+from blocks.approvals.base import Approvals, Decision
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import PortError, Unavailable
-from blocks.ledger.base import Decision, Ledger
-from blocks.ledger.chain import decisions_of
 
 _log = logging.getLogger("ratchet.desk")
 
@@ -73,11 +73,11 @@ class Waker:
 
     def __init__(
         self,
-        ledger: Callable[[], Ledger],
+        approvals: Callable[[], Approvals],
         runs: Runs,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._ledger, self._runs, self._clock = ledger, runs, clock
+        self._approvals, self._runs, self._clock = approvals, runs, clock
         self._awake: set[str] = set()
 
     def run(self, stop: Event, woken: Event) -> None:
@@ -101,13 +101,13 @@ class Waker:
         Raises:
             Unavailable: after the others were woken: some could not be, or Prefect is away.
         """
-        ledger, left, failures = self._ledger(), 0, list[Unavailable]()
-        recent = [each for each in decisions_of(ledger.links()) if each.at > now - LOOK_BACK]
+        approvals, left, failures = self._approvals(), 0, list[Unavailable]()
+        recent = [each for each in decisions_of(approvals.links()) if each.at > now - LOOK_BACK]
         for name in dict.fromkeys(each.request_id for each in recent if each.request_id not in self._awake):
-            end = ledger.decision(name)
+            end = approvals.decision(name)
             if end is None:
                 continue  # it takes more approvals yet
-            run_id = ledger.approval_request(name).flow_run_id
+            run_id = approvals.approval_request(name).flow_run_id
             try:
                 if not run_id or self._runs.wake(run_id, end):
                     self._awake.add(name)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from blocks.common.errors import Conflict
-from blocks.ledger.fake import FakeLedger
-from blocks.ledger.inbox import Arrival, Delivery
+from blocks.inbox.base import Arrival, Delivery
+from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import Vault
 from services.gateway.dispatch import LEASE, Dispatcher
 from services.gateway.fake import FakeStarter
@@ -31,7 +31,7 @@ NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 class World:
     """An inbox, a stand-in for Prefect, and the dispatcher between them."""
 
-    inbox: FakeLedger
+    inbox: FakeInbox
     starter: FakeStarter
     dispatcher: Dispatcher
     clock: Clock
@@ -47,7 +47,7 @@ class World:
 
 
 def world(tmp_path: Path, rules: Triggers | None = None, **knobs: Any) -> World:
-    inbox, starter, clock = FakeLedger(), FakeStarter(**knobs), Clock()
+    inbox, starter, clock = FakeInbox(), FakeStarter(**knobs), Clock()
     mirrors = Mirrors(tmp_path / "mirrors")
     dispatcher = Dispatcher(inbox, rules or triggers(), starter, mirrors, Vault({}), lambda: NOW, monotonic=clock)
     return World(inbox, starter, dispatcher, clock)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from blocks.ledger.fake import FakeLedger
+from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import Vault
 from services.gateway.app import Limits, application
 from services.gateway.ingest import NOT_GENUINE
@@ -42,7 +42,7 @@ class Gateway:
     """A gateway in this process, asked over ASGI; its errors are not caught by the client. Time stands at `at`."""
 
     def __init__(self, variables: dict[str, str] | None = None, limits: Limits = PATIENT) -> None:
-        self.inbox, self.at = FakeLedger(), float(NOW)
+        self.inbox, self.at = FakeInbox(), float(NOW)
         vault = Vault(VARIABLES if variables is None else variables)
         self.app = application(self.inbox, triggers(), vault, limits, clock=self.clock)
 

@@ -6,11 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from pydantic import PrivateAttr
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.ledger.fake import FakeLedger
-from blocks.ledger.inbox import Arrival, Delivery, Receipt
+from blocks.inbox.base import Arrival, Delivery, Receipt
+from blocks.inbox.fake import FakeInbox
 from services.gateway.inbox_writer import MOST_AT_ONCE, Writer
 from services.gateway.traffic import LONGEST_SECONDS, QUIET_SECONDS, Traffic
 from tests.clocks import Clock
@@ -19,15 +18,15 @@ NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 PUSH = Delivery("github:0", "github", "push", "acme/models", "main", "c" * 40, "d", "{}", NOW)
 
 
-class CountingLedger(FakeLedger):
+class CountingInbox(FakeInbox):
     """Remembers how many came at once; refuses what is called `bad`, and with it all that came along."""
 
-    _block_type_slug = "counting-ledger"
-
-    _sizes: list[int] = PrivateAttr(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
 
     def receive_all(self, arrivals: Sequence[Arrival]) -> tuple[Receipt, ...]:
-        self._sizes.append(len(arrivals))
+        self.sizes.append(len(arrivals))
         if any(arrival.delivery.event == "bad" for arrival in arrivals):
             raise Rejected("the database refuses it")
         return super().receive_all(arrivals)
@@ -38,7 +37,7 @@ def arrivals(count: int, bad: Sequence[int] = ()) -> list[Arrival]:
     return [Arrival(delivery) for delivery in given]
 
 
-def written(inbox: FakeLedger, given: Sequence[Arrival]) -> list[Receipt | BaseException]:
+def written(inbox: FakeInbox, given: Sequence[Arrival]) -> list[Receipt | BaseException]:
     async def all_at_once() -> list[Receipt | BaseException]:
         writer = Writer(inbox)
         try:
@@ -50,32 +49,32 @@ def written(inbox: FakeLedger, given: Sequence[Arrival]) -> list[Receipt | BaseE
 
 
 def test_a_hundred_at_the_same_time_are_two_writes() -> None:
-    inbox = CountingLedger()
+    inbox = CountingInbox()
     receipts = written(inbox, arrivals(100))
     assert [receipt.recorded.id for receipt in receipts if isinstance(receipt, Receipt)] == [
         f"github:{n}" for n in range(100)
     ]
-    assert inbox._sizes == [MOST_AT_ONCE, 100 - MOST_AT_ONCE]
+    assert inbox.sizes == [MOST_AT_ONCE, 100 - MOST_AT_ONCE]
 
 
 def test_what_is_refused_takes_nobody_along() -> None:
-    inbox = CountingLedger()
+    inbox = CountingInbox()
     outcomes = written(inbox, arrivals(5, bad=[3]))
     assert [type(outcome) for outcome in outcomes] == [Receipt, Receipt, Receipt, Rejected, Receipt]
     assert len(inbox.open_turns()) == 4
 
 
 def test_a_batch_that_fails_in_passing_is_in_the_inbox_or_told() -> None:
-    outcomes = written(FakeLedger(fail_writes=1), arrivals(3))
+    outcomes = written(FakeInbox(fail_writes=1), arrivals(3))
     assert [type(outcome) for outcome in outcomes] == [Receipt] * 3
-    outcomes = written(FakeLedger(fail_writes=99), arrivals(3))
+    outcomes = written(FakeInbox(fail_writes=99), arrivals(3))
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.02])
 def test_who_gave_up_waiting_does_not_stop_the_others(seconds: float) -> None:
     async def one_gives_up() -> list[Receipt | BaseException]:
-        writer = Writer(FakeLedger())
+        writer = Writer(FakeInbox())
         first, *others = (asyncio.ensure_future(writer.receive(each)) for each in arrivals(4))
         await asyncio.sleep(seconds)
         first.cancel()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from blocks.common.errors import Unavailable
-from blocks.ledger.fake import FakeLedger
-from blocks.ledger.inbox import Delivery, Outcome, StartedRun, Watched
+from blocks.inbox.base import Delivery, Outcome, StartedRun, UnreportedRun
+from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import Vault
 from services.gateway.operator import account
 from services.gateway.reporting import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Reporter
@@ -47,7 +47,7 @@ class Told:
         if api is not None:
             told = rules.senders[sender].model_copy(update={"api": api.url, "token": "env:TOKEN", "comments": True})
             rules = rules.model_copy(update={"senders": {**rules.senders, sender: told}})
-        self.inbox, self.view = FakeLedger(), RUNNING
+        self.inbox, self.view = FakeInbox(), RUNNING
         delivery = Delivery(f"{sender}:d-1", sender, "push", "acme/models", "main", C2, "d" * 64, CHANGE.text(), NOW)
         started = Outcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
         self.inbox.receive(delivery, outcome=started)
@@ -55,7 +55,7 @@ class Told:
         vault = Vault({"TOKEN": "api-token"})
         self.reporter = Reporter(self.inbox, rules, vault, self.look, lambda: NOW, monotonic=self.clock)
 
-    def look(self, watched: Watched) -> RunView | None:
+    def look(self, watched: UnreportedRun) -> RunView | None:
         assert watched.run.run_id == "run-1"
         self.looks.append(self.clock())
         return self.view
@@ -85,7 +85,7 @@ def test_github_is_told_when_a_run_begins_waits_and_ends_with_a_comment(api: Rec
     place, _, comment = api.calls[3]
     assert (place, comment["body"]) == (f"/repos/acme/models/commits/{C2}/comments", run_markdown(CHANGE, DEPLOYED))
     assert len(api.calls) == 4
-    assert told.inbox.watched() == ()
+    assert told.inbox.unreported_runs() == ()
     assert "Deployed" in account(told.inbox, "github:d-1")
 
 
@@ -113,7 +113,7 @@ def test_a_host_that_is_busy_is_told_later_and_one_that_refuses_is_noted(api: Re
     told = Told(api)
     api.status = 503
     assert told.step(DEPLOYED) == 0
-    assert len(told.inbox.watched()) == 1
+    assert len(told.inbox.unreported_runs()) == 1
     api.status = 403
     assert told.step(DEPLOYED) == 1
     (note,) = told.inbox.notes()
@@ -131,7 +131,7 @@ def test_a_run_that_prefect_does_not_know_any_more_is_watched_no_longer(api: Rec
     told = Told(api)
     told.view = None  # type: ignore[assignment]  # what `look` returns then
     assert told.reporter.step() == 1
-    assert (told.inbox.watched(), api.calls) == ((), [])
+    assert (told.inbox.unreported_runs(), api.calls) == ((), [])
 
 
 def test_a_run_in_which_nothing_changes_is_looked_at_less_and_less_often(api: Recorded) -> None:
@@ -153,7 +153,7 @@ def test_while_prefect_is_away_the_run_stays_watched(api: Recorded) -> None:
 
     told.reporter.look = away
     assert told.reporter.step() == 0
-    assert len(told.inbox.watched()) == 1
+    assert len(told.inbox.unreported_runs()) == 1
 
 
 STATES = {

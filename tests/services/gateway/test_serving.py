@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 
-from blocks.ledger.fake import FakeLedger
+from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import Vault
 from services.gateway.app import Limits, application
 from services.gateway.serving import config, listen
@@ -39,7 +39,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def served(body_seconds: float = PATIENT) -> Iterator[int]:
     """Serve a door, and yield its port."""
     limits = Limits(body_seconds=body_seconds, inbox_seconds=PATIENT)
-    server = uvicorn.Server(config(application(FakeLedger(), triggers(), Vault(VARIABLES), limits)))
+    server = uvicorn.Server(config(application(FakeInbox(), triggers(), Vault(VARIABLES), limits)))
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

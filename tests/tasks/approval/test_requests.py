@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from blocks.approvals.base import ApprovalRequest, Approvals
+from blocks.approvals.chain import request_digest
 from blocks.common.errors import Conflict, NotFound
 from blocks.common.gateway import Gateway
 from blocks.common.trust import Person
-from blocks.ledger.base import ApprovalRequest, Ledger
-from blocks.ledger.chain import request_digest
 from tasks.approval.requests import decide, gather, where_to_decide
 from tasks.approval.rules.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
 from tasks.shared.records import Checked, Judged, TierData, Trained
@@ -66,8 +66,8 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def ledger(world: World) -> Ledger:
-    return world.ledger()
+def approvals(world: World) -> Approvals:
+    return world.approvals()
 
 
 def say(world: World, request: ApprovalRequest, approved: bool = True, by: str = "max@example.com", **more: Any) -> Any:
@@ -126,12 +126,12 @@ def test_every_part_of_the_evidence_comes_from_a_stage() -> None:
     assert {field.name for field in fields(Evidence)} == {*CHANGES, *fixed}
 
 
-def test_a_decision_is_recorded_with_who_why_and_by_which_channel(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence()))
+def test_a_decision_is_recorded_with_who_why_and_by_which_channel(world: World, approvals: Approvals) -> None:
+    request = approvals.request_approval(request_over(evidence()))
     made = say(
         world, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
     )
-    assert made == ledger.decision(request.id)
+    assert made == approvals.decision(request.id)
     assert made.request_digest == request_digest(request)
     assert not made.authenticated
     assert (made.by, made.reason, made.approved) == ("max@example.com", "it is better", True)
@@ -151,55 +151,59 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("asked", "said", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_refused_and_leaves_the_request_open(
-    world: World, ledger: Ledger, asked: dict[str, Any], said: dict[str, Any], problem: str
+    world: World, approvals: Approvals, asked: dict[str, Any], said: dict[str, Any], problem: str
 ) -> None:
-    request = ledger.request_approval(request_over(evidence(), **asked))
+    request = approvals.request_approval(request_over(evidence(), **asked))
     with pytest.raises(Refusal, match=rf"price-2.*{problem}"):
         say(world, request, **said)
-    assert ledger.decision(request.id) is None
-    assert ledger.open_requests() == (request,)
+    assert approvals.decision(request.id) is None
+    assert approvals.open_requests() == (request,)
 
 
-def test_with_two_eyes_the_requester_may_decide(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence(), four_eyes=False))
+def test_with_two_eyes_the_requester_may_decide(world: World, approvals: Approvals) -> None:
+    request = approvals.request_approval(request_over(evidence(), four_eyes=False))
     assert say(world, request, by="dana@example.com").approved
 
 
-def test_the_first_decision_stays(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence()))
+def test_the_first_decision_stays(world: World, approvals: Approvals) -> None:
+    request = approvals.request_approval(request_over(evidence()))
     first = say(world, request, approved=False)
     assert say(world, request, approved=False) == first, "the same word again is the same decision"
     with pytest.raises(Conflict, match=r"rejected by max@example\.com"):
         say(world, request, approved=True)
     with pytest.raises(Conflict, match="decided already"):
         say(world, request, approved=False, by="ann@example.com")
-    assert ledger.decision(request.id) == first
+    assert approvals.decision(request.id) == first
 
 
-def test_a_request_that_nobody_made_cannot_be_decided(world: World, ledger: Ledger) -> None:
+def test_a_request_that_nobody_made_cannot_be_decided(world: World, approvals: Approvals) -> None:
     with pytest.raises(NotFound, match=r"price-2.*none"):
         say(world, request_over(evidence()))
 
 
-def test_a_decision_over_something_else_than_was_shown_is_refused_and_recorded(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence()))
+def test_a_decision_over_something_else_than_was_shown_is_refused_and_recorded(
+    world: World, approvals: Approvals
+) -> None:
+    request = approvals.request_approval(request_over(evidence()))
     with pytest.raises(Conflict, match="not what was shown"):
         say(world, request, shown="0" * 64)
-    (link,) = ledger.links()
-    assert (link.kind, ledger.decision(request.id)) == ("refusal", None)
+    (link,) = approvals.links()
+    assert (link.kind, approvals.decision(request.id)) == ("refusal", None)
     assert say(world, request, shown=request.digest).approved
 
 
-def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence(), roles=("risk",)))
+def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(
+    world: World, approvals: Approvals
+) -> None:
+    request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
     with pytest.raises(Refusal, match="none of the roles"):
         say(world, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
     made = say(world, request, roles=("risk",), authenticated=True)
-    assert (made.roles, ledger.decision(request.id)) == (("risk",), made)
+    assert (made.roles, approvals.decision(request.id)) == (("risk",), made)
 
 
-def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(world: World, ledger: Ledger) -> None:
-    request = ledger.request_approval(request_over(evidence(), roles=("risk",)))
+def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(world: World, approvals: Approvals) -> None:
+    request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
     world.people = {"max@example.com": Person(barred=True)}
     with pytest.raises(Refusal, match="barred"):
         say(world, request, roles=("risk",), authenticated=True)

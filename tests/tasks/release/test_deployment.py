@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Corrupt, Rejected, TerminalError, Unavailable
+from blocks.effects.base import Effect
 from blocks.endpoints.base import Golden, LogRules, Probe, Release
-from blocks.ledger.base import ApprovalRequest, Decision, Effect
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
 from tasks.approval.requests import decide
@@ -29,7 +30,7 @@ BEGUN = Effect("deploy:it", "intent", "", "", NOW)
 
 def approved(world: World, shown: Evidence, **asked: Any) -> ApprovalRequest:
     """Ask for approval of this evidence, and let a second person approve."""
-    request = world.ledger().request_approval(request_over(shown, **asked))
+    request = world.approvals().request_approval(request_over(shown, **asked))
     said = {"by": "max@example.com", "reason": "it is better", "channel": "terminal", "now": NOW}
     decide(world, request.id, approved=True, **said)
     return request
@@ -56,7 +57,7 @@ def test_a_first_model_is_approved_with_nothing_serving(world: World) -> None:
 
 
 def test_without_a_decision_nothing_is_deployed(world: World) -> None:
-    request = world.ledger().request_approval(request_over(evidence()))
+    request = world.approvals().request_approval(request_over(evidence()))
     with pytest.raises(Refusal, match="nobody has decided yet"):
         still_approved(world, request, "1", begun=None, now=NOW)
 
@@ -76,8 +77,8 @@ UNSOUND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_a_decision_that_does_not_stand_deploys_nothing(
     world: World, asked: dict[str, Any], said: dict[str, Any], problem: str, resumed: bool
 ) -> None:
-    request = world.ledger().request_approval(request_over(evidence(), **asked))
-    world.ledger().decide(
+    request = world.approvals().request_approval(request_over(evidence(), **asked))
+    world.approvals().decide(
         decision(request, **said), world.signing.signer("decisions")
     )  # straight into the ledger, past the rules of `decide`
     with pytest.raises(Refusal, match=problem):
@@ -192,11 +193,11 @@ def in_service(world: World, release: Release, before: str = "") -> tuple[str, P
         trained=TRAINED.model_copy(update={"version": release.version, "model_digest": release.digest}),
         judged=JUDGED if before else FIRST,
     )
-    return put_into_service(world, world.ledger(), approved(world, shown), release, before)
+    return put_into_service(world, approved(world, shown), release, before)
 
 
 def lines(world: World) -> list[tuple[str, str, str]]:
-    return [(line.version, line.action, line.status) for line in world.ledger().deployments("price", "local")]
+    return [(line.version, line.action, line.status) for line in world.effects().deployments("price", "local")]
 
 
 def served(world: World) -> str:
@@ -222,7 +223,7 @@ def test_an_approved_version_serves_and_bears_the_alias_and_stands_in_the_ledger
     assert champion is not None
     assert champion.version == "2"
     assert lines(world) == [("2", "deploy", "serving"), ("1", "deploy", "serving")]
-    line = world.ledger().deployments("price", "local")[0]
+    line = world.effects().deployments("price", "local")[0]
     assert (line.by, line.reason, line.digest) == ("max@example.com", "it is better", two.digest)
     assert line.request_id == "price-2"
 
@@ -242,7 +243,7 @@ def test_a_version_that_does_not_serve_as_it_should_leaves_the_one_before_it(
         in_service(world, two, before="1")
     assert served(world) == "1"
     assert lines(world) == [("2", "deploy", "failed"), ("1", "deploy", "serving")]
-    assert problem in world.ledger().deployments("price", "local")[0].reason
+    assert problem in world.effects().deployments("price", "local")[0].reason
     champion = world.tracking().version("price", "@champion")
     assert champion is not None
     assert champion.version == "1"
@@ -280,7 +281,7 @@ def test_the_ledger_says_what_was_wrong_even_when_the_version_before_cannot_be_r
     world = World.at(tmp_path, wrong_answers=("2",))
     with pytest.raises(TerminalError):
         in_service(world, releases(tmp_path)[1], before="1")  # which this endpoint has not kept
-    (line,) = world.ledger().deployments("price", "local")
+    (line,) = world.effects().deployments("price", "local")
     assert "predictions" in line.reason
 
 

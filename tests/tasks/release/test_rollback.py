@@ -12,11 +12,11 @@ from typing import Literal
 import pytest
 
 from blocks.common.errors import NotFound, Rejected
+from blocks.database.ledger import SqlLedger
+from blocks.effects.base import Deployment, Effects
+from blocks.effects.fake import FakeEffects
 from blocks.endpoints.base import Golden, Release
 from blocks.endpoints.fake import FakeEndpoint
-from blocks.ledger.base import Deployment, Ledger
-from blocks.ledger.fake import FakeLedger
-from blocks.ledger.sql import SqlLedger
 from runtime.digests import folder_digest
 from tasks.approval.rules.history import champion, rollback_target
 from tasks.release.deployment import golden_json
@@ -28,8 +28,8 @@ AT = datetime(2026, 11, 21, 10, tzinfo=UTC)  # all lines at the same moment: the
 
 
 @pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
-    return FakeLedger() if request.param == "fake" else SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db")
+def effects(request: pytest.FixtureRequest, tmp_path: Path) -> Effects:
+    return FakeEffects() if request.param == "fake" else SqlLedger(url=f"sqlite:///{tmp_path}/ledger.db").effects()
 
 
 def line(
@@ -50,17 +50,17 @@ TARGETS = {
 }
 
 
-def written(ledger: Ledger, lines: list[Deployment]) -> tuple[Deployment, ...]:
+def written(effects: Effects, lines: list[Deployment]) -> tuple[Deployment, ...]:
     for each in lines:
-        ledger.record_deployment(each)
-    return ledger.deployments("price", "local")
+        effects.record_deployment(each)
+    return effects.deployments("price", "local")
 
 
 @pytest.mark.parametrize(("lines", "wanted", "target"), TARGETS.values(), ids=TARGETS)
 def test_a_rollback_goes_to_a_version_that_served(
-    ledger: Ledger, lines: list[Deployment], wanted: str, target: str
+    effects: Effects, lines: list[Deployment], wanted: str, target: str
 ) -> None:
-    assert rollback_target(written(ledger, lines), wanted) == target
+    assert rollback_target(written(effects, lines), wanted) == target
 
 
 REFUSED = {
@@ -73,28 +73,28 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("lines", "wanted", "problem"), REFUSED.values(), ids=REFUSED)
-def test_a_rollback_to_nowhere_is_refused(ledger: Ledger, lines: list[Deployment], wanted: str, problem: str) -> None:
+def test_a_rollback_to_nowhere_is_refused(effects: Effects, lines: list[Deployment], wanted: str, problem: str) -> None:
     with pytest.raises(Refusal, match=rf"(?s){problem}"):
-        rollback_target(written(ledger, lines), wanted)
+        rollback_target(written(effects, lines), wanted)
 
 
-def test_the_same_rollback_written_twice_is_one_line(ledger: Ledger) -> None:
-    written(ledger, DEPLOYED)
-    first = ledger.record_deployment(replace(line("2", "rollback"), id="rollback:run-1"))
-    again = ledger.record_deployment(replace(line("2", "rollback"), id="rollback:run-1", by="other", reason="again"))
+def test_the_same_rollback_written_twice_is_one_line(effects: Effects) -> None:
+    written(effects, DEPLOYED)
+    first = effects.record_deployment(replace(line("2", "rollback"), id="rollback:run-1"))
+    again = effects.record_deployment(replace(line("2", "rollback"), id="rollback:run-1", by="other", reason="again"))
     assert again == first
-    assert [each.id for each in ledger.deployments("price", "local")].count("rollback:run-1") == 1
-    assert champion(ledger.deployments("price", "local")) == "2"
+    assert [each.id for each in effects.deployments("price", "local")].count("rollback:run-1") == 1
+    assert champion(effects.deployments("price", "local")) == "2"
 
 
-def test_what_a_version_must_answer_is_found_in_the_ledger(ledger: Ledger) -> None:
-    ledger.intend("deploy:r1", golden_json(GOLDEN), AT)
-    assert golden_of(ledger, "r1") == GOLDEN
+def test_what_a_version_must_answer_is_found_in_the_ledger(effects: Effects) -> None:
+    effects.intend("deploy:r1", golden_json(GOLDEN), AT)
+    assert golden_of(effects, "r1") == GOLDEN
 
 
-def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(ledger: Ledger) -> None:
+def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(effects: Effects) -> None:
     with pytest.raises(Refusal, match=r"does not know how.*'r9'.*deployed by Ratchet"):
-        golden_of(ledger, "r9")
+        golden_of(effects, "r9")
 
 
 def released(endpoint: FakeEndpoint, folder: Path) -> dict[str, str]:

@@ -49,7 +49,7 @@ def answer(world: World, key: str = "", now: datetime = LATER, **rules: Any) -> 
 
 
 def written(world: World, event: str) -> list[str]:
-    return [signal.sentence for signal in world.ledger().signals(f"price/local/{event}")]
+    return [signal.sentence for signal in world.outbox().signals(f"price/local/{event}")]
 
 
 def test_a_drift_whose_guards_all_allow_it_is_answered_with_its_reason(world: World) -> None:
@@ -113,13 +113,13 @@ def test_retraining_that_does_not_help_ends_and_people_are_warned(world: World) 
         drift(world, f"look {night}")
         outcomes.append(answer(world, now=LATER + timedelta(days=2 * night), most_in_vain=1).outcome)
     assert outcomes == ["Retraining", *["Refused"] * 4]
-    warned = world.ledger().signals(f"price/local/{REFUSED}")
+    warned = world.outbox().signals(f"price/local/{REFUSED}")
     assert {each.severity for each in warned} == {"warning"}
 
 
 def test_a_ledger_that_fails_while_the_decision_is_written_decides_nothing(world: World) -> None:
     drift(world)
-    world.ledger().fail_writes = 1  # type: ignore[attr-defined]
+    world.outbox().fail_writes = 1  # type: ignore[attr-defined]
     with pytest.raises(Unavailable):
         answer(world)
     assert written(world, STARTED) == []
@@ -140,7 +140,7 @@ def test_what_is_over_or_waits_for_people_is_not_answered(world: World) -> None:
     drift(world)
     drift(world, "look 2", state="recovered")
     assert "alert: over" in answer(world, "look 1").sentence
-    world.ledger().request_approval(request_over(evidence()))
+    world.approvals().request_approval(request_over(evidence()))
     drift(world, "look 3")
     assert "price-2 waits" in answer(world).sentence
 

@@ -14,11 +14,11 @@ from prefect.blocks.core import Block
 from pydantic import PrivateAttr
 
 from blocks.common.errors import NotFound
+from blocks.database.fake import FakeLedger
+from blocks.effects.base import Deployment
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
-from blocks.ledger.base import Deployment
-from blocks.ledger.fake import FakeLedger
 from blocks.tracking.base import Version
 from blocks.tracking.fake import MODEL_FILE, FakeTracking
 from blocks.trainers.fake import FakeTrainer
@@ -82,7 +82,7 @@ def release(
         f"deploy:{SPEC.name}-{version}:{status}", SPEC.name, world.name, version, digest, "deploy", status,
         "max@example.com", "it is better", f"{SPEC.name}-{version}", NOW + timedelta(minutes=minutes),
     )  # fmt: skip
-    return world.ledger().record_deployment(line)
+    return world.effects().record_deployment(line)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_the_version_that_serves_is_the_last_that_was_released_well(world: World
 
 def test_what_another_environment_serves_does_not_count(world: World) -> None:
     release(world, "1", "a")
-    world.ledger().record_deployment(replace(release(world, "2", "b"), id="there", environment="staging", version="9"))
+    world.effects().record_deployment(replace(release(world, "2", "b"), id="there", environment="staging", version="9"))
     assert champion_version(world, SPEC.name) == "2"
 
 

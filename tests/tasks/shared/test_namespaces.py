@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.common.collectable import Keeper
 from blocks.common.errors import Rejected
 from blocks.common.trust import ApprovalRule, ApprovalRules
@@ -15,7 +16,6 @@ from blocks.endpoints.sagemaker_store import Kept
 from blocks.endpoints.store import check_names
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.schemas import check_dataset
-from blocks.ledger.base import ApprovalRequest
 from blocks.trainers.jobs import NAME
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import canonical_json
@@ -78,9 +78,9 @@ def train_and_deploy(world: World, name: str, data: TierData, weight: float) -> 
     tracking.close_run(run.id, "FINISHED")
     made = tracking.register(name, run.id, key="flow:train", tags=version_tags(brought(name), data, MADE_BY))
     artifact = tracking.fetch(name, made.version, world.scratch / "models" / name / made.version)
-    request = world.ledger().request_approval(request_of(name, made.version))
+    request = world.approvals().request_approval(request_of(name, made.version))
     release = Release(name, made.version, artifact, folder_digest(artifact), GOLDEN)
-    put_into_service(world, world.ledger(), request, release, "")
+    put_into_service(world, request, release, "")
     return made.version
 
 
@@ -103,7 +103,7 @@ def both(world: World) -> World:
 
 
 def test_two_namespaces_share_no_run_version_endpoint_line_request_or_tier(both: World) -> None:
-    tracking, ledger, endpoint = both.tracking(), both.ledger(), both.endpoint()
+    tracking, effects, endpoint = both.tracking(), both.effects(), both.endpoint()
     assert tracking.experiments() == (DANA, MAX)
     runs = {name: tracking.runs(name)[0] for name in (DANA, MAX)}
     assert len({run.id for run in runs.values()}) == 2, "although their key is the same"
@@ -113,13 +113,13 @@ def test_two_namespaces_share_no_run_version_endpoint_line_request_or_tier(both:
         ]
         serving = endpoint.serving(name)
         assert serving is not None and serving.version == "1"
-        assert [(line.model, line.version) for line in ledger.deployments(name, "local")] == [(name, "1")]
-        assert [each.id for each in ledger.open_requests(name)] == [f"{name}-1"]
+        assert [(line.model, line.version) for line in effects.deployments(name, "local")] == [(name, "1")]
+        assert [each.id for each in both.approvals().open_requests(name)] == [f"{name}-1"]
     digests = {name: folder_digest(both.scratch / "models" / name / "1" / "model") for name in (DANA, MAX)}
     assert len(set(digests.values())) == 2, "each serves its own"
     tiers = {name: {path.name for path in (both.scratch / "tiers" / name).iterdir()} for name in (DANA, MAX)}
     assert tiers[DANA] == tiers[MAX] and len(tiers[DANA]) == 1, "the same rows, each with files of its own"
-    assert ledger.deployments("price", "local") == () and endpoint.serving("price") is None
+    assert effects.deployments("price", "local") == () and endpoint.serving("price") is None
     assert tracking.runs("price") == () and tracking.versions("price") == ()
     assert both.lake().datasets() == ("houses",), "the data is there once"
 

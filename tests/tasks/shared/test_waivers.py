@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from blocks.approvals.base import Waiver
 from blocks.common.trust import ApprovalRules, Person
-from blocks.ledger.base import Waiver
 from tasks.approval.requests import decide
 from tasks.approval.rules.waivers import gates_of
 from tasks.release.deployment import still_approved
@@ -82,14 +82,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_waiver_that_does_not_count_is_refused_and_recorded(world: World, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Refusal, match=says):
         waive(world, replace(WAIVER, **changes))
-    assert [link.kind for link in world.ledger().links()] == ["refusal"]
+    assert [link.kind for link in world.approvals().links()] == ["refusal"]
 
 
 def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(world: World) -> None:
     waived = waive(world, replace(WAIVER, at=NOW - timedelta(hours=1)))
     held = JUDGED.model_copy(update={"outcome": "hold", "gates": GATES})
     shown = replace(evidence(judged=held), model="churn", waivers=(waived.hash,))
-    asked = world.ledger().request_approval(request_over(shown))
+    asked = world.approvals().request_approval(request_over(shown))
     decide(world, asked.id, approved=True, by="ann@example.com", reason="with the waiver", channel="t", now=NOW)
     assert still_approved(world, asked, "1", begun=None, now=NOW).waivers == (waived.hash,)
     world.approval = ApprovalRules(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand

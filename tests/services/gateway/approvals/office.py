@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.gateway import Gateway
-from blocks.ledger.base import ApprovalRequest, Decision
-from blocks.ledger.fake import FakeLedger
+from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import Vault
 from services.gateway.app import application
 from services.gateway.approvals.opening import open_desk, router_of, store_below
@@ -60,7 +60,7 @@ class Office:
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.app = application(FakeLedger(), triggers(), Vault(VARIABLES), desk=router_of(self.desk))
+        self.app = application(FakeInbox(), triggers(), Vault(VARIABLES), desk=router_of(self.desk))
         self.client = self.another()
 
     @classmethod
@@ -82,7 +82,7 @@ class Office:
 
     def ask(self, **changes: Any) -> ApprovalRequest:
         """Put a request into the ledger."""
-        return self.world.ledger().request_approval(request_over(evidence(), **changes))
+        return self.world.approvals().request_approval(request_over(evidence(), **changes))
 
     def account(self, name: str = "max@example.com", *roles: str) -> str:
         """Make an account."""
@@ -104,13 +104,13 @@ class Office:
 
     def decisions(self) -> list[Decision]:
         """Return what is in the ledger."""
-        ledger = self.world.ledger()
-        found = [ledger.decision(link.request_id) for link in ledger.links() if link.kind == "decision"]
+        approvals = self.world.approvals()
+        found = [approvals.decision(link.request_id) for link in approvals.links() if link.kind == "decision"]
         return [each for each in found if each]
 
     def refused(self) -> list[str]:
         """Return the bodies of refused attempts in the ledger."""
-        return [link.body for link in self.world.ledger().links() if link.kind == "refusal"]
+        return [link.body for link in self.world.approvals().links() if link.kind == "refusal"]
 
 
 def sign_in(client: httpx.Client, name: str, password: str = WORDS, **fields: str) -> httpx.Response:

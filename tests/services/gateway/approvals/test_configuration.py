@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from blocks.approvals.sql import SqlApprovals
 from blocks.common.gateway import Gateway, OpenIdConnect
-from blocks.ledger.sql import SqlLedger
 from deployments.register import environment_of, read_environment
 from services.gateway.settings import World
 from tests.signing_keys import MODELS, SIGNER
@@ -56,7 +56,7 @@ def variables(tmp_path: Path) -> dict[str, str]:
 def test_the_desk_needs_no_prefect_and_follows_the_file(variables: dict[str, str]) -> None:
     world = World("local", variables)
     first = world()
-    assert isinstance(first.ledger(), SqlLedger)
+    assert isinstance(first.approvals(), SqlApprovals)
     assert world() is first, "nothing changed"
     variables["RATCHET_DECISIONS_KEY"] = MODELS.public
     changed = world()

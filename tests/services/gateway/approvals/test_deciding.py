@@ -78,9 +78,9 @@ def test_two_people_approve_where_it_takes_two(office: Office) -> None:
     assert decide(first, request.id).status_code == 303
     page = first.get(f"/approvals/{request.id}").text
     assert "1 of 2" in page
-    assert office.world.ledger().decision(request.id) is None
+    assert office.world.approvals().decision(request.id) is None
     assert decide(second, request.id).status_code == 303
-    ended = office.world.ledger().decision(request.id)
+    ended = office.world.approvals().decision(request.id)
     assert ended is not None
     assert ended.by == "ann@example.com"
 

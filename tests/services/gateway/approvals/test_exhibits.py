@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from blocks.approvals.base import ApprovalRequest
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.ledger.base import ApprovalRequest
 from tasks.approval.requests import gather
 from tasks.approval.review_attachments import exhibits_folder, keep_exhibits
 from tasks.evaluation.rules.evaluation import evaluation_json
@@ -34,7 +34,7 @@ def asked(tmp_path: Path) -> tuple[Office, ApprovalRequest, Path]:
     digest = keep_exhibits(made.world, made.brought, made.data, checked, made.trained, made.judged)
     shown = gather("price", "local", made.data, checked, made.trained, made.judged, exhibits=digest)
     office = Office.at(tmp_path / "desk", made.world)
-    request = office.world.ledger().request_approval(request_over(shown, id="shown"))
+    request = office.world.approvals().request_approval(request_over(shown, id="shown"))
     return office, request, exhibits_folder(made.world, "price", "1", digest)
 
 
@@ -101,7 +101,7 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     digest = keep_exhibits(world, made.brought, data, made.checked, trained, judged)
     shown = gather("price", "local", data, made.checked, trained, judged, because="drift of today", exhibits=digest)
     office = Office.at(tmp_path / "desk", world)
-    request = world.ledger().request_approval(request_over(shown, id="second"))
+    request = world.approvals().request_approval(request_over(shown, id="second"))
     page = " ".join(html.unescape(office.signed_in().get(f"/approvals/{request.id}").text).split())
     found = evaluation.comparison
     assert found is not None

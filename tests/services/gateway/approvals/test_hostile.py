@@ -53,7 +53,7 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
         trained=TRAINED.model_copy(update={"parameters": {text: text}, "commit": text, "version": text}),
     )
     request = request_over(shown, id="hostile", requested_by=f"dana {text}", authors=(text,))
-    office.world.ledger().request_approval(request)
+    office.world.approvals().request_approval(request)
     browser = office.signed_in(f"max {text}")
     for page in (browser.get("/approvals"), browser.get("/approvals/hostile")):
         assert page.status_code == 200

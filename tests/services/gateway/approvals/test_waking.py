@@ -7,8 +7,8 @@ from threading import Event, Thread
 
 import pytest
 
+from blocks.approvals.base import Approvals, Decision
 from blocks.common.errors import Unavailable
-from blocks.ledger.base import Decision, Ledger
 from services.gateway.approvals.waking import LOOK_BACK, Waker
 from tests.tasks.approval.test_requests import evidence, request_over, say
 from tests.tasks.shared.test_champion import NOW, World
@@ -37,26 +37,26 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def ledger(world: World) -> Ledger:
-    ledger = world.ledger()
-    ledger.request_approval(request_over(evidence(), flow_run_id="run-1"))
-    ledger.request_approval(request_over(evidence(), id="two", flow_run_id="run-2", approvals=2))
-    return ledger
+def approvals(world: World) -> Approvals:
+    approvals = world.approvals()
+    approvals.request_approval(request_over(evidence(), flow_run_id="run-1"))
+    approvals.request_approval(request_over(evidence(), id="two", flow_run_id="run-2", approvals=2))
+    return approvals
 
 
-def test_a_run_is_woken_until_it_is_awake_and_then_left_alone(world: World, ledger: Ledger) -> None:
+def test_a_run_is_woken_until_it_is_awake_and_then_left_alone(world: World, approvals: Approvals) -> None:
     runs = Runs(tries=2)
-    waker = Waker(lambda: ledger, runs)
+    waker = Waker(lambda: approvals, runs)
     assert waker.step(NOW) == 0
     assert runs.woken == [], "nothing is decided yet"
-    say(world, ledger.approval_request("price-2"))
+    say(world, approvals.approval_request("price-2"))
     assert [waker.step(NOW) for _ in range(4)] == [1, 0, 0, 0]
     assert runs.woken == ["run-1", "run-1"]
 
 
-def test_a_run_that_takes_two_approvals_sleeps_on_after_the_first(world: World, ledger: Ledger) -> None:
-    runs, two = Runs(), ledger.approval_request("two")
-    waker = Waker(lambda: ledger, runs)
+def test_a_run_that_takes_two_approvals_sleeps_on_after_the_first(world: World, approvals: Approvals) -> None:
+    runs, two = Runs(), approvals.approval_request("two")
+    waker = Waker(lambda: approvals, runs)
     say(world, two)
     waker.step(NOW)
     assert runs.woken == []
@@ -65,25 +65,27 @@ def test_a_run_that_takes_two_approvals_sleeps_on_after_the_first(world: World, 
     assert runs.woken == ["run-2"]
 
 
-def test_what_was_decided_while_prefect_or_the_gateway_was_away_is_woken_later(world: World, ledger: Ledger) -> None:
-    say(world, ledger.approval_request("price-2"))
+def test_what_was_decided_while_prefect_or_the_gateway_was_away_is_woken_later(
+    world: World, approvals: Approvals
+) -> None:
+    say(world, approvals.approval_request("price-2"))
     runs = Runs(away=1)
-    waker = Waker(lambda: ledger, runs)
+    waker = Waker(lambda: approvals, runs)
     with pytest.raises(Unavailable):
         waker.step(NOW)
     assert waker.step(NOW) == 0
-    assert Waker(lambda: ledger, runs).step(NOW) == 0, "a gateway that starts anew looks, too"
+    assert Waker(lambda: approvals, runs).step(NOW) == 0, "a gateway that starts anew looks, too"
     assert runs.woken == ["run-1", "run-1"]
-    assert Waker(lambda: ledger, runs).step(NOW + LOOK_BACK + timedelta(days=1)) == 0
+    assert Waker(lambda: approvals, runs).step(NOW + LOOK_BACK + timedelta(days=1)) == 0
     assert len(runs.woken) == 2
 
 
-def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(world: World, ledger: Ledger) -> None:
+def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(world: World, approvals: Approvals) -> None:
     for name in ("price-2", "two"):
-        say(world, ledger.approval_request(name))
-    say(world, ledger.approval_request("two"), by="ann@example.com")
+        say(world, approvals.approval_request(name))
+    say(world, approvals.approval_request("two"), by="ann@example.com")
     runs = Runs(away=1)
-    waker = Waker(lambda: ledger, runs)
+    waker = Waker(lambda: approvals, runs)
     with pytest.raises(Unavailable):
         waker.step(NOW)
     assert runs.woken == ["run-2"]
@@ -91,12 +93,12 @@ def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(world: World, ledger: 
     assert runs.woken == ["run-2", "run-1"]
 
 
-def test_a_decision_cuts_the_wait_short(world: World, ledger: Ledger) -> None:
+def test_a_decision_cuts_the_wait_short(world: World, approvals: Approvals) -> None:
     runs, stop, woken = Runs(), Event(), Event()
-    thread = Thread(target=Waker(lambda: ledger, runs, lambda: NOW).run, args=(stop, woken))
+    thread = Thread(target=Waker(lambda: approvals, runs, lambda: NOW).run, args=(stop, woken))
     thread.start()
     try:
-        say(world, ledger.approval_request("price-2"))
+        say(world, approvals.approval_request("price-2"))
         woken.set()
         wait_for(lambda: runs.woken == ["run-1"], what="the waking")
     finally:

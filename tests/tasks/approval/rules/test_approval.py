@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.ledger.base import ApprovalRequest
-from blocks.ledger.base import Decision as LedgerDecision
+from blocks.approvals.base import ApprovalRequest
+from blocks.approvals.base import Decision as LedgerDecision
 from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable, identity
 from tasks.approval.rules.evidence import text_digest
 from tasks.shared.rules.refusal import Refusal

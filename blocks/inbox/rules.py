@@ -1,7 +1,7 @@
 """What holds in every inbox: what is noted of an odd delivery, and how what cannot be done is told."""
 
 from blocks.common.errors import Conflict, NotFound
-from blocks.ledger.inbox import Delivery, Note, Turn
+from blocks.inbox.base import Delivery, Note, Turn
 
 
 def altered(known: Delivery, given: Delivery) -> Note:

@@ -1,32 +1,17 @@
-"""The ledger port: what was intended and done, asked and decided, deployed and taken back. Rows are only added.
+"""The approvals port: requests, and what people decided about them. Rows are only added.
 
-The part about what senders deliver is in `inbox`, that of alerts in `outbox`. What people decided is a chain of signed
-rows: `blocks.ledger.chain` says of what form, `anchor` how its end is kept.
+Decisions, waivers and refused attempts are one chain of signed links: `blocks.approvals.chain` says of what form, and
+`blocks.approvals.anchor` how its end is kept outside the database.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from prefect.blocks.core import Block
-
-from blocks.ledger.inbox import Inbox
-from blocks.ledger.outbox import Outbox
 from runtime.keys import Signer
 
 LinkKind = Literal["decision", "waiver", "refusal"]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """An outside effect under its key: `intent` before it is done, `done` with its outcome after."""
-
-    key: str
-    state: Literal["intent", "done"]
-    detail: str
-    outcome: str
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ class Waiver:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedAttempt:
     """An attempt that was refused: what was tried ("decide", "deploy", "waive"), by whom, and why not."""
 
     request_id: str
@@ -103,7 +88,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Link:
-    """One row of the chain of decisions; `body` is what it records, as canonical JSON (`blocks.ledger.chain`).
+    """One row of the chain of decisions; `body` is what it records, as canonical JSON (`blocks.approvals.chain`).
 
     `previous` is the hash of the row before, `signature` that of the key `key_id` over `hash`, in hexadecimal digits;
     only a refusal may be without one.
@@ -119,41 +104,8 @@ class Link:
     signature: str
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """One line of what served when: `action` is what was tried, `status` how it ended."""
-
-    id: str
-    model: str
-    environment: str
-    version: str
-    digest: str
-    action: Literal["deploy", "rollback"]
-    status: Literal["serving", "failed"]
-    by: str
-    reason: str
-    request_id: str
-    at: datetime
-
-
-class Ledger(Outbox, Inbox, Block):
-    """A record that is only added to. Each key is written once; a repeat returns what is there."""
-
-    @abstractmethod
-    def intend(self, key: str, detail: str, at: datetime) -> Effect:
-        """Write down an effect before it is done, or return the one that is there under the key."""
-
-    @abstractmethod
-    def finish(self, key: str, outcome: str, at: datetime) -> Effect:
-        """Write down that the effect is done; the first outcome stays.
-
-        Raises:
-            NotFound: nothing was intended under that key.
-        """
-
-    @abstractmethod
-    def effect(self, key: str) -> Effect | None:
-        """Return the effect under the key, or None."""
+class Approvals(ABC):
+    """Requests for approval and the chain of decisions about them. Each request is written once."""
 
     @abstractmethod
     def request_approval(self, request: ApprovalRequest) -> ApprovalRequest:
@@ -170,6 +122,10 @@ class Ledger(Outbox, Inbox, Block):
     @abstractmethod
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a decision, oldest first, expired ones included."""
+
+    @abstractmethod
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models for which approval was ever requested in an environment, sorted."""
 
     @abstractmethod
     def decide(self, decision: Decision, signer: Signer) -> Decision:
@@ -194,21 +150,9 @@ class Ledger(Outbox, Inbox, Block):
         """Sign and record a waiver. Raises as `decide`."""
 
     @abstractmethod
-    def refuse(self, refused: Refused, signer: Signer | None) -> Link:
+    def refuse(self, attempt: RefusedAttempt, signer: Signer | None) -> Link:
         """Record an attempt that was refused, signed where this process may sign."""
 
     @abstractmethod
     def links(self, request_id: str | None = None) -> tuple[Link, ...]:
         """Return the chain from its beginning, or the links of one request; nothing is verified."""
-
-    @abstractmethod
-    def record_deployment(self, deployment: Deployment) -> Deployment:
-        """Add a line, or return the one with that id."""
-
-    @abstractmethod
-    def models(self, environment: str) -> tuple[str, ...]:
-        """Return the models for which something was asked or deployed in an environment, sorted."""
-
-    @abstractmethod
-    def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
-        """Return the lines of a model in an environment, newest first."""

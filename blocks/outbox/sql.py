@@ -1,38 +1,31 @@
-"""The alerts of a ledger in a SQL database."""
+"""Alerts in a SQL database. Which of two writers is first is decided by a unique column: the other reads its row."""
 
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
-from sqlalchemy import RowMapping, Select, Table, and_, func, or_, select
+from sqlalchemy import RowMapping, and_, func, or_, select
 
-from blocks.ledger.outbox import Attempt, Message, Outbox, Signal
-from blocks.ledger.rows import fields_of
-from blocks.ledger.tables import ATTEMPTS, MESSAGES, SIGNALS
+from blocks.database.engine import Database, fields_of
+from blocks.database.tables import ATTEMPTS, MESSAGES, SIGNALS
+from blocks.outbox.base import Attempt, Message, Outbox, Signal
 
 
 class SqlOutbox(Outbox):
-    """Signals, messages and attempts as rows."""
+    """Signals, messages and attempts as rows that any number of processes add to at once."""
 
-    @abstractmethod
-    def _add(self, table: Table, values: Mapping[str, Any]) -> None:
-        """Insert a row, unless one with its key is there."""
-
-    @abstractmethod
-    def _rows(self, query: Select[Any]) -> list[RowMapping]:
-        """Return the rows of a query."""
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def signal(self, signal: Signal) -> Signal:
         """Write down that something happened, or return what is there under the key."""
-        self._add(SIGNALS, asdict(signal))
-        return Signal(**fields_of(self._rows(select(SIGNALS).where(SIGNALS.c.key == signal.key))[0]))
+        self._database.add(SIGNALS, asdict(signal))
+        return Signal(**fields_of(self._database.rows(select(SIGNALS).where(SIGNALS.c.key == signal.key))[0]))
 
     def signals(self, cause: str) -> tuple[Signal, ...]:
         """Return all signals of a cause, oldest first."""
-        rows = self._rows(select(SIGNALS).where(SIGNALS.c.cause == cause).order_by(SIGNALS.c.sequence))
+        rows = self._database.rows(select(SIGNALS).where(SIGNALS.c.cause == cause).order_by(SIGNALS.c.sequence))
         return tuple(Signal(**fields_of(row)) for row in rows)
 
     def causes(self, since: datetime) -> tuple[str, ...]:
@@ -43,31 +36,26 @@ class SqlOutbox(Outbox):
         told = select(SIGNALS.c.cause).where(or_(still, SIGNALS.c.at >= since))
         first = func.min(SIGNALS.c.sequence)
         query = select(SIGNALS.c.cause).where(SIGNALS.c.cause.in_(told)).group_by(SIGNALS.c.cause).order_by(first)
-        return tuple(str(row["cause"]) for row in self._rows(query))
+        return tuple(str(row["cause"]) for row in self._database.rows(query))
 
     def post(self, message: Message) -> Message:
         """Add a message to be delivered, or return the one with that id."""
-        self._add(MESSAGES, asdict(message))
-        return Message(**fields_of(self._rows(select(MESSAGES).where(MESSAGES.c.id == message.id))[0]))
+        self._database.add(MESSAGES, asdict(message))
+        return Message(**fields_of(self._database.rows(select(MESSAGES).where(MESSAGES.c.id == message.id))[0]))
 
     def undelivered(self) -> tuple[tuple[Message, tuple[Attempt, ...]], ...]:
         """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
         taken = select(ATTEMPTS.c.message_id).where(ATTEMPTS.c.delivered)
-        waiting = self._rows(select(MESSAGES).where(MESSAGES.c.id.not_in(taken)).order_by(MESSAGES.c.sequence))
+        waiting = self._database.rows(select(MESSAGES).where(MESSAGES.c.id.not_in(taken)).order_by(MESSAGES.c.sequence))
         tried = select(ATTEMPTS).where(ATTEMPTS.c.message_id.not_in(taken))
-        attempts = _by_message(self._rows(tried.order_by(ATTEMPTS.c.message_id, ATTEMPTS.c.number)))
+        attempts = _by_message(self._database.rows(tried.order_by(ATTEMPTS.c.message_id, ATTEMPTS.c.number)))
         return tuple((Message(**fields_of(row)), attempts.get(row["id"], ())) for row in waiting)
-
-    def messages(self, cause: str) -> tuple[Message, ...]:
-        """Return what was said of a cause, oldest first, delivered or not."""
-        rows = self._rows(select(MESSAGES).where(MESSAGES.c.cause == cause).order_by(MESSAGES.c.sequence))
-        return tuple(Message(**fields_of(row)) for row in rows)
 
     def attempted(self, attempt: Attempt) -> Attempt:
         """Write down an attempt, or return the one with that number."""
-        self._add(ATTEMPTS, asdict(attempt))
+        self._database.add(ATTEMPTS, asdict(attempt))
         same = (ATTEMPTS.c.message_id == attempt.message_id, ATTEMPTS.c.number == attempt.number)
-        return Attempt(**fields_of(self._rows(select(ATTEMPTS).where(*same))[0]))
+        return Attempt(**fields_of(self._database.rows(select(ATTEMPTS).where(*same))[0]))
 
 
 def _by_message(rows: Sequence[RowMapping]) -> dict[str, tuple[Attempt, ...]]:

@@ -1,4 +1,4 @@
-"""The inbox, a part of the ledger port: what senders delivered, what was made of it, and who may work on it now.
+"""The inbox port: what git hosts delivered, what became of it, and who may work on it now. Rows are only added.
 
 A delivery is taken in once and for ever. Each time it is to be acted on is a *turn*: the first comes with the
 delivery, further ones when a person asks for it again. A turn is open until its outcome is written down.
@@ -7,10 +7,13 @@ delivery, further ones when a person asks for it again. A turn is open until its
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 DeliveryState = Literal["open", "started", "ignored", "refused"]
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before any moment at which a lease is asked for."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Watched:
+class UnreportedRun:
     """A started run whose end has not been reported back yet, and what was reported last ("" for nothing)."""
 
     run: StartedRun
@@ -170,16 +173,16 @@ class Inbox(ABC):
         """Return what was written down, newest first."""
 
     @abstractmethod
-    def watched(self, limit: int = 100) -> tuple[Watched, ...]:
+    def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
         """Return the started runs whose end has not been reported, oldest first."""
 
     @abstractmethod
     def report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is watched no more.
+        """Write down what was reported of a run; after a final report it is no longer unreported.
 
         Args:
             run_id: a run that was started.
-            said: in a word or two; what `Watched.last` tells.
+            said: in a word or two; `UnreportedRun.last` is this.
             text: the report for people, in Markdown, or "".
             at: when.
             final: whether the run has ended. The first final report stays.
@@ -196,6 +199,6 @@ class Inbox(ABC):
         The number grows with each change of holder; who holds it already holds it longer.
         """
 
-    @abstractmethod
     def release(self, name: str, holder: str) -> None:
-        """Let go of `name`, if `holder` holds it."""
+        """Let go of `name`, if `holder` holds it: a lease that ended long ago is everybody's."""
+        self.lease(name, holder, LONG_AGO, LONG_AGO)

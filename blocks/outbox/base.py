@@ -1,9 +1,9 @@
-"""What happened that people are told of, what they are told, and whether it arrived. Part of the ledger port.
+"""The outbox port: what happened to models, the messages about it, and whether they arrived. Rows are only added.
 
 At least once: a message stays undelivered until a receiver has taken it, and bears one id through all attempts.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -57,8 +57,8 @@ class Attempt:
     at: datetime
 
 
-class Outbox:
-    """The part of a ledger that holds alerts. Rows are only added; each key is written once."""
+class Outbox(ABC):
+    """Signals, messages and attempts to deliver them. Each key is written once; a repeat returns what is there."""
 
     @abstractmethod
     def signal(self, signal: Signal) -> Signal:
@@ -79,10 +79,6 @@ class Outbox:
     @abstractmethod
     def undelivered(self) -> tuple[tuple[Message, tuple[Attempt, ...]], ...]:
         """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
-
-    @abstractmethod
-    def messages(self, cause: str) -> tuple[Message, ...]:
-        """Return what was said of a cause, oldest first, delivered or not."""
 
     @abstractmethod
     def attempted(self, attempt: Attempt) -> Attempt:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from blocks.ledger.base import ApprovalRequest, Decision, Link, LinkKind, Refused, Waiver
+from blocks.approvals.base import ApprovalRequest, Decision, Link, LinkKind, RefusedAttempt, Waiver
 from runtime.digests import text_digest
 from runtime.keys import Keyring, Signer
 
@@ -19,10 +19,10 @@ FORM = "ratchet.link.v1"
 BEGINNING = "0" * 64
 """What the first link bears as the hash of the one before."""
 
-_KINDS: dict[LinkKind, type[Decision | Waiver | Refused]] = {
+_KINDS: dict[LinkKind, type[Decision | Waiver | RefusedAttempt]] = {
     "decision": Decision,
     "waiver": Waiver,
-    "refusal": Refused,
+    "refusal": RefusedAttempt,
 }
 
 
@@ -63,12 +63,12 @@ def signed_part(found: str) -> bytes:
     return f"{FORM}\n{found}".encode()
 
 
-def body_of(record: Decision | Waiver | Refused) -> str:
+def body_of(record: Decision | Waiver | RefusedAttempt) -> str:
     """Return a record as canonical JSON: sorted keys, no spaces, times in ISO 8601."""
     return _canonical(asdict(record))
 
 
-def record_of(link: Link) -> Decision | Waiver | Refused:
+def record_of(link: Link) -> Decision | Waiver | RefusedAttempt:
     """Return what a link records. Raises ValueError when its body is not that of its kind."""
     kind = _KINDS.get(link.kind)
     try:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from blocks.approvals.base import Link
+from blocks.approvals.chain import Head
 from blocks.common.errors import Corrupt
-from blocks.ledger.base import Link
-from blocks.ledger.chain import Head
 from runtime.files import replace_text
 
 NOTHING = Head(0, "")

@@ -1,6 +1,5 @@
 """The inbox in a SQL database: the same statements on SQLite and PostgreSQL, each call one transaction."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -10,8 +9,10 @@ from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, sel
 from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import LostRace
-from blocks.ledger.engine import Database
-from blocks.ledger.inbox import (
+from blocks.database.engine import Database
+from blocks.database.moments import in_utc
+from blocks.database.tables import DELIVERIES, ENDS, LEASES, NOTES, REPORTS, RUNS, TURNS
+from blocks.inbox.base import (
     Arrival,
     Delivery,
     DeliveryState,
@@ -22,11 +23,9 @@ from blocks.ledger.inbox import (
     Receipt,
     StartedRun,
     Turn,
-    Watched,
+    UnreportedRun,
 )
-from blocks.ledger.inbox_rules import altered, no_delivery, no_turn, replayed, still_open
-from blocks.ledger.inbox_tables import DELIVERIES, ENDS, LEASES, NOTES, REPORTS, RUNS, TURNS
-from blocks.ledger.rules import in_utc
+from blocks.inbox.rules import altered, no_delivery, no_turn, replayed, still_open
 
 Result = TypeVar("Result")
 
@@ -40,9 +39,8 @@ _TURNS = select(DELIVERIES, TURNS.c.number, TURNS.c.asked_by, TURNS.c.at, TURNS.
 class SqlInbox(Inbox):
     """Deliveries in a SQL database that several gateways may take in at once."""
 
-    @abstractmethod
-    def _database(self) -> Database:
-        """Return the database; the ledger's own."""
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def receive_all(self, arrivals: Sequence[Arrival]) -> tuple[Receipt, ...]:
         """Take in deliveries with their first turns, all of them or none, in one transaction."""
@@ -68,7 +66,7 @@ class SqlInbox(Inbox):
         """Return the commits of a branch or tag that were delivered, newest delivery first."""
         column = DELIVERIES.c
         query = select(column.commit).where(column.repository == repository, column.ref == ref, column.commit != "")
-        rows = self._mappings(query.order_by(column.sequence.desc()))
+        rows = self._database.rows(query.order_by(column.sequence.desc()))
         return tuple(row["commit"] for row in rows)
 
     def ask_again(self, delivery_id: str, by: str, at: datetime) -> Turn:
@@ -78,14 +76,14 @@ class SqlInbox(Inbox):
             raise still_open(delivery_id)
         turn = Turn(entry.turn.delivery, entry.turn.number + 1, by, in_utc(at))
         try:
-            self._database().write(lambda connection: _add_turn(connection, turn))
+            self._database.write(lambda connection: _add_turn(connection, turn))
         except IntegrityError as cause:
             raise still_open(delivery_id) from cause
         return turn
 
     def open_turns(self, limit: int = 100) -> tuple[Turn, ...]:
         """Return the turns that wait for an outcome, oldest first."""
-        rows = self._mappings(_TURNS.where(~_IS_ENDED).order_by(TURNS.c.sequence).limit(limit))
+        rows = self._database.rows(_TURNS.where(~_IS_ENDED).order_by(TURNS.c.sequence).limit(limit))
         return tuple(_turn(row) for row in rows)
 
     def end_turn(self, turn: Turn, outcome: Outcome, at: datetime) -> Outcome:
@@ -104,14 +102,14 @@ class SqlInbox(Inbox):
 
     def note(self, note: Note) -> None:
         """Write something down."""
-        self._database().write(lambda connection: _add_note(connection, note))
+        self._database.write(lambda connection: _add_note(connection, note))
 
     def notes(self, limit: int = 50) -> tuple[Note, ...]:
         """Return what was written down, newest first."""
         columns = select(NOTES.c.about, NOTES.c.kind, NOTES.c.text, NOTES.c.at)
-        return tuple(Note(**row) for row in self._mappings(columns.order_by(NOTES.c.sequence.desc()).limit(limit)))
+        return tuple(Note(**row) for row in self._database.rows(columns.order_by(NOTES.c.sequence.desc()).limit(limit)))
 
-    def watched(self, limit: int = 100) -> tuple[Watched, ...]:
+    def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
         """Return the started runs whose end has not been reported, oldest first."""
         last = (
             select(REPORTS.c.said)
@@ -128,10 +126,10 @@ class SqlInbox(Inbox):
             .order_by(RUNS.c.sequence)
             .limit(limit)
         )
-        return tuple(Watched(_run(row), _from_row(row), row["last"] or "") for row in self._mappings(query))
+        return tuple(UnreportedRun(_run(row), _from_row(row), row["last"] or "") for row in self._database.rows(query))
 
     def report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is watched no more."""
+        """Write down what was reported of a run; after a final report it is no longer unreported."""
         row = {"run_id": run_id, "said": said, "text": text, "final": final, "at": in_utc(at)}
 
         def work(connection: Connection) -> None:
@@ -139,12 +137,12 @@ class SqlInbox(Inbox):
             if connection.execute(ended).first() is None:
                 connection.execute(insert(REPORTS), row)
 
-        self._database().write(work)
+        self._database.write(work)
 
     def report_text(self, run_id: str) -> str:
         """Return the Markdown of the last report of a run, or ""."""
         query = select(REPORTS.c.text).where(REPORTS.c.run_id == run_id).order_by(REPORTS.c.sequence.desc()).limit(1)
-        return self._database().read(lambda connection: connection.execute(query).scalar()) or ""
+        return self._database.read(lambda connection: connection.execute(query).scalar()) or ""
 
     def lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
         """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
@@ -166,17 +164,11 @@ class SqlInbox(Inbox):
 
         return self._try_twice(work)
 
-    def release(self, name: str, holder: str) -> None:
-        """Let go of `name`, if `holder` holds it."""
-        past = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-        free = update(LEASES).where(LEASES.c.name == name, LEASES.c.holder == holder).values(until=past, holder="")
-        self._database().write(lambda connection: connection.execute(free))
-
     def _try_twice(self, work: Callable[[Connection], Result]) -> Result:
         """Do it again when another process added the same row at the same moment: what is there is read then."""
         for _ in range(2):
             try:
-                return self._database().write(work)
+                return self._database.write(work)
             except IntegrityError as cause:
                 lost = cause
         raise LostRace("inbox: another gateway added the same row twice over; the call may be repeated") from lost
@@ -186,10 +178,7 @@ class SqlInbox(Inbox):
             rows = list(connection.execute(query).mappings())
             return [Entry(_turn(row), _outcome(connection, row["turn"])) for row in rows]
 
-        return self._database().read(work)
-
-    def _mappings(self, query: Select[Any]) -> list[RowMapping]:
-        return self._database().read(lambda connection: list(connection.execute(query).mappings()))
+        return self._database.read(work)
 
 
 def _receive(connection: Connection, arrival: Arrival) -> Receipt:

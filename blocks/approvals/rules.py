@@ -1,26 +1,9 @@
-"""What holds in every ledger: times have a zone, and a second word on the same matter must agree."""
+"""What holds in every adapter: a request is about one digest, and a second decision must agree with the first."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from blocks.common.errors import Conflict, NotFound, Rejected
-from blocks.ledger.base import ApprovalRequest, Decision
-
-
-def in_utc(when: datetime) -> datetime:
-    """Return the same moment in UTC.
-
-    Raises:
-        Rejected: it has no zone, so that it could be any of a day's moments.
-    """
-    if when.utcoffset() is None:
-        raise Rejected(f"ledger: the time {when.isoformat()} has no zone. Give one: datetime.now(UTC).")
-    return when.astimezone(UTC)
-
-
-def nothing_intended(key: str) -> NotFound:
-    """Return the error of finishing what nobody began."""
-    return NotFound(f"ledger: nothing was intended under the key {key!r}. Call intend before the effect.")
+from blocks.approvals.base import ApprovalRequest, Decision
+from blocks.common.errors import Conflict, NotFound
 
 
 def no_request(request_id: str, open_requests: Sequence[ApprovalRequest]) -> NotFound:

@@ -1,0 +1,55 @@
+"""Effects in memory, for tests: the same rules as the real ones, and faults on demand."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import Lock
+
+from blocks.database.faults import FailingWrites
+from blocks.database.moments import in_utc
+from blocks.effects.base import Deployment, Effect, Effects, nothing_intended
+
+
+@dataclass
+class FakeEffects(FailingWrites, Effects):
+    """Effects and deployments that live as long as the object does."""
+
+    _effects: dict[str, Effect] = field(default_factory=dict, init=False)
+    _deployments: dict[str, Deployment] = field(default_factory=dict, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def intend(self, key: str, detail: str, at: datetime) -> Effect:
+        """Write down an effect before it is done, or return the one that is there under the key."""
+        with self._lock:
+            self.may_write()
+            return self._effects.setdefault(key, Effect(key, "intent", detail, "", in_utc(at)))
+
+    def finish(self, key: str, outcome: str, at: datetime) -> Effect:
+        """Write down that the effect is done; the first outcome stays."""
+        with self._lock:
+            self.may_write()
+            if (effect := self._effects.get(key)) is None:
+                raise nothing_intended(key)
+            if effect.state == "intent":
+                self._effects[key] = replace(effect, state="done", outcome=outcome, at=in_utc(at))
+            return self._effects[key]
+
+    def effect(self, key: str) -> Effect | None:
+        """Return the effect under the key, or None."""
+        return self._effects.get(key)
+
+    def record_deployment(self, deployment: Deployment) -> Deployment:
+        """Add a deployment, or return the one with that id."""
+        with self._lock:
+            self.may_write()
+            given = replace(deployment, at=in_utc(deployment.at))
+            return self._deployments.setdefault(deployment.id, given)
+
+    def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a model in an environment, newest first."""
+        newest_first = reversed(list(self._deployments.values()))
+        return tuple(each for each in newest_first if (each.model, each.environment) == (model, environment))
+
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models with a deployment in an environment, failed ones included, sorted."""
+        here = (each for each in list(self._deployments.values()) if each.environment == environment)
+        return tuple(sorted({each.model for each in here}))

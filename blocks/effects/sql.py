@@ -1,0 +1,57 @@
+"""Effects in a SQL database. Which of two writers is first is decided by a unique column: the other reads its row."""
+
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import select
+
+from blocks.database.engine import Database, fields_of, recorded
+from blocks.database.tables import DEPLOYMENTS, EFFECTS
+from blocks.effects.base import Deployment, Effect, Effects, nothing_intended
+
+
+class SqlEffects(Effects):
+    """Effects and deployments as rows that any number of processes add to at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def intend(self, key: str, detail: str, at: datetime) -> Effect:
+        """Write down an effect before it is done, or return the one that is there under the key."""
+        self._database.add(EFFECTS, {"key": key, "state": "intent", "text": detail, "at": at})
+        return recorded(self.effect(key), f"effect {key!r}")
+
+    def finish(self, key: str, outcome: str, at: datetime) -> Effect:
+        """Write down that the effect is done; the first outcome stays."""
+        if self.effect(key) is None:
+            raise nothing_intended(key)
+        self._database.add(EFFECTS, {"key": key, "state": "done", "text": outcome, "at": at})
+        return recorded(self.effect(key), f"effect {key!r}")
+
+    def effect(self, key: str) -> Effect | None:
+        """Return the effect under the key, or None."""
+        rows = {row["state"]: row for row in self._database.rows(select(EFFECTS).where(EFFECTS.c.key == key))}
+        if (intent := rows.get("intent")) is None:
+            return None
+        if (done := rows.get("done")) is None:
+            return Effect(key, "intent", intent["text"], "", intent["at"])
+        return Effect(key, "done", intent["text"], done["text"], done["at"])
+
+    def record_deployment(self, deployment: Deployment) -> Deployment:
+        """Add a deployment, or return the one with that id."""
+        self._database.add(DEPLOYMENTS, asdict(deployment))
+        rows = self._database.rows(select(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment.id))
+        found = Deployment(**fields_of(rows[0])) if rows else None
+        return recorded(found, f"deployment {deployment.id!r}")
+
+    def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
+        """Return the deployments of a model in an environment, newest first."""
+        column = DEPLOYMENTS.c
+        of_model = select(DEPLOYMENTS).where(column.model == model, column.environment == environment)
+        rows = self._database.rows(of_model.order_by(column.sequence.desc()))
+        return tuple(Deployment(**fields_of(row)) for row in rows)
+
+    def models(self, environment: str) -> tuple[str, ...]:
+        """Return the models with a deployment in an environment, failed ones included, sorted."""
+        named = select(DEPLOYMENTS.c.model).where(DEPLOYMENTS.c.environment == environment).distinct()
+        return tuple(sorted(str(row["model"]) for row in self._database.rows(named)))

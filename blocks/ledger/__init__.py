@@ -1,1 +1,0 @@
-"""What was intended, decided and released: the port, its adapters, and its fake."""

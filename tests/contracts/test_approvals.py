@@ -1,0 +1,197 @@
+"""Every adapter of approvals keeps the same promises: one decision a request, one signed chain, nothing lost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from blocks.approvals.base import ApprovalRequest, Approvals, Decision, RefusedAttempt, Waiver
+from blocks.approvals.chain import first_fault, record_of, request_digest
+from blocks.approvals.fake import FakeApprovals
+from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
+from blocks.database.ledger import Ledger, SqlLedger
+from runtime.keys import Keyring
+from tests.contracts.ledgers import again, database, ledger, postgres
+from tests.processes import in_processes
+from tests.signing_keys import SIGNER
+
+__all__ = ["database", "ledger", "postgres"]  # fixtures
+
+NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
+
+REQUEST = ApprovalRequest(
+    id="churn-7", model="churn", environment="production", version="7", digest="d" * 64,
+    evidence='{"auc":0.84,"note":"“ünïcode” 100 %"}', requested_by="ada", requested_at=NOW,
+    expires_at=NOW + timedelta(days=7), flow_run_id="run-1", approvers=("grace", "linus"), four_eyes=True,
+)  # fmt: skip
+DECISION = Decision(
+    "churn-7", "d" * 64, True, "grace", "looks fine", "terminal", NOW, request_digest=request_digest(REQUEST)
+)
+WAIVER = Waiver(
+    "churn", "production", ("auc by plan",), "grace", "a new plan", "terminal", NOW, NOW + timedelta(days=9)
+)
+REFUSED = RefusedAttempt("churn-7", "decide", "ada", "terminal", "who asked may not decide", NOW)
+
+
+@pytest.fixture
+def approvals(ledger: Ledger) -> Approvals:
+    return ledger.approvals()
+
+
+def test_a_request_comes_back_as_it_was_asked(ledger: Ledger, approvals: Approvals) -> None:
+    assert approvals.request_approval(REQUEST) == REQUEST
+    assert again(ledger).approvals().approval_request("churn-7") == REQUEST
+    assert approvals.request_approval(replace(REQUEST, evidence="{}", requested_by="eve")) == REQUEST
+
+
+def test_a_request_cannot_be_exchanged_for_one_over_another_digest(approvals: Approvals) -> None:
+    approvals.request_approval(REQUEST)
+    with pytest.raises(Conflict, match="churn-7.*another id"):
+        approvals.request_approval(replace(REQUEST, digest="e" * 64))
+    assert approvals.approval_request("churn-7").digest == REQUEST.digest
+
+
+def test_an_unknown_request_is_told_with_the_open_ones(approvals: Approvals) -> None:
+    with pytest.raises(NotFound, match="Open requests: none"):
+        approvals.approval_request("ghost")
+    approvals.request_approval(REQUEST)
+    for call in (
+        lambda: approvals.approval_request("ghost"),
+        lambda: approvals.decide(replace(DECISION, request_id="ghost"), SIGNER),
+    ):
+        with pytest.raises(NotFound, match=r"'ghost'.*churn-7 \(churn 7\)"):
+            call()
+    assert approvals.decision("ghost") is None
+
+
+def test_open_requests_are_those_without_a_decision_oldest_first(approvals: Approvals) -> None:
+    expired = replace(REQUEST, id="old", expires_at=NOW - timedelta(days=1))
+    for each in (expired, REQUEST, replace(REQUEST, id="other", model="price")):
+        approvals.request_approval(each)
+    assert [each.id for each in approvals.open_requests()] == ["old", "churn-7", "other"]
+    assert [each.id for each in approvals.open_requests("churn")] == ["old", "churn-7"]
+    approvals.decide(DECISION, SIGNER)
+    assert [each.id for each in approvals.open_requests("churn")] == ["old"]
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "rejected"])
+def test_a_decision_is_recorded_once_and_its_repeat_returns_it(
+    ledger: Ledger, approvals: Approvals, approved: bool
+) -> None:
+    approvals.request_approval(REQUEST)
+    given = replace(DECISION, approved=approved)
+    assert approvals.decide(given, SIGNER) == given
+    assert (
+        approvals.decide(replace(given, at=NOW + timedelta(hours=2), reason="again", channel="prefect form"), SIGNER)
+        == given
+    )
+    assert again(ledger).approvals().decision("churn-7") == given
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"approved": False}, {"by": "linus"}, {"digest": "e" * 64}],
+    ids=["otherwise", "another person", "another digest"],
+)
+def test_a_second_decision_is_refused_and_says_who_decided_how(approvals: Approvals, change: dict[str, Any]) -> None:
+    approvals.request_approval(REQUEST)
+    approvals.decide(DECISION, SIGNER)
+    with pytest.raises(Conflict, match="approved by grace on 2026-11-21.*looks fine"):
+        approvals.decide(replace(DECISION, **change), SIGNER)
+    assert approvals.decision("churn-7") == DECISION
+
+
+def test_a_request_that_takes_two_approvals_is_open_until_two_people_approved(approvals: Approvals) -> None:
+    request = approvals.request_approval(replace(REQUEST, approvals=2))
+    over = request_digest(request)
+    first = approvals.decide(DECISION, SIGNER)
+    assert approvals.decide(replace(DECISION, by=" Grace "), SIGNER) == first, "one person approves once"
+    assert approvals.decision("churn-7") is None
+    assert approvals.open_requests() == (request,)
+    second = approvals.decide(replace(DECISION, by="linus"), SIGNER)
+    assert (approvals.decision("churn-7"), second.request_digest) == (second, over)
+    assert approvals.open_requests() == ()
+    with pytest.raises(Conflict, match="approved by linus"):
+        approvals.decide(replace(DECISION, by="barbara", approved=False), SIGNER)
+
+
+def test_the_first_rejection_ends_a_request_whatever_it_takes(approvals: Approvals) -> None:
+    approvals.request_approval(replace(REQUEST, approvals=3))
+    approvals.decide(DECISION, SIGNER)
+    no = approvals.decide(replace(DECISION, by="linus", approved=False), SIGNER)
+    assert approvals.decision("churn-7") == no
+    with pytest.raises(Conflict, match="rejected by linus"):
+        approvals.decide(replace(DECISION, by="barbara"), SIGNER)
+
+
+def test_decisions_waivers_and_refusals_are_one_signed_chain(ledger: Ledger, approvals: Approvals) -> None:
+    approvals.request_approval(REQUEST)
+    approvals.refuse(REFUSED, None)
+    waived = approvals.waive(WAIVER, SIGNER)
+    decided = approvals.decide(DECISION, SIGNER)
+    approvals.refuse(REFUSED, SIGNER)
+    links = again(ledger).approvals().links()
+    assert [record_of(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED]
+    assert [link.number for link in links] == [1, 2, 3, 4]
+    assert links[1] == waived
+    assert [bool(link.signature) for link in links] == [False, True, True, True]
+    assert approvals.links("churn-7") == (links[0], links[2], links[3])
+    assert first_fault(links, Keyring([SIGNER.public]), requests={"churn-7": REQUEST}) is None
+
+
+def test_links_that_many_threads_add_at_once_are_one_chain(approvals: Approvals) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: approvals.refuse(replace(REFUSED, by=f"person-{n}"), SIGNER), range(24)))
+    assert len(approvals.links()) == 24
+    assert first_fault(approvals.links(), Keyring([SIGNER.public])) is None
+
+
+def test_of_sixteen_threads_deciding_at_once_one_is_recorded(approvals: Approvals) -> None:
+    approvals.request_approval(REQUEST)
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda n: attempt(approvals, f"person-{n}"), range(16)))
+    recorded = approvals.decision("churn-7")
+    assert recorded is not None
+    assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 15)
+    assert len(approvals.links()) == 1
+
+
+def attempt(approvals: Approvals, person: str) -> str:
+    try:
+        return approvals.decide(replace(DECISION, by=person, approved=person[-1] in "13579"), SIGNER).by
+    except Conflict:
+        return "conflict"
+
+
+@pytest.mark.slow  # each process imports its world anew
+def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger) -> None:
+    database.approvals().request_approval(REQUEST)
+    url = database.url
+    outcomes = in_processes(4, lambda n: attempt(SqlLedger(url=url).approvals(), f"person-{n}"))
+    recorded = database.approvals().decision("churn-7")
+    assert recorded is not None
+    assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 3)
+
+
+def test_models_are_those_for_which_approval_was_requested(ledger: Ledger, approvals: Approvals) -> None:
+    assert approvals.models("production") == ()
+    for model, where in [("price", "production"), ("asked--max", "production"), ("other", "local")]:
+        approvals.request_approval(replace(REQUEST, id=f"{model}-1", model=model, environment=where))
+    approvals.request_approval(replace(REQUEST, id="price-2", model="price"))
+    assert again(ledger).approvals().models("production") == ("asked--max", "price")
+    assert approvals.models("nowhere") == ()
+
+
+def test_a_time_without_a_zone_is_refused(approvals: Approvals) -> None:
+    with pytest.raises(Rejected, match="has no zone"):
+        approvals.request_approval(replace(REQUEST, expires_at=NOW.replace(tzinfo=None)))
+    assert approvals.open_requests() == ()
+
+
+def test_the_fake_fails_as_often_as_it_is_told() -> None:
+    approvals = FakeApprovals(fail_writes=1)
+    with pytest.raises(Unavailable):
+        approvals.request_approval(REQUEST)
+    assert approvals.request_approval(REQUEST) == REQUEST

@@ -1,0 +1,99 @@
+"""Every adapter of effects keeps the same promises: each key once, the first outcome stays, nothing lost."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.database.ledger import Ledger
+from blocks.effects.base import Deployment, Effects
+from blocks.effects.fake import FakeEffects
+from tests.contracts.ledgers import again, ledger, postgres
+
+__all__ = ["ledger", "postgres"]  # fixtures
+
+NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
+DEPLOYMENT = Deployment(
+    "dep-1", "churn", "production", "7", "d" * 64, "deploy", "serving", "ada", "approved", "churn-7", NOW
+)
+
+
+@pytest.fixture
+def effects(ledger: Ledger) -> Effects:
+    return ledger.effects()
+
+
+def test_an_effect_is_intended_then_done_and_found_by_another_process(ledger: Ledger, effects: Effects) -> None:
+    assert effects.effect("train:abc") is None
+    intent = effects.intend("train:abc", "submit job abc", NOW)
+    assert (intent.state, intent.detail, intent.outcome, intent.at) == ("intent", "submit job abc", "", NOW)
+    done = effects.finish("train:abc", "job abc completed", NOW + timedelta(minutes=3))
+    assert (done.state, done.detail, done.outcome) == ("done", "submit job abc", "job abc completed")
+    assert done.at == NOW + timedelta(minutes=3)
+    assert again(ledger).effects().effect("train:abc") == done
+
+
+def test_a_repeated_intent_returns_what_is_there_with_its_state(effects: Effects) -> None:
+    first = effects.intend("k", "first", NOW)
+    assert effects.intend("k", "second", NOW + timedelta(hours=1)) == first
+    done = effects.finish("k", "ok", NOW)
+    assert effects.intend("k", "third", NOW) == done
+
+
+def test_the_first_outcome_of_an_effect_stays(effects: Effects) -> None:
+    effects.intend("k", "d", NOW)
+    first = effects.finish("k", "ok", NOW)
+    assert effects.finish("k", "failed", NOW + timedelta(hours=1)) == first
+
+
+def test_what_was_never_intended_cannot_be_finished(effects: Effects) -> None:
+    with pytest.raises(NotFound, match="nothing was intended under the key 'ghost'"):
+        effects.finish("ghost", "ok", NOW)
+
+
+def test_deployments_are_kept_by_model_and_environment_newest_first(ledger: Ledger, effects: Effects) -> None:
+    earlier_clock = replace(DEPLOYMENT, id="dep-2", version="6", action="rollback", at=NOW - timedelta(hours=1))
+    for each in (DEPLOYMENT, earlier_clock, replace(DEPLOYMENT, id="x", environment="local")):
+        assert effects.record_deployment(each) == each
+    assert again(ledger).effects().deployments("churn", "production") == (earlier_clock, DEPLOYMENT)
+    assert effects.deployments("price", "production") == ()
+
+
+def test_a_deployment_is_recorded_once(effects: Effects) -> None:
+    effects.record_deployment(DEPLOYMENT)
+    assert effects.record_deployment(replace(DEPLOYMENT, status="failed")) == DEPLOYMENT
+    assert len(effects.deployments("churn", "production")) == 1
+
+
+def test_times_come_back_in_utc_whatever_zone_they_were_given_in(effects: Effects) -> None:
+    tokyo = NOW.astimezone(timezone(timedelta(hours=9)))
+    assert effects.intend("k", "d", tokyo).at.utcoffset() == timedelta(0)
+    assert effects.intend("k", "d", tokyo).at == NOW
+
+
+def test_the_fake_fails_as_often_as_it_is_told() -> None:
+    effects = FakeEffects(fail_writes=1)
+    with pytest.raises(Unavailable):
+        effects.intend("k", "d", NOW)
+    assert effects.intend("k", "d", NOW).state == "intent"
+
+
+def test_models_are_those_with_a_deployment(ledger: Ledger, effects: Effects) -> None:
+    assert effects.models("production") == ()
+    for model, where in [("price", "production"), ("churn--dana", "production"), ("other", "local")]:
+        effects.record_deployment(replace(DEPLOYMENT, id=f"{model}-1", model=model, environment=where))
+    assert again(ledger).effects().models("production") == ("churn--dana", "price")
+    assert effects.models("nowhere") == ()
+
+
+def test_a_time_without_a_zone_is_refused(effects: Effects) -> None:
+    naive = NOW.replace(tzinfo=None)
+    for call in (
+        lambda: effects.intend("k", "d", naive),
+        lambda: effects.record_deployment(replace(DEPLOYMENT, at=naive)),
+    ):
+        with pytest.raises(Rejected, match="has no zone"):
+            call()
+    assert effects.effect("k") is None
+    assert effects.deployments("churn", "production") == ()

@@ -1,0 +1,176 @@
+"""A ledger of an earlier release is upgraded with all its rows, by whoever opens it first; one of a later is refused."""
+
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from blocks.approvals.chain import first_fault
+from blocks.common.errors import Rejected
+from blocks.database import migration
+from blocks.database.ledger import SqlLedger
+from blocks.database.migration import HEAD, VERSION_TABLE
+from blocks.database.tables import METADATA
+from blocks.inbox.base import Note
+from runtime.keys import Keyring, Signer
+from tests.contracts.ledgers import again, database, postgres
+from tests.contracts.test_effects import DEPLOYMENT
+from tests.contracts.test_outbox import NOW, RAISED
+from tests.processes import in_processes
+
+__all__ = ["database", "postgres"]  # fixtures
+
+BEFORE = Path(__file__).with_name("ledger_before_revisions")
+"""A ledger as the last release without revisions made it: its DDL on each database, and a row or more of each table."""
+SIGNED_BY = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
+
+
+@pytest.fixture
+def older(request: pytest.FixtureRequest, database: SqlLedger) -> SqlLedger:
+    """A ledger of that release."""
+    url = database.url.get_secret_value()
+    kind, rows = url.partition(":")[0], BEFORE / "rows.sql"
+    if kind == "sqlite":
+        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+            connection.executescript((BEFORE / "sqlite.sql").read_text() + rows.read_text())
+        return database
+    server, binaries = request.getfixturevalue("postgres")
+    where = ["-h", "127.0.0.1", "-p", server.rpartition(":")[2], "-U", "ratchet", "-d", url.rpartition("/")[2]]
+    files = ["-f", str(BEFORE / "postgresql.sql"), "-f", str(rows)]
+    subprocess.run([str(binaries / "psql"), *where, "-q", "-v", "ON_ERROR_STOP=1", *files], check=True, timeout=60)
+    return database
+
+
+def everything(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Return all rows of all tables, as the database has them."""
+    names = [name for name in METADATA.tables if name != VERSION_TABLE]
+    return {name: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {name}")))) for name in names}
+
+
+def past_the_program(ledger: SqlLedger, work: Callable[[Connection], Any]) -> Any:
+    """Work on the database as it is: nothing is upgraded."""
+    database = SqlLedger(url=ledger.url).database()
+    return database._run(lambda: database._transaction(work, writes=True))
+
+
+def raw(ledger: SqlLedger) -> dict[str, list[tuple[object, ...]]]:
+    return past_the_program(ledger, everything)
+
+
+def revision(ledger: SqlLedger) -> str:
+    query = text(f"SELECT version_num FROM {VERSION_TABLE}")
+    return ledger.database().read(lambda connection: str(connection.execute(query).scalar_one()))
+
+
+def differences(connection: Connection) -> list[object]:
+    options = {"version_table": VERSION_TABLE, "compare_type": True}
+    return compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+
+
+def test_a_new_ledger_has_the_tables_that_the_program_queries(database: SqlLedger) -> None:
+    assert database.database().read(differences) == []
+    assert revision(database) == HEAD
+
+
+def test_the_revision_of_this_program_is_the_last_that_it_ships() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).with_name("migrations")))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_a_ledger_without_a_revision_is_adopted_with_all_its_rows(older: SqlLedger) -> None:
+    before = raw(older)
+    assert all(before.values()), "the fixture has a row of each table"
+    approvals, effects, inbox, outbox = older.approvals(), older.effects(), older.inbox(), older.outbox()
+    assert revision(older) == HEAD
+    assert raw(older) == before
+    assert older.database().read(differences) == []
+    decision = approvals.decision("churn-7")
+    assert decision is not None and (decision.by, decision.reason) == ("grace", "it's fine")
+    requests = {"churn-7": approvals.approval_request("churn-7")}
+    assert requests["churn-7"].approvers == ("grace", "linus")
+    assert first_fault(approvals.links(), Keyring([SIGNED_BY.public]), requests=requests) is None
+    effect = effects.effect("deploy:churn-7")
+    assert effect is not None and (effect.detail, effect.outcome) == ("golden", "serves")
+    assert [each.id for each in effects.deployments("churn", "production")] == ["dep-1"]
+    assert inbox.entry("github:a").state == "started" and inbox.report_text("run-1") == "# better"
+    assert inbox.lease("git dispatcher", "two", NOW.replace(year=2025), NOW) is None
+    assert outbox.signals("churn/local/drift")[0].links == {"run": "http://here/ä"}
+    assert [(message.id, attempts[0].said) for message, attempts in outbox.undelivered()] == [("m1", "down")]
+
+
+def test_an_adopted_ledger_takes_new_rows_and_still_refuses_to_lose_old_ones(older: SqlLedger) -> None:
+    older.effects().record_deployment(replace(DEPLOYMENT, id="dep-2"))
+    older.outbox().signal(replace(RAISED, key="k2"))
+    older.inbox().note(Note("a", "b", "c", NOW))
+    assert [each.id for each in older.effects().deployments("churn", "production")] == ["dep-2", "dep-1"]
+    for table in ("ratchet_effects", "ratchet_decision_chain", "ratchet_delivery_reports"):
+        with pytest.raises((DBAPIError, Rejected), match="only added to"):
+            older.database().write(lambda connection, name=table: connection.execute(text(f"DELETE FROM {name}")))
+
+
+def test_a_ledger_of_a_still_earlier_release_gets_the_tables_that_it_lacks(older: SqlLedger) -> None:
+    names = [name for name in METADATA.tables if "deliver" in name or "lease" in name or "signals" in name][::-1]
+
+    def drop(connection: Connection) -> None:
+        for name in names:
+            connection.execute(text(f"DROP TABLE {name}"))
+
+    past_the_program(older, drop)
+    assert older.outbox().signal(RAISED) == RAISED
+    assert older.inbox().entries() == ()
+    assert older.effects().effect("deploy:churn-7") is not None
+    with pytest.raises((DBAPIError, Rejected), match="only added to"):
+        older.database().write(lambda connection: connection.execute(text("DELETE FROM ratchet_signals")))
+
+
+def test_a_ledger_of_a_newer_release_is_refused_and_left_alone(database: SqlLedger) -> None:
+    database.effects().intend("k", "d", NOW)
+    newer = text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    database.database().write(lambda connection: connection.execute(newer))
+    place = database.url.get_secret_value().rpartition("/")[2]
+    for _ in range(2):
+        with pytest.raises(Rejected, match=rf"{place}.*revision 9999.*knows {HEAD}.*run that release, or restore"):
+            again(database).effects().intend("other", "d", NOW)
+    assert [row[1] for row in raw(database)["ratchet_effects"]] == ["k"]
+
+
+def test_an_upgrade_that_fails_halfway_leaves_the_ledger_as_it_was(older: SqlLedger) -> None:
+    in_the_way = "ratchet_deployments_model"  # the name of what the last revision makes
+    past_the_program(older, lambda connection: connection.execute(text(f"CREATE TABLE {in_the_way} (x INTEGER)")))
+    before = raw(older)
+    with pytest.raises(Rejected, match="already"):
+        older.effects().effect("k")
+    assert not past_the_program(older, lambda connection: inspect(connection).has_table(VERSION_TABLE))
+    past_the_program(older, lambda connection: connection.execute(text(f"DROP TABLE {in_the_way}")))
+    assert older.effects().effect("deploy:churn-7") is not None
+    assert raw(older) == before
+
+
+@pytest.mark.slow  # each process imports its world anew
+def test_eight_processes_may_upgrade_a_ledger_at_once(older: SqlLedger) -> None:
+    url = older.url
+    outcomes = in_processes(8, lambda n: SqlLedger(url=url).effects().intend(f"k{n}", "d", NOW).state)
+    assert outcomes == ["intent"] * 8
+    assert revision(older) == HEAD
+    assert older.effects().effect("deploy:churn-7") is not None
+
+
+def test_eight_threads_may_upgrade_a_ledger_at_once(older: SqlLedger) -> None:
+    url = older.url
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = pool.map(lambda n: SqlLedger(url=url).effects().intend(f"k{n}", "d", NOW).state, range(8))
+    assert list(outcomes) == ["intent"] * 8
+    assert revision(older) == HEAD
