@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.approvals.base import Approvals
 from blocks.cloud.base import Cloud
+from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import NotFound
 from blocks.common.gateway import Gateway
 from blocks.common.trust import ApprovalRule, ApprovalRules, Person, Signing
@@ -18,7 +19,6 @@ from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
-from blocks.logs.base import RunLogs
 from blocks.outbox.base import Outbox
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
@@ -80,7 +80,6 @@ class Environment(Block):
     ledger_adapter: str = Field(description="The class of the ledger: approvals, effects, inbox and outbox.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
     transform_adapter: str = Field("", description="The class that predicts on paid machines; empty: there is none.")
-    logs_adapter: str = Field("", description="The class that keeps flow runs' log lines; empty: Prefect alone does.")
     cloud_adapter: str = Field("", description="The class by which paid work is tidied up; empty: there is none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
@@ -90,6 +89,7 @@ class Environment(Block):
     )
 
     namespaces: bool = Field(default=False, description="Whether models in namespaces (churn--dana) may run here.")
+    logs: LogGroup | None = Field(default=None, description="Where flow runs' log lines go, too; none: Prefect alone.")
     alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
     evidence: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
     dashboards: Dashboards = Field(default=Dashboards(), description="Where the pages about models are.")
@@ -165,15 +165,6 @@ class Environment(Block):
     def _ledger(self) -> Ledger:
         """Return the database of the four ports above."""
         return cast(Ledger, self._adapter(self.ledger_adapter))
-
-    @property
-    def has_logs(self) -> bool:
-        """Whether the log lines of flow runs are kept by somebody beside Prefect."""
-        return bool(self.logs_adapter)
-
-    def logs(self) -> RunLogs:
-        """Return what keeps the log lines of flow runs in this environment."""
-        return cast(RunLogs, self._adapter(self.logs_adapter))
 
     @property
     def has_cloud(self) -> bool:

@@ -27,11 +27,11 @@ from runtime.digests import file_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
-OPTIONAL = ("small_trainer", "transform", "logs", "cloud")
+OPTIONAL = ("small_trainer", "transform", "cloud")
 """Ports that an environment may leave out."""
 TRIALS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-MORE = ("alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
+MORE = ("logs", "alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
 
 
 def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:

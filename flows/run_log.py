@@ -8,9 +8,9 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State
 from prefect.logging.loggers import flow_run_logger
 
+from blocks.common.aws.cloudwatch_logs import OWN, attach
 from blocks.common.errors import NotFound
 from blocks.environment import open_environment
-from tasks.shared.run_log import OWN, attach
 
 
 def keep_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
@@ -20,8 +20,8 @@ def keep_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """
     with suppress(NotFound):  # the flow itself says that its environment is not there
         world = open_environment(flow_run.parameters.get("environment", "local"))
-        if not world.has_logs:
+        if world.logs is None:
             return
         own: dict[str, Any] = {OWN: True}
-        tell = flow_run_logger(flow_run, flow, **own).warning
-        attach(world.logs(), f"{flow.name}/{flow_run.id}", str(flow_run.id), tell)
+        warn = flow_run_logger(flow_run, flow, **own).warning
+        attach(world.logs.send, f"{flow.name}/{flow_run.id}", str(flow_run.id), warn)

@@ -72,7 +72,6 @@ region = "{region}"
 tags = {{ "ratchet:environment" = "{environment}" }}
 
 [logs]             # what flow runs say, beside Prefect's own log
-adapter = "blocks.logs.cloudwatch.CloudWatchLogs"
 group = "{log_group}"
 region = "{region}"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.environment import adapter_class
 from deployments import register
@@ -49,7 +50,11 @@ def test_the_environment_is_read_with_what_terraform_made(settings: dict[str, An
     assert settings["trainer"]["tags"] == {"ratchet:environment": "production"}
 
 
-PORTS = ("lake", "engine", "trainer", "small_trainer", "endpoint", "transform", "logs", "cloud", "tracking", "ledger")
+PORTS = ("lake", "engine", "trainer", "small_trainer", "endpoint", "transform", "cloud", "tracking", "ledger")
+
+
+def test_the_log_group_takes_every_field_that_is_written(settings: dict[str, Any]) -> None:
+    assert LogGroup(**settings["logs"]).group
 
 
 @pytest.mark.parametrize("port", PORTS)

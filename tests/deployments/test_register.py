@@ -116,7 +116,7 @@ ON_AWS = {name: name.lower() for name in ("RATCHET_AWS_URL", "RATCHET_BUCKET", "
 
 @pytest.mark.parametrize(
     ("environment", "port"),
-    [*((name, port) for name in ("local", "staging") for port in PORTS), ("staging", "transform"), ("staging", "logs")],
+    [*((name, port) for name in ("local", "staging") for port in PORTS), ("staging", "transform")],
 )
 def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
     environment: str, port: str, tmp_path: Path
@@ -126,6 +126,14 @@ def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
     kind = adapter_class(fields.pop("adapter"))
     assert set(fields) <= set(kind.model_fields), "a field that the adapter does not know would be ignored"
     kind(**fields)
+
+
+def test_the_log_group_of_a_shipped_environment_takes_its_fields(tmp_path: Path) -> None:
+    settings = shipped.read_environment("staging", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
+    logs = shipped.environment_of("staging", settings).logs
+    assert logs is not None and logs.group == "ratchet_log_group"
+    with pytest.raises(Rejected, match=r"staging\.toml.*logs\.groups"):
+        shipped.environment_of("staging", {**settings, "logs": {"groups": "/ratchet"}})
 
 
 @pytest.mark.parametrize("missing", VARIABLES)

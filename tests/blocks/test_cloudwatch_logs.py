@@ -1,64 +1,63 @@
-"""The logs port's contract over both adapters, and the handler that feeds it: never slow, never failing, nothing unsaid."""
+"""What a flow run logs reaches CloudWatch; the run is never slowed and never fails, and what is lost is reported."""
 
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.common.errors import NotFound, Unavailable
-from blocks.logs.base import LogLine, RunLogs
-from blocks.logs.cloudwatch import LONGEST, MOST_BYTES, MOST_EVENTS, CloudWatchLogs, batches
-from blocks.logs.fake import FakeRunLogs
-from tasks.shared.run_log import OWN, Limits, RunLogHandler, attach
-from tests.checkout import ROOT
+from blocks.common.aws.cloudwatch_logs import (
+    LONGEST,
+    MOST_BYTES,
+    MOST_EVENTS,
+    OWN,
+    Limits,
+    LogGroup,
+    LogLine,
+    RunLogHandler,
+    Send,
+    attach,
+    batches,
+)
+from blocks.common.errors import NotFound, Rejected, Unavailable
 from tests.local_aws import Desk
 from tests.waiting import wait_for
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = Limits(seconds=0.02, after_failure_seconds=0.02, at_end_seconds=30)
 NOW = time.time()
 
 
-def cloudwatch(desk: Desk, **fields: Any) -> CloudWatchLogs:
+def log_group(desk: Desk) -> LogGroup:
     group = f"/ratchet/{desk.bucket}"
     desk.logs.create_log_group(logGroupName=group)
-    return CloudWatchLogs(**{"group": group, "region": "us-east-1", "endpoint_url": desk.server.url} | fields)
+    return LogGroup(group=group, region="us-east-1", endpoint_url=desk.server.url)
 
 
-def read(desk: Desk, logs: CloudWatchLogs, run: str) -> list[str]:
+def read(desk: Desk, logs: LogGroup, run: str) -> list[str]:
     found = desk.logs.get_log_events(logGroupName=logs.group, logStreamName=run, startFromHead=True)["events"]
     return [str(event["message"]) for event in found]
 
 
-@pytest.fixture(params=["fake", "cloudwatch"])
-def kept(request: pytest.FixtureRequest) -> tuple[RunLogs, Any]:
-    """An adapter, and what reads its lines of a run."""
-    if request.param == "fake":
-        fake = FakeRunLogs()
-        return fake, fake.kept
-    desk = request.getfixturevalue("desk")
-    logs = cloudwatch(desk)
-    return logs, lambda run: read(desk, logs, run)
-
-
-def test_lines_are_kept_in_order_by_flow_run(kept: tuple[RunLogs, Any]) -> None:
-    logs, lines = kept
+def test_lines_are_kept_in_order_by_flow_run(desk: Desk) -> None:
+    logs = log_group(desk)
     logs.send("retrain/1", [LogLine(NOW, "first"), LogLine(NOW + 0.5, "second\nwith a traceback")])
     logs.send("retrain/2", [LogLine(NOW, "of another run")])
     logs.send("retrain/1", [LogLine(NOW + 1, "third")])
-    assert lines("retrain/1") == ["first", "second\nwith a traceback", "third"]
-    assert lines("retrain/2") == ["of another run"]
+    assert read(desk, logs, "retrain/1") == ["first", "second\nwith a traceback", "third"]
+    assert read(desk, logs, "retrain/2") == ["of another run"]
 
 
 def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: Desk) -> None:
-    logs = cloudwatch(desk)
+    logs = log_group(desk)
     logs.send("retrain/1", [LogLine(NOW, "before")])
-    CloudWatchLogs(group=logs.group, region="us-east-1", endpoint_url=desk.server.url).send(
+    LogGroup(group=logs.group, region="us-east-1", endpoint_url=desk.server.url).send(
         "retrain/1", [LogLine(NOW, "after")]
     )
     assert read(desk, logs, "retrain/1") == ["before", "after"]
@@ -66,13 +65,9 @@ def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: Desk)
 
 def test_a_group_that_nobody_made_and_a_service_that_is_away_are_told_apart(desk: Desk) -> None:
     with pytest.raises(NotFound):
-        CloudWatchLogs(group="/nobody", region="us-east-1", endpoint_url=desk.server.url).send(
-            "r/1", [LogLine(NOW, "x")]
-        )
+        LogGroup(group="/nobody", region="us-east-1", endpoint_url=desk.server.url).send("r/1", [LogLine(NOW, "x")])
     with pytest.raises(Unavailable):
-        CloudWatchLogs(group="/a", region="us-east-1", endpoint_url="http://127.0.0.1:9").send(
-            "r/1", [LogLine(NOW, "x")]
-        )
+        LogGroup(group="/a", region="us-east-1", endpoint_url="http://127.0.0.1:9").send("r/1", [LogLine(NOW, "x")])
 
 
 texts = st.text(st.characters(codec="utf-8"), max_size=200) | st.just("ü" * LONGEST)
@@ -93,12 +88,32 @@ def test_many_lines_are_parted_by_their_number() -> None:
     assert [len(each) for each in batches([LogLine(NOW, "x")] * (MOST_EVENTS + 1))] == [MOST_EVENTS, 1]
 
 
+class Sent:
+    """Where a handler under test sends to: a list of lines by flow run, with faults on demand."""
+
+    def __init__(self, *, unavailable: int = 0, refused: bool = False) -> None:
+        self.unavailable, self.refused = unavailable, refused
+        self.calls: list[int] = []
+        self.lines: dict[str, list[LogLine]] = {}
+
+    def kept(self, run: str) -> list[str]:
+        return [line.text for line in self.lines.get(run, ())]
+
+    def __call__(self, run: str, lines: Sequence[LogLine]) -> None:
+        self.calls.append(len(lines))
+        if self.refused:
+            raise Rejected("the fake refuses every line")
+        if len(self.calls) <= self.unavailable:
+            raise Unavailable("the fake does not answer yet")
+        self.lines.setdefault(run, []).extend(lines)
+
+
 class Run:
     """A flow run as Prefect's loggers see it, and what its handler told."""
 
-    def __init__(self, logs: RunLogs, limits: Limits = QUICK) -> None:
+    def __init__(self, send: Send, limits: Limits = QUICK) -> None:
         self.told: list[str] = []
-        self.detach = attach(logs, "retrain/1", "flow-1", self.told.append, limits)
+        self.detach = attach(send, "retrain/1", "flow-1", self.told.append, limits)
         (self.handler,) = [
             each for each in logging.getLogger("prefect.flow_runs").handlers if isinstance(each, RunLogHandler)
         ]
@@ -125,7 +140,7 @@ def only_ours() -> Iterator[None]:
 
 
 def test_what_flow_and_tasks_say_is_sent_and_what_others_say_is_not() -> None:
-    logs = FakeRunLogs()
+    logs = Sent()
     run = Run(logs)
     run.say("sampled %d rows", 7)
     run.say("trained", name="prefect.task_runs")
@@ -137,14 +152,14 @@ def test_what_flow_and_tasks_say_is_sent_and_what_others_say_is_not() -> None:
 
 
 def test_it_is_attached_once_however_often_it_is_asked_for() -> None:
-    run = Run(FakeRunLogs())
-    attach(FakeRunLogs(), "retrain/1", "flow-1", run.told.append, QUICK)()
+    run = Run(Sent())
+    attach(Sent(), "retrain/1", "flow-1", run.told.append, QUICK)()
     assert sum(isinstance(each, RunLogHandler) for each in logging.getLogger("prefect.flow_runs").handlers) == 1
     run.detach()
 
 
 def test_a_service_that_comes_back_gets_all_of_it_and_the_trouble_is_told_once() -> None:
-    logs = FakeRunLogs(unavailable=3)
+    logs = Sent(unavailable=3)
     run = Run(logs)
     for number in range(50):
         run.say(f"line {number}")
@@ -155,7 +170,7 @@ def test_a_service_that_comes_back_gets_all_of_it_and_the_trouble_is_told_once()
 
 
 def test_what_finds_no_room_is_dropped_counted_and_said_where_it_is_missing() -> None:
-    logs = FakeRunLogs(unavailable=1)
+    logs = Sent(unavailable=1)
     run = Run(logs, Limits(lines=5, seconds=0.02, after_failure_seconds=60))
     for number in range(12):
         run.say(f"line {number}")
@@ -166,7 +181,7 @@ def test_what_finds_no_room_is_dropped_counted_and_said_where_it_is_missing() ->
 
 
 def test_what_will_never_be_taken_is_told_counted_and_not_tried_for_ever(caplog: pytest.LogCaptureFixture) -> None:
-    logs = FakeRunLogs(refused=True)
+    logs = Sent(refused=True)
     run = Run(logs)
     run.say("line 0")
     wait_for(lambda: run.handler.dropped)
@@ -179,7 +194,7 @@ def test_what_will_never_be_taken_is_told_counted_and_not_tried_for_ever(caplog:
 
 
 def test_a_line_that_cannot_be_written_is_dropped_and_nothing_is_raised() -> None:
-    logs = FakeRunLogs()
+    logs = Sent()
     run = Run(logs)
     wrong = logging.LogRecord("prefect.flow_runs", logging.INFO, "f.py", 1, "%d rows", ("seven",), None)
     wrong.flow_run_id = "flow-1"
@@ -190,17 +205,12 @@ def test_a_line_that_cannot_be_written_is_dropped_and_nothing_is_raised() -> Non
     assert logs.kept("retrain/1")[-1] == "INFO train-0: fine"
 
 
-class Broken(FakeRunLogs):
-    """An adapter with a mistake of its own."""
-
-    _block_type_slug = "ratchet-logs-broken"
-
-    def send(self, run: str, lines: Any) -> None:
-        raise ZeroDivisionError("a mistake")
+def broken(run: str, lines: Sequence[LogLine]) -> None:
+    raise ZeroDivisionError("a mistake")
 
 
-def test_an_adapter_s_own_mistake_reaches_nobody() -> None:
-    run = Run(Broken())
+def test_a_mistake_in_sending_reaches_nobody() -> None:
+    run = Run(broken)
     run.say("line")
     run.detach()
     assert run.handler.dropped == 1 and run.told == [
@@ -208,9 +218,11 @@ def test_an_adapter_s_own_mistake_reaches_nobody() -> None:
     ]
 
 
-def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon() -> None:
-    away = CloudWatchLogs(group="/ratchet", region="us-east-1", endpoint_url="http://127.0.0.1:9")
-    run = Run(away, Limits(at_end_seconds=1))
+def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # without, boto3 would not even look for AWS
+        monkeypatch.setenv(name, "testing")
+    away = LogGroup(group="/ratchet", region="us-east-1", endpoint_url="http://127.0.0.1:9")
+    run = Run(away.send, Limits(at_end_seconds=1))
     began = time.monotonic()
     for number in range(5_000):
         run.say(f"line {number}")
@@ -224,10 +236,9 @@ def test_with_aws_away_a_run_is_not_held_up_and_its_process_ends_soon() -> None:
 
 PROGRAM = """
 import logging, sys
-from blocks.logs.cloudwatch import CloudWatchLogs
-from tasks.shared.run_log import attach
-logs = CloudWatchLogs(group=sys.argv[1], region="us-east-1", endpoint_url=sys.argv[2])
-attach(logs, "retrain/ended", "flow-9", print)
+from blocks.common.aws.cloudwatch_logs import LogGroup, attach
+logs = LogGroup(group=sys.argv[1], region="us-east-1", endpoint_url=sys.argv[2])
+attach(logs.send, "retrain/ended", "flow-9", print)
 logger = logging.getLogger("prefect.task_runs")
 logger.handlers = logger.handlers[-1:]
 logger.setLevel(logging.INFO)
@@ -241,7 +252,7 @@ if sys.argv[3] == "fails":
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ends", "fails"])
 def test_the_last_lines_are_sent_when_the_process_ends(desk: Desk, how: str) -> None:
-    logs = cloudwatch(desk)
+    logs = log_group(desk)
     command = [sys.executable, "-c", PROGRAM, logs.group, desk.server.url, how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == (how == "fails"), done.stderr

@@ -1,0 +1,238 @@
+"""A logging handler that sends what a flow run logs to CloudWatch, beside Prefect's own log.
+
+A line is handed over in memory and the run goes on; one thread sends what waits, once a second. Nothing of this fails
+or holds up a run: a line that finds no room, or cannot be sent until the process ends, is dropped and reported.
+"""
+
+import concurrent.futures.thread  # noqa: F401 - boto3 needs it, and it cannot be imported while the process ends
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from blocks.common.aws.calls import hasty_client, port_errors
+from blocks.common.errors import TransientError
+
+LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+"""Where Prefect writes what flows and tasks log."""
+OWN = "ratchet_own"
+"""What marks this handler's own report in Prefect's log: it is not sent."""
+MOST_EVENTS = 10_000
+MOST_BYTES = 1_048_576
+EVENT_BYTES = 26
+"""What CloudWatch counts of each event beside its text; all three are its limits for one call."""
+LONGEST = 250_000
+"""The longest text of one event, in bytes; a longer one is cut."""
+LONGEST_SPAN_SECONDS = 23 * 3600.0
+"""A call may not span more than 24 hours."""
+_log = logging.getLogger("ratchet.run_log")
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line, or several that belong together (a traceback). `at` is in seconds since 1970, as in `time.time()`."""
+
+    at: float
+    text: str
+
+
+Send = Callable[[str, Sequence[LogLine]], None]
+"""Sends lines of a run, as `LogGroup.send`. TransientError: the same lines may be sent again; any other: never."""
+
+
+class LogGroup(BaseModel):
+    """A log group, which somebody has made (Terraform, with its retention): a missing one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group: str = Field(description="The log group, such as /ratchet/production; it exists.")
+    region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
+    endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
+
+    def send(self, run: str, lines: Sequence[LogLine]) -> None:
+        """Put lines into the stream of a run, in as many calls as CloudWatch's limits ask for, within seconds.
+
+        Args:
+            run: a path, which names the stream: `retrain/<id>`.
+            lines: those that follow the lines that were sent of the run. Of lines sent twice, both may be kept.
+
+        Raises:
+            TransientError: CloudWatch did not answer, or is busy.
+            TerminalError: it will never take them: a right, the group or the request itself is the matter.
+        """
+        with port_errors(f"sending {len(lines)} log lines to {self.group}"):
+            logs = hasty_client("logs", self.region, self.endpoint_url)
+            stream = {"logGroupName": self.group, "logStreamName": run.replace(":", "-").replace("*", "-")}
+            for batch in batches(lines):
+                try:
+                    logs.put_log_events(**stream, logEvents=batch)
+                except logs.exceptions.ResourceNotFoundException:  # these are the run's first lines
+                    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+                        logs.create_log_stream(**stream)
+                    logs.put_log_events(**stream, logEvents=batch)
+
+
+def batches(lines: Sequence[LogLine]) -> Iterator[list[dict[str, Any]]]:
+    """Yield events for one call each, in the order of their times, as CloudWatch wants them."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for line in sorted(lines, key=lambda each: each.at):
+        event, needed = _event(line)
+        too_long = batch and line.at * 1000 - batch[0]["timestamp"] > LONGEST_SPAN_SECONDS * 1000
+        if batch and (len(batch) == MOST_EVENTS or size + needed > MOST_BYTES or too_long):
+            yield batch
+            batch, size = [], 0
+        batch.append(event)
+        size += needed
+    if batch:
+        yield batch
+
+
+def _event(line: LogLine) -> tuple[dict[str, Any], int]:
+    text = line.text.encode(errors="replace")
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + f" … cut: {len(text):,} bytes".encode()
+    shown = text.decode(errors="ignore") or " "  # an empty message is refused
+    return {"timestamp": int(line.at * 1000), "message": shown}, len(shown.encode()) + EVENT_BYTES
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may wait, how often and in what portions it is sent, and how long the end of a process may wait."""
+
+    lines: int = 20_000
+    bytes: int = 16 << 20
+    seconds: float = 1.0
+    portion: int = 2_000
+    after_failure_seconds: float = 5.0
+    at_end_seconds: float = 5.0
+
+
+class RunLogHandler(logging.Handler):
+    """Sends the lines of one flow run; others' pass by. `run` names it where they are kept.
+
+    `warn` is called once, when lines cannot be sent: where a person sees it who looks at the run.
+    """
+
+    def __init__(
+        self, send: Send, run: str, flow_run: str, warn: Callable[[str], None], limits: Limits = Limits()
+    ) -> None:
+        super().__init__()
+        self.run, self.flow_run, self.limits = run, flow_run, limits
+        self.sent, self.dropped, self.problem = 0, 0, ""
+        self._send, self._warn = send, warn
+        self._waiting: deque[LogLine] = deque()
+        self._size, self._gap, self._refused = 0, 0, False  # _gap: lines dropped since the last that were sent
+        self._guard, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="run-log", daemon=True)
+        self._thread.start()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is of this flow run, and not this handler's own report."""
+        return str(getattr(record, "flow_run_id", "")) == self.flow_run and not hasattr(record, OWN)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line over; it is dropped when there is no room. Never waits, never fails."""
+        try:
+            line = LogLine(record.created, _text(record))
+        except Exception as cause:  # a message whose arguments do not fit it
+            self._drop(1, f"it cannot be written: {type(cause).__name__}: {cause}")
+            return
+        size = len(line.text)
+        with self._guard:
+            if not self._refused and len(self._waiting) < self.limits.lines and self._size + size <= self.limits.bytes:
+                self._waiting.append(line)
+                self._size += size
+                return
+        self._drop(1, self.problem or "more lines wait than there is room for")
+
+    def close(self) -> None:
+        """Send what is left, for `at_end_seconds` at most, and log what was dropped. Called when the process ends."""
+        if not self._ended.is_set():
+            self._ended.set()
+            self._wake.set()
+            self._thread.join(self.limits.at_end_seconds)
+            self._drop(self._take(len(self._waiting)), f"the process ended before they were sent ({self.limits})")
+            if self.dropped:
+                _log.warning("%d log lines of %s were not kept: %s", self.dropped, self.run, self.problem)
+        super().close()
+
+    def _work(self) -> None:
+        failed_at = float("-inf")
+        while not (self._ended.is_set() and not self._waiting):
+            self._wake.wait(self.limits.seconds)
+            self._wake.clear()
+            if self._ended.is_set() or time.monotonic() - failed_at >= self.limits.after_failure_seconds:
+                failed_at = failed_at if self._send_waiting() else time.monotonic()
+
+    def _send_waiting(self) -> bool:
+        """Send what waits in portions; return whether all of it went."""
+        while self._waiting:
+            with self._guard:
+                portion, gap = list(islice(self._waiting, self.limits.portion)), self._gap
+            missing = f"WARNING {gap} lines were dropped here: {self.problem}"
+            try:
+                self._send(self.run, [*([LogLine(time.time(), missing)] if gap else []), *portion])
+            except TransientError as problem:
+                self._fail(str(problem))
+                return False
+            except Exception as problem:
+                self._fail(str(problem))
+                self._refused = True
+                self._drop(self._take(len(portion)), str(problem))
+                continue
+            self.sent += self._take(len(portion))
+            with self._guard:
+                self._gap -= gap
+        return True
+
+    def _take(self, count: int) -> int:
+        with self._guard:
+            taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+            self._size -= sum(len(line.text) for line in taken)
+        return len(taken)
+
+    def _drop(self, count: int, why: str) -> None:
+        with self._guard:
+            self.dropped += count
+            self._gap += count
+            self.problem = self.problem or (why if count else "")
+
+    def _fail(self, problem: str) -> None:
+        first, self.problem = not self.problem, problem
+        if first:
+            with suppress(Exception):  # Prefect's handlers may be gone already
+                self._warn(f"log lines do not reach their place, but for Prefect's own log: {problem}")
+
+
+def _text(record: logging.LogRecord) -> str:
+    task = getattr(record, "task_run_name", "")
+    text = f"{record.levelname} {f'{task}: ' if task else ''}{record.getMessage()}"
+    return f"{text}\n{logging.Formatter().formatException(record.exc_info)}" if record.exc_info else text
+
+
+def attach(
+    send: Send, run: str, flow_run: str, warn: Callable[[str], None], limits: Limits = Limits()
+) -> Callable[[], None]:
+    """Begin to send what this flow run logs, unless that is done already; return what ends it."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    there = [each for logger in loggers for each in logger.handlers if isinstance(each, RunLogHandler)]
+    if any(each.flow_run == flow_run for each in there):
+        return lambda: None
+    handler = RunLogHandler(send, run, flow_run, warn, limits)
+    for logger in loggers:
+        logger.addHandler(handler)
+
+    def detach() -> None:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+    return detach
