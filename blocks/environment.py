@@ -8,11 +8,12 @@ from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field
 
 from blocks.approvals.base import Approvals
-from blocks.cloud.base import Cloud
+from blocks.batch_inference.base import BatchInference
+from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import NotFound
-from blocks.common.gateway import Gateway
-from blocks.common.trust import ApprovalRule, ApprovalRules, Person, Signing
+from blocks.common.gateway_settings import GatewaySettings
+from blocks.common.trust import ApprovalSettings, Person, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
@@ -22,35 +23,34 @@ from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
-from blocks.transforms.base import Transform
 
 
-class Channel(BaseModel):
+class AlertChannel(BaseModel):
     """Where alerts go: a notification block, and what it is told of: by default warnings and graver, of every model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, description="The channel's name; messages bear it.")
     block: str = Field(pattern=r"^[a-z0-9-]+/.+$", description="A notification block: slack-webhook/team.")
-    least: Literal["info", "warning", "critical"] = Field(
+    min_severity: Literal["info", "warning", "critical"] = Field(
         default="warning", description="The least severity to be told of."
     )
     models: tuple[str, ...] = Field(default=("*",), description="Patterns of models.")
     events: tuple[str, ...] = Field(default=("*",), description="Patterns of events, such as release.*.")
 
 
-class Alerts(BaseModel):
+class AlertRouting(BaseModel):
     """Who is told of what, and how often what lasts is told again."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of what lasts. 0 is none.")
-    channels: tuple[Channel, ...] = Field(
+    channels: tuple[AlertChannel, ...] = Field(
         default=(), description="Where alerts go. None: they are listed by `make alerts`."
     )
 
 
-class Dashboards(BaseModel):
+class DashboardSettings(BaseModel):
     """Where the pages about models are kept, and at which address they are served."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,8 +79,12 @@ class Environment(Block):
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The class of the ledger: approvals, effects, inbox and outbox.")
     small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
-    transform_adapter: str = Field("", description="The class that predicts on paid machines; empty: there is none.")
-    cloud_adapter: str = Field("", description="The class by which paid work is tidied up; empty: there is none.")
+    batch_inference_adapter: str = Field(
+        "", description="The class that predicts on paid machines; empty: there is none."
+    )
+    cloud_cleanup_adapter: str = Field(
+        "", description="The class by which paid work is tidied up; empty: there is none."
+    )
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
     task_runner: Literal["thread", "dask"] = Field("thread", description="Where the trials of `experiment` run.")
@@ -90,25 +94,27 @@ class Environment(Block):
 
     namespaces: bool = Field(default=False, description="Whether models in namespaces (churn--dana) may run here.")
     logs: LogGroup | None = Field(default=None, description="Where flow runs' log lines go, too; none: Prefect alone.")
-    alerts: Alerts = Field(default=Alerts(), description="Who is told of what.")
-    evidence: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
-    dashboards: Dashboards = Field(default=Dashboards(), description="Where the pages about models are.")
-    signing: Signing = Field(default=Signing(), description="Keys for decisions and models.")
-    approval: ApprovalRules = Field(default=ApprovalRules(), description="What approvals take here.")
+    alerts: AlertRouting = Field(default=AlertRouting(), description="Who is told of what.")
+    evidence_root: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
+    dashboards: DashboardSettings = Field(default=DashboardSettings(), description="Where the pages about models are.")
+    signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions and models.")
+    approval: ApprovalSettings = Field(default=ApprovalSettings(), description="What approvals take here.")
     people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
-    gateway: Gateway = Field(default=Gateway(), description="Where people decide, and how they sign in there.")
+    gateway: GatewaySettings = Field(
+        default=GatewaySettings(), description="Where people decide, and how they sign in there."
+    )
 
     @property
     def evidence_folder(self) -> Path:
         """The folder of the evidence packs: `<model>/<version>/pack`, its signature beside it."""
-        return Path(self.evidence) if self.evidence else self.scratch / "evidence"
+        return Path(self.evidence_root) if self.evidence_root else self.scratch / "evidence"
 
     @property
     def dashboards_folder(self) -> Path:
         """The folder of the pages about models: `<model>.html`, and `index.html`."""
         return Path(self.dashboards.folder) if self.dashboards.folder else self.scratch / "dashboards"
 
-    def approval_rules(self, model: str) -> ApprovalRule:
+    def required_approval(self, model: str) -> RequiredApproval:
         """Return the rules for a model: its own, where there are any."""
         return self.approval.models.get(model, self.approval)
 
@@ -134,13 +140,13 @@ class Environment(Block):
         return cast(Endpoint, self._adapter(self.endpoint_adapter))
 
     @property
-    def has_transform(self) -> bool:
+    def has_batch_inference(self) -> bool:
         """Whether batch predictions may be made on paid machines."""
-        return bool(self.transform_adapter)
+        return bool(self.batch_inference_adapter)
 
-    def transform(self) -> Transform:
+    def batch_inference(self) -> BatchInference:
         """Return what predicts on paid machines in this environment."""
-        return cast(Transform, self._adapter(self.transform_adapter))
+        return cast(BatchInference, self._adapter(self.batch_inference_adapter))
 
     def tracking(self) -> Tracking:
         """Return the tracking server of this environment."""
@@ -167,13 +173,13 @@ class Environment(Block):
         return cast(Ledger, self._adapter(self.ledger_adapter))
 
     @property
-    def has_cloud(self) -> bool:
+    def has_cloud_cleanup(self) -> bool:
         """Whether something runs in a cloud account."""
-        return bool(self.cloud_adapter)
+        return bool(self.cloud_cleanup_adapter)
 
-    def cloud(self) -> Cloud:
+    def cloud_cleanup(self) -> CloudCleanup:
         """Return what runs in the cloud account of this environment."""
-        return cast(Cloud, self._adapter(self.cloud_adapter))
+        return cast(CloudCleanup, self._adapter(self.cloud_cleanup_adapter))
 
     def engine(self) -> Engine:
         """Return the engine of this environment: where SQL over the lake's files is computed."""

@@ -8,18 +8,18 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-RETIRED = (
+RETIRED_AUTOMATIONS = (
     "Ratchet: a flow run that fell silent has crashed",
     "Ratchet: a flow run that its worker never began has crashed",
 )
 """What earlier versions saved; the worker does it better (`local.lost_runs`)."""
 
 
-def automations() -> Sequence[AutomationCore]:
+def build_automations() -> Sequence[AutomationCore]:
     """Return every automation; the deployments that they run must be there."""
     with get_client(sync_client=True) as client:
         notify = client.read_deployment_by_name("notify/notify").id
-        answer = client.read_deployment_by_name("answer/answer").id
+        auto_retrain = client.read_deployment_by_name("auto_retrain/auto-retrain").id
     return (
         AutomationCore(
             name="Ratchet: deliver alerts",
@@ -55,7 +55,7 @@ def automations() -> Sequence[AutomationCore]:
             actions=[
                 RunDeployment(
                     source="selected",
-                    deployment_id=answer,
+                    deployment_id=auto_retrain,
                     job_variables=None,
                     parameters={
                         "model": "{{ event.resource['prefect.resource.name'] }}",
@@ -72,9 +72,9 @@ def automations() -> Sequence[AutomationCore]:
 def save_automations() -> None:
     """Save every automation over the one of its name; one that somebody paused on the UI stays paused."""
     with get_client(sync_client=True) as client:
-        for retired in (found for name in RETIRED for found in client.read_automations_by_name(name)):
+        for retired in (found for name in RETIRED_AUTOMATIONS for found in client.read_automations_by_name(name)):
             client.delete_automation(retired.id)
-        for automation in automations():
+        for automation in build_automations():
             known = client.read_automations_by_name(automation.name)
             if known:
                 client.update_automation(known[0].id, automation.model_copy(update={"enabled": known[0].enabled}))

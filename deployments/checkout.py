@@ -15,11 +15,11 @@ from pathlib import Path
 
 from blocks.common.errors import Corrupt, PortError
 from deployments.git import fetch_commit, git
-from deployments.secret_store import Unreadable, Vault
+from deployments.secret_store import SecretStore, SecretUnavailable
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
-KEPT_DAYS = 7.0
+CHECKOUT_RETENTION_DAYS = 7.0
 """A checkout that no run asked for in so many days is removed."""
 
 
@@ -32,34 +32,34 @@ def checkout(clone: str, commit: str, folder: Path, *, token: str = "") -> Path:
     """
     if not commit_id(commit, "RATCHET_COMMIT"):
         raise Refusal("names no commit", where="RATCHET_COMMIT", value=commit)
-    place = folder / commit
-    if place.exists() and not _is(place, commit):
-        place.rename(folder / f".other-{commit}-{time.time_ns()}")  # a run may have written into it
-    if not place.exists():
-        _make(place, clone, commit, token)
-    os.utime(place)
-    _forget_old(folder)
-    return place
+    target = folder / commit
+    if target.exists() and not _is_clean_checkout(target, commit):
+        target.rename(folder / f".other-{commit}-{time.time_ns()}")  # a run may have written into it
+    if not target.exists():
+        _create_checkout(target, clone, commit, token)
+    os.utime(target)
+    _remove_expired(folder)
+    return target
 
 
-def _make(place: Path, clone: str, commit: str, token: str) -> None:
+def _create_checkout(place: Path, clone: str, commit: str, token: str) -> None:
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
     try:
         git("init", "--quiet", folder=beside)
         fetch_commit(beside, clone, commit, token=token)
         git("checkout", "--quiet", "--detach", commit, folder=beside)
-        if not _is(beside, commit):
+        if not _is_clean_checkout(beside, commit):
             raise Corrupt(f"the checkout of {commit} from {clone} is not that commit")
         with suppress(OSError):  # another run was first: its folder is checked below
             beside.rename(place)
-        if not _is(place, commit):
+        if not _is_clean_checkout(place, commit):
             raise Corrupt(f"{place} is not the commit {commit}")
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _is(place: Path, commit: str) -> bool:
+def _is_clean_checkout(place: Path, commit: str) -> bool:
     """Whether the folder holds that commit and nothing else but what `.gitignore` lets be."""
     try:
         head = git("rev-parse", "HEAD", folder=place).decode().strip()
@@ -68,10 +68,10 @@ def _is(place: Path, commit: str) -> bool:
         return False
 
 
-def _forget_old(folder: Path) -> None:
+def _remove_expired(folder: Path) -> None:
     for place in folder.iterdir():
         with suppress(OSError):
-            if time.time() - place.stat().st_mtime > KEPT_DAYS * 86_400:
+            if time.time() - place.stat().st_mtime > CHECKOUT_RETENTION_DAYS * 86_400:
                 shutil.rmtree(place)
 
 
@@ -80,13 +80,13 @@ def main(variables: Mapping[str, str]) -> int:
     folder = Path(variables.get("RATCHET_CHECKOUTS") or Path(variables.get("RATCHET_STATE", ".ratchet")) / "checkouts")
     try:
         name = variables.get("RATCHET_CREDENTIALS", "")
-        token = Vault(variables).value(name) if name else ""
+        token = SecretStore(variables).value(name) if name else ""
         clone = variables["RATCHET_REPOSITORY"]
         print(checkout(clone, variables["RATCHET_COMMIT"], folder.resolve(), token=token))
     except KeyError as missing:
         print(f"error: {missing} is not set", file=sys.stderr)
         return 1
-    except (PortError, Refusal, Unreadable, OSError) as error:
+    except (PortError, Refusal, SecretUnavailable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -16,7 +16,7 @@ GIT_SECONDS = 60.0
 """How long one call of git may take."""
 
 
-_LATER = re.compile(
+_TRANSIENT_GIT_ERRORS = re.compile(
     r"could not resolve|couldn't connect|connection (refused|reset|timed out)|timed out|early eof|hung up|"
     r"error: 5\d\d|error: 429|temporarily|cannot lock|unable to create .*\.lock",
     re.IGNORECASE,
@@ -33,7 +33,7 @@ def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SEC
     command = ["git", "-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=_variables(token), stdin=subprocess.DEVNULL, capture_output=True,
+            command, cwd=folder, env=_git_environment(token), stdin=subprocess.DEVNULL, capture_output=True,
             timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as cause:
@@ -41,16 +41,16 @@ def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SEC
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.decode(errors="replace").strip()[-500:]
-    kind = Unavailable if _LATER.search(said) else Rejected
+    kind = Unavailable if _TRANSIENT_GIT_ERRORS.search(said) else Rejected
     raise kind(f"git {arguments[0]} failed: {said or f'exit code {done.returncode}'}")
 
 
-_ELSEWHERE = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)")
+_UNSAFE_GIT_VARIABLES = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)")
 """Variables that would lead git to another repository than the folder's, or to settings that nobody reviewed."""
 
 
-def _variables(token: str) -> Mapping[str, str]:
-    found = {name: value for name, value in os.environ.items() if not _ELSEWHERE.fullmatch(name)}
+def _git_environment(token: str) -> Mapping[str, str]:
+    found = {name: value for name, value in os.environ.items() if not _UNSAFE_GIT_VARIABLES.fullmatch(name)}
     found |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C"}
     found.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15")
     if token:

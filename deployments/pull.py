@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def code() -> dict[str, str]:
+def check_out_code() -> dict[str, str]:
     """Return `directory`, where the run's code is; Prefect loads the flow from there.
 
     Raises:

@@ -21,20 +21,20 @@ from prefect.workers.process import ProcessWorker
 from pydantic import ValidationError
 
 from blocks.common.errors import Rejected
-from blocks.environment import Alerts, Environment, adapter_class
+from blocks.environment import AlertRouting, Environment, adapter_class
 from deployments.automations import save_automations
 from runtime.digests import file_digest
 
 ROOT = Path(__file__).resolve().parent.parent
-PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
-OPTIONAL = ("small_trainer", "transform", "cloud")
+REQUIRED_PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
+OPTIONAL_PORTS = ("small_trainer", "transform", "cloud")
 """Ports that an environment may leave out."""
-TRIALS = ("task_runner", "task_runner_address")
+TASK_RUNNER_SETTINGS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-MORE = ("logs", "alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
+OTHER_SETTINGS = ("logs", "alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
 
 
-def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
+def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     """Return `deployments/environments/<name>.toml` with each `${VARIABLE}` filled in.
 
     Raises:
@@ -45,15 +45,17 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
         known = sorted(file.stem for file in path.parent.glob("*.toml"))
         raise Rejected(f"there is no environment {name!r}; there are: {', '.join(known)}")
     try:
-        settings = {key: _filled(value, variables) for key, value in tomllib.loads(path.read_text()).items()}
+        settings = {
+            key: _substitute_variables(value, variables) for key, value in tomllib.loads(path.read_text()).items()
+        }
     except KeyError as cause:
         raise Rejected(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
     except (ValueError, tomllib.TOMLDecodeError) as cause:
         raise Rejected(f"{path.name} cannot be read: {cause}") from cause
-    missing = [port for port in PORTS if not isinstance(settings.get(port), dict)]
+    missing = [port for port in REQUIRED_PORTS if not isinstance(settings.get(port), dict)]
     if missing:
         raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
-    there = _there(settings)
+    there = _configured_ports(settings)
     unnamed = [
         port for port in there if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
     ]
@@ -71,7 +73,7 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(settings.get("task_runner_address", ""), str):
         raise Rejected(f'{path.name} has a task_runner_address that is no text; write "tcp://host:8786"')
     try:
-        Alerts(**settings.get("alerts", {}))
+        AlertRouting(**settings.get("alerts", {}))
     except ValidationError as cause:
         first = cause.errors()[0]
         place = ".".join(map(str, ("alerts", *first["loc"])))
@@ -81,54 +83,56 @@ def read_environment(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     return settings
 
 
-def _filled(value: Any, variables: Mapping[str, str]) -> Any:
+def _substitute_variables(value: Any, variables: Mapping[str, str]) -> Any:
     """Fill the variables into every text of a setting: after the file was read, so that none is read as TOML."""
     if isinstance(value, dict):
-        return {key: _filled(part, variables) for key, part in value.items()}
+        return {key: _substitute_variables(part, variables) for key, part in value.items()}
     if isinstance(value, list):
-        return [_filled(part, variables) for part in value]
+        return [_substitute_variables(part, variables) for part in value]
     return string.Template(value).substitute(variables) if isinstance(value, str) else value
 
 
-def register(name: str, variables: Mapping[str, str]) -> Environment:
+def register_environment(name: str, variables: Mapping[str, str]) -> Environment:
     """Save the environment and the block of each of its adapters, over what was there; return it."""
-    settings = read_environment(name, variables)
-    environment = environment_of(name, settings)
-    for port in _there(settings):
+    settings = read_environment_settings(name, variables)
+    environment = build_environment(name, settings)
+    for port in _configured_ports(settings):
         fields = {key: value for key, value in settings[port].items() if key != "adapter"}
         adapter_class(settings[port]["adapter"])(**fields).save(name, overwrite=True)
     environment.save(name, overwrite=True)
     return environment
 
 
-def environment_of(name: str, settings: Mapping[str, Any], kind: type[Environment] = Environment) -> Environment:
-    """Return the environment, as an object of `kind`, that the settings describe.
+def build_environment(
+    name: str, settings: Mapping[str, Any], environment_class: type[Environment] = Environment
+) -> Environment:
+    """Return the environment, as an object of `environment_class`, that the settings describe.
 
     Raises:
         Rejected: what they say of keys, approvals, people or the gateway is not right; the message names the key.
     """
-    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _there(settings)}
-    more = {key: value for key, value in settings.items() if key in (*TRIALS, *MORE)}
+    adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _configured_ports(settings)}
+    more = {key: value for key, value in settings.items() if key in (*TASK_RUNNER_SETTINGS, *OTHER_SETTINGS)}
     try:
-        environment = kind(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
-        for what in ("decisions", "models"):
-            environment.signing.keys(what)  # each public key can be read
+        environment = environment_class(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
+        for purpose in ("decisions", "models"):
+            environment.signing.trusted_keys(purpose)  # each public key can be read
     except (ValidationError, Rejected) as cause:
-        said = _said(cause) if isinstance(cause, ValidationError) else str(cause)
+        said = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
         raise Rejected(f"{name}.toml: {said}") from cause
     return environment
 
 
-def _there(settings: Mapping[str, Any]) -> list[str]:
+def _configured_ports(settings: Mapping[str, Any]) -> list[str]:
     """Return the ports that the settings speak of."""
-    return [*PORTS, *(port for port in OPTIONAL if port in settings)]
+    return [*REQUIRED_PORTS, *(port for port in OPTIONAL_PORTS if port in settings)]
 
 
-def _said(cause: ValidationError) -> str:
+def _validation_message(cause: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
 
 
-def make_pool(name: str, limit: int = 4) -> None:
+def create_work_pool(name: str, limit: int = 4) -> None:
     """Make the process work pool, or bring it up to date: at most `limit` runs at once, one process a run.
 
     Prefect's default starts two processes, one to run the pull steps and one to run the flow, and imports
@@ -146,14 +150,14 @@ def make_pool(name: str, limit: int = 4) -> None:
         client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template))
 
 
-def deploy(name: str) -> None:
+def deploy_flows(name: str) -> None:
     """Register the environment's blocks, then `prefect deploy` everything in `prefect.yaml`.
 
     Raises:
         Rejected: `prefect deploy` failed; the message carries what it said.
     """
-    register(name, os.environ)
-    make_pool("local")
+    register_environment(name, os.environ)
+    create_work_pool("local")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -161,7 +165,7 @@ def deploy(name: str) -> None:
     save_automations()
 
 
-def deploy_changes(name: str, record: Path) -> bool:
+def deploy_if_changed(name: str, record: Path) -> bool:
     """Deploy unless the server has, from `record`, just what this checkout says; return whether it was done.
 
     `prefect deploy` imports every flow anew, which takes 6 to 9 s of each `make up` and `make demo`. What
@@ -169,21 +173,21 @@ def deploy_changes(name: str, record: Path) -> bool:
     and Prefect's release, another server, or a deployment or the environment gone from the server. A schedule
     that somebody paused on the UI stays paused.
     """
-    now = fingerprint(name, os.environ)
+    now = deployment_fingerprint(name, os.environ)
     if record.exists() and record.read_text() == now and _is_deployed(name):
         return False
     record.unlink(missing_ok=True)  # a deployment that breaks off is not taken for a whole one
-    deploy(name)
+    deploy_flows(name)
     record.write_text(now)
     return True
 
 
-def fingerprint(name: str, variables: Mapping[str, str]) -> str:
+def deployment_fingerprint(name: str, variables: Mapping[str, str]) -> str:
     """Return the SHA-256 (hex) of all that decides what `deploy` makes on the server."""
     said = hashlib.sha256()
     for part in (sys.executable, prefect.__version__, variables.get("PREFECT_API_URL", "")):
         said.update(f"{part}\n".encode())
-    said.update(repr(read_environment(name, variables)).encode())
+    said.update(repr(read_environment_settings(name, variables)).encode())
     code = [file for folder in ("flows", "blocks") for file in (ROOT / folder).rglob("*.py")]
     for file in sorted([*code, ROOT / "prefect.yaml", Path(__file__)]):
         said.update(f"{file.relative_to(ROOT)}\n".encode() + bytes.fromhex(file_digest(file)))

@@ -16,24 +16,24 @@ _log = logging.getLogger("ratchet.gateway")
 REFRESH_SECONDS = 60.0
 
 
-class Unreadable(Exception):
+class SecretUnavailable(Exception):
     """A secret has a name, and its value cannot be read just now."""
 
 
-def secret_block(name: str) -> str:
+def load_secret_block(name: str) -> str:
     """Return the value of a Prefect Secret block."""
     from prefect.blocks.system import Secret  # Prefect's server may be away: only when one is needed
 
     return str(cast(Secret[str], Secret.load(name)).get())
 
 
-class Vault:
+class SecretStore:
     """Looks secrets up by name, and remembers them."""
 
     def __init__(
         self,
         variables: Mapping[str, str] | None = None,
-        block: Callable[[str], str] = secret_block,
+        block: Callable[[str], str] = load_secret_block,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._variables = os.environ if variables is None else variables
@@ -52,10 +52,10 @@ class Vault:
         for name in names:
             try:
                 found += [value.encode()] if (value := self.value(name)) else []
-            except Unreadable as cause:
+            except SecretUnavailable as cause:
                 failed = str(cause)
         if failed and not found:
-            raise Unreadable(failed)
+            raise SecretUnavailable(failed)
         return found
 
     def value(self, name: str) -> str:
@@ -74,6 +74,8 @@ class Vault:
             except Exception as cause:
                 _log.warning("the secret block %r cannot be read: %s", key, type(cause).__name__)
                 if not known:
-                    raise Unreadable(f"the secret block {key!r} cannot be read: {type(cause).__name__}") from cause
+                    raise SecretUnavailable(
+                        f"the secret block {key!r} cannot be read: {type(cause).__name__}"
+                    ) from cause
                 self._known[name] = known, self._clock()
             return self._known[name][0]

@@ -1,5 +1,5 @@
 """One flow a file, each reading as one sentence."""
 
-from flows.failures import explain_plainly
+from flows.failures import hide_refusal_tracebacks
 
-explain_plainly()
+hide_refusal_tracebacks()

@@ -18,14 +18,14 @@ from pydantic import Field, ValidationError
 from blocks.approvals.base import Decision
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
-from tasks.approval.requests import decide
-from tasks.shared.records import Asked
+from tasks.approval.requests import submit_decision
+from tasks.shared.records import PendingApproval
 from tasks.shared.rules.refusal import Refusal
 
-FORM = "prefect form, name not verified"
+FORM_CHANNEL = "prefect form, name not verified"
 
 
-class Approval(RunInput):
+class ApprovalForm(RunInput):
     """The form of the "Resume" dialog on the Prefect UI."""
 
     approve: bool = Field(description="Put this version into production? No keeps the champion serving.")
@@ -33,74 +33,74 @@ class Approval(RunInput):
     reason: str = Field(min_length=3, description="Why: it is recorded with your name in the ledger.")
 
 
-def await_decision(asked: Asked, environment: str) -> Decision | None:
+def await_decision(pending_approval: PendingApproval, environment: str) -> Decision | None:
     """Return what was decided over the request, or None when it expired undecided.
 
     Suspends the flow run until then: its process ends, and restarts of server and worker do no harm. A
     decision that the rules refuse (the requester's own, say) leaves the request open, and it waits on.
     """
-    world, attempt = open_environment(environment), 0
-    approvals = world.approvals()
+    env, attempt = open_environment(environment), 0
+    approvals = env.approvals()
     while True:
-        decided = approvals.decision(asked.request_id)
-        if decided is not None:
-            return decided
-        left = (asked.expires_at - datetime.now(UTC)).total_seconds()
-        if left <= 0:
+        decision = approvals.decision(pending_approval.request_id)
+        if decision is not None:
+            return decision
+        seconds_left = (pending_approval.expires_at - datetime.now(UTC)).total_seconds()
+        if seconds_left <= 0:
             return None
         try:
-            with _not_stopped_halfway():
+            with _sigterm_ignored_until_suspended():
                 form = suspend_flow_run(
-                    wait_for_input=Approval.with_initial_data(description=asked.markdown),
-                    timeout=max(1, int(left)),
-                    key=f"approval-{asked.request_id}-{attempt}",
+                    wait_for_input=ApprovalForm.with_initial_data(description=pending_approval.request_markdown),
+                    timeout=max(1, int(seconds_left)),
+                    key=f"approval-{pending_approval.request_id}-{attempt}",
                 )
         except ValidationError:  # started again past the form, as by a retry of a run killed here: wait anew
             attempt += 1
             continue
-        _record(world, asked, form)
+        _record_form_decision(env, pending_approval, form)
         attempt += 1
 
 
 @contextmanager
-def _not_stopped_halfway() -> Iterator[None]:
+def _sigterm_ignored_until_suspended() -> Iterator[None]:
     """Ignore SIGTERM in the block, and after it when the run waits from there on.
 
     The server knows that the run waits before this process does: were it ended in between, as by a stack that is
     stopped, a run that waits would be reported crashed, and no decision could wake it.
     """
     try:
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        previous_handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except ValueError:  # not the main thread, as in a test
         yield
         return
-    waits = False
+    suspended = False
     try:
         yield
     except Pause:
-        waits = True
+        suspended = True
         raise
     finally:
-        if not waits:
-            signal.signal(signal.SIGTERM, before)
+        if not suspended:
+            signal.signal(signal.SIGTERM, previous_handler)
 
 
-def _record(world: Environment, asked: Asked, form: Approval) -> None:
+def _record_form_decision(env: Environment, pending_approval: PendingApproval, form: ApprovalForm) -> None:
     """Record the form's decision, unless one came by another way while the run slept.
 
     Nobody has proved who filled in the form, and the record says so. Where a policy asks for proof, or where only
     another machine has the key that signs decisions, it does not count.
     """
-    if world.approvals().decision(asked.request_id) is not None:
+    if env.approvals().decision(pending_approval.request_id) is not None:
         return
     try:
-        decide(
-            world,
-            asked.request_id,
+        submit_decision(
+            env,
+            pending_approval.request_id,
             approved=form.approve,
-            by=form.reviewer,
+            decided_by=form.reviewer,
             reason=form.reason,
-            channel=FORM,
+            channel=FORM_CHANNEL,
             now=datetime.now(UTC),
         )
     except (Refusal, TerminalError) as refused:

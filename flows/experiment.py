@@ -2,16 +2,16 @@
 
 from prefect import flow
 
-from flows.parameters import AsOf, Count, EnvironmentName, ModelName, Parallel, Tier
-from flows.run_log import keep_log
-from flows.stopping import stop_training
+from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, Parallel
+from flows.run_log import send_run_log
+from flows.stopping import stop_training_jobs
 from tasks.sampling.tasks import sample
 from tasks.shared.models import load_model
 from tasks.shared.records import Trial
-from tasks.training.runners import trial_runner
-from tasks.training.tasks import conclude, open_parent, price, try_out
-from tasks.training.trials import given, open_study, propose, tell
-from tasks.validation.tasks import expect
+from tasks.training.runners import trial_task_runner
+from tasks.training.tasks import conclude_experiment, estimate_cost, open_experiment_run, run_trial
+from tasks.training.trials import open_study, report_trial, suggest_trial, trial_arguments
+from tasks.validation.tasks import validate
 
 
 @flow(
@@ -19,15 +19,15 @@ from tasks.validation.tasks import expect
     persist_result=True,
     result_serializer="json",
     flow_run_name="{model}, {trials} trials on {tier}",
-    on_cancellation=[stop_training],
-    on_crashed=[stop_training],
-    on_running=[keep_log],
+    on_cancellation=[stop_training_jobs],
+    on_crashed=[stop_training_jobs],
+    on_running=[send_run_log],
 )
 def experiment(
     model: ModelName,
     trials: Count = 10,
     parallel: Parallel = 2,
-    tier: Tier = "development",
+    tier: DataTier = "development",
     as_of: AsOf = "",
     environment: EnvironmentName = "local",
 ) -> Trial:
@@ -42,16 +42,21 @@ def experiment(
         environment: The set of adapters to run on: a file in deployments/environments/. Its `task_runner` says
             where trials run: threads of this process, or the workers of a Dask cluster.
     """
-    brought = load_model(model)
+    team_model = load_model(model)
     data = sample(model, tier, as_of, environment)
-    expect(model, data, environment)
-    costed = price(model, data, environment, trials)
-    study = open_study(brought)
-    parent = open_parent(model, data, environment)
-    done: list[Trial] = []
-    with trial_runner(environment, parallel) as runner:
-        while len(done) < trials:
-            batch = [propose(study, brought) for _ in range(min(parallel, trials - len(done)))]
-            running = [runner.submit(try_out, given(model, data, costed, *each, parent, environment)) for each in batch]
-            done += [tell(study, future.result()) for future in running]
-    return conclude(model, data, done, parent, environment)
+    validate(model, data, environment)
+    cost_estimate = estimate_cost(model, data, environment, trials)
+    study = open_study(team_model)
+    experiment_run_id = open_experiment_run(model, data, environment)
+    finished_trials: list[Trial] = []
+    with trial_task_runner(environment, parallel) as runner:
+        while len(finished_trials) < trials:
+            batch = [suggest_trial(study, team_model) for _ in range(min(parallel, trials - len(finished_trials)))]
+            futures = [
+                runner.submit(
+                    run_trial, trial_arguments(model, data, cost_estimate, *each, experiment_run_id, environment)
+                )
+                for each in batch
+            ]
+            finished_trials += [report_trial(study, future.result()) for future in futures]
+    return conclude_experiment(model, data, finished_trials, experiment_run_id, environment)

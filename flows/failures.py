@@ -9,25 +9,25 @@ import logging
 from blocks.common.errors import TerminalError
 from tasks.shared.rules.refusal import Refusal
 
-_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
+_PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
-class WithoutTraceback(logging.Filter):
+class RefusalTracebackFilter(logging.Filter):
     """Takes the traceback off records of errors that explain themselves; passes every record on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return True, the record changed where it bears a refusal."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, Refusal | TerminalError):
-            said, shown = record.getMessage(), repr(error)
-            record.msg, record.args = said.replace(shown, str(error)), ()
+            message, shown = record.getMessage(), repr(error)
+            record.msg, record.args = message.replace(shown, str(error)), ()
             record.exc_info, record.exc_text = None, None
         return True
 
 
-def explain_plainly() -> None:
+def hide_refusal_tracebacks() -> None:
     """Have Prefect's own loggers of runs leave such tracebacks out, in this process. A second call changes nothing."""
-    for name in _LOGGERS:
+    for name in _PREFECT_LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(known, WithoutTraceback) for known in logger.filters):
-            logger.addFilter(WithoutTraceback())
+        if not any(isinstance(known, RefusalTracebackFilter) for known in logger.filters):
+            logger.addFilter(RefusalTracebackFilter())

@@ -4,9 +4,9 @@ from prefect import flow
 
 from flows.exclusive import one_at_a_time
 from flows.parameters import EnvironmentName, ModelName
-from flows.run_log import keep_log
-from tasks.ingestion.tasks import land
-from tasks.shared.records import Landed
+from flows.run_log import send_run_log
+from tasks.ingestion.tasks import ingest_source
+from tasks.shared.records import IngestResult
 
 
 @flow(
@@ -14,7 +14,7 @@ from tasks.shared.records import Landed
     persist_result=True,
     result_serializer="json",
     flow_run_name="{model} from {source}",
-    on_running=[keep_log],
+    on_running=[send_run_log],
 )
 def ingest(
     model: ModelName,
@@ -24,7 +24,7 @@ def ingest(
     watermark: str = "",
     redrive: str = "",
     table: str = "",
-) -> Landed:
+) -> IngestResult:
     """Append the rows of a source to the model's data set as one snapshot; set wrong rows aside with reasons.
 
     Args:
@@ -37,4 +37,4 @@ def ingest(
         table: Which of the model's tables this is: a name under data.tables of model.yaml. Empty for the main table.
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"ingest-{model}"):
-        return land(model, source, query, environment, watermark, redrive, table)
+        return ingest_source(model, source, query, environment, watermark, redrive, table)

@@ -5,14 +5,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.parameters import EnvironmentName
-from flows.run_log import keep_log
-from tasks.notification.tasks import deliver
+from flows.run_log import send_run_log
+from tasks.notification.tasks import deliver_alerts
 
 
 @flow(
     name="notify",
     flow_run_name="alerts of {environment}",
-    on_running=[keep_log],
+    on_running=[send_run_log],
 )
 def notify(environment: EnvironmentName = "local") -> State:
     """Send what the outbox holds, and reminders of what lasts, over the environment's channels.
@@ -22,6 +22,6 @@ def notify(environment: EnvironmentName = "local") -> State:
     Args:
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
-    done = deliver(environment)
-    message = f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.waiting} wait for their time"
+    done = deliver_alerts(environment)
+    message = f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.not_due} wait for their time"
     return Completed(name="Undelivered" if done.failed else "Delivered", message=message)

@@ -13,22 +13,22 @@ ModelOrAll = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_-]{0,62})?$")]
 EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 """Name of a set of adapters: a file in `deployments/environments/`."""
 
-Tier = Literal["development", "staging", "production"]
+DataTier = Literal["development", "staging", "full"]
 """How much of the data: nested samples of whole entities."""
 
 AsOf = Annotated[str, Field(max_length=100)]
 """A snapshot's id, an ISO 8601 time with a zone, or "" for now."""
 
-Person = Annotated[str, Field(min_length=2, max_length=200)]
+PersonName = Annotated[str, Field(min_length=2, max_length=200)]
 """A person's name or e-mail address, as it goes into the ledger."""
 
 Reason = Annotated[str, Field(min_length=3, max_length=2000)]
 """Why something is done, as it goes into the ledger."""
 
-Because = Annotated[str, Field(max_length=2000)]
+TriggerReason = Annotated[str, Field(max_length=2000)]
 """What asks for a run, or "": whoever approves its result reads it."""
 
-Alert = Literal["model.drift.detected", "model.quality.degraded"]
+RetrainEvent = Literal["model.drift.detected", "model.quality.degraded"]
 """What watching found."""
 
 Hyperparameters = dict[str, int | float | str | bool]
@@ -52,5 +52,5 @@ Minutes = Annotated[float, Field(ge=0.01, le=44_640)]
 Windows = Annotated[int, Field(ge=1, le=30)]
 """A number of windows that follow one another."""
 
-AlertKey = Annotated[str, Field(max_length=300)]
+AlertRecordKey = Annotated[str, Field(max_length=300)]
 """The name of what watching found in the ledger, or "" for the newest."""

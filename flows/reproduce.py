@@ -7,8 +7,8 @@ from prefect.states import Completed, Failed
 
 from blocks.environment import open_environment
 from flows.parameters import EnvironmentName
-from flows.run_log import keep_log
-from tasks.evidence.reproduction import promoted
+from flows.run_log import send_run_log
+from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.evidence.tasks import reproduce_version
 
 
@@ -17,7 +17,7 @@ from tasks.evidence.tasks import reproduce_version
     persist_result=True,
     result_serializer="json",
     flow_run_name="reproduce {model} {version}",
-    on_running=[keep_log],
+    on_running=[send_run_log],
 )
 def reproduce(
     model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_environment: bool = False
@@ -30,15 +30,24 @@ def reproduce(
         environment: The set of adapters to run on: a file in deployments/environments/.
         fresh_environment: Install the pack's lock file into an environment of its own first, which takes minutes. Otherwise what is installed is compared with it.
     """  # noqa: E501  (the form takes one line a parameter)
-    chosen = promoted(open_environment(environment), model, version)
-    if not chosen:
+    versions = versions_to_reproduce(open_environment(environment), model, version)
+    if not versions:
         return Completed(name="NothingPromoted", message="No version serves, so there is nothing to reproduce.")
-    done = [reproduce_version(name, each, environment, fresh_environment) for name, each in chosen]
+    results = [reproduce_version(name, each, environment, fresh_environment) for name, each in versions]
     rows = [
-        {"model": it.model, "version": it.version, "verdict": it.verdict, "by": " ".join(it.differs)} for it in done
+        {
+            "model": result.model,
+            "version": result.version,
+            "verdict": result.verdict,
+            "by": " ".join(result.differing_inputs),
+        }
+        for result in results
     ]
     create_table_artifact(key="reproduction", table=rows, description="Trained again from the evidence pack")
-    said = "; ".join(f"{it.model} {it.version}: {it.verdict}. {' '.join(it.differs)}".strip() for it in done)
-    if any(it.verdict in ("different", "not reproducible") for it in done):
-        return Failed(name="NotReproduced", message=said)
-    return Completed(name="Reproduced", message=said)
+    message = "; ".join(
+        f"{result.model} {result.version}: {result.verdict}. {' '.join(result.differing_inputs)}".strip()
+        for result in results
+    )
+    if any(result.verdict in ("different", "not reproducible") for result in results):
+        return Failed(name="NotReproduced", message=message)
+    return Completed(name="Reproduced", message=message)

@@ -9,20 +9,20 @@ from prefect.states import Cancelled, Completed
 from blocks.approvals.base import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
-from flows.parameters import AsOf, Because, EnvironmentName, Hyperparameters, ModelName, Person, Tier
-from flows.run_log import keep_log
-from flows.stopping import stop_training
+from flows.parameters import AsOf, DataTier, EnvironmentName, Hyperparameters, ModelName, PersonName, TriggerReason
+from flows.run_log import send_run_log
+from flows.stopping import stop_training_jobs
 from tasks.approval.tasks import request_approval
-from tasks.dashboard.tasks import draw_dashboard
-from tasks.evaluation.tasks import judge
-from tasks.evidence.tasks import keep_evidence
-from tasks.notification.tasks import tell_of_run
+from tasks.dashboard.tasks import update_dashboard
+from tasks.evaluation.tasks import evaluate
+from tasks.evidence.tasks import store_evidence_pack
+from tasks.notification.tasks import notify_run
 from tasks.release.tasks import deploy
 from tasks.sampling.tasks import publish, sample
-from tasks.shared.records import Asked, Judged, Trained
-from tasks.shared.waivers import is_waived
-from tasks.training.tasks import price, train
-from tasks.validation.tasks import expect
+from tasks.shared.records import EvaluationResult, PendingApproval, TrainingResult
+from tasks.shared.waivers import all_gates_waived
+from tasks.training.tasks import estimate_cost, train
+from tasks.validation.tasks import validate
 
 
 @flow(
@@ -30,17 +30,17 @@ from tasks.validation.tasks import expect
     persist_result=True,
     result_serializer="json",
     flow_run_name="{model} on {tier}",
-    on_cancellation=[stop_training],
-    on_crashed=[stop_training],
-    on_running=[keep_log],
+    on_cancellation=[stop_training_jobs],
+    on_crashed=[stop_training_jobs],
+    on_running=[send_run_log],
 )
 def retrain(
     model: ModelName,
-    requested_by: Person,
-    tier: Tier = "production",
+    requested_by: PersonName,
+    tier: DataTier = "full",
     as_of: AsOf = "",
     parameters: Hyperparameters | None = None,
-    because: Because = "",
+    because: TriggerReason = "",
     environment: EnvironmentName = "local",
 ) -> State:
     """Sample, check, train and evaluate a challenger; when it passes, ask for approval and deploy it.
@@ -48,7 +48,7 @@ def retrain(
     Args:
         model: The model's name: a folder below models/.
         requested_by: Who asks for this run: a name or e-mail address. That person may not approve its result.
-        tier: How much of the data. Only a model of the production tier can be promoted.
+        tier: How much of the data. Only a model of the full tier can be promoted.
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
         parameters: Hyperparameters that replace those of model.yaml, and "seed". Empty takes them as they are.
         because: What asks for it, for whoever approves its result to read. Empty when you just want it.
@@ -56,51 +56,78 @@ def retrain(
     """
     with one_at_a_time(f"retrain-{model}"):
         data = sample(model, tier, as_of, environment)
-        checked = expect(model, data, environment)
+        validation_result = validate(model, data, environment)
         publish(model, data, environment)
-        costed = price(model, data, environment, to_serve=tier == "production")
-        trained = train(model, data, costed, parameters or {}, environment)
-        judged = judge(model, data, trained, environment)
-        if tier != "production":
-            return refused_for_its_tier(tier, judged)
-        if judged.outcome != "pass" and not is_waived(model, judged, requested_by, environment, datetime.now(UTC)):
-            return not_promoted(model, trained, judged, environment)
-        asked = request_approval(model, data, checked, trained, judged, requested_by, environment, because)
-        decision = await_decision(asked, environment)
-        tell_of_run(model, WAITING, outcome_of(asked, decision), environment, about=asked.request_id, state="recovered")
+        cost_estimate = estimate_cost(model, data, environment, include_serving=tier == "full")
+        training_result = train(model, data, cost_estimate, parameters or {}, environment)
+        evaluation_result = evaluate(model, data, training_result, environment)
+        if tier != "full":
+            return end_sample_tier(tier, evaluation_result)
+        if evaluation_result.verdict != "pass" and not all_gates_waived(
+            model, evaluation_result, requested_by, environment, datetime.now(UTC)
+        ):
+            return end_not_promoted(model, training_result, evaluation_result, environment)
+        pending_approval = request_approval(
+            model, data, validation_result, training_result, evaluation_result, requested_by, environment, because
+        )
+        decision = await_decision(pending_approval, environment)
+        notify_run(
+            model,
+            AWAITING_APPROVAL,
+            decision_sentence(pending_approval, decision),
+            environment,
+            about=pending_approval.request_id,
+            state="recovered",
+        )
         if decision is None:
-            return Completed(name="Held", message=outcome_of(asked, decision))
+            return Completed(name="Held", message=decision_sentence(pending_approval, decision))
         if not decision.approved:
             return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
-        done = deploy(asked.request_id, judged, environment)
-        keep_evidence(asked.request_id, data, checked, trained, judged, done, parameters or {}, environment)
-        draw_dashboard(model, environment)
-        return Completed(name="Deployed", message=f"Version {done.version} serves at {done.url}")
+        deployment_result = deploy(pending_approval.request_id, evaluation_result, environment)
+        store_evidence_pack(
+            pending_approval.request_id,
+            data,
+            validation_result,
+            training_result,
+            evaluation_result,
+            deployment_result,
+            parameters or {},
+            environment,
+        )
+        update_dashboard(model, environment)
+        return Completed(
+            name="Deployed", message=f"Version {deployment_result.version} serves at {deployment_result.url}"
+        )
 
 
-def outcome_of(asked: Asked, decision: Decision | None) -> str:
+def decision_sentence(pending_approval: PendingApproval, decision: Decision | None) -> str:
     """Return what became of a request, in one sentence."""
     if decision is None:
-        return f"Nobody decided on {asked.request_id} before it expired."
+        return f"Nobody decided on {pending_approval.request_id} before it expired."
     verdict = "approved" if decision.approved else "rejected"
-    return f"{asked.request_id} was {verdict} by {decision.by}: {decision.reason}"
+    return f"{pending_approval.request_id} was {verdict} by {decision.by}: {decision.reason}"
 
 
-def not_promoted(model: str, trained: Trained, judged: Judged, environment: str) -> State:
+def end_not_promoted(
+    model: str, training_result: TrainingResult, evaluation_result: EvaluationResult, environment: str
+) -> State:
     """Tell people that the champion serves on, and return the end of the run: held, or inconclusive."""
-    reasons = " ".join(judged.reasons)
-    tell_of_run(
-        model, "release.held", f"Version {trained.version} does not replace the champion: {reasons}", environment
+    reasons = " ".join(evaluation_result.reasons)
+    notify_run(
+        model,
+        "release.held",
+        f"Version {training_result.version} does not replace the champion: {reasons}",
+        environment,
     )
-    return Completed(name=NAMES[judged.outcome], message=reasons)
+    return Completed(name=VERDICT_STATE_NAMES[evaluation_result.verdict], message=reasons)
 
 
-WAITING = "release.awaiting-approval"
-NAMES = {"hold": "Held", "inconclusive": "Inconclusive"}
+AWAITING_APPROVAL = "release.awaiting-approval"
+VERDICT_STATE_NAMES = {"hold": "Held", "inconclusive": "Inconclusive"}
 """How a verdict that stops the run is called as the state of the flow run."""
 
 
-def refused_for_its_tier(tier: str, judged: Judged) -> State:
+def end_sample_tier(tier: str, evaluation_result: EvaluationResult) -> State:
     """Return the end of a run on a sample: measured and registered, and never to be promoted."""
-    message = f"Refused for production: it saw only the {tier} sample. Verdict there: {judged.outcome}."
-    return Completed(name="Refused", message=f"{message} {' '.join(judged.reasons)}")
+    message = f"Refused for production: it saw only the {tier} sample. Verdict there: {evaluation_result.verdict}."
+    return Completed(name="Refused", message=f"{message} {' '.join(evaluation_result.reasons)}")

@@ -6,10 +6,10 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.parameters import EnvironmentName, ModelName, Person, Reason
-from flows.run_log import keep_log
-from tasks.dashboard.tasks import draw_dashboard
-from tasks.release.tasks import take_back
+from flows.parameters import EnvironmentName, ModelName, PersonName, Reason
+from flows.run_log import send_run_log
+from tasks.dashboard.tasks import update_dashboard
+from tasks.release.tasks import rollback_deployment
 
 
 @flow(
@@ -17,11 +17,11 @@ from tasks.release.tasks import take_back
     persist_result=True,
     result_serializer="json",
     flow_run_name="{model} back",
-    on_running=[keep_log],
+    on_running=[send_run_log],
 )
 def rollback(
     model: ModelName,
-    requested_by: Person,
+    requested_by: PersonName,
     reason: Reason,
     to_version: str = "",
     environment: EnvironmentName = "local",
@@ -35,8 +35,10 @@ def rollback(
         to_version: A version that served once. Empty is the one before today's.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
-    done = take_back(model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}")
-    message = f"Version {done.version} serves again in place of {done.replaced}, after {done.seconds:.1f} s"
-    draw_dashboard(model, environment)
-    create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {done.url}")
+    deployment_result = rollback_deployment(
+        model, to_version, requested_by, reason, environment, key=f"rollback:{flow_run.id}"
+    )
+    message = f"Version {deployment_result.version} serves again in place of {deployment_result.replaced_version}, after {deployment_result.seconds:.1f} s"
+    update_dashboard(model, environment)
+    create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {deployment_result.url}")
     return Completed(name="RolledBack", message=message)

@@ -9,32 +9,34 @@ from prefect.client.schemas.objects import State
 from prefect.logging.loggers import flow_run_logger
 
 from blocks.environment import open_environment
-from tasks.training.stopping import is_given_up, stop_jobs, stop_transforms
+from tasks.training.stopping import has_ended_or_cancelling, stop_batch_jobs_of, stop_training_jobs_of
 
 
-def stop_training(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+def stop_training_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """Stop the training jobs of the flow run: a hook for `on_cancellation` and `on_crashed`.
 
     The process that waited for a job stops it as well, where it has the time. This runs in the worker (or in what
     runs the flow on ECS), so it does its work when that process was killed. Prefect hands over its arguments by name.
     """
     log = flow_run_logger(flow_run, flow).warning
-    given = flow_run.parameters
+    parameters = flow_run.parameters
 
     def stop() -> None:
-        world = open_environment(given.get("environment", "local"))
-        stop_jobs(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)
+        env = open_environment(parameters.get("environment", "local"))
+        stop_training_jobs_of(
+            env, parameters["model"], str(flow_run.id), lambda: has_ended_or_cancelling(flow_run.id), log
+        )
 
     # Not in the worker's own turn: it would begin no other run meanwhile. Its process waits for the thread at its end.
     Thread(target=stop, name=f"stop the jobs of {flow_run.name}").start()
 
 
-def stop_scoring(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
+def stop_batch_inference_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """Stop the transform job of the flow run: a hook for `on_cancellation`.
 
     Not for a crash: the rows of such a job are limited, and the run that is retried attaches to it.
     """
     log = flow_run_logger(flow_run, flow).warning
     given = flow_run.parameters
-    world = open_environment(given.get("environment", "local"))
-    stop_transforms(world, given["model"], str(flow_run.id), lambda: is_given_up(flow_run.id), log)
+    env = open_environment(given.get("environment", "local"))
+    stop_batch_jobs_of(env, given["model"], str(flow_run.id), lambda: has_ended_or_cancelling(flow_run.id), log)

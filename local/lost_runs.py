@@ -31,31 +31,31 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_flow_run
 from prefect.states import Crashed
 
-UNBEGUN = timedelta(seconds=120)
+START_TIMEOUT = timedelta(seconds=120)
 """How long a worker may take to begin a flow run that it has claimed, before it is taken for dead."""
 
-LOOK_SECONDS = 30.0
+CHECK_INTERVAL_SECONDS = 30.0
 """Between two looks: a run is given up when both see the same, so that its own worker speaks first."""
 
 _log = logging.getLogger("ratchet.worker")
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineProcesses:
     """What can be seen on this machine.
 
     Attributes:
         host: its name.
-        begun: when each of its processes began, by pid.
+        started_at: when each of its processes began, by pid.
         flow_runs: the ids of the flow runs that some process works on, or was started for.
     """
 
     host: str
-    begun: Mapping[int, datetime]
+    started_at: Mapping[int, datetime]
     flow_runs: frozenset[str]
 
     @classmethod
-    def look(cls) -> "Machine":
+    def scan(cls) -> "MachineProcesses":
         """Look at every process that has not ended; of those of other users the environment cannot be seen."""
         begun, flow_runs = dict[int, datetime](), set[str]()
         for process in psutil.process_iter():
@@ -71,7 +71,7 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def why_lost(run: FlowRun, now: datetime, machine: Machine) -> str:
+def lost_reason(run: FlowRun, now: datetime, machine: MachineProcesses) -> str:
     """Return why nobody runs this flow run any more, "" when somebody may.
 
     While its worker is there, that speaks for it; of other machines nothing is known here. Prefect's own note of the
@@ -85,19 +85,19 @@ def why_lost(run: FlowRun, now: datetime, machine: Machine) -> str:
     state = run.state
     if state is None:
         return ""
-    if state.is_pending() and now - state.timestamp > UNBEGUN:
-        return f"Nothing began it for {UNBEGUN.seconds} s: its worker is gone. Retry it."
+    if state.is_pending() and now - state.timestamp > START_TIMEOUT:
+        return f"Nothing began it for {START_TIMEOUT.seconds} s: its worker is gone. Retry it."
     host, _, pid = str(run.labels.get("prefect.worker.name", "")).rpartition(":")
     if host != machine.host or not pid.isdecimal() or not (state.is_running() or state.name == "Submitting"):
         return ""  # a run that is claimed and not submitted bears the label of the attempt before
-    begun = machine.begun.get(int(pid))
+    begun = machine.started_at.get(int(pid))
     worker_is_there = begun is not None and begun < state.timestamp  # else another process has got its number
     if worker_is_there or str(run.id) in machine.flow_runs:
         return ""
     return f"Its process is gone, and so is the worker that started it, {host}:{pid}. Retry it."
 
 
-async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str, tuple[FlowRun, str]]:
+async def find_lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str, tuple[FlowRun, str]]:
     """Return the runs of a pool that nobody runs, each with why, by the id of the state that it is in."""
     found = await client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
@@ -107,32 +107,32 @@ async def lost_runs(client: PrefectClient, pool: str, now: datetime) -> dict[str
     )
     if not found:
         return {}
-    machine = await asyncio.to_thread(Machine.look)
-    told = ((run, why_lost(run, now, machine)) for run in found)
+    machine = await asyncio.to_thread(MachineProcesses.scan)
+    told = ((run, lost_reason(run, now, machine)) for run in found)
     return {str(run.state_id): (run, why) for run, why in told if why}
 
 
-async def give_up(client: PrefectClient, pool: str, before: set[str], now: datetime) -> set[str]:
-    """Report as crashed what is lost now and was `before`, in the same state; return what is lost now."""
-    lost = await lost_runs(client, pool, now)
+async def crash_lost_runs(client: PrefectClient, pool: str, previously_lost: set[str], now: datetime) -> set[str]:
+    """Report as crashed what is lost now and was `previously_lost`, in the same state; return what is lost now."""
+    lost = await find_lost_runs(client, pool, now)
     for state, (run, why) in lost.items():
-        if state in before:
+        if state in previously_lost:
             with suppress(ObjectNotFound):  # somebody has deleted it meanwhile
-                await crash(client, run, state, why)
+                await report_crashed(client, run, state, why)
     return set(lost)
 
 
-async def crash(client: PrefectClient, run: FlowRun, state: str, why: str) -> None:
+async def report_crashed(client: PrefectClient, run: FlowRun, state: str, why: str) -> None:
     """Report a run as crashed and do what its flow asks for then, unless it has left the state with this id."""
     if str((await client.read_flow_run(run.id)).state_id) != state:
         return
     crashed: State = Crashed(message=why)
     await client.set_flow_run_state(run.id, crashed)
     _log.warning("flow run %s has crashed: %s", run.name, why)
-    await run_hooks(run, crashed)
+    await run_crash_hooks(run, crashed)
 
 
-async def run_hooks(run: FlowRun, crashed: State) -> None:
+async def run_crash_hooks(run: FlowRun, crashed: State) -> None:
     """Do what the flow asks for when it crashes, as its worker would have done: stop a job that is paid for, say.
 
     A hook that fails, or a flow whose code is not to be had, is logged and holds up nothing.
@@ -147,14 +147,14 @@ async def run_hooks(run: FlowRun, crashed: State) -> None:
         _log.exception("what flow run %s leaves behind was not tidied up", run.name)
 
 
-async def watch(pool: str) -> None:
+async def check_lost_runs_until_cancelled(pool: str) -> None:
     """Look again and again, until cancelled. What goes wrong in one look is logged and ends no later one."""
     before: set[str] = set()
     async with get_client() as client:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
             try:
-                before = await give_up(client, pool, before, datetime.now(UTC))
+                before = await crash_lost_runs(client, pool, before, datetime.now(UTC))
             except httpx.HTTPError as problem:
                 _log.warning("lost runs were not looked for: %s", type(problem).__name__)
             except Exception:

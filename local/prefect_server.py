@@ -14,7 +14,7 @@ import threading
 import time
 
 
-def collect_aside(pause_seconds: float = 1.0) -> None:
+def collect_garbage_in_thread(pause_seconds: float = 1.0) -> None:
     """Collect garbage in a thread of its own from now on, and nowhere else; of the oldest objects each 60th time."""
 
     def collect() -> None:
@@ -28,7 +28,7 @@ def collect_aside(pause_seconds: float = 1.0) -> None:
 
 def main(options: list[str]) -> None:
     """Run `prefect server start` with these options until it is stopped."""
-    collect_aside()
+    collect_garbage_in_thread()
     sys.argv = ["prefect", "server", "start", *options]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 

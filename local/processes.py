@@ -24,7 +24,7 @@ class StackError(TerminalError):
 
 
 @dataclass(frozen=True)
-class Process:
+class ManagedProcess:
     """A process that we started. `created` (Unix time) tells it from a later one with the same pid."""
 
     name: str
@@ -55,7 +55,7 @@ class Process:
                 with suppress(psutil.NoSuchProcess):
                     send(member)
             deadline = time.monotonic() + grace_seconds
-            while (family := [member for member in family if _lives(member)]) and time.monotonic() < deadline:
+            while (family := [member for member in family if _is_running(member)]) and time.monotonic() < deadline:
                 time.sleep(0.05)
             if not family:
                 return
@@ -63,7 +63,7 @@ class Process:
     def _family(self) -> list[psutil.Process]:
         found = self._found()
         with suppress(psutil.NoSuchProcess):
-            if found is None and _lives(psutil.Process(self.pid)):
+            if found is None and _is_running(psutil.Process(self.pid)):
                 return []  # the pid is somebody else's by now, and so is the session of that number
         below = [found, *found.children(recursive=True)] if found else []
         known = {member.pid for member in below}
@@ -76,14 +76,14 @@ class Process:
             return False
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def start(
+def start_process(
     name: str,
     command: Sequence[str],
     *,
@@ -91,7 +91,7 @@ def start(
     folder: Path,
     log: Path,
     inherit: bool = True,
-) -> Process:
+) -> ManagedProcess:
     """Start a process in a session of its own, so that Ctrl-C reaches us and not it; output goes to `log`.
 
     Without `inherit` its environment holds `environment` and nothing else.
@@ -107,10 +107,10 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Process(name, started.pid, psutil.Process(started.pid).create_time(), str(log))
+    return ManagedProcess(name, started.pid, psutil.Process(started.pid).create_time(), str(log))
 
 
-def wait_until_ready(process: Process, url: str, seconds: float = 90.0) -> None:
+def wait_until_ready(process: ManagedProcess, url: str, seconds: float = 90.0) -> None:
     """Wait until `url` answers 200.
 
     Raises:
@@ -124,15 +124,15 @@ def wait_until_ready(process: Process, url: str, seconds: float = 90.0) -> None:
         except httpx.HTTPError:
             pass
         if not process.alive():
-            raise StackError(f"{process.name} ended while starting. Its last words:\n{tail(process.log)}")
+            raise StackError(f"{process.name} ended while starting. Its last words:\n{last_lines(process.log)}")
         time.sleep(0.1)
     raise StackError(
-        f"{process.name} did not answer at {url} within {seconds:.0f} s. Its last words:\n{tail(process.log)}"
+        f"{process.name} did not answer at {url} within {seconds:.0f} s. Its last words:\n{last_lines(process.log)}"
     )
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Do not let a second Ctrl-C cut short what a first one began: stopping leaves nothing behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -144,7 +144,7 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def tail(log: str, lines: int = 15) -> str:
+def last_lines(log: str, lines: int = 15) -> str:
     """Return the last lines of a log file."""
     return "\n".join(Path(log).read_text(errors="replace").splitlines()[-lines:])
 
@@ -163,7 +163,7 @@ def free_port(preferred: int) -> int:
 
 
 @contextmanager
-def one_start_at_a_time(say: Callable[[str], None] = print) -> Iterator[None]:
+def start_lock(say: Callable[[str], None] = print) -> Iterator[None]:
     """Hold up other starts of this user on this machine, from the choice of free ports until programs listen there.
 
     Two stacks that start in the same second would choose the same ports otherwise, and each take the other's server

@@ -15,8 +15,8 @@ from prefect.client.schemas import FlowRun
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
-from local.lost_runs import watch, worker_name
-from runtime.warm_client import OUTPUT
+from local.lost_runs import check_lost_runs_until_cancelled, worker_name
+from runtime.warm_client import OUTPUT_VARIABLE
 
 
 def wait_for_server(url: str, seconds: float = 90.0) -> None:
@@ -31,7 +31,7 @@ def wait_for_server(url: str, seconds: float = 90.0) -> None:
         time.sleep(0.2)
 
 
-class Worker(ProcessWorker):
+class SingleCrashReportWorker(ProcessWorker):
     """Prefect's process worker, which says once that a flow run crashed.
 
     Prefect 3.8.8 says it twice: when the process has ended, and again when the flow's crash hooks have been
@@ -47,10 +47,10 @@ class Worker(ProcessWorker):
     ) -> ProcessWorkerResult:
         """Run the flow run in a process that outlives this one; a crash that the server knows of is not returned."""
         if state := os.environ.get("RATCHET_STATE"):
-            configuration.env[OUTPUT] = str(Path(state) / "logs" / "flow-runs.log")
-        before = await self._crashes(flow_run)
+            configuration.env[OUTPUT_VARIABLE] = str(Path(state) / "logs" / "flow-runs.log")
+        before = await self._crash_count(flow_run)
         result = await super().run(flow_run, configuration, task_status)
-        after = await self._crashes(flow_run) if result.status_code != 0 else None
+        after = await self._crash_count(flow_run) if result.status_code != 0 else None
         if before is not None and after is not None and after > before:
             return result.model_copy(update={"status_code": 0})
         return result
@@ -60,24 +60,24 @@ class Worker(ProcessWorker):
         """Return a key of its own: for others, the type `process` stays Prefect's worker."""
         return "ratchet-process"
 
-    async def _crashes(self, flow_run: FlowRun) -> int | None:
+    async def _crash_count(self, flow_run: FlowRun) -> int | None:
         """Return how often the server has seen the run crash; None when it cannot say (twice is better than never)."""
         with suppress(httpx.HTTPError):
             return sum(state.is_crashed() for state in await self.client.read_flow_run_states(flow_run.id))
         return None
 
 
-async def work() -> None:
+async def run_worker() -> None:
     """Work on the pool `local` until SIGTERM or SIGINT.
 
     How many runs may go at once is a limit of the pool, not of the worker: a worker with a limit of its own
     dies when a run is resumed while the process that suspended it has not quite ended (Prefect 3.8.8).
     """
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
-    watching = asyncio.create_task(watch("local"))
+    watching = asyncio.create_task(check_lost_runs_until_cancelled("local"))
     try:
         with suppress(asyncio.CancelledError):
-            await Worker(work_pool_name="local", name=worker_name()).start()
+            await SingleCrashReportWorker(work_pool_name="local", name=worker_name()).start()
     finally:
         watching.cancel()
 
@@ -85,7 +85,7 @@ async def work() -> None:
 def main() -> None:
     """Wait for the server, then work."""
     wait_for_server(os.environ["PREFECT_API_URL"])
-    asyncio.run(work())
+    asyncio.run(run_worker())
 
 
 if __name__ == "__main__":

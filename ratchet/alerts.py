@@ -11,18 +11,22 @@ from tasks.shared.rules.refusal import Refusal
 
 def open_alerts(environment: str) -> str:
     """Return the list of an environment as it is now."""
-    return "\n".join(listing(running(environment).outbox(), datetime.now(UTC)))
+    return "\n".join(alerts_text(running(environment).outbox(), datetime.now(UTC)))
 
 
-def listing(outbox: Outbox, now: datetime) -> Iterator[str]:
+def alerts_text(outbox: Outbox, now: datetime) -> Iterator[str]:
     """Give the lines of the list: each open alert, then each message that no receiver has taken."""
     causes = delivery.open_causes(outbox, now)
     yield from ("no alert is open",) if not causes else ()
     for cause in causes:
         signals = outbox.signals(cause)
         raised = [signal for signal in signals if signal.state == "raised"][-1]
-        seen = [signal for signal in signals if signal.state == "acknowledged"]
-        who = f", acknowledged by {seen[-1].by}" if seen and seen[-1].at >= raised.at else ""
+        acknowledgements = [signal for signal in signals if signal.state == "acknowledged"]
+        who = (
+            f", acknowledged by {acknowledgements[-1].by}"
+            if acknowledgements and acknowledgements[-1].at >= raised.at
+            else ""
+        )
         yield f"{raised.severity:<8} {cause}  since {raised.at:%Y-%m-%d %H:%M %Z}{who}"
         yield f"         {raised.sentence}"
         yield from (f"         {label}: {target}" for label, target in raised.links.items())
@@ -43,12 +47,12 @@ def acknowledge(environment: str, alert: str, by: str, note: str) -> str:
     outbox = running(environment).outbox()
     if not by.strip():
         raise Refusal("an acknowledgement needs a name", remedy="Say who looks after it: --by you.")
-    made = delivery.acknowledge(outbox, alert, by.strip(), note, datetime.now(UTC))
+    made = delivery.acknowledge_alert(outbox, alert, by.strip(), note, datetime.now(UTC))
     return f"acknowledged by {made.by}: {made.cause}"
 
 
 def deliver(environment: str) -> str:
     """Deliver the messages whose time has come; return what to tell."""
-    world = running(environment)
-    done = delivery.deliver_all(world, world.outbox(), lambda: datetime.now(UTC))
-    return f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.waiting} wait for their time"
+    env = running(environment)
+    done = delivery.deliver_messages(env, env.outbox(), lambda: datetime.now(UTC))
+    return f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.not_due} wait for their time"

@@ -12,13 +12,13 @@ from blocks.approvals.anchor import read_head
 from blocks.approvals.base import ApprovalRequest, Approvals, Link
 from blocks.approvals.chain import Fault, Head, first_fault
 from blocks.common.errors import Corrupt, PortError, Rejected
-from blocks.common.trust import Signing, keyring
+from blocks.common.trust import SigningSettings, keyring
 from blocks.database.ledger import SqlLedger
-from deployments.register import read_environment
+from deployments.register import read_environment_settings
 from deployments.state import state_folder
-from local.stack import Stack, find
+from local.stack import Stack, find_stack
 
-Record = tuple[tuple[Link, ...], dict[str, ApprovalRequest]]
+DecisionRecord = tuple[tuple[Link, ...], dict[str, ApprovalRequest]]
 
 
 def verified(environment: str, file: Path | None, keys: Sequence[str], head: str) -> tuple[str, bool]:
@@ -34,29 +34,29 @@ def verified(environment: str, file: Path | None, keys: Sequence[str], head: str
         PortError, OSError: the record, a key or the head cannot be read.
     """
     links, requests = record(environment, file)
-    anchored = _head(environment, head, ours=file is None)
-    pinned = keyring(keys or signing_of(environment).decisions_trusted)
+    anchored = _anchored_head(environment, head, ours=file is None)
+    pinned = keyring(keys or signing_of(environment).trusted_decision_keys)
     fault = first_fault(links, pinned, requests=requests, head=anchored)
-    return report(links, fault, anchored), fault is None
+    return verification_text(links, fault, anchored), fault is None
 
 
-def record(environment: str, file: Path | None = None) -> Record:
+def record(environment: str, file: Path | None = None) -> DecisionRecord:
     """Return the record of a file, else that of the environment's ledger."""
     if file is None:
-        return from_ledger(_approvals(environment))
+        return read_ledger(_approvals(environment))
     with file.open(encoding="utf-8") as lines:
-        return read_lines(lines)
+        return read_record(lines)
 
 
-def from_ledger(approvals: Approvals) -> Record:
+def read_ledger(approvals: Approvals) -> DecisionRecord:
     """Return the whole chain, and the requests that it is about, from a ledger."""
     links = approvals.links()
-    asked = {link.request_id for link in links if link.kind == "decision"}
-    found = {request_id: _request(approvals, request_id) for request_id in sorted(asked)}
+    decided_ids = {link.request_id for link in links if link.kind == "decision"}
+    found = {request_id: _find_request(approvals, request_id) for request_id in sorted(decided_ids)}
     return links, {request_id: request for request_id, request in found.items() if request}
 
 
-def report(links: tuple[Link, ...], fault: Fault | None, head: Head | None) -> str:
+def verification_text(links: tuple[Link, ...], fault: Fault | None, head: Head | None) -> str:
     """Return what was found, in a line or two."""
     if fault:
         return f"WRONG: decision {fault.number} of {len(links)}: {fault.problem}"
@@ -69,18 +69,18 @@ def report(links: tuple[Link, ...], fault: Fault | None, head: Head | None) -> s
     return f"sound: {len(links)} links ({counted}); the last has the hash {end}; {anchored}"
 
 
-def write_lines(links: Iterable[Link], requests: dict[str, ApprovalRequest], to: TextIO) -> None:
+def write_record(links: Iterable[Link], requests: dict[str, ApprovalRequest], stream: TextIO) -> None:
     """Write requests and links as JSON lines, which `verify --file` reads."""
     records = [{"type": "request", **asdict(request)} for request in requests.values()]
     records += [{"type": "link", **asdict(link)} for link in links]
-    to.writelines(json.dumps(record, default=_time, ensure_ascii=False) + "\n" for record in records)
+    stream.writelines(json.dumps(record, default=_json_time, ensure_ascii=False) + "\n" for record in records)
 
 
-def read_lines(lines: Iterable[str]) -> Record:
+def read_record(lines: Iterable[str]) -> DecisionRecord:
     """Read JSON lines back. Raises Corrupt naming the line that is none."""
     links: list[Link] = []
     requests: dict[str, ApprovalRequest] = {}
-    for number, record in _records(lines):
+    for number, record in _json_records(lines):
         try:
             kind = record.pop("type")
             if kind == "link":
@@ -94,7 +94,7 @@ def read_lines(lines: Iterable[str]) -> Record:
     return tuple(links), requests
 
 
-def _records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
@@ -105,7 +105,7 @@ def _records(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _request(approvals: Approvals, request_id: str) -> ApprovalRequest | None:
+def _find_request(approvals: Approvals, request_id: str) -> ApprovalRequest | None:
     try:
         return approvals.approval_request(request_id)
     except PortError:
@@ -113,32 +113,32 @@ def _request(approvals: Approvals, request_id: str) -> ApprovalRequest | None:
 
 
 def _approvals(environment: str) -> Approvals:
-    settings = settings_of(environment)["ledger"]
+    settings = environment_settings(environment)["ledger"]
     if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
         raise Rejected(f"the ledger {settings['adapter']} cannot be read from here; give --file")
     return SqlLedger(url=settings["url"]).approvals()
 
 
-def signing_of(environment: str) -> Signing:
+def signing_of(environment: str) -> SigningSettings:
     """Return the keys of an environment, as its file names them."""
-    return Signing(**settings_of(environment).get("signing", {}))
+    return SigningSettings(**environment_settings(environment).get("signing", {}))
 
 
-def _head(environment: str, given: str, *, ours: bool) -> Head | None:
+def _anchored_head(environment: str, given: str, *, ours: bool) -> Head | None:
     number, _, hash_ = given.partition(":")
     if number.isdigit() and hash_:
         return Head(int(number), hash_)
-    file = given or (signing_of(environment).decisions_head if ours else "")
+    file = given or (signing_of(environment).decisions_head_file if ours else "")
     return read_head(Path(file)) if file else None
 
 
-def settings_of(environment: str) -> dict[str, Any]:
+def environment_settings(environment: str) -> dict[str, Any]:
     """Return what an environment's file says, filled in as for the embedded stack, which need not run."""
-    stack = find() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
-    return read_environment(environment, {**stack.environment(), **os.environ})
+    stack = find_stack() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
+    return read_environment_settings(environment, {**stack.environment_variables(), **os.environ})
 
 
-def _time(value: object) -> str:
+def _json_time(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds")
     raise TypeError(type(value).__name__)

@@ -12,13 +12,13 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from blocks.common.errors import Rejected
 from blocks.inbox.base import Delivery, StartedRun, UnreportedRun
+from deployments.flow_runs import is_ended, wait_for_run
 from deployments.git import git
-from deployments.runs import ended, follow
-from services.gateway.reporting import look_at
-from services.gateway.rules.changes import Change
-from services.gateway.rules.report import RunView, commit_state, run_markdown
+from services.gateway.reporting import prefect_run_reader
+from services.gateway.rules.changes import RefChange
+from services.gateway.rules.report import RunReport, commit_state, run_markdown
+from services.gateway.run_starter import FlowRunSpec, PrefectRunStarter
 from services.gateway.settings import ROOT
-from services.gateway.starting import PrefectStarter, RunOrder
 from tasks.shared.models import model_names
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
@@ -67,37 +67,37 @@ def checked_commit(commit: str) -> str:
     return commit
 
 
-def ci_order(model: str, code: Code, tier: str, environment: str, by: str) -> RunOrder:
+def ci_run_spec(model: str, code: Code, tier: str, environment: str, by: str) -> FlowRunSpec:
     """Return the run: the same commit, model and tier is the same run, however often the pipeline is repeated."""
     parameters = {"model": model, "tier": tier, "requested_by": by, "environment": environment}
     key, tags = f"ci/{code.commit}/{model}/{tier}", ("ci", f"commit:{code.commit}")
-    return RunOrder(key, "retrain/retrain", parameters, code.variables(), tags)
+    return FlowRunSpec(key, "retrain/retrain", parameters, code.variables(), tags)
 
 
-def retrain(change: Change, orders: list[RunOrder], minutes: float, report: Path) -> bool:
+def retrain(change: RefChange, orders: list[FlowRunSpec], minutes: float, report: Path) -> bool:
     """Retrain models, one after the other, write the report, and return whether none is held or failed."""
-    views: list[RunView] = []
+    views: list[RunReport] = []
     for order in orders:
-        model, run_id = str(order.parameters["model"]), PrefectStarter().start(order)
+        model, run_id = str(order.parameters["model"]), PrefectRunStarter().start(order)
         print(f"{model}: run {run_id}", flush=True)
-        follow(UUID(run_id), until=ended, seconds=minutes * 60, poll_seconds=5.0)
-        views.append(_view(run_id, model))
+        wait_for_run(UUID(run_id), until=is_ended, seconds=minutes * 60, poll_seconds=5.0)
+        views.append(_run_view(run_id, model))
         print(f"{model}: {views[-1].state_name}. {views[-1].message}", flush=True)
     told = "\n".join(run_markdown(change, view) for view in views) or "No model has changed.\n"
     report.write_text(told, encoding="utf-8")
     return all(commit_state(view) == "success" for view in views)
 
 
-def _view(run_id: str, model: str) -> RunView:
-    nothing = Delivery("", "", "", "", "", "", "", "", datetime.now(UTC))  # this run was started by no delivery
+def _run_view(run_id: str, model: str) -> RunReport:
+    no_delivery = Delivery("", "", "", "", "", "", "", "", datetime.now(UTC))  # this run was started by no delivery
     ui = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    view = look_at(ui)(UnreportedRun(StartedRun(run_id, model, "retrain/retrain"), nothing, ""))
+    view = prefect_run_reader(ui)(UnreportedRun(StartedRun(run_id, model, "retrain/retrain"), no_delivery, ""))
     if view is None:
         raise Rejected(f"Prefect does not know the run {run_id} any more")
     return view
 
 
-def pin(code: Code) -> None:
+def pin_commit(code: Code) -> None:
     """Write the commit into the job variables of every deployment of prefect.yaml."""
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     names = {f"{Path(each['entrypoint'].partition(':')[0]).stem}/{each['name']}" for each in declared}

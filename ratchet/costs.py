@@ -5,24 +5,24 @@ from collections.abc import Iterable, Mapping
 from ratchet.running import running
 from tasks.shared.models import load_model
 from tasks.shared.namespaces import known_models
-from tasks.shared.rules.cost.spent import MonthSum, by_month
+from tasks.shared.rules.cost.spent import MonthlyCost, monthly_costs
 
 
 def spent(environment: str) -> str:
     """Return the table of every model that an environment knows."""
-    world = running(environment)
-    tracking, names = world.tracking(), known_models(world)
-    costs = {name: by_month(tracking.runs(name)) for name in names}
-    return table(costs, {name: load_model(name).spec.budget.per_month_usd for name in names})
+    env = running(environment)
+    tracking, names = env.tracking(), known_models(env)
+    costs = {name: monthly_costs(tracking.runs(name)) for name in names}
+    return costs_table(costs, {name: load_model(name).spec.budget.per_month_usd for name in names})
 
 
-def table(costs: Mapping[str, Iterable[MonthSum]], budgets: Mapping[str, float]) -> str:
+def costs_table(costs: Mapping[str, Iterable[MonthlyCost]], budgets: Mapping[str, float]) -> str:
     """Return a line for each model and month, newest first, and the sum of each month."""
     lines = [f"{'month':<9}{'model':<28}{'USD':>12}{'runs':>7}{'open':>7}{'budget':>12}"]
     months: dict[str, list[tuple[float, str]]] = {}
     for model, sums in costs.items():
         for each in sums:
-            row = f"{each.month:<9}{model:<28}{each.usd:>12,.2f}{each.runs:>7}{each.open:>7}{budgets[model]:>12,.2f}"
+            row = f"{each.month:<9}{model:<28}{each.usd:>12,.2f}{each.runs:>7}{each.pending_runs:>7}{budgets[model]:>12,.2f}"
             months.setdefault(each.month, []).append((each.usd, row))
     for month, rows in sorted(months.items(), reverse=True):
         lines += [row for _, row in rows]

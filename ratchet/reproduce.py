@@ -1,7 +1,7 @@
 """A promoted version, trained again from its evidence pack by the deployment `reproduce/reproduce`."""
 
-from deployments.runs import begin, ended, follow
-from local.stack import use
+from deployments.flow_runs import is_ended, start_run, wait_for_run
+from local.stack import use_running_stack
 
 
 def reproduced(model: str, version: str, environment: str, *, fresh: bool) -> tuple[str, bool]:
@@ -11,7 +11,7 @@ def reproduced(model: str, version: str, environment: str, *, fresh: bool) -> tu
         StackError: no stack runs.
         PortError: the flow cannot be started, or takes more than an hour.
     """
-    use()
+    use_running_stack()
     given = {"model": model, "version": version, "environment": environment, "fresh_environment": fresh}
-    state = follow(begin("reproduce/reproduce", given), until=ended, seconds=3600).state
+    state = wait_for_run(start_run("reproduce/reproduce", given), until=is_ended, seconds=3600).state
     return (f"{state.name}: {state.message}", state.is_completed()) if state else ("the run has no state", False)

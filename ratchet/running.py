@@ -1,7 +1,7 @@
 """The running stack, as commands and notebooks get hold of it."""
 
 from blocks.environment import Environment, open_environment
-from local.stack import use
+from local.stack import use_running_stack
 
 
 def running(environment: str = "local") -> Environment:
@@ -11,5 +11,5 @@ def running(environment: str = "local") -> Environment:
         StackError: no stack runs.
         NotFound: the environment is not registered.
     """
-    use()
+    use_running_stack()
     return open_environment(environment)

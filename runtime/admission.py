@@ -4,29 +4,36 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runtime.inspection import Refused, inspect
-from runtime.signatures import Allowed, Unsigned, verify
+from runtime.inspection import UnsafeModel, inspect_model
+from runtime.signatures import ModelPermissions, UntrustedSignature, verify_folder
 
-__all__ = ["KEYS", "Allowed", "Refused", "Unsigned", "admit", "pinned"]
+__all__ = [
+    "TRUSTED_KEYS_VARIABLE",
+    "ModelPermissions",
+    "UnsafeModel",
+    "UntrustedSignature",
+    "admit_model",
+    "pinned_keys",
+]
 
-KEYS = "RATCHET_TRUSTED_KEYS"
+TRUSTED_KEYS_VARIABLE = "RATCHET_TRUSTED_KEYS"
 """The variable with the pinned public keys, separated by spaces."""
 
 
-def admit(folder: Path, keys: Sequence[str] | None, signature: Path | None = None) -> Allowed:
+def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None = None) -> ModelPermissions:
     """Return what the signer of the model allows it; `keys` None admits an unsigned one, which is allowed nothing more.
 
     Raises:
         Unsigned, Refused: it may not be loaded; nothing of it was run.
     """
-    allowed = Allowed() if keys is None else verify(folder, keys, signature).allowed
-    inspect(folder, allowed)
-    return allowed
+    permissions = ModelPermissions() if keys is None else verify_folder(folder, keys, signature).permissions
+    inspect_model(folder, permissions)
+    return permissions
 
 
-def pinned(environment: Mapping[str, str]) -> list[str] | None:
+def pinned_keys(environment: Mapping[str, str]) -> list[str] | None:
     """Return the pinned keys; None where `RATCHET_UNSIGNED=allow` gives up on signatures, which is logged."""
     if environment.get("RATCHET_UNSIGNED") == "allow":
         logging.getLogger("ratchet.scoring").warning("RATCHET_UNSIGNED=allow: signatures are not asked for")
         return None
-    return environment.get(KEYS, "").split()
+    return environment.get(TRUSTED_KEYS_VARIABLE, "").split()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_TEXT = pd.StringDtype(na_value=np.nan)
-_WHOLE_RANGE = {"long": 2**63, "integer": 2**31}
+_STRING_DTYPE = pd.StringDtype(na_value=np.nan)
+_INTEGER_RANGE = {"long": 2**63, "integer": 2**31}
 
 
 class BadInput(Exception):
@@ -25,59 +25,59 @@ class BadInput(Exception):
 class Column:
     """A column of a model's signature.
 
-    `kind` is MLflow's name of the type (double, long, string, …). A column that is not `required` may be
+    `type_name` is MLflow's name of the type (double, long, string, …). A column that is not `required` may be
     left out or null: it had missing values when the model was trained.
     """
 
     name: str
-    kind: str
+    type_name: str
     required: bool = True
 
 
-def shown(value: object) -> str:
+def shortened_repr(value: object) -> str:
     """Return the value as Python writes it, cut after 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def series(column: Column, values: Sequence[Any], *, as_text: bool) -> Any:
+def to_series(column: Column, values: Sequence[Any], *, parse_text: bool) -> Any:
     """Return the column's values in the type that the model was trained on.
 
     Whole numbers are taken for a column of doubles, and 34.0 for one of longs; text is never taken for a
-    number, except where every value is text (`as_text`: CSV). None stands for a missing value.
+    number, except where every value is text (`parse_text`: CSV). None stands for a missing value.
 
     Raises:
         BadInput: a value is missing, not finite, out of range or of another type; the message names the row.
     """
     if column.required and None in values:
         row = next(number for number, value in enumerate(values) if value is None)
-        raise BadInput(f"column {shown(column.name)}, row {row}: the value is missing, and the model needs it")
-    read = [_value(column, row, value, as_text=as_text) for row, value in enumerate(values)]
+        raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing, and the model needs it")
+    read = [_convert_value(column, row, value, as_text=parse_text) for row, value in enumerate(values)]
     try:
-        return pd.Series(read, dtype=_kind(column)[1], name=column.name)
+        return pd.Series(read, dtype=_converter(column)[1], name=column.name)
     except (ValueError, TypeError, OverflowError) as cause:
-        raise BadInput(f"column {shown(column.name)} cannot be read as {column.kind}: {cause}") from None
+        raise BadInput(f"column {shortened_repr(column.name)} cannot be read as {column.type_name}: {cause}") from None
 
 
-def _kind(column: Column) -> tuple[Callable[..., Any], Any, str]:
-    return _KINDS.get(column.kind, (_unchanged, object, "a value"))
+def _converter(column: Column) -> tuple[Callable[..., Any], Any, str]:
+    return _CONVERTERS.get(column.type_name, (_unchanged, object, "a value"))
 
 
-def _value(column: Column, row: int, value: Any, *, as_text: bool) -> Any:
+def _convert_value(column: Column, row: int, value: Any, *, as_text: bool) -> Any:
     if value is None:
-        if column.kind in ("long", "integer", "boolean"):
-            raise BadInput(f"column {shown(column.name)}, row {row}: the value is missing")
+        if column.type_name in ("long", "integer", "boolean"):
+            raise BadInput(f"column {shortened_repr(column.name)}, row {row}: the value is missing")
         return None
-    convert, _, expected = _kind(column)
+    convert, _, expected = _converter(column)
     try:
-        return convert(value, column.kind, as_text)
+        return convert(value, column.type_name, as_text)
     except (ValueError, TypeError, OverflowError):
-        problem = f"column {shown(column.name)}, row {row}: expected {expected}, got {shown(value)}"
+        problem = f"column {shortened_repr(column.name)}, row {row}: expected {expected}, got {shortened_repr(value)}"
         raise BadInput(problem) from None
 
 
 def _number(value: Any, kind: str, as_text: bool) -> float:
-    number = _from_text(value) if as_text else value
+    number = _parse_number(value) if as_text else value
     if type(number) not in (int, float):
         raise TypeError
     limit = float(np.finfo(np.float32).max) if kind == "float" else math.inf
@@ -86,18 +86,18 @@ def _number(value: Any, kind: str, as_text: bool) -> float:
     return float(number)
 
 
-def _whole(value: Any, kind: str, as_text: bool) -> int:
-    number = _from_text(value) if as_text else value
+def _integer(value: Any, kind: str, as_text: bool) -> int:
+    number = _parse_number(value) if as_text else value
     if type(number) is float and number.is_integer():
         number = int(number)
     if type(number) is not int:
         raise TypeError
-    if not -_WHOLE_RANGE[kind] <= number < _WHOLE_RANGE[kind]:
+    if not -_INTEGER_RANGE[kind] <= number < _INTEGER_RANGE[kind]:
         raise ValueError
     return number
 
 
-def _from_text(text: str) -> float | int:
+def _parse_number(text: str) -> float | int:
     if "_" in text:
         raise ValueError
     try:
@@ -141,13 +141,13 @@ def _unchanged(value: Any, kind: str, as_text: bool) -> Any:
     return value
 
 
-_KINDS: dict[str, tuple[Callable[..., Any], Any, str]] = {
+_CONVERTERS: dict[str, tuple[Callable[..., Any], Any, str]] = {
     "double": (_number, "float64", "a finite number"),
     "float": (_number, "float32", "a finite number"),
-    "long": (_whole, "int64", "a whole number"),
-    "integer": (_whole, "int32", "a whole number of 32 bits"),
+    "long": (_integer, "int64", "a whole number"),
+    "integer": (_integer, "int32", "a whole number of 32 bits"),
     "boolean": (_boolean, "bool", "true or false"),
-    "string": (_string, _TEXT, "text"),
+    "string": (_string, _STRING_DTYPE, "text"),
     "datetime": (_time, "datetime64[ns]", "a time in ISO 8601"),
     "binary": (_bytes, object, "bytes in base64"),
 }

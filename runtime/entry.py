@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 PROGRAMS = {"train": HERE / "train.py", "serve": HERE / "serve.py"}
 
 
-def command(arguments: list[str]) -> list[str]:
+def resolve_command(arguments: list[str]) -> list[str]:
     """Return the program and its arguments that these stand for; none when nothing was asked for."""
     if arguments and arguments[0] in PROGRAMS:
         return [sys.executable, str(PROGRAMS[arguments[0]]), *arguments[1:]]
@@ -24,7 +24,7 @@ def command(arguments: list[str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Become the command. Returns only when there is none: 2, or 127 when there is no such program."""
-    wanted = command(arguments)
+    wanted = resolve_command(arguments)
     if not wanted:
         print("say what to run: train, serve, or a command", file=sys.stderr)
         return 2

@@ -5,12 +5,12 @@ from pathlib import Path
 from uuid import uuid4
 
 
-def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
+def write_text_atomically(path: Path, content: str, mode: int = 0o666) -> None:
     """Write beside the file, flush to the disk, rename, and flush the folder, without which the name may be lost.
 
     Args:
         path: the file; its folder is there.
-        text: what it shall hold, as UTF-8.
+        content: what it shall hold, as UTF-8.
         mode: who may read and write it, less the process's umask.
 
     Raises:
@@ -19,7 +19,7 @@ def replace_text(path: Path, text: str, mode: int = 0o666) -> None:
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(path)

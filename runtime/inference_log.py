@@ -26,43 +26,43 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from runtime.segments import OpenSegment, recover, used_bytes
+from runtime.segments import OpenSegment, close_left_segments, used_bytes
 
 _log = logging.getLogger("ratchet.inference_log")
 
-LINE_ROWS = 500
+MAX_ROWS_PER_LINE = 500
 """A request of more rows is written as several lines: one long line would keep the interpreter from answering."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class LogLimits:
     """How much the log may take: bytes of request bodies in memory, of segments on disk, of one segment; seconds."""
 
     memory_bytes: int = 32 << 20
     disk_bytes: int = 2 << 30
     segment_bytes: int = 16 << 20
     segment_seconds: float = 60.0
-    wake_seconds: float = 0.5
-    after_failure_seconds: float = 5.0
+    flush_seconds: float = 0.5
+    retry_seconds: float = 5.0
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One answered request. `columns` hold the values as they were sent; `size` is that of the body in bytes."""
+class LoggedRequest:
+    """One answered request. `columns` hold the values as they were sent; `body_bytes` is that of the body in bytes."""
 
-    at: datetime
+    answered_at: datetime
     request_id: str
     version: str
     rows: int
     columns: Mapping[str, Sequence[Any]]
-    answer: bytes
-    size: int
+    response_body: bytes
+    body_bytes: int
     leave_out: Collection[str] = ()
     hashed: Collection[str] = ()
 
 
 @dataclass
-class Counts:
+class LogCounts:
     """Rows written and rows dropped since the start, and why some were dropped last."""
 
     logged: int = 0
@@ -73,66 +73,66 @@ class Counts:
 class InferenceLog:
     """The log of all endpoints of one server, below one folder that belongs to this process alone."""
 
-    def __init__(self, root: Path, limits: Limits = Limits()) -> None:
+    def __init__(self, root: Path, limits: LogLimits = LogLimits()) -> None:
         self.root, self.limits = root, limits
-        self._waiting: deque[tuple[str, Entry]] = deque()
-        self._held = 0
-        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._queue: deque[tuple[str, LoggedRequest]] = deque()
+        self._queued_bytes = 0
+        self._counts: defaultdict[str, LogCounts] = defaultdict(LogCounts)
         self._open: dict[str, OpenSegment] = {}
-        self._guard, self._writing = threading.RLock(), threading.Lock()
-        self._wake, self._ended = threading.Event(), threading.Event()
+        self._lock, self._write_lock = threading.RLock(), threading.Lock()
+        self._flush_now, self._stopping = threading.Event(), threading.Event()
         self._failed_at = float("-inf")
         self._key = b""
 
     def start(self) -> None:
         """Make segments of what an earlier process left, and begin to write, in a thread of its own."""
         try:
-            self._key = _key(self.root)
-            recover(self.root)
+            self._key = _hash_key(self.root)
+            close_left_segments(self.root)
         except OSError as cause:
             _log.error("the inference log in %s cannot be opened: %s", self.root, cause)
         threading.Thread(target=self._run, name="inference-log", daemon=True).start()
 
-    def put(self, endpoint: str, entry: Entry) -> None:
+    def enqueue(self, endpoint: str, entry: LoggedRequest) -> None:
         """Hand an answered request over; it is dropped when memory for it is full. Never waits, never fails."""
-        with self._guard:
-            if self._held + entry.size > self.limits.memory_bytes:
+        with self._lock:
+            if self._queued_bytes + entry.body_bytes > self.limits.memory_bytes:
                 self._drop(endpoint, entry.rows, f"more than {self.limits.memory_bytes:,} bytes wait to be written")
                 return
-            self._held += entry.size
-        self._waiting.append((endpoint, entry))
+            self._queued_bytes += entry.body_bytes
+        self._queue.append((endpoint, entry))
 
-    def counts(self, endpoint: str) -> Counts:
+    def counts(self, endpoint: str) -> LogCounts:
         """Return how an endpoint's log has fared since the server started."""
-        return self._counts.get(endpoint) or Counts()
+        return self._counts.get(endpoint) or LogCounts()
 
     def close_segments(self) -> None:
         """Write what waits, and make segments of all that was begun: a collector finds them when this returns."""
-        with self._writing:
+        with self._write_lock:
             self._write_waiting()
             for endpoint in list(self._open):
                 self._close(endpoint)
 
     def stop(self) -> None:
         """Write what waits, and end."""
-        self._ended.set()
-        self._wake.set()
+        self._stopping.set()
+        self._flush_now.set()
         self.close_segments()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            self._wake.wait(self.limits.wake_seconds)
-            with self._writing:
+        while not self._stopping.is_set():
+            self._flush_now.wait(self.limits.flush_seconds)
+            with self._write_lock:
                 self._write_waiting()
                 for endpoint, segment in list(self._open.items()):
                     if segment.age() >= self.limits.segment_seconds:
                         self._close(endpoint)
 
     def _write_waiting(self) -> None:
-        for _ in range(len(self._waiting)):
-            endpoint, entry = self._waiting.popleft()
-            with self._guard:
-                self._held -= entry.size
+        for _ in range(len(self._queue)):
+            endpoint, entry = self._queue.popleft()
+            with self._lock:
+                self._queued_bytes -= entry.body_bytes
             try:
                 self._write(endpoint, entry)
             except OSError as cause:
@@ -142,20 +142,20 @@ class InferenceLog:
                 _log.exception("a request cannot be logged")
                 self._drop(endpoint, entry.rows, f"it cannot be written: {type(cause).__name__}: {cause}")
 
-    def _write(self, endpoint: str, entry: Entry) -> None:
-        if monotonic() - self._failed_at < self.limits.after_failure_seconds:
-            raise OSError(f"it failed a moment ago; tried again after {self.limits.after_failure_seconds:g} s")
-        segment = self._open.get(endpoint) or self._begin(endpoint)
-        for line in lines(entry, self._key):
+    def _write(self, endpoint: str, entry: LoggedRequest) -> None:
+        if monotonic() - self._failed_at < self.limits.retry_seconds:
+            raise OSError(f"it failed a moment ago; tried again after {self.limits.retry_seconds:g} s")
+        segment = self._open.get(endpoint) or self._open_segment(endpoint)
+        for line in json_lines(entry, self._key):
             segment.append(line)
         self._counts[endpoint].logged += entry.rows
         if segment.bytes >= self.limits.segment_bytes:
             self._close(endpoint)
 
-    def _begin(self, endpoint: str) -> OpenSegment:
+    def _open_segment(self, endpoint: str) -> OpenSegment:
         """Begin a segment, unless the disk's share is used up or values could not be hashed."""
         if not self._key:
-            self._key = _key(self.root)
+            self._key = _hash_key(self.root)
         used = used_bytes(self.root)
         if used >= self.limits.disk_bytes:
             raise OSError(f"segments of {used:,} bytes wait to be collected, {self.limits.disk_bytes:,} are allowed")
@@ -175,39 +175,39 @@ class InferenceLog:
         counts = self._counts[endpoint]
         if counts.problem != why:
             _log.warning("%s: rows are not logged: %s", endpoint, why)
-        with self._guard:
+        with self._lock:
             counts.dropped += rows
             counts.problem = why
 
 
-def lines(entry: Entry, key: bytes) -> Iterator[bytes]:
-    """Yield the entry as lines of JSON of at most `LINE_ROWS` rows, without what its rules keep out.
+def json_lines(entry: LoggedRequest, key: bytes) -> Iterator[bytes]:
+    """Yield the entry as lines of JSON of at most `MAX_ROWS_PER_LINE` rows, without what its rules keep out.
 
     A hashed value is the HMAC-SHA-256 of its text under the server's own key: equal values stay equal, and no
     list of likely values tells which they were.
     """
-    said = {"at": entry.at.isoformat(), "id": entry.request_id, "version": entry.version}
+    said = {"at": entry.answered_at.isoformat(), "id": entry.request_id, "version": entry.version}
     columns = {
-        name: [_hashed(value, key) for value in values] if name in entry.hashed else values
+        name: [_hash_value(value, key) for value in values] if name in entry.hashed else values
         for name, values in entry.columns.items()
         if name not in entry.leave_out
     }
-    if entry.rows <= LINE_ROWS:
+    if entry.rows <= MAX_ROWS_PER_LINE:
         head = json.dumps({**said, "rows": entry.rows, "columns": columns}).encode()
-        yield head[:-1] + b', "answer": ' + entry.answer + b"}\n"
+        yield head[:-1] + b', "answer": ' + entry.response_body + b"}\n"
         return
-    predictions = json.loads(entry.answer)["predictions"]
-    for start in range(0, entry.rows, LINE_ROWS):
-        part = slice(start, min(start + LINE_ROWS, entry.rows))
-        held = {"rows": part.stop - start, "columns": {name: values[part] for name, values in columns.items()}}
-        yield json.dumps({**said, **held, "answer": {"predictions": predictions[part]}}).encode() + b"\n"
+    predictions = json.loads(entry.response_body)["predictions"]
+    for start in range(0, entry.rows, MAX_ROWS_PER_LINE):
+        part = slice(start, min(start + MAX_ROWS_PER_LINE, entry.rows))
+        chunk = {"rows": part.stop - start, "columns": {name: values[part] for name, values in columns.items()}}
+        yield json.dumps({**said, **chunk, "answer": {"predictions": predictions[part]}}).encode() + b"\n"
 
 
-def _hashed(value: object, key: bytes) -> str | None:
+def _hash_value(value: object, key: bytes) -> str | None:
     return None if value is None else hmac.new(key, str(value).encode(), sha256).hexdigest()
 
 
-def _key(root: Path) -> bytes:
+def _hash_key(root: Path) -> bytes:
     """Return the server's key for hashing, made at the first start; only this user may read it."""
     path = root / "hash.key"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)

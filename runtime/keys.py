@@ -36,14 +36,14 @@ class Signer:
     head: Path | None = None
 
     @property
-    def public(self) -> str:
+    def public_key_line(self) -> str:
         """The public key as one line."""
-        return public_line(self.key.public_key())
+        return encode_public_key(self.key.public_key())
 
     @property
     def key_id(self) -> str:
         """The id of the public key."""
-        return key_id(self.public)
+        return public_key_id(self.public_key_line)
 
     def sign(self, data: bytes) -> bytes:
         """Return the signature of the data."""
@@ -56,16 +56,16 @@ class Keyring:
     """The public keys that are pinned, by id. An empty one trusts nobody."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        keys = [(public_key(line), line) for line in lines if line]
-        self._keys: Mapping[str, PublicKey] = {key_id(line): key for key, line in keys}
+        keys = [(parse_public_key(line), line) for line in lines if line]
+        self._keys: Mapping[str, PublicKey] = {public_key_id(line): key for key, line in keys}
 
     def __bool__(self) -> bool:
         """Whether any key is pinned."""
         return bool(self._keys)
 
-    def trusts(self, known: str, signature: bytes, data: bytes) -> bool:
-        """Whether the pinned key with the id `known` has signed the data."""
-        key = self._keys.get(known)
+    def verifies(self, wanted_id: str, signature: bytes, data: bytes) -> bool:
+        """Whether the pinned key with the id `wanted_id` has signed the data."""
+        key = self._keys.get(wanted_id)
         return key is not None and has_signed(key, signature, data)
 
 
@@ -81,7 +81,7 @@ def has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
     return True
 
 
-def make_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
+def create_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
     """Make a private key in a file of mode 0600, unless one is there; of two at once, one is kept."""
     if path.exists():
         return
@@ -128,7 +128,7 @@ def parse_signer(pem: bytes, where: str, head: Path | None = None) -> Signer:
     return Signer(key, head)
 
 
-def public_line(key: PublicKey) -> str:
+def encode_public_key(key: PublicKey) -> str:
     """Return a public key as one line."""
     form = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(form).decode()
@@ -139,7 +139,7 @@ def public_pem(key: PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def public_key(line: str) -> PublicKey:
+def parse_public_key(line: str) -> PublicKey:
     """Return the public key of a line. Raises KeyProblem when it is none."""
     try:
         key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
@@ -152,7 +152,7 @@ def public_key(line: str) -> PublicKey:
     return key
 
 
-def key_id(line: str) -> str:
+def public_key_id(line: str) -> str:
     """Return the id of a public key."""
     return bytes_digest(base64.b64decode(line))[:16]
 

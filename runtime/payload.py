@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from runtime.columns import BadInput, Column, series, shown
+from runtime.columns import BadInput, Column, shortened_repr, to_series
 
-JSON_SHAPES = ("dataframe_split", "dataframe_records", "instances", "inputs")
+JSON_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ABSENT = object()
 
 
@@ -24,12 +24,12 @@ _ABSENT = object()
 class Payload:
     """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any.
 
-    `given` are the values as they were sent, by column, those of the key included.
+    `sent_values` are the values as they were sent, by column, those of the key included.
     """
 
     frame: pd.DataFrame
     params: dict[str, Any] | None = None
-    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    sent_values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def media_type(content_type: str) -> str:
@@ -40,20 +40,22 @@ def media_type(content_type: str) -> str:
     """
     kind, *parameters = [part.strip().lower() for part in content_type.split(";")]
     if kind not in ("application/json", "text/csv"):
-        raise BadInput(f"content type {shown(content_type)} is not served; send application/json or text/csv", 415)
+        raise BadInput(
+            f"content type {shortened_repr(content_type)} is not served; send application/json or text/csv", 415
+        )
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
-            raise BadInput(f"character set {shown(value)} is not served; send UTF-8", 415)
+            raise BadInput(f"character set {shortened_repr(value)} is not served; send UTF-8", 415)
     return kind
 
 
-def parse(body: bytes, content_type: str, columns: Sequence[Column], key: str = "") -> Payload:
+def parse_request(body: bytes, content_type: str, columns: Sequence[Column], key_column: str = "") -> Payload:
     """Read a request for a model that takes `columns`.
 
     JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and
     perhaps `params`; CSV has a header line. A column that the model does not know is refused, since a
-    misspelt optional column would otherwise be left out silently. The column `key`, which names who a row is
+    misspelt optional column would otherwise be left out silently. The column `key_column`, which names who a row is
     about, may be there as well: it goes into the log, and not to the model.
 
     Raises:
@@ -63,16 +65,16 @@ def parse(body: bytes, content_type: str, columns: Sequence[Column], key: str = 
     text = _decoded(body)
     if kind == "text/csv":
         names, rows = _csv_table(text)
-        given = _given(names, rows, columns, key)
+        given = _values_by_column(names, rows, columns, key_column)
         return Payload(_frame(given, columns, as_text=True), None, given)
-    document = json_object(text)
+    document = parse_json_object(text)
     names, rows = _json_table(document, columns)
-    given = _given(names, rows, columns, key)
+    given = _values_by_column(names, rows, columns, key_column)
     return Payload(_frame(given, columns, as_text=False), document.get("params"), given)
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in `text`, which has exactly one member named as in `JSON_SHAPES`.
+def parse_json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object in `text`, which has exactly one member named as in `JSON_FORMATS`.
 
     Raises:
         BadInput: it is not JSON, or not such an object.
@@ -83,13 +85,13 @@ def json_object(text: str) -> dict[str, Any]:
         raise BadInput("the JSON is nested too deeply") from None
     except ValueError as cause:
         raise BadInput(f"the body is not valid JSON: {cause}") from None
-    expected = f"a JSON object with exactly one of {', '.join(JSON_SHAPES)}"
+    expected = f"a JSON object with exactly one of {', '.join(JSON_FORMATS)}"
     if not isinstance(document, dict):
-        raise BadInput(f"the body is a JSON {_kind(document)}; expected {expected}")
-    if sum(shape in document for shape in JSON_SHAPES) != 1:
-        raise BadInput(f"the body has the fields {shown(sorted(document))}; expected {expected}")
-    if unknown := sorted(set(document) - {*JSON_SHAPES, "params"}):
-        raise BadInput(f"unknown field {shown(unknown[0])}; beside the rows only params is known")
+        raise BadInput(f"the body is a JSON {_json_type(document)}; expected {expected}")
+    if sum(shape in document for shape in JSON_FORMATS) != 1:
+        raise BadInput(f"the body has the fields {shortened_repr(sorted(document))}; expected {expected}")
+    if unknown := sorted(set(document) - {*JSON_FORMATS, "params"}):
+        raise BadInput(f"unknown field {shortened_repr(unknown[0])}; beside the rows only params is known")
     if not isinstance(document.get("params", {}), dict):
         raise BadInput("params is not a JSON object")
     return document
@@ -117,79 +119,81 @@ def _csv_table(text: str) -> tuple[list[str], list[list[Any]]]:
 
 
 def _json_table(document: dict[str, Any], columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
-    shape = next(shape for shape in JSON_SHAPES if shape in document)
+    shape = next(shape for shape in JSON_FORMATS if shape in document)
     content = document[shape]
     if shape == "dataframe_split":
         return _split_table(content, columns)
     if shape == "inputs" and isinstance(content, dict):
         return _columnar_table(content)
     if not isinstance(content, list):
-        raise BadInput(f"{shape} is a JSON {_kind(content)}; expected a list of rows")
+        raise BadInput(f"{shape} is a JSON {_json_type(content)}; expected a list of rows")
     if shape == "dataframe_records" or (content and isinstance(content[0], dict)):
         return _record_table(content, shape)
-    return [column.name for column in columns], _lists(content, shape)
+    return [column.name for column in columns], _check_rows(content, shape)
 
 
 def _split_table(content: Any, columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise BadInput('dataframe_split is not of the form {"columns": [...], "data": [[...], ...]}')
     if unknown := sorted(set(content) - {"columns", "data", "index"}):
-        raise BadInput(f"dataframe_split has the unknown field {shown(unknown[0])}")
+        raise BadInput(f"dataframe_split has the unknown field {shortened_repr(unknown[0])}")
     names = content.get("columns", [column.name for column in columns])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadInput("dataframe_split.columns is not a list of names")
-    return names, _lists(content["data"], "dataframe_split.data")
+    return names, _check_rows(content["data"], "dataframe_split.data")
 
 
 def _columnar_table(content: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     values = [value if isinstance(value, list) else [value] for value in content.values()]
     lengths = {name: len(value) for name, value in zip(content, values, strict=True)}
     if len(set(lengths.values())) > 1:
-        raise BadInput(f"the columns of inputs differ in length: {shown(lengths)}")
+        raise BadInput(f"the columns of inputs differ in length: {shortened_repr(lengths)}")
     return list(content), [list(row) for row in zip(*values, strict=True)]
 
 
 def _record_table(content: list[Any], shape: str) -> tuple[list[str], list[list[Any]]]:
     for number, row in enumerate(content):
         if not isinstance(row, dict):
-            raise BadInput(f"{shape}: row {number} is a JSON {_kind(row)}; expected an object of columns")
+            raise BadInput(f"{shape}: row {number} is a JSON {_json_type(row)}; expected an object of columns")
     names = list(dict.fromkeys(name for row in content for name in row))
     return names, [[row.get(name, _ABSENT) for name in names] for row in content]
 
 
-def _lists(content: list[Any], shape: str) -> list[list[Any]]:
+def _check_rows(content: list[Any], shape: str) -> list[list[Any]]:
     for number, row in enumerate(content):
         if not isinstance(row, list):
-            raise BadInput(f"{shape}: row {number} is a JSON {_kind(row)}; expected a list of values")
+            raise BadInput(f"{shape}: row {number} is a JSON {_json_type(row)}; expected a list of values")
     return content
 
 
-def _given(names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str) -> dict[str, tuple[Any, ...]]:
+def _values_by_column(
+    names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str
+) -> dict[str, tuple[Any, ...]]:
     """Return the values by column, those that were left out as None, and those of the key where it was sent."""
     if not rows:
         raise BadInput("there are no rows")
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise BadInput(f"column {shown(twice)} is there more than once")
+        raise BadInput(f"column {shortened_repr(twice)} is there more than once")
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise BadInput(f"row {number} has {len(row)} values; there are {len(names)} columns")
     _check_names([name for name in names if name != key], columns)
     sent = dict(zip(names, zip(*rows, strict=True), strict=True))
     absent = (None,) * len(rows)
-    given = {column.name: _present(column, sent.get(column.name, absent)) for column in columns}
-    return {**given, key: _keys(key, sent[key])} if key in sent else given
+    given = {column.name: _fill_missing(column, sent.get(column.name, absent)) for column in columns}
+    return {**given, key: _key_values(key, sent[key])} if key in sent else given
 
 
 def _frame(given: Mapping[str, Sequence[Any]], columns: Sequence[Column], *, as_text: bool) -> pd.DataFrame:
-    return pd.DataFrame({c.name: series(c, given[c.name], as_text=as_text) for c in columns})
+    return pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=as_text) for c in columns})
 
 
-def _keys(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
+def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
     """Return the values of the key: text, whole numbers, or nothing."""
     for number, value in enumerate(values):
         if value is not _ABSENT and type(value) not in (str, int, type(None)):
-            problem = f"column {shown(key)}, row {number}: expected a key as text or whole number, got {shown(value)}"
+            problem = f"column {shortened_repr(key)}, row {number}: expected a key as text or whole number, got {shortened_repr(value)}"
             raise BadInput(problem)
     return tuple(None if value is _ABSENT else value for value in values)
 
@@ -203,23 +207,23 @@ def _check_names(names: list[str], columns: Sequence[Column]) -> None:
         raise BadInput(f"the input lacks the column{'s' * (len(missing) > 1)} {_quoted(missing)}{also}")
     if extra:
         near = difflib.get_close_matches(extra[0], known, 1)
-        hint = f"; did you mean {shown(near[0])}?" if near else "; leave it out"
+        hint = f"; did you mean {shortened_repr(near[0])}?" if near else "; leave it out"
         raise BadInput(f"the model does not know the column{'s' * (len(extra) > 1)} {_quoted(extra)}{hint}")
 
 
-def _present(column: Column, values: tuple[Any, ...]) -> tuple[Any, ...]:
+def _fill_missing(column: Column, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if _ABSENT not in values:
         return values
     if column.required:
-        raise BadInput(f"row {values.index(_ABSENT)} lacks the column {shown(column.name)}")
+        raise BadInput(f"row {values.index(_ABSENT)} lacks the column {shortened_repr(column.name)}")
     return tuple(None if value is _ABSENT else value for value in values)
 
 
 def _quoted(names: Sequence[str]) -> str:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(shown(name) for name in names[:10]) + more
+    return ", ".join(shortened_repr(name) for name in names[:10]) + more
 
 
-def _kind(value: Any) -> str:
+def _json_type(value: Any) -> str:
     kinds = {dict: "object", list: "list", str: "text", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

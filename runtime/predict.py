@@ -21,11 +21,11 @@ from typing import Any
 if not __package__:  # started by its path: the package `runtime` is found one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from runtime.admission import Refused, Unsigned, admit, pinned
+from runtime.admission import UnsafeModel, UntrustedSignature, admit_model, pinned_keys
 from runtime.signatures import signature_file
 
 
-class Asked:
+class PredictionProcess:
     """What is loaded: one model at a time, with the private copy that it came from."""
 
     def __init__(self, keys: list[str] | None) -> None:
@@ -40,7 +40,7 @@ class Asked:
                 self._load(Path(order["load"]))
             else:
                 self._predict(Path(order["frame"]), Path(order["out"]))
-        except (Unsigned, Refused) as no:
+        except (UntrustedSignature, UnsafeModel) as no:
             return {"error": str(no), "kind": type(no).__name__}
         except BaseException as cause:  # loading and predicting run the model's own code: anything may come
             return {"error": str(cause), "kind": type(cause).__name__}
@@ -57,7 +57,7 @@ class Asked:
         shutil.copytree(model, copy, symlinks=True)
         if signature_file(model).exists():
             shutil.copyfile(signature_file(model), signature_file(copy))
-        admit(copy, self._keys)
+        admit_model(copy, self._keys)
         self._model = pyfunc.load_model(str(copy), suppress_warnings=True)
 
     def _predict(self, frame: Path, out: Path) -> None:
@@ -65,9 +65,9 @@ class Asked:
         import pandas as pd
 
         rows = pd.read_pickle(frame)  # noqa: S301 - of whoever started us, who may do anything anyway
-        said = np.asarray(self._model.predict(rows), dtype=np.float64)
+        predictions = np.asarray(self._model.predict(rows), dtype=np.float64)
         with out.open("wb") as stream:
-            np.save(stream, said, allow_pickle=False)
+            np.save(stream, predictions, allow_pickle=False)
 
 
 def main() -> int:
@@ -75,7 +75,7 @@ def main() -> int:
     sys.dont_write_bytecode = True
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a model prints is no answer
-    asked = Asked(pinned(os.environ))
+    process = PredictionProcess(pinned_keys(os.environ))
     import mlflow.pyfunc
     import pandas
     import skops.io
@@ -83,7 +83,7 @@ def main() -> int:
     assert mlflow.pyfunc and pandas and skops.io  # noqa: S101 - imported ahead of the first order: three seconds
     try:
         for line in sys.stdin:
-            print(json.dumps(asked.answer(json.loads(line))), file=answers, flush=True)
+            print(json.dumps(process.answer(json.loads(line))), file=answers, flush=True)
     finally:
         shutil.rmtree(os.environ["HOME"], ignore_errors=True)  # ours alone, whoever started us may be dead
     return 0

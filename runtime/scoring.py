@@ -16,34 +16,34 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import infer_and_parse_data, parse_csv_input
 from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 
-from runtime.columns import BadInput, Column, shown
+from runtime.columns import BadInput, Column, shortened_repr
 from runtime.digests import folder_digest
-from runtime.payload import json_object, media_type, parse
+from runtime.payload import media_type, parse_json_object, parse_request
 
-ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+CUSTOM_ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 _log = logging.getLogger("ratchet.scoring")
 
 
 @dataclass(frozen=True)
-class Reply:
+class ScoringResponse:
     """An HTTP answer: status, JSON body, headers. `error` is the message when the status is not 200.
 
-    `given` are the values that were scored, by column; empty for a model whose signature names none.
+    `sent_values` are the values that were scored, by column; empty for a model whose signature names none.
     """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
-    given: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    sent_values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
-class Unservable(Exception):
+class UnservableModel(Exception):
     """The folder holds no model that may be served; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
-class Model:
+class LoadedModel:
     """A loaded model. `columns` is None when its signature names none: MLflow's own parser is used then."""
 
     version: str
@@ -56,44 +56,44 @@ class Model:
     def headers(self) -> dict[str, str]:
         """The headers that every answer of this model bears; of these SageMaker passes on the last one alone."""
         named = f"version={self.version};digest={self.digest}"
-        return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, ATTRIBUTES: named}
+        return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, CUSTOM_ATTRIBUTES_HEADER: named}
 
-    def score(self, body: bytes, content_type: str, key: str = "") -> Reply:
+    def score(self, body: bytes, content_type: str, key: str = "") -> ScoringResponse:
         """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's.
 
         The column `key` may be among the columns that are sent: it is not the model's, and is not given to it.
         """
         try:
-            frame, params, given = self._input(body, content_type, key)
-            return Reply(200, _answer(self._predict(frame, params)), self.headers, given=given)
+            frame, params, given = self._read_input(body, content_type, key)
+            return ScoringResponse(200, _response_body(self._predict(frame, params)), self.headers, sent_values=given)
         except BadInput as refused:
-            return self._failed(refused.status, str(refused))
+            return self._error_response(refused.status, str(refused))
         except Exception as failure:
             _log.exception("model %s failed on a request", self.version)
-            return self._failed(500, f"the model failed on this input: {_first_line(failure)}")
+            return self._error_response(500, f"the model failed on this input: {_first_line(failure)}")
 
-    def _input(
+    def _read_input(
         self, body: bytes, content_type: str, key: str
     ) -> tuple[Any, dict[str, Any] | None, Mapping[str, Sequence[Any]]]:
         if self.columns is None:
-            return *_mlflow_input(body, content_type, self.pyfunc.metadata.get_input_schema()), {}
-        payload = parse(body, content_type, self.columns, key)
-        return payload.frame, payload.params, payload.given
+            return *_parse_with_mlflow(body, content_type, self.pyfunc.metadata.get_input_schema()), {}
+        payload = parse_request(body, content_type, self.columns, key)
+        return payload.frame, payload.params, payload.sent_values
 
     def _predict(self, data: Any, params: dict[str, Any] | None) -> Any:
         """Ask the model. A ValueError is how scikit-learn refuses a value, such as a new category."""
         if params and self.pyfunc.metadata.get_params_schema() is None:
-            raise BadInput(f"the model takes no params; got {shown(sorted(params))}")
+            raise BadInput(f"the model takes no params; got {shortened_repr(sorted(params))}")
         try:
             return self.pyfunc.predict(data, params=params or None)
         except (MlflowException, ValueError) as cause:
             raise BadInput(f"the model refuses this input: {_first_line(cause)}") from cause
 
-    def _failed(self, status: int, problem: str) -> Reply:
-        return Reply(status, json.dumps({"error": problem}).encode(), self.headers, problem)
+    def _error_response(self, status: int, problem: str) -> ScoringResponse:
+        return ScoringResponse(status, json.dumps({"error": problem}).encode(), self.headers, problem)
 
 
-def load(folder: Path, version: str = "", *, digest: str = "", own_code: bool = True) -> Model:
+def load_model(folder: Path, version: str = "", *, digest: str = "", own_code: bool = True) -> LoadedModel:
     """Load the MLflow model in `folder`, which `admission.admit` has let in: loading runs its code.
 
     Args:
@@ -109,34 +109,34 @@ def load(folder: Path, version: str = "", *, digest: str = "", own_code: bool = 
     """
     sys.dont_write_bytecode = True  # compiled files beside a model's code would change its digest
     begin = time.perf_counter()
-    described = _described(folder, own_code)
+    described = _read_mlmodel(folder, own_code)
     digest = digest or folder_digest(folder)
     pyfunc = mlflow.pyfunc.load_model(str(folder))
     version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
-    return Model(version, digest, time.perf_counter() - begin, pyfunc, _columns(pyfunc))
+    return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, _signature_columns(pyfunc))
 
 
-def _described(folder: Path, own_code: bool) -> dict[str, Any]:
+def _read_mlmodel(folder: Path, own_code: bool) -> dict[str, Any]:
     try:
         described = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         flavor = described["flavors"]["python_function"]
     except FileNotFoundError:
-        raise Unservable(f"{folder} holds no file MLmodel; it is not an MLflow model") from None
+        raise UnservableModel(f"{folder} holds no file MLmodel; it is not an MLflow model") from None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as cause:
-        raise Unservable(f"{folder}/MLmodel describes no Python model: {_first_line(cause)}") from cause
+        raise UnservableModel(f"{folder}/MLmodel describes no Python model: {_first_line(cause)}") from cause
     if flavor.get("code") and not own_code:
-        raise Unservable("the model brings modules of its own (code_paths); log it without them to serve it here")
+        raise UnservableModel("the model brings modules of its own (code_paths); log it without them to serve it here")
     return dict(described)
 
 
-def _columns(pyfunc: Any) -> tuple[Column, ...] | None:
+def _signature_columns(pyfunc: Any) -> tuple[Column, ...] | None:
     schema = pyfunc.metadata.get_input_schema()
     if schema is None or schema.is_tensor_spec() or not schema.has_input_names():
         return None
     return tuple(Column(spec.name, getattr(spec.type, "name", str(spec.type)), spec.required) for spec in schema.inputs)
 
 
-def _mlflow_input(body: bytes, content_type: str, schema: Any) -> tuple[Any, dict[str, Any] | None]:
+def _parse_with_mlflow(body: bytes, content_type: str, schema: Any) -> tuple[Any, dict[str, Any] | None]:
     """Read a request for a model without named columns, as MLflow does, but without its tracebacks."""
     kind = media_type(content_type)
     if not body.strip():
@@ -145,14 +145,14 @@ def _mlflow_input(body: bytes, content_type: str, schema: Any) -> tuple[Any, dic
         text = body.decode()
         if kind == "text/csv":
             return parse_csv_input(io.StringIO(text), schema), None
-        document = json_object(text)
+        document = parse_json_object(text)
         params = document.pop("params", None)
         return infer_and_parse_data(document, schema), params
     except (MlflowException, ValueError) as cause:
         raise BadInput(f"the body cannot be read: {_first_line(cause)}") from cause
 
 
-def _answer(predictions: Any) -> bytes:
+def _response_body(predictions: Any) -> bytes:
     """Return the answer's body. Raises ArithmeticError for a prediction that is not finite."""
     plain = {"predictions": _get_jsonable_obj(predictions, pandas_orient="records")}
     try:

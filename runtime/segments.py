@@ -9,8 +9,8 @@ from time import monotonic
 
 _log = logging.getLogger("ratchet.inference_log")
 
-SUFFIX = ".jsonl.gz"
-_BEGUN = ".begun-"
+SEGMENT_SUFFIX = ".jsonl.gz"
+_OPEN_PREFIX = ".begun-"
 
 
 class OpenSegment:
@@ -18,14 +18,14 @@ class OpenSegment:
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path = folder / f"{_BEGUN}{name}.jsonl"
+        self.path = folder / f"{_OPEN_PREFIX}{name}.jsonl"
         self.bytes = 0
-        self._since = monotonic()
+        self._opened_at = monotonic()
         self._file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
 
     def age(self) -> float:
         """Return the seconds since it was begun."""
-        return monotonic() - self._since
+        return monotonic() - self._opened_at
 
     def append(self, line: bytes) -> None:
         """Add a line, or raise OSError and leave the file as it was: a disk may take half a line before it is full."""
@@ -41,19 +41,19 @@ class OpenSegment:
     def close(self) -> None:
         """Make it a segment."""
         os.close(self._file)
-        finish(self.path)
+        close_segment(self.path)
 
 
-def recover(root: Path) -> None:
+def close_left_segments(root: Path) -> None:
     """Make segments of what an earlier process had begun; a last line that it did not end is left out."""
-    for path in root.glob(f"*/{_BEGUN}*.jsonl"):
+    for path in root.glob(f"*/{_OPEN_PREFIX}*.jsonl"):
         try:
-            finish(path)
+            close_segment(path)
         except OSError as cause:
             _log.error("%s cannot be made a segment: %s", path, cause)
 
 
-def finish(begun: Path) -> None:
+def close_segment(begun: Path) -> None:
     """Compress what was begun, flush it, and show it under its name; a repeat makes the same segment.
 
     The name is the collector's key: when this is cut short after the segment was shown, the next start shows it
@@ -62,7 +62,7 @@ def finish(begun: Path) -> None:
     lines = begun.read_bytes()
     whole = lines[: lines.rfind(b"\n") + 1]
     if whole:
-        shown = begun.with_name(begun.stem.removeprefix(_BEGUN) + SUFFIX)
+        shown = begun.with_name(begun.stem.removeprefix(_OPEN_PREFIX) + SEGMENT_SUFFIX)
         beside = shown.with_name(f".closing-{shown.name}")
         with beside.open("wb") as stream:
             stream.write(gzip.compress(whole, compresslevel=1, mtime=0))
@@ -75,7 +75,7 @@ def finish(begun: Path) -> None:
 def used_bytes(root: Path) -> int:
     """Return the size of all segments; one that is collected meanwhile does not count."""
     used = 0
-    for path in root.glob(f"*/*{SUFFIX}"):
+    for path in root.glob(f"*/*{SEGMENT_SUFFIX}"):
         with suppress(FileNotFoundError):
             used += path.stat().st_size
     return used

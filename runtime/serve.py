@@ -37,15 +37,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from runtime import scoring
-from runtime.admission import admit, pinned
+from runtime.admission import admit_model, pinned_keys
 from runtime.digests import folder_digest
-from runtime.web import errors_are_json, read_body, response
+from runtime.web import add_json_error_handlers, json_response, read_body
 
 
-def application(model: scoring.Model, key: str = "") -> FastAPI:
+def create_app(model: scoring.LoadedModel, key: str = "") -> FastAPI:
     """Return the server of one loaded model; the column `key` may be sent beside its own."""
     app = FastAPI(title="Ratchet scoring server", docs_url=None, redoc_url=None)
-    errors_are_json(app)
+    add_json_error_handlers(app)
 
     @app.get("/ping")
     async def ping() -> Response:
@@ -64,7 +64,7 @@ def application(model: scoring.Model, key: str = "") -> FastAPI:
     async def invocations(request: Request) -> Response:
         body = await read_body(request)
         content_type = request.headers.get("content-type", "")
-        return response(await run_in_threadpool(model.score, body, content_type, key))
+        return json_response(await run_in_threadpool(model.score, body, content_type, key))
 
     return app
 
@@ -73,14 +73,16 @@ def main() -> int:
     """Load the model and serve it until told to stop; 1 when it does not load (the last log line says why)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     folder = _model_folder(Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model")))
     own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
     signature = os.environ.get("RATCHET_SIGNATURE")
     try:
-        digest = _expected(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
-        admit(folder, pinned(os.environ), Path(signature) if signature else None)
-        model = scoring.load(folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code)
+        digest = _check_digest(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
+        admit_model(folder, pinned_keys(os.environ), Path(signature) if signature else None)
+        model = scoring.load_model(
+            folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code
+        )
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)
         logging.error("not serving: %s: %s", type(cause).__name__, cause)
@@ -89,7 +91,7 @@ def main() -> int:
     host = os.environ.get("RATCHET_BIND_HOST", "0.0.0.0")  # noqa: S104 - a container is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(
-        application(model, os.environ.get("RATCHET_KEY_COLUMN", "")),
+        create_app(model, os.environ.get("RATCHET_KEY_COLUMN", "")),
         host=host,
         port=port,
         access_log=False,
@@ -104,14 +106,16 @@ def _model_folder(given: Path) -> Path:
     return inner if not (given / "MLmodel").exists() and (inner / "MLmodel").exists() else given
 
 
-def _expected(folder: Path, digest: str) -> str:
+def _check_digest(folder: Path, digest: str) -> str:
     """Return the digest when the folder has it: what was fetched is what was approved, before it runs any code."""
     if digest and (found := folder_digest(folder)) != digest:
-        raise scoring.Unservable(f"{folder} has the digest {found}, expected {digest}: it is not what was approved")
+        raise scoring.UnservableModel(
+            f"{folder} has the digest {found}, expected {digest}: it is not what was approved"
+        )
     return digest
 
 
-def _end_with_stdin() -> None:
+def _exit_when_stdin_closes() -> None:
     while os.read(0, 4096):
         pass
     os._exit(0)

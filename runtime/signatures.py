@@ -22,21 +22,21 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from runtime.digests import bytes_digest, file_digests
-from runtime.files import replace_text
-from runtime.keys import KeyProblem, PublicKey, Signer, has_signed, public_key, public_pem
+from runtime.files import write_text_atomically
+from runtime.keys import KeyProblem, PublicKey, Signer, has_signed, parse_public_key, public_pem
 
-_PAYLOAD = "application/vnd.in-toto+json"
+_PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
-class Unsigned(Exception):
+class UntrustedSignature(Exception):
     """No pinned key has signed exactly these files; the message says what is wrong, and what to do."""
 
 
 @dataclass(frozen=True)
-class Allowed:
+class ModelPermissions:
     """What the signer allows the model beyond the default: see `inspection`. The default allows nothing more."""
 
     loaders: tuple[str, ...] = ()
@@ -45,18 +45,18 @@ class Allowed:
 
 
 @dataclass(frozen=True)
-class Statement:
+class SignedStatement:
     """What was signed: SHA-256 by file, and what the signer says of the model."""
 
     files: dict[str, str]
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def allowed(self) -> Allowed:
+    def permissions(self) -> ModelPermissions:
         """What the signer allows."""
         allow = self.about.get("allow", {})
         loaders, types = allow.get("loaders", ()), allow.get("trusted_types", ())
-        return Allowed(tuple(map(str, loaders)), tuple(map(str, types)), allow.get("own_code") is True)
+        return ModelPermissions(tuple(map(str, loaders)), tuple(map(str, types)), allow.get("own_code") is True)
 
 
 def signature_file(folder: Path) -> Path:
@@ -64,13 +64,13 @@ def signature_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.sig")
 
 
-def sign_folder(folder: Path, signer: Signer, about: Mapping[str, Any]) -> Path:
+def sign_folder(folder: Path, signer: Signer, metadata: Mapping[str, Any]) -> Path:
     """Sign every file below `folder`, and write the signature beside it; return its path.
 
     Args:
         folder: what is signed; it holds no links.
         signer: a P-256 key.
-        about: what else is signed: what the folder is, and what it is allowed.
+        metadata: what else is signed: what the folder is, and what it is allowed.
     """
     files = file_digests(folder)
     whole = bytes_digest(b"".join(map(bytes.fromhex, files.values())))
@@ -81,13 +81,13 @@ def sign_folder(folder: Path, signer: Signer, about: Mapping[str, Any]) -> Path:
         "predicate": {
             "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": []},
             "resources": [{"name": name, "algorithm": "sha256", "digest": digest} for name, digest in files.items()],
-            "ratchet": dict(about),
+            "ratchet": dict(metadata),
         },
     }
     payload = json.dumps(statement).encode()
     hint, signature = _hint(signer.key.public_key()), signer.sign(_pre_authenticated(payload))
     path = signature_file(folder)
-    replace_text(path, _bundle(_base64(payload), _base64(signature), hint))
+    write_text_atomically(path, _bundle(_base64(payload), _base64(signature), hint))
     return path
 
 
@@ -103,7 +103,7 @@ def check_form(text: str) -> None:
     texts = bundle["dsseEnvelope"]["payload"], signed["sig"]
     exact = all(_base64(base64.b64decode(each, validate=True)) == each for each in texts)
     if not exact or _bundle(*texts, bundle["verificationMaterial"]["publicKey"]["hint"]) != text:
-        raise Unsigned("the signature's file was changed")
+        raise UntrustedSignature("the signature's file was changed")
 
 
 def _bundle(payload: str, signature: str, hint: str) -> str:
@@ -113,14 +113,14 @@ def _bundle(payload: str, signature: str, hint: str) -> str:
         "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": payload,
-            "payloadType": _PAYLOAD,
+            "payloadType": _PAYLOAD_TYPE,
             "signatures": [{"sig": signature, "keyid": ""}],
         },
     }
     return json.dumps(content)
 
 
-def verify(folder: Path, keys: Sequence[str], signature: Path | None = None) -> Statement:
+def verify_folder(folder: Path, keys: Sequence[str], signature: Path | None = None) -> SignedStatement:
     """Return what a pinned key has signed of exactly the files in `folder`.
 
     Args:
@@ -133,18 +133,18 @@ def verify(folder: Path, keys: Sequence[str], signature: Path | None = None) -> 
     """
     where = signature or signature_file(folder)
     if not [key for key in keys if key]:
-        raise Unsigned("no key is pinned whose models may be loaded; pin one (signing.models_trusted)")
+        raise UntrustedSignature("no key is pinned whose models may be loaded; pin one (signing.models_trusted)")
     try:
         bundle = where.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        raise Unsigned(f"{folder.name} is not signed: {where} cannot be read; train it again") from None
+        raise UntrustedSignature(f"{folder.name} is not signed: {where} cannot be read; train it again") from None
     statement = _opened(bundle, keys)
-    if problem := _difference(statement.files, _hashes(folder)):
-        raise Unsigned(f"{folder.name} is not what was signed: {problem}; do not load it")
+    if problem := _file_differences(statement.files, _hashes(folder)):
+        raise UntrustedSignature(f"{folder.name} is not what was signed: {problem}; do not load it")
     return statement
 
 
-def _opened(bundle: str, keys: Sequence[str]) -> Statement:
+def _opened(bundle: str, keys: Sequence[str]) -> SignedStatement:
     """Return the statement of a bundle that a pinned key has signed. Raises Unsigned."""
     try:
         content = json.loads(bundle)
@@ -152,15 +152,15 @@ def _opened(bundle: str, keys: Sequence[str]) -> Statement:
         (signed,) = envelope["signatures"]
         payload, value = base64.b64decode(envelope["payload"], validate=True), base64.b64decode(signed["sig"])
         hint = content["verificationMaterial"]["publicKey"]["hint"]
-        known = content["mediaType"] == _MEDIA_TYPE and envelope["payloadType"] == _PAYLOAD
+        known = content["mediaType"] == _MEDIA_TYPE and envelope["payloadType"] == _PAYLOAD_TYPE
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Unsigned("the signature is no bundle of one signature over an in-toto statement") from None
-    key = next((key for key in map(_public, filter(None, keys)) if _hint(key) == hint), None)
+        raise UntrustedSignature("the signature is no bundle of one signature over an in-toto statement") from None
+    key = next((key for key in map(_load_public_key, filter(None, keys)) if _hint(key) == hint), None)
     if not known or key is None:
-        raise Unsigned(f"the signature is by a key that is not pinned ({str(hint)[:16]}…)")
+        raise UntrustedSignature(f"the signature is by a key that is not pinned ({str(hint)[:16]}…)")
     if not has_signed(key, value, _pre_authenticated(payload)):
-        raise Unsigned("the signature is not one of the pinned key over this statement")
-    return _statement(payload)
+        raise UntrustedSignature("the signature is not one of the pinned key over this statement")
+    return _parse_statement(payload)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -168,13 +168,15 @@ def _hashes(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             name = path.relative_to(folder).as_posix()
-            raise Unsigned(f"{folder.name} holds {name!r}, which is a link or no file; put the file itself there")
+            raise UntrustedSignature(
+                f"{folder.name} holds {name!r}, which is a link or no file; put the file itself there"
+            )
     return file_digests(folder)
 
 
 def _pre_authenticated(payload: bytes) -> bytes:
     """Return what is signed of a payload: DSSE's pre-authentication encoding."""
-    return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD), _PAYLOAD.encode(), len(payload), payload)
+    return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
 def _hint(key: PublicKey) -> str:
@@ -182,13 +184,13 @@ def _hint(key: PublicKey) -> str:
     return bytes_digest(public_pem(key))
 
 
-def _public(line: str) -> PublicKey:
+def _load_public_key(line: str) -> PublicKey:
     try:
-        key = public_key(line)
+        key = parse_public_key(line)
     except KeyProblem as cause:
-        raise Unsigned(f"a pinned key cannot be used: {cause}") from None
+        raise UntrustedSignature(f"a pinned key cannot be used: {cause}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise Unsigned(f"the pinned key {line[:24]}… is not of the curve P-256, which models are signed with")
+        raise UntrustedSignature(f"the pinned key {line[:24]}… is not of the curve P-256, which models are signed with")
     return key
 
 
@@ -196,7 +198,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _statement(payload: bytes) -> Statement:
+def _parse_statement(payload: bytes) -> SignedStatement:
     try:
         statement = json.loads(payload)
         predicate = statement["predicate"]
@@ -205,14 +207,14 @@ def _statement(payload: bytes) -> Statement:
         resources = [(each["name"], each["digest"], each["algorithm"]) for each in predicate["resources"]]
         about = dict(predicate.get("ratchet", {}))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Unsigned("what was signed is no statement about files") from None
+        raise UntrustedSignature("what was signed is no statement about files") from None
     files = {str(name): str(digest) for name, digest, algorithm in resources if algorithm == "sha256"}
     if statement.get("predicateType") != _PREDICATE or not plain or len(files) != len(resources) or not files:
-        raise Unsigned("what was signed is not one SHA-256 for each file of a model")
-    return Statement(files, about)
+        raise UntrustedSignature("what was signed is not one SHA-256 for each file of a model")
+    return SignedStatement(files, about)
 
 
-def _difference(signed: dict[str, str], there: dict[str, str]) -> str:
+def _file_differences(signed: dict[str, str], there: dict[str, str]) -> str:
     problems = {
         "missing": sorted(signed.keys() - there.keys()),
         "not signed": sorted(there.keys() - signed.keys()),

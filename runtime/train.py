@@ -24,13 +24,13 @@ from typing import IO, Any
 if not __package__:  # started by its path: the package `runtime` is found one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from runtime.files import replace_text
+from runtime.files import write_text_atomically
 
 TAIL_LINES = 20
 FAILURE_CHARACTERS = 980
 """What SageMaker shows of `output/failure`: 1024, less its own words around it."""
 GRACE_SECONDS = 5.0
-WATCH_SECONDS = 0.5
+PARENT_POLL_SECONDS = 0.5
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -38,7 +38,7 @@ def main(environment: Mapping[str, str]) -> int:
     started = time.monotonic()
     base = Path(environment.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
     try:
-        code, reason = run(base, environment)
+        code, reason = run_program(base, environment)
     except (OSError, ValueError) as cause:  # configuration that is missing or is not JSON, no such program
         code, reason = 1, f"the container's input cannot be used: {cause}"
         print(reason, file=sys.stderr, flush=True)
@@ -50,7 +50,7 @@ def main(environment: Mapping[str, str]) -> int:
     return code
 
 
-def run(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     """Start the program, wait, and return its exit code and, unless that is 0, why in its own last words."""
     program = program_file(base, environment)
     derived = sagemaker_variables(base, environment)
@@ -62,18 +62,18 @@ def run(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
         process_group=0,
     )
     signal.signal(signal.SIGTERM, lambda number, _frame: signal_group(child, number))
-    gone = threading.Event()
+    parent_exited = threading.Event()
     if parent := environment.get("RATCHET_PARENT_PID"):
-        threading.Thread(target=watch, args=(int(parent), child, gone), daemon=True).start()
+        threading.Thread(target=stop_when_parent_exits, args=(int(parent), child, parent_exited), daemon=True).start()
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=copy_lines, args=(child.stderr, tail), daemon=True)
+    reader = threading.Thread(target=forward_lines, args=(child.stderr, tail), daemon=True)
     reader.start()
     code = child.wait()
     signal_group(child, signal.SIGKILL)  # what the program left running would keep its pipe and memory
     reader.join(timeout=1)  # a process that left the group may hold the pipe open
-    if gone.is_set():
+    if parent_exited.is_set():
         return 128 + signal.SIGTERM, f"interrupted: the process {parent} that submitted the job is gone"
-    return exit_status(code, "".join(tail).strip())
+    return exit_code_and_reason(code, "".join(tail).strip())
 
 
 def program_file(base: Path, environment: Mapping[str, str]) -> Path:
@@ -112,7 +112,7 @@ def read_json(base: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def copy_lines(source: IO[bytes] | None, tail: deque[str]) -> None:
+def forward_lines(source: IO[bytes] | None, tail: deque[str]) -> None:
     """Pass the child's stderr on as it comes and keep its last lines."""
     for line in source or ():
         tail.append(line.decode(errors="replace"))
@@ -120,28 +120,28 @@ def copy_lines(source: IO[bytes] | None, tail: deque[str]) -> None:
         sys.stderr.buffer.flush()
 
 
-def exit_status(code: int, said: str) -> tuple[int, str]:
+def exit_code_and_reason(code: int, last_lines: str) -> tuple[int, str]:
     """Return the exit code to end with and the reason; a child ended by signal n counts as 128 + n."""
     if code == 0:
         return 0, ""
     how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return (128 - code if code < 0 else code), f"{said}\n{how}" if said else how
+    return (128 - code if code < 0 else code), f"{last_lines}\n{how}" if last_lines else how
 
 
-def watch(parent: int, child: "subprocess.Popen[bytes]", gone: threading.Event) -> None:
+def stop_when_parent_exits(parent: int, child: "subprocess.Popen[bytes]", gone: threading.Event) -> None:
     """End the child once the submitting process is gone: nobody would wait for it or stop it any more."""
     direct = os.getppid() == parent
     while child.poll() is None:
-        if not (os.getppid() == parent if direct else exists(parent)):
+        if not (os.getppid() == parent if direct else process_exists(parent)):
             gone.set()
             signal_group(child, signal.SIGTERM)
             time.sleep(GRACE_SECONDS)
             signal_group(child, signal.SIGKILL)
             return
-        time.sleep(WATCH_SECONDS)
+        time.sleep(PARENT_POLL_SECONDS)
 
 
-def exists(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     """Say whether there is a process of that number."""
     try:
         os.kill(pid, 0)
@@ -163,7 +163,7 @@ def signal_group(child: "subprocess.Popen[bytes]", number: int) -> None:
 def report(path: Path, text: str) -> None:
     """Write a file as a whole, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)
+    write_text_atomically(path, text)
 
 
 if __name__ == "__main__":

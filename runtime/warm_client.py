@@ -16,22 +16,22 @@ import signal
 import socket
 import sys
 
-ADDRESS = "RATCHET_PREFORK"
+SOCKET_VARIABLE = "RATCHET_PREFORK"
 """The variable that holds the path of the warm process's socket."""
 
-OUTPUT = "RATCHET_RUN_OUTPUT"
+OUTPUT_VARIABLE = "RATCHET_RUN_OUTPUT"
 """The variable that holds the path of the file to which output is appended; without it, output is the caller's."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the module, warm or cold, and return its exit code; a signal that ended the program ends this one, too."""
-    if path := os.environ.get(OUTPUT):
-        keep_output(path)
-    connection = connect(os.environ.get(ADDRESS, ""))
+    if path := os.environ.get(OUTPUT_VARIABLE):
+        redirect_output(path)
+    connection = connect(os.environ.get(SOCKET_VARIABLE, ""))
     if connection is None:
         os.execv(sys.executable, [sys.executable, "-m", *arguments])
     with connection:
-        hand_over(connection, arguments)
+        send_job(connection, arguments)
         answers = connection.makefile("r")
         pid = int(json.loads(answers.readline() or '{"pid": 0}')["pid"])
         if pid == 0:  # the warm process ended before it forked: nothing has run yet
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def keep_output(path: str) -> None:
+def redirect_output(path: str) -> None:
     """Append standard output and error to the file; where it cannot be opened they stay the caller's."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -72,7 +72,7 @@ def connect(address: str) -> socket.socket | None:
     return connection
 
 
-def hand_over(connection: socket.socket, arguments: list[str]) -> None:
+def send_job(connection: socket.socket, arguments: list[str]) -> None:
     """Send what to run, where and with what, and the three standard streams."""
     job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "client": os.getpid()}  # noqa: PTH109  pathlib is slow to import
     socket.send_fds(connection, [b" "], [0, 1, 2])  # with one byte, which cannot be sent in part

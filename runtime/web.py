@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from runtime.columns import BadInput
-from runtime.scoring import Reply
+from runtime.scoring import ScoringResponse
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
 """The largest request that is read: SageMaker's limit for one invocation."""
@@ -38,34 +38,34 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     return b"".join(chunks)
 
 
-def response(reply: Reply) -> Response:
+def json_response(reply: ScoringResponse) -> Response:
     """Return the reply as a response of JSON."""
     return Response(reply.body, reply.status, dict(reply.headers), "application/json")
 
 
-def problem(status: int, text: str, **more: str) -> Response:
+def error_response(status: int, text: str, **more: str) -> Response:
     """Return `{"error": text, …}` with a status. `message` says the same: it is where AWS's clients look."""
     body = json.dumps({"error": text, "message": text, **more})
     return Response(body, status, media_type="application/json")
 
 
-def errors_are_json(app: FastAPI) -> None:
+def add_json_error_handlers(app: FastAPI) -> None:
     """Make whatever goes wrong in `app` answer with `{"error": …}`, and never with a traceback."""
 
     @app.exception_handler(BadInput)
     async def bad_input(_: Request, cause: BadInput) -> Response:
-        return problem(cause.status, str(cause))
+        return error_response(cause.status, str(cause))
 
     @app.exception_handler(HTTPException)
     async def no_such_call(request: Request, cause: HTTPException) -> Response:
-        return problem(cause.status_code, f"{request.method} {request.url.path}: {cause.detail}")
+        return error_response(cause.status_code, f"{request.method} {request.url.path}: {cause.detail}")
 
     @app.exception_handler(RequestValidationError)
     async def bad_fields(_: Request, cause: RequestValidationError) -> Response:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in cause.errors())
-        return problem(400, wrong)
+        return error_response(400, wrong)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, cause: Exception) -> Response:
         logging.getLogger("ratchet.web").error("%s %s failed", request.method, request.url.path, exc_info=cause)
-        return problem(500, f"internal error: {type(cause).__name__}")
+        return error_response(500, f"internal error: {type(cause).__name__}")

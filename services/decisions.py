@@ -12,13 +12,15 @@ from prefect.states import Scheduled
 
 from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.environment import Environment
-from tasks.approval.requests import decide
+from tasks.approval.requests import submit_decision
 
-FORM_SECONDS = 10.0
+FORM_TIMEOUT_SECONDS = 10.0
 """How long a run that is suspended may take to save its form, before it is taken to have been killed in between."""
 
 
-def resume(run_id: UUID, made: Decision, *, form_seconds: float = FORM_SECONDS, poll_seconds: float = 0.5) -> None:
+def resume_run(
+    run_id: UUID, decision: Decision, *, form_seconds: float = FORM_TIMEOUT_SECONDS, poll_seconds: float = 0.5
+) -> None:
     """Resume a run that waits, with the form filled in as it was decided.
 
     Prefect suspends a run first and saves its form afterwards. A run that was killed in between waits with no form,
@@ -38,7 +40,9 @@ def resume(run_id: UUID, made: Decision, *, form_seconds: float = FORM_SECONDS, 
                 client.set_flow_run_state(run_id, again, force=True)
                 return
             time.sleep(poll_seconds)
-    resume_flow_run(run_id, run_input={"approve": made.approved, "reviewer": made.by, "reason": made.reason})
+    resume_flow_run(
+        run_id, run_input={"approve": decision.approved, "reviewer": decision.by, "reason": decision.reason}
+    )
 
 
 def has_form(client: SyncPrefectClient, run_id: UUID) -> bool:
@@ -62,8 +66,8 @@ def has_form(client: SyncPrefectClient, run_id: UUID) -> bool:
 CHANNEL = "terminal"
 
 
-def settle(
-    world: Environment,
+def record_decision(
+    env: Environment,
     request: ApprovalRequest,
     *,
     approved: bool,
@@ -74,19 +78,19 @@ def settle(
     """Record the decision, then wake the flow run that waits for it, unless it takes more approvals yet.
 
     Args:
-        world, request, approved, by, reason: the decision, and where it is recorded.
+        env, request, approved, by, reason: the decision, and where it is recorded.
         now: when it is made; by default the time of the call.
 
     Raises:
         Refusal, PortError: the decision does not count; nothing was recorded.
     """
     at = now or datetime.now(UTC)
-    made = decide(world, request.id, approved=approved, by=by, reason=reason, channel=CHANNEL, now=at)
-    if world.approvals().decision(request.id) is None:
+    made = submit_decision(env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=at)
+    if env.approvals().decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
         return made
     try:
-        resume(UUID(request.flow_run_id), made)
+        resume_run(UUID(request.flow_run_id), made)
     except Exception as error:  # whatever Prefect answers, the decision is safe in the ledger
         print(f"The decision is recorded, but flow run {request.flow_run_id} could not be woken: {error}")
         print("Resume it on the Prefect UI; it will find the decision.")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from local.stack import Stack, down, use
-from tests.canaries import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
+from local.stack import Stack, down, use_running_stack
 from tests.checkout import ROOT, copy_checkout, start_stack
+from tests.fixtures.canary_secrets import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
 
 if TYPE_CHECKING:
     from local.sagemaker.server import LocalSageMaker
-    from tests.local_aws import Desk
+    from tests.fixtures.local_aws import SageMakerLab
 
 # No property is false because the machine was busy. Where the variable CI is set, Hypothesis draws the same each time.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,7 +83,7 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     os.environ |= {"AWS_ACCESS_KEY_ID": "testing", **CANARIES_IN_ENVIRONMENT}  # of the local SageMaker, too
     try:
         start_stack(team_checkout, state)
-        yield use(state)
+        yield use_running_stack(state)
     finally:
         down(state)
         os.environ.clear()
@@ -93,16 +93,16 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture(scope="session")
 def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator["LocalSageMaker"]:
     """Run one local SageMaker for all tests of this process; each takes a bucket and names of its own."""
-    from tests.local_aws import local_aws  # prefect and boto3: 2 s that most tests need not wait for
+    from tests.fixtures.local_aws import local_aws  # prefect and boto3: 2 s that most tests need not wait for
 
     with local_aws(tmp_path_factory.mktemp("local-sagemaker")) as started:
         yield started
 
 
 @pytest.fixture
-def desk(local_sagemaker: "LocalSageMaker") -> Iterator["Desk"]:
+def desk(local_sagemaker: "LocalSageMaker") -> Iterator["SageMakerLab"]:
     """Return boto3 clients for the local SageMaker; the faults that a test sets end with it."""
-    from tests.local_aws import Desk
+    from tests.fixtures.local_aws import SageMakerLab
 
-    yield Desk(local_sagemaker)
+    yield SageMakerLab(local_sagemaker)
     local_sagemaker.faults.clear()

@@ -10,15 +10,15 @@ from typing import Any
 import cloudpickle
 import psutil
 
-APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which all others are told to take
+FORKSERVER = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which all others are told to take
 """Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
 which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
-APART.set_forkserver_preload(
-    ["blocks.lake.local", "tests.contracts.lakes", "blocks.database.ledger", "tests.services.gateway.hooks"]
+FORKSERVER.set_forkserver_preload(
+    ["blocks.lake.local", "tests.fixtures.lakes", "blocks.database.ledger", "tests.fixtures.hooks"]
 )
 
 
-def runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Return whether the process of this number runs: one that has ended but was not waited for does not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -28,17 +28,17 @@ def runs(pid: int) -> bool:
 
 def children(parent: psutil.Process) -> set[int]:
     """Return the numbers of the processes that `parent` started and that run."""
-    return {child.pid for child in parent.children() if runs(child.pid)}
+    return {child.pid for child in parent.children() if is_running(child.pid)}
 
 
-def said_until_killed(work: Callable[..., object], *arguments: object, words: int, seconds: float) -> list[Any]:
+def messages_until_killed(work: Callable[..., object], *arguments: object, words: int, seconds: float) -> list[Any]:
     """Run `work(*arguments, say)` in a process, kill it so many seconds after its first words, and return all it said.
 
     What is given to `say` has left the process when `say` returns. A process that ends by itself fails the test:
     nothing was killed.
     """
-    reader, writer = APART.Pipe(duplex=False)
-    process = APART.Process(target=_speak, args=(work, arguments, writer))
+    reader, writer = FORKSERVER.Pipe(duplex=False)
+    process = FORKSERVER.Process(target=_speak, args=(work, arguments, writer))
     process.start()
     writer.close()
     with reader:
@@ -57,9 +57,9 @@ def said_until_killed(work: Callable[..., object], *arguments: object, words: in
 
 def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
     """Run `work` in as many processes, released at once, and return what each returned or raised."""
-    start, results = APART.Barrier(count), APART.Queue()
+    start, results = FORKSERVER.Barrier(count), FORKSERVER.Queue()
     parts = [cloudpickle.dumps((work, number)) for number in range(count)]
-    processes = [APART.Process(target=_run_part, args=(part, start, results)) for part in parts]
+    processes = [FORKSERVER.Process(target=_run_part, args=(part, start, results)) for part in parts]
     for process in processes:
         process.start()
     found = [results.get(timeout=120) for _ in processes]

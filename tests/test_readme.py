@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from tests.checkout import ROOT
-from tests.front_door import commands
+from tests.fixtures.command_line import commands
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 from blocks.approvals.base import Link
 from blocks.approvals.chain import Head
 from blocks.common.errors import Corrupt
-from runtime.files import replace_text
+from runtime.files import write_text_atomically
 
 NOTHING = Head(0, "")
 
@@ -78,4 +78,4 @@ def _read(path: Path) -> tuple[Head, Head | None]:
 
 def _write(path: Path, head: Head, pending: Head | None) -> None:
     note = {"head": vars(head), "pending": vars(pending) if pending else None}
-    replace_text(path, json.dumps(note), mode=0o600)
+    write_text_atomically(path, json.dumps(note), mode=0o600)

@@ -66,7 +66,7 @@ class Waiver:
     model: str
     environment: str
     gates: tuple[str, ...]
-    by: str
+    waived_by: str
     reason: str
     channel: str
     at: datetime
@@ -90,7 +90,7 @@ class RefusedAttempt:
 class Link:
     """One row of the chain of decisions; `body` is what it records, as canonical JSON (`blocks.approvals.chain`).
 
-    `previous` is the hash of the row before, `signature` that of the key `key_id` over `hash`, in hexadecimal digits;
+    `previous` is the hash of the row before, `signature` that of the key `public_key_id` over `hash`, in hexadecimal digits;
     only a refusal may be without one.
     """
 

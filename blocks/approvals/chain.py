@@ -155,7 +155,7 @@ def signed_by(link: Link, keys: Keyring) -> bool:
     except ValueError:
         return False
     exact = signature.hex() == link.signature  # capitals would be the same bytes in another row
-    return exact and keys.trusts(link.key_id, signature, signed_part(link.hash))
+    return exact and keys.verifies(link.key_id, signature, signed_part(link.hash))
 
 
 def _about_request(link: Link, requests: Mapping[str, ApprovalRequest] | None) -> str:

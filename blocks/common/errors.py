@@ -28,7 +28,7 @@ class Unavailable(TransientError):
     """The service did not answer, or said that it is busy."""
 
 
-class LostRace(TransientError):
+class ConcurrentWrite(TransientError):
     """Another writer was first; read again, then write on top of what is there."""
 
 

@@ -17,7 +17,7 @@ class JobStatus(StrEnum):
     stopped = "Stopped"
 
 
-class Ended(Protocol):
+class EndedJob(Protocol):
     """What is read here of the state of a job that has ended."""
 
     @property
@@ -37,11 +37,11 @@ class Ended(Protocol):
         """Whether the failure was the service's own, and the same job may well succeed."""
 
 
-State = TypeVar("State", bound=Ended)
+EndedJobT = TypeVar("EndedJobT", bound=EndedJob)
 
 
 @contextmanager
-def waiting(stop: Callable[[], None]) -> Iterator[None]:
+def stop_if_interrupted(stop: Callable[[], None]) -> Iterator[None]:
     """Stop the job when the wait for it ends early, by a cancelled flow or an interrupt: nothing is left running.
 
     A service that does not answer for a while does not end it: who tries again attaches to the job that runs.
@@ -55,14 +55,14 @@ def waiting(stop: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-def completed(kind: str, state: State) -> State:
-    """Return the state of a job that completed; `kind` is what the message calls it.
+def require_completed(job_kind: str, job: EndedJobT) -> EndedJobT:
+    """Return the state of a job that completed; `job_kind` is what the message calls it.
 
     Raises:
         Unavailable: the service failed by itself; try again.
         JobFailed: the job failed or was stopped; the message carries the reason.
     """
-    if state.status is JobStatus.completed:
-        return state
-    error = Unavailable if state.transient else JobFailed
-    raise error(f"{kind} {state.name} {state.status.value.lower()}: {state.reason}")
+    if job.status is JobStatus.completed:
+        return job
+    error = Unavailable if job.transient else JobFailed
+    raise error(f"{job_kind} {job.name} {job.status.value.lower()}: {job.reason}")

@@ -33,49 +33,49 @@ def keyring(lines: Iterable[str]) -> Keyring:
         return Keyring(lines)
 
 
-class Signing(BaseModel):
+class SigningSettings(BaseModel):
     """Which keys sign, and which public keys are pinned, for decisions (Ed25519) and for models (P-256)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decisions_key: str = Field(default="", description="File of mode 0600 with the private key that signs decisions.")
     decisions_secret: str = Field(default="", description="Or the name of a Secret block that holds it, as PEM.")
-    decisions_trusted: tuple[str, ...] = Field(
+    trusted_decision_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose decisions count, one line each."
     )
-    decisions_head: str = Field(
+    decisions_head_file: str = Field(
         default="", description="File in which the signer notes the last decision; not in the ledger."
     )
     models_key: str = Field(default="", description="File of mode 0600 with the private key that signs models.")
     models_secret: str = Field(default="", description="Or the name of a Secret block that holds it, as PEM.")
-    models_trusted: tuple[str, ...] = Field(
+    trusted_model_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose models are loaded, one line each."
     )
 
-    def signer(self, what: Literal["decisions", "models"]) -> Signer:
-        """Return who signs `what` on this machine. Raises Rejected when it has no key."""
+    def signer(self, purpose: Literal["decisions", "models"]) -> Signer:
+        """Return who signs `purpose` on this machine. Raises Rejected when it has no key."""
         file, secret = (
             (self.decisions_key, self.decisions_secret)
-            if what == "decisions"
+            if purpose == "decisions"
             else (self.models_key, self.models_secret)
         )
-        head = Path(self.decisions_head) if what == "decisions" and self.decisions_head else None
+        head = Path(self.decisions_head_file) if purpose == "decisions" and self.decisions_head_file else None
         if secret:
             pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
             with _rejected():
                 return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
         if not file:
             raise Rejected(
-                f"this environment has no key to sign {what}; give signing.{what}_key, where they are signed"
+                f"this environment has no key to sign {purpose}; give signing.{purpose}_key, where they are signed"
             )
         return signer_from(Path(file), head)
 
-    def keys(self, what: Literal["decisions", "models"]) -> Keyring:
+    def trusted_keys(self, what: Literal["decisions", "models"]) -> Keyring:
         """Return the public keys that are pinned for `what`. Raises Rejected when a line is no public key."""
-        return keyring(self.decisions_trusted if what == "decisions" else self.models_trusted)
+        return keyring(self.trusted_decision_keys if what == "decisions" else self.trusted_model_keys)
 
 
-class ApprovalRule(BaseModel):
+class RequiredApproval(BaseModel):
     """What an environment asks of the approvals of a model, over what the model itself asks for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,13 +85,17 @@ class ApprovalRule(BaseModel):
     approvers: tuple[str, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name.")
     four_eyes: bool = Field(default=False, description="Neither who asked nor who wrote the code may decide.")
     expires_days: int = Field(default=365, ge=1, le=365, description="Days after which a request lapses, at most.")
-    authenticated: bool = Field(default=False, description="Only decisions count whose channel proved who it was.")
+    require_authentication: bool = Field(
+        default=False, description="Only decisions count whose channel proved who it was."
+    )
 
 
-class ApprovalRules(ApprovalRule):
+class ApprovalSettings(RequiredApproval):
     """The rule for every model, and those for single ones."""
 
-    models: dict[str, ApprovalRule] = Field(default={}, description="Rules in place of this one, by the model's name.")
+    models: dict[str, RequiredApproval] = Field(
+        default={}, description="Rules in place of this one, by the model's name."
+    )
 
 
 class Person(BaseModel):
@@ -99,8 +103,8 @@ class Person(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    also: tuple[str, ...] = Field(default=(), description="Other names: e-mail addresses, spellings, git authors.")
+    aliases: tuple[str, ...] = Field(default=(), description="Other names: e-mail addresses, spellings, git authors.")
     roles: tuple[str, ...] = Field(default=(), description="Roles, as the approval rules name them.")
-    barred: bool = Field(
+    revoked: bool = Field(
         default=False, description="May decide nothing any more, and what they approved counts no more."
     )

@@ -113,7 +113,7 @@ SIGNALS = Table(
     Index("ratchet_signals_by_cause", "cause"),
     sqlite_autoincrement=True,
 )
-"""One row a signal; the columns are the fields of `Signal`."""
+"""One row a signal; the columns are the fields of `AlertRecordLike`."""
 
 MESSAGES = Table(
     "ratchet_messages",
@@ -138,7 +138,7 @@ ATTEMPTS = Table(
     UniqueConstraint("message_id", "number"),
     sqlite_autoincrement=True,
 )
-"""One row an attempt; the columns are the fields of `Attempt`."""
+"""One row an attempt; the columns are the fields of `JobControl`."""
 
 DELIVERIES = Table(
     "ratchet_deliveries",

@@ -9,34 +9,34 @@ from typing import Any
 
 from prefect.blocks.core import Block
 
-from blocks.common.collectable import Keeper
-from blocks.common.compute import Hosting
-from blocks.endpoints.traffic import Traffic
+from blocks.common.collectable import ArtifactOwner
+from blocks.common.compute import EndpointCompute
+from blocks.endpoints.traffic import TrafficInterval
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenExample:
     """A request whose answer is known: JSON text as posted to `/invocations`, and the predictions it must give.
 
-    `predictions` is the answer's `predictions` member as JSON text; numbers may differ by `tolerance`.
+    `expected_predictions` is the answer's `expected_predictions` member as JSON text; numbers may differ by `tolerance`.
     """
 
     request: str
-    predictions: str
+    expected_predictions: str
     tolerance: float = 1e-9
 
 
 @dataclass(frozen=True)
-class LogRules:
+class InferenceLogPolicy:
     """What an endpoint may keep of requests and answers.
 
-    `key` is the column that names who a row is about: callers may send it beside the model's columns. Columns to
-    `leave_out` are never written; of those that are `hashed` only a keyed hash is.
+    `entity_column` is the column that names who a row is about: callers may send it beside the model's columns. Columns to
+    `excluded_columns` are never written; of those that are `hashed_columns` only a keyed hash is.
     """
 
-    key: str = ""
-    leave_out: tuple[str, ...] = ()
-    hashed: tuple[str, ...] = ()
+    entity_column: str = ""
+    excluded_columns: tuple[str, ...] = ()
+    hashed_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,53 +44,53 @@ class Release:
     """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest.
 
     Its signature lies beside it: that of `model` is `model.sig`.
-    Without rules for the log (`log` is None) nothing of what it is asked is kept.
+    Without rules for the log (`log_policy` is None) nothing of what it is asked is kept.
     """
 
     endpoint: str
     version: str
     artifact: Path
     digest: str
-    golden: Golden
-    log: LogRules | None = None
+    golden_example: GoldenExample
+    log_policy: InferenceLogPolicy | None = None
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogSegment:
     """Answered requests of an endpoint, one after the other, in a segment of its log that changes no more.
 
     Each has the members `at` (ISO 8601 with zone), `id`, `version`, `rows`, `columns` (values by column, as they
     were sent) and `answer` (with `predictions`).
     """
 
-    segment: str
+    name: str
     requests: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class Serving:
+class LiveVersion:
     """What an endpoint answers with now."""
 
     endpoint: str
     version: str
     digest: str
-    since: datetime
+    deployed_at: datetime
     url: str
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """What a check of a running model saw: seconds to load, milliseconds to answer, and its log's last lines."""
 
     version: str
     digest: str
     load_seconds: float
-    answer_ms: float
-    log: tuple[str, ...] = ()
+    response_ms: float
+    log_lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Answer:
+class InferenceResponse:
     """An HTTP answer of the endpoint: status code, body, content type, and the version that made it."""
 
     status: int
@@ -100,18 +100,18 @@ class Answer:
     headers: Mapping[str, str]
 
 
-class Endpoint(Keeper, Block):
+class Endpoint(ArtifactOwner, Block):
     """Serves models by name. A release that fails at any point leaves the version before it serving."""
 
     @abstractmethod
-    def hosting(self, endpoint: str) -> Hosting:
+    def compute(self, endpoint: str) -> EndpointCompute:
         """Return what serving under that name will ask for, so that it can be priced before anything is released.
 
         Nothing is asked of a service. An adapter that pays says the most that `switch` and scaling may ask for.
         """
 
     @abstractmethod
-    def preflight(self, release: Release) -> Probe:
+    def preflight(self, release: Release) -> ProbeResult:
         """Load the exact artifact in the real server, apart from live traffic, and put the golden request to it.
 
         Raises:
@@ -121,7 +121,7 @@ class Endpoint(Keeper, Block):
         """
 
     @abstractmethod
-    def switch(self, release: Release) -> Serving:
+    def switch(self, release: Release) -> LiveVersion:
         """Make the release the one that answers, without failing a request. Repeating it changes nothing.
 
         The adapter keeps its own copy of the artifact, and those of earlier releases, for `restore`.
@@ -131,7 +131,7 @@ class Endpoint(Keeper, Block):
         """
 
     @abstractmethod
-    def restore(self, endpoint: str, version: str) -> Serving:
+    def rollback(self, endpoint: str, version: str) -> LiveVersion:
         """Make an earlier release answer again, from the adapter's own copy: no registry, no training.
 
         Raises:
@@ -139,14 +139,14 @@ class Endpoint(Keeper, Block):
         """
 
     @abstractmethod
-    def withdraw(self, endpoint: str) -> None:
+    def undeploy(self, endpoint: str) -> None:
         """Stop answering under that name: for a first version that failed, which has none before it to restore.
 
         What was kept stays for `restore`. Repeating it, or a name that never served, changes nothing.
         """
 
     @abstractmethod
-    def verify(self, release: Release) -> Probe:
+    def verify(self, release: Release) -> ProbeResult:
         """Ask the live endpoint: is it this version and digest, and does it give the golden answer?
 
         Raises:
@@ -154,18 +154,18 @@ class Endpoint(Keeper, Block):
         """
 
     @abstractmethod
-    def serving(self, endpoint: str) -> Serving | None:
+    def live_version(self, endpoint: str) -> LiveVersion | None:
         """Return what answers now, or None when nothing was released there, or it was withdrawn."""
 
     @abstractmethod
-    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:
+    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> InferenceResponse:
         """Send one request to the live model and return its answer, whatever its status.
 
         Raises:
             NotFound: nothing serves under that name.
         """
 
-    def logged(self, endpoint: str) -> Iterator[Logged]:
+    def log_segments(self, endpoint: str) -> Iterator[LogSegment]:
         """Yield what the endpoint has logged and nobody has taken away yet, oldest first, up to this moment.
 
         An endpoint that keeps no log yields nothing.
@@ -175,10 +175,10 @@ class Endpoint(Keeper, Block):
         """
         yield from ()
 
-    def forget_logged(self, endpoint: str, segment: str) -> None:
+    def delete_log_segment(self, endpoint: str, segment: str) -> None:
         """Remove a segment that has been stored elsewhere. One that is gone already changes nothing."""
 
-    def traffic(self, endpoint: str) -> tuple[Traffic, ...]:
+    def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
         """Return how the endpoint was asked and how it fared, oldest first: stretches of one or several lengths.
 
         Those of one length do not overlap; those of another may count the same requests once more, in finer or

@@ -5,11 +5,11 @@ import math
 from typing import Any, Protocol
 
 
-class Expected(Protocol):
-    """What is known of the answer: `blocks.endpoints.base.Golden`, or a record of the same fields."""
+class ExpectedPredictions(Protocol):
+    """What is known of the answer: `blocks.endpoints.base.GoldenExample`, or a record of the same fields."""
 
     @property
-    def predictions(self) -> str:
+    def expected_predictions(self) -> str:
         """The predictions, as JSON text."""
 
     @property
@@ -17,24 +17,24 @@ class Expected(Protocol):
         """By how much numbers may differ."""
 
 
-def difference(golden: Expected, status: int, body: bytes) -> str:
+def difference(golden: ExpectedPredictions, status: int, body: bytes) -> str:
     """Return where an answer differs from the golden one, in words; empty when it does not.
 
     An empty list of predictions agrees with nothing: it would prove nothing.
     """
     if status != 200:
-        return f"the golden request was answered with status {status}: {_cut(body.decode(errors='replace'))}"
+        return f"the golden request was answered with status {status}: {_truncate(body.decode(errors='replace'))}"
     try:
         came = json.loads(body)["predictions"]
-        expected = json.loads(golden.predictions)
+        expected = json.loads(golden.expected_predictions)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"the answer or the golden one is no JSON with predictions: {_cut(body.decode(errors='replace'))}"
+        return f"the answer or the golden one is no JSON with predictions: {_truncate(body.decode(errors='replace'))}"
     if expected in ([], {}, None):
         return "the golden answer holds no predictions, so nothing can be compared"
-    return _differs(expected, came, golden.tolerance, "predictions")
+    return _find_difference(expected, came, golden.tolerance, "predictions")
 
 
-def _differs(expected: Any, came: Any, tolerance: float, where: str) -> str:
+def _find_difference(expected: Any, came: Any, tolerance: float, where: str) -> str:
     if isinstance(expected, list) and isinstance(came, list):
         if len(expected) != len(came):
             return f"{where} has {len(came)} entries, expected {len(expected)}"
@@ -44,11 +44,15 @@ def _differs(expected: Any, came: Any, tolerance: float, where: str) -> str:
             return f"{where} has the members {sorted(came)}, expected {sorted(expected)}"
         pairs = [(f"{where}.{key}", value, came[key]) for key, value in expected.items()]
     else:
-        return "" if _same(expected, came, tolerance) else f"{where} is {_cut(came)}, expected {_cut(expected)}"
-    return next((found for w, e, c in pairs if (found := _differs(e, c, tolerance, w))), "")
+        return (
+            ""
+            if _is_equal(expected, came, tolerance)
+            else f"{where} is {_truncate(came)}, expected {_truncate(expected)}"
+        )
+    return next((found for w, e, c in pairs if (found := _find_difference(e, c, tolerance, w))), "")
 
 
-def _same(expected: Any, came: Any, tolerance: float) -> bool:
+def _is_equal(expected: Any, came: Any, tolerance: float) -> bool:
     if _is_number(expected) and _is_number(came):
         # not (a > b): a NaN on either side, or a NaN tolerance, is a difference
         return math.isfinite(expected) and math.isfinite(came) and abs(expected - came) <= tolerance
@@ -59,6 +63,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _cut(value: object) -> str:
+def _truncate(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 300 else text[:297] + "..."

@@ -11,22 +11,22 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks.common.aws.calls import code, is_missing, port_errors, region_name
-from blocks.common.compute import Hosting
+from blocks.common.aws.clients import error_code, is_missing, port_errors, region_name
+from blocks.common.compute import EndpointCompute
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints import sagemaker_requests as requests
-from blocks.endpoints.base import Answer, Probe, Release, Serving
+from blocks.endpoints.base import InferenceResponse, LiveVersion, ProbeResult, Release
 from blocks.endpoints.golden import difference
-from blocks.endpoints.process import asked, scoring_server
-from blocks.endpoints.sagemaker_rollout import Rollout
-from blocks.endpoints.sagemaker_store import Kept
-from blocks.endpoints.sagemaker_upkeep import SageMakerUpkeep
+from blocks.endpoints.sagemaker_release_store import StoredRelease
+from blocks.endpoints.sagemaker_rollout import EndpointRollout
+from blocks.endpoints.sagemaker_storage import SageMakerEndpointStorage
+from blocks.endpoints.scoring_process import probe_server, scoring_server
 from runtime.digests import folder_digest
 
-_SERVE = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
+_SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 
 
-class SageMakerEndpoint(SageMakerUpkeep):
+class SageMakerEndpoint(SageMakerEndpointStorage):
     """Serves from SageMaker endpoints; keeps a copy of each release in a bucket."""
 
     _block_type_name = "Ratchet endpoint (SageMaker)"
@@ -51,7 +51,7 @@ class SageMakerEndpoint(SageMakerUpkeep):
     bake_seconds: int = Field(
         default=0, ge=0, le=3600, description="How long alarms watch an update before it is kept."
     )
-    max_error_share: float = Field(
+    max_error_rate: float = Field(
         default=0.0, ge=0, lt=1, description="Above this share of 5xx answers it is taken back."
     )
     max_latency_ms: float | None = Field(default=None, gt=0, description="Above this mean latency it is taken back.")
@@ -59,35 +59,39 @@ class SageMakerEndpoint(SageMakerUpkeep):
     max_instances: int = Field(default=1, gt=0, description="How many instances your autoscaling may make of them.")
     trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded.")
     tags: dict[str, str] = Field(default={}, description="Tags of every endpoint, such as its environment.")
-    wait_seconds: float = Field(default=3600.0, gt=0, description="How long an update may take, its watch included.")
+    update_timeout_seconds: float = Field(
+        default=3600.0, gt=0, description="How long an update may take, its watch included."
+    )
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at an update.")
-    load_seconds: float = Field(default=60.0, gt=0, description="How long preflight may take to load and answer.")
+    load_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="How long preflight may take to load and answer."
+    )
     serve_command: list[str] = Field(
-        default_factory=lambda: [sys.executable, str(_SERVE)],
+        default_factory=lambda: [sys.executable, str(_SERVE_PROGRAM)],
         description="The scoring server that preflight starts: a program and its arguments.",
     )
 
-    def hosting(self, endpoint: str) -> Hosting:
+    def compute(self, endpoint: str) -> EndpointCompute:
         """Return the instances that a release starts with and scaling may add; serverless has no price by the hour."""
         kind = f"serverless-{self.serverless_memory_mb}MB" if self.serverless_memory_mb else self.instance_type
-        return Hosting(kind, region_name(self.region), max(self.instance_count, self.max_instances))
+        return EndpointCompute(kind, region_name(self.region), max(self.instance_count, self.max_instances))
 
-    def preflight(self, release: Release) -> Probe:
+    def preflight(self, release: Release) -> ProbeResult:
         """Load the artifact in the container's server on this machine, and put the golden request to it.
 
         The copy in S3 is of the same digest, and the container checks it again before it loads.
         """
-        deadline, command = time.monotonic() + self.load_seconds, self.serve_command
+        deadline, command = time.monotonic() + self.load_timeout_seconds, self.serve_command
         if (found := folder_digest(release.artifact)) != release.digest:
             raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
         try:
             keys, digest = self.trusted_keys, release.digest
             with scoring_server(command, release.artifact, release.version, deadline, keys, digest) as server:
-                return asked(server, release, max(deadline - time.monotonic(), 0.1))
+                return probe_server(server, release, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
 
-    def switch(self, release: Release) -> Serving:
+    def switch(self, release: Release) -> LiveVersion:
         """Copy the artifact to S3 where it is not kept yet, make model and configuration, and update the endpoint.
 
         Raises:
@@ -95,59 +99,63 @@ class SageMakerEndpoint(SageMakerUpkeep):
             Unavailable: it takes longer than `wait_seconds`, or there is no capacity: who tries again attaches.
         """
         with port_errors(f"releasing version {release.version} of {release.endpoint}"):
-            kept = self._releases.keep(release)
-            config = self._made(kept)
-            serving = self._go_live(kept, config)
-            self._releases.mark_served(kept, config)
+            kept = self._release_store.save(release)
+            config = self._ensure_endpoint_config(kept)
+            serving = self._update_endpoint(kept, config)
+            self._release_store.mark_deployed(kept, config)
             return serving
 
-    def restore(self, endpoint: str, version: str) -> Serving:
+    def rollback(self, endpoint: str, version: str) -> LiveVersion:
         """Go back to the configuration by which an earlier release served, all at once and unwatched."""
         with port_errors(f"restoring version {version} of {endpoint}"):
-            kept = self._releases.served(endpoint, version)
-            config = kept.config if self._there("endpoint_config", kept.config) else self._made(kept)
-            return self._go_live(kept, config, guarded=False)
+            kept = self._release_store.deployed_release(endpoint, version)
+            config = (
+                kept.endpoint_config
+                if self._exists("endpoint_config", kept.endpoint_config)
+                else self._ensure_endpoint_config(kept)
+            )
+            return self._update_endpoint(kept, config, with_alarms=False)
 
-    def withdraw(self, endpoint: str) -> None:
+    def undeploy(self, endpoint: str) -> None:
         """Delete the endpoint and its alarms; models and configurations stay for `restore`."""
         with port_errors(f"withdrawing {endpoint}"):
             self._rollout(endpoint).delete()
-            guard = [alarm["AlarmName"] for alarm in requests.alarm_requests(endpoint, self._guard)]
+            guard = [alarm["AlarmName"] for alarm in requests.alarm_requests(endpoint, self._rollout_policy)]
             if guard:
                 self._client("cloudwatch").delete_alarms(AlarmNames=guard)
 
-    def verify(self, release: Release) -> Probe:
+    def verify(self, release: Release) -> ProbeResult:
         """Compare what SageMaker says that it serves, and what the live model answers, with the release."""
-        live = self.serving(release.endpoint)
+        live = self.live_version(release.endpoint)
         found = (live.version, live.digest) if live else ("nothing", "")
         expected = f"expected version {release.version} with the digest {release.digest}"
         if found != (release.version, release.digest):
             raise Rejected(f"{release.endpoint} serves version {found[0]} {found[1]}; {expected}")
         begin = time.monotonic()
-        answer = self.invoke(release.endpoint, release.golden.request.encode())
+        answer = self.invoke(release.endpoint, release.golden_example.request.encode())
         seconds = time.monotonic() - begin
-        problem = difference(release.golden, answer.status, answer.body)
+        problem = difference(release.golden_example, answer.status, answer.body)
         if not problem and (answer.version, answer.headers.get("digest")) != found:
             problem = f"version {answer.version} {answer.headers.get('digest')} answered; {expected}"
         if problem:
             raise Rejected(f"{release.endpoint}, version {answer.version}: {problem}")
-        return Probe(release.version, release.digest, 0.0, seconds * 1000)
+        return ProbeResult(release.version, release.digest, 0.0, seconds * 1000)
 
-    def serving(self, endpoint: str) -> Serving | None:
+    def live_version(self, endpoint: str) -> LiveVersion | None:
         """Return what SageMaker serves under that name.
 
         Raises:
             Rejected: the name is taken by an endpoint that is not of this project, or of another name.
         """
         with port_errors(f"looking at endpoint {endpoint}"):
-            described = self._rollout(endpoint).described()
+            described = self._rollout(endpoint).describe()
             if described is None or described["EndpointStatus"] in ("Creating", "Failed", "Deleting", "OutOfService"):
                 return None
-            version, digest = self._release_of(endpoint, described["EndpointConfigName"])
+            version, digest = self._release_served_by(endpoint, described["EndpointConfigName"])
             url = f"sagemaker://{described['EndpointName']}"
-            return Serving(endpoint, version, digest, described["LastModifiedTime"], url)
+            return LiveVersion(endpoint, version, digest, described["LastModifiedTime"], url)
 
-    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> Answer:
+    def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> InferenceResponse:
         """Send one request to the live model. `headers` are what the container said of itself."""
         from botocore.exceptions import ClientError
 
@@ -158,44 +166,47 @@ class SageMakerEndpoint(SageMakerUpkeep):
                     EndpointName=name, Body=body, ContentType=content_type
                 )
             except ClientError as error:
-                if code(error) == "ModelError":
-                    return self._failed(endpoint, error.response)
-                if code(error) == "ValidationError":
+                if error_code(error) == "ModelError":
+                    return self._error_response(endpoint, error.response)
+                if error_code(error) == "ValidationError":
                     raise NotFound(f"nothing serves under the name {endpoint!r}: {error}") from error
                 raise
-            said = requests.attributes(answer.get("CustomAttributes", ""))
+            said = requests.parse_custom_attributes(answer.get("CustomAttributes", ""))
             kind = answer.get("ContentType", "")
-            return Answer(200, answer["Body"].read(), kind, said.get("version", ""), said)
+            return InferenceResponse(200, answer["Body"].read(), kind, said.get("version", ""), said)
 
-    def _live_version(self, endpoint: str) -> str:
-        described = self._rollout(endpoint).described()
-        return self._release_of(endpoint, described["EndpointConfigName"])[0] if described else ""
+    def _live_version_name(self, endpoint: str) -> str:
+        described = self._rollout(endpoint).describe()
+        return self._release_served_by(endpoint, described["EndpointConfigName"])[0] if described else ""
 
-    def _failed(self, endpoint: str, response: Any) -> Answer:
-        live = self.serving(endpoint)
+    def _error_response(self, endpoint: str, response: Any) -> InferenceResponse:
+        live = self.live_version(endpoint)
         body = str(response.get("OriginalMessage", "")).encode()
         status = int(response.get("OriginalStatusCode", 500))
-        return Answer(status, body, "application/json", live.version if live else "", {})
+        return InferenceResponse(status, body, "application/json", live.version if live else "", {})
 
-    def _made(self, kept: Kept) -> str:
+    def _ensure_endpoint_config(self, kept: StoredRelease) -> str:
         """Make model and configuration unless they are there, and return the configuration's name."""
-        model, config = requests.model_request(kept, self._hosting), requests.config_request(kept, self._hosting)
-        self._make("model", model["ModelName"], model)
-        self._make("endpoint_config", config["EndpointConfigName"], config)
+        model, config = (
+            requests.model_request(kept, self._serving_config),
+            requests.config_request(kept, self._serving_config),
+        )
+        self._create_if_missing("model", model["ModelName"], model)
+        self._create_if_missing("endpoint_config", config["EndpointConfigName"], config)
         return str(config["EndpointConfigName"])
 
-    def _make(self, kind: str, name: str, request: dict[str, Any]) -> None:
+    def _create_if_missing(self, kind: str, name: str, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
 
-        if self._there(kind, name):
+        if self._exists(kind, name):
             return
         try:
             getattr(self._client("sagemaker"), f"create_{kind}")(**request)
         except ClientError:
-            if not self._there(kind, name):  # else another process was first
+            if not self._exists(kind, name):  # else another process was first
                 raise
 
-    def _there(self, kind: str, name: str) -> bool:
+    def _exists(self, kind: str, name: str) -> bool:
         from botocore.exceptions import ClientError
 
         member = {"model": "ModelName", "endpoint_config": "EndpointConfigName"}[kind]
@@ -207,21 +218,21 @@ class SageMakerEndpoint(SageMakerUpkeep):
             raise
         return True
 
-    def _go_live(self, kept: Kept, config: str, *, guarded: bool = True) -> Serving:
+    def _update_endpoint(self, kept: StoredRelease, config: str, *, with_alarms: bool = True) -> LiveVersion:
         rollout = self._rollout(kept.endpoint)
-        described = rollout.described()
+        described = rollout.describe()
         if described is not None:
-            self._release_of(kept.endpoint, described["EndpointConfigName"])  # it is ours to change
+            self._release_served_by(kept.endpoint, described["EndpointConfigName"])  # it is ours to change
         deployment = None
-        if guarded and self.bake_seconds:
-            for alarm in requests.alarm_requests(kept.endpoint, self._guard):
+        if with_alarms and self.bake_seconds:
+            for alarm in requests.alarm_requests(kept.endpoint, self._rollout_policy):
                 self._client("cloudwatch").put_metric_alarm(**alarm)
-            deployment = requests.deployment(kept.endpoint, self._guard)
-        described = rollout.to(config, deployment)
+            deployment = requests.deployment_config(kept.endpoint, self._rollout_policy)
+        described = rollout.update_to(config, deployment)
         url = f"sagemaker://{described['EndpointName']}"
-        return Serving(kept.endpoint, kept.version, kept.digest, described["LastModifiedTime"], url)
+        return LiveVersion(kept.endpoint, kept.version, kept.digest, described["LastModifiedTime"], url)
 
-    def _release_of(self, endpoint: str, config: str) -> tuple[str, str]:
+    def _release_served_by(self, endpoint: str, config: str) -> tuple[str, str]:
         """Return version and digest of the release that a configuration serves."""
         sagemaker = self._client("sagemaker")
         variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
@@ -234,20 +245,22 @@ class SageMakerEndpoint(SageMakerUpkeep):
             )
         return said["RATCHET_MODEL_VERSION"], said["RATCHET_MODEL_DIGEST"]
 
-    def _rollout(self, endpoint: str) -> Rollout:
+    def _rollout(self, endpoint: str) -> EndpointRollout:
         name = requests.endpoint_name(endpoint)
-        return Rollout(self._client("sagemaker"), name, self.wait_seconds, self.poll_seconds, self.tags)
+        return EndpointRollout(
+            self._client("sagemaker"), name, self.update_timeout_seconds, self.poll_seconds, self.tags
+        )
 
     @property
-    def _hosting(self) -> requests.Hosting:
-        return requests.Hosting(
+    def _serving_config(self) -> requests.ServingConfig:
+        return requests.ServingConfig(
             self.role_arn, self.image, self.instance_type, self.instance_count, self.serverless_memory_mb,
             self.serverless_concurrency, self.startup_seconds, tuple(self.trusted_keys), self.capture_percent,
             f"s3://{self.bucket}/{self.capture_prefix}",
         )  # fmt: skip
 
     @property
-    def _guard(self) -> requests.Guard:
-        return requests.Guard(
-            self.canary_percent, self.bake_seconds, self.max_error_share, self.max_latency_ms, tuple(self.alarms)
+    def _rollout_policy(self) -> requests.RolloutPolicy:
+        return requests.RolloutPolicy(
+            self.canary_percent, self.bake_seconds, self.max_error_rate, self.max_latency_ms, tuple(self.alarms)
         )

@@ -4,14 +4,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.common.aws.calls import is_missing
+from blocks.common.aws.clients import is_missing
 from blocks.common.errors import Rejected, Unavailable
 
-MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-NO_CAPACITY = ("InsufficientInstanceCapacity", "CapacityError", "insufficient capacity")
+TRANSITIONAL_STATUSES = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+NO_CAPACITY_REASONS = ("InsufficientInstanceCapacity", "CapacityError", "insufficient capacity")
 
 
-class Rollout:
+class EndpointRollout:
     """Errors are botocore's, but for those of the endpoint itself."""
 
     def __init__(
@@ -21,7 +21,7 @@ class Rollout:
         self._tags = [{"Key": key, "Value": value} for key, value in tags.items()]
         self._deadline, self._poll = time.monotonic() + wait_seconds, poll_seconds
 
-    def described(self) -> Mapping[str, Any] | None:
+    def describe(self) -> Mapping[str, Any] | None:
         """Return the endpoint's description, or None when there is none."""
         from botocore.exceptions import ClientError
 
@@ -32,7 +32,7 @@ class Rollout:
                 return None
             raise
 
-    def to(self, config: str, deployment: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def update_to(self, config: str, deployment: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Make the endpoint serve a configuration, and return its description; nothing changes when it does.
 
         Raises:
@@ -40,7 +40,7 @@ class Rollout:
                 (and was removed).
             Unavailable: there is no capacity just now, or it takes too long.
         """
-        found = self._settled()
+        found = self._wait_until_stable()
         if found is not None and found["EndpointStatus"] in ("Failed", "OutOfService"):
             self.delete()  # nothing else can be done with it, as AWS says
             found = None
@@ -57,24 +57,24 @@ class Rollout:
             )
         else:
             return found
-        return self._arrived(config, before)
+        return self._check_update(config, before)
 
     def delete(self) -> None:
         """Delete the endpoint, when it is there, and wait until it is gone."""
-        found = self._settled()
+        found = self._wait_until_stable()
         if found is not None:
             self._client.delete_endpoint(EndpointName=self._name)
         while found is not None:
-            found = self._next(found)
+            found = self._poll_again(found)
 
-    def _arrived(self, config: str, before: str) -> Mapping[str, Any]:
-        found = self._settled()
+    def _check_update(self, config: str, before: str) -> Mapping[str, Any]:
+        found = self._wait_until_stable()
         if found is None:
             raise Rejected(f"endpoint {self._name} was deleted while it was being changed")
         reason = found.get("FailureReason") or "SageMaker gives no reason; see the endpoint's log"
         if found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == config:
             return found
-        if any(sign in reason for sign in NO_CAPACITY):
+        if any(sign in reason for sign in NO_CAPACITY_REASONS):
             raise Unavailable(f"endpoint {self._name}: {reason}")
         if found["EndpointStatus"] == "UpdateRollbackFailed":
             raise Rejected(f"endpoint {self._name} answers with the new AND the old version: {reason}; "
@@ -85,7 +85,7 @@ class Rollout:
         if not before:
             raise Rejected(f"endpoint {self._name} did not come up: {reason}")
         self._create(before)
-        again = self._settled()
+        again = self._wait_until_stable()
         status = again["EndpointStatus"] if again else "gone"
         raise Rejected(f"endpoint {self._name} was lost on its way to {config}: {reason}; it was made anew with "
                        f"{before}, and is {status}")  # fmt: skip
@@ -93,16 +93,16 @@ class Rollout:
     def _create(self, config: str) -> None:
         self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config, Tags=self._tags)
 
-    def _settled(self) -> Mapping[str, Any] | None:
+    def _wait_until_stable(self) -> Mapping[str, Any] | None:
         """Return the endpoint's description once nothing moves any more."""
-        found = self.described()
-        while found is not None and found["EndpointStatus"] in MOVING:
-            found = self._next(found)
+        found = self.describe()
+        while found is not None and found["EndpointStatus"] in TRANSITIONAL_STATUSES:
+            found = self._poll_again(found)
         return found
 
-    def _next(self, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _poll_again(self, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if time.monotonic() > self._deadline:
             raise Unavailable(f"endpoint {self._name} is {found['EndpointStatus']} for longer than wait_seconds; "
                               "try again to wait on")  # fmt: skip
         time.sleep(self._poll)
-        return self.described()
+        return self.describe()

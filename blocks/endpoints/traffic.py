@@ -5,26 +5,26 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil, log10
 
-FASTEST, SLOWEST = -10, 50
+MIN_LATENCY_BIN, MAX_LATENCY_BIN = -10, 50
 """The first and the last bin: up to 0.1 ms, and everything above 79 s."""
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficInterval:
     """The requests of one stretch of time.
 
-    `refused` are answers 4xx, `failed` 5xx and those that did not come in time; both are among `requests`. `latency`
+    `client_errors` are answers 4xx, `server_errors` 5xx and those that did not come in time; both are among `requests`. `latency_bins`
     counts the requests by the tenth of a decade of their milliseconds: bin k those of at most 10 ** (k / 10) ms.
     """
 
     start: datetime
-    seconds: int
+    interval_seconds: int
     requests: int
-    refused: int
-    failed: int
-    latency: Mapping[int, int] = field(default_factory=dict)
+    client_errors: int
+    server_errors: int
+    latency_bins: Mapping[int, int] = field(default_factory=dict)
 
 
 def latency_bin(milliseconds: float) -> int:
     """Return the bin of an answer's time."""
-    return FASTEST if milliseconds <= 0.1 else min(SLOWEST, ceil(10 * log10(milliseconds)))
+    return MIN_LATENCY_BIN if milliseconds <= 0.1 else min(MAX_LATENCY_BIN, ceil(10 * log10(milliseconds)))

@@ -9,9 +9,9 @@ from typing import ClassVar
 import pyarrow as pa
 from prefect.blocks.core import Block
 
-from blocks.engines.mapping import Function
+from blocks.engines.batch_functions import BatchFunction
 
-Tables = Mapping[str, Sequence[str]]
+QueryTables = Mapping[str, Sequence[str]]
 """What the names in a query stand for: Parquet files, as paths or s3:// URLs."""
 
 
@@ -31,35 +31,35 @@ class Engine(Block):
 
     name: ClassVar[str]
 
-    def query(self, sql: str, tables: Tables) -> pa.Table:
+    def query(self, sql: str, tables: QueryTables) -> pa.Table:
         """Return a small answer."""
-        with self.asking(tables) as ask:
+        with self.query_session(tables) as ask:
             return ask(sql)
 
     @abstractmethod
-    def asking(self, tables: Tables) -> AbstractContextManager[Callable[[str], pa.Table]]:
+    def query_session(self, tables: QueryTables) -> AbstractContextManager[Callable[[str], pa.Table]]:
         """Give `query` for several questions, one after the other, about files that are opened once.
 
         A question that fails leaves the others unharmed. What is asked after the end fails.
         """
 
     @abstractmethod
-    def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
+    def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
         """Return a large answer, batch by batch; what goes wrong later is raised while it is read."""
 
     @abstractmethod
-    def write(self, sql: str, tables: Tables, to: Path) -> int:
+    def write(self, sql: str, tables: QueryTables, folder: Path) -> int:
         """Write the answer as `rows-*.parquet` in a new folder, whole or not at all; return the number of rows.
 
         Files in the order of their names hold the rows in the order of the SQL. Without rows there is one file
         with the columns and nothing in them.
 
         Raises:
-            Conflict: `to` is there already.
+            Conflict: `folder` is there already.
         """
 
     @abstractmethod
-    def map_batches(self, function: Function, sql: str, tables: Tables, schema: pa.Schema, to: Path) -> int:
+    def map_batches(self, function: BatchFunction, sql: str, tables: QueryTables, schema: pa.Schema, to: Path) -> int:
         """Write what a function makes of the answer's batches, as `write` does; return the number of rows.
 
         The answer is never held as a whole. The function is called with an iterator over batches, of at most

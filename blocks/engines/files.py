@@ -27,7 +27,7 @@ def checked_files(name: str, files: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def staged(to: Path) -> Iterator[Path]:
+def atomic_folder(to: Path) -> Iterator[Path]:
     """Give an empty folder beside `to`; it becomes `to` in one rename, or is removed when the body fails.
 
     A process that is killed leaves a folder `.<name>-…` behind, never a partial `to`.
@@ -50,10 +50,10 @@ def staged(to: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def brief(words: object, most: int = 600) -> str:
-    """Return a message in one line of at most `most` characters."""
-    text = " ".join(str(words).split())
-    return text if len(text) <= most else f"{text[:most]}…"
+def shorten(message: object, max_length: int = 600) -> str:
+    """Return a message in one line of at most `max_length` characters."""
+    text = " ".join(str(message).split())
+    return text if len(text) <= max_length else f"{text[:max_length]}…"
 
 
 def _rename(folder: Path, to: Path) -> None:

@@ -12,20 +12,25 @@ import pyarrow as pa
 from pydantic import Field
 
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.common.temporary import swept_folder
-from blocks.engines.base import Engine, Tables
-from blocks.engines.files import brief, checked_files, staged
-from blocks.engines.mapping import Function, Mapped, port_error_in
-from blocks.engines.spark_session import session, stop
-from blocks.engines.spark_sql import to_spark
+from blocks.common.temporary_folders import temporary_folder
+from blocks.engines.base import Engine, QueryTables
+from blocks.engines.batch_functions import BatchFunction, CheckedFunction, parse_port_error
+from blocks.engines.files import atomic_folder, checked_files, shorten
+from blocks.engines.spark_session import new_spark_session, stop_spark
+from blocks.engines.spark_sql import to_spark_sql
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+)((?:\.[A-Z0-9_]+)*)\] ?(.*)")
-_NOT_FOUND = {"PATH_NOT_FOUND", "UNRESOLVED_COLUMN", "TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"}
-_GONE = ("FILE_NOT_EXIST", "FileNotFoundException", "does not exist")
-_LOST = ("ExecutorLostFailure", "MetadataFetchFailedException", "FetchFailedException", "SparkContext was shut down")
+_ERROR_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+)((?:\.[A-Z0-9_]+)*)\] ?(.*)")
+_NOT_FOUND_CONDITIONS = {"PATH_NOT_FOUND", "UNRESOLVED_COLUMN", "TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"}
+_FILE_MISSING_SIGNS = ("FILE_NOT_EXIST", "FileNotFoundException", "does not exist")
+_EXECUTOR_LOST_SIGNS = (
+    "ExecutorLostFailure",
+    "MetadataFetchFailedException",
+    "FetchFailedException",
+    "SparkContext was shut down",
+)
 
 
 class SparkEngine(Engine):
@@ -49,14 +54,14 @@ class SparkEngine(Engine):
     )
 
     @contextmanager
-    def asking(self, tables: Tables) -> Iterator[Callable[[str], pa.Table]]:
+    def query_session(self, tables: QueryTables) -> Iterator[Callable[[str], pa.Table]]:
         """Give whole answers; Spark refuses one above its setting `spark.driver.maxResultSize` (1 GB)."""
-        spark = self._registered(tables)
+        spark = self._session_with_tables(tables)
 
         def ask(sql: str) -> pa.Table:
-            words = to_spark(sql)
+            words = to_spark_sql(sql)
             with _port_errors(sql):
-                return _plain(spark.sql(words).toArrow())
+                return _without_metadata(spark.sql(words).toArrow())
 
         try:
             yield ask
@@ -65,31 +70,31 @@ class SparkEngine(Engine):
                 for name in tables:
                     spark.catalog.dropTempView(name)
 
-    def stream(self, sql: str, tables: Tables) -> pa.RecordBatchReader:
+    def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
         """Return the answer batch by batch, from files that Spark has written whole before the first batch."""
         batches = self._batches(sql, tables)
         schema: pa.Schema = next(batches)
         return pa.RecordBatchReader.from_batches(schema, batches)
 
-    def write(self, sql: str, tables: Tables, to: Path) -> int:
+    def write(self, sql: str, tables: QueryTables, to: Path) -> int:
         """Write one Parquet file for each of Spark's last partitions."""
-        with staged(to) as folder:
-            return self._store(sql, tables, folder)
+        with atomic_folder(to) as folder:
+            return self._write_files(sql, tables, folder)
 
-    def map_batches(self, function: Function, sql: str, tables: Tables, schema: pa.Schema, to: Path) -> int:
+    def map_batches(self, function: BatchFunction, sql: str, tables: QueryTables, schema: pa.Schema, to: Path) -> int:
         """Run the function in Spark's Python workers, once for each partition of the answer."""
-        with staged(to) as folder:
-            return self._store(sql, tables, folder, Mapped(function, schema))
+        with atomic_folder(to) as folder:
+            return self._write_files(sql, tables, folder, CheckedFunction(function, schema))
 
     def stop(self) -> None:
         """End the session of this process, when there is one; the next query starts another."""
-        stop()
+        stop_spark()
 
-    def _batches(self, sql: str, tables: Tables) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, tables: QueryTables) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        with swept_folder(self.spill, "ratchet-answer-") as folder:
-            self._store(sql, tables, folder)
+        with temporary_folder(self.spill, "ratchet-answer-") as folder:
+            self._write_files(sql, tables, folder)
             files = sorted(folder.iterdir())
             schema = pq.read_schema(files[0]).remove_metadata()
             yield schema
@@ -98,17 +103,17 @@ class SparkEngine(Engine):
                     for batch in file.iter_batches(self.batch_rows):
                         yield batch.replace_schema_metadata(None)
 
-    def _store(self, sql: str, tables: Tables, folder: Path, mapping: Mapped | None = None) -> int:
+    def _write_files(self, sql: str, tables: QueryTables, folder: Path, mapping: CheckedFunction | None = None) -> int:
         """Let Spark write the answer, or what becomes of it, as `rows-*.parquet` below the folder; return the rows."""
         import pyarrow.parquet as pq
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
 
         made, seen = folder / "made", Observation()
-        words, spark = to_spark(sql), self._registered(tables)
+        words, spark = to_spark_sql(sql), self._session_with_tables(tables)
         with _port_errors(sql):
             frame = spark.sql(words)
-            mapped = self._mapped(frame, mapping) if mapping else frame
+            mapped = self._apply_function(frame, mapping) if mapping else frame
             watched = mapped.observe(seen, f.count(f.lit(1)).alias("rows"))
             watched.write.option("compression", "zstd").parquet(made.as_uri())
             expected = int(seen.get["rows"])
@@ -123,15 +128,15 @@ class SparkEngine(Engine):
             )
         return rows
 
-    def _mapped(self, frame: "DataFrame", mapping: Mapped) -> "DataFrame":
+    def _apply_function(self, frame: "DataFrame", mapping: CheckedFunction) -> "DataFrame":
         from pyspark.sql.pandas.types import from_arrow_schema
 
         frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
         return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
 
-    def _registered(self, tables: Tables) -> "SparkSession":
+    def _session_with_tables(self, tables: QueryTables) -> "SparkSession":
         """Return a session with these tables, of its own, so that no other query sees them."""
-        spark = session(self.master, self.memory_mb, self.configuration)
+        spark = new_spark_session(self.master, self.memory_mb, self.configuration)
         for name, files in tables.items():
             with _port_errors(f"the files of {name}"):
                 _register(spark, name, checked_files(name, files))
@@ -149,25 +154,25 @@ def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
         problem = f"Spark reads {len(read)} of the {len(files)} files of {name!r}, such as {files[0]}"
         raise Rejected(f"{problem}: it passes over names that begin with '_' or '.'. Name them otherwise.")
     sizes = exactly.format("binaryFile").load(places) if any("://" in place for place in places) else None
-    empty = [row.path for row in sizes.where("length = 0").select("path").collect()] if sizes else _empty(files)
+    empty = [row.path for row in sizes.where("length = 0").select("path").collect()] if sizes else _empty_files(files)
     if empty:
         raise Corrupt(f"{empty[0]} is an empty file, which Spark would pass over. Fetch or write it again.")
     # A comparison pushed down to the files is judged by their minima and maxima, which leave NaN out: rows would be
     # lost. What goes through a function is not pushed down; this one changes nothing.
-    floats = {field: f.nanvl(f.col(_quoted(field)), f.lit(math.nan).cast(kind))
+    floats = {field: f.nanvl(f.col(_quote_name(field)), f.lit(math.nan).cast(kind))
               for field, kind in frame.dtypes if kind in ("float", "double")}  # fmt: skip
-    (frame.withColumns(floats) if floats else frame).createOrReplaceTempView(_quoted(name))
+    (frame.withColumns(floats) if floats else frame).createOrReplaceTempView(_quote_name(name))
 
 
-def _empty(files: tuple[str, ...]) -> list[str]:
+def _empty_files(files: tuple[str, ...]) -> list[str]:
     return [file for file in files if Path(file).stat().st_size == 0]
 
 
-def _quoted(name: str) -> str:
+def _quote_name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def _plain(table: pa.Table) -> pa.Table:
+def _without_metadata(table: pa.Table) -> pa.Table:
     """Return the table without what Spark notes beside its columns."""
     fields = [pa.field(field.name, field.type) for field in table.schema]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
@@ -184,24 +189,24 @@ def _port_errors(what: str) -> Iterator[None]:
     except PortError:
         raise
     except (Py4JNetworkError, ConnectionError) as cause:
-        stop()
-        raise Unavailable(f"Spark has gone away: {brief(cause)}. The next try starts it anew.") from cause
+        stop_spark()
+        raise Unavailable(f"Spark has gone away: {shorten(cause)}. The next try starts it anew.") from cause
     except (PySparkException, Py4JError) as cause:
         raise _port_error(str(cause), what) from cause
 
 
 def _port_error(said: str, what: str) -> PortError:
-    if failed := port_error_in(said):
+    if failed := parse_port_error(said):
         return failed
-    conditions = [(found[1], f"{found[3]}") for found in _CONDITION.finditer(said)]
-    name, message = conditions[0] if conditions else ("", brief(said, 400))
-    words = f"{brief(message, 400)} In: {brief(what)}"
+    conditions = [(found[1], f"{found[3]}") for found in _ERROR_CONDITION.finditer(said)]
+    name, message = conditions[0] if conditions else ("", shorten(said, 400))
+    words = f"{shorten(message, 400)} In: {shorten(what)}"
     if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in said:
-        return (NotFound if any(sign in said for sign in _GONE) else Corrupt)(words)
-    if name in _NOT_FOUND or any(sign in said for sign in _GONE):
+        return (NotFound if any(sign in said for sign in _FILE_MISSING_SIGNS) else Corrupt)(words)
+    if name in _NOT_FOUND_CONDITIONS or any(sign in said for sign in _FILE_MISSING_SIGNS):
         return NotFound(words)
     if "OutOfMemoryError" in said or "maxResultSize" in said:
         return Rejected(f"{words} Raise memory_mb of the engine, or ask for less at once.")
-    if any(sign in said for sign in _LOST):
+    if any(sign in said for sign in _EXECUTOR_LOST_SIGNS):
         return Unavailable(words)
     return Rejected(words)

@@ -15,7 +15,7 @@ from blocks.common.errors import Conflict, Rejected
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_ANSWERS = {
+_REQUIRED_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.timestampType": "TIMESTAMP_NTZ",  # as DuckDB's TIMESTAMP; with a zone it is TIMESTAMP_LTZ
     "spark.sql.ansi.enabled": "true",  # an overflow or a malformed value is an error and not a null
@@ -29,48 +29,51 @@ _ANSWERS = {
 }
 """What the same answers as DuckDB's rest on: a configuration that changes one of these is refused."""
 
-_QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
-_LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+_LOGGING_SETTINGS = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+_LOOPBACK_SETTINGS = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 
-_PYTHON = "spark.pyspark.python"
-_HERE = {_PYTHON: sys.executable, "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+_PYTHON_SETTING = "spark.pyspark.python"
+_LOCAL_PYTHON_SETTINGS = {
+    _PYTHON_SETTING: sys.executable,
+    "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+}
 """In local mode Spark's Python workers are this interpreter, and import this checkout."""
 
 _lock = threading.Lock()
 _running: dict[str, Any] = {}
 
 
-def session(master: str, memory_mb: int, configuration: Mapping[str, str]) -> "SparkSession":
+def new_spark_session(master: str, memory_mb: int, configuration: Mapping[str, str]) -> "SparkSession":
     """Return a session with tables of its own on this process's Spark, which is started when there is none.
 
     Raises:
         Conflict: Spark runs in this process with other settings.
         Rejected: pyspark or Java is missing, Spark does not start, or the configuration would change answers.
     """
-    if changed := sorted(key for key in _ANSWERS if key in configuration):
+    if changed := sorted(key for key in _REQUIRED_SETTINGS if key in configuration):
         raise Rejected(f"the answers rest on {', '.join(changed)}. Take that out of the engine's configuration.")
-    settings = {"spark.driver.memory": f"{memory_mb}m", **_QUIET, **_ANSWERS, **configuration}
+    settings = {"spark.driver.memory": f"{memory_mb}m", **_LOGGING_SETTINGS, **_REQUIRED_SETTINGS, **configuration}
     if master.startswith("local"):
-        settings = {**_LOOPBACK, **_HERE, "spark.sql.shuffle.partitions": "8", **settings}
+        settings = {**_LOOPBACK_SETTINGS, **_LOCAL_PYTHON_SETTINGS, "spark.sql.shuffle.partitions": "8", **settings}
     with _lock:
         if not _running:
-            _running.update(settings=(master, settings), spark=_start(master, settings))
+            _running.update(settings=(master, settings), spark=_start_spark(master, settings))
         if _running["settings"] != (master, settings):
             raise Conflict("Spark runs in this process with other settings: one process has one Spark. Stop it first.")
         spark: SparkSession = _running["spark"]
         return spark.newSession()
 
 
-def stop() -> None:
+def stop_spark() -> None:
     """End the session and its Java process, when there is one."""
     with _lock:
         spark = _running.pop("spark", None)
         _running.clear()
     if spark is not None:
-        _end(spark)
+        _stop_session(spark)
 
 
-def _start(master: str, settings: Mapping[str, str]) -> "SparkSession":
+def _start_spark(master: str, settings: Mapping[str, str]) -> "SparkSession":
     warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas", category=FutureWarning)
     try:
         from pyspark.errors import PySparkException
@@ -86,13 +89,13 @@ def _start(master: str, settings: Mapping[str, str]) -> "SparkSession":
     except (PySparkException, OSError, RuntimeError) as cause:
         remedy = "Is Java 17 or 21 installed (JAVA_HOME), and does the master answer?"
         raise Rejected(f"Spark does not start on {master}: {' '.join(str(cause).split())[:300]}. {remedy}") from cause
-    if python := settings.get(_PYTHON):
+    if python := settings.get(_PYTHON_SETTING):
         started.sparkContext.pythonExec = python  # Spark itself reads the setting in spark-submit alone
-    atexit.register(stop)
+    atexit.register(stop_spark)
     return started
 
 
-def _end(spark: "SparkSession") -> None:
+def _stop_session(spark: "SparkSession") -> None:
     """Stop Spark, then its Java process, which pyspark would keep for the process's life with the old settings."""
     from pyspark import SparkContext
 

@@ -7,12 +7,12 @@ from blocks.common.errors import Rejected
 if TYPE_CHECKING:
     from sqlglot import exp
 
-_INFINITE = "CAST('Infinity' AS DOUBLE)"
-_DIGITS = "substr(md5(CAST(CAST(a0 AS STRING) AS BINARY)), a1, 8)"
+_INFINITY = "CAST('Infinity' AS DOUBLE)"
+_BUCKET_DIGITS = "substr(md5(CAST(CAST(a0 AS STRING) AS BINARY)), a1, 8)"
 _FUNCTIONS: dict[str, tuple[int, str]] = {
-    "bucket_of": (2, f"CAST(CAST(conv({_DIGITS}, 16, 10) AS BIGINT) % 10000 AS INT)"),
-    "isfinite": (1, f"(abs(a0) < {_INFINITE})"),
-    "is_inf": (1, f"(abs(a0) = {_INFINITE})"),
+    "bucket_of": (2, f"CAST(CAST(conv({_BUCKET_DIGITS}, 16, 10) AS BIGINT) % 10000 AS INT)"),
+    "isfinite": (1, f"(abs(a0) < {_INFINITY})"),
+    "is_inf": (1, f"(abs(a0) = {_INFINITY})"),
     "epoch_us": (1, "unix_micros(CAST(a0 AS TIMESTAMP_LTZ))"),
     "strlen": (1, "octet_length(a0)"),
     "regexp_full_match": (2, r"(a0 RLIKE concat('^(?:', a1, ')\\z'))"),
@@ -24,11 +24,11 @@ _FUNCTIONS: dict[str, tuple[int, str]] = {
 _TYPES = {"INT128": "DECIMAL(38, 0)", "UINT128": "DECIMAL(38, 0)", "TIMESTAMPTZ": "TIMESTAMP_LTZ"}
 """Types by sqlglot's name that it writes for Spark as something else."""
 
-_ROUNDED = "CASE WHEN typeof(a0) IN ('float', 'double') THEN {1}(rint(try_cast(a0 AS DOUBLE)) AS {0}) ELSE a1 END"
+_ROUNDED_CAST = "CASE WHEN typeof(a0) IN ('float', 'double') THEN {1}(rint(try_cast(a0 AS DOUBLE)) AS {0}) ELSE a1 END"
 """DuckDB rounds a double that is cast to a whole number, Spark cuts it off; `typeof` is settled when it plans."""
 
 
-def to_spark(sql: str) -> str:
+def to_spark_sql(sql: str) -> str:
     """Return one query, given in DuckDB's dialect, in Spark's.
 
     Raises:
@@ -41,9 +41,9 @@ def to_spark(sql: str) -> str:
         trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
         if len(trees) != 1 or not isinstance(trees[0], exp.Query):
             raise Rejected(f"this is not one query, as SELECT or WITH begin it: {sql[:300]}")
-        _refuse_unequal(trees[0])
+        _reject_unsupported(trees[0])
         for node in reversed(list(trees[0].dfs())):  # from the leaves up: what is put in holds what was put in below
-            changed = _rewritten(node)
+            changed = _rewrite_node(node)
             if changed is not None:
                 node.replace(changed)
         words: str = trees[0].sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
@@ -52,7 +52,7 @@ def to_spark(sql: str) -> str:
         raise Rejected(f"{' '.join(str(cause).split())[:400]} In: {sql[:300]}") from cause
 
 
-def _refuse_unequal(tree: "exp.Expr") -> None:
+def _reject_unsupported(tree: "exp.Expr") -> None:
     """Refuse what Spark would read as something else, without a word."""
     from sqlglot import exp
 
@@ -63,7 +63,7 @@ def _refuse_unequal(tree: "exp.Expr") -> None:
         raise Rejected("A random sample has other rows on each engine. Filter on bucket_of instead.")
 
 
-def _rewritten(node: "exp.Expr") -> "exp.Expr | None":
+def _rewrite_node(node: "exp.Expr") -> "exp.Expr | None":
     """Return what stands for the node on Spark, or None when sqlglot writes it well."""
     from sqlglot import exp
 
@@ -74,7 +74,7 @@ def _rewritten(node: "exp.Expr") -> "exp.Expr | None":
         to = node.to.sql(dialect="spark")
         word = "try_cast" if isinstance(node, exp.TryCast) else "cast"
         whole = to in ("TINYINT", "SMALLINT", "INT", "BIGINT") and not isinstance(node.this, exp.Literal)
-        return _built(_ROUNDED.format(to, word), node.this, node) if whole else None
+        return _fill_pattern(_ROUNDED_CAST.format(to, word), node.this, node) if whole else None
     if not isinstance(node, exp.Func):
         return None
     name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
@@ -84,10 +84,10 @@ def _rewritten(node: "exp.Expr") -> "exp.Expr | None":
     count, pattern = _FUNCTIONS[name]
     if len(given) != count:
         raise Rejected(f"{name} takes {count} arguments here, not {len(given)}")
-    return _built(pattern, *given)
+    return _fill_pattern(pattern, *given)
 
 
-def _built(pattern: str, *given: "exp.Expr") -> "exp.Expr":
+def _fill_pattern(pattern: str, *given: "exp.Expr") -> "exp.Expr":
     """Return Spark's words with the arguments in their places."""
     import sqlglot
     from sqlglot import exp

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from blocks.common.errors import LostRace
+from blocks.common.errors import ConcurrentWrite
 from blocks.database.engine import Database
 from blocks.database.moments import in_utc
 from blocks.database.tables import DELIVERIES, ENDS, LEASES, NOTES, REPORTS, RUNS, TURNS
@@ -171,7 +171,9 @@ class SqlInbox(Inbox):
                 return self._database.write(work)
             except IntegrityError as cause:
                 lost = cause
-        raise LostRace("inbox: another gateway added the same row twice over; the call may be repeated") from lost
+        raise ConcurrentWrite(
+            "inbox: another gateway added the same row twice over; the call may be repeated"
+        ) from lost
 
     def _entries(self, query: Select[Any]) -> list[Entry]:
         def work(connection: Connection) -> list[Entry]:

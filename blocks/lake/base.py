@@ -27,19 +27,19 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Size:
+class FileTotals:
     """How many files there are, and their bytes."""
 
     files: int
-    bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True)
-class Footprint:
+class StorageUse:
     """What a data set takes: the files that are stored, unnamed ones included, and those that a full read opens."""
 
-    stored: Size
-    opened: Size
+    stored: FileTotals
+    opened: FileTotals
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ class AsOf:
     rows: int
     digest: str
     schema: tuple[tuple[str, str], ...]
-    load: Callable[[], tuple[Snapshot, ...]] = field(repr=False, compare=False)
+    load_snapshots: Callable[[], tuple[Snapshot, ...]] = field(repr=False, compare=False)
 
     @cached_property
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Return the snapshots, oldest first; they are fetched when first asked for."""
-        return self.load()
+        return self.load_snapshots()
 
 
 class Lake(Block):
@@ -107,14 +107,14 @@ class Lake(Block):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
-        onto: str | None = None,
+        expected_parent: str | None = None,
     ) -> Snapshot:
         """Add rows as one snapshot, whole or not at all; a reader is consumed once, in bounded memory.
 
         A second append under the same `key` adds nothing and returns the snapshot that is there; a reader is
         then not touched. `at` has a time zone; it becomes `created_at`, moved to a microsecond after the newest
         snapshot's where it is not later: times increase with the sequence, so that a read as of a past time
-        never changes. Rows are laid out by `BUCKET_COLUMN` where present. `onto` is the id of the newest snapshot
+        never changes. Rows are laid out by `BUCKET_COLUMN` where present. `expected_parent` is the id of the newest snapshot
         that the caller has seen ("" for none), when the rows are right only on top of that one.
 
         A column that the data set did not have is added: it reads as null in older snapshots. One that is
@@ -122,12 +122,12 @@ class Lake(Block):
 
         Raises:
             Conflict: a column has another type than before; the message names each, and the remedy.
-            LostRace: another snapshot than `onto` is the newest; look at the rows again, then append.
+            LostRace: another snapshot than `expected_parent` is the newest; look at the rows again, then append.
             Rejected: there are no rows, or `dataset` is not a lower-case name of letters, digits, - and _.
         """
 
     @abstractmethod
-    def find(self, dataset: str, key: str) -> Snapshot | None:
+    def find_by_key(self, dataset: str, key: str) -> Snapshot | None:
         """Return the snapshot that was appended under `key`, or None: also when there is no such data set."""
 
     @abstractmethod
@@ -178,14 +178,14 @@ class Lake(Block):
         """
 
     @abstractmethod
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> Size:
+    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
         """Put the rows of many small files into fewer, larger ones; no read returns anything else than before.
 
         Return the small files; with `dry_run` those that it would take together, and nothing is written.
         """
 
     @abstractmethod
-    def collect(self, dataset: str, *, before: datetime, dry_run: bool = False) -> Size:
+    def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
         """Remove files older than `before` that no snapshot and no compaction names, and return what they took.
 
         A writer that is still at work keeps its files, or fails as a whole: never is a part of them lost. With
@@ -193,5 +193,5 @@ class Lake(Block):
         """
 
     @abstractmethod
-    def footprint(self, dataset: str) -> Footprint:
+    def storage_use(self, dataset: str) -> StorageUse:
         """Return what the data set takes now; `NotFound` when there is none."""

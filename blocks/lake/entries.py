@@ -17,15 +17,15 @@ from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
 from runtime.digests import bytes_digest, text_digest
 
-_FILE = re.compile(r"part-\d{5,}(-buckets-\d{4}-\d{4})?\.parquet")
-_TICK = timedelta(microseconds=1)
-_HEAD = b'{"sha256":"%s","entry":'
-_HEAD_BYTES = len(_HEAD % (b"0" * 64))
-_TAIL = b"}\n"
+_FILE_NAME = re.compile(r"part-\d{5,}(-buckets-\d{4}-\d{4})?\.parquet")
+_ONE_MICROSECOND = timedelta(microseconds=1)
+_PREFIX = b'{"sha256":"%s","entry":'
+_PREFIX_BYTES = len(_PREFIX % (b"0" * 64))
+_SUFFIX = b"}\n"
 
 
 @dataclass(frozen=True)
-class Run:
+class CompactedRange:
     """A compaction in force: the snapshots `first` to `last` also lie in the files that entry `log` names."""
 
     first: int
@@ -35,7 +35,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class State:
+class DatasetState:
     """A data set up to an entry.
 
     `sequence`, `id`, `created_at` are those of the newest snapshot, `rows` the sum of all, `digest` that of the
@@ -51,10 +51,10 @@ class State:
     schema: tuple[tuple[str, str], ...] = ()
     arrow: str = ""
     others: tuple[int, ...] = ()
-    runs: tuple[Run, ...] = ()
+    runs: tuple[CompactedRange, ...] = ()
     introduced: tuple[int, ...] = ()
 
-    def log_of(self, sequence: int) -> int:
+    def entry_number_of(self, sequence: int) -> int:
         """Return the number of the entry that holds the snapshot of that sequence number."""
         number = sequence
         for other in self.others:
@@ -73,12 +73,12 @@ class Compaction:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One entry of the log. `folder` is where its files lie below the data set; `previous` a digest."""
 
     log: int
     previous: str
-    state: State
+    state: DatasetState
     folder: str = ""
     snapshot: Snapshot | None = None
     compaction: Compaction | None = None
@@ -90,17 +90,17 @@ class Entry:
         return bytes_digest(_content(self))
 
 
-def key_of(dataset: str, log: int) -> str:
+def entry_key(dataset: str, log: int) -> str:
     """Return where an entry of a data set is stored."""
     return f"{dataset}/_log/{log:08d}.json"
 
 
-def next_state(state: State, snapshot: Snapshot, arrow: str) -> State:
+def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetState:
     """Return the state after a snapshot is added; `arrow` is the schema with its columns."""
     introduced = state.introduced
     if len(snapshot.schema) > len(state.schema):
         introduced = (*introduced, snapshot.sequence)
-    return State(
+    return DatasetState(
         sequence=snapshot.sequence,
         id=snapshot.id,
         created_at=snapshot.created_at,
@@ -114,47 +114,47 @@ def next_state(state: State, snapshot: Snapshot, arrow: str) -> State:
     )
 
 
-def read_digest(state: State, snapshot: Snapshot) -> str:
+def read_digest(state: DatasetState, snapshot: Snapshot) -> str:
     """Return the digest of the read that a snapshot is the newest of."""
     return text_digest("\n".join([state.digest, snapshot.digest][not state.digest :]))
 
 
-def time_after(state: State, at: datetime) -> datetime:
+def next_created_at(state: DatasetState, at: datetime) -> datetime:
     """Return when a snapshot counts as created: `at`, or a microsecond after the newest one.
 
     Times increase strictly with the sequence, whatever the writers' clocks say: otherwise a late writer with
     a slow clock would change what a read as of an earlier time returns.
     """
-    return max(at.astimezone(UTC), state.created_at + _TICK) if state.sequence else at.astimezone(UTC)
+    return max(at.astimezone(UTC), state.created_at + _ONE_MICROSECOND) if state.sequence else at.astimezone(UTC)
 
 
-def render(entry: Entry) -> bytes:
+def serialize_entry(entry: LogEntry) -> bytes:
     """Return the entry as it is stored: JSON with its own digest, the same bytes for the same entry."""
-    return _HEAD % entry.digest.encode() + _content(entry) + _TAIL
+    return _PREFIX % entry.digest.encode() + _content(entry) + _SUFFIX
 
 
-def parse(data: bytes, where: str) -> Entry:
+def parse_entry(data: bytes, where: str) -> LogEntry:
     """Return the entry of a stored text; `Corrupt` when one bit of it is not as it was written."""
-    content = data[_HEAD_BYTES : -len(_TAIL)]
+    content = data[_PREFIX_BYTES : -len(_SUFFIX)]
     digest = bytes_digest(content)
-    if data != _HEAD % digest.encode() + content + _TAIL:
+    if data != _PREFIX % digest.encode() + content + _SUFFIX:
         raise Corrupt(f"{where}: the manifest is not as it was written (its digest differs). Restore it from a copy.")
     try:
-        entry = _entry(json.loads(content))
+        entry = _entry_from_json(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise Corrupt(f"{where}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
     entry.__dict__["digest"] = digest  # known already: rendering a thousand entries anew takes a second
     return entry
 
 
-def _content(entry: Entry) -> bytes:
+def _content(entry: LogEntry) -> bytes:
     text = json.dumps(
         asdict(entry), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=datetime.isoformat
     )
     return text.encode()
 
 
-def snapshot_of(content: dict[str, Any]) -> Snapshot:
+def parse_snapshot(content: dict[str, Any]) -> Snapshot:
     """Return the snapshot of its stored fields; `ValueError` when it names what is no file of a snapshot."""
     fields = dict(content)
     fields["created_at"] = datetime.fromisoformat(fields["created_at"])
@@ -163,20 +163,20 @@ def snapshot_of(content: dict[str, Any]) -> Snapshot:
     return Snapshot(**fields)
 
 
-def _entry(content: dict[str, Any]) -> Entry:
+def _entry_from_json(content: dict[str, Any]) -> LogEntry:
     state, compaction, snapshot = dict(content["state"]), content["compaction"], content["snapshot"]
     state["created_at"] = datetime.fromisoformat(state["created_at"])
     state["schema"] = _pairs(state["schema"])
     state["others"], state["introduced"] = tuple(state["others"]), tuple(state["introduced"])
-    state["runs"] = tuple(Run(**run) for run in state["runs"])
+    state["runs"] = tuple(CompactedRange(**run) for run in state["runs"])
     if compaction:
         compaction = Compaction(compaction["first"], compaction["last"], _files(compaction["files"]))
-    return Entry(
+    return LogEntry(
         log=content["log"],
         previous=content["previous"],
-        state=State(**state),
+        state=DatasetState(**state),
         folder=content["folder"],
-        snapshot=snapshot_of(snapshot) if snapshot else None,
+        snapshot=parse_snapshot(snapshot) if snapshot else None,
         compaction=compaction,
         fenced=tuple(content["fenced"]),
     )
@@ -188,6 +188,6 @@ def _pairs(values: list[list[str]]) -> tuple[tuple[str, str], ...]:
 
 def _files(values: list[dict[str, Any]]) -> tuple[DataFile, ...]:
     files = tuple(DataFile(**value) for value in values)
-    if strange := [file.name for file in files if not _FILE.fullmatch(file.name)]:
+    if strange := [file.name for file in files if not _FILE_NAME.fullmatch(file.name)]:
         raise ValueError(f"{strange[0]!r} is no file of a snapshot")
     return files

@@ -14,11 +14,11 @@ from pydantic import Field, PrivateAttr
 
 from blocks.common.errors import Unavailable
 from blocks.lake.base import AsOf, Snapshot
-from blocks.lake.store import STAGING, FolderStore, Store
-from blocks.lake.stored import StoredLake
+from blocks.lake.object_store import STAGING_FOLDER, FolderObjectStore, ObjectStore
+from blocks.lake.object_store_lake import ObjectStoreLake
 
 
-class FakeLake(StoredLake):
+class FakeLake(ObjectStoreLake):
     """Append-only data sets that live as long as the object does."""
 
     _block_type_name = "Ratchet lake (fake)"
@@ -39,13 +39,13 @@ class FakeLake(StoredLake):
                 weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
             return self._root
 
-    def open_store(self) -> Store:
+    def open_store(self) -> ObjectStore:
         """Return the folder as a store; nothing is flushed to the disk."""
-        return FolderStore(self.root, durable=False)
+        return FolderObjectStore(self.root, durable=False)
 
     def spill(self) -> Path:
         """Return the folder in which large appends are sorted."""
-        return self.root / STAGING
+        return self.root / STAGING_FOLDER
 
     def append(
         self,
@@ -56,13 +56,15 @@ class FakeLake(StoredLake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
-        onto: str | None = None,
+        expected_parent: str | None = None,
     ) -> Snapshot:
         """Add rows as one snapshot: see `Lake.append`. Fails `fail_appends` times first."""
         if self.fail_appends > 0:
             self.fail_appends -= 1
             raise Unavailable(f"{dataset}: the fake lake was told to fail. Try again.")
-        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
+        return super().append(
+            dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=expected_parent
+        )
 
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
@@ -73,21 +75,21 @@ class FakeLake(StoredLake):
             raise Unavailable(f"{as_of.dataset}: the fake lake was told to fail. Try again.")
         return super().scan(as_of, below_bucket=below_bucket, columns=columns)
 
-    def damage(self, snapshot: Snapshot, file: str, offset: int) -> None:
+    def corrupt_file(self, snapshot: Snapshot, file: str, offset: int) -> None:
         """Flip the lowest bit of one byte of a stored file, as a bad disk would."""
-        path = Path(self.url_of(snapshot, file))
+        path = Path(self.file_url(snapshot, file))
         data = bytearray(path.read_bytes())
         data[offset] ^= 1
         path.write_bytes(data)
 
-    def lose(self, snapshot: Snapshot, file: str) -> None:
+    def delete_file(self, snapshot: Snapshot, file: str) -> None:
         """Drop a stored file, as a person who tidies up would."""
-        Path(self.url_of(snapshot, file)).unlink()
+        Path(self.file_url(snapshot, file)).unlink()
 
     @contextmanager
-    def port_errors(self, dataset: str, doing: str) -> Iterator[None]:
+    def port_errors(self, dataset: str, action: str) -> Iterator[None]:
         """Turn the file system's errors into the port's."""
         try:
             yield
         except OSError as cause:
-            raise Unavailable(f"{dataset}: the fake lake could not be {doing}: {cause}. Try again.") from cause
+            raise Unavailable(f"{dataset}: the fake lake could not be {action}: {cause}. Try again.") from cause

@@ -26,7 +26,7 @@ from runtime.digests import bytes_digest
 BUCKETS = 10_000
 """How many buckets there are: `BUCKET_COLUMN` holds 0 to 9,999."""
 
-STRIPES = (0, 100, *range(1_000, BUCKETS + 1, 1_000))
+STRIPE_EDGES = (0, 100, *range(1_000, BUCKETS + 1, 1_000))
 """Where a large snapshot is cut into files: stripe i holds the buckets from STRIPES[i] to below STRIPES[i + 1]."""
 
 ROW_GROUP_ROWS = 50_000
@@ -39,7 +39,7 @@ MAX_FILE_ROWS = 250_000
 MAX_FILE_BYTES = 128 << 20
 """No file holds more rows, nor more bytes of Arrow memory: so much is held while a file is written."""
 
-MEMORY_BYTES = 200 << 20
+MAX_SORT_BYTES = 200 << 20
 """So much is sorted in memory at once, by each of two threads; more goes by way of the disk."""
 
 _SLICE_ROWS = 1 << 17
@@ -47,38 +47,40 @@ _SAMPLE_ROWS = 5_000
 _FAN_OUT = 10
 _THREADS = 2
 
-Write = Callable[[str, pa.Buffer, str], None]
+WriteFile = Callable[[str, pa.Buffer, str], None]
 """Puts a file's bytes into the lake: name, bytes, SHA-256 in hex."""
 
 
-def lay_out(tables: Iterable[pa.Table], write: Write, spill: Path) -> tuple[DataFile, ...]:
+def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folder: Path) -> tuple[DataFile, ...]:
     """Write rows as Parquet files and return their descriptions, in the order in which they are read.
 
     Args:
         tables: the rows, all of one schema; consumed once.
         write: puts one file into the lake; called by two threads.
-        spill: an empty folder for what does not fit into memory.
+        spill_folder: an empty folder for what does not fit into memory.
 
     Raises:
         Rejected: a bucket is null or not 0 to 9,999.
     """
-    source = _checked(tables)
-    held, whole = _gather(source)
+    source = _check_and_slice(tables)
+    held, whole = _read_up_to_limit(source)
     if not held:
         return ()
     with ThreadPoolExecutor(_THREADS) as pool:
         if BUCKET_COLUMN not in held[0].column_names:
-            return tuple(_written(0, _cut(_chain(held, source)), write, pool))
+            return tuple(_write_tables(0, _cut_to_file_size(_drain_then(held, source)), write, pool))
         if whole:
-            table = by_bucket(held)
-            return tuple(_written(0, _pieces(table), write, pool))
-        edges = [_split(low, high) for low, high in pairwise(STRIPES)]
-        ranges = iter(_part(_chain(held, source), [0, *(edge for split in edges for edge in split[1:])], spill))
+            table = sort_by_bucket(held)
+            return tuple(_write_tables(0, _cut_at_stripes(table), write, pool))
+        edges = [_range_edges(low, high) for low, high in pairwise(STRIPE_EDGES)]
+        ranges = iter(
+            _partition(_drain_then(held, source), [0, *(edge for split in edges for edge in split[1:])], spill_folder)
+        )
         stripes = [[(next(ranges), *limits) for limits in pairwise(split)] for split in edges]
 
         def stripe(number: int) -> list[DataFile]:
-            rows = (table for part in stripes[number] for table in _sorted(*part, spill))
-            return list(_written(number, _cut(rows), write))
+            rows = (table for part in stripes[number] for table in _sort_file(*part, spill_folder))
+            return list(_write_tables(number, _cut_to_file_size(rows), write))
 
         return tuple(file for files in pool.map(stripe, range(len(stripes))) for file in files)
 
@@ -88,19 +90,21 @@ def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
     table = table.combine_chunks()
     sink = pa.BufferOutputStream()
     # Snappy, and a dictionary only where values repeat: engines read that twice as fast as zstd (decision 0001).
-    pq.write_table(table, sink, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=_repeating(table))
+    pq.write_table(
+        table, sink, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=_repetitive_columns(table)
+    )
     data = sink.getvalue()
     return data, bytes_digest(data)
 
 
-def _repeating(table: pa.Table) -> list[str]:
+def _repetitive_columns(table: pa.Table) -> list[str]:
     """Return the columns whose first values repeat."""
     sample = table.slice(0, _SAMPLE_ROWS)
     plain = [c.name for c in table.schema if not pa.types.is_nested(c.type) and not pa.types.is_dictionary(c.type)]
     return [name for name in plain if 2 * pc.count_distinct(sample.column(name)).as_py() <= sample.num_rows]
 
 
-def name_of(number: int, table: pa.Table) -> str:
+def file_name(number: int, table: pa.Table) -> str:
     """Return a file's name: its number and, where there are buckets, the smallest and the largest in it."""
     if BUCKET_COLUMN not in table.column_names:
         return f"part-{number:06d}.parquet"
@@ -108,31 +112,31 @@ def name_of(number: int, table: pa.Table) -> str:
     return f"part-{number:06d}-buckets-{buckets.min():04d}-{buckets.max():04d}.parquet"
 
 
-def reaches_below(file: DataFile, below_bucket: int | None) -> bool:
+def may_hold_below(file: DataFile, below_bucket: int | None) -> bool:
     """Return whether the file may hold rows below the bucket, by the range that its name states."""
     if below_bucket is None or "-buckets-" not in file.name:
         return True
     return int(file.name.split("-")[3]) < below_bucket
 
 
-def by_bucket(tables: Sequence[pa.Table]) -> pa.Table:
+def sort_by_bucket(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows in the order of their buckets; within one, as they came."""
     table = pa.concat_tables(tables).combine_chunks()
     order = np.argsort(table.column(BUCKET_COLUMN).to_numpy().astype(np.int16), kind="stable")
     return table.take(pa.array(order))
 
 
-def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
     """Cut rows that are in order at the stripes, unless they are few."""
     if table.num_rows <= ONE_FILE_ROWS:
         yield table
         return
-    edges = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), STRIPES).tolist()
+    edges = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), STRIPE_EDGES).tolist()
     for start, end in pairwise(edges):
-        yield from _cut([table.slice(start, end - start)])
+        yield from _cut_to_file_size([table.slice(start, end - start)])
 
 
-def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield tables of as many rows as a file may hold."""
     held: list[pa.Table] = []
     rows = limit = 0
@@ -157,14 +161,14 @@ def _rows_of_a_file(sample: pa.Table) -> int:
     return max(1, min(MAX_FILE_ROWS, MAX_FILE_BYTES * rows // max(1, size)))
 
 
-def _written(
-    stripe: int, pieces: Iterable[pa.Table], write: Write, pool: ThreadPoolExecutor | None = None
+def _write_tables(
+    stripe: int, pieces: Iterable[pa.Table], write: WriteFile, pool: ThreadPoolExecutor | None = None
 ) -> Iterator[DataFile]:
     """Write each piece; by the pool, two at a time, when there is one."""
 
     def one(number: int, table: pa.Table) -> DataFile:
         data, digest = encode(table)
-        name = name_of(stripe * 10_000 + number, table)
+        name = file_name(stripe * 10_000 + number, table)
         write(name, data, digest)
         return DataFile(name, table.num_rows, data.size, digest)
 
@@ -180,7 +184,7 @@ def _written(
     yield from (future.result() for future in running)
 
 
-def _checked(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _check_and_slice(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Cut tables small enough to be worked on, and refuse buckets that are none."""
     for table in tables:
         if not table.num_rows:
@@ -199,25 +203,25 @@ def _check_buckets(column: pa.ChunkedArray) -> None:
         raise Rejected(f"{BUCKET_COLUMN} goes from {buckets.min()} to {buckets.max()}; it has to be 0 to 9,999.")
 
 
-def _gather(tables: Iterator[pa.Table]) -> tuple[list[pa.Table], bool]:
+def _read_up_to_limit(tables: Iterator[pa.Table]) -> tuple[list[pa.Table], bool]:
     """Return the first tables, as many as may be held in memory, and whether these were all."""
     held, size = [], 0
     for table in tables:
         held.append(table)
         size += table.nbytes
-        if size > MEMORY_BYTES:
+        if size > MAX_SORT_BYTES:
             return held, False
     return held, True
 
 
-def _chain(held: list[pa.Table], rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
+def _drain_then(held: list[pa.Table], rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Yield what is held, letting go of each, and then the rest."""
     while held:
         yield held.pop(0)
     yield from rest
 
 
-def _part(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list[Path]:
+def _partition(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list[Path]:
     """Write the rows of each range of buckets into an Arrow file of its own, in the order in which they came."""
     range_of = np.repeat(np.arange(len(edges) - 1, dtype=np.int8), np.diff(edges))
     paths = [spill / f"{uuid.uuid4().hex}.arrow" for _ in edges[1:]]
@@ -236,31 +240,31 @@ def _part(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list
     return paths
 
 
-def _split(low: int, high: int) -> list[int]:
+def _range_edges(low: int, high: int) -> list[int]:
     """Return the edges of at most `_FAN_OUT` ranges of buckets."""
     return sorted({*np.linspace(low, high, min(_FAN_OUT, high - low) + 1).astype(int).tolist()})
 
 
-def _sorted(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
+def _sort_file(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
     """Yield the rows of an Arrow file in the order of their buckets, and remove it."""
-    source = _stored(path)
-    held, whole = _gather(source)
+    source = _read_arrow_file(path)
+    held, whole = _read_up_to_limit(source)
     if whole:
         path.unlink()
         if held:
-            yield by_bucket(held)
+            yield sort_by_bucket(held)
     elif high - low == 1:  # one bucket: they are in order as they came
-        yield from _chain(held, source)
+        yield from _drain_then(held, source)
         path.unlink()
     else:
-        edges = _split(low, high)
-        paths = _part(_chain(held, source), edges, spill)
+        edges = _range_edges(low, high)
+        paths = _partition(_drain_then(held, source), edges, spill)
         path.unlink()
         for part, first, last in zip(paths, edges, edges[1:], strict=False):
-            yield from _sorted(part, first, last, spill)
+            yield from _sort_file(part, first, last, spill)
 
 
-def _stored(path: Path) -> Iterator[pa.Table]:
+def _read_arrow_file(path: Path) -> Iterator[pa.Table]:
     # Read, not mapped: the pages of a mapping are counted as this process's memory for as long as it is open.
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):

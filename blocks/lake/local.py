@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import Field
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.lake.base import Size
-from blocks.lake.store import STAGING, FolderStore, Store
-from blocks.lake.stored import StoredLake
+from blocks.lake.base import FileTotals
+from blocks.lake.object_store import STAGING_FOLDER, FolderObjectStore, ObjectStore
+from blocks.lake.object_store_lake import ObjectStoreLake
 
 
-class LocalLake(StoredLake):
+class LocalLake(ObjectStoreLake):
     """Append-only data sets in a local folder."""
 
     _block_type_name = "Ratchet lake (local folder)"
@@ -21,29 +21,29 @@ class LocalLake(StoredLake):
 
     root: Path = Field(description="Folder of the lake, on one file system; made when it is missing.")
 
-    def open_store(self) -> Store:
+    def open_store(self) -> ObjectStore:
         """Return the folder as a store."""
-        return FolderStore(self.root)
+        return FolderObjectStore(self.root)
 
     def spill(self) -> Path:
         """Return the folder beside the data sets in which large appends are sorted."""
-        return self.root / STAGING
+        return self.root / STAGING_FOLDER
 
-    def memory(self) -> Path:
+    def verified_cache_file(self) -> Path:
         """Return the file that remembers which files were verified."""
-        return self.root / STAGING / "verified.jsonl"
+        return self.root / STAGING_FOLDER / "verified.jsonl"
 
-    def collect(self, dataset: str, *, before: datetime, dry_run: bool = False) -> Size:
+    def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
         """Remove what nothing names, and what dead writers left beside: see `Lake.collect`."""
-        removed = super().collect(dataset, before=before, dry_run=dry_run)
+        removed = super().collect_orphans(dataset, before=before, dry_run=dry_run)
         if not dry_run:
-            FolderStore(self.root).sweep()
+            FolderObjectStore(self.root).remove_abandoned()
         return removed
 
     @contextmanager
-    def port_errors(self, dataset: str, doing: str) -> Iterator[None]:
+    def port_errors(self, dataset: str, action: str) -> Iterator[None]:
         """Turn the file system's errors into the port's."""
-        problem = f"{dataset}: the lake in {self.root} could not be {doing}"
+        problem = f"{dataset}: the lake in {self.root} could not be {action}"
         try:
             yield
         except PermissionError as cause:

@@ -9,27 +9,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from blocks.common.errors import LostRace
-from blocks.lake.base import Size
-from blocks.lake.entries import Entry, Run
-from blocks.lake.log import Log
-from blocks.lake.store import Store, Stored
+from blocks.common.errors import ConcurrentWrite
+from blocks.lake.base import FileTotals
+from blocks.lake.dataset_log import DatasetLog
+from blocks.lake.entries import CompactedRange, LogEntry
+from blocks.lake.object_store import ObjectInfo, ObjectStore
 
 _ATTEMPTS = 1_000
 
 
 @dataclass
-class _Folder:
+class _DataFolder:
     """The files of one append or compaction."""
 
-    files: list[Stored] = field(default_factory=list)
+    files: list[ObjectInfo] = field(default_factory=list)
 
     @property
     def modified(self) -> datetime:
         return max((file.modified for file in self.files), default=datetime(1, 1, 1, tzinfo=UTC))
 
 
-def collect(store: Store, log: Log, before: datetime, *, dry_run: bool) -> Size:
+def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dry_run: bool) -> FileTotals:
     """Remove the folders that nothing names and nobody wrote to since `before`; return the size of their files.
 
     With `dry_run` nothing is removed.
@@ -37,39 +37,43 @@ def collect(store: Store, log: Log, before: datetime, *, dry_run: bool) -> Size:
     for _ in range(_ATTEMPTS):
         head = log.head()
         if head is None:
-            return Size(0, 0)
+            return FileTotals(0, 0)
         folders = _folders(store, log.dataset)
-        gone = {run for run in head.state.runs if _superseded(log, head, run, folders, before)}
-        dead = _unnamed(log, head, gone, folders, before)
+        gone = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
+        dead = _unreferenced_folders(log, head, gone, folders, before)
         removed = [file for name in dead for file in folders[name].files]
-        size = Size(len(removed), sum(file.bytes for file in removed))
+        size = FileTotals(len(removed), sum(file.size_bytes for file in removed))
         if dry_run or not dead:
             return size
         runs = tuple(run for run in head.state.runs if run not in gone)
         state = replace(head.state, others=(*head.state.others, head.log + 1), runs=runs)
-        if log.claim(Entry(head.log + 1, head.digest, state, fenced=tuple(sorted(dead)))):
+        if log.claim(LogEntry(head.log + 1, head.digest, state, fenced=tuple(sorted(dead)))):
             for file in removed:
                 store.delete(file.key)
             return size
-    raise LostRace(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
+    raise ConcurrentWrite(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
 
 
-def _folders(store: Store, dataset: str) -> dict[str, _Folder]:
-    folders: dict[str, _Folder] = {}
-    for stored in store.below(f"{dataset}/_data/"):
+def _folders(store: ObjectStore, dataset: str) -> dict[str, _DataFolder]:
+    folders: dict[str, _DataFolder] = {}
+    for stored in store.list_objects(f"{dataset}/_data/"):
         name = stored.key.removeprefix(f"{dataset}/").rpartition("/")[0]
-        folders.setdefault(name, _Folder()).files.append(stored)
+        folders.setdefault(name, _DataFolder()).files.append(stored)
     return folders
 
 
-def _superseded(log: Log, head: Entry, run: Run, folders: Mapping[str, _Folder], before: datetime) -> bool:
+def _is_superseded(
+    log: DatasetLog, head: LogEntry, run: CompactedRange, folders: Mapping[str, _DataFolder], before: datetime
+) -> bool:
     """Return whether a longer compaction has had its rows since `before`: no read needs it, though it still helps."""
     longer = [r for r in head.state.runs if r != run and r.first <= run.first and r.last >= run.last]
-    ages = [folders.get(log.entry(r.log).folder, _Folder()).modified for r in longer]
+    ages = [folders.get(log.entry(r.log).folder, _DataFolder()).modified for r in longer]
     return any(age < before for age in ages)
 
 
-def _unnamed(log: Log, head: Entry, gone: set[Run], folders: Mapping[str, _Folder], before: datetime) -> list[str]:
+def _unreferenced_folders(
+    log: DatasetLog, head: LogEntry, gone: set[CompactedRange], folders: Mapping[str, _DataFolder], before: datetime
+) -> list[str]:
     kept = {run.log for run in head.state.runs if run not in gone}
     entries = log.entries(range(1, head.log + 1))
     named = {entry.folder for entry in entries if entry.snapshot or entry.log in kept}

@@ -14,62 +14,62 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.lake.base import BUCKET_COLUMN
-from blocks.lake.plan import Piece, Unit
-from blocks.lake.schemas import conform
-from blocks.lake.store import Store
+from blocks.lake.object_store import ObjectStore
+from blocks.lake.read_plan import PlannedFile, ReadUnit
+from blocks.lake.schemas import conform_to_schema
 
-SEGMENTS = b"ratchet.segments"
+SEGMENTS_KEY = b"ratchet.segments"
 """Key of a compacted file's footer: JSON of [snapshot's sequence, rows] in the order of the file."""
 
 BATCH_ROWS = 65_536
 """Rows of a batch, the last one aside: the same rows come in the same batches, however the files are cut."""
 
 
-class Reader:
+class UnitReader:
     """Reads columns of files, up to a bucket, as tables of one schema."""
 
-    def __init__(self, store: Store, schema: pa.Schema, columns: Sequence[str], below_bucket: int | None) -> None:
+    def __init__(self, store: ObjectStore, schema: pa.Schema, columns: Sequence[str], below_bucket: int | None) -> None:
         self._store = store
         self.schema = pa.schema([schema.field(name) for name in columns])
         self._columns = list(columns)
         self._below = below_bucket
         # Brought to one schema a batch at a time: a compaction is cut into thousands of slices afterwards.
         needed = dict.fromkeys([*columns, *([] if below_bucket is None else [BUCKET_COLUMN])])
-        self._wide = pa.schema([schema.field(name) for name in needed])
+        self._schema_with_bucket = pa.schema([schema.field(name) for name in needed])
 
-    def batches(self, units: Iterable[Unit]) -> Iterator[pa.RecordBatch]:
+    def batches(self, units: Iterable[ReadUnit]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the units in order, in batches of `BATCH_ROWS`."""
-        return rebatched(table.select(self._columns) for unit in units for table in self._rows(unit))
+        return rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
 
-    def numbered(self, unit: Unit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    def rows_with_snapshot_numbers(self, unit: ReadUnit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
         """Return all rows of a unit in the order of its files, and of which snapshot each is (sequence numbers)."""
-        tables, numbers = [self._wide.empty_table()], [np.empty(0, np.int64)]
-        for piece in unit.pieces:
+        tables, numbers = [self._schema_with_bucket.empty_table()], [np.empty(0, np.int64)]
+        for piece in unit.files:
             with self._open(piece) as file:
                 tables += self._tables(file, range(file.metadata.num_row_groups))
                 segments = [[unit.first, file.metadata.num_rows]]
                 if unit.compacted:
-                    segments = json.loads(file.metadata.metadata[SEGMENTS])
+                    segments = json.loads(file.metadata.metadata[SEGMENTS_KEY])
                 numbers += [np.repeat(*np.array(segments, np.int64).T)]
         return pa.concat_tables(tables), np.concatenate(numbers)
 
-    def _rows(self, unit: Unit) -> Iterator[pa.Table]:
+    def _rows(self, unit: ReadUnit) -> Iterator[pa.Table]:
         if not unit.compacted:
-            for piece in unit.pieces:
+            for piece in unit.files:
                 yield from self._sorted_file(piece)
             return
-        table, numbers = self.numbered(unit)
+        table, numbers = self.rows_with_snapshot_numbers(unit)
         order = np.argsort(numbers, kind="stable")  # in each snapshot by stripe, and so by bucket
         if self._below is not None:
             order = order[table.column(BUCKET_COLUMN).to_numpy()[order] < self._below]
         yield table.combine_chunks().take(pa.array(order))
 
-    def _sorted_file(self, piece: Piece) -> Iterator[pa.Table]:
+    def _sorted_file(self, piece: PlannedFile) -> Iterator[pa.Table]:
         with self._open(piece) as file:
             for table in self._tables(file, self._groups(file.metadata)):
                 yield self._up_to_bucket(table)
 
-    def _open(self, piece: Piece) -> pq.ParquetFile:
+    def _open(self, piece: PlannedFile) -> pq.ParquetFile:
         return pq.ParquetFile(self._store.open(piece.key, piece.file.sha256))
 
     def _groups(self, metadata: pq.FileMetaData) -> list[int]:
@@ -81,9 +81,11 @@ class Reader:
 
     def _tables(self, file: pq.ParquetFile, groups: Sequence[int]) -> Iterator[pa.Table]:
         there = file.schema_arrow.names
-        columns = [name for name in self._wide.names if name in there] or there[:1]  # one at least, to count the rows
+        columns = [name for name in self._schema_with_bucket.names if name in there] or there[
+            :1
+        ]  # one at least, to count the rows
         for batch in file.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns):
-            yield conform(pa.Table.from_batches([batch]), self._wide)
+            yield conform_to_schema(pa.Table.from_batches([batch]), self._schema_with_bucket)
 
     def _up_to_bucket(self, table: pa.Table) -> pa.Table:
         if self._below is None:
@@ -92,7 +94,7 @@ class Reader:
         return table.slice(0, int(end))
 
 
-def rebatched(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+def rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
     """Yield the rows in batches of exactly `BATCH_ROWS`; the last one holds what is left."""
     held: list[pa.Table] = []
     rows = 0
@@ -100,15 +102,15 @@ def rebatched(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
         start = 0
         while table.num_rows - start >= BATCH_ROWS - rows:
             taken = table.slice(start, BATCH_ROWS - rows)
-            yield _as_one([*held, taken])
+            yield _single_batch([*held, taken])
             start, held, rows = start + taken.num_rows, [], 0
         if start < table.num_rows:
             held.append(table.slice(start))
             rows += table.num_rows - start
     if held:
-        yield _as_one(held)
+        yield _single_batch(held)
 
 
-def _as_one(tables: Sequence[pa.Table]) -> pa.RecordBatch:
+def _single_batch(tables: Sequence[pa.Table]) -> pa.RecordBatch:
     (batch,) = pa.concat_tables(tables).combine_chunks().to_batches()
     return batch

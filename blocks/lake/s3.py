@@ -17,18 +17,18 @@ import pyarrow as pa
 from pydantic import Field
 
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.lake.store import Store, Stored
-from blocks.lake.stored import StoredLake
+from blocks.lake.object_store import ObjectInfo, ObjectStore
+from blocks.lake.object_store_lake import ObjectStoreLake
 from runtime.digests import bytes_digest
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-_MISSING = {"404", "NoSuchKey", "NotFound"}
-_LOST = {"412", "PreconditionFailed"}
-_AGAIN = {"409", "ConditionalRequestConflict", "OperationAborted"}
-_REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "BadDigest"}
-_TRIES = 20
+_MISSING_CODES = {"404", "NoSuchKey", "NotFound"}
+_PRECONDITION_CODES = {"412", "PreconditionFailed"}
+_RETRY_CODES = {"409", "ConditionalRequestConflict", "OperationAborted"}
+_REJECTED_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "BadDigest"}
+_MAX_ATTEMPTS = 20
 _PAUSE_SECONDS = 0.02
 
 
@@ -47,7 +47,7 @@ class S3Store:
         try:
             found: bytes = self._client.get_object(**self._at(key))["Body"].read()
         except ClientError as error:
-            if _code(error) in _MISSING:
+            if _error_code(error) in _MISSING_CODES:
                 return None
             raise
         return found
@@ -58,37 +58,37 @@ class S3Store:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         self._client.put_object(**self._at(key), Body=body, ChecksumSHA256=checksum)
 
-    def put_new(self, key: str, data: bytes) -> bool:
+    def put_if_absent(self, key: str, data: bytes) -> bool:
         """Put where nothing is; False when there is something else."""
         from botocore.exceptions import ClientError
 
-        for attempt in range(_TRIES):
+        for attempt in range(_MAX_ATTEMPTS):
             try:
                 self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
                 return True
             except ClientError as error:
-                if _code(error) in _LOST:
+                if _error_code(error) in _PRECONDITION_CODES:
                     return self.get(key) == data  # ours, when the answer to an earlier try was lost on its way
-                if _code(error) not in _AGAIN:
+                if _error_code(error) not in _RETRY_CODES:
                     raise
                 sleep(_PAUSE_SECONDS * (attempt + 1))
-        raise Unavailable(f"{self.url(key)}: S3 answered {_TRIES} times that puts conflict. Try again.")
+        raise Unavailable(f"{self.url(key)}: S3 answered {_MAX_ATTEMPTS} times that puts conflict. Try again.")
 
-    def put_helper(self, key: str, data: bytes) -> None:
+    def put_hint(self, key: str, data: bytes) -> None:
         """Put over what is there; a failure is silent."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         with suppress(BotoCoreError, ClientError):
             self._client.put_object(**self._at(key), Body=data)
 
-    def below(self, prefix: str) -> Iterator[Stored]:
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects below a prefix."""
         pages = self._client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
             for found in page.get("Contents", ()):
-                yield Stored(found["Key"].removeprefix(self._prefix), found["Size"], found["LastModified"])
+                yield ObjectInfo(found["Key"].removeprefix(self._prefix), found["Size"], found["LastModified"])
 
-    def names(self) -> list[str]:
+    def top_level_names(self) -> list[str]:
         """Return the first parts of all keys."""
         pages = self._client.get_paginator("list_objects_v2")
         found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix, Delimiter="/")
@@ -131,7 +131,7 @@ class S3Store:
         try:
             head: dict[str, Any] = self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
         except ClientError as error:
-            if _code(error) in _MISSING:
+            if _error_code(error) in _MISSING_CODES:
                 return None
             raise
         return head
@@ -140,7 +140,7 @@ class S3Store:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
 
 
-class S3Lake(StoredLake):
+class S3Lake(ObjectStoreLake):
     """Append-only data sets in a bucket of S3. Who may do what is the credentials' matter: boto3's usual chain."""
 
     _block_type_name = "Ratchet lake (S3)"
@@ -154,7 +154,7 @@ class S3Lake(StoredLake):
         default=None, description="Local folder with room for the largest append; the temporary folder when none."
     )
 
-    def open_store(self) -> Store:
+    def open_store(self) -> ObjectStore:
         """Return the bucket as a store."""
         import boto3
         from botocore.config import Config
@@ -169,29 +169,29 @@ class S3Lake(StoredLake):
         return self.spill_folder or Path(tempfile.gettempdir()) / "ratchet-lake"
 
     @contextmanager
-    def port_errors(self, dataset: str, doing: str) -> Iterator[None]:
+    def port_errors(self, dataset: str, action: str) -> Iterator[None]:
         """Turn S3's errors, and the local disk's, into the port's."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        problem = f"{dataset}: the lake in s3://{self.bucket}/{self.prefix} could not be {doing}"
+        problem = f"{dataset}: the lake in s3://{self.bucket}/{self.prefix} could not be {action}"
         try:
             yield
         except PortError:
             raise
         except ClientError as cause:
-            raise _error(problem, cause) from cause
+            raise _port_error(problem, cause) from cause
         except (BotoCoreError, OSError) as cause:
             raise Unavailable(f"{problem}: {cause}. Look at the network, the credentials and the disk.") from cause
 
 
-def _error(problem: str, cause: "ClientError") -> PortError:
-    code = _code(cause)
+def _port_error(problem: str, cause: "ClientError") -> PortError:
+    code = _error_code(cause)
     if code == "NoSuchBucket":
         return NotFound(f"{problem}: {cause}. Make the bucket, or name another.")
-    if code in _REFUSED:
+    if code in _REJECTED_CODES:
         return Rejected(f"{problem}: {cause}. Give these credentials the right to it.")
     return Unavailable(f"{problem}: {cause}. Try again.")
 
 
-def _code(error: "ClientError") -> str:
+def _error_code(error: "ClientError") -> str:
     return str(error.response.get("Error", {}).get("Code", ""))

@@ -9,15 +9,15 @@ import pyarrow as pa
 
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.lake.base import BUCKET_COLUMN, AsOf
-from blocks.lake.entries import State
+from blocks.lake.entries import DatasetState
 from blocks.lake.layout import BUCKETS
 
-_DATASET = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_DATASET_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def check_dataset(name: str) -> None:
     """Refuse a data set's name that could not be a folder everywhere: `Rejected`."""
-    if not _DATASET.fullmatch(name):
+    if not _DATASET_NAME.fullmatch(name):
         raise Rejected(
             f"{name!r} cannot name a data set. Use 1 to 63 lower-case letters, digits, - and _, beginning "
             "with a letter or a digit."
@@ -39,7 +39,7 @@ def check_append(dataset: str, schema: pa.Schema, key: str, at: datetime) -> Non
         raise Rejected(f"{dataset}: {BUCKET_COLUMN} is {schema.field(BUCKET_COLUMN).type}; it has to be int32.")
 
 
-def grown(dataset: str, state: State | None, schema: pa.Schema) -> pa.Schema:
+def merged_schema(dataset: str, state: DatasetState | None, schema: pa.Schema) -> pa.Schema:
     """Return the columns of the data set once rows of `schema` are in it: its own first, then what is new.
 
     A column that holds nothing but nulls, and so has Arrow's type null, fits any type.
@@ -50,7 +50,7 @@ def grown(dataset: str, state: State | None, schema: pa.Schema) -> pa.Schema:
     plain = [pa.field(column.name, column.type) for column in schema]
     if state is None:
         return pa.schema(plain)
-    known = unpacked(state.arrow)
+    known = deserialize_schema(state.arrow)
     differences = [
         f"{column.name!r} is {column.type}, not {known.field(column.name).type}"
         for column in plain
@@ -66,7 +66,7 @@ def grown(dataset: str, state: State | None, schema: pa.Schema) -> pa.Schema:
     return pa.schema([*known, *(column for column in plain if column.name not in known.names)])
 
 
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def conform_to_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the rows with the columns of `schema`, in its order; what the table has not, or only nulls of, is null."""
     if table.schema.equals(schema, check_metadata=False):
         return table if table.schema.metadata is None else table.replace_schema_metadata(None)
@@ -78,22 +78,22 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def texts(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
+def schema_as_text(schema: pa.Schema) -> tuple[tuple[str, str], ...]:
     """Return (column, Arrow type as text), in order."""
     return tuple((column.name, str(column.type)) for column in schema)
 
 
-def packed(schema: pa.Schema) -> str:
+def serialize_schema(schema: pa.Schema) -> str:
     """Return the schema as text that `unpacked` understands."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
-def unpacked(text: str) -> pa.Schema:
+def deserialize_schema(text: str) -> pa.Schema:
     """Return the schema that `packed` was given."""
     return pa.ipc.read_schema(pa.BufferReader(base64.b64decode(text)))
 
 
-def check_read(as_of: AsOf, below_bucket: int | None, columns: Sequence[str] | None) -> list[str]:
+def check_columns(as_of: AsOf, below_bucket: int | None, columns: Sequence[str] | None) -> list[str]:
     """Return the columns to read, in order; refuse those not there and a limit that means nothing."""
     there = [name for name, _ in as_of.schema]
     wanted = there if columns is None else list(columns)

@@ -10,19 +10,19 @@ from prefect.blocks.core import Block
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 
-MODULES = {
+BLOCK_MODULES = {
     "ratchet-smtp-email": "blocks.notifications.email",
     "ratchet-signed-webhook": "blocks.notifications.webhook",
     "ratchet-sns": "blocks.notifications.sns",
     "ratchet-pagerduty": "blocks.notifications.pagerduty",
 }
 """Where a block of a slug is defined: Prefect loads only what was imported. All others are Prefect's own."""
-LONGEST = {"twilio-sms": 1600}
+MAX_MESSAGE_LENGTH = {"twilio-sms": 1600}
 """How many characters a service takes of one message, subject and id included; of a longer one it takes none."""
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notification:
     """What is sent: the id is the same for each attempt, so that a receiver knows a repeat."""
 
     id: str
@@ -33,11 +33,11 @@ class Notice:
     occasion: str
 
 
-class NoticeBlock(NotificationBlock):
+class RatchetNotificationBlock(NotificationBlock):
     """A notification block that takes a whole notice."""
 
     @abstractmethod
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Hand the notice over; return when the receiver has taken it.
 
         Raises:
@@ -47,17 +47,17 @@ class NoticeBlock(NotificationBlock):
 
     async def notify(self, body: str, subject: str | None = None) -> None:
         """Send a text, as Prefect's automations do; it has no id."""
-        self.deliver(Notice("", subject or "", body, "info", "", "news"))
+        self.deliver(Notification("", subject or "", body, "info", "", "news"))
 
 
-def open_channel(reference: str) -> NotificationBlock:
+def load_channel(reference: str) -> NotificationBlock:
     """Return the notification block that "type-slug/name" names, such as "slack-webhook/team".
 
     Raises:
         NotFound: there is none.
         Rejected: it is a block of another sort.
     """
-    import_module(MODULES.get(reference.partition("/")[0], "prefect.blocks.notifications"))
+    import_module(BLOCK_MODULES.get(reference.partition("/")[0], "prefect.blocks.notifications"))
     try:
         block = Block.load(reference)
     except (ValueError, RuntimeError) as cause:
@@ -67,18 +67,18 @@ def open_channel(reference: str) -> NotificationBlock:
     return block
 
 
-def send(channel: NotificationBlock, notice: Notice) -> None:
+def send_notification(channel: NotificationBlock, notice: Notification) -> None:
     """Send the notice over any channel; one that knows no ids gets it as the text's last line.
 
     Raises:
         Unavailable, Rejected: it was not taken; the message never holds an address, which may be a secret.
     """
-    if isinstance(channel, NoticeBlock):
+    if isinstance(channel, RatchetNotificationBlock):
         channel.deliver(notice)
         return
     end = f"\n\nid {notice.id}"
-    room = LONGEST.get(type(channel).get_block_type_slug(), 0)
-    text = _shortened(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end
+    room = MAX_MESSAGE_LENGTH.get(type(channel).get_block_type_slug(), 0)
+    text = _truncate(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end
     try:
         with channel.raise_on_failure():
             cast(object, channel.notify(text, notice.subject))  # outside an event loop it sends, and returns nothing
@@ -86,6 +86,6 @@ def send(channel: NotificationBlock, notice: Notice) -> None:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause
 
 
-def _shortened(text: str, room: int) -> str:
+def _truncate(text: str, room: int) -> str:
     """Return the text, cut to so many characters where `room` is not 0."""
     return text if not room or len(text) <= room else f"{text[: max(0, room - 1)]}…"

@@ -8,13 +8,13 @@ from typing import Literal
 from pydantic import Field, SecretStr
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notice, NoticeBlock
+from blocks.notifications.base import Notification, RatchetNotificationBlock
 
-BUSY = range(400, 500)
+TRANSIENT_REPLY_CODES = range(400, 500)
 """Reply codes of SMTP that pass (RFC 5321, section 4.2.1)."""
 
 
-class SmtpEmail(NoticeBlock):
+class SmtpEmail(RatchetNotificationBlock):
     """Sends e-mail over an SMTP server."""
 
     _block_type_name = "Ratchet e-mail (SMTP)"
@@ -29,7 +29,7 @@ class SmtpEmail(NoticeBlock):
     password: SecretStr = Field(SecretStr(""), description="The user's password.")
     timeout: float = Field(20.0, gt=0, description="Seconds to wait for the server.")
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Send one e-mail to all recipients; a server that takes it for some is taken at its word for the rest."""
         mail = EmailMessage()
         mail["Subject"], mail["From"], mail["To"] = notice.subject, self.sender, ", ".join(self.recipients)
@@ -42,7 +42,7 @@ class SmtpEmail(NoticeBlock):
                     server.login(self.user, self.password.get_secret_value())
                 server.send_message(mail)
         except smtplib.SMTPResponseException as cause:
-            kind = Unavailable if cause.smtp_code in BUSY else Rejected
+            kind = Unavailable if cause.smtp_code in TRANSIENT_REPLY_CODES else Rejected
             raise kind(f"the SMTP server {self.host}:{self.port} answered {cause.smtp_code}") from cause
         except smtplib.SMTPRecipientsRefused as cause:
             refused = ", ".join(sorted(cause.recipients))

@@ -6,11 +6,11 @@ import httpx
 from pydantic import Field, SecretStr
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notice, NoticeBlock
+from blocks.notifications.base import Notification, RatchetNotificationBlock
 from runtime.digests import text_digest
 
 
-class PagerDutyEvents(NoticeBlock):
+class PagerDutyEvents(RatchetNotificationBlock):
     """Triggers and resolves incidents; Prefect's own PagerDuty block opens one for each message, and closes none."""
 
     _block_type_name = "Ratchet PagerDuty (Events v2)"
@@ -24,7 +24,7 @@ class PagerDutyEvents(NoticeBlock):
     source: str = Field("ratchet", min_length=1, description="What incidents say they come from.")
     timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Hand the event over; 429 and 5xx are tried again, any other answer than 2xx is a no."""
         try:
             answer = httpx.post(self.url, json=self._event(notice), timeout=self.timeout)
@@ -35,7 +35,7 @@ class PagerDutyEvents(NoticeBlock):
         passes = answer.status_code in (408, 429) or answer.is_server_error
         raise (Unavailable if passes else Rejected)(f"PagerDuty answered {answer.status_code}")
 
-    def _event(self, notice: Notice) -> dict[str, Any]:
+    def _event(self, notice: Notification) -> dict[str, Any]:
         """Return the event. What lasts is one incident under its cause, and a repeat of it no second one."""
         about = notice.id if notice.occasion == "news" else notice.cause
         key = {"dedup_key": about if len(about) <= 255 else text_digest(about)} if about else {}

@@ -6,13 +6,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, model_validator
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notice, NoticeBlock
+from blocks.notifications.base import Notification, RatchetNotificationBlock
 
-PASSING = {"Throttling", "ThrottlingException", "ThrottledException", "InternalError", "InternalErrorException",
+TRANSIENT_CODES = {"Throttling", "ThrottlingException", "ThrottledException", "InternalError", "InternalErrorException",
            "ServiceUnavailable", "RequestTimeout"}  # fmt: skip
 
 
-class SnsNotification(NoticeBlock):
+class SnsNotification(RatchetNotificationBlock):
     """Publishes to an SNS topic or sends an SMS; credentials come from AWS's own chain (role, profile, variables)."""
 
     _block_type_name = "Ratchet notification (Amazon SNS)"
@@ -29,9 +29,12 @@ class SnsNotification(NoticeBlock):
             raise ValueError("give either topic_arn or phone_number")
         return self
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Publish the notice; its id is the message attribute `ratchet-id`, and for an SMS the text's end."""
-        attributes = {"ratchet-id": _text(notice.id or "-"), "ratchet-severity": _text(notice.severity)}
+        attributes = {
+            "ratchet-id": _string_attribute(notice.id or "-"),
+            "ratchet-severity": _string_attribute(notice.severity),
+        }
         if self.topic_arn:
             to: dict[str, Any] = {"TopicArn": self.topic_arn, "Subject": _subject(notice.subject)}
             message = notice.body
@@ -41,7 +44,7 @@ class SnsNotification(NoticeBlock):
             self._client().publish(Message=message, MessageAttributes=attributes, **to)
         except ClientError as cause:
             code = cause.response.get("Error", {}).get("Code", "")
-            raise (Unavailable if code in PASSING else Rejected)(f"SNS answered {code}") from cause
+            raise (Unavailable if code in TRANSIENT_CODES else Rejected)(f"SNS answered {code}") from cause
         except BotoCoreError as cause:
             raise Unavailable(f"SNS cannot be reached: {type(cause).__name__}") from cause
 
@@ -51,7 +54,7 @@ class SnsNotification(NoticeBlock):
         return boto3.client("sns", region_name=self.region or None, endpoint_url=self.endpoint_url or None)
 
 
-def _text(value: str) -> dict[str, str]:
+def _string_attribute(value: str) -> dict[str, str]:
     return {"DataType": "String", "StringValue": value}
 
 

@@ -11,10 +11,10 @@ import httpx
 from pydantic import Field, SecretStr
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notice, NoticeBlock
+from blocks.notifications.base import Notification, RatchetNotificationBlock
 
 
-class SignedWebhook(NoticeBlock):
+class SignedWebhook(RatchetNotificationBlock):
     """Posts JSON to an address; its receiver can check who sent it, and knows a repeat by its `webhook-id`."""
 
     _block_type_name = "Ratchet webhook (signed)"
@@ -24,10 +24,10 @@ class SignedWebhook(NoticeBlock):
     secret: SecretStr = Field(description='The signing secret: "whsec_" and 24 to 64 bytes in base64.')
     timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         """Post the notice; any 2xx is a yes, 408, 425, 429 and 5xx are tried again, all else is a no."""
         body, moment = json.dumps(asdict(notice)), str(int(datetime.now(UTC).timestamp()))
-        signature = sign(self.secret.get_secret_value(), notice.id, moment, body)
+        signature = webhook_signature(self.secret.get_secret_value(), notice.id, moment, body)
         headers = {"content-type": "application/json", "webhook-id": notice.id,
                    "webhook-timestamp": moment, "webhook-signature": signature}  # fmt: skip
         try:
@@ -40,7 +40,7 @@ class SignedWebhook(NoticeBlock):
         raise (Unavailable if passes else Rejected)(f"the webhook answered {answer.status_code}")
 
 
-def sign(secret: str, identity: str, moment: str, body: str) -> str:
+def webhook_signature(secret: str, message_id: str, timestamp: str, body: str) -> str:
     """Return the signature of https://www.standardwebhooks.com: "v1," and the HMAC of id.timestamp.body in base64.
 
     Raises:
@@ -52,5 +52,5 @@ def sign(secret: str, identity: str, moment: str, body: str) -> str:
         raise Rejected('the webhook\'s secret is not base64; write "whsec_" and 24 to 64 bytes in base64') from cause
     if not secret.startswith("whsec_") or len(key) < 24:
         raise Rejected('the webhook\'s secret is too short; write "whsec_" and 24 to 64 bytes in base64')
-    mac = hmac.new(key, f"{identity}.{moment}.{body}".encode(), hashlib.sha256)
+    mac = hmac.new(key, f"{message_id}.{timestamp}.{body}".encode(), hashlib.sha256)
     return f"v1,{base64.b64encode(mac.digest()).decode()}"

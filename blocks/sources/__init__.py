@@ -3,22 +3,22 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from blocks.sources.base import BrokenRow, Piece, Source, SourceTable
-from blocks.sources.files import open_files
+from blocks.sources.base import RowBatch, Source, SourceTable, UnreadableRow
+from blocks.sources.files import open_file_source
 from blocks.sources.frames import FrameSource, from_frame
-from blocks.sources.mended import AS_KEPT, MendedSource, is_quarantine
-from blocks.sources.s3 import open_s3
-from blocks.sources.sql import Since, open_query
-from blocks.sources.taken import Taken
+from blocks.sources.processed_files import ProcessedFile
+from blocks.sources.quarantine_redrive import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
+from blocks.sources.s3 import open_s3_source
+from blocks.sources.sql_query import WatermarkFilter, open_query_source
 
 __all__ = [
-    "BrokenRow",
     "FrameSource",
-    "Piece",
-    "Since",
+    "ProcessedFile",
+    "RowBatch",
     "Source",
     "SourceTable",
-    "Taken",
+    "UnreadableRow",
+    "WatermarkFilter",
     "from_frame",
     "open_source",
     "read_source",
@@ -30,8 +30,8 @@ def open_source(
     *,
     query: str = "",
     kinds: Mapping[str, str],
-    since: Since | None = None,
-    taken: Sequence[Taken] | None = None,
+    watermark: WatermarkFilter | None = None,
+    processed: Sequence[ProcessedFile] | None = None,
     scratch: Path | None = None,
     redrive: bool = False,
 ) -> Source:
@@ -43,8 +43,8 @@ def open_source(
         query: what to ask the database; empty for everything else.
         kinds: each declared column (entity, features, target) and what it is: number (float64), integer
             (int64), flag (int8, 0 or 1), category or text (string). Columns not declared are not read.
-        since: for a database, the watermark column, and from which value on rows are new.
-        taken: for a folder, a glob or a prefix, the files that have landed: they are passed over, and one that
+        watermark: for a database, the watermark column, and from which value on rows are new.
+        processed: for a folder, a glob or a prefix, the files that have landed: they are passed over, and one that
             changed since is `Rejected`. None reads everything, and so does a file that is named itself.
         scratch: folder for what is fetched from S3; the system's own when None.
         redrive: whether this is a mended quarantine file, whose rows are the JSON in its column `row`. One
@@ -56,19 +56,23 @@ def open_source(
         Unavailable: the database or S3 does not answer.
     """
     if redrive:
-        kept = open_source(source, query=query, kinds=AS_KEPT, scratch=scratch)
-        if is_quarantine(kept):
-            return MendedSource(kept, kinds)
+        kept = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)
+        if is_quarantine_file(kept):
+            return RedriveSource(kept, kinds)
         kept.close()
     if source.startswith("s3://"):
-        return open_s3(source, query, kinds, scratch, taken)
-    return open_query(source, query, kinds, since) if "://" in source else open_files(source, query, kinds, taken)
+        return open_s3_source(source, query, kinds, scratch, processed)
+    return (
+        open_query_source(source, query, kinds, watermark)
+        if "://" in source
+        else open_file_source(source, query, kinds, processed)
+    )
 
 
 def read_source(source: str, *, query: str = "", kinds: Mapping[str, str]) -> SourceTable:
     """Read a source that fits into memory: the arguments and errors of `open_source`; `Rejected` without a row."""
     opened = open_source(source, query=query, kinds=kinds)
     try:
-        return opened.table()
+        return opened.read_table()
     finally:
         opened.close()

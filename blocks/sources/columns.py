@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from blocks.common.errors import Rejected
 
-TYPES: Final = {
+ARROW_TYPES: Final = {
     "number": pa.float64(),
     "integer": pa.int64(),
     "flag": pa.int8(),
@@ -20,7 +20,7 @@ TYPES: Final = {
 }
 """The Arrow type that each kind of column has."""
 
-ADJECTIVES: Final = {
+KIND_DESCRIPTIONS: Final = {
     "number": "a number",
     "integer": "a whole number",
     "flag": "a flag (0 or 1)",
@@ -39,7 +39,7 @@ _EXACT = 2.0**53  # from here on two whole numbers can be the same float
 Mask = npt.NDArray[np.bool_]
 
 
-def convert(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
+def convert_column(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
     """Return the column as its kind's type, and which rows hold a value that does not fit (null there).
 
     Blank text, and NaN, become null. "NA" and "None" are text like any other. Flags may also be written
@@ -53,17 +53,17 @@ def convert(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.Chunked
         return _converted(values, kind, column)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:
         raise Rejected(
-            f"column {column!r} is of type {values.type}, which cannot be read as {ADJECTIVES[kind]} ({cause}). "
+            f"column {column!r} is of type {values.type}, which cannot be read as {KIND_DESCRIPTIONS[kind]} ({cause}). "
             "Convert it in the source."
         ) from cause
 
 
 def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
-    plain = _plain(values, column)
+    plain = _decoded(values, column)
     if kind == "number" and not _is_text(plain.type):
-        return _without_nan(plain.cast(TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
+        return _without_nan(plain.cast(ARROW_TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
     if kind == "time" and pa.types.is_timestamp(plain.type):
-        return _moments(plain, column), np.zeros(len(plain), dtype=bool)
+        return _to_utc_timestamps(plain, column), np.zeros(len(plain), dtype=bool)
     text, inexact = _text(plain)
     if kind in ("category", "text"):
         return text, inexact
@@ -72,7 +72,7 @@ def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.Chun
     return parsed, inexact | _mask(pc.and_(pc.is_valid(text), pc.is_null(parsed)))
 
 
-def _plain(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+def _decoded(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     kind = values.type
@@ -124,23 +124,23 @@ def _flags(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.bit_wise_and(pc.index_in(lower, value_set=_FLAGS), 1).cast(pa.int8())
 
 
-def _moments(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+def _to_utc_timestamps(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     """Whole microseconds in UTC: what is finer is cut off."""
     if values.type.tz is None:
         raise Rejected(f"column {column!r} holds times without a zone. Give them one in the source, such as UTC.")
-    return values.cast(TYPES["time"], safe=False)
+    return values.cast(ARROW_TYPES["time"], safe=False)
 
 
 def _times(text: pa.ChunkedArray) -> pa.ChunkedArray:
     trimmed = pc.utf8_trim_whitespace(text)
     written = pc.if_else(pc.match_substring_regex(trimmed, _TIME), trimmed, None)
     try:
-        return written.cast(TYPES["time"])
+        return written.cast(ARROW_TYPES["time"])
     except pa.ArrowInvalid:  # at least one is no day of the calendar: look at each
-        return pa.chunked_array([pa.array(map(_moment, written.to_pylist()), TYPES["time"])])
+        return pa.chunked_array([pa.array(map(_parse_time, written.to_pylist()), ARROW_TYPES["time"])])
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     try:
         return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

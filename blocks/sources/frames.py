@@ -6,9 +6,18 @@ import pandas as pd
 import pyarrow as pa
 
 from blocks.common.errors import Rejected
-from blocks.sources.base import Piece, Source, SourceTable, check_kinds, check_names, counted, row_text, typed
+from blocks.sources.base import (
+    RowBatch,
+    Source,
+    SourceTable,
+    check_kinds,
+    check_names,
+    number_range,
+    row_as_json,
+    to_typed_batch,
+)
 
-_ROWS = 65_536
+_BATCH_ROWS = 65_536
 
 
 class FrameSource(Source):
@@ -26,16 +35,16 @@ class FrameSource(Source):
         self._frame = frame.set_axis(names, axis="columns")
 
     @property
-    def ignored(self) -> tuple[str, ...]:
+    def undeclared_columns(self) -> tuple[str, ...]:
         """The columns that nobody declared."""
         return self._ignored
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[RowBatch]:
         """Convert some rows at a time: see `Source.pieces`."""
-        for first in range(0, len(self._frame), _ROWS):
-            part = self._frame[first : first + _ROWS]
-            raw = pa.table({column: _of_series(part[column]) for column in self.kinds})
-            yield typed(raw, counted(first + 1, raw.num_rows), "row", self.kinds, row_text(raw))
+        for first in range(0, len(self._frame), _BATCH_ROWS):
+            part = self._frame[first : first + _BATCH_ROWS]
+            raw = pa.table({column: _column_from_series(part[column]) for column in self.kinds})
+            yield to_typed_batch(raw, number_range(first + 1, raw.num_rows), "row", self.kinds, row_as_json(raw))
 
 
 def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: str = "DataFrame") -> SourceTable:
@@ -44,10 +53,10 @@ def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: st
     Raises:
         Rejected: as `FrameSource`, and when there are no rows.
     """
-    return FrameSource(frame, kinds, description).table()
+    return FrameSource(frame, kinds, description).read_table()
 
 
-def of_values(values: Iterable[object]) -> pa.ChunkedArray:
+def column_from_values(values: Iterable[object]) -> pa.ChunkedArray:
     """Return a column of Python values; when their types do not agree, all as text.
 
     Raises:
@@ -63,9 +72,9 @@ def of_values(values: Iterable[object]) -> pa.ChunkedArray:
         return pa.chunked_array([pa.array(text, type=pa.string())])
 
 
-def _of_series(series: pd.Series) -> pa.ChunkedArray:
+def _column_from_series(series: pd.Series) -> pa.ChunkedArray:
     if series.dtype == object:
-        return of_values(series.tolist())
+        return column_from_values(series.tolist())
     try:
         array = pa.Array.from_pandas(series)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:

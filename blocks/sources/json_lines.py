@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.sources.base import SHOWN, BrokenRow, Piece, missing_columns, typed
-from blocks.sources.columns import ADJECTIVES
-from blocks.sources.lines import Block, ahead, blocks_of, check_text
-from blocks.sources.places import File
+from blocks.sources.base import MAX_ROW_TEXT, RowBatch, UnreadableRow, missing_columns_error, to_typed_batch
+from blocks.sources.columns import KIND_DESCRIPTIONS
+from blocks.sources.file_listing import SourceFile
+from blocks.sources.text_blocks import TextBlock, check_text, map_ordered, read_blocks
 
 _NOT_AN_OBJECT = "not a JSON object"
-_TWICE = "a name is there twice"
+_DUPLICATE_NAME = "a name is there twice"
 
 
-def json_pieces(file: File, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[Piece]:
+def json_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
     """Yield the declared columns of a file of JSON lines. A name that a line does not have is null there.
 
     Adds the names that nobody declared to `ignored`.
@@ -28,18 +28,18 @@ def json_pieces(file: File, kinds: Mapping[str, str], ignored: dict[str, None]) 
         Rejected: not UTF-8 text, or a column that no line of the file has.
     """
     seen: dict[str, None] = {}
-    read = partial(_read, kinds=kinds, place=file.place)
+    read = partial(_read_block, kinds=kinds, place=file.position_label)
     rows = 0
-    for piece, names in ahead(read, blocks_of(file, cut=lambda data: data.rfind(b"\n") + 1)):
+    for piece, names in map_ordered(read, read_blocks(file, find_record_end=lambda data: data.rfind(b"\n") + 1)):
         seen.update(dict.fromkeys(names))
         rows += piece.table.num_rows
         yield piece
     if rows and (missing := [column for column in kinds if column not in seen]):
-        raise missing_columns(str(file.path), missing, list(seen))
+        raise missing_columns_error(str(file.path), missing, list(seen))
     ignored.update(dict.fromkeys(name for name in seen if name not in kinds))
 
 
-def unpack(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[str], pa.Array]:
+def parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[str], pa.Array]:
     """Take JSON objects apart: the declared columns as text, all names, and why a text is broken (null: it is not).
 
     A text stands for itself, a number and true or false as they are written, null and a name that is not there
@@ -50,8 +50,8 @@ def unpack(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[st
     paths = [f"/{name.replace('~', '~0').replace('/', '~1')}" for name in kinds]
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.register("lines", pa.table({"text": texts}))
-        found: pa.Table = engine.sql(_UNPACK, params={"paths": paths}).to_arrow_table()
-        names = engine.execute(_NAMES).fetchall()
+        found: pa.Table = engine.sql(_PARSE_SQL, params={"paths": paths}).to_arrow_table()
+        names = engine.execute(_NAMES_SQL).fetchall()
     values, types = found.column("found").combine_chunks(), found.column("types").combine_chunks()
     reasons = found.column("broken").combine_chunks()
     columns = {}
@@ -59,8 +59,8 @@ def unpack(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[st
         columns[column] = pc.list_element(values, place) if len(values) else pa.array([], pa.string())
         nested = pc.is_in(pc.list_element(types, place), _NESTED) if len(values) else pa.array([], pa.bool_())
         said = pc.binary_join_element_wise(
-            f"not {ADJECTIVES[kind]}: column {column!r} holds '",
-            pc.utf8_slice_codeunits(columns[column], 0, SHOWN),
+            f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds '",
+            pc.utf8_slice_codeunits(columns[column], 0, MAX_ROW_TEXT),
             "'",
             "",
         )
@@ -69,42 +69,42 @@ def unpack(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[st
 
 
 _NESTED = pa.array(["OBJECT", "ARRAY"])
-_VALID = "CASE WHEN json_valid(text) THEN json_type(text) = 'OBJECT' ELSE false END"
-_UNPACK = f"""
+_IS_OBJECT_SQL = "CASE WHEN json_valid(text) THEN json_type(text) = 'OBJECT' ELSE false END"
+_PARSE_SQL = f"""
     SELECT CASE WHEN good THEN json_extract_string(text, $paths) END AS found,
            CASE WHEN good THEN json_type(text, $paths) END AS types,
-           CASE WHEN NOT good THEN '{_NOT_AN_OBJECT}' WHEN len(names) <> len(list_distinct(names)) THEN '{_TWICE}' END
+           CASE WHEN NOT good THEN '{_NOT_AN_OBJECT}' WHEN len(names) <> len(list_distinct(names)) THEN '{_DUPLICATE_NAME}' END
                AS broken
-    FROM (SELECT text, {_VALID} AS good, CASE WHEN {_VALID} THEN json_keys(text) END AS names FROM lines)
+    FROM (SELECT text, {_IS_OBJECT_SQL} AS good, CASE WHEN {_IS_OBJECT_SQL} THEN json_keys(text) END AS names FROM lines)
 """  # noqa: S608  (constants only)
-_NAMES = f"SELECT DISTINCT unnest(json_keys(text)) FROM (SELECT text FROM lines WHERE {_VALID})"  # noqa: S608
+_NAMES_SQL = f"SELECT DISTINCT unnest(json_keys(text)) FROM (SELECT text FROM lines WHERE {_IS_OBJECT_SQL})"  # noqa: S608
 
 
-def broken_by(
+def split_unreadable(
     reasons: pa.Array, place: str, numbers: pa.Array, text_of: Callable[[int], str]
-) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], tuple[BrokenRow, ...]]:
+) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], tuple[UnreadableRow, ...]]:
     """Return which rows have no reason against them, and the others as broken rows."""
     good = np.asarray(reasons.is_null().to_numpy(zero_copy_only=False), dtype=bool)
     rows = (
-        BrokenRow(f"{place} {numbers[i].as_py()}", reasons[i].as_py(), text_of(i)[:SHOWN])
+        UnreadableRow(f"{place} {numbers[i].as_py()}", reasons[i].as_py(), text_of(i)[:MAX_ROW_TEXT])
         for i in np.flatnonzero(~good).tolist()
     )
     return good, tuple(rows)
 
 
-def _read(block: Block, *, kinds: Mapping[str, str], place: str) -> tuple[Piece, list[str]]:
+def _read_block(block: TextBlock, *, kinds: Mapping[str, str], place: str) -> tuple[RowBatch, list[str]]:
     check_text(block)
     lines, numbers = _lines(block)
-    raw, names, reasons = unpack(lines, kinds)
-    good, odd = broken_by(reasons, place, numbers, lambda i: lines[i].as_py())
+    raw, names, reasons = parse_json_rows(lines, kinds)
+    good, odd = split_unreadable(reasons, place, numbers, lambda i: lines[i].as_py())
     kept = pa.array(good)
     lines, numbers = lines.filter(kept), numbers.filter(kept)
-    piece = typed(raw.filter(kept), numbers, place, kinds, lambda i: lines[i].as_py())
-    everything = sorted((*odd, *piece.broken), key=lambda row: int(row.position.rpartition(" ")[2]))
-    return replace(piece, broken=tuple(everything), bytes=len(block.data)), names
+    piece = to_typed_batch(raw.filter(kept), numbers, place, kinds, lambda i: lines[i].as_py())
+    everything = sorted((*odd, *piece.unreadable_rows), key=lambda row: int(row.position.rpartition(" ")[2]))
+    return replace(piece, unreadable_rows=tuple(everything), bytes_read=len(block.data)), names
 
 
-def _lines(block: Block) -> tuple[pa.Array, pa.Array]:
+def _lines(block: TextBlock) -> tuple[pa.Array, pa.Array]:
     """Return the lines that are not blank, and their numbers."""
     lines = re.split(rb"\r?\n", block.data)
     full = [i for i, line in enumerate(lines) if line.strip()]

@@ -13,23 +13,23 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
-from blocks.sources.base import Piece, Source, check_kinds
+from blocks.sources.base import RowBatch, Source, check_kinds
+from blocks.sources.file_listing import POSITION_UNITS, list_files
 from blocks.sources.files import FileSource
-from blocks.sources.places import WORDS, files_of
-from blocks.sources.taken import Taken, new_places, notes_of
+from blocks.sources.processed_files import ProcessedFile, new_file_indexes, processed_to_notes
 from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
-_GLOB = frozenset("*?[")
-_REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
-_GONE = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
+_GLOB_CHARACTERS = frozenset("*?[")
+_PERMISSION_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+_NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
 
 
 @dataclass(frozen=True)
-class _Object:
+class _ListedObject:
     key: str
     etag: str
-    bytes: int
+    size_bytes: int
 
 
 class S3Source(Source):
@@ -41,15 +41,15 @@ class S3Source(Source):
         key: str,
         kinds: Mapping[str, str],
         scratch: Path | None,
-        taken: Sequence[Taken] | None = None,
+        processed: Sequence[ProcessedFile] | None = None,
     ) -> None:
         self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
         self._named = f"s3://{bucket}/{key}"
-        self._objects = _listed(bucket, key, self._named)
+        self._objects = _list_objects(bucket, key, self._named)
         self._there = there = len(self._objects)
-        if taken is not None and [found.key for found in self._objects] != [key]:
-            self._objects = tuple(self._objects[place] for place in new_places(self._contents, taken))
-        self.bytes = sum(found.bytes for found in self._objects)
+        if processed is not None and [found.key for found in self._objects] != [key]:
+            self._objects = tuple(self._objects[place] for place in new_file_indexes(self._contents, processed))
+        self.size_bytes = sum(found.size_bytes for found in self._objects)
         self.description = f"{there} objects of {self._named}" if there > 1 else self._named
         if len(self._objects) < there:
             self.description = f"{len(self._objects)} new of {there} objects of {self._named}"
@@ -57,46 +57,46 @@ class S3Source(Source):
         self._files: FileSource | None = None
 
     @property
-    def ignored(self) -> tuple[str, ...]:
+    def undeclared_columns(self) -> tuple[str, ...]:
         """The columns that nobody declared."""
-        return self._files.ignored if self._files else ()
+        return self._files.undeclared_columns if self._files else ()
 
-    def identity(self) -> str:
+    def content_digest(self) -> str:
         """Return a digest over the declaration, and key, size and ETag of each object: nothing is fetched for it."""
-        lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.bytes}\t{o.etag}" for o in self._objects)]
+        lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
         return text_digest("\n".join([self._bucket, *lines]))
 
-    def nothing_new(self) -> bool:
+    def has_no_new_rows(self) -> bool:
         """Return whether each of the objects was taken before."""
         return not self._objects
 
-    def notes(self) -> Mapping[str, str]:
+    def snapshot_notes(self) -> Mapping[str, str]:
         """Return the objects that were taken."""
-        return notes_of(self._contents)
+        return processed_to_notes(self._contents)
 
     @property
-    def _contents(self) -> list[Taken]:
-        return [Taken(f"s3://{self._bucket}/{o.key}", o.bytes, f"etag {o.etag}") for o in self._objects]
+    def _contents(self) -> list[ProcessedFile]:
+        return [ProcessedFile(f"s3://{self._bucket}/{o.key}", o.size_bytes, f"etag {o.etag}") for o in self._objects]
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[RowBatch]:
         """Fetch the objects and read them: see `Source.pieces`."""
         if not self._objects:
             return
-        with self._addresses():
+        with self._s3_urls_in_errors():
             files = self._fetched()
-            self.places = files.places
-            yield from files.pieces()
+            self.position_labels = files.position_labels
+            yield from files.batches()
 
-    def scannable(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
+    def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Fetch the objects; return them when they can be scanned as they are: see `Source.scannable`."""
         if not self._objects:
             return None
-        with self._addresses():
+        with self._s3_urls_in_errors():
             files = self._fetched()
-            self.places = files.places
-            return files.scannable()
+            self.position_labels = files.position_labels
+            return files.direct_scan()
 
-    def unchanged(self) -> None:
+    def check_unchanged(self) -> None:
         """Nothing to look at: each object was fetched as it was listed."""
 
     def close(self) -> None:
@@ -111,14 +111,14 @@ class S3Source(Source):
             for found in self._objects:
                 _fetch(client, self._bucket, found, self._folder / self._bucket / found.key)
             top, first = self._folder / self._bucket, self._objects[0]
-            files = files_of(str(top / first.key if len(self._objects) == 1 else top))
+            files = list_files(str(top / first.key if len(self._objects) == 1 else top))
             if len(self._objects) == 1 < self._there:
-                files = (replace(files[0], place=f"{first.key} {files[0].place}"),)
+                files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
             self._files = FileSource(files, self.kinds, self._named)
         return self._files
 
     @contextmanager
-    def _addresses(self) -> Iterator[None]:
+    def _s3_urls_in_errors(self) -> Iterator[None]:
         """Name objects by their addresses in messages, not the copies here."""
         try:
             yield
@@ -126,12 +126,12 @@ class S3Source(Source):
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
 
 
-def open_s3(
+def open_s3_source(
     source: str,
     query: str,
     kinds: Mapping[str, str],
     scratch: Path | None = None,
-    taken: Sequence[Taken] | None = None,
+    processed: Sequence[ProcessedFile] | None = None,
 ) -> S3Source:
     """Return the source that an s3:// address names; see `blocks.sources.open_source`."""
     check_kinds(kinds)
@@ -140,7 +140,7 @@ def open_s3(
         raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
     if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
         raise Rejected(f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv.")
-    return S3Source(bucket, key, kinds, scratch, taken)
+    return S3Source(bucket, key, kinds, scratch, processed)
 
 
 def _client() -> Any:
@@ -151,27 +151,29 @@ def _client() -> Any:
     return boto3.client("s3")
 
 
-def _listed(bucket: str, key: str, named: str) -> tuple[_Object, ...]:
+def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:
     """Return the objects of an address, sorted by key; a glob's stars do not reach over a slash."""
-    fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB), len(key))]
+    fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB_CHARACTERS), len(key))]
     with _s3_errors(named):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
         found = [
-            _Object(entry["Key"], entry["ETag"], entry["Size"]) for page in pages for entry in page.get("Contents", ())
+            _ListedObject(entry["Key"], entry["ETag"], entry["Size"])
+            for page in pages
+            for entry in page.get("Contents", ())
         ]
-    chosen = sorted((o for o in found if _belongs(o.key, key, fixed)), key=lambda o: o.key)
+    chosen = sorted((o for o in found if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
     for one in chosen:
-        if PurePosixPath(one.key).suffix.lower() not in WORDS:
+        if PurePosixPath(one.key).suffix.lower() not in POSITION_UNITS:
             raise Rejected(
-                f"s3://{bucket}/{one.key}: objects that end so cannot be read. Bring {', '.join(WORDS)}; of a prefix "
+                f"s3://{bucket}/{one.key}: objects that end so cannot be read. Bring {', '.join(POSITION_UNITS)}; of a prefix "
                 "that holds others name the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
             )
     return tuple(chosen)
 
 
-def _belongs(name: str, key: str, fixed: str) -> bool:
+def _is_selected(name: str, key: str, fixed: str) -> bool:
     parts = PurePosixPath(name).parts
     if name.endswith("/") or ".." in parts:
         return False
@@ -184,15 +186,17 @@ def _belongs(name: str, key: str, fixed: str) -> bool:
     return name.startswith(folder) and not any(part[0] in "._" for part in PurePosixPath(name[len(folder) :]).parts)
 
 
-def _fetch(client: Any, bucket: str, found: _Object, to: Path) -> None:
+def _fetch(client: Any, bucket: str, found: _ListedObject, to: Path) -> None:
     """Copy an object, provided it is still the one that was listed."""
     to.parent.mkdir(parents=True, exist_ok=True)
     with _s3_errors(f"s3://{bucket}/{found.key}"):
         body = client.get_object(Bucket=bucket, Key=found.key, IfMatch=found.etag)["Body"]
         with to.open("wb") as copy:
             shutil.copyfileobj(body, copy, _CHUNK)
-    if to.stat().st_size != found.bytes:
-        raise Unavailable(f"s3://{bucket}/{found.key}: {to.stat().st_size} of {found.bytes} bytes came. Try again.")
+    if to.stat().st_size != found.size_bytes:
+        raise Unavailable(
+            f"s3://{bucket}/{found.key}: {to.stat().st_size} of {found.size_bytes} bytes came. Try again."
+        )
 
 
 @contextmanager
@@ -204,9 +208,9 @@ def _s3_errors(named: str) -> Iterator[None]:
         yield
     except ClientError as cause:
         code = cause.response.get("Error", {}).get("Code", "")
-        if code in _GONE:
+        if code in _NOT_FOUND_CODES:
             raise NotFound(f"{named}: it is not there ({code}). Check bucket, key and region.") from cause
-        if code in _REFUSED:
+        if code in _PERMISSION_CODES:
             raise Rejected(f"{named}: S3 refuses it ({code}). Give this role the right to list and get.") from cause
         if code in ("PreconditionFailed", "412"):
             raise Unavailable(f"{named}: the object changed while it was read. Nothing landed; try again.") from cause

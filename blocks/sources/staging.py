@@ -8,31 +8,31 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.sources.base import BrokenRow, Piece, Source, empty
-from blocks.sources.parquet import smallest_and_largest
+from blocks.sources.base import RowBatch, Source, UnreadableRow, empty_table
+from blocks.sources.parquet_files import min_and_max
 
-FILE, ROW = "_ratchet_file", "_ratchet_row"
+FILE_COLUMN, ROW_COLUMN = "_ratchet_file", "_ratchet_row"
 """Columns of staged rows: the place of the file in `Source.places` (int32), and the line or row there (int64)."""
 
-_BROKEN = pa.schema([("position", pa.string()), ("reason", pa.string()), ("text", pa.string())])
-_GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
+_UNREADABLE_SCHEMA = pa.schema([("position", pa.string()), ("reason", pa.string()), ("text", pa.string())])
+_ROW_GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
 
 
 @dataclass(frozen=True)
-class Staged:
-    """Rows in Parquet files: those of a source, typed, or its own files with each column as SQL (`columns`).
+class StagedSource:
+    """Rows in Parquet files: those of a source, typed, or its own files with each column as SQL (`column_sql`).
 
-    `broken` are files of the rows that could not be read (position, reason, text). `finite` names the columns
+    `unreadable_files` are files of the rows that could not be read (position, reason, text). `finite_columns` names the columns
     that hold no infinity, by the files' statistics.
     """
 
     files: tuple[Path, ...]
-    columns: Mapping[str, str] | None
+    column_sql: Mapping[str, str] | None
     schema: pa.Schema
     rows: int
-    finite: frozenset[str]
-    broken: tuple[Path, ...] = ()
-    broken_rows: int = 0
+    finite_columns: frozenset[str]
+    unreadable_files: tuple[Path, ...] = ()
+    unreadable_row_count: int = 0
 
 
 @dataclass
@@ -48,7 +48,7 @@ class _Writer:
     def write(self, table: pa.Table) -> None:
         self.rows += table.num_rows
         self._waiting.append(table)
-        if sum(part.num_rows for part in self._waiting) >= _GROUP_ROWS:
+        if sum(part.num_rows for part in self._waiting) >= _ROW_GROUP_ROWS:
             self._flush()
 
     def close(self) -> tuple[Path, ...]:
@@ -62,54 +62,58 @@ class _Writer:
             self._file = self._file or pq.ParquetWriter(
                 self.path, self.schema, compression="lz4", write_statistics=True
             )
-            self._file.write_table(pa.concat_tables(self._waiting), row_group_size=_GROUP_ROWS)
+            self._file.write_table(pa.concat_tables(self._waiting), row_group_size=_ROW_GROUP_ROWS)
             self._waiting.clear()
 
 
-def stage(
-    source: Source, folder: Path, seen: Callable[[Piece], None] = lambda piece: None, *, copy: bool = False
-) -> Staged:
+def stage_rows(
+    source: Source,
+    folder: Path,
+    on_batch: Callable[[RowBatch], None] = lambda piece: None,
+    *,
+    always_copy: bool = False,
+) -> StagedSource:
     """Lay the source down in an empty folder, or say how its own files can be scanned.
 
     Args:
         source: read once, from its beginning.
         folder: empty; holds the files as long as they are needed.
-        seen: is shown every piece, in order; never called for files that are scanned as they are.
-        copy: lay down also what could be scanned as it is, for engines that cannot, and so that `seen` sees it.
+        on_batch: is shown every piece, in order; never called for files that are scanned as they are.
+        always_copy: lay down also what could be scanned as it is, for engines that cannot, and so that `on_batch` sees it.
 
     Raises:
         Rejected, Unavailable: as `Source.pieces`.
     """
-    if not copy and (as_it_is := source.scannable()):
+    if not always_copy and (as_it_is := source.direct_scan()):
         files, columns = as_it_is
         footers = [pq.read_metadata(file) for file in files]
         rows = sum(footer.num_rows for footer in footers)
-        return Staged(files, columns, empty(source.kinds).schema, rows, _finite(footers, source))
-    schema = empty(source.kinds).schema
-    places = [pa.field(FILE, pa.int32()), pa.field(ROW, pa.int64())]
+        return StagedSource(files, columns, empty_table(source.kinds).schema, rows, _finite(footers, source))
+    schema = empty_table(source.kinds).schema
+    places = [pa.field(FILE_COLUMN, pa.int32()), pa.field(ROW_COLUMN, pa.int64())]
     rows_of = _Writer(folder / "rows.parquet", pa.schema([*schema, *places]))
-    broken_of = _Writer(folder / "broken.parquet", _BROKEN)
-    for piece in source.pieces():
-        seen(piece)
-        file = pa.repeat(pa.scalar(piece.file, pa.int32()), piece.table.num_rows)
+    broken_of = _Writer(folder / "broken.parquet", _UNREADABLE_SCHEMA)
+    for piece in source.batches():
+        on_batch(piece)
+        file = pa.repeat(pa.scalar(piece.file_index, pa.int32()), piece.table.num_rows)
         rows_of.write(
-            piece.table.append_column(places[0], file).append_column(places[1], piece.numbers).cast(rows_of.schema)
+            piece.table.append_column(places[0], file).append_column(places[1], piece.row_numbers).cast(rows_of.schema)
         )
-        if piece.broken:
-            broken_of.write(_as_table(piece.broken))
+        if piece.unreadable_rows:
+            broken_of.write(_unreadable_as_table(piece.unreadable_rows))
     if rows_of.rows == 0:
         rows_of.write(rows_of.schema.empty_table())
     files = rows_of.close()
     finite = _finite([pq.read_metadata(file) for file in files], source)
-    return Staged(files, None, schema, rows_of.rows, finite, broken_of.close(), broken_of.rows)
+    return StagedSource(files, None, schema, rows_of.rows, finite, broken_of.close(), broken_of.rows)
 
 
 def _finite(footers: list[pq.FileMetaData], source: Source) -> frozenset[str]:
     numbers = [column for column, kind in source.kinds.items() if kind == "number"]
-    said = {column: smallest_and_largest(footers, column) for column in numbers}
+    said = {column: min_and_max(footers, column) for column in numbers}
     return frozenset(c for c, ends in said.items() if ends is not None and isfinite(ends[0]) and isfinite(ends[1]))
 
 
-def _as_table(broken: tuple[BrokenRow, ...]) -> pa.Table:
-    columns = [[row.position for row in broken], [row.reason for row in broken], [row.text for row in broken]]
-    return pa.table(columns, schema=_BROKEN)
+def _unreadable_as_table(broken: tuple[UnreadableRow, ...]) -> pa.Table:
+    columns = [[row.position for row in broken], [row.reason for row in broken], [row.raw_text for row in broken]]
+    return pa.table(columns, schema=_UNREADABLE_SCHEMA)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from blocks.common.errors import Rejected
 
-_NOTE, _KIND, _OF = "watermark", "watermark type", "watermark of"
+_VALUE_NOTE, _KIND_NOTE, _ID_NOTE = "watermark", "watermark type", "watermark of"
 _TYPES: Final[Mapping[str, tuple[Any, Any]]] = {
     "integer": (int, Integer),
     "float": (float, Float),
@@ -27,18 +27,18 @@ class Watermark:
     """A value of a database column: its kind (integer, float, decimal, time, date, text) and the value as text."""
 
     kind: str
-    text: str
+    value_text: str
 
     @classmethod
-    def from_notes(cls, notes: Mapping[str, str], of: str) -> "Watermark | None":
-        """Return the watermark that a snapshot's notes hold for `of`, or None."""
-        if notes.get(_OF) != of or notes.get(_KIND) not in _TYPES:
+    def from_notes(cls, notes: Mapping[str, str], watermark_id: str) -> "Watermark | None":
+        """Return the watermark that a snapshot's notes hold for `watermark_id`, or None."""
+        if notes.get(_ID_NOTE) != watermark_id or notes.get(_KIND_NOTE) not in _TYPES:
             return None
-        return cls(notes[_KIND], notes[_NOTE])
+        return cls(notes[_KIND_NOTE], notes[_VALUE_NOTE])
 
     @classmethod
     def highest(
-        cls, values: Sequence[Any], before: "Watermark | None", described: str, first: int, column: str
+        cls, values: Sequence[Any], previous: "Watermark | None", source_description: str, first: int, column: str
     ) -> "Watermark | None":
         """Return the greater of the highest value and the one before.
 
@@ -48,16 +48,16 @@ class Watermark:
         for place, value in enumerate(values):
             if value is None or value != value:  # noqa: PLR0124  (NaN)
                 raise Rejected(
-                    f"{described} row {first + place}: the watermark column {column!r} is null, so the row could never "
+                    f"{source_description} row {first + place}: the watermark column {column!r} is null, so the row could never "
                     "be told from new ones. Leave such rows out, or give them a value in the query."
                 )
         try:
-            known = [] if before is None else [before.value()]
+            known = [] if previous is None else [previous.value()]
             top = max([*known, *values])
             kind = next(name for name, (python, _) in _TYPES.items() if type(top) is python)
         except (TypeError, StopIteration) as cause:
             raise Rejected(
-                f"{described}: the watermark column {column!r} has no order ({cause or type(top).__name__}). "
+                f"{source_description}: the watermark column {column!r} has no order ({cause or type(top).__name__}). "
                 "Use a column of whole numbers, times or text of one type."
             ) from cause
         return cls(kind, top.isoformat() if isinstance(top, date) else str(top))
@@ -65,7 +65,7 @@ class Watermark:
     def value(self) -> Any:
         """Return the value as Python has it."""
         python = _TYPES[self.kind][0]
-        return python.fromisoformat(self.text) if self.kind in ("time", "date") else python(self.text)
+        return python.fromisoformat(self.value_text) if self.kind in ("time", "date") else python(self.value_text)
 
     def as_sql(self, dialect: Dialect) -> str:
         """Return the value as a literal of the database, its quotes escaped."""
@@ -73,6 +73,6 @@ class Watermark:
         compiled = literal(self.value(), shape).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         return str(compiled)
 
-    def notes(self, of: str) -> dict[str, str]:
+    def notes(self, watermark_id: str) -> dict[str, str]:
         """Return what a snapshot has to remember."""
-        return {_NOTE: self.text, _KIND: self.kind, _OF: of}
+        return {_VALUE_NOTE: self.value_text, _KIND_NOTE: self.kind, _ID_NOTE: watermark_id}

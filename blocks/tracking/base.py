@@ -11,23 +11,23 @@ import numpy as np
 import pandas as pd
 from prefect.blocks.core import Block
 
-from blocks.common.collectable import Keeper
+from blocks.common.collectable import ArtifactOwner
 
-CHAMPION = "champion"
+CHAMPION_ALIAS = "champion"
 """The alias of the version that serves."""
-KEY = "ratchet.key"
+KEY_TAG = "ratchet.key"
 """The tag of what was made here: the key under which it is found again. What has none is not ours."""
-KEEP = "ratchet.keep"
+KEEP_TAG = "ratchet.keep"
 """The tag by which a person keeps a run or version for ever."""
-PROMOTED = "ratchet.promoted"
+PROMOTED_TAG = "ratchet.promoted"
 """The tag of a version that served once: in which environment."""
 
-Predict: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
+PredictFunction: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
 """A loaded model: rows in, predictions out."""
 
 
 @dataclass(frozen=True)
-class Run:
+class TrackingRun:
     """One tracked run. `url` is a page for people. Metrics hold the last value of each.
 
     `started` and `ended` are None where the store does not say, `ended` as long as it runs.
@@ -45,7 +45,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Version:
+class ModelVersion:
     """A registered model version: its number as text, the run that made it, and a page for people."""
 
     name: str
@@ -56,7 +56,7 @@ class Version:
     aliases: tuple[str, ...]
 
 
-class Tracking(Keeper, Block):
+class Tracking(ArtifactOwner, Block):
     """Runs and model versions. What is opened or registered under a key that is known is found, not made again."""
 
     @abstractmethod
@@ -68,7 +68,7 @@ class Tracking(Keeper, Block):
         name: str,
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
-    ) -> Run:
+    ) -> TrackingRun:
         """Return the run that bears `key`, set to running again, or start one (a child of run id `parent`)."""
 
     @abstractmethod
@@ -95,8 +95,8 @@ class Tracking(Keeper, Block):
         """Say which data the run saw: name, digest, where it is from, rows, and for what ("training")."""
 
     @abstractmethod
-    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
-        """Keep all files below `folder` with the run, below the artifact folder `under`."""
+    def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
+        """Keep all files below `folder` with the run, below the artifact folder `artifact_folder`."""
 
     @abstractmethod
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
@@ -110,15 +110,15 @@ class Tracking(Keeper, Block):
         """End a run."""
 
     @abstractmethod
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> TrackingRun:
         """Return a run. Raises NotFound."""
 
     @abstractmethod
-    def children(self, run_id: str) -> tuple[Run, ...]:
+    def children(self, run_id: str) -> tuple[TrackingRun, ...]:
         """Return the runs opened with this one as parent, oldest first."""
 
     @abstractmethod
-    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
         """Return the experiment's runs that were started at `since` or later, oldest first; none if it is not there."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Tracking(Keeper, Block):
         """Return the names of all experiments, sorted: of every model that was ever trained, and others' as well."""
 
     @abstractmethod
-    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the model that the run logged under the artifact name `model`; the same key registers once.
 
         Raises:
@@ -134,11 +134,11 @@ class Tracking(Keeper, Block):
         """
 
     @abstractmethod
-    def version(self, name: str, reference: str) -> Version | None:
+    def version(self, name: str, reference: str) -> ModelVersion | None:
         """Return the version by number ("3") or alias ("@champion"), or None."""
 
     @abstractmethod
-    def versions(self, name: str) -> tuple[Version, ...]:
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return all registered versions, oldest first; none if there is no such model."""
 
     @abstractmethod
@@ -150,7 +150,7 @@ class Tracking(Keeper, Block):
         """Point the alias at the version; an alias points at one version at a time."""
 
     @abstractmethod
-    def fetch(self, name: str, version: str, folder: Path) -> Path:
+    def fetch_model(self, name: str, version: str, folder: Path) -> Path:
         """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path.
 
         Its signature, where its run has the file `signature/model.sig`, comes to `folder`/model.sig.
@@ -160,7 +160,7 @@ class Tracking(Keeper, Block):
         """Get ready to predict, beside a wait; what it does shows in nothing but time."""
 
     @abstractmethod
-    def loaded(self, artifact: Path) -> Predict:
+    def load_model(self, artifact: Path) -> PredictFunction:
         """Load a fetched artifact once, for as many frames as come; needs no server.
 
         Loading a model runs code: an adapter that loads real ones does so only where the signature beside the artifact
@@ -177,4 +177,4 @@ class Tracking(Keeper, Block):
 
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
         """Load a fetched artifact and return its predictions for one frame; see `loaded`."""
-        return self.loaded(artifact)(frame)
+        return self.load_model(artifact)(frame)

@@ -13,23 +13,23 @@ from pandas.api.types import is_bool_dtype, is_integer_dtype, is_string_dtype
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 
 
-def refuse_not_finite(run_id: str, metrics: Mapping[str, float]) -> None:
+def check_finite(run_id: str, metrics: Mapping[str, float]) -> None:
     """Raise Rejected, naming them, when metrics are NaN or infinite: a store may turn them into numbers."""
     wrong = {key: value for key, value in metrics.items() if not math.isfinite(value)}
     if wrong:
         raise Rejected(f"run {run_id}: metrics {wrong} are not finite; log what was measured, or nothing")
 
 
-def conform(frame: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
+def cast_to_signature(frame: pd.DataFrame, declared_types: Mapping[str, str]) -> pd.DataFrame:
     """Return the rows with the declared columns cast where no information is lost; `frame` is not changed.
 
     MLflow refuses integers where a model declares "double" (unless all are 0 or 1), and categories and all-null
-    columns where it declares "string". `kinds` is type by column; columns it does not name are left out.
+    columns where it declares "string". `declared_types` is type by column; columns it does not name are left out.
     """
-    missing = [name for name in kinds if name not in frame.columns]
+    missing = [name for name in declared_types if name not in frame.columns]
     if missing:
         raise Rejected(f"the model needs columns {missing}, which the rows do not have: {list(frame.columns)}")
-    return pd.DataFrame({name: _cast(frame[name], kind) for name, kind in kinds.items()}, index=frame.index)
+    return pd.DataFrame({name: _cast(frame[name], kind) for name, kind in declared_types.items()}, index=frame.index)
 
 
 def _cast(column: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
@@ -58,7 +58,7 @@ def as_predictions(answer: object, artifact: Path, rows: int) -> np.ndarray:
     return predictions
 
 
-def port_error(code: str, text: str) -> type[PortError]:
+def port_error_type(code: str, text: str) -> type[PortError]:
     """Return the port's error for MLflow's error code: what a person must mend, or what may pass in a moment."""
     if code == "RESOURCE_DOES_NOT_EXIST" or re.search(r"alias \S+ not found", text):
         return NotFound
@@ -66,7 +66,7 @@ def port_error(code: str, text: str) -> type[PortError]:
     return Rejected if code in {*refused, "RESOURCE_ALREADY_EXISTS", "FEATURE_DISABLED"} else Unavailable
 
 
-def quotable(key: str) -> str:
+def check_filter_value(key: str) -> str:
     """Return the key when it can stand in a search; MLflow's filters know no escape."""
     if not key or "'" in key:
         raise Rejected(f"key {key!r} must be text without an apostrophe")

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.common.collectable import Kept
+from blocks.common.collectable import Collectable
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import KEEP, Predict, Run, Tracking, Version
-from blocks.tracking.checks import conform, quotable, refuse_not_finite
+from blocks.tracking.base import KEEP_TAG, ModelVersion, PredictFunction, Tracking, TrackingRun
+from blocks.tracking.checks import cast_to_signature, check_filter_value, check_finite
 
 MODEL_FILE = "fake_model.json"
 
@@ -29,11 +29,11 @@ class FakeTracking(Tracking):
     root: Path = Field(description="Folder that keeps the runs' files and models.")
     available: bool = Field(default=True, description="False: every call fails as a server that is down would.")
 
-    _runs: dict[str, Run] = PrivateAttr(default_factory=dict)
+    _runs: dict[str, TrackingRun] = PrivateAttr(default_factory=dict)
     _keys: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
     _parents: dict[str, str] = PrivateAttr(default_factory=dict)
-    _versions: dict[tuple[str, str], Version] = PrivateAttr(default_factory=dict)
-    _registered: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    _versions: dict[tuple[str, str], ModelVersion] = PrivateAttr(default_factory=dict)
+    _session_with_tables: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
     _datasets: dict[str, list[dict[str, object]]] = PrivateAttr(default_factory=dict)
     _clock: Callable[[], datetime] = PrivateAttr(default_factory=lambda: lambda: datetime.now(UTC))
 
@@ -60,17 +60,17 @@ class FakeTracking(Tracking):
         name: str,
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
-    ) -> Run:
+    ) -> TrackingRun:
         """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
-        self._answer()
-        if run_id := self._keys.get((experiment, quotable(key))):
+        self._check_available()
+        if run_id := self._keys.get((experiment, check_filter_value(key))):
             self._runs[run_id] = replace(self._runs[run_id], status="RUNNING", ended=None)
             return self._runs[run_id]
         run_id = f"run-{len(self._runs) + 1}"
         own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
         own |= {"mlflow.parentRunId": parent} if parent else {}
         page, now = f"fake://runs/{run_id}", self._clock()
-        self._runs[run_id] = Run(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
+        self._runs[run_id] = TrackingRun(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
         self._keys[experiment, key] = run_id
         if parent:
             self._parents[run_id] = parent
@@ -89,7 +89,7 @@ class FakeTracking(Tracking):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Add to a run; see `Tracking.log`."""
-        refuse_not_finite(run_id, metrics or {})
+        check_finite(run_id, metrics or {})
         run, given = self.run(run_id), {key: str(value) for key, value in (params or {}).items()}
         if changed := [key for key, value in given.items() if run.params.get(key, value) != value]:
             raise Rejected(f"run {run_id}: parameters {changed} were logged with other values")
@@ -105,9 +105,9 @@ class FakeTracking(Tracking):
         seen = {"name": name, "digest": digest, "source": source, "rows": rows, "context": context}
         self._datasets.setdefault(self.run(run_id).id, []).append(seen)
 
-    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
+    def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
         """Keep all files below `folder` with the run."""
-        shutil.copytree(folder, self.root / self.run(run_id).id / "files" / under, dirs_exist_ok=True)
+        shutil.copytree(folder, self.root / self.run(run_id).id / "files" / artifact_folder, dirs_exist_ok=True)
 
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
         """Copy what the run keeps below `under` to `folder`/`under`."""
@@ -121,67 +121,69 @@ class FakeTracking(Tracking):
         """End a run."""
         self._runs[run_id] = replace(self.run(run_id), status=status, ended=self._clock())
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> TrackingRun:
         """Return a run. Raises NotFound."""
-        self._answer()
+        self._check_available()
         if run_id not in self._runs:
             raise NotFound(f"no run {run_id!r}; there are {sorted(self._runs)}")
         return self._runs[run_id]
 
-    def children(self, run_id: str) -> tuple[Run, ...]:
+    def children(self, run_id: str) -> tuple[TrackingRun, ...]:
         """Return the runs opened with this one as parent, oldest first."""
         self.run(run_id)
         return tuple(run for run in self._runs.values() if self._parents.get(run.id) == run_id)
 
-    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
         """Return the experiment's runs, oldest first; see `Tracking.runs`."""
-        self._answer()
+        self._check_available()
         own = [run for run in self._runs.values() if run.experiment == experiment]
         return tuple(run for run in own if since is None or (run.started is not None and run.started >= since))
 
     def experiments(self) -> tuple[str, ...]:
         """Return the names of all experiments, sorted."""
-        self._answer()
+        self._check_available()
         return tuple(sorted({experiment for experiment, _ in self._keys}))
 
-    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the run's model, once a key; see `Tracking.register`."""
-        self._answer()
-        if number := self._registered.get((name, quotable(key))):
+        self._check_available()
+        if number := self._session_with_tables.get((name, check_filter_value(key))):
             return self._versions[name, number]
         if not (self.root / self.run(run_id).id / "model" / MODEL_FILE).is_file():
             raise NotFound(f"run {run_id} logged no model named 'model'")
-        number = str(1 + max((int(n) for (model, _), n in self._registered.items() if model == name), default=0))
+        number = str(
+            1 + max((int(n) for (model, _), n in self._session_with_tables.items() if model == name), default=0)
+        )
         own, page = {**tags, "ratchet.key": key}, f"fake://models/{name}/{number}"
-        self._versions[name, number] = Version(name, number, run_id, page, own, ())
-        self._registered[name, key] = number
+        self._versions[name, number] = ModelVersion(name, number, run_id, page, own, ())
+        self._session_with_tables[name, key] = number
         return self._versions[name, number]
 
-    def version(self, name: str, reference: str) -> Version | None:
+    def version(self, name: str, reference: str) -> ModelVersion | None:
         """Return the version by number ("3") or alias ("@champion"), or None."""
-        self._answer()
+        self._check_available()
         if not reference.startswith("@"):
             return self._versions.get((name, reference))
         alias, own = reference[1:], [v for (model, _), v in self._versions.items() if model == name]
         return next((version for version in own if alias in version.aliases), None)
 
-    def versions(self, name: str) -> tuple[Version, ...]:
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return all registered versions, oldest first."""
-        self._answer()
+        self._check_available()
         return tuple(version for (model, _), version in self._versions.items() if model == name)
 
-    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
-        """Return runs, their models and versions; a version was used when its run was; see `Keeper.kept`."""
-        return tuple(fake_kept([run for name in names for run in self.runs(name)], self._parents, self.root,
+    def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
+        """Return runs, their models and versions; a version was used when its run was; see `ArtifactOwner.kept`."""
+        return tuple(fake_collectables([run for name in names for run in self.runs(name)], self._parents, self.root,
                                [version for name in names for version in self.versions(name)]))  # fmt: skip
 
-    def size(self, key: str) -> int:
-        """Return the bytes of its files; see `Keeper.size`."""
+    def size_bytes(self, key: str) -> int:
+        """Return the bytes of its files; see `ArtifactOwner.size`."""
         return sum(file.stat().st_size for file in self._files(key).rglob("*") if file.is_file())
 
-    def discard(self, key: str) -> None:
-        """Remove it; see `Keeper.discard`."""
-        self._answer()
+    def delete_collectables(self, key: str) -> None:
+        """Remove it; see `ArtifactOwner.discard`."""
+        self._check_available()
         kind, _, name = key.partition(":")
         shutil.rmtree(self._files(key), ignore_errors=True)
         if kind == "run" and (run := self._runs.pop(name, None)):
@@ -198,20 +200,20 @@ class FakeTracking(Tracking):
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
-        there = self._known(name, version)
+        there = self._require_version(name, version)
         self._versions[name, version] = replace(there, tags={**there.tags, **tags})
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point the alias at the version, and at no other."""
-        self._known(name, version)
+        self._require_version(name, version)
         for (model, number), there in list(self._versions.items()):
             others = {other for other in there.aliases if other != alias or model != name}
             own = {alias} if (model, number) == (name, version) else set()
             self._versions[model, number] = replace(there, aliases=tuple(sorted(others | own)))
 
-    def fetch(self, name: str, version: str, folder: Path) -> Path:
+    def fetch_model(self, name: str, version: str, folder: Path) -> Path:
         """Copy the version's artifact to `folder`/model; see `Tracking.fetch`."""
-        there, model, note = self._known(name, version), folder / "model", folder / "source.txt"
+        there, model, note = self._require_version(name, version), folder / "model", folder / "source.txt"
         if model.is_dir():
             if not note.exists() or note.read_text() != there.url:
                 raise Conflict(f"{model} holds another model than {there.url}; give another folder")
@@ -222,7 +224,7 @@ class FakeTracking(Tracking):
             shutil.copyfile(signature, folder / "model.sig")
         return model
 
-    def loaded(self, artifact: Path) -> Predict:
+    def load_model(self, artifact: Path) -> PredictFunction:
         """Return what gives probabilities (rows, 2): the logistic function of the weighted sum of the columns."""
         try:
             weights = json.loads((artifact / MODEL_FILE).read_text())
@@ -230,7 +232,7 @@ class FakeTracking(Tracking):
             raise Rejected(f"model {artifact} does not load: {cause}") from cause
 
         def predict(frame: pd.DataFrame) -> np.ndarray:
-            rows = conform(frame, dict.fromkeys(weights, "double"))
+            rows = cast_to_signature(frame, dict.fromkeys(weights, "double"))
             try:
                 values = rows.to_numpy(dtype=np.float64)
             except ValueError as cause:
@@ -240,28 +242,34 @@ class FakeTracking(Tracking):
 
         return predict
 
-    def _answer(self) -> None:
+    def _check_available(self) -> None:
         if not self.available:
             raise Unavailable("the fake tracking server is down; set `available`")
 
-    def _known(self, name: str, version: str) -> Version:
+    def _require_version(self, name: str, version: str) -> ModelVersion:
         if (found := self.version(name, version)) is None:
             raise NotFound(f"no version {version!r} of model {name!r}; there are {sorted(self._versions)}")
         return found
 
 
-def fake_kept(
-    runs: Sequence[Run], parents: Mapping[str, str], root: Path, versions: Sequence[Version]
-) -> Iterator[Kept]:
+def fake_collectables(
+    runs: Sequence[TrackingRun], parents: Mapping[str, str], root: Path, versions: Sequence[ModelVersion]
+) -> Iterator[Collectable]:
     """Yield what the fake keeps, with what each needs: as MLflow's adapter does."""
     used = {run.id: run.ended or run.started or datetime.now(UTC) for run in runs}
     for run in runs:
         model = [f"model:{run.id}"] if (root / run.id / "model").is_dir() else []
         parent = [f"run:{parents[run.id]}"] if run.id in parents else []
-        held = f"a person tagged it {KEEP}" if KEEP in run.tags else "it is running" if run.status == "RUNNING" else ""
-        yield Kept(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), held)
-        yield from (Kept(key, key, used[run.id]) for key in model)
+        held = (
+            f"a person tagged it {KEEP_TAG}"
+            if KEEP_TAG in run.tags
+            else "it is running"
+            if run.status == "RUNNING"
+            else ""
+        )
+        yield Collectable(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), held)
+        yield from (Collectable(key, key, used[run.id]) for key in model)
     for version in versions:
         own, run_id = f"{version.name}/{version.version}", version.run_id
         needs = (f"run:{run_id}", f"model:{run_id}", f"fetched:{own}")
-        yield Kept(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)
+        yield Collectable(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)

@@ -20,18 +20,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.common.collectable import Kept
+from blocks.common.collectable import Collectable
 from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
-from blocks.tracking.base import KEY, Predict, Run, Tracking, Version
-from blocks.tracking.checks import as_predictions, conform, port_error, quotable, refuse_not_finite
-from blocks.tracking.mlflow_kept import MlflowShelf, moment
-from blocks.tracking.predictor import predictor_of
+from blocks.tracking.base import KEY_TAG, ModelVersion, PredictFunction, Tracking, TrackingRun
+from blocks.tracking.checks import as_predictions, cast_to_signature, check_filter_value, check_finite, port_error_type
+from blocks.tracking.mlflow_collectable import MlflowArtifacts, time_from_ms
+from blocks.tracking.predictor_process import shared_predictor
 
-MODEL = "model"
+MODEL_ARTIFACT = "model"
 """The name under which a training program logs its model."""
-SIGNATURE = "signature"
+SIGNATURE_FOLDER = "signature"
 """The run's artifact folder that holds the model's signature."""
-DIGEST_CHARACTERS = 36
+MAX_DIGEST_LENGTH = 36
 """What MLflow keeps of a data set's digest; the whole one is in the data set's profile."""
 
 
@@ -56,16 +56,16 @@ class MlflowTracking(Tracking):
         name: str,
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
-    ) -> Run:
+    ) -> TrackingRun:
         """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
-        with self._calling(f"MLflow experiment {experiment!r}"):
+        with self._port_errors(f"MLflow experiment {experiment!r}"):
             home = self._experiment(experiment)
-            if found := self._runs(home, KEY, quotable(key)):
+            if found := self._runs(home, KEY_TAG, check_filter_value(key)):
                 self.client.update_run(found[0].info.run_id, status="RUNNING")
                 return self.run(found[0].info.run_id)
-            own = {**(tags or {}), KEY: key, **({"mlflow.parentRunId": parent} if parent else {})}
+            own = {**(tags or {}), KEY_TAG: key, **({"mlflow.parentRunId": parent} if parent else {})}
             made = self.client.create_run(home, run_name=name, tags=own)
-            first = self._runs(home, KEY, key)[0]
+            first = self._runs(home, KEY_TAG, key)[0]
             if first.info.run_id != made.info.run_id:  # another process was first
                 self.client.delete_run(made.info.run_id)
             return self._run(first)
@@ -85,14 +85,14 @@ class MlflowTracking(Tracking):
         """Add to a run; what MLflow would store as another number is refused first. See `Tracking.log`."""
         from mlflow.entities import Metric, Param, RunTag
 
-        refuse_not_finite(run_id, metrics or {})
+        check_finite(run_id, metrics or {})
         now = int(time.time() * 1000)
         parts = {
             "params": [Param(key, str(value)) for key, value in (params or {}).items()],
             "metrics": [Metric(key, float(value), now, 0) for key, value in (metrics or {}).items()],
             "tags": [RunTag(key, str(value)) for key, value in (tags or {}).items()],
         }
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             for part, values in parts.items():
                 for start in range(0, len(values), 100):  # what MLflow takes of each kind in one call
                     self.client.log_batch(run_id, **{part: values[start : start + 100]})
@@ -103,15 +103,15 @@ class MlflowTracking(Tracking):
 
         profile = json.dumps({"num_rows": rows, "digest": digest})
         place = json.dumps({"uri": source})
-        dataset = Dataset(name, digest[:DIGEST_CHARACTERS], "ratchet", place, profile=profile)
+        dataset = Dataset(name, digest[:MAX_DIGEST_LENGTH], "ratchet", place, profile=profile)
         seen = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             self.client.log_inputs(run_id, datasets=[seen])
 
-    def log_files(self, run_id: str, folder: Path, under: str = "") -> None:
+    def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
         """Keep all files below `folder` with the run; see `Tracking.log_files`."""
-        with self._calling(f"MLflow run {run_id}"):
-            self.client.log_artifacts(run_id, str(folder), under or None)
+        with self._port_errors(f"MLflow run {run_id}"):
+            self.client.log_artifacts(run_id, str(folder), artifact_folder or None)
 
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
         """Copy what the run keeps below `under` to `folder`/`under`; see `Tracking.fetch_files`."""
@@ -119,7 +119,7 @@ class MlflowTracking(Tracking):
 
         to = folder / under
         to.mkdir(parents=True, exist_ok=True)
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             if self.client.list_artifacts(run_id, under):
                 download_artifacts(
                     run_id=run_id, artifact_path=under, dst_path=str(folder), tracking_uri=self.tracking_uri
@@ -128,23 +128,23 @@ class MlflowTracking(Tracking):
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End a run."""
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             self.client.set_terminated(run_id, status)
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> TrackingRun:
         """Return a run. Raises NotFound."""
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             return self._run(self.client.get_run(run_id))
 
-    def children(self, run_id: str) -> tuple[Run, ...]:
+    def children(self, run_id: str) -> tuple[TrackingRun, ...]:
         """Return the runs opened with this one as parent, oldest first."""
-        with self._calling(f"MLflow run {run_id}"):
+        with self._port_errors(f"MLflow run {run_id}"):
             home = self.client.get_run(run_id).info.experiment_id
             return tuple(self._run(run) for run in self._runs(home, "mlflow.parentRunId", run_id))
 
-    def runs(self, experiment: str, since: datetime | None = None) -> tuple[Run, ...]:
+    def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
         """Return the experiment's runs, oldest first; see `Tracking.runs`."""
-        with self._calling(f"MLflow experiment {experiment!r}"):
+        with self._port_errors(f"MLflow experiment {experiment!r}"):
             home = self.client.get_experiment_by_name(experiment)
             if home is None:
                 return ()
@@ -153,7 +153,7 @@ class MlflowTracking(Tracking):
 
     def experiments(self) -> tuple[str, ...]:
         """Return the names of all experiments, sorted."""
-        with self._calling("the list of MLflow's experiments"):
+        with self._port_errors("the list of MLflow's experiments"):
             found, token = [], None
             while True:
                 page = self.client.search_experiments(page_token=token)
@@ -161,25 +161,25 @@ class MlflowTracking(Tracking):
                 if not (token := page.token):
                     return tuple(sorted(found))
 
-    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> Version:
+    def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the run's model, once a key; see `Tracking.register`."""
-        with self._calling(f"MLflow model {name!r}"):
-            if found := self._versions(name, quotable(key)):
+        with self._port_errors(f"MLflow model {name!r}"):
+            if found := self._versions(name, check_filter_value(key)):
                 return self._version(found[0])
             source, model_id = self._logged_model(run_id)
             self._registered_model(name)
             made = self.client.create_model_version(
-                name, source, run_id, {**tags, KEY: key}, await_creation_for=60, model_id=model_id
+                name, source, run_id, {**tags, KEY_TAG: key}, await_creation_for=60, model_id=model_id
             )
             first = self._versions(name, key)[0]
             if first.version != made.version:  # another process was first
                 self.client.delete_model_version(name, made.version)
             return self._version(first)
 
-    def version(self, name: str, reference: str) -> Version | None:
+    def version(self, name: str, reference: str) -> ModelVersion | None:
         """Return the version by number ("3") or alias ("@champion"), or None."""
         try:
-            with self._calling(f"MLflow model {name!r}"):
+            with self._port_errors(f"MLflow model {name!r}"):
                 if reference.startswith("@"):
                     reference = str(self.client.get_model_version_by_alias(name, reference[1:]).version)
                 if not reference.isdigit():
@@ -188,42 +188,46 @@ class MlflowTracking(Tracking):
         except NotFound:
             return None
 
-    def versions(self, name: str) -> tuple[Version, ...]:
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return all registered versions, oldest first."""
-        with self._calling(f"MLflow model {name!r}"):
-            found = MlflowShelf(self.client, self.tracking_uri).versions(quotable(name))
+        with self._port_errors(f"MLflow model {name!r}"):
+            found = MlflowArtifacts(self.client, self.tracking_uri).versions(check_filter_value(name))
             return tuple(self._version(each) for each in sorted(found, key=lambda version: int(version.version)))
 
-    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
-        """Return the runs, logged models and versions of these models; see `Keeper.kept`."""
-        with self._calling(f"what MLflow keeps of {', '.join(names)}"):
-            return tuple(MlflowShelf(self.client, self.tracking_uri).kept([quotable(name) for name in names]))
+    def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
+        """Return the runs, logged models and versions of these models; see `ArtifactOwner.kept`."""
+        with self._port_errors(f"what MLflow keeps of {', '.join(names)}"):
+            return tuple(
+                MlflowArtifacts(self.client, self.tracking_uri).collectables(
+                    [check_filter_value(name) for name in names]
+                )
+            )
 
-    def size(self, key: str) -> int:
-        """Return the bytes of its artifacts; see `Keeper.size`."""
+    def size_bytes(self, key: str) -> int:
+        """Return the bytes of its artifacts; see `ArtifactOwner.size`."""
         try:
-            with self._calling(f"MLflow's {key}"):
-                return MlflowShelf(self.client, self.tracking_uri).size(key)
+            with self._port_errors(f"MLflow's {key}"):
+                return MlflowArtifacts(self.client, self.tracking_uri).size_bytes(key)
         except NotFound:
             return 0
 
-    def discard(self, key: str) -> None:
-        """Remove it; see `Keeper.discard`."""
-        with contextlib.suppress(NotFound), self._calling(f"MLflow's {key}"):
-            MlflowShelf(self.client, self.tracking_uri).discard(key)
+    def delete_collectables(self, key: str) -> None:
+        """Remove it; see `ArtifactOwner.discard`."""
+        with contextlib.suppress(NotFound), self._port_errors(f"MLflow's {key}"):
+            MlflowArtifacts(self.client, self.tracking_uri).delete_collectables(key)
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
-        with self._calling(f"MLflow model {name!r} version {version}"):
+        with self._port_errors(f"MLflow model {name!r} version {version}"):
             for key, value in tags.items():
                 self.client.set_model_version_tag(name, version, key, value)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point the alias at the version."""
-        with self._calling(f"MLflow model {name!r} version {version}"):
+        with self._port_errors(f"MLflow model {name!r} version {version}"):
             self.client.set_registered_model_alias(name, alias, version)
 
-    def fetch(self, name: str, version: str, folder: Path) -> Path:
+    def fetch_model(self, name: str, version: str, folder: Path) -> Path:
         """Copy the version's artifact to `folder`/model, whole or not at all; see `Tracking.fetch`.
 
         Raises:
@@ -231,11 +235,11 @@ class MlflowTracking(Tracking):
             Conflict: `folder` holds the model of another version.
             Corrupt: what came is not an MLflow model folder.
         """
-        with self._calling(f"MLflow model {name!r} version {version}"):
+        with self._port_errors(f"MLflow model {name!r} version {version}"):
             source = str(self.client.get_model_version_download_uri(name, version))
-            model, note = folder / MODEL, folder / "source.txt"
+            model, note = folder / MODEL_ARTIFACT, folder / "source.txt"
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / f"{MODEL}.sig").exists():
+            if not (folder / f"{MODEL_ARTIFACT}.sig").exists():
                 self._fetch_signature(name, version, folder)
             if model.is_dir():
                 if (there := note.read_text() if note.exists() else "another") != source:
@@ -246,28 +250,28 @@ class MlflowTracking(Tracking):
 
     def warm_up(self) -> None:
         """Start the process that loads models, which takes it three seconds; import what reads their description."""
-        predictor_of(self.trusted_keys)
+        shared_predictor(self.trusted_keys)
         import_module("mlflow.models")
 
-    def loaded(self, artifact: Path) -> Predict:
+    def load_model(self, artifact: Path) -> PredictFunction:
         """Load a fetched model, once, in a process without credentials; see `Tracking.loaded`.
 
         That process verifies the model's signature against `trusted_keys`, and what the model is made of, before it
         loads it.
         """
-        self._quieten()
+        self._configure_mlflow()
         from mlflow.models import Model
 
         try:
             schema = Model.load(str(artifact)).get_input_schema()
         except Exception as cause:
             raise Rejected(f"model {artifact} does not load: {str(cause)[:500]}") from cause
-        ask = predictor_of(self.trusted_keys).load(artifact)
+        ask = shared_predictor(self.trusted_keys).load(artifact)
 
         def predict(frame: pd.DataFrame) -> np.ndarray:
             needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
             kinds = {spec.name: getattr(spec.type, "name", "") for spec in needed}
-            rows = conform(frame, kinds) if kinds and all(kinds) else frame
+            rows = cast_to_signature(frame, kinds) if kinds and all(kinds) else frame
             return as_predictions(ask(rows), artifact, len(frame))
 
         return predict
@@ -276,7 +280,7 @@ class MlflowTracking(Tracking):
     def client(self) -> Any:
         """MLflow's client for `tracking_uri`, made at first use."""
         if self._client is None:
-            self._quieten()
+            self._configure_mlflow()
             from mlflow import MlflowClient
 
             self._client = MlflowClient(self.tracking_uri)
@@ -287,16 +291,19 @@ class MlflowTracking(Tracking):
         from mlflow.artifacts import download_artifacts
 
         run_id = self.client.get_model_version(name, version).run_id
-        there = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE)}
-        if f"{SIGNATURE}/{MODEL}.sig" not in there:
+        there = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE_FOLDER)}
+        if f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig" not in there:
             return
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as beside:
             came = download_artifacts(
-                run_id=run_id, artifact_path=f"{SIGNATURE}/{MODEL}.sig", dst_path=beside, tracking_uri=self.tracking_uri
+                run_id=run_id,
+                artifact_path=f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig",
+                dst_path=beside,
+                tracking_uri=self.tracking_uri,
             )
-            Path(came).replace(folder / f"{MODEL}.sig")
+            Path(came).replace(folder / f"{MODEL_ARTIFACT}.sig")
 
-    def _quieten(self) -> None:
+    def _configure_mlflow(self) -> None:
         """Set what MLflow reads from the environment alone, and silence a plugin that warns on each request."""
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(self.retries)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -304,16 +311,16 @@ class MlflowTracking(Tracking):
         logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
 
     @contextlib.contextmanager
-    def _calling(self, what: str) -> Iterator[None]:
+    def _port_errors(self, what: str) -> Iterator[None]:
         """Turn what MLflow raises into the port's errors, naming `what` and the address."""
-        self._quieten()
+        self._configure_mlflow()
         from mlflow.exceptions import MlflowException
         from requests import RequestException
 
         try:
             yield
         except MlflowException as cause:
-            kind = port_error(cause.error_code, str(cause))
+            kind = port_error_type(cause.error_code, str(cause))
             raise kind(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
         except RequestException as cause:
             raise Unavailable(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
@@ -356,7 +363,7 @@ class MlflowTracking(Tracking):
     def _versions(self, name: str, key: str) -> list[Any]:
         if "'" in name:
             raise Rejected(f"model name {name!r} must not hold an apostrophe")
-        found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY}` = '{key}'")
+        found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'")
         return sorted(found, key=lambda version: int(version.version))
 
     def _logged_model(self, run_id: str) -> tuple[str, str]:
@@ -364,9 +371,11 @@ class MlflowTracking(Tracking):
         outputs = self.client.get_run(run_id).outputs
         for output in reversed(outputs.model_outputs if outputs else []):
             logged = self.client.get_logged_model(output.model_id)
-            if logged.name == MODEL and logged.status == "READY":
+            if logged.name == MODEL_ARTIFACT and logged.status == "READY":
                 return f"models:/{logged.model_id}", logged.model_id
-        raise NotFound(f"run {run_id} logged no model named {MODEL!r}; its training must log one before it ends")
+        raise NotFound(
+            f"run {run_id} logged no model named {MODEL_ARTIFACT!r}; its training must log one before it ends"
+        )
 
     def _download(self, source: str, model: Path) -> Path:
         from mlflow.artifacts import download_artifacts
@@ -382,20 +391,22 @@ class MlflowTracking(Tracking):
                     raise
         return model
 
-    def _run(self, run: Any, experiment: str = "") -> Run:
+    def _run(self, run: Any, experiment: str = "") -> TrackingRun:
         page = f"{self.ui_url or self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
         home = experiment or self.client.get_experiment(run.info.experiment_id).name
         ended = None if run.info.status == "RUNNING" else run.info.end_time  # one that runs again keeps its old end
-        data, times = run.data, (_moment(run.info.start_time), _moment(ended))
-        return Run(run.info.run_id, home, run.info.status, page, data.params, data.metrics, dict(data.tags), *times)
+        data, times = run.data, (_optional_time(run.info.start_time), _optional_time(ended))
+        return TrackingRun(
+            run.info.run_id, home, run.info.status, page, data.params, data.metrics, dict(data.tags), *times
+        )
 
-    def _version(self, found: Any) -> Version:
+    def _version(self, found: Any) -> ModelVersion:
         whole = self.client.get_model_version(found.name, found.version)  # a search leaves the aliases out
         page = f"{self.ui_url or self.tracking_uri}/#/models/{whole.name}/versions/{whole.version}"
         aliases = tuple(sorted(whole.aliases))
-        return Version(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)
+        return ModelVersion(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)
 
 
-def _moment(milliseconds: int | None) -> datetime | None:
+def _optional_time(milliseconds: int | None) -> datetime | None:
     """Return MLflow's milliseconds since 1970 as a moment; 0 and None are none."""
-    return moment(milliseconds) if milliseconds else None
+    return time_from_ms(milliseconds) if milliseconds else None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prefect.blocks.core import Block
 
-from blocks.common.collectable import Keeper
+from blocks.common.collectable import ArtifactOwner
 from blocks.common.compute import Compute
-from blocks.common.jobs import JobStatus, completed, waiting
+from blocks.common.jobs import JobStatus, require_completed, stop_if_interrupted
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class TrainingJob:
     """Everything that a training run needs. Two jobs that are equal make the same model.
 
     `name` is derived by the caller from the work, so that a retry finds the job that is there.
-    `program` is the folder that holds `train.py`. `channels` are folders of input files by channel name.
+    `program_folder` is the folder that holds `train.py`. `channels` are folders of input files by channel name.
     Hyperparameters reach the program as text, as on SageMaker.
     """
 
     name: str
-    program: Path
+    program_folder: Path
     channels: Mapping[str, Path]
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -32,8 +32,8 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class JobState:
-    """What is known of a job now. `model` is a local folder once it completed; `reason` says why it failed.
+class TrainingJobState:
+    """What is known of a job now. `model_folder` is a local folder once it completed; `reason` says why it failed.
 
     `billable_seconds` is what the service bills for each instance, a warm pool's seconds included; None when it
     has not said. `instance_type` is the one that ran it, "" when it has not said, or on this machine.
@@ -44,13 +44,13 @@ class JobState:
     status: JobStatus
     seconds: float = 0.0
     reason: str = ""
-    model: Path | None = None
+    model_folder: Path | None = None
     billable_seconds: float | None = None
     instance_type: str = ""
     transient: bool = False
 
 
-class Trainer(Keeper, Block):
+class Trainer(ArtifactOwner, Block):
     """Runs training programs. Submitting the same job twice runs it once."""
 
     @abstractmethod
@@ -72,19 +72,19 @@ class Trainer(Keeper, Block):
         """
 
     @abstractmethod
-    def state(self, name: str) -> JobState:
+    def state(self, name: str) -> TrainingJobState:
         """Return what is known of the job. Raises NotFound when there is none of that name."""
 
     @abstractmethod
-    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
-        """Return the whole log lines after `position` and the position to ask from next time."""
+    def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
+        """Return the whole log lines after `offset` and the position to ask from next time."""
 
     @abstractmethod
     def stop(self, name: str) -> None:
         """Stop the job and everything it started; no error when it has ended already."""
 
-    def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.2) -> JobState:
-        """Submit, hand each log line to `log` as it comes, wait, and return the state of the completed job.
+    def run(self, job: TrainingJob, on_log_line: Callable[[str], None], poll_seconds: float = 0.2) -> TrainingJobState:
+        """Submit, hand each log line to `on_log_line` as it comes, wait, and return the state of the completed job.
 
         Whatever ends the wait early (a cancelled flow, an interrupt) stops the job: nothing is left running. A
         service that does not answer for a while does not end it: who tries again attaches to the job that runs.
@@ -96,13 +96,13 @@ class Trainer(Keeper, Block):
         """
         self.submit(job)
         position = 0
-        with waiting(lambda: self.stop(job.name)):
+        with stop_if_interrupted(lambda: self.stop(job.name)):
             while True:
                 state = self.state(job.name)
                 lines, position = self.logs(job.name, position)
                 for line in lines:
-                    log(line)
+                    on_log_line(line)
                 if state.status is not JobStatus.in_progress:
                     break
                 time.sleep(poll_seconds)
-        return completed("training job", state)
+        return require_completed("training job", state)

@@ -9,8 +9,8 @@ from pydantic import Field, PrivateAttr
 from blocks.common.compute import Compute
 from blocks.common.errors import NotFound
 from blocks.common.jobs import JobStatus
-from blocks.trainers import jobs
-from blocks.trainers.base import JobState, Trainer, TrainingJob
+from blocks.trainers import job_checks as jobs
+from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
 
 
 @dataclass
@@ -18,7 +18,7 @@ class _Attempt:
     job: TrainingJob
     content: dict[str, str]
     end: JobStatus
-    looks: int = 0
+    polls: int = 0
     stopped: bool = False
 
 
@@ -29,12 +29,14 @@ class FakeTrainer(Trainer):
     _block_type_slug = "ratchet-trainer-fake"
 
     root: Path = Field(description="Folder that receives the model folders.")
-    fail_first: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
-    looks: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
+    failing_attempts: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
+    polls_in_progress: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
     transient: bool = Field(default=False, description="Whether a failure is one that the same job may survive.")
     reason: str = Field(default="the fake trainer was told to fail", description="What a failure says.")
-    asks_for: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
-    billed: float | None = Field(default=None, description="The seconds billed for a job that ended; None: not said.")
+    fixed_compute: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
+    billable_seconds: float | None = Field(
+        default=None, description="The seconds billed for a job that ended; None: not said."
+    )
     lines: list[str] = Field(default=["fake training"], description="The log of every job.")
 
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
@@ -47,43 +49,49 @@ class FakeTrainer(Trainer):
 
     def compute(self, max_seconds: int) -> Compute:
         """Return `asks_for`, for at most that long."""
-        return replace(self.asks_for, max_seconds=max_seconds)
+        return replace(self.fixed_compute, max_seconds=max_seconds)
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the one that is there; see `Trainer.submit`."""
-        jobs.check(job)
-        content, there = jobs.content(job), self._jobs.get(job.name)
+        jobs.check_job(job)
+        content, there = jobs.content_digests(job), self._jobs.get(job.name)
         if there is not None:
-            jobs.refuse_other(job.name, there.content, content)
+            jobs.check_same_content(job.name, there.content, content)
             if self.state(job.name).status in (JobStatus.in_progress, JobStatus.completed):
                 return
-        end = JobStatus.failed if len(self._started) < self.fail_first else JobStatus.completed
+        end = JobStatus.failed if len(self._started) < self.failing_attempts else JobStatus.completed
         self._jobs[job.name] = _Attempt(job, content, end)
         self._started.append(job.name)
 
-    def state(self, name: str) -> JobState:
+    def state(self, name: str) -> TrainingJobState:
         """Return what is known of the job, one step further than at the last look; see `Trainer.state`."""
         attempt = self._attempt(name)
         if attempt.stopped:
-            return JobState(name, JobStatus.stopped, float(attempt.looks), "stopped on request")
-        attempt.looks += 1
-        if attempt.looks <= self.looks:
-            return JobState(name, JobStatus.in_progress, float(attempt.looks))
+            return TrainingJobState(name, JobStatus.stopped, float(attempt.polls), "stopped on request")
+        attempt.polls += 1
+        if attempt.polls <= self.polls_in_progress:
+            return TrainingJobState(name, JobStatus.in_progress, float(attempt.polls))
         if attempt.end is JobStatus.failed:
-            return JobState(name, JobStatus.failed, float(self.looks), self.reason, transient=self.transient,
-                            billable_seconds=self.billed)  # fmt: skip
+            return TrainingJobState(name, JobStatus.failed, float(self.polls_in_progress), self.reason, transient=self.transient,
+                            billable_seconds=self.billable_seconds)  # fmt: skip
         model = self._model(attempt.job)
-        return JobState(name, JobStatus.completed, float(self.looks), model=model, billable_seconds=self.billed)
+        return TrainingJobState(
+            name,
+            JobStatus.completed,
+            float(self.polls_in_progress),
+            model_folder=model,
+            billable_seconds=self.billable_seconds,
+        )
 
-    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
-        """Return the lines after `position`; see `Trainer.logs`."""
+    def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
+        """Return the lines after `offset`; see `Trainer.logs`."""
         self._attempt(name)
-        return self.lines[position:], len(self.lines)
+        return self.lines[offset:], len(self.lines)
 
     def stop(self, name: str) -> None:
         """Stop the job unless it has ended; see `Trainer.stop`."""
         attempt = self._attempt(name)
-        attempt.stopped = attempt.stopped or attempt.looks <= self.looks
+        attempt.stopped = attempt.stopped or attempt.polls <= self.polls_in_progress
 
     def _attempt(self, name: str) -> _Attempt:
         if name not in self._jobs:

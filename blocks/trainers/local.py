@@ -20,13 +20,14 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks.common.collectable import Folders, Kept
+from blocks.common.collectable import Collectable, FolderArtifacts
 from blocks.common.compute import Compute
 from blocks.common.errors import NotFound
 from blocks.common.jobs import JobStatus
-from blocks.trainers import jobs, processes
-from blocks.trainers.base import JobState, Trainer, TrainingJob
-from runtime.files import replace_text
+from blocks.trainers import job_checks as jobs
+from blocks.trainers import job_processes as processes
+from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
+from runtime.files import write_text_atomically
 
 ENTRY_POINT = Path(__file__).resolve().parents[2] / "runtime" / "train.py"
 WATCH_SECONDS = 0.5
@@ -50,106 +51,106 @@ class LocalTrainer(Trainer):
 
     def submit(self, job: TrainingJob) -> None:
         """Start the job, or attach to the one that is there; see `Trainer.submit`."""
-        jobs.check(job)
-        content = jobs.content(job)
+        jobs.check_job(job)
+        content = jobs.content_digests(job)
         with self._locked(job.name):
             if self._attempt(job.name) is not None:
-                jobs.refuse_other(job.name, self._read(self._home(job.name) / "job.json"), content)
-                if self._settled(job.name).status in (JobStatus.in_progress, JobStatus.completed):
+                jobs.check_same_content(job.name, self._read(self._job_folder(job.name) / "job.json"), content)
+                if self._state_after_cleanup(job.name).status in (JobStatus.in_progress, JobStatus.completed):
                     return
-            _write(self._home(job.name) / "job.json", content)
+            _write_json(self._job_folder(job.name) / "job.json", content)
             attempt = self._prepare(job)
             self._start(job, attempt)
 
-    def state(self, name: str) -> JobState:
+    def state(self, name: str) -> TrainingJobState:
         """Return what is known of the job; see `Trainer.state`."""
         self._current(name)  # a name that is not there gets no lock file
         with self._locked(name):
             return self._state(name, self._current(name))
 
-    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
-        """Return whole log lines from the byte `position` on; the last one counts as whole once the job ended."""
+    def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
+        """Return whole log lines from the byte `offset` on; the last one counts as whole once the job ended."""
         ended = self.state(name).status is not JobStatus.in_progress
         log = self._current(name) / "log.txt"
         if not log.exists():  # the submitting process died before it started anything
-            return [], position
+            return [], offset
         with log.open("rb") as stream:
-            stream.seek(position)
+            stream.seek(offset)
             fresh = stream.read()
         if not ended:
             fresh = fresh[: fresh.rfind(b"\n") + 1]
-        return fresh.decode(errors="replace").splitlines(), position + len(fresh)
+        return fresh.decode(errors="replace").splitlines(), offset + len(fresh)
 
     def stop(self, name: str) -> None:
         """Stop the job and everything it started; see `Trainer.stop`."""
         attempt = self._current(name)
         if self.state(name).status is JobStatus.in_progress:
-            self._end(attempt, JobStatus.stopped, "stopped on request")
-        processes.end(attempt, grace_seconds=0)
+            self._end_with_reason(attempt, JobStatus.stopped, "stopped on request")
+        processes.end_processes(attempt, grace_seconds=0)
 
-    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
-        """Return every attempt at every job, whatever the model; see `Keeper.kept`."""
-        found: list[Kept] = []
+    def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
+        """Return every attempt at every job, whatever the model; see `ArtifactOwner.kept`."""
+        found: list[Collectable] = []
         for home in sorted(path for path in self.root.resolve().glob("*") if path.is_dir()):
             attempts = self._attempts(home.name)
             running = bool(attempts) and self.state(home.name).status is JobStatus.in_progress
-            found += self._folders.of(attempts[:-1])
-            found += self._folders.of(attempts[-1:], held="it is running" if running else "")
+            found += self._folders.collectables_of(attempts[:-1])
+            found += self._folders.collectables_of(attempts[-1:], keep_reason="it is running" if running else "")
         return tuple(found)
 
-    def size(self, key: str) -> int:
-        """Return the bytes of an attempt; see `Keeper.size`."""
-        return self._folders.size(key)
+    def size_bytes(self, key: str) -> int:
+        """Return the bytes of an attempt; see `ArtifactOwner.size`."""
+        return self._folders.size_bytes(key)
 
-    def discard(self, key: str) -> None:
-        """Remove an attempt, and its job with the last of them; see `Keeper.discard`."""
-        home = self._folders.place(key).parent
+    def delete_collectables(self, key: str) -> None:
+        """Remove an attempt, and its job with the last of them; see `ArtifactOwner.discard`."""
+        home = self._folders.path_of(key).parent
         with self._locked(home.name):
-            self._folders.discard(key)
+            self._folders.delete_collectables(key)
             if home.is_dir() and not self._attempts(home.name):
                 shutil.rmtree(home)
 
     @property
-    def _folders(self) -> Folders:
-        return Folders(self.root.resolve(), "attempt", depth=2)
+    def _folders(self) -> FolderArtifacts:
+        return FolderArtifacts(self.root.resolve(), "attempt", depth=2)
 
-    def _settled(self, name: str) -> JobState:
+    def _state_after_cleanup(self, name: str) -> TrainingJobState:
         """Return the state after clearing away what a dead submitter or a killed entry point left running."""
         attempt = self._current(name)
         process = self._read(attempt / "process.json")
         if process and not processes.is_alive(process["owner"], process["owner_created"]):
-            processes.end(attempt, self.grace_seconds)
+            processes.end_processes(attempt, self.grace_seconds)
         return self._state(name, attempt)
 
-    def _state(self, name: str, attempt: Path) -> JobState:
+    def _state(self, name: str, attempt: Path) -> TrainingJobState:
         process = self._read(attempt / "process.json")
         alive = bool(process) and processes.is_alive(process["pid"], process["created"])
         status, verdict = (self._read(attempt / f"{part}.json") for part in ("status", "verdict"))
         seconds = status.get("seconds") or time.time() - process.get("started", time.time())
         if alive:  # files last, so that what it wrote before it ended is seen
-            return JobState(name, JobStatus.in_progress, seconds)
+            return TrainingJobState(name, JobStatus.in_progress, seconds)
         if verdict:
-            return JobState(name, JobStatus(verdict["status"]), verdict["seconds"], verdict["reason"])
+            return TrainingJobState(name, JobStatus(verdict["status"]), verdict["seconds"], verdict["reason"])
         if not status:
-            return JobState(name, JobStatus.failed, seconds, "interrupted: its process is gone without a word")
+            return TrainingJobState(name, JobStatus.failed, seconds, "interrupted: its process is gone without a word")
         if status["exit_code"]:
-            return JobState(name, JobStatus.failed, seconds, status["reason"])
-        return JobState(name, JobStatus.completed, seconds, model=attempt / "model")
+            return TrainingJobState(name, JobStatus.failed, seconds, status["reason"])
+        return TrainingJobState(name, JobStatus.completed, seconds, model_folder=attempt / "model")
 
     def _prepare(self, job: TrainingJob) -> Path:
         """Lay out the next attempt's folder: the program copied, so that later edits do not reach it."""
-        attempt = self._home(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
+        attempt = self._job_folder(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
         data, config = attempt / "input" / "data", attempt / "input" / "config"
         for folder in (data, config, attempt / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(job.program, data / jobs.PROGRAM_CHANNEL, ignore=ignore, dirs_exist_ok=True)
+        shutil.copytree(job.program_folder, data / jobs.PROGRAM_CHANNEL, ignore=ignore, dirs_exist_ok=True)
         for name, folder in job.channels.items():
             (data / name).symlink_to(folder.resolve(), target_is_directory=True)
         channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"}
-        _write(config / "inputdataconfig.json", dict.fromkeys([*job.channels, jobs.PROGRAM_CHANNEL], channel))
-        _write(config / "hyperparameters.json", dict(job.hyperparameters))
-        _write(config / "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
+        _write_json(config / "inputdataconfig.json", dict.fromkeys([*job.channels, jobs.PROGRAM_CHANNEL], channel))
+        _write_json(config / "hyperparameters.json", dict(job.hyperparameters))
+        _write_json(config / "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
         return attempt
 
     def _start(self, job: TrainingJob, attempt: Path) -> None:
@@ -167,7 +168,7 @@ class LocalTrainer(Trainer):
         owner, now = os.getpid(), time.time()
         record = {"pid": process.pid, "created": processes.creation_time(process.pid), "started": now}
         record |= {"owner": owner, "owner_created": processes.creation_time(owner)}
-        _write(attempt / "process.json", record)
+        _write_json(attempt / "process.json", record)
         watcher = threading.Thread(target=self._watch, args=(job, attempt, process), daemon=True)
         watcher.start()
 
@@ -177,7 +178,7 @@ class LocalTrainer(Trainer):
         clean = {"PATH": path, "HOME": str(attempt), "TMPDIR": str(attempt / "tmp"), "LANG": "C.UTF-8"}
         clean |= {"PYTHONUNBUFFERED": "1", **dict.fromkeys(THREAD_LIMITS, str(self.threads))}
         clean["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads made LightGBM 4 times slower on a busy machine
-        own = {processes.MARK: str(attempt), "TRAINING_JOB_NAME": job.name}
+        own = {processes.JOB_FOLDER_VARIABLE: str(attempt), "TRAINING_JOB_NAME": job.name}
         own |= {"RATCHET_PARENT_PID": str(os.getpid()), "RATCHET_STATUS_FILE": str(attempt / "status.json")}
         return {**clean, **job.environment, **own}
 
@@ -188,20 +189,20 @@ class LocalTrainer(Trainer):
             held = processes.resident_mb(process.pid)
             if job.max_memory_mb is not None and held > job.max_memory_mb:
                 limit = f"its limit of {job.max_memory_mb} MB (max_memory_mb)"
-                self._end(attempt, JobStatus.failed, f"held {held:.0f} MB of memory, above {limit}")
+                self._end_with_reason(attempt, JobStatus.failed, f"held {held:.0f} MB of memory, above {limit}")
             elif time.monotonic() > deadline:
                 limit = f"its limit of {job.max_seconds} s (max_seconds)"
-                self._end(attempt, JobStatus.stopped, f"ran longer than {limit}")
+                self._end_with_reason(attempt, JobStatus.stopped, f"ran longer than {limit}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=WATCH_SECONDS)
-        processes.end(attempt, grace_seconds=0)
+        processes.end_processes(attempt, grace_seconds=0)
 
-    def _end(self, attempt: Path, status: JobStatus, reason: str) -> None:
+    def _end_with_reason(self, attempt: Path, status: JobStatus, reason: str) -> None:
         """Write down why, then end the job's processes: the reason is there before the end can be seen."""
         seconds = time.time() - self._read(attempt / "process.json")["started"]
         if not (attempt / "verdict.json").exists():
-            _write(attempt / "verdict.json", {"status": status, "reason": reason, "seconds": seconds})
-        processes.end(attempt, self.grace_seconds)
+            _write_json(attempt / "verdict.json", {"status": status, "reason": reason, "seconds": seconds})
+        processes.end_processes(attempt, self.grace_seconds)
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -211,11 +212,11 @@ class LocalTrainer(Trainer):
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def _home(self, name: str) -> Path:
+    def _job_folder(self, name: str) -> Path:
         return self.root.resolve() / name
 
     def _attempts(self, name: str) -> list[Path]:
-        return sorted(path for path in self._home(name).glob("[0-9]*") if path.is_dir())
+        return sorted(path for path in self._job_folder(name).glob("[0-9]*") if path.is_dir())
 
     def _attempt(self, name: str) -> Path | None:
         attempts = self._attempts(name)
@@ -235,7 +236,7 @@ class LocalTrainer(Trainer):
             return {}
 
 
-def _write(path: Path, content: object) -> None:
+def _write_json(path: Path, content: object) -> None:
     """Write JSON beside its place and rename it there, so that a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps(content, sort_keys=True))
+    write_text_atomically(path, json.dumps(content, sort_keys=True))

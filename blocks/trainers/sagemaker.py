@@ -14,19 +14,19 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from blocks.common.aws.attempts import attempt_name
-from blocks.common.aws.calls import client, code, is_missing, port_errors, region_name
-from blocks.common.aws.folders import MARK, Folders
-from blocks.common.aws.kept import Prefixes
-from blocks.common.collectable import Kept
+from blocks.common.aws.clients import aws_client, error_code, is_missing, port_errors, region_name
+from blocks.common.aws.job_names import attempt_name
+from blocks.common.aws.s3_collectable import S3Artifacts
+from blocks.common.aws.s3_folders import COMPLETE_MARKER, S3Folders
+from blocks.common.collectable import Collectable
 from blocks.common.compute import Compute
 from blocks.common.errors import Conflict, Corrupt, NotFound
 from blocks.common.jobs import JobStatus
-from blocks.trainers import jobs
-from blocks.trainers.base import JobState, Trainer, TrainingJob
-from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
-from blocks.trainers.sagemaker_kept import JobKeeper
-from blocks.trainers.sagemaker_logs import JobLog
+from blocks.trainers import job_checks as jobs
+from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
+from blocks.trainers.sagemaker_collectable import TrainingArtifacts
+from blocks.trainers.sagemaker_logs import TrainingLogReader
+from blocks.trainers.sagemaker_requests import JobLocations, TrainingConfig, job_state, training_request
 from runtime.digests import folder_digest
 
 
@@ -61,11 +61,11 @@ class SageMakerTrainer(Trainer):
     tags: dict[str, str] = Field(default={}, description="Tags of every job, such as cost centre and team.")
     region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
     endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
-    cache: Path = Field(description="Local folder that receives the models of completed jobs.")
+    model_cache: Path = Field(description="Local folder that receives the models of completed jobs.")
     poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at a job.")
 
     _attempts: dict[str, int] = PrivateAttr(default_factory=dict)
-    _logs: dict[str, JobLog] = PrivateAttr(default_factory=dict)
+    _logs: dict[str, TrainingLogReader] = PrivateAttr(default_factory=dict)
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
@@ -89,102 +89,106 @@ class SageMakerTrainer(Trainer):
             Unavailable: AWS is busy, or has no capacity: try again.
             Rejected: a quota, a right or the request itself is the matter.
         """
-        jobs.check(job)
-        content = jobs.content(job)
+        jobs.check_job(job)
+        content = jobs.content_digests(job)
         with port_errors(f"submitting job {job.name}"):
             number, there = self._latest(job.name)
-            known = self._folders.read(self._record(job.name))
+            known = self._folders.get_json(self._record_key(job.name))
             if there is not None and known is None:
                 raise Conflict(f"job {job.name} exists on SageMaker, and is not of {self._folders.url(self.prefix)}; "
                                "give it another name")  # fmt: skip
             if there is not None and known is not None:
-                jobs.refuse_other(job.name, known, content)
+                jobs.check_same_content(job.name, known, content)
                 if job_state(job.name, there).status in (JobStatus.in_progress, JobStatus.completed):
                     return
             if known != content:
-                self._folders.put(self._record(job.name), content)
+                self._folders.put_json(self._record_key(job.name), content)
             self._create(job, number + 1)
 
-    def state(self, name: str) -> JobState:
+    def state(self, name: str) -> TrainingJobState:
         """Return what is known of the job; see `Trainer.state`. The model of a completed one is fetched."""
         with port_errors(f"looking at job {name}"):
-            described = self._described(name)
+            described = self._require_description(name)
             state = job_state(name, described)
             if state.status is not JobStatus.completed:
                 return state
             model = self._model(described["TrainingJobName"], described["ModelArtifacts"]["S3ModelArtifacts"])
-            return replace(state, model=model)
+            return replace(state, model_folder=model)
 
-    def logs(self, name: str, position: int = 0) -> tuple[list[str], int]:
-        """Return the lines that CloudWatch has after the first `position` of the job's latest attempt."""
+    def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
+        """Return the lines that CloudWatch has after the first `offset` of the job's latest attempt."""
         with port_errors(f"reading the log of job {name}"):
-            attempt = self._described(name)["TrainingJobName"]
+            attempt = self._require_description(name)["TrainingJobName"]
             if attempt not in self._logs:
-                self._logs[attempt] = JobLog(self._client("logs"), attempt)
-            lines = self._logs[attempt].after(position)
-            return lines, position + len(lines)
+                self._logs[attempt] = TrainingLogReader(self._client("logs"), attempt)
+            lines = self._logs[attempt].lines_after(offset)
+            return lines, offset + len(lines)
 
     def stop(self, name: str) -> None:
         """Ask SageMaker to stop the job; it counts as stopped from then on, and ends within two minutes."""
         from botocore.exceptions import ClientError
 
         with port_errors(f"stopping job {name}"):
-            described = self._described(name)
+            described = self._require_description(name)
             if described["TrainingJobStatus"] != "InProgress":
                 return
             try:
                 self._client("sagemaker").stop_training_job(TrainingJobName=described["TrainingJobName"])
             except ClientError as error:
-                if code(error) != "ValidationException":  # it has just ended by itself
+                if error_code(error) != "ValidationException":  # it has just ended by itself
                     raise
 
-    def run(self, job: TrainingJob, log: Callable[[str], None], poll_seconds: float = 0.0) -> JobState:
+    def run(self, job: TrainingJob, on_log_line: Callable[[str], None], poll_seconds: float = 0.0) -> TrainingJobState:
         """Submit, follow and wait; see `Trainer.run`."""
-        return super().run(job, log, poll_seconds or self.poll_seconds)
+        return super().run(job, on_log_line, poll_seconds or self.poll_seconds)
 
-    def kept(self, names: Sequence[str]) -> tuple[Kept, ...]:
-        """Return the outputs of all jobs and the inputs that they share, whatever the model; see `Keeper.kept`."""
+    def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
+        """Return the outputs of all jobs and the inputs that they share, whatever the model; see `ArtifactOwner.kept`."""
         with port_errors("listing what jobs left"):
-            return self._keeper.kept()
+            return self._training_artifacts.collectables()
 
-    def size(self, key: str) -> int:
-        """Return the bytes in S3; see `Keeper.size`."""
+    def size_bytes(self, key: str) -> int:
+        """Return the bytes in S3; see `ArtifactOwner.size`."""
         with port_errors(f"measuring {key}"):
-            return self._keeper.size(key)
+            return self._training_artifacts.size(key)
 
-    def discard(self, key: str) -> None:
-        """Remove an output or an input; see `Keeper.discard`."""
+    def delete_collectables(self, key: str) -> None:
+        """Remove an output or an input; see `ArtifactOwner.discard`."""
         with port_errors(f"removing {key}"):
-            self._keeper.discard(key)
+            self._training_artifacts.delete_collectables(key)
 
     @property
-    def _keeper(self) -> JobKeeper:
+    def _training_artifacts(self) -> TrainingArtifacts:
         s3, url = self._client("s3"), self._folders.url
-        outputs = Prefixes(s3, self.bucket, f"{self.prefix}/models", "job", depth=1)
-        inputs = Prefixes(s3, self.bucket, f"{self.prefix}/inputs", "input", depth=1, mark=MARK)
+        outputs = S3Artifacts(s3, self.bucket, f"{self.prefix}/models", "job", depth=1)
+        inputs = S3Artifacts(
+            s3, self.bucket, f"{self.prefix}/inputs", "input", depth=1, complete_marker=COMPLETE_MARKER
+        )
         given, models = url(f"{self.prefix}/inputs/"), url(f"{self.prefix}/models")
-        return JobKeeper(outputs, inputs, self._client("sagemaker"), models, given, self.cache.resolve())
+        return TrainingArtifacts(outputs, inputs, self._client("sagemaker"), models, given, self.model_cache.resolve())
 
     def _create(self, job: TrainingJob, number: int) -> None:
         from botocore.exceptions import ClientError
 
         name = attempt_name(job.name, number)
         try:
-            self._client("sagemaker").create_training_job(**training_request(self._plan, job, name, self._places(job)))
+            self._client("sagemaker").create_training_job(
+                **training_request(self._training_config, job, name, self._upload_inputs(job))
+            )
         except ClientError as error:
-            if code(error) != "ResourceInUse":  # else another process was first: its job is ours
+            if error_code(error) != "ResourceInUse":  # else another process was first: its job is ours
                 raise
         self._attempts[job.name] = number
 
-    def _places(self, job: TrainingJob) -> Places:
+    def _upload_inputs(self, job: TrainingJob) -> JobLocations:
         """Copy program and channels to S3, each below its digest, and return where all of it lies."""
-        program = self._keep(job.program, jobs.program_members(job.program))
-        channels = {name: self._keep(folder, _files(folder)) for name, folder in job.channels.items()}
+        program = self._upload_folder(job.program_folder, jobs.program_files(job.program_folder))
+        channels = {name: self._upload_folder(folder, _files(folder)) for name, folder in job.channels.items()}
         checkpoints = self._folders.url(f"{self.prefix}/checkpoints/{job.name}")
-        return Places(program, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
+        return JobLocations(program, channels, self._folders.url(f"{self.prefix}/models"), checkpoints)
 
-    def _keep(self, folder: Path, members: list[Path]) -> str:
-        return self._folders.keep(folder, members, f"{self.prefix}/inputs/{folder_digest(folder, members)}")
+    def _upload_folder(self, folder: Path, members: list[Path]) -> str:
+        return self._folders.upload_folder(folder, members, f"{self.prefix}/inputs/{folder_digest(folder, members)}")
 
     def _latest(self, name: str) -> tuple[int, Mapping[str, Any] | None]:
         """Return number and description of the job's latest attempt, or 0 and None."""
@@ -197,7 +201,7 @@ class SageMakerTrainer(Trainer):
         self._attempts[name] = number
         return number, found
 
-    def _described(self, name: str) -> Mapping[str, Any]:
+    def _require_description(self, name: str) -> Mapping[str, Any]:
         _, found = self._latest(name)
         if found is None:
             raise NotFound(f"no training job {name!r} on SageMaker in this account and region")
@@ -206,7 +210,7 @@ class SageMakerTrainer(Trainer):
     def _describe(self, attempt: str) -> Mapping[str, Any] | None:
         from botocore.exceptions import ClientError
 
-        if not jobs.NAME.fullmatch(attempt):
+        if not jobs.NAME_PATTERN.fullmatch(attempt):
             return None
         try:
             return dict(self._client("sagemaker").describe_training_job(TrainingJobName=attempt))
@@ -217,7 +221,7 @@ class SageMakerTrainer(Trainer):
 
     def _model(self, attempt: str, address: str) -> Path:
         """Return the folder with a completed job's model, fetched unless it is here."""
-        place = self.cache.resolve() / attempt / "model"
+        place = self.model_cache.resolve() / attempt / "model"
         if place.is_dir():
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -236,12 +240,12 @@ class SageMakerTrainer(Trainer):
                     raise
         return place
 
-    def _record(self, name: str) -> str:
+    def _record_key(self, name: str) -> str:
         return f"{self.prefix}/jobs/{name}.json"
 
     @property
-    def _plan(self) -> Plan:
-        return Plan(
+    def _training_config(self) -> TrainingConfig:
+        return TrainingConfig(
             role_arn=self.role_arn, image=self.image, instance_types=tuple(self.instance_types),
             volume_gb=self.volume_gb, spot_wait_seconds=self.spot_wait_seconds if self.spot else None,
             keep_alive_seconds=self.keep_alive_seconds, subnets=tuple(self.subnets),
@@ -249,12 +253,12 @@ class SageMakerTrainer(Trainer):
         )  # fmt: skip
 
     @property
-    def _folders(self) -> Folders:
-        return Folders(self._client("s3"), self.bucket)
+    def _folders(self) -> S3Folders:
+        return S3Folders(self._client("s3"), self.bucket)
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = client(service, self.region, self.endpoint_url)
+            self._clients[service] = aws_client(service, self.region, self.endpoint_url)
         return self._clients[service]
 
 

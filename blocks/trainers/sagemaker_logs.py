@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.common.aws.calls import is_missing
+from blocks.common.aws.clients import is_missing
 
-GROUP = "/aws/sagemaker/TrainingJobs"
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 
 
 @dataclass
-class JobLog:
+class TrainingLogReader:
     """What was read of one job's log so far. CloudWatch counts by tokens, the port by lines."""
 
     client: Any
@@ -17,7 +17,7 @@ class JobLog:
     _tokens: dict[str, str] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
-    def after(self, position: int) -> list[str]:
+    def lines_after(self, position: int) -> list[str]:
         """Read on, and return all lines after the first `position`."""
         for stream in self._streams():
             self._read(stream)
@@ -29,7 +29,7 @@ class JobLog:
 
         try:
             pages = self.client.get_paginator("describe_log_streams").paginate(
-                logGroupName=GROUP, logStreamNamePrefix=f"{self.job}/"
+                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/"
             )
             return sorted(stream["logStreamName"] for page in pages for stream in page["logStreams"])
         except ClientError as error:
@@ -42,7 +42,7 @@ class JobLog:
             token = self._tokens.get(stream)
             more = {"nextToken": token} if token else {}
             page = self.client.get_log_events(
-                logGroupName=GROUP, logStreamName=stream, startFromHead=True, **more
+                logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
             )  # fmt: skip
             self._lines += [str(event["message"]).rstrip("\n") for event in page["events"]]
             self._tokens[stream] = page["nextForwardToken"]

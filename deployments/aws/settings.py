@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from blocks.common.errors import Conflict, Rejected
-from runtime.files import replace_text
+from runtime.files import write_text_atomically
 
 FOLDER = Path(__file__).resolve().parents[1] / "environments"
-NEEDED = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")
-TEMPLATE = """\
+REQUIRED_OUTPUTS = ("environment", "region", "bucket", "jobs_role_arn", "tracking_uri", "log_group")
+ENVIRONMENT_TEMPLATE = """\
 # Written by `python -m ratchet environment write` from Terraform's outputs. Save it with
 # `python -m ratchet register {environment}`; the variables in braces are filled in from that command's environment.
 scratch = "${{RATCHET_STATE}}/{environment}"
@@ -58,7 +58,7 @@ region = "{region}"
 tags = {{ "ratchet:environment" = "{environment}" }}
 
 [transform]        # batch predictions of many rows; set the four figures for your machines (docs/score.md)
-adapter = "blocks.transforms.sagemaker.SageMakerTransform"
+adapter = "blocks.batch_inference.sagemaker.SageMakerBatchInference"
 bucket = "{bucket}"
 role_arn = "{jobs_role_arn}"
 image = "${{RATCHET_IMAGE}}"
@@ -76,7 +76,7 @@ group = "{log_group}"
 region = "{region}"
 
 [cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
-adapter = "blocks.cloud.sagemaker.SageMakerCloud"
+adapter = "blocks.cloud_cleanup.sagemaker.SageMakerCleanup"
 bucket = "{bucket}"
 region = "{region}"
 whole_account = false
@@ -114,11 +114,11 @@ def read_outputs(text: str) -> dict[str, str]:
         outputs = {name: entry["value"] for name, entry in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError, KeyError) as cause:
         raise Rejected(f"that is not what `terraform output -json` prints: {cause}") from cause
-    if missing := [name for name in NEEDED if not isinstance(outputs.get(name), str)]:
+    if missing := [name for name in REQUIRED_OUTPUTS if not isinstance(outputs.get(name), str)]:
         raise Rejected(f"the outputs lack {', '.join(missing)}; run `terraform apply` first")
-    found = {name: str(outputs[name]) for name in NEEDED}
+    found = {name: str(outputs[name]) for name in REQUIRED_OUTPUTS}
     strange = [name for name, value in found.items() if not re.fullmatch(r"[\w.:/-]*", value)]
-    empty = [name for name in NEEDED if not found[name] and name != "tracking_uri"]
+    empty = [name for name in REQUIRED_OUTPUTS if not found[name] and name != "tracking_uri"]
     if strange or empty:
         raise Rejected(f"the outputs {', '.join(strange + empty)} are not a name, an ARN or an address")
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", found["environment"]):
@@ -131,15 +131,15 @@ def read_outputs(text: str) -> dict[str, str]:
 def environment_toml(outputs: Mapping[str, str]) -> str:
     """Return the environment's file."""
     tracking = outputs["tracking_uri"] or "${RATCHET_MLFLOW_URL}"
-    text = TEMPLATE.format(**outputs, tracking=tracking)
+    text = ENVIRONMENT_TEMPLATE.format(**outputs, tracking=tracking)
     tomllib.loads(text)
     return text
 
 
-def write(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
+def write_environment(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
     """Write the file below `folder`. Raises Conflict when there is another and `force` is not given."""
     path, text = folder / f"{outputs['environment']}.toml", environment_toml(outputs)
     if path.exists() and path.read_text(encoding="utf-8") != text and not force:
         raise Conflict(f"{path.name} is there with other content; look at it, then repeat with --force")
-    replace_text(path, text)
+    write_text_atomically(path, text)
     return path

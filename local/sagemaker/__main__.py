@@ -22,15 +22,15 @@ def serve(
     bucket: Annotated[list[str] | None, typer.Option(help="A bucket to make at the start; may be given again.")] = None,
 ) -> None:
     """Play SageMaker on this machine until told to stop: jobs and endpoints are processes (docs/local-sagemaker.md)."""
-    from local.sagemaker.server import running
-    from local.sagemaker.settings import OURS, ROLE, Settings, read_images
+    from local.sagemaker.server import running_server
+    from local.sagemaker.settings import PROJECT_IMAGE, ROLE, Settings, read_images
 
-    known = read_images(images) if images else (OURS,)
+    known = read_images(images) if images else (PROJECT_IMAGE,)
     folder = state or Path(tempfile.mkdtemp(prefix="local-sagemaker-"))
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    with running(Settings(folder / "containers", known, region, speed), port) as server:
+    with running_server(Settings(folder / "containers", known, region, speed), port) as server:
         for name in bucket or []:
             server.operations.aws.s3.create_bucket(Bucket=name)
         print(f"local SageMaker on {server.url} (page: {server.url}/_local)")

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local.sagemaker.aws import Aws
-from local.sagemaker.errors import NotImplementedHere, invalid
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.errors import NotImplementedLocally, validation_error
 
-EVERY_SECONDS = 0.5
+EVALUATION_SECONDS = 0.5
 _log = logging.getLogger("local-sagemaker.alarms")
 COMPARISONS = {
     "GreaterThanThreshold": operator.gt,
@@ -29,11 +29,11 @@ ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "Ins
 class Alarms:
     """Looks at every alarm again and again, and at once when an update asks."""
 
-    def __init__(self, aws: Aws, speed: float) -> None:
+    def __init__(self, aws: AwsClients, speed: float) -> None:
         self._aws, self._speed = aws, speed
-        self._ended = threading.Event()
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="alarms")
+        self._thread = threading.Thread(target=self._evaluate_repeatedly, daemon=True, name="alarms")
 
     def start(self) -> None:
         """Begin to watch."""
@@ -41,50 +41,50 @@ class Alarms:
 
     def stop(self) -> None:
         """Watch no more."""
-        self._ended.set()
+        self._stopping.set()
         self._thread.join(timeout=5)
 
-    def check(self, names: Sequence[str]) -> None:
+    def check_supported(self, names: Sequence[str]) -> None:
         """Refuse alarms that are not there, or that are of a kind that is not evaluated here."""
-        found = {alarm["AlarmName"]: alarm for alarm in self._described(names)}
+        found = {alarm["AlarmName"]: alarm for alarm in self._describe(names)}
         for name in names:
             if name not in found:
-                raise invalid(f'Could not find alarm "{name}".')
-            if not evaluated(found[name]):
-                raise NotImplementedHere(f"alarm {name}: metric math, anomaly detection or extended statistics")
+                raise validation_error(f'Could not find alarm "{name}".')
+            if not is_supported(found[name]):
+                raise NotImplementedLocally(f"alarm {name}: metric math, anomaly detection or extended statistics")
 
-    def ringing(self, names: Sequence[str]) -> list[str]:
+    def in_alarm(self, names: Sequence[str]) -> list[str]:
         """Evaluate these alarms now and return those that are in ALARM."""
         if not names:
             return []
         self.evaluate(names)
-        return [alarm["AlarmName"] for alarm in self._described(names) if alarm["StateValue"] == "ALARM"]
+        return [alarm["AlarmName"] for alarm in self._describe(names) if alarm["StateValue"] == "ALARM"]
 
     def evaluate(self, names: Sequence[str] | None = None) -> None:
         """Set the state of the alarms (None: of all) from the metrics as they are now."""
         with self._lock:
             self._aws.send_metrics()
-            for alarm in self._described(names):
-                if evaluated(alarm):
-                    self._settle(alarm, datetime.now(UTC))
+            for alarm in self._describe(names):
+                if is_supported(alarm):
+                    self._update_state(alarm, datetime.now(UTC))
 
-    def _watch(self) -> None:
-        while not self._ended.wait(EVERY_SECONDS):
+    def _evaluate_repeatedly(self) -> None:
+        while not self._stopping.wait(EVALUATION_SECONDS):
             try:
                 self.evaluate()
             except Exception:
-                if not self._ended.is_set():  # else moto is going down
+                if not self._stopping.is_set():  # else moto is going down
                     _log.exception("alarms could not be evaluated; the next look is half a second away")
 
-    def _described(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    def _describe(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         if names is not None and not names:
             return []
         wanted = {} if names is None else {"AlarmNames": list(names)}
         return list(self._aws.cloudwatch.describe_alarms(**wanted)["MetricAlarms"])
 
-    def _settle(self, alarm: Mapping[str, Any], now: datetime) -> None:
+    def _update_state(self, alarm: Mapping[str, Any], now: datetime) -> None:
         periods = self._periods(alarm, now)
-        state = judge(alarm, periods)
+        state = alarm_state(alarm, periods)
         if state == alarm["StateValue"] or state is None:
             return
         reason = f"{alarm['Statistic']} of the last {len(periods)} periods: {periods}, threshold {alarm['Threshold']}"
@@ -112,7 +112,7 @@ class Alarms:
         return [statistic(alarm["Statistic"], part) for part in parts]
 
 
-def evaluated(alarm: Mapping[str, Any]) -> bool:
+def is_supported(alarm: Mapping[str, Any]) -> bool:
     """Whether an alarm is of the kind that is evaluated here."""
     return bool(alarm.get("MetricName") and alarm.get("Statistic") and alarm["ComparisonOperator"] in COMPARISONS)
 
@@ -127,7 +127,7 @@ def statistic(name: str, data: Sequence[Mapping[str, Any]]) -> float | None:
     return float(known[name])
 
 
-def judge(alarm: Mapping[str, Any], periods: Sequence[float | None]) -> str | None:
+def alarm_state(alarm: Mapping[str, Any], periods: Sequence[float | None]) -> str | None:
     """Return the alarm's new state, or None when it stays as it is."""
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = alarm.get("TreatMissingData", "missing")

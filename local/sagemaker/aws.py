@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker.errors import Failure
+from local.sagemaker.errors import ResourceFailure
 
-METRICS_A_CALL = 500
+MAX_METRICS_PER_CALL = 500
 
 
-def split(uri: str) -> tuple[str, str]:
+def split_s3_uri(uri: str) -> tuple[str, str]:
     """Return bucket and key of an s3:// address. Raises Failure when it is none."""
     if not uri.startswith("s3://"):
-        raise Failure(f"ClientError: {uri!r} is no s3:// address")
+        raise ResourceFailure(f"ClientError: {uri!r} is no s3:// address")
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
 
-class Aws:
+class AwsClients:
     """Clients for one address, and the few things that jobs and endpoints do with them."""
 
     def __init__(self, url: str, region: str) -> None:
@@ -35,10 +35,10 @@ class Aws:
         made = {name: boto3.client(name, endpoint_url=url, config=config, **known)
                 for name in ("s3", "logs", "cloudwatch", "sns")}  # fmt: skip
         self.s3, self.logs, self.cloudwatch, self.sns = (made[name] for name in ("s3", "logs", "cloudwatch", "sns"))
-        self._waiting: dict[str, list[dict[str, Any]]] = {}
+        self._pending_metrics: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
-    def objects(self, uri: str) -> Iterator[tuple[str, str, str]]:
+    def list_objects(self, uri: str) -> Iterator[tuple[str, str, str]]:
         """Yield bucket, key and the name below the prefix of every object under an s3:// prefix.
 
         Raises:
@@ -46,7 +46,7 @@ class Aws:
         """
         from botocore.exceptions import ClientError
 
-        bucket, prefix = split(uri)
+        bucket, prefix = split_s3_uri(uri)
         try:
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for found in page.get("Contents", ()):
@@ -55,12 +55,12 @@ class Aws:
                     if not key.endswith("/"):
                         yield bucket, key, below
         except ClientError as cause:
-            raise Failure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
+            raise ResourceFailure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
 
     def download(self, uri: str, folder: Path) -> int:
         """Copy every object under a prefix into a folder; return how many there were."""
         count = 0
-        for bucket, key, name in self.objects(uri):
+        for bucket, key, name in self.list_objects(uri):
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             self.s3.download_file(bucket, key, str(target))
@@ -69,7 +69,7 @@ class Aws:
 
     def upload(self, folder: Path, uri: str) -> None:
         """Copy every file of a folder below a prefix."""
-        bucket, prefix = split(uri)
+        bucket, prefix = split_s3_uri(uri)
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 key = f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}"
@@ -77,7 +77,7 @@ class Aws:
 
     def upload_tar(self, folder: Path, uri: str) -> None:
         """Pack a folder's content as .tar.gz, and put it at an address."""
-        bucket, key = split(uri)
+        bucket, key = split_s3_uri(uri)
         packed = folder.with_suffix(".tar.gz")
         with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
             for path in sorted(folder.iterdir()):
@@ -85,11 +85,11 @@ class Aws:
         self.s3.upload_file(str(packed), bucket, key)
         packed.unlink()
 
-    def unpack(self, uri: str, folder: Path) -> None:
+    def download_tar(self, uri: str, folder: Path) -> None:
         """Fetch a .tar.gz and unpack it. Raises Failure when it is not there or is none."""
         from botocore.exceptions import ClientError
 
-        bucket, key = split(uri)
+        bucket, key = split_s3_uri(uri)
         packed = folder.with_suffix(".tar.gz")
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -97,7 +97,7 @@ class Aws:
             with tarfile.open(packed, "r:gz") as tar:
                 tar.extractall(folder, filter="data")
         except (ClientError, tarfile.TarError) as cause:
-            raise Failure(f"Failed to download model data for container from URL: {uri} ({cause})") from cause
+            raise ResourceFailure(f"Failed to download model data for container from URL: {uri} ({cause})") from cause
         packed.unlink()
 
     def open_log(self, group: str, stream: str) -> None:
@@ -119,7 +119,7 @@ class Aws:
             with suppress(ClientError, BotoCoreError):
                 self.logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
-    def measure(
+    def add_metrics(
         self, namespace: str, values: Mapping[str, float], dimensions: Mapping[str, str], unit: str = "None"
     ) -> None:
         """Note metrics, to be sent with the next `send_metrics`."""
@@ -128,13 +128,13 @@ class Aws:
         data = [{"MetricName": name, "Value": value, "Dimensions": named, "Timestamp": now, "Unit": unit}
                 for name, value in values.items()]  # fmt: skip
         with self._lock:
-            self._waiting.setdefault(namespace, []).extend(data)
+            self._pending_metrics.setdefault(namespace, []).extend(data)
 
     def send_metrics(self) -> None:
         """Send the metrics that were noted."""
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._pending_metrics = self._pending_metrics, {}
         for namespace, data in waiting.items():
-            for start in range(0, len(data), METRICS_A_CALL):
-                part = data[start : start + METRICS_A_CALL]
+            for start in range(0, len(data), MAX_METRICS_PER_CALL):
+                part = data[start : start + MAX_METRICS_PER_CALL]
                 self.cloudwatch.put_metric_data(Namespace=namespace, MetricData=part)

@@ -12,21 +12,21 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker.aws import Aws, split
-from local.sagemaker.errors import NotImplementedHere
-from local.sagemaker.records import Shelf
+from local.sagemaker.aws import AwsClients, split_s3_uri
+from local.sagemaker.errors import NotImplementedLocally
+from local.sagemaker.records import RecordStore
 
-PERIOD_SECONDS = 60.0
+WRITE_SECONDS = 60.0
 """How often what was captured is written; AWS says: within minutes."""
-INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
-LINES_A_FILE = 1000
+INFERENCE_ID_HEADER = "X-Amzn-SageMaker-Inference-Id"
+MAX_LINES_PER_FILE = 1000
 
 
-class Capture:
+class DataCapture:
     """What endpoints capture, by the configuration that a fleet was started with."""
 
-    def __init__(self, configs: Shelf, aws: Aws, speed: float) -> None:
-        self._configs, self._aws, self._period = configs, aws, PERIOD_SECONDS / speed
+    def __init__(self, configs: RecordStore, aws: AwsClients, speed: float) -> None:
+        self._configs, self._aws, self._period = configs, aws, WRITE_SECONDS / speed
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="data-capture")
@@ -42,7 +42,7 @@ class Capture:
             self._thread.join(timeout=5)
         self.flush()
 
-    def keep(
+    def capture(
         self, endpoint: str, config: Mapping[str, Any], variant: str, body: bytes, headers: Mapping[str, str],
         response: httpx.Response,
     ) -> None:  # fmt: skip
@@ -50,20 +50,20 @@ class Capture:
         if not config.get("EnableCapture", True) or random.random() * 100 >= config["InitialSamplingPercentage"]:  # noqa: S311 - traffic, no secret
             return
         modes = {each["CaptureMode"] for each in config["CaptureOptions"]}
-        given = _part("INPUT", headers.get("Content-Type", ""), body, config)
-        said = _part("OUTPUT", response.headers.get("Content-Type", ""), response.content, config)
+        given = _captured_part("INPUT", headers.get("Content-Type", ""), body, config)
+        said = _captured_part("OUTPUT", response.headers.get("Content-Type", ""), response.content, config)
         both = {"endpointInput": (given, "Input"), "endpointOutput": (said, "Output")}
         parts = {name: part for name, (part, mode) in both.items() if modes & {mode, "InputAndOutput"}}
         now = datetime.now(UTC)
         about = {"eventId": str(uuid.uuid4()), "inferenceTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
-        if known_as := headers.get(INFERENCE_ID):
+        if known_as := headers.get(INFERENCE_ID_HEADER):
             about["inferenceId"] = known_as
         line = json.dumps({"captureData": parts, "eventMetadata": about, "eventVersion": "0"})
         place = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint}/{variant}/{now:%Y/%m/%d/%H}"
         with self._lock:
             self._lines[place].append(line)
 
-    def of(self, config: str) -> Mapping[str, Any] | None:
+    def config_of(self, config: str) -> Mapping[str, Any] | None:
         """Return the `DataCaptureConfig` of an endpoint configuration, while there is one of that name."""
         found = self._configs.get(config).get("DataCaptureConfig") if self._configs.has(config) else None
         return dict(found) if found else None
@@ -73,11 +73,11 @@ class Capture:
         with self._lock:
             waiting, self._lines = self._lines, defaultdict(list)
         for place, lines in waiting.items():
-            for start in range(0, len(lines), LINES_A_FILE):
+            for start in range(0, len(lines), MAX_LINES_PER_FILE):
                 now = datetime.now(UTC)
                 name = f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
-                bucket, key = split(f"{place}/{name}")
-                content = "".join(f"{line}\n" for line in lines[start : start + LINES_A_FILE])
+                bucket, key = split_s3_uri(f"{place}/{name}")
+                content = "".join(f"{line}\n" for line in lines[start : start + MAX_LINES_PER_FILE])
                 self._aws.s3.put_object(Bucket=bucket, Key=key, Body=content.encode())
 
     def _run(self) -> None:
@@ -85,16 +85,16 @@ class Capture:
             self.flush()
 
 
-def check_capture(request: Mapping[str, Any]) -> None:
+def check_capture_config(request: Mapping[str, Any]) -> None:
     """Refuse what is not done here of a `DataCaptureConfig`."""
     config = request.get("DataCaptureConfig", {})
     if not config.get("DestinationS3Uri", "s3://").startswith("s3://"):
-        raise NotImplementedHere("a DestinationS3Uri that is no s3:// address")
+        raise NotImplementedLocally("a DestinationS3Uri that is no s3:// address")
     if config.get("EnableCapture", True) and config and request.get("ShadowProductionVariants"):
-        raise NotImplementedHere("data capture beside shadow variants")
+        raise NotImplementedLocally("data capture beside shadow variants")
 
 
-def described(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def capture_summary(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return what DescribeEndpoint says of data capture."""
     if config is None:
         return None
@@ -109,7 +109,7 @@ def described(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return summary
 
 
-def _part(mode: str, content_type: str, data: bytes, config: Mapping[str, Any]) -> dict[str, str]:
+def _captured_part(mode: str, content_type: str, data: bytes, config: Mapping[str, Any]) -> dict[str, str]:
     """Return request or answer as a line has it: as text where its content type is listed, else in base64."""
     listed, kind = config.get("CaptureContentTypeHeader", {}), content_type.partition(";")[0].strip().lower()
     encoding = "BASE64"

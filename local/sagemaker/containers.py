@@ -13,21 +13,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from local.sagemaker import sandbox
-from local.sagemaker.aws import Aws
-from local.sagemaker.errors import Failure
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.errors import ResourceFailure
 from local.sagemaker.settings import Settings
 
 GRACE_SECONDS = 120.0
 """What SageMaker gives a container between SIGTERM and SIGKILL."""
 FLUSH_SECONDS = 0.1
-_SPAWNER = ThreadPoolExecutor(1, "containers")
+_START_THREAD = ThreadPoolExecutor(1, "containers")
 """The thread that starts every container, and lives as long as this process: they die with it."""
 
 
 class Container:
     """A running container. `folder` is its /opt/ml."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, aws: Aws, group: str, stream: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", folder: Path, aws: AwsClients, group: str, stream: str
+    ) -> None:
         self.process, self.folder = process, folder
         self.lines: list[str] = []
         self._aws, self._group, self._stream, self._sent = aws, group, stream, 0
@@ -44,7 +46,7 @@ class Container:
 
     def stop(self, grace_seconds: float) -> None:
         """Ask the first process to end, kill everything after the grace, and wait until its log is sent."""
-        sandbox.send(self.process.pid, signal.SIGTERM)
+        sandbox.send_signal(self.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_seconds)
         self.close()
@@ -58,7 +60,7 @@ class Container:
         if self.process.stdout and not self._reader.is_alive():
             self.process.stdout.close()
 
-    def last_words(self, lines: int = 5) -> str:
+    def last_lines(self, lines: int = 5) -> str:
         """Return the last lines of its output."""
         return "\n".join(self.lines[-lines:])
 
@@ -79,16 +81,16 @@ class Container:
             self._aws.log(self._group, self._stream, fresh)
 
 
-class Containers:
+class ContainerRuntime:
     """Starts containers. Each has a folder below the state folder, which goes when the container is done with."""
 
-    def __init__(self, settings: Settings, aws: Aws) -> None:
+    def __init__(self, settings: Settings, aws: AwsClients) -> None:
         self.settings, self._aws = settings, aws
         allowed = sandbox.namespaces_allowed() if settings.namespaces is None else settings.namespaces
         self.namespaces = allowed
         self._running: set[Container] = set()
 
-    def folder(self, name: str) -> Path:
+    def new_folder(self, name: str) -> Path:
         """Return a new folder to become somebody's /opt/ml."""
         self.settings.state.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.settings.state)) / "ml"
@@ -110,26 +112,26 @@ class Containers:
         known = self.settings.image(image)
         words = list(entrypoint or (known.train if command == "train" else known.serve))
         if not words:
-            raise Failure(f"ClientError: image {image} has no command {command!r}")
-        whole = sandbox.isolated(words, str(folder)) if self.namespaces else sandbox.mortal(words)
+            raise ResourceFailure(f"ClientError: image {image} has no command {command!r}")
+        whole = sandbox.in_mount_namespace(words, str(folder)) if self.namespaces else sandbox.die_with_parent(words)
         environment = self._environment(folder, words[0]) | known.environment | dict(variables)
         try:
-            process = _SPAWNER.submit(_spawn, whole, folder, environment).result()
+            process = _START_THREAD.submit(_spawn, whole, folder, environment).result()
         except OSError as cause:
-            raise Failure(f"AlgorithmError: CannotStartContainerError. {words[0]}: {cause}") from cause
+            raise ResourceFailure(f"AlgorithmError: CannotStartContainerError. {words[0]}: {cause}") from cause
         container = Container(process, folder, self._aws, *log)
         self._running.add(container)
         return container
 
-    def done_with(self, container: Container, grace_seconds: float = 0.0) -> None:
+    def stop_container(self, container: Container, grace_seconds: float = 0.0) -> None:
         """End a container."""
         container.stop(grace_seconds) if grace_seconds else container.close()
         self._running.discard(container)
 
-    def end_all(self) -> None:
+    def stop_all(self) -> None:
         """End every container that runs."""
         for container in list(self._running):
-            self.done_with(container)
+            self.stop_container(container)
 
     def _environment(self, folder: Path, program: str) -> dict[str, str]:
         """Return all that a container knows without being told: where AWS is, and who it is."""
@@ -163,6 +165,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def stamp() -> int:
+def timestamp_ms() -> int:
     """Return the time in milliseconds, as log streams and instances are named by."""
     return time.time_ns() // 1_000_000

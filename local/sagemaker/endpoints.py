@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.sagemaker.alarms import Alarms
-from local.sagemaker.errors import Failure, NotImplementedHere, invalid
-from local.sagemaker.faults import Faults
-from local.sagemaker.fleet import Fleet, Fleets, Traffic
-from local.sagemaker.records import Record, Shelf
+from local.sagemaker.errors import NotImplementedLocally, ResourceFailure, validation_error
+from local.sagemaker.faults import FaultInjector
+from local.sagemaker.fleet import Fleet, FleetManager, TrafficRouter
+from local.sagemaker.records import Record, RecordStore
 from local.sagemaker.rollout import ALL_AT_ONCE, RollbackFailed, RolledBack, Rollout, check_deployment
 
 STUCK_POLL_SECONDS = 0.05
@@ -20,39 +20,39 @@ class Endpoints:
 
     def __init__(
         self,
-        shelf: Shelf,
-        configs: Shelf,
-        fleets: Fleets,
+        shelf: RecordStore,
+        configs: RecordStore,
+        fleets: FleetManager,
         alarms: Alarms,
-        faults: Faults,
+        faults: FaultInjector,
         speed: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.shelf, self._configs, self._starter = shelf, configs, fleets
+        self.records, self._configs, self._fleets = shelf, configs, fleets
         self._alarms, self._faults, self._speed, self.clock = alarms, faults, speed, clock
-        self.traffic = Traffic()
-        self._ended: dict[str, threading.Event] = {}
+        self.traffic = TrafficRouter()
+        self._deleted: dict[str, threading.Event] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start an endpoint."""
         self._configs.get(request["EndpointConfigName"])
         if request.get("DeploymentConfig"):
-            raise NotImplementedHere("CreateEndpoint.DeploymentConfig")
-        endpoint = self.shelf.add(request, EndpointStatus="Creating")
-        self._ended[endpoint.name] = threading.Event()
+            raise NotImplementedLocally("CreateEndpoint.DeploymentConfig")
+        endpoint = self.records.add(request, EndpointStatus="Creating")
+        self._deleted[endpoint.name] = threading.Event()
         self._in_background(endpoint, self._first)
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def update(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Replace what an endpoint serves. Raises Refused when it is not in service, or the rollout is none."""
-        endpoint, config = self.shelf.get(request["EndpointName"]), self._configs.get(request["EndpointConfigName"])
+        endpoint, config = self.records.get(request["EndpointName"]), self._configs.get(request["EndpointConfigName"])
         deployment = request.get("DeploymentConfig") or {}
         if request.get("RetainDeploymentConfig"):
             deployment = endpoint.get("LastDeploymentConfig", {})
         check_deployment(deployment, self._configs.get(endpoint["EndpointConfigName"]), config, self._alarms)
         with endpoint.lock:
             if endpoint["EndpointStatus"] not in ("InService", "UpdateRollbackFailed"):
-                raise invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
+                raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
             pending = {"EndpointConfigName": config.name}
             endpoint.update(EndpointStatus="Updating", FailureReason=None, PendingDeploymentSummary=pending)
         retained = bool(request.get("RetainAllVariantProperties"))
@@ -60,39 +60,39 @@ class Endpoints:
         self._in_background(endpoint, lambda found: self._next(found, config.name, deployment, retained, excluded))
         return {"EndpointArn": endpoint["EndpointArn"]}
 
-    def weigh(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def update_weights(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Change weights and instance counts (UpdateEndpointWeightsAndCapacities)."""
-        endpoint = self.shelf.get(request["EndpointName"])
+        endpoint = self.records.get(request["EndpointName"])
         with endpoint.lock:
             if endpoint["EndpointStatus"] != "InService":
-                raise invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
-            production = self.traffic.of(endpoint.name)[0].production
+                raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
+            production = self.traffic.fleets(endpoint.name)[0].production
             wanted = request["DesiredWeightsAndCapacities"]
             if unknown := [each["VariantName"] for each in wanted if each["VariantName"] not in production]:
-                raise invalid(f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint "
+                raise validation_error(f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint "
                               f"configuration \"{endpoint['EndpointConfigName']}\".")  # fmt: skip
             for each in wanted:
                 variant = production[each["VariantName"]]
                 variant.weight = each.get("DesiredWeight", variant.weight)
                 variant.instances = each.get("DesiredInstanceCount", variant.instances)
-            endpoint.update(ProductionVariants=_summaries(self.traffic.of(endpoint.name)[0], shadow=False))
+            endpoint.update(ProductionVariants=_variant_summaries(self.traffic.fleets(endpoint.name)[0], shadow=False))
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def delete(self, name: str) -> None:
         """End an endpoint. Raises Refused while it is being made or changed."""
-        endpoint = self.shelf.get(name)
+        endpoint = self.records.get(name)
         if endpoint["EndpointStatus"] in ("Updating", "RollingBack"):
-            raise invalid(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
-        self.shelf.remove(name)
-        self._ended.pop(name).set()
-        fleets = self.traffic.of(name)
-        self.traffic.to(name)
+            raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
+        self.records.remove(name)
+        self._deleted.pop(name).set()
+        fleets = self.traffic.fleets(name)
+        self.traffic.route(name)
         for fleet in fleets:
-            threading.Thread(target=self._starter.stop, args=(fleet,), daemon=True).start()
+            threading.Thread(target=self._fleets.stop, args=(fleet,), daemon=True).start()
 
     def _in_background(self, endpoint: Record, work: Any) -> None:
         def run() -> None:
-            while self._faults.strikes("stuck", endpoint.name) and not ended.wait(STUCK_POLL_SECONDS):
+            while self._faults.fires("stuck", endpoint.name) and not ended.wait(STUCK_POLL_SECONDS):
                 pass
             try:
                 if not ended.is_set():
@@ -100,28 +100,28 @@ class Endpoints:
             except Exception as mistake:  # ours: the endpoint must not hang for it
                 endpoint.update(EndpointStatus="Failed", FailureReason=f"{type(mistake).__name__}: {mistake}")
 
-        ended = self._ended[endpoint.name]
+        ended = self._deleted[endpoint.name]
         threading.Thread(target=run, daemon=True, name=endpoint.name).start()
 
     def _first(self, endpoint: Record) -> None:
         try:
             fleet = self._start(endpoint, endpoint["EndpointConfigName"])
-        except Failure as failure:
+        except ResourceFailure as failure:
             endpoint.update(EndpointStatus="Failed", FailureReason=str(failure)[:1024])
             return
-        fleet.share = 1.0
-        self.traffic.to(endpoint.name, fleet)
-        endpoint.update(EndpointStatus="InService", **_described(fleet))
+        fleet.traffic_share = 1.0
+        self.traffic.route(endpoint.name, fleet)
+        endpoint.update(EndpointStatus="InService", **_variant_members(fleet))
 
     def _next(
         self, endpoint: Record, config: str, deployment: Mapping[str, Any], retained: bool, excluded: set[str]
     ) -> None:
         """Start the new fleet beside the old, shift the traffic, and end the old; or stay with the old."""
-        old = self.traffic.of(endpoint.name)
-        if self._faults.strikes("lost", endpoint.name):
-            self.traffic.to(endpoint.name)
+        old = self.traffic.fleets(endpoint.name)
+        if self._faults.fires("lost", endpoint.name):
+            self.traffic.route(endpoint.name)
             for fleet in old:
-                self._starter.stop(fleet)
+                self._fleets.stop(fleet)
             endpoint.update(
                 EndpointStatus="Failed", FailureReason="Request to service failed", PendingDeploymentSummary=None
             )
@@ -129,77 +129,77 @@ class Endpoints:
         try:
             new = self._start(endpoint, config)
             if retained:
-                _retain(old[0], new, excluded)
-            self.traffic.to(endpoint.name, *old, new)
-            ended = self._ended[endpoint.name]
+                _retain_variant_properties(old[0], new, excluded)
+            self.traffic.route(endpoint.name, *old, new)
+            ended = self._deleted[endpoint.name]
             rollout = Rollout(endpoint, old, new, self._alarms, self._faults, self._speed, ended, self.clock)
             rollout.run(deployment or ALL_AT_ONCE)
         except RollbackFailed as failed:  # both fleets go on, with a share each
             endpoint.update(EndpointStatus="UpdateRollbackFailed", FailureReason=str(failed)[:1024],
                             PendingDeploymentSummary=None)  # fmt: skip
             return
-        except (Failure, RolledBack) as failure:
-            started = [fleet for fleet in self.traffic.of(endpoint.name) if fleet not in old]
-            self.traffic.to(endpoint.name, *old)
+        except (ResourceFailure, RolledBack) as failure:
+            started = [fleet for fleet in self.traffic.fleets(endpoint.name) if fleet not in old]
+            self.traffic.route(endpoint.name, *old)
             for fleet in started:
-                self._starter.stop(fleet)
+                self._fleets.stop(fleet)
             endpoint.update(EndpointStatus="InService", FailureReason=str(failure)[:1024],
                             PendingDeploymentSummary=None)  # fmt: skip
             return
-        self.traffic.to(endpoint.name, new)
+        self.traffic.route(endpoint.name, new)
         last = deployment or None
         endpoint.update(EndpointStatus="InService", EndpointConfigName=config, LastDeploymentConfig=last,
-                        PendingDeploymentSummary=None, **_described(new))  # fmt: skip
+                        PendingDeploymentSummary=None, **_variant_members(new))  # fmt: skip
         for fleet in old:
-            self._starter.stop(fleet)
+            self._fleets.stop(fleet)
 
     def _start(self, endpoint: Record, config: str) -> Fleet:
         for variant in self._configs.get(config)["ProductionVariants"]:
-            if self._faults.strikes("capacity", f"{variant.get('InstanceType', '')} {endpoint.name}"):
-                raise Failure("Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity "
+            if self._faults.fires("capacity", f"{variant.get('InstanceType', '')} {endpoint.name}"):
+                raise ResourceFailure("Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity "
                               "error. Please retry using a different ML instance type or after some time.")  # fmt: skip
-        ended = self._ended[endpoint.name]
-        fleet = self._starter.start(endpoint.name, config, ended)
+        ended = self._deleted[endpoint.name]
+        fleet = self._fleets.start(endpoint.name, config, ended)
         if ended.is_set():
-            self._starter.stop(fleet)
-            raise Failure("the endpoint was deleted")
+            self._fleets.stop(fleet)
+            raise ResourceFailure("the endpoint was deleted")
         return fleet
 
 
-def check_config(request: Mapping[str, Any], models: Shelf) -> None:
+def check_config(request: Mapping[str, Any], models: RecordStore) -> None:
     """Refuse a configuration whose models are not there, or whose variants are none that are known here."""
     for variant in [*request["ProductionVariants"], *request.get("ShadowProductionVariants", ())]:
         if "ModelName" not in variant:
-            raise NotImplementedHere("a variant without a model (inference components)")
+            raise NotImplementedLocally("a variant without a model (inference components)")
         models.get(variant["ModelName"])
         if not variant.get("InstanceType") and not variant.get("ServerlessConfig"):
-            raise invalid(f"variant {variant['VariantName']} needs InstanceType or ServerlessConfig")
+            raise validation_error(f"variant {variant['VariantName']} needs InstanceType or ServerlessConfig")
 
 
 def check_model(request: Mapping[str, Any]) -> None:
     """Refuse models of several containers, and those that bring no image."""
     containers = [request["PrimaryContainer"]] if "PrimaryContainer" in request else request.get("Containers", [])
     if len(containers) != 1:
-        raise NotImplementedHere("a model of several containers, or of none")
+        raise NotImplementedLocally("a model of several containers, or of none")
     if "Image" not in containers[0]:
-        raise NotImplementedHere("a container without Image (model packages)")
+        raise NotImplementedLocally("a container without Image (model packages)")
     if containers[0].get("Mode", "SingleModel") != "SingleModel":
-        raise NotImplementedHere("multi-model containers")
+        raise NotImplementedLocally("multi-model containers")
 
 
-def _retain(old: Fleet, new: Fleet, excluded: set[str]) -> None:
+def _retain_variant_properties(old: Fleet, new: Fleet, excluded: set[str]) -> None:
     for name, variant in new.production.items():
         if before := old.production.get(name):
             variant.weight = variant.weight if "DesiredWeight" in excluded else before.weight
             variant.instances = variant.instances if "DesiredInstanceCount" in excluded else before.instances
 
 
-def _described(fleet: Fleet) -> dict[str, Any]:
-    production, shadows = _summaries(fleet, shadow=False), _summaries(fleet, shadow=True)
+def _variant_members(fleet: Fleet) -> dict[str, Any]:
+    production, shadows = _variant_summaries(fleet, shadow=False), _variant_summaries(fleet, shadow=True)
     return {"ProductionVariants": production, "ShadowProductionVariants": shadows or None}
 
 
-def _summaries(fleet: Fleet, *, shadow: bool) -> list[dict[str, Any]]:
+def _variant_summaries(fleet: Fleet, *, shadow: bool) -> list[dict[str, Any]]:
     return [
         {
             "VariantName": variant.name,

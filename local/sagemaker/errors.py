@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """An answer that is an error of the API: its code, its message, its HTTP status, further members."""
 
     def __init__(self, code: str, message: str, status: int = 400, **more: Any) -> None:
@@ -11,11 +11,11 @@ class Refused(Exception):
         self.code, self.message, self.status, self.more = code, message, status, more
 
 
-class Failure(Exception):
+class ResourceFailure(Exception):
     """A job or a deployment cannot go on; the text becomes its FailureReason."""
 
 
-class NotImplementedHere(Refused):
+class NotImplementedLocally(ApiError):
     """AWS may know this, the local SageMaker does not: it never answers with success what it did not do."""
 
     def __init__(self, what: str) -> None:
@@ -23,6 +23,6 @@ class NotImplementedHere(Refused):
         super().__init__("LocalSageMakerNotImplemented", f"the local SageMaker does not implement {what}; {remedy}")
 
 
-def invalid(message: str) -> Refused:
+def validation_error(message: str) -> ApiError:
     """Return the error of a request that breaks a rule of the API."""
-    return Refused("ValidationException", message)
+    return ApiError("ValidationException", message)

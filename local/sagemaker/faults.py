@@ -6,9 +6,9 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from local.sagemaker.errors import Refused, invalid
+from local.sagemaker.errors import ApiError, validation_error
 
-Kind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error", "quota", "lost"]
+FaultKind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", "interrupt", "error", "quota", "lost"]
 
 
 @dataclass
@@ -27,17 +27,17 @@ class Fault:
     | rollback_fails | the endpoint's next rollback fails                                                |
     | delay          | Describe answers as of `seconds` ago                                              |
 
-    It happens `times` times (None: until cleared), each time with the chance `share`.
+    It happens `times` times (None: until cleared), each time with the chance `probability`.
     """
 
-    kind: Kind
+    kind: FaultKind
     match: str = ""
     times: int | None = None
-    share: float = 1.0
+    probability: float = 1.0
     seconds: float = 0.0
 
 
-class Faults:
+class FaultInjector:
     """The faults that are set. Chances are drawn from one seed, so that a test sees the same ones again."""
 
     def __init__(self, seed: int = 7) -> None:
@@ -50,15 +50,15 @@ class Faults:
         with self._lock:
             self._faults.append(fault)
 
-    def add_described(self, described: Any) -> None:
+    def add_from_json(self, described: Any) -> None:
         """Set a fault given as JSON. Raises Refused when it is none."""
         try:
             fault = Fault(**described)
             re.compile(fault.match)
         except (TypeError, re.error) as cause:
-            raise invalid(f"{described!r} is no fault: {cause}") from cause
-        if fault.kind not in get_args(Kind):
-            raise invalid(f"there is no fault {fault.kind!r}; there are {', '.join(get_args(Kind))}")
+            raise validation_error(f"{described!r} is no fault: {cause}") from cause
+        if fault.kind not in get_args(FaultKind):
+            raise validation_error(f"there is no fault {fault.kind!r}; there are {', '.join(get_args(FaultKind))}")
         self.add(fault)
 
     def clear(self) -> None:
@@ -66,36 +66,36 @@ class Faults:
         with self._lock:
             self._faults.clear()
 
-    def listed(self) -> list[dict[str, Any]]:
+    def as_dicts(self) -> list[dict[str, Any]]:
         """Return the faults that are set."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
 
-    def strikes(self, kind: Kind, name: str) -> bool:
+    def fires(self, kind: FaultKind, name: str) -> bool:
         """Whether a fault of that kind happens to `name` now; one with `times` is used up by it."""
-        return self._struck(kind, name) is not None
+        return self._take_fault(kind, name) is not None
 
-    def lag(self, name: str) -> float:
+    def describe_lag(self, name: str) -> float:
         """Return by how many seconds Describe lags for `name`."""
-        found = self._struck("delay", name)
+        found = self._take_fault("delay", name)
         return found.seconds if found else 0.0
 
-    def before(self, operation: str) -> None:
+    def raise_for_operation(self, operation: str) -> None:
         """Raise what the operation is to be answered with."""
-        if self.strikes("throttle", operation):
-            raise Refused("ThrottlingException", "Rate exceeded")
-        if self.strikes("quota", operation):
+        if self.fires("throttle", operation):
+            raise ApiError("ThrottlingException", "Rate exceeded")
+        if self.fires("quota", operation):
             said = f"The account-level service limit for {operation} is 0. Please request a quota increase."
-            raise Refused("ResourceLimitExceeded", said)
-        if self.strikes("error", operation):
-            raise Refused("InternalFailure", "We encountered an internal error. Please try again.", 500)
+            raise ApiError("ResourceLimitExceeded", said)
+        if self.fires("error", operation):
+            raise ApiError("InternalFailure", "We encountered an internal error. Please try again.", 500)
 
-    def _struck(self, kind: Kind, name: str) -> Fault | None:
+    def _take_fault(self, kind: FaultKind, name: str) -> Fault | None:
         with self._lock:
             for fault in self._faults:
                 if fault.kind != kind or fault.times == 0 or not re.search(fault.match, name):
                     continue
-                if fault.share < 1 and self._random.random() >= fault.share:
+                if fault.probability < 1 and self._random.random() >= fault.probability:
                     continue
                 fault.times = None if fault.times is None else fault.times - 1
                 return fault

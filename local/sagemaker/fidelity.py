@@ -11,22 +11,22 @@ Level = Literal["like AWS", "simplified"]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """`acted` are the members that change what happens; `recorded` ones are only shown again by Describe."""
+    """`honoured` are the members that change what happens; `recorded` ones are only shown again by Describe."""
 
     level: Level
     note: str
-    acted: tuple[str, ...]
+    honoured: tuple[str, ...]
     recorded: tuple[str, ...] = ()
 
     @property
     def members(self) -> frozenset[str]:
         """All members that are taken."""
-        return frozenset((*self.acted, *self.recorded))
+        return frozenset((*self.honoured, *self.recorded))
 
 
-_THINGS = ("NameContains", "CreationTimeAfter", "CreationTimeBefore", "SortOrder", "MaxResults", "NextToken")
-_LIST = (*_THINGS, "StatusEquals")
-_LISTED = "sorted by creation time; filters by name, status and creation time, in pages"
+_LIST_FILTERS = ("NameContains", "CreationTimeAfter", "CreationTimeBefore", "SortOrder", "MaxResults", "NextToken")
+_LIST_FILTERS_WITH_STATUS = (*_LIST_FILTERS, "StatusEquals")
+_LIST_NOTE = "sorted by creation time; filters by name, status and creation time, in pages"
 
 OPERATIONS: dict[str, Fidelity] = {
     "CreateTrainingJob": Fidelity(
@@ -40,7 +40,7 @@ OPERATIONS: dict[str, Fidelity] = {
          "ExperimentConfig", "RemoteDebugConfig", "InfraCheckConfig"),
     ),
     "DescribeTrainingJob": Fidelity("like AWS", "with every secondary status and its times", ("TrainingJobName",)),
-    "ListTrainingJobs": Fidelity("simplified", _LISTED, _LIST),
+    "ListTrainingJobs": Fidelity("simplified", _LIST_NOTE, _LIST_FILTERS_WITH_STATUS),
     "StopTrainingJob": Fidelity(
         "like AWS", "SIGTERM to process 1, SIGKILL 120 s later; what was made until then is uploaded",
         ("TrainingJobName",),
@@ -52,7 +52,7 @@ OPERATIONS: dict[str, Fidelity] = {
         ("VpcConfig", "EnableNetworkIsolation"),
     ),
     "DescribeModel": Fidelity("like AWS", "", ("ModelName",)),
-    "ListModels": Fidelity("simplified", _LISTED, _THINGS),
+    "ListModels": Fidelity("simplified", _LIST_NOTE, _LIST_FILTERS),
     "DeleteModel": Fidelity("like AWS", "an endpoint that serves it goes on", ("ModelName",)),
     "CreateEndpointConfig": Fidelity(
         "simplified", "instances and serverless are one process a variant, whatever their count, type or memory; "
@@ -62,7 +62,7 @@ OPERATIONS: dict[str, Fidelity] = {
         ("KmsKeyId", "ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation"),
     ),
     "DescribeEndpointConfig": Fidelity("like AWS", "", ("EndpointConfigName",)),
-    "ListEndpointConfigs": Fidelity("simplified", _LISTED, _THINGS),
+    "ListEndpointConfigs": Fidelity("simplified", _LIST_NOTE, _LIST_FILTERS),
     "DeleteEndpointConfig": Fidelity("like AWS", "an endpoint that serves it goes on", ("EndpointConfigName",)),
     "CreateEndpoint": Fidelity(
         "simplified", "a container that ends before it is healthy fails at once; one that ends later is not started "
@@ -82,7 +82,7 @@ OPERATIONS: dict[str, Fidelity] = {
         "simplified", "the old configuration until an update is through; data capture as it was configured",
         ("EndpointName",),
     ),
-    "ListEndpoints": Fidelity("simplified", _LISTED, _LIST),
+    "ListEndpoints": Fidelity("simplified", _LIST_NOTE, _LIST_FILTERS_WITH_STATUS),
     "DeleteEndpoint": Fidelity("simplified", "gone at once: never seen as Deleting", ("EndpointName",)),
     "CreateTransformJob": Fidelity(
         "simplified", "one instance, one request at a time; SplitType None and Line",
@@ -91,7 +91,7 @@ OPERATIONS: dict[str, Fidelity] = {
         ("MaxConcurrentTransforms", "ModelClientConfig", "ExperimentConfig"),
     ),
     "DescribeTransformJob": Fidelity("like AWS", "", ("TransformJobName",)),
-    "ListTransformJobs": Fidelity("simplified", _LISTED, _LIST),
+    "ListTransformJobs": Fidelity("simplified", _LIST_NOTE, _LIST_FILTERS_WITH_STATUS),
     "StopTransformJob": Fidelity("simplified", "after the object that it is at", ("TransformJobName",)),
     "AddTags": Fidelity("like AWS", "", ("ResourceArn", "Tags")),
     "ListTags": Fidelity("simplified", "all in one page", ("ResourceArn", "NextToken", "MaxResults")),
@@ -105,7 +105,7 @@ OPERATIONS: dict[str, Fidelity] = {
 """By operation; `InvokeEndpoint` is the runtime's, the others are SageMaker's own."""
 
 
-def table() -> str:
+def fidelity_table() -> str:
     """Return the table of the documentation."""
     rows = [f"| `{name}` | {each.level} | {each.note} |" for name, each in OPERATIONS.items()]
     return "\n".join(["| operation | worth | what it does |", "|---|---|---|", *rows])

@@ -11,21 +11,21 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker.aws import Aws
-from local.sagemaker.containers import Container, Containers, free_port, stamp
-from local.sagemaker.errors import Failure
-from local.sagemaker.records import Shelf
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.containers import Container, ContainerRuntime, free_port, timestamp_ms
+from local.sagemaker.errors import ResourceFailure
+from local.sagemaker.records import RecordStore
 
 STARTUP_SECONDS = 480.0
 """How long SageMaker waits for the first healthy /ping unless the variant says otherwise."""
 PING_SECONDS = 0.05
-ANSWER_SECONDS = 60.0
+INVOCATION_TIMEOUT_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
 STOP_SECONDS = 0.5
 """How long a model may take to end: it holds nothing that a soft end would save."""
 
 
-class Served:
+class ModelContainer:
     """One model in a container, by HTTP."""
 
     def __init__(self, container: Container, port: int) -> None:
@@ -40,7 +40,9 @@ class Served:
         except httpx.TransportError:
             return False
 
-    def ask(self, body: bytes, headers: Mapping[str, str], seconds: float = ANSWER_SECONDS) -> httpx.Response:
+    def invoke(
+        self, body: bytes, headers: Mapping[str, str], seconds: float = INVOCATION_TIMEOUT_SECONDS
+    ) -> httpx.Response:
         """Send one request. Raises httpx.TransportError."""
         return self._client.post("/invocations", content=body, headers=dict(headers), timeout=seconds)
 
@@ -54,7 +56,7 @@ class Variant:
     """One production or shadow variant of a fleet."""
 
     name: str
-    served: Served
+    container: ModelContainer
     weight: float
     instances: int | None
     shadow: bool = False
@@ -62,12 +64,12 @@ class Variant:
 
 @dataclass(eq=False)
 class Fleet:
-    """All variants of one endpoint configuration. `share` of the endpoint's traffic goes to it."""
+    """All variants of one endpoint configuration. `traffic_share` of the endpoint's traffic goes to it."""
 
     config: str
     variants: dict[str, Variant] = field(default_factory=dict)
-    share: float = 0.0
-    busy: int = 0
+    traffic_share: float = 0.0
+    in_flight: int = 0
     """How many requests are under way: only `Traffic` changes it."""
 
     @property
@@ -81,66 +83,68 @@ class Fleet:
         return [variant for variant in self.variants.values() if variant.shadow]
 
 
-class Traffic:
+class TrafficRouter:
     """Which fleets answer for which endpoint. A request that was given to a fleet is counted before it can go."""
 
     def __init__(self) -> None:
         self._fleets: dict[str, list[Fleet]] = {}
         self._lock = threading.Lock()
 
-    def of(self, endpoint: str) -> list[Fleet]:
+    def fleets(self, endpoint: str) -> list[Fleet]:
         """Return the fleets of an endpoint, the live one first."""
         with self._lock:
             return list(self._fleets.get(endpoint, ()))
 
-    def to(self, endpoint: str, *fleets: Fleet) -> None:
+    def route(self, endpoint: str, *fleets: Fleet) -> None:
         """Let these fleets answer from now on, and no other."""
         with self._lock:
             self._fleets[endpoint] = list(fleets)
 
     @contextmanager
-    def request(self, endpoint: str) -> Iterator[Fleet | None]:
+    def track_request(self, endpoint: str) -> Iterator[Fleet | None]:
         """Give the fleet for one request, or None when none answers; it is not stopped meanwhile."""
         with self._lock:
             fleets = self._fleets.get(endpoint)
-            fleet = pick(fleets) if fleets else None
+            fleet = choose_fleet(fleets) if fleets else None
             if fleet:
-                fleet.busy += 1
+                fleet.in_flight += 1
         try:
             yield fleet
         finally:
             if fleet:
-                self.done(fleet)
+                self.finish_request(fleet)
 
-    def more(self, fleet: Fleet) -> None:
+    def track_copy(self, fleet: Fleet) -> None:
         """Count another request of a fleet that is busy: a shadow's copy."""
         with self._lock:
-            fleet.busy += 1
+            fleet.in_flight += 1
 
-    def done(self, fleet: Fleet) -> None:
+    def finish_request(self, fleet: Fleet) -> None:
         """Count a request that is over."""
         with self._lock:
-            fleet.busy -= 1
+            fleet.in_flight -= 1
 
 
-def pick(fleets: list[Fleet]) -> Fleet:
+def choose_fleet(fleets: list[Fleet]) -> Fleet:
     """Return the fleet for one request, by the shares of the traffic."""
-    with_traffic = [fleet for fleet in fleets if fleet.share > 0] or fleets[:1]
-    shares = [max(fleet.share, 1e-9) for fleet in with_traffic]
+    with_traffic = [fleet for fleet in fleets if fleet.traffic_share > 0] or fleets[:1]
+    shares = [max(fleet.traffic_share, 1e-9) for fleet in with_traffic]
     return random.choices(with_traffic, shares)[0]  # noqa: S311 - traffic, no secret
 
 
-def pick_variant(fleet: Fleet) -> Variant:
+def choose_variant(fleet: Fleet) -> Variant:
     """Return the variant for one request, by weight."""
     variants = list(fleet.production.values())
     weights = [variant.weight for variant in variants]
     return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, no secret
 
 
-class Fleets:
+class FleetManager:
     """Starts and stops fleets."""
 
-    def __init__(self, models: Shelf, configs: Shelf, containers: Containers, aws: Aws) -> None:
+    def __init__(
+        self, models: RecordStore, configs: RecordStore, containers: ContainerRuntime, aws: AwsClients
+    ) -> None:
         self._models, self._configs, self._containers, self._aws = models, configs, containers, aws
 
     def start(self, endpoint: str, config: str, ended: threading.Event) -> Fleet:
@@ -154,7 +158,7 @@ class Fleets:
         try:
             for variant in [*content["ProductionVariants"], *shadows]:
                 fleet.variants[variant["VariantName"]] = self._variant(endpoint, variant, ended)
-        except Failure:
+        except ResourceFailure:
             self.stop(fleet)
             raise
         return fleet
@@ -164,60 +168,60 @@ class Fleets:
             variant["VariantName"],
             variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
         )
-        log = (f"/aws/sagemaker/Endpoints/{endpoint}", f"{name}/i-{stamp():x}")
+        log = (f"/aws/sagemaker/Endpoints/{endpoint}", f"{name}/i-{timestamp_ms():x}")
         try:
-            served = self.serve(variant["ModelName"], {}, log, startup, ended)
-        except Failure as failure:
-            raise Failure(f"{failure} (production variant {name}, model {variant['ModelName']})") from failure
+            served = self.start_model(variant["ModelName"], {}, log, startup, ended)
+        except ResourceFailure as failure:
+            raise ResourceFailure(f"{failure} (production variant {name}, model {variant['ModelName']})") from failure
         count = variant.get("InitialInstanceCount", None if variant.get("ServerlessConfig") else 1)
         return Variant(name, served, variant.get("InitialVariantWeight", 1.0), count, variant.get("shadow", False))
 
-    def serve(
+    def start_model(
         self, model: str, variables: Mapping[str, str], log: tuple[str, str], startup: float, ended: threading.Event
-    ) -> Served:
+    ) -> ModelContainer:
         """Start a model's container and wait until it is healthy. Raises Failure."""
         record = self._models.get(model)
         container = record.get("PrimaryContainer") or record["Containers"][0]
-        folder, port = self._containers.folder(model), free_port()
+        folder, port = self._containers.new_folder(model), free_port()
         (folder / "model").mkdir(parents=True)
         try:
-            self._fetch(container, folder)
+            self._download_model(container, folder)
             own = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_SAFE_PORT_RANGE": f"{port}-{port + 1}"}
             given = own | container.get("Environment", {}) | dict(variables)
             started = self._containers.start(container["Image"], "serve", folder, given, log)
-        except Failure:
+        except ResourceFailure:
             shutil.rmtree(folder.parent, ignore_errors=True)
             raise
-        served = Served(started, port)
+        served = ModelContainer(started, port)
         deadline = time.monotonic() + startup
         while time.monotonic() < deadline and started.alive and not ended.is_set():
             if served.healthy():
                 return served
             ended.wait(PING_SECONDS)
-        self.end(served)
-        raise Failure(
+        self.stop_model(served)
+        raise ResourceFailure(
             "The primary container did not pass the ping health check. Please check CloudWatch logs for this "
-            f"endpoint. Its last words: {started.last_words()}"
+            f"endpoint. Its last words: {started.last_lines()}"
         )
 
-    def _fetch(self, container: Mapping[str, Any], folder: Any) -> None:
+    def _download_model(self, container: Mapping[str, Any], folder: Any) -> None:
         source = container.get("ModelDataSource", {}).get("S3DataSource", {})
         if source.get("CompressionType") == "None":
             if not self._aws.download(source["S3Uri"], folder / "model"):
-                raise Failure(f"Could not find model data at {source['S3Uri']}.")
+                raise ResourceFailure(f"Could not find model data at {source['S3Uri']}.")
         elif packed := container.get("ModelDataUrl") or source.get("S3Uri"):
-            self._aws.unpack(packed, folder / "model")
+            self._aws.download_tar(packed, folder / "model")
 
-    def end(self, served: Served) -> None:
+    def stop_model(self, served: ModelContainer) -> None:
         """End one container, and remove what it had."""
-        self._containers.done_with(served.container, STOP_SECONDS)
+        self._containers.stop_container(served.container, STOP_SECONDS)
         served.close()
         shutil.rmtree(served.container.folder.parent, ignore_errors=True)
 
     def stop(self, fleet: Fleet) -> None:
         """End a fleet, once its last request is answered."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while fleet.busy and time.monotonic() < deadline:
+        while fleet.in_flight and time.monotonic() < deadline:
             time.sleep(0.01)
         for variant in fleet.variants.values():
-            self.end(variant.served)
+            self.stop_model(variant.container)

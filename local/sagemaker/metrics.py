@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 
-def found_in(lines: Sequence[str], definitions: Iterable[Mapping[str, str]]) -> dict[str, float]:
+def parse_metrics(lines: Sequence[str], definitions: Iterable[Mapping[str, str]]) -> dict[str, float]:
     """Return the last value of each metric. What is no number is no metric."""
     values: dict[str, float] = {}
     for definition in definitions:

@@ -5,17 +5,17 @@ from typing import Any
 
 from local.sagemaker import endpoints as rules
 from local.sagemaker.alarms import Alarms
-from local.sagemaker.aws import Aws
-from local.sagemaker.capture import Capture, check_capture, described
-from local.sagemaker.containers import Containers
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.capture import DataCapture, capture_summary, check_capture_config
+from local.sagemaker.containers import ContainerRuntime
 from local.sagemaker.endpoints import Endpoints
-from local.sagemaker.faults import Faults
-from local.sagemaker.fleet import Fleets
-from local.sagemaker.invoking import Invoking
-from local.sagemaker.records import Shelf, tagged
+from local.sagemaker.faults import FaultInjector
+from local.sagemaker.fleet import FleetManager
+from local.sagemaker.invocations import InvocationHandler
+from local.sagemaker.records import RecordStore, find_by_arn
 from local.sagemaker.settings import ACCOUNT, Settings
-from local.sagemaker.training import Training
-from local.sagemaker.transform import Transform
+from local.sagemaker.training import TrainingJobs
+from local.sagemaker.transform import TransformJobs
 
 Request = Mapping[str, Any]
 Handler = Callable[[Request], dict[str, Any] | None]
@@ -24,31 +24,34 @@ Handler = Callable[[Request], dict[str, Any] | None]
 class Operations:
     """One account and region: its jobs, models, endpoints, and the handler of each operation."""
 
-    def __init__(self, settings: Settings, aws: Aws) -> None:
-        self.settings, self.faults, self.aws = settings, Faults(), aws
-        self.containers, self.alarms = Containers(settings, aws), Alarms(aws, settings.speed)
-        self.models, self.configs = self._shelf("Model", "model"), self._shelf("EndpointConfig", "endpoint-config")
-        jobs = self._shelf("TrainingJob", "training-job", "ResourceInUse")
-        transforms = self._shelf("TransformJob", "transform-job", "ResourceInUse")
-        fleets = Fleets(self.models, self.configs, self.containers, aws)
-        self.training = Training(jobs, self.containers, aws, self.faults)
-        self.endpoints = Endpoints(
-            self._shelf("Endpoint", "endpoint"), self.configs, fleets, self.alarms, self.faults, settings.speed
+    def __init__(self, settings: Settings, aws: AwsClients) -> None:
+        self.settings, self.faults, self.aws = settings, FaultInjector(), aws
+        self.containers, self.alarms = ContainerRuntime(settings, aws), Alarms(aws, settings.speed)
+        self.models, self.configs = (
+            self._record_store("Model", "model"),
+            self._record_store("EndpointConfig", "endpoint-config"),
         )
-        self.transform = Transform(transforms, self.models, fleets, self.containers, aws, self.faults)
-        self.capture = Capture(self.configs, aws, settings.speed)
-        self.invoking = Invoking(self.endpoints, aws, self.capture)
-        self.shelves = (jobs, transforms, self.models, self.configs, self.endpoints.shelf)
+        jobs = self._record_store("TrainingJob", "training-job", "ResourceInUse")
+        transforms = self._record_store("TransformJob", "transform-job", "ResourceInUse")
+        fleets = FleetManager(self.models, self.configs, self.containers, aws)
+        self.training = TrainingJobs(jobs, self.containers, aws, self.faults)
+        self.endpoints = Endpoints(
+            self._record_store("Endpoint", "endpoint"), self.configs, fleets, self.alarms, self.faults, settings.speed
+        )
+        self.transform = TransformJobs(transforms, self.models, fleets, self.containers, aws, self.faults)
+        self.capture = DataCapture(self.configs, aws, settings.speed)
+        self.invoking = InvocationHandler(self.endpoints, aws, self.capture)
+        self.shelves = (jobs, transforms, self.models, self.configs, self.endpoints.records)
         self.handlers: dict[str, Handler] = {**self._of_jobs(), **self._of_hosting(), **self._of_tags()}
 
-    def _shelf(self, kind: str, slug: str, taken: str = "ValidationException") -> Shelf:
+    def _record_store(self, kind: str, slug: str, taken: str = "ValidationException") -> RecordStore:
         start = f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT}:{slug}/"
-        return Shelf(kind, lambda name: start + name.lower(), taken)
+        return RecordStore(kind, lambda name: start + name.lower(), taken)
 
-    def _described(self, shelf: Shelf) -> Handler:
+    def _described(self, shelf: RecordStore) -> Handler:
         def describe(request: Request) -> dict[str, Any]:
             record = shelf.get(request[f"{shelf.kind}Name"])
-            return record.seen(self.faults.lag(record.name))
+            return record.as_of(self.faults.describe_lag(record.name))
 
         return describe
 
@@ -57,14 +60,14 @@ class Operations:
         return {
             "CreateTrainingJob": training.create,
             "DescribeTrainingJob": self._described(training.shelf),
-            "ListTrainingJobs": lambda request: training.shelf.page(request, "TrainingJobSummaries"),
+            "ListTrainingJobs": lambda request: training.shelf.list_page(request, "TrainingJobSummaries"),
             "StopTrainingJob": lambda request: training.stop(request["TrainingJobName"]),
-            "UpdateTrainingJob": lambda request: training.release_pool(
+            "UpdateTrainingJob": lambda request: training.update_warm_pool(
                 request["TrainingJobName"], request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)
             ),
             "CreateTransformJob": transform.create,
             "DescribeTransformJob": self._described(transform.shelf),
-            "ListTransformJobs": lambda request: transform.shelf.page(request, "TransformJobSummaries"),
+            "ListTransformJobs": lambda request: transform.shelf.list_page(request, "TransformJobSummaries"),
             "StopTransformJob": lambda request: transform.stop(request["TransformJobName"]),
         }
 
@@ -73,23 +76,23 @@ class Operations:
         return {
             "CreateModel": self._create_model,
             "DescribeModel": self._described(self.models),
-            "ListModels": lambda request: self.models.page(request, "Models"),
+            "ListModels": lambda request: self.models.list_page(request, "Models"),
             "DeleteModel": lambda request: _nothing(self.models.remove(request["ModelName"])),
             "CreateEndpointConfig": self._create_config,
             "DescribeEndpointConfig": self._described(self.configs),
-            "ListEndpointConfigs": lambda request: self.configs.page(request, "EndpointConfigs"),
+            "ListEndpointConfigs": lambda request: self.configs.list_page(request, "EndpointConfigs"),
             "DeleteEndpointConfig": lambda request: _nothing(self.configs.remove(request["EndpointConfigName"])),
             "CreateEndpoint": endpoints.create,
             "DescribeEndpoint": self._describe_endpoint,
-            "ListEndpoints": lambda request: endpoints.shelf.page(request, "Endpoints"),
+            "ListEndpoints": lambda request: endpoints.records.list_page(request, "Endpoints"),
             "UpdateEndpoint": endpoints.update,
-            "UpdateEndpointWeightsAndCapacities": endpoints.weigh,
+            "UpdateEndpointWeightsAndCapacities": endpoints.update_weights,
             "DeleteEndpoint": lambda request: endpoints.delete(request["EndpointName"]),
         }
 
     def _describe_endpoint(self, request: Request) -> dict[str, Any]:
-        endpoint = self._described(self.endpoints.shelf)(request) or {}
-        summary = described(self.capture.of(endpoint["EndpointConfigName"]))
+        endpoint = self._described(self.endpoints.records)(request) or {}
+        summary = capture_summary(self.capture.config_of(endpoint["EndpointConfigName"]))
         return {**endpoint, **({"DataCaptureConfig": summary} if summary else {})}
 
     def _of_tags(self) -> dict[str, Handler]:
@@ -101,20 +104,20 @@ class Operations:
 
     def _create_config(self, request: Request) -> dict[str, Any]:
         rules.check_config(request, self.models)
-        check_capture(request)
+        check_capture_config(request)
         return {"EndpointConfigArn": self.configs.add(request)["EndpointConfigArn"]}
 
     def _add_tags(self, request: Request) -> dict[str, Any]:
-        record = tagged(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.shelves, request["ResourceArn"])
         record.tags.update({tag["Key"]: tag["Value"] for tag in request["Tags"]})
         return {"Tags": request["Tags"]}
 
     def _list_tags(self, request: Request) -> dict[str, Any]:
-        record = tagged(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.shelves, request["ResourceArn"])
         return {"Tags": [{"Key": key, "Value": value} for key, value in record.tags.items()]}
 
     def _delete_tags(self, request: Request) -> None:
-        record = tagged(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.shelves, request["ResourceArn"])
         for key in request["TagKeys"]:
             record.tags.pop(key, None)
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker.aws import Aws
-from local.sagemaker.errors import Failure, NotImplementedHere
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.errors import NotImplementedLocally, ResourceFailure
 
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints")
 
@@ -14,17 +14,17 @@ FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints")
 def check_channels(request: Mapping[str, Any]) -> None:
     """Refuse channels that are not whole copies of an S3 prefix or of one object."""
     if request["AlgorithmSpecification"].get("TrainingInputMode", "File") != "File":
-        raise NotImplementedHere("another TrainingInputMode than File")
+        raise NotImplementedLocally("another TrainingInputMode than File")
     for channel in request.get("InputDataConfig", ()):
         source = channel["DataSource"].get("S3DataSource")
         name = channel["ChannelName"]
         if source is None or source["S3DataType"] != "S3Prefix":
-            raise NotImplementedHere(f"channel {name}: another data source than an S3Prefix")
+            raise NotImplementedLocally(f"channel {name}: another data source than an S3Prefix")
         if channel.get("InputMode", "File") != "File" or channel.get("CompressionType", "None") != "None":
-            raise NotImplementedHere(f"channel {name}: InputMode or CompressionType")
+            raise NotImplementedLocally(f"channel {name}: InputMode or CompressionType")
 
 
-def lay_out(folder: Path, job: Mapping[str, Any], aws: Aws) -> None:
+def prepare_folder(folder: Path, job: Mapping[str, Any], aws: AwsClients) -> None:
     """Make the folder: configuration, channels, checkpoints of an earlier attempt.
 
     Raises:
@@ -36,7 +36,7 @@ def lay_out(folder: Path, job: Mapping[str, Any], aws: Aws) -> None:
     for channel in job.get("InputDataConfig", ()):
         source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]
         if not aws.download(source["S3Uri"], folder / "input" / "data" / name):
-            raise Failure(
+            raise ResourceFailure(
                 f'ClientError: Data download failed: No S3 objects found under S3 URL "{source["S3Uri"]}" '
                 "given in input data source. Please ensure that the bucket exists in the selected region"
             )
@@ -65,13 +65,13 @@ def lay_out(folder: Path, job: Mapping[str, Any], aws: Aws) -> None:
         (folder / "input" / "config" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def save_checkpoints(folder: Path, job: Mapping[str, Any], aws: Aws) -> None:
+def save_checkpoints(folder: Path, job: Mapping[str, Any], aws: AwsClients) -> None:
     """Copy the checkpoints to where the job says, for the attempt that resumes from them."""
     if checkpoints := job.get("CheckpointConfig"):
         aws.upload(folder / "checkpoints", checkpoints["S3Uri"])
 
 
-def save_outputs(folder: Path, job: Mapping[str, Any], aws: Aws, *, model: bool) -> str:
+def save_outputs(folder: Path, job: Mapping[str, Any], aws: AwsClients, *, model: bool) -> str:
     """Upload what the job made below `<S3OutputPath>/<job>/output/`; return the model's address, or nothing."""
     config = job["OutputDataConfig"]
     base = f"{config['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output"
@@ -86,7 +86,7 @@ def save_outputs(folder: Path, job: Mapping[str, Any], aws: Aws, *, model: bool)
     return f"{base}/model.tar.gz"
 
 
-def failure(folder: Path) -> str:
+def failure_reason(folder: Path) -> str:
     """Return what the container wrote to output/failure, or where to look instead."""
     written = folder / "output" / "failure"
     try:

@@ -23,23 +23,23 @@ _COLUMNS = {
 }
 
 
-def state(operations: "Operations") -> dict[str, Any]:
+def server_state(operations: "Operations") -> dict[str, Any]:
     """Return everything that there is, newest first, a few members of each."""
     found = {
         f"{shelf.kind}s": [
-            {column: record.get(column) for column in _COLUMNS[f"{shelf.kind}s"]} for record in shelf.all()
+            {column: record.get(column) for column in _COLUMNS[f"{shelf.kind}s"]} for record in shelf.list_all()
         ]
         for shelf in operations.shelves
     }
     for endpoint in found["Endpoints"]:
-        fleets = operations.endpoints.traffic.of(endpoint["EndpointName"])
-        endpoint["Traffic"] = {fleet.config: round(fleet.share, 4) for fleet in fleets}
+        fleets = operations.endpoints.traffic.fleets(endpoint["EndpointName"])
+        endpoint["Traffic"] = {fleet.config: round(fleet.traffic_share, 4) for fleet in fleets}
     isolation = "mount namespace" if operations.containers.namespaces else "SAGEMAKER_BASE_DIR"
-    return {**found, "Faults": operations.faults.listed(), "Containers": isolation,
+    return {**found, "Faults": operations.faults.as_dicts(), "Containers": isolation,
             "Region": operations.settings.region}  # fmt: skip
 
 
-def listing(found: Mapping[str, Any]) -> str:
+def state_text(found: Mapping[str, Any]) -> str:
     """Return the state as text for a terminal."""
     lines = []
     for kind, columns in _COLUMNS.items():
@@ -49,9 +49,9 @@ def listing(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) or "nothing yet"
 
 
-def page(operations: "Operations") -> str:
+def render_page(operations: "Operations") -> str:
     """Return the page."""
-    found = state(operations)
+    found = server_state(operations)
     tables = "".join(_table(kind, columns, found[kind]) for kind, columns in _COLUMNS.items())
     faults = "".join(f"<li>{escape(str(fault))}" for fault in found["Faults"]) or "<li>none"
     return (

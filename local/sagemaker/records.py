@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local.sagemaker.errors import Refused, invalid
+from local.sagemaker.errors import ApiError, validation_error
 
-HISTORY = 60
+MAX_HISTORY = 60
 """How many earlier states of a record are kept, to answer late on demand."""
 
 
@@ -29,9 +29,9 @@ class Record:
             now = datetime.now(UTC)
             self.content.update(members, LastModifiedTime=now)
             self.content = {key: value for key, value in self.content.items() if value is not None}
-            self.history = [*self.history[-HISTORY:], (now, copy.deepcopy(self.content))]
+            self.history = [*self.history[-MAX_HISTORY:], (now, copy.deepcopy(self.content))]
 
-    def seen(self, lag_seconds: float = 0.0) -> dict[str, Any]:
+    def as_of(self, lag_seconds: float = 0.0) -> dict[str, Any]:
         """Return the members as they were `lag_seconds` ago."""
         with self.lock:
             then = datetime.now(UTC) - timedelta(seconds=lag_seconds)
@@ -46,7 +46,7 @@ class Record:
         return self.content.get(member, default)
 
 
-class Shelf:
+class RecordStore:
     """All records of a kind ("TrainingJob"): made once a name, found by name, listed in pages."""
 
     def __init__(self, kind: str, arn: Callable[[str], str], taken: str = "ValidationException") -> None:
@@ -59,7 +59,7 @@ class Shelf:
         name = request[f"{self.kind}Name"]
         with self._lock:
             if name in self._records:
-                raise Refused(self._taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
+                raise ApiError(self._taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
             tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
             stated = {key: value for key, value in request.items() if key != "Tags"}
             record = Record(name, {**stated, f"{self.kind}Arn": self._arn(name)}, tags)
@@ -71,7 +71,7 @@ class Shelf:
         """Return a record. Raises Refused as AWS does: a ValidationException."""
         with self._lock:
             if name not in self._records:
-                raise invalid(f'Requested resource not found: could not find {self.kind} "{self._arn(name)}".')
+                raise validation_error(f'Requested resource not found: could not find {self.kind} "{self._arn(name)}".')
             return self._records[name]
 
     def remove(self, name: str) -> Record:
@@ -81,7 +81,7 @@ class Shelf:
             del self._records[name]
             return record
 
-    def all(self) -> list[Record]:
+    def list_all(self) -> list[Record]:
         """Return all records, newest first."""
         with self._lock:
             return sorted(self._records.values(), key=lambda record: record["CreationTime"], reverse=True)
@@ -90,9 +90,9 @@ class Shelf:
         """Whether there is a record of that name."""
         return name in self._records
 
-    def page(self, request: Mapping[str, Any], summaries: str) -> dict[str, Any]:
+    def list_page(self, request: Mapping[str, Any], summaries: str) -> dict[str, Any]:
         """Return one page of a List operation, filtered, under the member `summaries`."""
-        chosen = [record.seen() for record in self.all() if self._wanted(record, request)]
+        chosen = [record.as_of() for record in self.list_all() if self._wanted(record, request)]
         if request.get("SortOrder") == "Ascending":
             chosen.reverse()
         start, size = int(request.get("NextToken", 0)), int(request.get("MaxResults", 100))
@@ -108,10 +108,10 @@ class Shelf:
         )
 
 
-def tagged(shelves: Iterable[Shelf], arn: str) -> Record:
+def find_by_arn(shelves: Iterable[RecordStore], arn: str) -> Record:
     """Return the record of an ARN, whatever its kind. Raises Refused."""
     for shelf in shelves:
-        for record in shelf.all():
+        for record in shelf.list_all():
             if record[f"{shelf.kind}Arn"] == arn:
                 return record
-    raise invalid(f"Requested resource not found: {arn}")
+    raise validation_error(f"Requested resource not found: {arn}")

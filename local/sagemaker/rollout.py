@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.sagemaker.alarms import Alarms
-from local.sagemaker.errors import NotImplementedHere, invalid
-from local.sagemaker.faults import Faults
+from local.sagemaker.errors import NotImplementedLocally, validation_error
+from local.sagemaker.faults import FaultInjector
 from local.sagemaker.fleet import Fleet
 from local.sagemaker.records import Record
 
-WATCH_SECONDS = 0.1
+POLL_SECONDS = 0.1
 ALL_AT_ONCE: Mapping[str, Any] = {
     "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
 }
@@ -29,7 +29,7 @@ class Rollout:
     """One update of one endpoint. `clock` tells seconds: how long the traffic was watched."""
 
     def __init__(
-        self, endpoint: Record, old: Sequence[Fleet], new: Fleet, alarms: Alarms, faults: Faults, speed: float,
+        self, endpoint: Record, old: Sequence[Fleet], new: Fleet, alarms: Alarms, faults: FaultInjector, speed: float,
         ended: threading.Event, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._endpoint, self._old, self._new = endpoint, old, new
@@ -47,39 +47,41 @@ class Rollout:
         routing = policy["TrafficRoutingConfiguration"]
         watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
         limit = self._clock() + policy.get("MaximumExecutionTimeoutInSeconds", 28_800) / self._speed
-        for share in steps(routing, self._instances()):
-            self._share(share)
+        for share in traffic_steps(routing, self._instances()):
+            self._shift_traffic(share)
             waiting = routing["WaitIntervalInSeconds"] if share < 1 else policy.get("TerminationWaitInSeconds", 0)
             self._bake(waiting / self._speed, watched, limit)
 
     def _bake(self, seconds: float, watched: Sequence[str], limit: float) -> None:
         end = self._clock() + seconds
         while True:
-            if ringing := self._alarms.ringing(watched):
-                self._back(f"Deployment rolled back: the alarm(s) {', '.join(ringing)} went into ALARM")
+            if ringing := self._alarms.in_alarm(watched):
+                self._roll_back(f"Deployment rolled back: the alarm(s) {', '.join(ringing)} went into ALARM")
             if self._clock() > limit:
-                self._back("Deployment rolled back: it took longer than MaximumExecutionTimeoutInSeconds")
+                self._roll_back("Deployment rolled back: it took longer than MaximumExecutionTimeoutInSeconds")
             if self._ended.is_set() or self._clock() >= end:
                 return
-            self._ended.wait(min(WATCH_SECONDS, max(end - self._clock(), 0.0)))
+            self._ended.wait(min(POLL_SECONDS, max(end - self._clock(), 0.0)))
 
-    def _back(self, reason: str) -> None:
-        if self._faults.strikes("rollback_fails", self._endpoint.name):
+    def _roll_back(self, reason: str) -> None:
+        if self._faults.fires("rollback_fails", self._endpoint.name):
             raise RollbackFailed(f"{reason}; and the rollback failed")
-        self._share(0.0)
+        self._shift_traffic(0.0)
         raise RolledBack(reason)
 
-    def _share(self, share: float) -> None:
-        self._new.share = share
-        before = [fleet.share for fleet in self._old]
+    def _shift_traffic(self, share: float) -> None:
+        self._new.traffic_share = share
+        before = [fleet.traffic_share for fleet in self._old]
         for fleet in self._old:
-            fleet.share = (1.0 - share) * (fleet.share / sum(before) if sum(before) else 1 / len(before))
+            fleet.traffic_share = (1.0 - share) * (
+                fleet.traffic_share / sum(before) if sum(before) else 1 / len(before)
+            )
 
     def _instances(self) -> int:
         return sum(variant.instances or 1 for variant in self._new.production.values())
 
 
-def steps(routing: Mapping[str, Any], instances: int) -> list[float]:
+def traffic_steps(routing: Mapping[str, Any], instances: int) -> list[float]:
     """Return the shares of the traffic that the new fleet gets, one after the other."""
     if routing["Type"] == "ALL_AT_ONCE":
         return [1.0]
@@ -96,16 +98,16 @@ def check_deployment(deployment: Mapping[str, Any], live: Record, config: Record
     if not deployment:
         return
     if deployment.get("RollingUpdatePolicy"):
-        raise NotImplementedHere("DeploymentConfig.RollingUpdatePolicy")
+        raise NotImplementedLocally("DeploymentConfig.RollingUpdatePolicy")
     names = [{variant["VariantName"] for variant in each["ProductionVariants"]} for each in (live, config)]
     if names[0] != names[1]:
-        raise invalid("The new endpoint configuration must have the same variant names as the one in service when a "
+        raise validation_error("The new endpoint configuration must have the same variant names as the one in service when a "
                       f"DeploymentConfig is given: {sorted(names[0])}, {sorted(names[1])}.")  # fmt: skip
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     size = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}.get(routing.get("Type", ""))
     if size and size not in routing:
-        raise invalid(f"{size} is required for traffic routing of type {routing['Type']}.")
+        raise validation_error(f"{size} is required for traffic routing of type {routing['Type']}.")
     if size and routing[size]["Type"] == "CAPACITY_PERCENT" and not 1 <= routing[size]["Value"] <= 50:
-        raise invalid(f"{size} must be at most 50 percent of the capacity; it is {routing[size]['Value']}.")
+        raise validation_error(f"{size} must be at most 50 percent of the capacity; it is {routing[size]['Value']}.")
     watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
-    alarms.check(watched)
+    alarms.check_supported(watched)

@@ -15,7 +15,7 @@ from functools import cache
 
 import psutil
 
-_MOUNT = """
+_MOUNT_SCRIPT = """
 set -e
 if [ ! -d /opt/ml ]; then
   mkdir -p "$0.opt"; mount --rbind /opt "$0.opt"; mount -t tmpfs none /opt
@@ -45,12 +45,12 @@ def namespaces_allowed() -> bool:
     return subprocess.run(trial, capture_output=True, check=False).returncode == 0
 
 
-def isolated(command: Sequence[str], folder: str) -> list[str]:
+def in_mount_namespace(command: Sequence[str], folder: str) -> list[str]:
     """Return the command that runs `command` where `folder` is /opt/ml."""
-    return [*mortal(()), *_unshare(), "sh", "-c", _MOUNT, folder, *command]
+    return [*die_with_parent(()), *_unshare(), "sh", "-c", _MOUNT_SCRIPT, folder, *command]
 
 
-def mortal(command: Sequence[str]) -> list[str]:
+def die_with_parent(command: Sequence[str]) -> list[str]:
     """Return the command that ends when the thread that started it is gone, however that went (Linux)."""
     return [*(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()), *command]
 
@@ -66,7 +66,7 @@ def main_process(started: int) -> int | None:
     return None
 
 
-def send(started: int, number: signal.Signals) -> None:
+def send_signal(started: int, number: signal.Signals) -> None:
     """Send a signal to the container's first process alone, as `docker stop` does."""
     target = main_process(started)
     if target is not None:
@@ -76,6 +76,6 @@ def send(started: int, number: signal.Signals) -> None:
 
 def kill_all(started: int) -> None:
     """Kill everything that the container runs."""
-    send(started, signal.SIGKILL)
+    send_signal(started, signal.SIGKILL)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(started, signal.SIGKILL)

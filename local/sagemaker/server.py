@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from local.sagemaker.aws import Aws
+from local.sagemaker.aws import AwsClients
 from local.sagemaker.operations import Operations
-from local.sagemaker.protocol import Protocol
+from local.sagemaker.protocol import SageMakerApplication
 from local.sagemaker.settings import Settings
 
 
@@ -22,9 +22,9 @@ class LocalSageMaker:
         self._app: Any = None
         self._server = make_server("127.0.0.1", port, self._wsgi, threaded=True, request_handler=_quiet_handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.operations = Operations(settings, Aws(self.url, settings.region))
+        self.operations = Operations(settings, AwsClients(self.url, settings.region))
         self.faults = self.operations.faults
-        self._app = Protocol(DomainDispatcherApplication(create_backend_app), self.operations)
+        self._app = SageMakerApplication(DomainDispatcherApplication(create_backend_app), self.operations)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="local-sagemaker")
 
     def start(self) -> None:
@@ -36,7 +36,7 @@ class LocalSageMaker:
     def stop(self) -> None:
         """End every container, then the server; what it remembered is gone."""
         self.operations.alarms.stop()
-        self.operations.containers.end_all()
+        self.operations.containers.stop_all()
         self.operations.capture.stop()
         self._server.shutdown()
         self._server.server_close()
@@ -48,7 +48,7 @@ class LocalSageMaker:
 
 
 @contextmanager
-def running(settings: Settings, port: int = 0) -> Iterator[LocalSageMaker]:
+def running_server(settings: Settings, port: int = 0) -> Iterator[LocalSageMaker]:
     """Run a server for as long as the block lasts."""
     server = LocalSageMaker(settings, port)
     server.start()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.sagemaker.errors import Failure
+from local.sagemaker.errors import ResourceFailure
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = ROOT / "runtime"
@@ -26,7 +26,7 @@ class Image:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-OURS = Image(
+PROJECT_IMAGE = Image(
     pattern=r"(^|/)ratchet(:|@|$)",
     train=(sys.executable, str(CONTAINER / "train.py")),
     serve=(sys.executable, str(CONTAINER / "serve.py")),
@@ -45,7 +45,7 @@ class Settings:
     """`speed` divides every wait in which nobody works: bake times, alarm periods, the grace between signals."""
 
     state: Path
-    images: tuple[Image, ...] = (OURS,)
+    images: tuple[Image, ...] = (PROJECT_IMAGE,)
     region: str = "us-east-1"
     speed: float = 1.0
     namespaces: bool | None = None
@@ -58,7 +58,7 @@ class Settings:
                 return image
         repository = uri.rsplit(":", 1)[0].rsplit("/", 1)[-1]
         known = ", ".join(image.pattern for image in self.images)
-        raise Failure(
+        raise ResourceFailure(
             f"ClientError: Cannot find repository: {repository} in registry ID: {ACCOUNT} Please check if your ECR "
             f"repository and image exist and role has proper pull permissions (image {uri}; known here: {known})"
         )
@@ -72,7 +72,7 @@ def read_images(path: Path) -> tuple[Image, ...]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["image"]
-        return (*(_image(table) for table in tables), OURS)
+        return (*(_image(table) for table in tables), PROJECT_IMAGE)
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as cause:
         raise ValueError(
             f"{path}: images cannot be read ({cause!r}); write [[image]] with pattern, train, serve"

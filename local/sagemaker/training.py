@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from local.sagemaker import opt_ml
-from local.sagemaker.aws import Aws
-from local.sagemaker.containers import GRACE_SECONDS, Container, Containers, stamp
-from local.sagemaker.errors import Failure, NotImplementedHere, invalid
-from local.sagemaker.faults import Faults
-from local.sagemaker.metrics import found_in
-from local.sagemaker.records import Record, Shelf
+from local.sagemaker.aws import AwsClients
+from local.sagemaker.containers import GRACE_SECONDS, Container, ContainerRuntime, timestamp_ms
+from local.sagemaker.errors import NotImplementedLocally, ResourceFailure, validation_error
+from local.sagemaker.faults import FaultInjector
+from local.sagemaker.metrics import parse_metrics
+from local.sagemaker.records import Record, RecordStore
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 POLL_SECONDS = 0.05
@@ -25,33 +25,35 @@ NO_CAPACITY = (
 )
 
 
-class Attempt:
+class JobControl:
     """What a job's thread is asked from outside."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
+        self.stop_requested = threading.Event()
         self.reason = ""
         self.interrupted = False
 
-    def end(self, reason: str) -> None:
+    def request_stop(self, reason: str) -> None:
         """Ask the job to end: "Stopped", "MaxRuntimeExceeded" or "MaxWaitTimeExceeded"."""
         self.reason = self.reason or reason
-        self.asked.set()
+        self.stop_requested.set()
 
 
-class Training:
+class TrainingJobs:
     """Every training job of this server."""
 
-    def __init__(self, shelf: Shelf, containers: Containers, aws: Aws, faults: Faults) -> None:
+    def __init__(
+        self, shelf: RecordStore, containers: ContainerRuntime, aws: AwsClients, faults: FaultInjector
+    ) -> None:
         self.shelf, self._containers, self._aws, self._faults = shelf, containers, aws, faults
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[str, JobControl] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a job. Raises Refused, as ResourceInUse when there is one of that name."""
         _check(request)
         job = self.shelf.add(request, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
-        self._attempts[job.name] = Attempt()
-        _enter(job, "Starting", "Starting the training job")
+        self._attempts[job.name] = JobControl()
+        _enter_status(job, "Starting", "Starting the training job")
         threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
         return {"TrainingJobArn": job["TrainingJobArn"]}
 
@@ -60,15 +62,15 @@ class Training:
         job = self.shelf.get(name)
         with job.lock:
             if job["TrainingJobStatus"] != "InProgress":
-                raise invalid(
+                raise validation_error(
                     "The request was rejected because the training job is in status "
                     f"{job['TrainingJobStatus']}; it is not in a stoppable state."
                 )
             job.update(TrainingJobStatus="Stopping")
-            _enter(job, "Stopping", "Stopping the training job")
-        self._attempts[name].end("Stopped")
+            _enter_status(job, "Stopping", "Stopping the training job")
+        self._attempts[name].request_stop("Stopped")
 
-    def release_pool(self, name: str, keep_alive: int) -> dict[str, Any]:
+    def update_warm_pool(self, name: str, keep_alive: int) -> dict[str, Any]:
         """Change how long a finished job's instance is kept (UpdateTrainingJob)."""
         job = self.shelf.get(name)
         job.update(ResourceConfig={**job["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive})
@@ -76,10 +78,10 @@ class Training:
             job.update(WarmPoolStatus={**job["WarmPoolStatus"], "Status": "Terminated"})
         return {"TrainingJobArn": job["TrainingJobArn"]}
 
-    def interrupt(self, name: str) -> None:
+    def interrupt_spot(self, name: str) -> None:
         """Take a spot job's instance away."""
         if not self.shelf.get(name).get("EnableManagedSpotTraining"):
-            raise invalid(f"the training job {name} does not run on a spot instance")
+            raise validation_error(f"the training job {name} does not run on a spot instance")
         self._attempts[name].interrupted = True
 
     def _run(self, job: Record) -> None:
@@ -87,87 +89,87 @@ class Training:
         try:
             self._provision(job, attempt)
             self._work(job, attempt)
-        except Failure as failure:
-            _end(job, "Failed", "Failed", str(failure))
+        except ResourceFailure as failure:
+            _end_job(job, "Failed", "Failed", str(failure))
         except Exception as mistake:  # ours: the job must not hang for it
-            _end(job, "Failed", "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}")
+            _end_job(job, "Failed", "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}")
 
-    def _provision(self, job: Record, attempt: Attempt) -> None:
-        while self._faults.strikes("stuck", job.name) and not attempt.asked.wait(POLL_SECONDS):
+    def _provision(self, job: Record, attempt: JobControl) -> None:
+        while self._faults.fires("stuck", job.name) and not attempt.stop_requested.wait(POLL_SECONDS):
             pass
         config = job["ResourceConfig"]
         wanted = config.get("InstancePreferences") or [config]
-        free = [each for each in wanted if not self._faults.strikes("capacity", f"{each['InstanceType']} {job.name}")]
+        free = [each for each in wanted if not self._faults.fires("capacity", f"{each['InstanceType']} {job.name}")]
         if not free:
-            raise Failure(NO_CAPACITY)
+            raise ResourceFailure(NO_CAPACITY)
         if "InstancePreferences" in config:
             count = free[0].get("InstanceCount", 1)
             chosen = {"SelectedInstanceType": free[0]["InstanceType"], "SelectedInstanceCount": count}
             job.update(ResourceConfig={**config, **chosen})
 
-    def _work(self, job: Record, attempt: Attempt) -> None:
+    def _work(self, job: Record, attempt: JobControl) -> None:
         lines: list[str] = []
         deadlines = _deadlines(job)
         job.update(TrainingStartTime=datetime.now(UTC))
         while True:
-            folder = self._containers.folder(job.name)
+            folder = self._containers.new_folder(job.name)
             try:
-                _enter(job, "Downloading", "Downloading input data")
-                opt_ml.lay_out(folder, job.content, self._aws)
-                container = None if attempt.asked.is_set() else self._train(job, attempt, folder, deadlines)
+                _enter_status(job, "Downloading", "Downloading input data")
+                opt_ml.prepare_folder(folder, job.content, self._aws)
+                container = None if attempt.stop_requested.is_set() else self._train(job, attempt, folder, deadlines)
                 lines += container.lines if container else []
-                if _taken_away(job, attempt, container):
+                if _spot_interrupted(job, attempt, container):
                     opt_ml.save_checkpoints(folder, job.content, self._aws)
                     attempt.interrupted = False
-                    _enter(job, "Interrupted", "Instances were interrupted: the spot capacity was reclaimed")
+                    _enter_status(job, "Interrupted", "Instances were interrupted: the spot capacity was reclaimed")
                     continue
                 self._finish(job, attempt, folder, container, lines)
                 return
             finally:
                 shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def _train(self, job: Record, attempt: Attempt, folder: Path, deadlines: Mapping[str, float]) -> Container:
+    def _train(self, job: Record, attempt: JobControl, folder: Path, deadlines: Mapping[str, float]) -> Container:
         """Run the container until it ends, is taken away, asked to stop or out of time."""
         algorithm = job["AlgorithmSpecification"]
-        _enter(job, "Training", "Training image download completed. Training in progress.")
+        _enter_status(job, "Training", "Training image download completed. Training in progress.")
         entry = [*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())]
         variables = {"TRAINING_JOB_NAME": job.name, "TRAINING_JOB_ARN": job["TrainingJobArn"]}
-        log = (LOG_GROUP, f"{job.name}/algo-1-{stamp()}")
+        log = (LOG_GROUP, f"{job.name}/algo-1-{timestamp_ms()}")
         container = self._containers.start(
             algorithm["TrainingImage"], "train", folder, job.get("Environment", {}) | variables, log, entry
         )
-        while container.alive and not attempt.asked.is_set() and not attempt.interrupted:
-            attempt.asked.wait(POLL_SECONDS)
-            if job.get("EnableManagedSpotTraining") and self._faults.strikes("interrupt", job.name):
+        while container.alive and not attempt.stop_requested.is_set() and not attempt.interrupted:
+            attempt.stop_requested.wait(POLL_SECONDS)
+            if job.get("EnableManagedSpotTraining") and self._faults.fires("interrupt", job.name):
                 attempt.interrupted = True
             for reason, deadline in deadlines.items():
                 if time.monotonic() > deadline:
-                    attempt.end(reason)
+                    attempt.request_stop(reason)
         grace = GRACE_SECONDS / self._containers.settings.speed
-        self._containers.done_with(container, grace if container.alive else 0.0)
+        self._containers.stop_container(container, grace if container.alive else 0.0)
         return container
 
     def _finish(
-        self, job: Record, attempt: Attempt, folder: Path, container: Container | None, lines: list[str]
+        self, job: Record, attempt: JobControl, folder: Path, container: Container | None, lines: list[str]
     ) -> None:
         """Upload what the job made, also that of one that was stopped or failed, and say how it ended."""
-        values = found_in(lines, job["AlgorithmSpecification"].get("MetricDefinitions", ()))
-        self._aws.measure("/aws/sagemaker/TrainingJobs", values, {"TrainingJobName": job.name})
+        values = parse_metrics(lines, job["AlgorithmSpecification"].get("MetricDefinitions", ()))
+        self._aws.add_metrics("/aws/sagemaker/TrainingJobs", values, {"TrainingJobName": job.name})
         now = datetime.now(UTC)
         final = [{"MetricName": name, "Value": value, "Timestamp": now} for name, value in values.items()]
         job.update(FinalMetricDataList=final)
-        _enter(job, "Uploading", "Uploading generated training model")
+        _enter_status(job, "Uploading", "Uploading generated training model")
         opt_ml.save_checkpoints(folder, job.content, self._aws)
         failed = container is not None and container.process.returncode != 0 and not attempt.reason
         artifacts = opt_ml.save_outputs(folder, job.content, self._aws, model=not failed)
         job.update(ModelArtifacts={"S3ModelArtifacts": artifacts} if artifacts else None)
         if failed and container is not None:
-            said = opt_ml.failure(folder)
-            raise Failure(f"AlgorithmError: {said}, exit code: {_exit_code(container)}")
+            said = opt_ml.failure_reason(folder)
+            raise ResourceFailure(f"AlgorithmError: {said}, exit code: {_exit_code(container)}")
         if attempt.reason:
-            _end(job, "Stopped", attempt.reason, "")
+            _end_job(job, "Stopped", attempt.reason, "")
         else:
-            _end(job, "Completed", "Completed", "")
+            _end_job(job, "Completed", "Completed", "")
 
 
 def _deadlines(job: Record) -> dict[str, float]:
@@ -185,7 +187,7 @@ def _exit_code(container: Container) -> int:
     return 128 - code if code < 0 else code
 
 
-def _taken_away(job: Record, attempt: Attempt, container: Container | None) -> bool:
+def _spot_interrupted(job: Record, attempt: JobControl, container: Container | None) -> bool:
     return bool(container and attempt.interrupted and not attempt.reason and job.get("EnableManagedSpotTraining"))
 
 
@@ -195,23 +197,25 @@ def _check(request: Mapping[str, Any]) -> None:
     algorithm, stopping = request["AlgorithmSpecification"], request.get("StoppingCondition", {})
     preferred = config.get("InstancePreferences", [])
     if preferred and (config.get("InstanceType") or spot):
-        raise invalid("InstancePreferences is mutually exclusive with InstanceType and EnableManagedSpotTraining.")
+        raise validation_error(
+            "InstancePreferences is mutually exclusive with InstanceType and EnableManagedSpotTraining."
+        )
     if not preferred and not config.get("InstanceType"):
-        raise invalid("ResourceConfig must specify InstanceType or InstancePreferences.")
+        raise validation_error("ResourceConfig must specify InstanceType or InstancePreferences.")
     if spot and stopping.get("MaxWaitTimeInSeconds", -1) < stopping.get("MaxRuntimeInSeconds", 86_400):
-        raise invalid("MaxWaitTimeInSeconds must be present and equal to or greater than MaxRuntimeInSeconds "
+        raise validation_error("MaxWaitTimeInSeconds must be present and equal to or greater than MaxRuntimeInSeconds "
                       "when EnableManagedSpotTraining is true.")  # fmt: skip
     if not spot and "MaxWaitTimeInSeconds" in stopping:
-        raise invalid("MaxWaitTimeInSeconds can only be specified when EnableManagedSpotTraining is true.")
+        raise validation_error("MaxWaitTimeInSeconds can only be specified when EnableManagedSpotTraining is true.")
     if not algorithm.get("TrainingImage"):
-        raise NotImplementedHere("CreateTrainingJob without AlgorithmSpecification.TrainingImage")
+        raise NotImplementedLocally("CreateTrainingJob without AlgorithmSpecification.TrainingImage")
     counts = [each.get("InstanceCount", 1) for each in preferred or [config]]
     if max(counts) > 1 or config.get("InstanceGroups"):
-        raise NotImplementedHere("training on several instances")
+        raise NotImplementedLocally("training on several instances")
     opt_ml.check_channels(request)
 
 
-def _enter(job: Record, status: str, message: str) -> None:
+def _enter_status(job: Record, status: str, message: str) -> None:
     now, before = datetime.now(UTC), list(job.get("SecondaryStatusTransitions", ()))
     if before:
         before[-1] = {**before[-1], "EndTime": now}
@@ -219,13 +223,13 @@ def _enter(job: Record, status: str, message: str) -> None:
     job.update(SecondaryStatus=status, SecondaryStatusTransitions=[*before, entered])
 
 
-def _end(job: Record, status: str, secondary: str, reason: str) -> None:
-    _enter(job, secondary, reason or f"Training job {status.lower()}")
+def _end_job(job: Record, status: str, secondary: str, reason: str) -> None:
+    _enter_status(job, secondary, reason or f"Training job {status.lower()}")
     now, said = datetime.now(UTC), reason[:1024] or None
-    job.update(TrainingJobStatus=status, TrainingEndTime=now, FailureReason=said, **_bill(job, now))
+    job.update(TrainingJobStatus=status, TrainingEndTime=now, FailureReason=said, **_billing_members(job, now))
 
 
-def _bill(job: Record, now: datetime) -> dict[str, Any]:
+def _billing_members(job: Record, now: datetime) -> dict[str, Any]:
     """Return what the job cost: from the moment that it had an instance, in whole seconds."""
     began = job.get("TrainingStartTime")
     if began is None:

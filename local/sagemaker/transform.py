@@ -9,22 +9,28 @@ from typing import Any
 
 import httpx
 
-from local.sagemaker.aws import Aws, split
-from local.sagemaker.containers import Containers, stamp
-from local.sagemaker.errors import Failure, NotImplementedHere, invalid
-from local.sagemaker.faults import Faults
-from local.sagemaker.fleet import STARTUP_SECONDS, Fleets, Served
-from local.sagemaker.records import Record, Shelf
+from local.sagemaker.aws import AwsClients, split_s3_uri
+from local.sagemaker.containers import ContainerRuntime, timestamp_ms
+from local.sagemaker.errors import NotImplementedLocally, ResourceFailure, validation_error
+from local.sagemaker.faults import FaultInjector
+from local.sagemaker.fleet import STARTUP_SECONDS, FleetManager, ModelContainer
+from local.sagemaker.records import Record, RecordStore
 
 MAX_PAYLOAD_MB = 6
-ANSWER_SECONDS = 600.0
+INVOCATION_TIMEOUT_SECONDS = 600.0
 
 
-class Transform:
+class TransformJobs:
     """Every batch transform job of this server."""
 
     def __init__(
-        self, shelf: Shelf, models: Shelf, fleets: Fleets, containers: Containers, aws: Aws, faults: Faults
+        self,
+        shelf: RecordStore,
+        models: RecordStore,
+        fleets: FleetManager,
+        containers: ContainerRuntime,
+        aws: AwsClients,
+        faults: FaultInjector,
     ) -> None:
         self.shelf, self._models, self._fleets = shelf, models, fleets
         self._containers, self._aws, self._faults = containers, aws, faults
@@ -35,11 +41,11 @@ class Transform:
         self._models.get(request["ModelName"])
         given = request["TransformInput"]
         if given.get("SplitType", "None") not in ("None", "Line") or given.get("CompressionType", "None") != "None":
-            raise NotImplementedHere("another SplitType than None and Line, or a CompressionType")
+            raise NotImplementedLocally("another SplitType than None and Line, or a CompressionType")
         if given["DataSource"]["S3DataSource"]["S3DataType"] != "S3Prefix":
-            raise NotImplementedHere("another data source than an S3Prefix")
+            raise NotImplementedLocally("another data source than an S3Prefix")
         if request["TransformOutput"].get("AssembleWith", "None") == "Line" and given.get("SplitType") != "Line":
-            raise invalid("AssembleWith Line needs SplitType Line")
+            raise validation_error("AssembleWith Line needs SplitType Line")
         job = self.shelf.add(request, TransformJobStatus="InProgress")
         self._asked[job.name] = threading.Event()
         threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
@@ -50,19 +56,21 @@ class Transform:
         job = self.shelf.get(name)
         with job.lock:
             if job["TransformJobStatus"] != "InProgress":
-                raise invalid(f"The transform job is in status {job['TransformJobStatus']}; it cannot be stopped.")
+                raise validation_error(
+                    f"The transform job is in status {job['TransformJobStatus']}; it cannot be stopped."
+                )
             job.update(TransformJobStatus="Stopping")
         self._asked[name].set()
 
     def _run(self, job: Record) -> None:
         asked, status, reason = self._asked[job.name], "Completed", None
         try:
-            while self._faults.strikes("stuck", job.name) and not asked.wait(0.05):
+            while self._faults.fires("stuck", job.name) and not asked.wait(0.05):
                 pass
-            if self._faults.strikes("capacity", f"{job['TransformResources']['InstanceType']} {job.name}"):
-                raise Failure("CapacityError: Unable to provision requested ML compute capacity.")
+            if self._faults.fires("capacity", f"{job['TransformResources']['InstanceType']} {job.name}"):
+                raise ResourceFailure("CapacityError: Unable to provision requested ML compute capacity.")
             self._work(job, asked)
-        except Failure as failure:
+        except ResourceFailure as failure:
             status, reason = "Failed", str(failure)[:1024]
         except Exception as mistake:  # ours: the job must not hang for it
             status, reason = "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}"
@@ -71,43 +79,45 @@ class Transform:
         job.update(TransformJobStatus=status, FailureReason=reason, TransformEndTime=datetime.now(UTC))
 
     def _work(self, job: Record, asked: threading.Event) -> None:
-        log = ("/aws/sagemaker/TransformJobs", f"{job.name}/i-{stamp():x}")
+        log = ("/aws/sagemaker/TransformJobs", f"{job.name}/i-{timestamp_ms():x}")
         job.update(TransformStartTime=datetime.now(UTC))
-        served = self._fleets.serve(job["ModelName"], job.get("Environment", {}), log, STARTUP_SECONDS, asked)
-        folder = self._containers.folder(job.name)
+        served = self._fleets.start_model(job["ModelName"], job.get("Environment", {}), log, STARTUP_SECONDS, asked)
+        folder = self._containers.new_folder(job.name)
         try:
             prefix = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
             if not self._aws.download(prefix, folder):
-                raise Failure(f'ClientError: No S3 objects found under S3 URL "{prefix}"')
+                raise ResourceFailure(f'ClientError: No S3 objects found under S3 URL "{prefix}"')
             for path in sorted(found for found in folder.rglob("*") if found.is_file()):
                 if not asked.is_set():
                     self._score(job, served, path, path.relative_to(folder).as_posix())
         finally:
-            self._fleets.end(served)
+            self._fleets.stop_model(served)
             shutil.rmtree(folder.parent, ignore_errors=True)
 
-    def _score(self, job: Record, served: Served, path: Path, name: str) -> None:
+    def _score(self, job: Record, served: ModelContainer, path: Path, name: str) -> None:
         """Ask the model for one object, in parts, and put its answers beside each other at `<name>.out`."""
         given, output = job["TransformInput"], job["TransformOutput"]
         headers = {"Content-Type": given.get("ContentType", ""), "Accept": output.get("Accept", "*/*")}
         limit = job.get("MaxPayloadInMB", MAX_PAYLOAD_MB) * 2**20
         answers = []
-        for part in parts(path.read_bytes(), given.get("SplitType", "None"), job.get("BatchStrategy"), limit):
+        for part in split_payload(path.read_bytes(), given.get("SplitType", "None"), job.get("BatchStrategy"), limit):
             if len(part) > limit:
-                raise Failure(f"ClientError: {name}: a payload of {len(part)} bytes exceeds MaxPayloadInMB")
+                raise ResourceFailure(f"ClientError: {name}: a payload of {len(part)} bytes exceeds MaxPayloadInMB")
             try:
-                response = served.ask(part, headers, ANSWER_SECONDS)
+                response = served.invoke(part, headers, INVOCATION_TIMEOUT_SECONDS)
             except httpx.TransportError as cause:
-                raise Failure(f"InternalServerError: the model does not answer: {type(cause).__name__}") from cause
+                raise ResourceFailure(
+                    f"InternalServerError: the model does not answer: {type(cause).__name__}"
+                ) from cause
             if response.status_code != 200:
-                raise Failure(f"ClientError: {name}: status {response.status_code}: {response.text[:300]}")
+                raise ResourceFailure(f"ClientError: {name}: status {response.status_code}: {response.text[:300]}")
             answers.append(response.content)
-        bucket, key = split(f"{output['S3OutputPath'].rstrip('/')}/{name}.out")
+        bucket, key = split_s3_uri(f"{output['S3OutputPath'].rstrip('/')}/{name}.out")
         between = b"\n" if output.get("AssembleWith") == "Line" else b""
         self._aws.s3.put_object(Bucket=bucket, Key=key, Body=between.join(answers))
 
 
-def parts(data: bytes, split_type: str, strategy: str | None, limit: int) -> Iterator[bytes]:
+def split_payload(data: bytes, split_type: str, strategy: str | None, limit: int) -> Iterator[bytes]:
     """Yield the requests for one object: all of it, each line, or as many lines as the limit allows."""
     if split_type != "Line":
         yield data

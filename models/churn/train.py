@@ -50,7 +50,7 @@ class InputError(Exception):
 
 
 @dataclass(frozen=True)
-class Spec:
+class ModelSpec:
     """What `model.yaml` declares: features in order and by kind, target, two classes, hyperparameters."""
 
     features: tuple[str, ...]
@@ -64,7 +64,7 @@ class Spec:
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Train once and return the exit code: 0, or 1 after one line on stderr about what could not be used."""
     started = time.perf_counter()
-    settle()
+    configure_process()
     try:
         train(arguments, environment)
     except InputError as problem:
@@ -79,7 +79,7 @@ def train(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     spec = read_spec(Path(__file__).with_name("model.yaml"))
     parameters = hyperparameters(arguments, environment.get("SM_HPS", "{}"), spec.defaults)
     table = read_rows(Path(environment.get("SM_CHANNEL_TRAIN", "data")), spec)
-    tracked = Tracked.join(environment, parameters)
+    tracked = TrainingRun.join(environment, parameters)
     frame, labels = features_and_labels(table, spec)
     del table
     example = frame.head(3).astype(dict.fromkeys(spec.categories, object))
@@ -90,14 +90,14 @@ def train(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     tracked.finish(folder)
 
 
-def read_spec(path: Path) -> Spec:
+def read_spec(path: Path) -> ModelSpec:
     """Return what `model.yaml` says about columns, classes and default hyperparameters."""
     declared = yaml.safe_load(path.read_text(encoding="utf-8"))
     data, training = declared["data"], declared["training"]
     kinds: Mapping[str, str] = data["features"]
     if len(data["classes"]) != 2:
         raise InputError(f"{path.name}: data.classes has {data['classes']!r}; this program trains two classes")
-    return Spec(
+    return ModelSpec(
         features=tuple(kinds),
         numbers=tuple(name for name, kind in kinds.items() if kind != "category"),
         categories=tuple(name for name, kind in kinds.items() if kind == "category"),
@@ -136,7 +136,7 @@ def parsed(key: str, value: object, defaults: Mapping[str, int | float]) -> int 
     return number
 
 
-def read_rows(folder: Path, spec: Spec) -> pa.Table:
+def read_rows(folder: Path, spec: ModelSpec) -> pa.Table:
     """Return the declared columns of the channel's Parquet files: numbers float64, texts dictionaries."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -154,14 +154,14 @@ def read_rows(folder: Path, spec: Spec) -> pa.Table:
             part = pq.read_table(file, columns=[*spec.features, spec.target], read_dictionary=texts)
         except (pa.ArrowException, OSError) as cause:
             raise InputError(f"{file.name}: not readable as Parquet: {cause}") from cause
-        parts.append(typed(part, spec, file.name))
+        parts.append(cast_columns(part, spec, file.name))
     table = pa.concat_tables(parts)
     if table.num_rows == 0:
         raise InputError(f"{folder}: no rows in {len(files)} file(s); check the tier and the snapshot")
     return table.unify_dictionaries()
 
 
-def typed(table: pa.Table, spec: Spec, file: str) -> pa.Table:
+def cast_columns(table: pa.Table, spec: ModelSpec, file: str) -> pa.Table:
     """Return the table with numbers as float64 and texts as dictionaries; refuse what cannot be either."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -181,7 +181,7 @@ def typed(table: pa.Table, spec: Spec, file: str) -> pa.Table:
     return table
 
 
-def features_and_labels(table: pa.Table, spec: Spec) -> tuple[pd.DataFrame, np.ndarray]:
+def features_and_labels(table: pa.Table, spec: ModelSpec) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the features as a frame and the target as class positions; refuse targets it cannot learn."""
     import numpy as np
 
@@ -202,9 +202,9 @@ def features_and_labels(table: pa.Table, spec: Spec) -> tuple[pd.DataFrame, np.n
 def fit(
     frame: pd.DataFrame,
     labels: np.ndarray,
-    spec: Spec,
+    spec: ModelSpec,
     parameters: Mapping[str, int | float],
-    tracked: Tracked,
+    tracked: TrainingRun,
 ) -> Pipeline:
     """Fit on 85 % of the rows, follow the curve on the other 15 %; return preprocessing and model as one."""
     import lightgbm
@@ -234,7 +234,7 @@ def fit(
     return Pipeline([("prepare", prepare), ("model", model)])
 
 
-def preprocessing(frame: pd.DataFrame, spec: Spec) -> ColumnTransformer:
+def preprocessing(frame: pd.DataFrame, spec: ModelSpec) -> ColumnTransformer:
     """Return numbers as they are beside categories as their position; unknown and missing ones become -1.
 
     The categories are given, sorted, because an encoder that learns them tells None from NaN, and a request
@@ -267,7 +267,7 @@ def classifier(parameters: Mapping[str, int | float]) -> LGBMClassifier:
 
 
 def save(
-    pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: Spec, missing: Set[str], tracked: Tracked
+    pipeline: Pipeline, folder: Path, example: pd.DataFrame, spec: ModelSpec, missing: Set[str], tracked: TrainingRun
 ) -> None:
     """Write the model once, as an MLflow folder that answers with probabilities in the classes' order."""
     import mlflow.sklearn
@@ -286,7 +286,7 @@ def save(
     )
 
 
-def signature(spec: Spec, missing: Set[str]) -> ModelSignature:
+def signature(spec: ModelSpec, missing: Set[str]) -> ModelSignature:
     """Return the model's contract: numbers as doubles and texts; one that was missing in training may be missing."""
     import numpy as np
     from mlflow.models import ModelSignature
@@ -298,7 +298,7 @@ def signature(spec: Spec, missing: Set[str]) -> ModelSignature:
     return ModelSignature(inputs=inputs, outputs=Schema([answer]))
 
 
-class Tracked:
+class TrainingRun:
     """The MLflow run that this training belongs to, or none: then the curve is printed and not sent."""
 
     SEND_EVERY_SECONDS = 2.0
@@ -309,7 +309,7 @@ class Tracked:
         self.waiting: list[Metric] = []
 
     @classmethod
-    def join(cls, environment: Mapping[str, str], parameters: Mapping[str, int | float]) -> Tracked:
+    def join(cls, environment: Mapping[str, str], parameters: Mapping[str, int | float]) -> TrainingRun:
         """Join the run that the environment names, log the hyperparameters; refuse a run that is not there."""
         uri, run_id = environment.get("MLFLOW_TRACKING_URI", ""), environment.get("MLFLOW_RUN_ID", "")
         if not (uri and run_id):
@@ -376,7 +376,7 @@ class Tracked:
         self.client.log_outputs(self.run_id, [LoggedModelOutput(self.model_id, step=0)])
 
 
-def settle() -> None:
+def configure_process() -> None:
     """Keep the log for what this program says, and threads from spinning while they wait for each other."""
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)

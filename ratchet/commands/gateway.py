@@ -32,10 +32,10 @@ gateway.command()(serve)
 @gateway.callback()
 @accounts.callback()
 def _by_the_running_stack() -> None:
-    from local.stack import find
+    from local.stack import find_stack
 
-    stack = find()
-    for name, value in (stack.environment() if stack else {}).items():
+    stack = find_stack()
+    for name, value in (stack.environment_variables() if stack else {}).items():
         os.environ.setdefault(name, value)
 
 
@@ -48,28 +48,28 @@ def list_deliveries(
     environment: Environment = "local",
 ) -> str:
     """List what came, and what became of it."""
-    from services.gateway.operator import listing
+    from services.gateway.inbox_commands import accounts_text
     from services.gateway.settings import open_inbox
 
-    return listing(open_inbox(environment).entries(limit, state=state))
+    return accounts_text(open_inbox(environment).entries(limit, state=state))
 
 
 @gateway.command("notes")
 def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
     """List forgeries, altered and replayed deliveries, and what waits and why."""
-    from services.gateway.operator import notes_listing
+    from services.gateway.inbox_commands import notes_text
     from services.gateway.settings import open_inbox
 
-    return notes_listing(open_inbox(environment).notes(limit))
+    return notes_text(open_inbox(environment).notes(limit))
 
 
 @gateway.command("show")
 def show_delivery(delivery: Delivery, environment: Environment = "local") -> str:
     """Show a delivery, its runs and their reports."""
-    from services.gateway.operator import account
+    from services.gateway.inbox_commands import delivery_text
     from services.gateway.settings import open_inbox
 
-    return account(open_inbox(environment), delivery)
+    return delivery_text(open_inbox(environment), delivery)
 
 
 @gateway.command()
@@ -117,9 +117,9 @@ def add_account(
 @accounts.command("list")
 def list_accounts() -> str:
     """List the accounts, with their roles."""
-    from ratchet.accounts import accounts, listing
+    from ratchet.accounts import accounts, accounts_text
 
-    return listing(accounts())
+    return accounts_text(accounts())
 
 
 @accounts.command("disable")

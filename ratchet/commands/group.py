@@ -9,12 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from blocks.common.errors import PortError
-from deployments.secret_store import Unreadable
+from deployments.secret_store import SecretUnavailable
 from tasks.shared.rules.refusal import Refusal
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
-REFUSALS: tuple[type[Exception], ...] = (PortError, Refusal, Unreadable, OSError)
+REFUSALS: tuple[type[Exception], ...] = (PortError, Refusal, SecretUnavailable, OSError)
 
 Environment = Annotated[str, typer.Option(help="The environment to use: a file of deployments/environments.")]
 By = Annotated[str, typer.Option(help="Your name or e-mail address; it is written down.")]

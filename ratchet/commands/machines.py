@@ -37,7 +37,7 @@ def retrain(
     repository: Repository = "",
     credentials: Credentials = "",
     tier: Annotated[
-        Literal["development", "staging", "production"], typer.Option(help="How much data to train on.")
+        Literal["development", "staging", "full"], typer.Option(help="How much data to train on.")
     ] = "development",
     by: Annotated[str, typer.Option(help="Who asks; that person may not approve.")] = "continuous integration",
     minutes: Annotated[float, typer.Option(help="Give a run so long.")] = 60.0,
@@ -45,21 +45,21 @@ def retrain(
     environment: Environment = "local",
 ) -> str:
     """Retrain the models that differ, wait, and write the report; exit code 1 when one is held or fails."""
-    from ratchet.ci import changed_models, checked_code, ci_order, retrain
-    from services.gateway.rules.changes import Change
+    from ratchet.ci import changed_models, checked_code, ci_run_spec, retrain
+    from services.gateway.rules.changes import RefChange
 
     code = checked_code(commit, repository, credentials)
-    orders = [ci_order(model, code, tier, environment, by) for model in changed_models(base, commit)]
-    good = retrain(Change("push", repository, branch, commit, "", by), orders, minutes, report)
+    orders = [ci_run_spec(model, code, tier, environment, by) for model in changed_models(base, commit)]
+    good = retrain(RefChange("push", repository, branch, commit, "", by), orders, minutes, report)
     return judged(f"the report is in {report}", good)
 
 
 @ci.command()
-def pin(commit: Commit, repository: Repository = "", credentials: Credentials = "") -> None:
+def pin_commit(commit: Commit, repository: Repository = "", credentials: Credentials = "") -> None:
     """Let every deployment of prefect.yaml run the commit from now on."""
-    from ratchet.ci import checked_code, pin
+    from ratchet.ci import checked_code, pin_commit
 
-    pin(checked_code(commit, repository, credentials))
+    pin_commit(checked_code(commit, repository, credentials))
 
 
 @sagemaker.command("list")
@@ -67,9 +67,9 @@ def list_state(
     url: Annotated[str, typer.Option(envvar="AWS_ENDPOINT_URL", help="Where it runs, as it printed.")] = "",
 ) -> str:
     """List its jobs, endpoints and models."""
-    from local.sagemaker.page import listing
+    from local.sagemaker.page import state_text
 
     if not url.startswith("http://"):
         raise ValueError(f"--url {url!r} is no http:// address; give the one that the local SageMaker printed")
     with urllib.request.urlopen(f"{url}/_local/state", timeout=10) as answer:  # noqa: S310 - http, checked above
-        return listing(json.load(answer))
+        return state_text(json.load(answer))

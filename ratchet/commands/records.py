@@ -112,9 +112,9 @@ def verify_record(
 @audit.command("export")
 def export_record(file: File = None, environment: Environment = "local") -> None:
     """Print the record as JSON lines, which `audit verify --file` reads."""
-    from ratchet.audit import record, write_lines
+    from ratchet.audit import record, write_record
 
-    write_lines(*record(environment, file), sys.stdout)
+    write_record(*record(environment, file), sys.stdout)
 
 
 @audit.command("key")
@@ -122,7 +122,7 @@ def public_key(environment: Environment = "local") -> str:
     """Print the public key that signs the environment's decisions."""
     from ratchet.audit import signing_of
 
-    return signing_of(environment).signer("decisions").public
+    return signing_of(environment).signer("decisions").public_key_line
 
 
 @evidence.command("verify")

@@ -19,10 +19,10 @@ def up() -> str:
     from local import stack
 
     stack.up()
-    running = stack.use()
-    from deployments.register import deploy_changes
+    running = stack.use_running_stack()
+    from deployments.register import deploy_if_changed
 
-    deploy_changes("local", running.state / "deployed")
+    deploy_if_changed("local", running.state_folder / "deployed")
     return judged(stack.described(running), running.running)
 
 
@@ -39,19 +39,19 @@ def status() -> str:
     """Say what runs, and where; exit code 1 when not all of it does."""
     from local import stack
 
-    found = stack.find()
+    found = stack.find_stack()
     return judged(stack.described(found), found is not None and found.running)
 
 
 @top.command()
-def deploy() -> str:
+def deploy_flows() -> str:
     """Register the blocks and deploy every flow to the running stack."""
     from local import stack
 
-    running = stack.use()
-    from deployments.register import deploy
+    running = stack.use_running_stack()
+    from deployments.register import deploy_flows
 
-    deploy("local")
+    deploy_flows("local")
     return judged(stack.described(running), running.running)
 
 
@@ -74,17 +74,19 @@ def register(
     """Save an environment's blocks and deploy the flows, on the Prefect server of PREFECT_API_URL."""
     if not os.environ.get("PREFECT_API_URL"):
         raise Rejected("PREFECT_API_URL is not set: say which Prefect server to register with")
-    from deployments.register import deploy
+    from deployments.register import deploy_flows
 
-    deploy(environment)
+    deploy_flows(environment)
 
 
 @environment.command()
-def write(force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False) -> str:
+def write_environment(
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> str:
     """Write an environment's file from what `terraform output -json` prints, on standard input."""
-    from deployments.aws.settings import FOLDER, read_outputs, write
+    from deployments.aws.settings import FOLDER, read_outputs, write_environment
 
-    path = write(read_outputs(sys.stdin.read()), FOLDER, force=force)
+    path = write_environment(read_outputs(sys.stdin.read()), FOLDER, force=force)
     return f"wrote {path.name}: look at the instance types, set the variables, then register it"
 
 

@@ -24,18 +24,18 @@ def serve(
 ) -> None:
     """Take deliveries of git hosts in, start flow runs, and show the approvals page, until told to stop."""
     from deployments.state import state_folder
-    from services.gateway.app import Limits
-    from services.gateway.serving import listen
-    from services.gateway.serving import serve as serve_until_told
-    from services.gateway.settings import TRIGGERS, World, open_inbox, read_triggers
+    from services.gateway.app import RequestLimits
+    from services.gateway.server import listen
+    from services.gateway.server import serve as serve_until_told
+    from services.gateway.settings import TRIGGERS, EnvironmentReader, open_inbox, read_triggers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("httpx", "httpcore"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
     with listen(host, port) as listener:
-        limits = Limits(body_bytes=max_bytes)
-        serve_until_told(inbox, rules, state_folder(), listener, limits, World(environment))
+        limits = RequestLimits(body_bytes=max_bytes)
+        serve_until_told(inbox, rules, state_folder(), listener, limits, EnvironmentReader(environment))
 
 
 def main() -> None:

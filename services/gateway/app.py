@@ -14,40 +14,50 @@ from starlette.exceptions import HTTPException
 
 from blocks.common.errors import PortError
 from blocks.inbox.base import Arrival, Inbox, Note
-from deployments.secret_store import Unreadable, Vault
-from services.gateway.body import Cut, Limits, read_body
-from services.gateway.inbox_writer import Writer
-from services.gateway.ingest import NOT_GENUINE, Answer, Unread, answer_to, read_delivery
+from deployments.secret_store import SecretStore, SecretUnavailable
+from services.gateway.in_flight import InFlightDeliveries
+from services.gateway.inbox_writer import InboxWriter
+from services.gateway.ingest import (
+    INVALID_SIGNATURE_RESPONSE,
+    UnreadableDelivery,
+    WebhookResponse,
+    read_delivery,
+    response_to,
+)
+from services.gateway.request_body import BodyRejected, RequestLimits, read_body
 from services.gateway.rules.payloads import Sender
 from services.gateway.rules.rules import Triggers
-from services.gateway.signatures import Forged, Headers, verify
-from services.gateway.traffic import Traffic
+from services.gateway.signatures import Headers, InvalidSignature, verify_delivery
 
 _log = logging.getLogger("ratchet.gateway")
 
-__all__ = ["Limits", "application"]
+__all__ = ["RequestLimits", "create_app"]
 
 NOTE_EVERY = timedelta(minutes=1)
 """How often a forgery of one kind is noted, at most."""
 SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
 
 
-def application(
+def create_app(
     inbox: Inbox,
     triggers: Triggers,
-    vault: Vault,
-    limits: Limits | None = None,
-    woken: Callable[[], None] = lambda: None,
-    traffic: Traffic | None = None,
-    desk: APIRouter | None = None,
+    vault: SecretStore,
+    limits: RequestLimits | None = None,
+    on_accepted: Callable[[], None] = lambda: None,
+    in_flight: InFlightDeliveries | None = None,
+    approvals_router: APIRouter | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> FastAPI:
     """Return the server.
 
-    `woken` is called when something new waits in the inbox; `traffic` is told who comes; `desk` is where people decide;
+    `on_accepted` is called when something new waits in the inbox; `in_flight` is told who comes; `approvals_router` is where people decide;
     `clock` says when a delivery comes.
     """
-    within, hook, seen = limits or Limits(), _Hook(inbox, triggers, vault, clock), traffic or Traffic()
+    within, hook, seen = (
+        limits or RequestLimits(),
+        _WebhookHandler(inbox, triggers, vault, clock),
+        in_flight or InFlightDeliveries(),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,8 +66,8 @@ def application(
 
     app = FastAPI(title="Ratchet gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
-    if desk is not None:
-        app.include_router(desk)
+    if approvals_router is not None:
+        app.include_router(approvals_router)
 
     @app.get("/ping")
     async def ping() -> dict[str, str]:
@@ -68,70 +78,70 @@ def application(
         if (sender := SENDERS.get(name)) is None:
             raise HTTPException(404)
         try:
-            with seen.delivery():
+            with seen.track():
                 body = await read_body(request, within)
                 async with asyncio.timeout(within.inbox_seconds):
-                    answer = await hook.take(sender, request, body)
-        except Cut as cut:
-            answer = cut.answer
+                    answer = await hook.handle(sender, request, body)
+        except BodyRejected as cut:
+            answer = cut.response
         except TimeoutError:
-            answer = Answer(503, "not taken", "the inbox is busy; send it again")
+            answer = WebhookResponse(503, "not taken", "the inbox is busy; send it again")
         if answer.status == 202:
-            woken()
-        return _response(answer)
+            on_accepted()
+        return _to_http_response(answer)
 
     @app.exception_handler(HTTPException)
     async def no_such_call(_: Request, cause: HTTPException) -> Response:
-        return _response(Answer(cause.status_code, "refused", str(cause.detail)))
+        return _to_http_response(WebhookResponse(cause.status_code, "refused", str(cause.detail)))
 
     return app
 
 
-class _Hook:
+class _WebhookHandler:
     """Verifies and reads deliveries side by side, and hands what is genuine to the writer: no forgery waits there."""
 
-    def __init__(self, inbox: Inbox, triggers: Triggers, vault: Vault, clock: Callable[[], datetime]) -> None:
+    def __init__(self, inbox: Inbox, triggers: Triggers, vault: SecretStore, clock: Callable[[], datetime]) -> None:
         self.triggers, self.vault, self.clock = triggers, vault, clock
-        self.writer = Writer(inbox)
-        self.readers = ThreadPoolExecutor(2, "read")
-        self._noted: dict[tuple[str, str], datetime] = {}
+        self.writer = InboxWriter(inbox)
+        self.verifier_pool = ThreadPoolExecutor(2, "read")
+        self._last_noted: dict[tuple[str, str], datetime] = {}
 
     def close(self) -> None:
         """Let what was begun end."""
-        self.readers.shutdown(wait=True)
+        self.verifier_pool.shutdown(wait=True)
         self.writer.close()
 
-    async def take(self, sender: Sender, request: Request, body: bytes) -> Answer:
+    async def handle(self, sender: Sender, request: Request, body: bytes) -> WebhookResponse:
         """Verify and store; whatever goes wrong, nothing is acknowledged that is not stored."""
         headers, now, loop = request.scope["headers"], self.clock(), asyncio.get_running_loop()
         try:
-            read = await loop.run_in_executor(self.readers, self._read, sender, headers, body, now)
-            if isinstance(read, Unread):
+            read = await loop.run_in_executor(self.verifier_pool, self._read, sender, headers, body, now)
+            if isinstance(read, UnreadableDelivery):
                 await self.writer.note(read.note)
-                return read.answer
-            return answer_to(read, await self.writer.receive(read))
-        except Forged as fault:
-            await self._tell(sender, str(fault), request, now)
-            return NOT_GENUINE
-        except (Unreadable, PortError) as cause:
+                return read.response
+            return response_to(read, await self.writer.receive(read))
+        except InvalidSignature as fault:
+            await self._note_invalid_signature(sender, str(fault), request, now)
+            return INVALID_SIGNATURE_RESPONSE
+        except (SecretUnavailable, PortError) as cause:
             _log.warning("%s: not taken: %s", sender, cause)
-            return Answer(503, "not taken", "it cannot be taken in just now; send it again")
+            return WebhookResponse(503, "not taken", "it cannot be taken in just now; send it again")
         except Exception:
             _log.exception("%s: a delivery met an error of ours", sender)
-            return Answer(503, "not taken", "it cannot be taken in just now; send it again")
+            return WebhookResponse(503, "not taken", "it cannot be taken in just now; send it again")
 
-    def _read(self, sender: Sender, headers: Headers, body: bytes, now: datetime) -> Arrival | Unread:
+    def _read(self, sender: Sender, headers: Headers, body: bytes, now: datetime) -> Arrival | UnreadableDelivery:
         rules = self.triggers.senders.get(sender)
         secrets = self.vault.values(rules.secrets) if rules else []
-        proof = verify(sender, headers, body, secrets, now.timestamp())
+        proof = verify_delivery(sender, headers, body, secrets, now.timestamp())
         return read_delivery(self.triggers, sender, headers, body, proof, now)
 
-    async def _tell(self, sender: Sender, fault: str, request: Request, now: datetime) -> None:
+    async def _note_invalid_signature(self, sender: Sender, fault: str, request: Request, now: datetime) -> None:
         """Log and note a forgery, each kind at most once a minute: who forges must not fill the disk."""
-        before = self._noted.get((sender, fault))
+        before = self._last_noted.get((sender, fault))
         if before is not None and timedelta(0) <= now - before < NOTE_EVERY:
             return
-        self._noted[sender, fault] = now
+        self._last_noted[sender, fault] = now
         source = request.client.host if request.client else "unknown"
         _log.warning("%s: refused, from %s: %s", sender, source, fault)
         note = Note(f"{sender}:", "forged", f"{fault}; from {source}", now)
@@ -141,7 +151,7 @@ class _Hook:
             _log.warning("the refusal could not be noted: %s", cause)
 
 
-def _response(answer: Answer) -> Response:
+def _to_http_response(answer: WebhookResponse) -> Response:
     headers = {"connection": "close"} if answer.status in {408, 413} else {}
     if answer.status == 503:
         headers = {"retry-after": "30"}

@@ -9,23 +9,23 @@ from concurrent.futures import ThreadPoolExecutor
 from blocks.common.errors import PortError
 from blocks.inbox.base import Arrival, Inbox, Note, Receipt
 
-MOST_AT_ONCE = 64
+MAX_BATCH_SIZE = 64
 
 
-class Writer:
+class InboxWriter:
     """Hands arrivals to the inbox from one thread: writers side by side would only wait for SQLite's lock."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._thread = ThreadPoolExecutor(1, "inbox")
-        self._waiting: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
+        self._queue: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
         self._draining: asyncio.Task[None] | None = None
 
     async def receive(self, arrival: Arrival) -> Receipt:
         """Return the receipt once the arrival is on disk. Raises PortError; then it is not in the inbox."""
         loop = asyncio.get_running_loop()
         receipt: asyncio.Future[Receipt] = loop.create_future()
-        self._waiting.append((arrival, receipt))
+        self._queue.append((arrival, receipt))
         if self._draining is None or self._draining.done():
             self._draining = loop.create_task(self._drain())
         return await receipt
@@ -39,8 +39,8 @@ class Writer:
         self._thread.shutdown(wait=True)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        while self._queue:
+            batch, self._queue = self._queue[:MAX_BATCH_SIZE], self._queue[MAX_BATCH_SIZE:]
             await self._write([(arrival, receipt) for arrival, receipt in batch if not receipt.done()])
 
     async def _write(self, batch: list[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:

@@ -17,21 +17,21 @@ import httpx
 
 from blocks.common.errors import PortError, Rejected, TransientError, Unavailable
 from blocks.inbox.base import Inbox, Note, UnreportedRun
-from deployments.secret_store import Unreadable, Vault
-from services.gateway.hosts import APIS, Status, comment_call, post, status_call
-from services.gateway.rules.changes import read_change
+from deployments.secret_store import SecretStore, SecretUnavailable
+from services.gateway.git_hosts import API_URLS, CommitStatus, comment_call, send_call, status_call
+from services.gateway.rules.changes import change_from_json
 from services.gateway.rules.payloads import Sender
-from services.gateway.rules.report import RunView, commit_state, one_line, run_markdown
-from services.gateway.rules.rules import SenderRules, Triggers
-from services.gateway.starting import Connection
+from services.gateway.rules.report import RunReport, commit_state, run_markdown, status_line
+from services.gateway.rules.rules import HostRules, Triggers
+from services.gateway.run_starter import PrefectConnection
 
 _log = logging.getLogger("ratchet.gateway")
 
-PAUSE_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 60.0
+MIN_POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 60.0
 """How often a run is looked at: by 5 s at first, by the minute when nothing has changed for a while."""
 
-Look = Callable[[UnreportedRun], RunView | None]
+ReadRun = Callable[[UnreportedRun], RunReport | None]
 """Returns how a run stands, or None when Prefect does not know it any more. Raises Unavailable."""
 
 
@@ -41,17 +41,17 @@ class Reporter:
 
     inbox: Inbox
     triggers: Triggers
-    vault: Vault
-    look: Look
+    vault: SecretStore
+    read_run: ReadRun
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     give_way: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
-    _noted: set[str] = field(default_factory=set)
+    _noted_runs: set[str] = field(default_factory=set)
     _pauses: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def run(self, stop: Event) -> None:
         """Work until `stop`. No error ends it."""
-        while not stop.wait(PAUSE_SECONDS):
+        while not stop.wait(MIN_POLL_SECONDS):
             try:
                 self.step()
             except PortError as cause:
@@ -63,22 +63,22 @@ class Reporter:
         """Report what is new of each run, and return how many reports were made."""
         made = 0
         for watched in self.inbox.unreported_runs(1_000):
-            pause, due = self._pauses.get(watched.run.run_id, (PAUSE_SECONDS / 2, 0.0))
+            pause, due = self._pauses.get(watched.run.run_id, (MIN_POLL_SECONDS / 2, 0.0))
             if self.monotonic() < due:
                 continue
             new = False
             self.give_way()
             try:
                 new = self._report(watched)
-            except (TransientError, Unreadable) as cause:
+            except (TransientError, SecretUnavailable) as cause:
                 _log.warning("the report of %s waits: %s", watched.run.run_id, cause)
             made += new
-            pause = PAUSE_SECONDS if new else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = MIN_POLL_SECONDS if new else min(2 * pause, MAX_POLL_SECONDS)
             self._pauses[watched.run.run_id] = pause, self.monotonic() + pause - 1.0
         return made
 
     def _report(self, watched: UnreportedRun) -> bool:
-        view = self.look(watched)
+        view = self.read_run(watched)
         if view is None:
             self.inbox.report(watched.run.run_id, "gone", "Prefect does not know this run any more.\n",
                               self.clock(), final=True)  # fmt: skip
@@ -86,55 +86,55 @@ class Reporter:
         said = "waits" if view.state_name == "Suspended" else commit_state(view)
         if said == watched.last and not view.ended:
             return False
-        markdown = run_markdown(read_change(watched.delivery.change), view) if view.ended else ""
-        self._tell(watched, view, markdown)
+        markdown = run_markdown(change_from_json(watched.delivery.change), view) if view.ended else ""
+        self._report_to_host(watched, view, markdown)
         self.inbox.report(view.run_id, said, markdown, self.clock(), final=view.ended)
         if view.ended:
             self._pauses.pop(view.run_id, None)
         return True
 
-    def _tell(self, watched: UnreportedRun, view: RunView, markdown: str) -> None:
+    def _report_to_host(self, watched: UnreportedRun, view: RunReport, markdown: str) -> None:
         """Send status and comment, where a token is configured; a refusal of the host is noted, once a run."""
-        delivery, sender = watched.delivery, _sender(watched.delivery.sender)
+        delivery, sender = watched.delivery, _known_sender(watched.delivery.sender)
         rules = self.triggers.senders.get(sender)
-        api = (rules.api or APIS[sender]).rstrip("/") if rules else ""
+        api = (rules.api or API_URLS[sender]).rstrip("/") if rules else ""
         token = self.vault.value(rules.token) if rules and rules.token else ""
         if not (rules and api and token):
             return
-        status = Status(delivery.commit, commit_state(view), context(view), one_line(view), view.url)
+        status = CommitStatus(delivery.commit, commit_state(view), status_context(view), status_line(view), view.url)
         try:
-            post(sender, api, token, status_call(sender, delivery.repository, status))
+            send_call(sender, api, token, status_call(sender, delivery.repository, status))
             self._comment(rules, api, token, watched, markdown)
         except Rejected as cause:
-            if view.run_id not in self._noted:
-                self._noted.add(view.run_id)
+            if view.run_id not in self._noted_runs:
+                self._noted_runs.add(view.run_id)
                 self.inbox.note(Note(delivery.id, "unreported", str(cause), self.clock()))
 
-    def _comment(self, rules: SenderRules, api: str, token: str, watched: UnreportedRun, markdown: str) -> None:
-        sender, delivery = _sender(watched.delivery.sender), watched.delivery
+    def _comment(self, rules: HostRules, api: str, token: str, watched: UnreportedRun, markdown: str) -> None:
+        sender, delivery = _known_sender(watched.delivery.sender), watched.delivery
         call = comment_call(sender, delivery.repository, delivery.commit, markdown)
         if rules.comments and markdown and call is not None:
-            post(sender, api, token, call)
+            send_call(sender, api, token, call)
 
 
-def context(view: RunView) -> str:
+def status_context(view: RunReport) -> str:
     """Return what the status is called on the commit: one for each rule and model."""
     model = view.parameters.get("model", "")
     return f"ratchet/{view.deployment}" + (f"/{model}" if model else "")
 
 
-def _sender(name: str) -> Sender:
+def _known_sender(name: str) -> Sender:
     if name not in get_args(Sender):
         raise Rejected(f"{name!r} is no git host that we know")
     return cast(Sender, name)
 
 
-def look_at(ui_url: str) -> Look:
+def prefect_run_reader(ui_url: str) -> ReadRun:
     """Return what looks a run up over the Prefect API; `ui_url` is where people read of it."""
 
-    connection = Connection()
+    connection = PrefectConnection()
 
-    def look(watched: UnreportedRun) -> RunView | None:
+    def look(watched: UnreportedRun) -> RunReport | None:
         from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
         from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
@@ -151,11 +151,11 @@ def look_at(ui_url: str) -> Look:
             connection.close()
             raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
         state = run.state
-        return RunView(
+        return RunReport(
             run_id=str(run.id),
             url=f"{ui_url}/runs/flow-run/{run.id}",
             deployment=watched.run.deployment,
-            rule=watched.run.rule,
+            rule_name=watched.run.rule,
             state_type=state.type.value if state else "PENDING",
             state_name=str(state.name) if state else "Pending",
             message=(state.message or "") if state else "",

@@ -12,8 +12,8 @@ from pydantic import PrivateAttr
 from blocks.database.ledger import Ledger
 from blocks.environment import Environment, adapter_class
 from blocks.inbox.base import Inbox
-from deployments.register import environment_of, read_environment
-from deployments.secret_store import Unreadable, Vault
+from deployments.register import build_environment, read_environment_settings
+from deployments.secret_store import SecretStore, SecretUnavailable
 from services.gateway.rules.payloads import Sender
 from services.gateway.rules.rules import Triggers, parse_triggers
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRIGGERS = ROOT / "deployments" / "triggers.yaml"
 
 
-class FiledEnvironment(Environment):
+class FileEnvironment(Environment):
     """An environment by its file alone: people decide also while Prefect is away, or knows nothing of it yet."""
 
     _block_type_name = "Ratchet environment by its file"
@@ -32,7 +32,7 @@ class FiledEnvironment(Environment):
         return self._blocks[path]
 
 
-class World:
+class EnvironmentReader:
     """Returns the environment by its file as it is now: who has lost a role has lost it without a restart."""
 
     def __init__(self, name: str, variables: Mapping[str, str] | None = None) -> None:
@@ -47,16 +47,16 @@ class World:
         Raises:
             Rejected, NotFound: what the file says is not right; the message names it.
         """
-        settings = read_environment(self._name, self._variables)
+        settings = read_environment_settings(self._name, self._variables)
         with self._lock:
             if self._made is None or settings != self._settings:
-                made = cast(FiledEnvironment, environment_of(self._name, settings, FiledEnvironment))
-                made._blocks = _blocks(settings)
+                made = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
+                made._blocks = _adapters_from_settings(settings)
                 self._settings, self._made = settings, made
             return self._made
 
 
-def _blocks(settings: Mapping[str, Any]) -> dict[str, Block]:
+def _adapters_from_settings(settings: Mapping[str, Any]) -> dict[str, Block]:
     """Return the adapters that the desk needs, by their paths: of the others nothing is loaded."""
     return {
         settings[port]["adapter"]: adapter_class(settings[port]["adapter"])(
@@ -74,7 +74,7 @@ def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> 
     Raises:
         Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
     """
-    table = dict(read_environment(environment, os.environ if variables is None else variables)["ledger"])
+    table = dict(read_environment_settings(environment, os.environ if variables is None else variables)["ledger"])
     return cast(Ledger, adapter_class(str(table.pop("adapter")))(**table)).inbox()
 
 
@@ -89,12 +89,12 @@ def read_triggers(path: Path = TRIGGERS) -> Triggers:
     return parse_triggers(path.read_bytes(), shown)
 
 
-def unset(triggers: Triggers, vault: Vault) -> list[Sender]:
+def senders_without_secret(triggers: Triggers, vault: SecretStore) -> list[Sender]:
     """Return the senders none of whose secrets has a value: all their deliveries are refused."""
     found: list[Sender] = []
     for sender, rules in triggers.senders.items():
         try:
             found += [] if vault.values(rules.secrets) else [sender]
-        except Unreadable:
+        except SecretUnavailable:
             continue
     return found

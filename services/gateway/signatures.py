@@ -17,29 +17,31 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 TOLERANCE_SECONDS = 300
 """How far the time that a sender signed may lie from ours, either way."""
-SHORTEST_SECRET = 16
+MIN_SECRET_BYTES = 16
 """A webhook's secret of fewer bytes is not used: it could be guessed."""
 
-_HEX = {
+_HMAC_HEADERS = {
     "github": (b"x-hub-signature-256", b"sha256="),
     "bitbucket": (b"x-hub-signature", b"sha256="),
     "gitea": (b"x-gitea-signature", b""),
 }
-_SIGNING = b"whsec_"
+_SIGNING_TOKEN_PREFIX = b"whsec_"
 
 
-class Forged(Exception):
+class InvalidSignature(Exception):
     """The delivery proves nothing; the message is for our log alone, never for who sent it."""
 
 
 @dataclass(frozen=True)
-class Genuine:
+class VerifiedDelivery:
     """A delivery that its sender signed. `signed_id` is the id when that is signed too, with the time; else ""."""
 
     signed_id: str = ""
 
 
-def verify(sender: Sender, headers: Headers, body: bytes, secrets: Iterable[bytes], now: float) -> Genuine:
+def verify_delivery(
+    sender: Sender, headers: Headers, body: bytes, secrets: Iterable[bytes], now: float
+) -> VerifiedDelivery:
     """Return how the delivery proves itself, by any one of the secrets.
 
     Args:
@@ -52,59 +54,59 @@ def verify(sender: Sender, headers: Headers, body: bytes, secrets: Iterable[byte
     Raises:
         Forged: it does not.
     """
-    usable = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    usable = [secret for secret in secrets if len(secret) >= MIN_SECRET_BYTES]
     if not usable:
-        raise Forged("no secret is configured")
+        raise InvalidSignature("no secret is configured")
     if sender == "gitlab":
-        return _gitlab(headers, body, usable, now)
-    name, prefix = _HEX[sender]
-    given = single(headers, name)
+        return _verify_gitlab(headers, body, usable, now)
+    name, prefix = _HMAC_HEADERS[sender]
+    given = single_header(headers, name)
     expected = [prefix + hmac.new(secret, body, sha256).hexdigest().encode() for secret in usable]
-    if not _one_of(given, expected):
-        raise Forged(f"{name.decode()} does not fit the body")
-    return Genuine()
+    if not _matches_any(given, expected):
+        raise InvalidSignature(f"{name.decode()} does not fit the body")
+    return VerifiedDelivery()
 
 
-def single(headers: Headers, name: bytes) -> bytes:
+def single_header(headers: Headers, name: bytes) -> bytes:
     """Return the one value of a header. Raises Forged when there is none, or more than one."""
     values = [value for key, value in headers if key == name]
     if len(values) != 1:
-        raise Forged(f"{'more than one header' if values else 'no header'} {name.decode()}")
+        raise InvalidSignature(f"{'more than one header' if values else 'no header'} {name.decode()}")
     return values[0]
 
 
-def _gitlab(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> Genuine:
-    signing = [secret for secret in secrets if secret.startswith(_SIGNING)]
+def _verify_gitlab(headers: Headers, body: bytes, secrets: Sequence[bytes], now: float) -> VerifiedDelivery:
+    signing = [secret for secret in secrets if secret.startswith(_SIGNING_TOKEN_PREFIX)]
     if any(key == b"webhook-signature" for key, _ in headers):
-        return _standard(headers, body, signing, now)
-    plain = [secret for secret in secrets if not secret.startswith(_SIGNING)]
+        return _verify_standard_webhook(headers, body, signing, now)
+    plain = [secret for secret in secrets if not secret.startswith(_SIGNING_TOKEN_PREFIX)]
     if not plain:
-        raise Forged("the signing token's headers are missing")
-    if not _one_of(single(headers, b"x-gitlab-token"), plain):
-        raise Forged("x-gitlab-token is another one")
-    return Genuine()
+        raise InvalidSignature("the signing token's headers are missing")
+    if not _matches_any(single_header(headers, b"x-gitlab-token"), plain):
+        raise InvalidSignature("x-gitlab-token is another one")
+    return VerifiedDelivery()
 
 
-def _standard(headers: Headers, body: bytes, tokens: Iterable[bytes], now: float) -> Genuine:
-    name, moment = single(headers, b"webhook-id"), single(headers, b"webhook-timestamp")
-    given = single(headers, b"webhook-signature").split(b" ")
-    keys = [key for token in tokens if (key := _key(token))]
+def _verify_standard_webhook(headers: Headers, body: bytes, tokens: Iterable[bytes], now: float) -> VerifiedDelivery:
+    name, moment = single_header(headers, b"webhook-id"), single_header(headers, b"webhook-timestamp")
+    given = single_header(headers, b"webhook-signature").split(b" ")
+    keys = [key for token in tokens if (key := _signing_key(token))]
     signed = b".".join((name, moment, body))
     expected = [b"v1," + base64.b64encode(hmac.new(key, signed, sha256).digest()) for key in keys]
-    if len(given) > 10 or not any([_one_of(each, expected) for each in given]):
-        raise Forged("webhook-signature does not fit id, time and body")
+    if len(given) > 10 or not any([_matches_any(each, expected) for each in given]):
+        raise InvalidSignature("webhook-signature does not fit id, time and body")
     if not moment.isdigit() or len(moment) > 12 or abs(int(moment) - now) > TOLERANCE_SECONDS:
-        raise Forged("webhook-timestamp is too far from now")
-    return Genuine(name.decode("latin-1"))
+        raise InvalidSignature("webhook-timestamp is too far from now")
+    return VerifiedDelivery(name.decode("latin-1"))
 
 
-def _key(token: bytes) -> bytes:
+def _signing_key(token: bytes) -> bytes:
     try:
-        key = base64.b64decode(token.removeprefix(_SIGNING), validate=True)
+        key = base64.b64decode(token.removeprefix(_SIGNING_TOKEN_PREFIX), validate=True)
     except binascii.Error:
         return b""
-    return key if len(key) >= SHORTEST_SECRET else b""
+    return key if len(key) >= MIN_SECRET_BYTES else b""
 
 
-def _one_of(given: bytes, expected: Iterable[bytes]) -> bool:
+def _matches_any(given: bytes, expected: Iterable[bytes]) -> bool:
     return any([hmac.compare_digest(given, each) for each in expected])  # a list: all are compared

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import uvicorn
 
-from services.model_server.access import NoToken, read_token
-from services.model_server.state import StateInUse, take
+from services.model_server.access import InvalidTokenFile, read_token
+from services.model_server.state import StateInUse, lock_state
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         token = read_token(options.token_file)
-        with take(options.state), _listen(options.port) as listener:
+        with lock_state(options.state), _listen(options.port) as listener:
             _serve(options, token, listener)
-    except (NoToken, StateInUse, OSError, ValueError) as cause:
+    except (InvalidTokenFile, StateInUse, OSError, ValueError) as cause:
         print(f"hosting: {cause}", file=sys.stderr)
         return 2
     return 0
@@ -58,11 +58,11 @@ def _listen(port: int) -> socket.socket:
 
 def _serve(options: argparse.Namespace, token: str, listener: socket.socket) -> None:
     # two seconds of imports: after the checks that may refuse
-    from services.model_server.fleet import Fleet
-    from services.model_server.server import application
+    from services.model_server.endpoints import ServedEndpoints
+    from services.model_server.server import create_app
 
-    fleet = Fleet(options.state, options.load_seconds, options.trusted_key)
-    app = application(fleet, token, dashboards=options.dashboards)
+    fleet = ServedEndpoints(options.state, options.load_seconds, options.trusted_key)
+    app = create_app(fleet, token, dashboards=options.dashboards)
     config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     print(f"hosting on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 
-class NoToken(Exception):
+class InvalidTokenFile(Exception):
     """The token's file is not fit to guard anything; the message says why and what to do."""
 
 
@@ -19,15 +19,15 @@ def read_token(path: Path) -> str:
         mode = path.stat().st_mode
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as cause:
-        raise NoToken(f"the token file {path} cannot be read: {cause}") from cause
+        raise InvalidTokenFile(f"the token file {path} cannot be read: {cause}") from cause
     if stat.S_IMODE(mode) & 0o077:
-        raise NoToken(f"the token file {path} is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 it")
+        raise InvalidTokenFile(f"the token file {path} is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 it")
     if len(token) < 16:
-        raise NoToken(f"the token in {path} has {len(token)} characters; at least 16 are needed")
+        raise InvalidTokenFile(f"the token in {path} has {len(token)} characters; at least 16 are needed")
     return token
 
 
-def refusal(token: str, authorization: str | None) -> tuple[int, str] | None:
+def access_error(token: str, authorization: str | None) -> tuple[int, str] | None:
     """Return why a call with this `Authorization` header may change nothing (status, reason), or None."""
     scheme, _, given = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not given:

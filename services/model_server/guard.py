@@ -3,8 +3,8 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runtime.web import problem
-from services.model_server.access import refusal
+from runtime.web import error_response
+from services.model_server.access import access_error
 
 
 class AdminGuard:
@@ -16,8 +16,8 @@ class AdminGuard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or pass the call on."""
         if scope["type"] == "http" and scope["path"].split("/")[1:2] == ["admin"]:
-            refused = refusal(self._token, Headers(scope=scope).get("authorization"))
+            refused = access_error(self._token, Headers(scope=scope).get("authorization"))
             if refused:
-                await problem(*refused)(scope, receive, send)
+                await error_response(*refused)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -20,7 +20,7 @@ _HEADINGS = (
     '<th class="n">Requests<th class="n">Refused<th class="n">Failed'
     '<th class="n">Rows logged<th class="n">Rows dropped</tr>'
 )
-_CALLS = """
+_API_CALLS = """
 <h2>Calls</h2>
 <table>
 <tr><td><code>POST /endpoints/{name}/invocations</code><td>ask the live model: JSON or CSV
@@ -32,29 +32,29 @@ _CALLS = """
 """
 
 
-def page(endpoints: Sequence[Mapping[str, Any]]) -> str:
+def render_page(endpoints: Sequence[Mapping[str, Any]]) -> str:
     """Return the page for endpoints given as the fields of `server.Status`."""
-    rows = "".join(_row(endpoint) for endpoint in endpoints)
+    rows = "".join(_endpoint_row(endpoint) for endpoint in endpoints)
     table = f"<table>{_HEADINGS}{rows}</table>" if rows else "<p>Nothing has been released yet.</p>"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Ratchet hosting</title>'
         f'<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="10">'
         f"<style>{_STYLE}</style><h1>Ratchet hosting</h1>"
-        f"<p>Models served from this machine.</p>{table}{_CALLS}</html>"
+        f"<p>Models served from this machine.</p>{table}{_API_CALLS}</html>"
     )
 
 
-def _row(e: Mapping[str, Any]) -> str:
+def _endpoint_row(e: Mapping[str, Any]) -> str:
     state = '<td class="up">● serving' if e["serving"] else f'<td class="down" title="{escape(e["failure"])}">● down'
     return (
         f"<tr><td><b>{escape(e['endpoint'])}</b>{state}<td>{escape(e['version'])}"
         f'<td><code title="{e["digest"]}">{e["digest"][:12]}</code>'
         f"<td>{e['since']:%Y-%m-%d %H:%M:%S} UTC<td>{escape(e['standby'] or '–')}"
         f'<td class="n">{e["requests"]:,}<td class="n">{e["refused"]:,}<td class="n">{e["failed"]:,}'
-        f'<td class="n">{e["logged"]:,}' + ("" if e["logging"] else " (off)") + _dropped(e) + "</tr>"
+        f'<td class="n">{e["logged"]:,}' + ("" if e["logging"] else " (off)") + _dropped_cell(e) + "</tr>"
     )
 
 
-def _dropped(e: Mapping[str, Any]) -> str:
+def _dropped_cell(e: Mapping[str, Any]) -> str:
     style = "n down" if e["dropped"] else "n"
     return f'<td class="{style}" title="{escape(e["log_problem"])}">{e["dropped"]:,}'

@@ -8,23 +8,23 @@ from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from runtime.files import replace_text
+from runtime.files import write_text_atomically
 
 _FILE = "endpoints.json"
 
 
 class GoldenRequest(BaseModel):
-    """A request whose answer is known, as in `blocks.endpoints.base.Golden`."""
+    """A request whose answer is known, as in `blocks.endpoints.base.GoldenExample`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     request: str = Field(description="JSON as posted to /invocations")
-    predictions: str = Field(description="the predictions it must give, as JSON text")
+    expected_predictions: str = Field(description="the predictions it must give, as JSON text")
     tolerance: float = Field(1e-9, ge=0, allow_inf_nan=False, description="by how much numbers may differ")
 
 
 class LogRules(BaseModel):
-    """What the inference log may keep of a request, as in `blocks.endpoints.base.LogRules`."""
+    """What the inference log may keep of a request, as in `blocks.endpoints.base.InferenceLogPolicy`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +33,7 @@ class LogRules(BaseModel):
     hashed: tuple[str, ...] = Field((), description="columns of which only a keyed hash is written")
 
 
-class Order(BaseModel):
+class ReleaseRequest(BaseModel):
     """A model version that is to be served."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,29 +45,29 @@ class Order(BaseModel):
     log: LogRules | None = Field(None, description="what to keep of requests and answers; nothing when left out")
 
 
-class Placement(Order):
+class ReleasedVersion(ReleaseRequest):
     """A version that serves, or served before this one, and since when."""
 
     since: datetime
 
 
-class Line(BaseModel):
+class EndpointState(BaseModel):
     """One endpoint: what is live, and what was live before it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    live: Placement
-    standby: Placement | None = None
+    live: ReleasedVersion
+    standby: ReleasedVersion | None = None
 
 
-_LINES = TypeAdapter(dict[str, Line])
+_STATES = TypeAdapter(dict[str, EndpointState])
 
 
 class StateInUse(Exception):
     """Another host works on the folder."""
 
 
-def take(folder: Path) -> IO[str]:
+def lock_state(folder: Path) -> IO[str]:
     """Take the state folder for this process alone; it is given back when the returned file is closed.
 
     Raises:
@@ -83,7 +83,7 @@ def take(folder: Path) -> IO[str]:
     return lock
 
 
-def read(folder: Path) -> dict[str, Line]:
+def read_state(folder: Path) -> dict[str, EndpointState]:
     """Return the endpoints by name; none when the host is new.
 
     Raises:
@@ -92,9 +92,9 @@ def read(folder: Path) -> dict[str, Line]:
     path = folder / _FILE
     if not path.exists():
         return {}
-    return _LINES.validate_json(path.read_bytes())
+    return _STATES.validate_json(path.read_bytes())
 
 
-def write(folder: Path, lines: dict[str, Line]) -> None:
+def write_state(folder: Path, lines: dict[str, EndpointState]) -> None:
     """Replace the file as a whole."""
-    replace_text(folder / _FILE, json.dumps(_LINES.dump_python(lines, mode="json"), indent=2, sort_keys=True))
+    write_text_atomically(folder / _FILE, json.dumps(_STATES.dump_python(lines, mode="json"), indent=2, sort_keys=True))

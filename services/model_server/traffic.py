@@ -16,20 +16,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from blocks.endpoints.traffic import Traffic, latency_bin
-from runtime.files import replace_text
+from blocks.endpoints.traffic import TrafficInterval, latency_bin
+from runtime.files import write_text_atomically
 
 _log = logging.getLogger("ratchet.hosting")
 
-KEPT = {60: 180, 3600: 744}
+RETENTION = {60: 180, 3600: 744}
 """How many stretches are kept, by their length in seconds."""
 SAVE_SECONDS = 10.0
 
-_STRETCHES = TypeAdapter(list[Traffic])
+_INTERVALS = TypeAdapter(list[TrafficInterval])
 
 
 @dataclass
-class Stretch:
+class IntervalCounts:
     """The counts of one stretch of time."""
 
     requests: int = 0
@@ -38,61 +38,61 @@ class Stretch:
     latency: dict[int, int] = field(default_factory=dict)
 
 
-Series = dict[tuple[int, int], Stretch]
+IntervalSeries = dict[tuple[int, int], IntervalCounts]
 """The stretches of an endpoint, by their length and the number of such lengths since 1970."""
 
 
-class Meter:
+class TrafficCounter:
     """The counts of all endpoints of one host, below one folder that belongs to this process alone."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder, self._clock = folder, clock
-        self._series: dict[str, Series] = {}
-        self._unsaved: set[str] = set()
-        self._guard, self._ended = threading.Lock(), threading.Event()
+        self._series: dict[str, IntervalSeries] = {}
+        self._changed: set[str] = set()
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self) -> None:
         """Read what an earlier process counted, and begin to write, in a thread of its own."""
         for path in self.folder.glob("*.json"):
             try:
-                self._series[path.stem] = _series(_STRETCHES.validate_json(path.read_bytes()))
+                self._series[path.stem] = _from_traffic(_INTERVALS.validate_json(path.read_bytes()))
             except (OSError, ValueError) as cause:  # counts are no reason not to serve
                 _log.error("the traffic counted in %s cannot be read and begins anew: %s", path, cause)
         threading.Thread(target=self._run, name="traffic", daemon=True).start()
 
     def count(self, name: str, status: int, milliseconds: float) -> None:
         """Count an answer. Never waits for a disk."""
-        now, place = self._clock(), latency_bin(milliseconds)
-        with self._guard:
+        now, latency_bin_index = self._clock(), latency_bin(milliseconds)
+        with self._lock:
             series = self._series.setdefault(name, {})
-            for seconds in KEPT:
+            for seconds in RETENTION:
                 key = (seconds, int(now // seconds))
                 if key not in series:
-                    _forget_old(series, now)
-                found = series.setdefault(key, Stretch())
+                    _remove_expired(series, now)
+                found = series.setdefault(key, IntervalCounts())
                 found.requests += 1
                 found.refused += 400 <= status < 500
                 found.failed += status >= 500
-                found.latency[place] = found.latency.get(place, 0) + 1
-            self._unsaved.add(name)
+                found.latency[latency_bin_index] = found.latency.get(latency_bin_index, 0) + 1
+            self._changed.add(name)
 
-    def read(self, name: str) -> list[Traffic]:
+    def read(self, name: str) -> list[TrafficInterval]:
         """Return what was counted of an endpoint, oldest first: hours, and the newest ones by the minute as well."""
-        with self._guard:
+        with self._lock:
             series = self._series.get(name, {})
-            _forget_old(series, self._clock())
-            return list(_traffic(series))
+            _remove_expired(series, self._clock())
+            return list(_to_traffic(series))
 
     def save(self) -> None:
         """Write the counts of the endpoints that were asked since the last time; a full disk costs counts alone."""
-        with self._guard:
-            names, self._unsaved = self._unsaved, set()
+        with self._lock:
+            names, self._changed = self._changed, set()
         for name in names:
             try:
-                self._write(name, _STRETCHES.dump_python(self.read(name), mode="json"))
+                self._write(name, _INTERVALS.dump_python(self.read(name), mode="json"))
             except OSError as cause:
-                with self._guard:
-                    self._unsaved.add(name)
+                with self._lock:
+                    self._changed.add(name)
                 _log.warning("the traffic of %s cannot be written: %s", name, cause)
 
     def stop(self) -> None:
@@ -106,27 +106,27 @@ class Meter:
 
     def _write(self, name: str, stretches: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_text(self.folder / f"{name}.json", json.dumps(stretches))
+        write_text_atomically(self.folder / f"{name}.json", json.dumps(stretches))
 
 
-def _forget_old(series: Series, now: float) -> None:
-    old = [key for key in series if key[1] <= now // key[0] - KEPT[key[0]]]
+def _remove_expired(series: IntervalSeries, now: float) -> None:
+    old = [key for key in series if key[1] <= now // key[0] - RETENTION[key[0]]]
     for key in old:
         del series[key]
 
 
-def _traffic(series: Series) -> Iterator[Traffic]:
+def _to_traffic(series: IntervalSeries) -> Iterator[TrafficInterval]:
     for (seconds, number), found in sorted(series.items(), key=lambda item: (-item[0][0], item[0][1])):
         start = datetime.fromtimestamp(number * seconds, UTC)
-        yield Traffic(start, seconds, found.requests, found.refused, found.failed, dict(found.latency))
+        yield TrafficInterval(start, seconds, found.requests, found.refused, found.failed, dict(found.latency))
 
 
-def _series(read: list[Traffic]) -> Series:
+def _from_traffic(read: list[TrafficInterval]) -> IntervalSeries:
     """Return stored counts by their keys; what is of a length that is kept no more is left out."""
     return {
-        (each.seconds, int(each.start.timestamp()) // each.seconds): Stretch(
-            each.requests, each.refused, each.failed, dict(each.latency)
+        (each.interval_seconds, int(each.start.timestamp()) // each.interval_seconds): IntervalCounts(
+            each.requests, each.client_errors, each.server_errors, dict(each.latency_bins)
         )
         for each in read
-        if each.seconds in KEPT
+        if each.interval_seconds in RETENTION
     }

@@ -8,89 +8,89 @@ from blocks.common.errors import Conflict
 from blocks.environment import Environment
 from tasks.approval.rules.approval import check_clock, check_decider
 from tasks.approval.rules.evidence import (
-    Checks,
     Evidence,
+    ExpectationCounts,
     text_digest,
 )
-from tasks.shared.records import Checked, Judged, TierData, Trained
-from tasks.shared.trust import latest, people_of, policy_now, refusals_recorded
+from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
+from tasks.shared.trust import current_approval_policy, environment_people, latest_signed_time, record_refusals
 
 
-def where_to_decide(world: Environment, request_id: str) -> str:
+def approval_link(env: Environment, request_id: str) -> str:
     """Return the request's page at the gateway, where people sign in; without one, the command to type."""
-    if address := world.gateway.address:
+    if address := env.gateway.address:
         return f"{address}/approvals/{request_id}"
     return f'make approve REQUEST={request_id} BY=you REASON="why"'
 
 
-def commit_of(world: Environment, model: str, version: str) -> str:
+def version_commit(env: Environment, model: str, version: str) -> str:
     """Return the commit that a version was trained at, "" when there is no such version."""
-    found = world.tracking().version(model, version) if version else None
+    found = env.tracking().version(model, version) if version else None
     return found.tags.get("ratchet.commit", "") if found else ""
 
 
-def gather(
+def build_evidence(
     model: str,
     environment: str,
     data: TierData,
-    checked: Checked,
-    trained: Trained,
-    judged: Judged,
+    validation_result: ValidationResult,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
     waivers: tuple[str, ...] = (),
     because: str = "",
-    exhibits: str | None = None,
+    attachments_digest: str | None = None,
 ) -> Evidence:
     """Return everything that a decision is about; its digest is what is approved."""
     return Evidence(
         model=model,
         environment=environment,
-        version=trained.version,
-        model_digest=trained.model_digest,
-        commit=trained.commit,
-        patch_digest=trained.patch_digest,
+        version=training_result.version,
+        model_digest=training_result.model_digest,
+        commit=training_result.commit,
+        patch_digest=training_result.patch_digest,
         tier=data.tier,
         as_of=data.as_of,
         data_digest=data.data_digest,
         holdout_digest=data.holdout_digest,
-        parameters=trained.parameters,
-        seed=trained.seed,
-        checks=Checks(passed=checked.passed, failed=0),
-        metrics=judged.metrics,
-        champion_version=judged.champion,
-        champion_metrics=judged.champion_metrics,
-        verdict=judged.outcome,
-        reasons=judged.reasons,
-        cost_usd=trained.cost_usd,
-        serving_usd_month=trained.serving_usd_month,
-        exhibits=exhibits,
-        gates=judged.gates,
+        parameters=training_result.parameters,
+        seed=training_result.seed,
+        expectations=ExpectationCounts(passed=validation_result.expectations_passed, failed=0),
+        metrics=evaluation_result.metrics,
+        champion_version=evaluation_result.champion_version,
+        champion_metrics=evaluation_result.champion_metrics,
+        verdict=evaluation_result.verdict,
+        reasons=evaluation_result.reasons,
+        cost_usd=training_result.cost_usd,
+        serving_usd_month=training_result.serving_usd_month,
+        attachments_digest=attachments_digest,
+        failed_gates=evaluation_result.failed_gates,
         waivers=waivers,
-        because=because or None,
+        trigger_reason=because or None,
     )
 
 
-def decide(
-    world: Environment,
+def submit_decision(
+    env: Environment,
     request_id: str,
     *,
     approved: bool,
-    by: str,
+    decided_by: str,
     reason: str,
     channel: str,
     now: datetime,
     authenticated: bool = False,
     roles: Sequence[str] = (),
-    shown: str | None = None,
+    shown_digest: str | None = None,
 ) -> Decision:
     """Sign and record a person's decision over the request as it stands in the ledger; return the recorded one.
 
     A refused attempt is recorded, too.
 
     Args:
-        world, request_id, approved, by, reason, channel, now: the decision, and where it is recorded.
+        env, request_id, approved, by, reason, channel, now: the decision, and where it is recorded.
         authenticated: whether the channel proved who it is.
         roles: the roles that the channel proved with that; they are signed with the decision.
-        shown: the digest of the request that the person was shown, where the channel knows it.
+        shown_digest: the digest of the request that the person was shown, where the channel knows it.
 
     Raises:
         Refusal: this person may not decide it, gave no reason, it has expired, or the clock has gone back.
@@ -98,24 +98,24 @@ def decide(
         Rejected: no key on this machine signs decisions.
         Corrupt: decisions that were signed are gone from the ledger.
     """
-    approvals = world.approvals()
+    approvals = env.approvals()
     request = approvals.approval_request(request_id)
-    with refusals_recorded(world, request_id, "decide", by, channel, now):
-        signer = world.signing.signer("decisions")
-        check_clock(latest(approvals.links()) or request.requested_at, now)
-        check_shown(request, shown)
+    with record_refusals(env, request_id, "decide", decided_by, channel, now):
+        signer = env.signing.signer("decisions")
+        check_clock(latest_signed_time(approvals.links()) or request.requested_at, now)
+        check_shown_digest(request, shown_digest)
         check_decider(
-            request, by, reason, now, authenticated=authenticated, proved=roles,
-            people=people_of(world), policy=policy_now(world, request.model),
+            request, decided_by, reason, now, authenticated=authenticated, proved_roles=roles,
+            people=environment_people(env), policy=current_approval_policy(env, request.model),
         )  # fmt: skip
-        made = Decision(
-            request_id, request.digest, approved, by.strip(), reason.strip(), channel, now, authenticated,
+        decision = Decision(
+            request_id, request.digest, approved, decided_by.strip(), reason.strip(), channel, now, authenticated,
             roles=tuple(sorted(roles)) if authenticated else (),
         )  # fmt: skip
-        return approvals.decide(made, signer)
+        return approvals.decide(decision, signer)
 
 
-def check_shown(request: ApprovalRequest, shown: str | None) -> None:
+def check_shown_digest(request: ApprovalRequest, shown: str | None) -> None:
     """Refuse a decision over something else than what is asked now.
 
     Raises:

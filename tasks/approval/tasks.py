@@ -8,44 +8,63 @@ from prefect.runtime import flow_run
 
 from blocks.approvals.base import ApprovalRequest
 from blocks.environment import open_environment
-from tasks.approval.requests import commit_of, gather, where_to_decide
-from tasks.approval.review_attachments import keep_exhibits
+from tasks.approval.requests import approval_link, build_evidence, version_commit
+from tasks.approval.review_attachments import store_review_attachments
 from tasks.approval.rules.evidence import canonical_json, evidence_digest, request_markdown
-from tasks.shared.alerts import tell
-from tasks.shared.models import authors, load_model
-from tasks.shared.records import Asked, Checked, Judged, TierData, Trained
-from tasks.shared.retries import STAGE
-from tasks.shared.trust import policy_of
-from tasks.shared.waivers import standing_waivers
+from tasks.shared.alerts import emit_alert
+from tasks.shared.models import load_model, unapproved_authors
+from tasks.shared.records import EvaluationResult, PendingApproval, TierData, TrainingResult, ValidationResult
+from tasks.shared.retries import TASK_OPTIONS
+from tasks.shared.trust import approval_policy
+from tasks.shared.waivers import valid_waivers
 
 
-@task(name="request approval", **STAGE)
+@task(name="request approval", **TASK_OPTIONS)
 def request_approval(
     model: str,
     data: TierData,
-    checked: Checked,
-    trained: Trained,
-    judged: Judged,
+    validation_result: ValidationResult,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
     requested_by: str,
     environment: str,
-    because: str = "",
-) -> Asked:
+    trigger_reason: str = "",
+) -> PendingApproval:
     """Put the evidence into the ledger as a request, and show it as an artifact of the flow run.
 
-    `because` is what it was trained in answer to; "" when whoever asked just asked for it.
+    `trigger_reason` is what it was trained in answer to; "" when whoever asked just asked for it.
     """
-    world, now = open_environment(environment), datetime.now(UTC)
-    policy, wrote = policy_of(world, load_model(model).spec), authors(model, commit_of(world, model, judged.champion))
-    waivers = standing_waivers(world, model, judged.gates, requested_by, now) if judged.gates else ()
-    shown_with_it = keep_exhibits(world, load_model(model), data, checked, trained, judged)
-    evidence = gather(model, environment, data, checked, trained, judged, waivers, because, shown_with_it)
+    env, now = open_environment(environment), datetime.now(UTC)
+    policy, code_authors = (
+        approval_policy(env, load_model(model).spec),
+        unapproved_authors(model, version_commit(env, model, evaluation_result.champion_version)),
+    )
+    waivers = (
+        valid_waivers(env, model, evaluation_result.failed_gates, requested_by, now)
+        if evaluation_result.failed_gates
+        else ()
+    )
+    attachments_digest = store_review_attachments(
+        env, load_model(model), data, validation_result, training_result, evaluation_result
+    )
+    evidence = build_evidence(
+        model,
+        environment,
+        data,
+        validation_result,
+        training_result,
+        evaluation_result,
+        waivers,
+        trigger_reason,
+        attachments_digest,
+    )
     digest = evidence_digest(evidence)
-    asked = world.approvals().request_approval(
+    request = env.approvals().request_approval(
         ApprovalRequest(
-            id=f"{model}-{trained.version}-{digest[:8]}",
+            id=f"{model}-{training_result.version}-{digest[:8]}",
             model=model,
             environment=environment,
-            version=trained.version,
+            version=training_result.version,
             digest=digest,
             evidence=canonical_json(evidence),
             requested_by=requested_by,
@@ -54,19 +73,21 @@ def request_approval(
             flow_run_id=str(flow_run.id or ""),
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
-            authors=wrote,
+            authors=code_authors,
             approvals=policy.approvals,
             roles=policy.roles,
         )
     )
-    shown = request_markdown(evidence, requested_by=requested_by, expires_at=asked.expires_at, digest=digest)
-    create_markdown_artifact(key="approval-request", markdown=shown, description=f"Approve {asked.id}?")
-    why = f" It was asked for by {because}" if because else ""
-    tell(
-        world, "release.awaiting-approval", model=model, about=asked.id, key=f"asked:{asked.id}",
-        sentence=f"Version {asked.version} passed and waits for approval until "
-                 f"{asked.expires_at:%Y-%m-%d %H:%M %Z}.{why}",
-        links={"approve": where_to_decide(world, asked.id)},
+    markdown = request_markdown(evidence, requested_by=requested_by, expires_at=request.expires_at, digest=digest)
+    create_markdown_artifact(key="approval-request", markdown=markdown, description=f"Approve {request.id}?")
+    trigger_text = f" It was asked for by {trigger_reason}" if trigger_reason else ""
+    emit_alert(
+        env, "release.awaiting-approval", model=model, subject_id=request.id, alert_record_key=f"asked:{request.id}",
+        sentence=f"Version {request.version} passed and waits for approval until "
+                 f"{request.expires_at:%Y-%m-%d %H:%M %Z}.{trigger_text}",
+        links={"approve": approval_link(env, request.id)},
     )  # fmt: skip
-    get_run_logger().info("request %s waits for a decision until %s", asked.id, asked.expires_at.isoformat())
-    return Asked(request_id=asked.id, digest=digest, expires_at=asked.expires_at, markdown=shown)
+    get_run_logger().info("request %s waits for a decision until %s", request.id, request.expires_at.isoformat())
+    return PendingApproval(
+        request_id=request.id, digest=digest, expires_at=request.expires_at, request_markdown=markdown
+    )

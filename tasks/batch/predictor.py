@@ -9,15 +9,15 @@ import pyarrow as pa
 
 from blocks.common.errors import Corrupt
 from blocks.lake.base import BUCKET_COLUMN
-from blocks.tracking.base import Predict, Tracking
+from blocks.tracking.base import PredictFunction, Tracking
 from runtime.digests import folder_digest
-from tasks.evaluation.rules.predictions import Task, check_predictions
+from tasks.evaluation.rules.predictions import TaskType, check_predictions
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.validation.rules.parquet_rows import to_frame
 
 VERSION_COLUMN = "model_version"
 
-_loaded: dict[tuple[Path, str], Predict] = {}
+_model_cache: dict[tuple[Path, str], PredictFunction] = {}
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Predictor:
     """
 
     tracking: Tracking
-    artifact: Path
-    digest: str
+    model_path: Path
+    model_digest: str
     data: DataSpec
     version: str
 
     @property
     def schema(self) -> pa.Schema:
         """The columns that come out: entity, a probability per class (or the value), model version, bucket."""
-        numbers = [pa.field(name, pa.float64()) for name in prediction_columns(self.data)]
+        numbers = [pa.field(name, pa.float64()) for name in batch_prediction_columns(self.data)]
         keys = [pa.field(self.data.entity, pa.string()), *numbers, pa.field(VERSION_COLUMN, pa.string())]
         return pa.schema([*keys, pa.field(BUCKET_COLUMN, pa.int32())])
 
@@ -56,26 +56,28 @@ class Predictor:
                 table = predictions_table(self.data, keys, buckets, said, self.version)
                 yield from table.cast(self.schema).combine_chunks().to_batches()
 
-    def _model(self) -> Predict:
-        at = (self.artifact, self.digest)
-        if at not in _loaded:
-            if (found := folder_digest(self.artifact)) != self.digest:
-                problem = f"the files of {self.artifact} have the digest {found}, not {self.digest}, which was approved"
+    def _model(self) -> PredictFunction:
+        at = (self.model_path, self.model_digest)
+        if at not in _model_cache:
+            if (found := folder_digest(self.model_path)) != self.model_digest:
+                problem = f"the files of {self.model_path} have the digest {found}, not {self.model_digest}, which was approved"
                 raise Corrupt(f"{problem}. Remove the folder, so that it is fetched again.")
-            _loaded.clear()  # of several models one after the other, the last
-            _loaded[at] = self.tracking.loaded(self.artifact)
-        return _loaded[at]
+            _model_cache.clear()  # of several models one after the other, the last
+            _model_cache[at] = self.tracking.load_model(self.model_path)
+        return _model_cache[at]
 
 
-def prediction_columns(data: DataSpec) -> list[str]:
+def batch_prediction_columns(data: DataSpec) -> list[str]:
     """Return the names of the columns of numbers that a model of this data answers with."""
     return [f"probability_{name}" for name in data.classes] or ["prediction"]
 
 
-def predictions_table(data: DataSpec, keys: pa.Array, buckets: pa.Array, said: np.ndarray, version: str) -> pa.Table:
+def predictions_table(
+    data: DataSpec, keys: pa.Array, buckets: pa.Array, predictions: np.ndarray, version: str
+) -> pa.Table:
     """Return one row a prediction: entity, a probability per class (or the value), model version, bucket."""
-    task: Task = "multiclass" if data.classes else "regression"
-    values = check_predictions(task, data.classes, len(keys), said).reshape(len(keys), -1)
-    columns = {name: pa.array(values[:, place]) for place, name in enumerate(prediction_columns(data))}
+    task: TaskType = "multiclass" if data.classes else "regression"
+    values = check_predictions(task, data.classes, len(keys), predictions).reshape(len(keys), -1)
+    columns = {name: pa.array(values[:, place]) for place, name in enumerate(batch_prediction_columns(data))}
     stamp = pa.array([version] * len(keys))
     return pa.table({data.entity: keys, **columns, VERSION_COLUMN: stamp, BUCKET_COLUMN: buckets})

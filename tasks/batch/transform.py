@@ -10,66 +10,70 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
 from blocks.common.errors import NotFound, PortError
 from blocks.common.jobs import JobStatus
 from blocks.environment import Environment
 from blocks.lake.base import BUCKET_COLUMN
 from blocks.tracking.base import Tracking
-from blocks.transforms.base import Part, Transform, TransformJob
 from runtime.digests import text_digest
-from tasks.batch.input import Input
+from tasks.batch.input import InferenceInput
 from tasks.batch.predictor import Predictor, predictions_table
-from tasks.batch.rules.payload import cut, said
-from tasks.batch.rules.place import TRANSFORM, Place, choose_place, place_markdown
-from tasks.shared.cost import log_cost, month_so_far, read_prices
-from tasks.shared.models import Model
-from tasks.shared.rules.cost.budget import Bill, check_budget
+from tasks.batch.rules.payload import parse_predictions, split_into_requests
+from tasks.batch.rules.place import BATCH_JOB_TAG, BatchPlacement, choose_placement, placement_markdown
+from tasks.shared.cost import log_attempt_cost, model_month_to_date_cost, read_prices
+from tasks.shared.models import TeamModel
+from tasks.shared.rules.cost.budget import CostBreakdown, check_budget
 from tasks.shared.rules.cost.prices import PriceTable
-from tasks.shared.rules.cost.spent import WORST, actual_cost
-from tasks.shared.rules.cost.worst import Estimate, job_worst
+from tasks.shared.rules.cost.spent import WORST_CASE_TAG, actual_cost
+from tasks.shared.rules.cost.worst import WorstCaseCost, job_worst_case
 from tasks.shared.rules.refusal import Refusal
 
-CHEAPER = "Take a cheaper instance, or leave [transform] out of the environment"
-UNPAID = Estimate(0.0, "0.00 USD: it is done in the flow run", paid=False)
-UNSERVED = Estimate(0.0, "none: nothing of it is served", paid=False)
+CHEAPER_BATCH_REMEDY = "Take a cheaper instance, or leave [transform] out of the environment"
+LOCAL_COST = WorstCaseCost(0.0, "0.00 USD: it is done in the flow run", is_paid=False)
+NOT_SERVED = WorstCaseCost(0.0, "none: nothing of it is served", is_paid=False)
 
 
-def choose(world: Environment, model: Model, rows: int) -> tuple[Place, Estimate]:
+def choose_and_price_placement(env: Environment, model: TeamModel, rows: int) -> tuple[BatchPlacement, WorstCaseCost]:
     """Return where so many rows are predicted and what that costs at worst, and show it as an artifact.
 
     Raises:
         Refusal: paid machines are the place, and have no price or are above the model's budget.
     """
-    place, bill = price_place(world, model, rows, read_prices(), datetime.now(UTC))
-    shown = place_markdown(place, model.spec.name, bill.training.words)
+    place, bill = price_placement(env, model, rows, read_prices(), datetime.now(UTC))
+    shown = placement_markdown(place, model.spec.name, bill.run.explanation)
     create_markdown_artifact(key="score", markdown=shown, description="Where the rows are predicted, and why")
-    check_budget(bill, model.spec.budget, model.spec.name, CHEAPER)
-    return place, bill.training
+    check_budget(bill, model.spec.budget, model.spec.name, CHEAPER_BATCH_REMEDY)
+    return place, bill.run
 
 
-def price_place(
-    world: Environment, model: Model, rows: int, table: PriceTable, now: datetime
-) -> tuple[Place, Bill]:  # fmt: skip
+def price_placement(
+    env: Environment, model: TeamModel, rows: int, price_table: PriceTable, now: datetime
+) -> tuple[BatchPlacement, CostBreakdown]:  # fmt: skip
     """Return where so many rows are predicted, and what that may cost.
 
     Raises:
         Refusal: the price of paid machines is needed to decide, and not known.
     """
-    machines = world.transform() if world.has_transform else None
+    batch_inference = env.batch_inference() if env.has_batch_inference else None
 
     def hourly() -> float:
-        return job_worst(table, "transform", machines.compute(3600), now.date()).usd if machines else 0.0
+        return (
+            job_worst_case(price_table, "transform", batch_inference.compute(3600), now.date()).usd
+            if batch_inference
+            else 0.0
+        )
 
-    place = choose_place(rows, model.spec.budget.local_rows, machines, hourly)
-    if place.where == "flow" or machines is None:
-        return place, Bill(UNPAID, UNSERVED, 0.0)
-    worst = job_worst(table, "transform", machines.compute(place.max_seconds), now.date())
-    so_far = month_so_far(world, model.spec.name, now) if worst.paid else 0.0
-    return place, Bill(worst, UNSERVED, so_far)
+    place = choose_placement(rows, model.spec.budget.local_rows, batch_inference, hourly)
+    if place.target == "flow" or batch_inference is None:
+        return place, CostBreakdown(LOCAL_COST, NOT_SERVED, 0.0)
+    worst = job_worst_case(price_table, "transform", batch_inference.compute(place.max_seconds), now.date())
+    so_far = model_month_to_date_cost(env, model.spec.name, now) if worst.is_paid else 0.0
+    return place, CostBreakdown(worst, NOT_SERVED, so_far)
 
 
-def predict_by_transform(
-    world: Environment, name: str, rows: Input, asked: str, predictor: Predictor, place: Place, worst: Estimate,
+def predict_by_batch_job(
+    env: Environment, name: str, rows: InferenceInput, asked: str, predictor: Predictor, place: BatchPlacement, worst: WorstCaseCost,
     to: Path,
 ) -> None:  # fmt: skip
     """Have the rows predicted by a transform job, and write the predictions as Parquet below `to`.
@@ -78,7 +82,7 @@ def predict_by_transform(
     is written is the caller's own until it has appended all of it.
 
     Args:
-        world: where the machines are.
+        env: where the machines are.
         name: the model's name.
         rows: what is to be predicted, with the SQL `asked` for entity, features and bucket.
         asked: see `rows`.
@@ -87,42 +91,45 @@ def predict_by_transform(
         worst: what it costs at worst.
         to: a new folder.
     """
-    transform, tracking = world.transform(), world.tracking()
-    named = transform_name(name, rows, predictor.version)
-    run = tracking.open_run(name, key=f"score:{named}", name=f"scoring of {rows.rows} rows")
-    tags = {"ratchet.flow_run": str(flow_run.id), TRANSFORM: named}  # of who waits for it now: it may be the second
-    tracking.log(run.id, tags=tags | ({WORST: f"{worst.usd:.6f}"} if worst.paid else {}))
-    job = TransformJob(
-        named, predictor.artifact, predictor.version, predictor.digest, place.max_seconds, run.id
+    transform, tracking = env.batch_inference(), env.tracking()
+    job_name = batch_job_name(name, rows, predictor.version)
+    run = tracking.open_run(name, key=f"score:{job_name}", name=f"scoring of {rows.rows} rows")
+    tags = {
+        "ratchet.flow_run": str(flow_run.id),
+        BATCH_JOB_TAG: job_name,
+    }  # of who waits for it now: it may be the second
+    tracking.log(run.id, tags=tags | ({WORST_CASE_TAG: f"{worst.usd:.6f}"} if worst.is_paid else {}))
+    job = BatchInferenceJob(
+        job_name, predictor.model_path, predictor.version, predictor.model_digest, place.max_seconds, run.id
     )  # fmt: skip
-    ended = False
+    succeeded = False
     try:
-        transform.run(job, parts(rows, asked, predictor), get_run_logger().info)
-        write(transform, job.name, predictor, to)
-        ended = True
+        transform.run(job, request_parts(rows, asked, predictor), get_run_logger().info)
+        write_predictions(transform, job.name, predictor, to)
+        succeeded = True
     finally:
-        settle_transform(tracking, run.id, transform, job)
-        tracking.close_run(run.id, "FINISHED" if ended else "FAILED")
+        log_batch_job_cost(tracking, run.id, transform, job)
+        tracking.close_run(run.id, "FINISHED" if succeeded else "FAILED")
 
 
-def transform_name(model: str, rows: Input, version: str) -> str:
+def batch_job_name(model: str, rows: InferenceInput, version: str) -> str:
     """Return the name of the job that predicts these rows with that version: the same for the same.
 
     The whole of the model's name is in its digits: what is cut off may be all that tells two namespaces apart.
     """
-    digits = text_digest(f"{model} {rows.key(version)}")[:16]
+    digits = text_digest(f"{model} {rows.predictions_key(version)}")[:16]
     return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{digits}"
 
 
-def parts(rows: Input, asked: str, predictor: Predictor) -> Iterator[Part]:
+def request_parts(rows: InferenceInput, asked: str, predictor: Predictor) -> Iterator[RequestPart]:
     """Yield the rows as requests; entity and bucket are carried along, and not sent to the model."""
     data = predictor.data
     for batch in rows.engine.stream(asked, rows.tables):
-        for body, table in cut(pa.Table.from_batches([batch]), list(data.features)):
-            yield Part(body, table.select([data.entity, BUCKET_COLUMN]))
+        for body, table in split_into_requests(pa.Table.from_batches([batch]), list(data.features)):
+            yield RequestPart(body, table.select([data.entity, BUCKET_COLUMN]))
 
 
-def write(transform: Transform, name: str, predictor: Predictor, to: Path) -> None:
+def write_predictions(transform: BatchInference, name: str, predictor: Predictor, to: Path) -> None:
     """Write the predictions of a completed job, each beside its row's entity and bucket.
 
     Raises:
@@ -131,22 +138,22 @@ def write(transform: Transform, name: str, predictor: Predictor, to: Path) -> No
     """
     to.mkdir()
     with pq.ParquetWriter(to / "rows-00000.parquet", predictor.schema) as file:
-        for carried, body in transform.answers(name):
-            numbers = said(body, carried.num_rows)
-            keys, buckets = carried.column(predictor.data.entity), carried.column(BUCKET_COLUMN)
+        for key_table, body in transform.responses(name):
+            numbers = parse_predictions(body, key_table.num_rows)
+            keys, buckets = key_table.column(predictor.data.entity), key_table.column(BUCKET_COLUMN)
             table = predictions_table(predictor.data, keys, buckets, numbers, predictor.version)
             file.write_table(table.cast(predictor.schema))
 
 
-def settle_transform(tracking: Tracking, run_id: str, transform: Transform, job: TransformJob) -> None:
+def log_batch_job_cost(tracking: Tracking, run_id: str, transform: BatchInference, job: BatchInferenceJob) -> None:
     """Log what a job cost, by what it ran; where it runs on, or its price is not known, its worst case stays."""
     try:
         state = transform.state(job.name)
         if state.status is not JobStatus.in_progress:
             asked = transform.compute(job.max_seconds)
             usd, seconds = actual_cost(read_prices(), asked, state, "transform")
-            log_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
+            log_attempt_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
     except NotFound:  # it was refused before it began: nothing runs that could be billed
-        log_cost(tracking, run_id, 0.0, 0.0, failed=True)
+        log_attempt_cost(tracking, run_id, 0.0, 0.0, failed=True)
     except (PortError, Refusal) as problem:
         get_run_logger().warning("what run %s cost is not known, so it counts with its worst case: %s", run_id, problem)

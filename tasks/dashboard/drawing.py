@@ -8,25 +8,25 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.environment import Environment
-from runtime.files import replace_text
-from tasks.dashboard.facts import gather
-from tasks.dashboard.rules.page import Listed, headline, index, page
+from runtime.files import write_text_atomically
+from tasks.dashboard.facts import gather_dashboard_data
+from tasks.dashboard.rules.page import DashboardEntry, dashboard_html, dashboards_index_html, status_sentence
 from tasks.shared.models import load_model
-from tasks.shared.records import Drawn
+from tasks.shared.records import DashboardResult
 from tasks.shared.rules.refusal import Refusal
 
 
-class Sidecar(BaseModel):
+class DashboardSummary(BaseModel):
     """What the list of all dashboards says of one, beside its page."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    headline: str
+    summary: str
     drawn_at: datetime
 
 
-def draw(world: Environment, model: str, now: datetime) -> Drawn:
+def write_dashboard(env: Environment, model: str, now: datetime) -> DashboardResult:
     """Write the page of a model, and the list of all, each whole or not at all.
 
     Raises:
@@ -37,29 +37,31 @@ def draw(world: Environment, model: str, now: datetime) -> Drawn:
         raise Refusal(
             "its page would be the list of all pages", where="models/", value=model, remedy="Rename the model."
         )
-    facts, folder = gather(world, load_model(model), now), world.dashboards_folder
+    facts, folder = gather_dashboard_data(env, load_model(model), now), env.dashboards_folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = facts.model
-    listed = Sidecar(model=name, headline=headline(facts), drawn_at=now)
-    replace_text(folder / f"{name}.html", page(facts))
-    replace_text(folder / f"{name}.json", listed.model_dump_json())
-    replace_text(folder / "index.html", index(list_of(folder)))
-    url = world.dashboards.url.rstrip("/")
-    return Drawn(model=name, headline=listed.headline, path=folder / f"{name}.html", url=f"{url}/{name}" if url else "")
+    listed = DashboardSummary(model=name, summary=status_sentence(facts), drawn_at=now)
+    write_text_atomically(folder / f"{name}.html", dashboard_html(facts))
+    write_text_atomically(folder / f"{name}.json", listed.model_dump_json())
+    write_text_atomically(folder / "index.html", dashboards_index_html(read_summaries(folder)))
+    url = env.dashboards.url.rstrip("/")
+    return DashboardResult(
+        model=name, headline=listed.summary, path=folder / f"{name}.html", url=f"{url}/{name}" if url else ""
+    )
 
 
-def list_of(folder: Path) -> list[Listed]:
+def read_summaries(folder: Path) -> list[DashboardEntry]:
     """Return the dashboards of a folder; one whose line cannot be read is left out until it is drawn again."""
     found = []
     for path in sorted(folder.glob("[!.]*.json")):
         with suppress(OSError, ValidationError):
-            read = Sidecar.model_validate_json(path.read_bytes())
+            read = DashboardSummary.model_validate_json(path.read_bytes())
             if path.with_suffix(".html").exists() and read.model == path.stem:
-                found.append(Listed(read.model, read.headline, read.drawn_at))
+                found.append(DashboardEntry(read.model, read.summary, read.drawn_at))
     return found
 
 
-def show(drawn: Drawn) -> None:
+def create_dashboard_artifact(drawn: DashboardResult) -> None:
     """Make the flow run's artifact: a link where the page is served, else its path."""
     key = f"dashboard-{drawn.model.replace('_', '-')}"
     if drawn.url:

@@ -13,131 +13,144 @@ from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound, PortError
 from blocks.effects.base import Deployment
 from blocks.environment import Environment
-from tasks.approval.rules.history import champion
-from tasks.dashboard.rules.episodes import Episode, episodes
-from tasks.dashboard.rules.facts import Costs, DataSet, Decider, Facts, Landing, Release, Serving, Unknown
-from tasks.dashboard.schedule import next_runs
-from tasks.dashboard.traffic import logged_rows, traffic
-from tasks.monitoring.rules.findings import WatchRules
-from tasks.monitoring.rules.requests import dataset_of
-from tasks.shared.models import Model
-from tasks.shared.monitoring_history import looks_since
-from tasks.shared.rules.cost.spent import by_month
+from tasks.approval.rules.history import champion_of
+from tasks.dashboard.rules.episodes import AlertEpisode, alert_episodes_of
+from tasks.dashboard.rules.facts import (
+    CostHistory,
+    DashboardData,
+    DatasetSummary,
+    DecisionSummary,
+    DeployedVersionSummary,
+    ReleaseSummary,
+    SnapshotSummary,
+    Unknown,
+)
+from tasks.dashboard.schedule import scheduled_runs
+from tasks.dashboard.traffic import inference_log_summary, request_history
+from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.monitoring.rules.requests import inference_dataset
+from tasks.shared.models import TeamModel
+from tasks.shared.monitoring_history import monitoring_runs_since
+from tasks.shared.rules.cost.spent import monthly_costs
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 
 _log = logging.getLogger("ratchet.dashboard")
 
-BACK = timedelta(days=90)
+HISTORY_SHOWN = timedelta(days=90)
 """How far back looks and alerts are shown."""
 
 T = TypeVar("T")
 
 
-def gather(world: Environment, model: Model, now: datetime) -> Facts:
+def gather_dashboard_data(env: Environment, model: TeamModel, now: datetime) -> DashboardData:
     """Return all that can be learnt of a model now."""
     spec = model.spec
-    lines = learn("releases", lambda: world.effects().deployments(spec.name, world.name))
-    serving = lines if isinstance(lines, Unknown) else learn("serving", lambda: serving_of(world, spec.name, lines))
-    return Facts(
+    lines = or_unknown("releases", lambda: env.effects().deployments(spec.name, env.name))
+    serving = (
+        lines if isinstance(lines, Unknown) else or_unknown("serving", lambda: deployed_version(env, spec.name, lines))
+    )
+    return DashboardData(
         model=spec.name,
-        environment=world.name,
+        environment=env.name,
         description=spec.description,
         owner=spec.owner,
         drawn_at=now,
-        serving=serving,
-        releases=lines if isinstance(lines, Unknown) else tuple(map(release_of, lines)),
-        episodes=learn("alerts", lambda: episodes_of(world, spec.name, now - BACK)),
-        traffic=learn("traffic", lambda: traffic(world, spec, now)),
-        logged=learn("inference log", lambda: logged_rows(world, spec, now)),
-        looks=learn("looks", lambda: looks_since(world, spec.name, now - BACK)),
-        data=learn("data", lambda: tuple(data_sets(world, spec))),
-        costs=learn("cost", lambda: Costs(by_month(world.tracking().runs(spec.name)), spec.budget.per_month_usd)),
-        schedule=learn("schedule", lambda: next_runs(spec.name)),
-        index_counts=WatchRules().effect,
-        links=links_of(world, spec.name, serving),
+        deployed=serving,
+        releases=lines if isinstance(lines, Unknown) else tuple(map(to_release, lines)),
+        alerts=or_unknown("alerts", lambda: alert_episodes(env, spec.name, now - HISTORY_SHOWN)),
+        traffic=or_unknown("traffic", lambda: request_history(env, spec, now)),
+        inference_log=or_unknown("inference log", lambda: inference_log_summary(env, spec, now)),
+        monitoring_runs=or_unknown("looks", lambda: monitoring_runs_since(env, spec.name, now - HISTORY_SHOWN)),
+        data=or_unknown("data", lambda: tuple(dataset_summaries(env, spec))),
+        costs=or_unknown(
+            "cost", lambda: CostHistory(monthly_costs(env.tracking().runs(spec.name)), spec.budget.per_month_usd)
+        ),
+        schedule=or_unknown("schedule", lambda: scheduled_runs(spec.name)),
+        drift_threshold=MonitoringRules().psi_threshold,
+        links=version_links(env, spec.name, serving),
     )
 
 
-def learn(what: str, ask: Callable[[], T]) -> T | Unknown:
+def or_unknown(name: str, load: Callable[[], T]) -> T | Unknown:
     """Return what is asked for, or that it is unknown and why: whatever goes wrong, the other parts are shown."""
     try:
-        return ask()
+        return load()
     except (PortError, Refusal) as problem:
         reason = str(problem)
     except Exception as problem:
         reason = f"{type(problem).__name__}: {problem}"
-    _log.warning("the dashboard cannot show %s: %s", what, reason)
+    _log.warning("the dashboard cannot show %s: %s", name, reason)
     return Unknown(reason)
 
 
-def serving_of(world: Environment, model: str, lines: tuple[Deployment, ...]) -> Serving | None:
+def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]) -> DeployedVersionSummary | None:
     """Return the version that serves by the ledger and who approved it; None when none does."""
-    version = champion(lines)
+    version = champion_of(lines)
     if not version:
         return None
     line = next(each for each in lines if (each.version, each.status) == (version, "serving"))
-    return Serving(
-        release=release_of(line),
+    return DeployedVersionSummary(
+        release=to_release(line),
         digest=line.digest,
-        requested_by=learn("request", lambda: world.approvals().approval_request(line.request_id).requested_by),
-        deciders=learn("decisions", lambda: deciders_of(world, line.request_id)),
-        answers=learn("endpoint", lambda: answering(world, model)),
+        requested_by=or_unknown("request", lambda: env.approvals().approval_request(line.request_id).requested_by),
+        decisions=or_unknown("decisions", lambda: request_deciders(env, line.request_id)),
+        endpoint_version=or_unknown("endpoint", lambda: endpoint_version(env, model)),
     )
 
 
-def answering(world: Environment, model: str) -> str:
+def endpoint_version(env: Environment, model: str) -> str:
     """Return the version that the endpoint itself says it answers with; "" for none."""
-    found = world.endpoint().serving(model)
+    found = env.endpoint().live_version(model)
     return found.version if found else ""
 
 
-def release_of(line: Deployment) -> Release:
+def to_release(line: Deployment) -> ReleaseSummary:
     """Return a line of the ledger as it is shown."""
-    return Release(line.version, line.action, line.status, line.by, line.reason, line.at)
+    return ReleaseSummary(line.version, line.action, line.status, line.by, line.reason, line.at)
 
 
-def deciders_of(world: Environment, request_id: str) -> tuple[Decider, ...]:
+def request_deciders(env: Environment, request_id: str) -> tuple[DecisionSummary, ...]:
     """Return who decided on a request, in order."""
     return tuple(
-        Decider(each.by, each.at, each.approved, each.reason, each.channel, each.authenticated)
-        for each in decisions_of(world.approvals().links(request_id))
+        DecisionSummary(each.by, each.at, each.approved, each.reason, each.channel, each.authenticated)
+        for each in decisions_of(env.approvals().links(request_id))
     )
 
 
-def episodes_of(world: Environment, model: str, since: datetime) -> tuple[Episode, ...]:
+def alert_episodes(env: Environment, model: str, since: datetime) -> tuple[AlertEpisode, ...]:
     """Return the alerts and news of a model that are open or newer than a time, oldest first."""
-    outbox, found = world.outbox(), []
+    outbox, found = env.outbox(), []
     for cause in outbox.causes(since):
         signals = outbox.signals(cause)
-        if signals and (signals[0].model, signals[0].environment) == (model, world.name):
-            found += [each for each in episodes(signals) if each.lasts or each.begin >= since]
+        if signals and (signals[0].model, signals[0].environment) == (model, env.name):
+            found += [each for each in alert_episodes_of(signals) if each.is_open or each.begin >= since]
     return tuple(sorted(found, key=lambda each: each.begin))
 
 
-def data_sets(world: Environment, spec: ModelSpec) -> Iterator[DataSet]:
+def dataset_summaries(env: Environment, spec: ModelSpec) -> Iterator[DatasetSummary]:
     """Yield the data sets of a model: its rows, its further tables, and what it was asked and answered."""
     uses = {spec.data.dataset: "the rows that it learns from"}
     uses |= {table.dataset: f"table {name}" for name, table in spec.data.tables.items()}
-    uses |= {dataset_of(spec): "requests and answers"}
+    uses |= {inference_dataset(spec): "requests and answers"}
     for name, use in uses.items():
         try:
-            snapshots = world.lake().as_of(name).snapshots
+            snapshots = env.lake().as_of(name).snapshots
         except NotFound:
-            yield DataSet(name, use, (), 0)
+            yield DatasetSummary(name, use, (), 0)
             continue
-        landings = tuple(Landing(each.created_at, each.rows, each.source) for each in snapshots)
-        yield DataSet(name, use, landings, learn(f"size of {name}", partial(stored_bytes, world, name)))
+        landings = tuple(SnapshotSummary(each.created_at, each.rows, each.source) for each in snapshots)
+        yield DatasetSummary(name, use, landings, or_unknown(f"size of {name}", partial(dataset_bytes, env, name)))
 
 
-def stored_bytes(world: Environment, dataset: str) -> int:
+def dataset_bytes(env: Environment, dataset: str) -> int:
     """Return what a data set takes."""
-    return world.lake().footprint(dataset).stored.bytes
+    return env.lake().storage_use(dataset).stored.size_bytes
 
 
-def links_of(world: Environment, model: str, serving: Serving | Unknown | None) -> dict[str, str]:
+def version_links(env: Environment, model: str, serving: DeployedVersionSummary | Unknown | None) -> dict[str, str]:
     """Return addresses: of the version that serves, where it has a page."""
-    if not isinstance(serving, Serving):
+    if not isinstance(serving, DeployedVersionSummary):
         return {}
-    found = learn("version's page", lambda: world.tracking().version(model, serving.release.version))
+    found = or_unknown("version's page", lambda: env.tracking().version(model, serving.release.version))
     return {"version in MLflow": found.url} if found is not None and not isinstance(found, Unknown) else {}

@@ -15,22 +15,22 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from tasks.dashboard.rules.facts import NextRun
+from tasks.dashboard.rules.facts import ScheduledRun
 
 _PAGE = 100
 
 
-def next_runs(model: str) -> tuple[NextRun, ...]:
+def scheduled_runs(model: str) -> tuple[ScheduledRun, ...]:
     """Return the deployments of a model that a schedule starts, the next first.
 
     Raises whatever Prefect's client does when the server does not answer.
     """
     with get_client(sync_client=True) as client:
-        found = [each for each in _deployments(client) if is_scheduled(each) and is_about(each, model)]
+        found = [each for each in _deployments(client) if is_scheduled(each) and concerns_model(each, model)]
         runs = [
-            NextRun(
+            ScheduledRun(
                 f"{client.read_flow(each.flow_id).name}/{each.name}",
-                next_start(_planned(client, each)),
+                next_start(_scheduled_flow_runs(client, each)),
                 is_paused(each),
             )
             for each in found
@@ -48,7 +48,7 @@ def is_paused(deployment: DeploymentResponse) -> bool:
     return deployment.paused or not any(schedule.active for schedule in deployment.schedules)
 
 
-def is_about(deployment: DeploymentResponse, model: str) -> bool:
+def concerns_model(deployment: DeploymentResponse, model: str) -> bool:
     """Whether a run of the deployment is about the model: by name, or about every model, which "" stands for."""
     described = (deployment.parameter_openapi_schema or {}).get("properties", {})
     if "model" not in described:
@@ -69,7 +69,7 @@ def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     return found
 
 
-def _planned(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+def _scheduled_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
     planned = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=planned),

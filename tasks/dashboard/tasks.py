@@ -6,17 +6,17 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
-from tasks.dashboard.drawing import draw, show
-from tasks.shared.records import Drawn
+from tasks.dashboard.drawing import create_dashboard_artifact, write_dashboard
+from tasks.shared.records import DashboardResult
 
 
 @task(name="draw dashboard", persist_result=True, result_serializer="json")
-def draw_dashboard(model: str, environment: str) -> Drawn | None:
+def update_dashboard(model: str, environment: str) -> DashboardResult | None:
     """Draw the model's page anew. It is a picture of what is recorded elsewhere: where it fails, nothing else does."""
     try:
-        drawn = draw(open_environment(environment), model, datetime.now(UTC))
+        drawn = write_dashboard(open_environment(environment), model, datetime.now(UTC))
         if flow_run.id:
-            show(drawn)
+            create_dashboard_artifact(drawn)
     except Exception as problem:
         get_run_logger().warning("the dashboard of %s was not drawn: %s: %s", model, type(problem).__name__, problem)
         return None

@@ -15,18 +15,20 @@ from blocks.environment import Environment
 from runtime.digests import file_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import rollback_target
-from tasks.evidence.rules.statements import provenance
-from tasks.shared.inventory import LOCK, installed
-from tasks.shared.models import Model
-from tasks.shared.reads import fix_reads
-from tasks.shared.records import Deployed, TierData, Trained
+from tasks.evidence.rules.statements import slsa_provenance
+from tasks.shared.inventory import LOCK_FILE, installed_packages
+from tasks.shared.models import TeamModel
+from tasks.shared.reads import resolve_reads
+from tasks.shared.records import DeploymentResult, TierData, TrainingResult
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.tiers import content_digest, training_baseline
+from tasks.shared.tiers import content_digest, training_feature_baseline
 
 
-def code_facts(world: Environment, request: ApprovalRequest, evidence: Evidence, trained: Trained) -> dict[str, Any]:
+def code_facts(
+    env: Environment, request: ApprovalRequest, evidence: Evidence, training_result: TrainingResult
+) -> dict[str, Any]:
     """Return which code made the model, who wrote and who asked."""
-    tags = world.tracking().run(trained.run_id).tags
+    tags = env.tracking().run(training_result.run_id).tags
     return {
         "commit": evidence.commit,
         "patch_digest": evidence.patch_digest,
@@ -34,23 +36,23 @@ def code_facts(world: Environment, request: ApprovalRequest, evidence: Evidence,
         "requested_by": request.requested_by,
         "flow_run": request.flow_run_id,
         "webhook_delivery": tags.get("ratchet.delivery", ""),
-        "tracked_run": trained.run_id,
+        "tracked_run": training_result.run_id,
     }
 
 
-def data_facts(world: Environment, brought: Model, data: TierData) -> dict[str, Any]:
+def data_facts(env: Environment, team_model: TeamModel, data: TierData) -> dict[str, Any]:
     """Return the read of the lake, to be made again: snapshots with their digests, and the query as of a time.
 
     Raises:
         Refusal: the lake does not return that read any more.
     """
-    spec = brought.spec.data
-    reads = fix_reads(world.lake(), spec, data.read_at or data.as_of)
-    if reads.digest != data.data_digest:
+    spec = team_model.spec.data
+    table_reads = resolve_reads(env.lake(), spec, data.reread_time or data.as_of)
+    if table_reads.digest != data.data_digest:
         raise Refusal(
             "the lake does not return the read that the model was trained on",
             where=f"{spec.dataset} as of {data.as_of}",
-            value=reads.digest,
+            value=table_reads.digest,
             remedy="Check the lake: snapshots never change.",
         )
     tables = {
@@ -65,40 +67,44 @@ def data_facts(world: Environment, brought: Model, data: TierData) -> dict[str, 
                 for each in read.snapshots
             ],
         }
-        for name, read in reads.tables.items()
+        for name, read in table_reads.tables.items()
     }  # fmt: skip
     return {
-        "query": {"model": data.model, "tier": data.tier, "as_of": data.read_at or data.as_of},
+        "query": {"model": data.model, "tier": data.tier, "as_of": data.reread_time or data.as_of},
         "data_digest": data.data_digest,
         "tier_digest": data.digest,
         "holdout_digest": data.holdout_digest,
         "train_digest": content_digest(data.train),
         "train_rows": data.train_rows,
         "holdout_rows": data.holdout_rows,
-        "holdout": brought.spec.holdout,
+        "holdout": team_model.spec.holdout,
         "tables": tables,
     }
 
 
 def training_facts(
-    brought: Model, data: TierData, trained: Trained, parameters: Mapping[str, Any], environment: str
+    team_model: TeamModel,
+    data: TierData,
+    training_result: TrainingResult,
+    parameters: Mapping[str, Any],
+    environment: str,
 ) -> dict[str, Any]:
     """Return what the training was given, and what it ran on."""
     return {
-        "model": brought.spec.name,
+        "model": team_model.spec.name,
         "tier": data.tier,
-        "parameters": trained.parameters,
+        "parameters": training_result.parameters,
         "given": dict(parameters),
-        "seed": trained.seed,
+        "seed": training_result.seed,
         "environment": environment,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": installed(),
-        "lock": file_digest(LOCK) if LOCK.exists() else "",
+        "packages": installed_packages(),
+        "lock": file_digest(LOCK_FILE) if LOCK_FILE.exists() else "",
         "image": os.environ.get("RATCHET_IMAGE_DIGEST", ""),
-        "run": trained.run_id,
-        "run_url": trained.run_url,
-        "seconds": trained.seconds,
+        "run": training_result.run_id,
+        "run_url": training_result.run_url,
+        "seconds": training_result.seconds,
     }
 
 
@@ -113,28 +119,28 @@ def comparison_facts(evidence: Evidence, files: Mapping[str, bytes]) -> dict[str
     }
 
 
-def deployment_facts(world: Environment, request: ApprovalRequest, deployed: Deployed) -> dict[str, Any]:
+def deployment_facts(env: Environment, request: ApprovalRequest, deployment_result: DeploymentResult) -> dict[str, Any]:
     """Return the line of the deployment ledger, and where a rollback goes."""
-    lines = world.effects().deployments(request.model, request.environment)
-    own = next((line for line in lines if line.request_id == request.id), None)
-    drill = next((line for line in lines if line.action == "rollback" and line.status == "serving"), None)
+    lines = env.effects().deployments(request.model, request.environment)
+    deployment = next((line for line in lines if line.request_id == request.id), None)
+    last_rollback = next((line for line in lines if line.action == "rollback" and line.status == "serving"), None)
     try:
         target = rollback_target(lines)
     except Refusal:
         target = ""
     return {
-        "line": asdict(own) if own else None,
-        "url": deployed.url,
-        "replaced": deployed.replaced,
+        "line": asdict(deployment) if deployment else None,
+        "url": deployment_result.url,
+        "replaced": deployment_result.replaced_version,
         "rollback_target": target,
-        "last_rollback": drill.at if drill else None,
+        "last_rollback": last_rollback.at if last_rollback else None,
     }
 
 
-def monitoring_facts(brought: Model, data: TierData) -> dict[str, Any]:
+def monitoring_facts(team_model: TeamModel, data: TierData) -> dict[str, Any]:
     """Return what people watch it by: the plan, and what the training rows looked like."""
-    spec = brought.spec
-    rows, found = training_baseline(brought, data)
+    spec = team_model.spec
+    rows, baseline = training_feature_baseline(team_model, data)
     declared = spec.model_dump(mode="json")
     plans = {key: declared[key] for key in ("watch", "monitoring", "drift") if key in declared}
     return {
@@ -142,14 +148,14 @@ def monitoring_facts(brought: Model, data: TierData) -> dict[str, Any]:
         "review_by": (datetime.now(UTC) + timedelta(days=spec.evidence.review_days)).date().isoformat(),
         "plan": plans or "Nothing is declared in model.yaml: the owner watches by the baseline below.",
         "baseline_rows": rows,
-        "baseline": found,
+        "baseline": baseline,
     }
 
 
-def retention_facts(world: Environment, brought: Model) -> dict[str, Any]:
+def retention_facts(env: Environment, team_model: TeamModel) -> dict[str, Any]:
     """Return until when this is kept, and where the chain of decisions ended."""
-    links = world.approvals().links()
-    years = brought.spec.evidence.retain_years
+    links = env.approvals().links()
+    years = team_model.spec.evidence.retention_years
     return {
         "keep_until": (datetime.now(UTC) + timedelta(days=365.25 * years)).date().isoformat(),
         "years": years,
@@ -157,29 +163,32 @@ def retention_facts(world: Environment, brought: Model) -> dict[str, Any]:
     }
 
 
-def made_by(
+def provenance_statement(
     request: ApprovalRequest,
     evidence: Evidence,
     data: TierData,
-    trained: Trained,
+    training_result: TrainingResult,
     files: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return how the model was made, as an in-toto statement."""
-    needs: list[dict[str, Any]] = [
+    dependencies: list[dict[str, Any]] = [
         {"uri": "git:commit", "digest": {"gitCommit": evidence.commit}},
-        {"uri": f"lake:{data.model}?as_of={data.read_at or data.as_of}", "digest": {"sha256": evidence.data_digest}},
+        {
+            "uri": f"lake:{data.model}?as_of={data.reread_time or data.as_of}",
+            "digest": {"sha256": evidence.data_digest},
+        },
     ]
     if evidence.patch_digest:
-        needs.append({"uri": "file:uncommitted.patch", "digest": {"sha256": evidence.patch_digest}})
-    if LOCK.exists():
-        needs.append({"uri": "file:requirements.lock", "digest": {"sha256": file_digest(LOCK)}})
-    return provenance(
+        dependencies.append({"uri": "file:uncommitted.patch", "digest": {"sha256": evidence.patch_digest}})
+    if LOCK_FILE.exists():
+        dependencies.append({"uri": "file:requirements.lock", "digest": {"sha256": file_digest(LOCK_FILE)}})
+    return slsa_provenance(
         files,
         external={"model": request.model, "tier": data.tier, "as_of": data.as_of, "parameters": dict(parameters),
                   "requested_by": request.requested_by},
-        internal={"environment": request.environment, "parameters": trained.parameters, "seed": trained.seed},
-        dependencies=needs,
+        internal={"environment": request.environment, "parameters": training_result.parameters, "seed": training_result.seed},
+        dependencies=dependencies,
         builder="ratchet:flows/retrain.py",
         run=str(flow_run.id or request.flow_run_id),
         finished=datetime.now(UTC),

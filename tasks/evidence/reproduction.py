@@ -24,111 +24,122 @@ from blocks.trainers.base import Trainer, TrainingJob
 from runtime.digests import file_digest
 from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
-from tasks.evaluation.rules.evaluation import finite
-from tasks.evaluation.rules.predictions import predictions_digest
-from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, verdict
-from tasks.evidence.verification import check_pack, report
+from tasks.evaluation.rules.evaluation import finite_metrics
+from tasks.evaluation.rules.predictions import digest_predictions
+from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
+from tasks.evidence.verification import report, verify_pack
 from tasks.shared.champion import champion_version
-from tasks.shared.evaluation import measure
-from tasks.shared.inventory import inputs_now, inputs_then, install
-from tasks.shared.models import ROOT, Model, load_model
+from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.inventory import current_inputs, install_lock_file, recorded_inputs
+from tasks.shared.models import ROOT, TeamModel, load_model
 from tasks.shared.namespaces import known_models
-from tasks.shared.reads import fix_reads
-from tasks.shared.records import Reproduced, TierData
+from tasks.shared.reads import resolve_reads
+from tasks.shared.records import ReproductionResult, TierData
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tiers import content_digest, materialise
 from tasks.validation.rules.parquet_rows import to_frame
 
 
 @dataclass(frozen=True)
-class Pack:
+class VerifiedPack:
     """An evidence pack that was verified, as it is read here."""
 
     folder: Path
 
-    def facts(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> dict[str, Any]:
         """Return one of its JSON files."""
         return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
 
 
-def promoted(world: Environment, model: str = "", version: str = "") -> list[tuple[str, str]]:
+def versions_to_reproduce(env: Environment, model: str = "", version: str = "") -> list[tuple[str, str]]:
     """Return model and version of what is to be reproduced: the one named, or what serves of each model."""
-    names = [model] if model else known_models(world)
-    found = [(name, version or champion_version(world, name)) for name in names]
+    names = [model] if model else known_models(env)
+    found = [(name, version or champion_version(env, name)) for name in names]
     return [(name, each) for name, each in found if each]
 
 
-def reproduced(
-    world: Environment, model: str, version: str, *, fresh: bool = False, log: Any = print, root: Path = ROOT
-) -> Reproduced:
+def reproduce_from_pack(
+    env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any = print, root: Path = ROOT
+) -> ReproductionResult:
     """Train again in a clean folder and compare; what cannot be had again is told as such, and never guessed."""
     started = time.monotonic()
-    with clean_folder(world) as work:
+    with work_folder(env) as work:
         try:
-            pack = find_pack(world, model, version, work)
-            outcome, differs, metrics, digest = again(world, pack, work, fresh=fresh, log=log, root=root)
+            pack = fetch_verified_pack(env, model, version, work)
+            outcome, differs, metrics, digest = rebuild_and_compare(
+                env, pack, work, fresh=fresh_venv, log=log, root=root
+            )
         except Refusal as no:
             outcome, differs, metrics, digest = "not reproducible", (str(no),), {}, ""
     seconds = time.monotonic() - started
-    return Reproduced(
-        model=model, version=version, verdict=outcome, differs=differs, metrics=metrics, digest=digest, seconds=seconds
+    return ReproductionResult(
+        model=model,
+        version=version,
+        verdict=outcome,
+        differing_inputs=differs,
+        metrics=metrics,
+        predictions_digest=digest,
+        seconds=seconds,
     )
 
 
-def again(
-    world: Environment, pack: Pack, work: Path, *, fresh: bool, log: Any, root: Path = ROOT
+def rebuild_and_compare(
+    env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path = ROOT
 ) -> tuple[Any, tuple[str, ...], dict[str, float], str]:
     """Rebuild code, data and packages, train, and return verdict, differing inputs, metrics, and predictions' digest.
 
     Raises:
         Refusal: code, data or packages are not to be had as they were.
     """
-    training = pack.facts("training.json")
-    brought = code_again(pack, work / "checkout", root)
-    data = data_again(world, pack, brought, work)
-    python = install(pack.folder / "requirements.lock", work) if fresh else ""
-    folder = trained_again(world, pack, brought, data, work, python, log)
-    sign_folder(folder, world.signing.signer("models"), {"allow": brought.spec.serving.model_dump(mode="json")})
+    training = pack.read_json("training.json")
+    team_model = restore_code(pack, work / "checkout", root)
+    data = restore_data(env, pack, team_model, work)
+    python = install_lock_file(pack.folder / "requirements.lock", work) if fresh else ""
+    folder = retrain_from_pack(env, pack, team_model, data, work, python, log)
+    sign_folder(folder, env.signing.signer("models"), {"allow": team_model.spec.serving.model_dump(mode="json")})
     rows = to_frame(pq.read_table(data.holdout))
-    said = world.tracking().predict(folder, rows[list(brought.spec.data.features)])
-    metrics, digest = metrics_of(brought, data, said, int(training["seed"])), predictions_digest(said)
+    predictions = env.tracking().predict(folder, rows[list(team_model.spec.data.features)])
+    metrics, digest = (
+        holdout_metrics(team_model, data, predictions, int(training["seed"])),
+        digest_predictions(predictions),
+    )
     evidence = parse_evidence((pack.folder / "evidence.json").read_text(encoding="utf-8"))
-    outcome = verdict(
-        then=evidence.metrics, now=metrics, predictions_then=pack.facts("model.json")["holdout_predictions"],
+    outcome = reproduction_verdict(
+        recorded=evidence.metrics, current=metrics, predictions_then=pack.read_json("model.json")["holdout_predictions"],
         predictions_now=digest,
     )  # fmt: skip
     if outcome == "bit-identical":
         return outcome, (), metrics, digest
-    gap = (largest_difference(evidence.metrics, metrics),)
-    inputs = differing_inputs(inputs_then(training), inputs_now(python))
+    largest_gap = (largest_difference(evidence.metrics, metrics),)
+    inputs = differing_inputs(recorded_inputs(training), current_inputs(python))
     named = inputs or ("no input differs: the training program is not deterministic",)
-    return outcome, tuple(filter(None, (*gap, *named))), metrics, digest
+    return outcome, tuple(filter(None, (*largest_gap, *named))), metrics, digest
 
 
-def find_pack(world: Environment, model: str, version: str, work: Path) -> Pack:
+def fetch_verified_pack(env: Environment, model: str, version: str, work: Path) -> VerifiedPack:
     """Return the version's pack, from the folder of packs or from its run, after it was verified.
 
     Raises:
         Refusal: there is none, or it is not as it was signed.
     """
-    kept = world.evidence_folder / model / version
+    kept = env.evidence_folder / model / version
     if not (kept / "pack").is_dir():
-        found = world.tracking().version(model, version)
-        kept = world.tracking().fetch_files(found.run_id, "evidence", work) if found else kept
-    checked = check_pack(kept, world.signing.models_trusted)
-    if not checked.sound:
+        found = env.tracking().version(model, version)
+        kept = env.tracking().fetch_files(found.run_id, "evidence", work) if found else kept
+    checked = verify_pack(kept, env.signing.trusted_model_keys)
+    if not checked.valid:
         last = report(kept, checked).splitlines()[-1]
         raise Refusal("there is no sound evidence pack", where=f"{model} version {version}", value=last)
-    return Pack(kept / "pack")
+    return VerifiedPack(kept / "pack")
 
 
-def code_again(pack: Pack, checkout: Path, root: Path) -> Model:
+def restore_code(pack: VerifiedPack, checkout: Path, root: Path) -> TeamModel:
     """Clone the repository at the pack's commit, apply the patch, and return the model of that checkout.
 
     Raises:
         Refusal: the commit is not in this repository, or the code that comes of it is not that of the pack.
     """
-    code, name = pack.facts("code.json"), pack.facts("training.json")["model"]
+    code, name = pack.read_json("code.json"), pack.read_json("training.json")["model"]
     patch = pack.folder / "uncommitted.patch"
     _git("clone", "--quiet", "--no-checkout", "--shared", str(root), str(checkout))
     _git("-C", str(checkout), "checkout", "--quiet", "--detach", code["commit"])
@@ -136,52 +147,52 @@ def code_again(pack: Pack, checkout: Path, root: Path) -> Model:
         if not patch.exists() or file_digest(patch) != code["patch_digest"]:
             raise Refusal("the patch is not that of the evidence", where="uncommitted.patch")
         _git("-C", str(checkout), "apply", "--binary", str(patch))
-    brought = load_model(name, checkout)
-    if (brought.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
-        raise Refusal("model.yaml of the commit is not that of the pack", where=f"models/{brought.folder.name}")
-    return brought
+    team_model = load_model(name, checkout)
+    if (team_model.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
+        raise Refusal("model.yaml of the commit is not that of the pack", where=f"models/{team_model.folder.name}")
+    return team_model
 
 
-def data_again(world: Environment, pack: Pack, brought: Model, work: Path) -> TierData:
+def restore_data(env: Environment, pack: VerifiedPack, team_model: TeamModel, work: Path) -> TierData:
     """Read the lake as of then, lay the tier down anew, and return it; each step is held against its digest.
 
     Raises:
         Refusal: the lake or the split does not return the rows that the version was trained on.
     """
-    then = pack.facts("data.json")
-    query = then["query"]
-    reads = fix_reads(world.lake(), brought.spec.data, query["as_of"])
-    _same("the read of the lake", then["data_digest"], reads.digest)
-    data = materialise(world.lake(), world.engine(), reads, brought.spec, query["tier"], work / "scratch")
-    _same("the rows that train", then["train_digest"], content_digest(data.train))
-    _same("the rows that decide", then["holdout_digest"], data.holdout_digest)
+    recorded = pack.read_json("data.json")
+    query = recorded["query"]
+    reads = resolve_reads(env.lake(), team_model.spec.data, query["as_of"])
+    _check_same("the read of the lake", recorded["data_digest"], reads.digest)
+    data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch")
+    _check_same("the rows that train", recorded["train_digest"], content_digest(data.train))
+    _check_same("the rows that decide", recorded["holdout_digest"], data.holdout_digest)
     return data
 
 
-def trained_again(
-    world: Environment, pack: Pack, brought: Model, data: TierData, work: Path, python: str, log: Any
+def retrain_from_pack(
+    env: Environment, pack: VerifiedPack, team_model: TeamModel, data: TierData, work: Path, python: str, log: Any
 ) -> Path:
     """Run the training program of the checkout with the pack's parameters and seed; return its model folder."""
-    training, limits = pack.facts("training.json"), brought.spec.training
-    trainer = own_trainer(world.trainer(), work, python)
+    training, limits = pack.read_json("training.json"), team_model.spec.training
+    trainer = isolated_trainer(env.trainer(), work, python)
     job = TrainingJob(
-        name=f"again-{brought.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
-        program=brought.folder,
+        name=f"again-{team_model.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
+        program_folder=team_model.folder,
         channels={"train": data.train},
         hyperparameters={**training["parameters"], "seed": str(training["seed"])},
         environment={"MLFLOW_TRACKING_URI": f"sqlite:///{work}/runs.db"},  # where a program that tracks may do so
         max_seconds=max(1, int(limits.max_minutes * 60)),
         max_memory_mb=limits.max_memory_mb,
     )
-    done = trainer.run(job, log=log)
-    folders = [] if done.model is None else [done.model, done.model / "model"]
+    done = trainer.run(job, on_log_line=log)
+    folders = [] if done.model_folder is None else [done.model_folder, done.model_folder / "model"]
     found = next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
     if found is None:
-        raise Refusal("the training left no model", where=brought.spec.name, value=str(done.status))
+        raise Refusal("the training left no model", where=team_model.spec.name, value=str(done.status))
     return Path(shutil.copytree(found, work / "again" / "model"))
 
 
-def own_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:
+def isolated_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:
     """Return the trainer, its jobs below `work` and with this Python where it runs them on this machine.
 
     Raises:
@@ -194,16 +205,16 @@ def own_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:
     return trainer.model_copy(update={**own, **({"python": python} if python else {})})
 
 
-def metrics_of(brought: Model, data: TierData, said: np.ndarray, seed: int) -> dict[str, float]:
+def holdout_metrics(team_model: TeamModel, data: TierData, predictions: np.ndarray, seed: int) -> dict[str, float]:
     """Return the metrics on the holdout, as the evaluation measures them."""
     rows = to_frame(pq.read_table(data.holdout))
-    return finite(measure(brought, data, rows, said, None, "", seed).metrics)
+    return finite_metrics(evaluate_on_holdout(team_model, data, rows, predictions, None, "", seed).metrics)
 
 
 @contextmanager
-def clean_folder(world: Environment) -> Iterator[Path]:
+def work_folder(env: Environment) -> Iterator[Path]:
     """Make a folder for one reproduction, and remove it afterwards."""
-    home = world.scratch / "reproduce"
+    home = env.scratch / "reproduce"
     home.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=home))
     try:
@@ -212,7 +223,7 @@ def clean_folder(world: Environment) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _same(what: str, then: str, now: str) -> None:
+def _check_same(what: str, then: str, now: str) -> None:
     if then != now:
         raise Refusal(f"{what} is not what the version was trained with", value=now[:12], remedy=f"It was {then[:12]}.")
 

@@ -7,12 +7,12 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from blocks.lake.base import Lake
-from tasks.ingestion.landing import quarantine_of
-from tasks.shared.rules.model.data import DataSpec, Landing
+from tasks.ingestion.landing import quarantine_dataset
+from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.refusal import Refusal
 
 
-def write_out(lake: Lake, data: DataSpec | Landing, snapshot: str, to: Path) -> int:
+def export_quarantine(lake: Lake, data: DataSpec | IngestSchema, snapshot: str, to: Path) -> int:
     """Write the rows of one quarantine snapshot as a `.csv` or `.parquet` file; return how many.
 
     Raises:
@@ -23,17 +23,17 @@ def write_out(lake: Lake, data: DataSpec | Landing, snapshot: str, to: Path) -> 
         raise Refusal("the quarantine is written as .csv or .parquet", where=str(to), remedy="Name such a file.")
     if to.exists():
         raise Refusal("the file is there already", where=str(to), remedy="Name another: it may be mended by half.")
-    seen = lake.as_of(quarantine_of(data), snapshot)
+    seen = lake.as_of(quarantine_dataset(data), snapshot)
     rows, beside = lake.scan(seen), to.with_name(f".{to.name}.part")
     try:
-        count = _write(rows, beside, to.suffix, skip=seen.rows - seen.snapshots[-1].rows)
+        count = _write_rows(rows, beside, to.suffix, skip=seen.rows - seen.snapshots[-1].rows)
         beside.rename(to)
     finally:
         beside.unlink(missing_ok=True)
     return count
 
 
-def _write(rows: pa.RecordBatchReader, to: Path, ending: str, *, skip: int) -> int:
+def _write_rows(rows: pa.RecordBatchReader, to: Path, ending: str, *, skip: int) -> int:
     """Write all rows but the first `skip`, which are those of older snapshots."""
     count = 0
     writer = pcsv.CSVWriter(to, rows.schema) if ending == ".csv" else pq.ParquetWriter(to, rows.schema)

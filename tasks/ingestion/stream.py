@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from blocks.sources import Piece, Source
+from blocks.sources import RowBatch, Source
 from tasks.shared.progress import Progress
 from tasks.shared.rules.rows.content import ContentDigest
 
 
-class Watched:
+class CountedSourceRows:
     """Rows on their way into the lake: counted, and refused at their end when the source changed meanwhile.
 
     `error` is what went wrong while they were read: who reads them through C knows only its words.
@@ -29,20 +29,20 @@ class Watched:
             for batch in self._rows:
                 self._progress.add(batch.num_rows, int(batch.num_rows * self._bytes_a_row))
                 yield batch
-            self._source.unchanged()
+            self._source.check_unchanged()
         except Exception as error:
             self.error = error
             raise
 
 
-def seen_by(progress: Progress, digest: ContentDigest | None) -> Callable[[Piece], None]:
+def piece_observer(progress: Progress, digest: ContentDigest | None) -> Callable[[RowBatch], None]:
     """Return what is to be shown each piece of a source: it counts, and adds to the digest where there is one."""
 
-    def seen(piece: Piece) -> None:
-        progress.add(piece.table.num_rows + len(piece.broken), piece.bytes)
+    def seen(piece: RowBatch) -> None:
+        progress.add(piece.table.num_rows + len(piece.unreadable_rows), piece.bytes_read)
         if digest:
             digest.update(piece.table)
-            for row in piece.broken:
-                digest.update_unread(row.position, row.reason, row.text)
+            for row in piece.unreadable_rows:
+                digest.update_unread(row.position, row.reason, row.raw_text)
 
     return seen

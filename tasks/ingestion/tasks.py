@@ -6,15 +6,22 @@ from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
 from blocks.sources import open_source
-from blocks.sources.addresses import address_of
-from tasks.ingestion.landing import _made, land_rows, landed_files, landing_of, newer, quarantine_of
-from tasks.shared.records import Landed
-from tasks.shared.retries import STAGE
+from blocks.sources.secret_addresses import resolve_address
+from tasks.ingestion.landing import (
+    _ensure_folder,
+    ingest_rows,
+    ingest_schema,
+    processed_files,
+    quarantine_dataset,
+    watermark_filter,
+)
+from tasks.shared.records import IngestResult
+from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.model.data import MAIN_TABLE
 
 
-@task(name="ingest", **STAGE)
-def land(
+@task(name="ingest", **TASK_OPTIONS)
+def ingest_source(
     model: str,
     source: str,
     query: str,
@@ -22,26 +29,26 @@ def land(
     watermark: str = "",
     redrive: str = "",
     table: str = MAIN_TABLE,
-) -> Landed:
+) -> IngestResult:
     """Read a source by the columns that the model declares and land it; see `flows.ingest` for the arguments."""
-    data, world = landing_of(model, table), open_environment(environment)
-    lake, scratch = world.lake(), world.scratch / "ingest"
+    data, env = ingest_schema(model, table), open_environment(environment)
+    lake, scratch = env.lake(), env.scratch / "ingest"
     if redrive:
-        lake.as_of(quarantine_of(data), redrive)  # NotFound when there is no such snapshot
-    address = address_of(source)
+        lake.as_of(quarantine_dataset(data), redrive)  # NotFound when there is no such snapshot
+    address = resolve_address(source)
     rows = open_source(
         address,
         query=query,
-        kinds=data.kinds,
-        since=newer(lake, data, address, query, watermark),
-        taken=None if redrive else landed_files(lake, data),
-        scratch=_made(scratch),
+        kinds=data.column_kinds,
+        watermark=watermark_filter(lake, data, address, query, watermark),
+        processed=None if redrive else processed_files(lake, data),
+        scratch=_ensure_folder(scratch),
         redrive=bool(redrive),
     )
     with closing(rows):
-        landed = land_rows(lake, data, rows, scratch=scratch, redrive=redrive)
+        landed = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
     log = get_run_logger()
     log.info("%d rows in = %d accepted + %d quarantined", landed.rows_in, landed.accepted, landed.quarantined)
-    if not landed.new:
+    if not landed.appended:
         log.info("nothing was added: these rows are in the lake already, up to snapshot %s", landed.snapshot)
     return landed

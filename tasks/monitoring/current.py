@@ -7,150 +7,171 @@ from datetime import datetime, timedelta
 from blocks.common.errors import NotFound
 from blocks.engines.base import Engine
 from blocks.environment import Environment
-from tasks.monitoring.rules.checks import check_freshness, check_rows, check_schema, check_unseen, check_volume
-from tasks.monitoring.rules.columns import Counts, WatchedColumn
+from tasks.monitoring.rules.checks import (
+    check_freshness,
+    check_schema,
+    check_unseen_values,
+    check_volume,
+    check_window_rows,
+)
+from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn
 from tasks.monitoring.rules.counting import counts_sql, read_counts, unseen_sql, with_unseen
-from tasks.monitoring.rules.findings import Finding, WatchRules
-from tasks.monitoring.rules.requests import AT, REQUEST, ROW, VERSION, dataset_of, kept_features
-from tasks.monitoring.rules.windows import Span, newest_windows, of_version, window_number
+from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.requests import (
+    MODEL_VERSION_COLUMN,
+    REQUEST_COLUMN,
+    REQUEST_ROW_COLUMN,
+    REQUESTED_AT_COLUMN,
+    inference_dataset,
+    logged_features,
+)
+from tasks.monitoring.rules.windows import TimeSpan, newest_windows, version_requests_sql, window_index_sql
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 
-_EARLIER = 7
+_BASELINE_WINDOWS = 7
 """Windows before those that are judged, from which the usual number of rows is taken."""
 
 
 @dataclass(frozen=True)
-class Current:
+class CurrentData:
     """The rows that are looked at.
 
     Attributes:
-        where: the rows in words.
-        files: the Parquet files, as table `rows` of the engine.
-        source: the judged rows as a table in SQL; "" when there are none.
+        description: the rows in words.
+        files: the Parquet files, as table `rows_per_window` of the engine.
+        source_sql: the judged rows as a table in SQL; "" when there are none.
         columns: the watched columns that the rows have, as they are read.
-        windows: the counts by column of each judged window, newest first.
-        rows: the rows of each judged window.
+        counts_by_window: the counts by column of each judged window, newest first.
+        rows_per_window: the rows of each judged window.
         findings: what is wrong before anything is compared.
         notes: what is not looked at, by choice.
-        key: the columns that tell one row from another, by whose hash a sample is taken.
+        sampling_key: the columns that tell one row from another, by whose hash a sample is taken.
     """
 
-    where: str
+    description: str
     files: tuple[str, ...] = ()
-    source: str = ""
-    columns: tuple[WatchedColumn, ...] = ()
-    windows: tuple[dict[str, Counts], ...] = ()
-    rows: tuple[int, ...] = ()
+    source_sql: str = ""
+    columns: tuple[MonitoredColumn, ...] = ()
+    counts_by_window: tuple[dict[str, BinCounts], ...] = ()
+    rows_per_window: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = field(default=())
-    key: tuple[str, ...] = (REQUEST, ROW)
+    sampling_key: tuple[str, ...] = (REQUEST_COLUMN, REQUEST_ROW_COLUMN)
 
 
-def log_windows(
-    world: Environment,
+def count_log_windows(
+    env: Environment,
     spec: ModelSpec,
     version: str,
-    columns: Sequence[WatchedColumn],
-    rules: WatchRules,
+    columns: Sequence[MonitoredColumn],
+    rules: MonitoringRules,
     *,
     until: datetime,
-    length: timedelta,
-) -> Current:
+    window_length: timedelta,
+) -> CurrentData:
     """Count the newest windows of what the version was asked."""
-    where = f"{rules.windows} windows of {length} of the inference log, up to {until:%Y-%m-%d %H:%M:%S} UTC"
-    kept = kept_features(spec)
-    away = [name for name in spec.data.features if name not in kept]
-    notes = (f"Hashed or left out of the log, as model.yaml says: {', '.join(away)}.",) if away else ()
-    watched = tuple(each for each in columns if each.prediction or each.name in kept)
+    where = f"{rules.windows} windows of {window_length} of the inference log, up to {until:%Y-%m-%d %H:%M:%S} UTC"
+    kept = logged_features(spec)
+    hidden_features = [name for name in spec.data.features if name not in kept]
+    notes = (
+        (f"Hashed or left out of the log, as model.yaml says: {', '.join(hidden_features)}.",)
+        if hidden_features
+        else ()
+    )
+    watched = tuple(each for each in columns if each.is_prediction or each.name in kept)
     try:
-        read = world.lake().as_of(dataset_of(spec))
+        read = env.lake().as_of(inference_dataset(spec))
     except NotFound:
-        return Current(where, findings=tuple(check_freshness(None, until, length)), notes=notes)
-    files, engine = world.lake().files(read), world.engine()
-    spans = newest_windows(until, length, rules.windows + _EARLIER)
-    asked = of_version(version, spans)
-    answer = engine.query(counts_sql(watched, asked, window_number(spans)), {"rows": files}).to_pylist()
-    found = read_counts(watched, answer)
+        return CurrentData(where, findings=tuple(check_freshness(None, until, window_length)), notes=notes)
+    files, engine = env.lake().files(read), env.engine()
+    spans = newest_windows(until, window_length, rules.windows + _BASELINE_WINDOWS)
+    requests_sql = version_requests_sql(version, spans)
+    count_rows = engine.query(counts_sql(watched, requests_sql, window_index_sql(spans)), {"rows": files}).to_pylist()
+    found = read_counts(watched, count_rows)
     windows = [found.get(place, {}) for place in range(len(spans))]
-    rows = [_rows(window) for window in windows]
-    judged = tuple(rows[: rules.windows])
-    stale = check_freshness(_newest(engine, files, version, until), until, length)
+    rows = [_window_rows(window) for window in windows]
+    rows_per_window = tuple(rows[: rules.windows])
+    stale = check_freshness(_newest_request_time(engine, files, version, until), until, window_length)
     findings = [
         *check_schema({each.name: each.kind for each in watched}, dict(read.schema), where),
-        *(stale or [*check_rows(judged, rules), *check_volume(rows[0], rows[1:], rules)]),
+        *(stale or [*check_window_rows(rows_per_window, rules), *check_volume(rows[0], rows[1:], rules)]),
     ]
-    source = of_version(version, spans[: rules.windows])
-    told = _with_unseen(engine, files, source, watched, windows[: rules.windows], rules)
-    return Current(where, files, source, watched, tuple(told), judged, tuple(findings), notes)
+    source = version_requests_sql(version, spans[: rules.windows])
+    counts_with_unseen = _with_unseen_values(engine, files, source, watched, windows[: rules.windows], rules)
+    return CurrentData(
+        where, files, source, watched, tuple(counts_with_unseen), rows_per_window, tuple(findings), notes
+    )
 
 
-def lake_rows(
-    world: Environment,
+def count_lake_rows(
+    env: Environment,
     spec: ModelSpec,
-    columns: Sequence[WatchedColumn],
-    rules: WatchRules,
+    columns: Sequence[MonitoredColumn],
+    rules: MonitoringRules,
     *,
     dataset: str,
     as_of: str,
-) -> Current:
+) -> CurrentData:
     """Count the rows of a data set as of a time, as one window."""
-    read = world.lake().as_of(dataset, as_of or None)
-    there = dict(read.schema)
+    read = env.lake().as_of(dataset, as_of or None)
+    available_columns = dict(read.schema)
     where = f"{read.rows:,} rows of {dataset} as of {read.id}"
-    kinds = {each.name: spec.data.features[each.name] for each in columns if not each.prediction}
-    wrong = check_schema(kinds, there, where)
-    unfit = {finding.column for finding in wrong}
-    watched = tuple(each for each in columns if each.name in there and each.name not in unfit)
-    silent = [each.name for each in columns if each.prediction and each.name not in there]
-    notes = (f"{dataset} holds no predictions: {', '.join(silent)}.",) if silent else ()
-    files, engine = world.lake().files(read), world.engine()
+    kinds = {each.name: spec.data.features[each.name] for each in columns if not each.is_prediction}
+    schema_findings = check_schema(kinds, available_columns, where)
+    unusable_columns = {finding.column for finding in schema_findings}
+    watched = tuple(each for each in columns if each.name in available_columns and each.name not in unusable_columns)
+    missing_predictions = [each.name for each in columns if each.is_prediction and each.name not in available_columns]
+    notes = (f"{dataset} holds no predictions: {', '.join(missing_predictions)}.",) if missing_predictions else ()
+    files, engine = env.lake().files(read), env.engine()
     if not watched:
-        return Current(where, files, findings=tuple(wrong), notes=notes)
+        return CurrentData(where, files, findings=tuple(schema_findings), notes=notes)
     found = read_counts(watched, engine.query(counts_sql(watched, "rows"), {"rows": files}).to_pylist())
     windows = [found.get(0, {})]
-    rows = (_rows(windows[0]),)
-    told = _with_unseen(engine, files, "rows", watched, windows, rules)
-    found_all = (*wrong, *check_rows(rows, rules))
-    key = (spec.data.entity,) if spec.data.entity in there else tuple(each.name for each in watched)
-    return Current(where, files, "rows", watched, tuple(told), rows, found_all, notes, key)
+    rows = (_window_rows(windows[0]),)
+    told = _with_unseen_values(engine, files, "rows", watched, windows, rules)
+    findings = (*schema_findings, *check_window_rows(rows, rules))
+    key = (spec.data.entity,) if spec.data.entity in available_columns else tuple(each.name for each in watched)
+    return CurrentData(where, files, "rows", watched, tuple(told), rows, findings, notes, key)
 
 
-def counts_in(
-    engine: Engine, files: tuple[str, ...], version: str, column: WatchedColumn, spans: Sequence[Span]
-) -> dict[int, Counts]:
+def column_counts_by_span(
+    engine: Engine, files: tuple[str, ...], version: str, column: MonitoredColumn, spans: Sequence[TimeSpan]
+) -> dict[int, BinCounts]:
     """Return the counts of one column in spans of time, by the place of the span."""
-    query = counts_sql([column], of_version(version, spans), window_number(spans))
+    query = counts_sql([column], version_requests_sql(version, spans), window_index_sql(spans))
     found = read_counts([column], engine.query(query, {"rows": files}).to_pylist())
     return {place: window[column.name] for place, window in found.items() if place >= 0}
 
 
-def _newest(engine: Engine, files: tuple[str, ...], version: str, until: datetime) -> datetime | None:
-    before = f"{sql.name(AT)} <= CAST({sql.text(until.isoformat())} AS TIMESTAMPTZ)"
-    query = sql.select(
-        f"max({sql.name(AT)}) AS newest", "rows", f"WHERE {sql.name(VERSION)} = {sql.text(version)} AND {before}"
+def _newest_request_time(engine: Engine, files: tuple[str, ...], version: str, until: datetime) -> datetime | None:
+    before = f"{sql.quoted_name(REQUESTED_AT_COLUMN)} <= CAST({sql.text_literal(until.isoformat())} AS TIMESTAMPTZ)"
+    query = sql.select_sql(
+        f"max({sql.quoted_name(REQUESTED_AT_COLUMN)}) AS newest",
+        "rows",
+        f"WHERE {sql.quoted_name(MODEL_VERSION_COLUMN)} = {sql.text_literal(version)} AND {before}",
     )
     newest: datetime | None = engine.query(query, {"rows": files})["newest"][0].as_py()
     return newest
 
 
-def _rows(window: dict[str, Counts]) -> int:
+def _window_rows(window: dict[str, BinCounts]) -> int:
     return max((counts.rows for counts in window.values()), default=0)
 
 
-def _with_unseen(
+def _with_unseen_values(
     engine: Engine,
     files: tuple[str, ...],
     source: str,
-    columns: Sequence[WatchedColumn],
-    windows: Sequence[dict[str, Counts]],
-    rules: WatchRules,
-) -> list[dict[str, Counts]]:
+    columns: Sequence[MonitoredColumn],
+    windows: Sequence[dict[str, BinCounts]],
+    rules: MonitoringRules,
+) -> list[dict[str, BinCounts]]:
     """Return the windows with a few of the values that the reference does not have, where there are enough of them."""
     told = list(windows)
     for column in columns:
         alone = [column]
-        if any(check_unseen(alone, window, rules) for window in windows):
+        if any(check_unseen_values(alone, window, rules) for window in windows):
             values = engine.query(unseen_sql(column, source), {"rows": files}).to_pylist()
             named = [(row["value"], row["found"]) for row in values]
             told = [with_unseen(window, column.name, named) if column.name in window else window for window in told]

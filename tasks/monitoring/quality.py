@@ -9,50 +9,59 @@ import pyarrow.parquet as pq
 
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
-from tasks.evaluation.rules.predictions import Codes, Numbers, check_predictions, encode_truth
-from tasks.monitoring.current import Current
-from tasks.monitoring.reference import Reference
-from tasks.monitoring.rules.findings import Finding, WatchRules
-from tasks.monitoring.rules.judgement import Measured
-from tasks.monitoring.rules.labels import judge_classes, judge_numbers
-from tasks.monitoring.rules.quality import TRUTH, judge_quality, labelled_sql, too_few
-from tasks.monitoring.rules.requests import prediction_columns
-from tasks.monitoring.rules.windows import Span, of_version
-from tasks.shared.models import Model
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, check_predictions, encode_truth
+from tasks.monitoring.current import CurrentData
+from tasks.monitoring.reference import ReferenceData
+from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.judgement import QualityMetric
+from tasks.monitoring.rules.labels import check_class_shares, check_label_values
+from tasks.monitoring.rules.quality import TRUTH_COLUMN, check_quality, labelled_predictions_sql, too_few_labels_reason
+from tasks.monitoring.rules.requests import logged_prediction_columns
+from tasks.monitoring.rules.windows import TimeSpan, version_requests_sql
+from tasks.shared.models import TeamModel
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 
-BACK = timedelta(days=90)
+LABEL_LOOKBACK = timedelta(days=90)
 """How far back predictions are looked for whose labels may have arrived by now."""
 
-Quality = tuple[list[Measured], list[Finding], list[str]]
+QualityResult = tuple[list[QualityMetric], list[Finding], list[str]]
 
 
-def labelled_quality(
-    world: Environment, model: Model, reference: Reference, current: Current, until: datetime, rules: WatchRules
-) -> Quality:
+def measure_label_quality(
+    env: Environment,
+    model: TeamModel,
+    reference: ReferenceData,
+    current: CurrentData,
+    window_end: datetime,
+    rules: MonitoringRules,
+) -> QualityResult:
     """Return the metrics with intervals, what is worse or otherwise, and why nothing was measured where nothing was."""
     spec = model.spec
-    if spec.data.entity in spec.inference_log.leave_out:
+    if spec.data.entity in spec.inference_log.exclude:
         return [], [], [f"No quality: {spec.data.entity} is left out of the log, and labels are joined by it."]
     try:
-        labels = world.lake().files(world.lake().as_of(spec.data.dataset))
+        labels = env.lake().files(env.lake().as_of(spec.data.dataset))
     except NotFound:
         return [], [], ["No quality: no labels have landed."]
-    asked = of_version(reference.version.version, [Span(until - BACK, until)])
+    asked = version_requests_sql(reference.version.version, [TimeSpan(window_end - LABEL_LOOKBACK, window_end)])
     tables = {"rows": current.files, "labels": labels, "seen": reference.files}
-    now = world.engine().query(labelled_sql(spec, asked), tables)
-    shifted, notes = label_shift(world, spec, reference, now, rules)
-    truth, said = _pair(spec, now, TRUTH) if len(now) else (np.empty(0, np.int64), np.empty(0))
-    if why := too_few(spec.task, truth, spec.evaluation.minimum_rows, len(spec.data.classes)):
+    labelled_predictions = env.engine().query(labelled_predictions_sql(spec, asked), tables)
+    shifted, notes = check_label_shift(env, spec, reference, labelled_predictions, rules)
+    truth, predictions = (
+        _truth_and_predictions(spec, labelled_predictions, TRUTH_COLUMN)
+        if len(labelled_predictions)
+        else (np.empty(0, np.int64), np.empty(0))
+    )
+    if why := too_few_labels_reason(spec.task, truth, spec.evaluation.minimum_rows, len(spec.data.classes)):
         return [], shifted, [f"No quality: {why}.", *notes]
-    before = _pair(spec, pq.read_table(reference.holdout), spec.data.target)
-    measured, worse = judge_quality(spec.evaluation, spec.task, before, (truth, said))
-    return measured, [*worse, *shifted], notes
+    before = _truth_and_predictions(spec, pq.read_table(reference.holdout), spec.data.target)
+    measured, degraded_findings = check_quality(spec.evaluation, spec.task, before, (truth, predictions))
+    return measured, [*degraded_findings, *shifted], notes
 
 
-def label_shift(
-    world: Environment, spec: ModelSpec, reference: Reference, now: pa.Table, rules: WatchRules
+def check_label_shift(
+    env: Environment, spec: ModelSpec, reference: ReferenceData, now: pa.Table, rules: MonitoringRules
 ) -> tuple[list[Finding], list[str]]:
     """Return whether labels are of other shares than before, and why that was not looked at where it was not.
 
@@ -63,26 +72,28 @@ def label_shift(
     target, classes = spec.data.target, spec.data.classes
     if spec.data.time:
         return [], [f"Shares of {target} are not compared: entities have a row for each time, and labels one each."]
-    truth = _encoded(spec, now, TRUTH)
+    truth = _encoded_labels(spec, now, TRUTH_COLUMN)
     if not classes:
-        holdout = _encoded(spec, pq.read_table(reference.holdout, columns=[target]), target)
-        return judge_numbers(target, holdout.astype(np.float64), truth.astype(np.float64), rules), []
-    known = f"WHERE {sql.name(target)} IS NOT NULL"
-    counting = sql.select(f"{sql.name(target)} AS {TRUTH}, count(*) AS found", "rows", known, "GROUP BY 1")
-    counted = world.engine().query(counting, {"rows": reference.files})
+        holdout = _encoded_labels(spec, pq.read_table(reference.holdout, columns=[target]), target)
+        return check_label_values(target, holdout.astype(np.float64), truth.astype(np.float64), rules), []
+    known = f"WHERE {sql.quoted_name(target)} IS NOT NULL"
+    counting = sql.select_sql(
+        f"{sql.quoted_name(target)} AS {TRUTH_COLUMN}, count(*) AS found", "rows", known, "GROUP BY 1"
+    )
+    counted = env.engine().query(counting, {"rows": reference.files})
     weights = counted["found"].to_numpy().astype(np.float64)
-    before = np.bincount(_encoded(spec, counted, TRUTH), weights, minlength=len(classes)).astype(np.int64)
+    before = np.bincount(_encoded_labels(spec, counted, TRUTH_COLUMN), weights, minlength=len(classes)).astype(np.int64)
     arrived = np.bincount(truth, minlength=len(classes))
-    return judge_classes(target, classes, before.tolist(), arrived.tolist(), rules), []
+    return check_class_shares(target, classes, before.tolist(), arrived.tolist(), rules), []
 
 
-def _encoded(spec: ModelSpec, rows: pa.Table, column: str) -> Codes:
+def _encoded_labels(spec: ModelSpec, rows: pa.Table, column: str) -> EncodedTruth:
     return encode_truth(spec.task, spec.data.classes, rows[column].to_pandas().dropna())
 
 
-def _pair(spec: ModelSpec, rows: pa.Table, target: str) -> tuple[Codes, Numbers]:
+def _truth_and_predictions(spec: ModelSpec, rows: pa.Table, target: str) -> tuple[EncodedTruth, FloatArray]:
     """Return encoded truth and checked predictions; rows whose prediction was not logged whole are left out."""
-    names = list(prediction_columns(spec))
+    names = list(logged_prediction_columns(spec))
     frame = rows.select([*names, target]).to_pandas().dropna()
     truth: pd.Series = frame[target]
     values = frame[names].to_numpy(dtype=np.float64)

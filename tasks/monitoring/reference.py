@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 
 from blocks.engines.base import Engine
 from blocks.environment import Environment
-from blocks.tracking.base import Version
+from blocks.tracking.base import ModelVersion
 from tasks.evaluation.rules.predictions import check_predictions
-from tasks.monitoring.rules.columns import Counts, WatchedColumn, category_column, number_column
+from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, category_column, number_column
 from tasks.monitoring.rules.counting import counts_sql, read_counts, values_sql
-from tasks.monitoring.rules.requests import prediction_columns, watched_predictions
-from tasks.shared.champion import champion_files
-from tasks.shared.models import Model
-from tasks.shared.reads import fix_reads
+from tasks.monitoring.rules.requests import logged_prediction_columns, monitored_prediction_columns
+from tasks.shared.champion import verified_champion_files
+from tasks.shared.models import TeamModel
+from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
@@ -28,19 +28,19 @@ from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tiers import materialise, parquet_files
 from tasks.validation.rules.parquet_rows import to_frame
 
-LAYOUT = 1
-SAMPLE_ROWS = 50_000
+REFERENCE_LAYOUT_VERSION = 1
+REFERENCE_SAMPLE_ROWS = 50_000
 """Rows from which edges are taken, and rows of the holdout that are predicted."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceData:
     """The columns with their bins and counts, the tier's files, and the predicted holdout in `folder`."""
 
-    version: Version
+    version: ModelVersion
     tier: TierData
-    columns: tuple[WatchedColumn, ...]
-    counts: dict[str, Counts]
+    columns: tuple[MonitoredColumn, ...]
+    counts: dict[str, BinCounts]
     folder: Path
 
     @property
@@ -59,7 +59,7 @@ def tier_files(tier: TierData) -> tuple[str, ...]:
     return tuple(str(path) for part in (tier.train, tier.holdout) for path in parquet_files(part))
 
 
-def freeze(world: Environment, model: Model, version: str) -> Reference:
+def load_reference(env: Environment, model: TeamModel, version: str) -> ReferenceData:
     """Read what the version was promoted on again, or find it counted already.
 
     Raises:
@@ -68,28 +68,29 @@ def freeze(world: Environment, model: Model, version: str) -> Reference:
         NotFound: the snapshot is gone.
     """
     spec = model.spec
-    found = world.tracking().version(spec.name, version)
+    found = env.tracking().version(spec.name, version)
     if found is None or "ratchet.data_digest" not in found.tags:
         raise Refusal("the registry does not know what the version that serves was trained on", value=version)
-    tier = _tier(world, spec, found)
-    place = world.scratch / "watch" / spec.name / f"{version}-{tier.digest[:16]}-{LAYOUT}"
+    tier = _reference_tier(env, spec, found)
+    place = env.scratch / "watch" / spec.name / f"{version}-{tier.digest[:16]}-{REFERENCE_LAYOUT_VERSION}"
     if not (place / "reference.json").exists():
-        _count(world, spec, found, tier, place)
-    said = json.loads((place / "reference.json").read_text())
+        _write_reference(env, spec, found, tier, place)
+    stored = json.loads((place / "reference.json").read_text())
     columns = tuple(
-        WatchedColumn(**{**each, "edges": tuple(each["edges"]), "values": tuple(each["values"])})
-        for each in said["columns"]
+        MonitoredColumn(**{**each, "edges": tuple(each["edges"]), "values": tuple(each["values"])})
+        for each in stored["columns"]
     )
     counts = {
-        name: Counts(**{**each, "bins": tuple(each["bins"]), "unseen": ()}) for name, each in said["counts"].items()
+        name: BinCounts(**{**each, "bins": tuple(each["bins"]), "unseen": ()})
+        for name, each in stored["counts"].items()
     }
-    return Reference(found, tier, columns, counts, place)
+    return ReferenceData(found, tier, columns, counts, place)
 
 
-def _tier(world: Environment, spec: ModelSpec, version: Version) -> TierData:
+def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) -> TierData:
     tags = version.tags
-    lake = world.lake()
-    reads = fix_reads(lake, spec.data, tags.get("ratchet.read_at") or tags["ratchet.snapshot"])
+    lake = env.lake()
+    reads = resolve_reads(lake, spec.data, tags.get("ratchet.read_at") or tags["ratchet.snapshot"])
     if reads.digest != tags["ratchet.data_digest"]:
         raise Refusal(
             "the lake no longer has the rows that the version was promoted on",
@@ -97,24 +98,29 @@ def _tier(world: Environment, spec: ModelSpec, version: Version) -> TierData:
             value=reads.digest,
             remedy="Restore the data set, or retrain.",
         )
-    return materialise(lake, world.engine(), reads, spec, tags["ratchet.tier"], world.scratch)
+    return materialise(lake, env.engine(), reads, spec, tags["ratchet.tier"], env.scratch)
 
 
-def _count(world: Environment, spec: ModelSpec, version: Version, tier: TierData, place: Path) -> None:
+def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData, place: Path) -> None:
     """Write beside, then rename: what is there is whole."""
     place.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=place.parent))
     try:
-        predicted = predicted_holdout(world, spec, version, tier)
+        predicted = predict_holdout_sample(env, spec, version, tier)
         pq.write_table(predicted, staged / "holdout.parquet")
-        engine, rows = world.engine(), {"rows": tier_files(tier)}
-        features = feature_columns(engine, spec, rows["rows"], tier.train_rows + tier.holdout_rows)
-        said = [number_column(name, predicted[name].to_numpy(), prediction=True) for name in watched_predictions(spec)]
+        engine, rows = env.engine(), {"rows": tier_files(tier)}
+        features = monitored_feature_columns(engine, spec, rows["rows"], tier.train_rows + tier.holdout_rows)
+        prediction_columns = [
+            number_column(name, predicted[name].to_numpy(), prediction=True)
+            for name in monitored_prediction_columns(spec)
+        ]
         counts = read_counts(features, engine.query(counts_sql(features, "rows"), rows).to_pylist())[0]
         own = {"rows": (str(staged / "holdout.parquet"),)}
-        counts |= read_counts(said, engine.query(counts_sql(said, "rows"), own).to_pylist())[0]
+        counts |= read_counts(
+            prediction_columns, engine.query(counts_sql(prediction_columns, "rows"), own).to_pylist()
+        )[0]
         content = {
-            "columns": [asdict(column) for column in (*features, *said)],
+            "columns": [asdict(column) for column in (*features, *prediction_columns)],
             "counts": {name: asdict(each) for name, each in counts.items()},
         }
         (staged / "reference.json").write_text(json.dumps(content))
@@ -126,37 +132,39 @@ def _count(world: Environment, spec: ModelSpec, version: Version, tier: TierData
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def predicted_holdout(world: Environment, spec: ModelSpec, version: Version, tier: TierData) -> pa.Table:
+def predict_holdout_sample(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData) -> pa.Table:
     """Return the first rows of the holdout with what the version says of them: no row that it was trained on."""
     first: list[pa.Table] = []
     for path in parquet_files(tier.holdout):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(10_000):
-                if sum(map(len, first)) < SAMPLE_ROWS:
+                if sum(map(len, first)) < REFERENCE_SAMPLE_ROWS:
                     first.append(pa.Table.from_batches([batch]))
     rows = pa.concat_tables(first)
-    artifact = champion_files(world, spec.name, version.version)
+    artifact = verified_champion_files(env, spec.name, version.version)
     features = list(spec.data.features)
-    said = world.tracking().predict(artifact, to_frame(rows.select(features))[features])
+    said = env.tracking().predict(artifact, to_frame(rows.select(features))[features])
     return with_predictions(spec, rows, said)
 
 
-def with_predictions(spec: ModelSpec, rows: pa.Table, said: np.ndarray) -> pa.Table:
+def with_predictions(spec: ModelSpec, rows: pa.Table, predictions: np.ndarray) -> pa.Table:
     """Return the rows with one column more for each column of the predictions."""
-    values = check_predictions(spec.task, spec.data.classes, len(rows), said).reshape(len(rows), -1)
+    values = check_predictions(spec.task, spec.data.classes, len(rows), predictions).reshape(len(rows), -1)
     columns = {name: rows[name] for name in rows.column_names}
-    for place, name in enumerate(prediction_columns(spec)):
+    for place, name in enumerate(logged_prediction_columns(spec)):
         columns[name] = pa.array(np.ascontiguousarray(values[:, place]))
     return pa.table(columns)
 
 
-def feature_columns(engine: Engine, spec: ModelSpec, files: tuple[str, ...], rows: int) -> list[WatchedColumn]:
+def monitored_feature_columns(
+    engine: Engine, spec: ModelSpec, files: tuple[str, ...], rows: int
+) -> list[MonitoredColumn]:
     """Return every feature with its bins, from the values of categories and a sample of the numbers."""
     tables = {"rows": files}
     numbers = [name for name, kind in spec.data.features.items() if kind != "category"]
-    share = min(10_000, max(1, -(-10_000 * SAMPLE_ROWS // max(rows, 1))))
-    sampled = f"WHERE {sql.bucket(spec.data.entity, 1)} < {share}" if share < 10_000 else ""
-    sample = engine.query(sql.select(sql.names(numbers), "rows", sampled), tables) if numbers else None
+    share = min(10_000, max(1, -(-10_000 * REFERENCE_SAMPLE_ROWS // max(rows, 1))))
+    sampled = f"WHERE {sql.bucket_sql(spec.data.entity, 1)} < {share}" if share < 10_000 else ""
+    sample = engine.query(sql.select_sql(sql.quoted_names(numbers), "rows", sampled), tables) if numbers else None
     found = []
     for name, kind in spec.data.features.items():
         if kind == "category":

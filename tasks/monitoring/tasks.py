@@ -6,55 +6,70 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
-from tasks.monitoring.collection import land_segments
-from tasks.monitoring.reporting import evidently, keep, show, tell_seen, tidy
-from tasks.monitoring.rules.findings import WatchRules
-from tasks.monitoring.runs import Wanted, moment, watch
+from tasks.monitoring.collection import ingest_log_segments
+from tasks.monitoring.reporting import (
+    create_monitoring_artifacts,
+    emit_monitoring_alerts,
+    log_monitoring_files,
+    remove_logged_files,
+    run_evidently,
+)
+from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.monitoring.runs import MonitoringScope, monitor_model, parse_end_time
 from tasks.shared.models import load_model
-from tasks.shared.monitoring_history import keep_look
-from tasks.shared.records import Collected, Watched
-from tasks.shared.retries import STAGE
+from tasks.shared.monitoring_history import store_monitoring_run
+from tasks.shared.records import InferenceLogResult, MonitoringResult
+from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="collect", **STAGE)
-def collect(model: str, environment: str) -> Collected:
+@task(name="collect", **TASK_OPTIONS)
+def ingest_inference_log(model: str, environment: str) -> InferenceLogResult:
     """Land the segments of the model's inference log that wait, and have the endpoint forget them."""
-    world, spec = open_environment(environment), load_model(model).spec
-    done = land_segments(world.endpoint(), world.lake(), spec)
+    env, spec = open_environment(environment), load_model(model).spec
+    done = ingest_log_segments(env.endpoint(), env.lake(), spec)
     get_run_logger().info("%d rows of %d segments landed in %s", done.rows, done.segments, done.dataset)
     return done
 
 
-@task(name="report", **STAGE)
-def report(seen: Watched, environment: str) -> str:
+@task(name="report", **TASK_OPTIONS)
+def report_monitoring(result: MonitoringResult, environment: str) -> str:
     """Have Evidently draw its report, and keep everything as artifacts and with the version's run; return its page."""
-    wanted = (seen.folder / "scores.json").exists()
-    made = wanted and evidently(seen.folder)
-    if wanted and not made:
+    has_samples = (result.folder / "scores.json").exists()
+    evidently_succeeded = has_samples and run_evidently(result.folder)
+    if has_samples and not evidently_succeeded:
         get_run_logger().warning("Evidently made no report; the judgement does not need it")
-    world = open_environment(environment)
-    keep_look(world, seen, datetime.now(UTC))
-    page = keep(world.tracking(), seen)
-    show(seen, page, made)
-    tidy(seen.folder)
+    env = open_environment(environment)
+    store_monitoring_run(env, result, datetime.now(UTC))
+    page = log_monitoring_files(env.tracking(), result)
+    create_monitoring_artifacts(result, page, evidently_succeeded)
+    remove_logged_files(result.folder)
     return page
 
 
-@task(name="tell findings", **STAGE)
-def tell_findings(seen: Watched, page: str, environment: str) -> int:
+@task(name="tell findings", **TASK_OPTIONS)
+def emit_finding_alerts(result: MonitoringResult, page: str, environment: str) -> int:
     """Tell each kind of finding, and that one is over which was open; return how many signals that were."""
-    return tell_seen(open_environment(environment), seen, page, key=str(flow_run.id))
+    return emit_monitoring_alerts(open_environment(environment), result, page, key=str(flow_run.id))
 
 
-@task(name="look", **STAGE)
-def look(
-    model: str, dataset: str, as_of: str, until: str, window_minutes: float, windows: int, needed: int, environment: str
-) -> Watched:
-    """Collect, count and judge; whatever makes that impossible is a finding as well. See `flows.watch_drift`."""
-    world, brought = open_environment(environment), load_model(model)
-    rules = WatchRules(windows=1 if dataset else windows, needed=1 if dataset else needed)
-    wanted = Wanted(moment(until, datetime.now(UTC)), timedelta(minutes=window_minutes), dataset, as_of)
-    folder = world.scratch / "watch" / model / "runs" / str(flow_run.id)
-    seen = watch(world, brought, rules, wanted, folder)
-    get_run_logger().info("%s: %s", seen.outcome, seen.sentence)
-    return seen
+@task(name="look", **TASK_OPTIONS)
+def run_monitoring(
+    model: str,
+    dataset: str,
+    as_of: str,
+    until: str,
+    window_minutes: float,
+    windows: int,
+    min_breached_windows: int,
+    environment: str,
+) -> MonitoringResult:
+    """Collect, count and judge; whatever makes that impossible is a finding as well. See `flows.monitor`."""
+    env, team_model = open_environment(environment), load_model(model)
+    rules = MonitoringRules(
+        windows=1 if dataset else windows, min_breached_windows=1 if dataset else min_breached_windows
+    )
+    scope = MonitoringScope(parse_end_time(until, datetime.now(UTC)), timedelta(minutes=window_minutes), dataset, as_of)
+    folder = env.scratch / "watch" / model / "runs" / str(flow_run.id)
+    result = monitor_model(env, team_model, rules, scope, folder)
+    get_run_logger().info("%s: %s", result.outcome, result.summary)
+    return result

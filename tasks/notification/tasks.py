@@ -6,27 +6,35 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
-from tasks.notification.delivery import deliver_all
-from tasks.shared.alerts import State, tell
-from tasks.shared.records import Delivered
-from tasks.shared.retries import STAGE
+from tasks.notification.delivery import deliver_messages
+from tasks.shared.alerts import AlertRecordState, emit_alert
+from tasks.shared.records import DeliveryResult
+from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="deliver alerts", **STAGE)
-def deliver(environment: str) -> Delivered:
+@task(name="deliver alerts", **TASK_OPTIONS)
+def deliver_alerts(environment: str) -> DeliveryResult:
     """Write down what is due, reminders included, and deliver what no receiver has taken yet."""
-    world = open_environment(environment)
-    done = deliver_all(world, world.outbox(), lambda: datetime.now(UTC))
+    env = open_environment(environment)
+    done = deliver_messages(env, env.outbox(), lambda: datetime.now(UTC))
     get_run_logger().info(
-        "%d delivered, %d refused or out of reach, %d wait", done.delivered, done.failed, done.waiting
+        "%d delivered, %d refused or out of reach, %d wait", done.delivered, done.failed, done.not_due
     )
     return done
 
 
-@task(name="tell", **STAGE)
-def tell_of_run(
-    model: str, event: str, sentence: str, environment: str, about: str = "", state: State | None = None
+@task(name="tell", **TASK_OPTIONS)
+def notify_run(
+    model: str, event: str, sentence: str, environment: str, about: str = "", state: AlertRecordState | None = None
 ) -> None:
     """Tell of this flow run: once, however often it is started again."""
     key = ":".join(filter(None, (event, str(flow_run.id), about, state or "")))
-    tell(open_environment(environment), event, model=model, sentence=sentence, key=key, about=about, state=state)
+    emit_alert(
+        open_environment(environment),
+        event,
+        model=model,
+        sentence=sentence,
+        alert_record_key=key,
+        subject_id=about,
+        state=state,
+    )

@@ -9,84 +9,106 @@ from threading import Thread
 from blocks.approvals.base import ApprovalRequest, Approvals
 from blocks.common.errors import PortError, TerminalError
 from blocks.effects.base import Deployment, Effect, Effects
-from blocks.endpoints.base import Endpoint, Golden, LogRules, Probe, Release
+from blocks.endpoints.base import Endpoint, GoldenExample, InferenceLogPolicy, ProbeResult, Release
 from blocks.environment import Environment
-from blocks.tracking.base import CHAMPION, PROMOTED, Tracking
+from blocks.tracking.base import CHAMPION_ALIAS, PROMOTED_TAG, Tracking
 from runtime.digests import folder_digest
 from tasks.approval.rules.approval import check_clock, check_deployable
 from tasks.approval.rules.evidence import Evidence, evidence_digest, parse_evidence
-from tasks.shared.alerts import tell
-from tasks.shared.namespaces import check_allowed
+from tasks.shared.alerts import emit_alert
+from tasks.shared.namespaces import check_namespace_allowed
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.trust import latest, people_of, policy_now, refusals_recorded, sound_chain, sound_decisions
-from tasks.shared.waivers import check_waived
+from tasks.shared.trust import (
+    current_approval_policy,
+    environment_people,
+    latest_signed_time,
+    record_refusals,
+    verified_chain,
+    verified_decisions,
+)
+from tasks.shared.waivers import check_waivers_valid
 
 
 def approved_release(
-    world: Environment, request: ApprovalRequest, before: str, golden: Golden, *, begun: Effect | None, now: datetime
+    env: Environment,
+    request: ApprovalRequest,
+    before: str,
+    golden: GoldenExample,
+    *,
+    begun: Effect | None,
+    now: datetime,
 ) -> Release:
     """Return what may be served: the approval over it stands now, and its files are those that were approved.
 
     Raises:
         Refusal: it may not; the ledger says that it was tried, and why it was refused.
     """
-    with refusals_recorded(world, request.id, "deploy", "", "deploy task", now):
-        evidence = still_approved(world, request, before, begun=begun, now=now)
-        files = approved_files(world, request, evidence)
+    with record_refusals(env, request.id, "deploy", "", "deploy task", now):
+        evidence = verify_approval(env, request, before, interrupted_effect=begun, now=now)
+        files = approved_files(env, request, evidence)
     return Release(request.model, request.version, files, evidence.model_digest, golden)
 
 
-def still_approved(
-    world: Environment, request: ApprovalRequest, serving: str, *, begun: Effect | None, now: datetime
+def verify_approval(
+    env: Environment,
+    request: ApprovalRequest,
+    deployed_version: str,
+    *,
+    interrupted_effect: Effect | None,
+    now: datetime,
 ) -> Evidence:
-    """Return the evidence when the approval over it stands now; `begun` is what an interrupted deployment left.
+    """Return the evidence when the approval over it stands now; `interrupted_effect` is what an interrupted deployment left.
 
     All decisions are verified here, from the pinned keys on: signatures, chain, digests, who, when, how many.
     """
-    check_allowed(world, request.model)
-    evidence, resumed = parse_evidence(request.evidence), begun is not None
-    if begun is not None and begun.state == "done" and serving != request.version:
+    check_namespace_allowed(env, request.model)
+    evidence, resumed = parse_evidence(request.evidence), interrupted_effect is not None
+    if interrupted_effect is not None and interrupted_effect.state == "done" and deployed_version != request.version:
         raise Refusal(
             "this approval was used, and the version has been taken back since",
             where=request.id,
-            value=begun.outcome,
+            value=interrupted_effect.outcome,
             remedy="Retrain, and approve anew.",
         )
-    links = sound_chain(world)
-    check_clock(latest(links) or request.requested_at, now)
+    links = verified_chain(env)
+    check_clock(latest_signed_time(links) or request.requested_at, now)
     check_deployable(
         request,
-        sound_decisions(links, request),
+        verified_decisions(links, request),
         evidence_digest=evidence_digest(evidence),
-        champion_now=evidence.champion_version if resumed and serving == request.version else serving,
-        champion_then=evidence.champion_version,
+        current_champion=evidence.champion_version
+        if resumed and deployed_version == request.version
+        else deployed_version,
+        evaluated_champion=evidence.champion_version,
         now=now,
-        people=people_of(world),
-        policy=policy_now(world, request.model),
+        people=environment_people(env),
+        policy=current_approval_policy(env, request.model),
     )
-    if evidence.tier != "production" or (evidence.verdict != "pass" and not evidence.waivers):
+    if evidence.tier != "full" or (evidence.verdict != "pass" and not evidence.waivers):
         raise Refusal(
-            "only a model of the production tier that passed may serve",
+            "only a model of the full tier that passed may serve",
             where=f"version {request.version}",
             value=f"{evidence.tier} tier, {evidence.verdict}",
-            remedy="Retrain on the production tier.",
+            remedy="Retrain on the full tier.",
         )
     if evidence.verdict != "pass":
-        check_waived(world, links, evidence.gates, evidence.waivers, request.model, request.requested_by, now)
+        check_waivers_valid(
+            env, links, evidence.failed_gates, evidence.waivers, request.model, request.requested_by, now
+        )
     return evidence
 
 
-def approved_files(world: Environment, request: ApprovalRequest, evidence: Evidence) -> Path:
+def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidence) -> Path:
     """Return the exact artifact that was approved, from this machine or from the registry.
 
     Raises:
         Refusal: the registry's files are not those that were approved.
     """
-    here = world.scratch / "models" / request.model / request.version
+    here = env.scratch / "models" / request.model / request.version
     if (here / "model").is_dir() and folder_digest(here / "model") == evidence.model_digest:
         return here / "model"
-    artifact = world.tracking().fetch(request.model, request.version, here)
+    artifact = env.tracking().fetch_model(request.model, request.version, here)
     if (digest := folder_digest(artifact)) != evidence.model_digest:
         raise Refusal(
             "the model's files are not those that were approved",
@@ -97,61 +119,72 @@ def approved_files(world: Environment, request: ApprovalRequest, evidence: Evide
     return artifact
 
 
-def put_into_service(world: Environment, request: ApprovalRequest, release: Release, before: str) -> tuple[str, Probe]:
+def switch_and_record(
+    env: Environment, request: ApprovalRequest, release: Release, before: str
+) -> tuple[str, ProbeResult]:
     """Switch and write down how it ended; the alias `champion` moves while the server is proven.
 
     Returns:
         The URL, and what preflight saw (what verification saw, where the version served already).
     """
-    tracking, approvals, effects = world.tracking(), world.approvals(), world.effects()  # at hand before the switch
-    warming = Thread(target=reach, args=(tracking,), daemon=True)
-    warming.start()
+    tracking, approvals, effects = env.tracking(), env.approvals(), env.effects()  # at hand before the switch
+    warm_up_thread = Thread(target=warm_up_tracking_client, args=(tracking,), daemon=True)
+    warm_up_thread.start()
     try:
-        served = switch(world.endpoint(), release, before)
+        url_and_probe = switch_and_verify(env.endpoint(), release, before)
     except TerminalError as failed:
-        line = write_down(approvals, effects, request, "failed", str(failed))
+        deployment = record_deployment(approvals, effects, request, "failed", str(failed))
         problem = f"Version {request.version} could not be deployed; {before or 'nothing'} serves: {failed}"
-        tell(world, "release.failed", model=request.model, key=f"told:{line.id}", sentence=problem)
+        emit_alert(
+            env, "release.failed", model=request.model, alert_record_key=f"told:{deployment.id}", sentence=problem
+        )
         raise
-    warming.join()
-    tracking.tag_version(request.model, request.version, {PROMOTED: request.environment})
-    tracking.set_alias(request.model, CHAMPION, request.version)
-    line = write_down(approvals, effects, request, "serving", "")
-    done = f"Version {request.version} serves at {served[0]}, approved by {line.by}: {line.reason}"
-    back = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
-                            f'-p reason="why" -p environment={world.name}'}  # fmt: skip
-    tell(world, "release.deployed", model=request.model, key=f"told:{line.id}", sentence=done, links=back)
-    return served
+    warm_up_thread.join()
+    tracking.tag_version(request.model, request.version, {PROMOTED_TAG: request.environment})
+    tracking.set_alias(request.model, CHAMPION_ALIAS, request.version)
+    deployment = record_deployment(approvals, effects, request, "serving", "")
+    done = f"Version {request.version} serves at {url_and_probe[0]}, approved by {deployment.by}: {deployment.reason}"
+    rollback_link = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
+                            f'-p reason="why" -p environment={env.name}'}  # fmt: skip
+    emit_alert(
+        env,
+        "release.deployed",
+        model=request.model,
+        alert_record_key=f"told:{deployment.id}",
+        sentence=done,
+        links=rollback_link,
+    )
+    return url_and_probe
 
 
-def reach(tracking: Tracking) -> None:
+def warm_up_tracking_client(tracking: Tracking) -> None:
     """Load the tracking server's client beside the wait; whether it answers is seen when it is needed."""
     with suppress(PortError):
         tracking.version("none", "0")
 
 
-def switch(endpoint: Endpoint, release: Release, before: str) -> tuple[str, Probe]:
+def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tuple[str, ProbeResult]:
     """Preflight, switch, verify; return the URL and what was seen.
 
     When verification fails, the version before it is restored; of a first version nothing serves any more.
     """
-    now, probe = endpoint.serving(release.endpoint), None
-    if now is None or (now.version, now.digest) != (release.version, release.digest):
+    serving, probe = endpoint.live_version(release.endpoint), None
+    if serving is None or (serving.version, serving.digest) != (release.version, release.digest):
         probe = endpoint.preflight(release)
-        now = endpoint.switch(release)
+        serving = endpoint.switch(release)
     try:
         verified = endpoint.verify(release)
     except Exception as wrong:
         try:
-            endpoint.restore(release.endpoint, before) if before else endpoint.withdraw(release.endpoint)
+            endpoint.rollback(release.endpoint, before) if before else endpoint.undeploy(release.endpoint)
         except PortError as worse:
             wrong.add_note(f"and version {before} could not be restored: {worse}" if before else
                            f"and it could not be withdrawn: {worse}")  # fmt: skip
         raise
-    return now.url, probe or verified
+    return serving.url, probe or verified
 
 
-def write_down(
+def record_deployment(
     approvals: Approvals, effects: Effects, request: ApprovalRequest, status: str, problem: str
 ) -> Deployment:
     """Add a line to the deployment ledger: who approved, and why; or what went wrong."""
@@ -173,13 +206,15 @@ def write_down(
     )
 
 
-def log_rules(spec: ModelSpec) -> LogRules | None:
+def inference_log_rules(spec: ModelSpec) -> InferenceLogPolicy | None:
     """Return what the endpoint may keep of requests and answers, as `model.yaml` says; None for nothing."""
-    if not spec.inference_log.keep:
+    if not spec.inference_log.enabled:
         return None
-    return LogRules(spec.data.entity, spec.inference_log.leave_out, spec.inference_log.hash)
+    return InferenceLogPolicy(spec.data.entity, spec.inference_log.exclude, spec.inference_log.hash)
 
 
-def golden_json(golden: Golden) -> str:
+def golden_json(golden: GoldenExample) -> str:
     """Return a golden request as it is kept in the ledger with the intent to deploy, for a later rollback."""
-    return json.dumps({"request": golden.request, "predictions": golden.predictions, "tolerance": golden.tolerance})
+    return json.dumps(
+        {"request": golden.request, "predictions": golden.expected_predictions, "tolerance": golden.tolerance}
+    )

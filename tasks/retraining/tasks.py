@@ -6,18 +6,18 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from blocks.environment import open_environment
-from tasks.retraining.auto_retrain import answer_signal
+from tasks.retraining.auto_retrain import decide_on_alert
 from tasks.shared.models import load_model
-from tasks.shared.records import Answered
-from tasks.shared.retries import STAGE
+from tasks.shared.records import AutoRetrainDecision
+from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="answer alert", **STAGE)
-def answer_alert(model: str, event: str, key: str, environment: str) -> Answered:
+@task(name="answer alert", **TASK_OPTIONS)
+def decide_auto_retrain(model: str, event: str, key: str, environment: str) -> AutoRetrainDecision:
     """Decide once over an alert's signal (the newest where `key` is ""), show what each guard says, and tell."""
-    world = open_environment(environment)
-    answered, page = answer_signal(world, load_model(model), event, key, datetime.now(UTC))
-    if page:
-        create_markdown_artifact(key="retrain-guard", markdown=page, description=answered.sentence[:200])
-    get_run_logger().info("%s: %s", answered.outcome, answered.sentence)
-    return answered
+    env = open_environment(environment)
+    decision, guards_page = decide_on_alert(env, load_model(model), event, key, datetime.now(UTC))
+    if guards_page:
+        create_markdown_artifact(key="retrain-guard", markdown=guards_page, description=decision.summary[:200])
+    get_run_logger().info("%s: %s", decision.outcome, decision.summary)
+    return decision

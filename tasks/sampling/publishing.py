@@ -7,22 +7,28 @@ import pyarrow as pa
 from blocks.common.errors import NotFound
 from blocks.engines.base import Engine
 from blocks.lake.base import BUCKET_COLUMN, Lake, Snapshot
-from tasks.sampling.rules.features import MODEL_NOTE, RULES_NOTE, new_rows_sql, refuse_other_rules, rules_digest
-from tasks.shared.records import Published, TierData
-from tasks.shared.rules.model.namespaces import base_of, namespace_of
+from tasks.sampling.rules.features import (
+    MODEL_NOTE,
+    RULES_DIGEST_NOTE,
+    feature_rules_digest,
+    refuse_other_publisher,
+    unpublished_rows_sql,
+)
+from tasks.shared.records import PublishResult, TierData
+from tasks.shared.rules.model.namespaces import base_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.tiers import parquet_files
 
 
-def kept_back(spec: ModelSpec) -> str:
+def reason_not_published(spec: ModelSpec) -> str:
     """Return why nothing is published of this model, though `model.yaml` names a data set; "" when it is."""
-    if not namespace_of(spec.name):
+    if not namespace_part(spec.name):
         return ""
-    base, named = base_of(spec.name), spec.data.publish
+    base, named = base_name(spec.name), spec.data.publish
     return f"{named} is published by {base} alone, not from a namespace: nothing was added to it."
 
 
-def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *, at: datetime) -> Published:
+def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *, at: datetime) -> PublishResult:
     """Append the rows that are not published yet as one snapshot, under the digest of what they were made from.
 
     The same tier a second time adds nothing.
@@ -31,33 +37,37 @@ def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *,
         Refusal: `model.yaml` gives no name, or rows of another model or of other rules lie under it.
     """
     name = spec.data.publish or ""
-    newest, rules = _newest(lake, name), rules_digest(spec.data)
+    newest, rules = _newest_snapshot(lake, name), feature_rules_digest(spec.data)
     if newest is not None:
-        refuse_other_rules(name, newest.notes, spec.name, rules)
-    known = lake.find(name, data.digest)
+        refuse_other_publisher(name, newest.notes, spec.name, rules)
+    known = lake.find_by_key(name, data.digest)
     if known is not None:
-        return Published(dataset=name, snapshot=known.id, rows=known.rows, new=False)
+        return PublishResult(dataset=name, snapshot=known.id, rows=known.rows, new=False)
     files = {"rows": tuple(str(path) for part in (data.train, data.holdout) for path in parquet_files(part))}
     if newest is not None:
         files["published"] = lake.files(lake.as_of(name, newest.id))
-    rows = _not_empty(engine.stream(new_rows_sql(spec.data, published=newest is not None), files))
+    rows = _rows_or_none(engine.stream(unpublished_rows_sql(spec.data, published=newest is not None), files))
     if rows is None:
-        return Published(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
+        return PublishResult(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
     source = f"{spec.name}, {data.tier} tier as of {data.as_of}"
-    notes = {MODEL_NOTE: spec.name, RULES_NOTE: rules, "tier": data.digest}
-    onto = newest.id if newest else ""  # what is published there was left out: another snapshot may hold more of it
-    snapshot = lake.append(name, rows, source=source, key=data.digest, at=at, notes=notes, onto=onto)
-    return Published(dataset=name, snapshot=snapshot.id, rows=snapshot.rows)
+    notes = {MODEL_NOTE: spec.name, RULES_DIGEST_NOTE: rules, "tier": data.digest}
+    expected_latest = (
+        newest.id if newest else ""
+    )  # what is published there was left out: another snapshot may hold more of it
+    snapshot = lake.append(
+        name, rows, source=source, key=data.digest, at=at, notes=notes, expected_parent=expected_latest
+    )
+    return PublishResult(dataset=name, snapshot=snapshot.id, rows=snapshot.rows)
 
 
-def _newest(lake: Lake, dataset: str) -> Snapshot | None:
+def _newest_snapshot(lake: Lake, dataset: str) -> Snapshot | None:
     try:
         return lake.as_of(dataset).snapshots[-1]
     except NotFound:
         return None
 
 
-def _not_empty(rows: pa.RecordBatchReader) -> pa.RecordBatchReader | None:
+def _rows_or_none(rows: pa.RecordBatchReader) -> pa.RecordBatchReader | None:
     """Return the same rows with buckets as the lake has them, or None when there is none."""
     first = next((batch for batch in rows if batch.num_rows), None)
     if first is None:

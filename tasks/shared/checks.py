@@ -3,16 +3,16 @@
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.shared.records import Checked
+from tasks.shared.records import ValidationResult
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.rules.expectations import CheckReport
-from tasks.validation.rules.report import checks_markdown
+from tasks.validation.rules.expectations import ValidationReport
+from tasks.validation.rules.report import validation_markdown
 
 
-def settle(report: CheckReport, where: str, more: str = "") -> Checked:
-    """Keep the report, with `more` markdown below, as an artifact; refuse when any expectation failed."""
-    shown = checks_markdown(report) + (f"\n{more}" if more else "")
-    create_markdown_artifact(key="checks", markdown=shown, description=f"Checks of {where}")
+def report_and_require_valid(report: ValidationReport, where: str, extra_markdown: str = "") -> ValidationResult:
+    """Keep the report, with `extra_markdown` markdown below, as an artifact; refuse when any expectation failed."""
+    markdown = validation_markdown(report) + (f"\n{extra_markdown}" if extra_markdown else "")
+    create_markdown_artifact(key="checks", markdown=markdown, description=f"Checks of {where}")
     if not report.passed:
         raise Refusal(
             "the data does not meet the model's expectations: " + "; ".join(report.reasons),
@@ -21,4 +21,4 @@ def settle(report: CheckReport, where: str, more: str = "") -> Checked:
         )
     count = len(report.results)
     get_run_logger().info("%d of %d expectations hold on %d rows", count, count, report.rows)
-    return Checked(suite=report.suite, rows=report.rows, passed=count, report=shown)
+    return ValidationResult(suite=report.suite, rows=report.rows, expectations_passed=count, report_markdown=markdown)

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from tasks.evaluation.rules.evaluation import Evaluation, count_leaked, evaluate
-from tasks.shared.models import Model
+from tasks.evaluation.rules.evaluation import Evaluation, count_leaked, evaluate_predictions
+from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
 
 
-def measure(
-    model: Model,
+def evaluate_on_holdout(
+    model: TeamModel,
     data: TierData,
     rows: pd.DataFrame,
     challenger: np.ndarray,
@@ -21,8 +21,8 @@ def measure(
     """Evaluate both models' predictions of the holdout rows, and look for rows that were trained on."""
     spec = model.spec
     keys = pq.read_table(data.train, columns=[spec.data.entity])[spec.data.entity]
-    return evaluate(
-        task=spec.task,
+    return evaluate_predictions(
+        task_type=spec.task,
         classes=spec.data.classes,
         spec=spec.evaluation,
         truth=rows[spec.data.target],
@@ -30,6 +30,6 @@ def measure(
         challenger=challenger,
         champion=champion,
         champion_version=serving,
-        leaked=count_leaked(keys, rows[spec.data.entity]),
+        leaked_entities=count_leaked(keys, rows[spec.data.entity]),
         seed=seed,
     )

@@ -13,7 +13,7 @@ from runtime.digests import file_digests, text_digest
 from tasks.shared.models import ROOT
 from tasks.shared.rules.refusal import Refusal
 
-LOCK = ROOT / "requirements" / "requirements.lock"
+LOCK_FILE = ROOT / "requirements" / "requirements.lock"
 """The lock file that `make setup` installs."""
 
 
@@ -22,7 +22,7 @@ def model_files(artifact: Path) -> dict[str, str]:
     return file_digests(artifact)
 
 
-def installed() -> dict[str, str]:
+def installed_packages() -> dict[str, str]:
     """Return the versions of all installed packages, by name."""
     found = {str(each.metadata["Name"]).lower().replace("_", "-"): each.version for each in distributions()}
     return dict(sorted(found.items()))
@@ -34,7 +34,7 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
     Raises:
         Refusal: cyclonedx-bom failed; the message carries its last words.
     """
-    packages = text_digest(json.dumps(installed()))
+    packages = text_digest(json.dumps(installed_packages()))
     kept = scratch / "sbom" / f"{packages[:32]}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
     return dict(json.loads(kept.read_text()))
 
 
-def install(lock: Path, work: Path) -> str:
+def install_lock_file(lock: Path, work: Path) -> str:
     """Install a lock file into an environment of its own, and return its Python.
 
     Raises:
@@ -71,14 +71,14 @@ def install(lock: Path, work: Path) -> str:
     return str(python)
 
 
-def inputs_then(training: dict[str, Any]) -> dict[str, str]:
+def recorded_inputs(training: dict[str, Any]) -> dict[str, str]:
     """Return what the version was trained with, beside code and data, by name."""
     return {"Python": training["python"], "platform": training["platform"], **training["packages"]}
 
 
-def inputs_now(python: str) -> dict[str, str]:
+def current_inputs(python: str) -> dict[str, str]:
     """Return what is here: of this process, or of the environment of that Python."""
-    packages = installed()
+    packages = installed_packages()
     if python:
         code = "import json; from tasks.shared.inventory import installed; print(json.dumps(installed()))"
         done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

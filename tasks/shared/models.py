@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.digests import bytes_digest
-from tasks.shared.records import Provenance
-from tasks.shared.rules.model.namespaces import SEPARATOR, base_of, check_name
+from tasks.shared.records import CodeProvenance
+from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.expectations import Suite, parse_suite
@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class Model:
+class TeamModel:
     """A model folder and what its `model.yaml` says; in a namespace `spec.name` bears it, and the folder does not."""
 
     folder: Path
     spec: ModelSpec
 
-    def rules(self) -> Path:
+    def expectations_file(self) -> Path:
         """Return the file of the model's expectations. Raises Refusal when there is none."""
         path = self.folder / "expectations.yaml"
         if not path.exists():
@@ -34,9 +34,9 @@ class Model:
             )
         return path
 
-    def suite(self) -> Suite:
+    def expectation_suite(self) -> Suite:
         """Return the model's expectations. Raises Refusal naming file, line and key."""
-        return parse_suite(self.rules().read_text(), _shown(self.rules()))
+        return parse_suite(self.expectations_file().read_text(), _relative_path(self.expectations_file()))
 
 
 def model_names(root: Path = ROOT) -> list[str]:
@@ -44,57 +44,57 @@ def model_names(root: Path = ROOT) -> list[str]:
     return sorted(path.parent.name for path in (root / "models").glob("*/model.yaml"))
 
 
-def load_model(name: str, root: Path = ROOT) -> Model:
+def load_model(name: str, root: Path = ROOT) -> TeamModel:
     """Read `models/<name>/model.yaml`; for a name with a namespace (`churn--dana`) that of `churn`, under this name.
 
     Raises:
         Refusal: no such model (the message names the nearest), no such namespace can be, or the file is not right
             (file, line, key, value and remedy).
     """
-    refuse_folder(name, root)
-    folder = base_of(check_name(name))
+    refuse_namespaced_folder(name, root)
+    folder = base_name(check_name(name))
     path = root / "models" / folder / "model.yaml"
     if folder not in model_names(root):
         near = difflib.get_close_matches(folder, model_names(root), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(model_names(root))}."
         raise Refusal("there is no such model", where="models/", value=name, remedy=hint)
-    spec = parse_spec(path.read_bytes(), _shown(path))
+    spec = parse_spec(path.read_bytes(), _relative_path(path))
     if spec.name != folder:
         raise Refusal(
             "the name is not that of the folder",
-            where=_shown(path),
+            where=_relative_path(path),
             value=spec.name,
             remedy=f"Write name: {folder}.",
         )
-    return Model(path.parent, spec.model_copy(update={"name": name}))
+    return TeamModel(path.parent, spec.model_copy(update={"name": name}))
 
 
-def refuse_folder(name: str, root: Path = ROOT) -> None:
+def refuse_namespaced_folder(name: str, root: Path = ROOT) -> None:
     """Refuse a folder that is named as a model in a namespace is: nobody could tell the two apart."""
     if SEPARATOR in name and (root / "models" / name / "model.yaml").exists():
         remedy = f"Rename the folder: `{SEPARATOR}` stands between model and namespace."
         raise Refusal("no folder may be named like a model in a namespace", where=f"models/{name}", remedy=remedy)
 
 
-def provenance(root: Path = ROOT) -> Provenance:
+def code_provenance(root: Path = ROOT) -> CodeProvenance:
     """Return the commit of the checkout and, when files differ from it, the patch (new files included)."""
     commit = _git(root, "rev-parse", "HEAD").decode().strip()
     if not commit:
-        return Provenance(commit="not in git", patch_digest="")
+        return CodeProvenance(commit="not in git", patch_digest="")
     patch = _git(root, "diff", "HEAD", "--binary")
     for name in filter(None, _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")):
         patch += _git(root, "diff", "--no-index", "--binary", "--", "/dev/null", os.fsdecode(name))
     digest = bytes_digest(patch) if patch else ""
-    return Provenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
+    return CodeProvenance(commit=commit, patch_digest=digest, patch=patch.decode(errors="surrogateescape"))
 
 
-def authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
+def unapproved_authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
     """Return who wrote what is new in the model's folder, as "Name <mail>": they may not approve it.
 
     Those are the authors of its commits (merges aside) since the commit `since`, of its last one when there are
     none or that commit is not known here, and whoever works in this checkout when files of the folder differ.
     """
-    form, folder = "--format=%an <%ae>", f"models/{base_of(name)}"
+    form, folder = "--format=%an <%ae>", f"models/{base_name(name)}"
     newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
     found = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
     if _git(root, "status", "--porcelain", "--", folder):
@@ -108,5 +108,5 @@ def _git(root: Path, *arguments: str) -> bytes:
     return done.stdout if done.returncode in (0, 1) else b""
 
 
-def _shown(path: Path) -> str:
+def _relative_path(path: Path) -> str:
     return path.relative_to(path.parent.parent.parent).as_posix()

@@ -4,39 +4,39 @@ from pathlib import Path
 
 from blocks.environment import Environment
 from tasks.shared.models import ROOT, model_names
-from tasks.shared.rules.model.namespaces import SEPARATOR, base_of, namespace_of
+from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, namespace_part
 from tasks.shared.rules.refusal import Refusal
 
 
-def known_models(world: Environment, root: Path = ROOT) -> list[str]:
+def known_models(env: Environment, root: Path = ROOT) -> list[str]:
     """Return every model: the folders, and what was trained, asked for or deployed of them in a namespace; sorted."""
     folders = model_names(root)
-    return sorted({*folders, *(name for name in _namespaced(world) if base_of(name) in folders)})
+    return sorted({*folders, *(name for name in _namespaced_names(env) if base_name(name) in folders)})
 
 
-def family(world: Environment, model: str) -> list[str]:
+def model_with_namespaces(env: Environment, model: str) -> list[str]:
     """Return a model in all its namespaces, the shared one first."""
-    base = base_of(model)
-    return [base, *sorted({*(name for name in _namespaced(world) if base_of(name) == base), model} - {base})]
+    base = base_name(model)
+    return [base, *sorted({*(name for name in _namespaced_names(env) if base_name(name) == base), model} - {base})]
 
 
-def check_allowed(world: Environment, model: str) -> None:
+def check_namespace_allowed(env: Environment, model: str) -> None:
     """Let a shared model pass, and one in a namespace where the environment has those.
 
     Raises:
         Refusal: it has none.
     """
-    if namespace_of(model) and not world.namespaces:
+    if namespace_part(model) and not env.namespaces:
         raise Refusal(
-            f"the environment {world.name} has no namespaces",
+            f"the environment {env.name} has no namespaces",
             where="namespaces in its file",
             value=model,
-            remedy=f"Name the shared model, {base_of(model)}, or write namespaces = true at the top of "
-            f"deployments/environments/{world.name}.toml, and register it.",
+            remedy=f"Name the shared model, {base_name(model)}, or write namespaces = true at the top of "
+            f"deployments/environments/{env.name}.toml, and register it.",
         )
 
 
-def _namespaced(world: Environment) -> set[str]:
-    recorded = (*world.approvals().models(world.name), *world.effects().models(world.name))
-    named = (*recorded, *world.tracking().experiments())
+def _namespaced_names(env: Environment) -> set[str]:
+    recorded = (*env.approvals().models(env.name), *env.effects().models(env.name))
+    named = (*recorded, *env.tracking().experiments())
     return {name for name in named if SEPARATOR in name}

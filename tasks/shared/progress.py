@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, what: str, total_bytes: int, say: Callable[[str], None] | None = None) -> None:
         self._what, self._total = what, total_bytes
         self._in_run = TaskRunContext.get() is not None
-        self._said = time.monotonic()
+        self._last_report = time.monotonic()
         self._artifact: UUID | None = None
         self._say = say or (get_run_logger() if self._in_run else get_logger("ingest")).info
         self.rows, self.bytes = 0, 0
@@ -29,15 +29,15 @@ class Progress:
     def add(self, rows: int, read: int = 0) -> None:
         """Count some more rows, and the bytes of the source that were read for them."""
         self.rows, self.bytes = self.rows + rows, self.bytes + read
-        if time.monotonic() - self._said < _EVERY_SECONDS:
+        if time.monotonic() - self._last_report < _EVERY_SECONDS:
             return
-        self._said = time.monotonic()
+        self._last_report = time.monotonic()
         of = f", {self.bytes / 1e6:,.0f} of {self._total / 1e6:,.0f} MB" if self._total else ""
         self._say(f"{self._what}: {self.rows:,} rows{of}")
         if self._in_run and self._total:
             self._show(min(100.0 * self.bytes / self._total, 100.0))
 
-    def next(self, what: str) -> None:
+    def start_step(self, what: str) -> None:
         """Begin the next part of the work."""
         self._what, self.rows, self.bytes = what, 0, 0
 

@@ -6,16 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.cleanup.rules.garbage.cloud import Action
+from tasks.cleanup.rules.garbage.cloud import CloudAction
 
 
-class Record(BaseModel):
+class TaskRecord(BaseModel):
     """Base of all records: frozen, and no key that is not declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Landed(Record):
+class IngestResult(TaskRecord):
     """What `ingest` did: the snapshot that holds the rows, and the counts."""
 
     dataset: str
@@ -24,13 +24,13 @@ class Landed(Record):
     accepted: int
     quarantined: int
     quarantine_snapshot: str = ""
-    new: bool = True
+    appended: bool = True
 
 
-class TierData(Record):
+class TierData(TaskRecord):
     """The rows of a tier, split once, as Parquet files below `train` and `holdout`: one, rows.parquet, or many.
 
-    `as_of` is the main table's snapshot and `tables` those of the further ones, by name; `read_at` is a time as
+    `as_of` is the main table's snapshot and `tables` those of the further ones, by name; `reread_time` is a time as
     of which the same snapshots are read again. `data_digest` fixes the read of the lake, `digest` this tier of
     it, `holdout_digest` the rows that decide: their content in order, whichever engine wrote them.
     """
@@ -45,7 +45,7 @@ class TierData(Record):
     holdout_rows: int
     holdout_digest: str
     tables: dict[str, str] = {}
-    read_at: str = ""
+    reread_time: str = ""
 
     @property
     def train(self) -> Path:
@@ -58,7 +58,7 @@ class TierData(Record):
         return self.folder / "holdout"
 
 
-class Published(Record):
+class PublishResult(TaskRecord):
     """Rows kept as a data set of the lake for other models: its newest snapshot, and how many rows it added."""
 
     dataset: str
@@ -67,34 +67,34 @@ class Published(Record):
     new: bool = True
 
 
-class Maintained(Record):
+class MaintenanceResult(TaskRecord):
     """What a round of maintenance did, or would do: files taken together, orphans removed, reads verified.
 
-    `repeated` of the reads were read once more after something had changed, and returned the same rows.
+    `reads_reverified` of the reads were read once more after something had changed, and returned the same rows.
     """
 
     datasets: tuple[str, ...]
-    merged: int
-    orphans: int
+    files_merged: int
+    orphan_files: int
     bytes_removed: int
-    reads: int
-    repeated: int
+    reads_verified: int
+    reads_reverified: int
     dry_run: bool
 
 
-class Checked(Record):
+class ValidationResult(TaskRecord):
     """How many expectations held on the tier's rows. A tier on which one failed has no such record.
 
-    `report` is the markdown for people.
+    `report_markdown` is the markdown for people.
     """
 
     suite: str
     rows: int
-    passed: int
-    report: str
+    expectations_passed: int
+    report_markdown: str
 
 
-class Provenance(Record):
+class CodeProvenance(TaskRecord):
     """Which code made a model: the commit, and the SHA-256 of the patch on top of it ("" when clean)."""
 
     commit: str
@@ -102,20 +102,20 @@ class Provenance(Record):
     patch: str = ""
 
 
-class Costed(Record):
-    """What a run may cost at worst, in US dollars, and that the budget allows it. `small`: the unpaid trainer takes it.
+class CostEstimate(TaskRecord):
+    """What a run may cost at worst, in US dollars, and that the budget allows it. `use_local_trainer`: the unpaid trainer takes it.
 
     `serving_usd_month` is None where nothing is paid for serving.
     """
 
-    small: bool
-    paid: bool
-    worst_usd: float
+    use_local_trainer: bool
+    is_paid: bool
+    worst_case_usd: float
     serving_usd_month: float | None
-    words: str
+    explanation: str
 
 
-class Trained(Record):
+class TrainingResult(TaskRecord):
     """A challenger: its registered version, the run that made it, and the digest of its exact artifact.
 
     `cost_usd` is what its training cost in US dollars, `serving_usd_month` what serving it may cost a month at
@@ -126,7 +126,7 @@ class Trained(Record):
     run_id: str
     run_url: str
     version_url: str
-    artifact: Path
+    model_path: Path
     model_digest: str
     parameters: dict[str, str]
     seed: int
@@ -137,50 +137,50 @@ class Trained(Record):
     serving_usd_month: float | None = None
 
 
-class Judged(Record):
-    """What the evaluation found; `champion` is "" for a first model, `gates` name what did not open.
+class EvaluationResult(TaskRecord):
+    """What the evaluation found; `champion_version` is "" for a first model, `failed_gates` name what did not open.
 
-    `predictions_digest` is the SHA-256 over the predictions of all holdout rows, bit by bit.
+    `digest_predictions` is the SHA-256 over the predictions of all holdout rows, bit by bit.
 
     `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` what the model
     said of them (JSON): what a server that runs this model must answer.
     """
 
-    outcome: Literal["pass", "hold", "inconclusive"]
+    verdict: Literal["pass", "hold", "inconclusive"]
     reasons: tuple[str, ...]
     metrics: dict[str, float]
-    champion: str
+    champion_version: str
     champion_metrics: dict[str, float]
     golden_request: str
     golden_predictions: str
-    gates: tuple[str, ...] = ()
+    failed_gates: tuple[str, ...] = ()
     predictions_digest: str = ""
 
 
-class Asked(Record):
+class PendingApproval(TaskRecord):
     """An approval request that waits in the ledger."""
 
     request_id: str
     digest: str
     expires_at: datetime
-    markdown: str
+    request_markdown: str
 
 
-class Deployed(Record):
+class DeploymentResult(TaskRecord):
     """What an endpoint serves after a deployment or a rollback.
 
-    `preflight` is what the real server said before the switch, as JSON; "" where there was none.
+    `preflight_json` is what the real server said before the switch, as JSON; "" where there was none.
     """
 
     model: str
     version: str
-    replaced: str
+    replaced_version: str
     url: str
     seconds: float
-    preflight: str = ""
+    preflight_json: str = ""
 
 
-class Packed(Record):
+class EvidencePack(TaskRecord):
     """Where the evidence pack of a version lies, and the digest over its files."""
 
     model: str
@@ -189,27 +189,27 @@ class Packed(Record):
     digest: str
 
 
-class Reproduced(Record):
+class ReproductionResult(TaskRecord):
     """What became of training a version again: the verdict, and which input differed if any did."""
 
     model: str
     version: str
     verdict: Literal["bit-identical", "metric-identical", "different", "not reproducible"]
-    differs: tuple[str, ...]
+    differing_inputs: tuple[str, ...]
     metrics: dict[str, float]
-    digest: str
+    predictions_digest: str
     seconds: float
 
 
-class Delivered(Record):
+class DeliveryResult(TaskRecord):
     """What became of the messages in the outbox: taken by a receiver, refused or out of reach, not yet their time."""
 
     delivered: int
     failed: int
-    waiting: int
+    not_due: int
 
 
-class Scored(Record):
+class BatchInferenceResult(TaskRecord):
     """Where a batch of predictions lies, and which version made them."""
 
     dataset: str
@@ -218,7 +218,7 @@ class Scored(Record):
     version: str
 
 
-class Collected(Record):
+class InferenceLogResult(TaskRecord):
     """What was brought from an endpoint's log into the lake."""
 
     dataset: str
@@ -227,49 +227,49 @@ class Collected(Record):
     seconds: float
 
 
-class Told(Record):
+class AlertEvent(TaskRecord):
     """An event that a look at a model ends in: its causes, each as cause:column, how severe, and the sentence."""
 
     event: str
-    causes: tuple[str, ...]
+    cause_columns: tuple[str, ...]
     severity: Literal["warning", "critical"]
     sentence: str
     details: tuple[str, ...]
 
 
-class Watched(Record):
+class MonitoringResult(TaskRecord):
     """What a look at a model found; `folder` holds the report, the plot and the samples.
 
-    `effects` are the population stability indices of the newest window by column, `rows` those of the windows,
-    `cleared` the events that were looked for and not found.
+    `psi_by_column` are the population stability indices of the newest window by column, `rows_per_window` those of the windows,
+    `cleared_events` the events that were looked for and not found.
     """
 
     model: str
     version: str
     run_id: str
     outcome: Literal["Quiet", "Drift", "Degraded", "CouldNotCheck"]
-    sentence: str
-    rows: tuple[int, ...]
-    told: tuple[Told, ...]
-    cleared: tuple[str, ...]
-    effects: dict[str, float]
+    summary: str
+    rows_per_window: tuple[int, ...]
+    alert_events: tuple[AlertEvent, ...]
+    cleared_events: tuple[str, ...]
+    psi_by_column: dict[str, float]
     folder: Path
 
 
-class Answered(Record):
+class AutoRetrainDecision(TaskRecord):
     """What comes of an alert: nothing where model.yaml does not want it, a retraining, or a refusal with its reasons.
 
-    `key` is that of the alert's signal: one signal starts one run at most.
+    `alert_record_key` is that of the alert's signal: one signal starts one run at most.
     """
 
     outcome: Literal["Off", "Retraining", "Refused"]
-    key: str
-    sentence: str
-    because: str
+    alert_record_key: str
+    summary: str
+    trigger_reason: str
     requested_by: str
 
 
-class Drawn(Record):
+class DashboardResult(TaskRecord):
     """A model's dashboard: what it says in one sentence, its file, and where that is served ("" for nowhere)."""
 
     model: str
@@ -278,7 +278,7 @@ class Drawn(Record):
     url: str
 
 
-class Trial(Record):
+class Trial(TaskRecord):
     """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
 
     number: int
@@ -289,20 +289,20 @@ class Trial(Record):
     reason: str = ""
 
 
-class Removal(Record):
+class PlannedRemoval(TaskRecord):
     """One thing that a sweep removes: its kind and name, what it is, and the bytes that this frees."""
 
     key: str
-    words: str
+    description: str
     bytes: int
 
 
-class SweepPlan(Record):
+class GarbageCollectionPlan(TaskRecord):
     """What a sweep would remove, dependents first; what stays, counted by reason; and what it would end in a cloud."""
 
-    remove: tuple[Removal, ...]
-    kept: dict[str, int]
-    actions: tuple[Action, ...] = ()
+    remove: tuple[PlannedRemoval, ...]
+    kept_counts: dict[str, int]
+    cloud_actions: tuple[CloudAction, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -310,9 +310,9 @@ class SweepPlan(Record):
         return sum(each.bytes for each in self.remove)
 
 
-class Swept(Record):
-    """What a sweep did; `spared` of the planned things were needed by then, or gone."""
+class GarbageCollectionResult(TaskRecord):
+    """What a sweep did; `skipped` of the planned things were needed by then, or gone."""
 
     removed: int
     bytes: int
-    spared: int
+    skipped: int

@@ -13,7 +13,7 @@ async def is_transient(_task: Any, _task_run: Any, state: Any) -> bool:
     return isinstance(error, TransientError)
 
 
-STAGE: dict[str, Any] = {
+TASK_OPTIONS: dict[str, Any] = {
     "retries": 4,
     "retry_delay_seconds": exponential_backoff(backoff_factor=1),
     "retry_jitter_factor": 0.5,

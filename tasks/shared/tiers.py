@@ -14,34 +14,42 @@ import pyarrow.parquet as pq
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
 from runtime.digests import text_digest
-from tasks.evidence.rules.baseline import baseline
-from tasks.shared.models import Model
-from tasks.shared.reads import Reads
+from tasks.evidence.rules.baseline import feature_baseline
+from tasks.shared.models import TeamModel
+from tasks.shared.reads import TableReads
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest
-from tasks.shared.rules.rows.join_rules import refuse_multiplied
-from tasks.shared.rules.rows.joins import order_sql, rows_sql, select
-from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty, tier_bound
-from tasks.shared.tables import Files, check_reads, check_rows, count_rows, tier_rule
+from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
+from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
+from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty_split, tier_bucket_bound
+from tasks.shared.tables import TableFiles, check_table_columns, check_tier_rows, count_tier_rows, tier_rule
 from tasks.validation.rules.parquet_rows import to_frame
 
-LAYOUT = 3
+TIER_LAYOUT_VERSION = 3
 """Changes when tiers are laid down in another way, so that one of the old way is not taken for one of the new."""
 
 
-def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
+def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
     """Lay the tier down below `scratch`, or find it there: the same reads and rules make the same rows.
 
-    In the same order, too (`order_sql`): neither a compaction of the lake nor another engine changes the rows,
+    In the same order, too (`row_order_sql`): neither a compaction of the lake nor another engine changes the rows,
     the digests, or the bits of a model that is trained on them.
 
     Raises:
         Refusal: the tier holds no row to train on, or none to decide with; or the tables cannot be joined.
     """
-    bound = tier_bound(spec.tiers, tier)
-    rule = [LAYOUT, reads.digest, tier, bound, spec.tiers.stratify_by, spec.holdout, rows_sql(spec.data)]
+    bound = tier_bucket_bound(spec.tiers, tier)
+    rule = [
+        TIER_LAYOUT_VERSION,
+        reads.digest,
+        tier,
+        bound,
+        spec.tiers.stratify_by,
+        spec.holdout,
+        model_rows_sql(spec.data),
+    ]
     digest = text_digest(json.dumps(rule))
     folder = scratch / "tiers" / spec.name / digest[:32]
     if not (folder / "tier.json").exists():
@@ -49,30 +57,30 @@ def materialise(lake: Lake, engine: Engine, reads: Reads, spec: ModelSpec, tier:
             "model": spec.name,
             "tier": tier,
             "as_of": reads.main.id,
-            "tables": {name: read.id for name, read in reads.further.items()},
-            "read_at": reads.at,
+            "tables": {name: read.id for name, read in reads.joined.items()},
+            "read_at": reads.reread_time,
             "data_digest": reads.digest,
             "digest": digest,
         }
-        check_reads(reads, spec.data)
+        check_table_columns(reads, spec.data)
         chosen = tier_rule(lake, engine, reads, spec, tier)
         files = reads.files(lake, spec.data, chosen.bound)
-        check_rows(engine, files, spec.data, chosen)
-        _lay_down(engine, files, spec, chosen, folder, facts)
+        check_tier_rows(engine, files, spec.data, chosen)
+        _write_tier(engine, files, spec, chosen, folder, facts)
     os.utime(folder / "tier.json")  # when it was last used: `sweep` removes tiers that nobody used for long
     return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
 
 
-def _lay_down(
-    engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, folder: Path, facts: Mapping[str, object]
+def _write_tier(
+    engine: Engine, files: TableFiles, spec: ModelSpec, tier_rule: TierRule, folder: Path, facts: Mapping[str, object]
 ) -> None:
     """Write beside, then rename: a tier that is visible is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder.parent))
     try:
-        counts = _write_parts(engine, files, spec, chosen, staged)
+        counts = _write_split(engine, files, spec, tier_rule, staged)
         where = f"the {facts['tier']} tier of {spec.data.dataset} as of {facts['as_of']}"
-        refuse_empty(counts["train"], counts["holdout"], where)
+        refuse_empty_split(counts["train"], counts["holdout"], where)
         rows = {f"{part}_rows": count for part, count in counts.items()}
         digest = content_digest(staged / "holdout")
         (staged / "tier.json").write_text(json.dumps({**facts, **rows, "holdout_digest": digest}))
@@ -84,24 +92,28 @@ def _lay_down(
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _write_parts(engine: Engine, files: Files, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
+def _write_split(engine: Engine, files: TableFiles, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
     """Write the rows that train and those that decide, and return how many there are of each."""
-    data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), order_sql(spec.data)
+    data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), row_order_sql(spec.data)
     conditions = {"train": f"NOT ({decides})", "holdout": decides}
     within = chosen.condition()
     if not data.tables:
-        wanted = {part: rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in conditions.items()}
-        return {part: _write(engine, f"{rows} {order}", files, staged / part) for part, rows in wanted.items()}
-    found = _write(engine, rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
-    refuse_multiplied(data, count_rows(engine, files, chosen), found)
+        queries = {
+            part: model_rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in conditions.items()
+        }
+        return {part: _write_query(engine, f"{rows} {order}", files, staged / part) for part, rows in queries.items()}
+    found = _write_query(engine, model_rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
+    refuse_changed_row_count(data, count_tier_rows(engine, files, chosen), found)
     joined = {"rows": tuple(map(str, parquet_files(staged / "joined")))}
-    wanted = {part: select(map(sql.name, data.row_columns), "rows", rule) for part, rule in conditions.items()}
-    counts = {part: _write(engine, f"{rows} {order}", joined, staged / part) for part, rows in wanted.items()}
+    queries = {
+        part: select_where(map(sql.quoted_name, data.row_columns), "rows", rule) for part, rule in conditions.items()
+    }
+    counts = {part: _write_query(engine, f"{rows} {order}", joined, staged / part) for part, rows in queries.items()}
     shutil.rmtree(staged / "joined")
     return counts
 
 
-def _write(engine: Engine, sql: str, files: Files, to: Path) -> int:
+def _write_query(engine: Engine, sql: str, files: TableFiles, to: Path) -> int:
     """Write the answer as Parquet files below a folder, one alone as rows.parquet; return how many rows."""
     rows = engine.write(sql, files, to)
     written = parquet_files(to)
@@ -129,10 +141,10 @@ BASELINE_ROWS = 100_000
 """So many training rows, at most, say what the features looked like."""
 
 
-def training_baseline(brought: Model, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:
+def training_feature_baseline(team_model: TeamModel, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return how many training rows were looked at, and what their features looked like."""
-    features = brought.spec.data.features
+    features = team_model.spec.data.features
     with pq.ParquetFile(parquet_files(data.train)[0]) as file:
         first = next(file.iter_batches(BASELINE_ROWS, columns=list(features)))
     rows = to_frame(pa.Table.from_batches([first]))
-    return len(rows), baseline(rows, features)
+    return len(rows), feature_baseline(rows, features)

@@ -7,36 +7,40 @@ from blocks.approvals.base import Link, Waiver
 from blocks.approvals.chain import record_of
 from blocks.environment import Environment, open_environment
 from tasks.approval.rules.approval import check_clock
-from tasks.approval.rules.waivers import check_waiver, covering
+from tasks.approval.rules.waivers import check_waiver, covering_waivers
 from tasks.shared.models import load_model
-from tasks.shared.records import Judged
+from tasks.shared.records import EvaluationResult
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.trust import latest, people_of, policy_of, refusals_recorded, sound_chain
+from tasks.shared.trust import approval_policy, environment_people, latest_signed_time, record_refusals, verified_chain
 
 
-def waive(world: Environment, waiver: Waiver) -> Link:
+def record_waiver(env: Environment, waiver: Waiver) -> Link:
     """Sign and record a waiver. A refused attempt is recorded, too.
 
     Raises:
         Refusal: this person may not waive, gave no reason or no such gate, or the waiver has no end in sight.
         Rejected: no key on this machine signs decisions.
     """
-    spec, approvals = load_model(waiver.model).spec, world.approvals()
-    with refusals_recorded(world, "", "waive", waiver.by, waiver.channel, waiver.at):
-        signer = world.signing.signer("decisions")
-        check_clock(latest(approvals.links()) or waiver.at, waiver.at)
-        check_waiver(waiver, spec.evaluation, people_of(world), policy_of(world, spec))
+    spec, approvals = load_model(waiver.model).spec, env.approvals()
+    with record_refusals(env, "", "waive", waiver.waived_by, waiver.channel, waiver.at):
+        signer = env.signing.signer("decisions")
+        check_clock(latest_signed_time(approvals.links()) or waiver.at, waiver.at)
+        check_waiver(waiver, spec.evaluation, environment_people(env), approval_policy(env, spec))
         return approvals.waive(waiver, signer)
 
 
-def is_waived(model: str, judged: Judged, requested_by: str, environment: str, now: datetime) -> bool:
+def all_gates_waived(
+    model: str, evaluation_result: EvaluationResult, requested_by: str, environment: str, now: datetime
+) -> bool:
     """Whether waivers stand now for every gate that did not open."""
-    world = open_environment(environment)
-    return bool(judged.gates) and bool(standing_waivers(world, model, judged.gates, requested_by, now))
+    env = open_environment(environment)
+    return bool(evaluation_result.failed_gates) and bool(
+        valid_waivers(env, model, evaluation_result.failed_gates, requested_by, now)
+    )
 
 
-def standing_waivers(
-    world: Environment, model: str, gates: Iterable[str], requested_by: str, now: datetime
+def valid_waivers(
+    env: Environment, model: str, gates: Iterable[str], requested_by: str, now: datetime
 ) -> tuple[str, ...]:
     """Return the hashes of waivers that together open all the gates now; none when one stays shut.
 
@@ -45,17 +49,17 @@ def standing_waivers(
     Raises:
         Refusal: the record of decisions is damaged.
     """
-    waivers = waivers_of(sound_chain(world), model, world.name)
-    policy, people = policy_of(world, load_model(model).spec), people_of(world)
-    return covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now)
+    waivers = waivers_of(verified_chain(env), model, env.name)
+    policy, people = approval_policy(env, load_model(model).spec), environment_people(env)
+    return covering_waivers(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now)
 
 
-def check_waived(world: Environment, links: tuple[Link, ...], gates: tuple[str, ...], named: tuple[str, ...],
+def check_waivers_valid(env: Environment, links: tuple[Link, ...], gates: tuple[str, ...], named: tuple[str, ...],
                  model: str, requested_by: str, now: datetime) -> None:  # fmt: skip
     """Refuse unless the waivers that the evidence names stand now, and open every gate that did not open."""
-    waivers = waivers_of((link for link in links if link.hash in named), model, world.name)
-    policy, people = policy_of(world, load_model(model).spec), people_of(world)
-    if not covering(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now):
+    waivers = waivers_of((link for link in links if link.hash in named), model, env.name)
+    policy, people = approval_policy(env, load_model(model).spec), environment_people(env)
+    if not covering_waivers(waivers, gates, requested_by=requested_by, people=people, policy=policy, now=now):
         raise Refusal(
             "a gate did not open, and no waiver that stands opens it",
             where=model,

@@ -11,37 +11,42 @@ from pathlib import Path
 from prefect.runtime import flow_run
 
 from blocks.environment import Environment
-from blocks.tracking.base import Run, Tracking
-from blocks.trainers.base import JobState, Trainer, TrainingJob
+from blocks.tracking.base import Tracking, TrackingRun
+from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
 from runtime.signatures import sign_folder
-from tasks.shared.cost import max_seconds, reserve, settle_quietly
-from tasks.shared.inventory import inputs_now
-from tasks.shared.models import Model
-from tasks.shared.records import Costed, Provenance, TierData
+from tasks.shared.cost import log_worst_case, max_seconds, try_log_job_cost
+from tasks.shared.inventory import current_inputs
+from tasks.shared.models import TeamModel
+from tasks.shared.records import CodeProvenance, CostEstimate, TierData
 from tasks.shared.rules.refusal import Refusal
 
-Value = int | float | str | bool
+ParameterValue = int | float | str | bool
 
 
-def run_paid(
-    trainer: Trainer, tracking: Tracking, run: Run, job: TrainingJob, costed: Costed, log: Callable[[str], None]
-) -> tuple[JobState, float]:
+def run_training_job(
+    trainer: Trainer,
+    tracking: Tracking,
+    run: TrackingRun,
+    job: TrainingJob,
+    cost_estimate: CostEstimate,
+    log: Callable[[str], None],
+) -> tuple[TrainingJobState, float]:
     """Run the job; return how it ended and what the run has cost so far in US dollars, its worst case if unknown.
 
     Before it starts its worst case is written to the run, after it its cost, failed or not.
     """
-    reserve(tracking, run, costed)
+    log_worst_case(tracking, run, cost_estimate)
     try:
-        done = trainer.run(job, log=log)
+        done = trainer.run(job, on_log_line=log)
     except BaseException:
-        settle_quietly(tracking, run.id, trainer, job)
+        try_log_job_cost(tracking, run.id, trainer, job)
         tracking.close_run(run.id, "FAILED")
         raise
-    cost = settle_quietly(tracking, run.id, trainer, job)
-    return done, costed.worst_usd if cost is None else cost
+    cost = try_log_job_cost(tracking, run.id, trainer, job)
+    return done, cost_estimate.worst_case_usd if cost is None else cost
 
 
-def sign(world: Environment, model: Model, run_id: str, version: str, artifact: Path) -> None:
+def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path) -> None:
     """Sign the model's files, with what model.yaml allows it, and keep the signature with its run.
 
     Raises:
@@ -49,40 +54,40 @@ def sign(world: Environment, model: Model, run_id: str, version: str, artifact: 
     """
     spec = model.spec
     about = {"model": spec.name, "version": version, "run": run_id, "allow": spec.serving.model_dump(mode="json")}
-    signature = sign_folder(artifact, world.signing.signer("models"), about)
+    signature = sign_folder(artifact, env.signing.signer("models"), about)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(signature, folder)
-        world.tracking().log_files(run_id, Path(folder), under="signature")
+        env.tracking().log_files(run_id, Path(folder), artifact_folder="signature")
 
 
-def warm_up(tracking: Tracking) -> None:
+def warm_up_evaluation(tracking: Tracking) -> None:
     """Load what the evaluation needs while the training job has the other core: 3 s that nobody waits for."""
     tracking.warm_up()
     for library in ("sklearn.metrics", "matplotlib.figure", "matplotlib.backends.backend_agg"):
         import_module(library)
 
 
-def chosen_parameters(model: Model, parameters: Mapping[str, Value]) -> dict[str, str]:
+def resolve_hyperparameters(model: TeamModel, parameters: Mapping[str, ParameterValue]) -> dict[str, str]:
     """Return the hyperparameters as text: those of `model.yaml`, replaced by `parameters`, and the seed.
 
     Raises:
         Refusal: a parameter that `model.yaml` does not know.
     """
-    known: dict[str, Value] = {**model.spec.training.parameters, "seed": model.spec.training.seed}
+    defaults: dict[str, ParameterValue] = {**model.spec.training.parameters, "seed": model.spec.training.seed}
     for name, value in parameters.items():
-        if name in known:
-            check_kind(name, value, known[name], where=f"parameters of {model.spec.name}")
+        if name in defaults:
+            check_parameter_type(name, value, defaults[name], where=f"parameters of {model.spec.name}")
         else:
             raise Refusal(
                 "the model has no such parameter",
                 where=f"parameters of {model.spec.name}",
                 value=name,
-                remedy=f"It knows: {', '.join(sorted(known))}.",
+                remedy=f"It knows: {', '.join(sorted(defaults))}.",
             )
-    return {name: str(value) for name, value in {**known, **parameters}.items()}
+    return {name: str(value) for name, value in {**defaults, **parameters}.items()}
 
 
-def check_kind(name: str, value: Value, default: Value, where: str) -> None:
+def check_parameter_type(name: str, value: ParameterValue, default: ParameterValue, where: str) -> None:
     """Refuse a value of another kind than the one in `model.yaml`; a whole number will do for a decimal one.
 
     Raises:
@@ -95,19 +100,19 @@ def check_kind(name: str, value: Value, default: Value, where: str) -> None:
         raise Refusal(f"{name} cannot take this value", where=where, value=value, remedy=f"Write one like it: {like}.")
 
 
-def job_name(model: str, run_id: str) -> str:
+def training_job_name(model: str, run_id: str) -> str:
     """Return the name of a training job, within what SageMaker accepts: letters, digits and -, at most 63."""
     return f"{model.replace('_', '-')[:50]}-{run_id[:12]}"
 
 
 def training_job(
-    model: Model, data: TierData, chosen: Mapping[str, str], environment: Mapping[str, str], name: str
+    model: TeamModel, data: TierData, chosen: Mapping[str, str], environment: Mapping[str, str], name: str
 ) -> TrainingJob:
     """Return the job: the model's program, the training rows alone, and the limits of `model.yaml`."""
     limits = model.spec.training
     return TrainingJob(
         name=name,
-        program=model.folder,
+        program_folder=model.folder,
         channels={"train": data.train},
         hyperparameters=dict(chosen),
         environment=dict(environment),
@@ -116,18 +121,18 @@ def training_job(
     )
 
 
-def open_run(
+def open_training_run(
     tracking: Tracking,
-    model: Model,
+    model: TeamModel,
     data: TierData,
-    made_by: Provenance,
+    code: CodeProvenance,
     chosen: Mapping[str, str],
     *,
     key: str,
     parent: str | None = None,
-) -> Run:
+) -> TrackingRun:
     """Open the tracked run of a training, with the data it will see and the code that makes it."""
-    tags = {**version_tags(model, data, made_by), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
+    tags = {**version_tags(model, data, code), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
     name = f"{model.spec.name} on {data.tier}"
     run = tracking.open_run(model.spec.name, key=key, name=name, tags=tags, parent=parent)
     tracking.log_dataset(
@@ -136,10 +141,10 @@ def open_run(
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(chosen), indent=2))
-        (Path(folder) / "environment.json").write_text(json.dumps(inputs_now(""), indent=2))
-        if made_by.patch:
-            (Path(folder) / "uncommitted.patch").write_bytes(made_by.patch.encode(errors="surrogateescape"))
-        tracking.log_files(run.id, Path(folder), under="made-by")
+        (Path(folder) / "environment.json").write_text(json.dumps(current_inputs(""), indent=2))
+        if code.patch:
+            (Path(folder) / "uncommitted.patch").write_bytes(code.patch.encode(errors="surrogateescape"))
+        tracking.log_files(run.id, Path(folder), artifact_folder="made-by")
     return run
 
 
@@ -151,20 +156,20 @@ def trigger_tags() -> dict[str, str]:
     return {**delivery, **({"ratchet.requested_by": by} if by else {})}
 
 
-def lineage(data: TierData, made_by: Provenance) -> dict[str, str]:
+def lineage_variables(data: TierData, code: CodeProvenance) -> dict[str, str]:
     """Return what a job is told of where it comes from: a trainer may show it with the job (tags on SageMaker)."""
-    return {"RATCHET_COMMIT": made_by.commit, "RATCHET_DATA_DIGEST": data.data_digest}
+    return {"RATCHET_COMMIT": code.commit, "RATCHET_DATA_DIGEST": data.data_digest}
 
 
-def version_tags(model: Model, data: TierData, made_by: Provenance) -> dict[str, str]:
+def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict[str, str]:
     """Return what is stamped on run and version: tier, snapshot, digests of the data, holdout rule, commit."""
     return {
         "ratchet.tier": data.tier,
         "ratchet.snapshot": data.as_of,
         "ratchet.data_digest": data.data_digest,
         "ratchet.tier_digest": data.digest,
-        **({"ratchet.read_at": data.read_at} if data.read_at else {}),
+        **({"ratchet.read_at": data.reread_time} if data.reread_time else {}),
         "ratchet.holdout": str(model.spec.holdout),
-        "ratchet.commit": made_by.commit,
-        "ratchet.dirty": "yes" if made_by.patch_digest else "no",
+        "ratchet.commit": code.commit,
+        "ratchet.dirty": "yes" if code.patch_digest else "no",
     }

@@ -10,51 +10,53 @@ from pathlib import Path
 from typing import Any
 
 from blocks.environment import Environment
-from blocks.tracking.base import Run
-from tasks.approval.rules.history import champion
+from blocks.tracking.base import TrackingRun
+from tasks.approval.rules.history import champion_of
 from tasks.shared.models import ROOT, load_model
-from tasks.shared.namespaces import check_allowed, family, known_models
+from tasks.shared.namespaces import check_namespace_allowed, known_models, model_with_namespaces
 from tasks.shared.rules.model.namespaces import in_namespace
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.rules.run_history.facts import TrainedRun
+from tasks.training.rules.run_history.facts import TrainingRun
 
-HOLDOUT = "holdout_"
+HOLDOUT_METRIC_PREFIX = "holdout_"
 _PARENT = "mlflow.parentRunId"
 
 
-def trained_runs(world: Environment, model: str = "", root: Path = ROOT) -> list[TrainedRun]:
+def training_runs(env: Environment, model: str = "", root: Path = ROOT) -> list[TrainingRun]:
     """Return the runs of a model in all its namespaces ("" for every model), newest first; no trials of experiments.
 
     Raises:
         Refusal: there is no such model; the message names the nearest.
     """
-    names = known_models(world, root)
+    names = known_models(env, root)
     if model:
         load_model(model, root)
-        names = family(world, model)
-    found = [run for name in names for run in _of_model(world, name)]
+        names = model_with_namespaces(env, model)
+    found = [run for name in names for run in _runs_of_model(env, name)]
     return sorted(found, key=lambda run: run.at or datetime.min.replace(tzinfo=UTC), reverse=True)
 
 
-def trained_run(world: Environment, wanted: str, root: Path = ROOT) -> TrainedRun:
+def find_training_run(env: Environment, run_id_prefix: str, root: Path = ROOT) -> TrainingRun:
     """Return the run of that id, or of the only id that begins so, with its parameters and its environment.
 
     Raises:
         Refusal: there is none, and the message names the nearest; or several ids begin so.
     """
-    known = trained_runs(world, root=root)
-    found = [run for run in known if run.id == wanted] or [run for run in known if wanted and run.id.startswith(wanted)]
+    known = training_runs(env, root=root)
+    found = [run for run in known if run.id == run_id_prefix] or [
+        run for run in known if run_id_prefix and run.id.startswith(run_id_prefix)
+    ]
     if len(found) != 1:
         ids = [run.id for run in found or known]
-        near = ids if found else difflib.get_close_matches(wanted, ids, n=1, cutoff=0.3) or ids[:3]
+        near = ids if found else difflib.get_close_matches(run_id_prefix, ids, n=1, cutoff=0.3) or ids[:3]
         remedy = f"{'They are' if found else 'The nearest'}: {', '.join(near[:5]) or 'none has trained yet'}."
-        raise Refusal("several runs begin so" if found else "there is no such run", value=wanted, remedy=remedy)
-    kept = {name: _made_by(world, found[0].id, name) for name in ("hyperparameters", "environment")}
-    return replace(found[0], parameters=kept["hyperparameters"], environment=kept["environment"])
+        raise Refusal("several runs begin so" if found else "there is no such run", value=run_id_prefix, remedy=remedy)
+    kept = {name: _recorded_json(env, found[0].id, name) for name in ("hyperparameters", "environment")}
+    return replace(found[0], parameters=kept["hyperparameters"], runtime=kept["environment"])
 
 
-def repeat_order(
-    world: Environment, run: TrainedRun, namespace: str, requested_by: str, root: Path = ROOT
+def repeat_parameters(
+    env: Environment, run: TrainingRun, namespace: str, requested_by: str, root: Path = ROOT
 ) -> dict[str, Any]:
     """Return the parameters of `retrain` that make the run again in another namespace ("" is the shared model).
 
@@ -62,7 +64,7 @@ def repeat_order(
         Refusal: the namespace cannot be or is not allowed, or the run did not record what it was trained with.
     """
     name = in_namespace(run.model, namespace)
-    check_allowed(world, name)
+    check_namespace_allowed(env, name)
     training = load_model(name, root).spec.training
     known: dict[str, Any] = {**training.parameters, "seed": training.seed}
     if not run.parameters or set(run.parameters) - set(known):
@@ -74,38 +76,42 @@ def repeat_order(
         "requested_by": requested_by,
         "tier": run.tier,
         "as_of": run.as_of,
-        "parameters": {each: _typed(text, known[each], each) for each, text in run.parameters.items()},
+        "parameters": {each: _parse_parameter(text, known[each], each) for each, text in run.parameters.items()},
         "because": f"a repeat of run {run.id} of {run.model} by {run.requested_by or 'somebody'}.",
-        "environment": world.name,
+        "environment": env.name,
     }
 
 
-def _typed(text: str, like: Any, name: str) -> Any:
+def _parse_parameter(text: str, default: Any, name: str) -> Any:
     """Return a recorded value in the kind that model.yaml has it in."""
-    if isinstance(like, bool):
+    if isinstance(default, bool):
         return text == "True"
     try:
-        return type(like)(text)
+        return type(default)(text)
     except ValueError as cause:
-        remedy = f"model.yaml has {like!r}: it was recorded by other code."
+        remedy = f"model.yaml has {default!r}: it was recorded by other code."
         raise Refusal(f"{name} was recorded in another kind", value=text, remedy=remedy) from cause
 
 
-def _of_model(world: Environment, name: str) -> list[TrainedRun]:
-    tracking = world.tracking()
+def _runs_of_model(env: Environment, name: str) -> list[TrainingRun]:
+    tracking = env.tracking()
     versions = {each.run_id: each.version for each in tracking.versions(name)}
-    serving = champion(world.effects().deployments(name, world.name))
+    serving = champion_of(env.effects().deployments(name, env.name))
     return [
-        _trained(run, versions.get(run.id, ""), serving)
+        _training_run(run, versions.get(run.id, ""), serving)
         for run in tracking.runs(name)
         if "ratchet.tier" in run.tags and _PARENT not in run.tags
     ]
 
 
-def _trained(run: Run, version: str, serving: str) -> TrainedRun:
+def _training_run(run: TrackingRun, version: str, serving: str) -> TrainingRun:
     tags = run.tags
-    measured = {key.removeprefix(HOLDOUT): value for key, value in run.metrics.items() if key.startswith(HOLDOUT)}
-    return TrainedRun(
+    measured = {
+        key.removeprefix(HOLDOUT_METRIC_PREFIX): value
+        for key, value in run.metrics.items()
+        if key.startswith(HOLDOUT_METRIC_PREFIX)
+    }
+    return TrainingRun(
         id=run.id,
         model=run.experiment,
         version=version,
@@ -117,17 +123,17 @@ def _trained(run: Run, version: str, serving: str) -> TrainedRun:
         data_digest=tags.get("ratchet.data_digest", ""),
         holdout=tags.get("ratchet.holdout", ""),
         commit=tags.get("ratchet.commit", ""),
-        patch=tags.get("ratchet.dirty") == "yes",
+        has_uncommitted_changes=tags.get("ratchet.dirty") == "yes",
         metrics=measured,
         verdict=tags.get("ratchet.verdict", ""),
-        predictions=tags.get("ratchet.predictions", ""),
-        serving=bool(version) and version == serving,
+        predictions_digest=tags.get("ratchet.predictions", ""),
+        is_deployed=bool(version) and version == serving,
         url=run.url,
     )
 
 
-def _made_by(world: Environment, run_id: str, name: str) -> Mapping[str, str]:
+def _recorded_json(env: Environment, run_id: str, name: str) -> Mapping[str, str]:
     """Return what a run keeps as `made-by/<name>.json`; nothing where it keeps none."""
     with tempfile.TemporaryDirectory() as folder:
-        path = world.tracking().fetch_files(run_id, "made-by", Path(folder)) / f"{name}.json"
+        path = env.tracking().fetch_files(run_id, "made-by", Path(folder)) / f"{name}.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

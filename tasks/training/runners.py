@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def trial_runner(environment: str, parallel: int) -> Iterator[TaskRunner[Any]]:
+def trial_task_runner(environment: str, parallel: int) -> Iterator[TaskRunner[Any]]:
     """Give the started task runner that the environment names, for `parallel` tasks at once; stop it in the end.
 
     The environment is a parameter of a flow run, and Prefect starts a flow's own task runner before it knows the
@@ -24,22 +24,22 @@ def trial_runner(environment: str, parallel: int) -> Iterator[TaskRunner[Any]]:
         Rejected: the environment wants Dask, which is not installed.
         Unavailable: there is no Dask scheduler at the environment's address.
     """
-    world = open_environment(environment)
-    if world.task_runner == "thread":
+    env = open_environment(environment)
+    if env.task_runner == "thread":
         threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=parallel)
         with threads:
             yield threads
         return
-    with _dask(world.task_runner_address, parallel) as workers:
+    with _dask_runner(env.task_runner_address, parallel) as workers:
         try:
             workers.client.wait_for_workers(1, timeout=60)
         except (OSError, TimeoutError) as cause:
-            place = world.task_runner_address or "a cluster of this machine"
+            place = env.task_runner_address or "a cluster of this machine"
             raise Unavailable(f"Dask at {place} does not answer: {cause}. Start its scheduler and workers.") from cause
         yield workers
 
 
-def _dask(address: str, parallel: int) -> "DaskTaskRunner":
+def _dask_runner(address: str, parallel: int) -> "DaskTaskRunner":
     """Return a runner on the scheduler at `address`, or, without one, on a cluster of this machine for this run."""
     try:
         from prefect_dask.task_runners import DaskTaskRunner

@@ -7,14 +7,14 @@ from typing import Any
 import optuna
 
 from tasks.evaluation.rules.metrics import higher_is_better
-from tasks.shared.models import Model
-from tasks.shared.records import Costed, TierData, Trial
+from tasks.shared.models import TeamModel
+from tasks.shared.records import CostEstimate, TierData, Trial
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.jobs import Value
-from tasks.training.rules.search import suggest
+from tasks.training.jobs import ParameterValue
+from tasks.training.rules.search import suggest_parameters
 
 
-def open_study(model: Model) -> optuna.Study:
+def open_study(model: TeamModel) -> optuna.Study:
     """Return a study over the ranges of `model.yaml`, seeded with the model's seed.
 
     A flow run that is started again asks the same study the same questions, and finds the answers of trials
@@ -32,13 +32,13 @@ def open_study(model: Model) -> optuna.Study:
     return optuna.create_study(sampler=sampler, direction="maximize" if better else "minimize")
 
 
-def propose(study: optuna.Study, model: Model) -> tuple[int, dict[str, Value]]:
+def suggest_trial(study: optuna.Study, model: TeamModel) -> tuple[int, dict[str, ParameterValue]]:
     """Return the number and parameters of the next trial."""
     trial = study.ask()
-    return trial.number, suggest(trial, model.spec.search)
+    return trial.number, suggest_parameters(trial, model.spec.search)
 
 
-def tell(study: optuna.Study, trial: Trial) -> Trial:
+def report_trial(study: optuna.Study, trial: Trial) -> Trial:
     """Tell the study how a trial ended, and return the trial."""
     if trial.value is None:
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -47,21 +47,21 @@ def tell(study: optuna.Study, trial: Trial) -> Trial:
     return trial
 
 
-def given(
+def trial_arguments(
     model: str,
     data: TierData,
-    costed: Costed,
+    cost_estimate: CostEstimate,
     number: int,
-    parameters: dict[str, Value],
+    parameters: dict[str, ParameterValue],
     parent: str,
     environment: str,
 ) -> dict[str, Any]:
-    """Return the arguments of `try_out` by name, as a task runner takes them."""
-    return {"model": model, "data": data, "costed": costed, "number": number, "parameters": parameters,
+    """Return the arguments of `run_trial` by name, as a task runner takes them."""
+    return {"model": model, "data": data, "costed": cost_estimate, "number": number, "parameters": parameters,
             "parent": parent, "environment": environment}  # fmt: skip
 
 
-def summary(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> str:
+def experiment_markdown(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> str:
     """Return the experiment's outcome as markdown: the best parameters to paste, and the ten best trials."""
     best = json.dumps(ranked[0].parameters)
     command = f"prefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'"

@@ -9,39 +9,39 @@ from pathlib import Path
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
 from runtime.digests import text_digest
-from runtime.files import replace_text
-from tasks.shared.models import Model
-from tasks.shared.records import Checked, TierData
+from runtime.files import write_text_atomically
+from tasks.shared.models import TeamModel
+from tasks.shared.records import TierData, ValidationResult
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
-from tasks.shared.rules.rows.tiers import TIERS, tier_bound
-from tasks.validation.rules.parquet_rows import TABLE, ParquetRows
+from tasks.shared.rules.rows.tiers import TIERS, tier_bucket_bound
+from tasks.validation.rules.parquet_rows import TABLE_NAME, ParquetRows
 from tasks.validation.rules.statistics import (
-    Statistics,
-    from_json,
+    TableStatistics,
     parent_statistics,
-    statistics_markdown,
+    statistics_from_json,
+    statistics_to_json,
+    tier_comparison_markdown,
     tier_statistics,
-    to_json,
 )
 
-RULES = 3
+VALIDATION_RULES_VERSION = 3
 """Changes when the check itself is done in another way, so that an older pass is not taken for a new one."""
 
 
-def rows_of(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
+def parquet_rows(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
     """Return Parquet files as rows that the engine computes over; each question opens them anew."""
     paths = tuple(map(str, files))
-    return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE: paths}))
+    return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE_NAME: paths}))
 
 
 @contextmanager
-def opened_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[ParquetRows]:
+def open_parquet_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[ParquetRows]:
     """Give Parquet files as rows that the engine computes over, opened once: for the many questions of a check."""
     paths = tuple(map(str, files))
     if not paths:  # an engine has nothing to open
-        yield rows_of(paths, engine)
+        yield parquet_rows(paths, engine)
         return
-    with engine.asking({TABLE: paths}) as ask:
+    with engine.query_session({TABLE_NAME: paths}) as ask:
         yield ParquetRows(paths, ask)
 
 
@@ -50,51 +50,55 @@ def _tier_files(data: TierData) -> list[Path]:
     return [file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))]
 
 
-def compare(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierData) -> str:
+def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> str:
     """Return the tier's statistics against those of the next larger tier, as markdown; "" for one that is all data."""
     if data.tier == TIERS[-1]:
         return ""
-    parent = _parent(lake, engine, scratch, model, data)
-    with opened_rows(_tier_files(data), engine) as rows:
+    parent = _parent_tier_statistics(lake, engine, scratch, model, data)
+    with open_parquet_rows(_tier_files(data), engine) as rows:
         tier = tier_statistics(rows, model.spec.data.entity, parent)
-    return "" if tier.rows == parent.rows else statistics_markdown(parent, tier, model.spec.data.target)
+    return "" if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
 
 
-def _parent(lake: Lake, engine: Engine, scratch: Path, model: Model, data: TierData) -> Statistics:
+def _parent_tier_statistics(
+    lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData
+) -> TableStatistics:
     """Return the statistics of the tier that holds this one, as of its read: measured once, kept below scratch.
 
     Not of all data: a development tier of 1 % must not cost a read of the whole lake.
     """
     spec, tiers = model.spec.data, model.spec.tiers
     larger = TIERS[TIERS.index(data.tier) + 1]
-    bound = BUCKETS if tiers.stratify_by else tier_bound(tiers, larger)
+    bound = BUCKETS if tiers.stratify_by else tier_bucket_bound(tiers, larger)
     kinds = {
         spec.target: "number" if model.spec.task == "regression" else "category",
         **{name: spec.features[name] for name in spec.main_features},
     }
-    rule = json.dumps([RULES, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound])
+    rule = json.dumps(
+        [VALIDATION_RULES_VERSION, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound]
+    )
     kept = scratch / "statistics" / spec.dataset / f"{text_digest(rule)[:32]}.json"
     if kept.exists():
-        return from_json(json.loads(kept.read_text()))
+        return statistics_from_json(json.loads(kept.read_text()))
     files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
-    within = f"WITH {TABLE} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
-    with engine.asking({"files": files}) as ask:
+    within = f"WITH {TABLE_NAME} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
+    with engine.query_session({"files": files}) as ask:
         found = parent_statistics(ParquetRows(files, lambda sql: ask(f"{within} {sql}")), spec.entity, kinds)
-    _write(kept, json.dumps(to_json(found)))
+    _write_text(kept, json.dumps(statistics_to_json(found)))
     return found
 
 
-def _rules_digest(model: Model) -> str:
-    release = f"{RULES}\n{version('great-expectations')}"
-    rules = f"{release}\n{model.spec.data.entity}\n{model.rules().read_text()}"
+def _suite_digest(model: TeamModel) -> str:
+    release = f"{VALIDATION_RULES_VERSION}\n{version('great-expectations')}"
+    rules = f"{release}\n{model.spec.data.entity}\n{model.expectations_file().read_text()}"
     return text_digest(rules)[:32]
 
 
-def _keep(checked: Checked, path: Path) -> Checked:
-    _write(path, checked.model_dump_json())
-    return checked
+def _cache_result(validation_result: ValidationResult, path: Path) -> ValidationResult:
+    _write_text(path, validation_result.model_dump_json())
+    return validation_result
 
 
-def _write(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, text)
+    write_text_atomically(path, text)

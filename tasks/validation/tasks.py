@@ -5,16 +5,22 @@ from prefect.artifacts import create_markdown_artifact
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import open_environment
-from tasks.shared.checks import settle
+from tasks.shared.checks import report_and_require_valid
 from tasks.shared.models import load_model
-from tasks.shared.records import Checked, TierData
-from tasks.shared.retries import STAGE
-from tasks.validation.checking import _keep, _rules_digest, _tier_files, compare, opened_rows
-from tasks.validation.rules.expectations import check
+from tasks.shared.records import TierData, ValidationResult
+from tasks.shared.retries import TASK_OPTIONS
+from tasks.validation.checking import (
+    _cache_result,
+    _suite_digest,
+    _tier_files,
+    compare_with_parent_tier,
+    open_parquet_rows,
+)
+from tasks.validation.rules.expectations import validate_table
 
 
-@task(name="expect", **STAGE)
-def expect(model: str, data: TierData, environment: str = "") -> Checked:
+@task(name="expect", **TASK_OPTIONS)
+def validate(model: str, data: TierData, environment: str = "") -> ValidationResult:
     """Check all rows of a tier, train and holdout. Raises Refusal naming column, expectation and examples.
 
     The same rows under the same suite and release of Great Expectations are checked once: the passed report
@@ -23,19 +29,19 @@ def expect(model: str, data: TierData, environment: str = "") -> Checked:
     The environment's engine computes, and the report compares the tier with the next larger one; without one, ""
     DuckDB in this process computes, and nothing is compared.
     """
-    brought = load_model(model)
-    kept = data.folder / f"checks-{_rules_digest(brought)}.json"
+    team_model = load_model(model)
+    cached_report = data.folder / f"checks-{_suite_digest(team_model)}.json"
     where = f"{model}, {data.tier} tier as of {data.as_of}"
-    if not kept.exists():
-        world = open_environment(environment) if environment else None
-        engine = world.engine() if world else DuckDBEngine.model_validate({})
-        with opened_rows(_tier_files(data), engine) as rows:
-            report = check(rows, brought.suite(), key=brought.spec.data.entity)
-        compared = ""
-        if world and report.passed:
-            compared = compare(world.lake(), world.engine(), world.scratch, brought, data)
-        return _keep(settle(report, where, compared), kept)
-    checked = Checked.model_validate_json(kept.read_text())
-    create_markdown_artifact(key="checks", markdown=checked.report, description=f"Checks of {where}, kept")
-    get_run_logger().info("%d expectations held on these %d rows before", checked.passed, checked.rows)
+    if not cached_report.exists():
+        env = open_environment(environment) if environment else None
+        engine = env.engine() if env else DuckDBEngine.model_validate({})
+        with open_parquet_rows(_tier_files(data), engine) as rows:
+            report = validate_table(rows, team_model.expectation_suite(), key=team_model.spec.data.entity)
+        comparison_markdown = ""
+        if env and report.passed:
+            comparison_markdown = compare_with_parent_tier(env.lake(), env.engine(), env.scratch, team_model, data)
+        return _cache_result(report_and_require_valid(report, where, comparison_markdown), cached_report)
+    checked = ValidationResult.model_validate_json(cached_report.read_text())
+    create_markdown_artifact(key="checks", markdown=checked.report_markdown, description=f"Checks of {where}, kept")
+    get_run_logger().info("%d expectations held on these %d rows before", checked.expectations_passed, checked.rows)
     return checked

@@ -25,10 +25,10 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-from deployments.runs import begin, follow
-from local.stack import down, use
+from deployments.flow_runs import start_run, wait_for_run
+from local.stack import down, use_running_stack
 from tests.checkout import copy_checkout, start_stack
-from tests.support import SMALL, approve, customers, outcome, processes_of, run
+from tests.fixtures.support import SMALL, approve, customers, outcome, processes_of_run, run
 
 WHO = "bench@example.com"
 
@@ -76,10 +76,10 @@ def scaled(rows: int, seed: int = 7) -> pd.DataFrame:
 def timed_retrain(model: str, **parameters: Any) -> tuple[float, float, dict[str, float]]:
     """Return seconds from trigger to approval request, peak megabytes, and seconds by task."""
     started = time.monotonic()
-    run_id = begin("retrain/retrain", {"model": model, "requested_by": WHO, **parameters})
-    peak = Peak(lambda: processes_of(run_id))
+    run_id = start_run("retrain/retrain", {"model": model, "requested_by": WHO, **parameters})
+    peak = Peak(lambda: processes_of_run(run_id))
     peak.start()
-    ended = follow(run_id, seconds=900)
+    ended = wait_for_run(run_id, seconds=900)
     seconds = time.monotonic() - started
     peak.over = True
     assert outcome(ended) == "Suspended", outcome(ended)
@@ -197,7 +197,7 @@ def main() -> None:
         checkout = copy_checkout(folder / "checkout", like_churn=["big"])
         try:
             start_stack(checkout, folder / "state")
-            stack = use(folder / "state")
+            stack = use_running_stack(folder / "state")
             os.environ["BENCH_CHECKOUT"] = str(checkout)
             if options.only != "large":
                 print("\n".join(small_figures(folder)) + "\n", flush=True)

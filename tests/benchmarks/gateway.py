@@ -33,12 +33,12 @@ from prefect.context import refresh_global_settings_context
 from blocks.database.ledger import SqlLedger
 from blocks.inbox.base import Inbox
 from deployments.state import ROOT
-from local.processes import Process, free_port, start, wait_until_ready
+from local.processes import ManagedProcess, free_port, start_process, wait_until_ready
 from local.stack import Stack
 from tests.checkout import copy_checkout
-from tests.contracts.postgres_server import running_server, server_binaries
-from tests.services.gateway.hooks import SECRET, hook, push
-from tests.services.gateway.test_forgery import Gateway, forgeries
+from tests.fixtures.gateway import Gateway, forgeries
+from tests.fixtures.hooks import SECRET, hook, push
+from tests.fixtures.postgres_server import running_server, server_binaries
 
 RULES = """
 senders: {github: {secrets: [env:HOOK]}}
@@ -58,12 +58,12 @@ class Bench:
     ports: dict[str, int]
     checkout: Path
     ledger_url: str
-    processes: list[Process] = field(default_factory=list)
-    gateway: Process | None = None
+    processes: list[ManagedProcess] = field(default_factory=list)
+    gateway: ManagedProcess | None = None
 
     @property
     def variables(self) -> dict[str, str]:
-        return {**Stack(self.state, self.ports).environment(), "HOOK": SECRET}
+        return {**Stack(self.state, self.ports).environment_variables(), "HOOK": SECRET}
 
     @property
     def url(self) -> str:
@@ -77,7 +77,7 @@ class Bench:
         command = [sys.executable, "-m", "services.gateway", "serve", "--port", str(self.ports["gateway"]),
                    "--triggers", str(self.state / "triggers.yaml")]  # fmt: skip
         log = self.state / "gateway.log"
-        self.gateway = start("gateway", command, environment=self.variables, folder=self.checkout, log=log)
+        self.gateway = start_process("gateway", command, environment=self.variables, folder=self.checkout, log=log)
         wait_until_ready(self.gateway, f"{self.url}/ping")
 
     def kill_gateway(self) -> None:
@@ -101,7 +101,9 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
                            "--port", str(ports["prefect"])]  # fmt: skip
                 # No worker takes the runs up, and marking thousands of them as late keeps SQLite locked for minutes.
                 variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
-                server = start("prefect", command, environment=variables, folder=ROOT, log=it.state / "prefect.log")
+                server = start_process(
+                    "prefect", command, environment=variables, folder=ROOT, log=it.state / "prefect.log"
+                )
                 it.processes.append(server)
                 wait_until_ready(server, f"http://127.0.0.1:{ports['prefect']}/api/health")
             it.start_gateway()

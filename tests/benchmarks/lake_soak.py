@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.test_lake_contract import live
+from tests.fixtures.live_lake import live
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.local import LocalTrainer
 from local.sagemaker.faults import Fault
 from tests.checkout import ROOT
-from tests.local_aws import Desk, local_aws, sagemaker_endpoint, sagemaker_trainer, tiny_release
-from tests.processes import said_until_killed
+from tests.fixtures.local_aws import SageMakerLab, local_aws, sagemaker_endpoint, sagemaker_trainer, tiny_release
+from tests.processes import messages_until_killed
 
 NOTHING = "import os\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\n"
 NUMBERS = itertools.count()
@@ -49,7 +49,7 @@ def a_job(folder: Path, name: str, program: str) -> TrainingJob:
 
 def churn_job(folder: Path, name: str) -> TrainingJob:
     """Return the churn model's job on all customers."""
-    from tests.support import customers
+    from tests.fixtures.support import customers
 
     (folder / "rows").mkdir(exist_ok=True)
     table = pa.Table.from_pandas(customers().drop(columns="customer_id"), preserve_index=False)
@@ -64,7 +64,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def overhead(folder: Path, desk: Desk, times: int = 5) -> str:
+def overhead(folder: Path, desk: SageMakerLab, times: int = 5) -> str:
     """Train by both trainers, in turn: churn, and a program that does nothing, which shows the way alone."""
     made: dict[str, Callable[[str], TrainingJob]] = {
         "churn": lambda name: churn_job(folder, name),
@@ -73,7 +73,7 @@ def overhead(folder: Path, desk: Desk, times: int = 5) -> str:
     return "\n".join(f"overhead, {what}: {compared(folder, desk, job, times)}" for what, job in made.items())
 
 
-def compared(folder: Path, desk: Desk, job_of: Callable[[str], TrainingJob], times: int) -> str:
+def compared(folder: Path, desk: SageMakerLab, job_of: Callable[[str], TrainingJob], times: int) -> str:
     """Return the median of both, their difference, and every run."""
     trainers: dict[str, Trainer] = {
         "local process": LocalTrainer(root=folder / "jobs"),
@@ -89,9 +89,9 @@ def compared(folder: Path, desk: Desk, job_of: Callable[[str], TrainingJob], tim
     return f"{remote - local:.2f} s (median of {times}; {runs} s)"
 
 
-def canary(folder: Path, desk: Desk, updates: int = 20) -> str:
+def canary(folder: Path, desk: SageMakerLab, updates: int = 20) -> str:
     """Update with a canary under the load of two callers, and count what they got."""
-    from tests.faults.test_sagemaker_endpoint import load
+    from tests.fixtures.sagemaker_load import load
 
     endpoint = sagemaker_endpoint(desk, canary_percent=20, bake_seconds=60)
     endpoint.switch(tiny_release(folder, "1", "canaries"))
@@ -110,14 +110,14 @@ def submit_and_follow(trainer: Trainer, job: TrainingJob, say: Callable[[str], N
     signal.pause()
 
 
-def kills(folder: Path, desk: Desk, rounds: int = 50, seed: int = 7) -> str:
+def kills(folder: Path, desk: SageMakerLab, rounds: int = 50, seed: int = 7) -> str:
     """Kill whoever submits and follows a job at random moments, then let one through; count the jobs."""
     chance, jobs, killed = random.Random(seed), Counter[int](), 0
     for number in range(rounds):
         job = a_job(folder / f"kill-{number}", f"kill-{number}-{desk.bucket[-8:]}", SLOW)
         trainer = sagemaker_trainer(desk, folder, poll_seconds=0.05)
         for _ in range(chance.randint(1, 3)):
-            said = said_until_killed(submit_and_follow, trainer, job, words=1, seconds=chance.uniform(0.0, 1.0))
+            said = messages_until_killed(submit_and_follow, trainer, job, words=1, seconds=chance.uniform(0.0, 1.0))
             killed += "ended" not in said
         trainer.run(job, lambda _line: None)
         jobs[len(desk.sagemaker.list_training_jobs(NameContains=job.name)["TrainingJobSummaries"])] += 1
@@ -125,9 +125,9 @@ def kills(folder: Path, desk: Desk, rounds: int = 50, seed: int = 7) -> str:
     return f"kills: {killed} kills over {rounds} jobs, {second} of them with a second job"
 
 
-def throttle(folder: Path, desk: Desk) -> str:
+def throttle(folder: Path, desk: SageMakerLab) -> str:
     """Throttle half of all calls while a job is submitted and followed."""
-    desk.server.faults.add(Fault("throttle", share=0.5))
+    desk.server.faults.add(Fault("throttle", probability=0.5))
     job = a_job(folder / "throttled", f"throttled-{desk.bucket[-8:]}", SLOW)
     try:
         seconds = timed(lambda: sagemaker_trainer(desk, folder, poll_seconds=1.0).run(job, lambda _line: None))
@@ -137,12 +137,12 @@ def throttle(folder: Path, desk: Desk) -> str:
     return f"throttle: half of all calls, a job of 1.5 s done after {seconds:.1f} s, {count} job"
 
 
-def story(folder: Path, desk: Desk) -> str:
+def story(folder: Path, desk: SageMakerLab) -> str:
     """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
-    from local.stack import down, use
-    from tests.aws_story import cancel_while_it_trains as cancelled
-    from tests.aws_story import staging, tell
+    from local.stack import down, use_running_stack
     from tests.checkout import copy_checkout, start_stack
+    from tests.fixtures.aws_story import cancel_run_while_training as cancelled
+    from tests.fixtures.aws_story import run_story, staging
 
     os.environ |= {"AWS_ENDPOINT_URL": desk.server.url, "MLFLOW_S3_ENDPOINT_URL": desk.server.url,
                    "RATCHET_ARTIFACTS": f"s3://{desk.bucket}/mlflow"}  # fmt: skip
@@ -150,12 +150,12 @@ def story(folder: Path, desk: Desk) -> str:
     checkout = copy_checkout(folder / "checkout", like_churn=("first", "second", "third"))
     try:
         start_stack(checkout, folder / "state")
-        stack = use(folder / "state")
+        stack = use_running_stack(folder / "state")
         staging(stack, desk.server.url, desk.bucket)
-        tell("first", "local", folder / "first")  # both warm the stack up
+        run_story("first", "local", folder / "first")  # both warm the stack up
         told = {
-            "local": tell("second", "local", folder / "second"),
-            "staging": tell("third", "staging", folder / "third"),
+            "local": run_story("second", "local", folder / "second"),
+            "staging": run_story("third", "staging", folder / "third"),
         }
         print(f"cancel: the training job of a cancelled run is {cancelled('third', 'staging', desk)}", flush=True)
     finally:
@@ -168,7 +168,7 @@ def story(folder: Path, desk: Desk) -> str:
     return "\n".join([head, "", "| step | local, s | staging, s |", "|---|---|---|", *rows])
 
 
-PARTS: dict[str, Callable[[Path, Desk], str]] = {
+PARTS: dict[str, Callable[[Path, SageMakerLab], str]] = {
     "overhead": overhead, "canary": canary, "kills": kills, "throttle": throttle, "story": story,
 }  # fmt: skip
 
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
         folder = Path(tempfile.mkdtemp(prefix="bench-sagemaker-"))
         try:
             with local_aws(folder / "server") as server:
-                print(PARTS[part](folder, Desk(server)), flush=True)
+                print(PARTS[part](folder, SageMakerLab(server)), flush=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return 0

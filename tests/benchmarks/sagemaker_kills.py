@@ -24,15 +24,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 
 from blocks.environment import open_environment
-from deployments.runs import WAITING, begin, ended, follow
-from local.stack import down, use
-from services.decisions import settle
-from tests.aws_story import staging
+from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
+from local.stack import down, use_running_stack
+from services.decisions import record_decision
 from tests.checkout import copy_checkout, start_stack
-from tests.local_aws import Desk, local_aws
-from tests.support import SMALL, customers, kill, outcome, request_of, retry, run
+from tests.fixtures.aws_story import staging
+from tests.fixtures.local_aws import SageMakerLab, local_aws
+from tests.fixtures.support import SMALL, customers, kill, outcome, request_of, retry, run
+from tests.fixtures.workers import RestartableWorker
 from tests.waiting import wait_for
-from tests.workers import Workers
 
 LONGEST_SECONDS = 25.0
 """A kill comes at most so long after the start: a retraining of these takes about as long."""
@@ -61,12 +61,12 @@ def main() -> int:
         (folder / "checkout").mkdir()
         checkout = copy_checkout(folder / "checkout", like_churn=names)
         with local_aws(folder / "aws") as server:
-            desk = Desk(server)
+            desk = SageMakerLab(server)
             try:
                 start_stack(checkout, folder / "state")
-                stack = use(folder / "state")
+                stack = use_running_stack(folder / "state")
                 staging(stack, server.url, desk.bucket)
-                workers = Workers(stack, checkout)
+                workers = RestartableWorker(stack, checkout)
                 try:
                     return measure(workers, desk, names, asked.kills, asked.seed, folder)
                 finally:
@@ -75,7 +75,9 @@ def main() -> int:
                 down(folder / "state")
 
 
-def measure(workers: Workers, desk: Desk, names: list[str], kills: int, seed: int, folder: Path) -> int:
+def measure(
+    workers: RestartableWorker, desk: SageMakerLab, names: list[str], kills: int, seed: int, folder: Path
+) -> int:
     """Spread the kills over the models, and hold what came of them against what should have."""
     for name in names:
         customers()[:2000].to_csv(folder / f"{name}.csv", index=False)
@@ -110,7 +112,7 @@ def measure(workers: Workers, desk: Desk, names: list[str], kills: int, seed: in
     return 0 if right else 1
 
 
-def jobs_of(desk: Desk, model: str) -> list[tuple[str, dict[str, Any]]]:
+def jobs_of(desk: SageMakerLab, model: str) -> list[tuple[str, dict[str, Any]]]:
     """Return each training job of a model, with the tracked run that it trains for."""
     listed = desk.sagemaker.list_training_jobs(NameContains=f"{model}-", MaxResults=100)["TrainingJobSummaries"]
     tagged = ((desk.sagemaker.list_tags(ResourceArn=job["TrainingJobArn"])["Tags"], dict(job)) for job in listed)
@@ -121,13 +123,13 @@ def _by_run_and_time(job: tuple[str, dict[str, Any]]) -> tuple[str, Any]:
     return job[0], job[1]["CreationTime"]
 
 
-def suffer(workers: Workers, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
+def suffer(workers: RestartableWorker, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
     """Retrain one model until it was killed so often; return what was killed, and how many retrainings ended well."""
     chance, happened, number = random.Random(seed), Counter[str](), 0
     while sum(happened.values()) < kills:
         wanted = {"model": model, "environment": "staging", "requested_by": "dana@example.com",
                   "parameters": {**SMALL, "n_estimators": 6 + number}}  # fmt: skip
-        run_id = begin("retrain/retrain", wanted)
+        run_id = start_run("retrain/retrain", wanted)
         for _ in range(min(chance.choice((1, 1, 2)), kills - sum(happened.values()))):
             if (what := strike(workers, run_id, chance)) is not None:
                 happened[what] += 1
@@ -137,14 +139,14 @@ def suffer(workers: Workers, model: str, kills: int, seed: int) -> tuple[Counter
     return happened, number
 
 
-def strike(workers: Workers, run_id: Any, chance: random.Random) -> str | None:
+def strike(workers: RestartableWorker, run_id: Any, chance: random.Random) -> str | None:
     """Wait for a moment, kill, and bring the run back; None when the run was faster, or waits for its turn.
 
     A kill counts when it hit a process: a run that no process runs yet has none that could die.
     """
     what, deadline = chance.choice(STRUCK), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
     while time.monotonic() < deadline:
-        if state_of(run_id) in (WAITING, "Deployed", "Held", "Inconclusive"):
+        if state_of(run_id) in (SUSPENDED, "Deployed", "Held", "Inconclusive"):
             return None
         time.sleep(0.3)
     if what != "worker" and not kill(run_id):
@@ -177,7 +179,7 @@ def states_of(run_id: Any) -> str:
 def survived(run_id: Any, until: Callable[[FlowRun], bool] | None = None) -> FlowRun:
     """Follow the run, retrying it whenever it crashed: a worker that is killed for another model may take it along."""
     while True:
-        rested = follow(run_id, until=until, seconds=600)
+        rested = wait_for_run(run_id, until=until, seconds=600)
         if rested.state is None or rested.state.name != "Crashed":
             return rested
         retry(run_id)
@@ -187,10 +189,12 @@ def decide(run_id: Any, *, first: bool) -> None:
     """Follow the run to its approval; deploy the first of a model, and let later ones be."""
     rested = survived(run_id)
     name = rested.state.name if rested.state else ""
-    if name == WAITING:
+    if name == SUSPENDED:
         request = request_of(rested)
-        settle(open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived")
-        rested = survived(run_id, until=ended)
+        record_decision(
+            open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived"
+        )
+        rested = survived(run_id, until=is_ended)
     assert rested.state is not None
     if rested.state.name not in ("Deployed", "Rejected", "Held", "Inconclusive"):
         raise AssertionError(f"{run_id} ended as {rested.state.name}; its states: {states_of(run_id)}")

@@ -27,15 +27,15 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
 from blocks.tracking.mlflow import MlflowTracking
 from runtime.digests import folder_digest
-from tasks.batch.input import Input, of_lake, of_source
+from tasks.batch.input import InferenceInput, input_from_lake, input_from_source
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import add_predictions
-from tasks.shared.models import Model, load_model
-from tasks.validation.rules.expectations import check
+from tasks.batch.scoring import append_predictions
+from tasks.shared.models import TeamModel, load_model
+from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.parquet_rows import ParquetRows
 from tests.benchmarks.__main__ import Peak, scaled
-from tests.signing_keys import MODELS, signed
-from tests.support import customers
+from tests.fixtures.signing_keys import MODELS, signed
+from tests.fixtures.support import customers
 
 PART = 250_000
 MOST_BARE = 2_000_000
@@ -83,7 +83,7 @@ def bare(folder: Path, rows: int) -> dict[str, float]:
 
 def from_files(folder: Path, rows: int) -> dict[str, float]:
     """Score the folder of files, as the flow does on DuckDB: stage, digest, check, predict, append."""
-    return scored(folder, "by-files", rows, partial(of_source, churn().spec.data, str(folder / "in"), ""))
+    return scored(folder, "by-files", rows, partial(input_from_source, churn().spec.data, str(folder / "in"), ""))
 
 
 def from_lake(folder: Path, rows: int) -> dict[str, float]:
@@ -91,7 +91,7 @@ def from_lake(folder: Path, rows: int) -> dict[str, float]:
     lake, data = LocalLake(root=folder / "lake"), churn().spec.data
     engine = DuckDBEngine(spill=folder)
     land(lake, folder)
-    return scored(folder, "by-lake", rows, partial(of_lake, lake, engine, data, "candidates", ""))
+    return scored(folder, "by-lake", rows, partial(input_from_lake, lake, engine, data, "candidates", ""))
 
 
 def on_spark(folder: Path, rows: int) -> dict[str, float]:
@@ -102,7 +102,7 @@ def on_spark(folder: Path, rows: int) -> dict[str, float]:
     engine = SparkEngine(spill=folder)
     engine.query("SELECT 1 AS one", {})
     try:
-        return scored(folder, "by-spark", rows, partial(of_lake, lake, engine, data, "candidates", ""))
+        return scored(folder, "by-spark", rows, partial(input_from_lake, lake, engine, data, "candidates", ""))
     finally:
         engine.stop()
 
@@ -125,25 +125,25 @@ def map_spark(folder: Path, rows: int) -> dict[str, float]:
 
 def mapped(folder: Path, engine: Engine) -> dict[str, float]:
     lake, found = LocalLake(root=folder / "lake"), []
-    given = of_lake(lake, engine, churn().spec.data, "candidates", "", folder)
+    given = input_from_lake(lake, engine, churn().spec.data, "candidates", "", folder)
     for _ in range(2):
         begun, to = time.perf_counter(), folder / "mapped"
         engine.map_batches(
-            predictor(folder), given.with_buckets("customer_id"), given.tables, predictor(folder).schema, to
+            predictor(folder), given.rows_with_buckets_sql("customer_id"), given.tables, predictor(folder).schema, to
         )
         found.append(time.perf_counter() - begun)
         shutil.rmtree(to)
     return {"s": min(found), "first_s": found[0]}
 
 
-def churn() -> Model:
+def churn() -> TeamModel:
     return load_model("churn")
 
 
 def predictor(folder: Path) -> Predictor:
     artifact = folder / "model"
     return Predictor(
-        MlflowTracking(tracking_uri="", trusted_keys=(MODELS.public,)),
+        MlflowTracking(tracking_uri="", trusted_keys=(MODELS.public_key_line,)),
         artifact,
         folder_digest(artifact),
         churn().spec.data,
@@ -158,20 +158,22 @@ def land(lake: LocalLake, folder: Path) -> None:
     lake.append("candidates", rows, source="benchmark", key="once", at=datetime.now(UTC))
 
 
-def scored(folder: Path, name: str, rows: int, opened: Callable[[Path], Input]) -> dict[str, float]:
+def scored(folder: Path, name: str, rows: int, opened: Callable[[Path], InferenceInput]) -> dict[str, float]:
     """Score into a lake of its own and return the seconds of each part."""
-    suite = churn().suite().without("churn").for_rows(1)  # imports Great Expectations, which is not counted
+    suite = (
+        churn().expectation_suite().without_column("churn").with_minimum_rows(1)
+    )  # imports Great Expectations, which is not counted
     lake, work = LocalLake(root=folder / name), folder / f"{name}-work"
     work.mkdir()
     marks = [time.perf_counter()]
 
     def hold(given: ParquetRows) -> None:
         marks.append(time.perf_counter())
-        report = check(given, suite, key="customer_id")
+        report = validate_table(given, suite, key="customer_id")
         assert report.passed, report.reasons
         marks.append(time.perf_counter())
 
-    kept = add_predictions(lake, opened(work), predictor(folder), hold, work)
+    kept = append_predictions(lake, opened(work), predictor(folder), hold, work)
     marks.append(time.perf_counter())
     assert kept.rows == rows
     shutil.rmtree(work)

@@ -22,14 +22,14 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.engines.spark import SparkEngine
 from blocks.lake.local import LocalLake
 from blocks.tracking.fake import FakeTracking
-from tasks.batch.input import of_lake
+from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import add_predictions
-from tasks.shared.reads import fix_reads
+from tasks.batch.scoring import append_predictions
+from tasks.shared.reads import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.checkout import ROOT
-from tests.tasks.batch.scoring import DATA, made, predictions
-from tests.tasks.sampling.test_sampling import SPEC, append
+from tests.fixtures.batch_scoring import DATA, made, predictions
+from tests.fixtures.sampled_rows import SPEC, append
 
 ROWS = 200_000
 MASTER, WORKER = "org.apache.spark.deploy.master.Master", "org.apache.spark.deploy.worker.Worker"
@@ -68,17 +68,21 @@ def cluster(folder: Path) -> Iterator[str]:
 
 def asked(engine: Engine, lake: LocalLake, folder: Path) -> dict[str, object]:
     """Return what the engine makes of the lake's rows: a tier, an aggregate, predictions."""
-    reads = fix_reads(lake, SPEC.data, "")
+    reads = resolve_reads(lake, SPEC.data, "")
     tier = materialise(lake, engine, reads, SPEC, "development", folder / "tiers")
     files = {"t": lake.files(reads.main)}
     sql = "SELECT street, count(*) AS n, min(price) AS low FROM t WHERE isfinite(rooms) GROUP BY street ORDER BY street"
     whole = made(folder / "tracking")
     tracking = FakeTracking(root=folder / "tracking")
     (folder / "work").mkdir()
-    rows = of_lake(lake, engine, DATA, "houses", "", folder / "work")
+    rows = input_from_lake(lake, engine, DATA, "houses", "", folder / "work")
     scored = LocalLake(root=folder / "scored")
-    add_predictions(
-        scored, rows, Predictor(tracking, whole.artifact, whole.digest, DATA, "3"), lambda _: None, folder / "work"
+    append_predictions(
+        scored,
+        rows,
+        Predictor(tracking, whole.model_path, whole.model_digest, DATA, "3"),
+        lambda _: None,
+        folder / "work",
     )
     return {
         "tier": (tier.train_rows, tier.holdout_rows),

@@ -1,6 +1,6 @@
 """What a defined order of a tier's rows costs: `python -m tests.benchmarks.tier_order [--rows N]` prints the figures.
 
-The production tier of the table of `tests.benchmarks.data`, which landed in eight snapshots, is laid down by DuckDB
+The full tier of the table of `tests.benchmarks.data`, which landed in eight snapshots, is laid down by DuckDB
 as the stage `sample` does it (two parts, 1.5 GB, two threads), each time in another order and in a process of its own.
 """
 

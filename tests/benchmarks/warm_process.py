@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from local.warm.server import LIBRARIES
+from local.warm_process.server import PRELOADED_LIBRARIES
 from runtime import warm_client as client
-from runtime.warm_client import ADDRESS
+from runtime.warm_client import SOCKET_VARIABLE
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,9 +69,9 @@ def warm(folder: Path) -> None:
     """Start programs from our warm process."""
     address = folder / "socket"
     (folder / "program.py").write_text("")
-    server = psutil.Popen([sys.executable, "-m", "local.warm.server", str(address)], cwd=ROOT)
+    server = psutil.Popen([sys.executable, "-m", "local.warm_process.server", str(address)], cwd=ROOT)
     command = [sys.executable, "-I", "-S", client.__file__, "program"]
-    variables = {**os.environ, ADDRESS: str(address)}
+    variables = {**os.environ, SOCKET_VARIABLE: str(address)}
 
     def start() -> None:
         subprocess.run(command, cwd=folder, env=variables, check=True)
@@ -97,7 +97,7 @@ def standard(folder: Path) -> None:
     (folder / "hides.py").write_text("import sys\nsys.modules['pyspark'] = None\n")
     (folder / "leaves.py").write_text("raise RuntimeError('not today')\n")
     os.environ["PYTHONPATH"] = str(folder)
-    APART.set_forkserver_preload(["hides", *LIBRARIES])
+    APART.set_forkserver_preload(["hides", *PRELOADED_LIBRARIES])
     forkserver.ensure_running()
     time.sleep(1)
     first = seconds(start)

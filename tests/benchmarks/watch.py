@@ -23,22 +23,28 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
-from tasks.monitoring.reporting import evidently
-from tasks.monitoring.rules.findings import WatchRules
-from tasks.monitoring.rules.requests import AT, REQUEST, ROW, VERSION, dataset_of
-from tasks.monitoring.runs import Wanted, watch
-from tasks.shared.models import Model
+from tasks.monitoring.reporting import run_evidently
+from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.monitoring.rules.requests import (
+    MODEL_VERSION_COLUMN,
+    REQUEST_COLUMN,
+    REQUEST_ROW_COLUMN,
+    REQUESTED_AT_COLUMN,
+    inference_dataset,
+)
+from tasks.monitoring.runs import MonitoringScope, monitor_model
+from tasks.shared.models import TeamModel
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
-from tests.tasks.monitoring.watched import DAY, UNTIL, promote
-from tests.tasks.shared.rules.model.spec_cases import BINARY
-from tests.tasks.shared.test_champion import World
+from tests.fakes.environment import World
+from tests.fixtures.monitored import DAY, UNTIL, promote
+from tests.fixtures.spec_cases import BINARY
 
 NUMBERS, TEXTS = [f"n{number}" for number in range(10)], [f"c{number}" for number in range(10)]
 BATCH = 200_000
 
 
-def model() -> Model:
+def model() -> TeamModel:
     """Return a model of 20 columns; its two columns of weights are numbers among them."""
     known = "    rooms: number\n    street: category\n    garden: flag\n"
     columns = ["rooms", *NUMBERS[1:]], TEXTS
@@ -46,7 +52,7 @@ def model() -> Model:
         f"    {name}: {kind}\n" for names, kind in zip(columns, ("number", "category"), strict=True) for name in names
     )
     text = BINARY.replace(known, features).replace("column: street", "column: c0")
-    return Model(Path("models/price"), parse_spec(text, "model.yaml"))
+    return TeamModel(Path("models/price"), parse_spec(text, "model.yaml"))
 
 
 def rows(count: int, seed: int, log: bool = False) -> pa.RecordBatchReader:
@@ -78,10 +84,10 @@ def logged(rooms: np.ndarray, start: int, count: int) -> dict[str, pa.Array]:
     times = first + (places * (10 * 86_400_000_000 / count)).astype("timedelta64[us]") + np.timedelta64(1, "us")
     positive = 1 / (1 + np.exp(-0.5 * rooms))
     return {
-        REQUEST: pa.array(places // 1000).cast(pa.string()),
-        ROW: pa.array(places % 1000, pa.int32()),
-        AT: pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
-        VERSION: pa.array(["1"] * n),
+        REQUEST_COLUMN: pa.array(places // 1000).cast(pa.string()),
+        REQUEST_ROW_COLUMN: pa.array(places % 1000, pa.int32()),
+        REQUESTED_AT_COLUMN: pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+        MODEL_VERSION_COLUMN: pa.array(["1"] * n),
         "_prediction_No": pa.array(1 - positive),
         "_prediction_Yes": pa.array(positive),
     }
@@ -89,20 +95,20 @@ def logged(rooms: np.ndarray, start: int, count: int) -> dict[str, pa.Array]:
 
 def measure(count: int, folder: Path, log: bool = False) -> None:
     """Land, promote, look twice; print."""
-    world, brought = World.at(folder), model()
-    world._adapters["lake"] = LocalLake(root=folder / "lake")
-    world._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
-    world.lake().append("houses", rows(min(max(count // 10, 20_000), 1_000_000), 1), source="b", key="a", at=UNTIL)
-    dataset = dataset_of(brought.spec) if log else "now"
-    world.lake().append(dataset, rows(count, 2, log), source="b", key="b", at=UNTIL)
-    promote(world, brought, {"rooms": 0.5})
-    wanted = Wanted(UNTIL, DAY, "" if log else dataset)
-    rules = WatchRules() if log else WatchRules(windows=1, needed=1)
+    env, brought = World.at(folder), model()
+    env._adapters["lake"] = LocalLake(root=folder / "lake")
+    env._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
+    env.lake().append("houses", rows(min(max(count // 10, 20_000), 1_000_000), 1), source="b", key="a", at=UNTIL)
+    dataset = inference_dataset(brought.spec) if log else "now"
+    env.lake().append(dataset, rows(count, 2, log), source="b", key="b", at=UNTIL)
+    promote(env, brought, {"rooms": 0.5})
+    wanted = MonitoringScope(UNTIL, DAY, "" if log else dataset)
+    rules = MonitoringRules() if log else MonitoringRules(windows=1, min_breached_windows=1)
     for which in ("first", "second"):
         begin, busy = time.perf_counter(), processor_seconds()
-        seen = watch(world, brought, rules, wanted, folder / which)
+        seen = monitor_model(env, brought, rules, wanted, folder / which)
         judged = time.perf_counter() - begin
-        made = evidently(seen.folder)
+        made = run_evidently(seen.folder)
         took = time.perf_counter() - begin
         own, child = (
             resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -123,11 +129,11 @@ def processor_seconds() -> float:
 
 def alone(count: int) -> None:
     """Give as many rows to Evidently's default preset, and print."""
-    from tasks.monitoring.rules.evidently_report import default_drift
+    from tasks.monitoring.rules.evidently_report import default_preset_drift
 
     then, now = (rows(count, seed).read_all().to_pandas() for seed in (1, 2))
     begin = time.perf_counter()
-    default_drift(then, now, [name for name in then if name not in ("house_id", "price", "_bucket")])
+    default_preset_drift(then, now, [name for name in then if name not in ("house_id", "price", "_bucket")])
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"Evidently's preset alone, {count:,} × 20: {time.perf_counter() - begin:.1f} s, {held:,.0f} MB", flush=True)
 

@@ -12,10 +12,10 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from blocks.cloud.pricing import fetch_prices
+from blocks.common.aws.pricing import fetch_prices
 from blocks.common.errors import NotFound, PortError, Rejected
 from ratchet.prices import refresh
-from tasks.shared.cost import PRICES, read_prices
+from tasks.shared.cost import PRICE_TABLE_PATH, read_prices
 
 FILTERS = [
     {"Type": "TERM_MATCH", "Field": "regionCode", "Value": "eu-central-1"},
@@ -97,7 +97,7 @@ def test_the_service_refusing_is_told() -> None:
 
 def test_the_command_writes_a_table_of_today_that_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
-    path.write_text(PRICES.read_text())
+    path.write_text(PRICE_TABLE_PATH.read_text())
     said = refresh(["eu-central-1"], answering(GOOD), path)
     table = read_prices(path)
     assert list(table.regions) == ["eu-central-1"] and table.source.startswith("AWS Pricing API")
@@ -106,7 +106,7 @@ def test_the_command_writes_a_table_of_today_that_is_read_back(tmp_path: Path) -
 
 def test_a_refusal_leaves_the_table_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "prices.yaml"
-    path.write_text(PRICES.read_text())
+    path.write_text(PRICE_TABLE_PATH.read_text())
     with pytest.raises(NotFound, match="no price"):
         refresh(["eu-central-1"], answering([]), path)
-    assert path.read_text() == PRICES.read_text()
+    assert path.read_text() == PRICE_TABLE_PATH.read_text()

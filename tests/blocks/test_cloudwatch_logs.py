@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from blocks.common.aws.cloudwatch_logs import (
     LONGEST,
-    MOST_BYTES,
-    MOST_EVENTS,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
     OWN,
     Limits,
     LogGroup,
@@ -23,29 +23,29 @@ from blocks.common.aws.cloudwatch_logs import (
     RunLogHandler,
     Send,
     attach,
-    batches,
+    event_batches,
 )
 from blocks.common.errors import NotFound, Rejected, Unavailable
-from tests.local_aws import Desk
+from tests.fixtures.local_aws import SageMakerLab
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Limits(seconds=0.02, after_failure_seconds=0.02, at_end_seconds=30)
+QUICK = Limits(seconds=0.02, retry_seconds=0.02, at_end_seconds=30)
 NOW = time.time()
 
 
-def log_group(desk: Desk) -> LogGroup:
+def log_group(desk: SageMakerLab) -> LogGroup:
     group = f"/ratchet/{desk.bucket}"
     desk.logs.create_log_group(logGroupName=group)
     return LogGroup(group=group, region="us-east-1", endpoint_url=desk.server.url)
 
 
-def read(desk: Desk, logs: LogGroup, run: str) -> list[str]:
+def read(desk: SageMakerLab, logs: LogGroup, run: str) -> list[str]:
     found = desk.logs.get_log_events(logGroupName=logs.group, logStreamName=run, startFromHead=True)["events"]
     return [str(event["message"]) for event in found]
 
 
-def test_lines_are_kept_in_order_by_flow_run(desk: Desk) -> None:
+def test_lines_are_kept_in_order_by_flow_run(desk: SageMakerLab) -> None:
     logs = log_group(desk)
     logs.send("retrain/1", [LogLine(NOW, "first"), LogLine(NOW + 0.5, "second\nwith a traceback")])
     logs.send("retrain/2", [LogLine(NOW, "of another run")])
@@ -54,7 +54,7 @@ def test_lines_are_kept_in_order_by_flow_run(desk: Desk) -> None:
     assert read(desk, logs, "retrain/2") == ["of another run"]
 
 
-def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: Desk) -> None:
+def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: SageMakerLab) -> None:
     logs = log_group(desk)
     logs.send("retrain/1", [LogLine(NOW, "before")])
     LogGroup(group=logs.group, region="us-east-1", endpoint_url=desk.server.url).send(
@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_in_another_process_goes_on_in_its_stream(desk: Desk)
     assert read(desk, logs, "retrain/1") == ["before", "after"]
 
 
-def test_a_group_that_nobody_made_and_a_service_that_is_away_are_told_apart(desk: Desk) -> None:
+def test_a_group_that_nobody_made_and_a_service_that_is_away_are_told_apart(desk: SageMakerLab) -> None:
     with pytest.raises(NotFound):
         LogGroup(group="/nobody", region="us-east-1", endpoint_url=desk.server.url).send("r/1", [LogLine(NOW, "x")])
     with pytest.raises(Unavailable):
@@ -75,17 +75,17 @@ texts = st.text(st.characters(codec="utf-8"), max_size=200) | st.just("ü" * LON
 
 @given(st.lists(st.tuples(st.floats(0, 2e5), texts), max_size=40))
 def test_every_batch_is_within_cloudwatch_s_limits_and_no_line_is_lost(lines: list[tuple[float, str]]) -> None:
-    made = list(batches([LogLine(NOW + at, text) for at, text in lines]))
+    made = list(event_batches([LogLine(NOW + at, text) for at, text in lines]))
     assert sum(map(len, made)) == len(lines)
     for batch in made:
         times = [event["timestamp"] for event in batch]
-        assert len(batch) <= MOST_EVENTS and times == sorted(times) and times[-1] - times[0] < 24 * 3_600_000
-        assert sum(len(event["message"].encode()) + 26 for event in batch) <= MOST_BYTES
+        assert len(batch) <= MAX_BATCH_EVENTS and times == sorted(times) and times[-1] - times[0] < 24 * 3_600_000
+        assert sum(len(event["message"].encode()) + 26 for event in batch) <= MAX_BATCH_BYTES
         assert all(event["message"] for event in batch)
 
 
 def test_many_lines_are_parted_by_their_number() -> None:
-    assert [len(each) for each in batches([LogLine(NOW, "x")] * (MOST_EVENTS + 1))] == [MOST_EVENTS, 1]
+    assert [len(each) for each in event_batches([LogLine(NOW, "x")] * (MAX_BATCH_EVENTS + 1))] == [MAX_BATCH_EVENTS, 1]
 
 
 class Sent:
@@ -171,7 +171,7 @@ def test_a_service_that_comes_back_gets_all_of_it_and_the_trouble_is_told_once()
 
 def test_what_finds_no_room_is_dropped_counted_and_said_where_it_is_missing() -> None:
     logs = Sent(unavailable=1)
-    run = Run(logs, Limits(lines=5, seconds=0.02, after_failure_seconds=60))
+    run = Run(logs, Limits(lines=5, seconds=0.02, retry_seconds=60))
     for number in range(12):
         run.say(f"line {number}")
     assert run.handler.dropped == 7
@@ -251,7 +251,7 @@ if sys.argv[3] == "fails":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ends", "fails"])
-def test_the_last_lines_are_sent_when_the_process_ends(desk: Desk, how: str) -> None:
+def test_the_last_lines_are_sent_when_the_process_ends(desk: SageMakerLab, how: str) -> None:
     logs = log_group(desk)
     command = [sys.executable, "-c", PROGRAM, logs.group, desk.server.url, how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

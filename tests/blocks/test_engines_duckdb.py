@@ -14,7 +14,7 @@ def test_counting_different_values_beside_other_aggregates_does_not_copy_the_row
     sql = "SELECT count(*) AS rows, avg(n) AS mean, count(DISTINCT c) AS kinds, count(DISTINCT n) AS numbers FROM t"
     engine = DuckDBEngine()
     assert engine.query(sql, tables).to_pylist() == [{"rows": 3, "mean": 2.0, "kinds": 2, "numbers": 3}]
-    with engine._connected(tables) as connection:
+    with engine._connection(tables) as connection:
         plan = connection.sql(f"EXPLAIN {sql}").fetchall()[0][1]
     assert "CTE" not in plan, "each CTE is a copy of all rows"
     assert plan.count("READ_PARQUET") == 1

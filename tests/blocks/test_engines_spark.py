@@ -6,7 +6,7 @@ import pytest
 
 from blocks.common.errors import Rejected
 from blocks.engines.spark import SparkEngine
-from blocks.engines.spark_sql import to_spark
+from blocks.engines.spark_sql import to_spark_sql
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sqlglot") is None, reason="sqlglot is not installed here")
 
@@ -24,11 +24,13 @@ UNEQUAL = {
 @pytest.mark.parametrize(("sql", "said"), UNEQUAL.values(), ids=UNEQUAL)
 def test_what_spark_would_read_as_something_else_is_refused(sql: str, said: str) -> None:
     with pytest.raises(Rejected, match=said):
-        to_spark(sql)
+        to_spark_sql(sql)
 
 
 def test_calls_within_calls_are_all_translated() -> None:
-    words = to_spark("SELECT bucket_of(CAST(CAST(strlen(t) AS HUGEINT) AS VARCHAR), 9) AS b FROM l WHERE isfinite(x)")
+    words = to_spark_sql(
+        "SELECT bucket_of(CAST(CAST(strlen(t) AS HUGEINT) AS VARCHAR), 9) AS b FROM l WHERE isfinite(x)"
+    )
     assert "BUCKET_OF" not in words.upper()
     assert "STRLEN" not in words.upper()
     assert "ISFINITE" not in words.upper()

@@ -23,14 +23,14 @@ from prefect.blocks.notifications import (
 from pydantic import ValidationError
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import MODULES, Notice, send
+from blocks.notifications.base import BLOCK_MODULES, Notification, send_notification
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.pagerduty import PagerDutyEvents
 from blocks.notifications.sns import SnsNotification
-from blocks.notifications.webhook import SignedWebhook, sign
-from tests.receivers import Services, mail_server, services, web_server
+from blocks.notifications.webhook import SignedWebhook, webhook_signature
+from tests.fakes.receivers import FakeServices, mail_server, services, web_server
 
-NOTICE = Notice("0f" * 16, "[warning] churn (local): the data drifts", "“tenure” moved.\n.\nowner: ann", "warning",
+NOTICE = Notification("0f" * 16, "[warning] churn (local): the data drifts", "“tenure” moved.\n.\nowner: ann", "warning",
                 "churn/local/model.drift.detected", "new")  # fmt: skip
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 NOWHERE = 9  # the discard port of this machine: nobody listens
@@ -39,7 +39,7 @@ NOWHERE = 9  # the discard port of this machine: nobody listens
 def test_every_block_of_ours_is_found_by_its_slug() -> None:
     found = {getattr(import_module(module), kind.__name__).get_block_type_slug(): module
              for kind in (SmtpEmail, SignedWebhook, SnsNotification, PagerDutyEvents) for module in (kind.__module__,)}  # fmt: skip
-    assert found == MODULES
+    assert found == BLOCK_MODULES
 
 
 def smtp(port: int, **changes: Any) -> SmtpEmail:
@@ -50,7 +50,7 @@ def smtp(port: int, **changes: Any) -> SmtpEmail:
 
 def test_an_e_mail_arrives_whole_at_everyone_and_bears_the_id() -> None:
     with mail_server() as box:
-        send(smtp(box.port), NOTICE)
+        send_notification(smtp(box.port), NOTICE)
         (mail,) = box.mails
         assert mail["Subject"] == NOTICE.subject
         assert mail["Message-ID"] == f"<{NOTICE.id}@ratchet>"
@@ -66,42 +66,45 @@ def test_the_mail_servers_answer_decides_whether_it_is_tried_again(answer: str, 
     with mail_server() as box:
         box.answers.append(answer)
         with pytest.raises(error, match=answer[:3]):
-            send(smtp(box.port), NOTICE)
-        send(smtp(box.port), NOTICE)
+            send_notification(smtp(box.port), NOTICE)
+        send_notification(smtp(box.port), NOTICE)
         assert len(box.mails) == 1
 
 
 def test_a_mail_server_that_is_down_may_be_tried_again() -> None:
     with pytest.raises(Unavailable, match="127.0.0.1:9"):
-        send(smtp(NOWHERE), NOTICE)
+        send_notification(smtp(NOWHERE), NOTICE)
 
 
 def test_a_password_is_not_in_an_error() -> None:
     with pytest.raises(Unavailable) as failed:
-        send(smtp(NOWHERE, user="ann", password="correct-horse"), NOTICE)  # noqa: S106
+        send_notification(smtp(NOWHERE, user="ann", password="correct-horse"), NOTICE)  # noqa: S106
     assert "correct-horse" not in repr(failed.value)
 
 
 def test_a_signed_webhook_can_be_checked_by_its_receiver() -> None:
     with web_server() as box:
-        send(SignedWebhook(url=box.url, secret=SECRET), NOTICE)
+        send_notification(SignedWebhook(url=box.url, secret=SECRET), NOTICE)
         ((headers, body),) = box.posts
         assert json.loads(body)["subject"] == NOTICE.subject
         assert headers["webhook-id"] == NOTICE.id
-        again = sign(SECRET, headers["webhook-id"], headers["webhook-timestamp"], body.decode())
+        again = webhook_signature(SECRET, headers["webhook-id"], headers["webhook-timestamp"], body.decode())
         assert headers["webhook-signature"] == again
 
 
 def test_the_signature_is_that_of_the_standard() -> None:
     # the example of the Standard Webhooks specification's reference libraries
     secret, identity, moment = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330"
-    assert sign(secret, identity, moment, '{"test": 2432232314}') == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert (
+        webhook_signature(secret, identity, moment, '{"test": 2432232314}')
+        == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    )
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "no prefix at all", SECRET.removeprefix("whsec_")])
 def test_a_weak_signing_secret_is_refused(secret: str) -> None:
     with pytest.raises(Rejected, match="24"):
-        sign(secret, "id", "1", "{}")
+        webhook_signature(secret, "id", "1", "{}")
 
 
 @pytest.mark.parametrize(
@@ -111,12 +114,12 @@ def test_the_webhooks_answer_decides_whether_it_is_tried_again(status: int, erro
     with web_server() as box:
         box.answers.append(status)
         with pytest.raises(error, match=str(status)):
-            send(SignedWebhook(url=box.url, secret=SECRET), NOTICE)
+            send_notification(SignedWebhook(url=box.url, secret=SECRET), NOTICE)
 
 
 def test_an_address_that_is_a_secret_is_not_in_an_error() -> None:
     with pytest.raises(Unavailable) as failed:
-        send(SignedWebhook(url=f"http://127.0.0.1:{NOWHERE}/T0P-SECRET", secret=SECRET), NOTICE)
+        send_notification(SignedWebhook(url=f"http://127.0.0.1:{NOWHERE}/T0P-SECRET", secret=SECRET), NOTICE)
     assert "T0P" not in str(failed.value)
 
 
@@ -128,7 +131,7 @@ def test_prefects_own_blocks_are_channels_and_get_the_id_in_the_text() -> None:
             SlackWebhook(url=json_url),
             CustomWebhookNotificationBlock(name="ours", url=box.url, json_data=custom),
         ):
-            send(block, NOTICE)
+            send_notification(block, NOTICE)
         assert len(box.posts) == 2
         assert all(NOTICE.id.encode() in body for _, body in box.posts)
 
@@ -139,7 +142,7 @@ def test_prefects_own_blocks_that_fail_are_tried_again_and_do_not_tell_their_add
         for block in (SlackWebhook(url=box.url.replace("http://", "json://")),
                       CustomWebhookNotificationBlock(name="ours", url=box.url + "/T0P", json_data={})):  # fmt: skip
             with pytest.raises(Unavailable) as failed:
-                send(block, NOTICE)
+                send_notification(block, NOTICE)
             assert box.url not in str(failed.value)
 
 
@@ -152,13 +155,13 @@ def test_a_topic_and_a_phone_are_told_by_sns(monkeypatch: pytest.MonkeyPatch) ->
     queue = sqs.create_queue(QueueName="reader")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-    send(SnsNotification(topic_arn=topic, region="eu-west-1"), NOTICE)
-    send(SnsNotification(phone_number="+4915112345678", region="eu-west-1"), NOTICE)
+    send_notification(SnsNotification(topic_arn=topic, region="eu-west-1"), NOTICE)
+    send_notification(SnsNotification(phone_number="+4915112345678", region="eu-west-1"), NOTICE)
     arrived = json.loads(sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"])
     assert (arrived["Subject"], arrived["Message"]) == (NOTICE.subject, NOTICE.body)
     assert arrived["MessageAttributes"]["ratchet-id"]["Value"] == NOTICE.id
     with pytest.raises(Rejected, match="NotFound"):
-        send(SnsNotification(topic_arn=topic + "-gone", region="eu-west-1"), NOTICE)
+        send_notification(SnsNotification(topic_arn=topic + "-gone", region="eu-west-1"), NOTICE)
 
 
 def test_sns_needs_one_target() -> None:
@@ -176,7 +179,7 @@ def test_a_notice_block_is_a_notification_block_for_prefects_automations() -> No
 
 
 @pytest.fixture
-def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServices]:
     """Every HTTPS service by its own name: what is sent passes this machine's TLS and HTTP, and never leaves it."""
     with services(tmp_path) as box:
         for name, value in box.variables.items():
@@ -197,8 +200,8 @@ OWN = {
 }  # fmt: skip
 
 
-def test_teams_gets_a_card_with_subject_text_and_id(internet: Services) -> None:
-    send(OWN["Teams"](), NOTICE)
+def test_teams_gets_a_card_with_subject_text_and_id(internet: FakeServices) -> None:
+    send_notification(OWN["Teams"](), NOTICE)
     (post,) = internet.posts
     assert post.host == "prod-01.westeurope.logic.azure.com"
     assert post.path == TEAMS.partition(":443")[2]
@@ -209,16 +212,16 @@ def test_teams_gets_a_card_with_subject_text_and_id(internet: Services) -> None:
     assert texts["body"] == f"{NOTICE.body}\n\nid {NOTICE.id}"
 
 
-def test_slack_gets_subject_text_and_id(internet: Services) -> None:
-    send(OWN["Slack"](), NOTICE)
+def test_slack_gets_subject_text_and_id(internet: FakeServices) -> None:
+    send_notification(OWN["Slack"](), NOTICE)
     (post,) = internet.posts
     assert (post.host, post.path) == ("hooks.slack.com", "/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
     (shown,) = json.loads(post.body)["attachments"]
     assert (shown["title"], shown["text"]) == (NOTICE.subject, f"{NOTICE.body}\n\nid {NOTICE.id}")
 
 
-def test_an_sms_by_twilio_reaches_every_number(internet: Services) -> None:
-    send(OWN["Twilio"](), NOTICE)
+def test_an_sms_by_twilio_reaches_every_number(internet: FakeServices) -> None:
+    send_notification(OWN["Twilio"](), NOTICE)
     assert {post.host for post in internet.posts} == {"api.twilio.com"}
     assert {post.path for post in internet.posts} == {f"/2010-04-01/Accounts/AC{'0' * 32}/Messages.json"}
     said = [parse_qs(post.body.decode()) for post in internet.posts]
@@ -229,15 +232,15 @@ def test_an_sms_by_twilio_reaches_every_number(internet: Services) -> None:
     assert user == f"AC{'0' * 32}:{'t' * 32}"
 
 
-def test_an_sms_is_never_longer_than_twilio_takes_and_keeps_its_id(internet: Services) -> None:
-    send(OWN["Twilio"](), replace(NOTICE, body="word " * 1000))
+def test_an_sms_is_never_longer_than_twilio_takes_and_keeps_its_id(internet: FakeServices) -> None:
+    send_notification(OWN["Twilio"](), replace(NOTICE, body="word " * 1000))
     said = parse_qs(internet.posts[0].body.decode())["Body"][0]
     assert 1500 < len(said) <= 1600
     assert said.endswith(f"…\n\nid {NOTICE.id}")
 
 
-def test_prefects_own_pagerduty_block_opens_an_incident(internet: Services) -> None:
-    send(OWN["PagerDuty"](), NOTICE)
+def test_prefects_own_pagerduty_block_opens_an_incident(internet: FakeServices) -> None:
+    send_notification(OWN["PagerDuty"](), NOTICE)
     (post,) = internet.posts
     assert (post.host, post.path) == ("events.pagerduty.com", "/v2/enqueue")
     event = json.loads(post.body)
@@ -248,20 +251,20 @@ def test_prefects_own_pagerduty_block_opens_an_incident(internet: Services) -> N
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_a_service_that_is_busy_is_tried_again_and_no_secret_is_told(internet: Services, name: str) -> None:
+def test_a_service_that_is_busy_is_tried_again_and_no_secret_is_told(internet: FakeServices, name: str) -> None:
     internet.answers += [503, 503]
     with pytest.raises(Unavailable) as failed:
-        send(OWN[name](), NOTICE)
+        send_notification(OWN[name](), NOTICE)
     assert not any(secret in str(failed.value) for secret in ("TIiaj", "S1GNATURE", "k" * 32, "t" * 32))
 
 
 def test_a_service_under_a_name_that_nobody_certified_is_not_told(
-    internet: Services, monkeypatch: pytest.MonkeyPatch
+    internet: FakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     for block in (make() for make in OWN.values()):
         with pytest.raises(Unavailable):
-            send(block, NOTICE)
+            send_notification(block, NOTICE)
     assert internet.posts == []
 
 
@@ -275,7 +278,9 @@ STORY = (("new", "trigger"), ("worse", "trigger"), ("reminder", "trigger"), ("re
 def test_what_lasts_is_one_incident_that_is_resolved_when_it_is_over() -> None:
     with web_server() as box:
         for occasion, _ in STORY:
-            send(pager(box.url), replace(NOTICE, id=f"id of {occasion}", occasion=occasion, severity="critical"))
+            send_notification(
+                pager(box.url), replace(NOTICE, id=f"id of {occasion}", occasion=occasion, severity="critical")
+            )
         events = [json.loads(body) for _, body in box.posts]
     assert [event["event_action"] for event in events] == [action for _, action in STORY]
     assert {event["dedup_key"] for event in events} == {NOTICE.cause}
@@ -289,21 +294,21 @@ def test_what_lasts_is_one_incident_that_is_resolved_when_it_is_over() -> None:
 def test_news_is_an_incident_of_its_own_and_a_repeat_of_it_none() -> None:
     with web_server() as box:
         for number in ("1", "1", "2"):
-            send(pager(box.url), replace(NOTICE, id=number, occasion="news"))
+            send_notification(pager(box.url), replace(NOTICE, id=number, occasion="news"))
         assert [json.loads(body)["dedup_key"] for _, body in box.posts] == ["1", "1", "2"]
 
 
 def test_what_pagerduty_does_not_take_is_shortened() -> None:
     long = replace(NOTICE, cause="churn/" * 100, subject="word " * 500)
     with web_server() as box:
-        send(pager(box.url), long)
+        send_notification(pager(box.url), long)
         event = json.loads(box.posts[0][1])
     assert len(event["dedup_key"]) <= 255
     assert len(event["payload"]["summary"]) == 1024
 
 
-def test_pagerduty_is_reached_under_its_own_name_by_default(internet: Services) -> None:
-    send(PagerDutyEvents(routing_key="R" * 32), NOTICE)
+def test_pagerduty_is_reached_under_its_own_name_by_default(internet: FakeServices) -> None:
+    send_notification(PagerDutyEvents(routing_key="R" * 32), NOTICE)
     assert [(post.host, post.path) for post in internet.posts] == [("events.pagerduty.com", "/v2/enqueue")]
 
 
@@ -315,5 +320,5 @@ def test_pagerdutys_answer_decides_whether_it_is_tried_again(status: int, error:
     with web_server() as box:
         box.answers.append(status)
         with pytest.raises(error, match=str(status)) as failed:
-            send(pager(box.url), NOTICE)
+            send_notification(pager(box.url), NOTICE)
     assert "RRR" not in str(failed.value)

@@ -8,20 +8,22 @@ import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from blocks.endpoints.base import Golden, LogRules
-from blocks.endpoints.sagemaker_capture import Asked, columns_of, may_capture, request_of
-from blocks.endpoints.sagemaker_requests import Hosting, config_request, model_request, release_name
-from blocks.endpoints.sagemaker_store import Kept
+from blocks.endpoints.base import GoldenExample, InferenceLogPolicy
+from blocks.endpoints.sagemaker_capture import CapturedRelease, input_columns, is_capture_allowed, parse_capture_line
+from blocks.endpoints.sagemaker_release_store import StoredRelease
+from blocks.endpoints.sagemaker_requests import ServingConfig, config_request, model_request, release_name
 
 GOLDEN = '{"dataframe_split": {"columns": ["rooms"], "data": [[1]]}}'
-ASKED = Asked(GOLDEN, ("rooms", "street"))
-HOSTING = Hosting(
+ASKED = CapturedRelease(GOLDEN, ("rooms", "street"))
+HOSTING = ServingConfig(
     "arn:aws:iam::123456789012:role/r", "image:1", "ml.m5.large", 1, None, 5, 300, ("k",), 20, "s3://b/captured"
 )
 
 
-def kept(log: LogRules | None) -> Kept:
-    return Kept("price", "3", "d" * 64, Golden(GOLDEN, "[1]"), "s3://b/releases/price/3/d/", log=log)
+def kept(log: InferenceLogPolicy | None) -> StoredRelease:
+    return StoredRelease(
+        "price", "3", "d" * 64, GoldenExample(GOLDEN, "[1]"), "s3://b/releases/price/3/d/", log_policy=log
+    )
 
 
 def part(data: str, content_type: str, mode: str, encoding: str = "") -> dict[str, str]:
@@ -53,45 +55,47 @@ BODIES = {
 @pytest.mark.parametrize("encoding", ["JSON", "BASE64"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_every_shape_of_a_request_is_read_by_column(body: str, encoding: str) -> None:
-    found = request_of(line(body, encoding=encoding), "3", ASKED)
+    found = parse_capture_line(line(body, encoding=encoding), "3", ASKED)
     assert found == {"at": "2026-11-25T12:00:00+00:00", "id": "e-1", "version": "3", "rows": 2, "columns": COLUMNS,
                      "answer": {"predictions": [0.5, 0.25]}}  # fmt: skip
 
 
 def test_csv_is_read_as_text_and_an_empty_field_is_missing() -> None:
-    found = request_of(line("street,rooms\nElm,1\n,2\n", content_type="text/csv; charset=utf-8"), "3", ASKED)
+    found = parse_capture_line(line("street,rooms\nElm,1\n,2\n", content_type="text/csv; charset=utf-8"), "3", ASKED)
     assert found is not None and found["columns"] == {"street": ["Elm", None], "rooms": ["1", "2"]}
 
 
 def test_the_callers_own_id_is_the_request_s() -> None:
-    found = request_of(line(BODIES["split"], inferenceId="mine"), "3", ASKED)
+    found = parse_capture_line(line(BODIES["split"], inferenceId="mine"), "3", ASKED)
     assert found is not None and found["id"] == "mine"
 
 
 @pytest.mark.parametrize("said", ['{"error": "no"}', '{"predictions": {"a": 1}}', "[1]"])
 def test_the_golden_request_and_what_is_no_list_of_answers_is_no_traffic(said: str) -> None:
-    assert request_of(line(GOLDEN), "3", ASKED) is None
-    assert request_of(line(BODIES["split"], said), "3", ASKED) is None
+    assert parse_capture_line(line(GOLDEN), "3", ASKED) is None
+    assert parse_capture_line(line(BODIES["split"], said), "3", ASKED) is None
     alone = {"captureData": {"endpointInput": {}}, "eventMetadata": {}, "eventVersion": "0"}
-    assert request_of(json.dumps(alone).encode(), "3", ASKED) is None
+    assert parse_capture_line(json.dumps(alone).encode(), "3", ASKED) is None
 
 
 def test_columns_are_those_of_the_model_s_signature() -> None:
     text = b'signature:\n  inputs: \'[{"type": "double", "name": "rooms"}, {"type": "string", "name": "street"}]\'\n'
-    assert columns_of(text) == ("rooms", "street")
+    assert input_columns(text) == ("rooms", "street")
     for other in (None, b"", b"flavors: {}", b'signature: {inputs: \'[{"type": "tensor"}]\'}', b": :", b"signature: 5"):
-        assert columns_of(other) == ()
+        assert input_columns(other) == ()
 
 
 @pytest.mark.parametrize(
     ("rules", "captured"),
-    [(None, False), (LogRules(), True), (LogRules("house_id"), True), (LogRules(leave_out=("name",)), False),
-     (LogRules(hashed=("name",)), False)],
+    [(None, False), (InferenceLogPolicy(), True), (InferenceLogPolicy("house_id"), True), (InferenceLogPolicy(excluded_columns=("name",)), False),
+     (InferenceLogPolicy(hashed_columns=("name",)), False)],
     ids=["no log", "all", "with the key", "a column to leave out", "a column to hash"],
 )  # fmt: skip
-def test_nothing_is_captured_of_which_a_part_may_not_be_written(rules: LogRules | None, captured: bool) -> None:
+def test_nothing_is_captured_of_which_a_part_may_not_be_written(
+    rules: InferenceLogPolicy | None, captured: bool
+) -> None:
     request = config_request(kept(rules), HOSTING)
-    assert ("DataCaptureConfig" in request) is may_capture(rules) is captured
+    assert ("DataCaptureConfig" in request) is is_capture_allowed(rules) is captured
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateEndpointConfig")
     assert not ParamValidator().validate(request, model.input_shape).has_errors()
     if captured:
@@ -100,8 +104,10 @@ def test_nothing_is_captured_of_which_a_part_may_not_be_written(rules: LogRules 
 
 
 def test_other_rules_are_another_configuration_and_the_key_reaches_the_container() -> None:
-    names = {release_name(kept(rules), HOSTING) for rules in (None, LogRules(), LogRules("house_id"))}
+    names = {
+        release_name(kept(rules), HOSTING) for rules in (None, InferenceLogPolicy(), InferenceLogPolicy("house_id"))
+    }
     assert len(names) == 3
-    said = model_request(kept(LogRules("house_id")), HOSTING)["PrimaryContainer"]["Environment"]
+    said = model_request(kept(InferenceLogPolicy("house_id")), HOSTING)["PrimaryContainer"]["Environment"]
     assert said["RATCHET_KEY_COLUMN"] == "house_id"
     assert "RATCHET_KEY_COLUMN" not in model_request(kept(None), HOSTING)["PrimaryContainer"]["Environment"]

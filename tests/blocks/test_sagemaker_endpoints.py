@@ -11,17 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.endpoints import sagemaker_requests as requests
-from blocks.endpoints.base import Golden
+from blocks.endpoints.base import GoldenExample
 from blocks.endpoints.sagemaker import SageMakerEndpoint
-from blocks.endpoints.sagemaker_store import Kept
+from blocks.endpoints.sagemaker_release_store import StoredRelease
+from tests.fixtures.sagemaker_endpoints import HOSTING
 
 SESSION = botocore.session.get_session()
 PATTERN = SESSION.get_service_model("sagemaker").shape_for("ModelName").metadata["pattern"]
-KEPT = Kept("churn", "3", "d" * 64, Golden("{}", "[1]"), "s3://b/releases/churn/3/d/model/")
-HOSTING = requests.Hosting(
-    "arn:aws:iam::123456789012:role/jobs", "ratchet:1", "ml.m6i.large", 2, None, 5, 300, ("key",)
-)
-GUARD = requests.Guard(20, 300, 0.01, 250.0, ("own-alarm",))
+KEPT = StoredRelease("churn", "3", "d" * 64, GoldenExample("{}", "[1]"), "s3://b/releases/churn/3/d/model/")
+GUARD = requests.RolloutPolicy(20, 300, 0.01, 250.0, ("own-alarm",))
 
 
 def valid(operation: str, request: dict[str, Any], service: str = "sagemaker") -> dict[str, Any]:
@@ -51,14 +49,14 @@ def test_a_configuration_has_one_variant_whose_name_never_changes() -> None:
 
 
 def test_an_update_is_a_canary_that_alarms_watch() -> None:
-    found = requests.deployment("churn", GUARD)
+    found = requests.deployment_config("churn", GUARD)
     valid("UpdateEndpoint", {"EndpointName": "e", "EndpointConfigName": "c", "DeploymentConfig": found})
     routing = found["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     assert routing == {"Type": "CANARY", "WaitIntervalInSeconds": 300,
                        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 20}}  # fmt: skip
     names = [each["AlarmName"] for each in found["AutoRollbackConfiguration"]["Alarms"]]
     assert names == ["churn-Invocation5XXErrors", "churn-ModelLatency", "own-alarm"]
-    all_at_once = requests.deployment("churn", replace(GUARD, canary_percent=0))["BlueGreenUpdatePolicy"]
+    all_at_once = requests.deployment_config("churn", replace(GUARD, canary_percent=0))["BlueGreenUpdatePolicy"]
     assert all_at_once["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"
     assert all_at_once["TerminationWaitInSeconds"] == 300, "the old fleet stands by while the alarms watch"
 
@@ -91,18 +89,18 @@ def test_whatever_differs_has_another_name(change: dict[str, str]) -> None:
 
 
 def test_what_the_container_says_of_itself_is_read() -> None:
-    assert requests.attributes("version=3;digest=abc") == {"version": "3", "digest": "abc"}
-    assert requests.attributes("") == {}
+    assert requests.parse_custom_attributes("version=3;digest=abc") == {"version": "3", "digest": "abc"}
+    assert requests.parse_custom_attributes("") == {}
 
 
 def test_the_budget_is_told_what_an_endpoint_asks_for_at_most() -> None:
     fields = {"bucket": "b", "role_arn": "arn:aws:iam::123456789012:role/jobs", "image": "i", "region": "eu-west-1"}
-    asked = SageMakerEndpoint(**fields, instance_type="ml.m5.large", instance_count=2, max_instances=6).hosting("churn")
-    assert (asked.instance_type, asked.region, asked.count, asked.hours_per_month) == (
+    asked = SageMakerEndpoint(**fields, instance_type="ml.m5.large", instance_count=2, max_instances=6).compute("churn")
+    assert (asked.instance_type, asked.region, asked.instance_count, asked.hours_per_month) == (
         "ml.m5.large",
         "eu-west-1",
         6,
         730,
     )
-    serverless = SageMakerEndpoint(**fields, serverless_memory_mb=2048).hosting("churn")
+    serverless = SageMakerEndpoint(**fields, serverless_memory_mb=2048).compute("churn")
     assert not serverless.instance_type.startswith("ml."), "no table prices it, so it is refused"

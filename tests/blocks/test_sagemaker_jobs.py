@@ -10,18 +10,18 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.common.aws.attempts import attempt_name
+from blocks.common.aws.job_names import attempt_name
 from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
-from blocks.trainers.jobs import NAME
+from blocks.trainers.job_checks import NAME_PATTERN
 from blocks.trainers.sagemaker import SageMakerTrainer
-from blocks.trainers.sagemaker_jobs import Places, Plan, job_state, training_request
+from blocks.trainers.sagemaker_requests import JobLocations, TrainingConfig, job_state, training_request
 
 JOB = TrainingJob(
     "churn-1a2b", Path("models/churn"), {"train": Path("train")}, {"num_leaves": "15"},
     {"MLFLOW_RUN_ID": "r1", "RATCHET_COMMIT": "c1"}, max_seconds=600,
 )  # fmt: skip
-PLACES = Places(
+PLACES = JobLocations(
     "s3://b/t/inputs/c0de/", {"train": "s3://b/t/inputs/da7a/"}, "s3://b/t/models", "s3://b/t/ck/churn-1a2b"
 )
 PLAN: dict[str, Any] = {
@@ -58,7 +58,7 @@ GOLDEN: dict[str, Any] = {
 
 
 def request(**plan: Any) -> dict[str, Any]:
-    made = training_request(Plan(**PLAN | plan), JOB, JOB.name, PLACES)
+    made = training_request(TrainingConfig(**PLAN | plan), JOB, JOB.name, PLACES)
     shape = botocore.session.get_session().get_service_model("sagemaker").shape_for("CreateTrainingJobRequest")
     report = ParamValidator().validate(made, shape)
     assert not report.has_errors(), report.generate_report()
@@ -103,13 +103,15 @@ def test_a_vpc_is_named_with_its_groups() -> None:
 )
 def test_a_trainer_that_sagemaker_would_refuse_is_refused_when_it_is_made(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        SageMakerTrainer(bucket="b", role_arn="r", image="i", cache=Path("c"), **fields)
+        SageMakerTrainer(bucket="b", role_arn="r", image="i", model_cache=Path("c"), **fields)
 
 
 @settings(max_examples=50)
-@given(st.text("ab9-", min_size=1, max_size=63).filter(NAME.fullmatch), st.integers(1, 1000), st.integers(1, 1000))
+@given(
+    st.text("ab9-", min_size=1, max_size=63).filter(NAME_PATTERN.fullmatch), st.integers(1, 1000), st.integers(1, 1000)
+)
 def test_attempts_have_names_that_sagemaker_takes_and_that_differ(name: str, one: int, other: int) -> None:
-    assert NAME.fullmatch(attempt_name(name, one)) and attempt_name(name, 1) == name
+    assert NAME_PATTERN.fullmatch(attempt_name(name, one)) and attempt_name(name, 1) == name
     assert (attempt_name(name, one) == attempt_name(name, other)) is (one == other)
 
 
@@ -153,7 +155,7 @@ def test_the_budget_is_told_what_a_job_asks_for_at_most() -> None:
     }
     kinds = ["ml.m7i.large", "ml.m6i.large"]
     asked = SageMakerTrainer(**fields, instance_types=kinds, keep_alive_seconds=600).compute(3600)
-    assert (asked.instance_types, asked.region, asked.count) == (tuple(kinds), "eu-west-1", 1)
+    assert (asked.instance_types, asked.region, asked.instance_count) == (tuple(kinds), "eu-west-1", 1)
     assert (asked.max_seconds, asked.keep_alive_seconds, asked.spot) == (3600, 600, False)
 
 

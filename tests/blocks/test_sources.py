@@ -159,7 +159,7 @@ def test_what_a_csv_writer_wrote_is_read_back_or_set_aside(tmp_path_factory, rec
     source = read_source(str(path), kinds={"a": "text", "b": "text"})
     expected = [tuple(value if value.strip() else None for value in row) for row in lines[1:] if len(row) == 2]
     assert rows(source) == expected
-    assert len(source.broken) == len(records) - len(expected)
+    assert len(source.unreadable_rows) == len(records) - len(expected)
 
 
 def test_parquet_is_brought_to_the_same_types_as_csv(tmp_path):
@@ -179,7 +179,7 @@ def test_parquet_is_brought_to_the_same_types_as_csv(tmp_path):
     source = read_source(str(path), kinds=KINDS)
     assert rows(source) == [("10", 1.0, "a", 1), (str(2**62), 2.0, None, None), ("3", None, None, 0)]
     assert source.positions.to_pylist() == ["row 1", "row 2", "row 3"]
-    assert source.ignored == ("more",)
+    assert source.undeclared_columns == ("more",)
 
 
 def test_rows_of_parquet_that_do_not_fit_are_set_aside(tmp_path):
@@ -190,7 +190,7 @@ def test_rows_of_parquet_that_do_not_fit_are_set_aside(tmp_path):
         ("row 1", "not a flag (0 or 1): column 'active' holds '3'"),
         ("row 2", "not a text: column 'id' holds '1.152921504606847e+18'"),
     ]
-    assert '"age": "x"' in source.broken[1].text
+    assert '"age": "x"' in source.unreadable_rows[1].raw_text
 
 
 @pytest.mark.parametrize("damage", ["zero", "half", "one byte", "csv", "no columns", "nested"])
@@ -272,7 +272,7 @@ def test_a_query_is_read_with_what_does_not_fit_set_aside(database):
     assert rows(source) == [("1", 10.0, "a", 1), ("b", None, None, 0), (str(2**62), 1.5, "12:30", 1)]
     assert broken(source) == [("row 4", "not a number: column 'age' holds 'old'")]
     assert source.positions.to_pylist() == ["row 1", "row 2", "row 3"]
-    assert source.ignored == ("more",)
+    assert source.undeclared_columns == ("more",)
 
 
 def test_a_query_of_many_rows_keeps_types_and_positions(database):
@@ -345,7 +345,7 @@ def test_a_data_frame_is_read_and_not_changed():
     before = frame.copy(deep=True)
     source = from_frame(frame, kinds=KINDS, description="telco")
     assert rows(source) == [("1", 1.0, "x", 1), ("b", None, None, None), (str(10**20), 3.0, "y", 0)]
-    assert (source.description, source.ignored) == ("telco", ("7",))
+    assert (source.description, source.undeclared_columns) == ("telco", ("7",))
     pd.testing.assert_frame_equal(frame, before)
 
 
@@ -395,7 +395,7 @@ def test_a_million_rows_with_a_few_broken_are_read_in_seconds(tmp_path):
     begun = time.perf_counter()
     source = read_source(str(path), kinds=KINDS)
     assert time.perf_counter() - begun < 10
-    assert (source.table.num_rows, [row.position for row in source.broken]) == (
+    assert (source.table.num_rows, [row.position for row in source.unreadable_rows]) == (
         count - 2,
         ["line 500002", "line 700002"],
     )

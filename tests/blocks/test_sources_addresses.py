@@ -3,7 +3,7 @@
 import pytest
 
 from blocks.common.errors import Rejected
-from blocks.sources.addresses import address_of
+from blocks.sources.secret_addresses import resolve_address
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from blocks.sources.addresses import address_of
     ],
 )
 def test_an_address_without_a_password_is_itself(source: str) -> None:
-    assert address_of(source) == source
+    assert resolve_address(source) == source
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_an_address_without_a_password_is_itself(source: str) -> None:
 )
 def test_a_password_is_refused_and_not_repeated(source: str) -> None:
     with pytest.raises(Rejected, match=r"bears a password.*Secret block.*block:NAME") as refused:
-        address_of(source)
+        resolve_address(source)
     assert "hunter2" not in str(refused.value)
     assert "host/crm" in str(refused.value) or "account/crm" in str(refused.value)

@@ -18,12 +18,12 @@ from moto.server import ThreadedMotoServer
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.sources import FrameSource, Since, open_source, read_source
-from blocks.sources.lines import blocks_of
-from blocks.sources.parquet import BLANKS
-from blocks.sources.staging import FILE, ROW, stage
+from blocks.sources import FrameSource, WatermarkFilter, open_source, read_source
+from blocks.sources.parquet_files import WHITESPACE
+from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, stage_rows
+from blocks.sources.text_blocks import read_blocks
 from blocks.sources.watermarks import Watermark
-from tasks.ingestion.rules.row_checks import relation_of
+from tasks.ingestion.rules.row_checks import staged_relation_sql
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
 HEADER = "id,age,plan,active\n"
@@ -141,7 +141,7 @@ texts = st.text(st.sampled_from('ab ,"\n\u00e4é'), max_size=5)
 @settings(max_examples=60)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=20), st.integers(1, 60))
 def test_where_a_csv_is_cut_into_blocks_does_not_matter(tmp_path_factory, records, size):
-    from blocks.sources import lines
+    from blocks.sources import text_blocks as lines
 
     path = tmp_path_factory.mktemp("cut") / "x.csv"
     written = ['"' + a.replace('"', '""') + '",' + '"' + b.replace('"', '""') + '"' for a, b in records]
@@ -155,13 +155,13 @@ def test_where_a_csv_is_cut_into_blocks_does_not_matter(tmp_path_factory, record
         lines.BLOCK_BYTES = before
     assert rows(cut) == rows(whole)
     assert cut.positions.to_pylist() == whole.positions.to_pylist()
-    assert cut.broken == whole.broken
-    assert len(whole.broken) == 1
+    assert cut.unreadable_rows == whole.unreadable_rows
+    assert len(whole.unreadable_rows) == 1
 
 
 def test_a_quote_that_never_closes_is_refused_before_memory_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocks.sources.lines.LONGEST_RECORD", 10_000)
-    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1_000)
+    monkeypatch.setattr("blocks.sources.text_blocks.MAX_RECORD_BYTES", 10_000)
+    monkeypatch.setattr("blocks.sources.text_blocks.BLOCK_BYTES", 1_000)
     path = tmp_path / "x.csv"
     path.write_text(HEADER + 'a,1,"b,1\n' + "b,1,c,1\n" * 50_000)
     with pytest.raises(Rejected, match=r"line 2: a record of more than .*quote"):
@@ -169,7 +169,7 @@ def test_a_quote_that_never_closes_is_refused_before_memory_is_full(tmp_path, mo
 
 
 def test_mistakes_in_later_blocks_name_their_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 100)
+    monkeypatch.setattr("blocks.sources.text_blocks.BLOCK_BYTES", 100)
     path = tmp_path / "x.csv"
     for bad, said in ((b"a,1,Zo\xeb,1\n", "line 1002: byte 0xeb"), (b'a,1,5" x,1\n', "line 1002: a quote")):
         path.write_bytes(HEADER.encode() + b"a,1,b,1\n" * 1_000 + bad + b"c,1,d,0\n" * 9)
@@ -178,11 +178,13 @@ def test_mistakes_in_later_blocks_name_their_line(tmp_path, monkeypatch):
 
 
 def test_a_byte_order_mark_of_a_file_in_blocks_is_taken_off_once(tmp_path):
-    from blocks.sources.places import File
+    from blocks.sources.file_listing import SourceFile
 
     path = tmp_path / "x.csv"
     path.write_bytes(b"\xef\xbb\xbfid\n1\n2\n")
-    found = list(blocks_of(File(path, "line"), cut=lambda data: data.rfind(b"\n") + 1, size=5))
+    found = list(
+        read_blocks(SourceFile(path, "line"), find_record_end=lambda data: data.rfind(b"\n") + 1, block_bytes=5)
+    )
     assert b"".join(block.data for block in found) == b"id\n1\n2\n"
     assert [block.first_line for block in found] == [1, 2, 3][: len(found)]
 
@@ -207,7 +209,7 @@ def test_a_folder_is_read_in_the_order_of_its_files_each_row_with_its_file(folde
     assert [row[0] for row in rows(source)] == ["a", "b", "c"]
     assert source.positions.to_pylist() == ["a.csv line 2", "b.csv line 2", "more/c.csv line 2"]
     assert broken(source) == [("b.csv line 3", "not a number: column 'age' holds '?'")]
-    assert source.ignored == ("note",)
+    assert source.undeclared_columns == ("note",)
     assert source.description == f"3 CSV files {folder}"
 
 
@@ -250,7 +252,7 @@ def test_parquet_files_whose_types_differ_become_one_type(tmp_path):
     source = read_source(f"{tmp_path}/*.parquet", kinds=KINDS)
     assert source.table["age"].to_pylist() == [0.0, 1.0, 7.0, 8.0, 9.0]
     assert broken(source) == [("c.parquet row 2", "not a number: column 'age' holds 'ten'")]
-    assert source.ignored == ("extra",)
+    assert source.undeclared_columns == ("extra",)
 
 
 def test_a_file_that_changes_while_it_is_read_is_no_source(tmp_path):
@@ -259,20 +261,20 @@ def test_a_file_that_changes_while_it_is_read_is_no_source(tmp_path):
     source = open_source(str(path), kinds=KINDS)
     path.write_text(HEADER + "a,1,b,1\nb,1,b,1\n")
     with pytest.raises(Unavailable, match="changed while it was read"):
-        source.table()
+        source.read_table()
     with pytest.raises(Unavailable, match="changed"):
-        source.identity()
+        source.content_digest()
 
 
 def test_identity_is_of_the_bytes_and_the_declaration_not_the_names(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.csv").write_text(HEADER + "a,1,b,1\n")
-    one, other = (open_source(str(tmp_path / name), kinds=KINDS).identity() for name in ("a", "b"))
+    one, other = (open_source(str(tmp_path / name), kinds=KINDS).content_digest() for name in ("a", "b"))
     assert one == other
-    assert one != open_source(str(tmp_path / "a"), kinds={**KINDS, "age": "text"}).identity()
+    assert one != open_source(str(tmp_path / "a"), kinds={**KINDS, "age": "text"}).content_digest()
     (tmp_path / "b" / "b.csv").write_text(HEADER + "a,1,b,0\n")
-    assert one != open_source(str(tmp_path / "b"), kinds=KINDS).identity()
+    assert one != open_source(str(tmp_path / "b"), kinds=KINDS).content_digest()
 
 
 # Staging
@@ -280,10 +282,10 @@ def test_identity_is_of_the_bytes_and_the_declaration_not_the_names(tmp_path):
 
 def staged_rows(source, folder):
     folder.mkdir()
-    staged = stage(source, folder)
+    staged = stage_rows(source, folder)
     files = [str(file) for file in staged.files]
-    sql = relation_of(staged.columns, files)
-    found = DuckDBEngine().query(f"SELECT * FROM ({sql}) r ORDER BY {FILE}, {ROW}", {"staged": files})
+    sql = staged_relation_sql(staged.column_sql, files)
+    found = DuckDBEngine().query(f"SELECT * FROM ({sql}) r ORDER BY {FILE_COLUMN}, {ROW_COLUMN}", {"staged": files})
     return staged, found
 
 
@@ -311,11 +313,11 @@ def test_parquet_that_fits_is_scanned_as_it_is_and_gives_what_reading_gives(tmp_
     staged, found = staged_rows(open_source(str(path), kinds=KINDS), tmp_path / "work")
     assert staged.files == (path,), "nothing was written"
     expected = pa.concat_tables(
-        [people(1).slice(0, 0), *(piece.table for piece in open_source(str(path), kinds=KINDS).pieces())],
+        [people(1).slice(0, 0), *(piece.table for piece in open_source(str(path), kinds=KINDS).batches())],
         promote_options="permissive",
     )
     assert found.select(list(KINDS)).cast(expected.schema).equals(expected)
-    assert found[ROW].to_pylist() == list(range(1, table.num_rows + 1))
+    assert found[ROW_COLUMN].to_pylist() == list(range(1, table.num_rows + 1))
     assert ("age" in staged.finite) == (not any(v is not None and np.isinf(v) for v in table["age"].to_pylist()))
 
 
@@ -335,7 +337,7 @@ def test_parquet_with_values_to_be_looked_at_is_read_first(tmp_path, table):
     staged, found = staged_rows(open_source(str(path), kinds=KINDS), tmp_path / "work")
     assert staged.files != (path,)
     assert found.num_rows + staged.broken_rows == 2
-    assert found[ROW].to_pylist() == ([1] if staged.broken_rows else [1, 2])
+    assert found[ROW_COLUMN].to_pylist() == ([1] if staged.broken_rows else [1, 2])
 
 
 def test_an_integer_too_large_to_be_exact_everywhere_is_looked_at(tmp_path):
@@ -351,7 +353,7 @@ def test_an_integer_too_large_to_be_exact_everywhere_is_looked_at(tmp_path):
 def test_the_blanks_in_sql_are_those_of_arrow():
     every = [chr(i) for i in range(0x110000) if not 0xD800 <= i < 0xE000]
     trimmed = pc.utf8_trim_whitespace(pa.array(every)).to_pylist()
-    assert {c for c, left in zip(every, trimmed, strict=True) if left == ""} == set(BLANKS)
+    assert {c for c, left in zip(every, trimmed, strict=True) if left == ""} == set(WHITESPACE)
 
 
 def test_pages_with_checksums_are_verified(tmp_path):
@@ -359,7 +361,7 @@ def test_pages_with_checksums_are_verified(tmp_path):
     pq.write_table(
         people(5_000, plan=[f"p{i}" for i in range(5_000)]), path, write_page_checksum=True, compression="none"
     )
-    assert open_source(str(path), kinds=KINDS).scannable() is None
+    assert open_source(str(path), kinds=KINDS).direct_scan() is None
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
@@ -384,7 +386,7 @@ def database(tmp_path):
 
 
 def query_since(database, after=None, query="SELECT * FROM people -- all;", column="changed"):
-    return open_source(f"sqlite:///{database}", query=query, kinds=KINDS, since=Since(column, after))
+    return open_source(f"sqlite:///{database}", query=query, kinds=KINDS, watermark=WatermarkFilter(column, after))
 
 
 def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(database):
@@ -409,9 +411,9 @@ def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(databa
 def test_a_watermark_is_kept_as_text_and_comes_back_as_it_was(value, kind):
     mark = Watermark.highest([value], None, "query", 1, "changed")
     assert mark.kind == kind
-    again = Watermark.from_notes(mark.notes("changed of query 1"), "changed of query 1")
+    again = Watermark.from_notes(mark.snapshot_notes("changed of query 1"), "changed of query 1")
     assert again.value() == value
-    assert Watermark.from_notes(mark.notes("x"), "other") is None
+    assert Watermark.from_notes(mark.snapshot_notes("x"), "other") is None
 
 
 def test_a_watermark_cannot_break_out_of_the_query(database):
@@ -483,7 +485,7 @@ def test_an_s3_prefix_is_read_in_the_order_of_its_keys(bucket, tmp_path, named):
     )
     client.put_object(Bucket=name, Key="in/_SUCCESS", Body=b"")
     source = open_source(f"s3://{name}/{named}", kinds=KINDS, scratch=tmp_path)
-    table = source.table()
+    table = source.read_table()
     assert [row[0] for row in rows(table)] == ["c0", "c1", "c2", "c3"]
     assert table.positions[3].as_py() == "in/part-2.parquet row 2"
     before = {path.name for path in tmp_path.iterdir()}
@@ -504,10 +506,10 @@ def test_one_object_is_read_and_its_messages_name_its_address(bucket, tmp_path):
 def test_the_identity_of_objects_is_known_before_they_are_fetched(bucket, tmp_path):
     put(bucket, tmp_path, **{"a.parquet": people(2)})
     _, name = bucket
-    one = open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
-    assert one == open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
+    one = open_source(f"s3://{name}/a.parquet", kinds=KINDS).content_digest()
+    assert one == open_source(f"s3://{name}/a.parquet", kinds=KINDS).content_digest()
     put(bucket, tmp_path, **{"a.parquet": people(3)})
-    assert one != open_source(f"s3://{name}/a.parquet", kinds=KINDS).identity()
+    assert one != open_source(f"s3://{name}/a.parquet", kinds=KINDS).content_digest()
 
 
 def test_an_object_that_changed_after_it_was_listed_is_not_read(bucket, tmp_path):
@@ -515,7 +517,7 @@ def test_an_object_that_changed_after_it_was_listed_is_not_read(bucket, tmp_path
     source = open_source(f"s3://{bucket[1]}/a.parquet", kinds=KINDS)
     put(bucket, tmp_path, **{"a.parquet": people(3)})
     with pytest.raises(Unavailable, match=r"a\.parquet: the object changed"):
-        source.table()
+        source.read_table()
 
 
 @pytest.mark.parametrize(
@@ -546,9 +548,9 @@ def test_an_s3_that_does_not_answer_is_worth_another_try(bucket, monkeypatch):
 
 def test_a_frame_is_read_in_parts_with_its_row_numbers():
     frame = people(150_000).to_pandas()
-    pieces = list(FrameSource(frame, KINDS).pieces())
+    pieces = list(FrameSource(frame, KINDS).batches())
     assert len(pieces) > 1
-    assert pieces[-1].numbers[-1].as_py() == 150_000
+    assert pieces[-1].row_numbers[-1].as_py() == 150_000
 
 
 # Memory
@@ -569,10 +571,10 @@ LONG = {"csv": "c,1,basic,1\n", "jsonl": '{"id":"c","age":1,"plan":"basic","acti
 
 @pytest.mark.parametrize("form", LONG)
 def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch, pool, form):
-    monkeypatch.setattr("blocks.sources.lines.BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr("blocks.sources.delimited._BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr("blocks.sources.staging._GROUP_ROWS", 2_500)
-    monkeypatch.setattr("blocks.sources.parquet.BATCH_ROWS", 2_500)
+    monkeypatch.setattr("blocks.sources.text_blocks.BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("blocks.sources.csv_files._BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr("blocks.sources.staging._ROW_GROUP_ROWS", 2_500)
+    monkeypatch.setattr("blocks.sources.parquet_files.BATCH_ROWS", 2_500)
     count, path, held, whole = 300_000, tmp_path / f"people.{form}", [], []
     if form == "parquet":  # with page checksums, so that it is read here and not scanned by the engine
         table = people(1_000).take(pa.array(np.arange(count) % 1_000))
@@ -585,5 +587,5 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch, pool, form)
         held.append(pool.bytes_allocated())
         whole.append(piece.table.nbytes)
 
-    assert stage(open_source(str(path), kinds=KINDS), tmp_path, seen).rows == count
+    assert stage_rows(open_source(str(path), kinds=KINDS), tmp_path, seen).rows == count
     assert max(held) < sum(whole) / 3, f"{max(held)} bytes were held of {sum(whole)}"

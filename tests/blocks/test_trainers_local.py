@@ -17,8 +17,8 @@ from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
 from tests.checkout import ROOT
-from tests.contracts.training_jobs import HEALTHY, a_job
-from tests.processes import runs
+from tests.fixtures.training_jobs import HEALTHY, a_job
+from tests.processes import is_running
 from tests.waiting import wait_for
 
 
@@ -88,14 +88,14 @@ def test_stop_ends_a_program_that_ignores_it_and_the_child_that_left_its_session
     local.submit(a_job(tmp_path, STUBBORN))
     wait_for(lambda: len(pids(local)) == 2)
     local.stop("churn-1")
-    assert [pid for pid in pids(local) if runs(pid)] == []
+    assert [pid for pid in pids(local) if is_running(pid)] == []
 
 
 def test_what_a_completed_program_left_running_is_ended(local: LocalTrainer, tmp_path: Path) -> None:
     source = STUBBORN.rsplit("time.sleep(60)", 1)[0]
     local.run(a_job(tmp_path, source), lambda _line: None)
     assert len(pids(local)) == 2
-    wait_for(lambda: not [pid for pid in pids(local) if runs(pid)])
+    wait_for(lambda: not [pid for pid in pids(local) if is_running(pid)])
 
 
 def test_a_program_killed_by_a_signal_says_which(local: LocalTrainer, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_killed_entry_point_leaves_nothing_training_once_the_job_is_started_an
     os.kill(record["pid"], signal.SIGKILL)
     wait_for(lambda: local.state("churn-1").status is JobStatus.failed)
     local.submit(job)
-    wait_for(lambda: not [pid for pid in first if runs(pid)])
+    wait_for(lambda: not [pid for pid in first if is_running(pid)])
     local.stop("churn-1")
 
 
@@ -182,9 +182,9 @@ def test_two_submissions_at_once_train_once(local: LocalTrainer, tmp_path: Path)
 def test_edits_of_the_program_after_submission_do_not_reach_the_job(local: LocalTrainer, tmp_path: Path) -> None:
     source = "import time\ntime.sleep(1)\nimport helper\nprint(helper.WORD)\n"
     job = a_job(tmp_path, source)
-    (job.program / "helper.py").write_text("WORD = 'as submitted'\n")
+    (job.program_folder / "helper.py").write_text("WORD = 'as submitted'\n")
     local.submit(job)
-    (job.program / "helper.py").write_text("WORD = 'edited'\n")
+    (job.program_folder / "helper.py").write_text("WORD = 'edited'\n")
     wait_for(lambda: local.state("churn-1").status is JobStatus.completed)
     assert local.logs("churn-1")[0] == ["as submitted"]
-    assert not (job.program / "__pycache__").exists()
+    assert not (job.program_folder / "__pycache__").exists()

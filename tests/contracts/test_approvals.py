@@ -2,33 +2,25 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest, Approvals, Decision, RefusedAttempt, Waiver
+from blocks.approvals.base import Approvals, RefusedAttempt, Waiver
 from blocks.approvals.chain import first_fault, record_of, request_digest
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger, SqlLedger
 from runtime.keys import Keyring
-from tests.contracts.ledgers import again, database, ledger, postgres
+from tests.fixtures.decisions import DECISION, NOW, REQUEST
+from tests.fixtures.ledgers import again, database, ledger, postgres
+from tests.fixtures.signing_keys import SIGNER
 from tests.processes import in_processes
-from tests.signing_keys import SIGNER
 
 __all__ = ["database", "ledger", "postgres"]  # fixtures
 
-NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
 
-REQUEST = ApprovalRequest(
-    id="churn-7", model="churn", environment="production", version="7", digest="d" * 64,
-    evidence='{"auc":0.84,"note":"“ünïcode” 100 %"}', requested_by="ada", requested_at=NOW,
-    expires_at=NOW + timedelta(days=7), flow_run_id="run-1", approvers=("grace", "linus"), four_eyes=True,
-)  # fmt: skip
-DECISION = Decision(
-    "churn-7", "d" * 64, True, "grace", "looks fine", "terminal", NOW, request_digest=request_digest(REQUEST)
-)
 WAIVER = Waiver(
     "churn", "production", ("auc by plan",), "grace", "a new plan", "terminal", NOW, NOW + timedelta(days=9)
 )
@@ -138,14 +130,14 @@ def test_decisions_waivers_and_refusals_are_one_signed_chain(ledger: Ledger, app
     assert links[1] == waived
     assert [bool(link.signature) for link in links] == [False, True, True, True]
     assert approvals.links("churn-7") == (links[0], links[2], links[3])
-    assert first_fault(links, Keyring([SIGNER.public]), requests={"churn-7": REQUEST}) is None
+    assert first_fault(links, Keyring([SIGNER.public_key_line]), requests={"churn-7": REQUEST}) is None
 
 
 def test_links_that_many_threads_add_at_once_are_one_chain(approvals: Approvals) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: approvals.refuse(replace(REFUSED, by=f"person-{n}"), SIGNER), range(24)))
     assert len(approvals.links()) == 24
-    assert first_fault(approvals.links(), Keyring([SIGNER.public])) is None
+    assert first_fault(approvals.links(), Keyring([SIGNER.public_key_line])) is None
 
 
 def test_of_sixteen_threads_deciding_at_once_one_is_recorded(approvals: Approvals) -> None:

@@ -5,8 +5,6 @@ Of the types that SQL computes, `test_engines.py` holds Spark to the same.
 
 import math
 from collections.abc import Callable
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,135 +17,40 @@ from hypothesis import strategies as st
 from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import opened_rows, rows_of
-from tasks.validation.rules.expectations import CheckReport, Expectation, ParquetRows, Suite, check
-from tasks.validation.rules.parquet_checks import PLANS
-from tasks.validation.rules.parquet_rows import to_frame
-
-
-def by_pandas(files: tuple[str, ...], suite: Suite) -> CheckReport:
-    return check(to_frame(pa.concat_tables(map(pq.read_table, files))), suite, key="id")
+from tasks.validation.checking import open_parquet_rows, parquet_rows
+from tasks.validation.rules.expectations import Expectation, ParquetRows, Suite, ValidationReport, validate_table
+from tasks.validation.rules.parquet_checks import SQL_PLANS
+from tests.fixtures.expectation_tables import (
+    EXPECTATIONS,
+    IN_SQL,
+    NUMBERS,
+    PAIR,
+    TABLES,
+    by_pandas,
+    column,
+    laid,
+    of,
+    text,
+    told,
+    whole,
+)
 
 
 def by(engine: Engine) -> "Checked":
-    def checked(files: tuple[str, ...], suite: Suite) -> CheckReport:
-        with opened_rows(files, engine) as rows:
-            return check(rows, suite, key="id")
+    def checked(files: tuple[str, ...], suite: Suite) -> ValidationReport:
+        with open_parquet_rows(files, engine) as rows:
+            return validate_table(rows, suite, key="id")
 
     return checked
 
 
-Checked = Callable[[tuple[str, ...], Suite], CheckReport]
+Checked = Callable[[tuple[str, ...], Suite], ValidationReport]
 DUCKDB = DuckDBEngine.model_validate({})
 ENGINES: dict[str, Checked] = {"duckdb": by(DUCKDB)}
 each_engine = pytest.mark.parametrize("by_engine", ENGINES.values(), ids=ENGINES)
 
-NUMBERS = [5, 1, 3, 3, 2, 9, 4, 4]
-TEXTS = ["x1", "y2", "x1", "z", "", "it's", "ü-3\n", "y2"]
-TABLES: dict[str, dict[str, Any]] = {
-    "good": {"n": NUMBERS, "m": [each + 1 for each in NUMBERS], "t": TEXTS, "u": TEXTS},
-    "floats": {"n": [each / 7 for each in NUMBERS], "m": NUMBERS, "t": TEXTS, "u": list(reversed(TEXTS))},
-    "some null": {"n": [5, None, 3, 3, 2, None, 4, 4], "m": [*NUMBERS[:7], None], "t": [*TEXTS[:7], None], "u": TEXTS},
-    "null float": {"n": [5.5, None, 3.0, 3.0, 2.25, None, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "no number": {"n": [5.5, math.nan, 3.0, 3.0, 2.25, math.nan, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "only no numbers": {"n": [math.nan] * 8, "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "infinite": {"n": [5.5, math.inf, 3.0, -1.0, 2.25, 1e300, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "both infinite": {"n": [5.5, math.inf, -math.inf, -1.0, 2.25, 1e300, 4.0, 4.0], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "all null": {"n": pa.array([None] * 8, pa.int64()), "m": NUMBERS, "t": pa.array([None] * 8, pa.string()), "u": TEXTS},
-    "untyped null": {"n": pa.nulls(8), "m": NUMBERS, "t": pa.nulls(8), "u": TEXTS},
-    "pairs never whole": {"n": [1, None, 3, None, 5, None, 7, None], "m": [None, 2, None, 4] * 2,
-                          "t": TEXTS, "u": pa.nulls(8)},
-    "empty": {"n": pa.array([], pa.int64()), "m": pa.array([], pa.int64()), "t": pa.array([], pa.string()),
-              "u": pa.array([], pa.string())},
-    "missing column": {"m": NUMBERS, "u": TEXTS},
-    "one row": {"n": [3], "m": [4], "t": ["x1"], "u": ["x1"]},
-    "negative": {"n": [-each for each in NUMBERS], "m": [0] * 8, "t": ["x\n"] * 8, "u": ["X1"] * 8},
-    "text for numbers": {"n": [str(each) for each in NUMBERS], "m": NUMBERS, "t": NUMBERS, "u": TEXTS},
-    "flags": {"n": [True, False] * 4, "m": [True] * 8, "t": [True, None] * 4, "u": TEXTS},
-    "single precision": {"n": pa.array([0.1, 0.2, 5, 3, 1, 2, 2, None], pa.float32()), "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "small whole": {"n": pa.array(NUMBERS, pa.int8()), "m": pa.array(NUMBERS, pa.uint32()), "t": TEXTS, "u": TEXTS},
-    "decimals": {"n": [Decimal(f"{each}.5") for each in NUMBERS], "m": NUMBERS, "t": TEXTS, "u": TEXTS},
-    "times": {"n": [datetime(2026, 1, each) for each in NUMBERS], "m": [datetime(2026, 1, 3)] * 8, "t": TEXTS, "u": TEXTS},
-    "large": {"n": [1234567, 1234568, 7654321, None, 1, 2, 3, 4], "m": [12345678] * 8, "t": TEXTS, "u": TEXTS},
-}  # fmt: skip
-
-
-def of(kind: str, **kwargs: Any) -> Expectation:
-    return Expectation(f"expect_{kind}", kwargs)
-
 
 N, T = {"column": "n"}, {"column": "t"}
-PAIR = {"column_A": "m", "column_B": "n"}
-MEDIANS = {
-    "quantiles": (0, 0.1, 0.25, 0.5, 0.75, 1),
-    "value_ranges": ((0, 2), (None, 3), (1, 3), (1, 4), (3, None), (9, 9)),
-}
-EXPECTATIONS = [
-    of("column_values_to_not_be_null", **N), of("column_values_to_not_be_null", **N, mostly=0.7),
-    of("column_values_to_not_be_null", **T), of("column_values_to_be_null", **N), of("column_values_to_be_null", **T),
-    of("column_values_to_be_between", **N, min_value=1, max_value=9),
-    of("column_values_to_be_between", **N, min_value=1, strict_min=True), of("column_values_to_be_between", **N, max_value=0.2),
-    of("column_values_to_be_between", **N, min_value=2, max_value=4.5, strict_max=True, mostly=0.6),
-    of("column_values_to_be_between", **N, min_value=9, max_value=1), of("column_values_to_be_between", **N),
-    of("column_values_to_be_between", **N, min_value="2026-01-02"), of("column_values_to_be_between", **T, min_value="a"),
-    of("column_values_to_be_in_set", **N, value_set=(1, 2, 3, 4, 5.0, 9)), of("column_values_to_be_in_set", **N, value_set=(1, "a")),
-    of("column_values_to_be_in_set", **T, value_set=("x1", "y2", "it's")), of("column_values_to_be_in_set", **T, value_set=(1, 2)),
-    of("column_values_to_be_in_set", **N, value_set=(True, False)), of("column_values_to_be_in_set", **N, value_set=(None, 3)),
-    of("column_values_to_not_be_in_set", **N, value_set=(7,)), of("column_values_to_not_be_in_set", **T, value_set=("z",), mostly=0.9),
-    of("column_values_to_be_unique", **N), of("column_values_to_be_unique", **N, mostly=0.4), of("column_values_to_be_unique", **T),
-    of("column_values_to_match_regex", **T, regex="^[a-z]+[0-9]$"), of("column_values_to_match_regex", **T, regex=r"\d"),
-    of("column_values_to_match_regex", **T, regex="^(x|y|z)"), of("column_values_to_match_regex", **T, regex="["),
-    of("column_values_to_match_regex", **N, regex="^[0-9]"), of("column_values_to_match_regex", **T, regex="x$", mostly=0.5),
-    of("column_values_to_match_regex", **T, regex="[^a-z]*", mostly=1), of("column_values_to_match_regex", **T, regex="it's"),
-    of("column_values_to_not_match_regex", **T, regex="^z$"), of("column_values_to_not_match_regex", **T, regex="-[0-9]$"),
-    of("column_value_lengths_to_be_between", **T, min_value=1, max_value=4), of("column_value_lengths_to_equal", **T, value=2),
-    of("column_value_lengths_to_be_between", **N, min_value=1, max_value=4),
-    of("column_pair_values_a_to_be_greater_than_b", **PAIR), of("column_pair_values_a_to_be_greater_than_b", **PAIR, or_equal=True, mostly=0.5),
-    of("column_pair_values_a_to_be_greater_than_b", **PAIR, ignore_row_if="either_value_is_missing"),
-    of("column_pair_values_a_to_be_greater_than_b", **PAIR, ignore_row_if="neither", or_equal=True),
-    of("column_pair_values_to_be_equal", column_A="t", column_B="u"), of("column_pair_values_to_be_equal", **PAIR, mostly=0.1),
-    of("column_pair_values_to_be_in_set", **PAIR, value_pairs_set=((6, 5), (2, 1))),
-    of("compound_columns_to_be_unique", column_list=("n", "m")), of("compound_columns_to_be_unique", column_list=("t", "n")),
-    of("compound_columns_to_be_unique", column_list=("n", "m"), ignore_row_if="any_value_is_missing"),
-    of("select_column_values_to_be_unique_within_record", column_list=("n", "m")),
-    of("multicolumn_sum_to_equal", column_list=("n", "m"), sum_total=11),
-    of("column_mean_to_be_between", **N, min_value=1, max_value=4), of("column_mean_to_be_between", **T, min_value=1),
-    of("column_stdev_to_be_between", **N, min_value=0, max_value=2.5), of("column_sum_to_be_between", **N, min_value=10, max_value=31),
-    of("column_min_to_be_between", **N, min_value=1), of("column_max_to_be_between", **N, max_value=5), of("column_min_to_be_between", **T, min_value="a"),
-    of("column_median_to_be_between", **N, min_value=3.5, max_value=4), of("column_median_to_be_between", **N, min_value=2, strict_min=True),
-    of("column_quantile_values_to_be_between", **N, quantile_ranges=MEDIANS), of("column_quantile_values_to_be_between", **T, quantile_ranges=MEDIANS),
-    of("column_unique_value_count_to_be_between", **N, min_value=6, max_value=7), of("column_unique_value_count_to_be_between", **T, max_value=2),
-    of("column_proportion_of_unique_values_to_be_between", **N, min_value=0.7), of("column_proportion_of_non_null_values_to_be_between", **N, min_value=0.8),
-    of("column_distinct_values_to_be_in_set", **N, value_set=(1, 2, 3, 4, 5)), of("column_distinct_values_to_contain_set", **N, value_set=(1, 2, 77)),
-    of("column_distinct_values_to_equal_set", **N, value_set=(1, 2, 3, 4, 5, 9)), of("column_distinct_values_to_equal_set", **T, value_set=("x1", "q", "Q")),
-    of("column_distinct_values_to_contain_set", **T, value_set=("x1", "q", "Q")), of("column_most_common_value_to_be_in_set", **N, value_set=(3, 4)),
-    of("column_values_to_be_of_type", **N, type_="int64"), of("column_values_to_be_in_type_list", **T, type_list=("str", "object")),
-    of("column_values_to_be_increasing", **N), of("column_value_z_scores_to_be_less_than", **N, threshold=2, double_sided=True),
-    of("column_to_exist", **N), of("table_row_count_to_equal", value=8), of("table_row_count_to_be_between", min_value=2, max_value=9),
-    of("table_column_count_to_equal", value=5), of("table_column_count_to_be_between", min_value=9),
-    of("table_columns_to_match_set", column_set=("id", "n", "m", "t", "u")), of("table_columns_to_match_ordered_list", column_list=("id", "n", "m", "t", "u")),
-    of("column_values_to_be_of_no_kind", **N), of("column_mean_to_be_between", **N, nonsense=1),
-]  # fmt: skip
-
-
-def laid(folder: Path, columns: dict[str, Any], parts: int = 2) -> tuple[str, ...]:
-    folder.mkdir(exist_ok=True)
-    rows = len(next(iter(columns.values())))
-    table = pa.table({"id": [f"k{n}" for n in range(rows)] if rows else pa.array([], pa.string()), **columns})
-    size = -(-rows // parts) or 1
-    files = []
-    for n in range(parts):
-        files.append(str(folder / f"rows-{n}.parquet"))
-        pq.write_table(table.slice(n * size, size), files[-1])
-    return tuple(files)
-
-
-def told(report: CheckReport) -> list[tuple[object, ...]]:
-    """Return all of a report but the examples, of which an engine may choose others."""
-    return [
-        (r.name, r.kwargs, r.passed, r.reason, r.observed, r.unexpected_count, r.unexpected_percent)
-        for r in report.results
-    ]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning", "ignore:This pattern:UserWarning")
@@ -170,34 +73,10 @@ def test_every_expectation_has_one_verdict_and_one_reason_whatever_computes_it(
 
 
 def test_every_type_that_sql_computes_is_in_the_contract() -> None:
-    assert set(PLANS) == {each.type for each in EXPECTATIONS} & set(PLANS)
+    assert set(SQL_PLANS) == {each.type for each in EXPECTATIONS} & set(SQL_PLANS)
 
 
-IN_SQL = [
-    *(each for each in EXPECTATIONS[:4]), of("column_values_to_be_between", **N, min_value=1),
-    of("column_values_to_be_in_set", **T, value_set=("a",)), of("column_values_to_not_be_in_set", **N, value_set=(1,)),
-    of("column_values_to_be_unique", **T), of("column_values_to_match_regex", **T, regex="^[a-z]+$"),
-    of("column_values_to_not_match_regex", **T, regex="x"), of("column_value_lengths_to_be_between", **T, max_value=4),
-    of("column_value_lengths_to_equal", **T, value=2), of("column_pair_values_a_to_be_greater_than_b", **PAIR),
-    of("column_pair_values_to_be_equal", **PAIR), of("compound_columns_to_be_unique", column_list=("n", "t")),
-    of("column_mean_to_be_between", **N, min_value=99), of("column_stdev_to_be_between", **N, min_value=99),
-    of("column_min_to_be_between", **N, min_value=99), of("column_max_to_be_between", **N, min_value=99),
-    of("column_sum_to_be_between", **N, max_value=1), of("column_median_to_be_between", **N, max_value=1),
-    of("column_quantile_values_to_be_between", **N, quantile_ranges=MEDIANS),
-    of("column_unique_value_count_to_be_between", **T, max_value=2),
-    of("column_proportion_of_unique_values_to_be_between", **T, max_value=0.1),
-    of("column_proportion_of_non_null_values_to_be_between", **T, max_value=0.1),
-    of("column_distinct_values_to_be_in_set", **T, value_set=("q",)),
-    of("column_distinct_values_to_contain_set", **N, value_set=(77,)),
-    of("column_distinct_values_to_equal_set", **T, value_set=("q",)),
-    of("column_to_exist", **N), of("table_row_count_to_equal", value=3), of("table_row_count_to_be_between", min_value=99),
-    of("table_column_count_to_equal", value=9), of("table_column_count_to_be_between", min_value=9),
-    of("table_columns_to_match_set", column_set=("id", "n", "m", "t", "u")),
-    of("table_columns_to_match_ordered_list", column_list=("id", "n", "m", "t", "u")),
-]  # fmt: skip
-
-
-def asked(files: tuple[str, ...], suite: Suite, **limits: int) -> tuple[CheckReport, list[tuple[str, int]]]:
+def asked(files: tuple[str, ...], suite: Suite, **limits: int) -> tuple[ValidationReport, list[tuple[str, int]]]:
     """Check, and return what was asked of the engine: the SQL and how many rows came back."""
     log: list[tuple[str, int]] = []
 
@@ -206,11 +85,11 @@ def asked(files: tuple[str, ...], suite: Suite, **limits: int) -> tuple[CheckRep
         log.append((sql, answer.num_rows))
         return answer
 
-    return check(ParquetRows(files, query, **limits), suite, key="id"), log
+    return validate_table(ParquetRows(files, query, **limits), suite, key="id"), log
 
 
 def test_every_type_that_sql_is_said_to_compute_is_computed_without_reading_a_column(tmp_path: Path) -> None:
-    assert {each.type for each in IN_SQL} == set(PLANS)
+    assert {each.type for each in IN_SQL} == set(SQL_PLANS)
     many = {"n": list(range(400)), "m": [1.5] * 400, "t": ["ab"] * 400, "u": ["x"] * 400}
     report, log = asked(laid(tmp_path, many), Suite("t", 1, tuple(IN_SQL)))
     assert len(report.results) == len(IN_SQL)
@@ -249,7 +128,7 @@ def test_a_table_expectation_that_sql_does_not_compute_is_refused_and_not_tried_
 
 def test_a_suite_of_no_expectation_and_a_table_of_no_file_are_refused(tmp_path: Path) -> None:
     assert "holds no expectation" in asked(laid(tmp_path, TABLES["good"]), Suite("t", 1, ()))[0].reasons[0]
-    report = check(rows_of([], DUCKDB), Suite("t", 1, (of("column_to_exist", **N),)), key="id")
+    report = validate_table(parquet_rows([], DUCKDB), Suite("t", 1, (of("column_to_exist", **N),)), key="id")
     assert (report.passed, report.rows) == (False, 0) and "0 rows" in report.reasons[0]
 
 
@@ -320,13 +199,7 @@ def test_names_and_values_are_never_sql(tmp_path: Path) -> None:
     assert told(report) == told(by_pandas(files, Suite("t", 1, rules)))
 
 
-whole = st.integers(-9, 9)
 double = st.one_of(st.floats(-9, 9, width=16), st.sampled_from([math.nan, math.inf, -math.inf, 0.1, -0.0]))
-text = st.text(alphabet="aAb1\n'é ", max_size=3)
-
-
-def column(values: st.SearchStrategy[Any], rows: int) -> st.SearchStrategy[list[Any]]:
-    return st.lists(st.one_of(values, values, st.none()), min_size=rows, max_size=rows)
 
 
 @st.composite

@@ -15,13 +15,13 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from blocks.cloud.base import ENVIRONMENT, FLOW_RUN, RUN, Checkpoints, Cloud, PaidEndpoint
-from blocks.cloud.fake import FakeCloud
-from blocks.cloud.sagemaker import SageMakerCloud
+from blocks.cloud_cleanup.base import ENVIRONMENT_TAG, FLOW_RUN_TAG, RUN_TAG, Checkpoints, CloudCleanup, PaidEndpoint
+from blocks.cloud_cleanup.fake import FakeCloudCleanup
+from blocks.cloud_cleanup.sagemaker import SageMakerCleanup
 from blocks.common.errors import Rejected, Unavailable
 from local.sagemaker.faults import Fault
-from tests.contracts.test_transforms import a_job, parts, sagemaker_transform
-from tests.local_aws import Desk
+from tests.fixtures.batch_inference import a_job, parts, sagemaker_transform
+from tests.fixtures.local_aws import SageMakerLab
 
 REGION, BUCKET = "us-east-1", "lake"
 NOW = datetime.now(UTC)
@@ -32,15 +32,15 @@ ROLE = "arn:aws:iam::123456789012:role/jobs"
 class Bench:
     """A cloud with two endpoints of `production` (churn, asked 7 times; idle, of 2 instances) and one of another."""
 
-    cloud: Cloud
+    cloud: CloudCleanup
 
 
 def fake_bench() -> Bench:
-    cloud = FakeCloud(region=REGION)
+    cloud = FakeCloudCleanup(region=REGION)
     for environment, name, count, requests in (("production", "churn", 1, 7.0), ("production", "idle", 2, 0.0)):
-        cloud.put(environment, PaidEndpoint(name, f"{name}-1", "ml.m5.large", {"a": count}, NOW, requests))
-    cloud.put("other", PaidEndpoint("theirs", "theirs-1", "ml.m5.large", {"a": 1}, NOW, 0.0))
-    cloud.put(
+        cloud.add(environment, PaidEndpoint(name, f"{name}-1", "ml.m5.large", {"a": count}, NOW, requests))
+    cloud.add("other", PaidEndpoint("theirs", "theirs-1", "ml.m5.large", {"a": 1}, NOW, 0.0))
+    cloud.add(
         "production",
         Checkpoints("churn-1", 12, NOW, ("training/checkpoints/churn-1/a", "training/checkpoints/churn-1/b")),
     )
@@ -53,7 +53,7 @@ def sagemaker_bench() -> Bench:
         sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image"})
         variant = {"VariantName": "a", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": count}
         sagemaker.create_endpoint_config(EndpointConfigName=f"{name}-1", ProductionVariants=[variant])
-        tags = [{"Key": ENVIRONMENT, "Value": environment}]
+        tags = [{"Key": ENVIRONMENT_TAG, "Value": environment}]
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-1", Tags=tags)
     dimensions = [{"Name": "EndpointName", "Value": "churn"}, {"Name": "VariantName", "Value": "a"}]
     for value in (3.0, 4.0):
@@ -69,7 +69,7 @@ def sagemaker_bench() -> Bench:
         "raw/churn-1/c",
     ):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"123456")
-    return Bench(SageMakerCloud(region=REGION, bucket=BUCKET))
+    return Bench(SageMakerCleanup(region=REGION, bucket=BUCKET))
 
 
 @pytest.fixture(
@@ -89,47 +89,50 @@ def endpoints(bench: Bench, environment: str = "production") -> dict[str, PaidEn
 
 def test_endpoints_are_those_of_the_environment_with_their_requests(bench: Bench) -> None:
     found = endpoints(bench)
-    assert {name: (each.count, each.requests) for name, each in found.items()} == {"churn": (1, 7.0), "idle": (2, 0.0)}
-    assert (found["idle"].config, found["idle"].instance_type) == ("idle-1", "ml.m5.large")
-    assert abs(found["idle"].since - NOW) < timedelta(hours=13)  # moto writes local times without a zone
+    assert {name: (each.instance_count, each.requests) for name, each in found.items()} == {
+        "churn": (1, 7.0),
+        "idle": (2, 0.0),
+    }
+    assert (found["idle"].endpoint_config, found["idle"].instance_type) == ("idle-1", "ml.m5.large")
+    assert abs(found["idle"].in_service_since - NOW) < timedelta(hours=13)  # moto writes local times without a zone
     assert set(endpoints(bench, "other")) == {"theirs"}
 
 
 def test_scaling_down_leaves_one_instance_of_each_variant(bench: Bench) -> None:
     bench.cloud.scale_down(endpoints(bench)["idle"])
-    assert endpoints(bench)["idle"].count == 1
+    assert endpoints(bench)["idle"].instance_count == 1
 
 
 def test_a_deleted_endpoint_is_gone_once_and_its_configuration_stays(bench: Bench) -> None:
     for _ in range(2):
         bench.cloud.delete_endpoint("idle")
     assert set(endpoints(bench)) == {"churn"}
-    if isinstance(bench.cloud, SageMakerCloud):
+    if isinstance(bench.cloud, SageMakerCleanup):
         config = boto3.client("sagemaker", REGION).describe_endpoint_config(EndpointConfigName="idle-1")
         assert config["ProductionVariants"][0]["ModelName"] == "idle"
 
 
 def test_checkpoints_are_listed_by_job_and_removed_alone(bench: Bench) -> None:
     (left,) = bench.cloud.checkpoints()
-    assert (left.job, left.bytes, len(left.keys)) == ("churn-1", 12, 2)
+    assert (left.job, left.size_bytes, len(left.keys)) == ("churn-1", 12, 2)
     for _ in range(2):
-        bench.cloud.remove_checkpoints(left)
+        bench.cloud.delete_checkpoints(left)
     assert bench.cloud.checkpoints() == ()
-    if isinstance(bench.cloud, SageMakerCloud):
+    if isinstance(bench.cloud, SageMakerCleanup):
         kept = boto3.client("s3", REGION).list_objects_v2(Bucket=BUCKET)["Contents"]
         assert [file["Key"] for file in kept] == ["raw/churn-1/c", "training/checkpoints/stray"]
 
 
 def test_an_account_without_jobs_has_none(bench: Bench) -> None:
-    assert bench.cloud.jobs("production") == () == bench.cloud.transforms("production")
+    assert bench.cloud.training_jobs("production") == () == bench.cloud.batch_inference_jobs("production")
 
 
 @pytest.mark.parametrize(
     ("tags", "own", "in_own_account"),
     [
-        ({ENVIRONMENT: "production"}, True, True),
-        ({ENVIRONMENT: "staging"}, False, False),
-        ({RUN: "run-1"}, False, True),
+        ({ENVIRONMENT_TAG: "production"}, True, True),
+        ({ENVIRONMENT_TAG: "staging"}, False, False),
+        ({RUN_TAG: "run-1"}, False, True),
         ({"team": "growth"}, False, False),
         ({}, False, False),
     ],
@@ -139,13 +142,13 @@ def test_only_what_bears_a_tag_of_ratchet_is_the_environment_s(
     tags: dict[str, str], own: bool, in_own_account: bool
 ) -> None:
     for whole_account, expected in ((False, own), (True, in_own_account)):
-        cloud = SageMakerCloud(region=REGION, bucket=BUCKET, whole_account=whole_account)
-        assert cloud._is_own(tags, "production") is expected
+        cloud = SageMakerCleanup(region=REGION, bucket=BUCKET, include_unassigned=whole_account)
+        assert cloud._belongs_to(tags, "production") is expected
 
 
-def stubbed() -> tuple[SageMakerCloud, Stubber]:
+def stubbed() -> tuple[SageMakerCleanup, Stubber]:
     client = boto3.client("sagemaker", REGION, aws_access_key_id="testing", aws_secret_access_key="testing")  # noqa: S106 - no secret
-    cloud, stub = SageMakerCloud(region=REGION, bucket=BUCKET), Stubber(client)
+    cloud, stub = SageMakerCleanup(region=REGION, bucket=BUCKET), Stubber(client)
     cloud._clients["sagemaker"] = client
     stub.activate()
     return cloud, stub
@@ -165,7 +168,7 @@ def listed(stub: Stubber, tags: dict[str, dict[str, str]]) -> None:
     for name, own in tags.items():
         answer = {"Tags": [{"Key": key, "Value": value} for key, value in own.items()]}
         stub.add_response("list_tags", answer, {"ResourceArn": arn(name)})
-        if own.get(ENVIRONMENT) == "production":
+        if own.get(ENVIRONMENT_TAG) == "production":
             stub.add_response("describe_training_job", described(name), {"TrainingJobName": name})
 
 
@@ -181,11 +184,11 @@ def described(name: str) -> dict[str, Any]:
 
 def test_jobs_are_those_of_the_environment_with_who_asked_for_them() -> None:
     cloud, stub = stubbed()
-    own = {ENVIRONMENT: "production", FLOW_RUN: "flow-1", RUN: "run-1"}
-    listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT: "staging"}, "a-person-s": {}})
-    (job,) = cloud.jobs("production")
-    assert (job.name, job.flow_run, job.instance_type, job.count) == ("churn-1", "flow-1", "ml.m5.large", 2)
-    assert (job.started, job.max_seconds, job.run) == (NOW, 600, "run-1")
+    own = {ENVIRONMENT_TAG: "production", FLOW_RUN_TAG: "flow-1", RUN_TAG: "run-1"}
+    listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT_TAG: "staging"}, "a-person-s": {}})
+    (job,) = cloud.training_jobs("production")
+    assert (job.name, job.flow_run_id, job.instance_type, job.instance_count) == ("churn-1", "flow-1", "ml.m5.large", 2)
+    assert (job.started, job.max_seconds, job.run_id) == (NOW, 600, "run-1")
     stub.assert_no_pending_responses()
 
 
@@ -204,30 +207,30 @@ def test_stopping_a_job_that_has_ended_is_no_error_and_others_are(
     cloud, stub = stubbed()
     stub.add_client_error("stop_training_job", code, text, expected_params={"TrainingJobName": "churn-1"})
     if error is None:
-        cloud.stop_job("churn-1")
+        cloud.stop_training_job("churn-1")
         return
     with pytest.raises(error, match="StopTrainingJob churn-1 in us-east-1"):
-        cloud.stop_job("churn-1")
+        cloud.stop_training_job("churn-1")
 
 
 def test_a_job_is_stopped_by_its_name() -> None:
     cloud, stub = stubbed()
     stub.add_response("stop_training_job", {}, {"TrainingJobName": "churn-1"})
-    cloud.stop_job("churn-1")
+    cloud.stop_training_job("churn-1")
     stub.assert_no_pending_responses()
 
 
 def test_transform_jobs_that_run_are_found_by_their_tags_and_stopped(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: SageMakerLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the local SageMaker, with jobs as the transform adapter starts them."""
     desk.server.faults.add(Fault("stuck", match=desk.bucket[-8:]))
     for environment in ("production", "staging"):
         job = a_job(tmp_path / environment, f"price-score-{environment}-{desk.bucket[-8:]}")
-        sagemaker_transform(desk, tags={ENVIRONMENT: environment}).submit(replace(job, run="run-1"), parts())
-    cloud = SageMakerCloud(region=REGION, bucket=desk.bucket, endpoint_url=desk.server.url)
-    (found,) = cloud.transforms("production")
-    assert found.name.startswith("price-score-production") and (found.run, found.count) == ("run-1", 1)
+        sagemaker_transform(desk, tags={ENVIRONMENT_TAG: environment}).submit(replace(job, run_id="run-1"), parts())
+    cloud = SageMakerCleanup(region=REGION, bucket=desk.bucket, endpoint_url=desk.server.url)
+    (found,) = cloud.batch_inference_jobs("production")
+    assert found.name.startswith("price-score-production") and (found.run_id, found.instance_count) == ("run-1", 1)
     for _ in range(2):
-        cloud.stop_transform(found.name)
-    assert cloud.transforms("production") == () and len(cloud.transforms("staging")) == 1
+        cloud.stop_batch_inference_job(found.name)
+    assert cloud.batch_inference_jobs("production") == () and len(cloud.batch_inference_jobs("staging")) == 1

@@ -14,13 +14,13 @@ from blocks.common.errors import Rejected
 from blocks.database.ledger import SqlLedger
 from blocks.inbox.base import Note
 from blocks.outbox.base import Attempt
-from tests.contracts.ledgers import database, make_ledger, postgres
-from tests.contracts.test_approvals import DECISION, REQUEST
-from tests.contracts.test_effects import DEPLOYMENT
-from tests.contracts.test_inbox import PUSH, STARTED
-from tests.contracts.test_outbox import MESSAGE, NOW, RAISED
+from tests.fixtures.alert_records import MESSAGE, NOW, RAISED
+from tests.fixtures.decisions import DECISION, REQUEST
+from tests.fixtures.deliveries import PUSH, STARTED
+from tests.fixtures.deployments import DEPLOYMENT
+from tests.fixtures.ledgers import database, make_ledger, postgres
+from tests.fixtures.signing_keys import SIGNER
 from tests.processes import in_processes
-from tests.signing_keys import SIGNER
 
 __all__ = ["database", "postgres"]  # fixtures
 

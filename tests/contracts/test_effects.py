@@ -1,22 +1,18 @@
 """Every adapter of effects keeps the same promises: each key once, the first outcome stays, nothing lost."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 
 import pytest
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger
-from blocks.effects.base import Deployment, Effects
+from blocks.effects.base import Effects
 from blocks.effects.fake import FakeEffects
-from tests.contracts.ledgers import again, ledger, postgres
+from tests.fixtures.deployments import DEPLOYMENT, NOW
+from tests.fixtures.ledgers import again, ledger, postgres
 
 __all__ = ["ledger", "postgres"]  # fixtures
-
-NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
-DEPLOYMENT = Deployment(
-    "dep-1", "churn", "production", "7", "d" * 64, "deploy", "serving", "ada", "approved", "churn-7", NOW
-)
 
 
 @pytest.fixture

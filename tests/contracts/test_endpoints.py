@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from blocks.common.errors import Corrupt, NotFound, Rejected
-from blocks.endpoints.base import Endpoint, Logged, LogRules, Release
+from blocks.endpoints.base import Endpoint, InferenceLogPolicy, LogSegment, Release
 from blocks.endpoints.fake import FakeEndpoint
 from runtime.signatures import signature_file
-from tests.local_aws import sagemaker_endpoint, tiny_release
-from tests.serving import Host, churn_model, host, release
+from tests.fixtures.local_aws import sagemaker_endpoint, tiny_release
+from tests.fixtures.scoring import ModelServer, churn_model, host, release
 
 pytestmark = pytest.mark.slow
 ROW = {"tenure": 1, "charges": 2.5, "flag": 0, "contract": "year", "customer": "c-1"}
@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     with host(tmp_path_factory.mktemp("host")) as started:
         yield started
 
@@ -59,8 +59,8 @@ def subject(request: pytest.FixtureRequest, models: list[Path], tmp_path: Path) 
 
 
 def test_what_serving_will_ask_for_is_known_before_a_release(subject: Subject) -> None:
-    asked = subject.endpoint.hosting(subject.one.endpoint)
-    assert asked.count >= 1 and asked.hours_per_month > 0
+    asked = subject.endpoint.compute(subject.one.endpoint)
+    assert asked.instance_count >= 1 and asked.hours_per_month > 0
     assert bool(asked.instance_type) == bool(asked.region)
 
 
@@ -68,37 +68,37 @@ def test_what_was_never_asked_has_no_traffic(subject: Subject) -> None:
     assert subject.endpoint.traffic(subject.one.endpoint) == ()
 
 
-def test_the_host_tells_its_adapter_what_it_counted(running: Host, models: list[Path]) -> None:
+def test_the_host_tells_its_adapter_what_it_counted(running: ModelServer, models: list[Path]) -> None:
     endpoint, one = running.endpoint(), release(models[0], "1", endpoint="counted")
     endpoint.switch(one)
     endpoint.verify(one)
     assert endpoint.traffic("counted") == (), "golden requests are no traffic"
     assert endpoint.invoke("counted", b"{}").status == 400
     hour, minute = endpoint.traffic("counted")
-    assert (hour.seconds, minute.seconds) == (3600, 60)
-    assert (hour.requests, hour.refused, hour.failed, sum(hour.latency.values())) == (1, 1, 0, 1)
+    assert (hour.interval_seconds, minute.interval_seconds) == (3600, 60)
+    assert (hour.requests, hour.client_errors, hour.server_errors, sum(hour.latency_bins.values())) == (1, 1, 0, 1)
 
 
 def test_nothing_serves_before_the_first_release(subject: Subject) -> None:
-    assert subject.endpoint.serving(subject.one.endpoint) is None
+    assert subject.endpoint.live_version(subject.one.endpoint) is None
     with pytest.raises(NotFound, match=subject.one.endpoint):
-        subject.endpoint.invoke(subject.one.endpoint, subject.one.golden.request.encode())
+        subject.endpoint.invoke(subject.one.endpoint, subject.one.golden_example.request.encode())
 
 
 def test_a_release_goes_from_preflight_to_serving(subject: Subject) -> None:
     probe = subject.endpoint.preflight(subject.one)
     assert (probe.version, probe.digest) == ("1", subject.one.digest)
-    assert subject.endpoint.serving(subject.one.endpoint) is None, "preflight is apart from live traffic"
+    assert subject.endpoint.live_version(subject.one.endpoint) is None, "preflight is apart from live traffic"
 
     live = subject.endpoint.switch(subject.one)
     assert (live.version, live.digest, live.endpoint) == ("1", subject.one.digest, subject.one.endpoint)
-    assert abs((datetime.now(UTC) - live.since).total_seconds()) < 60
-    assert subject.endpoint.serving(subject.one.endpoint) == live
+    assert abs((datetime.now(UTC) - live.deployed_at).total_seconds()) < 60
+    assert subject.endpoint.live_version(subject.one.endpoint) == live
     assert subject.endpoint.verify(subject.one).version == "1"
 
-    answer = subject.endpoint.invoke(subject.one.endpoint, subject.one.golden.request.encode())
+    answer = subject.endpoint.invoke(subject.one.endpoint, subject.one.golden_example.request.encode())
     assert (answer.status, answer.version, answer.content_type) == (200, "1", "application/json")
-    came, expected = json.loads(answer.body)["predictions"], json.loads(subject.one.golden.predictions)
+    came, expected = json.loads(answer.body)["predictions"], json.loads(subject.one.golden_example.expected_predictions)
     assert came == [pytest.approx(row, abs=1e-9) for row in expected]
 
 
@@ -108,7 +108,7 @@ def test_a_second_release_takes_over_and_restore_brings_the_first_back(subject: 
         subject.endpoint.verify(next_one)
     for version, expected in (("2", subject.two), ("1", subject.one), ("3", subject.three)):
         begin = time.monotonic()
-        assert subject.endpoint.restore(subject.one.endpoint, version).version == version
+        assert subject.endpoint.rollback(subject.one.endpoint, version).version == version
         assert time.monotonic() - begin < subject.restore_seconds
         subject.endpoint.verify(expected)
 
@@ -117,9 +117,9 @@ def test_repeating_a_switch_or_a_restore_changes_nothing(subject: Subject) -> No
     subject.endpoint.switch(subject.one)
     first = subject.endpoint.switch(subject.two)
     assert subject.endpoint.switch(subject.two) == first
-    assert subject.endpoint.restore(first.endpoint, "2") == first
-    back = subject.endpoint.restore(first.endpoint, "1")
-    assert subject.endpoint.restore(first.endpoint, "1") == back
+    assert subject.endpoint.rollback(first.endpoint, "2") == first
+    back = subject.endpoint.rollback(first.endpoint, "1")
+    assert subject.endpoint.rollback(first.endpoint, "1") == back
 
 
 def test_restore_needs_no_original_artifact(subject: Subject, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_restore_needs_no_original_artifact(subject: Subject, tmp_path: Path) ->
     subject.endpoint.switch(replace(subject.one, artifact=copy))
     subject.endpoint.switch(subject.two)
     shutil.rmtree(copy)
-    assert subject.endpoint.restore(subject.one.endpoint, "1").digest == subject.one.digest
+    assert subject.endpoint.rollback(subject.one.endpoint, "1").digest == subject.one.digest
     subject.endpoint.verify(subject.one)
 
 
@@ -139,7 +139,7 @@ def test_a_version_that_never_served_is_not_restored(subject: Subject) -> None:
     subject.endpoint.preflight(subject.two)
     for version in ("2", "99"):
         with pytest.raises(NotFound, match=rf"{version}.*1"):
-            subject.endpoint.restore(subject.one.endpoint, version)
+            subject.endpoint.rollback(subject.one.endpoint, version)
     subject.endpoint.verify(subject.one)
 
 
@@ -154,15 +154,15 @@ def test_an_artifact_of_another_digest_is_corrupt_and_changes_nothing(subject: S
 
 def test_what_is_withdrawn_answers_no_more_and_can_be_restored(subject: Subject) -> None:
     endpoint, name = subject.endpoint, subject.one.endpoint
-    endpoint.withdraw(name)  # nothing serves: nothing changes
+    endpoint.undeploy(name)  # nothing serves: nothing changes
     endpoint.switch(subject.one)
     endpoint.switch(subject.two)
     for _ in range(2):
-        endpoint.withdraw(name)
-        assert endpoint.serving(name) is None
+        endpoint.undeploy(name)
+        assert endpoint.live_version(name) is None
         with pytest.raises(NotFound, match=name):
-            endpoint.invoke(name, subject.one.golden.request.encode())
-    assert endpoint.restore(name, "1").version == "1"
+            endpoint.invoke(name, subject.one.golden_example.request.encode())
+    assert endpoint.rollback(name, "1").version == "1"
     endpoint.verify(subject.one)
     endpoint.switch(subject.two)
     endpoint.verify(subject.two)
@@ -177,9 +177,9 @@ def test_a_version_never_changes_its_content(subject: Subject) -> None:
 
 @pytest.mark.parametrize("predictions", ["[]", "[[NaN, NaN]]", "not json", "null"])
 def test_a_golden_answer_that_proves_nothing_is_refused(subject: Subject, predictions: str) -> None:
-    golden = replace(subject.one.golden, predictions=predictions)
+    golden = replace(subject.one.golden_example, expected_predictions=predictions)
     with pytest.raises(Rejected):
-        subject.endpoint.preflight(replace(subject.one, golden=golden))
+        subject.endpoint.preflight(replace(subject.one, golden_example=golden))
 
 
 def test_verify_says_what_it_expected_and_what_it_found(subject: Subject) -> None:
@@ -188,7 +188,9 @@ def test_verify_says_what_it_expected_and_what_it_found(subject: Subject) -> Non
     subject.endpoint.switch(subject.one)
     with pytest.raises(Rejected, match="(?s)version.*1.*expected version 2"):
         subject.endpoint.verify(subject.two)
-    wrong = replace(subject.one, golden=replace(subject.one.golden, predictions="[[0.25, 0.75]]"))
+    wrong = replace(
+        subject.one, golden_example=replace(subject.one.golden_example, expected_predictions="[[0.25, 0.75]]")
+    )
     with pytest.raises(Rejected, match="predictions"):
         subject.endpoint.verify(wrong)
 
@@ -203,19 +205,19 @@ def test_a_request_that_cannot_be_scored_is_answered_with_its_status(subject: Su
 
 def test_what_was_asked_is_collected_segment_by_segment_until_it_is_discarded(subject: Subject) -> None:
     endpoint, name = subject.endpoint, subject.one.endpoint
-    assert list(endpoint.logged(name)) == []
-    endpoint.switch(replace(subject.one, log=LogRules(key="customer")))
+    assert list(endpoint.log_segments(name)) == []
+    endpoint.switch(replace(subject.one, log_policy=InferenceLogPolicy(entity_column="customer")))
     for _ in range(2):
         ask(endpoint, name, ROW)
-        endpoint.invoke(name, subject.one.golden.request.encode())
-    first, second = endpoint.logged(name)
+        endpoint.invoke(name, subject.one.golden_example.request.encode())
+    first, second = endpoint.log_segments(name)
     assert [request["columns"]["customer"] for logged in (first, second) for request in logged.requests] == [
         ["c-1"]
     ] * 2
     assert {request["version"] for request in first.requests} == {"1"}
     for _ in range(2):
-        endpoint.forget_logged(name, first.segment)
-    assert [logged.segment for logged in endpoint.logged(name)] == [second.segment]
+        endpoint.delete_log_segment(name, first.name)
+    assert [logged.name for logged in endpoint.log_segments(name)] == [second.name]
 
 
 def ask(endpoint: Endpoint, name: str, row: dict[str, object]) -> None:
@@ -223,19 +225,19 @@ def ask(endpoint: Endpoint, name: str, row: dict[str, object]) -> None:
     if isinstance(endpoint, FakeEndpoint):
         columns = {column: [value] for column, value in row.items()}
         request = {"at": "2026-11-25T12:00:00+00:00", "id": "r", "version": "1", "rows": 1, "columns": columns}
-        segment = f"{len(list(endpoint.logged(name))):04d}"
-        endpoint.keep(name, Logged(segment, ({**request, "answer": {"predictions": [[0.5, 0.5]]}},)))
+        segment = f"{len(list(endpoint.log_segments(name))):04d}"
+        endpoint.add_log_segment(name, LogSegment(segment, ({**request, "answer": {"predictions": [[0.5, 0.5]]}},)))
         return
-    before, deadline = len(list(endpoint.logged(name))), time.monotonic() + 20
+    before, deadline = len(list(endpoint.log_segments(name))), time.monotonic() + 20
     answer = endpoint.invoke(name, json.dumps({"dataframe_records": [row]}).encode())
     assert answer.status == 200, answer.body
-    while len(list(endpoint.logged(name))) == before:  # SageMaker writes every minute, here every second
+    while len(list(endpoint.log_segments(name))) == before:  # SageMaker writes every minute, here every second
         assert time.monotonic() < deadline, "it was not logged"
         time.sleep(0.1)
 
 
 def test_the_fake_refuses_and_errs_as_told(models: list[Path]) -> None:
-    fake = FakeEndpoint(reject_versions=("1",), wrong_answers=("2",))
+    fake = FakeEndpoint(reject_versions=("1",), wrong_answer_versions=("2",))
     with pytest.raises(Rejected, match="version 1"):
         fake.switch(release(models[0], "1"))
     wrong = release(models[1], "2")
@@ -245,6 +247,6 @@ def test_the_fake_refuses_and_errs_as_told(models: list[Path]) -> None:
 
 
 def test_fakes_of_one_space_share_what_they_serve(models: list[Path]) -> None:
-    FakeEndpoint(space="shared-in-a-test").switch(release(models[0], "1"))
-    assert FakeEndpoint(space="shared-in-a-test").serving("churn") is not None
-    assert FakeEndpoint().serving("churn") is None
+    FakeEndpoint(shared_state="shared-in-a-test").switch(release(models[0], "1"))
+    assert FakeEndpoint(shared_state="shared-in-a-test").live_version("churn") is not None
+    assert FakeEndpoint().live_version("churn") is None

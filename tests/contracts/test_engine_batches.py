@@ -16,12 +16,12 @@ from blocks.common.errors import Conflict, NotFound, PortError, Rejected, Unavai
 from blocks.engines.base import Engine
 from blocks.lake.fake import FakeLake
 from blocks.tracking.fake import FakeTracking
-from tasks.batch.input import of_lake
+from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import add_predictions
+from tasks.batch.scoring import append_predictions
 from tests.checkout import ROOT
-from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
-from tests.tasks.batch.scoring import DATA, HOUSES, expected, landed, made, predictions
+from tests.fixtures.batch_scoring import DATA, HOUSES, expected, landed, made, predictions
+from tests.fixtures.running_engines import ENGINES, ENGINES_KILLED, running_engine
 
 ROWS = 30_000
 SCHEMA = pa.schema(
@@ -155,12 +155,12 @@ def test_a_folder_that_is_there_is_left_alone(engine: Engine, files: tuple[str, 
 
 def test_a_read_of_the_lake_is_scored_the_same(engine: Engine, tmp_path: Path) -> None:
     lake, predictor = FakeLake(), made(tmp_path / "tracking")
-    plain = Predictor(FakeTracking(root=tmp_path / "tracking"), predictor.artifact, predictor.digest, DATA, "3")
+    plain = Predictor(FakeTracking(root=tmp_path / "tracking"), predictor.model_path, predictor.model_digest, DATA, "3")
     landed(lake, HOUSES[:200].assign(sold="Yes"))
     landed(lake, HOUSES[200:].assign(sold="No"))
     (tmp_path / "work").mkdir()
-    rows = of_lake(lake, engine, DATA, "houses", "", tmp_path / "work")
-    add_predictions(lake, rows, plain, lambda _: None, tmp_path / "work")
+    rows = input_from_lake(lake, engine, DATA, "houses", "", tmp_path / "work")
+    append_predictions(lake, rows, plain, lambda _: None, tmp_path / "work")
     assert predictions(lake).equals(expected(predictor))
 
 

@@ -20,11 +20,11 @@ import pytest
 
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from blocks.engines.base import Engine
-from tasks.validation.checking import opened_rows
-from tasks.validation.rules.expectations import Suite, check
+from tasks.validation.checking import open_parquet_rows
+from tasks.validation.rules.expectations import Suite, validate_table
 from tests.checkout import ROOT
-from tests.contracts.running_engines import ENGINES, ENGINES_KILLED, running_engine
-from tests.contracts.test_checks import IN_SQL, TABLES, by_pandas, laid, told
+from tests.fixtures.expectation_tables import IN_SQL, TABLES, by_pandas, laid, told
+from tests.fixtures.running_engines import ENGINES, ENGINES_KILLED, running_engine
 
 PAGE = (ROOT / "docs" / "buckets.md").read_text(encoding="utf-8")
 VECTORS = re.findall(r"^\| `(.+?)` \| .+? \| `[0-9a-f]{32}` \| (\d+) \| (\d+) \|$", PAGE, flags=re.MULTILINE)
@@ -251,7 +251,7 @@ ORDERS = {
 
 def test_nulls_come_last_unless_said_otherwise(engine: Engine, tmp_path: Path) -> None:
     files = store(tmp_path, {"place": list(range(6)), "n": [2.0, math.nan, None, -1.0, 7.5, None]})
-    with engine.asking({"t": files}) as ask:
+    with engine.query_session({"t": files}) as ask:
         found = {order: ask(f"SELECT place FROM t ORDER BY {order}")["place"].to_pylist() for order in ORDERS}
     assert found == ORDERS
 
@@ -313,7 +313,7 @@ def test_the_latest_row_of_each_key_is_found_by_a_window(engine: Engine, tmp_pat
 def test_a_question_that_fails_leaves_the_next_unharmed_and_after_the_end_none_is_answered(
     engine: Engine, tmp_path: Path
 ) -> None:
-    with engine.asking({"t": store(tmp_path, {"text": ["1", "x"]})}) as ask:
+    with engine.query_session({"t": store(tmp_path, {"text": ["1", "x"]})}) as ask:
         with pytest.raises(Rejected, match="'x'"):
             ask("SELECT CAST(text AS INTEGER) AS n FROM t")
         assert ask("SELECT count(*) AS c FROM t").to_pylist() == [{"c": 2}]
@@ -331,8 +331,10 @@ def test_a_suite_has_the_verdicts_of_pandas(engine: Engine, tmp_path: Path) -> N
     files = {name: laid(tmp_path / name, TABLES[name]) for name in CHECKED}
     found = {}
     for name in CHECKED:
-        with opened_rows(files[name], engine) as lying:
-            found[name] = told(check(replace(lying, most_cells=0), suite, key="id"))  # nothing is left to pandas
+        with open_parquet_rows(files[name], engine) as lying:
+            found[name] = told(
+                validate_table(replace(lying, most_cells=0), suite, key="id")
+            )  # nothing is left to pandas
     assert found == {name: told(by_pandas(files[name], suite)) for name in CHECKED}
 
 

@@ -2,22 +2,17 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.database.ledger import Ledger
-from blocks.inbox.base import Arrival, Delivery, Inbox, Note, Outcome, StartedRun
-from tests.contracts.ledgers import again, ledger, postgres
+from blocks.inbox.base import Arrival, Delivery, Inbox, Note, Outcome
+from tests.fixtures.deliveries import NOW, PUSH, STARTED
+from tests.fixtures.ledgers import again, ledger, postgres
 
 __all__ = ["ledger", "postgres"]  # fixtures
-
-NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
-PUSH = Delivery("github:a", "github", "push", "acme/models", "main", "c" * 40, "d" * 64, '{"kind":"push"}', NOW)
-STARTED = Outcome(
-    "started", "1 run", (StartedRun("run-1", "churn", "retrain/retrain"), StartedRun("run-2", "all", "x/y"))
-)
 
 
 @pytest.fixture

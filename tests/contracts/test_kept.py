@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from blocks.common.collectable import SWEPT, Folders, Keeper
+from blocks.common.collectable import DELETING_PREFIX, ArtifactOwner, FolderArtifacts
 from blocks.common.errors import NotFound, Rejected
 from blocks.trainers.local import LocalTrainer
-from tests.contracts.training_jobs import FAILING, HEALTHY, a_job
+from tests.fixtures.training_jobs import FAILING, HEALTHY, a_job
 from tests.waiting import wait_for
 
 
-def tree(root: Path, *files: str) -> Folders:
+def tree(root: Path, *files: str) -> FolderArtifacts:
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("12345")
-    return Folders(root, "tier", depth=2)
+    return FolderArtifacts(root, "tier", depth=2)
 
 
 def test_a_place_is_listed_with_its_size_and_its_newest_time(tmp_path: Path) -> None:
@@ -25,16 +25,16 @@ def test_a_place_is_listed_with_its_size_and_its_newest_time(tmp_path: Path) -> 
         os.utime(path, (1000, 1000))
     os.utime(tmp_path / "churn" / "a", (1000, 1000))
     os.utime(tmp_path / "churn" / "a" / "train" / "rows", (2000, 2000))
-    first, second = folders.of((tmp_path / "churn").glob("*"))
+    first, second = folders.collectables_of((tmp_path / "churn").glob("*"))
     assert (first.key, second.key) == ("tier:churn/a", "tier:churn/b")
     assert first.last_used.timestamp() == 2000 < second.last_used.timestamp()
-    assert (folders.size("tier:churn/a"), folders.size("tier:churn/gone")) == (10, 0)
+    assert (folders.size_bytes("tier:churn/a"), folders.size_bytes("tier:churn/gone")) == (10, 0)
 
 
 def test_removing_takes_the_place_alone_and_may_be_repeated(tmp_path: Path) -> None:
-    folders = tree(tmp_path, "churn/a/rows", "churn/b/rows", f"churn/{SWEPT}c/rows")
+    folders = tree(tmp_path, "churn/a/rows", "churn/b/rows", f"churn/{DELETING_PREFIX}c/rows")
     for _ in range(2):
-        folders.discard("tier:churn/a")
+        folders.delete_collectables("tier:churn/a")
     assert [path.name for path in sorted((tmp_path / "churn").iterdir())] == ["b"]
 
 
@@ -44,9 +44,9 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "out" / "precious").write_text("x" * 100)
     (tmp_path / "in" / "churn" / "a" / "link").symlink_to(tmp_path / "out", target_is_directory=True)
     (tmp_path / "in" / "churn" / "b").symlink_to(tmp_path / "out", target_is_directory=True)
-    assert folders.size("tier:churn/a") < 100
-    folders.discard("tier:churn/a")
-    folders.discard("tier:churn/b")
+    assert folders.size_bytes("tier:churn/a") < 100
+    folders.delete_collectables("tier:churn/a")
+    folders.delete_collectables("tier:churn/b")
     assert (tmp_path / "out" / "precious").exists() and not (tmp_path / "in" / "churn" / "b").exists()
 
 
@@ -56,14 +56,14 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
 def test_what_is_no_key_of_these_folders_is_refused(tmp_path: Path, key: str) -> None:
     folders = tree(tmp_path / "in", "churn/a/rows")
     with pytest.raises(Rejected, match="not removed"):
-        folders.discard(key)
+        folders.delete_collectables(key)
     assert (tmp_path / "in" / "churn" / "a" / "rows").exists()
 
 
 def test_a_keeper_keeps_nothing_unless_it_says_so() -> None:
-    assert (Keeper().kept(["churn"]), Keeper().size("run:1")) == ((), 0)
+    assert (ArtifactOwner().collectables(["churn"]), ArtifactOwner().size_bytes("run:1")) == ((), 0)
     with pytest.raises(Rejected):
-        Keeper().discard("run:1")
+        ArtifactOwner().delete_collectables("run:1")
 
 
 def test_attempts_of_ended_jobs_go_one_by_one_and_the_job_with_the_last(tmp_path: Path) -> None:
@@ -72,20 +72,20 @@ def test_attempts_of_ended_jobs_go_one_by_one_and_the_job_with_the_last(tmp_path
     for _ in range(2):
         trainer.submit(job)
         wait_for(lambda: trainer.state(job.name).status != "InProgress")
-    first, second = trainer.kept(["whatever"])
-    assert (first.key, second.key, first.held, second.held) == (
+    first, second = trainer.collectables(["whatever"])
+    assert (first.key, second.key, first.keep_reason, second.keep_reason) == (
         "attempt:churn-bad/001",
         "attempt:churn-bad/002",
         "",
         "",
     )
-    assert trainer.size(second.key) > 0
-    trainer.discard(first.key)
+    assert trainer.size_bytes(second.key) > 0
+    trainer.delete_collectables(first.key)
     assert trainer.state(job.name).status == "Failed"
-    trainer.discard(second.key)
+    trainer.delete_collectables(second.key)
     with pytest.raises(NotFound):
         trainer.state(job.name)
-    assert trainer.kept([]) == ()
+    assert trainer.collectables([]) == ()
     assert (tmp_path / "bad" / "train" / "part-0.csv").exists()
 
 
@@ -93,8 +93,8 @@ def test_a_running_attempt_is_held(tmp_path: Path) -> None:
     trainer = LocalTrainer(root=tmp_path / "jobs", grace_seconds=1)
     job = a_job(tmp_path / "good", HEALTHY.replace('.get("sleep", "0")', '.get("sleep", "600")'))
     trainer.submit(job)
-    (kept,) = trainer.kept([])
-    assert kept.held == "it is running"
+    (kept,) = trainer.collectables([])
+    assert kept.keep_reason == "it is running"
     trainer.stop(job.name)
 
 
@@ -103,5 +103,5 @@ def test_a_key_that_is_no_attempt_removes_no_job(tmp_path: Path) -> None:
     (tmp_path / "jobs" / "churn-1" / "001").mkdir(parents=True)
     for key in ("attempt:churn-1", "attempt:..", "attempt:churn-1/../..", "run:churn-1/001"):
         with pytest.raises(Rejected):
-            trainer.discard(key)
+            trainer.delete_collectables(key)
     assert (tmp_path / "jobs" / "churn-1" / "001").is_dir()

@@ -1,4 +1,4 @@
-# ruff: noqa: F811 - the fixtures of tests/contracts/lakes.py are imported by name
+# ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
 """What every lake promises, over every adapter and the fake."""
 
 import random
@@ -13,7 +13,7 @@ import pytest
 from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
 from blocks.lake.base import BUCKET_COLUMN
 from blocks.lake.fake import FakeLake
-from tests.contracts.lakes import NOON, alter, append, as_bytes, flip, ids, lake, people, s3  # noqa: F401
+from tests.fixtures.lakes import NOON, alter, append, as_bytes, flip, ids, lake, people, s3  # noqa: F401
 
 
 def test_what_was_appended_is_read_back_by_bucket_and_in_order(lake):
@@ -248,7 +248,7 @@ def test_a_file_that_is_gone_is_named(lake):
     snapshot = append(lake, people())
     now = lake.as_of("people")
     name = snapshot.files[0].name
-    alter(lake, lake.url_of(snapshot, name), None)
+    alter(lake, lake.file_url(snapshot, name), None)
     with pytest.raises(Corrupt, match=name):
         lake.read(now)
 

@@ -1,4 +1,4 @@
-# ruff: noqa: F811 - the fixtures of tests/contracts/lakes.py are imported by name
+# ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
 """What only a lake in a folder can suffer: damage and strays on the disk, dead writers, the layout before the log."""
 
 import fcntl
@@ -17,7 +17,7 @@ import pytest
 from blocks.common.errors import Corrupt, Rejected, Unavailable
 from blocks.lake.base import DataFile
 from blocks.lake.local import LocalLake
-from tests.contracts.lakes import NOON, append, as_bytes, flipped, local, people  # noqa: F401
+from tests.fixtures.lakes import NOON, append, as_bytes, flipped, local, people  # noqa: F401
 
 
 def entry_path(lake, number):
@@ -149,7 +149,7 @@ def test_what_was_verified_is_not_hashed_again_until_it_changes(local, monkeypat
     other.files(now)
     other.files(now)
     assert len(hashed) == 1
-    assert path == local.url_of(snapshot, snapshot.files[0].name)
+    assert path == local.file_url(snapshot, snapshot.files[0].name)
 
 
 def test_a_changed_file_is_found_though_its_size_and_time_are_as_before(local):
@@ -238,7 +238,7 @@ def test_a_tier_reads_its_own_files_only(local):
     now = local.as_of("people")
     assert len(snapshot.files) > 5
     last = snapshot.files[-1].name
-    Path(local.url_of(snapshot, last)).unlink()
+    Path(local.file_url(snapshot, last)).unlink()
     assert local.read(now, below_bucket=100).num_rows > 1_000
     assert len(local.files(now, below_bucket=100)) == 1
     with pytest.raises(Corrupt, match=last):

@@ -1,4 +1,4 @@
-# ruff: noqa: F811 - the fixtures of tests/contracts/lakes.py are imported by name
+# ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
 """What every lake promises of large appends, of compactions, of orphans, and of what happens at the same time."""
 
 import threading
@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from blocks.common.errors import Corrupt, LostRace, NotFound, Rejected, Unavailable
+from blocks.common.errors import ConcurrentWrite, Corrupt, NotFound, Rejected, Unavailable
 from blocks.lake import layout
-from blocks.lake.base import BUCKET_COLUMN, Footprint, Size
+from blocks.lake.base import BUCKET_COLUMN, FileTotals, StorageUse
 from blocks.lake.s3 import S3Lake
-from tests.contracts.lakes import NOON, alter, append, as_bytes, flipped, ids, in_bucket, lake, people, s3  # noqa: F401
+from tests.fixtures.lakes import NOON, alter, append, as_bytes, flipped, ids, in_bucket, lake, people, s3  # noqa: F401
 
 PAST = NOON - timedelta(days=9_000)
 FUTURE = datetime.now(UTC) + timedelta(days=1)
@@ -63,7 +63,7 @@ def test_a_stream_is_laid_out_as_a_table_is(lake):
 def test_what_does_not_fit_into_memory_is_laid_out_as_what_does(lake, monkeypatch):
     table = people(130_000)
     one = append(lake, table, "k1")
-    monkeypatch.setattr(layout, "MEMORY_BYTES", 200_000)  # each stripe is parted again, too
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 200_000)  # each stripe is parted again, too
     two = append(lake, reader(table), "k2")
     assert [(f.sha256, f.rows) for f in one.files] == [(f.sha256, f.rows) for f in two.files]
 
@@ -89,7 +89,7 @@ def test_every_file_of_a_large_append_lies_under_its_own_name(lake, monkeypatch)
 
 
 def test_a_bucket_larger_than_memory_keeps_its_order(lake, monkeypatch):
-    monkeypatch.setattr(layout, "MEMORY_BYTES", 100_000)
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 100_000)
     table = people(120_000, _bucket=pa.array(np.repeat([7, 5], 60_000).astype(np.int32)))
     append(lake, reader(table))
     expected = [f"c{i}" for i in [*range(60_000, 120_000), *range(60_000)]]
@@ -97,7 +97,7 @@ def test_a_bucket_larger_than_memory_keeps_its_order(lake, monkeypatch):
 
 
 def test_rows_without_buckets_are_streamed_in_order(lake, monkeypatch):
-    monkeypatch.setattr(layout, "MEMORY_BYTES", 100_000)
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 100_000)
     monkeypatch.setattr(layout, "MAX_FILE_ROWS", 7_000)
     snapshot = append(lake, reader(people(30_000).drop_columns(BUCKET_COLUMN)))
     assert [file.rows for file in snapshot.files] == [7_000, 7_000, 7_000, 7_000, 2_000]
@@ -143,7 +143,7 @@ def test_damage_is_found_by_scan_and_files_too(lake):
     append(lake, people(5))
     now = lake.as_of("people")
     (snapshot,) = now.snapshots
-    alter(lake, lake.url_of(snapshot, snapshot.files[0].name), lambda data: flipped(data, 77))
+    alter(lake, lake.file_url(snapshot, snapshot.files[0].name), lambda data: flipped(data, 77))
     with pytest.raises(Corrupt, match="checksum mismatch"):
         lake.files(now)
     with pytest.raises(Corrupt, match="checksum mismatch"):
@@ -207,35 +207,35 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
 def test_few_snapshots_are_not_compacted(lake):
     reads = small_snapshots(lake, 5)
     files = lake.files(reads[-1])
-    assert lake.compact("people", at=NOON) == Size(0, 0)
-    assert lake.compact("nothing", at=NOON) == Size(0, 0)
+    assert lake.compact("people", at=NOON) == FileTotals(0, 0)
+    assert lake.compact("nothing", at=NOON) == FileTotals(0, 0)
     assert lake.files(reads[-1]) == files
 
 
 def test_a_compaction_says_what_it_takes_together_and_tried_out_it_changes_nothing(lake):
     reads = small_snapshots(lake)
-    small = Size(10, sum(file.bytes for read in reads[-1].snapshots for file in read.files))
+    small = FileTotals(10, sum(file.bytes for read in reads[-1].snapshots for file in read.files))
     before = lake.footprint("people")
-    assert before == Footprint(small, small)
+    assert before == StorageUse(small, small)
     assert lake.compact("people", at=NOON, dry_run=True) == small
     assert lake.footprint("people") == before
     assert lake.compact("people", at=NOON) == small
     after = lake.footprint("people")
     assert (after.opened.files, after.stored.files) == (1, 11), "those of before stay, for reads that end among them"
-    assert after.stored.bytes == small.bytes + after.opened.bytes
-    assert lake.compact("people", at=NOON) == Size(0, 0)
+    assert after.stored.bytes == small.size_bytes + after.opened.bytes
+    assert lake.compact("people", at=NOON) == FileTotals(0, 0)
     with pytest.raises(NotFound):
         lake.footprint("nothing")
 
 
 def test_rows_that_were_made_for_another_snapshot_are_not_appended(lake):
     first = append(lake, people(5), "k1", onto="")
-    with pytest.raises(LostRace, match=f"an empty data set, and {first.id} has landed"):
+    with pytest.raises(ConcurrentWrite, match=f"an empty data set, and {first.id} has landed"):
         append(lake, people(5, 5), "k2", onto="")
     assert append(lake, people(5), "k1", onto="") == first, "what has landed has landed"
     second = append(lake, people(5, 5), "k2", onto=first.id)
     late = meanwhile(people(10, 10), lambda: append(lake, people(5, 50), "quick"))
-    with pytest.raises(LostRace, match=second.id):
+    with pytest.raises(ConcurrentWrite, match=second.id):
         append(lake, late, "k3", onto=second.id)
     assert lake.as_of("people").rows == 15
     assert lake.footprint("people").stored.files == 3, "nothing of it is left behind"
@@ -244,7 +244,7 @@ def test_rows_that_were_made_for_another_snapshot_are_not_appended(lake):
 def test_damage_is_not_laundered_by_a_compaction(lake):
     reads = small_snapshots(lake, 10)
     snapshot = reads[-1].snapshots[4]
-    alter(lake, lake.url_of(snapshot, snapshot.files[0].name), lambda data: flipped(data, 99))
+    alter(lake, lake.file_url(snapshot, snapshot.files[0].name), lambda data: flipped(data, 99))
     with pytest.raises(Corrupt, match="checksum mismatch"):
         lake.compact("people", at=NOON)
     assert lake.read(reads[3]).num_rows == 120
@@ -273,21 +273,21 @@ def test_files_that_nothing_names_are_removed_when_they_are_old_and_nothing_else
     before = every_read(lake, reads)
     stored = {found.key for found in lake.store.below("people/_data/")}
     orphan(lake)
-    assert lake.collect("people", before=PAST) == Size(0, 0)
-    assert lake.collect("people", before=FUTURE, dry_run=True) == Size(1, 1_000)
+    assert lake.collect("people", before=PAST) == FileTotals(0, 0)
+    assert lake.collect("people", before=FUTURE, dry_run=True) == FileTotals(1, 1_000)
     assert len(set(lake.store.below("people/_data/"))) == len(stored) + 1
     assert lake.footprint("people").stored.files == len(stored) + 1
-    assert lake.collect("people", before=FUTURE) == Size(1, 1_000)
+    assert lake.collect("people", before=FUTURE) == FileTotals(1, 1_000)
     assert {found.key for found in lake.store.below("people/_data/")} == stored
     assert lake.footprint("people").stored.files == len(stored)
-    assert lake.collect("people", before=FUTURE) == Size(0, 0)
+    assert lake.collect("people", before=FUTURE) == FileTotals(0, 0)
     assert every_read(lake, reads) == before
     assert append(lake, people(5, 900), "more").sequence == 11
 
 
 def test_a_writer_at_work_keeps_its_files(lake, monkeypatch):
     monkeypatch.setattr(layout, "MAX_FILE_ROWS", 100)
-    monkeypatch.setattr(layout, "MEMORY_BYTES", 1)  # written while the source is still read
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 1)  # written while the source is still read
     append(lake, people(5))
     rows = people(1_000, 50).drop_columns(BUCKET_COLUMN)
     lake.append("events", rows, source="test", key="k0", at=NOON)
@@ -302,10 +302,10 @@ def test_a_writer_at_work_keeps_its_files(lake, monkeypatch):
 
 def test_a_writer_whose_files_were_collected_fails_as_a_whole(lake, monkeypatch):
     monkeypatch.setattr(layout, "MAX_FILE_ROWS", 100)
-    monkeypatch.setattr(layout, "MEMORY_BYTES", 1)  # written while the source is still read
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 1)  # written while the source is still read
     rows = people(2_000).drop_columns(BUCKET_COLUMN)
     first = lake.append("events", rows, source="test", key="k0", at=NOON)
-    with pytest.raises(LostRace, match="collected"):
+    with pytest.raises(ConcurrentWrite, match="collected"):
         stalled = meanwhile(rows, lambda: lake.collect("events", before=FUTURE))
         lake.append("events", stalled, source="test", key="k1", at=NOON)
     now = lake.as_of("events")

@@ -25,9 +25,9 @@ from blocks.database.migration import HEAD, VERSION_TABLE
 from blocks.database.tables import METADATA
 from blocks.inbox.base import Note
 from runtime.keys import Keyring, Signer
-from tests.contracts.ledgers import again, database, postgres
-from tests.contracts.test_effects import DEPLOYMENT
-from tests.contracts.test_outbox import NOW, RAISED
+from tests.fixtures.alert_records import NOW, RAISED
+from tests.fixtures.deployments import DEPLOYMENT
+from tests.fixtures.ledgers import again, database, postgres
 from tests.processes import in_processes
 
 __all__ = ["database", "postgres"]  # fixtures
@@ -101,7 +101,7 @@ def test_a_ledger_without_a_revision_is_adopted_with_all_its_rows(older: SqlLedg
     assert decision is not None and (decision.by, decision.reason) == ("grace", "it's fine")
     requests = {"churn-7": approvals.approval_request("churn-7")}
     assert requests["churn-7"].approvers == ("grace", "linus")
-    assert first_fault(approvals.links(), Keyring([SIGNED_BY.public]), requests=requests) is None
+    assert first_fault(approvals.links(), Keyring([SIGNED_BY.public_key_line]), requests=requests) is None
     effect = effects.effect("deploy:churn-7")
     assert effect is not None and (effect.detail, effect.outcome) == ("golden", "serves")
     assert [each.id for each in effects.deployments("churn", "production")] == ["dep-1"]

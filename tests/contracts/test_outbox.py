@@ -2,22 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from blocks.common.errors import Unavailable
 from blocks.database.ledger import Ledger
-from blocks.outbox.base import Attempt, Message, Outbox, Signal
+from blocks.outbox.base import Attempt, Outbox
 from blocks.outbox.fake import FakeOutbox
-from tests.contracts.ledgers import again, ledger, postgres
+from tests.fixtures.alert_records import MESSAGE, NOW, RAISED
+from tests.fixtures.ledgers import again, ledger, postgres
 
 __all__ = ["ledger", "postgres"]  # fixtures
-
-NOW = datetime(2026, 11, 25, 9, 0, 0, 123456, tzinfo=UTC)
-RAISED = Signal("k1", "churn/local/drift", "model.drift.detected", "raised", "churn", "local", "warning", "ann",
-                "“tenure” moved by 0.4", NOW, {"run": "http://here/ä"})  # fmt: skip
-MESSAGE = Message("m1", RAISED.cause, "new", "team", "warning", "subject", "body\nof lines", NOW)
 
 
 @pytest.fixture

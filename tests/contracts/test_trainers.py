@@ -12,8 +12,8 @@ from blocks.trainers.base import Trainer, TrainingJob
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.local import LocalTrainer
 from blocks.trainers.sagemaker import SageMakerTrainer
-from tests.contracts.training_jobs import FAILING, HEALTHY, a_job
-from tests.local_aws import Desk, sagemaker_trainer
+from tests.fixtures.local_aws import SageMakerLab, sagemaker_trainer
+from tests.fixtures.training_jobs import FAILING, HEALTHY, a_job
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ def local_bench(tmp_path: Path) -> Bench:
 
 def fake_bench(tmp_path: Path) -> Bench:
     job, root = a_job(tmp_path / "good", HEALTHY), tmp_path / "jobs"
-    failing = FakeTrainer(root=root, fail_first=1, reason="column fee is bad")
+    failing = FakeTrainer(root=root, failing_attempts=1, reason="column fee is bad")
     return Bench(FakeTrainer(root=root), failing, job, replace(job, name="churn-bad"), "column fee is bad")
 
 
-def sagemaker_bench(tmp_path: Path, desk: Desk) -> Bench:
+def sagemaker_bench(tmp_path: Path, desk: SageMakerLab) -> Bench:
     trainer = sagemaker_trainer(desk, tmp_path)
     unique = desk.bucket.removeprefix("tests-")  # a name is taken for ever on SageMaker
     bad = a_job(tmp_path / "bad", FAILING, f"churn-bad-{unique}")
@@ -56,14 +56,14 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
 def test_a_job_runs_and_leaves_a_model_made_with_its_hyperparameters(bench: Bench) -> None:
     lines: list[str] = []
     state = bench.healthy.run(bench.job, lines.append)
-    assert state.status is JobStatus.completed and state.model is not None
-    assert json.loads((state.model / "hyperparameters.json").read_text()) == {"rounds": "3"}
+    assert state.status is JobStatus.completed and state.model_folder is not None
+    assert json.loads((state.model_folder / "hyperparameters.json").read_text()) == {"rounds": "3"}
     assert lines and state.seconds >= 0
 
 
 def test_what_a_job_will_ask_for_is_known_before_it_is_submitted(bench: Bench) -> None:
     asked = bench.healthy.compute(1234)
-    assert asked.max_seconds >= 1234 and asked.count >= 1 and asked.keep_alive_seconds >= 0
+    assert asked.max_seconds >= 1234 and asked.instance_count >= 1 and asked.keep_alive_seconds >= 0
     assert bool(asked.instance_types) == bool(asked.region)
 
 
@@ -71,13 +71,13 @@ def test_a_failure_carries_the_programs_own_last_words(bench: Bench) -> None:
     with pytest.raises(JobFailed, match=bench.last_words):
         bench.failing.run(bench.failing_job, lambda _line: None)
     state = bench.failing.state(bench.failing_job.name)
-    assert state.status is JobStatus.failed and state.model is None
+    assert state.status is JobStatus.failed and state.model_folder is None
 
 
 def test_a_completed_job_is_adopted_without_training_again(bench: Bench) -> None:
     first = bench.healthy.run(bench.job, lambda _line: None)
     again = bench.healthy.run(bench.job, lambda _line: None)
-    assert again.model == first.model
+    assert again.model_folder == first.model_folder
     assert attempts(bench, bench.healthy, bench.job) == 1
 
 
@@ -95,7 +95,7 @@ def test_a_stopped_job_is_a_failure_and_is_started_anew(bench: Bench) -> None:
     bench.healthy.stop(job.name)
     bench.healthy.stop(job.name)
     state = bench.healthy.state(job.name)
-    assert state.status is JobStatus.stopped and state.model is None and state.reason
+    assert state.status is JobStatus.stopped and state.model_folder is None and state.reason
     bench.healthy.submit(job)
     assert bench.healthy.state(job.name).status is JobStatus.in_progress
     bench.healthy.stop(job.name)
@@ -117,7 +117,7 @@ def test_another_job_under_the_same_name_is_a_conflict(bench: Bench, tmp_path: P
     other = a_job(tmp_path / "other", HEALTHY + "\n")
     changes = {
         "hyperparameters": {"rounds": "4"},
-        "program": other.program,
+        "program": other.program_folder,
         "channels": other.channels,
         "environment": {"SWITCH": "on"},
     }
@@ -134,7 +134,7 @@ def test_limits_and_tracking_do_not_make_another_job(bench: Bench) -> None:
 
 def test_a_program_or_channel_that_is_not_there_is_named(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"train\.py"):
-        bench.healthy.submit(replace(bench.job, program=tmp_path))
+        bench.healthy.submit(replace(bench.job, program_folder=tmp_path))
     with pytest.raises(NotFound, match="'train'"):
         bench.healthy.submit(replace(bench.job, channels={"train": tmp_path / "nowhere"}))
     with pytest.raises(NotFound, match="churn-9"):

@@ -4,86 +4,51 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
+from blocks.batch_inference.fake import FakeBatchInference
 from blocks.common.compute import Compute
 from blocks.common.errors import Conflict, Corrupt, JobFailed, NotFound, Rejected, Unavailable
 from blocks.common.jobs import JobStatus
-from blocks.transforms.base import Part, Transform, TransformJob
-from blocks.transforms.fake import FakeTransform
-from blocks.transforms.sagemaker import SageMakerTransform
 from local.sagemaker.faults import Fault
-from local.sagemaker.settings import ROLE
-from runtime.digests import folder_digest
-from tests.local_aws import Desk
-from tests.signing_keys import MODELS, signed
-
-PARTS = 3
+from tests.fixtures.batch_inference import PARTS, a_job, parts, quiet, sagemaker_transform
+from tests.fixtures.local_aws import SageMakerLab
 
 
-def request_of(number: int) -> bytes:
-    return json.dumps({"dataframe_split": {"columns": ["a"], "data": [[number], [number + 0.5]]}}).encode()
-
-
-def parts(count: int = PARTS) -> Iterator[Part]:
-    for number in range(count):
-        yield Part(request_of(number), pa.table({"key": [f"{number}-0", f"{number}-1"]}))
-
-
-def refused() -> Iterator[Part]:
+def refused() -> Iterator[RequestPart]:
     raise AssertionError("the rows were asked for again")
     yield
-
-
-def tiny_model(folder: Path, **told: Any) -> Path:
-    """Return a signed model whose container knows the answers to `parts` by heart."""
-    model = folder / "model"
-    model.mkdir(parents=True, exist_ok=True)
-    known = {request_of(number).decode(): [number, number + 0.5] for number in range(PARTS)}
-    (model / "answers.json").write_text(json.dumps({"requests": known, "version": "3", **told}))
-    return signed(model)
-
-
-def a_job(folder: Path, name: str, **told: Any) -> TransformJob:
-    model = tiny_model(folder, **told)
-    return TransformJob(name, model, "3", folder_digest(model), max_seconds=60)
-
-
-def sagemaker_transform(desk: Desk, **fields: Any) -> SageMakerTransform:
-    where = {"bucket": desk.bucket, "endpoint_url": desk.server.url, "region": "us-east-1", "poll_seconds": 0.05}
-    given = {"role_arn": ROLE, "image": "tiny", "trusted_keys": [MODELS.public]}
-    return SageMakerTransform(**where | given | fields)
 
 
 @dataclass(frozen=True)
 class Bench:
     """One adapter under test, with a job that completes, one that fails, and how a job is held in progress."""
 
-    transform: Transform
-    failing: Transform
-    job: TransformJob
-    failing_job: TransformJob
+    transform: BatchInference
+    failing: BatchInference
+    job: BatchInferenceJob
+    failing_job: BatchInferenceJob
     last_words: str
-    held: Callable[[], Transform]
+    held: Callable[[], BatchInference]
 
 
 def fake_bench(tmp_path: Path) -> Bench:
     job = a_job(tmp_path, "price-score-1")
-    failing = FakeTransform(fail_first=1, reason="told to").answering(lambda row: row[0])
+    failing = FakeBatchInference(failing_attempts=1, reason="told to").with_predictions(lambda row: row[0])
     return Bench(
-        FakeTransform().answering(lambda row: row[0]), failing, job, replace(job, name="price-score-bad"), "told to",
-        lambda: FakeTransform(looks=10**9),
+        FakeBatchInference().with_predictions(lambda row: row[0]), failing, job, replace(job, name="price-score-bad"), "told to",
+        lambda: FakeBatchInference(looks=10**9),
     )  # fmt: skip
 
 
-def sagemaker_bench(tmp_path: Path, desk: Desk) -> Bench:
+def sagemaker_bench(tmp_path: Path, desk: SageMakerLab) -> Bench:
     unique = desk.bucket.removeprefix("tests-")  # a name is taken for ever on SageMaker
     transform = sagemaker_transform(desk)
 
-    def held() -> Transform:
+    def held() -> BatchInference:
         desk.server.faults.add(Fault("stuck", match=unique))
         return transform
 
@@ -98,12 +63,10 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return fake_bench(tmp_path)
 
 
-def quiet(_line: str) -> None:
-    return None
-
-
-def answered(transform: Transform, name: str) -> list[tuple[list[str], list[float]]]:
-    return [(carried["key"].to_pylist(), json.loads(body)["predictions"]) for carried, body in transform.answers(name)]
+def answered(transform: BatchInference, name: str) -> list[tuple[list[str], list[float]]]:
+    return [
+        (carried["key"].to_pylist(), json.loads(body)["predictions"]) for carried, body in transform.responses(name)
+    ]
 
 
 def test_every_row_is_answered_beside_what_it_carried_in_order(bench: Bench) -> None:
@@ -115,7 +78,7 @@ def test_every_row_is_answered_beside_what_it_carried_in_order(bench: Bench) -> 
 
 def test_what_a_job_will_ask_for_is_known_before_it_is_submitted(bench: Bench) -> None:
     asked = bench.transform.compute(1234)
-    assert asked.max_seconds == 1234 and asked.count >= 1
+    assert asked.max_seconds == 1234 and asked.instance_count >= 1
     assert bool(asked.instance_types) == bool(asked.region)
 
 
@@ -175,16 +138,16 @@ def test_no_rows_and_an_unknown_name_are_refused(bench: Bench) -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path, desk: Desk) -> TransformJob:
+def job(tmp_path: Path, desk: SageMakerLab) -> BatchInferenceJob:
     return a_job(tmp_path, f"price-score-{desk.bucket[-12:]}")
 
 
-def attempts(desk: Desk, job: TransformJob) -> list[str]:
+def attempts(desk: SageMakerLab, job: BatchInferenceJob) -> list[str]:
     listed = desk.sagemaker.list_transform_jobs(NameContains=job.name, SortOrder="Ascending")
     return [each["TransformJobName"] for each in listed["TransformJobSummaries"]]
 
 
-def test_whoever_comes_later_attaches_and_it_is_paid_once(desk: Desk, job: TransformJob) -> None:
+def test_whoever_comes_later_attaches_and_it_is_paid_once(desk: SageMakerLab, job: BatchInferenceJob) -> None:
     sagemaker_transform(desk).submit(job, parts())
     state = sagemaker_transform(desk).run(job, refused(), quiet)
     assert state.billable_seconds == state.seconds > 0 and state.instance_type == "ml.m5.large"
@@ -192,9 +155,9 @@ def test_whoever_comes_later_attaches_and_it_is_paid_once(desk: Desk, job: Trans
 
 
 def test_rows_that_were_copied_in_part_are_copied_anew_and_nothing_of_them_is_answered(
-    desk: Desk, job: TransformJob
+    desk: SageMakerLab, job: BatchInferenceJob
 ) -> None:
-    def killed() -> Iterator[Part]:
+    def killed() -> Iterator[RequestPart]:
         yield from parts(2)
         raise KeyboardInterrupt
 
@@ -206,7 +169,7 @@ def test_rows_that_were_copied_in_part_are_copied_anew_and_nothing_of_them_is_an
     assert len(answered(transform, job.name)) == PARTS
 
 
-def test_no_capacity_is_tried_again_and_a_quota_is_not(desk: Desk, job: TransformJob) -> None:
+def test_no_capacity_is_tried_again_and_a_quota_is_not(desk: SageMakerLab, job: BatchInferenceJob) -> None:
     transform = sagemaker_transform(desk)
     desk.server.faults.add(Fault("capacity", match=job.name, times=1))
     with pytest.raises(Unavailable, match="CapacityError"):
@@ -219,7 +182,7 @@ def test_no_capacity_is_tried_again_and_a_quota_is_not(desk: Desk, job: Transfor
 
 
 def test_answers_that_are_gone_are_predicted_again_and_one_that_is_missing_is_named(
-    desk: Desk, job: TransformJob
+    desk: SageMakerLab, job: BatchInferenceJob
 ) -> None:
     transform = sagemaker_transform(desk)
     transform.run(job, parts(), quiet)
@@ -232,23 +195,25 @@ def test_answers_that_are_gone_are_predicted_again_and_one_that_is_missing_is_na
     assert attempts(desk, job) == [job.name, f"{job.name}-2"] and len(answered(transform, job.name)) == PARTS
 
 
-def test_a_model_that_was_changed_is_refused_before_anything_is_copied(desk: Desk, job: TransformJob) -> None:
-    (job.model / "answers.json").write_text("{}")
+def test_a_model_that_was_changed_is_refused_before_anything_is_copied(
+    desk: SageMakerLab, job: BatchInferenceJob
+) -> None:
+    (job.model_folder / "answers.json").write_text("{}")
     with pytest.raises(Corrupt, match="fetch it again"):
         sagemaker_transform(desk).submit(job, parts())
     assert desk.s3.list_objects_v2(Bucket=desk.bucket)["KeyCount"] == 0
 
 
-def test_a_part_above_what_sagemaker_takes_is_refused(desk: Desk, job: TransformJob) -> None:
+def test_a_part_above_what_sagemaker_takes_is_refused(desk: SageMakerLab, job: BatchInferenceJob) -> None:
     with pytest.raises(Rejected, match="SageMaker takes 6 MB a request"):
-        sagemaker_transform(desk).submit(job, [Part(b" " * (6 * 2**20 + 1), pa.table({"key": ["k"]}))])
+        sagemaker_transform(desk).submit(job, [RequestPart(b" " * (6 * 2**20 + 1), pa.table({"key": ["k"]}))])
 
 
-def test_a_job_of_an_image_that_was_mended_is_started_anew(desk: Desk, job: TransformJob) -> None:
+def test_a_job_of_an_image_that_was_mended_is_started_anew(desk: SageMakerLab, job: BatchInferenceJob) -> None:
     with pytest.raises(JobFailed, match="Cannot find repository"):
         sagemaker_transform(desk, image="elsewhere:1").run(job, parts(), quiet)
     assert sagemaker_transform(desk).run(job, refused(), quiet).status is JobStatus.completed
 
 
-def test_what_is_asked_for_is_priced_by_instance_and_count(desk: Desk) -> None:
+def test_what_is_asked_for_is_priced_by_instance_and_count(desk: SageMakerLab) -> None:
     assert sagemaker_transform(desk, instance_count=4).compute(60) == Compute(("ml.m5.large",), "us-east-1", 4, 60)

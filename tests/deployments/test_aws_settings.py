@@ -12,10 +12,10 @@ from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.environment import adapter_class
 from deployments import register
 from deployments.aws import settings as settings_of_aws
-from deployments.aws.settings import NEEDED, environment_toml, read_outputs, write
+from deployments.aws.settings import REQUIRED_OUTPUTS, environment_toml, read_outputs, write_environment
 from tests.checkout import ROOT
-from tests.front_door import ratchet
-from tests.signing_keys import MODELS, SIGNER
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.signing_keys import MODELS, SIGNER
 
 OUTPUTS = {
     "environment": "production", "region": "us-east-1", "bucket": "ratchet-production-123456789012",
@@ -25,7 +25,7 @@ OUTPUTS = {
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_IMAGE": "123456789012.dkr.ecr.us-east-1.amazonaws.com/ratchet@sha256:aa",
     "RATCHET_MLFLOW_URL": "https://mlflow", "RATCHET_LEDGER_URL": "postgresql://ledger/ratchet",
-    "RATCHET_DECISIONS_KEY": SIGNER.public, "RATCHET_MODELS_KEY": MODELS.public,
+    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_MODELS_KEY": MODELS.public_key_line,
 }  # fmt: skip
 
 
@@ -38,9 +38,9 @@ def printed(**changes: object) -> str:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `register` reads of the written file."""
     (tmp_path / "deployments" / "environments").mkdir(parents=True)
-    write(read_outputs(printed()), tmp_path / "deployments" / "environments", force=False)
+    write_environment(read_outputs(printed()), tmp_path / "deployments" / "environments", force=False)
     monkeypatch.setattr(register, "ROOT", tmp_path)
-    return register.read_environment("production", VARIABLES)
+    return register.read_environment_settings("production", VARIABLES)
 
 
 def test_the_environment_is_read_with_what_terraform_made(settings: dict[str, Any]) -> None:
@@ -97,12 +97,12 @@ def test_outputs_of_another_form_are_refused(text: str, told: str) -> None:
 
 def test_a_file_that_somebody_changed_is_left_alone_unless_forced(tmp_path: Path) -> None:
     outputs = read_outputs(printed())
-    path = write(outputs, tmp_path, force=False)
-    assert write(outputs, tmp_path, force=False) == path
+    path = write_environment(outputs, tmp_path, force=False)
+    assert write_environment(outputs, tmp_path, force=False) == path
     path.write_text("# mine\n")
     with pytest.raises(Conflict, match="--force"):
-        write(outputs, tmp_path, force=False)
-    assert write(outputs, tmp_path, force=True).read_text() == environment_toml(outputs)
+        write_environment(outputs, tmp_path, force=False)
+    assert write_environment(outputs, tmp_path, force=True).read_text() == environment_toml(outputs)
 
 
 def test_the_command_reads_what_terraform_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +115,4 @@ def test_the_command_reads_what_terraform_prints(tmp_path: Path, monkeypatch: py
 
 def test_terraform_has_every_output_that_is_needed() -> None:
     text = (ROOT / "deployments" / "aws" / "outputs.tf").read_text()
-    assert set(NEEDED) <= set(re.findall(r'^output "(\w+)"', text, re.MULTILINE))
+    assert set(REQUIRED_OUTPUTS) <= set(re.findall(r'^output "(\w+)"', text, re.MULTILINE))

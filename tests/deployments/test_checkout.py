@@ -11,9 +11,9 @@ import pytest
 from blocks.common.errors import NotFound, PortError
 from deployments import pull
 from deployments.checkout import checkout, main
-from tasks.shared.models import provenance
+from tasks.shared.models import code_provenance
 from tasks.shared.rules.refusal import Refusal
-from tests.services.gateway.git_hosts import Remote, git
+from tests.fakes.git_hosts import Remote, git
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_checkout_is_that_commit_though_the_branch_has_moved_on(tmp_path: Path
     one = checkout(remote.url, first, tmp_path / "c")
     assert ((one / "a.txt").read_text(), one.name) == ("one", first)
     assert (checkout(remote.url, second, tmp_path / "c") / "a.txt").read_text() == "two"
-    made = provenance(one)
+    made = code_provenance(one)
     assert (made.commit, made.patch_digest) == (first, "")
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_set_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_without_a_commit_the_code_is_that_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RATCHET_COMMIT", raising=False)
-    assert pull.code() == {"directory": str(pull.ROOT)}
+    assert pull.check_out_code() == {"directory": str(pull.ROOT)}
 
 
 STEP = """
@@ -118,5 +118,5 @@ def test_a_run_whose_commit_cannot_be_had_fails_with_the_reason(
     monkeypatch.setenv("RATCHET_REPOSITORY", remote.url)
     monkeypatch.setenv("RATCHET_CHECKOUTS", str(tmp_path / "c"))
     with pytest.raises(RuntimeError, match="does not have the commit"):
-        pull.code()
+        pull.check_out_code()
     assert git("rev-parse", "HEAD", folder=remote.work)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ratchet.ci import Code, changed_models, ci_order
+from ratchet.ci import Code, changed_models, ci_run_spec
 from tests.checkout import ROOT
-from tests.front_door import ratchet
-from tests.services.gateway.git_hosts import Remote, git
-from tests.services.gateway.hooks import C2
+from tests.fakes.git_hosts import Remote, git
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.hooks import C2
 
 CI = ROOT / "deployments" / "ci"
 FILES = ("github-actions.yml", "gitlab-ci.yml", "Jenkinsfile", "aws/buildspec.yml")
@@ -123,9 +123,9 @@ def test_the_changed_models_are_those_of_the_branch_alone(checkout: Remote) -> N
 
 def test_the_same_commit_is_the_same_run_however_often_the_pipeline_is_repeated() -> None:
     code = Code(C2, "https://h/x.git", "block:git")
-    first, again = (ci_order("churn", code, "development", "local", "ada") for _ in range(2))
+    first, again = (ci_run_spec("churn", code, "development", "local", "ada") for _ in range(2))
     assert first == again
-    assert first.variables == {
+    assert first.environment_variables == {
         "RATCHET_COMMIT": C2,
         "RATCHET_REPOSITORY": "https://h/x.git",
         "RATCHET_CREDENTIALS": "block:git",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.entry import PROGRAMS, command
+from runtime.entry import PROGRAMS, resolve_command
 from tests.checkout import ROOT
 
 FOLDER = ROOT / "runtime"
@@ -86,7 +86,7 @@ def test_what_cannot_be_run_is_told(arguments: tuple[str, ...], code: int, told:
 
 def test_train_and_serve_are_the_files_that_are_there() -> None:
     assert {name: path.is_file() for name, path in PROGRAMS.items()} == {"train": True, "serve": True}
-    assert command(["serve", "--x"]) == [sys.executable, str(FOLDER / "serve.py"), "--x"]
+    assert resolve_command(["serve", "--x"]) == [sys.executable, str(FOLDER / "serve.py"), "--x"]
 
 
 def copied() -> list[tuple[list[str], str]]:

@@ -70,7 +70,7 @@ def test_the_deployments_are_those_that_were_reviewed() -> None:
 
 
 def test_the_code_of_every_run_is_pulled_by_our_step() -> None:
-    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == [{"deployments.pull.code": {}}]
+    assert yaml.safe_load((ROOT / "prefect.yaml").read_text())["pull"] == [{"deployments.pull.check_out_code": {}}]
     assert not any("pull" in deployment for deployment in DEPLOYMENTS)
 
 

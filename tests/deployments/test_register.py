@@ -23,12 +23,12 @@ from blocks.common.errors import NotFound, PortError, Rejected
 from blocks.environment import adapter_class
 from deployments import register as shipped
 from local.stack import Stack
-from tests.front_door import ratchet
-from tests.signing_keys import SIGNER
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.signing_keys import SIGNER
 
 VARIABLES = {
     "RATCHET_STATE": "/state", "RATCHET_MLFLOW_URL": "http://mlflow", "RATCHET_ENDPOINTS_URL": "http://ends",
-    "RATCHET_DECISIONS_KEY": SIGNER.public, "RATCHET_MODELS_KEY": "",
+    "RATCHET_DECISIONS_KEY": SIGNER.public_key_line, "RATCHET_MODELS_KEY": "",
 }  # fmt: skip
 PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 
@@ -62,18 +62,18 @@ def test_keys_rules_and_people_come_from_the_environment_s_file() -> None:
 approval = {approvals = 2, roles = ["risk"], models = {churn = {approvals = 3}}}
 people = {max = {also = ["max@example.com"], roles = ["risk"]}}
 """
-    settings = shipped.read_environment("local", VARIABLES) | tomllib.loads(text)
-    made = shipped.environment_of("local", settings)
-    assert made.signing.keys("decisions").trusts(SIGNER.key_id, SIGNER.sign(b"it"), b"it")
-    assert not made.signing.keys("models"), "an empty line pins nothing"
-    assert (made.approval_rules("churn").approvals, made.approval_rules("price").approvals) == (3, 2)
+    settings = shipped.read_environment_settings("local", VARIABLES) | tomllib.loads(text)
+    made = shipped.build_environment("local", settings)
+    assert made.signing.trusted_keys("decisions").verifies(SIGNER.key_id, SIGNER.sign(b"it"), b"it")
+    assert not made.signing.trusted_keys("models"), "an empty line pins nothing"
+    assert (made.required_approval("churn").approvals, made.required_approval("price").approvals) == (3, 2)
     assert made.people["max"].roles == ("risk",)
 
 
 def test_an_environment_has_namespaces_only_where_its_file_says_so() -> None:
-    settings = shipped.read_environment("local", VARIABLES)
-    assert shipped.environment_of("local", settings).namespaces
-    assert not shipped.environment_of(
+    settings = shipped.read_environment_settings("local", VARIABLES)
+    assert shipped.build_environment("local", settings).namespaces
+    assert not shipped.build_environment(
         "local", {key: settings[key] for key in settings if key != "namespaces"}
     ).namespaces
 
@@ -92,11 +92,11 @@ WRONG = {
 @pytest.mark.parametrize(("changes", "says"), WRONG.values(), ids=WRONG)
 def test_what_is_not_right_is_named(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Rejected, match=f"local.toml: .*{says}"):
-        shipped.environment_of("local", shipped.read_environment("local", VARIABLES) | changes)
+        shipped.build_environment("local", shipped.read_environment_settings("local", VARIABLES) | changes)
 
 
 def test_the_embedded_default_is_read_with_its_variables() -> None:
-    settings = shipped.read_environment("local", VARIABLES)
+    settings = shipped.read_environment_settings("local", VARIABLES)
     assert settings["scratch"] == "/state/scratch"
     assert settings["dashboards"] == {"folder": "/state/dashboards", "url": "http://ends/dashboards"}
     assert settings["lake"] == {"adapter": "blocks.lake.local.LocalLake", "root": "/state/lake"}
@@ -107,7 +107,7 @@ def test_the_embedded_default_is_read_with_its_variables() -> None:
 
 def test_the_stack_sets_every_variable_that_the_embedded_default_needs(tmp_path: Path) -> None:
     stack = Stack(tmp_path, {"prefect": 1, "mlflow": 2, "endpoints": 3})
-    assert shipped.read_environment("local", stack.environment())["scratch"] == f"{tmp_path}/scratch"
+    assert shipped.read_environment_settings("local", stack.environment_variables())["scratch"] == f"{tmp_path}/scratch"
 
 
 ON_AWS = {name: name.lower() for name in ("RATCHET_AWS_URL", "RATCHET_BUCKET", "RATCHET_JOB_ROLE", "RATCHET_IMAGE",
@@ -122,25 +122,25 @@ def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
     environment: str, port: str, tmp_path: Path
 ) -> None:
     variables = {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)}
-    fields = dict(shipped.read_environment(environment, variables)[port])
+    fields = dict(shipped.read_environment_settings(environment, variables)[port])
     kind = adapter_class(fields.pop("adapter"))
     assert set(fields) <= set(kind.model_fields), "a field that the adapter does not know would be ignored"
     kind(**fields)
 
 
 def test_the_log_group_of_a_shipped_environment_takes_its_fields(tmp_path: Path) -> None:
-    settings = shipped.read_environment("staging", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
-    logs = shipped.environment_of("staging", settings).logs
+    settings = shipped.read_environment_settings("staging", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
+    logs = shipped.build_environment("staging", settings).logs
     assert logs is not None and logs.group == "ratchet_log_group"
     with pytest.raises(Rejected, match=r"staging\.toml.*logs\.groups"):
-        shipped.environment_of("staging", {**settings, "logs": {"groups": "/ratchet"}})
+        shipped.build_environment("staging", {**settings, "logs": {"groups": "/ratchet"}})
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
 def test_a_variable_that_is_not_set_is_named(missing: str) -> None:
     known = {name: value for name, value in VARIABLES.items() if name != missing}
     with pytest.raises(Rejected, match=rf"local\.toml needs the variable '{missing}'.*make up"):
-        shipped.read_environment("local", known)
+        shipped.read_environment_settings("local", known)
 
 
 def test_an_unknown_environment_is_refused_with_those_there_are(checkout: ModuleType) -> None:
@@ -293,12 +293,12 @@ def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team
             "print('anew' if deploy_changes('local', stack.state / 'deployed') else 'as it was')"
         )
         done = subprocess.run([sys.executable, "-c", text], cwd=team_checkout, capture_output=True, text=True,
-                              env={**os.environ, "RATCHET_STATE": str(stack.state)}, check=False)  # fmt: skip
+                              env={**os.environ, "RATCHET_STATE": str(stack.state_folder)}, check=False)  # fmt: skip
         return done.stdout.strip() or done.stderr
 
     assert deployed_anew() == "as it was"
     with get_client(sync_client=True) as client:
-        client.delete_deployment(client.read_deployment_by_name("score/score").id)
+        client.delete_deployment(client.read_deployment_by_name("batch_inference/batch-inference").id)
     assert deployed_anew() == "anew"
     assert deployed_anew() == "as it was"
     flow = team_checkout / "flows" / "score.py"

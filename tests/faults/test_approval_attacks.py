@@ -19,25 +19,25 @@ from sqlalchemy import insert
 from blocks.approvals.base import ApprovalRequest, Approvals, Decision, Link
 from blocks.approvals.chain import decisions_of, link_hash, record_of
 from blocks.common.errors import Conflict, Corrupt
-from blocks.common.trust import ApprovalRules, Person
+from blocks.common.trust import ApprovalSettings, Person
 from blocks.database.ledger import SqlLedger
 from blocks.database.tables import LINKS
-from blocks.endpoints.base import Golden
+from blocks.endpoints.base import GoldenExample
 from blocks.tracking.fake import MODEL_FILE
-from flows.approval import FORM
-from ratchet.audit import from_ledger, write_lines
+from flows.approval import FORM_CHANNEL
+from ratchet.audit import read_ledger, write_record
 from runtime.digests import folder_digest
-from runtime.keys import load_signer, make_key
-from tasks.approval.requests import decide
+from runtime.keys import create_key, load_signer
+from tasks.approval.requests import submit_decision
 from tasks.release.deployment import approved_release
 from tasks.shared.rules.refusal import Refusal
-from tests.contracts.postgres_server import running_server, server_binaries
-from tests.front_door import ratchet
-from tests.services.gateway.approvals.office import Office, hidden
-from tests.tasks.approval.test_requests import TRAINED, evidence, request_over
-from tests.tasks.shared.test_champion import NOW, World, artifact_of, register
+from tests.fakes.environment import NOW, World, artifact_of, register
+from tests.fixtures.approval_requests import TRAINED, evidence, request_over
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.office import Office, hidden
+from tests.fixtures.postgres_server import running_server, server_binaries
 
-GOLDEN = Golden('{"instances": [1]}', "[0.75]")
+GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")
 SECOND = timedelta(seconds=1)
 
 
@@ -52,7 +52,7 @@ class Scene:
     Time stands where `now` says.
     """
 
-    world: World
+    env: World
     request: ApprovalRequest
     way: str
     office: Office
@@ -60,11 +60,11 @@ class Scene:
 
     @property
     def approvals(self) -> Approvals:
-        return self.world.approvals()
+        return self.env.approvals()
 
     @property
     def ledger(self) -> SqlLedger:
-        ledger = self.world._ledger()
+        ledger = self.env._ledger()
         assert isinstance(ledger, SqlLedger)
         return ledger
 
@@ -72,7 +72,9 @@ class Scene:
         if self.way != "function" and "channel" not in changes:
             return self.say_signed_in(by, approved, **changes)
         said = {"reason": "it is better", "channel": "terminal", "now": self.now, **changes}
-        return decide(self.world, said.pop("request_id", self.request.id), approved=approved, by=by, **said)
+        return submit_decision(
+            self.env, said.pop("request_id", self.request.id), approved=approved, decided_by=by, **said
+        )
 
     def say_signed_in(
         self, by: str, approved: bool, request_id: str = "", now: datetime | None = None, reason: str = "it is better"
@@ -98,7 +100,7 @@ class Scene:
 
     def deploy(self, request: ApprovalRequest | None = None, serving: str = "1") -> None:
         asked = self.ledger.approval_request((request or self.request).id)
-        approved_release(self.world, asked, serving, GOLDEN, begun=None, now=self.now)
+        approved_release(self.env, asked, serving, GOLDEN, begun=None, now=self.now)
 
     def ask(self, **changes: Any) -> ApprovalRequest:
         return self.approvals.request_approval(replace(self.request, **changes))
@@ -141,7 +143,7 @@ WAYS = [
 
 @pytest.fixture(params=WAYS)
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
-    world = World.at(tmp_path)
+    env = World.at(tmp_path)
     url = f"sqlite:///{tmp_path}/ledger.db"
     database, way = request.param
     if database == "postgresql":
@@ -150,13 +152,13 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
         where = ["-h", "127.0.0.1", "-p", server.rpartition(":")[2], "-U", "ratchet"]
         subprocess.run([str(binaries / "createdb"), *where, name], check=True, timeout=60)
         url = f"{server}/{name}"
-    world._adapters["ledger"] = SqlLedger(url=url)
-    register(world, {"rooms": 1.0})
-    version = register(world, {"rooms": 2.0}).version
-    digest = folder_digest(artifact_of(world, version))
+    env._adapters["ledger"] = SqlLedger(url=url)
+    register(env, {"rooms": 1.0})
+    version = register(env, {"rooms": 2.0}).version
+    digest = folder_digest(artifact_of(env, version))
     shown = evidence(trained=TRAINED.model_copy(update={"version": version, "model_digest": digest}))
     asked = request_over(shown, authors=("Nia Poe <nia@example.com>",))
-    return Scene(world, world.approvals().request_approval(asked), way, Office.at(tmp_path, world))
+    return Scene(env, env.approvals().request_approval(asked), way, Office.at(tmp_path, env))
 
 
 def by_the_requester(it: Scene) -> None:
@@ -172,7 +174,7 @@ def by_the_requester_in_capitals(it: Scene) -> None:
 
 
 def by_an_alias_of_the_requester(it: Scene) -> None:
-    it.world.people = {"dana@example.com": Person(also=("The Approver",))}
+    it.env.people = {"dana@example.com": Person(aliases=("The Approver",))}
     it.say(by="the approver")
 
 
@@ -184,7 +186,7 @@ def another_version_than_was_approved(it: Scene) -> None:
 
 def files_swapped_after_the_approval(it: Scene) -> None:
     it.say()
-    (artifact_of(it.world, it.request.version) / MODEL_FILE).write_text('{"rooms": -9.0}')
+    (artifact_of(it.env, it.request.version) / MODEL_FILE).write_text('{"rooms": -9.0}')
     it.deploy()
 
 
@@ -217,17 +219,17 @@ def with_the_clock_moved_back(it: Scene) -> None:
 
 
 def approver_removed_since(it: Scene) -> None:
-    it.world.approval = ApprovalRules(approvers=("max@example.com", "ann@example.com"))
+    it.env.approval = ApprovalSettings(approvers=("max@example.com", "ann@example.com"))
     it.say()
-    it.world.approval = ApprovalRules(approvers=("ann@example.com",))
+    it.env.approval = ApprovalSettings(approvers=("ann@example.com",))
     it.deploy()
 
 
 def approver_lost_the_role_since(it: Scene) -> None:
-    it.world.people = {"max@example.com": Person(roles=("risk",))}
-    it.world.approval = ApprovalRules(roles=("risk",))
+    it.env.people = {"max@example.com": Person(roles=("risk",))}
+    it.env.approval = ApprovalSettings(roles=("risk",))
     it.say()
-    it.world.people = {"max@example.com": Person()}
+    it.env.people = {"max@example.com": Person()}
     it.deploy()
 
 
@@ -242,8 +244,8 @@ def rejected_then_approved(it: Scene) -> None:
 
 
 def forged_approver_in_the_form(it: Scene) -> None:
-    it.world.approval = ApprovalRules(authenticated=True)
-    it.say(by="Chief Risk Officer", channel=FORM)
+    it.env.approval = ApprovalSettings(require_authentication=True)
+    it.say(by="Chief Risk Officer", channel=FORM_CHANNEL)
 
 
 def run_pushed_past_its_pause(it: Scene) -> None:
@@ -288,15 +290,15 @@ def rejection_deleted_and_deployed(it: Scene) -> None:
 
 
 def signed_with_a_key_that_is_not_pinned(it: Scene) -> None:
-    own = Path(it.world.scratch) / "own.pem"
-    make_key(own, "ed25519")
+    own = Path(it.env.scratch) / "own.pem"
+    create_key(own, "ed25519")
     made = Decision(it.request.id, it.request.digest, True, "max@example.com", "it is better", "terminal", NOW)
     it.approvals.decide(made, load_signer(own))
     it.deploy()
 
 
 def one_person_for_two(it: Scene) -> None:
-    it.world.people = {"max@example.com": Person(also=("Max",))}
+    it.env.people = {"max@example.com": Person(aliases=("Max",))}
     two = it.ask(id="two", approvals=2)
     it.say(request_id=two.id)
     it.say(request_id=two.id, by="Max")
@@ -357,12 +359,12 @@ def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: S
 def test_an_honest_approval_is_deployed_and_the_record_is_sound(scene: Scene) -> None:
     scene.say()
     scene.deploy()
-    file = Path(scene.world.scratch).with_name("record.jsonl")
-    links, requests = from_ledger(scene.approvals)
+    file = Path(scene.env.scratch).with_name("record.jsonl")
+    links, requests = read_ledger(scene.approvals)
     with file.open("w") as lines:
-        write_lines(links, requests, lines)
-    signing = scene.world.signing
-    options = ["--file", str(file), "--key", signing.decisions_trusted[0], "--head", signing.decisions_head]
+        write_record(links, requests, lines)
+    signing = scene.env.signing
+    options = ["--file", str(file), "--key", signing.trusted_decision_keys[0], "--head", signing.decisions_head_file]
     checked = ratchet("audit", "verify", *options)
     assert checked.exit_code == 0 and "sound: 1 links (1 decisions" in checked.stdout
     file.write_text(file.read_text().replace("it is better", "it was better"))

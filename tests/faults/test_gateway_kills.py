@@ -17,14 +17,14 @@ import pytest
 
 from blocks.database.ledger import SqlLedger
 from blocks.inbox.base import Arrival
-from deployments.secret_store import Vault
+from deployments.secret_store import SecretStore
 from services.gateway.dispatch import Dispatcher
-from services.gateway.ingest import answer_to, read_delivery
-from services.gateway.repositories import Mirrors
-from services.gateway.signatures import Genuine
-from services.gateway.starting import RunOrder
-from tests.processes import said_until_killed
-from tests.services.gateway.hooks import hook, push, triggers
+from services.gateway.ingest import read_delivery, response_to
+from services.gateway.repositories import RepositoryCache
+from services.gateway.run_starter import FlowRunSpec
+from services.gateway.signatures import VerifiedDelivery
+from tests.fixtures.hooks import hook, push, triggers
+from tests.processes import messages_until_killed
 
 KILLS, DELIVERIES = 20, 160
 
@@ -35,13 +35,13 @@ class FolderStarter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def start(self, order: RunOrder) -> str:
-        run_id = str(uuid5(NAMESPACE_URL, order.key))
+    def start(self, order: FlowRunSpec) -> str:
+        run_id = str(uuid5(NAMESPACE_URL, order.idempotency_key))
         place = self.folder / run_id
         with (self.folder / "calls").open("a") as calls:
-            calls.write(f"{order.key}\n")
+            calls.write(f"{order.idempotency_key}\n")
         if not place.exists():
-            place.write_text(order.key)
+            place.write_text(order.idempotency_key)
         time.sleep(0.002)  # as much as to say: a request over the network, in which a kill may fall
         return run_id
 
@@ -49,14 +49,16 @@ class FolderStarter:
 def gateway(url: str, folder: Path, numbers: list[int], acknowledge: Callable[[int], None]) -> None:
     """Take deliveries in and acknowledge each; at the same time start runs, until killed."""
     inbox, rules = SqlLedger(url=url).inbox(), triggers()
-    dispatcher = Dispatcher(inbox, rules, FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
+    dispatcher = Dispatcher(
+        inbox, rules, FolderStarter(folder), RepositoryCache(folder), SecretStore({}), holder="the one gateway"
+    )
     woken = threading.Event()
     threading.Thread(target=dispatcher.run, args=(threading.Event(), woken), daemon=True).start()
     for number in numbers:
         given = hook("github", "push", push(after=f"{number + 1:040x}"), id=f"d-{number}")
-        read = read_delivery(rules, "github", given.raw, given.body, Genuine(), datetime.now(UTC))
+        read = read_delivery(rules, "github", given.raw, given.body, VerifiedDelivery(), datetime.now(UTC))
         assert isinstance(read, Arrival)
-        assert answer_to(read, inbox.receive_all([read])[0]).status in {200, 202}
+        assert response_to(read, inbox.receive_all([read])[0]).status in {200, 202}
         acknowledge(number)
         woken.set()
     time.sleep(60)
@@ -73,13 +75,17 @@ def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: 
     for _ in range(KILLS):
         repeats = chance.sample(sorted(acknowledged), min(3, len(acknowledged)))
         now = repeats + left[: DELIVERIES // KILLS]
-        acknowledged |= set(said_until_killed(gateway, url, folder, now, words=1, seconds=chance.uniform(0.0, 0.12)))
+        acknowledged |= set(
+            messages_until_killed(gateway, url, folder, now, words=1, seconds=chance.uniform(0.0, 0.12))
+        )
         left = [number for number in left if number not in acknowledged]
     assert len(acknowledged) >= KILLS, "hardly anything was at work when it was killed: the test proved nothing"
 
     inbox = SqlLedger(url=url).inbox()
-    last = Dispatcher(inbox, triggers(), FolderStarter(folder), Mirrors(folder), Vault({}), holder="the one gateway")
-    while last.step():
+    last = Dispatcher(
+        inbox, triggers(), FolderStarter(folder), RepositoryCache(folder), SecretStore({}), holder="the one gateway"
+    )
+    while last.run_once():
         pass
     entries = {entry.turn.delivery.id: entry for entry in inbox.entries(10_000)}
     lost = [number for number in acknowledged if f"github:d-{number}" not in entries]

@@ -17,7 +17,7 @@ import pytest
 from blocks.common.errors import Corrupt, NotFound, Rejected, TerminalError
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import land_rows
+from tasks.ingestion.landing import ingest_rows
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -154,7 +154,7 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_place_and_leaves_nothi
     (tmp_path / "in").mkdir()
     write(tmp_path / "in")
     with pytest.raises(error, match=said) as caught:
-        land_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS), scratch=tmp_path / "scratch")
+        ingest_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS), scratch=tmp_path / "scratch")
     assert isinstance(caught.value, TerminalError | Refusal), "to try again would not help"
     assert lake.datasets() == ()
     assert list((tmp_path / "scratch").iterdir() if (tmp_path / "scratch").exists() else ()) == []
@@ -203,7 +203,7 @@ def test_a_row_that_does_not_fit_is_set_aside_with_its_place_and_the_others_land
 ) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in")
-    landed = land_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS))
+    landed = ingest_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS))
     aside = lake.read(lake.as_of("people-quarantine")).to_pylist()
     assert [f"{row['position']}: {row['reason']}" for row in aside] == said
     assert landed.rows_in == landed.accepted + landed.quarantined
@@ -229,7 +229,7 @@ def test_a_value_that_libraries_like_to_change_lands_as_it_is(
 ) -> None:
     (tmp_path / "in").mkdir()
     write(tmp_path / "in")
-    assert land_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS)).quarantined == 0
+    assert ingest_rows(lake, SPEC, open_source(str(tmp_path / "in"), kinds=KINDS)).quarantined == 0
     assert value in lake.read(lake.as_of("people"), columns=[column])[column].to_pylist()
     dropped = lake.as_of("people").snapshots[0].notes.get("columns dropped")
     assert dropped == ("note" if column == "id" and value == "x" else None), "what is left out is named"
@@ -238,12 +238,12 @@ def test_a_value_that_libraries_like_to_change_lands_as_it_is(
 def test_51_numbers_as_labels_are_the_classes_that_are_declared_as_text(lake: LocalLake) -> None:
     frame = pd.DataFrame({"id": ["a", "b"], "age": 1.0, "plan": "x", "left": [1, 0]})
     spec = SPEC.model_copy(update={"classes": ("0", "1")})
-    assert land_rows(lake, spec, FrameSource(frame, column_kinds(spec))).accepted == 2
+    assert ingest_rows(lake, spec, FrameSource(frame, column_kinds(spec))).accepted == 2
 
 
 def test_58_times_with_and_without_zones_are_told_by_column(lake: LocalLake) -> None:
     times = [pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-01", tz="UTC")]
     frame = pd.DataFrame({"id": ["a", "b"], "age": pd.Series(times, dtype=object), "plan": "x", "left": "No"})
     with pytest.raises((Rejected, Refusal), match="age"):
-        land_rows(lake, SPEC, FrameSource(frame, KINDS))
+        ingest_rows(lake, SPEC, FrameSource(frame, KINDS))
     assert lake.datasets() == ()

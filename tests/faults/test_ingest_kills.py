@@ -30,7 +30,7 @@ from tests.faults.test_ingest_kills import SPEC
 tasks.ingestion.landing.create_markdown_artifact = lambda **given: None
 lake, source = LocalLake(root=Path(sys.argv[1])), open_source(sys.argv[2], kinds=tasks.shared.rules.model.data.column_kinds(SPEC))
 print("ready", flush=True)
-landed = tasks.ingestion.landing.land_rows(lake, SPEC, source, scratch=Path(sys.argv[3]))
+landed = tasks.ingestion.landing.ingest_rows(lake, SPEC, source, scratch=Path(sys.argv[3]))
 print("landed", landed.accepted, landed.quarantined, flush=True)
 """
 

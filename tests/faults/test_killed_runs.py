@@ -11,10 +11,20 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import open_environment
-from deployments.runs import WAITING, begin, ended, follow
+from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
 from local.stack import Stack
-from services.decisions import settle
-from tests.support import SMALL, approvals, customers, kill, land, outcome, released, request_of, retry
+from services.decisions import record_decision
+from tests.fixtures.support import (
+    SMALL,
+    approvals,
+    customers,
+    deployments_of,
+    ingest_frame,
+    kill,
+    outcome,
+    request_of,
+    retry,
+)
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
@@ -34,7 +44,7 @@ def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """Kill one retraining at each stage, retry each as a user does, approve, and return the runs at their end."""
 
     def survive(model: str, stage: str) -> FlowRun:
-        land(model, customers()[:2000], tmp_path_factory.mktemp(model))
+        ingest_frame(model, customers()[:2000], tmp_path_factory.mktemp(model))
         return killed_and_retried(model, stage)
 
     with ThreadPoolExecutor(len(STAGES)) as side_by_side:  # each waits a minute until the dead run's hold lapses
@@ -43,23 +53,25 @@ def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def killed_and_retried(model: str, stage: str) -> FlowRun:
     """Run a retraining, kill it while `stage` runs, retry it, and follow it through the approval to its end."""
-    run_id = begin("retrain/retrain", {"model": model, "parameters": SMALL, "requested_by": "dana@example.com"})
+    run_id = start_run("retrain/retrain", {"model": model, "parameters": SMALL, "requested_by": "dana@example.com"})
     if stage != "deploy":
         wait_for(lambda: running(run_id, stage), seconds=240, what=f"task {stage} of {model}")
         kill_and_retry(run_id)
-    waiting = follow(run_id, seconds=400)
-    assert outcome(waiting) == WAITING
-    settle(open_environment("local"), request_of(waiting), approved=True, by="max@example.com", reason="it survived")
+    waiting = wait_for_run(run_id, seconds=400)
+    assert outcome(waiting) == SUSPENDED
+    record_decision(
+        open_environment("local"), request_of(waiting), approved=True, by="max@example.com", reason="it survived"
+    )
     if stage == "deploy":
         wait_for(lambda: running(run_id, stage), seconds=240, what=f"task {stage} of {model}")
         kill_and_retry(run_id)
-    return follow(run_id, until=ended, seconds=400)
+    return wait_for_run(run_id, until=is_ended, seconds=400)
 
 
 def kill_and_retry(run_id: Any) -> None:
     """Kill the run's processes, wait until Prefect has seen it, and retry at once."""
     kill(run_id)
-    crashed = follow(run_id, until=ended, seconds=120)
+    crashed = wait_for_run(run_id, until=is_ended, seconds=120)
     assert outcome(crashed) == "Crashed"
     retry(run_id)
 
@@ -77,13 +89,13 @@ def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     survivors: dict[str, FlowRun], model: str
 ) -> None:
     assert outcome(survivors[model]) == "Deployed"
-    world = open_environment("local")
-    assert len(world.lake().as_of(model).snapshots) == 1
-    assert [(line.action, line.status, line.by) for line in released(model)] == [
+    env = open_environment("local")
+    assert len(env.lake().as_of(model).snapshots) == 1
+    assert [(line.action, line.status, line.by) for line in deployments_of(model)] == [
         ("deploy", "serving", "max@example.com")
     ]
-    assert world.tracking().version(model, "2") is None
-    serving = world.endpoint().serving(model)
+    assert env.tracking().version(model, "2") is None
+    serving = env.endpoint().live_version(model)
     assert serving is not None
     assert serving.version == "1"
     assert approvals().open_requests(model) == ()

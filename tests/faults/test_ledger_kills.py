@@ -14,8 +14,8 @@ from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.approvals.chain import first_fault
 from blocks.database.ledger import SqlLedger
 from blocks.effects.base import Deployment
-from tests.processes import APART, said_until_killed
-from tests.signing_keys import signing_in
+from tests.fixtures.signing_keys import signing_in
+from tests.processes import FORKSERVER, messages_until_killed
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 ROUNDS = 25
@@ -39,7 +39,7 @@ def write_until_killed(url: str, round_number: int, acknowledge: Callable[[str],
 
 def acknowledged_before_the_kill(url: str, number: int) -> list[str]:
     """Kill a writer at another moment of its work in each round, but after some of it is done."""
-    return said_until_killed(write_until_killed, url, number, words=1 + number % 3, seconds=0.004 * (number % 13))
+    return messages_until_killed(write_until_killed, url, number, words=1 + number % 3, seconds=0.004 * (number % 13))
 
 
 @pytest.mark.slow
@@ -56,7 +56,10 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         assert key in deployed
     signing = signing_in(tmp_path)
     assert (
-        first_fault(approvals.links(), signing.keys("decisions"), head=read_head(Path(signing.decisions_head))) is None
+        first_fault(
+            approvals.links(), signing.trusted_keys("decisions"), head=read_head(Path(signing.decisions_head_file))
+        )
+        is None
     )
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -71,7 +74,7 @@ def intend_and_die(url: str) -> None:
 @pytest.mark.slow  # each process imports its world anew
 def test_an_intent_survives_its_killed_writer_and_is_found_by_the_next(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    process = APART.Process(target=intend_and_die, args=(url,))
+    process = FORKSERVER.Process(target=intend_and_die, args=(url,))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -90,6 +93,6 @@ def make_and_wait(url: str, say: Callable[[str], None]) -> None:
 def test_a_ledger_whose_maker_was_killed_is_made_whole_by_the_next(tmp_path: Path) -> None:
     for delay in (0.0, 0.01, 0.04, 0.1, 0.2, 0.3, 0.4):  # Alembic is loaded in between
         url = f"sqlite:///{tmp_path}/{delay}.db"
-        said_until_killed(make_and_wait, url, words=1, seconds=delay)
+        messages_until_killed(make_and_wait, url, words=1, seconds=delay)
         assert SqlLedger(url=url).effects().intend("k", "again", NOW).state == "intent"
         assert SqlLedger(url=url).effects().deployments("m", "e") == ()

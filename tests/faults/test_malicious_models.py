@@ -1,6 +1,6 @@
 """Models that would run code when they are loaded: each is refused before any of it runs, signed or not.
 
-The eight kinds are those of `tests/faults/malicious_models.py`.
+The eight kinds are those of `tests/fixtures/malicious_models.py`.
 """
 
 import json
@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization as form
 
 from blocks.common.errors import Rejected
-from blocks.tracking.predictor import Predictor
-from runtime.admission import Refused, Unsigned, admit
+from blocks.tracking.predictor_process import PredictorProcess
+from runtime.admission import UnsafeModel, UntrustedSignature, admit_model
 from runtime.signatures import signature_file
-from tests.faults.malicious_models import (
+from tests.fixtures.malicious_models import (
     KINDS,
     a_loader_from_elsewhere,
     a_loader_of_its_own,
@@ -26,10 +26,10 @@ from tests.faults.malicious_models import (
     modules_of_its_own,
     plain,
 )
-from tests.serving import ROOT
-from tests.signing_keys import MODELS, signed
+from tests.fixtures.scoring import ROOT
+from tests.fixtures.signing_keys import MODELS, signed
 
-KEYS = [MODELS.public]
+KEYS = [MODELS.public_key_line]
 
 
 @pytest.mark.parametrize("keys", [KEYS, None], ids=["signed", "signatures off"])
@@ -40,13 +40,13 @@ def test_a_malicious_model_is_refused_before_any_of_its_code_runs(
     model, marker = plain(tmp_path / "model"), tmp_path / "marker"
     change(model, marker)
     signed(model)  # even by our own key: a training program that was fooled signs nothing into being allowed
-    with pytest.raises((Refused, Unsigned), match=says):
-        admit(model, keys)
+    with pytest.raises((UnsafeModel, UntrustedSignature), match=says):
+        admit_model(model, keys)
     assert not marker.exists()
 
 
 def test_a_plain_model_is_admitted(tmp_path: Path) -> None:
-    admit(signed(plain(tmp_path / "model")), KEYS)
+    admit_model(signed(plain(tmp_path / "model")), KEYS)
 
 
 ALLOWED: dict[str, tuple[Callable[[Path, Path], None], dict[str, Any]]] = {
@@ -63,9 +63,9 @@ def test_what_the_signer_allows_by_name_is_admitted(
 ) -> None:
     model = plain(tmp_path / "model")
     change(model, tmp_path / "marker")
-    admit(signed(model, **allow), KEYS)
-    with pytest.raises(Refused):
-        admit(signed(model), KEYS)
+    admit_model(signed(model, **allow), KEYS)
+    with pytest.raises(UnsafeModel):
+        admit_model(signed(model), KEYS)
 
 
 UNSIGNED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -95,21 +95,21 @@ def test_a_model_that_no_pinned_key_signed_as_it_is_is_refused(
 ) -> None:
     model = signed(plain(tmp_path / "model"))
     change(model)
-    with pytest.raises(Unsigned, match=says):
-        admit(model, KEYS)
+    with pytest.raises(UntrustedSignature, match=says):
+        admit_model(model, KEYS)
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["abc"]], ids=["none", "empty", "no key"])
 def test_without_a_pinned_key_no_model_is_loaded(tmp_path: Path, keys: list[str]) -> None:
-    with pytest.raises(Unsigned, match="key"):
-        admit(signed(plain(tmp_path / "model")), keys)
+    with pytest.raises(UntrustedSignature, match="key"):
+        admit_model(signed(plain(tmp_path / "model")), keys)
 
 
 @pytest.mark.slow
 def test_the_marker_proves_something_and_the_process_that_predicts_refuses(tmp_path: Path) -> None:
     model, marker = plain(tmp_path / "model"), tmp_path / "marker"
     a_loader_of_its_own(model, marker)
-    predictor = Predictor(KEYS)
+    predictor = PredictorProcess(KEYS)
     with pytest.raises(Rejected, match="is not loaded: model is not signed"):
         predictor.load(model)
     with pytest.raises(Rejected, match="is not loaded: the model asks to be loaded by 'loader'"):
@@ -139,6 +139,6 @@ def test_openssf_s_own_tool_verifies_what_we_sign_and_we_what_it_signs(tmp_path:
     verify = ["verify", "key", "--signature", str(ours), "--public_key", str(public)]
     assert run(*verify).returncode == 0
     assert run("sign", "key", "--signature", str(theirs), "--private_key", str(private)).returncode == 0
-    admit(model, KEYS, theirs)
+    admit_model(model, KEYS, theirs)
     (model / "requirements.txt").write_text("other\n")
     assert run(*verify).returncode != 0

@@ -14,12 +14,12 @@ import pytest
 from blocks.common.errors import Corrupt, Rejected, Unavailable
 from blocks.endpoints.base import Release
 from blocks.endpoints.local import LocalEndpoint
-from services.model_server.fleet import Fleet
-from services.model_server.loading import Refused
-from services.model_server.state import Order, read
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.loading import ReleaseRefused
+from services.model_server.state import ReleaseRequest, read_state
+from tests.fixtures.scoring import REQUEST, ModelServer, churn_model, host, python_code_model, release
+from tests.fixtures.signing_keys import MODELS
 from tests.processes import children
-from tests.serving import REQUEST, Host, churn_model, code_model, host, release
-from tests.signing_keys import MODELS
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ BROKEN = {
 class Scene:
     """A host that serves version 1, and its adapter."""
 
-    host: Host
+    host: ModelServer
     endpoint: LocalEndpoint
     one: Release
     two: Release
@@ -65,7 +65,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) -
 
 @pytest.mark.parametrize(("told", "words"), BROKEN.values(), ids=BROKEN.keys())
 def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dict[str, str], words: str) -> None:
-    bad = release(code_model(tmp_path / "model", **told), "bad", ONES)
+    bad = release(python_code_model(tmp_path / "model", **told), "bad", ONES)
     hangs = "3600" in str(told)
     endpoint = scene.endpoint.model_copy(update={"load_seconds": 8.0 if hangs else 60.0})
     before = children(psutil.Process())
@@ -86,31 +86,31 @@ def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dic
     ],
 )
 def test_a_switch_without_preflight_fails_closed_too(scene: Scene, tmp_path: Path, told: dict[str, str]) -> None:
-    bad = release(code_model(tmp_path / "model", **told), tmp_path.name[-20:], ONES)
+    bad = release(python_code_model(tmp_path / "model", **told), tmp_path.name[-20:], ONES)
     with pytest.raises(Rejected):
         scene.endpoint.switch(bad)
     scene.endpoint.verify(scene.one)
 
 
 def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path: Path) -> None:
-    slow = release(code_model(tmp_path / "slow", at_load="time.sleep(20)"), "2", ONES)
-    quick = release(code_model(tmp_path / "quick"), "1", ONES)
-    fleet = Fleet(tmp_path, keys=[MODELS.public])
+    slow = release(python_code_model(tmp_path / "slow", at_load="time.sleep(20)"), "2", ONES)
+    quick = release(python_code_model(tmp_path / "quick"), "1", ONES)
+    fleet = ServedEndpoints(tmp_path, keys=[MODELS.public_key_line])
     fleet.release("churn", order(quick))
     fleet.load_seconds = 1
     begin = time.monotonic()
-    with pytest.raises(Refused, match="did not load and answer within 1 s"):
+    with pytest.raises(ReleaseRefused, match="did not load and answer within 1 s"):
         fleet.release("churn", order(slow))
     assert time.monotonic() - begin < 15
-    assert fleet.slots()["churn"].live.placement.version == "1"
+    assert fleet.endpoints()["churn"].live.released.version == "1"
     assert fleet.release("churn", order(quick)), "the endpoint is not locked by what hangs"
 
 
-def order(wanted: Release) -> Order:
+def order(wanted: Release) -> ReleaseRequest:
     """The order by which an adapter asks the host for a release."""
-    golden = {"request": wanted.golden.request, "predictions": wanted.golden.predictions}
+    golden = {"request": wanted.golden_example.request, "predictions": wanted.golden_example.expected_predictions}
     fields = {"version": wanted.version, "artifact": wanted.artifact, "digest": wanted.digest}
-    return Order.model_validate(fields | {"golden": golden})
+    return ReleaseRequest.model_validate(fields | {"golden": golden})
 
 
 def test_one_flipped_byte_of_the_artifact_is_found(scene: Scene, models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_damaged_copy_is_found_by_restore_and_mended_by_a_release(scene: Scene
         scene.endpoint.switch(each)
     flip(scene.host.state / "releases" / name / "1" / "model" / "model.skops")
     with pytest.raises(Corrupt, match="has the digest"):
-        scene.endpoint.restore(name, "1")
+        scene.endpoint.rollback(name, "1")
     scene.endpoint.verify(three)
     scene.endpoint.switch(one)
     scene.endpoint.switch(three)
-    assert scene.endpoint.restore(name, "1").version == "1"
+    assert scene.endpoint.rollback(name, "1").version == "1"
 
 
 def flip(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_host_that_is_not_there_is_unavailable(scene: Scene) -> None:
     endpoint = scene.endpoint.model_copy(update={"url": "http://127.0.0.1:9"})
     for call in (
         lambda: endpoint.switch(scene.two),
-        lambda: endpoint.serving("churn"),
+        lambda: endpoint.live_version("churn"),
         lambda: endpoint.verify(scene.one),
         lambda: endpoint.invoke("churn", b"{}"),
     ):
@@ -194,7 +194,7 @@ def test_preflights_server_gets_none_of_our_environment(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-4711")
     at_load = "print('|'.join(sorted(os.environ)), *os.environ.values()); raise RuntimeError('end of list')"
-    bad = release(code_model(tmp_path / "model", at_load=at_load), "nosy", ONES)
+    bad = release(python_code_model(tmp_path / "model", at_load=at_load), "nosy", ONES)
     with pytest.raises(Rejected, match="SM_MODEL_DIR") as refused:
         scene.endpoint.preflight(bad)
     assert "canary-4711" not in str(refused.value)
@@ -208,11 +208,11 @@ def test_a_host_killed_and_started_again_serves_what_it_served(tmp_path: Path, m
         live = first.endpoint().switch(two)
         first.process.kill()
     with host(tmp_path / "state") as second:
-        again = second.endpoint().serving("churn")
+        again = second.endpoint().live_version("churn")
         assert again is not None
         assert again == replace(live, url=again.url)
         second.endpoint().verify(two)
-        assert second.endpoint().restore("churn", "1").version == "1"
+        assert second.endpoint().rollback("churn", "1").version == "1"
 
 
 def test_a_host_whose_copy_was_damaged_says_so_and_serves_the_rest(tmp_path: Path, models: tuple[Path, Path]) -> None:
@@ -225,21 +225,21 @@ def test_a_host_whose_copy_was_damaged_says_so_and_serves_the_rest(tmp_path: Pat
     with host(tmp_path / "state") as second:
         second.endpoint().verify(healthy)
         with pytest.raises(Unavailable, match="has the digest"):
-            second.endpoint().serving("churn")
+            second.endpoint().live_version("churn")
         assert second.endpoint().invoke("churn", REQUEST.encode()).status == 503
-        assert second.endpoint().restore("churn", "1").version == "1"
+        assert second.endpoint().rollback("churn", "1").version == "1"
         second.endpoint().verify(one)
 
 
 def test_a_model_that_kills_the_host_leaves_the_version_before_it(tmp_path: Path, models: tuple[Path, Path]) -> None:
     one = release(models[0], "1")
-    bad = release(code_model(tmp_path / "model", at_load="os._exit(7)"), "bad", ONES)
+    bad = release(python_code_model(tmp_path / "model", at_load="os._exit(7)"), "bad", ONES)
     with host(tmp_path / "state") as first:
         first.endpoint().switch(one)
         with pytest.raises(Unavailable):
             first.endpoint().switch(bad)
         assert first.process.wait(60) == 7
-    assert read(tmp_path / "state")["churn"].live.version == "1"
+    assert read_state(tmp_path / "state")["churn"].live.version == "1"
     with host(tmp_path / "state") as second:
         second.endpoint().verify(one)
 
@@ -291,8 +291,8 @@ def test_of_two_releases_at_once_one_after_the_other_serves(scene: Scene) -> Non
     for thread in threads:
         thread.join()
     assert not failures
-    live = scene.endpoint.serving("raced")
+    live = scene.endpoint.live_version("raced")
     assert live is not None
     scene.endpoint.verify(one if live.version == "1" else two)
     other = "2" if live.version == "1" else "1"
-    assert scene.endpoint.restore("raced", other).version == other
+    assert scene.endpoint.rollback("raced", other).version == other

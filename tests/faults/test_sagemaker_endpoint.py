@@ -1,19 +1,15 @@
 """What the SageMaker endpoint does on bad days: what served before serves on, and the message says why."""
 
-import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from blocks.common.errors import Corrupt, NotFound, Rejected, Unavailable
-from blocks.endpoints.base import Endpoint
 from local.sagemaker.faults import Fault
-from tests.clocks import Clock
-from tests.local_aws import Desk, sagemaker_endpoint, tiny_release
-from tests.signing_keys import MODELS
+from tests.fixtures.clocks import Clock
+from tests.fixtures.local_aws import SageMakerLab, sagemaker_endpoint, tiny_release
+from tests.fixtures.sagemaker_load import load
+from tests.fixtures.signing_keys import MODELS
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -22,36 +18,7 @@ CANARY = {"canary_percent": 50, "bake_seconds": 60}
 """A minute of watching is a second at the tests' speed."""
 
 
-@pytest.fixture
-def name(desk: Desk) -> str:
-    return f"churn-{desk.bucket[-12:]}"
-
-
-@contextmanager
-def load(endpoint: Endpoint, name: str, request: str = '{"rows": 1}') -> Iterator[Counter[str]]:
-    """Ask the endpoint all the time from two threads, and count what came: versions, or statuses that are not 200."""
-    seen, ended = Counter[str](), threading.Event()
-
-    def ask() -> None:
-        while not ended.is_set():
-            try:
-                answer = endpoint.invoke(name, request.encode())
-                seen[answer.version if answer.status == 200 else f"status {answer.status}"] += 1
-            except Exception as error:
-                seen[type(error).__name__] += 1
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-
-
-def test_canary_updates_under_load_lose_no_request(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_canary_updates_under_load_lose_no_request(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
     endpoint = sagemaker_endpoint(desk, **CANARY)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     with load(endpoint, name) as seen:
@@ -64,7 +31,7 @@ def test_canary_updates_under_load_lose_no_request(desk: Desk, tmp_path: Path, n
 
 
 def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
-    desk: Desk, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    desk: SageMakerLab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
@@ -74,12 +41,12 @@ def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
         endpoint.switch(bad)
     endpoint.verify(tiny_release(tmp_path, "1", name))
     with pytest.raises(NotFound, match="no version 2 that served; it has kept: 1"):
-        endpoint.restore(name, "2")
+        endpoint.rollback(name, "2")
 
 
 @pytest.mark.parametrize("told", [{"die": 0}, {"ping": 500}], ids=["ends at once", "never healthy"])
 def test_a_version_that_does_not_come_up_leaves_the_one_before_it(
-    desk: Desk, tmp_path: Path, name: str, told: dict[str, int]
+    desk: SageMakerLab, tmp_path: Path, name: str, told: dict[str, int]
 ) -> None:
     sagemaker_endpoint(desk).switch(tiny_release(tmp_path, "1", name))
     endpoint = sagemaker_endpoint(desk, wait_seconds=1 if "ping" in told else 60)
@@ -90,17 +57,17 @@ def test_a_version_that_does_not_come_up_leaves_the_one_before_it(
 
 
 def test_a_first_version_that_does_not_come_up_leaves_nothing_and_the_next_can_serve(
-    desk: Desk, tmp_path: Path, name: str
+    desk: SageMakerLab, tmp_path: Path, name: str
 ) -> None:
     endpoint = sagemaker_endpoint(desk)
     with pytest.raises(Rejected, match="did not come up.*ping health check"):
         endpoint.switch(tiny_release(tmp_path, "1", name, die=0))
-    assert endpoint.serving(name) is None
+    assert endpoint.live_version(name) is None
     assert endpoint.switch(tiny_release(tmp_path, "2", name)).version == "2"
 
 
 def test_an_endpoint_that_is_lost_while_it_is_updated_is_made_anew_with_what_it_served(
-    desk: Desk, tmp_path: Path, name: str
+    desk: SageMakerLab, tmp_path: Path, name: str
 ) -> None:
     endpoint = sagemaker_endpoint(desk)
     endpoint.switch(tiny_release(tmp_path, "1", name))
@@ -110,7 +77,7 @@ def test_an_endpoint_that_is_lost_while_it_is_updated_is_made_anew_with_what_it_
     endpoint.verify(tiny_release(tmp_path, "1", name))
 
 
-def test_no_capacity_is_tried_again(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_no_capacity_is_tried_again(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
     endpoint = sagemaker_endpoint(desk)
     desk.server.faults.add(Fault("capacity", match=name, times=1))
     with pytest.raises(Unavailable, match="InsufficientInstanceCapacity"):
@@ -118,7 +85,9 @@ def test_no_capacity_is_tried_again(desk: Desk, tmp_path: Path, name: str) -> No
     assert endpoint.switch(tiny_release(tmp_path, "1", name)).version == "1"
 
 
-def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(
+    desk: SageMakerLab, tmp_path: Path, name: str
+) -> None:
     endpoint = sagemaker_endpoint(desk, wait_seconds=0.3)
     desk.server.faults.add(Fault("stuck", match=name))
     with pytest.raises(Unavailable, match="is Creating for longer than wait_seconds"):
@@ -130,7 +99,7 @@ def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(desk: De
 
 
 def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(
-    desk: Desk, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    desk: SageMakerLab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
@@ -139,20 +108,20 @@ def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(
     bad = tiny_release(tmp_path, "2", name, status=503)
     with load(endpoint, name), pytest.raises(Rejected, match="the new AND the old version"):
         endpoint.switch(bad)
-    endpoint.restore(name, "1")
+    endpoint.rollback(name, "1")
     with load(endpoint, name) as seen:
         endpoint.verify(tiny_release(tmp_path, "1", name))
     assert set(seen) <= {"1"}
 
 
-def test_throttled_calls_only_take_longer(desk: Desk, tmp_path: Path, name: str) -> None:
-    desk.server.faults.add(Fault("throttle", match="Endpoint|Model", share=0.1))
+def test_throttled_calls_only_take_longer(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
+    desk.server.faults.add(Fault("throttle", match="Endpoint|Model", probability=0.1))
     endpoint = sagemaker_endpoint(desk, poll_seconds=0.5)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     assert endpoint.verify(tiny_release(tmp_path, "1", name)).version == "1"
 
 
-def test_counts_that_autoscaling_made_survive_an_update(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_counts_that_autoscaling_made_survive_an_update(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
     endpoint = sagemaker_endpoint(desk)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     change = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 4}]
@@ -161,41 +130,45 @@ def test_counts_that_autoscaling_made_survive_an_update(desk: Desk, tmp_path: Pa
     assert desk.sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"][0]["CurrentInstanceCount"] == 4
 
 
-def test_an_endpoint_of_somebody_else_is_not_touched(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_an_endpoint_of_somebody_else_is_not_touched(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
     desk.config(name, desk.model(name, {}))
     desk.endpoint(name, name)
     endpoint = sagemaker_endpoint(desk)
-    for step in (lambda: endpoint.switch(tiny_release(tmp_path, "1", name)), lambda: endpoint.serving(name)):
+    for step in (lambda: endpoint.switch(tiny_release(tmp_path, "1", name)), lambda: endpoint.live_version(name)):
         with pytest.raises(Rejected, match="belongs to somebody else"):
             step()
     assert desk.ask(name) == [name]
 
 
 def test_the_signature_goes_with_the_files_and_the_container_knows_whose_counts(
-    desk: Desk, tmp_path: Path, name: str
+    desk: SageMakerLab, tmp_path: Path, name: str
 ) -> None:
     sagemaker_endpoint(desk).switch(tiny_release(tmp_path, "1", name))
     config = desk.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"]
     container = desk.sagemaker.describe_model(ModelName=config)["PrimaryContainer"]
     address = container["ModelDataSource"]["S3DataSource"]["S3Uri"]
     assert desk.get(f"{address}model.sig") == (tmp_path / "model-1.sig").read_bytes()
-    assert container["Environment"]["RATCHET_TRUSTED_KEYS"] == MODELS.public
+    assert container["Environment"]["RATCHET_TRUSTED_KEYS"] == MODELS.public_key_line
 
 
-def test_files_that_went_missing_in_the_bucket_are_put_there_again(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_files_that_went_missing_in_the_bucket_are_put_there_again(
+    desk: SageMakerLab, tmp_path: Path, name: str
+) -> None:
     endpoint, one = sagemaker_endpoint(desk), tiny_release(tmp_path, "1", name)
     endpoint.switch(one)
     desk.s3.delete_object(Bucket=desk.bucket, Key=f"releases/{name}/1/{one.digest}/model/answers.json")
-    endpoint.withdraw(name)
+    endpoint.undeploy(name)
     endpoint.switch(one)
     endpoint.verify(one)
 
 
-def test_an_artifact_that_changes_while_it_is_copied_is_never_used(desk: Desk, tmp_path: Path, name: str) -> None:
+def test_an_artifact_that_changes_while_it_is_copied_is_never_used(
+    desk: SageMakerLab, tmp_path: Path, name: str
+) -> None:
     endpoint, one = sagemaker_endpoint(desk), tiny_release(tmp_path, "1", name)
     (one.artifact / "answers.json").write_text("{}")
     with pytest.raises(Corrupt, match="fetch it again"):
         endpoint.switch(one)
-    assert endpoint.serving(name) is None
+    assert endpoint.live_version(name) is None
     with pytest.raises(NotFound):
-        endpoint.restore(name, "1")
+        endpoint.rollback(name, "1")

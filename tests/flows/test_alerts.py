@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from blocks.environment import Alerts, Channel, open_environment
+from blocks.environment import AlertChannel, AlertRouting, open_environment
 from blocks.notifications.webhook import SignedWebhook
-from deployments.automations import automations, save_automations
+from deployments.automations import build_automations, save_automations
 from local.stack import Stack
-from tests.front_door import ratchet
-from tests.receivers import web_server
-from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
+from tests.fakes.receivers import web_server
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.support import SMALL, approve, customers, ingest_frame, outcome, run, save_environment
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -27,11 +27,13 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
     with web_server() as box:
         box.answers.append(503)  # the first attempt fails: whatever comes next delivers it, too
         SignedWebhook(url=box.url, secret=SECRET).save("test", overwrite=True)
-        channel = Channel(name="test", block="ratchet-signed-webhook/test", least="info", models=("alerted",))
-        told = before.model_copy(update={"alerts": Alerts(channels=(channel,))})
+        channel = AlertChannel(
+            name="test", block="ratchet-signed-webhook/test", min_severity="info", models=("alerted",)
+        )
+        told = before.model_copy(update={"alerts": AlertRouting(channels=(channel,))})
         save_environment(told)
         try:
-            land("alerted", customers()[:2000], tmp_path)
+            ingest_frame("alerted", customers()[:2000], tmp_path)
             waiting = run("retrain/retrain", model="alerted", parameters=SMALL, requested_by="dana@example.com")
             assert outcome(waiting) == "Suspended"
             assert wait_for(lambda: not box.answers, what="the first attempt")
@@ -54,7 +56,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
 
 
 def test_automations_are_saved_once_and_one_that_was_paused_stays_paused(stack: Stack) -> None:
-    names = [automation.name for automation in automations()]
+    names = [automation.name for automation in build_automations()]
     with get_client(sync_client=True) as client:
         (first,) = client.read_automations_by_name(names[0])
         client.pause_automation(first.id)

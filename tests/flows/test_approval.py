@@ -11,10 +11,12 @@ from prefect.exceptions import Pause
 
 from flows import approval
 from flows.approval import await_decision
-from tasks.shared.records import Asked
-from tests.tasks.shared.test_champion import World
+from tasks.shared.records import PendingApproval
+from tests.fakes.environment import World
 
-ASKED = Asked(request_id="r", digest="0" * 64, expires_at=datetime.now(UTC) + timedelta(days=1), markdown="")
+ASKED = PendingApproval(
+    request_id="r", digest="0" * 64, expires_at=datetime.now(UTC) + timedelta(days=1), request_markdown=""
+)
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def asked_to_stop() -> Iterator[list[int]]:
 
 
 @pytest.fixture(autouse=True)
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approval, "open_environment", lambda _: World.at(tmp_path))
 
 

@@ -12,21 +12,21 @@ from prefect.flow_runs import resume_flow_run
 
 from blocks.approvals.base import ApprovalRequest
 from blocks.environment import open_environment
-from deployments.runs import WAITING, begin, ended, follow
+from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
 from flows.approval import await_decision
-from local.stack import Stack, down, use
-from tasks.approval.requests import decide
-from tasks.shared.records import Asked
+from local.stack import Stack, down, use_running_stack
+from tasks.approval.requests import submit_decision
+from tasks.shared.records import PendingApproval
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import start_stack
-from tests.support import (
+from tests.fixtures.support import (
     SMALL,
     approvals,
     approve,
     customers,
-    land,
+    deployments_of,
+    ingest_frame,
     outcome,
-    released,
     request_of,
     retry,
     run,
@@ -37,12 +37,12 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: Stack, tmp_path: Path) -> None:
-    land("beta", customers()[:2000], tmp_path)
+    ingest_frame("beta", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="beta", parameters=SMALL, requested_by="dana@example.com")
     assert outcome(waiting) == "Suspended"
     request = request_of(waiting)
     with pytest.raises(Refusal):
-        decide(open_environment("local"), request.id, approved=True, by="Dana@Example.com ", reason="I made it", channel="terminal",
+        submit_decision(open_environment("local"), request.id, approved=True, decided_by="Dana@Example.com ", reason="I made it", channel="terminal",
                now=datetime.now(UTC))  # fmt: skip
 
     # the same through the form of the Prefect UI: it does not count, and the run waits on
@@ -56,52 +56,52 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
 
     # a rejection through the form counts, and is recorded as what it is
     resume_flow_run(waiting.id, run_input={"approve": False, "reviewer": "max@example.com", "reason": "not now"})
-    assert outcome(follow(waiting.id, until=ended, seconds=120)) == "Rejected"
+    assert outcome(wait_for_run(waiting.id, until=is_ended, seconds=120)) == "Rejected"
     decision = approvals().decision(request.id)
     assert decision is not None
     assert (decision.by, decision.approved) == ("max@example.com", False)
     assert "not verified" in decision.channel
-    assert not released("beta")
-    assert wait_for(lambda: open_environment("local").endpoint().serving("beta") is None, 1)
+    assert not deployments_of("beta")
+    assert wait_for(lambda: open_environment("local").endpoint().live_version("beta") is None, 1)
 
 
 def waits_anew(before: FlowRun) -> FlowRun:
     """Return the run once it waits again, after it was woken."""
-    return follow(before.id, seconds=120, until=lambda now: bool(now.state and now.state.name == WAITING
+    return wait_for_run(before.id, seconds=120, until=lambda now: bool(now.state and now.state.name == SUSPENDED
                                                                  and now.state_id != before.state_id))  # fmt: skip
 
 
 def test_a_request_that_waits_survives_the_restart_of_everything(
     stack: Stack, team_checkout: Path, tmp_path: Path
 ) -> None:
-    land("delta", customers()[:2000], tmp_path)
+    ingest_frame("delta", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="delta", parameters=SMALL, requested_by="dana@example.com")
-    assert outcome(waiting) == WAITING
-    down(stack.state)
-    start_stack(team_checkout, stack.state)
-    use(stack.state)
+    assert outcome(waiting) == SUSPENDED
+    down(stack.state_folder)
+    start_stack(team_checkout, stack.state_folder)
+    use_running_stack(stack.state_folder)
     # its form is lost as well, as when it is killed just after it was suspended: the decision wakes it all the same
     keys = waiting.state.state_details.run_input_keyset if waiting.state else None
     with get_client(sync_client=True) as client:
         client.delete_flow_run_input(waiting.id, keys["schema"] if keys else "")
     assert outcome(approve(waiting)) == "Deployed"
-    assert open_environment("local").endpoint().serving("delta") is not None
+    assert open_environment("local").endpoint().live_version("delta") is not None
 
 
 def test_two_retrainings_of_one_model_run_one_after_the_other(stack: Stack, tmp_path: Path) -> None:
-    land("epsilon", customers()[:2000], tmp_path)
+    ingest_frame("epsilon", customers()[:2000], tmp_path)
     asked = {"model": "epsilon", "parameters": SMALL, "requested_by": "dana@example.com"}
-    both = [begin("retrain/retrain", asked), begin("retrain/retrain", asked)]
-    assert [outcome(follow(run_id, seconds=240)) for run_id in both] == [WAITING, WAITING]
+    both = [start_run("retrain/retrain", asked), start_run("retrain/retrain", asked)]
+    assert [outcome(wait_for_run(run_id, seconds=240)) for run_id in both] == [SUSPENDED, SUSPENDED]
     spans = sorted(span_of_tasks(run_id) for run_id in both)
     assert spans[0][1] <= spans[1][0]
 
     # both ask; when one is approved, the other was compared with a champion that is none any more
-    first, second = (follow(run_id) for run_id in both)
+    first, second = (wait_for_run(run_id) for run_id in both)
     assert outcome(approve(first)) == "Deployed"
     late = approve(second)
     assert "champion" in outcome(late)
-    assert [line.status for line in released("epsilon")] == ["serving"]
+    assert [line.status for line in deployments_of("epsilon")] == ["serving"]
 
 
 def span_of_tasks(run_id: UUID) -> tuple[datetime, datetime]:
@@ -117,14 +117,16 @@ def test_a_request_that_lapsed_is_a_hold_without_a_pause(stack: Stack) -> None:
     lapsed = ApprovalRequest("zeta-1-0", "zeta", "local", "1", "0" * 64, "{}", "dana@example.com",
                              now - timedelta(days=8), now - timedelta(days=1), "")  # fmt: skip
     approvals().request_approval(lapsed)
-    asked = Asked(request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, markdown="")
+    asked = PendingApproval(
+        request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, request_markdown=""
+    )
     assert await_decision(asked, "local") is None
     with pytest.raises(Refusal, match="lapsed|expired"):
-        decide(
+        submit_decision(
             open_environment("local"),
             lapsed.id,
             approved=True,
-            by="max@example.com",
+            decided_by="max@example.com",
             reason="too late",
             channel="terminal",
             now=now,

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from blocks.environment import open_environment
-from deployments.runs import WAITING, ended, follow
+from deployments.flow_runs import SUSPENDED, is_ended, wait_for_run
 from local.stack import Stack
-from tests.services.gateway.approvals.office import WORDS, decide, hidden, sign_in
-from tests.support import SMALL, approvals, customers, land, outcome, released, request_of, run
+from tests.fixtures.office import WORDS, decide, hidden, sign_in
+from tests.fixtures.support import SMALL, approvals, customers, deployments_of, ingest_frame, outcome, request_of, run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
     stack: Stack, team_checkout: Path, tmp_path: Path
 ) -> None:
-    land("signed", customers()[:2000], tmp_path)
+    ingest_frame("signed", customers()[:2000], tmp_path)
     waiting = run("retrain/retrain", model="signed", parameters=SMALL, requested_by="dana@example.com")
-    assert outcome(waiting) == WAITING
+    assert outcome(waiting) == SUSPENDED
     request = request_of(waiting)
     for name in ("max@example.com", "dana@example.com"):
         command = [sys.executable, "-m", "ratchet", "accounts", "add", name, "--role", "approver"]
@@ -45,12 +45,12 @@ def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
         assert person.get(f"/approvals/{request.id}/plot.png").content.startswith(b"\x89PNG")
         assert decide(person, request.id, reason="the evidence convinces me").status_code == 303
 
-    done = follow(waiting.id, until=ended, seconds=240)
+    done = wait_for_run(waiting.id, until=is_ended, seconds=240)
     assert outcome(done) == "Deployed"
     made = approvals().decision(request.id)
     assert made is not None
     assert (made.by, made.authenticated, made.channel) == (
         "max@example.com", True, "approvals page, signed in by password",
     )  # fmt: skip
-    assert [line.status for line in released("signed")] == ["serving"]
-    assert open_environment("local").endpoint().serving("signed") is not None
+    assert [line.status for line in deployments_of("signed")] == ["serving"]
+    assert open_environment("local").endpoint().live_version("signed") is not None

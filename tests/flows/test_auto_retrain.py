@@ -10,9 +10,9 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
 from blocks.environment import open_environment
-from deployments.runs import ended, follow
+from deployments.flow_runs import is_ended, wait_for_run
 from local.stack import Stack
-from tests.support import SMALL, approve, customers, land, outcome, request_of, run
+from tests.fixtures.support import SMALL, approve, customers, ingest_frame, outcome, request_of, run
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
@@ -31,26 +31,26 @@ def runs_of(deployment: str) -> list[FlowRun]:
 def answered(number: int) -> FlowRun:
     """Wait for that many answers, and return the last when it has ended."""
     runs = wait_for(lambda: runs_of("answer")[number - 1 :], what=f"answer {number}")
-    return follow(runs[0].id, until=ended, seconds=120)
+    return wait_for_run(runs[0].id, until=is_ended, seconds=120)
 
 
 def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: Stack, tmp_path: Path) -> None:
     first, rest = customers()[:2000], customers()[2000:]
-    land("renewed", first, tmp_path)
+    ingest_frame("renewed", first, tmp_path)
     waiting = run("retrain/retrain", model="renewed", parameters=SMALL, requested_by="dana@example.com")
     assert outcome(approve(waiting)) == "Deployed"
 
     look: dict[str, Any] = {"model": "renewed", "dataset": "renewed"}
-    assert outcome(run("watch_drift/watch-drift", **look)) == "Quiet"
-    land("renewed", rest.assign(paperless_billing=1), tmp_path, "more.csv")
-    assert outcome(run("watch_drift/watch-drift", **look)) == "Drift"
+    assert outcome(run("monitor/monitor", **look)) == "Quiet"
+    ingest_frame("renewed", rest.assign(paperless_billing=1), tmp_path, "more.csv")
+    assert outcome(run("monitor/monitor", **look)) == "Drift"
 
     answer = answered(1)
     assert outcome(answer) == "Retraining", answer.state and answer.state.message
     assert answer.parameters["key"].startswith(f"{EVENT}:")
     _, automatic = runs_of("retrain")
     assert "automatic" in automatic.tags
-    automatic = follow(automatic.id, seconds=240)
+    automatic = wait_for_run(automatic.id, seconds=240)
     assert outcome(automatic) == "Suspended"
 
     asked = request_of(automatic)
@@ -59,14 +59,14 @@ def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: St
     assert because.startswith("drift of 20") and "paperless_billing" in because
     assert because == automatic.parameters["because"]
 
-    assert outcome(run("watch_drift/watch-drift", **look)) == "Drift"
+    assert outcome(run("monitor/monitor", **look)) == "Drift"
     refused = answered(2)
     assert outcome(refused) == "Refused"
     assert refused.state and f"decision: {asked.id} waits" in str(refused.state.message)
     (written,) = open_environment("local").outbox().signals("renewed/local/retraining.refused")
     assert written.sentence == refused.state.message
 
-    again = run("answer/answer", model="renewed", key=answer.parameters["key"])
+    again = run("auto_retrain/auto-retrain", model="renewed", key=answer.parameters["key"])
     assert outcome(again) == "Retraining"
     assert len(runs_of("retrain")) == 2, "one finding starts one run, however often it is answered"
     assert outcome(approve(automatic)) == "Deployed"

@@ -14,7 +14,7 @@ import flows  # noqa: F401 - what is tested is that importing any flow is enough
 from blocks.common.errors import Rejected, Unavailable
 from local.stack import Stack
 from tasks.shared.rules.refusal import Refusal
-from tests.support import outcome, run
+from tests.fixtures.support import outcome, run
 from tests.waiting import wait_for
 
 REFUSAL = Refusal("has no such column", where="file.csv, line 1", value="tenur", remedy="Did you mean tenure?")

@@ -15,13 +15,13 @@ import pytest
 from blocks.database.ledger import SqlLedger
 from blocks.environment import open_environment
 from blocks.inbox.base import Entry
-from deployments.runs import ended, follow
-from local.processes import start, wait_until_ready
+from deployments.flow_runs import is_ended, wait_for_run
+from local.processes import start_process, wait_until_ready
 from local.stack import Stack
-from tests.front_door import ratchet
-from tests.services.gateway.git_hosts import Recorded, Remote, git, recording_api
-from tests.services.gateway.hooks import SECRET, hook, push
-from tests.support import customers, land
+from tests.fakes.git_hosts import Recorded, Remote, git, recording_api
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.hooks import SECRET, hook, push
+from tests.fixtures.support import customers, ingest_frame
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -42,7 +42,7 @@ def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[s
     """Run a gateway beside the stack's own, with an inbox of its own, and give its address."""
     state.mkdir()
     (state / "triggers.yaml").write_text(rules)
-    variables = {**stack.environment(), "RATCHET_STATE": str(state), "HOOK": SECRET, "TOKEN": "api-token"}
+    variables = {**stack.environment_variables(), "RATCHET_STATE": str(state), "HOOK": SECRET, "TOKEN": "api-token"}
     command = [
         sys.executable,
         "-m",
@@ -53,7 +53,7 @@ def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[s
         "--triggers",
         str(state / "triggers.yaml"),
     ]
-    process = start("gateway", command, environment=variables, folder=checkout, log=state / "gateway.log")
+    process = start_process("gateway", command, environment=variables, folder=checkout, log=state / "gateway.log")
     try:
         line = wait_for(
             lambda: next(
@@ -87,7 +87,7 @@ def saying(remote: Remote, words: str) -> dict[str, str | None]:
 def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
     stack: Stack, team_checkout: Path, tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    land("pushed", customers()[:2000], tmp_path)
+    ingest_frame("pushed", customers()[:2000], tmp_path)
     branch = git("rev-parse", "--abbrev-ref", "HEAD", folder=remote.work)
     before = git("rev-parse", "HEAD", folder=remote.work)
     commit = remote.push(saying(remote, "Said by the pushed commit"), branch)
@@ -110,7 +110,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
         )
         assert entry.outcome is not None
         (started,) = entry.outcome.runs
-        run = follow(UUID(started.run_id), until=ended, seconds=240)
+        run = wait_for_run(UUID(started.run_id), until=is_ended, seconds=240)
         assert run.state is not None
         assert (run.state.name, run.state.message) == ("Refused", run.state.message)
         assert str(run.state.message).startswith("Said by the pushed commit"), run.state.message
@@ -123,7 +123,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
     monkeypatch.setenv("RATCHET_STATE", str(state))
     listed = ratchet("gateway", "list")
     assert listed.exit_code == 0 and "STARTED: retrain/retrain by the rule 'on push'" in listed.stdout
-    assert os.environ["PREFECT_API_URL"] == stack.environment()["PREFECT_API_URL"]
+    assert os.environ["PREFECT_API_URL"] == stack.environment_variables()["PREFECT_API_URL"]
 
 
 def check_told(api: Recorded, commit: str) -> None:

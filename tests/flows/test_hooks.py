@@ -6,8 +6,8 @@ from importlib import import_module
 import pytest
 from prefect import Flow
 
-from flows.run_log import keep_log
-from flows.stopping import stop_scoring, stop_training
+from flows.run_log import send_run_log
+from flows.stopping import stop_batch_inference_jobs, stop_training_jobs
 from tests.checkout import ROOT
 
 FLOWS = {
@@ -20,15 +20,17 @@ FLOWS = {
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_flow_keeps_its_log(name: str) -> None:
-    assert FLOWS[name].on_running_hooks == [keep_log]
+    assert FLOWS[name].on_running_hooks == [send_run_log]
 
 
 def test_whoever_pays_for_jobs_stops_them() -> None:
     for name in ("retrain", "experiment"):
-        assert FLOWS[name].on_cancellation_hooks == FLOWS[name].on_crashed_hooks == [stop_training]
-    assert FLOWS["score"].on_cancellation_hooks == [stop_scoring]
+        assert FLOWS[name].on_cancellation_hooks == FLOWS[name].on_crashed_hooks == [stop_training_jobs]
+    assert FLOWS["score"].on_cancellation_hooks == [stop_batch_inference_jobs]
 
 
-@pytest.mark.parametrize("hook", [keep_log, stop_scoring, stop_training], ids=lambda hook: str(hook.__name__))
+@pytest.mark.parametrize(
+    "hook", [send_run_log, stop_batch_inference_jobs, stop_training_jobs], ids=lambda hook: str(hook.__name__)
+)
 def test_prefect_hands_a_hook_its_arguments_by_these_names(hook: object) -> None:
     assert list(inspect.signature(hook).parameters) == ["flow", "flow_run", "state"]  # type: ignore[arg-type]

@@ -7,9 +7,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Pending, Running, Scheduled
 
-from local.lost_runs import UNBEGUN, Machine, give_up, why_lost
+from local.lost_runs import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason
 from local.stack import Stack
-from tests.support import run
+from tests.fixtures.support import run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -22,8 +22,8 @@ def test_a_run_that_nobody_begins_has_crashed_and_says_so(stack: Stack) -> None:
             tomorrow = datetime.now(UTC) + timedelta(days=1)  # so that the worker, which lives here, leaves it alone
             claimed = await client.create_flow_run_from_deployment(notify, state=Scheduled(scheduled_time=tomorrow))
             await client.set_flow_run_state(claimed.id, Pending(), force=True)
-            for later in (timedelta(0), UNBEGUN + timedelta(seconds=5), UNBEGUN + timedelta(seconds=35)):
-                before = await give_up(client, "local", before, datetime.now(UTC) + later)
+            for later in (timedelta(0), START_TIMEOUT + timedelta(seconds=5), START_TIMEOUT + timedelta(seconds=35)):
+                before = await crash_lost_runs(client, "local", before, datetime.now(UTC) + later)
                 found = (await client.read_flow_run(claimed.id)).state
                 seen.append(f"{found.name}: {found.message}" if found and found.message else str(found and found.name))
         return seen
@@ -34,10 +34,10 @@ def test_a_run_that_nobody_begins_has_crashed_and_says_so(stack: Stack) -> None:
 
 
 def test_who_ran_a_run_is_known_when_its_process_and_its_worker_are_gone(stack: Stack) -> None:
-    ended, machine, now = run("notify/notify"), Machine.look(), datetime.now(UTC)
+    ended, machine, now = run("notify/notify"), MachineProcesses.scan(), datetime.now(UTC)
     running = ended.model_copy(update={"state": Running(timestamp=now)})
-    assert why_lost(running, now, machine) == "", "its worker is there, and would say so"
-    without = Machine(machine.host, {}, frozenset())
-    assert why_lost(running, now, without).startswith(
+    assert lost_reason(running, now, machine) == "", "its worker is there, and would say so"
+    without = MachineProcesses(machine.host, {}, frozenset())
+    assert lost_reason(running, now, without).startswith(
         f"Its process is gone, and so is the worker that started it, {machine.host}:"
     )

@@ -12,9 +12,19 @@ from uuid import UUID
 import pytest
 
 from blocks.environment import open_environment
-from deployments.runs import begin, follow
+from deployments.flow_runs import start_run, wait_for_run
 from local.stack import Stack
-from tests.support import SMALL, approvals, approve, ask, customers, land, outcome, released, request_of
+from tests.fixtures.support import (
+    SMALL,
+    approvals,
+    approve,
+    customers,
+    deployments_of,
+    ingest_frame,
+    outcome,
+    predict,
+    request_of,
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 
@@ -24,7 +34,7 @@ GIVEN: dict[str, dict[str, Any]] = {"dana": SMALL, "max": {"n_estimators": 60, "
 def trained(stack: Stack, checkout: Path, *arguments: str) -> str:
     """Run the command as a colleague does, in the team's checkout."""
     command = [sys.executable, "-m", "ratchet", "runs", *arguments]
-    variables = {**os.environ, "RATCHET_STATE": str(stack.state)}
+    variables = {**os.environ, "RATCHET_STATE": str(stack.state_folder)}
     done = subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -33,12 +43,12 @@ def trained(stack: Stack, checkout: Path, *arguments: str) -> str:
 def test_two_people_retrain_one_model_at_once_and_share_nothing(
     stack: Stack, team_checkout: Path, tmp_path: Path
 ) -> None:
-    assert outcome(land("paired", customers(), tmp_path)) == "Completed"
+    assert outcome(ingest_frame("paired", customers(), tmp_path)) == "Completed"
     begun = {
-        who: begin("retrain/retrain", {"model": f"paired--{who}", "requested_by": f"{who}@example.com", "parameters": given})
+        who: start_run("retrain/retrain", {"model": f"paired--{who}", "requested_by": f"{who}@example.com", "parameters": given})
         for who, given in GIVEN.items()
     }  # fmt: skip
-    waiting = {who: follow(run_id, seconds=400) for who, run_id in begun.items()}
+    waiting = {who: wait_for_run(run_id, seconds=400) for who, run_id in begun.items()}
     assert {who: outcome(run) for who, run in waiting.items()} == dict.fromkeys(GIVEN, "Suspended")
     asked = {who: request_of(run) for who, run in waiting.items()}
     assert {who: (each.model, each.version) for who, each in asked.items()} == {
@@ -49,14 +59,14 @@ def test_two_people_retrain_one_model_at_once_and_share_nothing(
 
     assert outcome(approve(waiting["dana"], by="second@example.com")) == "Deployed"
     features = customers().drop(columns=["customer_id", "churn"])
-    assert ask("paired--dana", features.head(3))[0] == "1"
-    world = open_environment("local")
-    assert world.endpoint().serving("paired") is None, "the shared one is as it was: there was none"
-    assert world.endpoint().serving("paired--max") is None
-    assert released("paired") == () and world.tracking().runs("paired") == ()
+    assert predict("paired--dana", features.head(3))[0] == "1"
+    env = open_environment("local")
+    assert env.endpoint().live_version("paired") is None, "the shared one is as it was: there was none"
+    assert env.endpoint().live_version("paired--max") is None
+    assert deployments_of("paired") == () and env.tracking().runs("paired") == ()
     assert [each.id for each in approvals().open_requests("paired--max")] == [asked["max"].id]
-    assert {path.name for path in (world.scratch / "tiers").glob("paired*")} == {"paired--dana", "paired--max"}
-    assert len(world.lake().as_of("paired").snapshots) == 1
+    assert {path.name for path in (env.scratch / "tiers").glob("paired*")} == {"paired--dana", "paired--max"}
+    assert len(env.lake().as_of("paired").snapshots) == 1
 
     check_repeat(stack, team_checkout)
 
@@ -69,7 +79,7 @@ def check_repeat(stack: Stack, checkout: Path) -> None:
     }  # fmt: skip
     his = str(listed["paired--max"]["id"])
     said = trained(stack, checkout, "repeat", his[:10], "--as", "dana", "--by", "dana@example.com", "--same-code")
-    repeated = follow(UUID(re.findall(r"flow run (\S+)", said)[0]), seconds=400)
+    repeated = wait_for_run(UUID(re.findall(r"flow run (\S+)", said)[0]), seconds=400)
     assert outcome(repeated) in {"Suspended", "Inconclusive", "Held"}, "against her own champion"
     assert f"commit:{listed['paired--max']['commit']}" in repeated.tags, "by the code that made his"
     hers = next(

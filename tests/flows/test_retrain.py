@@ -8,11 +8,23 @@ import httpx
 import pytest
 
 from blocks.environment import open_environment
-from local.demo_data import events_of, traffic
+from local.demo_data import monitoring_events, send_traffic
 from local.stack import Stack
-from tasks.evidence.verification import check_pack
-from tests.front_door import ratchet
-from tests.support import SMALL, WEAK, approvals, approve, ask, customers, land, outcome, released, request_of, run
+from tasks.evidence.verification import verify_pack
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.support import (
+    SMALL,
+    WEAK,
+    approvals,
+    approve,
+    customers,
+    deployments_of,
+    ingest_frame,
+    outcome,
+    predict,
+    request_of,
+    run,
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 FEATURES = [name for name in customers().columns if name not in ("customer_id", "churn")]
@@ -20,7 +32,7 @@ FEATURES = [name for name in customers().columns if name not in ("customer_id", 
 
 def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     rows = customers()
-    land("churn", rows[:2000], tmp_path, "first.csv")
+    ingest_frame("churn", rows[:2000], tmp_path, "first.csv")
     lake, tracking = open_environment("local").lake(), open_environment("local").tracking()
     first = lake.as_of("churn").id
 
@@ -28,7 +40,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     refused = run("retrain/retrain", model="churn", tier="development", requested_by="dana@example.com")
     assert outcome(refused) == "Refused"
     assert "only the development sample" in (refused.state.message or "")
-    assert not released("churn")
+    assert not deployments_of("churn")
     version = tracking.version("churn", "1")
     assert version is not None
     assert version.tags["ratchet.tier"] == "development"
@@ -40,18 +52,18 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     request = request_of(waiting)
     evidence = json.loads(request.evidence)
     assert any("First model" in reason for reason in evidence["reasons"])
-    assert not released("churn")
+    assert not deployments_of("churn")
     deployed = approve(waiting)
     assert outcome(deployed) == "Deployed"
     champion = tracking.version("churn", "@champion")
     assert champion is not None
     assert champion.version == evidence["version"]
-    answered, predictions = ask("churn", rows[FEATURES].head(2))
+    answered, predictions = predict("churn", rows[FEATURES].head(2))
     assert answered == champion.version
     assert all(abs(sum(row) - 1) < 1e-9 for row in predictions)
 
     # more data, a better model: compared with the champion on the same rows
-    landed = land("churn", rows[2000:], tmp_path, "rest.csv")
+    landed = ingest_frame("churn", rows[2000:], tmp_path, "rest.csv")
     assert outcome(landed) == "Completed"
     assert lake.as_of("churn").rows == len(rows)
     assert lake.as_of("churn", first).rows == 2000
@@ -65,14 +77,14 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # the lake is looked after, and no read of it changes
     before = lake.read(lake.as_of("churn", first))
-    assert outcome(run("maintain/maintain", model="churn")) == "Completed"
+    assert outcome(run("maintain_lake/maintain-lake", model="churn")) == "Completed"
     assert lake.read(lake.as_of("churn", first)).equals(before)
 
     # its evidence: every item, signed, in the folder and with its run; and the record of decisions is sound
-    world = open_environment("local")
-    keys = list(world.signing.models_trusted)
-    assert check_pack(world.evidence_folder / "churn" / second.version, keys).sound
-    assert check_pack(tracking.fetch_files(second.run_id, "evidence", tmp_path), keys).sound
+    env = open_environment("local")
+    keys = list(env.signing.trusted_model_keys)
+    assert verify_pack(env.evidence_folder / "churn" / second.version, keys).valid
+    assert verify_pack(tracking.fetch_files(second.run_id, "evidence", tmp_path), keys).valid
     assert ratchet("audit", "verify").exit_code == 0
 
     # made again from that alone
@@ -81,18 +93,18 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert "bit-identical" in (made_again.state.message or "")
     # what it is asked is watched: as it was, and changed
     features = rows[["customer_id", *FEATURES]].dropna()
-    quiet = run("watch_drift/watch-drift", model="churn", **traffic(features))
+    quiet = run("monitor/monitor", model="churn", **send_traffic(features))
     assert outcome(quiet) == "Quiet", quiet.state
-    assert list(events_of(quiet.id, seconds=1)) == []
-    watched = run("watch_drift/watch-drift", model="churn", **traffic(features.assign(contract="Two year", tenure=60)))
+    assert list(monitoring_events(quiet.id, seconds=1)) == []
+    watched = run("monitor/monitor", model="churn", **send_traffic(features.assign(contract="Two year", tenure=60)))
     assert outcome(watched) == "Drift", watched.state
     assert "contract" in (watched.state.message or "") and "tenure" in (watched.state.message or "")
-    (event,) = events_of(watched.id, seconds=10)
+    (event,) = monitoring_events(watched.id, seconds=10)
     assert (event.event, event.payload["severity"]) == ("model.drift.detected", "critical")
     assert event.payload["links"]["version's run"].startswith(stack.url("mlflow"))
     reports = files_of(second.run_id, f"watch/{watched.id}")
     assert {"report.html", "report.json", "report.md", "judgement.json", "judgement.png"} <= reports
-    nothing = run("watch_drift/watch-drift", model="churn", until="2026-01-01T00:00:00Z")
+    nothing = run("monitor/monitor", model="churn", until="2026-01-01T00:00:00Z")
     assert outcome(nothing).startswith("CouldNotCheck: No request was logged before 2026-01-01"), nothing.state
 
     # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
@@ -101,16 +113,16 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert "auc" in (held.state.message or "")
     same = run("retrain/retrain", model="churn", parameters={"seed": 8}, requested_by="dana@example.com")
     assert outcome(same) == "Inconclusive"
-    assert ask("churn", rows[FEATURES].head(1))[0] == second.version
+    assert predict("churn", rows[FEATURES].head(1))[0] == second.version
 
     # back, in seconds
     back = run("rollback/rollback", model="churn", requested_by="max@example.com", reason="a test")
     assert outcome(back) == "RolledBack"
-    assert ask("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
+    assert predict("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
     again = tracking.version("churn", "@champion")
     assert again is not None
     assert again.version == champion.version
-    assert [(line.action, line.status) for line in released("churn")] == [
+    assert [(line.action, line.status) for line in deployments_of("churn")] == [
         ("rollback", "serving"),
         ("deploy", "serving"),
         ("deploy", "serving"),
@@ -119,7 +131,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # all of it is on the model's page, served and as a file
     page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text
-    assert page == (stack.state / "dashboards" / "churn.html").read_text()
+    assert page == (stack.state_folder / "dashboards" / "churn.html").read_text()
     assert f"Version {champion.version} serves;" in page and "the endpoint answers with it" in page
     assert "taken back to by max@example.com" in page and "<b>second@example.com</b>" in page
     assert "Drift over time: 3 looks, 2 of them not quiet; 2 alerts are open" in page
@@ -131,13 +143,13 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     some.to_csv(tmp_path / "score.csv", index=False)
     some.to_parquet(tmp_path / "score.parquet", index=False)
     for name in ("score.csv", "score.parquet"):
-        assert outcome(run("score/score", model="churn", input=str(tmp_path / name))) == "Completed"
+        assert outcome(run("batch_inference/batch-inference", model="churn", input=str(tmp_path / name))) == "Completed"
     scored = lake.as_of("churn-predictions")
     assert (len(scored.snapshots), scored.rows) == (1, 500)
     assert set(lake.read(scored)["model_version"].to_pylist()) == {champion.version}
     broken = rows.drop(columns="churn")[:500].assign(tenure=-5)
     broken.to_csv(tmp_path / "broken.csv", index=False)
-    bad = run("score/score", model="churn", input=str(tmp_path / "broken.csv"))
+    bad = run("batch_inference/batch-inference", model="churn", input=str(tmp_path / "broken.csv"))
     assert "tenure" in outcome(bad)
     assert lake.as_of("churn-predictions").rows == 500
 
@@ -174,7 +186,7 @@ def csrf(stack: Stack) -> dict[str, str]:
 
 
 def test_an_experiment_reads_no_holdout_and_its_best_parameters_train(stack: Stack, tmp_path: Path) -> None:
-    assert outcome(land("alpha", customers(), tmp_path)) == "Completed"
+    assert outcome(ingest_frame("alpha", customers(), tmp_path)) == "Completed"
     done = run("experiment/experiment", model="alpha", trials=3, parallel=2)
     assert outcome(done) == "Completed"
     tracking = open_environment("local").tracking()

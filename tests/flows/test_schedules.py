@@ -9,8 +9,8 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterNam
 from prefect.client.schemas.filters import FlowRunFilterStateName as StateName
 
 from local.stack import Stack
-from tasks.dashboard.rules.facts import NextRun
-from tasks.dashboard.schedule import next_runs
+from tasks.dashboard.rules.facts import ScheduledRun
+from tasks.dashboard.schedule import scheduled_runs
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -26,10 +26,10 @@ def planned(deployment: str) -> list[datetime]:
 
 
 def test_the_dashboard_knows_what_of_a_model_is_planned(stack: Stack) -> None:
-    wanted = {"retrain/churn-nightly", "watch_drift/churn-watch-nightly", "reproduce/promoted-nightly"}
+    wanted = {"retrain/churn-nightly", "monitor/churn-monitor-nightly", "reproduce/reproduce-nightly"}
 
-    def all_planned() -> dict[str, NextRun]:
-        found = {run.deployment: run for run in next_runs("churn")}
+    def all_planned() -> dict[str, ScheduledRun]:
+        found = {run.deployment: run for run in scheduled_runs("churn")}
         return found if all(run.at for name, run in found.items() if name in wanted) else {}
 
     found = wait_for(all_planned, what="the plan of the model's nights")

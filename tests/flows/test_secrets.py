@@ -13,16 +13,16 @@ from prefect.blocks.notifications import MattermostWebhook
 from prefect.blocks.system import Secret
 
 from blocks.database.ledger import SqlLedger
-from blocks.environment import Alerts, Channel, Environment, open_environment
+from blocks.environment import AlertChannel, AlertRouting, Environment, open_environment
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
 from local.processes import free_port
 from local.stack import Stack
-from tests import canaries
-from tests.contracts.ledgers import postgres
-from tests.receivers import mail_server, web_server
-from tests.services.gateway.hooks import hook, push
-from tests.support import SMALL, approve, customers, land, outcome, run, save_environment
+from tests.fakes.receivers import mail_server, web_server
+from tests.fixtures import canary_secrets as canaries
+from tests.fixtures.hooks import hook, push
+from tests.fixtures.ledgers import postgres
+from tests.fixtures.support import SMALL, approve, customers, ingest_frame, outcome, run, save_environment
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -51,20 +51,22 @@ def shown_by_processes(secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Iterator[Callable[[], bytes]]:
     """Have the flows keep their ledger on SQLite or PostgreSQL; give what writes out all that it holds."""
     if request.param == "sqlite":
-        yield lambda: b"".join(file.read_bytes() for file in stack.state.glob("ledger.db*"))
+        yield lambda: b"".join(file.read_bytes() for file in stack.state_folder.glob("ledger.db*"))
         return
     url, binaries = request.getfixturevalue("postgres")
-    before, world = SqlLedger.load("local"), open_environment("local")
+    before, env = SqlLedger.load("local"), open_environment("local")
     SqlLedger(url=f"{url}/postgres").save("local", overwrite=True)
-    anchored = world.signing.model_copy(update={"decisions_head": str(tmp_path / "decisions.head")})  # of another chain
-    other = world.model_copy(update={"signing": anchored})
+    anchored = env.signing.model_copy(
+        update={"decisions_head_file": str(tmp_path / "decisions.head")}
+    )  # of another chain
+    other = env.model_copy(update={"signing": anchored})
     save_environment(other)
     try:
         command = [str(binaries / "pg_dumpall"), "-h", "127.0.0.1", "-p", url.rpartition(":")[2], "-U", "ratchet"]
         yield lambda: subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
     finally:
         before.save("local", overwrite=True)
-        save_environment(world)
+        save_environment(env)
 
 
 def test_secrets_are_found_nowhere_after_a_run_with_failures(
@@ -77,7 +79,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
         box.answers.append(503)
         save_channels(before, box.url, mailbox.port)
         try:
-            assert outcome(land(MODEL, customers()[:2000], tmp_path)) == "Completed"
+            assert outcome(ingest_frame(MODEL, customers()[:2000], tmp_path)) == "Completed"
             failures = list(refused_sources())
             waiting = run("retrain/retrain", model=MODEL, parameters=SMALL, requested_by="dana@example.com")
             seen.update(shown_by_processes(canaries.ALL))
@@ -95,7 +97,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
     assert canaries.PARAMETER not in failures[1]
     assert "reader:***@" in failures[2]
     seen.update(shown_by_processes(canaries.ALL))
-    seen.update(found_in(stack.state, canaries.ALL))
+    seen.update(found_in(stack.state_folder, canaries.ALL))
     held = ledger_dump()
     assert b"second@example.com" in held, "the approval is in it"
     seen.update((secret, "the ledger") for secret in canaries.ALL if secret.encode() in held)
@@ -105,7 +107,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
 def test_this_search_would_find_one(stack: Stack, tmp_path: Path) -> None:
     """What is no secret is found where it was put: in Prefect's and the ledger's databases, logs and results."""
     assert outcome(run("ingest/ingest", model=MODEL, source=f"/{canaries.PARAMETER}.csv")).startswith("Failed")
-    places = {Path(place).suffix for _, place in found_in(stack.state, (canaries.PARAMETER,))}
+    places = {Path(place).suffix for _, place in found_in(stack.state_folder, (canaries.PARAMETER,))}
     assert places & {".db", ".db-wal"}
 
 
@@ -118,8 +120,10 @@ def save_channels(before: Environment, url: str, mail_port: int) -> None:
         user="us", password=canaries.MAIL,  # type: ignore[arg-type]
     ).save("hushed", overwrite=True)  # fmt: skip
     slugs = ("ratchet-signed-webhook", "mattermost-webhook", "ratchet-smtp-email")
-    channels = tuple(Channel(name=slug, block=f"{slug}/hushed", least="info", models=(MODEL,)) for slug in slugs)
-    told = before.model_copy(update={"alerts": Alerts(channels=channels)})
+    channels = tuple(
+        AlertChannel(name=slug, block=f"{slug}/hushed", min_severity="info", models=(MODEL,)) for slug in slugs
+    )
+    told = before.model_copy(update={"alerts": AlertRouting(channels=channels)})
     save_environment(told)
 
 

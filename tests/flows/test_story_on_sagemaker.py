@@ -8,24 +8,24 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+from blocks.batch_inference.sagemaker import SageMakerBatchInference
 from blocks.environment import open_environment
-from blocks.transforms.sagemaker import SageMakerTransform
-from local.stack import Stack, down, use
-from tests.aws_story import LOG_GROUP, cancel_while_it_trains, ended_while_it_trains, staging, tell
+from local.stack import Stack, down, use_running_stack
 from tests.checkout import start_stack
-from tests.local_aws import Desk
-from tests.support import customers, kill, outcome, run
+from tests.fixtures.aws_story import LOG_GROUP, cancel_run_while_training, end_run_while_training, run_story, staging
+from tests.fixtures.local_aws import SageMakerLab
+from tests.fixtures.support import customers, kill, outcome, run
+from tests.fixtures.workers import RestartableWorker
 from tests.waiting import wait_for
-from tests.workers import Workers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(600)]
 
 
 def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
-    stack: Stack, desk: Desk, tmp_path: Path
+    stack: Stack, desk: SageMakerLab, tmp_path: Path
 ) -> None:
     staging(stack, desk.server.url, desk.bucket)
-    told = tell("cloud", "staging", tmp_path)
+    told = run_story("cloud", "staging", tmp_path)
     assert all(abs(sum(row) - 1) < 1e-9 for row in told.predictions)
     kept = desk.s3.list_objects_v2(Bucket=desk.bucket, Delimiter="/")["CommonPrefixes"]
     assert {each["Prefix"] for each in kept} >= {"lake/", "training/", "releases/"}
@@ -38,27 +38,29 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     assert "version 1 serves at" in lines, "tasks after it, of another process"
     assert "were dropped" not in lines
     desk.server.operations.capture.flush()
-    (segment,) = open_environment("staging").endpoint().logged("cloud")
+    (segment,) = open_environment("staging").endpoint().log_segments("cloud")
     assert [len(request["answer"]["predictions"]) for request in segment.requests] == [2]
     many_rows_are_scored_by_batch_transform(desk, tmp_path)
 
 
-def many_rows_are_scored_by_batch_transform(desk: Desk, folder: Path) -> None:
+def many_rows_are_scored_by_batch_transform(desk: SageMakerLab, folder: Path) -> None:
     """Score more rows than `local_rows`, where machines are said to be fast and the flow run slow."""
-    block = SageMakerTransform.load("staging")
+    block = SageMakerBatchInference.load("staging")
     slow = {"flow_rows_per_second": 1.0, "start_seconds": 0.0, "poll_seconds": 0.2}
     block.model_copy(update=slow).save("staging", overwrite=True)
     parts = [
         customers().assign(customer_id=lambda rows, n=n: rows["customer_id"].astype(str) + f"-{n}") for n in range(8)
     ]
     pd.concat(parts).drop(columns="churn").to_parquet(folder / "many.parquet", index=False)
-    done = run("score/score", model="cloud", input=str(folder / "many.parquet"), environment="staging")
+    done = run(
+        "batch_inference/batch-inference", model="cloud", input=str(folder / "many.parquet"), environment="staging"
+    )
     assert outcome(done) == "Completed"
     (job,) = desk.sagemaker.list_transform_jobs(NameContains="cloud-score-")["TransformJobSummaries"]
     assert job["TransformJobStatus"] == "Completed"
-    world = open_environment("staging")
-    assert world.lake().as_of("cloud-predictions").rows == 8 * 7043
-    (scoring,) = [each for each in world.tracking().runs("cloud") if "ratchet.transform" in each.tags]
+    env = open_environment("staging")
+    assert env.lake().as_of("cloud-predictions").rows == 8 * 7043
+    (scoring,) = [each for each in env.tracking().runs("cloud") if "ratchet.transform" in each.tags]
     assert scoring.status == "FINISHED" and scoring.metrics["cost_usd"] > 0
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[done.id])))
@@ -66,34 +68,36 @@ def many_rows_are_scored_by_batch_transform(desk: Desk, folder: Path) -> None:
     assert "cloud is scored by batch transform" in str(shown.data) and "56,344 rows take 939 min" in str(shown.data)
 
 
-def logged(desk: Desk, stream: str) -> list[str]:
+def logged(desk: SageMakerLab, stream: str) -> list[str]:
     found = desk.logs.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True)
     return [event["message"] for event in found["events"]]
 
 
 def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is_paid_for(
-    stack: Stack, team_checkout: Path, desk: Desk, tmp_path: Path
+    stack: Stack, team_checkout: Path, desk: SageMakerLab, tmp_path: Path
 ) -> None:
     staging(stack, desk.server.url, desk.bucket)
     customers()[:2000].to_csv(tmp_path / "rows.csv", index=False)
     run("ingest/ingest", model="halted", source=str(tmp_path / "rows.csv"), environment="staging")
-    assert cancel_while_it_trains("halted", "staging", desk) == "Stopped"
+    assert cancel_run_while_training("halted", "staging", desk) == "Stopped"
     desk.server.faults.clear()
-    assert ended_while_it_trains("halted", "staging", desk, kill) == "Stopped"
+    assert end_run_while_training("halted", "staging", desk, kill) == "Stopped"
     desk.server.faults.clear()
-    workers = Workers(use(stack.state), team_checkout)  # as it is now: other tests start it again
+    workers = RestartableWorker(
+        use_running_stack(stack.state_folder), team_checkout
+    )  # as it is now: other tests start it again
 
     def kill_both(run_id: UUID) -> None:
         kill(run_id)
         workers.replace()
 
     try:  # nobody who waited for the job is left: the worker that finds the run lost stops it
-        assert ended_while_it_trains("halted", "staging", desk, kill_both) == "Stopped"
+        assert end_run_while_training("halted", "staging", desk, kill_both) == "Stopped"
     finally:
         workers.stop()
-        down(stack.state)
-        start_stack(team_checkout, stack.state)
-        use(stack.state)
+        down(stack.state_folder)
+        start_stack(team_checkout, stack.state_folder)
+        use_running_stack(stack.state_folder)
     tracking = open_environment("staging").tracking()
     wait_for(lambda: [each.status for each in tracking.runs("halted")] == ["FAILED"] * 3, what="all are closed")
     tracked = tracking.runs("halted")

@@ -15,10 +15,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from blocks.environment import Environment, adapter_class, open_environment
-from deployments.register import PORTS
-from deployments.runs import begin, follow
+from deployments.flow_runs import start_run, wait_for_run
+from deployments.register import REQUIRED_PORTS
 from local.stack import Stack
-from tests.support import customers, land, outcome, processes_of, run
+from tests.fixtures.support import customers, ingest_frame, outcome, processes_of_run, run
 from tests.waiting import wait_for
 
 pytestmark = [
@@ -58,7 +58,7 @@ def cluster(team_checkout: Path, tmp_path: Path) -> Iterator["subprocess.Popen[s
 def like_local(name: str, **changed: Any) -> None:
     """Save another environment with the adapters of the embedded one."""
     local = open_environment("local")
-    for port in PORTS:
+    for port in REQUIRED_PORTS:
         adapter_class(getattr(local, f"{port}_adapter")).load("local").save(name, overwrite=True)
     fields = {**local.model_dump(exclude={"block_type_slug"}), "name": name, **changed}
     Environment(**{key: fields[key] for key in Environment.model_fields if key in fields}).save(name, overwrite=True)
@@ -75,7 +75,7 @@ def test_trials_run_on_the_workers_and_come_out_as_on_threads(
 ) -> None:
     assert cluster.stdout is not None
     address = cluster.stdout.readline().strip()
-    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
+    assert outcome(ingest_frame("trials", customers(), tmp_path)) == "Completed"
     like_local("on-dask", task_runner="dask", task_runner_address=address)
     wanted = {"model": "trials", "trials": 3, "parallel": 2}
     on_dask, on_threads = (run("experiment/experiment", **wanted, environment=name) for name in ("on-dask", "local"))
@@ -91,7 +91,7 @@ def test_trials_run_on_the_workers_and_come_out_as_on_threads(
 
 
 def test_a_scheduler_that_is_not_there_is_named(stack: Stack, tmp_path: Path) -> None:
-    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
+    assert outcome(ingest_frame("trials", customers(), tmp_path)) == "Completed"
     like_local("no-dask", task_runner="dask", task_runner_address="tcp://127.0.0.1:9")
     done = run("experiment/experiment", model="trials", trials=1, environment="no-dask")
     assert "Dask at tcp://127.0.0.1:9 does not answer" in outcome(done)
@@ -100,7 +100,7 @@ def test_a_scheduler_that_is_not_there_is_named(stack: Stack, tmp_path: Path) ->
 def spawned(run_id: Any) -> set[int]:
     """Return the processes of a run that were started anew, as Dask starts workers; a trial's job is none of them."""
     found = set()
-    for process in processes_of(run_id):
+    for process in processes_of_run(run_id):
         with suppress(psutil.Error):
             if any("spawn_main" in part for part in process.cmdline()):
                 found.add(process.pid)
@@ -108,11 +108,13 @@ def spawned(run_id: Any) -> set[int]:
 
 
 def test_without_an_address_a_run_has_a_cluster_of_its_own_that_ends_with_it(stack: Stack, tmp_path: Path) -> None:
-    assert outcome(land("trials", customers(), tmp_path)) == "Completed"
+    assert outcome(ingest_frame("trials", customers(), tmp_path)) == "Completed"
     like_local("own-dask", task_runner="dask")
-    run_id = begin("experiment/experiment", {"model": "trials", "trials": 2, "parallel": 2, "environment": "own-dask"})
+    run_id = start_run(
+        "experiment/experiment", {"model": "trials", "trials": 2, "parallel": 2, "environment": "own-dask"}
+    )
     workers = wait_for(lambda: found if len(found := spawned(run_id)) == 2 else None, what="two Dask workers")
-    done = follow(run_id, seconds=240)
+    done = wait_for_run(run_id, seconds=240)
     assert outcome(done) == "Completed"
     assert trials_of(done) == ["trial 0", "trial 1"]
     assert not any(map(psutil.pid_exists, workers)), "the cluster has ended with the run"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.demo import typed_decision
+from local.demo import parse_typed_decision
 
 LINES = {
     "yes with a reason": ("yes Max it is better", (True, "Max", "it is better")),
@@ -20,4 +20,4 @@ LINES = {
 
 @pytest.mark.parametrize(("line", "decision"), LINES.values(), ids=LINES)
 def test_only_yes_or_no_with_a_name_decides(line: str, decision: tuple[bool, str, str] | None) -> None:
-    assert typed_decision(line) == decision
+    assert parse_typed_decision(line) == decision

@@ -19,11 +19,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Paused, Pending, Running
 
 from local import lost_runs
-from local.lost_runs import UNBEGUN, Machine, give_up, why_lost, worker_name
+from local.lost_runs import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason, worker_name
 from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
-HERE = Machine("here", {1: NOW - timedelta(days=1), 2: NOW - timedelta(seconds=5)}, frozenset({str(UUID(int=9))}))
+HERE = MachineProcesses(
+    "here", {1: NOW - timedelta(days=1), 2: NOW - timedelta(seconds=5)}, frozenset({str(UUID(int=9))})
+)
 
 
 def flow_run(state: State, seconds: float, worker: str | None = None, run_id: UUID | None = None) -> FlowRun:
@@ -45,8 +47,8 @@ def submitting() -> State:
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        (flow_run(Pending(), UNBEGUN.seconds + 1), "Nothing began it for 120 s"),
-        (flow_run(Pending(), UNBEGUN.seconds - 1), ""),
+        (flow_run(Pending(), START_TIMEOUT.seconds + 1), "Nothing began it for 120 s"),
+        (flow_run(Pending(), START_TIMEOUT.seconds - 1), ""),
         (flow_run(Pending(), 60, "here:7"), ""),
         (flow_run(submitting(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
         (flow_run(Running(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
@@ -66,8 +68,8 @@ def submitting() -> State:
          "waits for a person"],
 )  # fmt: skip
 def test_a_run_is_lost_when_nothing_can_end_it_any_more(run: FlowRun, why: str) -> None:
-    assert why_lost(run, NOW, HERE).startswith(why)
-    assert bool(why_lost(run, NOW, HERE)) == bool(why)
+    assert lost_reason(run, NOW, HERE).startswith(why)
+    assert bool(lost_reason(run, NOW, HERE)) == bool(why)
 
 
 def test_a_flow_run_is_seen_on_this_machine_as_long_as_its_process_is_there() -> None:
@@ -76,20 +78,22 @@ def test_a_flow_run_is_seen_on_this_machine_as_long_as_its_process_is_there() ->
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={**os.environ, "PREFECT__FLOW_RUN_ID": run_id}
     )
     try:
-        seen = Machine.look()
+        seen = MachineProcesses.scan()
         assert run_id in seen.flow_runs
-        assert seen.begun[process.pid] <= datetime.now(UTC)
+        assert seen.started_at[process.pid] <= datetime.now(UTC)
     finally:
         process.kill()
     wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
-    gone = Machine.look()
+    gone = MachineProcesses.scan()
     process.communicate()
-    assert (run_id in gone.flow_runs, process.pid in gone.begun) == (False, False), "killed, though not waited for yet"
+    assert (run_id in gone.flow_runs, process.pid in gone.started_at) == (False, False), (
+        "killed, though not waited for yet"
+    )
 
 
 def test_a_worker_is_named_after_the_machine_and_the_process_in_which_it_works() -> None:
     host, _, pid = worker_name().rpartition(":")
-    assert (host, int(pid)) == (Machine.look().host, os.getpid())
+    assert (host, int(pid)) == (MachineProcesses.scan().host, os.getpid())
 
 
 class Server:
@@ -117,7 +121,7 @@ async def gone(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
 
 
 def claimed_long_ago(state_id: UUID) -> FlowRun:
-    return flow_run(Pending(), UNBEGUN.seconds + 60).model_copy(update={"state_id": state_id})
+    return flow_run(Pending(), START_TIMEOUT.seconds + 60).model_copy(update={"state_id": state_id})
 
 
 def test_a_run_that_was_deleted_meanwhile_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +129,9 @@ def test_a_run_that_was_deleted_meanwhile_holds_up_no_other(monkeypatch: pytest.
     deleted, lost = claimed_long_ago(UUID(int=1)), claimed_long_ago(UUID(int=2))
     server = Server(deleted, lost, deleted=deleted)
     both = {str(deleted.state_id), str(lost.state_id)}
-    assert asyncio.run(give_up(cast(PrefectClient, server), "local", set(), NOW)) == both
+    assert asyncio.run(crash_lost_runs(cast(PrefectClient, server), "local", set(), NOW)) == both
     assert server.crashed == [], "a run is given up when two looks see the same"
-    asyncio.run(give_up(cast(PrefectClient, server), "local", both, NOW))
+    asyncio.run(crash_lost_runs(cast(PrefectClient, server), "local", both, NOW))
     assert server.crashed == [lost]
 
 
@@ -139,14 +143,14 @@ def test_looking_goes_on_after_any_error(monkeypatch: pytest.MonkeyPatch, caplog
         raise ValueError("a label that nobody thought of")
 
     async def three_looks() -> None:
-        watching = asyncio.create_task(lost_runs.watch("local"))
+        watching = asyncio.create_task(lost_runs.check_lost_runs_until_cancelled("local"))
         while len(looks) < 3:
             await asyncio.sleep(0.01)
         watching.cancel()
 
-    monkeypatch.setattr(lost_runs, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(lost_runs, "CHECK_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(lost_runs, "get_client", nullcontext)
-    monkeypatch.setattr(lost_runs, "lost_runs", broken)
+    monkeypatch.setattr(lost_runs, "find_lost_runs", broken)
     asyncio.run(asyncio.wait_for(three_looks(), 30))
     assert "a label that nobody thought of" in caplog.text
 
@@ -173,7 +177,7 @@ def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
 
     monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", loaded)
     lost = flow_run(Running(), 60)
-    asyncio.run(lost_runs.run_hooks(lost, Crashed(message="Its process is gone")))
+    asyncio.run(lost_runs.run_crash_hooks(lost, Crashed(message="Its process is gone")))
     assert told == ["awaited, Its process is gone", "plain, r"]
     assert "what flow run r leaves behind was not tidied up" in caplog.text and "no credentials" in caplog.text
 
@@ -182,5 +186,5 @@ def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
-    asyncio.run(lost_runs.run_hooks(flow_run(Running(), 60), Crashed()))
+    asyncio.run(lost_runs.run_crash_hooks(flow_run(Running(), 60), Crashed()))
     assert "flow run r leaves behind was not tidied up" in caplog.text and "flows/gone.py" in caplog.text

@@ -16,17 +16,17 @@ import psutil
 import pytest
 
 from local.processes import (
-    Process,
+    ManagedProcess,
     StackError,
     free_port,
-    one_start_at_a_time,
-    start,
-    tail,
-    undisturbed,
+    interrupts_ignored,
+    last_lines,
+    start_lock,
+    start_process,
     wait_until_ready,
 )
 from tests.checkout import ROOT
-from tests.processes import runs
+from tests.processes import is_running
 from tests.waiting import wait_for
 
 
@@ -35,12 +35,12 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.started: list[Process] = []
+        self.started: list[ManagedProcess] = []
 
-    def __call__(self, script: str, name: str = "part", **environment: str) -> Process:
+    def __call__(self, script: str, name: str = "part", **environment: str) -> ManagedProcess:
         """Start `script`, which may write the pids of what it starts to files in the folder."""
         log = self.folder / "logs" / f"{name}.log"
-        process = start(name, ["sh", "-c", script], environment=environment, folder=self.folder, log=log)
+        process = start_process(name, ["sh", "-c", script], environment=environment, folder=self.folder, log=log)
         self.started.append(process)
         return process
 
@@ -76,9 +76,9 @@ def test_a_started_process_runs_until_it_is_stopped(shell: Shell) -> None:
 def test_stopping_ends_children_and_grandchildren(shell: Shell) -> None:
     process = shell("sh -c 'echo $$ > child; sleep 60 & echo $! > grandchild; wait' & wait")
     family = [process.pid, shell.pid("child"), shell.pid("grandchild")]
-    assert all(map(runs, family))
+    assert all(map(is_running, family))
     process.stop(grace_seconds=2)
-    assert not any(map(runs, family))
+    assert not any(map(is_running, family))
 
 
 def test_stopping_ends_what_a_child_left_behind_when_it_ended(shell: Shell) -> None:
@@ -86,7 +86,7 @@ def test_stopping_ends_what_a_child_left_behind_when_it_ended(shell: Shell) -> N
     shell.pid("ready")
     orphan = shell.pid("orphan")
     process.stop(grace_seconds=2)
-    assert not runs(orphan)
+    assert not is_running(orphan)
 
 
 def test_stopping_a_process_that_crashed_ends_what_it_had_started(shell: Shell) -> None:
@@ -95,7 +95,7 @@ def test_stopping_a_process_that_crashed_ends_what_it_had_started(shell: Shell) 
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not process.alive())
     process.stop(grace_seconds=2)
-    assert not runs(child)
+    assert not is_running(child)
 
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(shell: Shell) -> None:
@@ -124,7 +124,7 @@ def test_a_process_that_has_ended_is_not_waited_for_when_nobody_reaps_it() -> No
         try:
             assert parent.stdout is not None
             pid = int(parent.stdout.readline())
-            process = Process("part", pid, psutil.Process(pid).create_time(), "")
+            process = ManagedProcess("part", pid, psutil.Process(pid).create_time(), "")
             begin = time.monotonic()
             process.stop(grace_seconds=60)
             assert not process.alive()
@@ -135,7 +135,7 @@ def test_a_process_that_has_ended_is_not_waited_for_when_nobody_reaps_it() -> No
 
 def test_a_later_process_with_the_same_pid_is_not_ours(shell: Shell) -> None:
     process = shell("exec sleep 60")
-    before = Process(process.name, process.pid, process.created - 3600, process.log)
+    before = ManagedProcess(process.name, process.pid, process.created - 3600, process.log)
     assert not before.alive()
     before.stop(grace_seconds=0.1)
     assert process.alive(), "somebody else's process was stopped"
@@ -153,7 +153,7 @@ def test_output_of_every_start_is_added_to_the_log(shell: Shell) -> None:
         wait_for(lambda process=process: not process.alive())  # type: ignore[misc]
     lines = Path(process.log).read_text().splitlines()
     assert lines == ["first to stdout", "first to stderr", "second to stdout", "second to stderr"]
-    assert tail(process.log, lines=2) == "second to stdout\nsecond to stderr"
+    assert last_lines(process.log, lines=2) == "second to stdout\nsecond to stderr"
 
 
 def test_a_process_has_our_variables_its_own_and_no_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_a_second_ctrl_c_does_not_cut_the_stopping_short() -> None:
         try:
             raise KeyboardInterrupt
         finally:
-            with undisturbed():
+            with interrupts_ignored():
                 signal.raise_signal(signal.SIGINT)
                 stopped = True
     assert stopped
@@ -261,7 +261,7 @@ def test_a_process_that_loads_models_gets_nothing_of_our_environment(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     log, wanted = tmp_path / "log", {"PATH": os.environ["PATH"], "WANTED": "yes"}
-    started = start("part", ["env"], environment=wanted, folder=tmp_path, log=log, inherit=False)
+    started = start_process("part", ["env"], environment=wanted, folder=tmp_path, log=log, inherit=False)
     wait_for(lambda: not started.alive())
     seen = log.read_text()
     assert "WANTED=yes" in seen and "canary" not in seen
@@ -307,5 +307,5 @@ def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
 def test_a_lock_of_another_kind_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"ratchet-{os.getuid()}.lock").symlink_to(tmp_path / "elsewhere")
-    with one_start_at_a_time():
+    with start_lock():
         assert not (tmp_path / "elsewhere").exists()

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from deployments.state import state_folder
-from local.processes import Process, StackError, start
-from local.stack import Stack, down, find, up, use
+from local.processes import ManagedProcess, StackError, start_process
+from local.stack import Stack, down, find_stack, up, use_running_stack
 from tests.checkout import ROOT
-from tests.front_door import ratchet
+from tests.fixtures.command_line import ratchet
 from tests.waiting import wait_for
 
 PORTS = {"prefect": 14200, "mlflow": 15000, "endpoints": 18080}
@@ -29,70 +29,72 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def write_down(state: Path, *processes: Process) -> None:
+def write_down(state: Path, *processes: ManagedProcess) -> None:
     state.mkdir(parents=True, exist_ok=True)
     content = {"ports": PORTS, "processes": [vars(process) for process in processes]}
     (state / "stack.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
+def process(tmp_path: Path) -> Iterator[ManagedProcess]:
     """Start a process that does nothing, as a part of a stack."""
-    started = start("worker", ["sh", "-c", "echo I work; exec sleep 60"], environment={}, folder=tmp_path,
+    started = start_process("worker", ["sh", "-c", "echo I work; exec sleep 60"], environment={}, folder=tmp_path,
                     log=tmp_path / "worker.log")  # fmt: skip
     yield started
     started.stop()
 
 
-def gone(tmp_path: Path) -> Process:
+def gone(tmp_path: Path) -> ManagedProcess:
     """Return a process that has said something and ended."""
     log = tmp_path / "mlflow.log"
-    ended = start("mlflow", ["sh", "-c", "echo out of memory; exit 1"], environment={}, folder=tmp_path, log=log)
+    ended = start_process(
+        "mlflow", ["sh", "-c", "echo out of memory; exit 1"], environment={}, folder=tmp_path, log=log
+    )
     wait_for(lambda: not ended.alive())
     return ended
 
 
 def test_no_stack_is_found_where_none_was_started(state: Path) -> None:
-    assert find(state) is None
+    assert find_stack(state) is None
     state.mkdir()
-    assert find(state) is None
+    assert find_stack(state) is None
 
 
 def test_the_state_folder_is_that_of_the_environment(state: Path) -> None:
     assert state_folder() == state
     write_down(state)
-    assert find() == find(state)
-    assert find() is not None
+    assert find_stack() == find_stack(state)
+    assert find_stack() is not None
 
 
-def test_a_stack_is_found_as_it_was_written_down(state: Path, process: Process) -> None:
+def test_a_stack_is_found_as_it_was_written_down(state: Path, process: ManagedProcess) -> None:
     write_down(state, process)
-    found = find(state)
+    found = find_stack(state)
     assert found == Stack(state, PORTS, (process,))
     assert found.running
     assert found.url("mlflow") == "http://127.0.0.1:15000"
 
 
-def test_stacks_of_two_folders_know_nothing_of_each_other(state: Path, process: Process) -> None:
+def test_stacks_of_two_folders_know_nothing_of_each_other(state: Path, process: ManagedProcess) -> None:
     write_down(state, process)
-    assert find(state.parent / "other") is None
+    assert find_stack(state.parent / "other") is None
     assert not down(state.parent / "other")
     assert process.alive()
 
 
 def test_a_stack_without_processes_does_not_run(state: Path) -> None:
     write_down(state)
-    found = find(state)
+    found = find_stack(state)
     assert found is not None
     assert not found.running
 
 
-def test_a_stack_of_which_one_part_ended_does_not_run_and_says_which(state: Path, process: Process) -> None:
+def test_a_stack_of_which_one_part_ended_does_not_run_and_says_which(state: Path, process: ManagedProcess) -> None:
     stack = Stack(state, PORTS, (process, gone(state.parent)))
     assert not stack.running
     with pytest.raises(StackError, match=r"(?s)mlflow has ended.*out of memory.*make up"):
-        stack.check()
-    Stack(state, PORTS, (process,)).check()
+        stack.check_running()
+    Stack(state, PORTS, (process,)).check_running()
 
 
 def test_down_without_a_stack_says_so(state: Path) -> None:
@@ -101,22 +103,22 @@ def test_down_without_a_stack_says_so(state: Path) -> None:
     assert done.exit_code == 0 and "no stack to stop" in done.stdout
 
 
-def test_down_stops_the_processes_and_keeps_ports_and_state(state: Path, process: Process) -> None:
+def test_down_stops_the_processes_and_keeps_ports_and_state(state: Path, process: ManagedProcess) -> None:
     write_down(state, process)
     (state / "ledger.db").write_text("who approved what")
     assert down(state) is True
     assert not process.alive()
-    assert find(state) == Stack(state, PORTS, ()), "the next start takes the same ports"
+    assert find_stack(state) == Stack(state, PORTS, ()), "the next start takes the same ports"
     assert (state / "ledger.db").read_text() == "who approved what"
 
 
-def test_down_after_a_reboot_stops_nobody_else(state: Path, process: Process) -> None:
-    write_down(state, Process("prefect", process.pid, process.created - 3600, process.log))
+def test_down_after_a_reboot_stops_nobody_else(state: Path, process: ManagedProcess) -> None:
+    write_down(state, ManagedProcess("prefect", process.pid, process.created - 3600, process.log))
     down(state)
     assert process.alive()
 
 
-def test_a_second_down_has_nothing_to_stop(state: Path, process: Process) -> None:
+def test_a_second_down_has_nothing_to_stop(state: Path, process: ManagedProcess) -> None:
     write_down(state, process)
     down(state)
     assert down(state) is False
@@ -127,11 +129,11 @@ def test_use_is_refused_when_nothing_runs_and_changes_nothing(state: Path, tmp_p
     for prepare in (lambda: None, lambda: write_down(state), lambda: write_down(state, gone(tmp_path))):
         prepare()
         with pytest.raises(StackError, match="make up"):
-            use(state)
+            use_running_stack(state)
     assert dict(os.environ) == before
 
 
-def test_status_lists_each_part_and_fails_when_one_has_ended(state: Path, process: Process) -> None:
+def test_status_lists_each_part_and_fails_when_one_has_ended(state: Path, process: ManagedProcess) -> None:
     nothing = ratchet("status")
     assert nothing.exit_code == 1 and "make up" in nothing.stdout
     write_down(state, process)
@@ -151,7 +153,7 @@ def test_deploying_to_no_stack_is_an_error_and_no_traceback(state: Path) -> None
     assert refused.exit_code == 1 and "error: the stack does not run" in refused.stderr
 
 
-def test_a_running_stack_is_not_started_again(state: Path, process: Process) -> None:
+def test_a_running_stack_is_not_started_again(state: Path, process: ManagedProcess) -> None:
     write_down(state, process)
     said: list[str] = []
     assert up(said.append, state).processes == (process,)
@@ -183,13 +185,13 @@ def mode(path: Path) -> int:
 def test_a_stack_that_does_not_come_up_says_why_and_leaves_nothing_running(state: Path, failed: str) -> None:
     assert "prefect ended while starting" in failed
     assert "init_fs_encoding" in failed, "the last words are Python's own"
-    found = find(state)
+    found = find_stack(state)
     assert found is not None
     assert found.processes == ()
     ours = [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("RATCHET_STATE") == str(state)]
     assert [p for p in ours if p.pid != os.getpid()] == []
     with pytest.raises(StackError):
-        use(state)
+        use_running_stack(state)
 
 
 def test_state_and_token_are_for_their_owner_alone(state: Path, failed: str) -> None:
@@ -217,7 +219,7 @@ def test_a_state_folder_that_was_there_is_closed_to_others_too(state: Path, monk
 
 def test_parts_talk_to_their_own_stack_alone(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet")
-    variables = Stack(state, PORTS).environment()
+    variables = Stack(state, PORTS).environment_variables()
     assert variables["PREFECT_API_URL"] == "http://127.0.0.1:14200/api"
     assert variables["RATCHET_MLFLOW_URL"] == "http://127.0.0.1:15000"
     assert variables["RATCHET_ENDPOINTS_URL"] == "http://127.0.0.1:18080"
@@ -231,7 +233,7 @@ def test_taking_the_stack_down_does_not_wait_for_prefect_to_be_imported() -> Non
     assert done.returncode == 0
 
 
-def test_status_says_where_people_decide(state: Path, process: Process) -> None:
+def test_status_says_where_people_decide(state: Path, process: ManagedProcess) -> None:
     state.mkdir(parents=True)
     stored = {"ports": {**PORTS, "gateway": 18090}, "processes": [vars(process)]}
     (state / "stack.json").write_text(json.dumps(stored))

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.warm.server import LIBRARIES
+from local.warm_process.server import PRELOADED_LIBRARIES
 from runtime import warm_client as client
-from runtime.warm_client import ADDRESS
+from runtime.warm_client import SOCKET_VARIABLE
 from tests.checkout import ROOT
 from tests.processes import children
 from tests.waiting import wait_for
@@ -28,7 +28,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def warm(tmp_path: Path) -> Iterator[psutil.Popen]:
     """Start the warm process with one small library."""
-    command = [sys.executable, "-m", "local.warm.server", str(tmp_path / "s"), "colorsys"]
+    command = [sys.executable, "-m", "local.warm_process.server", str(tmp_path / "s"), "colorsys"]
     server = psutil.Popen(command, cwd=ROOT)
     wait_for((tmp_path / "s").exists)
     yield server
@@ -48,7 +48,7 @@ def begin(tmp_path: Path) -> Begin:
         (folder / "next.py").write_text("import os, sys, time, signal\n" + text)
         (folder / "next.py").replace(folder / "program.py")  # one that begins just now reads the old one whole
         command = [sys.executable, "-I", "-S", client.__file__, "program", *arguments]
-        variables = {**os.environ, ADDRESS: str(tmp_path / "s"), **environment}
+        variables = {**os.environ, SOCKET_VARIABLE: str(tmp_path / "s"), **environment}
         return subprocess.Popen(
             command, cwd=folder, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -77,7 +77,10 @@ def test_arguments_folder_environment_streams_and_path_are_the_callers(begin: Be
 
 @pytest.mark.usefixtures("warm")
 def test_what_the_server_was_started_with_does_not_reach_the_program(begin: Begin) -> None:
-    assert ends(begin("print(set(os.environ) - set(eval(sys.argv[1])))", repr([*os.environ, ADDRESS])))[1] == "set()\n"
+    assert (
+        ends(begin("print(set(os.environ) - set(eval(sys.argv[1])))", repr([*os.environ, SOCKET_VARIABLE])))[1]
+        == "set()\n"
+    )
 
 
 LAST_WORDS = """
@@ -200,14 +203,14 @@ def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
 @pytest.mark.slow  # imports Great Expectations, MLflow and Prefect
 def test_no_library_starts_a_thread_that_a_fork_would_lose() -> None:
     text = (
-        "import threading; from local.warm.server import LIBRARIES, load\n"
+        "import threading; from local.warm_process.server import LIBRARIES, load\n"
         "for library in LIBRARIES: load(library)\n"
         "import sys; print([name for name in LIBRARIES if name not in sys.modules], threading.active_count())"
     )
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == ["[] 1"], done.stderr
     assert threading.active_count() >= 1
-    assert "great_expectations" in LIBRARIES
+    assert "great_expectations" in PRELOADED_LIBRARIES
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["warm", "cold"])

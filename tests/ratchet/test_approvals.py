@@ -8,11 +8,11 @@ import pytest
 
 from blocks.approvals.base import ApprovalRequest, Approvals
 from blocks.common.errors import Conflict
-from ratchet.approvals import choose, listing
-from services.decisions import settle
+from ratchet.approvals import requests_text, select_request
+from services.decisions import record_decision
 from tasks.shared.rules.refusal import Refusal
-from tests.front_door import ratchet
-from tests.tasks.shared.test_champion import NOW, World
+from tests.fakes.environment import NOW, World
+from tests.fixtures.command_line import ratchet
 
 
 def request(name: str = "churn-2", left: timedelta = timedelta(days=2, hours=3, minutes=30)) -> ApprovalRequest:
@@ -27,12 +27,12 @@ ONE, OTHER = request(), request("price-1")
 
 
 def test_the_only_request_need_not_be_named() -> None:
-    assert choose([ONE], "") == ONE
+    assert select_request([ONE], "") == ONE
 
 
 @pytest.mark.parametrize("wanted", [ONE, OTHER], ids=["first", "second"])
 def test_a_named_request_is_chosen_among_several(wanted: ApprovalRequest) -> None:
-    assert choose([ONE, OTHER], wanted.id) == wanted
+    assert select_request([ONE, OTHER], wanted.id) == wanted
 
 
 CHOICES = {
@@ -49,15 +49,15 @@ def test_what_cannot_be_chosen_is_refused_with_what_there_is(
     waiting: list[ApprovalRequest], wanted: str, problem: str
 ) -> None:
     with pytest.raises(Refusal, match=problem):
-        choose(waiting, wanted)
+        select_request(waiting, wanted)
 
 
 def test_an_empty_list_says_that_nothing_waits() -> None:
-    assert listing([], NOW) == "no approval request waits"
+    assert requests_text([], NOW) == "no approval request waits"
 
 
 def test_the_list_has_a_line_each_with_requester_time_left_and_digest() -> None:
-    first, second = listing([ONE, OTHER], NOW).splitlines()
+    first, second = requests_text([ONE, OTHER], NOW).splitlines()
     for part in ("churn-2", "by dana@example.com", "2 d 3 h left", "digest 0123456789ab…"):
         assert part in first
     assert second.startswith("price-1")
@@ -70,35 +70,37 @@ def test_the_list_has_a_line_each_with_requester_time_left_and_digest() -> None:
     ids=["just now", "days ago", "within the hour", "a week"],
 )  # fmt: skip
 def test_the_list_shows_what_has_expired_and_how_long_the_others_have(left: timedelta, shown: str) -> None:
-    assert shown in listing([request(left=left)], NOW)
+    assert shown in requests_text([request(left=left)], NOW)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def env(tmp_path: Path) -> World:
     return World.at(tmp_path)
 
 
 @pytest.fixture
-def approvals(world: World) -> Approvals:
-    approvals = world.approvals()
+def approvals(env: World) -> Approvals:
+    approvals = env.approvals()
     approvals.request_approval(ONE)
     approvals.request_approval(request("churn-1", left=timedelta(minutes=-1)))
     return approvals
 
 
-def test_expired_requests_are_listed_so_that_people_see_them(world: World, approvals: Approvals) -> None:
-    lines = listing(approvals.open_requests(), NOW).splitlines()
+def test_expired_requests_are_listed_so_that_people_see_them(env: World, approvals: Approvals) -> None:
+    lines = requests_text(approvals.open_requests(), NOW).splitlines()
     assert ["EXPIRED" in line for line in lines] == [False, True]
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["yes", "no"])
 def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
-    world: World, approvals: Approvals, capsys: pytest.CaptureFixture[str], approved: bool
+    env: World, approvals: Approvals, capsys: pytest.CaptureFixture[str], approved: bool
 ) -> None:
-    made = settle(world, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me", now=NOW)
+    made = record_decision(
+        env, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me", now=NOW
+    )
     assert approvals.decision(ONE.id) == made
     assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
-    assert "decision is recorded" in capsys.readouterr().out
+    assert "decision is recorded" in capsys.readouterr().responses_prefix
     assert ONE not in approvals.open_requests()
 
 
@@ -112,7 +114,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("asked", "by", "reason", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
-    world: World,
+    env: World,
     approvals: Approvals,
     capsys: pytest.CaptureFixture[str],
     asked: ApprovalRequest,
@@ -121,26 +123,25 @@ def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
     problem: str,
 ) -> None:
     with pytest.raises(Refusal, match=problem):
-        settle(world, asked, approved=True, by=by, reason=reason, now=NOW)
+        record_decision(env, asked, approved=True, by=by, reason=reason, now=NOW)
     assert approvals.decision(asked.id) is None
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().responses_prefix == ""
 
 
-def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(
-    world: World, approvals: Approvals
-) -> None:
+def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(env: World, approvals: Approvals) -> None:
     forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
     with pytest.raises(Refusal, match="who asked may not decide"):
-        settle(world, forged, approved=True, by="dana@example.com", reason="it is mine", now=NOW)
+        record_decision(env, forged, approved=True, by="dana@example.com", reason="it is mine", now=NOW)
     assert (
-        settle(world, forged, approved=True, by="max@example.com", reason="it is better", now=NOW).digest == ONE.digest
+        record_decision(env, forged, approved=True, by="max@example.com", reason="it is better", now=NOW).digest
+        == ONE.digest
     )
 
 
-def test_a_second_opinion_does_not_change_the_first(world: World, approvals: Approvals) -> None:
-    settle(world, ONE, approved=False, by="max@example.com", reason="not now", now=NOW)
+def test_a_second_opinion_does_not_change_the_first(env: World, approvals: Approvals) -> None:
+    record_decision(env, ONE, approved=False, by="max@example.com", reason="not now", now=NOW)
     with pytest.raises(Conflict, match=r"rejected by max@example\.com.*not now"):
-        settle(world, ONE, approved=True, by="ann@example.com", reason="it is better", now=NOW)
+        record_decision(env, ONE, approved=True, by="ann@example.com", reason="it is better", now=NOW)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "approve", "reject"])

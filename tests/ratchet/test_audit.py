@@ -14,13 +14,13 @@ from blocks.approvals.base import ApprovalRequest, Decision, RefusedAttempt, Wai
 from blocks.approvals.chain import Head, first_fault
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
-from ratchet.audit import from_ledger, read_lines, report, write_lines
+from ratchet.audit import read_ledger, read_record, verification_text, write_record
 from runtime.keys import Keyring
-from tests.front_door import ratchet
-from tests.signing_keys import SIGNER, signing_in
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.signing_keys import SIGNER, signing_in
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
-KEYS = Keyring([SIGNER.public])
+KEYS = Keyring([SIGNER.public_key_line])
 
 
 def written(count: int = 4) -> str:
@@ -34,7 +34,7 @@ def written(count: int = 4) -> str:
     approvals.waive(Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER)
     approvals.refuse(RefusedAttempt("churn-1", "decide", "dana", "terminal", "who asked may not decide", NOW), SIGNER)
     lines = io.StringIO()
-    write_lines(*from_ledger(approvals), lines)
+    write_record(*read_ledger(approvals), lines)
     return lines.getvalue()
 
 
@@ -42,12 +42,12 @@ RECORD = written()
 
 
 def test_what_is_exported_is_read_back_and_sound() -> None:
-    links, requests = read_lines(RECORD.splitlines())
+    links, requests = read_record(RECORD.splitlines())
     assert len(links) == 6 and len(requests) == 4
     assert first_fault(links, KEYS, requests=requests) is None
-    said = report(links, None, Head(6, links[-1].hash))
+    said = verification_text(links, None, Head(6, links[-1].hash))
     assert said.startswith("sound: 6 links (4 decisions, 1 waivers, 1 refusals)")
-    assert "WITHOUT an anchored head" in report(links, None, None)
+    assert "WITHOUT an anchored head" in verification_text(links, None, None)
 
 
 @settings(max_examples=300)
@@ -57,19 +57,19 @@ def test_one_flipped_bit_is_found(bit: int) -> None:
     raw = bytearray(RECORD.encode())
     raw[bit // 8] ^= 1 << bit % 8
     try:
-        links, requests = read_lines(raw.decode().splitlines())
+        links, requests = read_record(raw.decode().splitlines())
     except (Corrupt, UnicodeDecodeError):
         return
-    whole, _ = read_lines(RECORD.splitlines())
+    whole, _ = read_record(RECORD.splitlines())
     head = Head(len(whole), whole[-1].hash)
-    same = (links, requests) == read_lines(
+    same = (links, requests) == read_record(
         RECORD.splitlines()
     )  # "\u00e9" may also be written "\u00C9": case of an escape
     assert same or first_fault(links, KEYS, requests=requests, head=head) is not None
 
 
 def test_the_first_row_that_is_wrong_is_named() -> None:
-    links, _ = read_lines(RECORD.splitlines())
+    links, _ = read_record(RECORD.splitlines())
     changed = [replace(link, body=link.body.replace("max", "eve")) if link.number == 3 else link for link in links]
     fault = first_fault(changed, KEYS)
     assert fault is not None and (fault.number, fault.problem) == (
@@ -78,7 +78,7 @@ def test_the_first_row_that_is_wrong_is_named() -> None:
 
 
 def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
-    links, _ = read_lines(RECORD.splitlines())
+    links, _ = read_record(RECORD.splitlines())
     middle = first_fault([*links[:2], *links[3:]], KEYS)
     assert middle is not None and middle.problem.startswith("a link is missing: number 4 stands where 3")
     assert first_fault(links[:-1], KEYS) is None, "a shorter chain is a chain: hence the anchored head"
@@ -87,7 +87,7 @@ def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
 
 
 def test_an_empty_keyring_trusts_nobody() -> None:
-    links, _ = read_lines(RECORD.splitlines())
+    links, _ = read_record(RECORD.splitlines())
     fault = first_fault(links, Keyring([]))
     assert fault is not None and "no pinned key has signed it" in fault.problem
 
@@ -95,8 +95,8 @@ def test_an_empty_keyring_trusts_nobody() -> None:
 def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "record.jsonl"
     file.write_text(RECORD)
-    links, _ = read_lines(RECORD.splitlines())
-    command = ["audit", "verify", "--file", str(file), "--key", SIGNER.public, "--head"]
+    links, _ = read_record(RECORD.splitlines())
+    command = ["audit", "verify", "--file", str(file), "--key", SIGNER.public_key_line, "--head"]
     assert ratchet(*command, f"6:{links[-1].hash}").exit_code == 0
     wrong = ratchet(*command, f"7:{'0' * 64}")
     assert wrong.exit_code == 1 and "WRONG: decision 7 of 6" in wrong.stdout
@@ -110,7 +110,7 @@ def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_pa
     signer = signing.signer("decisions")
     refused = RefusedAttempt("", "deploy", "", "", "no", NOW)
     first = approvals.refuse(refused, signer)
-    note = Path(signing.decisions_head)
+    note = Path(signing.decisions_head_file)
     content = json.loads(note.read_text())
     content["pending"] = {"number": 2, "hash": "f" * 64}  # signed, and then the process died
     note.write_text(json.dumps(content))

@@ -11,7 +11,7 @@ import pytest
 from ratchet.commands.group import Group
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
-from tests.front_door import commands, ratchet
+from tests.fixtures.command_line import commands, ratchet
 
 HEAVY = ("prefect", "mlflow", "pandas")
 IMPORTED = f"""
@@ -54,7 +54,7 @@ def test_the_gateway_s_commands_find_the_running_stack_and_a_variable_that_is_se
     ports = {"prefect": 14200, "mlflow": 15000, "endpoints": 18080, "gateway": 18090}
     (tmp_path / "stack.json").write_text(json.dumps({"ports": ports, "processes": []}))
     unset = ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL", "RATCHET_DECISIONS_KEY", "RATCHET_MODELS_KEY")
-    program = "from tests.front_door import ratchet; import os; print(ratchet('gateway', 'list').output, {})"
+    program = "from tests.fixtures.command_line import ratchet; import os; print(ratchet('gateway', 'list').output, {})"
     values = "os.environ['RATCHET_MLFLOW_URL'], os.environ['PREFECT_API_URL']"
     variables = {name: value for name, value in os.environ.items() if name not in unset}
     variables |= {"RATCHET_STATE": str(tmp_path), "PREFECT_API_URL": "http://127.0.0.1:1/api"}

@@ -1,15 +1,15 @@
 """From a terminal: what each model cost in each month."""
 
-from ratchet.costs import table
-from tasks.shared.rules.cost.spent import MonthSum
+from ratchet.costs import costs_table
+from tasks.shared.rules.cost.spent import MonthlyCost
 
 
 def test_each_month_has_its_models_and_their_sum() -> None:
     costs = {
-        "churn": (MonthSum("2026-11", 12.5, 4, 1), MonthSum("2026-10", 3.0, 2, 0)),
-        "price": (MonthSum("2026-11", 0.25, 1, 0),),
+        "churn": (MonthlyCost("2026-11", 12.5, 4, 1), MonthlyCost("2026-10", 3.0, 2, 0)),
+        "price": (MonthlyCost("2026-11", 0.25, 1, 0),),
     }
-    lines = [line.split() for line in table(costs, {"churn": 120.0, "price": 0.0}).splitlines()]
+    lines = [line.split() for line in costs_table(costs, {"churn": 120.0, "price": 0.0}).splitlines()]
     assert lines == [
         ["month", "model", "USD", "runs", "open", "budget"],
         ["2026-11", "churn", "12.50", "4", "1", "120.00"],
@@ -21,4 +21,4 @@ def test_each_month_has_its_models_and_their_sum() -> None:
 
 
 def test_models_that_logged_nothing_are_told() -> None:
-    assert table({"churn": ()}, {"churn": 120.0}) == "no run has logged what it cost"
+    assert costs_table({"churn": ()}, {"churn": 120.0}) == "no run has logged what it cost"

@@ -7,9 +7,9 @@ import pytest
 
 from local.processes import StackError
 from ratchet import dashboard
-from tasks.shared.records import Drawn
+from tasks.shared.records import DashboardResult
 from tasks.shared.rules.refusal import Refusal
-from tests.front_door import ratchet
+from tests.fixtures.command_line import ratchet
 
 
 @pytest.fixture
@@ -17,15 +17,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Answer for the stack, and return the models that are drawn."""
     found: list[str] = []
 
-    def draw(world: str, model: str, now: datetime) -> Drawn:
+    def draw(env: str, model: str, now: datetime) -> DashboardResult:
         if model == "none":
             raise Refusal("there is no such model", where="models/", value=model)
-        found.append(f"{model} in {world}")
-        return Drawn(model=model, headline="Version 2 serves.", path=Path("/pages") / f"{model}.html", url="")
+        found.append(f"{model} in {env}")
+        return DashboardResult(model=model, headline="Version 2 serves.", path=Path("/pages") / f"{model}.html", url="")
 
     monkeypatch.setattr(dashboard, "running", lambda name: name)
     monkeypatch.setattr(dashboard, "known_models", lambda _: ("churn", "price"))
-    monkeypatch.setattr(dashboard, "draw", draw)
+    monkeypatch.setattr(dashboard, "write_dashboard", draw)
     return found
 
 

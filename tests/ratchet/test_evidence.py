@@ -9,30 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratchet.audit import read_lines
+from ratchet.audit import read_record
 from runtime.signatures import signature_file
-from tasks.evidence.rules.items import ITEMS
-from tasks.evidence.verification import check_pack, report
-from tests.front_door import ratchet
-from tests.promoted import Promoted, promoted
+from tasks.evidence.rules.items import EVIDENCE_ITEMS
+from tasks.evidence.verification import report, verify_pack
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.promoted import PromotedModel, promoted
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Promoted:
+def made(tmp_path_factory: pytest.TempPathFactory) -> PromotedModel:
     return promoted(tmp_path_factory.mktemp("promoted"))
 
 
-def keys(made: Promoted) -> list[str]:
-    return list(made.world.signing.models_trusted)
+def keys(made: PromotedModel) -> list[str]:
+    return list(made.env.signing.trusted_model_keys)
 
 
-def test_every_item_is_there_and_signed(made: Promoted) -> None:
-    assert len(ITEMS) == 16
-    found = check_pack(made.pack.parent, keys(made))
-    assert found.sound, report(made.pack, found)
+def test_every_item_is_there_and_signed(made: PromotedModel) -> None:
+    assert len(EVIDENCE_ITEMS) == 16
+    found = verify_pack(made.pack.parent, keys(made))
+    assert found.valid, report(made.pack, found)
 
 
-def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(made: Promoted) -> None:
+def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(made: PromotedModel) -> None:
     page = (made.pack / "index.html").read_text()
     for part in (
         "price version 1 in local",
@@ -45,12 +45,12 @@ def test_the_page_tells_it_all_without_a_server_and_escapes_what_people_wrote(ma
         assert part in page
     assert "<script" not in page and "<b>work</b>" not in page
     assert not [tag for tag in ("src='http", "href='http", "@import", "<link") if tag in page], "nothing from elsewhere"
-    for item in ITEMS:
+    for item in EVIDENCE_ITEMS:
         for name in item.files:
             assert f"href='{name}'" in page
 
 
-def test_the_facts_are_those_of_the_run(made: Promoted) -> None:
+def test_the_facts_are_those_of_the_run(made: PromotedModel) -> None:
     def read(name: str) -> dict:
         return json.loads((made.pack / name).read_text())
 
@@ -62,12 +62,12 @@ def test_the_facts_are_those_of_the_run(made: Promoted) -> None:
     assert read("monitoring.json")["baseline"]["rooms"]["deciles"][0] == 0.0
     assert read("model.json")["digest"] == made.trained.model_digest
     assert read("retention.json")["years"] == 10
-    links, requests = read_lines((made.pack / "approvals.jsonl").read_text().splitlines())
+    links, requests = read_record((made.pack / "approvals.jsonl").read_text().splitlines())
     assert (len(links), set(requests)) == (1, {"price-1"})
     assert "Not meant for taxes" in (made.pack / "card.md").read_text()
 
 
-def test_the_bill_of_materials_names_the_model_and_what_it_was_trained_with(made: Promoted) -> None:
+def test_the_bill_of_materials_names_the_model_and_what_it_was_trained_with(made: PromotedModel) -> None:
     bom = json.loads((made.pack / "sbom.json").read_text())
     model = bom["metadata"]["component"]
     assert (bom["bomFormat"], bom["specVersion"], model["type"]) == ("CycloneDX", "1.6", "machine-learning-model")
@@ -75,7 +75,7 @@ def test_the_bill_of_materials_names_the_model_and_what_it_was_trained_with(made
     assert {"scikit-learn", "lightgbm"} <= {component["name"] for component in bom["components"]}
 
 
-def test_the_provenance_is_a_statement_over_the_model_s_files(made: Promoted) -> None:
+def test_the_provenance_is_a_statement_over_the_model_s_files(made: PromotedModel) -> None:
     statement = json.loads((made.pack / "provenance.json").read_text())
     assert (statement["_type"], statement["predicateType"]) == (
         "https://in-toto.io/Statement/v1", "https://slsa.dev/provenance/v1",
@@ -87,20 +87,20 @@ def test_the_provenance_is_a_statement_over_the_model_s_files(made: Promoted) ->
 
 
 @pytest.fixture
-def copy(made: Promoted, tmp_path: Path) -> Path:
+def copy(made: PromotedModel, tmp_path: Path) -> Path:
     shutil.copytree(made.pack.parent, tmp_path / "copy")
     return tmp_path / "copy" / "pack"
 
 
-def test_what_was_changed_and_what_is_absent_is_told_by_item(made: Promoted, copy: Path) -> None:
+def test_what_was_changed_and_what_is_absent_is_told_by_item(made: PromotedModel, copy: Path) -> None:
     (copy / "evaluation.md").write_text("all is well")
     (copy / "limits.md").unlink()
-    found = check_pack(copy, keys(made))
+    found = verify_pack(copy, keys(made))
     assert (found.items["evaluation"], found.items["limits"], found.items["data"]) == ("changed", "absent", "present")
     assert "changed: evaluation.md" in found.problem and "missing: limits.md" in found.problem
 
 
-def test_an_item_that_the_team_never_brought_is_absent_and_not_passed_over(made: Promoted, tmp_path: Path) -> None:
+def test_an_item_that_the_team_never_brought_is_absent_and_not_passed_over(made: PromotedModel, tmp_path: Path) -> None:
     listed = json.loads((made.pack / "items.json").read_text())
     limits = next(item for item in listed["items"] if item["key"] == "limits")
     assert limits["expected"] == ["limits.md"]
@@ -108,17 +108,17 @@ def test_an_item_that_the_team_never_brought_is_absent_and_not_passed_over(made:
     (tmp_path / "pack" / "limits.md").unlink()
     limits["files"] = {}
     (tmp_path / "pack" / "items.json").write_text(json.dumps(listed))
-    assert check_pack(tmp_path, keys(made)).items["limits"] == "absent"
+    assert verify_pack(tmp_path, keys(made)).items["limits"] == "absent"
 
 
-def test_another_key_has_not_signed_it(made: Promoted) -> None:
-    found = check_pack(made.pack, [])
-    assert not found.sound and "no key is pinned" in found.problem
+def test_another_key_has_not_signed_it(made: PromotedModel) -> None:
+    found = verify_pack(made.pack, [])
+    assert not found.valid and "no key is pinned" in found.problem
 
 
 @settings(max_examples=120)
 @given(st.randoms(use_true_random=False))
-def test_one_flipped_bit_in_any_file_is_found(made: Promoted, chance: random.Random) -> None:
+def test_one_flipped_bit_in_any_file_is_found(made: PromotedModel, chance: random.Random) -> None:
     files = [*sorted(path for path in made.pack.iterdir() if path.stat().st_size), signature_file(made.pack)]
     path = chance.choice(files)
     whole = path.read_bytes()
@@ -127,12 +127,12 @@ def test_one_flipped_bit_in_any_file_is_found(made: Promoted, chance: random.Ran
     changed[bit // 8] ^= 1 << bit % 8
     path.write_bytes(changed)
     try:
-        assert not check_pack(made.pack, keys(made)).sound, f"bit {bit} of {path.name}"
+        assert not verify_pack(made.pack, keys(made)).valid, f"bit {bit} of {path.name}"
     finally:
         path.write_bytes(whole)
 
 
-def test_from_the_command_line(made: Promoted, copy: Path) -> None:
+def test_from_the_command_line(made: PromotedModel, copy: Path) -> None:
     command = ["evidence", "verify", str(copy), "--key", keys(made)[0]]
     sound = ratchet(*command)
     assert sound.exit_code == 0 and "sound: signed by a pinned key, every item present" in sound.stdout

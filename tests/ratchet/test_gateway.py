@@ -11,14 +11,14 @@ import psutil
 import pytest
 
 from blocks.inbox.base import Delivery, Inbox, Note, Outcome, StartedRun
-from local.processes import start, wait_until_ready
+from local.processes import start_process, wait_until_ready
 from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 from tests.checkout import ROOT
-from tests.front_door import ratchet
-from tests.services.gateway.git_hosts import Remote
-from tests.services.gateway.hooks import C2, SECRET, hook, push
-from tests.services.gateway.hooks import TRIGGERS as RULES
-from tests.signing_keys import MODELS, SIGNER
+from tests.fakes.git_hosts import Remote
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.hooks import C2, SECRET, hook, push
+from tests.fixtures.hooks import TRIGGERS as RULES
+from tests.fixtures.signing_keys import MODELS, SIGNER
 from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -30,8 +30,8 @@ PUSH = Delivery("github:d-1", "github", "push", "acme/models", "main", C2, "d" *
 def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inbox:
     for name in ("RATCHET_MLFLOW_URL", "RATCHET_ENDPOINTS_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public)
-    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public)
+    monkeypatch.setenv("RATCHET_DECISIONS_KEY", SIGNER.public_key_line)
+    monkeypatch.setenv("RATCHET_MODELS_KEY", MODELS.public_key_line)
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path / "state"))
     return open_inbox("local")
 
@@ -123,7 +123,7 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         "--triggers",
         str(tmp_path / "triggers.yaml"),
     ]
-    process = start("gateway", command, environment=variables, folder=ROOT, log=tmp_path / "log")
+    process = start_process("gateway", command, environment=variables, folder=ROOT, log=tmp_path / "log")
     try:
         line = wait_for(
             lambda: next((x for x in Path(process.log).read_text().splitlines() if x.startswith("gateway on ")), ""), 60

@@ -8,10 +8,10 @@ import pytest
 
 from blocks.common.errors import NotFound
 from blocks.lake.fake import FakeLake
-from ratchet.quarantine import told
+from ratchet.quarantine import run_quarantine_command
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
-from tests.front_door import ratchet
+from tests.fixtures.command_line import ratchet
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"street": "category"})
 
@@ -27,22 +27,22 @@ def lake() -> FakeLake:
 
 
 def test_what_was_set_aside_is_listed_with_its_reasons_newest_first(lake: FakeLake) -> None:
-    newest, oldest = told(lake, HOUSES, "", None).splitlines()
+    newest, oldest = run_quarantine_command(lake, HOUSES, "", None).splitlines()
     assert newest.startswith("00000002-")
     assert oldest.endswith("1 rows of a.csv: 1 null target")
-    assert told(FakeLake(), HOUSES, "", None) == "houses-quarantine: nothing was set aside"
+    assert run_quarantine_command(FakeLake(), HOUSES, "", None) == "houses-quarantine: nothing was set aside"
 
 
 def test_a_snapshot_is_written_with_what_to_do_next(lake: FakeLake, tmp_path: Path) -> None:
     snapshot, file = lake.as_of("houses-quarantine").id, tmp_path / "mended.csv"
-    assert f"ingest it with redrive={snapshot}" in told(lake, HOUSES, snapshot, file)
+    assert f"ingest it with redrive={snapshot}" in run_quarantine_command(lake, HOUSES, snapshot, file)
     assert len(file.read_text().splitlines()) == 2
     with pytest.raises(Refusal, match="there already"):
-        told(lake, HOUSES, snapshot, file)
+        run_quarantine_command(lake, HOUSES, snapshot, file)
     with pytest.raises(Refusal, match="Name one: mended.csv"):
-        told(lake, HOUSES, snapshot, None)
+        run_quarantine_command(lake, HOUSES, snapshot, None)
     with pytest.raises(NotFound):
-        told(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
+        run_quarantine_command(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
 
 
 def test_the_command_says_what_is_wrong_and_ends_with_1() -> None:

@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 
 from blocks.effects.base import Deployment
-from ratchet.runs import code_note, compared, listed, repeated, start_with_code
+from ratchet.runs import code_difference_note, compared, listed, repeated, start_with_same_code
 from tasks.evaluation.rules.metrics import higher_is_better
-from tasks.shared.models import Model
-from tasks.shared.records import Provenance
+from tasks.shared.models import TeamModel
+from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.jobs import chosen_parameters, open_run
-from tasks.training.rules.run_history.compare import compare
-from tasks.training.run_history import repeat_order, trained_run, trained_runs
-from tests.tasks.approval.test_requests import DATA
-from tests.tasks.shared.rules.model.spec_cases import BINARY
-from tests.tasks.shared.test_champion import NOW, SPEC, World
+from tasks.training.jobs import open_training_run, resolve_hyperparameters
+from tasks.training.rules.run_history.compare import compare_runs
+from tasks.training.run_history import find_training_run, repeat_parameters, training_runs
+from tests.fakes.environment import NOW, SPEC, World
+from tests.fixtures.approval_requests import DATA
+from tests.fixtures.spec_cases import BINARY
 
-CLEAN = Provenance(commit="c" * 40, patch_digest="")
-DIRTY = Provenance(commit="d" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
+CLEAN = CodeProvenance(commit="c" * 40, patch_digest="")
+DIRTY = CodeProvenance(commit="d" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
 
 
 @dataclass
 class Desk:
     """A world in which max and dana have trained `price`, and a checkout that holds it."""
 
-    world: World
+    env: World
     root: Path
     dana: str
     max: str
@@ -37,13 +37,13 @@ class Desk:
     def say(self, *arguments: str) -> str:
         does: Any = {"list": listed, "compare": compared}[arguments[0]]
         names = [each for each in arguments[1:] if each != "--json"]
-        return str(does(self.world, *names, as_json="--json" in arguments, root=self.root))
+        return str(does(self.env, *names, as_json="--json" in arguments, root=self.root))
 
 
-def trained(world: World, who: str, metrics: Mapping[str, float], made_by: Provenance = CLEAN, **given: Any) -> str:
+def trained(env: World, who: str, metrics: Mapping[str, float], made_by: CodeProvenance = CLEAN, **given: Any) -> str:
     """Train in a person's namespace, as `train` and `evaluate` record it; return the run's id."""
-    model, tracking = Model(Path("price"), SPEC.model_copy(update={"name": f"price--{who}"})), world.tracking()
-    run = open_run(tracking, model, DATA, made_by, chosen_parameters(model, given), key="flow:train")
+    model, tracking = TeamModel(Path("price"), SPEC.model_copy(update={"name": f"price--{who}"})), env.tracking()
+    run = open_training_run(tracking, model, DATA, made_by, resolve_hyperparameters(model, given), key="flow:train")
     tags = {"ratchet.requested_by": f"{who}@example.com", "ratchet.verdict": "pass", "ratchet.predictions": "e" * 64}
     tracking.log(run.id, metrics={f"holdout_{name}": value for name, value in metrics.items()}, tags=tags)
     tracking.log_model(run.id, {"rooms": 1.0})  # type: ignore[attr-defined] # of the fake
@@ -54,33 +54,33 @@ def trained(world: World, who: str, metrics: Mapping[str, float], made_by: Prove
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    world, folder = World.at(tmp_path), tmp_path / "checkout" / "models" / "price"
-    world.namespaces = True
+    env, folder = World.at(tmp_path), tmp_path / "checkout" / "models" / "price"
+    env.namespaces = True
     folder.mkdir(parents=True)
     (folder / "model.yaml").write_bytes(BINARY if isinstance(BINARY, bytes) else BINARY.encode())
-    one = trained(world, "dana", {"auc": 0.84, "log_loss": 0.41})
-    other = trained(world, "max", {"auc": 0.86, "log_loss": 0.43}, made_by=DIRTY, trees=50, seed=11)
+    one = trained(env, "dana", {"auc": 0.84, "log_loss": 0.41})
+    other = trained(env, "max", {"auc": 0.86, "log_loss": 0.43}, made_by=DIRTY, trees=50, seed=11)
     line = Deployment("d", "price--max", "local", "1", "m" * 64, "deploy", "serving", "ann", "", "r", NOW)
-    world.effects().record_deployment(line)
-    return Desk(world, tmp_path / "checkout", one, other)
+    env.effects().record_deployment(line)
+    return Desk(env, tmp_path / "checkout", one, other)
 
 
 def test_a_colleagues_runs_are_listed_with_all_that_says_what_they_are(desk: Desk) -> None:
     lines = desk.say("list", "price").splitlines()
     assert len(lines) == 3
     his, hers = (next(line for line in lines if who in line) for who in ("price--max", "price--dana"))
-    for words in (desk.max, "max@example.com", "production", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, serves"):
+    for words in (desk.max, "max@example.com", "full", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, serves"):
         assert words in his, words
     assert "dana@example.com" in hers and "cccccccc " in hers and "serves" not in hers
     assert desk.say("list") == desk.say("list", "price--dana") == desk.say("list", "price"), "all namespaces"
 
 
 def test_a_list_leaves_out_the_trials_of_an_experiment_and_other_experiments(desk: Desk) -> None:
-    model = Model(Path("price"), SPEC)
-    parent = open_run(desk.world.tracking(), model, DATA, CLEAN, {}, key="experiment")
-    open_run(desk.world.tracking(), model, DATA, CLEAN, {}, key="trial", parent=parent.id)
-    desk.world.tracking().open_run("notes", key="k", name="not ours")
-    assert {run.id for run in trained_runs(desk.world, root=desk.root)} == {desk.dana, desk.max, parent.id}
+    model = TeamModel(Path("price"), SPEC)
+    parent = open_training_run(desk.env.tracking(), model, DATA, CLEAN, {}, key="experiment")
+    open_training_run(desk.env.tracking(), model, DATA, CLEAN, {}, key="trial", parent=parent.id)
+    desk.env.tracking().open_run("notes", key="k", name="not ours")
+    assert {run.id for run in training_runs(desk.env, root=desk.root)} == {desk.dana, desk.max, parent.id}
 
 
 def test_a_list_as_json_has_everything(desk: Desk) -> None:
@@ -103,64 +103,66 @@ def test_two_runs_are_compared_and_each_metric_has_its_direction(desk: Desk) -> 
     assert lines["metrics: log_loss"].endswith(f"better: {desk.dana}"), "less is better"
     assert "100" in lines["parameters: trees"] and "50" in lines["parameters: trees"]
     assert {"parameters: seed", "code: commit", "code: uncommitted changes", "who: model"} <= set(lines)
-    assert "same data: tier production" in said, "what is the same is said once, in one line"
-    assert said.count("production") == 1 and "data: tier" not in lines
+    assert "same data: tier full" in said, "what is the same is said once, in one line"
+    assert said.count("full") == 1 and "data: tier" not in lines
     assert any(line.startswith("same environment: ") for line in lines)
 
 
 def test_runs_that_predict_alike_are_identical_and_say_that_nothing_differs(desk: Desk) -> None:
-    run = trained_run(desk.world, desk.dana, desk.root)
-    found = compare(run, run, higher_is_better)
-    assert found.identical and found.differs == ()
+    run = find_training_run(desk.env, desk.dana, desk.root)
+    found = compare_runs(run, run, higher_is_better)
+    assert found.identical and found.differences == ()
     assert "nothing differs" in desk.say("compare", desk.dana, desk.dana)
     assert json.loads(desk.say("compare", desk.dana, desk.dana, "--json"))["differs"] == []
 
 
 def test_an_unknown_run_is_refused_with_the_nearest_and_a_beginning_is_enough(desk: Desk) -> None:
     with pytest.raises(Refusal, match=rf"no such run.*'{desk.max}0'.*The nearest: run-"):
-        trained_run(desk.world, f"{desk.max}0", desk.root)
+        find_training_run(desk.env, f"{desk.max}0", desk.root)
     with pytest.raises(Refusal, match=f"several runs begin so.*{desk.dana}"):
-        trained_run(desk.world, "run-", desk.root)
-    third = trained(desk.world, "eve", {"auc": 0.8})
-    assert trained_run(desk.world, third, desk.root).model == "price--eve"
+        find_training_run(desk.env, "run-", desk.root)
+    third = trained(desk.env, "eve", {"auc": 0.8})
+    assert find_training_run(desk.env, third, desk.root).model == "price--eve"
 
 
 def test_a_repeat_asks_for_exactly_what_was_recorded_in_the_other_namespace(desk: Desk) -> None:
-    run = trained_run(desk.world, desk.max, desk.root)
-    order = repeat_order(desk.world, run, "dana", "dana@example.com", desk.root)
+    run = find_training_run(desk.env, desk.max, desk.root)
+    order = repeat_parameters(desk.env, run, "dana", "dana@example.com", desk.root)
     assert order["model"] == "price--dana" and order["requested_by"] == "dana@example.com"
-    assert (order["tier"], order["as_of"], order["environment"]) == ("production", DATA.as_of, "local")
+    assert (order["tier"], order["as_of"], order["environment"]) == ("full", DATA.as_of, "local")
     assert order["parameters"] == {**SPEC.training.parameters, "trees": 50, "seed": 11}
     assert {name: type(value) for name, value in order["parameters"].items() if name != "seed"} == {
         name: type(value) for name, value in SPEC.training.parameters.items()
     }, "numbers are numbers again"
     assert desk.max in order["because"] and "max@example.com" in order["because"]
-    assert repeat_order(desk.world, run, "", "dana@example.com", desk.root)["model"] == "price"
+    assert repeat_parameters(desk.env, run, "", "dana@example.com", desk.root)["model"] == "price"
 
 
 def test_what_cannot_be_repeated_is_refused(desk: Desk) -> None:
-    run = trained_run(desk.world, desk.max, desk.root)
+    run = find_training_run(desk.env, desk.max, desk.root)
     with pytest.raises(Refusal, match="no namespace"):
-        repeat_order(desk.world, run, "Dana", "dana", desk.root)
+        repeat_parameters(desk.env, run, "Dana", "dana", desk.root)
     model = desk.root / "models" / "price" / "model.yaml"
     model.write_text(model.read_text().replace("trees:", "forests:"))
     with pytest.raises(Refusal, match=rf"not those of model\.yaml.*'trees'.*{DIRTY.commit}"):
-        repeat_order(desk.world, run, "dana", "dana", desk.root)
-    desk.world.namespaces = False
+        repeat_parameters(desk.env, run, "dana", "dana", desk.root)
+    desk.env.namespaces = False
     with pytest.raises(Refusal, match="has no namespaces"):
-        repeat_order(desk.world, run, "dana", "dana", desk.root)
+        repeat_parameters(desk.env, run, "dana", "dana", desk.root)
     with pytest.raises(Refusal, match="say who asks"):
-        repeated(desk.world, desk.max, "", root=desk.root)
+        repeated(desk.env, desk.max, "", root=desk.root)
 
 
 def test_another_commit_is_told_with_how_to_get_it(desk: Desk) -> None:
-    his, hers = (trained_run(desk.world, each, desk.root) for each in (desk.max, desk.dana))
-    assert code_note(hers, CLEAN) == ""
-    told = code_note(his, CLEAN)
+    his, hers = (find_training_run(desk.env, each, desk.root) for each in (desk.max, desk.dana))
+    assert code_difference_note(hers, CLEAN) == ""
+    told = code_difference_note(his, CLEAN)
     for words in (DIRTY.commit, CLEAN.commit, "git worktree add", "uncommitted.patch", "git apply"):
         assert words in told, words
     assert "--same-code" not in told, "that commit alone did not make it"
-    assert "--same-code, or git worktree add" in code_note(hers, DIRTY)
-    assert "files of this checkout differ" in code_note(hers, Provenance(commit="c" * 40, patch_digest="p"))
+    assert "--same-code, or git worktree add" in code_difference_note(hers, DIRTY)
+    assert "files of this checkout differ" in code_difference_note(
+        hers, CodeProvenance(commit="c" * 40, patch_digest="p")
+    )
     with pytest.raises(Refusal, match=r"not committed.*uncommitted\.patch"):
-        start_with_code(his, {}, desk.root)
+        start_with_same_code(his, {}, desk.root)

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from runtime.inference_log import LINE_ROWS, Entry, InferenceLog, Limits
+from runtime.inference_log import MAX_ROWS_PER_LINE, InferenceLog, LoggedRequest, LogLimits
 from tests.checkout import ROOT
 
-SLOW = Limits(wake_seconds=3600)
+SLOW = LogLimits(flush_seconds=3600)
 """Nothing is written until somebody asks for it."""
 
 
-def entry(rows: int = 1, **fields: Any) -> Entry:
+def entry(rows: int = 1, **fields: Any) -> LoggedRequest:
     """An answered request of a customer with a name, a tenure and a contract."""
     columns = {"name": ["Ada"] * rows, "tenure": list(range(rows)), "contract": [None] * rows}
     answer = json.dumps({"predictions": [[0.25, 0.75]] * rows}).encode()
     at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-    return Entry(**{"at": at, "request_id": "r1", "version": "7", "rows": rows, "columns": columns,
+    return LoggedRequest(**{"at": at, "request_id": "r1", "version": "7", "rows": rows, "columns": columns,
                     "answer": answer, "size": 100, **fields})  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def log(tmp_path: Path) -> Iterator[InferenceLog]:
 
 
 def test_an_answered_request_is_written_as_it_was(log: InferenceLog) -> None:
-    log.put("churn", entry())
+    log.enqueue("churn", entry())
     log.close_segments()
     (line,) = segments(log.root)[0]
     assert line == {
@@ -56,7 +56,7 @@ def test_an_answered_request_is_written_as_it_was(log: InferenceLog) -> None:
 
 
 def test_columns_that_are_left_out_or_hashed_never_reach_the_disk(log: InferenceLog) -> None:
-    log.put("churn", entry(rows=2, leave_out=("tenure",), hashed=("name", "contract")))
+    log.enqueue("churn", entry(rows=2, leave_out=("tenure",), hashed=("name", "contract")))
     log.close_segments()
     (line,) = segments(log.root)[0]
     assert set(line["columns"]) == {"name", "contract"}
@@ -68,33 +68,33 @@ def test_columns_that_are_left_out_or_hashed_never_reach_the_disk(log: Inference
 
 
 def test_a_large_request_is_written_in_lines_that_hold_all_its_rows(log: InferenceLog) -> None:
-    log.put("churn", entry(rows=2 * LINE_ROWS + 1))
+    log.enqueue("churn", entry(rows=2 * MAX_ROWS_PER_LINE + 1))
     log.close_segments()
     lines = segments(log.root)[0]
-    assert [line["rows"] for line in lines] == [LINE_ROWS, LINE_ROWS, 1]
-    assert [tenure for line in lines for tenure in line["columns"]["tenure"]] == list(range(2 * LINE_ROWS + 1))
+    assert [line["rows"] for line in lines] == [MAX_ROWS_PER_LINE, MAX_ROWS_PER_LINE, 1]
+    assert [tenure for line in lines for tenure in line["columns"]["tenure"]] == list(range(2 * MAX_ROWS_PER_LINE + 1))
     assert all(len(line["answer"]["predictions"]) == line["rows"] for line in lines)
 
 
 def test_what_finds_no_room_in_memory_is_dropped_and_counted(tmp_path: Path) -> None:
-    log = InferenceLog(tmp_path, Limits(memory_bytes=250, wake_seconds=3600))
+    log = InferenceLog(tmp_path, LogLimits(memory_bytes=250, flush_seconds=3600))
     for _ in range(5):
-        log.put("churn", entry(rows=3))
+        log.enqueue("churn", entry(rows=3))
     log.close_segments()
     assert (log.counts("churn").logged, log.counts("churn").dropped) == (6, 9)
     assert "wait to be written" in log.counts("churn").problem
 
 
 def test_a_disk_share_that_is_used_up_is_told_and_room_made_by_the_collector_is_used_again(tmp_path: Path) -> None:
-    log = InferenceLog(tmp_path, Limits(disk_bytes=1, wake_seconds=3600, after_failure_seconds=0))
-    log.put("churn", entry())
+    log = InferenceLog(tmp_path, LogLimits(disk_bytes=1, flush_seconds=3600, retry_seconds=0))
+    log.enqueue("churn", entry())
     log.close_segments()
-    log.put("churn", entry())
+    log.enqueue("churn", entry())
     log.close_segments()
     assert (log.counts("churn").logged, log.counts("churn").dropped) == (1, 1)
     assert "wait to be collected" in log.counts("churn").problem
     next((tmp_path / "churn").glob("*.gz")).unlink()
-    log.put("churn", entry())
+    log.enqueue("churn", entry())
     log.close_segments()
     assert log.counts("churn").logged == 2
 
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_drops_and_counts(tmp_path: Path) -> Non
     blocked.write_text("a file where the folder should be")
     log = InferenceLog(blocked, SLOW)
     log.start()
-    log.put("churn", entry())
+    log.enqueue("churn", entry())
     log.close_segments()
     assert (log.counts("churn").logged, log.counts("churn").dropped) == (0, 1)
     assert "the disk refuses it" in log.counts("churn").problem
@@ -137,8 +137,8 @@ def test_a_folder_that_cannot_be_written_drops_and_counts(tmp_path: Path) -> Non
 
 
 def test_a_value_that_json_cannot_say_loses_that_request_alone(log: InferenceLog) -> None:
-    log.put("churn", entry(columns={"name": [object()]}))
-    log.put("churn", entry())
+    log.enqueue("churn", entry(columns={"name": [object()]}))
+    log.enqueue("churn", entry())
     log.close_segments()
     assert (log.counts("churn").logged, log.counts("churn").dropped) == (1, 1)
 
@@ -155,17 +155,17 @@ def test_what_a_killed_server_had_begun_becomes_a_segment_without_its_torn_line(
 
 
 def test_a_segment_that_is_full_or_old_is_closed_by_itself(tmp_path: Path) -> None:
-    log = InferenceLog(tmp_path, Limits(segment_bytes=1, wake_seconds=0.01))
+    log = InferenceLog(tmp_path, LogLimits(segment_bytes=1, flush_seconds=0.01))
     log.start()
     for _ in range(3):
-        log.put("churn", entry())
+        log.enqueue("churn", entry())
     log.stop()
     assert [len(lines) for lines in segments(tmp_path)] == [1, 1, 1]
 
 
 def test_endpoints_have_segments_of_their_own(log: InferenceLog) -> None:
-    log.put("churn", entry())
-    log.put("price", entry(rows=2))
+    log.enqueue("churn", entry())
+    log.enqueue("price", entry(rows=2))
     log.close_segments()
     assert [line["rows"] for line in segments(log.root)[0]] == [1]
     assert [line["rows"] for line in segments(log.root, "price")[0]] == [2]

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from runtime import scoring, serve
 from runtime.columns import BadInput, Column
 from runtime.digests import folder_digest
-from runtime.payload import Payload, parse
-from runtime.serve import application
+from runtime.payload import Payload, parse_request
+from runtime.serve import create_app
 from tests.checkout import ROOT
-from tests.serving import COLUMNS, REQUEST, ROWS, churn_model, code_model, frame, wait_for
-from tests.signing_keys import MODELS
+from tests.fixtures.scoring import COLUMNS, REQUEST, ROWS, churn_model, frame, python_code_model, wait_for
+from tests.fixtures.signing_keys import MODELS
 
 KNOWN = (
     Column("tenure", "double"),
@@ -44,7 +44,7 @@ def records(**changes: object) -> bytes:
 
 
 def read(body: bytes | str, content_type: str = "application/json") -> Payload:
-    return parse(body.encode() if isinstance(body, str) else body, content_type, KNOWN)
+    return parse_request(body.encode() if isinstance(body, str) else body, content_type, KNOWN)
 
 
 def split(columns: object, data: object) -> bytes:
@@ -206,7 +206,7 @@ def test_whatever_bytes_are_sent_they_are_read_or_refused(body: bytes, kind: str
 )
 def test_other_kinds_of_columns_are_read(kind: str, value: object, expected: object) -> None:
     body = json.dumps({"instances": [[value]]}).encode()
-    assert parse(body, "application/json", [Column("c", kind)]).frame["c"].tolist() == [expected]
+    assert parse_request(body, "application/json", [Column("c", kind)]).frame["c"].tolist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_other_kinds_of_columns_are_read(kind: str, value: object, expected: obj
 def test_values_that_other_kinds_cannot_hold_are_refused(kind: str, value: object) -> None:
     body = json.dumps({"instances": [[value]]}).encode()
     with pytest.raises(BadInput, match="column 'c'"):
-        parse(body, "application/json", [Column("c", kind)])
+        parse_request(body, "application/json", [Column("c", kind)])
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(model: Path) -> Iterator[TestClient]:
-    with TestClient(application(scoring.load(model, "7")), raise_server_exceptions=False) as opened:
+    with TestClient(create_app(scoring.load_model(model, "7")), raise_server_exceptions=False) as opened:
         yield opened
 
 
@@ -262,7 +262,7 @@ def test_the_answer_is_the_models_own(client: TestClient, model: Path) -> None:
 def test_the_column_that_says_who_a_row_is_about_may_be_sent_where_it_is_named(client: TestClient, model: Path) -> None:
     sent = json.dumps({"dataframe_split": {"columns": [*COLUMNS, "who"], "data": [[*row, "c1"] for row in ROWS]}})
     assert "does not know the column 'who'" in ask(client, sent).json()["error"]
-    with TestClient(application(scoring.load(model, "7"), "who")) as named:
+    with TestClient(create_app(scoring.load_model(model, "7"), "who")) as named:
         assert ask(named, sent).json() == ask(client, REQUEST).json()
 
 
@@ -323,7 +323,7 @@ FAILURES = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "status", "words"), FAILURES.values(), ids=FAILURES.keys())
 def test_a_failing_model_is_told_from_bad_input(tmp_path: Path, code: str, status: int, words: str) -> None:
-    model = scoring.load(code_model(tmp_path / "model", at_predict=code))
+    model = scoring.load_model(python_code_model(tmp_path / "model", at_predict=code))
     reply = model.score(REQUEST.encode(), "application/json")
     assert reply.status == status
     assert words in json.loads(reply.body)["error"]
@@ -337,7 +337,7 @@ def test_a_model_without_named_columns_is_served_by_mlflows_own_parser(tmp_path:
 
     line = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
     mlflow.sklearn.save_model(line, str(tmp_path / "model"), serialization_format="skops", pip_requirements=[])
-    model = scoring.load(tmp_path / "model")
+    model = scoring.load_model(tmp_path / "model")
     good = model.score(b'{"inputs": [[3.0]]}', "application/json")
     assert json.loads(good.body)["predictions"] == [pytest.approx(6.0)]
     for body in (b"", b"{", b"[]", b'{"inputs": "text"}', b'{"dataframe_split": 3}', b'{"instances": []}'):
@@ -348,11 +348,11 @@ def test_a_model_without_named_columns_is_served_by_mlflows_own_parser(tmp_path:
 
 @pytest.mark.slow
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(scoring.Unservable, match="no file MLmodel"):
-        scoring.load(tmp_path)
+    with pytest.raises(scoring.UnservableModel, match="no file MLmodel"):
+        scoring.load_model(tmp_path)
     (tmp_path / "MLmodel").write_text("flavors: {sklearn: {}}")
-    with pytest.raises(scoring.Unservable, match="describes no Python model"):
-        scoring.load(tmp_path)
+    with pytest.raises(scoring.UnservableModel, match="describes no Python model"):
+        scoring.load_model(tmp_path)
 
 
 @pytest.mark.slow
@@ -360,8 +360,8 @@ def test_a_model_with_modules_of_its_own_is_refused_where_models_share_a_process
     folder = shutil.copytree(model, tmp_path / "model")
     text = (folder / "MLmodel").read_text().replace("  python_function:\n", "  python_function:\n    code: code\n")
     (folder / "MLmodel").write_text(text)
-    with pytest.raises(scoring.Unservable, match="modules of its own"):
-        scoring.load(folder, own_code=False)
+    with pytest.raises(scoring.UnservableModel, match="modules of its own"):
+        scoring.load_model(folder, own_code=False)
 
 
 def test_a_model_that_is_not_the_one_that_was_approved_is_not_loaded(
@@ -384,7 +384,7 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
     environment = {
         "PATH": os.environ["PATH"],
         "SM_MODEL_DIR": str(model),
-        "RATCHET_TRUSTED_KEYS": MODELS.public,
+        "RATCHET_TRUSTED_KEYS": MODELS.public_key_line,
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "RATCHET_BIND_HOST": "127.0.0.1",
     }
@@ -407,7 +407,7 @@ def test_the_server_of_a_preflight_ends_when_its_parent_dies(model: Path) -> Non
     environment = {
         "PATH": os.environ["PATH"],
         "SM_MODEL_DIR": str(model),
-        "RATCHET_TRUSTED_KEYS": MODELS.public,
+        "RATCHET_TRUSTED_KEYS": MODELS.public_key_line,
         "SAGEMAKER_BIND_TO_PORT": "0",
         "RATCHET_BIND_HOST": "127.0.0.1",
         "RATCHET_STOP_WITH_STDIN": "1",

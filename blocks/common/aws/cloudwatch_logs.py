@@ -17,20 +17,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.common.aws.calls import hasty_client, port_errors
+from blocks.common.aws.clients import port_errors, short_timeout_client
 from blocks.common.errors import TransientError
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 """Where Prefect writes what flows and tasks log."""
 OWN = "ratchet_own"
 """What marks this handler's own report in Prefect's log: it is not sent."""
-MOST_EVENTS = 10_000
-MOST_BYTES = 1_048_576
-EVENT_BYTES = 26
+MAX_BATCH_EVENTS = 10_000
+MAX_BATCH_BYTES = 1_048_576
+EVENT_OVERHEAD_BYTES = 26
 """What CloudWatch counts of each event beside its text; all three are its limits for one call."""
 LONGEST = 250_000
 """The longest text of one event, in bytes; a longer one is cut."""
-LONGEST_SPAN_SECONDS = 23 * 3600.0
+MAX_BATCH_SPAN_SECONDS = 23 * 3600.0
 """A call may not span more than 24 hours."""
 _log = logging.getLogger("ratchet.run_log")
 
@@ -68,9 +68,9 @@ class LogGroup(BaseModel):
             TerminalError: it will never take them: a right, the group or the request itself is the matter.
         """
         with port_errors(f"sending {len(lines)} log lines to {self.group}"):
-            logs = hasty_client("logs", self.region, self.endpoint_url)
+            logs = short_timeout_client("logs", self.region, self.endpoint_url)
             stream = {"logGroupName": self.group, "logStreamName": run.replace(":", "-").replace("*", "-")}
-            for batch in batches(lines):
+            for batch in event_batches(lines):
                 try:
                     logs.put_log_events(**stream, logEvents=batch)
                 except logs.exceptions.ResourceNotFoundException:  # these are the run's first lines
@@ -79,14 +79,14 @@ class LogGroup(BaseModel):
                     logs.put_log_events(**stream, logEvents=batch)
 
 
-def batches(lines: Sequence[LogLine]) -> Iterator[list[dict[str, Any]]]:
+def event_batches(lines: Sequence[LogLine]) -> Iterator[list[dict[str, Any]]]:
     """Yield events for one call each, in the order of their times, as CloudWatch wants them."""
     batch: list[dict[str, Any]] = []
     size = 0
     for line in sorted(lines, key=lambda each: each.at):
         event, needed = _event(line)
-        too_long = batch and line.at * 1000 - batch[0]["timestamp"] > LONGEST_SPAN_SECONDS * 1000
-        if batch and (len(batch) == MOST_EVENTS or size + needed > MOST_BYTES or too_long):
+        too_long = batch and line.at * 1000 - batch[0]["timestamp"] > MAX_BATCH_SPAN_SECONDS * 1000
+        if batch and (len(batch) == MAX_BATCH_EVENTS or size + needed > MAX_BATCH_BYTES or too_long):
             yield batch
             batch, size = [], 0
         batch.append(event)
@@ -100,7 +100,7 @@ def _event(line: LogLine) -> tuple[dict[str, Any], int]:
     if len(text) > LONGEST:
         text = text[:LONGEST] + f" … cut: {len(text):,} bytes".encode()
     shown = text.decode(errors="ignore") or " "  # an empty message is refused
-    return {"timestamp": int(line.at * 1000), "message": shown}, len(shown.encode()) + EVENT_BYTES
+    return {"timestamp": int(line.at * 1000), "message": shown}, len(shown.encode()) + EVENT_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Limits:
     bytes: int = 16 << 20
     seconds: float = 1.0
     portion: int = 2_000
-    after_failure_seconds: float = 5.0
+    retry_seconds: float = 5.0
     at_end_seconds: float = 5.0
 
 
@@ -129,7 +129,11 @@ class RunLogHandler(logging.Handler):
         self.sent, self.dropped, self.problem = 0, 0, ""
         self._send, self._warn = send, warn
         self._waiting: deque[LogLine] = deque()
-        self._size, self._gap, self._refused = 0, 0, False  # _gap: lines dropped since the last that were sent
+        self._size, self._dropped_lines_notice, self._refused = (
+            0,
+            0,
+            False,
+        )  # _gap: lines dropped since the last that were sent
         self._guard, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="run-log", daemon=True)
         self._thread.start()
@@ -159,7 +163,7 @@ class RunLogHandler(logging.Handler):
             self._ended.set()
             self._wake.set()
             self._thread.join(self.limits.at_end_seconds)
-            self._drop(self._take(len(self._waiting)), f"the process ended before they were sent ({self.limits})")
+            self._drop(self._dequeue(len(self._waiting)), f"the process ended before they were sent ({self.limits})")
             if self.dropped:
                 _log.warning("%d log lines of %s were not kept: %s", self.dropped, self.run, self.problem)
         super().close()
@@ -169,31 +173,31 @@ class RunLogHandler(logging.Handler):
         while not (self._ended.is_set() and not self._waiting):
             self._wake.wait(self.limits.seconds)
             self._wake.clear()
-            if self._ended.is_set() or time.monotonic() - failed_at >= self.limits.after_failure_seconds:
+            if self._ended.is_set() or time.monotonic() - failed_at >= self.limits.retry_seconds:
                 failed_at = failed_at if self._send_waiting() else time.monotonic()
 
     def _send_waiting(self) -> bool:
         """Send what waits in portions; return whether all of it went."""
         while self._waiting:
             with self._guard:
-                portion, gap = list(islice(self._waiting, self.limits.portion)), self._gap
+                portion, gap = list(islice(self._waiting, self.limits.portion)), self._dropped_lines_notice
             missing = f"WARNING {gap} lines were dropped here: {self.problem}"
             try:
                 self._send(self.run, [*([LogLine(time.time(), missing)] if gap else []), *portion])
             except TransientError as problem:
-                self._fail(str(problem))
+                self._report_failure(str(problem))
                 return False
             except Exception as problem:
-                self._fail(str(problem))
+                self._report_failure(str(problem))
                 self._refused = True
-                self._drop(self._take(len(portion)), str(problem))
+                self._drop(self._dequeue(len(portion)), str(problem))
                 continue
-            self.sent += self._take(len(portion))
+            self.sent += self._dequeue(len(portion))
             with self._guard:
-                self._gap -= gap
+                self._dropped_lines_notice -= gap
         return True
 
-    def _take(self, count: int) -> int:
+    def _dequeue(self, count: int) -> int:
         with self._guard:
             taken = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
             self._size -= sum(len(line.text) for line in taken)
@@ -202,10 +206,10 @@ class RunLogHandler(logging.Handler):
     def _drop(self, count: int, why: str) -> None:
         with self._guard:
             self.dropped += count
-            self._gap += count
+            self._dropped_lines_notice += count
             self.problem = self.problem or (why if count else "")
 
-    def _fail(self, problem: str) -> None:
+    def _report_failure(self, problem: str) -> None:
         first, self.problem = not self.problem, problem
         if first:
             with suppress(Exception):  # Prefect's handlers may be gone already

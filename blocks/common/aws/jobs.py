@@ -5,7 +5,7 @@ from typing import Any
 
 from blocks.common.jobs import JobStatus
 
-STATUS = {
+JOB_STATUSES = {
     "InProgress": JobStatus.in_progress,
     "Completed": JobStatus.completed,
     "Failed": JobStatus.failed,
@@ -14,17 +14,17 @@ STATUS = {
 }
 """What the words of a description mean."""
 
-_PASSING = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
+_TRANSIENT_REASONS = ("CapacityError", "InternalServerError", "InsufficientInstanceCapacity")
 
 
-def why_failed(described: Mapping[str, Any]) -> str:
+def failure_reason(description: Mapping[str, Any]) -> str:
     """Return the reason that a failed job's description gives."""
-    return described.get("FailureReason") or "SageMaker gives no reason; see the job's log"
+    return description.get("FailureReason") or "SageMaker gives no reason; see the job's log"
 
 
-def is_passing(reason: str) -> bool:
+def is_transient(reason: str) -> bool:
     """Whether a failure is AWS's own, and may be gone in a moment."""
-    return reason.startswith(_PASSING)
+    return reason.startswith(_TRANSIENT_REASONS)
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Literal
 from tasks.shared.rules.git import shortened
 from tasks.shared.rules.refusal import Refusal
 
-Kind = Literal["push", "merge", "tag"]
+ChangeKind = Literal["push", "merge", "tag"]
 
 MAX_PATHS = 3000
 """With more changed files than these the list is not kept: git is asked for it when a rule needs it."""
@@ -20,21 +20,21 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){1,9}")
 
 
 @dataclass(frozen=True)
-class Change:
+class RefChange:
     """A branch or tag that points to another commit than before.
 
     `before` is "" where there was none, or the host does not say. `paths` are the files that changed, sorted;
-    `complete` is False where the host does not name all of them. `author` is who pushed or merged.
+    `paths_complete` is False where the host does not name all of them. `author` is who pushed or merged.
     """
 
-    kind: Kind
+    kind: ChangeKind
     repository: str
     ref: str
     commit: str
     before: str
     author: str
     paths: tuple[str, ...] = ()
-    complete: bool = False
+    paths_complete: bool = False
 
     def text(self) -> str:
         """Return it as JSON."""
@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NoChange:
     """A genuine delivery that starts nothing by its nature: a ping, a deleted branch. `kind` is the host's word."""
 
     kind: str
@@ -52,10 +52,10 @@ class Nothing:
     commit: str = ""
 
 
-def read_change(text: str) -> Change:
-    """Return what `Change.text` made."""
+def change_from_json(text: str) -> RefChange:
+    """Return what `RefChange.text` made."""
     fields = json.loads(text)
-    return Change(**{**fields, "paths": tuple(fields["paths"])})
+    return RefChange(**{**fields, "paths": tuple(fields["paths"])})
 
 
 def repository_name(value: object, where: str) -> str:
@@ -85,7 +85,7 @@ def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]
     raise Refusal("is neither refs/heads/… nor refs/tags/…", where=where, value=shortened(value))
 
 
-def person(*candidates: object) -> str:
+def author_name(*candidates: object) -> str:
     """Return the first of the names that is text, on one line and without invisible characters, or "unknown"."""
     for value in candidates:
         if isinstance(value, str):

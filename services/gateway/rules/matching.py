@@ -5,92 +5,92 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from services.gateway.rules.changes import Change
+from services.gateway.rules.changes import RefChange
 from services.gateway.rules.rules import Repository, TriggerRule, Triggers
-from tasks.shared.rules.model.namespaces import SEPARATOR, namespace_for
+from tasks.shared.rules.model.namespaces import SEPARATOR, to_namespace
 
-Value = int | float | str | bool
+ParameterValue = int | float | str | bool
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Order:
+class RunRequest:
     """A run that a rule asks for. `key` tells it from the other runs of the same delivery."""
 
     rule: str
     deployment: str
     key: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
 
 
-def not_allowed(change_repository: str, ref: str, *, tag: bool, allowed: Repository | None) -> str:
+def ref_refusal(change_repository: str, ref: str, *, tag: bool, repository: Repository | None) -> str:
     """Return why nothing of this branch or tag counts, or ""."""
-    if allowed is None:
+    if repository is None:
         return f"the repository {change_repository} is not among those of triggers.yaml"
-    patterns = allowed.tags if tag else allowed.branches
-    if any(matches(pattern, ref) for pattern in patterns):
+    patterns = repository.tags if tag else repository.branches
+    if any(pattern_matches(pattern, ref) for pattern in patterns):
         return ""
     return f"the {'tag' if tag else 'branch'} {ref} of {change_repository} does not count by triggers.yaml"
 
 
-def candidates(triggers: Triggers, change: Change) -> list[TriggerRule]:
+def matching_rules(triggers: Triggers, change: RefChange) -> list[TriggerRule]:
     """Return the rules that a change meets but for its paths."""
-    return [rule for rule in triggers.rules if _meets(rule, change)]
+    return [rule for rule in triggers.rules if _rule_applies(rule, change)]
 
 
-def needs_paths(triggers: Triggers, change: Change) -> bool:
+def needs_paths(triggers: Triggers, change: RefChange) -> bool:
     """Whether the change's files decide, and are not all known."""
-    return not change.complete and any(rule.paths for rule in candidates(triggers, change))
+    return not change.paths_complete and any(rule.paths for rule in matching_rules(triggers, change))
 
 
-def orders(triggers: Triggers, change: Change) -> list[Order]:
+def run_requests(triggers: Triggers, change: RefChange) -> list[RunRequest]:
     """Return the runs that a change asks for, in the order of the rules: one a rule, or one for each `{model}`.
 
     A rule with paths asks for nothing while the files that changed are not all known; see `needs_paths`.
     """
-    found: list[Order] = []
-    for rule in candidates(triggers, change):
+    found: list[RunRequest] = []
+    for rule in matching_rules(triggers, change):
         if not rule.paths:
-            found.append(_order(rule, change, ""))
-        elif change.complete:
-            found += [_order(rule, change, model) for model in sorted(_caught(rule.paths, change.paths))]
+            found.append(_run_request(rule, change, ""))
+        elif change.paths_complete:
+            found += [_run_request(rule, change, model) for model in sorted(_captured_models(rule.paths, change.paths))]
     return found
 
 
-def nothing_matches(triggers: Triggers, change: Change) -> str:
+def no_match_reason(triggers: Triggers, change: RefChange) -> str:
     """Return why a change that asks for nothing does."""
-    if met := candidates(triggers, change):
+    if met := matching_rules(triggers, change):
         names = ", ".join(rule.name for rule in met)
         return f"none of the {len(change.paths)} changed files is one that matters to: {names}"
     return f"no rule is about a {change.kind} on {change.ref} of {change.repository}"
 
 
-def matches(pattern: str, text: str) -> bool:
+def pattern_matches(pattern: str, text: str) -> bool:
     """Whether a branch, tag or path fits: * and ? stay within a folder's name, ** spans folders."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
-def _meets(rule: TriggerRule, change: Change) -> bool:
+def _rule_applies(rule: TriggerRule, change: RefChange) -> bool:
     patterns = rule.tags if change.kind == "tag" else rule.branches
     return (
         change.kind in rule.events
         and (not rule.repositories or change.repository in rule.repositories)
-        and (not patterns or any(matches(pattern, change.ref) for pattern in patterns))
+        and (not patterns or any(pattern_matches(pattern, change.ref) for pattern in patterns))
     )
 
 
-def _caught(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
+def _captured_models(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
     """Return the models that the patterns catch; {""} when they match and catch none."""
     compiled = [_compiled(pattern) for pattern in patterns]
     found = (pattern.fullmatch(path) for path in paths for pattern in compiled)
     return {each.groupdict().get("model", "") for each in found if each is not None}
 
 
-def _filled(text: str, known: Mapping[str, str]) -> str:
+def _fill_placeholders(text: str, known: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda name: known[name[1]], text)
 
 
-def _order(rule: TriggerRule, change: Change, model: str) -> Order:
+def _run_request(rule: TriggerRule, change: RefChange, model: str) -> RunRequest:
     """Return the run. In the parameter `model`, what the change fills in behind `--` comes out as a namespace."""
     known = {
         "model": model,
@@ -100,20 +100,20 @@ def _order(rule: TriggerRule, change: Change, model: str) -> Order:
         "repository": change.repository,
     }
 
-    def filled(name: str, value: Value) -> Value:
+    def filled(name: str, value: ParameterValue) -> ParameterValue:
         if not isinstance(value, str):
             return value
         text, separator, namespace = value.partition(SEPARATOR) if name == "model" else (value, "", "")
-        text = _filled(text, known)
+        text = _fill_placeholders(text, known)
         if not separator or not _PLACEHOLDER.search(namespace):
             return f"{text}{separator}{namespace}"
-        return f"{text}{separator}{namespace_for(_filled(namespace, known), text)}"
+        return f"{text}{separator}{to_namespace(_fill_placeholders(namespace, known), text)}"
 
     parameters = {name: filled(name, value) for name, value in rule.parameters.items()}
-    return Order(rule.name, rule.deployment, f"{rule.name}/{model}", parameters)
+    return RunRequest(rule.name, rule.deployment, f"{rule.name}/{model}", parameters)
 
 
-_PARTS = {
+_PATTERN_REGEX = {
     "**/": "(?:[^/]+/)*",
     "**": ".*",
     "*": "[^/]*",
@@ -125,4 +125,4 @@ _PARTS = {
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\{model\})", pattern)
-    return re.compile("".join(_PARTS.get(part) or re.escape(part) for part in parts), re.DOTALL)
+    return re.compile("".join(_PATTERN_REGEX.get(part) or re.escape(part) for part in parts), re.DOTALL)

@@ -1,4 +1,4 @@
-"""What each git host's delivery says: from its event and its JSON to a `Change`, or to `Nothing` with the reason.
+"""What each git host's delivery says: from its event and its JSON to a `RefChange`, or to `NoChange` with the reason.
 
 Read by each host's documentation: GitHub and Gitea `push`, `pull_request`, `create`; GitLab push, tag push and
 merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
@@ -7,19 +7,27 @@ merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from services.gateway.rules.changes import Change, Nothing, changed_paths, person, ref_name, repository_name, split_ref
+from services.gateway.rules.changes import (
+    NoChange,
+    RefChange,
+    author_name,
+    changed_paths,
+    ref_name,
+    repository_name,
+    split_ref,
+)
 from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
 Sender = Literal["github", "gitlab", "bitbucket", "gitea"]
-Said = Change | Nothing
-Json = Mapping[str, Any]
+PayloadResult = RefChange | NoChange
+JsonObject = Mapping[str, Any]
 
-_COUNT = {"gitlab": "total_commits_count", "gitea": "total_commits"}
+_COMMIT_COUNT_KEYS = {"gitlab": "total_commits_count", "gitea": "total_commits"}
 """Where a host says how many commits a push has; it lists but the newest of them. GitHub lists up to 2,048."""
 
 
-def read_payload(sender: Sender, event: str, payload: Json) -> Said:
+def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResult:
     """Return what a delivery of `sender` says.
 
     Args:
@@ -30,7 +38,7 @@ def read_payload(sender: Sender, event: str, payload: Json) -> Said:
     Raises:
         Refusal: a part that is needed is missing or of another kind; the message names its key.
     """
-    readers: dict[tuple[Sender, str], Callable[[Json], Said]] = {
+    readers: dict[tuple[Sender, str], Callable[[JsonObject], PayloadResult]] = {
         ("github", "push"): lambda body: _push("github", body),
         ("gitea", "push"): lambda body: _push("gitea", body),
         ("github", "pull_request"): _pull_request,
@@ -45,99 +53,107 @@ def read_payload(sender: Sender, event: str, payload: Json) -> Said:
     if reader is None:
         pings = {"ping", "diagnostics:ping"}
         reason = "a ping: the webhook works" if event in pings else f"the event {event[:60]!r} starts nothing"
-        return Nothing("ping" if event in pings else "other", reason)
+        return NoChange("ping" if event in pings else "other", reason)
     return reader(payload)
 
 
-def _push(sender: Sender, body: Json) -> Said:
-    where = repository_name(_at(body, "repository", "full_name"), "repository.full_name")
+def _push(sender: Sender, body: JsonObject) -> PayloadResult:
+    where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
     kind, ref = split_ref(body.get("ref"), "ref")
     commit, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not commit:
-        return Nothing("delete", f"the {kind} {ref} was deleted", where, ref)
-    author = person(*(_at(body, *path) for path in (("pusher", "email"), ("pusher", "name"), ("pusher", "login"))))
+        return NoChange("delete", f"the {kind} {ref} was deleted", where, ref)
+    author = author_name(
+        *(_value_at(body, *path) for path in (("pusher", "email"), ("pusher", "name"), ("pusher", "login")))
+    )
     if kind == "tag":
-        head = _at(body, "head_commit", "id")  # an annotated tag has an object of its own
-        return Change("tag", where, ref, commit_id(head, "head_commit.id") if head else commit, before, author)
-    paths, complete = _listed(sender, body, before)
-    return Change("push", where, ref, commit, before, author, paths, complete)
+        head = _value_at(body, "head_commit", "id")  # an annotated tag has an object of its own
+        return RefChange("tag", where, ref, commit_id(head, "head_commit.id") if head else commit, before, author)
+    paths, complete = _changed_files(sender, body, before)
+    return RefChange("push", where, ref, commit, before, author, paths, complete)
 
 
-def _pull_request(body: Json) -> Said:
-    where = repository_name(_at(body, "repository", "full_name"), "repository.full_name")
+def _pull_request(body: JsonObject) -> PayloadResult:
+    where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
     request = _mapping(body.get("pull_request"), "pull_request")
-    base = ref_name(_at(request, "base", "ref"), "pull_request.base.ref")
+    base = ref_name(_value_at(request, "base", "ref"), "pull_request.base.ref")
     if body.get("action") != "closed" or request.get("merged") is not True:
-        return Nothing("pull_request", "a pull request that is not merged", where, base)
+        return NoChange("pull_request", "a pull request that is not merged", where, base)
     commit = commit_id(request.get("merge_commit_sha"), "pull_request.merge_commit_sha")
-    before = commit_id(_at(request, "base", "sha"), "pull_request.base.sha")
-    author = person(_at(request, "merged_by", "email"), _at(request, "merged_by", "login"))
-    return Change("merge", where, base, _needed(commit, "pull_request.merge_commit_sha"), before, author)
+    before = commit_id(_value_at(request, "base", "sha"), "pull_request.base.sha")
+    author = author_name(_value_at(request, "merged_by", "email"), _value_at(request, "merged_by", "login"))
+    return RefChange("merge", where, base, _required_commit(commit, "pull_request.merge_commit_sha"), before, author)
 
 
-def _gitlab_push(body: Json, kind: Literal["push", "tag"]) -> Said:
-    where = repository_name(_at(body, "project", "path_with_namespace"), "project.path_with_namespace")
+def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResult:
+    where = repository_name(_value_at(body, "project", "path_with_namespace"), "project.path_with_namespace")
     found, ref = split_ref(body.get("ref"), "ref")
     if (found == "tag") != (kind == "tag"):
         raise Refusal("does not fit the event", where="ref", value=str(body.get("ref"))[:80])
     after, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not after:
-        return Nothing("delete", f"the {found} {ref} was deleted", where, ref)
+        return NoChange("delete", f"the {found} {ref} was deleted", where, ref)
     commit = commit_id(body.get("checkout_sha") or body.get("after"), "checkout_sha")
-    author = person(body.get("user_email"), body.get("user_username"), body.get("user_name"))
+    author = author_name(body.get("user_email"), body.get("user_username"), body.get("user_name"))
     if kind == "tag":
-        return Change("tag", where, ref, _needed(commit, "checkout_sha"), before, author)
-    paths, complete = _listed("gitlab", body, before)
-    return Change("push", where, ref, _needed(commit, "checkout_sha"), before, author, paths, complete)
+        return RefChange("tag", where, ref, _required_commit(commit, "checkout_sha"), before, author)
+    paths, complete = _changed_files("gitlab", body, before)
+    return RefChange("push", where, ref, _required_commit(commit, "checkout_sha"), before, author, paths, complete)
 
 
-def _gitlab_merge(body: Json) -> Said:
-    where = repository_name(_at(body, "project", "path_with_namespace"), "project.path_with_namespace")
+def _gitlab_merge(body: JsonObject) -> PayloadResult:
+    where = repository_name(_value_at(body, "project", "path_with_namespace"), "project.path_with_namespace")
     request = _mapping(body.get("object_attributes"), "object_attributes")
     target = ref_name(request.get("target_branch"), "object_attributes.target_branch")
     if request.get("action") != "merge":
-        return Nothing("merge_request", "a merge request that is not merged", where, target)
+        return NoChange("merge_request", "a merge request that is not merged", where, target)
     key = "merge_commit_sha" if request.get("merge_commit_sha") else "last_commit.id"  # fast-forward: no merge commit
-    commit = request.get("merge_commit_sha") or _at(request, "last_commit", "id")
-    author = person(_at(body, "user", "email"), _at(body, "user", "username"))
-    return Change("merge", where, target, _needed(commit_id(commit, f"object_attributes.{key}"), key), "", author)
+    commit = request.get("merge_commit_sha") or _value_at(request, "last_commit", "id")
+    author = author_name(_value_at(body, "user", "email"), _value_at(body, "user", "username"))
+    return RefChange(
+        "merge", where, target, _required_commit(commit_id(commit, f"object_attributes.{key}"), key), "", author
+    )
 
 
-def _bitbucket_push(body: Json) -> Said:
-    where = repository_name(_at(body, "repository", "full_name"), "repository.full_name")
-    changes = _at(body, "push", "changes")
+def _bitbucket_push(body: JsonObject) -> PayloadResult:
+    where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
+    changes = _value_at(body, "push", "changes")
     if not isinstance(changes, list) or not changes:
         raise Refusal("has no changes", where="push.changes")
     if len(changes) > 1:
-        return Nothing("push", "several branches in one push: push them one by one, or redeliver by `missed`", where)
+        return NoChange("push", "several branches in one push: push them one by one, or redeliver by `missed`", where)
     change = _mapping(changes[0], "push.changes[0]")
     if not change.get("new"):
-        old = ref_name(_at(change, "old", "name"), "push.changes[0].old.name")
-        return Nothing("delete", f"{old} was deleted", where, old)
-    ref = ref_name(_at(change, "new", "name"), "push.changes[0].new.name")
-    kind = _at(change, "new", "type")
+        old = ref_name(_value_at(change, "old", "name"), "push.changes[0].old.name")
+        return NoChange("delete", f"{old} was deleted", where, old)
+    ref = ref_name(_value_at(change, "new", "name"), "push.changes[0].new.name")
+    kind = _value_at(change, "new", "type")
     if kind not in {"branch", "tag", "annotated_tag"}:
         raise Refusal("is neither branch nor tag", where="push.changes[0].new.type", value=str(kind)[:60])
-    commit = commit_id(_at(change, "new", "target", "hash"), "push.changes[0].new.target.hash")
-    old = _at(change, "old", "target", "hash")
+    commit = commit_id(_value_at(change, "new", "target", "hash"), "push.changes[0].new.target.hash")
+    old = _value_at(change, "old", "target", "hash")
     before = commit_id(old, "push.changes[0].old.target.hash") if old is not None else ""
-    author = person(_at(body, "actor", "nickname"), _at(body, "actor", "display_name"))
+    author = author_name(_value_at(body, "actor", "nickname"), _value_at(body, "actor", "display_name"))
     is_push = kind == "branch"
-    return Change("push" if is_push else "tag", where, ref, _needed(commit, "new.target.hash"), before, author)
+    return RefChange(
+        "push" if is_push else "tag", where, ref, _required_commit(commit, "new.target.hash"), before, author
+    )
 
 
-def _bitbucket_merge(body: Json) -> Said:
-    where = repository_name(_at(body, "repository", "full_name"), "repository.full_name")
-    target = ref_name(_at(body, "pullrequest", "destination", "branch", "name"), "pullrequest.destination.branch.name")
+def _bitbucket_merge(body: JsonObject) -> PayloadResult:
+    where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
+    target = ref_name(
+        _value_at(body, "pullrequest", "destination", "branch", "name"), "pullrequest.destination.branch.name"
+    )
     key = "pullrequest.merge_commit.hash"
-    commit = _at(body, "pullrequest", "merge_commit", "hash")
-    author = person(_at(body, "actor", "nickname"), _at(body, "actor", "display_name"))
+    commit = _value_at(body, "pullrequest", "merge_commit", "hash")
+    author = author_name(_value_at(body, "actor", "nickname"), _value_at(body, "actor", "display_name"))
     if isinstance(commit, str) and len(commit) < 40:
-        return Nothing("merge", "Bitbucket names only a part of the commit: let rules go by push", where, target)
-    return Change("merge", where, target, _needed(commit_id(commit, key), key), "", author)
+        return NoChange("merge", "Bitbucket names only a part of the commit: let rules go by push", where, target)
+    return RefChange("merge", where, target, _required_commit(commit_id(commit, key), key), "", author)
 
 
-def _listed(sender: Sender, body: Json, before: str) -> tuple[tuple[str, ...], bool]:
+def _changed_files(sender: Sender, body: JsonObject, before: str) -> tuple[tuple[str, ...], bool]:
     """Return the files that the push's commits name, and whether they are all that changed.
 
     A new branch, or one that was moved by force, differs from what was there by more than its commits say.
@@ -149,23 +165,27 @@ def _listed(sender: Sender, body: Json, before: str) -> tuple[tuple[str, ...], b
     if not all(isinstance(names, list) for names in lists):
         return (), False
     paths, whole = changed_paths(path for names in lists for path in names or ())
-    listed = len(commits) == body.get(_COUNT[sender]) if sender in _COUNT else 0 < len(commits) < 2048
+    listed = (
+        len(commits) == body.get(_COMMIT_COUNT_KEYS[sender])
+        if sender in _COMMIT_COUNT_KEYS
+        else 0 < len(commits) < 2048
+    )
     return paths, whole and listed and bool(before) and body.get("forced") is not True
 
 
-def _at(body: object, *keys: str) -> Any:
+def _value_at(body: object, *keys: str) -> Any:
     for key in keys:
         body = body.get(key) if isinstance(body, Mapping) else None
     return body
 
 
-def _mapping(value: object, where: str) -> Json:
+def _mapping(value: object, where: str) -> JsonObject:
     if not isinstance(value, Mapping):
         raise Refusal("is missing, or no object", where=where)
     return value
 
 
-def _needed(commit: str, where: str) -> str:
+def _required_commit(commit: str, where: str) -> str:
     if not commit:
         raise Refusal("names no commit", where=where)
     return commit

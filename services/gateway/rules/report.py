@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from services.gateway.rules.changes import Change
+from services.gateway.rules.changes import RefChange
 
 CommitState = Literal["pending", "success", "failure", "error"]
 
-SHOWN_PARTS = ("evaluation", "checks", "rollback", "ingest", "experiment")
+REPORT_ARTIFACTS = ("evaluation", "checks", "rollback", "ingest", "experiment")
 """The artifacts of a run that belong into its report, in this order."""
-LONGEST = 60_000
+MAX_COMMENT_LENGTH = 60_000
 """GitHub refuses a comment of more than 65,536 characters."""
 
-_BY_NAME: Mapping[str, CommitState] = {
+_STATE_BY_NAME: Mapping[str, CommitState] = {
     "Deployed": "success",
     "RolledBack": "success",
     "Refused": "success",
@@ -22,7 +22,7 @@ _BY_NAME: Mapping[str, CommitState] = {
     "Held": "failure",
     "Rejected": "failure",
 }
-_BY_TYPE: Mapping[str, CommitState] = {
+_STATE_BY_TYPE: Mapping[str, CommitState] = {
     "COMPLETED": "success",
     "FAILED": "failure",
     "CRASHED": "error",
@@ -32,13 +32,13 @@ _BY_TYPE: Mapping[str, CommitState] = {
 
 
 @dataclass(frozen=True)
-class RunView:
+class RunReport:
     """A flow run as it stands: Prefect's type and name of its state, and what there is to read about it."""
 
     run_id: str
     url: str
     deployment: str
-    rule: str
+    rule_name: str
     state_type: str
     state_name: str
     message: str
@@ -51,29 +51,29 @@ class RunView:
         return self.state_type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def commit_state(view: RunView) -> CommitState:
+def commit_state(view: RunReport) -> CommitState:
     """Return the state for the commit: Held and Rejected are failures; Inconclusive and Refused are none.
 
     Refused means that the tier was a sample: measured, and never to be promoted.
     """
     if not view.ended:
         return "pending"
-    return _BY_NAME.get(view.state_name) or _BY_TYPE.get(view.state_type, "error")
+    return _STATE_BY_NAME.get(view.state_name) or _STATE_BY_TYPE.get(view.state_type, "error")
 
 
-def one_line(view: RunView) -> str:
+def status_line(view: RunReport) -> str:
     """Return the state in at most 140 characters, as GitHub takes them; verdict and reasons are in the message."""
     if view.state_name == "Suspended":
-        return f"{view.rule}: waits for approval"[:140]
-    words = f"{view.rule}: {view.state_name}" + (f". {view.message}" if view.ended and view.message else "")
+        return f"{view.rule_name}: waits for approval"[:140]
+    words = f"{view.rule_name}: {view.state_name}" + (f". {view.message}" if view.ended and view.message else "")
     return " ".join(words.split())[:140]
 
 
-def run_markdown(change: Change, view: RunView) -> str:
+def run_markdown(change: RefChange, view: RunReport) -> str:
     """Return the report: what changed, how it ended, then data, metrics against the champion, verdict."""
     signs = {"success": "✅", "failure": "⛔", "error": "💥", "pending": "⏳"}
     head = [
-        f"# {signs[commit_state(view)]} {_text(view.rule)}: {_text(view.state_name)}",
+        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(view.state_name)}",
         _text(view.message) if view.message else "",
         "\n".join(
             [
@@ -86,16 +86,16 @@ def run_markdown(change: Change, view: RunView) -> str:
             ]
         ),
     ]  # fmt: skip
-    parts = [_lowered(view.artifacts[key]) for key in SHOWN_PARTS if key in view.artifacts]
+    parts = [_lower_headings(view.artifacts[key]) for key in REPORT_ARTIFACTS if key in view.artifacts]
     if not parts and view.ended:
         parts = ["This run left no report of data or metrics: it ended before there was one."]
     whole = "\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n"
-    if len(whole) <= LONGEST:
+    if len(whole) <= MAX_COMMENT_LENGTH:
         return whole
-    return f"{whole[:LONGEST]}\n\n… the rest is among the run's artifacts.\n"
+    return f"{whole[:MAX_COMMENT_LENGTH]}\n\n… the rest is among the run's artifacts.\n"
 
 
-def _lowered(markdown: str) -> str:
+def _lower_headings(markdown: str) -> str:
     """Return a report one level of headings lower, so that it stands below ours."""
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in markdown.splitlines())
 

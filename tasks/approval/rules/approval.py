@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from tasks.approval.rules.evidence import text_digest
-from tasks.approval.rules.people import People, identity
-from tasks.approval.rules.policy import Policy
+from tasks.approval.rules.people import People, normalized_name
+from tasks.approval.rules.policy import ApprovalRequirements
 from tasks.shared.rules.refusal import Refusal
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far two machines' clocks may differ before a time that runs backwards is refused."""
 
 
-class Request(Protocol):
+class ApprovalRequestLike(Protocol):
     """What these rules read of an approval request."""
 
     @property
@@ -61,7 +61,7 @@ class Request(Protocol):
         """Who decides bears one of these; empty: any."""
 
 
-class Decision(Protocol):
+class DecisionLike(Protocol):
     """What these rules read of a decision."""
 
     @property
@@ -97,29 +97,29 @@ class Decision(Protocol):
         """The roles that the channel proved with that."""
 
 
-NOBODY = People()
-ANYONE = Policy(four_eyes=False)
+NO_PEOPLE = People()
+PERMISSIVE_POLICY = ApprovalRequirements(four_eyes=False)
 """The policy that asks for nothing more than the request itself does."""
 
 
 def check_decider(
-    request: Request,
-    by: str,
+    request: ApprovalRequestLike,
+    decided_by: str,
     reason: str,
     now: datetime,
     *,
     authenticated: bool = False,
-    proved: Sequence[str] = (),
-    people: People = NOBODY,
-    policy: Policy = ANYONE,
+    proved_roles: Sequence[str] = (),
+    people: People = NO_PEOPLE,
+    policy: ApprovalRequirements = PERMISSIVE_POLICY,
 ) -> None:
-    """Let `by` decide the request at `now`, for or against, for this reason.
+    """Let `decided_by` decide the request at `now`, for or against, for this reason.
 
     Args:
         request: from the ledger: who asked, who wrote the code, and who may decide as it was asked.
         by, reason, now: the decision.
         authenticated: whether the channel proved who it is.
-        proved: the roles that it proved with that, besides those that `people` says.
+        proved_roles: the roles that it proved with that, besides those that `people` says.
         people: the names and roles of people, as they are now.
         policy: what is asked for now; both the request's own and this must be kept.
 
@@ -129,37 +129,41 @@ def check_decider(
             list of approvers, or bears none of the roles, or nobody proved that it is theirs.
     """
     where = f"approval request {request.id}"
-    _check_words(where, by, reason)
-    if _aware(now, where) >= _aware(request.expires_at, where):
-        raise Refusal("the request has expired", where=where, value=_time(request), remedy="Ask again.")
+    _check_name_and_reason(where, decided_by, reason)
+    if _require_timezone(now, where) >= _require_timezone(request.expires_at, where):
+        raise Refusal("the request has expired", where=where, value=_expiry_text(request), remedy="Ask again.")
     if request.four_eyes or policy.four_eyes:
-        _check_four_eyes(request, by, people, where)
-    if people.barred(by):
-        raise Refusal("the name is barred from deciding", where=where, value=by, remedy="Ask another person.")
+        _check_four_eyes(request, decided_by, people, where)
+    if people.is_barred(decided_by):
+        raise Refusal("the name is barred from deciding", where=where, value=decided_by, remedy="Ask another person.")
     for names in (request.approvers, policy.approvers):
-        if names and not any(people.same(by, name) for name in names):
+        if names and not any(people.is_same_person(decided_by, name) for name in names):
             who = ", ".join(names)
-            raise Refusal("the name is not among the approvers", where=where, value=by, remedy=f"Ask one of: {who}.")
-    borne = people.roles(by) | (frozenset(proved) if authenticated else frozenset())
+            raise Refusal(
+                "the name is not among the approvers", where=where, value=decided_by, remedy=f"Ask one of: {who}."
+            )
+    roles_held = people.roles_of(decided_by) | (frozenset(proved_roles) if authenticated else frozenset())
     for roles in (request.roles, policy.roles):
-        if roles and not borne & set(roles):
+        if roles and not roles_held & set(roles):
             remedy = f"Ask someone with the role {' or '.join(roles)}."
-            raise Refusal("the name bears none of the roles that may decide", where=where, value=by, remedy=remedy)
+            raise Refusal(
+                "the name bears none of the roles that may decide", where=where, value=decided_by, remedy=remedy
+            )
     if policy.authenticated and not authenticated:
         remedy = "Decide on the approvals page, signed in."
-        raise Refusal("nobody proved that this name is theirs", where=where, value=by, remedy=remedy)
+        raise Refusal("nobody proved that this name is theirs", where=where, value=decided_by, remedy=remedy)
 
 
 def check_deployable(
-    request: Request,
-    decisions: Sequence[Decision],
+    request: ApprovalRequestLike,
+    decisions: Sequence[DecisionLike],
     *,
     evidence_digest: str,
-    champion_now: str,
-    champion_then: str,
+    current_champion: str,
+    evaluated_champion: str,
     now: datetime,
-    people: People = NOBODY,
-    policy: Policy = ANYONE,
+    people: People = NO_PEOPLE,
+    policy: ApprovalRequirements = PERMISSIVE_POLICY,
 ) -> None:
     """Let the evidence that was approved be deployed at `now`. Returns only if every condition holds.
 
@@ -167,8 +171,8 @@ def check_deployable(
         request: from the ledger.
         decisions: from the ledger, in order, their signatures verified.
         evidence_digest: computed now, by the deployer, over what it is about to deploy.
-        champion_now: the version that serves, "" for none.
-        champion_then: the version that the evidence was held against, "" for none.
+        current_champion: the version that serves, "" for none.
+        evaluated_champion: the version that the evidence was held against, "" for none.
         now: with a time zone.
         people, policy: who is who, and what is asked for, now: who has lost a role since approves nothing.
 
@@ -186,13 +190,13 @@ def check_deployable(
         _check_times(request, decision, now, where)
         check_decider(
             request, decision.by, decision.reason, decision.at,
-            authenticated=decision.authenticated is True, proved=decision.roles, people=people, policy=policy,
+            authenticated=decision.authenticated is True, proved_roles=decision.roles, people=people, policy=policy,
         )  # fmt: skip
-    _check_count(decisions, max(1, request.approvals, policy.approvals), people, where)
-    if champion_now != champion_then:
-        problem = f"the champion has changed since the evaluation, from {champion_then or 'none'}"
+    _check_approval_count(decisions, max(1, request.approvals, policy.approvals), people, where)
+    if current_champion != evaluated_champion:
+        problem = f"the champion has changed since the evaluation, from {evaluated_champion or 'none'}"
         remedy = "Run retrain again: it evaluates against the champion of now."
-        raise Refusal(problem, where=where, value=champion_now or "none", remedy=remedy)
+        raise Refusal(problem, where=where, value=current_champion or "none", remedy=remedy)
 
 
 def check_clock(latest: datetime, now: datetime) -> None:
@@ -209,34 +213,34 @@ def check_clock(latest: datetime, now: datetime) -> None:
         )
 
 
-def _check_count(decisions: Sequence[Decision], needed: int, people: People, where: str) -> None:
-    different: list[str] = []
+def _check_approval_count(decisions: Sequence[DecisionLike], needed: int, people: People, where: str) -> None:
+    distinct_approvers: list[str] = []
     for decision in decisions:
-        if not any(people.same(decision.by, name) for name in different):
-            different.append(decision.by)
-    if len(different) < needed:
+        if not any(people.is_same_person(decision.by, name) for name in distinct_approvers):
+            distinct_approvers.append(decision.by)
+    if len(distinct_approvers) < needed:
         remedy = "Ask another person to approve."
-        raise Refusal(f"{needed} people must approve", where=where, value=different, remedy=remedy)
+        raise Refusal(f"{needed} people must approve", where=where, value=distinct_approvers, remedy=remedy)
 
 
-def _check_words(where: str, by: str, reason: str) -> None:
-    if len(identity(by)) < 2:
+def _check_name_and_reason(where: str, by: str, reason: str) -> None:
+    if len(normalized_name(by)) < 2:
         raise Refusal("a decision needs a name of 2 letters or more", where=where, value=by)
-    if len(identity(reason)) < 3:
+    if len(normalized_name(reason)) < 3:
         raise Refusal("a decision needs a reason of 3 letters or more", where=where, value=reason)
 
 
-def _check_four_eyes(request: Request, by: str, people: People, where: str) -> None:
-    if not identity(request.requested_by):
+def _check_four_eyes(request: ApprovalRequestLike, by: str, people: People, where: str) -> None:
+    if not normalized_name(request.requested_by):
         raise Refusal("nobody is named who asked, so four eyes cannot be checked", where=where, remedy="Ask again.")
     remedy = "Someone else must decide."
-    if people.same(by, request.requested_by):
+    if people.is_same_person(by, request.requested_by):
         raise Refusal("who asked may not decide", where=where, value=request.requested_by, remedy=remedy)
-    if wrote := next((author for author in request.authors if people.same(by, author)), None):
+    if wrote := next((author for author in request.authors if people.is_same_person(by, author)), None):
         raise Refusal("who wrote the code may not decide", where=where, value=wrote, remedy=remedy)
 
 
-def _check_digests(request: Request, decision: Decision, evidence_digest: str, where: str) -> None:
+def _check_digests(request: ApprovalRequestLike, decision: DecisionLike, evidence_digest: str, where: str) -> None:
     if decision.request_id != request.id:
         raise Refusal("the decision answers another request", where=where, value=decision.request_id)
     if decision.digest != request.digest:
@@ -248,9 +252,9 @@ def _check_digests(request: Request, decision: Decision, evidence_digest: str, w
         raise Refusal(problem, where=where, value=evidence_digest, remedy=remedy)
 
 
-def _check_times(request: Request, decision: Decision, now: datetime, where: str) -> None:
-    asked, decided = _aware(request.requested_at, where), _aware(decision.at, where)
-    expires, now = _aware(request.expires_at, where), _aware(now, where)
+def _check_times(request: ApprovalRequestLike, decision: DecisionLike, now: datetime, where: str) -> None:
+    asked, decided = _require_timezone(request.requested_at, where), _require_timezone(decision.at, where)
+    expires, now = _require_timezone(request.expires_at, where), _require_timezone(now, where)
     if decided >= expires:
         raise Refusal("was decided after it had expired", where=where, value=decided.isoformat())
     if decided < asked - CLOCK_TOLERANCE:
@@ -258,14 +262,14 @@ def _check_times(request: Request, decision: Decision, now: datetime, where: str
     if now < decided - CLOCK_TOLERANCE:
         raise Refusal("was decided in the future: check the clock", where=where, value=decided.isoformat())
     if now >= expires:
-        raise Refusal("the approval has expired", where=where, value=_time(request), remedy="Ask again.")
+        raise Refusal("the approval has expired", where=where, value=_expiry_text(request), remedy="Ask again.")
 
 
-def _aware(time: datetime, where: str) -> datetime:
+def _require_timezone(time: datetime, where: str) -> datetime:
     if time.utcoffset() is None:
         raise Refusal("a time without a zone", where=where, value=time.isoformat())
     return time
 
 
-def _time(request: Request) -> str:
+def _expiry_text(request: ApprovalRequestLike) -> str:
     return request.expires_at.isoformat()

@@ -19,14 +19,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from runtime import digests
 from tasks.shared.rules.refusal import Refusal
 
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
-_Count = Annotated[int, Field(ge=0)]
-_Given = Annotated[str, Field(min_length=1)]
+_STRICT_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
+_NonNegativeInt = Annotated[int, Field(ge=0)]
+_NonEmptyText = Annotated[str, Field(min_length=1)]
 
-_LATER = {"serving_usd_month", "because", "exhibits"}
+_OPTIONAL_KEYS = {"serving_usd_month", "because", "exhibits"}
 """Keys that are left out of the text when they are None, since older texts do not have them."""
-_VERDICTS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
-_HOW = """- **Approvals page**: sign in on the gateway (`make status` says where). Only there is it proved who decides.
+_VERDICT_LABELS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
+_HOW_TO_DECIDE = """- **Approvals page**: sign in on the gateway (`make status` says where). Only there is it proved who decides.
 - **Prefect UI**: open the flow run that waits, press *Resume*, and fill in the form.
 - **Terminal**: `make approve BY=you REASON="why"` or `make reject BY=you REASON="why"`;
   `make requests` lists what waits.
@@ -36,13 +36,13 @@ Whoever deploys checks the decision again: by whom, in time, and over exactly th
 
 
 @dataclass(frozen=True)
-class Checks:
+class ExpectationCounts:
     """How many expectations the data met and failed."""
 
-    passed: _Count
-    failed: _Count
+    passed: _NonNegativeInt
+    failed: _NonNegativeInt
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _STRICT_CONFIG
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,31 @@ class Evidence:
         tier, as_of: how much of which snapshot was read.
         data_digest, holdout_digest: SHA-256 of the read, and of the rows that decided.
         parameters, seed: what the training program got; parameters as text.
-        checks: expectations met and failed.
+        expectations: expectations met and failed.
         metrics: of the challenger on the holdout, by name.
         champion_version, champion_metrics: what it was held against; "" and empty for a first model.
         verdict, reasons: the gate's answer, and why.
         cost_usd: what the run cost in US dollars; None when nothing was paid for.
         serving_usd_month: what serving it may cost a month at worst, in US dollars; None when nothing is paid for.
             It is no part of the text then: requests from before it was known stay what they were.
-        exhibits: SHA-256 over the files that are shown with it; left out of the text like the cost of serving.
+        attachments_digest: SHA-256 over the files that are shown with it; left out of the text like the cost of serving.
         gates, waivers: which gates did not open, and the hashes of the ledger's waivers that open them.
-        because: what it was trained in answer to ("drift of 2026-11-25: ..."); None when a person just asked for it.
+        trigger_reason: what it was trained in answer to ("drift of 2026-11-25: ..."); None when a person just asked for it.
     """
 
-    model: _Given
-    environment: _Given
-    version: _Given
-    model_digest: _Given
-    commit: _Given
+    model: _NonEmptyText
+    environment: _NonEmptyText
+    version: _NonEmptyText
+    model_digest: _NonEmptyText
+    commit: _NonEmptyText
     patch_digest: str
-    tier: _Given
-    as_of: _Given
-    data_digest: _Given
-    holdout_digest: _Given
+    tier: _NonEmptyText
+    as_of: _NonEmptyText
+    data_digest: _NonEmptyText
+    holdout_digest: _NonEmptyText
     parameters: Mapping[str, str]
     seed: int
-    checks: Checks
+    expectations: ExpectationCounts
     metrics: Mapping[str, float]
     champion_version: str
     champion_metrics: Mapping[str, float]
@@ -88,12 +88,12 @@ class Evidence:
     reasons: tuple[str, ...]
     cost_usd: Annotated[float, Field(ge=0)] | None
     serving_usd_month: Annotated[float, Field(ge=0)] | None = None
-    exhibits: _Given | None = None
-    gates: tuple[str, ...] = ()
+    attachments_digest: _NonEmptyText | None = None
+    failed_gates: tuple[str, ...] = ()
     waivers: tuple[str, ...] = ()
-    because: _Given | None = None
+    trigger_reason: _NonEmptyText | None = None
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = _STRICT_CONFIG
 
 
 def canonical_json(evidence: Evidence) -> str:
@@ -103,9 +103,9 @@ def canonical_json(evidence: Evidence) -> str:
         Refusal: a value is missing, of another type, NaN or infinite, or text that is not Unicode; or a pass
             without metrics, or a champion's metrics without its version.
     """
-    checked = _checked(evidence)
-    values = {field.name: _plain(getattr(checked, field.name)) for field in fields(Evidence)}
-    values = {name: value for name, value in values.items() if name not in _LATER or value is not None}
+    checked = _validated_evidence(evidence)
+    values = {field.name: _json_value(getattr(checked, field.name)) for field in fields(Evidence)}
+    values = {name: value for name, value in values.items() if name not in _OPTIONAL_KEYS or value is not None}
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     try:
         text.encode()
@@ -137,10 +137,10 @@ def parse_evidence(text: str) -> Evidence:
         raise _unreadable("is not JSON") from cause
     if not isinstance(values, dict):
         raise _unreadable("is not a JSON object")
-    if strange := ({field.name for field in fields(Evidence)} ^ set(values)) - (_LATER - set(values)):
-        raise _unreadable(f"has keys missing or unknown: {', '.join(sorted(strange))}")
+    if unexpected_keys := ({field.name for field in fields(Evidence)} ^ set(values)) - (_OPTIONAL_KEYS - set(values)):
+        raise _unreadable(f"has keys missing or unknown: {', '.join(sorted(unexpected_keys))}")
     try:
-        checks = Checks(**values["checks"])
+        checks = ExpectationCounts(**values["checks"])
         lists = {name: tuple(values[name]) for name in ("reasons", "gates", "waivers")}
     except TypeError as cause:
         raise _unreadable(f"has checks or lists of another form: {cause}") from cause
@@ -155,13 +155,13 @@ def _unreadable(problem: str) -> Refusal:
 
 
 @cache
-def _adapter() -> TypeAdapter[Evidence]:
+def _evidence_adapter() -> TypeAdapter[Evidence]:
     return TypeAdapter(Evidence)
 
 
-def _checked(evidence: Evidence) -> Evidence:
+def _validated_evidence(evidence: Evidence) -> Evidence:
     try:
-        evidence = _adapter().validate_python(evidence)
+        evidence = _evidence_adapter().validate_python(evidence)
     except ValidationError as cause:
         first = cause.errors()[0]
         place = ".".join(["evidence", *map(str, first["loc"])])
@@ -176,12 +176,12 @@ def _checked(evidence: Evidence) -> Evidence:
     return evidence
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return the value as JSON takes it, with -0.0 as 0.0, so that equal evidence has equal text."""
-    if isinstance(value, Checks):
+    if isinstance(value, ExpectationCounts):
         return asdict(value)
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _json_value(inner) for key, inner in value.items()}
     return value + 0.0 if isinstance(value, float) else value
 
 
@@ -194,47 +194,56 @@ def request_markdown(evidence: Evidence, *, requested_by: str, expires_at: datet
         expires_at: when the request lapses, with a time zone.
         digest: the digest of the evidence, which the decision will name.
     """
-    title = f"# Approve {_text(evidence.model)} version {_text(evidence.version)} for {_text(evidence.environment)}?"
-    why = f": {_text(evidence.because).rstrip('.')}" if evidence.because else ""
-    asked = f"Asked by **{_text(requested_by)}**{why}. Lapses on {expires_at:%Y-%m-%d at %H:%M %Z}."
-    verdict = f"## Verdict: {_VERDICTS[evidence.verdict]}"
-    reasons = "\n".join(f"- {_text(reason)}" for reason in evidence.reasons) or "- no reason was given"
+    title = f"# Approve {_markdown_text(evidence.model)} version {_markdown_text(evidence.version)} for {_markdown_text(evidence.environment)}?"
+    why = f": {_markdown_text(evidence.trigger_reason).rstrip('.')}" if evidence.trigger_reason else ""
+    asked = f"Asked by **{_markdown_text(requested_by)}**{why}. Lapses on {expires_at:%Y-%m-%d at %H:%M %Z}."
+    verdict = f"## Verdict: {_VERDICT_LABELS[evidence.verdict]}"
+    reasons = "\n".join(f"- {_markdown_text(reason)}" for reason in evidence.reasons) or "- no reason was given"
     parts = [title, asked, verdict, reasons, "## Metrics on the holdout", _table(_metric_rows(evidence))]
     parts += ["## What it was made of", _table(_fact_rows(evidence))]
     if evidence.parameters:
-        parameters = [(_text(name), _text(value)) for name, value in sorted(evidence.parameters.items())]
+        parameters = [
+            (_markdown_text(name), _markdown_text(value)) for name, value in sorted(evidence.parameters.items())
+        ]
         parts += ["## Parameters", _table([("parameter", "value"), *parameters])]
-    parts += [f"## What is decided\n\nThe digest over all of the above:\n\n```\n{_text(digest)}\n```", _HOW]
+    parts += [
+        f"## What is decided\n\nThe digest over all of the above:\n\n```\n{_markdown_text(digest)}\n```",
+        _HOW_TO_DECIDE,
+    ]
     return "\n\n".join(parts)
 
 
 def _metric_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
-    champion = f"champion {_text(evidence.champion_version)}" if evidence.champion_version else "champion (none yet)"
-    yield "metric", f"challenger {_text(evidence.version)}", champion, "difference"
+    champion = (
+        f"champion {_markdown_text(evidence.champion_version)}" if evidence.champion_version else "champion (none yet)"
+    )
+    yield "metric", f"challenger {_markdown_text(evidence.version)}", champion, "difference"
     for name in sorted(evidence.metrics.keys() | evidence.champion_metrics.keys()):
         ours, theirs = evidence.metrics.get(name), evidence.champion_metrics.get(name)
-        yield _text(name), _number(ours), _number(theirs), _difference(name, ours, theirs)
+        yield _markdown_text(name), _number_text(ours), _number_text(theirs), _difference(name, ours, theirs)
 
 
 def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
-    patch = f", with uncommitted changes ({_short(evidence.patch_digest)})" if evidence.patch_digest else ", clean"
+    patch = (
+        f", with uncommitted changes ({_short_digest(evidence.patch_digest)})" if evidence.patch_digest else ", clean"
+    )
     serving = evidence.serving_usd_month or 0.0
     yield "fact", "value"
-    yield "tier", _text(evidence.tier)
-    yield "snapshot", _text(evidence.as_of)
-    yield "data", _short(evidence.data_digest)
-    yield "holdout", _short(evidence.holdout_digest)
-    yield "checks", f"{evidence.checks.passed} passed, {evidence.checks.failed} failed"
-    yield "model", _short(evidence.model_digest)
-    yield "commit", _short(evidence.commit) + patch
+    yield "tier", _markdown_text(evidence.tier)
+    yield "snapshot", _markdown_text(evidence.as_of)
+    yield "data", _short_digest(evidence.data_digest)
+    yield "holdout", _short_digest(evidence.holdout_digest)
+    yield "checks", f"{evidence.expectations.passed} passed, {evidence.expectations.failed} failed"
+    yield "model", _short_digest(evidence.model_digest)
+    yield "commit", _short_digest(evidence.commit) + patch
     yield "seed", str(evidence.seed)
     yield "cost", _dollars(evidence.cost_usd)
     yield "cost of serving, at worst", _dollars(serving) + (" a month" if serving else "")
-    if evidence.exhibits:
-        yield "shown with it", _short(evidence.exhibits)
-    if evidence.gates:
-        yield "gates that did not open", _text(", ".join(evidence.gates))
-        yield "waived by", _text(", ".join(each[:12] for each in evidence.waivers)) or "nobody"
+    if evidence.attachments_digest:
+        yield "shown with it", _short_digest(evidence.attachments_digest)
+    if evidence.failed_gates:
+        yield "gates that did not open", _markdown_text(", ".join(evidence.failed_gates))
+        yield "waived by", _markdown_text(", ".join(each[:12] for each in evidence.waivers)) or "nobody"
 
 
 def _dollars(usd: float | None) -> str:
@@ -247,7 +256,7 @@ def _table(rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
     return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in body)])
 
 
-def _number(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
@@ -262,11 +271,11 @@ def _difference(metric: str, ours: float | None, theirs: float | None) -> str:
     return f"{difference:+.4f} {'better' if (difference > 0) == higher_is_better(metric) else 'worse'}"
 
 
-def _short(digest: str) -> str:
-    return _text(digest[:12])
+def _short_digest(digest: str) -> str:
+    return _markdown_text(digest[:12])
 
 
-def _text(value: str) -> str:
+def _markdown_text(value: str) -> str:
     """Return the value so that Markdown shows it letter by letter: no markup, no table cell, no invisible sign."""
     line = " ".join(value.split())
     plain = "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in line)

@@ -17,7 +17,7 @@ class Person(Protocol):
     """What the configuration says of a person, under the name by which they sign."""
 
     @property
-    def also(self) -> tuple[str, ...]:
+    def aliases(self) -> tuple[str, ...]:
         """Other names of the same person: e-mail addresses, spellings."""
 
     @property
@@ -25,11 +25,11 @@ class Person(Protocol):
         """What the person may do."""
 
     @property
-    def barred(self) -> bool:
+    def revoked(self) -> bool:
         """Whether the person may decide nothing any more."""
 
 
-def identity(name: str) -> str:
+def normalized_name(name: str) -> str:
     """Return the name as it is compared: single spaces, no invisible characters, compatibility caseless.
 
     "Ann Lee", " ann  LEE " and full-width letters are one person. The formula is definition D146 of the Unicode
@@ -45,34 +45,34 @@ class People:
     """The people of an environment, by the name under which the configuration has them."""
 
     def __init__(self, known: Mapping[str, Person] | None = None) -> None:
-        self._names = {name: _spellings((name, *person.also)) for name, person in (known or {}).items()}
+        self._names = {name: _name_spellings((name, *person.aliases)) for name, person in (known or {}).items()}
         self._roles = {name: frozenset(person.roles) for name, person in (known or {}).items()}
-        self._barred = {name for name, person in (known or {}).items() if person.barred}
+        self._barred = {name for name, person in (known or {}).items() if person.revoked}
 
-    def names(self, name: str) -> frozenset[str]:
+    def aliases_of(self, name: str) -> frozenset[str]:
         """Return all names of whoever uses this one. "Ann <a@x.org>" is Ann and a@x.org; a+tag@x.org is a@x.org."""
-        own = _spellings((name,))
-        return own.union(*(names for names in self._names.values() if names & own))
+        own = _name_spellings((name,))
+        return own.union(*(aliases_of for aliases_of in self._names.values() if aliases_of & own))
 
-    def same(self, one: str, other: str) -> bool:
+    def is_same_person(self, one: str, other: str) -> bool:
         """Whether the two names are of one person."""
-        return bool(self.names(one) & self.names(other))
+        return bool(self.aliases_of(one) & self.aliases_of(other))
 
-    def roles(self, name: str) -> frozenset[str]:
+    def roles_of(self, name: str) -> frozenset[str]:
         """Return the roles of whoever uses this name; none for a person whom the configuration does not name."""
-        own = self.names(name)
+        own = self.aliases_of(name)
         return frozenset().union(*(self._roles[known] for known, names in self._names.items() if names & own))
 
-    def barred(self, name: str) -> bool:
+    def is_barred(self, name: str) -> bool:
         """Whether the configuration bars whoever uses this name from deciding."""
-        own = self.names(name)
+        own = self.aliases_of(name)
         return any(self._names[known] & own for known in self._barred)
 
 
-def _spellings(names: Iterable[str]) -> frozenset[str]:
+def _name_spellings(names: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for name in names:
-        plain = identity(name)
+        plain = normalized_name(name)
         parts = _MAILBOX.match(plain)
         for part in (plain, *((parts["name"], parts["mail"]) if parts else ())):
             found |= {part, _TAG.sub("", part)}

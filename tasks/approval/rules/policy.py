@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Policy:
+class ApprovalRequirements:
     """What an approval takes.
 
     Attributes:
@@ -24,9 +24,9 @@ class Policy:
     authenticated: bool = False
 
 
-def stricter(model: Policy, environment: Policy) -> Policy:
+def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequirements) -> ApprovalRequirements:
     """Return the policy that satisfies both; where both name people or roles, those of the environment count."""
-    return Policy(
+    return ApprovalRequirements(
         approvals=max(model.approvals, environment.approvals),
         roles=environment.roles or model.roles,
         approvers=environment.approvers or model.approvers,

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from tasks.approval.rules.people import People, identity
-from tasks.approval.rules.policy import Policy
+from tasks.approval.rules.people import People, normalized_name
+from tasks.approval.rules.policy import ApprovalRequirements
 from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
-LONGEST = timedelta(days=90)
+MAX_WAIVER_DURATION = timedelta(days=90)
 """How far ahead a waiver may reach: what is waived for ever is a rule, and belongs in model.yaml."""
 
 
-class Waiver(Protocol):
+class WaiverLike(Protocol):
     """What these rules read of a waiver."""
 
     @property
@@ -21,7 +21,7 @@ class Waiver(Protocol):
         """The gates that it opens."""
 
     @property
-    def by(self) -> str:
+    def waived_by(self) -> str:
         """Who waives."""
 
     @property
@@ -41,59 +41,63 @@ class Waiver(Protocol):
         """Whether the channel proved who it was."""
 
 
-def gates_of(spec: EvaluationSpec) -> tuple[str, ...]:
+def waivable_gates(spec: EvaluationSpec) -> tuple[str, ...]:
     """Return the gates of a model that may be waived. A leak, or a metric that is no number, may not."""
     slices = [f"{rule.metric} by {rule.column}" for rule in spec.slices]
     return tuple(dict.fromkeys(["minimum_rows", *(floor.metric for floor in spec.floors), *slices, "comparison"]))
 
 
-def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: Policy) -> None:
+def check_waiver(waiver: WaiverLike, spec: EvaluationSpec, people: People, policy: ApprovalRequirements) -> None:
     """Let a waiver be recorded.
 
     Raises:
         Refusal: no name, no reason, a gate that the model does not have, an end that is past or too far ahead; or
             the person may not decide on this model.
     """
-    known = gates_of(spec)
-    if len(identity(waiver.by)) < 2 or len(identity(waiver.reason)) < 3:
-        raise Refusal("a waiver needs a name and a reason", where="waiver", value=f"{waiver.by}: {waiver.reason}")
+    known = waivable_gates(spec)
+    if len(normalized_name(waiver.waived_by)) < 2 or len(normalized_name(waiver.reason)) < 3:
+        raise Refusal(
+            "a waiver needs a name and a reason", where="waiver", value=f"{waiver.waived_by}: {waiver.reason}"
+        )
     if wrong := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
         raise Refusal("there is no such gate", where="waiver", value=wrong[0], remedy=f"There are: {', '.join(known)}.")
-    if not waiver.at < waiver.until <= waiver.at + LONGEST:
-        remedy = f"Give an end after now, and at most {LONGEST.days} days ahead."
+    if not waiver.at < waiver.until <= waiver.at + MAX_WAIVER_DURATION:
+        remedy = f"Give an end after now, and at most {MAX_WAIVER_DURATION.days} days ahead."
         raise Refusal("a waiver needs an end in sight", where="waiver", value=waiver.until.isoformat(), remedy=remedy)
-    if problem := _not_entitled(waiver, people, policy):
-        raise Refusal(problem, where="waiver", value=waiver.by, remedy="Ask someone who may decide on this model.")
+    if problem := _entitlement_problem(waiver, people, policy):
+        raise Refusal(
+            problem, where="waiver", value=waiver.waived_by, remedy="Ask someone who may decide on this model."
+        )
 
 
-def covering(
-    waivers: Mapping[str, Waiver], gates: Iterable[str], *, requested_by: str, people: People, policy: Policy,
+def covering_waivers(
+    waivers: Mapping[str, WaiverLike], gates: Iterable[str], *, requested_by: str, people: People, policy: ApprovalRequirements,
     now: datetime,
 ) -> tuple[str, ...]:  # fmt: skip
     """Return the names of the waivers that together open all the gates; none when one stays shut.
 
     What counts is who may waive now, and that it is not who asked for the run, where it takes four eyes.
     """
-    standing = {
+    valid = {
         name: waiver
         for name, waiver in waivers.items()
         if waiver.at <= now < waiver.until
-        and not _not_entitled(waiver, people, policy)
-        and not (policy.four_eyes and people.same(waiver.by, requested_by))
+        and not _entitlement_problem(waiver, people, policy)
+        and not (policy.four_eyes and people.is_same_person(waiver.waived_by, requested_by))
     }
     used = []
     for gate in gates:
-        name = next((name for name, waiver in standing.items() if gate and gate in waiver.gates), None)
+        name = next((name for name, waiver in valid.items() if gate and gate in waiver.gates), None)
         if name is None:
             return ()
         used.append(name)
     return tuple(dict.fromkeys(used))
 
 
-def _not_entitled(waiver: Waiver, people: People, policy: Policy) -> str:
-    if policy.approvers and not any(people.same(waiver.by, name) for name in policy.approvers):
+def _entitlement_problem(waiver: WaiverLike, people: People, policy: ApprovalRequirements) -> str:
+    if policy.approvers and not any(people.is_same_person(waiver.waived_by, name) for name in policy.approvers):
         return "the name is not among the approvers"
-    if policy.roles and not people.roles(waiver.by) & set(policy.roles):
+    if policy.roles and not people.roles_of(waiver.waived_by) & set(policy.roles):
         return "the name bears none of the roles that may decide"
     if policy.authenticated and not waiver.authenticated:
         return "nobody proved that this name is theirs"

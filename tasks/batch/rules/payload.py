@@ -10,27 +10,27 @@ import pyarrow as pa
 
 from tasks.shared.rules.refusal import Refusal
 
-LIMIT_BYTES = 4 * 2**20
+MAX_REQUEST_BYTES = 4 * 2**20
 """The largest request: SageMaker takes 6 MB by default."""
-PART_ROWS = 10_000
+MAX_REQUEST_ROWS = 10_000
 """The most rows of a request."""
 
 
-def cut(table: pa.Table, columns: Sequence[str]) -> list[tuple[bytes, pa.Table]]:
+def split_into_requests(table: pa.Table, columns: Sequence[str]) -> list[tuple[bytes, pa.Table]]:
     """Return requests for all rows, in order, each with the rows that it asks for; halved until they are small enough.
 
     Raises:
         Refusal: one row alone is too large.
     """
     made: list[tuple[bytes, pa.Table]] = []
-    for start in range(0, table.num_rows, PART_ROWS):
-        made += _cut(table.slice(start, PART_ROWS), columns)
+    for start in range(0, table.num_rows, MAX_REQUEST_ROWS):
+        made += _halve_until_fitting(table.slice(start, MAX_REQUEST_ROWS), columns)
     return made
 
 
-def request(table: pa.Table, columns: Sequence[str]) -> bytes:
+def request_body(table: pa.Table, columns: Sequence[str]) -> bytes:
     """Return the rows as a JSON body for `/invocations`. A number that is none (NaN) is missing, as in a frame."""
-    values = [[_plain(value) for value in table.column(name).to_pylist()] for name in columns]
+    values = [[_json_value(value) for value in table.column(name).to_pylist()] for name in columns]
     rows = [list(row) for row in zip(*values, strict=True)]
     try:
         return json.dumps({"dataframe_split": {"columns": list(columns), "data": rows}}, allow_nan=False).encode()
@@ -39,7 +39,7 @@ def request(table: pa.Table, columns: Sequence[str]) -> bytes:
                       remedy="Mend the value; nothing was scored.") from cause  # fmt: skip
 
 
-def said(body: bytes, rows: int) -> np.ndarray:
+def parse_predictions(body: bytes, rows: int) -> np.ndarray:
     """Return the predictions of an answer: of shape (rows,), or (rows, classes).
 
     Raises:
@@ -57,17 +57,19 @@ def said(body: bytes, rows: int) -> np.ndarray:
     return numbers
 
 
-def _cut(table: pa.Table, columns: Sequence[str]) -> list[tuple[bytes, pa.Table]]:
-    body, rows = request(table, columns), table.num_rows
-    if len(body) <= LIMIT_BYTES:
+def _halve_until_fitting(table: pa.Table, columns: Sequence[str]) -> list[tuple[bytes, pa.Table]]:
+    body, rows = request_body(table, columns), table.num_rows
+    if len(body) <= MAX_REQUEST_BYTES:
         return [(body, table)]
     if rows == 1:
         raise Refusal("one row is larger than a scoring server takes", value=f"{len(body):,} bytes",
-                      remedy=f"Take it out: at most {LIMIT_BYTES:,}.")  # fmt: skip
-    return _cut(table.slice(0, rows // 2), columns) + _cut(table.slice(rows // 2), columns)
+                      remedy=f"Take it out: at most {MAX_REQUEST_BYTES:,}.")  # fmt: skip
+    return _halve_until_fitting(table.slice(0, rows // 2), columns) + _halve_until_fitting(
+        table.slice(rows // 2), columns
+    )
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)  # a model of numbers takes 1 and 0, and not true and false
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
-from tasks.notification.rules.kinds import KINDS, SEVERITIES
+from tasks.notification.rules.kinds import EVENT_KINDS, SEVERITIES
 
 
-class Signal(Protocol):
+class AlertRecordLike(Protocol):
     """What is read of a signal of the ledger."""
 
     @property
@@ -41,10 +41,10 @@ class Signal(Protocol):
 
 
 @dataclass(frozen=True)
-class Episode:
+class AlertEpisode:
     """An alert from its beginning to its end, or a piece of news, which is over at once.
 
-    `end` is None while it lasts; `severity` and `sentence` are the gravest and the newest; `seen` how often it was
+    `end` is None while it lasts; `severity` and `sentence` are the gravest and the newest; `occurrences` how often it was
     raised; `acknowledged_by` who looks after it, "" for nobody.
     """
 
@@ -55,48 +55,52 @@ class Episode:
     sentence: str
     begin: datetime
     end: datetime | None
-    seen: int = 1
+    occurrences: int = 1
     acknowledged_by: str = ""
 
     @property
-    def lasts(self) -> bool:
+    def is_open(self) -> bool:
         """Whether it is open."""
         return self.end is None
 
 
-def episodes(signals: Iterable[Signal]) -> tuple[Episode, ...]:
+def alert_episodes_of(signals: Iterable[AlertRecordLike]) -> tuple[AlertEpisode, ...]:
     """Return what the signals of one cause (oldest first) tell of, oldest first."""
-    found: list[Episode] = []
+    found: list[AlertEpisode] = []
     for signal in signals:
-        open_now = found[-1] if found and found[-1].lasts else None
+        open_now = found[-1] if found and found[-1].is_open else None
         if signal.state == "news":
-            found.append(replace(_begun(signal), end=signal.at))
+            found.append(replace(_new_episode(signal), end=signal.at))
         elif signal.state == "raised" and open_now is None:
-            found.append(_begun(signal))
+            found.append(_new_episode(signal))
         elif open_now is not None:
-            found[-1] = _went_on(open_now, signal)
+            found[-1] = _updated_episode(open_now, signal)
     return tuple(found)
 
 
-def _begun(signal: Signal) -> Episode:
-    title = KINDS[signal.event].title if signal.event in KINDS else signal.event
-    return Episode(signal.cause, signal.event, title, signal.severity, signal.sentence, signal.at, None)
+def _new_episode(signal: AlertRecordLike) -> AlertEpisode:
+    title = EVENT_KINDS[signal.event].title if signal.event in EVENT_KINDS else signal.event
+    return AlertEpisode(signal.cause, signal.event, title, signal.severity, signal.sentence, signal.at, None)
 
 
-def _went_on(episode: Episode, signal: Signal) -> Episode:
+def _updated_episode(episode: AlertEpisode, signal: AlertRecordLike) -> AlertEpisode:
     if signal.state == "recovered":
         return replace(episode, end=signal.at)
     if signal.state == "acknowledged":
         return replace(episode, acknowledged_by=signal.by)
-    graver = max(episode.severity, signal.severity, key=_rank)
-    again = "" if _rank(graver) > _rank(episode.severity) else episode.acknowledged_by
-    return replace(episode, severity=graver, sentence=signal.sentence, seen=episode.seen + 1, acknowledged_by=again)
+    graver = max(episode.severity, signal.severity, key=_severity_rank)
+    again = "" if _severity_rank(graver) > _severity_rank(episode.severity) else episode.acknowledged_by
+    return replace(
+        episode, severity=graver, sentence=signal.sentence, occurrences=episode.occurrences + 1, acknowledged_by=again
+    )
 
 
-def _rank(severity: str) -> int:
+def _severity_rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
-def open_ones(found: Sequence[Episode]) -> tuple[Episode, ...]:
+def open_episodes(found: Sequence[AlertEpisode]) -> tuple[AlertEpisode, ...]:
     """Return those that last, the gravest first, then the oldest."""
-    return tuple(sorted((each for each in found if each.lasts), key=lambda each: (-_rank(each.severity), each.begin)))
+    return tuple(
+        sorted((each for each in found if each.is_open), key=lambda each: (-_severity_rank(each.severity), each.begin))
+    )

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tasks.dashboard.rules.episodes import Episode
-from tasks.monitoring.rules.history import Look
-from tasks.monitoring.rules.traffic import Stretch
-from tasks.shared.rules.cost.spent import MonthSum
+from tasks.dashboard.rules.episodes import AlertEpisode
+from tasks.monitoring.rules.history import MonitoringRun
+from tasks.monitoring.rules.traffic import RequestStep
+from tasks.shared.rules.cost.spent import MonthlyCost
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Decider:
+class DecisionSummary:
     """A person who decided on a request; `authenticated` says whether the channel proved who it was."""
 
     by: str
@@ -30,45 +30,45 @@ class Decider:
 
 
 @dataclass(frozen=True)
-class Release:
-    """A line of what served when: `action` is what was tried, `status` how it ended, `by` who approved or took back."""
+class ReleaseSummary:
+    """A line of what served when: `action` is what was tried, `status` how it ended, `actor` who approved or took back."""
 
     version: str
     action: str
     status: str
-    by: str
+    actor: str
     reason: str
     at: datetime
 
 
 @dataclass(frozen=True)
-class Serving:
+class DeployedVersionSummary:
     """The version that serves by the ledger, and how it came to.
 
-    `answers` is the version that the endpoint itself names; "" when it answers with none.
+    `endpoint_version` is the version that the endpoint itself names; "" when it answers with none.
     """
 
-    release: Release
+    release: ReleaseSummary
     digest: str
     requested_by: str | Unknown
-    deciders: tuple[Decider, ...] | Unknown
-    answers: str | Unknown
+    decisions: tuple[DecisionSummary, ...] | Unknown
+    endpoint_version: str | Unknown
 
 
 @dataclass(frozen=True)
-class Traffic:
+class RequestHistory:
     """Requests by stretches of time.
 
-    `counted` says that refused and failed requests and latencies are among the counts; the inference log alone has
+    `has_errors_and_latency` says that refused and failed requests and latencies are among the counts; the inference log alone has
     answered requests and no times.
     """
 
-    stretches: tuple[Stretch, ...]
-    counted: bool
+    steps: tuple[RequestStep, ...]
+    has_errors_and_latency: bool
 
 
 @dataclass(frozen=True)
-class LoggedRows:
+class InferenceLogSummary:
     """What the inference log in the lake holds of one version."""
 
     version: str
@@ -78,7 +78,7 @@ class LoggedRows:
 
 
 @dataclass(frozen=True)
-class Landing:
+class SnapshotSummary:
     """A snapshot of a data set: when it landed, how many rows it added, and where they came from."""
 
     at: datetime
@@ -87,25 +87,25 @@ class Landing:
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DatasetSummary:
     """A data set that the model uses: for what, its snapshots (oldest first), and the bytes that are stored."""
 
     name: str
     use: str
-    landings: tuple[Landing, ...]
+    snapshots: tuple[SnapshotSummary, ...]
     bytes: int | Unknown
 
 
 @dataclass(frozen=True)
-class Costs:
+class CostHistory:
     """What the model's runs cost by month, newest first, and what they may in a month, in US dollars."""
 
-    months: tuple[MonthSum, ...]
+    months: tuple[MonthlyCost, ...]
     budget: float
 
 
 @dataclass(frozen=True)
-class NextRun:
+class ScheduledRun:
     """A deployment that a schedule starts: when next (None: no run is planned), and whether it is paused."""
 
     deployment: str
@@ -114,7 +114,7 @@ class NextRun:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DashboardData:
     """All that one page shows of a model in an environment; `links` are addresses by what they lead to."""
 
     model: str
@@ -122,14 +122,14 @@ class Facts:
     description: str
     owner: str
     drawn_at: datetime
-    serving: Serving | Unknown | None
-    releases: tuple[Release, ...] | Unknown
-    episodes: tuple[Episode, ...] | Unknown
-    traffic: Traffic | Unknown
-    logged: tuple[LoggedRows, ...] | Unknown
-    looks: tuple[Look, ...] | Unknown
-    data: tuple[DataSet, ...] | Unknown
-    costs: Costs | Unknown
-    schedule: tuple[NextRun, ...] | Unknown
-    index_counts: float = 0.1
+    deployed: DeployedVersionSummary | Unknown | None
+    releases: tuple[ReleaseSummary, ...] | Unknown
+    alerts: tuple[AlertEpisode, ...] | Unknown
+    traffic: RequestHistory | Unknown
+    inference_log: tuple[InferenceLogSummary, ...] | Unknown
+    monitoring_runs: tuple[MonitoringRun, ...] | Unknown
+    data: tuple[DatasetSummary, ...] | Unknown
+    costs: CostHistory | Unknown
+    schedule: tuple[ScheduledRun, ...] | Unknown
+    drift_threshold: float = 0.1
     links: Mapping[str, str] = field(default_factory=dict)

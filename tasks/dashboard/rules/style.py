@@ -64,5 +64,5 @@ table.rows,.rows tbody{display:block}.rows thead{display:none}
 """
 
 _DIGEST = b64encode(sha256(STYLE.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
+CONTENT_SECURITY_POLICY = f"default-src 'none'; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
 """What the page says of itself: no script, nothing from anywhere, and no style but this one."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil, floor, log10
 
-from tasks.dashboard.rules.words import short, text
+from tasks.dashboard.rules.words import axis_number, escape_text
 
 WIDTH, HEIGHT = 480, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 14, 24
@@ -18,7 +18,7 @@ _MOST_TICKS = 5
 
 
 @dataclass(frozen=True)
-class Frame:
+class PlotArea:
     """The rectangle of a chart: the times from left to right, and the values from the floor up."""
 
     first: datetime
@@ -37,7 +37,7 @@ class Frame:
         return round(HEIGHT - BOTTOM - min(max(part, 0.0), 1.0) * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def frame(times: Sequence[datetime], values: Sequence[float], *, bottom: float | None = 0.0) -> Frame:
+def plot_area_for(times: Sequence[datetime], values: Sequence[float], *, bottom: float | None = 0.0) -> PlotArea:
     """Return the frame that holds all times and values, with room above them; values from 0 up unless told."""
     first, last = min(times), max(times)
     if last - first < timedelta(minutes=1):
@@ -45,22 +45,24 @@ def frame(times: Sequence[datetime], values: Sequence[float], *, bottom: float |
     high = max(values, default=1.0)
     low = min(values, default=0.0) if bottom is None else bottom
     room = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
-    return Frame(first, last, low - room if bottom is None else low, high + room)
+    return PlotArea(first, last, low - room if bottom is None else low, high + room)
 
 
-def chart(label: str, inside: Frame, parts: Iterable[str], ticks: Sequence[tuple[datetime, str]] | None = None) -> str:
+def chart(
+    label: str, inside: PlotArea, parts: Iterable[str], ticks: Sequence[tuple[datetime, str]] | None = None
+) -> str:
     """Return a whole chart: its axes, and what is drawn inside. `label` says in words what it shows.
 
     `ticks` are the times that are named below it; round ones when there are none.
     """
     named = time_ticks(inside.first, inside.last) if ticks is None else ticks
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label, 500)}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape_text(label, 500)}">'
         f"{''.join((*_values_axis(inside), *parts, *_time_axis(inside, named)))}</svg>"
     )
 
 
-def line(inside: Frame, points: Sequence[tuple[datetime, float | None]], kind: str) -> str:
+def line(inside: PlotArea, points: Sequence[tuple[datetime, float | None]], kind: str) -> str:
     """Return a line through the points; where there is no value it is broken, and a point alone is a dot."""
     strokes: list[list[str]] = [[]]
     for at, value in points:
@@ -73,7 +75,7 @@ def line(inside: Frame, points: Sequence[tuple[datetime, float | None]], kind: s
     return "".join([*drawn, *(f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in alone)])
 
 
-def steps(inside: Frame, points: Sequence[tuple[datetime, float]], kind: str) -> str:
+def step_line(inside: PlotArea, points: Sequence[tuple[datetime, float]], kind: str) -> str:
     """Return a line that stays at each value until the next, up to the frame's end, with the area below it."""
     path = [f"M{inside.x(points[0][0])},{inside.y(points[0][1])}"]
     path += [f"H{inside.x(at)}V{inside.y(value)}" for _, (at, value) in pairwise(points)]
@@ -84,42 +86,42 @@ def steps(inside: Frame, points: Sequence[tuple[datetime, float]], kind: str) ->
     return f'<path class="area {kind}" d="{area}"/><path class="line {kind}" d="{whole}"/>'
 
 
-def bar(left: float, width: float, inside: Frame, low: float, high: float, kind: str, words: str) -> str:
+def bar(left: float, width: float, inside: PlotArea, low: float, high: float, kind: str, words: str) -> str:
     """Return a bar from one value to another, with its words."""
     top, bottom = inside.y(high), inside.y(low)
     height = round(bottom - top, 1)
     return (
         f'<rect class="bar {kind}" x="{left:.1f}" y="{top}" width="{max(width, 0.5):.1f}" height="{height}">'
-        f"<title>{text(words)}</title></rect>"
+        f"<title>{escape_text(words)}</title></rect>"
     )
 
 
-def level(inside: Frame, value: float, words: str) -> str:
+def threshold_line(inside: PlotArea, value: float, words: str) -> str:
     """Return a dashed line across at a value, with its name at the left end."""
     y = inside.y(value)
     return (
         f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-        f'<text class="tick" x="{LEFT + 4}" y="{y - 4}">{text(words, 40)}</text>'
+        f'<text class="tick" x="{LEFT + 4}" y="{y - 4}">{escape_text(words, 40)}</text>'
     )
 
 
-def event(inside: Frame, at: datetime, words: str, long: str) -> str:
+def event_line(inside: PlotArea, at: datetime, words: str, long: str) -> str:
     """Return a line from top to floor at a time, with a short name on top."""
     x, bottom = inside.x(at), HEIGHT - BOTTOM
     anchor = "end" if x > WIDTH - 60 else "middle" if x > LEFT + 20 else "start"
     return (
-        f'<g><title>{text(long)}</title><line class="event" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>'
-        f'<text class="tick {anchor}" x="{x}" y="{TOP - 4}">{text(words, 12)}</text></g>'
+        f'<g><title>{escape_text(long)}</title><line class="event" x1="{x}" x2="{x}" y1="{TOP}" y2="{bottom}"/>'
+        f'<text class="tick {anchor}" x="{x}" y="{TOP - 4}">{escape_text(words, 12)}</text></g>'
     )
 
 
-def band(inside: Frame, begin: datetime, end: datetime, kind: str, words: str) -> str:
+def time_band(inside: PlotArea, begin: datetime, end: datetime, kind: str, words: str) -> str:
     """Return a shade over a stretch of time, with a flag where it begins."""
     x, far, bottom = inside.x(begin), inside.x(end), HEIGHT - BOTTOM
     width = max(round(far - x, 1), 2.0)
     flag = f"M{x},{bottom}V{TOP + 2}l9,4l-9,4Z"
     return (
-        f'<g class="{kind}"><title>{text(words)}</title>'
+        f'<g class="{kind}"><title>{escape_text(words)}</title>'
         f'<rect class="band" x="{x}" y="{TOP}" width="{width}" height="{bottom - TOP}"/>'
         f'<path class="flag" d="{flag}"/></g>'
     )
@@ -134,13 +136,13 @@ _SHAPES = {
 }
 
 
-def mark(inside: Frame, at: datetime, value: float, shape: str, kind: str, words: str) -> str:
+def mark(inside: PlotArea, at: datetime, value: float, shape: str, kind: str, words: str) -> str:
     """Return a mark at a point: told apart by shape as well as by colour."""
     path = _SHAPES[shape].format(x=inside.x(at), y=inside.y(value))
-    return f'<path class="mark {kind}" d="{path}"><title>{text(words, 500)}</title></path>'
+    return f'<path class="mark {kind}" d="{path}"><title>{escape_text(words, 500)}</title></path>'
 
 
-def whisker(inside: Frame, at: datetime, low: float, high: float, kind: str) -> str:
+def interval_bar(inside: PlotArea, at: datetime, low: float, high: float, kind: str) -> str:
     """Return a line up and down from one value to another."""
     x = inside.x(at)
     return f'<line class="whisker {kind}" x1="{x}" x2="{x}" y1="{inside.y(low)}" y2="{inside.y(high)}"/>'
@@ -158,7 +160,7 @@ def sparkline(values: Sequence[float | None], most: float, label: str) -> str:
     points = " ".join(f"{x},{y}" for x, y in places)
     end = f'<circle class="dot a" cx="{places[-1][0]}" cy="{places[-1][1]}" r="2.5"/>' if places else ""
     return (
-        f'<svg class="spark" viewBox="0 0 {wide} {high}" role="img" aria-label="{text(label)}">'
+        f'<svg class="spark" viewBox="0 0 {wide} {high}" role="img" aria-label="{escape_text(label)}">'
         f'<polyline class="line a" points="{points}"/>{end}</svg>'
     )
 
@@ -186,7 +188,7 @@ def time_ticks(first: datetime, last: datetime) -> tuple[tuple[datetime, str], .
     )
 
 
-def _time_axis(inside: Frame, ticks: Sequence[tuple[datetime, str]]) -> list[str]:
+def _time_axis(inside: PlotArea, ticks: Sequence[tuple[datetime, str]]) -> list[str]:
     floor_ = HEIGHT - BOTTOM
     parts = [f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor_}" y2="{floor_}"/>']
     for at, label in ticks:
@@ -197,10 +199,10 @@ def _time_axis(inside: Frame, ticks: Sequence[tuple[datetime, str]]) -> list[str
     return parts
 
 
-def _values_axis(inside: Frame) -> list[str]:
+def _values_axis(inside: PlotArea) -> list[str]:
     parts = []
     for value in nice_ticks(inside.bottom, inside.top):
         y = inside.y(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5}">{short(value)}</text>')
+        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5}">{axis_number(value)}</text>')
     return parts

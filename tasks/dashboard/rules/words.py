@@ -4,28 +4,28 @@ from datetime import datetime, timedelta
 from html import escape
 
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
-_LONGEST = 300
+_MAX_TEXT_LENGTH = 300
 
 
-def text(value: object, most: int = _LONGEST) -> str:
+def escape_text(value: object, most: int = _MAX_TEXT_LENGTH) -> str:
     """Return anything as text for HTML: escaped, without control characters, and cut when it is very long."""
     plain = "".join(char if char.isprintable() else " " for char in str(value))
     return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…", quote=True)
 
 
-def moment(at: datetime) -> str:
+def time_html(at: datetime) -> str:
     """Return a time such as "25 Nov 2026 14:03 UTC", with the exact one behind it."""
     return f'<time datetime="{at.isoformat(timespec="seconds")}">{at:%d %b %Y %H:%M} UTC</time>'
 
 
-def ago(at: datetime, now: datetime) -> str:
+def relative_time(at: datetime, now: datetime) -> str:
     """Return how long ago a time was, or until it comes: "3 hours ago", "in 2 days"."""
     apart = now - at
-    said = length(abs(apart))
+    said = duration_text(abs(apart))
     return f"{said} ago" if apart >= timedelta(0) else f"in {said}"
 
 
-def length(apart: timedelta) -> str:
+def duration_text(apart: timedelta) -> str:
     """Return a length of time in its largest unit that it has two of: "90 minutes", "36 hours", "3 days"."""
     seconds = apart.total_seconds()
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
@@ -34,14 +34,14 @@ def length(apart: timedelta) -> str:
     return f"{int(seconds)} second{'s' * (int(seconds) != 1)}"
 
 
-def milliseconds(value: float | None) -> str:
+def latency_text(value: float | None) -> str:
     """Return a latency such as "7.6 ms" or "1.2 s"; a dash for none."""
     if value is None:
         return "–"
     return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
 
 
-def size(value: int) -> str:
+def bytes_text(value: int) -> str:
     """Return bytes such as "3.4 MB"."""
     amount, place = float(value), 0
     while amount >= 1000 and place < len(_BYTES) - 1:
@@ -49,12 +49,12 @@ def size(value: int) -> str:
     return f"{amount:.3g} {_BYTES[place]}" if place else f"{value} B"
 
 
-def share(part: int, whole: int) -> str:
+def percent_text(part: int, whole: int) -> str:
     """Return a share such as "0.4%"; a dash when there is no whole."""
     return "–" if not whole else f"{part / whole:.1%}"
 
 
-def short(value: float) -> str:
+def axis_number(value: float) -> str:
     """Return a number for the tick of an axis: 1200 as "1.2k"."""
     for size_, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size_:

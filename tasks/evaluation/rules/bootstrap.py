@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation.rules.metrics import CALIBRATION_BINS, calibration_bins, row_log_loss
-from tasks.evaluation.rules.predictions import Codes, Numbers
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray
 
 RESAMPLES = 2_000
 GROUPS = 5_000
-CHUNK = 200
+CHUNK_RESAMPLES = 200
 
 
 def bootstrap_bounds(
-    metric: str, codes: Codes, champion: Numbers, challenger: Numbers, *, confidence: float, seed: int
+    metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray, *, confidence: float, seed: int
 ) -> tuple[float, float, str]:
     """Return the bounds of `challenger - champion` over resamples of the same rows for both, and the method.
 
@@ -47,21 +47,25 @@ def bootstrap_bounds(
     return float(lower), float(upper), f"paired bootstrap, {RESAMPLES:,} resamples{of_groups}"
 
 
-def _group_sums(metric: str, codes: Codes, predictions: Numbers, group: npt.NDArray[np.int64]) -> Numbers:
+def _group_sums(metric: str, codes: EncodedTruth, predictions: FloatArray, group: npt.NDArray[np.int64]) -> FloatArray:
     """Return (groups, columns) the sums over each group's rows of the metric's columns."""
     columns = _columns(metric, codes, predictions)
     return np.stack([np.bincount(group, column) for column in columns], axis=1).astype(np.float64)
 
 
 def _resampled(
-    metric: str, rows: npt.NDArray[np.int64], sums: list[Numbers], generator: np.random.Generator
-) -> Numbers:
+    metric: str, rows: npt.NDArray[np.int64], sums: list[FloatArray], generator: np.random.Generator
+) -> FloatArray:
     """Return (resamples,) differences, given each group's count of rows and sums (groups, columns)."""
     groups, parts = len(rows), []
-    shift = np.arange(CHUNK)[:, None] * groups
-    for _ in range(RESAMPLES // CHUNK):
-        drawn = generator.integers(0, groups, (CHUNK, groups)) + shift
-        times = np.bincount(drawn.ravel(), minlength=CHUNK * groups).reshape(CHUNK, groups).astype(np.float64)
+    shift = np.arange(CHUNK_RESAMPLES)[:, None] * groups
+    for _ in range(RESAMPLES // CHUNK_RESAMPLES):
+        drawn = generator.integers(0, groups, (CHUNK_RESAMPLES, groups)) + shift
+        times = (
+            np.bincount(drawn.ravel(), minlength=CHUNK_RESAMPLES * groups)
+            .reshape(CHUNK_RESAMPLES, groups)
+            .astype(np.float64)
+        )
         size = (times @ rows)[:, None]
         champion, challenger = (_metric_of_means(metric, times @ each / size) for each in sums)
         parts.append(challenger - champion)
@@ -76,7 +80,7 @@ def _percentile(groups: int, confidence: float) -> float:
     return NormalDist().cdf(quantile * np.sqrt(groups / (groups - 1)))
 
 
-def _columns(metric: str, codes: Codes, predictions: Numbers) -> Iterator[Numbers]:
+def _columns(metric: str, codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:
     """Yield the columns (rows,) of whose means the metric is a function."""
     if metric == "log_loss":
         yield row_log_loss(codes, predictions)
@@ -98,7 +102,7 @@ def _columns(metric: str, codes: Codes, predictions: Numbers) -> Iterator[Number
         raise NotImplementedError(f"No interval is known for the metric {metric!r}.")
 
 
-def _f1_columns(codes: Codes, predictions: Numbers) -> Iterator[Numbers]:
+def _f1_columns(codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:
     """Yield for each class: twice the true positives, then predicted plus true members."""
     chosen = predictions.argmax(axis=1)
     for each in range(predictions.shape[1]):
@@ -106,7 +110,7 @@ def _f1_columns(codes: Codes, predictions: Numbers) -> Iterator[Numbers]:
         yield 1.0 * (chosen == each) + (codes == each)
 
 
-def _metric_of_means(metric: str, means: Numbers) -> Numbers:
+def _metric_of_means(metric: str, means: FloatArray) -> FloatArray:
     """Return (resamples,) the metric from the means (resamples, columns) of its columns."""
     if metric == "rmse":
         return np.asarray(np.sqrt(means[:, 0]))

@@ -8,24 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation.rules.intervals import Interval, paired_interval
-from tasks.evaluation.rules.metrics import higher_is_better, measure
-from tasks.evaluation.rules.predictions import Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
+from tasks.evaluation.rules.predictions import FloatArray, Labels, TaskType, check_predictions, encode_truth
 from tasks.shared.rules.refusal import Refusal
 
-Rule = Literal["superior", "non_inferior"]
+ComparisonRule = Literal["superior", "non_inferior"]
 """What a challenger has to show: that it is better, or that it is not worse by the margin or more."""
 
-Finding = Literal["better", "worse", "no different", "cannot tell"]
+ComparisonOutcome = Literal["better", "worse", "no different", "cannot tell"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """How the challenger compares with the champion.
 
     Attributes:
         metric: what was compared.
-        champion: its value of the metric.
-        challenger: the same.
+        champion_value: its value of the metric.
+        challenger_value: the same.
         difference: in favour of the challenger: positive is better, whichever way the metric points.
         lower: lower bound of the difference; NaN when no interval can be given.
         upper: upper bound, the same.
@@ -34,27 +34,27 @@ class Comparison:
         rule: what the challenger had to show.
         method: how the interval was found.
         rows: the rows that both models predicted.
-        finding: `better` satisfies the rule.
+        outcome: `better` satisfies the rule.
         sentence: all of it for a reader.
     """
 
     metric: str
-    champion: float
-    challenger: float
+    champion_value: float
+    challenger_value: float
     difference: float
     lower: float
     upper: float
     confidence: float
     margin: float
-    rule: Rule
+    rule: ComparisonRule
     method: str
     rows: int
-    finding: Finding
+    outcome: ComparisonOutcome
     sentence: str
 
 
-def compare(
-    task: Task,
+def compare_models(
+    task: TaskType,
     classes: Sequence[str],
     metric: str,
     truth: Labels,
@@ -63,9 +63,9 @@ def compare(
     challenger: npt.NDArray[Any],
     confidence: float,
     margin: float,
-    rule: Rule,
+    rule: ComparisonRule,
     seed: int = 0,
-) -> Comparison:
+) -> ModelComparison:
     """Compare two models on the same rows.
 
     Args:
@@ -83,19 +83,19 @@ def compare(
     Raises:
         Refusal: truth or predictions cannot be read, or confidence, margin or rule make no sense.
     """
-    _check_terms(confidence, margin, rule)
+    _check_settings(confidence, margin, rule)
     codes = encode_truth(task, classes, truth)
     old = check_predictions(task, classes, len(codes), champion, where="champion")
     new = check_predictions(task, classes, len(codes), challenger, where="challenger")
-    values = measure(task, metric, codes, old), measure(task, metric, codes, new)
+    values = compute_metric(task, metric, codes, old), compute_metric(task, metric, codes, new)
     if np.array_equal(old, new) or not np.isfinite(values).all():
-        interval = _without_interval(old, new)
+        interval = _degenerate_interval(old, new)
     else:
         interval = paired_interval(task, metric, codes, old, new, confidence=confidence, seed=seed)
-    return _conclude(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
+    return _comparison_result(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
 
 
-def _check_terms(confidence: float, margin: float, rule: str) -> None:
+def _check_settings(confidence: float, margin: float, rule: str) -> None:
     """Refuse terms under which a comparison would mean nothing."""
     if not 0 < confidence < 1:
         remedy = "Use a number between 0 and 1, such as 0.95."
@@ -108,14 +108,14 @@ def _check_terms(confidence: float, margin: float, rule: str) -> None:
         raise Refusal("No rule has this name", where="rule", value=rule, remedy=remedy)
 
 
-def _without_interval(old: Numbers, new: Numbers) -> Interval:
+def _degenerate_interval(old: FloatArray, new: FloatArray) -> Interval:
     """Return the interval of identical predictions, or none when the metric is undefined for either model."""
     if np.array_equal(old, new):
         return Interval(0.0, 0.0, "identical predictions", "")
     return Interval(float("nan"), float("nan"), "none", "the metric is not a finite number for both models")
 
 
-def _conclude(
+def _comparison_result(
     metric: str,
     values: tuple[float, float],
     interval: Interval,
@@ -123,23 +123,23 @@ def _conclude(
     *,
     confidence: float,
     margin: float,
-    rule: Rule,
-) -> Comparison:
+    rule: ComparisonRule,
+) -> ModelComparison:
     """Turn everything in favour of the challenger, find, and say it."""
     champion, challenger = values
     sign = 1 if higher_is_better(metric) else -1
     lower, upper = (interval.lower, interval.upper) if sign == 1 else (0 - interval.upper, 0 - interval.lower)
     identical = interval.method == "identical predictions"
     difference = 0.0 if identical else sign * (challenger - champion)
-    finding = decide(lower, upper, margin, rule)
-    sentence = f"On {metric} the challenger ({_number(challenger)}) {_VERB[finding, rule]} the champion "
+    finding = interval_outcome(lower, upper, margin, rule)
+    sentence = f"On {metric} the challenger ({_number(challenger)}) {_OUTCOME_VERBS[finding, rule]} the champion "
     sentence += f"({_number(champion)}), margin {margin:g}: "
-    if interval.doubt:
-        sentence += f"{interval.doubt}."
+    if interval.insufficiency:
+        sentence += f"{interval.insufficiency}."
     else:
         sentence += f"{difference:+.4f} in its favour, {confidence:.0%} interval {lower:+.4f} to {upper:+.4f}"
         sentence += f" ({interval.method}, {rows:,} rows)."
-    return Comparison(
+    return ModelComparison(
         metric,
         champion,
         challenger,
@@ -156,7 +156,7 @@ def _conclude(
     )
 
 
-_VERB: dict[tuple[Finding, Rule], str] = {
+_OUTCOME_VERBS: dict[tuple[ComparisonOutcome, ComparisonRule], str] = {
     ("better", "superior"): "is better than",
     ("better", "non_inferior"): "is not worse, by the margin, than",
     ("worse", "superior"): "is worse than",
@@ -168,7 +168,7 @@ _VERB: dict[tuple[Finding, Rule], str] = {
 }
 
 
-def decide(lower: float, upper: float, margin: float, rule: Rule) -> Finding:
+def interval_outcome(lower: float, upper: float, margin: float, rule: ComparisonRule) -> ComparisonOutcome:
     """Return what an interval in favour of the challenger says, in this order.
 
     An interval that is exactly zero: no different. No interval: cannot tell. Lower bound above 0 (superior)

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation.rules.metrics import CALIBRATION_BINS, calibration_bins
-from tasks.evaluation.rules.predictions import Codes, Numbers, Task
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 
-POINTS = 120
+MAX_CURVE_POINTS = 120
 
-Kind = Literal["roc", "calibration", "recall", "fit"]
+CurveKind = Literal["roc", "calibration", "recall", "fit"]
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Curve:
         rows: the rows behind each point; empty for `roc`.
     """
 
-    kind: Kind
+    kind: CurveKind
     model: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     rows: tuple[int, ...]
 
 
-def draw_curves(task: Task, codes: Codes, predictions: Numbers, model: str) -> tuple[Curve, ...]:
+def compute_curves(task: TaskType, codes: EncodedTruth, predictions: FloatArray, model: str) -> tuple[Curve, ...]:
     """Return the curves that the task has, for encoded truth and checked predictions."""
     if task == "regression":
         return (_binned("fit", model, predictions, codes),)
@@ -49,7 +49,7 @@ def draw_curves(task: Task, codes: Codes, predictions: Numbers, model: str) -> t
     )
 
 
-def _roc(codes: Codes, scores: Numbers, model: str) -> tuple[Curve, ...]:
+def _roc(codes: EncodedTruth, scores: FloatArray, model: str) -> tuple[Curve, ...]:
     """Return the ROC curve, thinned to points at equal distances along it; none for a single class."""
     from sklearn.metrics import roc_curve
 
@@ -57,11 +57,13 @@ def _roc(codes: Codes, scores: Numbers, model: str) -> tuple[Curve, ...]:
         return ()
     false, true, _ = roc_curve(codes, scores)
     distance = np.concatenate(([0.0], np.cumsum(np.diff(false) + np.diff(true))))
-    chosen = np.unique(np.searchsorted(distance, np.linspace(0, distance[-1], POINTS)).clip(0, len(false) - 1))
+    chosen = np.unique(
+        np.searchsorted(distance, np.linspace(0, distance[-1], MAX_CURVE_POINTS)).clip(0, len(false) - 1)
+    )
     return (Curve("roc", model, _rounded(false[chosen]), _rounded(true[chosen]), ()),)
 
 
-def _binned(kind: Kind, model: str, predicted: Numbers, observed: Codes) -> Curve:
+def _binned(kind: CurveKind, model: str, predicted: FloatArray, observed: EncodedTruth) -> Curve:
     """Return mean predicted against mean observed for each of ten bins of equal counts."""
     bins = calibration_bins(predicted)
     rows = np.bincount(bins, minlength=CALIBRATION_BINS)
@@ -73,7 +75,7 @@ def _binned(kind: Kind, model: str, predicted: Numbers, observed: Codes) -> Curv
     return Curve(kind, model, _rounded(means[0]), _rounded(means[1]), tuple(rows[filled].tolist()))
 
 
-def _recall(codes: Codes, hits: Codes, classes: int, model: str) -> Curve:
+def _recall(codes: EncodedTruth, hits: EncodedTruth, classes: int, model: str) -> Curve:
     """Return the share of each class's rows that were predicted as that class, for the classes that occur."""
     rows = np.bincount(codes, minlength=classes)
     right = np.bincount(codes, weights=hits, minlength=classes)

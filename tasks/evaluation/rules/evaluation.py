@@ -10,18 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.evaluation.rules.comparison import Comparison, compare
-from tasks.evaluation.rules.curves import Curve, draw_curves
-from tasks.evaluation.rules.gate import SliceResult, Verdict, judge
-from tasks.evaluation.rules.metrics import METRICS, measure, undefined_because
-from tasks.evaluation.rules.predictions import Codes, Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.evaluation.rules.comparison import ModelComparison, compare_models
+from tasks.evaluation.rules.curves import Curve, compute_curves
+from tasks.evaluation.rules.gate import SliceResult, Verdict, apply_gate
+from tasks.evaluation.rules.metrics import METRICS, compute_metric, undefined_reason
+from tasks.evaluation.rules.predictions import (
+    EncodedTruth,
+    FloatArray,
+    Labels,
+    TaskType,
+    check_predictions,
+    encode_truth,
+)
 from tasks.evaluation.rules.slices import measure_slices
 from tasks.shared.rules.model.spec import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
 
 @dataclass(frozen=True)
-class Bound:
+class DeclaredBound:
     """A declared bound, as the evaluation found it: over all rows, or over each value of `column`."""
 
     metric: str
@@ -50,23 +57,23 @@ class Evaluation:
         verdict: what the gate says.
     """
 
-    task: Task
+    task: TaskType
     classes: tuple[str, ...]
     rows: int
     metrics: dict[str, float]
     champion_metrics: dict[str, float] | None
     champion_version: str
-    bounds: tuple[Bound, ...]
+    bounds: tuple[DeclaredBound, ...]
     slices: tuple[SliceResult, ...]
-    comparison: Comparison | None
+    comparison: ModelComparison | None
     leaked: int
     curves: tuple[Curve, ...]
     verdict: Verdict
 
 
-def evaluate(
+def evaluate_predictions(
     *,
-    task: Task,
+    task_type: TaskType,
     classes: Sequence[str],
     spec: EvaluationSpec,
     truth: Labels,
@@ -74,13 +81,13 @@ def evaluate(
     challenger: npt.NDArray[Any],
     champion: npt.NDArray[Any] | None,
     champion_version: str,
-    leaked: int,
+    leaked_entities: int,
     seed: int,
 ) -> Evaluation:
     """Measure the challenger, compare it with the champion, and judge it.
 
     Args:
-        task: the kind of task.
+        task_type: the kind of task.
         classes: labels in the order of the predictions' columns; empty for a regression.
         spec: floors, slices and comparison.
         truth: (rows,) labels or numbers of the holdout.
@@ -88,7 +95,7 @@ def evaluate(
         challenger: its predictions of these rows.
         champion: the champion's predictions of the same rows; None when there is none.
         champion_version: the champion's version; empty when there is none.
-        leaked: entities of the holdout that were seen in training, from `count_leaked`.
+        leaked_entities: entities of the holdout that were seen in training, from `count_leaked`.
         seed: of the bootstrap.
 
     Raises:
@@ -102,25 +109,25 @@ def evaluate(
             value=champion_version,
             remedy=remedy,
         )
-    codes = encode_truth(task, classes, truth)
-    predictions = {"challenger": check_predictions(task, classes, len(codes), challenger, "challenger")}
+    codes = encode_truth(task_type, classes, truth)
+    predictions = {"challenger": check_predictions(task_type, classes, len(codes), challenger, "challenger")}
     if champion is not None:
-        predictions["champion"] = check_predictions(task, classes, len(codes), champion, "champion")
-    metrics = {name: _all_metrics(task, codes, values) for name, values in predictions.items()}
-    slices = tuple(measure_slices(task, spec.slices, codes, slice_columns, predictions["challenger"]))
-    comparison = _compare(spec, task, classes, truth, predictions=predictions, seed=seed)
-    verdict = judge(
+        predictions["champion"] = check_predictions(task_type, classes, len(codes), champion, "champion")
+    metrics = {name: _all_metrics(task_type, codes, values) for name, values in predictions.items()}
+    slices = tuple(measure_slices(task_type, spec.slices, codes, slice_columns, predictions["challenger"]))
+    comparison = _compare_with_champion(spec, task_type, classes, truth, predictions=predictions, seed=seed)
+    verdict = apply_gate(
         spec,
         rows=len(codes),
         metrics=metrics["challenger"],
         slices=slices,
         comparison=comparison,
         first_model=champion is None,
-        leaked=leaked,
-        undefined=_undefined(task, codes, predictions["challenger"]),
+        leaked=leaked_entities,
+        undefined=_undefined_reasons(task_type, codes, predictions["challenger"]),
     )
     return Evaluation(
-        task=task,
+        task=task_type,
         classes=tuple(classes),
         rows=len(codes),
         metrics=metrics["challenger"],
@@ -129,37 +136,37 @@ def evaluate(
         bounds=tuple(_bounds(spec)),
         slices=slices,
         comparison=comparison,
-        leaked=leaked,
-        curves=tuple(c for name, values in predictions.items() for c in draw_curves(task, codes, values, name)),
+        leaked=leaked_entities,
+        curves=tuple(c for name, values in predictions.items() for c in compute_curves(task_type, codes, values, name)),
         verdict=verdict,
     )
 
 
-def _all_metrics(task: Task, codes: Codes, predictions: Numbers) -> dict[str, float]:
+def _all_metrics(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, float]:
     """Return every metric of the task."""
-    return {metric: measure(task, metric, codes, predictions) for metric in METRICS[task]}
+    return {metric: compute_metric(task, metric, codes, predictions) for metric in METRICS[task]}
 
 
-def _undefined(task: Task, codes: Codes, predictions: Numbers) -> dict[str, str]:
+def _undefined_reasons(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, str]:
     """Return why the rows do not define a metric, by metric; empty text for one that they define."""
     classes = predictions.shape[-1]
-    return {metric: undefined_because(task, metric, codes, classes=classes) for metric in METRICS[task]}
+    return {metric: undefined_reason(task, metric, codes, classes=classes) for metric in METRICS[task]}
 
 
-def _compare(
+def _compare_with_champion(
     spec: EvaluationSpec,
-    task: Task,
+    task: TaskType,
     classes: Sequence[str],
     truth: Labels,
     *,
-    predictions: dict[str, Numbers],
+    predictions: dict[str, FloatArray],
     seed: int,
-) -> Comparison | None:
+) -> ModelComparison | None:
     """Return the comparison that the specification asks for, or None without a champion."""
     if "champion" not in predictions:
         return None
     terms = spec.comparison
-    return compare(
+    return compare_models(
         task,
         classes,
         terms.metric,
@@ -172,12 +179,12 @@ def _compare(
     )
 
 
-def _bounds(spec: EvaluationSpec) -> Iterator[Bound]:
+def _bounds(spec: EvaluationSpec) -> Iterator[DeclaredBound]:
     """Yield the declared bounds as plain records."""
     for floor in spec.floors:
-        yield Bound(floor.metric, floor.at_least, floor.at_most, None, spec.minimum_rows)
+        yield DeclaredBound(floor.metric, floor.at_least, floor.at_most, None, spec.minimum_rows)
     for part in spec.slices:
-        yield Bound(part.metric, part.at_least, part.at_most, part.column, part.minimum_rows)
+        yield DeclaredBound(part.metric, part.at_least, part.at_most, part.column, part.minimum_rows)
 
 
 def count_leaked(training_keys: Any, holdout_keys: Any) -> int:
@@ -190,10 +197,10 @@ def count_leaked(training_keys: Any, holdout_keys: Any) -> int:
     Raises:
         Refusal: no keys, null keys, or keys that are neither integers nor text: nothing would be proved.
     """
-    return len(_texts(training_keys, "training keys") & _texts(holdout_keys, "holdout keys"))
+    return len(_keys_as_text(training_keys, "training keys") & _keys_as_text(holdout_keys, "holdout keys"))
 
 
-def _texts(keys: Any, where: str) -> set[str]:
+def _keys_as_text(keys: Any, where: str) -> set[str]:
     """Return the different keys as text: integers as decimal digits, text as it is."""
     unique = pd.Series(keys).drop_duplicates()
     if unique.empty:
@@ -207,18 +214,18 @@ def _texts(keys: Any, where: str) -> set[str]:
 
 def evaluation_json(evaluation: Evaluation) -> str:
     """Return the evaluation as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
-    return json.dumps(_finite(asdict(evaluation)), sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return json.dumps(_json_finite(asdict(evaluation)), sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
-def _finite(value: Any) -> Any:
+def _json_finite(value: Any) -> Any:
     """Return the value with null for every number that is not finite, all the way down."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: _json_finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [_json_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def finite(metrics: dict[str, float]) -> dict[str, float]:
+def finite_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Return the metrics that are numbers; the verdict says of the others that they are not."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}

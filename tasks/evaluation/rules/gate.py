@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeGuard
 
-from tasks.evaluation.rules.comparison import Comparison
+from tasks.evaluation.rules.comparison import ModelComparison
 from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
 
-Outcome = Literal["pass", "hold", "inconclusive"]
+GateOutcome = Literal["pass", "hold", "inconclusive"]
 
 FIRST_MODEL = "First model: judged by floors alone, for there is no champion to compare with."
 
@@ -27,15 +27,15 @@ class SliceResult:
         value: the value as text; `(null)` for rows without one.
         metric: what was measured.
         rows: how many rows have the value.
-        measured: the metric over them; None when they are too few to be judged.
-        undefined_because: why `measured` is NaN, when it is.
+        metric_value: the metric over them; None when they are too few to be judged.
+        undefined_because: why `metric_value` is NaN, when it is.
     """
 
     column: str
     value: str
     metric: str
     rows: int
-    measured: float | None
+    metric_value: float | None
     undefined_because: str = ""
 
     @property
@@ -53,25 +53,25 @@ class Verdict:
         reasons: full sentences: why it holds, or what was satisfied.
         notes: full sentences on what was not judged and decides nothing.
         first_model: whether there was no champion to compare with.
-        gates: what did not open, by the name under which people may waive it: `minimum_rows`, a floor's metric,
+        failed_gates: what did not open, by the name under which people may waive it: `minimum_rows`, a floor's metric,
             `<metric> by <column>` of a slice, `comparison`. "" stands for what nobody may waive: a leak, nothing
             measured, a metric that is no number, no rules.
     """
 
-    outcome: Outcome
+    outcome: GateOutcome
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     first_model: bool
-    gates: tuple[str, ...] = ()
+    failed_gates: tuple[str, ...] = ()
 
 
-def judge(
+def apply_gate(
     spec: EvaluationSpec,
     *,
     rows: int,
     metrics: Mapping[str, float | None],
     slices: Sequence[SliceResult],
-    comparison: Comparison | None,
+    comparison: ModelComparison | None,
     first_model: bool,
     leaked: int,
     undefined: Mapping[str, str] | None = None,
@@ -89,27 +89,27 @@ def judge(
         undefined: why a metric is NaN, by name.
     """
     why = undefined or {}
-    held = [
-        *_basics(spec, rows, leaked),
-        *(("", reason) for reason in _unmeasured(metrics, why)),
-        *(_floor(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
+    failures = [
+        *_row_and_leak_reasons(spec, rows, leaked),
+        *(("", reason) for reason in _unmeasured_reasons(metrics, why)),
+        *(_floor_reason(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
         *((f"{f.metric} by {f.column}", reason) for f in spec.slices for reason in _slice_reasons(f, slices)),
         *_comparison_reasons(comparison, first_model),
     ]
-    reasons = tuple(dict.fromkeys(reason for _, reason in held if reason))
-    gates = tuple(dict.fromkeys(gate for gate, reason in held if reason))
+    reasons = tuple(dict.fromkeys(reason for _, reason in failures if reason))
+    gates = tuple(dict.fromkeys(gate for gate, reason in failures if reason))
     notes = tuple(dict.fromkeys(note for floor in spec.slices for note in _slice_notes(floor, slices)))
     first = (FIRST_MODEL,) if first_model else ()
     if reasons:
         return Verdict("hold", reasons + first, notes, first_model, gates)
-    if comparison is not None and comparison.finding != "better":
+    if comparison is not None and comparison.outcome != "better":
         return Verdict("inconclusive", (comparison.sentence,), notes, first_model, ("comparison",))
-    kept = tuple(_kept(floor, metrics) for floor in spec.floors)
+    passed_floors = tuple(_floor_kept_sentence(floor, metrics) for floor in spec.floors)
     compared = (comparison.sentence,) if comparison is not None else ()
-    return Verdict("pass", kept + compared + first, notes, first_model)
+    return Verdict("pass", passed_floors + compared + first, notes, first_model)
 
 
-def _basics(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str]]:
+def _row_and_leak_reasons(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str]]:
     """Return gate and reason of what needs no metric: rows, rules, leak."""
     reasons = []
     least = max(1, spec.minimum_rows)
@@ -123,13 +123,13 @@ def _basics(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str
     return reasons
 
 
-def _floor(floor: Floor, value: float | None, why: str) -> tuple[str, str]:
+def _floor_reason(floor: Floor, value: float | None, why: str) -> tuple[str, str]:
     """Return gate and reason of a floor that is not kept; what is no number, or has no bound, has no gate."""
-    sound = not _not_finite(floor.metric, value, why) and not _boundless(floor, floor.metric)
-    return (floor.metric if sound else ""), _broken(floor, value, why)
+    sound = not _not_finite(floor.metric, value, why) and not _unbounded_floor(floor, floor.metric)
+    return (floor.metric if sound else ""), _floor_violation(floor, value, why)
 
 
-def _unmeasured(metrics: Mapping[str, float | None], why: Mapping[str, str]) -> list[str]:
+def _unmeasured_reasons(metrics: Mapping[str, float | None], why: Mapping[str, str]) -> list[str]:
     """Return a reason for each metric that is no finite number, and one when there is no metric."""
     if not metrics:
         return ["No metric was measured, so nothing can be judged."]
@@ -150,20 +150,22 @@ def _not_finite(name: str, value: object, why: str) -> str:
     return f"{name} is infinite ({value})." if math.isinf(value) else ""
 
 
-def _broken(floor: Floor, value: float | None, why: str, where: str = "") -> str:
+def _floor_violation(floor: Floor, value: float | None, why: str, where: str = "") -> str:
     """Return the sentence on a floor that is not kept, or nothing when it is."""
     name = floor.metric + where
-    problem = _not_finite(name, value, why) or _boundless(floor, name)
+    problem = _not_finite(name, value, why) or _unbounded_floor(floor, name)
     if problem or value is None:
         return problem
     if floor.at_least is not None and not value >= floor.at_least:
-        return f"{name} is {_apart(value, floor.at_least)}, below its floor of {_exact(floor.at_least)}."
+        return f"{name} is {_distinguishing_text(value, floor.at_least)}, below its floor of {_exact_text(floor.at_least)}."
     if floor.at_most is not None and not value <= floor.at_most:
-        return f"{name} is {_apart(value, floor.at_most)}, above its limit of {_exact(floor.at_most)}."
+        return (
+            f"{name} is {_distinguishing_text(value, floor.at_most)}, above its limit of {_exact_text(floor.at_most)}."
+        )
     return ""
 
 
-def _boundless(floor: Floor, name: str) -> str:
+def _unbounded_floor(floor: Floor, name: str) -> str:
     """Return the sentence on a floor that any value would keep, or nothing."""
     bounds = [bound for bound in (floor.at_least, floor.at_most) if bound is not None]
     if bounds and all(_is_number(bound) and math.isfinite(bound) for bound in bounds):
@@ -171,7 +173,7 @@ def _boundless(floor: Floor, name: str) -> str:
     return f"{name} has a floor without a finite bound: give at_least or at_most."
 
 
-def _apart(value: float, *bounds: float) -> str:
+def _distinguishing_text(value: float, *bounds: float) -> str:
     """Return the value with 4 digits, or as many more as it takes to lie on its side of every bound."""
     texts = (f"{value:.{digits}g}" for digits in range(4, 18))
     sides = [(value > bound, value < bound) for bound in bounds]
@@ -179,34 +181,34 @@ def _apart(value: float, *bounds: float) -> str:
     return next(fits, repr(value))
 
 
-def _exact(bound: float) -> str:
+def _exact_text(bound: float) -> str:
     """Return the bound with 6 digits where they say all of it, otherwise with all it has."""
     texts = (f"{bound:.{digits}g}" for digits in range(6, 18))
     return next((text for text in texts if float(text) == bound), repr(bound))
 
 
-def _kept(floor: Floor, metrics: Mapping[str, float | None]) -> str:
+def _floor_kept_sentence(floor: Floor, metrics: Mapping[str, float | None]) -> str:
     """Return the sentence on a floor that is kept."""
     named = (("at least", floor.at_least), ("at most", floor.at_most))
-    bounds = " and ".join(f"{name} {_exact(bound)}" for name, bound in named if bound is not None)
-    value = _apart(metrics[floor.metric] or 0.0, *(bound for _, bound in named if bound is not None))
+    bounds = " and ".join(f"{name} {_exact_text(bound)}" for name, bound in named if bound is not None)
+    value = _distinguishing_text(metrics[floor.metric] or 0.0, *(bound for _, bound in named if bound is not None))
     return f"{floor.metric} is {value}, within its bound of {bounds}."
 
 
-def _of(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[SliceResult]:
+def _slice_results(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[SliceResult]:
     """Return the results that the slice floor is about."""
     return [each for each in slices if (each.column, each.metric) == (floor.column, floor.metric)]
 
 
 def _slice_reasons(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:
     """Return why the slice floor holds: a value out of bound or undefined, or no value judged."""
-    judged = [each for each in _of(floor, slices) if each.rows >= max(1, floor.minimum_rows)]
+    judged = [each for each in _slice_results(floor, slices) if each.rows >= max(1, floor.minimum_rows)]
     if not judged:
         return [f"No value of {floor.column} has the {floor.minimum_rows} rows to judge {floor.metric} by slice."]
     return [
-        _broken(
+        _floor_violation(
             floor,
-            each.measured,
+            each.metric_value,
             each.undefined_because,
             f" where {each.column} is {each.value} ({each.rows} rows)",
         )
@@ -218,19 +220,19 @@ def _slice_notes(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:
     """Return a note for each value that has too few rows to be judged."""
     return [
         f"{each.metric} {each.place} was not judged: fewer than {floor.minimum_rows} rows."
-        for each in _of(floor, slices)
+        for each in _slice_results(floor, slices)
         if each.rows < max(1, floor.minimum_rows)
     ]
 
 
-def _comparison_reasons(comparison: Comparison | None, first_model: bool) -> list[tuple[str, str]]:
+def _comparison_reasons(comparison: ModelComparison | None, first_model: bool) -> list[tuple[str, str]]:
     """Return gate and reason when the comparison holds: worse, absent, or a finding without an interval."""
     if comparison is None:
         return [] if first_model else [("", "There is a champion, but the challenger was not compared with it.")]
     if first_model:
         return [("", "There is a comparison, but no champion to compare with.")]
-    if comparison.finding == "worse":
+    if comparison.outcome == "worse":
         return [("comparison", comparison.sentence)]
-    if comparison.finding == "better" and not math.isfinite(comparison.lower + comparison.upper):
+    if comparison.outcome == "better" and not math.isfinite(comparison.lower + comparison.upper):
         return [("", f"The comparison on {comparison.metric} finds better without an interval.")]
     return []

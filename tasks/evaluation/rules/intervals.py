@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.evaluation.rules.bootstrap import bootstrap_bounds
-from tasks.evaluation.rules.predictions import Codes, Numbers, Task
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 
-FEWEST = 10
+MIN_DIFFERING_ROWS = 10
 """Below so many differing rows, or rows of a class, no interval says anything."""
 
-RANKED = ("auc", "average_precision")
+RANK_METRICS = ("auc", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Interval:
     lower: float
     upper: float
     method: str
-    doubt: str
+    insufficiency: str
 
 
 def paired_interval(
-    task: Task,
+    task: TaskType,
     metric: str,
-    codes: Codes,
-    champion: Numbers,
-    challenger: Numbers,
+    codes: EncodedTruth,
+    champion: FloatArray,
+    challenger: FloatArray,
     *,
     confidence: float,
     seed: int,
@@ -56,37 +56,39 @@ def paired_interval(
     Returns:
         The interval. Its `doubt` is not empty, and its bounds are NaN, when the rows are too few to tell.
     """
-    doubt = _doubt(metric, codes, champion, challenger)
+    doubt = _insufficient_rows_reason(metric, codes, champion, challenger)
     if doubt:
         return Interval(float("nan"), float("nan"), "none", doubt)
-    if metric in RANKED:
+    if metric in RANK_METRICS:
         return _normal_interval(metric, codes, champion, challenger, confidence)
     bounds = bootstrap_bounds(metric, codes, champion, challenger, confidence=confidence, seed=seed)
     return Interval(*bounds, "")
 
 
-def _doubt(metric: str, codes: Codes, champion: Numbers, challenger: Numbers) -> str:
+def _insufficient_rows_reason(metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray) -> str:
     """Return why the rows are too few to tell, or nothing."""
-    changed = _deciding(metric, codes, champion) != _deciding(metric, codes, challenger)
+    changed = _compared_part(metric, codes, champion) != _compared_part(metric, codes, challenger)
     differing = int(np.count_nonzero(changed.reshape(len(codes), -1).any(axis=1)))
-    if differing < FEWEST:
-        return f"the models differ on {differing:,} of {len(codes):,} rows, fewer than {FEWEST}"
-    if metric in RANKED:
+    if differing < MIN_DIFFERING_ROWS:
+        return f"the models differ on {differing:,} of {len(codes):,} rows, fewer than {MIN_DIFFERING_ROWS}"
+    if metric in RANK_METRICS:
         counts = np.bincount(codes, minlength=champion.shape[1])
         smallest = int(min(counts.min(), (len(codes) - counts).min()))
-        if smallest < FEWEST:
-            return f"a class has {smallest} rows, fewer than {FEWEST}"
+        if smallest < MIN_DIFFERING_ROWS:
+            return f"a class has {smallest} rows, fewer than {MIN_DIFFERING_ROWS}"
     return ""
 
 
-def _deciding(metric: str, codes: Codes, predictions: Numbers) -> npt.NDArray[Any]:
+def _compared_part(metric: str, codes: EncodedTruth, predictions: FloatArray) -> npt.NDArray[Any]:
     """Return the part of the predictions that the metric looks at."""
     if metric == "accuracy":
         return np.asarray(predictions.argmax(axis=1) == codes)
     return predictions.argmax(axis=1) if metric == "f1_macro" else predictions
 
 
-def _normal_interval(metric: str, codes: Codes, champion: Numbers, challenger: Numbers, confidence: float) -> Interval:
+def _normal_interval(
+    metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray, confidence: float
+) -> Interval:
     """Return estimate ± quantile × standard error, for a metric whose rows' influences are known."""
     difference, influence = 0.0, np.zeros(len(codes))
     for sign, predictions in ((1, challenger), (-1, champion)):
@@ -98,7 +100,7 @@ def _normal_interval(metric: str, codes: Codes, champion: Numbers, challenger: N
     return Interval(difference - reach, difference + reach, method, "")
 
 
-def _mean_influence(metric: str, codes: Codes, predictions: Numbers) -> tuple[float, Numbers]:
+def _mean_influence(metric: str, codes: EncodedTruth, predictions: FloatArray) -> tuple[float, FloatArray]:
     """Return the metric and each row's influence; auc of several classes is the mean over the classes."""
     if metric == "average_precision":
         return average_precision_influence(codes == 1, predictions[:, 1])
@@ -108,7 +110,7 @@ def _mean_influence(metric: str, codes: Codes, predictions: Numbers) -> tuple[fl
     return float(np.mean(values)), np.asarray(np.mean(influences, axis=0))
 
 
-def auc_influence(positive: npt.NDArray[np.bool_], scores: Numbers) -> tuple[float, Numbers]:
+def auc_influence(positive: npt.NDArray[np.bool_], scores: FloatArray) -> tuple[float, FloatArray]:
     """Return auc and each row's influence on it: `sqrt(sum(influence**2)) / rows` is DeLong's error.
 
     Args:
@@ -127,14 +129,14 @@ def auc_influence(positive: npt.NDArray[np.bool_], scores: Numbers) -> tuple[flo
     return auc, influence
 
 
-def _share_below(scores: Numbers, others: Numbers) -> Numbers:
+def _share_below(scores: FloatArray, others: FloatArray) -> FloatArray:
     """Return for each score the share of `others` below it, those equal to it counted one half."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return np.asarray(below / (2 * len(others)), dtype=np.float64)
 
 
-def average_precision_influence(positive: npt.NDArray[np.bool_], scores: Numbers) -> tuple[float, Numbers]:
+def average_precision_influence(positive: npt.NDArray[np.bool_], scores: FloatArray) -> tuple[float, FloatArray]:
     """Return average precision and each row's influence on it (its derivative by the row's weight).
 
     With H(s) the share of rows scored s or more, H1(s) that of positive ones and p the share of positives,
@@ -147,12 +149,12 @@ def average_precision_influence(positive: npt.NDArray[np.bool_], scores: Numbers
     metric = float(precision[positive].mean())
     upwards = np.argsort(scores[positive], kind="stable")
     ended = np.searchsorted(above, scores, "right")
-    gained = _running(1 / at_least[positive][upwards])[ended]
-    lost = _running((precision / at_least)[positive][upwards])[ended]
+    gained = _prefix_sums(1 / at_least[positive][upwards])[ended]
+    lost = _prefix_sums((precision / at_least)[positive][upwards])[ended]
     share = len(above) / rows
     return metric, (positive * (precision + gained - metric) - lost) / share
 
 
-def _running(values: Numbers) -> Numbers:
+def _prefix_sums(values: FloatArray) -> FloatArray:
     """Return the sums of the first 0, 1, … values."""
     return np.concatenate(([0.0], np.cumsum(values)))

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation.rules.predictions import Codes, Labels, Numbers, Task, check_predictions, encode_truth
+from tasks.evaluation.rules.predictions import (
+    EncodedTruth,
+    FloatArray,
+    Labels,
+    TaskType,
+    check_predictions,
+    encode_truth,
+)
 from tasks.shared.rules.refusal import Refusal
 
 CALIBRATION_BINS = 10
@@ -28,7 +35,7 @@ _HIGHER_IS_BETTER = {
     "mae": False,
 }
 
-METRICS: dict[Task, tuple[str, ...]] = {
+METRICS: dict[TaskType, tuple[str, ...]] = {
     "binary": ("auc", "average_precision", "log_loss", "brier", "accuracy", "calibration_error"),
     "multiclass": ("auc", "log_loss", "accuracy", "f1_macro"),
     "regression": ("rmse", "mae", "r2"),
@@ -49,7 +56,7 @@ def higher_is_better(metric: str) -> bool:
 
 
 def compute_metrics(
-    task: Task, classes: Sequence[str], truth: Labels, predictions: npt.NDArray[Any]
+    task: TaskType, classes: Sequence[str], truth: Labels, predictions: npt.NDArray[Any]
 ) -> dict[str, float]:
     """Return every metric of the task; NaN where the rows do not define it.
 
@@ -64,10 +71,10 @@ def compute_metrics(
     """
     codes = encode_truth(task, classes, truth)
     checked = check_predictions(task, classes, len(codes), predictions)
-    return {metric: measure(task, metric, codes, checked) for metric in METRICS[task]}
+    return {metric: compute_metric(task, metric, codes, checked) for metric in METRICS[task]}
 
 
-def measure(task: Task, metric: str, codes: Codes, predictions: Numbers) -> float:
+def compute_metric(task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray) -> float:
     """Return one metric of truth and predictions that have been encoded and checked; NaN when undefined.
 
     Raises:
@@ -76,13 +83,13 @@ def measure(task: Task, metric: str, codes: Codes, predictions: Numbers) -> floa
     if metric not in METRICS[task]:
         remedy = f"A {task} task has {', '.join(METRICS[task])}."
         raise Refusal("The task has no such metric", where="metric", value=metric, remedy=remedy)
-    if undefined_because(task, metric, codes, classes=predictions.shape[-1]):
+    if undefined_reason(task, metric, codes, classes=predictions.shape[-1]):
         return float("nan")
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow is infinity, on which the gate holds
-        return float(_formula(task, metric)(codes, predictions))
+        return float(_metric_function(task, metric)(codes, predictions))
 
 
-def undefined_because(task: Task, metric: str, codes: Codes, *, classes: int) -> str:
+def undefined_reason(task: TaskType, metric: str, codes: EncodedTruth, *, classes: int) -> str:
     """Return why the rows do not define the metric, or nothing when they do."""
     if task == "regression":
         constant = metric == "r2" and (codes == codes[0]).all()
@@ -95,13 +102,13 @@ def undefined_because(task: Task, metric: str, codes: Codes, *, classes: int) ->
     return f"the rows hold {found} of {classes} classes" if found < classes else ""
 
 
-def _formula(task: Task, metric: str) -> Callable[[Codes, Numbers], float]:
+def _metric_function(task: TaskType, metric: str) -> Callable[[EncodedTruth, FloatArray], float]:
     """Return the function that computes a metric; scikit-learn is imported here, for it is slow to import."""
     from sklearn import metrics as sk
 
     if task == "binary":
-        return _binary_formula(metric, sk)
-    formulas: dict[str, Callable[[Codes, Numbers], float]] = {
+        return _binary_metric_function(metric, sk)
+    formulas: dict[str, Callable[[EncodedTruth, FloatArray], float]] = {
         "auc": lambda y, p: np.mean([sk.roc_auc_score(y == k, p[:, k]) for k in range(p.shape[1])]),
         "log_loss": lambda y, p: row_log_loss(y, p).mean(),
         "accuracy": lambda y, p: sk.accuracy_score(y, p.argmax(axis=1)),
@@ -115,9 +122,9 @@ def _formula(task: Task, metric: str) -> Callable[[Codes, Numbers], float]:
     return formulas[metric]
 
 
-def _binary_formula(metric: str, sk: Any) -> Callable[[Codes, Numbers], float]:
+def _binary_metric_function(metric: str, sk: Any) -> Callable[[EncodedTruth, FloatArray], float]:
     """Return the function that computes a metric of two classes; a tie of 0.5 counts as the first class."""
-    formulas: dict[str, Callable[[Codes, Numbers], float]] = {
+    formulas: dict[str, Callable[[EncodedTruth, FloatArray], float]] = {
         "auc": lambda y, p: sk.roc_auc_score(y, p[:, 1]),
         "average_precision": lambda y, p: sk.average_precision_score(y, p[:, 1]),
         "log_loss": lambda y, p: row_log_loss(y, p).mean(),
@@ -128,14 +135,14 @@ def _binary_formula(metric: str, sk: Any) -> Callable[[Codes, Numbers], float]:
     return formulas[metric]
 
 
-def row_log_loss(codes: Codes, predictions: Numbers) -> Numbers:
+def row_log_loss(codes: EncodedTruth, predictions: FloatArray) -> FloatArray:
     """Return (rows,) the negative logarithm of the true class's probability, clipped as scikit-learn does."""
     chosen = predictions[np.arange(len(codes)), codes]
     smallest = np.finfo(np.float64).eps
     return -np.log(np.clip(chosen, smallest, 1 - smallest))
 
 
-def _calibration_error(positive: Codes, scores: Numbers) -> float:
+def _calibration_error(positive: EncodedTruth, scores: FloatArray) -> float:
     """Return the expected calibration error: the mean over rows of |observed − predicted| of their bin.
 
     Naeini, Cooper and Hauskrecht (AAAI 2015), with the equal-count bins of Nguyen and O'Connor (EMNLP 2015).
@@ -144,7 +151,7 @@ def _calibration_error(positive: Codes, scores: Numbers) -> float:
     return float(np.abs(gaps).sum() / len(scores))
 
 
-def calibration_bins(scores: Numbers) -> npt.NDArray[np.int64]:
+def calibration_bins(scores: FloatArray) -> npt.NDArray[np.int64]:
     """Return (rows,) the bin 0 to 9 of each score: equal counts as nearly as ties allow.
 
     Equal scores share a bin (by the middle of their ranks), so that the order of the rows changes nothing.

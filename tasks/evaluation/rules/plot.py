@@ -12,7 +12,7 @@ _STYLE: dict[str, dict[str, Any]] = {
     "champion": {"color": "#56606b", "linestyle": "--", "marker": "s"},
     "challenger": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
 }
-_FINDING = {"better": "#009E73", "worse": "#D55E00", "no different": "#B07D00", "cannot tell": "#B07D00"}
+_OUTCOME_COLOURS = {"better": "#009E73", "worse": "#D55E00", "no different": "#B07D00", "cannot tell": "#B07D00"}
 _INK, _FAINT = "#2b2f36", "#c9ced6"
 
 
@@ -30,7 +30,7 @@ def evaluation_plot(evaluation: Evaluation) -> bytes:
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
         _draw_behaviour(left, evaluation)
-        _draw_decision(right, evaluation)
+        _draw_comparison_panel(right, evaluation)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
@@ -41,7 +41,7 @@ def _draw_behaviour(axes: Any, evaluation: Evaluation) -> None:
     kind = {"binary": "roc", "multiclass": "recall", "regression": "fit"}[evaluation.task]
     curves = [each for each in evaluation.curves if each.kind == kind]
     if not curves:
-        _say(axes, "No curve: the rows hold a single class.")
+        _draw_text(axes, "No curve: the rows hold a single class.")
     elif kind == "recall":
         _draw_bars(axes, curves, evaluation.classes)
     elif kind == "roc":
@@ -89,7 +89,7 @@ def _draw_bars(axes: Any, curves: list[Curve], classes: tuple[str, ...]) -> None
     axes.legend(frameon=False, loc="upper center", ncols=2)
 
 
-def _draw_decision(axes: Any, evaluation: Evaluation) -> None:
+def _draw_comparison_panel(axes: Any, evaluation: Evaluation) -> None:
     """Draw the difference with its interval; without a champion the calibration."""
     if evaluation.comparison is not None:
         _draw_difference(axes, evaluation)
@@ -101,16 +101,16 @@ def _draw_decision(axes: Any, evaluation: Evaluation) -> None:
             title="Calibration (first model: no champion)", xlabel="Mean predicted probability", ylabel="Observed share"
         )
     else:
-        _say(axes, "First model: no champion\nto compare with.")
+        _draw_text(axes, "First model: no champion\nto compare with.")
 
 
 def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
     """Draw one point with its interval, the line of no difference and the margin on either side."""
     found = evaluation.comparison
     if found is None or not (math.isfinite(found.lower) and math.isfinite(found.upper)):
-        _say(axes, "No interval: the rows are too few\nto compare the models.")
+        _draw_text(axes, "No interval: the rows are too few\nto compare the models.")
         return
-    colour = _FINDING[found.finding]
+    colour = _OUTCOME_COLOURS[found.outcome]
     axes.axvspan(-found.margin, found.margin, color=_FAINT, alpha=0.45, linewidth=0, label=f"margin ±{found.margin:g}")
     for edge in (-found.margin, found.margin):
         axes.axvline(edge, color=_FAINT, linewidth=1)
@@ -131,7 +131,7 @@ def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
     axes.annotate(text, (found.difference, 0), (0, 14), textcoords="offset points", ha="center", color=colour)
     widest = 1.25 * max(abs(found.lower), abs(found.upper), abs(found.difference), found.margin, 1e-9)
     axes.set(
-        title=f"Challenger − champion: {found.finding}",
+        title=f"Challenger − champion: {found.outcome}",
         xlim=(-widest, widest),
         ylim=(-1, 1),
         yticks=[],
@@ -141,7 +141,7 @@ def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
     axes.legend(frameon=False, loc="upper center", ncols=2)
 
 
-def _say(axes: Any, text: str) -> None:
+def _draw_text(axes: Any, text: str) -> None:
     """Write instead of drawing, where there is nothing to draw."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=11)

@@ -15,22 +15,22 @@ import pandas as pd
 from runtime.digests import bytes_digest
 from tasks.shared.rules.refusal import Refusal
 
-Task = Literal["binary", "multiclass", "regression"]
+TaskType = Literal["binary", "multiclass", "regression"]
 """The kinds of task a model may have."""
 
 Labels = pd.Series | npt.NDArray[Any]
 """Truth as the table holds it: labels of classes, or numbers."""
 
-Numbers = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.float64]
 """Predictions after their check, or any column of numbers."""
 
-Codes = npt.NDArray[Any]
+EncodedTruth = npt.NDArray[Any]
 """Encoded truth (rows,): positions in `classes` (int64), or the target itself (float64)."""
 
 SUM_TOLERANCE = 1e-6
 
 
-def encode_truth(task: Task, classes: Sequence[str], truth: Labels) -> Codes:
+def encode_truth(task: TaskType, classes: Sequence[str], truth: Labels) -> EncodedTruth:
     """Return the truth as positions in `classes`, or as float64 for a regression.
 
     Raises:
@@ -62,7 +62,7 @@ def _one_column(truth: Labels) -> pd.Series:
     return series
 
 
-def _numeric_target(series: pd.Series) -> Numbers:
+def _numeric_target(series: pd.Series) -> FloatArray:
     """Return a regression's target as float64, finite throughout, or refuse it."""
     if not pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series):
         remedy = "A regression needs a target of numbers."
@@ -72,7 +72,7 @@ def _numeric_target(series: pd.Series) -> Numbers:
     return values
 
 
-def _check_classes(task: Task, classes: Sequence[str]) -> None:
+def _check_classes(task: TaskType, classes: Sequence[str]) -> None:
     """Refuse classes that are too few for the task, or named twice."""
     enough = len(classes) == 2 if task == "binary" else len(classes) >= 2
     if not enough or len(set(classes)) != len(classes):
@@ -81,8 +81,8 @@ def _check_classes(task: Task, classes: Sequence[str]) -> None:
 
 
 def check_predictions(
-    task: Task, classes: Sequence[str], rows: int, predictions: npt.NDArray[Any], where: str = "predictions"
-) -> Numbers:
+    task: TaskType, classes: Sequence[str], rows: int, predictions: npt.NDArray[Any], where: str = "predictions"
+) -> FloatArray:
     """Return the predictions as float64 in the shape of the task.
 
     Raises:
@@ -100,7 +100,7 @@ def check_predictions(
     return values
 
 
-def _as_float(predictions: npt.NDArray[Any], where: str) -> Numbers:
+def _as_float(predictions: npt.NDArray[Any], where: str) -> FloatArray:
     """Return predictions as float64, refusing text and objects even if they could be parsed."""
     array = np.asarray(predictions)
     if array.dtype.kind not in "fiu":
@@ -109,7 +109,7 @@ def _as_float(predictions: npt.NDArray[Any], where: str) -> Numbers:
     return array.astype(np.float64)
 
 
-def _check_probabilities(values: Numbers, where: str) -> None:
+def _check_probabilities(values: FloatArray, where: str) -> None:
     """Refuse rows outside 0 to 1, or whose sum is further than 1e-6 from 1."""
     outside = ((values < 0) | (values > 1)).any(axis=1)
     _refuse_rows(outside, "A probability lies outside 0 to 1", where, values, "Return probabilities.")
@@ -118,7 +118,7 @@ def _check_probabilities(values: Numbers, where: str) -> None:
     _refuse_rows(astray, "The probabilities of a row do not sum to 1", where, values, remedy)
 
 
-def _refuse_rows(wrong: Any, problem: str, where: str, values: Numbers, remedy: str) -> None:
+def _refuse_rows(wrong: Any, problem: str, where: str, values: FloatArray, remedy: str) -> None:
     """Refuse with the first wrong row and the count of all, when there is any."""
     found = np.flatnonzero(wrong)
     if len(found):
@@ -126,6 +126,6 @@ def _refuse_rows(wrong: Any, problem: str, where: str, values: Numbers, remedy: 
         raise Refusal(problem, where=place, value=values[found[0]].tolist(), remedy=remedy)
 
 
-def predictions_digest(said: np.ndarray) -> str:
+def digest_predictions(predictions: np.ndarray) -> str:
     """Return the SHA-256 over predictions, bit by bit: shape, then the numbers as little-endian doubles."""
-    return bytes_digest(f"{said.shape}".encode() + np.ascontiguousarray(said, dtype="<f8").tobytes())
+    return bytes_digest(f"{predictions.shape}".encode() + np.ascontiguousarray(predictions, dtype="<f8").tobytes())

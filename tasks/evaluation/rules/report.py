@@ -5,14 +5,14 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
-from tasks.evaluation.rules.evaluation import Bound, Evaluation
+from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
 from tasks.evaluation.rules.gate import SliceResult
 from tasks.evaluation.rules.metrics import METRICS
 from tasks.evaluation.rules.plot import evaluation_plot
 
 __all__ = ["evaluation_markdown", "evaluation_plot"]
 
-_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
+_VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
 
 
 def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str, champion_version: str | None) -> str:
@@ -27,7 +27,7 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str, cha
     against = f"champion version {_cell(champion_version)}" if champion_version else "no champion (first model)"
     verdict = evaluation.verdict
     parts = [
-        f"# {_TITLES[verdict.outcome]}: {_cell(model)} version {_cell(version)}",
+        f"# {_VERDICT_TITLES[verdict.outcome]}: {_cell(model)} version {_cell(version)}",
         f"{evaluation.rows:,} rows of the holdout, against {against}; "
         f"{evaluation.leaked} entities of the holdout seen in training.",
         "\n".join(f"- {_cell(reason)}" for reason in verdict.reasons),
@@ -61,7 +61,7 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _bound(bound: Bound) -> str:
+def _bound_text(bound: DeclaredBound) -> str:
     """Return a bound as a sign and a number."""
     named = (("≥", bound.at_least), ("≤", bound.at_most))
     return " and ".join(f"{sign} {value:g}" for sign, value in named if value is not None)
@@ -71,7 +71,7 @@ def _metric_rows(evaluation: Evaluation) -> Iterator[Sequence[str]]:
     """Yield metric, challenger, champion and the floors on it."""
     champion = evaluation.champion_metrics or {}
     for metric in METRICS[evaluation.task]:
-        bounds = [_bound(each) for each in evaluation.bounds if each.column is None and each.metric == metric]
+        bounds = [_bound_text(each) for each in evaluation.bounds if each.column is None and each.metric == metric]
         measured = _number(evaluation.metrics.get(metric))
         yield metric, measured, _number(champion.get(metric)), ", ".join(bounds) or "–"
 
@@ -84,7 +84,7 @@ def _comparison_part(evaluation: Evaluation) -> list[str]:
     head = ("metric", "difference", f"{found.confidence:.0%} interval", "margin", "rule", "finding")
     bounds = f"{found.lower:+.4f} to {found.upper:+.4f}" if math.isfinite(found.lower) else "none"
     shown = f"{found.difference:+.4f}" if math.isfinite(found.difference) else "none"
-    row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, f"**{found.finding}**")
+    row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, f"**{found.outcome}**")
     meaning = f"Positive is in the challenger's favour. Method: {found.method}."
     return ["## Against the champion", _table(head, iter([row])), meaning]
 
@@ -97,22 +97,22 @@ def _slice_part(evaluation: Evaluation) -> list[str]:
     return ["## Slices", _table(head, (_slice_row(each, evaluation.bounds) for each in evaluation.slices))]
 
 
-def _slice_row(found: SliceResult, bounds: Sequence[Bound]) -> Sequence[str]:
+def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[str]:
     """Return one row of the table of slices; the last cell says whether the bounds are kept."""
     declared = [each for each in bounds if (each.column, each.metric) == (found.column, found.metric)]
     judged = [each for each in declared if found.rows >= each.minimum_rows]
-    kept = "kept" if all(_keeps(found.measured, each) for each in judged) else "**not kept**"
+    kept = "kept" if all(_is_within_bound(found.metric_value, each) for each in judged) else "**not kept**"
     return (
         f"{_cell(found.column)} = {_cell(found.value)}",
         found.metric,
         f"{found.rows:,}",
-        _number(found.measured),
-        ", ".join(_bound(each) for each in declared),
+        _number(found.metric_value),
+        ", ".join(_bound_text(each) for each in declared),
         kept if judged else "not judged",
     )
 
 
-def _keeps(value: float | None, bound: Bound) -> bool:
+def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
     """Say whether a value is a number within the bound."""
     if value is None or not math.isfinite(value):
         return False

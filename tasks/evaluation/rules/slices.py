@@ -8,17 +8,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from tasks.evaluation.rules.gate import SliceResult
-from tasks.evaluation.rules.metrics import measure, undefined_because
-from tasks.evaluation.rules.predictions import Codes, Numbers, Task
+from tasks.evaluation.rules.metrics import compute_metric, undefined_reason
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 from tasks.shared.rules.model.spec import SliceFloor
 from tasks.shared.rules.refusal import Refusal
 
-NO_VALUE = "(null)"
-MOST_VALUES = 1_000
+NULL_SLICE = "(null)"
+MAX_SLICE_VALUES = 1_000
 
 
 def measure_slices(
-    task: Task, floors: Sequence[SliceFloor], codes: Codes, columns: pd.DataFrame, predictions: Numbers
+    task: TaskType, floors: Sequence[SliceFloor], codes: EncodedTruth, columns: pd.DataFrame, predictions: FloatArray
 ) -> Iterator[SliceResult]:
     """Yield a result for each column and metric of `floors` and each value, rows without a value included.
 
@@ -37,16 +37,16 @@ def measure_slices(
         pair = floor.column, floor.metric
         least[pair] = min(floor.minimum_rows, least.get(pair, floor.minimum_rows))
     for (column, metric), minimum in least.items():
-        for value, members in _members(columns, column, len(codes)):
+        for value, members in _slice_rows(columns, column, len(codes)):
             if len(members) < minimum:
                 yield SliceResult(column, value, metric, len(members), None)
             else:
-                measured = measure(task, metric, codes[members], predictions[members])
-                why = undefined_because(task, metric, codes[members], classes=predictions.shape[-1])
+                measured = compute_metric(task, metric, codes[members], predictions[members])
+                why = undefined_reason(task, metric, codes[members], classes=predictions.shape[-1])
                 yield SliceResult(column, value, metric, len(members), measured, why)
 
 
-def _members(columns: pd.DataFrame, column: str, rows: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _slice_rows(columns: pd.DataFrame, column: str, rows: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Yield each value of the column as text, in the order of the texts, with the positions of its rows."""
     if column not in columns:
         remedy = "Add it to data.features, or take the slice out of evaluation.slices."
@@ -55,8 +55,8 @@ def _members(columns: pd.DataFrame, column: str, rows: int) -> Iterator[tuple[st
         remedy = f"Give the columns of the same {rows} rows as the truth."
         raise Refusal("The slice columns have another length", where=column, value=len(columns), remedy=remedy)
     text = columns[column].astype(object).map(str, na_action="ignore")
-    values, names = pd.factorize(text.where(text.notna(), NO_VALUE), sort=True)
-    if len(names) > MOST_VALUES:
+    values, names = pd.factorize(text.where(text.notna(), NULL_SLICE), sort=True)
+    if len(names) > MAX_SLICE_VALUES:
         remedy = "Slice by a column of few values: a category, a flag, or a number in ranges."
         raise Refusal("A slice's column has too many values", where=column, value=len(names), remedy=remedy)
     ends = np.cumsum(np.bincount(values, minlength=len(names)))[:-1]

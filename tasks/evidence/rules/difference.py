@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
+def baseline_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what changed between two baselines (`baseline.baseline`), the largest change first.
 
     Each entry has the feature's name, the nulls then and now as shares, what was compared in words, and `moved`: of a

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.approval.rules.evidence import Evidence
-from tasks.evidence.rules.items import ITEMS
-from tasks.shared.rules.model.namespaces import base_of
+from tasks.evidence.rules.items import EVIDENCE_ITEMS
+from tasks.shared.rules.model.namespaces import base_name
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -18,7 +18,7 @@ pre{padding:.8rem;overflow:auto;max-height:28rem}h1{margin-bottom:0}img{max-widt
 .n{text-align:right;font-variant-numeric:tabular-nums}"""
 
 
-def page(evidence: Evidence, files: Mapping[str, bytes], approvals: list[Mapping[str, Any]]) -> str:
+def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: list[Mapping[str, Any]]) -> str:
     """Return the page: what was promoted, why, by whom, and every item with its files inside."""
     title = f"{evidence.model} version {evidence.version} in {evidence.environment}"
     facts = {
@@ -43,22 +43,27 @@ def page(evidence: Evidence, files: Mapping[str, bytes], approvals: list[Mapping
         "<h2>Who approved</h2>",
         _table(["who", "decided", "when", "why", "how"], [_decision(each) for each in approvals]),
         "<h2>The sixteen items</h2>",
-        *(_item(number, item.title, (*item.files, *item.optional), files) for number, item in enumerate(ITEMS, 1)),
+        *(
+            _item(number, item.title, (*item.files, *item.optional), files)
+            for number, item in enumerate(EVIDENCE_ITEMS, 1)
+        ),
     ]
     return "\n".join(parts) + "\n"
 
 
-def card(evidence: Evidence, *, description: str, owner: str, task: str, rows: Mapping[str, int], team: str) -> str:
+def model_card_markdown(
+    evidence: Evidence, *, description: str, owner: str, task: str, rows: Mapping[str, int], limits_text: str
+) -> str:
     """Return the model card: what the run knows of the model, then what its team says of it."""
     measured = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(evidence.metrics.items()))
-    made = ", ".join(f"`{name}` {value}" for name, value in sorted(evidence.parameters.items())) or "none"
+    parameters_text = ", ".join(f"`{name}` {value}" for name, value in sorted(evidence.parameters.items())) or "none"
     return f"""# {evidence.model}, version {evidence.version}
 
 {description}
 
 - **Task**: {task}. **Owner**: {owner}.
 - **Trained** on {rows["train"]:,} rows of the {evidence.tier} tier, data as of `{evidence.as_of}`, commit `{evidence.commit}`, seed {evidence.seed}.
-- **Parameters**: {made}.
+- **Parameters**: {parameters_text}.
 - **Judged** on {rows["holdout"]:,} rows that never train: {evidence.verdict}. {" ".join(evidence.reasons)}
 
 | metric on the holdout | value |
@@ -67,7 +72,7 @@ def card(evidence: Evidence, *, description: str, owner: str, task: str, rows: M
 
 Made from the run. What follows was written and reviewed by the team.
 
-{team or "The team has written nothing about intended use and limits: models/" + base_of(evidence.model) + "/CARD.md is missing."}
+{limits_text or "The team has written nothing about intended use and limits: models/" + base_name(evidence.model) + "/CARD.md is missing."}
 """  # noqa: E501  (a list's entry is one line)
 
 

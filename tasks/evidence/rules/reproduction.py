@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-Verdict = Literal["bit-identical", "metric-identical", "different"]
+ReproductionVerdict = Literal["bit-identical", "metric-identical", "different"]
 
-TOLERANCE = 1e-6
+METRIC_TOLERANCE = 1e-6
 """By how much a metric may differ and still be called the same."""
 
 
-def verdict(
-    *, then: Mapping[str, float], now: Mapping[str, float], predictions_then: str, predictions_now: str
-) -> Verdict:
+def reproduction_verdict(
+    *, recorded: Mapping[str, float], current: Mapping[str, float], predictions_then: str, predictions_now: str
+) -> ReproductionVerdict:
     """Return how the model that was trained again compares with the one that was promoted.
 
     Args:
@@ -22,7 +22,7 @@ def verdict(
     """
     if predictions_then and predictions_then == predictions_now:
         return "bit-identical"
-    same = bool(then) and all(_close(value, now.get(name)) for name, value in then.items())
+    same = bool(recorded) and all(_close(value, current.get(name)) for name, value in recorded.items())
     return "metric-identical" if same else "different"
 
 
@@ -47,4 +47,4 @@ def largest_difference(then: Mapping[str, float], now: Mapping[str, float]) -> s
 
 
 def _close(then: float, now: float | None) -> bool:
-    return now is not None and math.isfinite(then) and math.isfinite(now) and abs(then - now) <= TOLERANCE
+    return now is not None and math.isfinite(then) and math.isfinite(now) and abs(then - now) <= METRIC_TOLERANCE

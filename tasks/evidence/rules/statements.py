@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-STATEMENT = "https://in-toto.io/Statement/v1"
-PREDICATE = "https://slsa.dev/provenance/v1"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://ratchet.example/retrain/v1"
 
 
-def provenance(
+def slsa_provenance(
     files: Mapping[str, str],
     *,
     external: Mapping[str, Any],
@@ -31,9 +31,9 @@ def provenance(
         finished: when.
     """
     return {
-        "_type": STATEMENT,
+        "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())],
-        "predicateType": PREDICATE,
+        "predicateType": PREDICATE_TYPE,
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
@@ -49,7 +49,7 @@ def provenance(
     }
 
 
-def with_model(
+def add_model_to_bom(
     bom: Mapping[str, Any],
     *,
     name: str,

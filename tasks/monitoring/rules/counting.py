@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tasks.monitoring.rules.columns import MOST_VALUES, Counts, WatchedColumn, Window
+from tasks.monitoring.rules.columns import MAX_CATEGORY_VALUES, BinCounts, MonitoredColumn, WindowCounts
 from tasks.shared.rules import sql
 
 _NULL, _NOT_FINITE = -1, -2
@@ -11,7 +11,7 @@ _LARGEST = "1.7976931348623157e308"
 _UNSEEN_SHOWN = 5
 
 
-def counts_sql(columns: Sequence[WatchedColumn], source: str, window: str = "0") -> str:
+def counts_sql(columns: Sequence[MonitoredColumn], source: str, window: str = "0") -> str:
     """Return the query of all columns' counts: rows (feature, win, bin, found, total, squares).
 
     Args:
@@ -19,10 +19,12 @@ def counts_sql(columns: Sequence[WatchedColumn], source: str, window: str = "0")
         source: the table in SQL, with its conditions: "rows" or "(SELECT …)".
         window: the number of a row's window, as SQL.
     """
-    return " UNION ALL ".join(_column_sql(column, source, window) for column in columns)
+    return " UNION ALL ".join(_column_counts_sql(column, source, window) for column in columns)
 
 
-def read_counts(columns: Sequence[WatchedColumn], answer: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Counts]]:
+def read_counts(
+    columns: Sequence[MonitoredColumn], answer: Iterable[Mapping[str, Any]]
+) -> dict[int, dict[str, BinCounts]]:
     """Return the counts by window and column, from the rows of `counts_sql`'s answer."""
     found: dict[int, dict[str, dict[int, tuple[int, float, float]]]] = {}
     for row in answer:
@@ -34,38 +36,43 @@ def read_counts(columns: Sequence[WatchedColumn], answer: Iterable[Mapping[str, 
     }
 
 
-def values_sql(name: str, source: str, excluded: Sequence[str] = (), limit: int = MOST_VALUES + 1) -> str:
+def values_sql(name: str, source: str, excluded: Sequence[str] = (), limit: int = MAX_CATEGORY_VALUES + 1) -> str:
     """Return the query of a category's values with their rows, the most frequent first: rows (value, found)."""
-    value = f"CAST({sql.name(name)} AS VARCHAR)"
+    value = f"CAST({sql.quoted_name(name)} AS VARCHAR)"
     known = f" AND {value} NOT IN ({', '.join(map(_text, excluded))})" if excluded else ""
-    return sql.select(
-        f"{value} AS value, count(*) AS found", source, f"WHERE {sql.name(name)} IS NOT NULL{known}", "GROUP BY 1",
+    return sql.select_sql(
+        f"{value} AS value, count(*) AS found", source, f"WHERE {sql.quoted_name(name)} IS NOT NULL{known}", "GROUP BY 1",
         f"ORDER BY 2 DESC, 1 LIMIT {limit}",
     )  # fmt: skip
 
 
-def unseen_sql(column: WatchedColumn, source: str) -> str:
+def unseen_sql(column: MonitoredColumn, source: str) -> str:
     """Return the query of a few values that the reference does not have."""
     return values_sql(column.name, source, column.values, _UNSEEN_SHOWN)
 
 
-def with_unseen(window: Window, name: str, values: Sequence[tuple[str, int]]) -> dict[str, Counts]:
+def with_unseen(window: WindowCounts, name: str, values: Sequence[tuple[str, int]]) -> dict[str, BinCounts]:
     """Return the window with the values that the reference does not have, for one column."""
     counts = window[name]
-    told = Counts(counts.bins, counts.nulls, counts.not_finite, counts.total, counts.squares, tuple(values))
+    told = BinCounts(
+        counts.bins, counts.nulls, counts.not_finite, counts.centred_sum, counts.centred_square_sum, tuple(values)
+    )
     return {**window, name: told}
 
 
-def _column_sql(column: WatchedColumn, source: str, window: str) -> str:
-    known = sql.name(column.name)
+def _column_counts_sql(column: MonitoredColumn, source: str, window: str) -> str:
+    known = sql.quoted_name(column.name)
     if column.kind == "number":
         value = f"CAST({known} AS DOUBLE)"
-        cut = " + ".join(f"CASE WHEN {value} >= {sql.literal(edge)} THEN 1 ELSE 0 END" for edge in column.edges) or "0"
+        cut = (
+            " + ".join(f"CASE WHEN {value} >= {sql.value_literal(edge)} THEN 1 ELSE 0 END" for edge in column.edges)
+            or "0"
+        )
         place = (
             f"CASE WHEN {known} IS NULL THEN {_NULL} "
             f"WHEN NOT ({value} BETWEEN -{_LARGEST} AND {_LARGEST}) THEN {_NOT_FINITE} ELSE {cut} END"
         )
-        apart = f"({value} - {sql.literal(column.centre)})"
+        apart = f"({value} - {sql.value_literal(column.centre)})"
         sums = f"sum({apart}) AS total, sum({apart} * {apart}) AS squares"
     else:
         value = f"CAST({known} AS VARCHAR)"
@@ -74,19 +81,19 @@ def _column_sql(column: WatchedColumn, source: str, window: str) -> str:
         place = f"CASE WHEN {known} IS NULL THEN {_NULL} ELSE {chosen} END"
         sums = "CAST(0 AS DOUBLE) AS total, CAST(0 AS DOUBLE) AS squares"
     what = f"{_text(column.name)} AS feature, {window} AS win, {place} AS bin, count(*) AS found, {sums}"
-    return sql.select(what, source, "GROUP BY 1, 2, 3")
+    return sql.select_sql(what, source, "GROUP BY 1, 2, 3")
 
 
-def _counts(column: WatchedColumn, by_bin: Mapping[int, tuple[int, float, float]]) -> Counts:
+def _counts(column: MonitoredColumn, by_bin: Mapping[int, tuple[int, float, float]]) -> BinCounts:
     inside = {at: found for at, found in by_bin.items() if at >= 0}
-    return Counts(
+    return BinCounts(
         bins=tuple(inside.get(at, (0, 0.0, 0.0))[0] for at in range(column.bins)),
         nulls=by_bin.get(_NULL, (0,))[0],
         not_finite=by_bin.get(_NOT_FINITE, (0,))[0],
-        total=sum(found[1] for found in inside.values()),
-        squares=sum(found[2] for found in inside.values()),
+        centred_sum=sum(found[1] for found in inside.values()),
+        centred_square_sum=sum(found[2] for found in inside.values()),
     )
 
 
 def _text(value: str) -> str:
-    return sql.text(value.replace("\x00", ""))
+    return sql.text_literal(value.replace("\x00", ""))

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-_HALF = 0.5
-_FEWEST_EXPECTED = 5.0
+_SMOOTHING_ROWS = 0.5
+_MIN_EXPECTED_ROWS = 5.0
 
 
 def stability_index(reference: Sequence[int], current: Sequence[int]) -> float:
@@ -24,32 +24,32 @@ def stability_index(reference: Sequence[int], current: Sequence[int]) -> float:
     n, m = expected.sum(), found.sum()
     if not n or not m:
         return float("nan")
-    p = (expected + _HALF) / (n + _HALF * len(expected))
-    q = (found + _HALF) / (m + _HALF * len(found))
+    p = (expected + _SMOOTHING_ROWS) / (n + _SMOOTHING_ROWS * len(expected))
+    q = (found + _SMOOTHING_ROWS) / (m + _SMOOTHING_ROWS * len(found))
     filled = int(((expected > 0) | (found > 0)).sum())
     index = float(((q - p) * np.log(q / p)).sum())
     return max(0.0, index - float((filled - 1) * (1 / n + 1 / m)))
 
 
-def chance(reference: Sequence[int], current: Sequence[int]) -> float:
+def homogeneity_p_value(reference: Sequence[int], current: Sequence[int]) -> float:
     """Return the probability of counts at least so different by chance: chi-squared of homogeneity; 1 when alike.
 
     Bins with fewer than five expected rows are taken together, the rarest first.
     """
     from scipy.stats import chi2_contingency  # more than a second to import
 
-    table = _merged(np.array([reference, current], dtype=np.float64))
+    table = _merge_rare_bins(np.array([reference, current], dtype=np.float64))
     if (table.sum(axis=1) == 0).any():  # without rows nothing is expected, which SciPy refuses
         return 1.0
     return float(chi2_contingency(table, correction=False).pvalue)
 
 
-def proportions_chance(a: int, n: int, b: int, m: int) -> float:
+def proportions_p_value(a: int, n: int, b: int, m: int) -> float:
     """Return the probability by chance of shares a/n and b/m at least so different."""
-    return chance((a, n - a), (b, m - b))
+    return homogeneity_p_value((a, n - a), (b, m - b))
 
 
-def holm(chances: Mapping[str, float], level: float) -> frozenset[str]:
+def holm_significant(chances: Mapping[str, float], level: float) -> frozenset[str]:
     """Return which of many tests are beyond chance, so that one false one among all has at most probability `level`.
 
     Holm (Scandinavian Journal of Statistics 1979). A chance that is NaN counts as 1: it was not measured.
@@ -61,7 +61,7 @@ def holm(chances: Mapping[str, float], level: float) -> frozenset[str]:
     return frozenset(name for name, beyond in zip(chances, rejected, strict=True) if beyond)
 
 
-def _merged(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _merge_rare_bins(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the table (2, bins) with rare bins taken together until each has five expected rows in both."""
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2 or table.sum() == 0:
@@ -72,7 +72,7 @@ def _merged(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     held = np.zeros(2)
     for column in ordered.T:
         held = held + column
-        if held.sum() * least >= _FEWEST_EXPECTED:
+        if held.sum() * least >= _MIN_EXPECTED_ROWS:
             columns.append(held)
             held = np.zeros(2)
     if held.sum():

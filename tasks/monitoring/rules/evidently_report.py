@@ -42,7 +42,7 @@ class StabilityIndexCalculation(SingleValueCalculation[StabilityIndex]):  # type
         return f"Population stability index of {self.metric.column}, over all rows"
 
 
-def report(reference: pd.DataFrame, current: pd.DataFrame, scores: dict[str, dict[str, Any]]) -> Any:
+def build_report(reference: pd.DataFrame, current: pd.DataFrame, scores: dict[str, dict[str, Any]]) -> Any:
     """Return Evidently's evaluated report: our scores first, each with its test, then its own comparison.
 
     Columns without a value in one of the samples are left to our checks: Evidently raises on them.
@@ -67,7 +67,7 @@ def report(reference: pd.DataFrame, current: pd.DataFrame, scores: dict[str, dic
     return Report([*ours, DataDriftPreset(columns=columns)]).run(*pair)
 
 
-def default_drift(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str]) -> tuple[bool, list[str]]:
+def default_preset_drift(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str]) -> tuple[bool, list[str]]:
     """Return what Evidently's default preset says by itself: whether the data set drifted, and which columns."""
     numbers = [name for name in columns if pd.api.types.is_numeric_dtype(reference[name])]
     texts = [name for name in columns if name not in numbers]
@@ -77,12 +77,12 @@ def default_drift(reference: pd.DataFrame, current: pd.DataFrame, columns: list[
     drifted = [
         each["config"]["column"]
         for each in said.dict()["metrics"]
-        if each["config"].get("column") and _beyond(each["config"], float(each["value"]))
+        if each["config"].get("column") and _is_drift(each["config"], float(each["value"]))
     ]
     return len(drifted) >= len(columns) / 2, drifted
 
 
-def _beyond(config: dict[str, Any], value: float) -> bool:
+def _is_drift(config: dict[str, Any], value: float) -> bool:
     """Tell whether a column's value is drift by its method: a probability below, a distance above its threshold."""
     threshold = float(config["threshold"])
     return value < threshold if "p_value" in str(config["method"]) else value >= threshold
@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
     """Write the report of a folder."""
     folder = Path(arguments[0])
     reference, current = (pd.read_parquet(folder / f"{part}.parquet") for part in ("reference", "current"))
-    made = report(reference, current, json.loads((folder / "scores.json").read_text()))
+    made = build_report(reference, current, json.loads((folder / "scores.json").read_text()))
     made.save_html(str(folder / "report.html"))
     made.save_json(str(folder / "report.json"))
     return 0

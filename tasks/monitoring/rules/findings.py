@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["impossible", "drift", "quality"]
-Severity = Literal["warning", "critical"]
+FindingKind = Literal["impossible", "drift", "quality"]
+FindingSeverity = Literal["warning", "critical"]
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,19 @@ class Finding:
             predictions are worse than they were.
         cause: schema, type, volume, freshness, reference, rows, nulls, new values, distribution, labels, quality.
         column: the column, or "" for the whole.
-        effect: how much, in the cause's own measure; NaN where there is none.
+        effect_size: how much, in the cause's own measure; NaN where there is none.
         severity: how urgent.
         text: a full sentence.
-        short: the same in a few words, to be listed with others.
+        summary: the same in a few words, to be listed with others.
     """
 
-    kind: Kind
+    kind: FindingKind
     cause: str
     column: str
     text: str
-    effect: float = float("nan")
-    severity: Severity = "warning"
-    short: str = ""
+    effect_size: float = float("nan")
+    severity: FindingSeverity = "warning"
+    summary: str = ""
 
     @property
     def key(self) -> str:
@@ -37,31 +37,31 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class WatchRules:
+class MonitoringRules:
     """When something counts as found.
 
     Attributes:
         windows: how many of the newest windows are looked at (n).
-        needed: in how many of them the same must be found before it is told (k).
+        min_breached_windows: in how many of them the same must be found before it is told (k).
         minimum_rows: a window with fewer rows is not judged.
-        effect: the least population stability index of a column that counts.
-        severe: the index from which it is critical; so is any of the predictions.
-        level: probability of one false finding among all columns of a window, by chance alone.
-        missing_change: the least change of the share of missing values, 0 to 1, that counts.
-        unseen_share: the least share of rows with values that the reference does not have.
-        label_change: the least change of a class's share among labels, 0 to 1, that counts.
-        label_level: probability of a false finding among labels, by chance alone, in one look.
-        volume_factor: how many times more or fewer rows than usual count.
+        psi_threshold: the least population stability index of a column that counts.
+        critical_psi: the index from which it is critical; so is any of the predictions.
+        significance_level: probability of one false finding among all columns of a window, by chance alone.
+        min_missing_change: the least change of the share of missing values, 0 to 1, that counts.
+        min_unseen_share: the least share of rows with values that the reference does not have.
+        min_label_change: the least change of a class's share among labels, 0 to 1, that counts.
+        label_significance_level: probability of a false finding among labels, by chance alone, in one look.
+        max_volume_factor: how many times more or fewer rows than usual count.
     """
 
     windows: int = 3
-    needed: int = 2
+    min_breached_windows: int = 2
     minimum_rows: int = 200
-    effect: float = 0.1
-    severe: float = 0.25
-    level: float = 0.01
-    missing_change: float = 0.05
-    unseen_share: float = 0.005
-    label_change: float = 0.05
-    label_level: float = 0.001
-    volume_factor: float = 3.0
+    psi_threshold: float = 0.1
+    critical_psi: float = 0.25
+    significance_level: float = 0.01
+    min_missing_change: float = 0.05
+    min_unseen_share: float = 0.005
+    min_label_change: float = 0.05
+    label_significance_level: float = 0.001
+    max_volume_factor: float = 3.0

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from tasks.monitoring.rules.columns import WatchedColumn
+from tasks.monitoring.rules.columns import MonitoredColumn
 
-Kind = Literal["drift", "quality", "none"]
+MeasureKind = Literal["drift", "quality", "none"]
 
-SCHEMA = pa.schema(
+MONITORING_HISTORY_SCHEMA = pa.schema(
     [
         ("look", pa.string()),
         ("looked_at", pa.timestamp("us", "UTC")),
@@ -33,48 +33,48 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Measure:
+class MonitoringMeasure:
     """One thing that a look measured; what there is none of is None."""
 
-    kind: Kind
+    kind: MeasureKind
     name: str
     value: float | None
     reference: float | None
     lower: float | None
     upper: float | None
-    found: bool
+    is_finding: bool
 
 
 @dataclass(frozen=True)
-class Look:
+class MonitoringRun:
     """What one look at a model found; `newest_rows` are those of its newest window."""
 
     id: str
-    at: datetime
+    started_at: datetime
     version: str
     outcome: str
     sentence: str
     newest_rows: int
-    measures: tuple[Measure, ...]
+    measures: tuple[MonitoringMeasure, ...]
 
-    def of(self, kind: Kind) -> tuple[Measure, ...]:
+    def of(self, kind: MeasureKind) -> tuple[MonitoringMeasure, ...]:
         """Return the measures of one kind."""
         return tuple(measure for measure in self.measures if measure.kind == kind)
 
 
-def dataset_of_looks(model: str) -> str:
+def monitoring_dataset(model: str) -> str:
     """Return the name of the data set in which the looks at a model lie."""
     return f"{model}-watch"
 
 
-def look_table(judgement: Mapping[str, Any], look: str, at: datetime) -> pa.Table:
-    """Return a judgement, as `judgement_json` wrote it, as rows.
+def monitoring_run_table(judgement: Mapping[str, Any], look: str, at: datetime) -> pa.Table:
+    """Return a judgement, as `monitoring_report_json` wrote it, as rows.
 
     Raises:
         KeyError, TypeError: it is not a judgement.
     """
     rows = judgement["rows"]
-    said = {
+    run_columns = {
         "look": look,
         "looked_at": at,
         "version": judgement["version"],
@@ -99,27 +99,27 @@ def look_table(judgement: Mapping[str, Any], look: str, at: datetime) -> pa.Tabl
         for each in judgement["measured"]
     ]
     measured = [*columns, *metrics] or [{"kind": "none", "measure": "", "found": False}]
-    return pa.Table.from_pylist([said | each for each in measured], schema=SCHEMA)
+    return pa.Table.from_pylist([run_columns | each for each in measured], schema=MONITORING_HISTORY_SCHEMA)
 
 
-def looks_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Look, ...]:
+def monitoring_runs(rows: Iterable[Mapping[str, Any]]) -> tuple[MonitoringRun, ...]:
     """Return the looks that the rows tell of, oldest first."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["look"], []).append(row)
-    looks = [_look(its) for its in found.values()]
-    return tuple(sorted(looks, key=lambda each: (each.at, each.id)))
+    looks = [_monitoring_run(its) for its in found.values()]
+    return tuple(sorted(looks, key=lambda each: (each.started_at, each.id)))
 
 
 def _shown(column: Mapping[str, Any]) -> str:
-    return WatchedColumn(column["name"], column["kind"], prediction=column["prediction"]).shown
+    return MonitoredColumn(column["name"], column["kind"], is_prediction=column["prediction"]).display_name
 
 
-def _look(rows: Sequence[Mapping[str, Any]]) -> Look:
+def _monitoring_run(rows: Sequence[Mapping[str, Any]]) -> MonitoringRun:
     first = rows[0]
-    return Look(
+    return MonitoringRun(
         id=first["look"],
-        at=first["looked_at"],
+        started_at=first["looked_at"],
         version=first["version"],
         outcome=first["outcome"],
         sentence=first["sentence"],
@@ -128,7 +128,7 @@ def _look(rows: Sequence[Mapping[str, Any]]) -> Look:
     )
 
 
-def _measure(row: Mapping[str, Any]) -> Measure:
-    return Measure(
+def _measure(row: Mapping[str, Any]) -> MonitoringMeasure:
+    return MonitoringMeasure(
         row["kind"], row["measure"], row["value"], row["reference"], row["lower"], row["upper"], bool(row["found"])
     )

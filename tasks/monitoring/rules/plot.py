@@ -3,32 +3,32 @@
 import io
 from typing import Any
 
-from tasks.monitoring.rules.drift import Compared
-from tasks.monitoring.rules.findings import WatchRules
-from tasks.monitoring.rules.judgement import SHOWN, Judgement
+from tasks.monitoring.rules.drift import ColumnDrift
+from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.monitoring.rules.judgement import MAX_FINDINGS_NAMED, MonitoringReport
 
 # Okabe and Ito's palette, as in the picture of an evaluation.
 _THEN, _NOW, _DRIFT, _INK, _FAINT = "#9aa3ad", "#0072B2", "#D55E00", "#2b2f36", "#c9ced6"
-_BARS = 12
+_MAX_BARS = 12
 
 
-def judgement_plot(judgement: Judgement, rules: WatchRules) -> bytes | None:
+def monitoring_plot(report: MonitoringReport, rules: MonitoringRules) -> bytes | None:
     """Return a PNG: the index by column, and the shares by bin of the three furthest; None when none was compared."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if not judgement.compared:
+    if not report.column_drifts:
         return None
     inks = {"text.color": _INK, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
     with rc_context({"font.size": 8, "text.parse_math": False} | inks):
         figure = Figure(figsize=(11, 3.6), dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
-        first = judgement.compared[:SHOWN]
+        first = report.column_drifts[:MAX_FINDINGS_NAMED]
         axes = figure.subplots(1, 1 + len(first), squeeze=False)[0]
         for each in axes:
             each.spines[["top", "right"]].set_visible(False)
-        _draw_effects(axes[0], judgement.compared[:_BARS], rules)
+        _draw_effects(axes[0], report.column_drifts[:_MAX_BARS], rules)
         for place, compared in zip(axes[1:], first, strict=True):
             _draw_shares(place, compared)
         picture = io.BytesIO()
@@ -36,27 +36,27 @@ def judgement_plot(judgement: Judgement, rules: WatchRules) -> bytes | None:
     return picture.getvalue()
 
 
-def _draw_effects(axes: Any, compared: tuple[Compared, ...], rules: WatchRules) -> None:
+def _draw_effects(axes: Any, compared: tuple[ColumnDrift, ...], rules: MonitoringRules) -> None:
     ordered = list(reversed(compared))
     colours = [_DRIFT if each.drifted else _THEN for each in ordered]
-    names = [_short(each.column.shown) for each in ordered]
-    axes.barh(range(len(ordered)), [each.effect for each in ordered], color=colours)
+    names = [_short(each.column.display_name) for each in ordered]
+    axes.barh(range(len(ordered)), [each.psi for each in ordered], color=colours)
     axes.set_yticks(range(len(ordered)), names)
-    axes.axvline(rules.effect, color=_INK, linewidth=1, linestyle="--")
-    axes.set_xlim(0, max(rules.effect * 1.2, max(each.effect for each in ordered) * 1.05))
-    axes.set(title=f"Index by column ({rules.effect:g} counts)")
+    axes.axvline(rules.psi_threshold, color=_INK, linewidth=1, linestyle="--")
+    axes.set_xlim(0, max(rules.psi_threshold * 1.2, max(each.psi for each in ordered) * 1.05))
+    axes.set(title=f"Index by column ({rules.psi_threshold:g} counts)")
 
 
-def _draw_shares(axes: Any, each: Compared) -> None:
+def _draw_shares(axes: Any, each: ColumnDrift) -> None:
     places = range(each.column.bins)
     for shift, counts, colour, label in ((-0.2, each.reference, _THEN, "reference"), (0.2, each.current, _NOW, "now")):
-        known = counts.known or 1
+        known = counts.binned_rows or 1
         shares = [found / known for found in counts.bins]
         axes.bar([place + shift for place in places], shares, 0.4, color=colour, label=label)
     labels = [_short(each.column.label(place)) for place in places]
-    if len(labels) <= _BARS:
+    if len(labels) <= _MAX_BARS:
         axes.set_xticks(list(places), labels, rotation=40, ha="right")
-    axes.set(title=f"{_short(each.column.shown)}: {each.effect:.2f}")
+    axes.set(title=f"{_short(each.column.display_name)}: {each.psi:.2f}")
     axes.legend(frameon=False)
 
 

@@ -8,36 +8,41 @@ import pyarrow as pa
 
 from tasks.shared.rules.model.spec import InferenceLogSpec, ModelSpec
 
-REQUEST, ROW, AT, VERSION = "_request_id", "_row", "_requested_at", "_model_version"
+REQUEST_COLUMN, REQUEST_ROW_COLUMN, REQUESTED_AT_COLUMN, MODEL_VERSION_COLUMN = (
+    "_request_id",
+    "_row",
+    "_requested_at",
+    "_model_version",
+)
 """The columns beside those of the model: the request, the row's place in it, its time (UTC) and the version."""
 
-_HASHED = "_hashed_"
-_PREDICTION = "_prediction"
+_HASHED_PREFIX = "_hashed_"
+_PREDICTION_PREFIX = "_prediction"
 
 
-def dataset_of(spec: ModelSpec) -> str:
+def inference_dataset(spec: ModelSpec) -> str:
     """Return the name of the data set in which the model's requests and answers lie."""
     return spec.own_dataset("inference")
 
 
-def prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
+def logged_prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
     """Return the columns of the predictions: a probability for each class, or the value of a regression."""
-    return tuple(f"{_PREDICTION}_{name}" for name in spec.data.classes) or (_PREDICTION,)
+    return tuple(f"{_PREDICTION_PREFIX}_{name}" for name in spec.data.classes) or (_PREDICTION_PREFIX,)
 
 
-def watched_predictions(spec: ModelSpec) -> tuple[str, ...]:
+def monitored_prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
     """Return the columns of the predictions that say something of their own: of two probabilities, the last."""
-    columns = prediction_columns(spec)
+    columns = logged_prediction_columns(spec)
     return columns[-1:] if len(columns) == 2 else columns
 
 
-def kept_features(spec: ModelSpec) -> dict[str, str]:
+def logged_features(spec: ModelSpec) -> dict[str, str]:
     """Return the features that are logged as they are, with their kinds; what is hashed or left out is missing."""
-    away = {*spec.inference_log.leave_out, *spec.inference_log.hash}
+    away = {*spec.inference_log.exclude, *spec.inference_log.hash}
     return {name: kind for name, kind in spec.data.features.items() if name not in away}
 
 
-def requests_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) -> pa.Table | None:
+def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) -> pa.Table | None:
     """Return logged requests as rows, or None when there are none.
 
     What the rules of today keep out is left out here, too, whatever the rules were when it was logged. A value
@@ -49,20 +54,24 @@ def requests_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) -> pa
     counts = [int(request["rows"]) for request in requests]
     if not sum(counts):
         return None
-    said = [_answers(request, rows) for request, rows in zip(requests, counts, strict=True)]
+    answers = [_answers(request, rows) for request, rows in zip(requests, counts, strict=True)]
     columns = {name: pa.array(values, kind) for name, kind, values in _inputs(spec, requests, counts)}
-    names = prediction_columns(spec)
+    names = logged_prediction_columns(spec)
     for place, name in enumerate(names):
-        values = [_probability(row, place, len(names)) for rows in said for row in rows]
+        values = [_probability(row, place, len(names)) for rows in answers for row in rows]
         columns[name] = pa.array(values, pa.float64())
     times = [datetime.fromisoformat(request["at"]) for request in requests]
-    repeat = [(request["id"], request["version"], at) for request, at in zip(requests, times, strict=True)]
-    columns[REQUEST] = pa.array([each[0] for each, n in zip(repeat, counts, strict=True) for _ in range(n)])
-    columns[ROW] = pa.array([place for n in counts for place in range(n)], pa.int32())
-    columns[AT] = pa.array(
-        [each[2] for each, n in zip(repeat, counts, strict=True) for _ in range(n)], pa.timestamp("us", "UTC")
+    request_values = [(request["id"], request["version"], at) for request, at in zip(requests, times, strict=True)]
+    columns[REQUEST_COLUMN] = pa.array(
+        [each[0] for each, n in zip(request_values, counts, strict=True) for _ in range(n)]
     )
-    columns[VERSION] = pa.array([each[1] for each, n in zip(repeat, counts, strict=True) for _ in range(n)])
+    columns[REQUEST_ROW_COLUMN] = pa.array([place for n in counts for place in range(n)], pa.int32())
+    columns[REQUESTED_AT_COLUMN] = pa.array(
+        [each[2] for each, n in zip(request_values, counts, strict=True) for _ in range(n)], pa.timestamp("us", "UTC")
+    )
+    columns[MODEL_VERSION_COLUMN] = pa.array(
+        [each[1] for each, n in zip(request_values, counts, strict=True) for _ in range(n)]
+    )
     return pa.table(columns)
 
 
@@ -71,10 +80,10 @@ def _inputs(
 ) -> list[tuple[str, pa.DataType, list[Any]]]:
     """Return name, type and values of the entity's column and of each feature that is kept."""
     rules: InferenceLogSpec = spec.inference_log
-    wanted = {} if spec.data.entity in rules.leave_out else {spec.data.entity: "category"}
-    wanted |= kept_features(spec)
-    found = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in wanted.items()]
-    hashed = [(_HASHED + name, pa.string(), _values(name, requests, counts)) for name in rules.hash]
+    columns = {} if spec.data.entity in rules.exclude else {spec.data.entity: "category"}
+    columns |= logged_features(spec)
+    found = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in columns.items()]
+    hashed = [(_HASHED_PREFIX + name, pa.string(), _values(name, requests, counts)) for name in rules.hash]
     return found + hashed
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from tasks.notification.rules.kinds import SEVERITIES
 
 
-class Channel(Protocol):
+class ChannelLike(Protocol):
     """What these rules read of a channel."""
 
     @property
@@ -15,7 +15,7 @@ class Channel(Protocol):
         """Its name, by which messages know it."""
 
     @property
-    def least(self) -> str:
+    def min_severity(self) -> str:
         """The least severity that it is told of."""
 
     @property
@@ -27,9 +27,9 @@ class Channel(Protocol):
         """Patterns of the events that it is told of: `model.*`."""
 
 
-def takes(channel: Channel, *, severity: str, model: str, event: str) -> bool:
+def channel_accepts(channel: ChannelLike, *, severity: str, model: str, event: str) -> bool:
     """Whether the channel is told of an event of this severity; one of an unknown severity goes to every channel."""
-    grave = severity not in SEVERITIES or SEVERITIES.index(severity) >= SEVERITIES.index(channel.least)
+    grave = severity not in SEVERITIES or SEVERITIES.index(severity) >= SEVERITIES.index(channel.min_severity)
     return (
         grave
         and any(fnmatchcase(model, pattern) for pattern in channel.models)

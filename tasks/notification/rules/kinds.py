@@ -15,39 +15,39 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """One kind of event: its Prefect event name, a title for people, its severity, and whether it lasts."""
 
     event: str
     title: str
     severity: Severity
-    lasts: bool
+    is_condition: bool
 
 
-KINDS = {
+EVENT_KINDS = {
     kind.event: kind
     for kind in (
-        Kind("model.drift.detected", "the data drifts", "warning", lasts=True),
-        Kind("model.quality.degraded", "the model has become worse", "critical", lasts=True),
-        Kind("model.check.impossible", "the model cannot be watched", "critical", lasts=True),
-        Kind("release.awaiting-approval", "a version waits for approval", "warning", lasts=True),
-        Kind("retraining.started", "it is retrained by itself", "info", lasts=False),
-        Kind("retraining.refused", "it is not retrained by itself", "info", lasts=False),
-        Kind("release.held", "a challenger was held", "info", lasts=False),
-        Kind("release.deployed", "a version was deployed", "info", lasts=False),
-        Kind("release.failed", "a deployment failed", "critical", lasts=False),
-        Kind("release.rolled-back", "a version was taken back", "warning", lasts=False),
+        EventKind("model.drift.detected", "the data drifts", "warning", is_condition=True),
+        EventKind("model.quality.degraded", "the model has become worse", "critical", is_condition=True),
+        EventKind("model.check.impossible", "the model cannot be watched", "critical", is_condition=True),
+        EventKind("release.awaiting-approval", "a version waits for approval", "warning", is_condition=True),
+        EventKind("retraining.started", "it is retrained by itself", "info", is_condition=False),
+        EventKind("retraining.refused", "it is not retrained by itself", "info", is_condition=False),
+        EventKind("release.held", "a challenger was held", "info", is_condition=False),
+        EventKind("release.deployed", "a version was deployed", "info", is_condition=False),
+        EventKind("release.failed", "a deployment failed", "critical", is_condition=False),
+        EventKind("release.rolled-back", "a version was taken back", "warning", is_condition=False),
     )
 }
 """Every event of Ratchet, by name."""
 
 
-def kind_of(event: str) -> Kind:
+def event_kind(event: str) -> EventKind:
     """Return what the event is.
 
     Raises:
         Refusal: there is no such event; the message lists those there are.
     """
-    if event not in KINDS:
-        raise Refusal("there is no such event", value=event, remedy=f"There are: {', '.join(sorted(KINDS))}.")
-    return KINDS[event]
+    if event not in EVENT_KINDS:
+        raise Refusal("there is no such event", value=event, remedy=f"There are: {', '.join(sorted(EVENT_KINDS))}.")
+    return EVENT_KINDS[event]

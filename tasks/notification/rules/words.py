@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from tasks.notification.rules.kinds import kind_of
+from tasks.notification.rules.kinds import event_kind
 
-OPENINGS = {
+SUBJECT_PREFIXES = {
     "news": "",
     "new": "",
     "worse": "graver now: ",
@@ -14,14 +14,14 @@ OPENINGS = {
 }
 
 
-def subject(occasion: str, severity: str, event: str, model: str, environment: str) -> str:
+def message_subject(occasion: str, severity: str, event: str, model: str, environment: str) -> str:
     """Return one line such as "[critical] churn (local): still: the model cannot be watched"."""
     tag = "recovered" if occasion == "recovered" else severity
-    return f"[{tag}] {model} ({environment}): {OPENINGS[occasion]}{kind_of(event).title}"
+    return f"[{tag}] {model} ({environment}): {SUBJECT_PREFIXES[occasion]}{event_kind(event).title}"
 
 
-def body(
-    sentence: str, links: Mapping[str, str], *, owner: str, cause: str, since: datetime, seen: int, open_: bool
+def message_body(
+    sentence: str, links: Mapping[str, str], *, owner: str, cause: str, since: datetime, occurrences: int, is_open: bool
 ) -> str:
     """Return the text: the sentence, the links, the owner, and how to acknowledge what lasts.
 
@@ -31,14 +31,14 @@ def body(
         owner: who looks after the model.
         cause: the alert's name.
         since: when it opened, with a time zone.
-        seen: how often it has been seen since then.
-        open_: whether it lasts.
+        occurrences: how often it has been seen since then.
+        is_open: whether it lasts.
     """
     lines = [sentence, ""]
-    if open_ and seen > 1:
-        lines.append(f"Seen {seen} times since {since:%Y-%m-%d %H:%M %Z}.")
+    if is_open and occurrences > 1:
+        lines.append(f"Seen {occurrences} times since {since:%Y-%m-%d %H:%M %Z}.")
     lines += [f"{label}: {target}" for label, target in links.items()]
     lines.append(f"owner: {owner}")
-    if open_:
+    if is_open:
         lines.append(f'acknowledge (no more reminders): make ack ALERT="{cause}" BY=you')
     return "\n".join(lines)

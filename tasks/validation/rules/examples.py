@@ -6,38 +6,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.validation.rules.outcomes import shown
+from tasks.validation.rules.outcomes import display_value
 from tasks.validation.rules.suites import Expectation
 
-EXAMPLES = 5
+MAX_EXAMPLES = 5
 """How many rows that break an expectation are shown."""
 
 _BY_POSITION = ("expect_column_values_to_be_increasing", "expect_column_values_to_be_decreasing")
 _NULL = object()
 
 
-def examples_in(
+def failing_examples(
     frame: pd.DataFrame, expectation: Expectation, details: Mapping[str, Any], key: str
 ) -> Iterator[tuple[str, str]]:
     """Find the rows that hold the unexpected values: a row with the same values breaks the same rule."""
     columns, found = expectation.columns, 0
     values = details.get("partial_unexpected_list", ())
     if expectation.type in _BY_POSITION or not columns:
-        yield from (("", shown(value)) for value in values[:EXAMPLES])
+        yield from (("", display_value(value)) for value in values[:MAX_EXAMPLES])
         return
     tuples = (value for value in map(_comparable, values) if len(value) == len(columns))
     for value in dict.fromkeys(tuples):
-        rows = frame.iloc[np.flatnonzero(_holding(frame, columns, value))[: EXAMPLES - found]]
+        rows = frame.iloc[np.flatnonzero(_matching_rows(frame, columns, value))[: MAX_EXAMPLES - found]]
         found += len(rows)
-        yield from named_rows(rows, columns, key)
+        yield from rows_with_keys(rows, columns, key)
 
 
-def named_rows(rows: pd.DataFrame, columns: tuple[str, ...], key: str) -> Iterator[tuple[str, str]]:
+def rows_with_keys(rows: pd.DataFrame, columns: tuple[str, ...], key: str) -> Iterator[tuple[str, str]]:
     """Return for each of these rows its key and the values of the columns, as people read them."""
     for row in range(len(rows)):
-        cells = [shown(rows[name].iloc[row]) for name in columns]
+        cells = [display_value(rows[name].iloc[row]) for name in columns]
         text = cells[0] if len(cells) == 1 else ", ".join(map("{}={}".format, columns, cells))
-        yield shown(rows[key].iloc[row]), text
+        yield display_value(rows[key].iloc[row]), text
 
 
 def _comparable(value: Any) -> tuple[Hashable, ...]:
@@ -47,7 +47,7 @@ def _comparable(value: Any) -> tuple[Hashable, ...]:
     return tuple(_NULL if pd.isna(part) else part for part in scalars)
 
 
-def _holding(frame: pd.DataFrame, columns: tuple[str, ...], value: tuple[Hashable, ...]) -> Any:
+def _matching_rows(frame: pd.DataFrame, columns: tuple[str, ...], value: tuple[Hashable, ...]) -> Any:
     """Return which rows (rows,) hold exactly these values in these columns."""
     holds = np.ones(len(frame), dtype=bool)
     for name, part in zip(columns, value, strict=True):

@@ -22,20 +22,28 @@ from typing import Any, cast
 import pandas as pd
 
 from tasks.validation.rules import outcomes
-from tasks.validation.rules.examples import examples_in
-from tasks.validation.rules.outcomes import Outcome
-from tasks.validation.rules.parquet_checks import Library, check_files
+from tasks.validation.rules.examples import failing_examples
+from tasks.validation.rules.outcomes import ExpectationOutcome
+from tasks.validation.rules.parquet_checks import LibraryFunctions, validate_parquet
 from tasks.validation.rules.parquet_rows import ParquetRows
-from tasks.validation.rules.report import CheckReport, CheckResult
-from tasks.validation.rules.suites import Arguments, Expectation, Suite, read_suite
+from tasks.validation.rules.report import ExpectationResult, ValidationReport
+from tasks.validation.rules.suites import Expectation, ExpectationArguments, Suite, read_suite
 
-__all__ = ["CheckReport", "CheckResult", "Expectation", "ParquetRows", "Suite", "check", "parse_suite"]
+__all__ = [
+    "Expectation",
+    "ExpectationResult",
+    "ParquetRows",
+    "Suite",
+    "ValidationReport",
+    "parse_suite",
+    "validate_table",
+]
 
-_LISTED = 20
-_MIXED_UP = ("expect_column_quantile_values_to_be_between",)
+_MAX_UNEXPECTED_LISTED = 20
+_NOT_VALIDATED_TOGETHER = ("expect_column_quantile_values_to_be_between",)
 
 
-def check(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> CheckReport:
+def validate_table(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> ValidationReport:
     """Check a table and say row by row what is wrong. Never raises for what is in the data: it fails instead.
 
     Args:
@@ -45,9 +53,11 @@ def check(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> CheckR
         key: the column that names a row in the examples; it must be there.
     """
     if isinstance(rows, ParquetRows):
-        return check_files(rows, suite, key, Library(check_each=_check_each, judge=_judged))
-    results = _check_each(rows, dict(enumerate(suite.expectations)), key)
-    return CheckReport(suite.name, len(rows), suite.minimum_rows, len(suite.expectations), tuple(results.values()))
+        return validate_parquet(
+            rows, suite, key, LibraryFunctions(validate_frame=_validate_frame, validate_metrics=_validate_metrics)
+        )
+    results = _validate_frame(rows, dict(enumerate(suite.expectations)), key)
+    return ValidationReport(suite.name, len(rows), suite.minimum_rows, len(suite.expectations), tuple(results.values()))
 
 
 def parse_suite(text: str | bytes, where: str) -> Suite:
@@ -62,15 +72,15 @@ def parse_suite(text: str | bytes, where: str) -> Suite:
             nearest there is, a rule that could not fail, a key or an expectation that is there twice.
     """
     taken = {name: kind.__fields__ for name, kind in _library_types().items()}
-    known = {name: Arguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in taken.items()}
-    return read_suite(text, where, known, _complaint)
+    known = {name: ExpectationArguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in taken.items()}
+    return read_suite(text, where, known, _library_error)
 
 
-def _complaint(expectation: Expectation) -> str:
+def _library_error(expectation: Expectation) -> str:
     try:
-        _built(expectation, 0)
+        _build_expectation(expectation, 0)
     except Exception as error:  # the library's own validation raises errors of many kinds
-        return outcomes.brief(error)
+        return outcomes.one_line_text(error)
     return ""
 
 
@@ -106,51 +116,53 @@ def _without_spark() -> Iterator[None]:
             del sys.modules["pyspark"]
 
 
-def _built(expectation: Expectation, position: int) -> Any:
+def _build_expectation(expectation: Expectation, position: int) -> Any:
     """Return the library's expectation, which bears its position in the suite."""
-    arguments = {word: _plain(value) for word, value in expectation.kwargs.items()}
+    arguments = {word: _lists_for_tuples(value) for word, value in expectation.kwargs.items()}
     return _library_types()[expectation.type](**arguments, meta={"position": position})
 
 
-def _check_each(frame: pd.DataFrame, expectations: Mapping[int, Expectation], key: str) -> dict[int, CheckResult]:
+def _validate_frame(
+    frame: pd.DataFrame, expectations: Mapping[int, Expectation], key: str
+) -> dict[int, ExpectationResult]:
     """Check a frame by the library's pandas engine; the results by position, in the order of `expectations`."""
-    blocked = {n: why for n, each in expectations.items() if (why := _obstacle(frame, each, key))}
-    found = _evaluate(frame, {n: each for n, each in expectations.items() if n not in blocked})
+    blocked = {n: why for n, each in expectations.items() if (why := _blocking_reason(frame, each, key))}
+    found = _run_library(frame, {n: each for n, each in expectations.items() if n not in blocked})
     results = {}
     for n, each in expectations.items():
         if n in blocked or len(found[n]) != 1:
-            results[n] = outcomes.result(each, reason=blocked.get(n, outcomes.NO_RESULT))
+            results[n] = outcomes.expectation_result(each, reason=blocked.get(n, outcomes.NO_RESULT))
             continue
-        reason = outcomes.shortfall(each, found[n][0], len(frame))
-        examples = examples_in(frame, each, found[n][0].details, key) if reason else ()
-        results[n] = outcomes.judge(each, found[n][0], reason, examples)
+        reason = outcomes.expectation_failure_reason(each, found[n][0], len(frame))
+        examples = failing_examples(frame, each, found[n][0].details, key) if reason else ()
+        results[n] = outcomes.evaluated_result(each, found[n][0], reason, examples)
     return results
 
 
-def _obstacle(frame: pd.DataFrame, expectation: Expectation, key: str) -> str:
+def _blocking_reason(frame: pd.DataFrame, expectation: Expectation, key: str) -> str:
     """Return why the expectation cannot be evaluated on this table, or ""."""
     if frame.empty:
-        return outcomes.EMPTY
+        return outcomes.EMPTY_TABLE
     for name in (*expectation.columns, key):
         if name not in frame.columns:
-            return outcomes.missing(name)
+            return outcomes.missing_column_reason(name)
         if (found := frame[name]).ndim != 1:
-            return outcomes.repeated(name)
+            return outcomes.repeated_column_reason(name)
         if found.isna().all():
-            return outcomes.all_null(name)
+            return outcomes.all_null_reason(name)
     return ""
 
 
-def _evaluate(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[Outcome]]:
+def _run_library(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[ExpectationOutcome]]:
     """Return the library's results by position: together, and each alone when that is more than it bears."""
-    found: dict[int, list[Outcome]] = {n: [] for n in expectations}
+    found: dict[int, list[ExpectationOutcome]] = {n: [] for n in expectations}
     configurations = {}
     for n, each in expectations.items():
         try:
-            configurations[n] = _built(each, n).configuration
+            configurations[n] = _build_expectation(each, n).configuration
         except Exception as error:  # whatever the library throws is a failed check, with its words
-            found[n] = [outcomes.failed(error)]
-    for some in _apart(configurations):
+            found[n] = [outcomes.failed_outcome(error)]
+    for some in _validation_rounds(configurations):
         try:
             found |= _validate(frame, some)
         except Exception:  # it is asked of each alone, so that the others keep their results
@@ -158,7 +170,7 @@ def _evaluate(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> d
     return found
 
 
-def _apart(configurations: Mapping[int, Any]) -> list[dict[int, Any]]:
+def _validation_rounds(configurations: Mapping[int, Any]) -> list[dict[int, Any]]:
     """Share the expectations out so that no two that the library mixes up are validated together.
 
     Of two expectations of a column's quantiles the second is given the quantiles of the first (1.24.1): the
@@ -167,21 +179,21 @@ def _apart(configurations: Mapping[int, Any]) -> list[dict[int, Any]]:
     rounds, before = [dict[int, Any]()], Counter[tuple[str, str]]()
     for n, each in configurations.items():
         rule = (each.type, str(each.kwargs.get("column")))
-        place = before[rule] if each.type in _MIXED_UP else 0
+        place = before[rule] if each.type in _NOT_VALIDATED_TOGETHER else 0
         before[rule] += 1
         rounds += [{} for _ in range(place + 1 - len(rounds))]
         rounds[place][n] = each
     return rounds
 
 
-def _validate_alone(frame: pd.DataFrame, position: int, configuration: Any) -> list[Outcome]:
+def _validate_alone(frame: pd.DataFrame, position: int, configuration: Any) -> list[ExpectationOutcome]:
     try:
         return _validate(frame, {position: configuration})[position]
     except Exception as error:
-        return [outcomes.failed(error)]
+        return [outcomes.failed_outcome(error)]
 
 
-def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[int, list[Outcome]]:
+def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[int, list[ExpectationOutcome]]:
     from great_expectations.execution_engine import PandasExecutionEngine
     from great_expectations.validator.validator import Validator
 
@@ -189,54 +201,54 @@ def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[in
         return {}
     validator = Validator(execution_engine=PandasExecutionEngine(batch_data_dict={"rows": frame}))
     validator.metrics_calculator.show_progress_bars = False
-    found: dict[int, list[Outcome]] = {n: [] for n in configurations}
+    found: dict[int, list[ExpectationOutcome]] = {n: [] for n in configurations}
     for outcome in validator.graph_validate(
         configurations=list(configurations.values()),
-        runtime_configuration={"result_format": _wanted(), "catch_exceptions": True},
+        runtime_configuration={"result_format": _result_format(), "catch_exceptions": True},
     ):  # in an order of its own
-        found[outcome.expectation_config.meta["position"]].append(_outcome(outcome))
+        found[outcome.expectation_config.meta["position"]].append(_to_outcome(outcome))
     return found
 
 
-def _judged(expectation: Expectation, metrics: Mapping[str, object]) -> Outcome:
+def _validate_metrics(expectation: Expectation, metrics: Mapping[str, object]) -> ExpectationOutcome:
     """Let the library judge metrics that were computed elsewhere, named as its pandas engine names them.
 
     Raises:
         KeyError: it wants a metric that is not there.
     """
-    built = _built(expectation, 0)  # first, since the library is to be imported as `_library_types` does it
+    built = _build_expectation(expectation, 0)  # first, since the library is to be imported as `_library_types` does it
     from great_expectations.execution_engine import PandasExecutionEngine
 
     engine = PandasExecutionEngine()
     wanted = built.get_validation_dependencies(
-        execution_engine=engine, runtime_configuration={"result_format": _wanted()}
+        execution_engine=engine, runtime_configuration={"result_format": _result_format()}
     ).metric_configurations
     outcome = built.metrics_validate(
         metrics={configuration.id: metrics[name] for name, configuration in wanted.items()},
-        runtime_configuration={"result_format": _wanted()},
+        runtime_configuration={"result_format": _result_format()},
         execution_engine=engine,
     )
-    return _outcome(outcome)
+    return _to_outcome(outcome)
 
 
-def _wanted() -> dict[str, object]:
-    return {"result_format": "BASIC", "partial_unexpected_count": _LISTED}
+def _result_format() -> dict[str, object]:
+    return {"result_format": "BASIC", "partial_unexpected_count": _MAX_UNEXPECTED_LISTED}
 
 
-def _outcome(found: Any) -> Outcome:
-    return Outcome(found.success, dict(found.result or {}), _error(found.exception_info or {}))
+def _to_outcome(found: Any) -> ExpectationOutcome:
+    return ExpectationOutcome(found.success, dict(found.result or {}), _exception_text(found.exception_info or {}))
 
 
-def _error(information: Mapping[str, Any]) -> str:
+def _exception_text(information: Mapping[str, Any]) -> str:
     """Return the words of an exception, of the expectation or a metric beneath it: the first by the alphabet,
     since the library has them in no order."""
     told = (each for each in (information, *information.values()) if isinstance(each, Mapping))
     words = [str(e.get("exception_message")) for e in told if e.get("raised_exception") or e.get("exception_message")]
-    return outcomes.brief(min(words)) if words else ""
+    return outcomes.one_line_text(min(words)) if words else ""
 
 
-def _plain(value: object) -> object:
+def _lists_for_tuples(value: object) -> object:
     """Return the value with lists for tuples, as the library takes them."""
     if isinstance(value, Mapping):
-        return {word: _plain(each) for word, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+        return {word: _lists_for_tuples(each) for word, each in value.items()}
+    return [_lists_for_tuples(each) for each in value] if isinstance(value, tuple) else value

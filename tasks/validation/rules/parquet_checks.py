@@ -11,109 +11,111 @@ import pandas as pd
 
 from tasks.shared.rules import sql
 from tasks.validation.rules import outcomes
-from tasks.validation.rules.examples import EXAMPLES, named_rows
-from tasks.validation.rules.outcomes import Outcome
-from tasks.validation.rules.parquet_answers import ParquetAnswers
+from tasks.validation.rules.examples import MAX_EXAMPLES, rows_with_keys
+from tasks.validation.rules.outcomes import ExpectationOutcome
+from tasks.validation.rules.parquet_answers import ParquetQueryResults
 from tasks.validation.rules.parquet_rows import ParquetRows, to_frame
-from tasks.validation.rules.report import CheckReport, CheckResult
-from tasks.validation.rules.sql_numbers import NUMBER_PLANS
-from tasks.validation.rules.sql_plan import ROWS, Maker, Plan, whole
+from tasks.validation.rules.report import ExpectationResult, ValidationReport
+from tasks.validation.rules.sql_numbers import COLUMN_PLANS
+from tasks.validation.rules.sql_plan import ROW_COUNT_SQL, PlanFactory, SqlPlan, as_count
 from tasks.validation.rules.sql_row_rules import ROW_PLANS
 from tasks.validation.rules.suites import Expectation, Suite
 
-PLANS: Mapping[str, Maker] = {**ROW_PLANS, **NUMBER_PLANS}
+SQL_PLANS: Mapping[str, PlanFactory] = {**ROW_PLANS, **COLUMN_PLANS}
 """The types of expectation that SQL computes."""
 
 
 @dataclass(frozen=True)
-class Library:
+class LibraryFunctions:
     """The two things that are Great Expectations': to check a frame, and to judge metrics."""
 
-    check_each: Callable[[pd.DataFrame, Mapping[int, Expectation], str], dict[int, CheckResult]]
-    judge: Callable[[Expectation, Mapping[str, object]], Outcome]
+    validate_frame: Callable[[pd.DataFrame, Mapping[int, Expectation], str], dict[int, ExpectationResult]]
+    validate_metrics: Callable[[Expectation, Mapping[str, object]], ExpectationOutcome]
 
 
-def check_files(rows: ParquetRows, suite: Suite, key: str, library: Library) -> CheckReport:
+def validate_parquet(rows: ParquetRows, suite: Suite, key: str, library: LibraryFunctions) -> ValidationReport:
     """Check Parquet files, with the verdict and the reasons that a frame of the same rows gets.
 
     Raises:
         Exception: the files cannot be read, as the engine says it: that is no verdict about what is in them.
     """
-    there = {n: why for n, each in enumerate(suite.expectations) if (why := _not_there(rows, each, key))}
-    plans = {n: _plan(rows, each) for n, each in enumerate(suite.expectations) if n not in there}
+    there = {n: why for n, each in enumerate(suite.expectations) if (why := _missing_column_reason(rows, each, key))}
+    plans = {n: _sql_plan(rows, each) for n, each in enumerate(suite.expectations) if n not in there}
     asked = [aggregate for plan in plans.values() if plan for aggregate in plan.aggregates]
-    answers = ParquetAnswers(rows, [*_counted(rows, suite, key), *asked])
-    count = whole(answers.value(ROWS)) if rows.files else 0
-    results, left = dict[int, CheckResult](), dict[int, Expectation]()
+    answers = ParquetQueryResults(rows, [*_count_aggregates(rows, suite, key), *asked])
+    count = as_count(answers.value(ROW_COUNT_SQL)) if rows.files else 0
+    results, left = dict[int, ExpectationResult](), dict[int, Expectation]()
     for n, each in enumerate(suite.expectations):
-        why = outcomes.EMPTY if not count else there.get(n) or _nothing_in(answers, each, key)
+        why = outcomes.EMPTY_TABLE if not count else there.get(n) or _all_null_reason(answers, each, key)
         plan = plans.get(n)
         if why:
-            results[n] = outcomes.result(each, reason=why)
-        elif plan is None or (found := _by_sql(answers, each, plan, library)) is None:
+            results[n] = outcomes.expectation_result(each, reason=why)
+        elif plan is None or (found := _outcome_by_sql(answers, each, plan, library)) is None:
             left[n] = each
         else:
-            results[n] = _judged(rows, each, plan, found, key, count)
+            results[n] = _sql_check_result(rows, each, plan, found, key, count)
     results |= _in_memory(rows, left, key, count, library)
     in_order = tuple(result for _, result in sorted(results.items()))
-    return CheckReport(suite.name, count, suite.minimum_rows, len(suite.expectations), in_order)
+    return ValidationReport(suite.name, count, suite.minimum_rows, len(suite.expectations), in_order)
 
 
-def _not_there(rows: ParquetRows, expectation: Expectation, key: str) -> str:
+def _missing_column_reason(rows: ParquetRows, expectation: Expectation, key: str) -> str:
     for name in (*expectation.columns, key):
         if name not in rows.kinds:
-            return outcomes.missing(name)
+            return outcomes.missing_column_reason(name)
         if name in rows.repeated:
-            return outcomes.repeated(name)
+            return outcomes.repeated_column_reason(name)
     return ""
 
 
-def _nothing_in(answers: ParquetAnswers, expectation: Expectation, key: str) -> str:
+def _all_null_reason(answers: ParquetQueryResults, expectation: Expectation, key: str) -> str:
     for name in (*expectation.columns, key):
-        if not whole(answers.value(f"count({sql.name(name)})")):
-            return outcomes.all_null(name)
+        if not as_count(answers.value(f"count({sql.quoted_name(name)})")):
+            return outcomes.all_null_reason(name)
     return ""
 
 
-def _counted(rows: ParquetRows, suite: Suite, key: str) -> Iterable[str]:
+def _count_aggregates(rows: ParquetRows, suite: Suite, key: str) -> Iterable[str]:
     columns = dict.fromkeys((*suite.columns, key))
-    return (ROWS, *(f"count({sql.name(each)})" for each in columns if each in rows.kinds))
+    return (ROW_COUNT_SQL, *(f"count({sql.quoted_name(each)})" for each in columns if each in rows.kinds))
 
 
-def _plan(rows: ParquetRows, expectation: Expectation) -> Plan | None:
+def _sql_plan(rows: ParquetRows, expectation: Expectation) -> SqlPlan | None:
     """Return how SQL computes the expectation, or None: an argument or a column of which it may mean another."""
-    maker = PLANS.get(expectation.type)
+    maker = SQL_PLANS.get(expectation.type)
     try:
         return maker(expectation, {rows.family(each) for each in expectation.columns}) if maker else None
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _by_sql(answers: ParquetAnswers, expectation: Expectation, plan: Plan, library: Library) -> Outcome | None:
+def _outcome_by_sql(
+    answers: ParquetQueryResults, expectation: Expectation, plan: SqlPlan, library: LibraryFunctions
+) -> ExpectationOutcome | None:
     """Return what the library says of the metrics; None when SQL or the library does not bear them."""
     try:
-        return library.judge(expectation, plan.metrics(answers))
+        return library.validate_metrics(expectation, plan.metrics(answers))
     except Exception:  # an overflow, say: the pandas engine is to say what it makes of it
         return None
 
 
 def _in_memory(
-    rows: ParquetRows, expectations: Mapping[int, Expectation], key: str, count: int, library: Library
-) -> dict[int, CheckResult]:
+    rows: ParquetRows, expectations: Mapping[int, Expectation], key: str, count: int, library: LibraryFunctions
+) -> dict[int, ExpectationResult]:
     """Check by the library's pandas engine: those on the same columns together, so that these are read once."""
-    results, together = dict[int, CheckResult](), dict[tuple[str, ...], dict[int, Expectation]]()
+    results, together = dict[int, ExpectationResult](), dict[tuple[str, ...], dict[int, Expectation]]()
     for n, each in expectations.items():
         columns = tuple(dict.fromkeys((*each.columns, key)))
-        if why := _too_much(each, columns, rows, count):
-            results[n] = outcomes.result(each, reason=f"could not be evaluated: on these columns it {why}")
+        if why := _memory_refusal(each, columns, rows, count):
+            results[n] = outcomes.expectation_result(each, reason=f"could not be evaluated: on these columns it {why}")
         else:
             together.setdefault(columns, {})[n] = each
     for columns, same in together.items():
-        results |= library.check_each(rows.frame(columns), same, key)
+        results |= library.validate_frame(rows.frame(columns), same, key)
     return results
 
 
-def _too_much(expectation: Expectation, columns: tuple[str, ...], rows: ParquetRows, count: int) -> str:
+def _memory_refusal(expectation: Expectation, columns: tuple[str, ...], rows: ParquetRows, count: int) -> str:
     """Return why the columns are not read into memory, or ""."""
     if expectation.type.startswith("expect_table_"):  # a part of the columns is another table
         return "is not computed by SQL: use one that docs/checks.md lists"
@@ -124,27 +126,31 @@ def _too_much(expectation: Expectation, columns: tuple[str, ...], rows: ParquetR
     return f"{problem} {rows.most_cells:,} values that are read into memory: {remedy}"
 
 
-def _judged(
-    rows: ParquetRows, expectation: Expectation, plan: Plan, found: Outcome, key: str, count: int
-) -> CheckResult:
-    reason = outcomes.shortfall(expectation, found, count)
-    examples = _examples(rows, expectation.columns, plan, key) if reason and plan.broken else ()
-    return outcomes.judge(expectation, found, reason, examples)
+def _sql_check_result(
+    rows: ParquetRows, expectation: Expectation, plan: SqlPlan, found: ExpectationOutcome, key: str, count: int
+) -> ExpectationResult:
+    reason = outcomes.expectation_failure_reason(expectation, found, count)
+    examples = _examples(rows, expectation.columns, plan, key) if reason and plan.violation_condition else ()
+    return outcomes.evaluated_result(expectation, found, reason, examples)
 
 
-def _examples(rows: ParquetRows, columns: tuple[str, ...], plan: Plan, key: str) -> Iterable[tuple[str, str]]:
+def _examples(rows: ParquetRows, columns: tuple[str, ...], plan: SqlPlan, key: str) -> Iterable[tuple[str, str]]:
     """Return the first rows, by key, that break the expectation; of repeated values those of the first value."""
     shown = tuple(dict.fromkeys((*columns, key)))
-    source, order, where = rows.source(shown), sql.names([key, *columns]), plan.broken
+    source, order, where = rows.source(shown), sql.quoted_names([key, *columns]), plan.violation_condition
     if plan.distinct:
-        by = sql.names(columns)
-        groups = sql.select(by, source, f"WHERE {where} GROUP BY {by} HAVING count(*) > 1 ORDER BY {by} LIMIT 1")
-        same = " AND ".join(f"g.{sql.name(each)} IS NOT DISTINCT FROM t.{sql.name(each)}" for each in columns)
-        source, order = f"{source} JOIN ({groups}) AS g ON {same}", "t." + sql.name(key)
+        by = sql.quoted_names(columns)
+        groups = sql.select_sql(by, source, f"WHERE {where} GROUP BY {by} HAVING count(*) > 1 ORDER BY {by} LIMIT 1")
+        same = " AND ".join(
+            f"g.{sql.quoted_name(each)} IS NOT DISTINCT FROM t.{sql.quoted_name(each)}" for each in columns
+        )
+        source, order = f"{source} JOIN ({groups}) AS g ON {same}", "t." + sql.quoted_name(key)
         where = "TRUE"
-    found = rows.query(sql.select(_of_t(shown), source, f"WHERE {where} ORDER BY {order} LIMIT {EXAMPLES}"))
-    return named_rows(to_frame(found), columns, key)
+    found = rows.query(
+        sql.select_sql(_qualified_columns(shown), source, f"WHERE {where} ORDER BY {order} LIMIT {MAX_EXAMPLES}")
+    )
+    return rows_with_keys(to_frame(found), columns, key)
 
 
-def _of_t(columns: tuple[str, ...]) -> str:
-    return ", ".join(f"t.{sql.name(each)}" for each in columns)
+def _qualified_columns(columns: tuple[str, ...]) -> str:
+    return ", ".join(f"t.{sql.quoted_name(each)}" for each in columns)

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from tasks.shared.rules import sql
 
-TABLE = "rows"
+TABLE_NAME = "rows"
 """What the files are called in the SQL."""
 
-Family = Literal["whole", "double", "text", "other"]
+ColumnFamily = Literal["whole", "double", "text", "other"]
 """Kinds of columns of which SQL and pandas mean the same; "other" is all the rest."""
 
 
@@ -37,10 +37,10 @@ class ParquetRows:
     @cached_property
     def kinds(self) -> Mapping[str, pa.DataType]:
         """The columns in their order, each with its type. No file has no column."""
-        found = self.query(sql.select("*", TABLE, "LIMIT 0")).schema if self.files else ()
+        found = self.query(sql.select_sql("*", TABLE_NAME, "LIMIT 0")).schema if self.files else ()
         return {each.name: each.type for each in found}
 
-    def family(self, column: str) -> Family:
+    def family(self, column: str) -> ColumnFamily:
         """Return the kind of a column. Raises KeyError when it is not there."""
         return _family(self.kinds[column])
 
@@ -55,26 +55,26 @@ class ParquetRows:
 
     def source(self, columns: Iterable[str]) -> str:
         """Return SQL for these columns of the table, in which no number (NaN) is null, as pandas sees it."""
-        return f"({sql.select(', '.join(map(self._cell, columns)), TABLE)}) AS t"
+        return f"({sql.select_sql(', '.join(map(self._cell, columns)), TABLE_NAME)}) AS t"
 
     def _cell(self, column: str) -> str:
         """Return SQL for the column's value, null where it is NaN.
 
         Engines keep the files' statistics, which leave NaN out, away from the comparison (docs/engines.md).
         """
-        quoted, kind = sql.name(column), _FLOATS.get(self.kinds[column])
+        quoted, kind = sql.quoted_name(column), _FLOATS.get(self.kinds[column])
         return f"nullif({quoted}, CAST('NaN' AS {kind})) AS {quoted}" if kind else quoted
 
     def values(self, expressions: Iterable[str]) -> dict[str, Any]:
         """Return each aggregate over the rows, computed in one pass."""
         asked = list(dict.fromkeys(expressions))
         chosen = ", ".join(f"{each} AS m{n}" for n, each in enumerate(asked))
-        (row,) = self.query(sql.select(chosen, self.source(self.kinds))).to_pylist()
+        (row,) = self.query(sql.select_sql(chosen, self.source(self.kinds))).to_pylist()
         return {each: row[f"m{n}"] for n, each in enumerate(asked)}
 
     def frame(self, columns: tuple[str, ...]) -> pd.DataFrame:
         """Return all rows of these columns, in memory."""
-        return to_frame(self.query(sql.select(sql.names(columns), TABLE)))
+        return to_frame(self.query(sql.select_sql(sql.quoted_names(columns), TABLE_NAME)))
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 _FLOATS = {pa.float32(): "FLOAT", pa.float64(): "DOUBLE"}
 
 
-def _family(kind: pa.DataType) -> Family:
+def _family(kind: pa.DataType) -> ColumnFamily:
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return "whole"
     if pa.types.is_float64(kind):

@@ -16,32 +16,32 @@ from tasks.shared.rules import sql
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.parquet_rows import ParquetRows
 
-MARGIN = 0.1
+BOUND_MARGIN = 0.1
 """How far beyond what was seen a bound lies, as a share of the range."""
 
-MOST_VALUES = 50
+MAX_LISTED_VALUES = 50
 """Up to how many different values a column's values are listed."""
 
-_UNCERTAIN = "Look here: "
+_REVIEW_PREFIX = "Look here: "
 
 
 @dataclass(frozen=True)
-class Seen:
+class ColumnProfile:
     """What a column holds: `kind` is model.yaml's word for it, the numbers are None where it holds no number."""
 
     column: str
     kind: str
     rows: int
-    filled: int
+    non_null: int
     low: float | None = None
     high: float | None = None
     mean: float | None = None
     deviation: float | None = None
     values: tuple[Any, ...] = ()
-    different: int | None = None
+    distinct: int | None = None
 
 
-def proposed_suite(
+def propose_suite_yaml(
     rows: ParquetRows, *, name: str, source: str, entity: str, target: str, kinds: Mapping[str, str]
 ) -> str:
     """Return a suite as YAML that `parse_suite` reads and that holds on these rows.
@@ -57,7 +57,7 @@ def proposed_suite(
     Raises:
         Refusal: there is no row, or a column of the model is not there.
     """
-    count, seen = _look(rows, entity, kinds, source)
+    count, seen = _profile_columns(rows, entity, kinds, source)
     if not count:
         remedy = "Ingest some first; a suite is proposed from what is there."
         raise Refusal("there are no rows to propose a suite from", where=source, remedy=remedy)
@@ -69,32 +69,36 @@ def proposed_suite(
         f"minimum_rows: {max(1, min(count // 100, 10_000))}  # a hundredth of what was seen",
         "expectations:",
         f"  # The entity: {_comment(entity)}.",
-        *_of_entity(seen[entity]),
+        *_entity_rules(seen[entity]),
     ]
     for column in kinds:
         word = "The target" if column == target else seen[column].kind.capitalize()
-        lines += ["", f"  # {word}: {_comment(column)}.", *_of_column(seen[column], column == target)]
+        lines += ["", f"  # {word}: {_comment(column)}.", *_column_rules(seen[column], column == target)]
     return "\n".join([*lines, ""])
 
 
-def _look(rows: ParquetRows, entity: str, kinds: Mapping[str, str], source: str) -> tuple[int, dict[str, Seen]]:
+def _profile_columns(
+    rows: ParquetRows, entity: str, kinds: Mapping[str, str], source: str
+) -> tuple[int, dict[str, ColumnProfile]]:
     wanted = {entity: "entity", **kinds}
     for column in wanted:
         if column not in rows.kinds:
             remedy = f"There are: {', '.join(rows.kinds)}. Correct model.yaml, or ingest the column."
             raise Refusal("the data has no such column", where=source, value=column, remedy=remedy)
     numbers = [c for c, kind in kinds.items() if kind == "number" and rows.family(c) in ("whole", "double")]
-    distinct = f"count(DISTINCT {sql.name(entity)})"
-    asked = ["count(*)", distinct, *(f"count({sql.name(c)})" for c in wanted)]
-    found = rows.values([*asked, *(f"{f}({sql.name(c)})" for c in numbers for f in _NUMBERS)])
+    distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
+    asked = ["count(*)", distinct, *(f"count({sql.quoted_name(c)})" for c in wanted)]
+    found = rows.values([*asked, *(f"{f}({sql.quoted_name(c)})" for c in numbers for f in _NUMBERS)])
     seen = {}
     for column, kind in wanted.items():
-        figures = [_float(found[f"{f}({sql.name(column)})"]) for f in _NUMBERS] if column in numbers else []
+        figures = [_float(found[f"{f}({sql.quoted_name(column)})"]) for f in _NUMBERS] if column in numbers else []
         listed = tuple(_values(rows, column)) if kind in ("category", "flag") else ()
         different = found[distinct] if column == entity else None
-        filled = found[f"count({sql.name(column)})"]
+        filled = found[f"count({sql.quoted_name(column)})"]
         low, high, mean, deviation = figures or [None] * 4
-        seen[column] = Seen(column, kind, found["count(*)"], filled, low, high, mean, deviation, listed, different)
+        seen[column] = ColumnProfile(
+            column, kind, found["count(*)"], filled, low, high, mean, deviation, listed, different
+        )
     return found["count(*)"], seen
 
 
@@ -105,67 +109,71 @@ def _values(rows: ParquetRows, column: str) -> list[Any]:
     """Return the column's different values, at most one more than are listed; none of a kind that is no value."""
     if rows.family(column) == "other" and not pa.types.is_boolean(rows.kinds[column]):
         return []
-    name = sql.name(column)
-    rest = f"WHERE {name} IS NOT NULL GROUP BY {name} ORDER BY {name} LIMIT {MOST_VALUES + 1}"
-    return list(rows.query(sql.select(name, rows.source((column,)), rest)).column(0).to_pylist())
+    name = sql.quoted_name(column)
+    rest = f"WHERE {name} IS NOT NULL GROUP BY {name} ORDER BY {name} LIMIT {MAX_LISTED_VALUES + 1}"
+    return list(rows.query(sql.select_sql(name, rows.source((column,)), rest)).column(0).to_pylist())
 
 
-def _of_entity(seen: Seen) -> Iterator[str]:
-    yield from _of_nulls(seen)
-    if seen.different == seen.filled:
-        yield _rule("values_to_be_unique", seen, f"{seen.different:,} different in as many rows")
+def _entity_rules(seen: ColumnProfile) -> Iterator[str]:
+    yield from _null_rules(seen)
+    if seen.distinct == seen.non_null:
+        yield _rule("values_to_be_unique", seen, f"{seen.distinct:,} different in as many rows")
         return
-    yield f"  # {_UNCERTAIN}{seen.different:,} different in {seen.filled:,} rows: not one row an entity."
+    yield f"  # {_REVIEW_PREFIX}{seen.distinct:,} different in {seen.non_null:,} rows: not one row an entity."
 
 
-def _of_column(seen: Seen, target: bool) -> Iterator[str]:
-    if not seen.filled:
-        yield f"  # {_UNCERTAIN}null in every row: nothing was seen. Mend the source, or take it out of model.yaml."
+def _column_rules(seen: ColumnProfile, target: bool) -> Iterator[str]:
+    if not seen.non_null:
+        yield f"  # {_REVIEW_PREFIX}null in every row: nothing was seen. Mend the source, or take it out of model.yaml."
         return
-    yield from _of_nulls(seen)
+    yield from _null_rules(seen)
     if seen.kind == "number":
-        yield from _of_number(seen)
-    elif seen.values and len(seen.values) <= MOST_VALUES and all(map(_writable, seen.values)):
+        yield from _number_rules(seen)
+    elif seen.values and len(seen.values) <= MAX_LISTED_VALUES and all(map(_is_finite_value, seen.values)):
         word = "distinct_values_to_equal_set" if target else "values_to_be_in_set"
         listed = "[" + ", ".join(map(_yaml, seen.values)) + "]"
         yield _rule(word, seen, f"{len(seen.values)} different values", value_set=listed)
     else:
-        many = f"more than {MOST_VALUES} different values" if len(seen.values) > MOST_VALUES else "no values to list"
-        yield f"  # {_UNCERTAIN}{many}: say what they must be like, as by expect_column_values_to_match_regex."
+        many = (
+            f"more than {MAX_LISTED_VALUES} different values"
+            if len(seen.values) > MAX_LISTED_VALUES
+            else "no values to list"
+        )
+        yield f"  # {_REVIEW_PREFIX}{many}: say what they must be like, as by expect_column_values_to_match_regex."
 
 
-def _of_nulls(seen: Seen) -> Iterator[str]:
-    share = 1 - seen.filled / seen.rows
+def _null_rules(seen: ColumnProfile) -> Iterator[str]:
+    share = 1 - seen.non_null / seen.rows
     if not share:
         yield _rule("values_to_not_be_null", seen, "no null")
         return
     mostly = math.floor(round(100 * (1 - share - max(2 * share, 0.01)), 6)) / 100
     note = f"{100 * share:.3g} % null"
     if mostly <= 0:
-        yield f"  # {_UNCERTAIN}{note}."
+        yield f"  # {_REVIEW_PREFIX}{note}."
         return
     yield _rule("values_to_not_be_null", seen, note, mostly=_yaml(mostly))
 
 
-def _of_number(seen: Seen) -> Iterator[str]:
+def _number_rules(seen: ColumnProfile) -> Iterator[str]:
     low, high = seen.low, seen.high
     if low is None or high is None or not math.isfinite(1.2 * (abs(low) + abs(high))):
-        yield f"  # {_UNCERTAIN}not all of it is finite numbers, so that no bounds are proposed."
+        yield f"  # {_REVIEW_PREFIX}not all of it is finite numbers, so that no bounds are proposed."
         return
-    margin = MARGIN * (high - low) or MARGIN * abs(high) or 1.0
-    least, most = _outward(low - margin, margin, down=True), _outward(high + margin, margin, down=False)
+    margin = BOUND_MARGIN * (high - low) or BOUND_MARGIN * abs(high) or 1.0
+    least, most = _rounded_outward(low - margin, margin, down=True), _rounded_outward(high + margin, margin, down=False)
     if low >= 0:
         least = max(least, 0.0)
     bounds = {"min_value": _yaml(least), "max_value": _yaml(most)}
     yield _rule("values_to_be_between", seen, f"{low:.6g} to {high:.6g}", **bounds)
     mean, half = seen.mean, (seen.deviation or 0.0) / 2
     if mean is not None and half and math.isfinite(mean) and math.isfinite(half):
-        least, most = _outward(mean - half, half, down=True), _outward(mean + half, half, down=False)
+        least, most = _rounded_outward(mean - half, half, down=True), _rounded_outward(mean + half, half, down=False)
         note = f"{mean:.6g}; the bounds are half a standard deviation away"
         yield _rule("mean_to_be_between", seen, note, min_value=_yaml(least), max_value=_yaml(most))
 
 
-def _outward(value: float, scale: float, *, down: bool) -> float:
+def _rounded_outward(value: float, scale: float, *, down: bool) -> float:
     """Return the value rounded away from what was seen, to a tenth of the scale's digit or so."""
     digits = 1 - math.floor(math.log10(scale))
     step = 10.0**-digits
@@ -175,19 +183,19 @@ def _outward(value: float, scale: float, *, down: bool) -> float:
     return tidy if beyond else value
 
 
-def _rule(word: str, seen: Seen, note: str, **arguments: str) -> str:
+def _rule(word: str, seen: ColumnProfile, note: str, **arguments: str) -> str:
     given = ", ".join(f"{name}: {text}" for name, text in {"column": _yaml(seen.column), **arguments}.items())
     return f"  - type: expect_column_{word}  # {_comment(note)}\n    kwargs: {{{given}}}"
 
 
-def _writable(value: object) -> bool:
+def _is_finite_value(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def _yaml(value: object) -> str:
     """Return a value as YAML's flow style has it, unmistakable: text in quotes, and a point in each float."""
     if isinstance(value, str):
-        return '"' + "".join(map(_sign, value)) + '"'
+        return '"' + "".join(map(_escaped_character, value)) + '"'
     if not isinstance(value, float):
         return json.dumps(value)
     if value.is_integer() and abs(value) < 1e15:
@@ -196,7 +204,7 @@ def _yaml(value: object) -> str:
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
 
 
-def _sign(sign: str) -> str:
+def _escaped_character(sign: str) -> str:
     return sign if sign.isprintable() and sign not in '"\\' else f"\\U{ord(sign):08x}"
 
 

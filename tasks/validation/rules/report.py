@@ -3,12 +3,12 @@
 import html
 from dataclasses import dataclass, field
 
-SHOWN = 300
+MAX_CELL_LENGTH = 300
 """The most characters of one cell that are shown."""
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class ExpectationResult:
     """How one expectation ended.
 
     `expectation` is Great Expectations' type, `column` the column or columns it names, `kwargs` its other
@@ -33,7 +33,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class ValidationReport:
     """How a suite ended. It cannot be made to pass: `passed` and `reasons` follow from the rest.
 
     `expected` is how many expectations the suite holds, `rows` how many rows the table had.
@@ -43,12 +43,12 @@ class CheckReport:
     rows: int
     minimum_rows: int
     expected: int
-    results: tuple[CheckResult, ...]
+    results: tuple[ExpectationResult, ...]
     reasons: tuple[str, ...] = field(init=False)
     passed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        reasons = [*self._table_reasons(), *(f"{r.name}: {r.reason}" for r in self.results if not _holds(r))]
+        reasons = [*self._table_reasons(), *(f"{r.name}: {r.reason}" for r in self.results if not _passed(r))]
         object.__setattr__(self, "reasons", tuple(reasons))
         object.__setattr__(self, "passed", not reasons)
 
@@ -63,50 +63,50 @@ class CheckReport:
         return reasons
 
 
-def _holds(result: CheckResult) -> bool:
+def _passed(result: ExpectationResult) -> bool:
     return result.passed is True and not result.reason
 
 
-def checks_markdown(report: CheckReport) -> str:
+def validation_markdown(report: ValidationReport) -> str:
     """Return the report as GitHub markdown for a Prefect artifact: verdict, reasons, then one line each."""
-    failed = sum(not _holds(result) for result in report.results)
+    failed = sum(not _passed(result) for result in report.results)
     verdict = "✅ passed" if report.passed else "❌ refused"
     lines = [
-        f"# Checks `{_code(report.suite)}`: {verdict}",
+        f"# Checks `{_code_text(report.suite)}`: {verdict}",
         "",
         f"{report.rows:,} rows (at least {report.minimum_rows:,} needed), "
         f"{report.expected - failed} of {report.expected} expectations hold.",
         "",
     ]
     if report.reasons:
-        lines += ["**Why it is refused**", "", *(f"- {cell(reason)}" for reason in report.reasons), ""]
+        lines += ["**Why it is refused**", "", *(f"- {markdown_cell(reason)}" for reason in report.reasons), ""]
     if report.results:
         lines += [
             "| | expectation | column | expected | observed | unexpected | examples (key: value) |",
             "|---|---|---|---|---|---|---|",
-            *(_row(result) for result in sorted(report.results, key=_holds)),
+            *(_row(result) for result in sorted(report.results, key=_passed)),
             "",
         ]
     return "\n".join(lines)
 
 
-def _row(result: CheckResult) -> str:
+def _row(result: ExpectationResult) -> str:
     unexpected = "" if result.unexpected_count is None else f"{result.unexpected_count:,}"
     if result.unexpected_count and result.unexpected_percent is not None:
         unexpected += f" ({result.unexpected_percent:.3g} %)"
     examples = "; ".join(f"{key}: {value}" if key else value for key, value in result.examples)
     cells = (result.expectation, result.column, result.kwargs, result.observed, unexpected, examples)
-    return f"| {'✅' if _holds(result) else '❌'} | " + " | ".join(map(cell, cells)) + " |"
+    return f"| {'✅' if _passed(result) else '❌'} | " + " | ".join(map(markdown_cell, cells)) + " |"
 
 
-def cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Return text that stays in its cell and is shown as it is, whatever a data set put there."""
-    short = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    short = text if len(text) <= MAX_CELL_LENGTH else f"{text[:MAX_CELL_LENGTH]}…"
     escaped = html.escape(" ".join(short.split()), quote=False)
     for sign in "\\`*_[]~#!":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped.replace("|", "&#124;").replace("://", "&#58;//").replace("@", "&#64;")
 
 
-def _code(text: str) -> str:
-    return cell(text).replace("\\", "")
+def _code_text(text: str) -> str:
+    return markdown_cell(text).replace("\\", "")

@@ -4,35 +4,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tasks.validation.rules.parquet_rows import Family
+from tasks.validation.rules.parquet_rows import ColumnFamily
 from tasks.validation.rules.suites import Expectation
 
-ROWS = "count(*)"
+ROW_COUNT_SQL = "count(*)"
 """The aggregate that counts the rows."""
 
-LISTED = 20
+MAX_VALUES_LISTED = 20
 """How many different values are listed at most."""
 
 
-class Answers(Protocol):
+class QueryResults(Protocol):
     """What was computed over the rows; asked once, each answer is kept."""
 
     def value(self, aggregate: str) -> object:
         """Return an aggregate of the one pass."""
 
-    def different(self, columns: tuple[str, ...], domain: str) -> int:
+    def count_distinct(self, columns: tuple[str, ...], domain: str) -> int:
         """Return how many different values there are in the rows of the domain."""
 
-    def shared(self, columns: tuple[str, ...], domain: str, rows: int) -> int:
+    def count_repeated_rows(self, columns: tuple[str, ...], domain: str, rows: int) -> int:
         """Return in how many rows of the domain, which has so many, is a value that another row has as well."""
 
-    def ranked(self, column: str, ranks: Sequence[int]) -> list[object]:
+    def values_at_ranks(self, column: str, ranks: Sequence[int]) -> list[object]:
         """Return the values at these ranks (from 0) among the column's values in ascending order."""
 
-    def listed(self, column: str, condition: str) -> list[object]:
+    def distinct_values(self, column: str, condition: str) -> list[object]:
         """Return up to 20 different values for which the condition holds, ascending."""
 
-    def seen(self, column: str, value: object) -> object:
+    def as_pandas_value(self, column: str, value: object) -> object:
         """Return a value of the column as pandas holds it: a whole number as a float beside a null."""
 
     def columns(self) -> list[str]:
@@ -40,36 +40,36 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class SqlPlan:
     """How the metrics of one expectation are computed.
 
     Args:
         aggregates: SQL aggregates that one pass over the rows computes.
         metrics: the library's metrics by name, from the answers.
-        broken: SQL condition of a row that breaks the expectation; "" where rows do not.
-        distinct: columns of which no two rows may have the same values, within the rows of `broken`.
+        violation_condition: SQL condition of a row that breaks the expectation; "" where rows do not.
+        distinct: columns of which no two rows may have the same values, within the rows of `violation_condition`.
     """
 
     aggregates: tuple[str, ...]
-    metrics: Callable[[Answers], Mapping[str, object]]
-    broken: str = ""
+    metrics: Callable[[QueryResults], Mapping[str, object]]
+    violation_condition: str = ""
     distinct: tuple[str, ...] = ()
 
 
-Maker = Callable[[Expectation, set[Family]], Plan | None]
+PlanFactory = Callable[[Expectation, set[ColumnFamily]], SqlPlan | None]
 """Makes the plan of an expectation on columns of these kinds, or None where SQL may mean something else."""
 
 
-def counted(condition: str) -> str:
+def count_where_sql(condition: str) -> str:
     """Return the aggregate that counts the rows for which the condition holds; faster than a FILTER on DuckDB."""
     return f"count(CASE WHEN {condition} THEN 1 END)"
 
 
-def whole(value: object) -> int:
+def as_count(value: object) -> int:
     """Return a count that an engine answered."""
     return int(str(value))
 
 
-def number(value: object) -> float:
+def as_number(value: object) -> float:
     """Return a number that an engine answered, whole ones as int."""
     return value if isinstance(value, int | float) else float(str(value))

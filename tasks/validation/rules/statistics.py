@@ -13,55 +13,55 @@ from typing import Any
 
 from tasks.shared.rules import sql
 from tasks.validation.rules.parquet_rows import ParquetRows
-from tasks.validation.rules.report import cell
+from tasks.validation.rules.report import markdown_cell
 
-FALSE_ALARMS = 0.01
+FALSE_ALARM_RATE = 0.01
 """In which share of tiers drawn by chance alone any figure may be marked."""
 
-FREQUENT = 3
+TOP_CATEGORY_VALUES = 3
 """Of how many of a category's most frequent values the shares are compared."""
 
-SHOWN = 15
+MAX_FIGURES_SHOWN = 15
 """How many figures are shown besides those of the target and those marked."""
 
 
 @dataclass(frozen=True)
-class Figure:
+class ColumnStatistic:
     """One figure of a table: the mean of an SQL expression over its rows.
 
-    `what` is `mean`, `null` or `share of X`; `value` and `deviation` (of the rows, not of the mean) are None
+    `statistic` is `mean`, `null` or `share of X`; `value` and `deviation` (of the rows, not of the mean) are None
     where nothing could be measured.
     """
 
     column: str
-    what: str
+    statistic: str
     expression: str
     value: float | None = None
     deviation: float | None = None
 
 
 @dataclass(frozen=True)
-class Statistics:
+class TableStatistics:
     """The figures of a table, its rows, and how many entities these are of."""
 
     rows: int
     entities: int
-    figures: tuple[Figure, ...]
+    figures: tuple[ColumnStatistic, ...]
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A figure in the data and in its tier; `errors` is the difference in standard errors, None for unknown."""
+class StatisticDifference:
+    """A figure in the data and in its tier; `standard_errors` is the difference in standard errors, None for unknown."""
 
     column: str
     what: str
     parent: float | None
     tier: float | None
-    errors: float | None
-    marked: bool
+    standard_errors: float | None
+    is_significant: bool
 
 
-def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) -> Statistics:
+def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) -> TableStatistics:
     """Measure the data that tiers are drawn from.
 
     Args:
@@ -70,104 +70,110 @@ def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) 
         kinds: what to compare: `number`, `flag` or `category` by column, the target first. A column that is not
             there, as one that a join brings, is left out.
     """
-    asked: list[Figure] = []
+    asked: list[ColumnStatistic] = []
     for column, kind in kinds.items():
         if column in rows.kinds:
-            asked += _asked(rows, column, kind)
-    return _measured(rows, entity, asked)
+            asked += _requested_statistics(rows, column, kind)
+    return _compute_statistics(rows, entity, asked)
 
 
-def tier_statistics(rows: ParquetRows, entity: str, parent: Statistics) -> Statistics:
+def tier_statistics(rows: ParquetRows, entity: str, parent: TableStatistics) -> TableStatistics:
     """Measure the same figures of a tier."""
-    return _measured(rows, entity, [each for each in parent.figures if each.column in rows.kinds])
+    return _compute_statistics(rows, entity, [each for each in parent.figures if each.column in rows.kinds])
 
 
-def differences(parent: Statistics, tier: Statistics) -> tuple[Difference, ...]:
+def statistic_differences(parent: TableStatistics, tier: TableStatistics) -> tuple[StatisticDifference, ...]:
     """Compare each figure of the tier with that of its parent; one that cannot be compared is marked."""
-    found = {(each.column, each.what): each for each in tier.figures}
-    limit = _limit(len(parent.figures))
+    found = {(each.column, each.statistic): each for each in tier.figures}
+    limit = _standard_error_limit(len(parent.figures))
     share = min(tier.entities / parent.entities, 1.0) if parent.entities else 0.0
-    told = []
+    differences = []
     for each in parent.figures:
-        there = found.get((each.column, each.what))
+        there = found.get((each.column, each.statistic))
         value = there.value if there else None
-        errors = _errors(each, value, tier.entities, share)
-        told.append(
-            Difference(each.column, each.what, each.value, value, errors, errors is None or abs(errors) > limit)
+        errors = _standard_errors(each, value, tier.entities, share)
+        differences.append(
+            StatisticDifference(
+                each.column, each.statistic, each.value, value, errors, errors is None or abs(errors) > limit
+            )
         )
-    return tuple(told)
+    return tuple(differences)
 
 
-def statistics_markdown(parent: Statistics, tier: Statistics, target: str) -> str:
+def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, target: str) -> str:
     """Return the comparison for the checks artifact: the target, what is marked, then the largest differences."""
-    told = differences(parent, tier)
-    rest = sorted((d for d in told if not d.marked and d.column != target), key=lambda d: -abs(d.errors or 0.0))
-    first = [d for d in told if d.column == target] + [d for d in told if d.marked and d.column != target]
-    marked = sum(each.marked for each in told)
+    told = statistic_differences(parent, tier)
+    rest = sorted(
+        (d for d in told if not d.is_significant and d.column != target), key=lambda d: -abs(d.standard_errors or 0.0)
+    )
+    first = [d for d in told if d.column == target] + [d for d in told if d.is_significant and d.column != target]
+    marked = sum(each.is_significant for each in told)
     verdict = f"⚠️ {marked} of {len(told)} figures differ" if marked else f"none of {len(told)} figures differs"
     lines = [
         "## The tier against the one that holds it",
         "",
         f"{tier.rows:,} of {parent.rows:,} rows, {tier.entities:,} of {parent.entities:,} entities: {verdict} "
-        f"by more than chance gives ({_limit(len(told)):.1f} standard errors).",
+        f"by more than chance gives ({_standard_error_limit(len(told)):.1f} standard errors).",
         "",
         "| | column | figure | all data | tier | difference, standard errors |",
         "|---|---|---|---|---|---|",
-        *map(_line, [*first, *rest[:SHOWN]]),
+        *map(_line, [*first, *rest[:MAX_FIGURES_SHOWN]]),
     ]
-    if left := len(rest) - SHOWN:
+    if left := len(rest) - MAX_FIGURES_SHOWN:
         lines += ["", f"{left} smaller differences are not shown."] if left > 0 else []
     return "\n".join([*lines, ""])
 
 
-def to_json(statistics: Statistics) -> dict[str, Any]:
+def statistics_to_json(statistics: TableStatistics) -> dict[str, Any]:
     """Return the statistics as plain values, for a file."""
     return {
         "rows": statistics.rows,
         "entities": statistics.entities,
-        "figures": [[e.column, e.what, e.expression, e.value, e.deviation] for e in statistics.figures],
+        "figures": [[e.column, e.statistic, e.expression, e.value, e.deviation] for e in statistics.figures],
     }
 
 
-def from_json(values: Mapping[str, Any]) -> Statistics:
-    """Return the statistics that `to_json` wrote."""
-    return Statistics(values["rows"], values["entities"], tuple(Figure(*each) for each in values["figures"]))
+def statistics_from_json(values: Mapping[str, Any]) -> TableStatistics:
+    """Return the statistics that `statistics_to_json` wrote."""
+    return TableStatistics(
+        values["rows"], values["entities"], tuple(ColumnStatistic(*each) for each in values["figures"])
+    )
 
 
-def _asked(rows: ParquetRows, column: str, kind: str) -> Iterable[Figure]:
-    name = sql.name(column)
-    yield Figure(column, "null", f"CASE WHEN {name} IS NULL THEN 1e0 ELSE 0e0 END")
+def _requested_statistics(rows: ParquetRows, column: str, kind: str) -> Iterable[ColumnStatistic]:
+    name = sql.quoted_name(column)
+    yield ColumnStatistic(column, "null", f"CASE WHEN {name} IS NULL THEN 1e0 ELSE 0e0 END")
     if kind in ("number", "flag") and rows.family(column) in ("whole", "double"):
-        yield Figure(column, "mean", f"CAST({name} AS DOUBLE)")
+        yield ColumnStatistic(column, "mean", f"CAST({name} AS DOUBLE)")
         return
     for value in _frequent(rows, column):
-        same = f"CAST({name} AS VARCHAR) = {sql.literal(value)}"
-        yield Figure(column, f"share of {value}", f"CASE WHEN {same} THEN 1e0 ELSE 0e0 END")
+        same = f"CAST({name} AS VARCHAR) = {sql.value_literal(value)}"
+        yield ColumnStatistic(column, f"share of {value}", f"CASE WHEN {same} THEN 1e0 ELSE 0e0 END")
 
 
 def _frequent(rows: ParquetRows, column: str) -> list[str]:
-    name = sql.name(column)
-    rest = f"WHERE {name} IS NOT NULL GROUP BY v ORDER BY count(*) DESC, v LIMIT {FREQUENT}"
-    found = rows.query(sql.select(f"CAST({name} AS VARCHAR) AS v", rows.source((column,)), rest))
+    name = sql.quoted_name(column)
+    rest = f"WHERE {name} IS NOT NULL GROUP BY v ORDER BY count(*) DESC, v LIMIT {TOP_CATEGORY_VALUES}"
+    found = rows.query(sql.select_sql(f"CAST({name} AS VARCHAR) AS v", rows.source((column,)), rest))
     return [str(each) for each in found.column("v").to_pylist() if "\x00" not in str(each)]
 
 
-def _measured(rows: ParquetRows, entity: str, asked: Iterable[Figure]) -> Statistics:
+def _compute_statistics(rows: ParquetRows, entity: str, asked: Iterable[ColumnStatistic]) -> TableStatistics:
     wanted = list(asked)
     parts = [f"{function}({each.expression})" for each in wanted for function in ("avg", "stddev_pop")]
-    distinct = f"count(DISTINCT {sql.name(entity)})"
+    distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
     found = rows.values(["count(*)", distinct, *parts])
     figures = tuple(
-        Figure(
+        ColumnStatistic(
             each.column,
-            each.what,
+            each.statistic,
             each.expression,
             _finite(found[f"avg({each.expression})"]),
             _finite(found[f"stddev_pop({each.expression})"]),
         )
         for each in wanted
     )
-    return Statistics(int(found["count(*)"]), int(found[distinct]), figures)
+    return TableStatistics(int(found["count(*)"]), int(found[distinct]), figures)
 
 
 def _finite(value: object) -> float | None:
@@ -175,7 +181,7 @@ def _finite(value: object) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _errors(parent: Figure, value: float | None, entities: int, share: float) -> float | None:
+def _standard_errors(parent: ColumnStatistic, value: float | None, entities: int, share: float) -> float | None:
     if parent.value is None or parent.deviation is None or value is None or entities < 1:
         return None
     difference = value - parent.value
@@ -185,17 +191,17 @@ def _errors(parent: Figure, value: float | None, entities: int, share: float) ->
     return difference / error if error else math.copysign(math.inf, difference)
 
 
-def _limit(figures: int) -> float:
-    return NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * max(figures, 1)))
+def _standard_error_limit(figures: int) -> float:
+    return NormalDist().inv_cdf(1 - FALSE_ALARM_RATE / (2 * max(figures, 1)))
 
 
-def _line(each: Difference) -> str:
-    errors = "not measured" if each.errors is None else f"{each.errors:+.1f}"
+def _line(each: StatisticDifference) -> str:
+    errors = "not measured" if each.standard_errors is None else f"{each.standard_errors:+.1f}"
     cells = (each.column, each.what, _shown(each, each.parent), _shown(each, each.tier), errors)
-    return f"| {'⚠️' if each.marked else ''} | " + " | ".join(map(cell, cells)) + " |"
+    return f"| {'⚠️' if each.is_significant else ''} | " + " | ".join(map(markdown_cell, cells)) + " |"
 
 
-def _shown(each: Difference, value: float | None) -> str:
+def _shown(each: StatisticDifference, value: float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.4g}" if each.what == "mean" else f"{100 * value:.3g} %"

@@ -18,13 +18,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from tasks.shared.rules.model.mistakes import KeyPath, Mistake, Mistakes, key_name
-from tasks.shared.rules.model.strict_yaml import UNREAD, Document, read_yaml
+from tasks.shared.rules.model.strict_yaml import INVALID_VALUE, Document, read_yaml
 from tasks.shared.rules.refusal import Refusal
 
 COLUMN_KWARGS = ("column", "column_A", "column_B", "column_list", "column_set")
 """The arguments by which an expectation names columns."""
 
-_RESERVED = {
+_FORBIDDEN_ARGUMENTS = {
     "row_condition": "it may select no row at all, and then passes",
     "condition_parser": "it belongs to row_condition",
     "result_format": "the check chooses it",
@@ -34,8 +34,8 @@ _RESERVED = {
     ("id", "meta", "notes", "description", "rendered_content", "windows", "batch_id", "library_metadata"),
     "it has no meaning here; write a comment",
 )
-_NOT_TO_BE_LEFT_OUT = ("regex", "type_list", "column_set", "column_list", "partition_object", "threshold")
-_OTHER_TABLES = (
+_ALWAYS_REQUIRED = ("regex", "type_list", "column_set", "column_list", "partition_object", "threshold")
+_UNSUPPORTED_TYPES = (
     "expect_query_results_to_match_comparison",
     "expect_table_row_count_to_equal_other_table",
     "unexpected_rows_expectation",
@@ -43,11 +43,11 @@ _OTHER_TABLES = (
 
 
 @dataclass(frozen=True)
-class Arguments:
+class ExpectationArguments:
     """What a type of expectation takes: all its arguments, and those that it demands."""
 
     all: tuple[str, ...]
-    demanded: tuple[str, ...]
+    required: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Suite:
         """Every column that an expectation names, each once."""
         return tuple(dict.fromkeys(name for each in self.expectations for name in each.columns))
 
-    def without(self, column: str) -> "Suite":
+    def without_column(self, column: str) -> "Suite":
         """Return the suite less the expectations that name `column`: the target, which scoring does not have."""
         return replace(self, expectations=tuple(e for e in self.expectations if column not in e.columns))
 
-    def for_rows(self, minimum_rows: int) -> "Suite":
+    def with_minimum_rows(self, minimum_rows: int) -> "Suite":
         """Return the suite with another least number of rows, as for a small batch to score."""
         return replace(self, minimum_rows=minimum_rows)
 
@@ -102,8 +102,8 @@ class Suite:
 def read_suite(
     text: str | bytes,
     where: str,
-    known: Mapping[str, Arguments],
-    complaint: Callable[[Expectation], str],
+    known: Mapping[str, ExpectationArguments],
+    library_error: Callable[[Expectation], str],
 ) -> Suite:
     """Read a suite.
 
@@ -111,13 +111,13 @@ def read_suite(
         text: the file's content.
         where: the file's name, for messages.
         known: the types there are, with their arguments.
-        complaint: what the library itself has against an expectation; "" for nothing.
+        library_error: what the library itself has against an expectation; "" for nothing.
 
     Raises:
         Refusal: all mistakes together, each with its line.
     """
     document = read_yaml(text, where)
-    reader = _Reader(document, known, complaint)
+    reader = _SuiteReader(document, known, library_error)
     told = {mistake.line for mistake in document.mistakes}
     more = [mistake for mistake in reader.mistakes() if mistake.line not in told]
     if mistakes := [*document.mistakes, *more]:
@@ -128,9 +128,9 @@ def read_suite(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _SuiteReader:
     document: Document
-    known: Mapping[str, Arguments]
+    known: Mapping[str, ExpectationArguments]
     complaint: Callable[[Expectation], str]
 
     def mistakes(self) -> Iterator[Mistake]:
@@ -173,7 +173,7 @@ class _Reader:
         kind, arguments = item.get("type"), item.get("kwargs")
         if "kwargs" in item and not isinstance(arguments, Mapping):
             yield self._at((*path, "kwargs"), "must be a mapping of arguments")
-        if kind in _OTHER_TABLES:
+        if kind in _UNSUPPORTED_TYPES:
             yield self._at((*path, "type"), "needs a database, and the check sees one table of rows")
         elif "type" in item and kind not in self.known:
             problem = "is no type of Great Expectations"
@@ -181,17 +181,17 @@ class _Reader:
 
     def _arguments(self, expectation: Expectation, path: KeyPath) -> Iterator[Mistake]:
         takes = self.known[expectation.type]
-        allowed = tuple(word for word in takes.all if word not in _RESERVED)
+        allowed = tuple(word for word in takes.all if word not in _FORBIDDEN_ARGUMENTS)
         for word, value in expectation.kwargs.items():
             place = (*path, "kwargs", word)
-            if word in _RESERVED:
-                yield self._at(place, f"may not be set: {_RESERVED[word]}", "Take it out.")
+            if word in _FORBIDDEN_ARGUMENTS:
+                yield self._at(place, f"may not be set: {_FORBIDDEN_ARGUMENTS[word]}", "Take it out.")
             elif word not in allowed:
                 yield self._at(place, f"is no argument of {expectation.type}", _nearest(word, allowed))
             elif problem := _value_problem(word, value):
                 yield self._at(place, problem)
         for word in allowed:
-            needed = word in takes.demanded or word in _NOT_TO_BE_LEFT_OUT
+            needed = word in takes.required or word in _ALWAYS_REQUIRED
             if needed and word not in expectation.kwargs:
                 yield self._at((*path, "kwargs"), f"{word} is missing", "Without it nothing is expected.")
         bounds = {"min_value", "max_value"}
@@ -236,7 +236,7 @@ def _expectation(item: Any) -> Expectation:
 def _has_unread(value: object) -> bool:
     if isinstance(value, Mapping):
         return any(map(_has_unread, value.values()))
-    return value is UNREAD or any(map(_has_unread, _items(value)))
+    return value is INVALID_VALUE or any(map(_has_unread, _items(value)))
 
 
 def _items(value: object) -> tuple[object, ...]:

@@ -3,17 +3,17 @@
 import os
 from pathlib import Path
 
-from blocks.common.results import Results
+from blocks.common.prefect_results import ResultArtifacts
 
 
 def test_a_folder_that_is_not_there_keeps_nothing(tmp_path: Path) -> None:
-    assert Results(tmp_path / "none").kept([]) == ()
+    assert ResultArtifacts(tmp_path / "none").collectables([]) == ()
 
 
 def test_a_result_is_measured_and_removed_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "abc").write_text("12345")
     os.utime(tmp_path / "abc", (1000, 1000))
-    results = Results(tmp_path)
-    assert results.size("result:abc") == 5
-    results.discard("result:abc")
+    results = ResultArtifacts(tmp_path)
+    assert results.size_bytes("result:abc") == 5
+    results.delete_collectables("result:abc")
     assert list(tmp_path.iterdir()) == []

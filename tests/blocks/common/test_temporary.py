@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks.common.temporary import swept_folder
+from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.tracking.predictor import Predictor
-from tests.processes import said_until_killed
+from blocks.tracking.predictor_process import PredictorProcess
+from tests.processes import messages_until_killed
 
 
 def age(folder: Path) -> None:
@@ -21,18 +21,18 @@ def age(folder: Path) -> None:
 
 
 def test_a_folder_is_empty_when_lent_and_gone_afterwards(tmp_path: Path) -> None:
-    with swept_folder(tmp_path / "not" / "there", "work-") as folder:
+    with temporary_folder(tmp_path / "not" / "there", "work-") as folder:
         assert folder.parent == tmp_path / "not" / "there"
         assert list(folder.iterdir()) == []
         (folder / "part").mkdir()
     assert not folder.exists()
-    with pytest.raises(ValueError, match="broken"), swept_folder(tmp_path, "work-") as folder:
+    with pytest.raises(ValueError, match="broken"), temporary_folder(tmp_path, "work-") as folder:
         raise ValueError("broken")
     assert not folder.exists()
 
 
 def hold(below: Path, say: Callable[[Path], None]) -> None:
-    with swept_folder(below, "work-") as folder:
+    with temporary_folder(below, "work-") as folder:
         (folder / "half").write_bytes(b"written")
         say(folder)
         signal.pause()
@@ -40,10 +40,10 @@ def hold(below: Path, say: Callable[[Path], None]) -> None:
 
 @pytest.mark.slow  # each process imports its world anew
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    (left,) = said_until_killed(hold, tmp_path, words=1, seconds=0.0)
+    (left,) = messages_until_killed(hold, tmp_path, words=1, seconds=0.0)
     assert (left / "half").exists()
     age(left)
-    with swept_folder(tmp_path, "work-") as folder:
+    with temporary_folder(tmp_path, "work-") as folder:
         assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -52,9 +52,9 @@ def test_what_is_in_use_or_was_just_made_or_is_named_otherwise_stays(tmp_path: P
         (tmp_path / name).mkdir()
     age(tmp_path / "others-old")
     age(tmp_path / "work-dead")
-    with swept_folder(tmp_path, "work-") as mine:
+    with temporary_folder(tmp_path, "work-") as mine:
         age(mine)
-        with swept_folder(tmp_path, "work-") as second:
+        with temporary_folder(tmp_path, "work-") as second:
             assert {path.name for path in tmp_path.iterdir()} == {"work-new", "others-old", mine.name, second.name}
 
 
@@ -64,7 +64,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     link = tmp_path / "work-link"
     link.symlink_to(precious.parent)
     age(link)
-    with swept_folder(tmp_path, "work-"):
+    with temporary_folder(tmp_path, "work-"):
         pass
     assert precious.is_dir()
     assert link.is_symlink()
@@ -79,7 +79,7 @@ def query(below: Path, say: Callable[[str], None]) -> None:
 
 @pytest.mark.slow  # each process imports its world anew
 def test_the_next_query_removes_what_a_killed_one_spilled(tmp_path: Path) -> None:
-    said_until_killed(query, tmp_path, words=1, seconds=0.0)
+    messages_until_killed(query, tmp_path, words=1, seconds=0.0)
     (left,) = tmp_path.iterdir()
     age(left)
     assert DuckDBEngine(spill=tmp_path).query("SELECT 1 AS one", {}).num_rows == 1
@@ -87,7 +87,7 @@ def test_the_next_query_removes_what_a_killed_one_spilled(tmp_path: Path) -> Non
 
 
 def predict(say: Callable[[Path], None]) -> None:
-    predictor = Predictor([])
+    predictor = PredictorProcess([])
     predictor._process.kill()
     say(predictor._home)
     signal.pause()
@@ -95,12 +95,12 @@ def predict(say: Callable[[Path], None]) -> None:
 
 @pytest.mark.slow  # each process imports its world anew
 def test_a_predictor_that_is_killed_leaves_nothing_nor_when_its_owner_is_killed_too() -> None:
-    predictor = Predictor([])
+    predictor = PredictorProcess([])
     predictor._process.kill()
     predictor.close()
     assert not predictor._home.exists()
-    (left,) = said_until_killed(predict, words=1, seconds=0.0)
+    (left,) = messages_until_killed(predict, words=1, seconds=0.0)
     assert left.is_dir()
     age(left)
-    Predictor([]).close()
+    PredictorProcess([]).close()
     assert not left.exists()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws import Desk
+from tests.fixtures.local_aws import SageMakerLab
 
 KNOWN = {"requests": {"*": [0.5]}}
 
 
-def capturing(desk: Desk, name: str, percent: int = 100, **more: Any) -> str:
+def capturing(desk: SageMakerLab, name: str, percent: int = 100, **more: Any) -> str:
     """Make an endpoint that captures, and return where to."""
     desk.model(f"{name}-model", KNOWN)
     where = f"s3://{desk.bucket}/captured"
@@ -24,13 +24,13 @@ def capturing(desk: Desk, name: str, percent: int = 100, **more: Any) -> str:
     return where
 
 
-def lines(desk: Desk, prefix: str = "captured/") -> list[tuple[str, dict[str, Any]]]:
+def lines(desk: SageMakerLab, prefix: str = "captured/") -> list[tuple[str, dict[str, Any]]]:
     desk.server.operations.capture.flush()
     keys = [each["Key"] for each in desk.s3.list_objects_v2(Bucket=desk.bucket, Prefix=prefix).get("Contents", ())]
     return [(key, json.loads(line)) for key in keys for line in desk.get(f"s3://{desk.bucket}/{key}").splitlines()]
 
 
-def test_requests_and_answers_are_written_where_and_as_aws_documents_it(desk: Desk) -> None:
+def test_requests_and_answers_are_written_where_and_as_aws_documents_it(desk: SageMakerLab) -> None:
     listed = {"JsonContentTypes": ["application/json"], "CsvContentTypes": ["text/csv"]}
     where = capturing(desk, "watched", CaptureContentTypeHeader=listed)
     for body, kind in ((b'{"a": 1}', "application/json"), (b"1,2", "text/csv"), (b"\x00", "image/png")):
@@ -57,7 +57,7 @@ def test_requests_and_answers_are_written_where_and_as_aws_documents_it(desk: De
                      "DestinationS3Uri": where, "KmsKeyId": ""}  # fmt: skip
 
 
-def test_without_content_types_everything_is_base64(desk: Desk) -> None:
+def test_without_content_types_everything_is_base64(desk: SageMakerLab) -> None:
     capturing(desk, "plain", CaptureOptions=[{"CaptureMode": "Input"}])
     desk.ask("plain", ContentType="application/json")
     ((_, line),) = lines(desk)
@@ -66,14 +66,14 @@ def test_without_content_types_everything_is_base64(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("percent", "least", "most"), [(0, 0, 0), (50, 10, 50), (100, 60, 60)])
-def test_a_share_of_the_requests_is_captured(desk: Desk, percent: int, least: int, most: int) -> None:
+def test_a_share_of_the_requests_is_captured(desk: SageMakerLab, percent: int, least: int, most: int) -> None:
     capturing(desk, f"share-{percent}", percent)
     for _ in range(60):
         desk.ask(f"share-{percent}")
     assert least <= len(lines(desk)) <= most
 
 
-def test_capture_that_is_off_and_requests_that_fail_leave_nothing(desk: Desk) -> None:
+def test_capture_that_is_off_and_requests_that_fail_leave_nothing(desk: SageMakerLab) -> None:
     capturing(desk, "off", EnableCapture=False)
     desk.ask("off")
     desk.model("failing-model", {"requests": {}})
@@ -88,6 +88,6 @@ def test_capture_that_is_off_and_requests_that_fail_leave_nothing(desk: Desk) ->
 
 
 @pytest.mark.parametrize("wrong", [{"InitialSamplingPercentage": 101}, {"CaptureOptions": [{"CaptureMode": "Both"}]}])
-def test_what_aws_would_refuse_is_refused(desk: Desk, wrong: dict[str, Any]) -> None:
+def test_what_aws_would_refuse_is_refused(desk: SageMakerLab, wrong: dict[str, Any]) -> None:
     with pytest.raises(ClientError, match="ValidationException"):
         capturing(desk, f"wrong-{len(str(wrong))}", **wrong)

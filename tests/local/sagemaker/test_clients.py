@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.sagemaker.settings import Image
-from tests.local_aws import ROLE, Desk, local_aws
+from tests.fixtures.local_aws import ROLE, SageMakerLab, local_aws
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what their libraries warn of is not ours
 TOOLKIT = os.environ.get("RATCHET_TOOLKIT_PYTHON", sys.executable)
@@ -25,7 +25,7 @@ def needs(module: str) -> None:
 
 
 @pytest.fixture
-def pointed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def pointed(desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[SageMakerLab]:
     """Point every AWS client of this process at the local SageMaker, by the variables that it prints."""
     variables = {
         "AWS_ENDPOINT_URL": desk.server.url,
@@ -39,7 +39,7 @@ def pointed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     yield desk
 
 
-def test_sagemaker_core_trains_deploys_and_invokes(pointed: Desk) -> None:
+def test_sagemaker_core_trains_deploys_and_invokes(pointed: SageMakerLab) -> None:
     needs("sagemaker.core")
     from sagemaker.core.resources import Endpoint, EndpointConfig, Model, TrainingJob
     from sagemaker.core.shapes import (
@@ -78,7 +78,7 @@ def test_sagemaker_core_trains_deploys_and_invokes(pointed: Desk) -> None:
     endpoint.delete()
 
 
-def test_the_sdks_model_trainer_runs_its_own_scripts_in_the_container(pointed: Desk, tmp_path: Path) -> None:
+def test_the_sdks_model_trainer_runs_its_own_scripts_in_the_container(pointed: SageMakerLab, tmp_path: Path) -> None:
     needs("sagemaker.train")
     if not pointed.server.operations.containers.namespaces:
         pytest.skip("ModelTrainer's scripts have /opt/ml written into them, which needs a mount namespace")
@@ -109,13 +109,13 @@ def test_the_sdks_model_trainer_runs_its_own_scripts_in_the_container(pointed: D
     assert "--rounds 3" in said
 
 
-def test_mlflows_plugin_deploys_predicts_and_deletes(pointed: Desk, tmp_path: Path) -> None:
+def test_mlflows_plugin_deploys_predicts_and_deletes(pointed: SageMakerLab, tmp_path: Path) -> None:
     needs("mlflow")
     from mlflow.deployments import get_deploy_client
 
-    from tests.serving import code_model, frame
+    from tests.fixtures.scoring import frame, python_code_model
 
-    model = code_model(tmp_path / "model")
+    model = python_code_model(tmp_path / "model")
     (model / "answers.json").write_text(json.dumps({"requests": {"*": [0.5, 0.5]}}))
     plugin = get_deploy_client("sagemaker:/us-east-1")
     config = {
@@ -135,7 +135,7 @@ def test_awss_training_toolkit_runs_unmodified_as_the_image(tmp_path: Path) -> N
         pytest.skip("sagemaker-training is not installed; name its interpreter in RATCHET_TOOLKIT_PYTHON")
     image = Image("toolkit", train=(str(toolkit),), environment={"SM_STUDIO_LOCAL_MODE": "true"})
     with local_aws(tmp_path / "state", more=(image,)) as server:
-        desk = Desk(server)
+        desk = SageMakerLab(server)
         channel = {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated"}
         program = "import os\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\nprint(os.environ['SM_HPS'])\n"
         uri = desk.put("code/train.py", program).rpartition("/")[0] + "/"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local_aws import ROLE, Desk, variant
+from tests.fixtures.local_aws import ROLE, SageMakerLab, variant
 
 pytestmark = pytest.mark.slow
 
 
-def test_an_endpoint_answers_with_its_model_and_says_which_variant_it_was(desk: Desk) -> None:
+def test_an_endpoint_answers_with_its_model_and_says_which_variant_it_was(desk: SageMakerLab) -> None:
     desk.config("alone", desk.model("alone", {"version": "3"}))
     assert desk.endpoint("alone", "alone")["EndpointStatus"] == "InService"
     answer = desk.runtime.invoke_endpoint(EndpointName="alone", Body=b"{}", ContentType="application/json")
@@ -25,7 +25,7 @@ def test_an_endpoint_answers_with_its_model_and_says_which_variant_it_was(desk: 
         desk.ask("alone")
 
 
-def test_an_error_of_the_model_is_a_model_error_with_its_status(desk: Desk) -> None:
+def test_an_error_of_the_model_is_a_model_error_with_its_status(desk: SageMakerLab) -> None:
     desk.config("strict", desk.model("strict", {"requests": {"known": [1]}}))
     desk.endpoint("strict", "strict")
     with pytest.raises(desk.runtime.exceptions.ModelError) as caught:
@@ -40,7 +40,7 @@ def test_an_error_of_the_model_is_a_model_error_with_its_status(desk: Desk) -> N
     ids=["unhealthy", "ends at once", "no such image"],
 )  # fmt: skip
 def test_an_endpoint_that_does_not_become_healthy_fails_and_says_why(
-    desk: Desk, request: pytest.FixtureRequest, told: dict[str, Any], image: str
+    desk: SageMakerLab, request: pytest.FixtureRequest, told: dict[str, Any], image: str
 ) -> None:
     name = f"sick-{abs(hash(request.node.name)) % 10**6}"
     one = variant(desk.model(name, told, image)) | {"ContainerStartupHealthCheckTimeoutInSeconds": 60}
@@ -56,7 +56,7 @@ def test_an_endpoint_that_does_not_become_healthy_fails_and_says_why(
     assert ("ping health check" if image == "tiny" else "Cannot find repository") in found["FailureReason"]
 
 
-def test_variants_share_the_traffic_by_weight_and_can_be_asked_by_name(desk: Desk) -> None:
+def test_variants_share_the_traffic_by_weight_and_can_be_asked_by_name(desk: SageMakerLab) -> None:
     desk.config("ab", desk.model("champion", {}), desk.model("challenger", {}), weights=(0.9, 0.1))
     desk.endpoint("ab", "ab")
     assert desk.ask("ab", TargetVariant="challenger") == ["challenger"]
@@ -70,7 +70,7 @@ def test_variants_share_the_traffic_by_weight_and_can_be_asked_by_name(desk: Des
     assert {each["VariantName"]: each["CurrentWeight"] for each in shown} == {"AllTraffic": 0, "challenger": 1}
 
 
-def test_a_shadow_gets_copies_and_nobody_gets_its_answers(desk: Desk) -> None:
+def test_a_shadow_gets_copies_and_nobody_gets_its_answers(desk: SageMakerLab) -> None:
     shadow = [variant(desk.model("shadow", {"status": 500}), "shadow")]
     desk.config("shadowed", desk.model("seen", {}), ShadowProductionVariants=shadow)
     desk.endpoint("shadowed", "shadowed")
@@ -78,7 +78,7 @@ def test_a_shadow_gets_copies_and_nobody_gets_its_answers(desk: Desk) -> None:
     assert desk.sagemaker.describe_endpoint(EndpointName="shadowed")["ShadowProductionVariants"]
 
 
-def test_a_model_that_an_endpoint_needs_has_to_be_there(desk: Desk) -> None:
+def test_a_model_that_an_endpoint_needs_has_to_be_there(desk: SageMakerLab) -> None:
     with pytest.raises(ClientError, match="could not find Model"):
         desk.config("nothing", "no-such-model")
     with pytest.raises(ClientError, match="could not find EndpointConfig"):
@@ -88,7 +88,7 @@ def test_a_model_that_an_endpoint_needs_has_to_be_there(desk: Desk) -> None:
         desk.sagemaker.create_model(ModelName="multi", PrimaryContainer=primary, ExecutionRoleArn=ROLE)
 
 
-def test_batch_transform_answers_every_object_beside_its_name(desk: Desk) -> None:
+def test_batch_transform_answers_every_object_beside_its_name(desk: SageMakerLab) -> None:
     desk.model("batch", {"requests": {"1\n": ["one"], "2\n": ["two"], "1\n2\n": ["both"]}})
     desk.put("in/a.csv", "1\n2\n")
 

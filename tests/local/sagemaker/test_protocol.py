@@ -13,31 +13,31 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sagemaker import shapes
-from local.sagemaker.fidelity import OPERATIONS, table
-from local.sagemaker.settings import OURS, read_images
+from local.sagemaker.fidelity import OPERATIONS, fidelity_table
+from local.sagemaker.settings import PROJECT_IMAGE, read_images
 from tests.checkout import ROOT
-from tests.front_door import ratchet
-from tests.local_aws import KEYS, Desk
+from tests.fixtures.command_line import ratchet
+from tests.fixtures.local_aws import KEYS, SageMakerLab
 from tests.waiting import wait_for
 
 DOCUMENT = ROOT / "docs" / "local-sagemaker.md"
 
 
 def test_the_documentation_shows_the_fidelity_of_every_operation() -> None:
-    assert table() in DOCUMENT.read_text()
+    assert fidelity_table() in DOCUMENT.read_text()
 
 
-def test_every_operation_of_the_table_is_one_of_aws_with_these_members(desk: Desk) -> None:
+def test_every_operation_of_the_table_is_one_of_aws_with_these_members(desk: SageMakerLab) -> None:
     handlers = set(desk.server.operations.handlers)
     assert handlers | {"InvokeEndpoint"} == set(OPERATIONS)
     for name, fidelity in OPERATIONS.items():
-        service = shapes.service("sagemaker-runtime" if name == "InvokeEndpoint" else "sagemaker")
+        service = shapes.service_model("sagemaker-runtime" if name == "InvokeEndpoint" else "sagemaker")
         members = set(service.operation_model(name).input_shape.members)
         assert fidelity.members <= members, f"{name}: {fidelity.members - members}"
 
 
-def test_every_other_operation_of_aws_is_refused_by_its_name(desk: Desk) -> None:
-    others = set(shapes.service().operation_names) - set(OPERATIONS)
+def test_every_other_operation_of_aws_is_refused_by_its_name(desk: SageMakerLab) -> None:
+    others = set(shapes.service_model().operation_names) - set(OPERATIONS)
     assert len(others) > 300
     for name in sorted(others)[::40]:
         headers = {"X-Amz-Target": f"SageMaker.{name}"}
@@ -45,7 +45,7 @@ def test_every_other_operation_of_aws_is_refused_by_its_name(desk: Desk) -> None
         assert answer.status_code == 400 and f"does not implement {name};" in answer.json()["message"]
 
 
-def test_what_other_services_of_sagemaker_would_do_is_refused_too(desk: Desk) -> None:
+def test_what_other_services_of_sagemaker_would_do_is_refused_too(desk: SageMakerLab) -> None:
     metrics = boto3.client("sagemaker-metrics", endpoint_url=desk.server.url, **KEYS)
     with pytest.raises(ClientError, match="does not implement"):
         metrics.batch_put_metrics(TrialComponentName="a", MetricData=[{"MetricName": "m", "Timestamp": 1, "Value": 1}])
@@ -55,13 +55,13 @@ def test_what_other_services_of_sagemaker_would_do_is_refused_too(desk: Desk) ->
         desk.runtime.invoke_endpoint(EndpointName="e", Body=b"", TargetModel="m.tar.gz")
 
 
-def test_another_region_is_refused_with_the_remedy(desk: Desk) -> None:
+def test_another_region_is_refused_with_the_remedy(desk: SageMakerLab) -> None:
     keys = {**KEYS, "region_name": "eu-central-1"}
     with pytest.raises(ClientError, match="--region eu-central-1"):
         boto3.client("sagemaker", endpoint_url=desk.server.url, **keys).list_models()
 
 
-def test_a_web_page_cannot_start_a_job(desk: Desk) -> None:
+def test_a_web_page_cannot_start_a_job(desk: SageMakerLab) -> None:
     headers = {"X-Amz-Target": "SageMaker.CreateTrainingJob"}
     for more in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
         answer = httpx.post(desk.server.url, headers={**headers, **more}, content=b"{}", trust_env=False)
@@ -70,7 +70,7 @@ def test_a_web_page_cannot_start_a_job(desk: Desk) -> None:
     assert faults.status_code == 403
 
 
-def test_the_page_and_the_command_list_what_there_is(desk: Desk) -> None:
+def test_the_page_and_the_command_list_what_there_is(desk: SageMakerLab) -> None:
     desk.train("shown-job", "pass")
     desk.trained("shown-job")
     assert "shown-job" in httpx.get(f"{desk.server.url}/_local", trust_env=False).text
@@ -79,7 +79,7 @@ def test_the_page_and_the_command_list_what_there_is(desk: Desk) -> None:
     assert ratchet("sagemaker", "list", "--url", "").exit_code == 2
 
 
-def test_faults_are_set_seen_and_cleared_over_http(desk: Desk) -> None:
+def test_faults_are_set_seen_and_cleared_over_http(desk: SageMakerLab) -> None:
     url = f"{desk.server.url}/_local/faults"
     assert httpx.post(url, json={"kind": "throttle", "match": "List"}, trust_env=False).json()[0]["kind"] == "throttle"
     with pytest.raises(ClientError, match="Rate exceeded"):
@@ -93,7 +93,7 @@ def test_images_are_read_from_a_file_and_a_mistake_is_named(tmp_path: Path) -> N
     path = tmp_path / "images.toml"
     path.write_text('[[image]]\npattern = "mine"\ntrain = ["python", "t.py"]\nenvironment = {A = 1}\n')
     images = read_images(path)
-    assert images[0].train == ("python", "t.py") and images[0].environment == {"A": "1"} and images[-1] == OURS
+    assert images[0].train == ("python", "t.py") and images[0].environment == {"A": "1"} and images[-1] == PROJECT_IMAGE
     for wrong in ("nothing", '[[image]]\ntrain = ["x"]', '[[image]]\npattern = "a"\ntrain = "python t.py"'):
         path.write_text(wrong)
         with pytest.raises(ValueError, match=r"images\.toml: images cannot be read"):

@@ -13,14 +13,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sagemaker import sandbox
-from tests.local_aws import SPEED, Desk, local_aws
+from tests.fixtures.local_aws import SPEED, SageMakerLab, local_aws
 
 pytestmark = pytest.mark.slow
 
 SLEEPS = "import time; print('began', flush=True); time.sleep(60)"
 
 
-def began(desk: Desk, name: str) -> None:
+def began(desk: SageMakerLab, name: str) -> None:
     desk.until(lambda: desk.log_of(name), bool)
 
 
@@ -34,7 +34,7 @@ def left_over(job: str) -> list[int]:
     return found
 
 
-def test_a_container_finds_what_the_contract_promises_and_what_it_makes_is_kept(desk: Desk) -> None:
+def test_a_container_finds_what_the_contract_promises_and_what_it_makes_is_kept(desk: SageMakerLab) -> None:
     channel = {"S3DataType": "S3Prefix", "S3Uri": desk.put("data/a.csv", "1,2\n").rpartition("/")[0],
                "S3DataDistributionType": "FullyReplicated"}  # fmt: skip
     program = (
@@ -61,7 +61,7 @@ def test_a_container_finds_what_the_contract_promises_and_what_it_makes_is_kept(
     assert job["BillableTimeInSeconds"] >= 1
 
 
-def test_metrics_are_found_by_their_expressions(desk: Desk) -> None:
+def test_metrics_are_found_by_their_expressions(desk: SageMakerLab) -> None:
     wanted = [{"Name": "validation:auc", "Regex": "auc=([0-9.]+);"}, {"Name": "absent", "Regex": "loss=([0-9.]+)"}]
     desk.train("metrics", "print('auc=0.5;'); print('auc=0.75;')", algorithm={"MetricDefinitions": wanted})
     found = desk.trained("metrics")["FinalMetricDataList"]
@@ -71,7 +71,7 @@ def test_metrics_are_found_by_their_expressions(desk: Desk) -> None:
     assert "validation:auc" in [metric["MetricName"] for metric in listed]
 
 
-def test_a_failure_says_what_the_container_wrote(desk: Desk) -> None:
+def test_a_failure_says_what_the_container_wrote(desk: SageMakerLab) -> None:
     base = "import os, pathlib, sys; base = pathlib.Path(os.environ.get('SAGEMAKER_BASE_DIR', '/opt/ml')); "
     desk.train("fails", base + "(base / 'output/failure').write_text('column fee is bad'); sys.exit(3)")
     job = desk.trained("fails")
@@ -80,7 +80,7 @@ def test_a_failure_says_what_the_container_wrote(desk: Desk) -> None:
     assert "S3ModelArtifacts" not in job.get("ModelArtifacts", {})
 
 
-def test_an_image_or_a_channel_that_is_not_there_fails_the_job_and_is_named(desk: Desk) -> None:
+def test_an_image_or_a_channel_that_is_not_there_fails_the_job_and_is_named(desk: SageMakerLab) -> None:
     desk.train("no-image", "pass", algorithm={"TrainingImage": "111.dkr.ecr.us-east-1.amazonaws.com/other:1"})
     assert "Cannot find repository: other" in desk.trained("no-image")["FailureReason"]
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{desk.bucket}/nowhere/"}
@@ -88,14 +88,16 @@ def test_an_image_or_a_channel_that_is_not_there_fails_the_job_and_is_named(desk
     assert "No S3 objects found under S3 URL" in desk.trained("no-data")["FailureReason"]
 
 
-def test_a_name_is_taken_for_ever(desk: Desk) -> None:
+def test_a_name_is_taken_for_ever(desk: SageMakerLab) -> None:
     desk.train("taken", "pass")
     desk.trained("taken")
     with pytest.raises(desk.sagemaker.exceptions.ResourceInUse, match="already existing"):
         desk.train("taken", "pass")
 
 
-def test_a_stopped_job_is_asked_first_and_what_it_saved_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_job_is_asked_first_and_what_it_saved_is_kept(
+    desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("local.sagemaker.training.GRACE_SECONDS", 3_600 * SPEED)
     program = (
         "import os, pathlib, signal, sys, time\n"
@@ -113,7 +115,7 @@ def test_a_stopped_job_is_asked_first_and_what_it_saved_is_kept(desk: Desk, monk
         desk.sagemaker.stop_training_job(TrainingJobName="stopped")
 
 
-def test_a_job_above_its_time_is_stopped_and_leaves_nothing_running(desk: Desk) -> None:
+def test_a_job_above_its_time_is_stopped_and_leaves_nothing_running(desk: SageMakerLab) -> None:
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     desk.train("slow", stubborn, StoppingCondition={"MaxRuntimeInSeconds": 1})
     job = desk.trained("slow")
@@ -121,7 +123,7 @@ def test_a_job_above_its_time_is_stopped_and_leaves_nothing_running(desk: Desk) 
     assert left_over("slow") == []
 
 
-def test_a_spot_job_resumes_from_its_checkpoint(desk: Desk) -> None:
+def test_a_spot_job_resumes_from_its_checkpoint(desk: SageMakerLab) -> None:
     program = (
         "import os, pathlib, time\n"
         "base = pathlib.Path(os.environ.get('SAGEMAKER_BASE_DIR', '/opt/ml'))\n"
@@ -137,7 +139,7 @@ def test_a_spot_job_resumes_from_its_checkpoint(desk: Desk) -> None:
     }
     desk.train("spot", program, **spot)
     began(desk, "spot")
-    desk.server.operations.training.interrupt("spot")
+    desk.server.operations.training.interrupt_spot("spot")
     job = desk.trained("spot")
     assert job["TrainingJobStatus"] == "Completed"
     said = [
@@ -166,7 +168,7 @@ def test_a_spot_job_resumes_from_its_checkpoint(desk: Desk) -> None:
     ],
 )  # fmt: skip
 def test_a_request_that_aws_or_we_cannot_serve_is_refused_with_its_reason(
-    desk: Desk, change: dict[str, object], said: str
+    desk: SageMakerLab, change: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ClientError, match=said):
         desk.train("refused", "pass", **change)
@@ -174,39 +176,39 @@ def test_a_request_that_aws_or_we_cannot_serve_is_refused_with_its_reason(
         desk.sagemaker.describe_training_job(TrainingJobName="refused")
 
 
-def test_the_first_preferred_instance_type_with_capacity_is_taken(desk: Desk) -> None:
+def test_the_first_preferred_instance_type_with_capacity_is_taken(desk: SageMakerLab) -> None:
     preferred = [
         {"InstanceType": "ml.m7i.large", "InstanceCount": 1},
         {"InstanceType": "ml.m6i.large", "InstanceCount": 1},
     ]
-    desk.server.faults.add_described({"kind": "capacity", "match": r"m7i\.large preferred"})
+    desk.server.faults.add_from_json({"kind": "capacity", "match": r"m7i\.large preferred"})
     desk.train("preferred", "pass", ResourceConfig={"InstancePreferences": preferred, "VolumeSizeInGB": 1})
     assert desk.trained("preferred")["ResourceConfig"]["SelectedInstanceType"] == "ml.m6i.large"
 
 
-def test_faults_happen_as_told_and_end_when_cleared(desk: Desk) -> None:
+def test_faults_happen_as_told_and_end_when_cleared(desk: SageMakerLab) -> None:
     faults = desk.server.faults
-    faults.add_described({"kind": "throttle", "match": "^Describe", "times": 2})
+    faults.add_from_json({"kind": "throttle", "match": "^Describe", "times": 2})
     for _ in range(2):
         with pytest.raises(ClientError, match="ThrottlingException"):
             desk.sagemaker.describe_training_job(TrainingJobName="faulty")
-    faults.add_described({"kind": "capacity", "match": "no-room", "times": 1})
+    faults.add_from_json({"kind": "capacity", "match": "no-room", "times": 1})
     desk.train("no-room", "pass")
     assert desk.trained("no-room")["FailureReason"].startswith("CapacityError")
 
-    faults.add_described({"kind": "stuck", "match": "stays"})
+    faults.add_from_json({"kind": "stuck", "match": "stays"})
     desk.train("stays", "pass")
     time.sleep(0.2)
     assert desk.sagemaker.describe_training_job(TrainingJobName="stays")["SecondaryStatus"] == "Starting"
     faults.clear()
     assert desk.trained("stays")["TrainingJobStatus"] == "Completed"
 
-    faults.add_described({"kind": "delay", "match": "stays", "seconds": 86_400})
+    faults.add_from_json({"kind": "delay", "match": "stays", "seconds": 86_400})
     late = desk.sagemaker.describe_training_job(TrainingJobName="stays")
     assert late["TrainingJobStatus"] == "InProgress"
 
 
-def test_jobs_are_listed_in_pages_by_status_and_name(desk: Desk) -> None:
+def test_jobs_are_listed_in_pages_by_status_and_name(desk: SageMakerLab) -> None:
     for number in range(3):
         desk.train(f"listed-{number}", "pass")
         desk.trained(f"listed-{number}")
@@ -216,7 +218,7 @@ def test_jobs_are_listed_in_pages_by_status_and_name(desk: Desk) -> None:
     assert names == ["listed-2", "listed-1", "listed-0"]
 
 
-def test_tags_are_kept_and_changed(desk: Desk) -> None:
+def test_tags_are_kept_and_changed(desk: SageMakerLab) -> None:
     arn = desk.train("tagged", "pass", Tags=[{"Key": "commit", "Value": "abc"}])["TrainingJobArn"]
     desk.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "churn"}])
     desk.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["commit"])
@@ -224,12 +226,12 @@ def test_tags_are_kept_and_changed(desk: Desk) -> None:
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Desk]:
+def plain(tmp_path: Path) -> Iterator[SageMakerLab]:
     with local_aws(tmp_path / "plain", namespaces=False) as server:
-        yield Desk(server)
+        yield SageMakerLab(server)
 
 
-def test_without_namespaces_a_container_is_told_of_its_folder(plain: Desk) -> None:
+def test_without_namespaces_a_container_is_told_of_its_folder(plain: SageMakerLab) -> None:
     program = "import os; print(os.path.isdir(os.environ['SAGEMAKER_BASE_DIR'] + '/input/config'))"
     plain.train("told", program)
     assert plain.trained("told")["TrainingJobStatus"] == "Completed"
@@ -241,13 +243,13 @@ def test_without_namespaces_a_container_is_told_of_its_folder(plain: Desk) -> No
 
 
 @pytest.mark.skipif(not sandbox.namespaces_allowed(), reason="this kernel gives us no mount namespace")
-def test_a_container_is_process_1_and_sees_its_folder_at_opt_ml(desk: Desk) -> None:
+def test_a_container_is_process_1_and_sees_its_folder_at_opt_ml(desk: SageMakerLab) -> None:
     desk.train("inside", "import os; print(os.getpid(), sorted(os.listdir('/opt/ml')), os.getcwd())")
     desk.trained("inside")
     assert desk.log_of("inside") == ["1 ['checkpoints', 'input', 'model', 'output'] /opt/ml"]
 
 
-def test_what_a_container_started_ends_with_it(desk: Desk) -> None:
+def test_what_a_container_started_ends_with_it(desk: SageMakerLab) -> None:
     program = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
     desk.train("parent", program)
     assert desk.trained("parent")["TrainingJobStatus"] == "Completed"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.sagemaker.alarms import judge
-from local.sagemaker.rollout import steps
-from tests.clocks import Clock
-from tests.local_aws import SPEED, Desk
+from local.sagemaker.alarms import alarm_state
+from local.sagemaker.rollout import traffic_steps
+from tests.fixtures.clocks import Clock
+from tests.fixtures.local_aws import SPEED, SageMakerLab
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def canary(percent: int = 20, wait: int = 60, alarms: tuple[str, ...] = (), kind
     return {"BlueGreenUpdatePolicy": policy, **watched}
 
 
-def alarm(desk: Desk, name: str, endpoint: str, **more: Any) -> str:
+def alarm(desk: SageMakerLab, name: str, endpoint: str, **more: Any) -> str:
     """An alarm on the endpoint's errors, looked at every minute: every second here."""
     desk.cloudwatch.put_metric_alarm(**{
         "AlarmName": name, "Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors", "Statistic": "Sum",
@@ -38,7 +38,7 @@ def alarm(desk: Desk, name: str, endpoint: str, **more: Any) -> str:
     return name
 
 
-def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_through(desk: Desk) -> None:
+def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_through(desk: SageMakerLab) -> None:
     for name in ("old", "new"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("moving", "old")
@@ -55,7 +55,7 @@ def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_thro
     for thread in threads:
         thread.start()
     wait_for(lambda: answers["old"])
-    desk.server.faults.add_described({"kind": "stuck", "match": "^moving$"})  # until we have looked at it
+    desk.server.faults.add_from_json({"kind": "stuck", "match": "^moving$"})  # until we have looked at it
     desk.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName="new")
     during = desk.sagemaker.describe_endpoint(EndpointName="moving")
     assert (during["EndpointStatus"], during["EndpointConfigName"]) == ("Updating", "old")
@@ -70,7 +70,7 @@ def test_an_update_loses_no_request_and_the_old_config_is_shown_until_it_is_thro
     assert failures == [] and set(answers) == {"old", "new"}
 
 
-def test_a_canary_gets_its_share_then_everything(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_canary_gets_its_share_then_everything(desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = desk.watched_by(Clock(), monkeypatch)
     for name in ("before", "after"):
         desk.config(name, desk.model(name, {}))
@@ -84,7 +84,7 @@ def test_a_canary_gets_its_share_then_everything(desk: Desk, monkeypatch: pytest
 
 
 def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     desk.config("good", desk.model("good", {}))
@@ -114,13 +114,15 @@ def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(
                lambda state: state == "OK")  # fmt: skip
 
 
-def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_that_fails_leaves_both_serving_and_says_so(
+    desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
     for name in ("first", "second"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("torn", "first")
     guard = alarm(desk, "torn-5xx", "torn")
-    desk.server.faults.add_described({"kind": "rollback_fails", "match": "^torn$", "times": 1})
+    desk.server.faults.add_from_json({"kind": "rollback_fails", "match": "^torn$", "times": 1})
     desk.sagemaker.update_endpoint(
         EndpointName="torn", EndpointConfigName="second", DeploymentConfig=canary(50, 600, (guard,))
     )
@@ -136,7 +138,7 @@ def test_a_rollback_that_fails_leaves_both_serving_and_says_so(desk: Desk, monke
     assert set(desk.share("torn")) == {"first", "second"}
 
 
-def test_an_update_that_cannot_start_leaves_the_old_fleet_serving(desk: Desk) -> None:
+def test_an_update_that_cannot_start_leaves_the_old_fleet_serving(desk: SageMakerLab) -> None:
     desk.config("works", desk.model("works", {}))
     desk.config("broken", desk.model("broken", {"die": 0}))
     desk.endpoint("steady", "works")
@@ -144,13 +146,13 @@ def test_an_update_that_cannot_start_leaves_the_old_fleet_serving(desk: Desk) ->
     found = desk.settled("steady")
     assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", "works")
     assert "ping health check" in found["FailureReason"]
-    desk.server.faults.add_described({"kind": "capacity", "match": "steady", "times": 1})
+    desk.server.faults.add_from_json({"kind": "capacity", "match": "steady", "times": 1})
     desk.sagemaker.update_endpoint(EndpointName="steady", EndpointConfigName="works")
     assert "InsufficientInstanceCapacity" in desk.settled("steady")["FailureReason"]
     assert desk.ask("steady") == ["works"]
 
 
-def test_weights_survive_an_update_that_retains_them(desk: Desk) -> None:
+def test_weights_survive_an_update_that_retains_them(desk: SageMakerLab) -> None:
     desk.config("kept", desk.model("kept", {}))
     desk.endpoint("scaled", "kept")
     change = [{"VariantName": "AllTraffic", "DesiredWeight": 0.4, "DesiredInstanceCount": 3}]
@@ -161,7 +163,7 @@ def test_weights_survive_an_update_that_retains_them(desk: Desk) -> None:
     assert desk.settled("scaled")["ProductionVariants"][0]["CurrentInstanceCount"] == 1
 
 
-def test_a_deployment_whose_guard_cannot_be_kept_is_refused(desk: Desk) -> None:
+def test_a_deployment_whose_guard_cannot_be_kept_is_refused(desk: SageMakerLab) -> None:
     desk.config("one", desk.model("one", {}))
     desk.config("other", "one", "one")
     desk.endpoint("careful", "one")
@@ -196,7 +198,7 @@ def test_a_deployment_whose_guard_cannot_be_kept_is_refused(desk: Desk) -> None:
 def test_traffic_is_shifted_in_the_steps_of_the_policy(kind: str, size: Any, expected: list[float]) -> None:
     named = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}.get(kind, "")
     routing = {"Type": kind} | ({named: {"Type": size[0], "Value": size[1]}} if size else {})
-    assert steps(routing, 4) == pytest.approx(expected)
+    assert traffic_steps(routing, 4) == pytest.approx(expected)
 
 
 RULE = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": 5, "EvaluationPeriods": 3}
@@ -217,4 +219,4 @@ RULE = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": 5, "Evaluatio
     ],
 )
 def test_an_alarm_is_judged_by_its_last_periods(rule: dict[str, Any], periods: list[Any], state: str | None) -> None:
-    assert judge({**RULE, **rule}, periods) == state
+    assert alarm_state({**RULE, **rule}, periods) == state

@@ -4,19 +4,18 @@ import asyncio
 import gzip
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from blocks.inbox.fake import FakeInbox
-from deployments.secret_store import Vault
-from services.gateway.app import Limits, application
-from services.gateway.ingest import NOT_GENUINE
-from tests.services.gateway.hooks import (
+from deployments.secret_store import SecretStore
+from services.gateway.app import create_app
+from services.gateway.ingest import INVALID_SIGNATURE_RESPONSE
+from tests.fixtures.gateway import PATIENT, Gateway, forgeries
+from tests.fixtures.hooks import (
     ANOTHER,
     GENUINE,
     NOW,
@@ -33,34 +32,6 @@ from tests.services.gateway.hooks import (
     standard,
     triggers,
 )
-
-PATIENT = Limits(body_bytes=1_048_576, body_seconds=3_600, inbox_seconds=3_600)
-"""Whoever is not slow on purpose has as long as the slowest machine takes."""
-
-
-class Gateway:
-    """A gateway in this process, asked over ASGI; its errors are not caught by the client. Time stands at `at`."""
-
-    def __init__(self, variables: dict[str, str] | None = None, limits: Limits = PATIENT) -> None:
-        self.inbox, self.at = FakeInbox(), float(NOW)
-        vault = Vault(VARIABLES if variables is None else variables)
-        self.app = application(self.inbox, triggers(), vault, limits, clock=self.clock)
-
-    def clock(self) -> datetime:
-        return datetime.fromtimestamp(self.at, UTC)
-
-    def send(self, *requests: Hook | httpx.Request) -> list[httpx.Response]:
-        async def all_of_them() -> list[httpx.Response]:
-            transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport) as client:
-                found = [each.request if isinstance(each, Hook) else each for each in requests]
-                return [await client.send(request) for request in found]
-
-        return asyncio.run(all_of_them())
-
-    @property
-    def waiting(self) -> list[str]:
-        return [turn.delivery.id for turn in self.inbox.open_turns()]
 
 
 @pytest.fixture
@@ -121,7 +92,7 @@ FORGED: dict[str, Hook] = {
 @pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED)
 def test_a_forgery_learns_nothing_stores_nothing_and_starts_nothing(gateway: Gateway, forged: Hook) -> None:
     (answer,) = gateway.send(forged)
-    assert (answer.status_code, answer.json()) == (401, NOT_GENUINE.content())
+    assert (answer.status_code, answer.json()) == (401, INVALID_SIGNATURE_RESPONSE.content())
     assert gateway.inbox.entries() == ()
     assert [note.kind for note in gateway.inbox.notes()] == ["forged"]
 
@@ -327,7 +298,7 @@ def test_a_block_that_cannot_be_read_is_told_apart_from_none() -> None:
     rules = triggers("senders: {github: {secrets: [block:hook]}}\nrepositories: []\n")
     for block, status in ((away, 503), (none, 401), (lambda _: SECRET, 200)):
         gateway = Gateway()
-        gateway.app = application(gateway.inbox, rules, Vault({}, block), PATIENT)
+        gateway.app = create_app(gateway.inbox, rules, SecretStore({}, block), PATIENT)
         assert [answer.status_code for answer in gateway.send(G)] == [status]
 
 
@@ -344,48 +315,6 @@ def test_a_block_that_cannot_be_read_is_told_apart_from_none() -> None:
 def test_there_is_nothing_else_to_call(gateway: Gateway, method: str, path: str, status: int) -> None:
     (answer,) = gateway.send(httpx.Request(method, f"http://gateway{path}"))
     assert answer.status_code == status
-
-
-SIGNED = {"x-hub-signature-256", "x-gitlab-token", "webhook-id", "webhook-timestamp", "webhook-signature",
-          "x-hub-signature", "x-gitea-signature"}  # fmt: skip
-"""Headers of which a change makes a forgery."""
-
-
-def mutated(given: Hook, chance: random.Random) -> Hook:
-    """Return the delivery with one thing changed that its signature covers, or with its signature changed."""
-    plain_token = any(name == "x-gitlab-token" for name, _ in given.headers)
-    if not plain_token and chance.random() < 0.5:
-        return replace(given, body=spoilt(given.body, chance))
-    names = [name for name, _ in given.headers if name in SIGNED]
-    chosen = chance.choice(names)
-    value = given.header(chosen)
-    changed = chance.choice([spoilt(value, chance), value.swapcase(), b"", value + b" ", b" " + value, value * 2])
-    if changed.strip() == value.strip():  # HTTP takes no notice of spaces around a value
-        changed = spoilt(value, chance)
-    rest = tuple((name, old) for name, old in given.headers if name != chosen)
-    dropped = chance.random() < 0.05
-    return replace(
-        given, headers=rest if dropped else (*rest, (chosen, changed.replace(b"\n", b"0").replace(b"\r", b"0")))
-    )
-
-
-def spoilt(value: bytes, chance: random.Random) -> bytes:
-    """Return other bytes: one changed, added or taken out, or the rest cut off."""
-    place = chance.randrange(max(1, len(value)))
-    byte = bytes([chance.choice([n for n in range(33, 256) if bytes([n]) != value[place : place + 1]])])
-    ways = [
-        value[:place] + byte + value[place + 1 :],
-        value[:place] + byte + value[place:],
-        value[:place] + value[place + 1 :],
-        value[:place],
-    ]
-    return chance.choice([way for way in ways if way != value])
-
-
-def forgeries(count: int, seed: int) -> Iterable[Hook]:
-    chance = random.Random(seed)
-    for _ in range(count):
-        yield mutated(chance.choice(list(GENUINE.values()))(), chance)
 
 
 def test_of_two_thousand_random_mutations_none_is_accepted(gateway: Gateway, caplog: Any) -> None:

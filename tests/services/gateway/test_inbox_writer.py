@@ -10,9 +10,9 @@ import pytest
 from blocks.common.errors import Rejected, Unavailable
 from blocks.inbox.base import Arrival, Delivery, Receipt
 from blocks.inbox.fake import FakeInbox
-from services.gateway.inbox_writer import MOST_AT_ONCE, Writer
-from services.gateway.traffic import LONGEST_SECONDS, QUIET_SECONDS, Traffic
-from tests.clocks import Clock
+from services.gateway.in_flight import BUSY_AFTER_RESPONSE_SECONDS, MAX_WAIT_SECONDS, InFlightDeliveries
+from services.gateway.inbox_writer import MAX_BATCH_SIZE, InboxWriter
+from tests.fixtures.clocks import Clock
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 PUSH = Delivery("github:0", "github", "push", "acme/models", "main", "c" * 40, "d", "{}", NOW)
@@ -39,7 +39,7 @@ def arrivals(count: int, bad: Sequence[int] = ()) -> list[Arrival]:
 
 def written(inbox: FakeInbox, given: Sequence[Arrival]) -> list[Receipt | BaseException]:
     async def all_at_once() -> list[Receipt | BaseException]:
-        writer = Writer(inbox)
+        writer = InboxWriter(inbox)
         try:
             return await asyncio.gather(*(writer.receive(each) for each in given), return_exceptions=True)
         finally:
@@ -54,7 +54,7 @@ def test_a_hundred_at_the_same_time_are_two_writes() -> None:
     assert [receipt.recorded.id for receipt in receipts if isinstance(receipt, Receipt)] == [
         f"github:{n}" for n in range(100)
     ]
-    assert inbox.sizes == [MOST_AT_ONCE, 100 - MOST_AT_ONCE]
+    assert inbox.sizes == [MAX_BATCH_SIZE, 100 - MAX_BATCH_SIZE]
 
 
 def test_what_is_refused_takes_nobody_along() -> None:
@@ -74,7 +74,7 @@ def test_a_batch_that_fails_in_passing_is_in_the_inbox_or_told() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.02])
 def test_who_gave_up_waiting_does_not_stop_the_others(seconds: float) -> None:
     async def one_gives_up() -> list[Receipt | BaseException]:
-        writer = Writer(FakeInbox())
+        writer = InboxWriter(FakeInbox())
         first, *others = (asyncio.ensure_future(writer.receive(each)) for each in arrivals(4))
         await asyncio.sleep(seconds)
         first.cancel()
@@ -87,14 +87,14 @@ def test_who_gave_up_waiting_does_not_stop_the_others(seconds: float) -> None:
 
 def test_what_is_not_urgent_gives_way_to_the_door_but_not_for_ever() -> None:
     clock = Clock()
-    traffic = Traffic(clock, clock.sleep)
-    assert not traffic.busy()
-    with traffic.delivery():
-        assert traffic.busy()
-        assert LONGEST_SECONDS <= took(clock, traffic.give_way) < LONGEST_SECONDS + 0.1
-    assert traffic.busy(), "one was answered just now"
-    assert QUIET_SECONDS <= took(clock, traffic.give_way) < QUIET_SECONDS + 0.1
-    assert not traffic.busy()
+    traffic = InFlightDeliveries(clock, clock.sleep)
+    assert not traffic.is_busy()
+    with traffic.track():
+        assert traffic.is_busy()
+        assert MAX_WAIT_SECONDS <= took(clock, traffic.wait_until_idle) < MAX_WAIT_SECONDS + 0.1
+    assert traffic.is_busy(), "one was answered just now"
+    assert BUSY_AFTER_RESPONSE_SECONDS <= took(clock, traffic.wait_until_idle) < BUSY_AFTER_RESPONSE_SECONDS + 0.1
+    assert not traffic.is_busy()
 
 
 def took(clock: Clock, work: Callable[[], None]) -> float:

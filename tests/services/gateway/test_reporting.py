@@ -11,21 +11,21 @@ import pytest
 from blocks.common.errors import Unavailable
 from blocks.inbox.base import Delivery, Outcome, StartedRun, UnreportedRun
 from blocks.inbox.fake import FakeInbox
-from deployments.secret_store import Vault
-from services.gateway.operator import account
-from services.gateway.reporting import LONGEST_PAUSE_SECONDS, PAUSE_SECONDS, Reporter
-from services.gateway.rules.changes import Change
+from deployments.secret_store import SecretStore
+from services.gateway.inbox_commands import delivery_text
+from services.gateway.reporting import MAX_POLL_SECONDS, MIN_POLL_SECONDS, Reporter
+from services.gateway.rules.changes import RefChange
 from services.gateway.rules.payloads import Sender
-from services.gateway.rules.report import LONGEST, RunView, commit_state, one_line, run_markdown
-from tests.clocks import Clock
-from tests.services.gateway.git_hosts import Recorded, recording_api
-from tests.services.gateway.hooks import C1, C2, triggers
+from services.gateway.rules.report import MAX_COMMENT_LENGTH, RunReport, commit_state, run_markdown, status_line
+from tests.fakes.git_hosts import Recorded, recording_api
+from tests.fixtures.clocks import Clock
+from tests.fixtures.hooks import C1, C2, triggers
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
-CHANGE = Change("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
+CHANGE = RefChange("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
 EVALUATION = "# ✅ Pass: churn version 4\n\n| metric | challenger | champion | bound |\n|:--|--:|--:|--:|\n| auc | 0.84 | 0.82 | ≥ 0.8 |\n"
 CHECKS = "# Checks `churn`: ✅ passed\n\n7,043 rows (at least 1,000 needed), 18 of 18 expectations hold.\n"
-RUNNING = RunView("run-1", "http://prefect/runs/flow-run/run-1", "retrain/retrain", "changed models", "RUNNING", "Running", "",
+RUNNING = RunReport("run-1", "http://prefect/runs/flow-run/run-1", "retrain/retrain", "changed models", "RUNNING", "Running", "",
                   {"model": "churn", "tier": "staging"}, {})  # fmt: skip
 WAITS = replace(RUNNING, state_type="PAUSED", state_name="Suspended")
 DEPLOYED = replace(RUNNING, state_type="COMPLETED", state_name="Deployed", message="Version 4 serves",
@@ -52,17 +52,17 @@ class Told:
         started = Outcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
         self.inbox.receive(delivery, outcome=started)
         self.clock, self.looks = Clock(), list[float]()
-        vault = Vault({"TOKEN": "api-token"})
+        vault = SecretStore({"TOKEN": "api-token"})
         self.reporter = Reporter(self.inbox, rules, vault, self.look, lambda: NOW, monotonic=self.clock)
 
-    def look(self, watched: UnreportedRun) -> RunView | None:
+    def look(self, watched: UnreportedRun) -> RunReport | None:
         assert watched.run.run_id == "run-1"
         self.looks.append(self.clock())
         return self.view
 
-    def step(self, view: RunView) -> int:
+    def step(self, view: RunReport) -> int:
         self.view = view
-        self.clock.sleep(LONGEST_PAUSE_SECONDS)
+        self.clock.sleep(MAX_POLL_SECONDS)
         return self.reporter.step()
 
 
@@ -86,7 +86,7 @@ def test_github_is_told_when_a_run_begins_waits_and_ends_with_a_comment(api: Rec
     assert (place, comment["body"]) == (f"/repos/acme/models/commits/{C2}/comments", run_markdown(CHANGE, DEPLOYED))
     assert len(api.calls) == 4
     assert told.inbox.unreported_runs() == ()
-    assert "Deployed" in account(told.inbox, "github:d-1")
+    assert "Deployed" in delivery_text(told.inbox, "github:d-1")
 
 
 HOSTS = {
@@ -138,7 +138,7 @@ def test_a_run_in_which_nothing_changes_is_looked_at_less_and_less_often(api: Re
     told = Told(api)
     told.step(RUNNING)
     for _ in range(40):
-        told.clock.sleep(PAUSE_SECONDS)
+        told.clock.sleep(MIN_POLL_SECONDS)
         assert told.reporter.step() == 0
     pauses = [then - first for first, then in pairwise(told.looks)]
     assert pauses == [5, 10, 20, 40, 60, 60]
@@ -148,10 +148,10 @@ def test_a_run_in_which_nothing_changes_is_looked_at_less_and_less_often(api: Re
 def test_while_prefect_is_away_the_run_stays_watched(api: Recorded) -> None:
     told = Told(api)
 
-    def away(_: Any) -> RunView:
+    def away(_: Any) -> RunReport:
         raise Unavailable("Prefect does not answer")
 
-    told.reporter.look = away
+    told.reporter.read_run = away
     assert told.reporter.step() == 0
     assert len(told.inbox.unreported_runs()) == 1
 
@@ -182,11 +182,15 @@ def test_the_report_shows_change_run_metrics_and_data() -> None:
 def test_a_report_without_metrics_says_so_and_a_long_one_is_cut() -> None:
     failed = replace(RUNNING, state_type="FAILED", state_name="Failed", message="the data is refused")
     assert "left no report" in run_markdown(CHANGE, failed)
-    assert len(run_markdown(CHANGE, replace(DEPLOYED, artifacts={"evaluation": "x" * 100_000}))) < LONGEST + 100
+    assert (
+        len(run_markdown(CHANGE, replace(DEPLOYED, artifacts={"evaluation": "x" * 100_000}))) < MAX_COMMENT_LENGTH + 100
+    )
 
 
 def test_what_a_stranger_wrote_makes_no_markup_and_mentions_nobody() -> None:
-    evil = replace(DEPLOYED, message="<img src=x> @everyone [x](http://evil) | a\n# b", rule="`rm`|x", artifacts={})
+    evil = replace(
+        DEPLOYED, message="<img src=x> @everyone [x](http://evil) | a\n# b", rule_name="`rm`|x", artifacts={}
+    )
     text = run_markdown(replace(CHANGE, author="@team <b>"), evil)
     assert not any(bad in text for bad in ("<img", "@everyone", "http://evil", "[x](", "\n# b", "@team", "<b>"))
-    assert len(one_line(replace(evil, message="y" * 300))) == 140
+    assert len(status_line(replace(evil, message="y" * 300))) == 140

@@ -11,10 +11,10 @@ import pytest
 import uvicorn
 
 from blocks.inbox.fake import FakeInbox
-from deployments.secret_store import Vault
-from services.gateway.app import Limits, application
-from services.gateway.serving import config, listen
-from tests.services.gateway.hooks import VARIABLES, hook, push, triggers
+from deployments.secret_store import SecretStore
+from services.gateway.app import RequestLimits, create_app
+from services.gateway.server import listen, uvicorn_config
+from tests.fixtures.hooks import VARIABLES, hook, push, triggers
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Return what sets how long the door waits for headers, from the next time it begins to wait: long, at first."""
 
     def within(seconds: float) -> None:
-        monkeypatch.setattr("services.gateway.header_timeout.HEAD_SECONDS", seconds)
+        monkeypatch.setattr("services.gateway.header_timeout.HEADER_TIMEOUT_SECONDS", seconds)
 
     within(PATIENT)
     return within
@@ -38,8 +38,8 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 @contextmanager
 def served(body_seconds: float = PATIENT) -> Iterator[int]:
     """Serve a door, and yield its port."""
-    limits = Limits(body_seconds=body_seconds, inbox_seconds=PATIENT)
-    server = uvicorn.Server(config(application(FakeInbox(), triggers(), Vault(VARIABLES), limits)))
+    limits = RequestLimits(body_seconds=body_seconds, inbox_seconds=PATIENT)
+    server = uvicorn.Server(uvicorn_config(create_app(FakeInbox(), triggers(), SecretStore(VARIABLES), limits)))
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

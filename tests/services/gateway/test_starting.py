@@ -11,9 +11,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.common.errors import Rejected, Unavailable
-from services.gateway.starting import PrefectStarter, RunOrder
+from services.gateway.run_starter import FlowRunSpec, PrefectRunStarter
 
-ORDER = RunOrder("git/d-1/churn", "retrain/retrain", {"model": "churn"}, {"RATCHET_COMMIT": "a" * 40}, ("git",))
+ORDER = FlowRunSpec("git/d-1/churn", "retrain/retrain", {"model": "churn"}, {"RATCHET_COMMIT": "a" * 40}, ("git",))
 STAMP = "2026-11-26T03:00:00Z"
 
 
@@ -69,7 +69,7 @@ def server() -> Iterator[Server]:
 
 
 def test_a_run_is_started_under_the_key_of_its_order(server: Server) -> None:
-    assert PrefectStarter().start(ORDER) == server.run_id
+    assert PrefectRunStarter().start(ORDER) == server.run_id
     (order,) = server.orders
     assert order["idempotency_key"] == "git/d-1/churn"
     assert order["parameters"] == {"model": "churn"}
@@ -82,7 +82,7 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again_at_once(
     waits: list[float] = []
     monkeypatch.setattr("prefect.client.base.time.sleep", waits.append)
     server.answers = [503, 503]
-    assert PrefectStarter().start(ORDER) == server.run_id
+    assert PrefectRunStarter().start(ORDER) == server.run_id
     assert [seconds < 0.5 for seconds in waits] == [True, True], "Prefect's client alone waits 2 s, then 4 s"
     assert len(server.orders) == 1
 
@@ -90,12 +90,12 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again_at_once(
 def test_a_server_that_stays_busy_is_unavailable(server: Server) -> None:
     server.answers = [503] * 6
     with pytest.raises(Unavailable, match="Prefect answers 503"):
-        PrefectStarter().start(ORDER)
+        PrefectRunStarter().start(ORDER)
     assert not server.orders
 
 
 def test_an_order_that_prefect_refuses_is_rejected(server: Server) -> None:
     server.answers = [409]
     with pytest.raises(Rejected, match="not now"):
-        PrefectStarter().start(ORDER)
+        PrefectRunStarter().start(ORDER)
     assert not server.orders

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from services.model_server.dashboards import LARGEST, read_page
-from services.model_server.fleet import Fleet
-from services.model_server.server import application
-from tests.serving import TOKEN
+from services.model_server.dashboards import MAX_PAGE_BYTES, read_page
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.server import create_app
+from tests.fixtures.scoring import TOKEN
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(folder: Path, tmp_path: Path) -> Iterator[TestClient]:
-    app = application(Fleet(tmp_path / "state"), TOKEN, dashboards=folder)
+    app = create_app(ServedEndpoints(tmp_path / "state"), TOKEN, dashboards=folder)
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
@@ -66,7 +66,7 @@ def test_nothing_else_of_the_disk_is_shown(client: TestClient, path: str) -> Non
 
 def test_a_page_that_was_never_drawn_says_what_draws_it(client: TestClient) -> None:
     answer = client.get("/dashboards/none")
-    assert answer.status_code == 404 and "a run of watch_drift draws it" in answer.json()["error"]
+    assert answer.status_code == 404 and "a run of `monitor` draws it" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
@@ -84,11 +84,11 @@ def test_links_folders_pipes_and_huge_files_are_no_pages(folder: Path) -> None:
     (folder / "folder.html").mkdir()
     os.mkfifo(folder / "pipe.html")
     with (folder / "huge.html").open("wb") as stream:
-        stream.truncate(LARGEST + 1)
+        stream.truncate(MAX_PAGE_BYTES + 1)
     assert [read_page(folder, name) for name in ("link", "folder", "pipe", "huge", "none")] == [None] * 5
     assert read_page(folder, "churn") == b"<p>churn</p>"
 
 
 def test_a_host_without_dashboards_has_none(tmp_path: Path) -> None:
-    with TestClient(application(Fleet(tmp_path), TOKEN), base_url="http://127.0.0.1") as client:
+    with TestClient(create_app(ServedEndpoints(tmp_path), TOKEN), base_url="http://127.0.0.1") as client:
         assert client.get("/dashboards/churn").status_code == 404

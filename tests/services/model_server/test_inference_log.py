@@ -11,14 +11,14 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from blocks.endpoints.base import LogRules
-from blocks.endpoints.store import ReleaseStore
-from runtime.scoring import Reply
-from services.model_server.fleet import Fleet
-from services.model_server.inference_log import rows_of
-from services.model_server.server import application
-from tests.serving import REQUEST, TOKEN, churn_model, release
-from tests.signing_keys import MODELS
+from blocks.endpoints.base import InferenceLogPolicy
+from blocks.endpoints.release_store import ReleaseStore
+from runtime.scoring import ScoringResponse
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.request_log import row_count
+from services.model_server.server import create_app
+from tests.fixtures.scoring import REQUEST, TOKEN, churn_model, release
+from tests.fixtures.signing_keys import MODELS
 
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 ASKED = '{"dataframe_records": [{"tenure": 34, "charges": 20.5, "flag": 1, "contract": "month", "customer": "c-1"}]}'
@@ -56,9 +56,11 @@ class Logging:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
     folder = tmp_path_factory.mktemp("state")
     made = release(churn_model(folder / "models" / "3", 3), "3")
-    golden = {"request": made.golden.request, "predictions": made.golden.predictions}
+    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
-    with TestClient(application(Fleet(folder, keys=[MODELS.public]), TOKEN), base_url="http://127.0.0.1") as client:
+    with TestClient(
+        create_app(ServedEndpoints(folder, keys=[MODELS.public_key_line]), TOKEN), base_url="http://127.0.0.1"
+    ) as client:
         yield Logging(client, order)
 
 
@@ -142,15 +144,15 @@ def test_a_kept_release_keeps_its_rules_and_takes_new_ones(tmp_path: Path) -> No
     store, folder = ReleaseStore(tmp_path / "store"), tmp_path / "model"
     folder.mkdir()
     (folder / "MLmodel").write_text("flavors: {}")
-    for rules in (LogRules("customer", ("a",), ("b",)), LogRules("customer"), None):
+    for rules in (InferenceLogPolicy("customer", ("a",), ("b",)), InferenceLogPolicy("customer"), None):
         made = release(folder, "1", [1])
-        kept = store.keep(type(made)(made.endpoint, "1", folder, made.digest, made.golden, rules))
-        store.mark_served(kept)
-        assert kept.log == rules
-        assert store.served("churn", "1").log == rules
+        kept = store.save(type(made)(made.endpoint, "1", folder, made.digest, made.golden_example, rules))
+        store.mark_deployed(kept)
+        assert kept.log_policy == rules
+        assert store.deployed_release("churn", "1").log_policy == rules
 
 
 def test_an_answer_of_a_model_without_named_columns_is_counted_by_its_predictions() -> None:
-    assert rows_of(Reply(200, b'{"predictions": [1, 2, 3]}')) == 3
-    assert rows_of(Reply(200, b'{"predictions": {"a": 1}}')) == 0
-    assert rows_of(Reply(200, b'{"predictions": [1]}', given={"a": [1, 2]})) == 2
+    assert row_count(ScoringResponse(200, b'{"predictions": [1, 2, 3]}')) == 3
+    assert row_count(ScoringResponse(200, b'{"predictions": {"a": 1}}')) == 0
+    assert row_count(ScoringResponse(200, b'{"predictions": [1]}', sent_values={"a": [1, 2]})) == 2

@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 
 from services.model_server import state
 from services.model_server.__main__ import main
-from services.model_server.access import NoToken, read_token, refusal
-from services.model_server.fleet import Fleet
-from services.model_server.page import page
-from services.model_server.server import application
-from tests.serving import REQUEST, ROWS, TOKEN, Host, churn_model, host, release, token_file
-from tests.signing_keys import MODELS
+from services.model_server.access import InvalidTokenFile, access_error, read_token
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.page import render_page
+from services.model_server.server import create_app
+from tests.fixtures.scoring import REQUEST, ROWS, TOKEN, ModelServer, churn_model, host, release, token_file
+from tests.fixtures.signing_keys import MODELS
 
 JSON = {"content-type": "application/json"}
 
@@ -40,10 +40,10 @@ JSON = {"content-type": "application/json"}
     ],
 )
 def test_only_the_token_opens(header: str | None, status: int) -> None:
-    refused = refusal(TOKEN, header)
+    refused = access_error(TOKEN, header)
     assert refused and refused[0] == status
     assert TOKEN not in refused[1]
-    assert refusal(TOKEN, f"Bearer {TOKEN}") is None
+    assert access_error(TOKEN, f"Bearer {TOKEN}") is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_token_file_that_guards_nothing_is_refused(tmp_path: Path, content: st
     path = tmp_path / "token"
     path.write_text(content)
     path.chmod(mode)
-    with pytest.raises(NoToken, match=words):
+    with pytest.raises(InvalidTokenFile, match=words):
         read_token(path)
 
 
@@ -65,7 +65,7 @@ def test_the_host_does_not_start_without_a_token(tmp_path: Path, capsys: pytest.
 
 
 def test_two_hosts_do_not_share_a_state_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with state.take(tmp_path):
+    with state.lock_state(tmp_path):
         arguments = ["--port", "0", "--state", str(tmp_path), "--token-file", str(token_file(tmp_path))]
         assert main(arguments) == 2
     assert "another host" in capsys.readouterr().err
@@ -75,12 +75,12 @@ def test_the_state_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    before = {"churn": state.Line(live=placement("1"))}
-    state.write(tmp_path, before)
+    before = {"churn": state.EndpointState(live=placement("1"))}
+    state.write_state(tmp_path, before)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        state.write(tmp_path, {"churn": state.Line(live=placement("2"))})
-    assert state.read(tmp_path) == before
+        state.write_state(tmp_path, {"churn": state.EndpointState(live=placement("2"))})
+    assert state.read_state(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["endpoints.json"]
 
 
@@ -88,22 +88,22 @@ def test_the_state_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
 def test_a_broken_state_is_not_taken_for_a_new_host(tmp_path: Path, text: str) -> None:
     (tmp_path / "endpoints.json").write_text(text)
     with pytest.raises(ValueError, match=r"JSON|valid|Field"):
-        Fleet(tmp_path).start()
+        ServedEndpoints(tmp_path).start()
 
 
 def test_the_page_escapes_what_it_shows() -> None:
     status = placement("1").model_dump() | {"endpoint": "<b>x", "serving": False, "failure": '"><script>'}
     counts = {"requests": 1234, "refused": 0, "failed": 0, "logging": True, "logged": 7, "dropped": 1}
-    shown = page([status | counts | {"standby": None, "log_problem": '"><script>'}])
+    shown = render_page([status | counts | {"standby": None, "log_problem": '"><script>'}])
     assert "1,234" in shown
     assert "<script>" not in shown and "<b>x" not in shown
     assert "http://" not in shown and "https://" not in shown, "no external assets"
 
 
-def placement(version: str) -> state.Placement:
+def placement(version: str) -> state.ReleasedVersion:
     golden = {"request": "{}", "predictions": "[1]"}
     fields = {"version": version, "artifact": "/model", "digest": "0" * 64, "golden": golden}
-    return state.Placement.model_validate(fields | {"since": "2026-11-21T10:00:00Z"})
+    return state.ReleasedVersion.model_validate(fields | {"since": "2026-11-21T10:00:00Z"})
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Local:
     """A host in this process, over a folder with two models."""
 
     client: TestClient
-    fleet: Fleet
+    fleet: ServedEndpoints
     folder: Path
     orders: list[dict[str, Any]]
 
@@ -126,14 +126,14 @@ class Local:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     folder = tmp_path_factory.mktemp("state")
     orders = [order(churn_model(folder / "models" / str(n), n), str(n)) for n in (3, 5)]
-    fleet = Fleet(folder, keys=[MODELS.public])
-    with TestClient(application(fleet, TOKEN), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+    fleet = ServedEndpoints(folder, keys=[MODELS.public_key_line])
+    with TestClient(create_app(fleet, TOKEN), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield Local(client, fleet, folder, orders)
 
 
 def order(model: Path, version: str) -> dict[str, Any]:
     made = release(model, version)
-    golden = {"request": made.golden.request, "predictions": made.golden.predictions}
+    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
     return {"version": version, "artifact": str(model), "digest": made.digest, "golden": golden}
 
 
@@ -143,9 +143,9 @@ def test_a_release_serves_and_the_one_before_stands_by(local: Local) -> None:
     said = local.put(local.orders[1]).json()
     assert (said["version"], said["standby"], said["serving"]) == ("5", "3", True)
     assert said == local.client.get("/endpoints/churn").json() == local.client.get("/endpoints").json()[0]
-    before = local.fleet.slots()["churn"].live
+    before = local.fleet.endpoints()["churn"].live
     assert local.put(local.orders[1]).json()["since"] == said["since"]
-    assert local.fleet.slots()["churn"].live is before, "a repeated order changes nothing"
+    assert local.fleet.endpoints()["churn"].live is before, "a repeated order changes nothing"
     answer = local.ask()
     assert (answer.status_code, answer.headers["X-Model-Version"]) == (200, "5")
     assert json.loads(local.orders[1]["golden"]["predictions"]) == [
@@ -207,7 +207,7 @@ def test_orders_that_cannot_be_carried_out_leave_the_live_version(local: Local, 
     assert local.put(local.orders[0], "bad name!").status_code == 400
     assert local.client.get("/endpoints/kept").json()["version"] == "3"
     assert local.ask("kept").headers["X-Model-Version"] == "3"
-    assert state.read(local.folder)["kept"].live.version == "3"
+    assert state.read_state(local.folder)["kept"].live.version == "3"
     assert model.exists()
 
 
@@ -251,7 +251,7 @@ def test_the_calls_are_described_in_openapi(local: Local) -> None:
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     folder = tmp_path_factory.mktemp("process")
     with host(folder / "state") as started:
         started.endpoint().switch(release(churn_model(folder / "model", 3), "1"))
@@ -259,7 +259,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 
 @pytest.mark.slow
-def test_awss_own_client_asks_the_host(process: Host) -> None:
+def test_awss_own_client_asks_the_host(process: ModelServer) -> None:
     boto3 = pytest.importorskip("boto3")
     from botocore.exceptions import ClientError
 
@@ -279,6 +279,6 @@ def test_awss_own_client_asks_the_host(process: Host) -> None:
 
 
 @pytest.mark.slow
-def test_the_host_listens_on_this_machine_alone(process: Host) -> None:
+def test_the_host_listens_on_this_machine_alone(process: ModelServer) -> None:
     listening = [c.laddr.ip for c in psutil.Process(process.process.pid).net_connections() if c.status == "LISTEN"]
     assert listening == ["127.0.0.1"]

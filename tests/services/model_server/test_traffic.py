@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from blocks.endpoints.traffic import Traffic, latency_bin
-from services.model_server.fleet import Fleet
-from services.model_server.server import application
-from services.model_server.traffic import KEPT, Meter
-from tests.serving import REQUEST, TOKEN, churn_model, release
-from tests.signing_keys import MODELS
+from blocks.endpoints.traffic import TrafficInterval, latency_bin
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.server import create_app
+from services.model_server.traffic import RETENTION, TrafficCounter
+from tests.fixtures.scoring import REQUEST, TOKEN, churn_model, release
+from tests.fixtures.signing_keys import MODELS
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 
@@ -36,28 +36,28 @@ def test_an_answers_time_falls_into_a_tenth_of_a_decade(milliseconds: float, exp
 
 def test_answers_are_counted_by_minute_and_by_hour(tmp_path: Path) -> None:
     clock = Clock()
-    meter = Meter(tmp_path, clock)
+    meter = TrafficCounter(tmp_path, clock)
     for status, later in ((200, 0), (400, 30), (504, 61)):
         clock.now = NOON + later
         meter.count("churn", status, 12.0)
     noon = datetime.fromtimestamp(NOON, UTC)
     assert meter.read("churn") == [
-        Traffic(noon, 3600, 3, 1, 1, {11: 3}),
-        Traffic(noon, 60, 2, 1, 0, {11: 2}),
-        Traffic(noon.replace(minute=1), 60, 1, 0, 1, {11: 1}),
+        TrafficInterval(noon, 3600, 3, 1, 1, {11: 3}),
+        TrafficInterval(noon, 60, 2, 1, 0, {11: 2}),
+        TrafficInterval(noon.replace(minute=1), 60, 1, 0, 1, {11: 1}),
     ]
     assert meter.read("other") == []
 
 
 def test_counts_outlive_the_host_and_old_ones_are_forgotten(tmp_path: Path) -> None:
     clock = Clock()
-    meter = Meter(tmp_path, clock)
+    meter = TrafficCounter(tmp_path, clock)
     meter.count("churn", 200, 12.0)
     meter.save()
     clock.now = NOON + 4 * 3600
-    again = Meter(tmp_path, clock)
+    again = TrafficCounter(tmp_path, clock)
     again.start()
-    assert [each.seconds for each in again.read("churn")] == [3600], "minutes are kept for three hours"
+    assert [each.interval_seconds for each in again.read("churn")] == [3600], "minutes are kept for three hours"
     clock.now = NOON + 32 * 86400
     assert again.read("churn") == []
     again.stop()
@@ -65,17 +65,17 @@ def test_counts_outlive_the_host_and_old_ones_are_forgotten(tmp_path: Path) -> N
 
 def test_memory_stays_bounded_over_years_of_traffic(tmp_path: Path) -> None:
     clock = Clock()
-    meter = Meter(tmp_path, clock)
+    meter = TrafficCounter(tmp_path, clock)
     for hour in range(3000):
         clock.now = NOON + hour * 3600
         meter.count("churn", 200, 1.0)
-    assert len(meter._series["churn"]) <= sum(KEPT.values())
+    assert len(meter._series["churn"]) <= sum(RETENTION.values())
 
 
 @pytest.mark.parametrize("content", ["", "{", '[{"start": "never"}]'])
 def test_counts_that_cannot_be_read_begin_anew(tmp_path: Path, content: str) -> None:
     (tmp_path / "churn.json").write_text(content)
-    meter = Meter(tmp_path)
+    meter = TrafficCounter(tmp_path)
     meter.start()
     meter.count("churn", 200, 1.0)
     meter.stop()
@@ -84,7 +84,7 @@ def test_counts_that_cannot_be_read_begin_anew(tmp_path: Path, content: str) -> 
 
 def test_a_disk_that_refuses_costs_no_answer_and_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "traffic").write_text("a file where the folder should be")
-    meter = Meter(tmp_path / "traffic")
+    meter = TrafficCounter(tmp_path / "traffic")
     meter.count("churn", 200, 1.0)
     meter.save()
     (tmp_path / "traffic").unlink()
@@ -96,9 +96,11 @@ def test_a_disk_that_refuses_costs_no_answer_and_is_tried_again(tmp_path: Path) 
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("state")
     made = release(churn_model(folder / "models" / "3", 3), "3")
-    golden = {"request": made.golden.request, "predictions": made.golden.predictions}
+    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
-    with TestClient(application(Fleet(folder, keys=[MODELS.public]), TOKEN), base_url="http://127.0.0.1") as client:
+    with TestClient(
+        create_app(ServedEndpoints(folder, keys=[MODELS.public_key_line]), TOKEN), base_url="http://127.0.0.1"
+    ) as client:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         assert client.put("/admin/endpoints/churn", json=order, headers=headers).status_code == 200
         yield client

@@ -5,84 +5,35 @@
 
 from dataclasses import fields
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest, Approvals
+from blocks.approvals.base import Approvals
 from blocks.approvals.chain import request_digest
 from blocks.common.errors import Conflict, NotFound
-from blocks.common.gateway import Gateway
+from blocks.common.gateway_settings import GatewaySettings
 from blocks.common.trust import Person
-from tasks.approval.requests import decide, gather, where_to_decide
+from tasks.approval.requests import approval_link
 from tasks.approval.rules.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
-from tasks.shared.records import Checked, Judged, TierData, Trained
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import NOW, World
-
-DATA = TierData(
-    model="price", tier="production", as_of="00000001-aaaaaaaa", data_digest="d" * 64, digest="t" * 64,
-    folder=Path("tier"), train_rows=80, holdout_rows=20, holdout_digest="h" * 64,
-)  # fmt: skip
-CHECKED = Checked(suite="price", rows=100, passed=12, report="12 of 12")
-TRAINED = Trained(
-    version="2", run_id="run-2", run_url="fake://runs/run-2", version_url="fake://models/price/2",
-    artifact=Path("model"), model_digest="m" * 64, parameters={"trees": "100"}, seed=7, commit="c" * 40,
-    patch_digest="", seconds=1.5,
-)  # fmt: skip
-JUDGED = Judged(
-    outcome="pass", reasons=("auc is better by 0.02",), metrics={"auc": 0.85}, champion="1",
-    champion_metrics={"auc": 0.83}, golden_request='{"instances": [1]}', golden_predictions="[0.75]",
-)  # fmt: skip
-WAIVERS = ("a" * 64,)
-FIRST = JUDGED.model_copy(update={"champion": "", "champion_metrics": {}, "reasons": ("it passes its floors",)})
-
-
-def evidence(
-    data: TierData = DATA,
-    checked: Checked = CHECKED,
-    trained: Trained = TRAINED,
-    judged: Judged = JUDGED,
-    because: str = "",
-) -> Evidence:
-    return gather("price", "local", data, checked, trained, judged, WAIVERS if judged.gates else (), because)
-
-
-def request_over(shown: Evidence, **changes: Any) -> ApprovalRequest:
-    """Return the request that `dana` made over this evidence an hour ago, open for another day."""
-    made = {
-        "id": f"price-{shown.version}", "model": shown.model, "environment": shown.environment,
-        "version": shown.version, "digest": evidence_digest(shown), "evidence": canonical_json(shown),
-        "requested_by": "dana@example.com", "requested_at": NOW - timedelta(hours=1),
-        "expires_at": NOW + timedelta(days=1), "flow_run_id": "",
-    }  # fmt: skip
-    return ApprovalRequest(**{**made, **changes})
+from tests.fakes.environment import NOW, World
+from tests.fixtures.approval_requests import CHECKED, DATA, FIRST, JUDGED, TRAINED, evidence, request_over, say
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.at(tmp_path)
-
-
-@pytest.fixture
-def approvals(world: World) -> Approvals:
-    return world.approvals()
-
-
-def say(world: World, request: ApprovalRequest, approved: bool = True, by: str = "max@example.com", **more: Any) -> Any:
-    made = {"reason": "it is better", "channel": "terminal", "now": NOW, **more}
-    return decide(world, request.id, approved=approved, by=by, **made)
+def approvals(env: World) -> Approvals:
+    return env.approvals()
 
 
 def test_the_evidence_is_what_the_stages_found() -> None:
     found = evidence()
     assert (found.version, found.model_digest, found.commit) == ("2", "m" * 64, "c" * 40)
     assert (found.tier, found.as_of, found.data_digest, found.holdout_digest) == (
-        "production", "00000001-aaaaaaaa", "d" * 64, "h" * 64,
+        "full", "00000001-aaaaaaaa", "d" * 64, "h" * 64,
     )  # fmt: skip
     assert (found.verdict, found.champion_version, dict(found.champion_metrics)) == ("pass", "1", {"auc": 0.83})
-    assert (found.checks.passed, found.checks.failed) == (12, 0)
+    assert (found.expectations.passed, found.expectations.failed) == (12, 0)
     assert parse_evidence(canonical_json(found)) == found
 
 
@@ -126,10 +77,10 @@ def test_every_part_of_the_evidence_comes_from_a_stage() -> None:
     assert {field.name for field in fields(Evidence)} == {*CHANGES, *fixed}
 
 
-def test_a_decision_is_recorded_with_who_why_and_by_which_channel(world: World, approvals: Approvals) -> None:
+def test_a_decision_is_recorded_with_who_why_and_by_which_channel(env: World, approvals: Approvals) -> None:
     request = approvals.request_approval(request_over(evidence()))
     made = say(
-        world, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
+        env, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
     )
     assert made == approvals.decision(request.id)
     assert made.request_digest == request_digest(request)
@@ -151,65 +102,65 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("asked", "said", "problem"), REFUSED.values(), ids=REFUSED)
 def test_a_decision_that_does_not_count_is_refused_and_leaves_the_request_open(
-    world: World, approvals: Approvals, asked: dict[str, Any], said: dict[str, Any], problem: str
+    env: World, approvals: Approvals, asked: dict[str, Any], said: dict[str, Any], problem: str
 ) -> None:
     request = approvals.request_approval(request_over(evidence(), **asked))
     with pytest.raises(Refusal, match=rf"price-2.*{problem}"):
-        say(world, request, **said)
+        say(env, request, **said)
     assert approvals.decision(request.id) is None
     assert approvals.open_requests() == (request,)
 
 
-def test_with_two_eyes_the_requester_may_decide(world: World, approvals: Approvals) -> None:
+def test_with_two_eyes_the_requester_may_decide(env: World, approvals: Approvals) -> None:
     request = approvals.request_approval(request_over(evidence(), four_eyes=False))
-    assert say(world, request, by="dana@example.com").approved
+    assert say(env, request, by="dana@example.com").approved
 
 
-def test_the_first_decision_stays(world: World, approvals: Approvals) -> None:
+def test_the_first_decision_stays(env: World, approvals: Approvals) -> None:
     request = approvals.request_approval(request_over(evidence()))
-    first = say(world, request, approved=False)
-    assert say(world, request, approved=False) == first, "the same word again is the same decision"
+    first = say(env, request, approved=False)
+    assert say(env, request, approved=False) == first, "the same word again is the same decision"
     with pytest.raises(Conflict, match=r"rejected by max@example\.com"):
-        say(world, request, approved=True)
+        say(env, request, approved=True)
     with pytest.raises(Conflict, match="decided already"):
-        say(world, request, approved=False, by="ann@example.com")
+        say(env, request, approved=False, by="ann@example.com")
     assert approvals.decision(request.id) == first
 
 
-def test_a_request_that_nobody_made_cannot_be_decided(world: World, approvals: Approvals) -> None:
+def test_a_request_that_nobody_made_cannot_be_decided(env: World, approvals: Approvals) -> None:
     with pytest.raises(NotFound, match=r"price-2.*none"):
-        say(world, request_over(evidence()))
+        say(env, request_over(evidence()))
 
 
 def test_a_decision_over_something_else_than_was_shown_is_refused_and_recorded(
-    world: World, approvals: Approvals
+    env: World, approvals: Approvals
 ) -> None:
     request = approvals.request_approval(request_over(evidence()))
     with pytest.raises(Conflict, match="not what was shown"):
-        say(world, request, shown="0" * 64)
+        say(env, request, shown="0" * 64)
     (link,) = approvals.links()
     assert (link.kind, approvals.decision(request.id)) == ("refusal", None)
-    assert say(world, request, shown=request.digest).approved
+    assert say(env, request, shown=request.digest).approved
 
 
 def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(
-    world: World, approvals: Approvals
+    env: World, approvals: Approvals
 ) -> None:
     request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
     with pytest.raises(Refusal, match="none of the roles"):
-        say(world, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
-    made = say(world, request, roles=("risk",), authenticated=True)
+        say(env, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
+    made = say(env, request, roles=("risk",), authenticated=True)
     assert (made.roles, approvals.decision(request.id)) == (("risk",), made)
 
 
-def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(world: World, approvals: Approvals) -> None:
+def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(env: World, approvals: Approvals) -> None:
     request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
-    world.people = {"max@example.com": Person(barred=True)}
+    env.people = {"max@example.com": Person(revoked=True)}
     with pytest.raises(Refusal, match="barred"):
-        say(world, request, roles=("risk",), authenticated=True)
+        say(env, request, roles=("risk",), authenticated=True)
 
 
-def test_the_alert_links_to_the_page_where_there_is_one(world: World) -> None:
-    assert where_to_decide(world, "price-2") == 'make approve REQUEST=price-2 BY=you REASON="why"'
-    world.gateway = Gateway(address="https://ratchet.example.com")
-    assert where_to_decide(world, "price-2") == "https://ratchet.example.com/approvals/price-2"
+def test_the_alert_links_to_the_page_where_there_is_one(env: World) -> None:
+    assert approval_link(env, "price-2") == 'make approve REQUEST=price-2 BY=you REASON="why"'
+    env.gateway = GatewaySettings(address="https://ratchet.example.com")
+    assert approval_link(env, "price-2") == "https://ratchet.example.com/approvals/price-2"

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blocks.sources import BrokenRow
-from tasks.batch.input import refuse_broken
+from blocks.sources import UnreadableRow
+from tasks.batch.input import refuse_unreadable_rows
 from tasks.batch.predictor import predictions_table
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -61,7 +61,7 @@ def test_predictions_that_are_none_are_refused_and_not_kept(spec: DataSpec, said
 
 def test_rows_that_cannot_be_read_are_refused_with_place_and_reason() -> None:
     with pytest.raises(Refusal) as refused:
-        refuse_broken(2, BrokenRow("line 12", "3 fields, expected 4", "h9,3,Elm"), "houses.csv")
+        refuse_unreadable_rows(2, UnreadableRow("line 12", "3 fields, expected 4", "h9,3,Elm"), "houses.csv")
     told = str(refused.value)
     assert all(part in told for part in ("2 rows", "houses.csv, line 12", "3 fields, expected 4", "h9,3,Elm"))
     assert "nothing was scored" in told

@@ -13,13 +13,13 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
 from blocks.sources import read_source
-from tasks.batch.input import of_source, open_input
+from tasks.batch.input import input_from_source, open_inference_input
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.rules.rows.content import content_key
+from tasks.shared.rules.rows.content import table_content_digest
 from tasks.validation.rules.parquet_rows import ParquetRows
-from tests.tasks.batch.scoring import (
+from tests.fixtures.batch_scoring import (
     DATA,
     HOUSES,
     CountedTracking,
@@ -65,12 +65,12 @@ def test_rows_of_every_source_are_predicted_under_the_key_of_what_they_hold(
     source: Any, predictor: Predictor, tmp_path: Path
 ) -> None:
     lake, (place, query) = FakeLake(), source(tmp_path)
-    kept = score(lake, predictor, of_source(DATA, place, query, folder_of(tmp_path)), tmp_path / "work")
+    kept = score(lake, predictor, input_from_source(DATA, place, query, folder_of(tmp_path)), tmp_path / "work")
     assert predictions(lake).equals(expected(predictor))
     assert kept.rows == 500
     kinds = {name: kind for name, kind in column_kinds(DATA).items() if name != DATA.target}
-    whole = content_key(read_source(place, query=query, kinds=kinds).table)
-    assert of_source(DATA, place, query, folder_of(tmp_path)).digest == whole
+    whole = table_content_digest(read_source(place, query=query, kinds=kinds).table)
+    assert input_from_source(DATA, place, query, folder_of(tmp_path)).digest == whole
 
 
 def test_the_same_rows_from_elsewhere_add_nothing_and_are_not_checked_again(
@@ -79,7 +79,11 @@ def test_the_same_rows_from_elsewhere_add_nothing_and_are_not_checked_again(
     lake, checks = FakeLake(), []
     kept = [
         score(
-            lake, predictor, of_source(DATA, *source(tmp_path), folder_of(tmp_path)), tmp_path / "work", checks.append
+            lake,
+            predictor,
+            input_from_source(DATA, *source(tmp_path), folder_of(tmp_path)),
+            tmp_path / "work",
+            checks.append,
         )
         for source in (as_csv, as_folder)
     ]
@@ -91,8 +95,8 @@ def test_the_same_rows_from_elsewhere_add_nothing_and_are_not_checked_again(
 def test_a_new_version_adds_a_snapshot_and_keeps_the_old(predictor: Predictor, tmp_path: Path) -> None:
     lake, source = FakeLake(), as_csv(tmp_path)
     for version in ("3", "4"):
-        other = Predictor(predictor.tracking, predictor.artifact, predictor.digest, DATA, version)
-        score(lake, other, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+        other = Predictor(predictor.tracking, predictor.model_path, predictor.model_digest, DATA, version)
+        score(lake, other, input_from_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
     assert lake.read(lake.as_of("houses-predictions"))["model_version"].value_counts().to_pylist() == [
         {"values": "3", "counts": 500},
         {"values": "4", "counts": 500},
@@ -103,7 +107,7 @@ def test_a_new_version_adds_a_snapshot_and_keeps_the_old(predictor: Predictor, t
 def test_batches_of_any_size_give_the_same_and_the_model_is_loaded_once(
     batch_rows: int, predictor: Predictor, tmp_path: Path
 ) -> None:
-    lake, found = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    lake, found = FakeLake(), input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
     score(lake, predictor, replace(found, engine=DuckDBEngine(batch_rows=batch_rows)), tmp_path / "work")
     assert isinstance(predictor.tracking, CountedTracking)
     assert predictor.tracking._times == 1
@@ -123,10 +127,10 @@ class World(Environment):
 def test_a_small_source_is_predicted_here_and_a_large_one_by_the_environment_s_engine(
     small: int, taken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.batch.input.SMALL_ROWS", small)
+    monkeypatch.setattr("tasks.batch.input.LOCAL_ENGINE_ROWS", small)
     ports = dict.fromkeys(("lake", "trainer", "endpoint", "tracking", "ledger"), "blocks.none")
-    world = World(name="w", scratch=tmp_path, **{f"{port}_adapter": kind for port, kind in ports.items()})
-    rows = open_input(world, DATA, *as_csv(tmp_path), "", folder_of(tmp_path))
+    env = World(name="w", scratch=tmp_path, **{f"{port}_adapter": kind for port, kind in ports.items()})
+    rows = open_inference_input(env, DATA, *as_csv(tmp_path), "", folder_of(tmp_path))
     assert isinstance(rows.engine, DuckDBEngine)
     assert rows.engine.batch_rows == taken
 
@@ -139,7 +143,7 @@ def test_rows_that_cannot_be_read_are_refused_with_the_first_and_their_number(
 ) -> None:
     HOUSES.astype({"rooms": object}).assign(rooms=["x", *range(498), "y"]).to_csv(tmp_path / "h.csv", index=False)
     with pytest.raises(Refusal) as refused:
-        of_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
+        input_from_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
     told = str(refused.value)
     assert all(part in told for part in ("2 rows cannot be read", "h.csv, line 2", "column 'rooms' holds 'x'", "h0,x"))
     assert "nothing was scored" in told
@@ -148,13 +152,13 @@ def test_rows_that_cannot_be_read_are_refused_with_the_first_and_their_number(
 def test_a_source_without_a_row_is_refused(tmp_path: Path) -> None:
     HOUSES[:0].to_csv(tmp_path / "none.csv", index=False)
     with pytest.raises(Rejected, match="0 rows"):
-        of_source(DATA, str(tmp_path / "none.csv"), "", folder_of(tmp_path))
+        input_from_source(DATA, str(tmp_path / "none.csv"), "", folder_of(tmp_path))
 
 
 def test_a_row_without_an_entity_is_refused(predictor: Predictor, tmp_path: Path) -> None:
     lake = FakeLake()
     HOUSES.assign(house_id=["", *HOUSES["house_id"][1:]]).to_csv(tmp_path / "h.csv", index=False)
-    rows = of_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
+    rows = input_from_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
     with pytest.raises(Refusal, match="h.csv, column 'house_id': 1 rows have no entity"):
         score(lake, predictor, rows, tmp_path / "work")
     assert lake.datasets() == ()
@@ -166,13 +170,15 @@ def test_rows_that_do_not_hold_leave_nothing(predictor: Predictor, tmp_path: Pat
 
     lake = FakeLake()
     with pytest.raises(Refusal, match="500 rows of the wrong kind"):
-        score(lake, predictor, of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path)), tmp_path / "work", refuse)
+        score(
+            lake, predictor, input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path)), tmp_path / "work", refuse
+        )
     assert lake.datasets() == ()
 
 
 def test_a_model_that_is_not_the_approved_one_is_not_loaded(predictor: Predictor, tmp_path: Path) -> None:
-    lake, rows = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
-    (predictor.artifact / "more.txt").write_text("put in later")
+    lake, rows = FakeLake(), input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    (predictor.model_path / "more.txt").write_text("put in later")
     with pytest.raises(Corrupt, match="which was approved"):
         score(lake, predictor, rows, tmp_path / "work")
     assert isinstance(predictor.tracking, CountedTracking)
@@ -181,7 +187,7 @@ def test_a_model_that_is_not_the_approved_one_is_not_loaded(predictor: Predictor
 
 
 def test_what_is_no_prediction_is_refused_with_its_reason(tmp_path: Path) -> None:
-    lake, rows = FakeLake(), of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    lake, rows = FakeLake(), input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
     three = made(tmp_path / "t", DATA.model_copy(update={"classes": ("a", "b", "c")}))
     with pytest.raises(PortError, match="The predictions have another shape"):
         score(lake, three, rows, tmp_path / "work")
@@ -191,9 +197,9 @@ def test_what_is_no_prediction_is_refused_with_its_reason(tmp_path: Path) -> Non
 def test_a_failed_append_leaves_nothing_and_is_done_again(predictor: Predictor, tmp_path: Path) -> None:
     lake, source = FakeLake(fail_appends=1), as_csv(tmp_path)
     with pytest.raises(Unavailable):
-        score(lake, predictor, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+        score(lake, predictor, input_from_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
     assert lake.datasets() == ()
-    score(lake, predictor, of_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
+    score(lake, predictor, input_from_source(DATA, *source, folder_of(tmp_path)), tmp_path / "work")
     assert predictions(lake).equals(expected(predictor))
 
 
@@ -207,6 +213,6 @@ ODD: dict[str, tuple[str, str, str, str]] = {
 def test_arguments_that_do_not_go_together_are_refused(
     source: str, query: str, as_of: str, said: str, tmp_path: Path
 ) -> None:
-    world: Any = None  # is not asked before the arguments are known to be right
+    env: Any = None  # is not asked before the arguments are known to be right
     with pytest.raises(Refusal, match=said):
-        open_input(world, DATA, source, query, as_of, tmp_path)
+        open_inference_input(env, DATA, source, query, as_of, tmp_path)

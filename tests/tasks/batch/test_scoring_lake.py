@@ -10,14 +10,14 @@ from blocks.common.errors import NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
-from tasks.batch.input import of_lake, of_source
+from tasks.batch.input import input_from_lake, input_from_source
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
-from tests.tasks.batch.scoring import DATA, HOUSES, as_csv, expected, folder_of, landed, made, predictions, score
-from tests.tasks.sampling.test_joined_tiers import DATA as JOINED
-from tests.tasks.sampling.test_joined_tiers import ROWS as JOINED_ROWS
-from tests.tasks.sampling.test_joined_tiers import filled
+from tests.fixtures.batch_scoring import DATA, HOUSES, as_csv, expected, folder_of, landed, made, predictions, score
+from tests.fixtures.joined_tiers import DATA as JOINED
+from tests.fixtures.joined_tiers import ROWS as JOINED_ROWS
+from tests.fixtures.joined_tiers import filled
 from tests.waiting import wait_for
 
 
@@ -29,14 +29,14 @@ def predictor(tmp_path: Path) -> Predictor:
 def test_a_data_set_of_the_lake_is_predicted_as_of_a_snapshot(predictor: Predictor, tmp_path: Path) -> None:
     lake = FakeLake()
     first, second = landed(lake, HOUSES[:200].assign(sold="Yes")), landed(lake, HOUSES[200:].assign(sold="No"))
-    rows = of_lake(lake, DuckDBEngine(), DATA, "houses", first.id, folder_of(tmp_path))
+    rows = input_from_lake(lake, DuckDBEngine(), DATA, "houses", first.id, folder_of(tmp_path))
     kept = score(lake, predictor, rows, tmp_path / "work")
     assert kept.source == f"houses as of {first.id}"
     assert predictions(lake).equals(expected(predictor, HOUSES[:200]))
-    now = of_lake(lake, DuckDBEngine(), DATA, "houses", "", folder_of(tmp_path))
+    now = input_from_lake(lake, DuckDBEngine(), DATA, "houses", "", folder_of(tmp_path))
     assert now.description == f"houses as of {second.id}"
     assert score(lake, predictor, now, tmp_path / "work").rows == 500
-    again = of_lake(lake, DuckDBEngine(), DATA, "houses", second.id, folder_of(tmp_path))
+    again = input_from_lake(lake, DuckDBEngine(), DATA, "houses", second.id, folder_of(tmp_path))
     assert score(lake, predictor, again, tmp_path / "work").rows == 500
     assert len(lake.as_of("houses-predictions").snapshots) == 2
 
@@ -46,7 +46,7 @@ def test_another_data_set_with_the_columns_will_do_and_keys_of_digits_become_tex
 ) -> None:
     lake, frame = FakeLake(), HOUSES.assign(house_id=range(500))
     landed(lake, frame, "candidates")
-    rows = of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
+    rows = input_from_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
     score(lake, predictor, rows, tmp_path / "work")
     assert predictions(lake).equals(expected(predictor, frame.astype({"house_id": str})))
 
@@ -55,14 +55,14 @@ def test_a_data_set_that_lacks_a_column_or_is_not_there_is_named(tmp_path: Path)
     lake = FakeLake()
     landed(lake, HOUSES.rename(columns={"rooms": "room"}), "candidates")
     with pytest.raises(Refusal, match=r"data set candidates as of .*'rooms'.*Did you mean .room"):
-        of_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
+        input_from_lake(lake, DuckDBEngine(), DATA, "candidates", "", folder_of(tmp_path))
     with pytest.raises(NotFound, match="nowhere"):
-        of_lake(lake, DuckDBEngine(), DATA, "nowhere", "", folder_of(tmp_path))
+        input_from_lake(lake, DuckDBEngine(), DATA, "nowhere", "", folder_of(tmp_path))
 
 
 def test_a_model_of_several_tables_is_given_its_joined_rows(tmp_path: Path) -> None:
-    rows = of_lake(filled(), DuckDBEngine(), JOINED, JOINED.dataset, "", folder_of(tmp_path))
-    found = rows.engine.query(rows.select, rows.tables)
+    rows = input_from_lake(filled(), DuckDBEngine(), JOINED, JOINED.dataset, "", folder_of(tmp_path))
+    found = rows.engine.query(rows.rows_sql, rows.tables)
     assert found.num_rows == len(JOINED_ROWS[""])
     assert found.column_names == [*JOINED.unique, *JOINED.features]
     assert any(found[name].null_count < found.num_rows for table in JOINED.tables.values() for name in table.columns)
@@ -74,9 +74,9 @@ def test_a_model_of_several_tables_is_given_its_joined_rows(tmp_path: Path) -> N
 KILLED = """
 import sys, time
 from pathlib import Path
-import tests.tasks.batch.scoring as t
+import tests.fixtures.batch_scoring as t
 from blocks.lake.local import LocalLake
-from blocks.common.temporary import swept_folder
+from blocks.common.temporary_folders import swept_folder
 from tasks.batch.predictor import Predictor
 from tasks.batch.input import of_source
 
@@ -109,5 +109,5 @@ def test_a_run_that_is_killed_and_done_again_gives_the_same(tmp_path: Path) -> N
     lake, predictor = LocalLake(root=tmp_path / "lake"), made(tmp_path / "t")
     assert lake.datasets() == ()
     for _ in range(2):
-        score(lake, predictor, of_source(DATA, source, "", folder_of(tmp_path, "again")), tmp_path / "again")
+        score(lake, predictor, input_from_source(DATA, source, "", folder_of(tmp_path, "again")), tmp_path / "again")
     assert predictions(lake).equals(expected(predictor))

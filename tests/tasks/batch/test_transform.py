@@ -14,41 +14,41 @@ import pandas as pd
 import pytest
 from prefect.logging import disable_run_logger
 
+from blocks.batch_inference.base import BatchInference
+from blocks.batch_inference.fake import FakeBatchInference
 from blocks.common.compute import Compute
 from blocks.common.errors import JobFailed, NotFound
 from blocks.lake.base import Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.tracking.mlflow import MlflowTracking
-from blocks.transforms.base import Transform
-from blocks.transforms.fake import FakeTransform
 from local.sagemaker.faults import Fault
 from runtime.digests import folder_digest
-from tasks.batch.input import Input, of_source
+from tasks.batch.input import InferenceInput, input_from_source
 from tasks.batch.predictor import Predictor
 from tasks.batch.rules import payload
-from tasks.batch.rules.place import Place
-from tasks.batch.scoring import add_predictions
-from tasks.batch.transform import CHEAPER, predict_by_transform, price_place, transform_name
-from tasks.shared.models import Model
+from tasks.batch.rules.place import BatchPlacement
+from tasks.batch.scoring import append_predictions
+from tasks.batch.transform import CHEAPER_BATCH_REMEDY, batch_job_name, predict_by_batch_job, price_placement
+from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import check_budget
-from tasks.shared.rules.cost.spent import COST, FAILED, WORST
-from tasks.shared.rules.cost.worst import Estimate
-from tasks.shared.rules.model.parts import Budget
+from tasks.shared.rules.cost.spent import COST_METRIC, FAILED_COST_METRIC, WORST_CASE_TAG
+from tasks.shared.rules.cost.worst import WorstCaseCost
+from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
-from tests.contracts.test_transforms import sagemaker_transform
-from tests.local_aws import Desk
-from tests.serving import churn_model
-from tests.signing_keys import MODELS
-from tests.tasks.batch.scoring import DATA, HOUSES, WEIGHTS, as_csv, folder_of, made, predictions
-from tests.tasks.shared.test_champion import SPEC, World
-from tests.tasks.shared.test_cost import NOW, PRICES
+from tests.fakes.environment import SPEC, World
+from tests.fixtures.batch_inference import sagemaker_transform
+from tests.fixtures.batch_scoring import DATA, HOUSES, WEIGHTS, as_csv, folder_of, made, predictions
+from tests.fixtures.costs import NOW, PRICES
+from tests.fixtures.local_aws import SageMakerLab
+from tests.fixtures.scoring import churn_model
+from tests.fixtures.signing_keys import MODELS
 
 NAME = SPEC.name
 PAID = Compute(("ml.m5.large",), "us-east-1")
-PLACE = Place("transform", "a test says so", 120)
-WORST_CASE = Estimate(0.02, "0.02 USD", paid=True)
+PLACE = BatchPlacement("transform", "a test says so", 120)
+WORST_CASE = WorstCaseCost(0.02, "0.02 USD", is_paid=True)
 
 
 def house(row: list[Any]) -> float:
@@ -57,39 +57,41 @@ def house(row: list[Any]) -> float:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.at(tmp_path).model_copy(update={"transform_adapter": "transform"})
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path).model_copy(update={"batch_inference_adapter": "transform"})
 
 
-def with_transform(world: World, transform: Transform) -> World:
-    world._adapters["transform"] = transform
-    return world
+def with_transform(env: World, transform: BatchInference) -> World:
+    env._adapters["transform"] = transform
+    return env
 
 
 def by_transform(
-    world: World, predictor: Predictor, worst: Estimate = WORST_CASE
-) -> Callable[[Input, str, Path], None]:
-    def predict(rows: Input, asked: str, to: Path) -> None:
+    env: World, predictor: Predictor, worst: WorstCaseCost = WORST_CASE
+) -> Callable[[InferenceInput, str, Path], None]:
+    def predict(rows: InferenceInput, asked: str, to: Path) -> None:
         with disable_run_logger():
-            predict_by_transform(world, NAME, rows, asked, predictor, PLACE, worst, to)
+            predict_by_batch_job(env, NAME, rows, asked, predictor, PLACE, worst, to)
 
     return predict
 
 
-def scored(world: World, lake: FakeLake, predictor: Predictor, tmp_path: Path) -> Snapshot:
-    rows = of_source(predictor.data, *as_csv(tmp_path), folder_of(tmp_path))
-    return add_predictions(lake, rows, predictor, lambda _rows: None, tmp_path / "work", by_transform(world, predictor))
+def scored(env: World, lake: FakeLake, predictor: Predictor, tmp_path: Path) -> Snapshot:
+    rows = input_from_source(predictor.data, *as_csv(tmp_path), folder_of(tmp_path))
+    return append_predictions(
+        lake, rows, predictor, lambda _rows: None, tmp_path / "work", by_transform(env, predictor)
+    )
 
 
-def priced(world: World, rows: int, **budget: float) -> Any:
-    model = Model(Path(), SPEC.model_copy(update={"budget": Budget(**budget)}))
-    place, bill = price_place(world, model, rows, PRICES, NOW)
-    check_budget(bill, model.spec.budget, NAME, CHEAPER)
+def priced(env: World, rows: int, **budget: float) -> Any:
+    model = TeamModel(Path(), SPEC.model_copy(update={"budget": BudgetSpec(**budget)}))
+    place, bill = price_placement(env, model, rows, PRICES, NOW)
+    check_budget(bill, model.spec.budget, NAME, CHEAPER_BATCH_REMEDY)
     return place, bill
 
 
-def test_many_rows_are_priced_and_refused_above_the_budget_or_without_a_price(world: World) -> None:
-    machines = with_transform(world, FakeTransform(asks_for=PAID, rows_per_second=1e5))
+def test_many_rows_are_priced_and_refused_above_the_budget_or_without_a_price(env: World) -> None:
+    machines = with_transform(env, FakeBatchInference(fixed_compute=PAID, rows_per_second=1e5))
     place, bill = priced(machines, 10**9, per_run_usd=2.0, per_month_usd=5.0)
     assert place.where == "transform"
     assert bill.training.usd == pytest.approx(0.115 * place.max_seconds / 3600)
@@ -98,63 +100,65 @@ def test_many_rows_are_priced_and_refused_above_the_budget_or_without_a_price(wo
     with pytest.raises(Refusal, match="no price of that instance type for transform"):
         priced(
             with_transform(
-                world, FakeTransform(asks_for=replace(PAID, instance_types=("ml.z1",)), rows_per_second=1e5)
+                env, FakeBatchInference(fixed_compute=replace(PAID, instance_types=("ml.z1",)), rows_per_second=1e5)
             ),
             10**9,
         )
 
 
-def test_the_month_so_far_counts_what_scoring_cost(world: World) -> None:
-    run = world.tracking().open_run(NAME, key="k", name="earlier")
-    world.tracking().log(run.id, metrics={COST: 4.5})
-    world.tracking().close_run(run.id, "FINISHED")
-    machines = with_transform(world, FakeTransform(asks_for=PAID, rows_per_second=1e5))
+def test_the_month_so_far_counts_what_scoring_cost(env: World) -> None:
+    run = env.tracking().open_run(NAME, key="k", name="earlier")
+    env.tracking().log(run.id, metrics={COST_METRIC: 4.5})
+    env.tracking().close_run(run.id, "FINISHED")
+    machines = with_transform(env, FakeBatchInference(fixed_compute=PAID, rows_per_second=1e5))
     with pytest.raises(Refusal, match=r"so far 4\.50"):
         priced(machines, 10**9, per_run_usd=2.0, per_month_usd=5.0)
 
 
-def test_few_rows_are_free_and_need_no_budget(world: World) -> None:
-    place, bill = priced(with_transform(world, FakeTransform(asks_for=PAID)), 500)
-    assert (place.where, bill.training.paid) == ("flow", False)
+def test_few_rows_are_free_and_need_no_budget(env: World) -> None:
+    place, bill = priced(with_transform(env, FakeBatchInference(fixed_compute=PAID)), 500)
+    assert (place.where, bill.training.is_paid) == ("flow", False)
 
 
 def test_predictions_are_joined_to_their_keys_and_the_cost_is_logged(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "PART_ROWS", 37)
+    monkeypatch.setattr(payload, "MAX_REQUEST_ROWS", 37)
     predictor, lake = made(tmp_path / "tracking", regression()), FakeLake()
-    transform = FakeTransform(asks_for=PAID, billed=36.0).answering(house)
-    kept = scored(with_transform(world, transform), lake, predictor, tmp_path)
+    transform = FakeBatchInference(fixed_compute=PAID, billable_seconds=36.0).with_predictions(house)
+    kept = scored(with_transform(env, transform), lake, predictor, tmp_path)
     by_key = dict(
         zip(predictions(lake)["house_id"].to_pylist(), predictions(lake)["prediction"].to_pylist(), strict=True)
     )
     wanted = {key: house([rooms, None, garden]) for key, rooms, garden in
               HOUSES[["house_id", "rooms", "garden"]].itertuples(index=False)}  # fmt: skip
     assert kept.rows == 500 and by_key == wanted
-    (run,) = world.tracking().runs(NAME)
-    assert run.status == "FINISHED" and run.metrics[COST] == pytest.approx(0.115 / 100)
-    assert run.tags[WORST] == "0.020000" and run.tags["ratchet.transform"] == transform.started[0]
+    (run,) = env.tracking().runs(NAME)
+    assert run.status == "FINISHED" and run.metrics[COST_METRIC] == pytest.approx(0.115 / 100)
+    assert run.tags[WORST_CASE_TAG] == "0.020000" and run.tags["ratchet.transform"] == transform.started[0]
 
 
 def regression() -> DataSpec:
     return DATA.model_copy(update={"classes": ()})
 
 
-def test_a_job_that_fails_is_paid_leaves_nothing_and_is_tried_anew_under_one_run(world: World, tmp_path: Path) -> None:
+def test_a_job_that_fails_is_paid_leaves_nothing_and_is_tried_anew_under_one_run(env: World, tmp_path: Path) -> None:
     predictor, lake = made(tmp_path / "tracking", regression()), FakeLake()
-    with_transform(world, FakeTransform(asks_for=PAID, billed=36.0, fail_first=1).answering(house))
+    with_transform(
+        env, FakeBatchInference(fixed_compute=PAID, billable_seconds=36.0, failing_attempts=1).with_predictions(house)
+    )
     with pytest.raises(JobFailed):
-        scored(world, lake, predictor, tmp_path)
+        scored(env, lake, predictor, tmp_path)
     with pytest.raises(NotFound):
         lake.as_of("houses-predictions")
-    (failed,) = world.tracking().runs(NAME)
-    assert failed.status == "FAILED" and failed.metrics[FAILED] == pytest.approx(0.115 / 100)
-    assert scored(world, lake, predictor, tmp_path).rows == 500
-    (run,) = world.tracking().runs(NAME)
-    assert run.status == "FINISHED" and run.metrics[COST] == pytest.approx(0.23 / 100)
+    (failed,) = env.tracking().runs(NAME)
+    assert failed.status == "FAILED" and failed.metrics[FAILED_COST_METRIC] == pytest.approx(0.115 / 100)
+    assert scored(env, lake, predictor, tmp_path).rows == 500
+    (run,) = env.tracking().runs(NAME)
+    assert run.status == "FINISHED" and run.metrics[COST_METRIC] == pytest.approx(0.23 / 100)
 
 
-class Lossy(FakeTransform):
+class Lossy(FakeBatchInference):
     """A transform whose last answer is of one row too few."""
 
     _block_type_slug = "ratchet-transform-lossy"
@@ -165,22 +169,22 @@ class Lossy(FakeTransform):
         yield carried, body.replace(b"[0.5, ", b"[", 1)
 
 
-def test_answers_that_are_not_one_a_row_are_refused_whole(world: World, tmp_path: Path) -> None:
+def test_answers_that_are_not_one_a_row_are_refused_whole(env: World, tmp_path: Path) -> None:
     lake = FakeLake()
     with pytest.raises(Refusal, match="answered 500 rows"):
-        scored(with_transform(world, Lossy()), lake, made(tmp_path / "tracking", regression()), tmp_path)
+        scored(with_transform(env, Lossy()), lake, made(tmp_path / "tracking", regression()), tmp_path)
     with pytest.raises(NotFound):
         lake.as_of("houses-predictions")
 
 
 def test_the_name_of_a_job_is_of_rows_and_version_and_one_that_sagemaker_takes(tmp_path: Path) -> None:
-    rows = of_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
-    assert transform_name("a_long-" * 9, rows, "3").startswith("a-long-a-long-a-long-a-lon-score-")
+    rows = input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
+    assert batch_job_name("a_long-" * 9, rows, "3").startswith("a-long-a-long-a-long-a-lon-score-")
     assert (
-        transform_name("price", rows, "3") == transform_name("price", rows, "3") != transform_name("price", rows, "4")
+        batch_job_name("price", rows, "3") == batch_job_name("price", rows, "3") != batch_job_name("price", rows, "4")
     )
-    assert transform_name("price", rows, "3") != transform_name("price", replace(rows, digest="other"), "3")
-    one, other = (transform_name(f"price--feature-price-l-{number * 8}", rows, "3") for number in "12")
+    assert batch_job_name("price", rows, "3") != batch_job_name("price", replace(rows, digest="other"), "3")
+    one, other = (batch_job_name(f"price--feature-price-l-{number * 8}", rows, "3") for number in "12")
     assert one != other and len(one) <= 50, "two namespaces, of which the end tells which is which"
 
 
@@ -203,23 +207,23 @@ def people(count: int) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_batch_transform_answers_as_the_flow_run_does_row_for_row_to_the_last_bit(
-    desk: Desk, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: SageMakerLab, env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "PART_ROWS", 300)
+    monkeypatch.setattr(payload, "MAX_REQUEST_ROWS", 300)
     artifact = churn_model(tmp_path / "model", trees=20)
-    tracking = MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", trusted_keys=[MODELS.public])
+    tracking = MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", trusted_keys=[MODELS.public_key_line])
     predictor = Predictor(tracking, artifact, folder_digest(artifact), PEOPLE, "3")
     people(1000).to_parquet(tmp_path / "people.parquet", index=False)
     transform = sagemaker_transform(desk, image="ratchet:test")
     tables = []
-    for number, predict in enumerate((None, by_transform(with_transform(world, transform), predictor))):
+    for number, predict in enumerate((None, by_transform(with_transform(env, transform), predictor))):
         lake, folder = FakeLake(), folder_of(tmp_path, f"work-{number}")
-        rows = of_source(PEOPLE, str(tmp_path / "people.parquet"), "", folder)
-        assert add_predictions(lake, rows, predictor, lambda _rows: None, folder, predict).rows == 1000
+        rows = input_from_source(PEOPLE, str(tmp_path / "people.parquet"), "", folder)
+        assert append_predictions(lake, rows, predictor, lambda _rows: None, folder, predict).rows == 1000
         tables.append(lake.read(lake.as_of("people-predictions")).sort_by("who"))
     assert tables[0].equals(tables[1])
-    (run,) = world.tracking().runs(NAME)
-    assert run.metrics[COST] > 0 and run.status == "FINISHED"
+    (run,) = env.tracking().runs(NAME)
+    assert run.metrics[COST_METRIC] > 0 and run.status == "FINISHED"
 
 
 SCORER = """
@@ -233,35 +237,37 @@ tests.score_on_sagemaker(folder, url, bucket)
 
 def score_on_sagemaker(folder: Path, url: str, bucket: str) -> Snapshot:
     """Score the houses on the local SageMaker into a lake on disk, with a container that says 0.5 of each row."""
+    from blocks.batch_inference.sagemaker import SageMakerBatchInference
     from blocks.lake.local import LocalLake
-    from blocks.transforms.sagemaker import SageMakerTransform
     from local.sagemaker.settings import ROLE
 
-    transform = SageMakerTransform(
+    transform = SageMakerBatchInference(
         bucket=bucket, endpoint_url=url, region="us-east-1", poll_seconds=0.05, role_arn=ROLE, image="tiny",
-        trusted_keys=[MODELS.public],
+        trusted_keys=[MODELS.public_key_line],
     )  # fmt: skip
-    world = with_transform(World.at(folder / "world").model_copy(update={"transform_adapter": "transform"}), transform)
+    env = with_transform(
+        World.at(folder / "world").model_copy(update={"batch_inference_adapter": "transform"}), transform
+    )
     artifact = folder / "model"
-    predictor = Predictor(world.tracking(), artifact, folder_digest(artifact), regression(), "3")
+    predictor = Predictor(env.tracking(), artifact, folder_digest(artifact), regression(), "3")
     work = folder_of(folder, f"work-{os.getpid()}")
-    rows = of_source(regression(), str(folder / "houses.csv"), "", work)
+    rows = input_from_source(regression(), str(folder / "houses.csv"), "", work)
     lake = LocalLake(root=folder / "lake")
-    return add_predictions(lake, rows, predictor, lambda _rows: None, work, by_transform(world, predictor))
+    return append_predictions(lake, rows, predictor, lambda _rows: None, work, by_transform(env, predictor))
 
 
 @pytest.mark.slow
 def test_a_scoring_that_is_killed_leaves_no_snapshot_and_the_next_one_attaches_and_pays_once(
-    desk: Desk, tmp_path: Path
+    desk: SageMakerLab, tmp_path: Path
 ) -> None:
     from blocks.lake.local import LocalLake
-    from tests.contracts.test_transforms import tiny_model
+    from tests.fixtures.batch_inference import tiny_model
 
     as_csv(tmp_path)
     tiny_model(tmp_path)
     (tmp_path / "model" / "answers.json").write_text('{"requests": {"*": %s}}' % ([0.5] * 500))
-    rows = of_source(regression(), str(tmp_path / "houses.csv"), "", folder_of(tmp_path))
-    name = transform_name(NAME, rows, "3")
+    rows = input_from_source(regression(), str(tmp_path / "houses.csv"), "", folder_of(tmp_path))
+    name = batch_job_name(NAME, rows, "3")
     desk.server.faults.add(Fault("stuck", match=name))
 
     def started() -> list[str]:

@@ -3,132 +3,108 @@
 import os
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from blocks.approvals.base import ApprovalRequest
-from blocks.cloud.base import Checkpoints, PaidEndpoint, PaidJob
-from blocks.cloud.fake import FakeCloud
-from blocks.common.collectable import Keeper
-from blocks.endpoints.base import Golden, Release
-from blocks.tracking.base import CHAMPION, KEEP, KEY, PROMOTED
-from runtime.digests import folder_digest
-from tasks.cleanup.garbage import end, keepers, make_plan, remove, with_flow_run
+from blocks.cloud_cleanup.base import Checkpoints, PaidEndpoint, PaidJob
+from blocks.cloud_cleanup.fake import FakeCloudCleanup
+from blocks.common.collectable import ArtifactOwner
+from blocks.tracking.base import KEEP_TAG, KEY_TAG, PROMOTED_TAG
+from tasks.cleanup.garbage import artifact_owners, remove_planned, run_cloud_actions, with_flow_run
 from tasks.cleanup.rules.garbage import roots
-from tasks.cleanup.rules.garbage.cloud import Action, expired, idle, orphans
-from tasks.cleanup.rules.garbage.report import size_words, sweep_markdown
-from tasks.release.deployment import golden_json
-from tasks.shared.records import SweepPlan
+from tasks.cleanup.rules.garbage.cloud import (
+    CloudAction,
+    expired_checkpoint_actions,
+    idle_endpoint_actions,
+    orphaned_job_actions,
+)
+from tasks.cleanup.rules.garbage.report import bytes_text, garbage_collection_markdown
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import NOW, SPEC, World, artifact_of, register, release
-
-GRACE = timedelta(days=30)
-LATER = datetime(2100, 1, 1, tzinfo=UTC)
-"""When everything that the tests have just made is older than the grace period."""
-NAME = SPEC.name
+from tests.fakes.environment import NOW, World, register, release
+from tests.fixtures.garbage import LATER, NAME, deployed, planned
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World.at(tmp_path)
-
-
-def planned(world: World, now: datetime = LATER) -> SweepPlan:
-    return make_plan(world, keepers(world, Keeper()), [NAME], GRACE, now)
-
-
-def swept(world: World) -> list[str]:
-    plan = planned(world)
-    remove(plan, planned(world), keepers(world, Keeper()))
+def swept(env: World) -> list[str]:
+    plan = planned(env)
+    remove_planned(plan, planned(env), artifact_owners(env, ArtifactOwner()))
     return [each.key for each in plan.remove]
 
 
-def trained(world: World, weights: dict[str, float], **tags: str) -> str:
+def trained(env: World, weights: dict[str, float], **tags: str) -> str:
     """Register a version as an ended run made it, with these tags, and return its number."""
-    version = register(world, weights)
-    world.tracking().close_run(version.run_id, "FINISHED")
-    world.tracking().tag_version(NAME, version.version, {f"ratchet.{key}": value for key, value in tags.items()})
+    version = register(env, weights)
+    env.tracking().close_run(version.run_id, "FINISHED")
+    env.tracking().tag_version(NAME, version.version, {f"ratchet.{key}": value for key, value in tags.items()})
     return version.version
 
 
-def deployed(world: World, version: str, minutes: int) -> None:
-    """Put a version into service and write it down, as `deploy` does."""
-    artifact = artifact_of(world, version)
-    digest, golden = folder_digest(artifact), Golden('{"instances": [1]}', "[0.75]")
-    world.endpoint().switch(Release(NAME, version, artifact, digest, golden))
-    line = release(world, version, digest, minutes=minutes)
-    world.effects().record_deployment(line)
-    world.effects().intend(f"deploy:{line.request_id}", golden_json(golden), NOW)
-    world.tracking().set_alias(NAME, CHAMPION, version)
-
-
-def test_a_held_version_goes_with_its_run_and_model_and_what_passed_stays(world: World) -> None:
-    held = trained(world, {"a": 1.0}, tier="production", verdict="hold")
-    passed = trained(world, {"a": 2.0}, tier="production", verdict="pass")
-    tracking = world.tracking()
+def test_a_held_version_goes_with_its_run_and_model_and_what_passed_stays(env: World) -> None:
+    held = trained(env, {"a": 1.0}, tier="full", verdict="hold")
+    passed = trained(env, {"a": 2.0}, tier="full", verdict="pass")
+    tracking = env.tracking()
     gone, stays = tracking.version(NAME, held), tracking.version(NAME, passed)
     assert gone is not None and stays is not None
-    assert planned(world, NOW).remove == ()
-    assert swept(world) == [f"version:{NAME}/{held}", f"run:{gone.run_id}", f"model:{gone.run_id}"]
+    assert planned(env, NOW).remove == ()
+    assert swept(env) == [f"version:{NAME}/{held}", f"run:{gone.run_id}", f"model:{gone.run_id}"]
     assert tracking.version(NAME, held) is None and tracking.version(NAME, passed) == stays
     assert [run.id for run in tracking.runs(NAME)] == [stays.run_id]
-    assert planned(world).remove == ()
+    assert planned(env).remove == ()
 
 
-def test_trials_go_with_their_experiment_unless_a_person_keeps_one(world: World) -> None:
-    tracking = world.tracking()
+def test_trials_go_with_their_experiment_unless_a_person_keeps_one(env: World) -> None:
+    tracking = env.tracking()
     parent = tracking.open_run(NAME, key="parent", name="experiment")
     trials = [tracking.open_run(NAME, key=f"trial {n}", name="trial", parent=parent.id) for n in range(3)]
     for run in (parent, *trials):
         tracking.close_run(run.id, "FINISHED")
-    tracking.log(trials[1].id, tags={KEEP: "a baseline"})
-    assert set(swept(world)) == {f"run:{trials[0].id}", f"run:{trials[2].id}"}
+    tracking.log(trials[1].id, tags={KEEP_TAG: "a baseline"})
+    assert set(swept(env)) == {f"run:{trials[0].id}", f"run:{trials[2].id}"}
     assert [run.id for run in tracking.children(parent.id)] == [trials[1].id]
 
 
-def test_what_an_open_request_is_about_stays(world: World) -> None:
-    version = trained(world, {"a": 1.0}, tier="production", verdict="hold")
-    request = ApprovalRequest("r1", NAME, world.name, version, "d", "{}", "dana", NOW, NOW, "")
-    world.approvals().request_approval(request)
-    assert planned(world).remove == ()
+def test_what_an_open_request_is_about_stays(env: World) -> None:
+    version = trained(env, {"a": 1.0}, tier="full", verdict="hold")
+    request = ApprovalRequest("r1", NAME, env.name, version, "d", "{}", "dana", NOW, NOW, "")
+    env.approvals().request_approval(request)
+    assert planned(env).remove == ()
 
 
-def test_a_tier_that_a_run_reads_and_a_promoted_version_s_fetched_files_stay(world: World) -> None:
+def test_a_tier_that_a_run_reads_and_a_promoted_version_s_fetched_files_stay(env: World) -> None:
     for name in ("a" * 32, "b" * 32):
-        (world.scratch / "tiers" / NAME / name / "train").mkdir(parents=True)
-    world.tracking().open_run(NAME, key="now", name="now", tags={"ratchet.tier_digest": "a" * 64})
-    version = trained(world, {"a": 1.0})
-    deployed(world, version, 1)
-    shutil.copytree(world.scratch / "models" / NAME / version, world.scratch / "models" / NAME / "99")
-    assert set(swept(world)) == {f"tier:{NAME}/{'b' * 32}", f"fetched:{NAME}/99"}
-    assert (world.scratch / "models" / NAME / version).is_dir()
+        (env.scratch / "tiers" / NAME / name / "train").mkdir(parents=True)
+    env.tracking().open_run(NAME, key="now", name="now", tags={"ratchet.tier_digest": "a" * 64})
+    version = trained(env, {"a": 1.0})
+    deployed(env, version, 1)
+    shutil.copytree(env.scratch / "models" / NAME / version, env.scratch / "models" / NAME / "99")
+    assert set(swept(env)) == {f"tier:{NAME}/{'b' * 32}", f"fetched:{NAME}/99"}
+    assert (env.scratch / "models" / NAME / version).is_dir()
 
 
-def test_an_old_tier_that_was_used_lately_stays(world: World) -> None:
-    folder = world.scratch / "tiers" / NAME / ("c" * 32)
+def test_an_old_tier_that_was_used_lately_stays(env: World) -> None:
+    folder = env.scratch / "tiers" / NAME / ("c" * 32)
     folder.mkdir(parents=True)
     (folder / "tier.json").touch()
     os.utime(folder / "tier.json", (LATER.timestamp(), LATER.timestamp()))
-    assert planned(world).remove == ()
+    assert planned(env).remove == ()
 
 
-def test_a_registry_that_lacks_what_serves_is_not_swept(world: World) -> None:
-    trained(world, {"a": 1.0})
-    world.effects().record_deployment(release(world, "7", "d"))
+def test_a_registry_that_lacks_what_serves_is_not_swept(env: World) -> None:
+    trained(env, {"a": 1.0})
+    env.effects().record_deployment(release(env, "7", "d"))
     with pytest.raises(Refusal, match=r"'7'.*not swept"):
-        planned(world)
+        planned(env)
 
 
-def test_what_came_to_be_needed_after_the_plan_is_spared(world: World) -> None:
-    version = trained(world, {"a": 1.0})
-    plan = planned(world)
-    deployed(world, version, 1)
-    done = remove(plan, planned(world), keepers(world, Keeper()))
-    assert (done.removed, done.spared) == (0, 3)
-    assert world.tracking().version(NAME, version) is not None
+def test_what_came_to_be_needed_after_the_plan_is_spared(env: World) -> None:
+    version = trained(env, {"a": 1.0})
+    plan = planned(env)
+    deployed(env, version, 1)
+    done = remove_planned(plan, planned(env), artifact_owners(env, ArtifactOwner()))
+    assert (done.removed, done.skipped) == (0, 3)
+    assert env.tracking().version(NAME, version) is not None
 
 
 JOB = PaidJob("churn-1", "flow-1", "ml.m5.large", 2, NOW - timedelta(minutes=30), 3600)
@@ -141,31 +117,36 @@ def price(use: str, kind: str) -> float | None:
 
 
 def test_a_job_whose_flow_run_has_ended_is_stopped_and_what_that_saves_is_said() -> None:
-    (action,) = orphans([JOB, replace(JOB, flow_run="")], lambda run: run == "flow-1", price, NOW)
-    assert (action.do, action.name, action.usd) == ("stop job", "churn-1", pytest.approx(0.2 * 2 * 0.5))
-    assert orphans([JOB], lambda _run: False, price, NOW) == []
-    (unpriced,) = orphans([replace(JOB, instance_type="ml.z1")], lambda _run: True, price, NOW)
-    assert unpriced.usd is None
+    (action,) = orphaned_job_actions([JOB, replace(JOB, flow_run_id="")], lambda run: run == "flow-1", price, NOW)
+    assert (action.action, action.name, action.saving_usd) == ("stop job", "churn-1", pytest.approx(0.2 * 2 * 0.5))
+    assert orphaned_job_actions([JOB], lambda _run: False, price, NOW) == []
+    (unpriced,) = orphaned_job_actions([replace(JOB, instance_type="ml.z1")], lambda _run: True, price, NOW)
+    assert unpriced.saving_usd is None
 
 
 def test_a_transform_job_that_nobody_waits_for_is_stopped_and_no_training_job_of_that_name() -> None:
-    (action,) = orphans([JOB], lambda _run: True, lambda use, _kind: {"transform": 0.4}[use], NOW, "transform")
-    assert (action.do, action.usd) == ("stop transform", pytest.approx(0.4 * 2 * 0.5))
-    cloud = FakeCloud()
-    cloud.put("local", JOB)
-    cloud.put_transform("local", JOB)
-    cloud.put_transform("production", replace(JOB, name="theirs"))
+    (action,) = orphaned_job_actions(
+        [JOB], lambda _run: True, lambda use, _kind: {"transform": 0.4}[use], NOW, "transform"
+    )
+    assert (action.action, action.saving_usd) == ("stop transform", pytest.approx(0.4 * 2 * 0.5))
+    cloud = FakeCloudCleanup()
+    cloud.add("local", JOB)
+    cloud.add_batch_inference_job("local", JOB)
+    cloud.add_batch_inference_job("production", replace(JOB, name="theirs"))
     for _ in range(2):
-        end(cloud, (action, Action("stop transform", "theirs", "")), "local", NOW)
-    assert cloud.transforms("local") == () and len(cloud.transforms("production")) == len(cloud.jobs("local")) == 1
+        run_cloud_actions(cloud, (action, CloudAction("stop transform", "theirs", "")), "local", NOW)
+    assert (
+        cloud.batch_inference_jobs("local") == ()
+        and len(cloud.batch_inference_jobs("production")) == len(cloud.training_jobs("local")) == 1
+    )
 
 
-def test_a_job_s_flow_run_is_known_by_its_tracked_run(world: World) -> None:
-    run = world.tracking().open_run(NAME, key="k", name="n", tags={"ratchet.flow_run": "flow-9"})
-    unsaid = replace(JOB, flow_run="", run=run.id)
-    assert with_flow_run(world.tracking(), unsaid).flow_run == "flow-9"
-    assert with_flow_run(world.tracking(), replace(unsaid, run="gone")).flow_run == ""
-    assert with_flow_run(world.tracking(), JOB) == JOB
+def test_a_job_s_flow_run_is_known_by_its_tracked_run(env: World) -> None:
+    run = env.tracking().open_run(NAME, key="k", name="n", tags={"ratchet.flow_run": "flow-9"})
+    unsaid = replace(JOB, flow_run_id="", run_id=run.id)
+    assert with_flow_run(env.tracking(), unsaid).flow_run_id == "flow-9"
+    assert with_flow_run(env.tracking(), replace(unsaid, run_id="gone")).flow_run_id == ""
+    assert with_flow_run(env.tracking(), JOB) == JOB
 
 
 @pytest.mark.parametrize(
@@ -177,60 +158,69 @@ def test_a_job_s_flow_run_is_known_by_its_tracked_run(world: World) -> None:
     ],
 )
 def test_an_idle_endpoint_is_treated_as_told(what: Any, do: str, usd: float) -> None:
-    (action,) = idle([ENDPOINT], 24, what, price, NOW)
-    assert (action.do, action.usd) == (do, pytest.approx(usd)) and "churn-2 stays" in action.reason
+    (action,) = idle_endpoint_actions([ENDPOINT], 24, what, price, NOW)
+    assert (action.action, action.saving_usd) == (do, pytest.approx(usd)) and "churn-2 stays" in action.reason
 
 
 @pytest.mark.parametrize(
-    "busy", [replace(ENDPOINT, requests=1.0), replace(ENDPOINT, since=NOW - timedelta(hours=23))], ids=["asked", "new"]
+    "busy",
+    [replace(ENDPOINT, requests=1.0), replace(ENDPOINT, in_service_since=NOW - timedelta(hours=23))],
+    ids=["asked", "new"],
 )
 def test_an_endpoint_that_is_asked_or_new_is_left_alone(busy: PaidEndpoint) -> None:
-    assert idle([busy], 24, "delete", price, NOW) == []
+    assert idle_endpoint_actions([busy], 24, "delete", price, NOW) == []
 
 
 def test_an_endpoint_of_one_instance_each_is_not_scaled_down() -> None:
-    assert idle([replace(ENDPOINT, variants={"a": 1})], 24, "scale_down", price, NOW) == []
+    assert idle_endpoint_actions([replace(ENDPOINT, instances_by_variant={"a": 1})], 24, "scale_down", price, NOW) == []
 
 
 def test_checkpoints_of_the_past_expire_and_those_of_a_running_job_stay() -> None:
-    assert [each.name for each in expired([OLD], set(), 30, NOW)] == ["churn-0"]
-    assert expired([OLD], {"churn-0"}, 30, NOW) == [] == expired([OLD], set(), 41, NOW)
-    assert expired([OLD], {"churn-0-2"}, 30, NOW) == [] and len(expired([OLD], {"churn-01"}, 30, NOW)) == 1
+    assert [each.name for each in expired_checkpoint_actions([OLD], set(), 30, NOW)] == ["churn-0"]
+    assert (
+        expired_checkpoint_actions([OLD], {"churn-0"}, 30, NOW)
+        == []
+        == expired_checkpoint_actions([OLD], set(), 41, NOW)
+    )
+    assert (
+        expired_checkpoint_actions([OLD], {"churn-0-2"}, 30, NOW) == []
+        and len(expired_checkpoint_actions([OLD], {"churn-01"}, 30, NOW)) == 1
+    )
 
 
 def test_what_was_planned_is_ended_unless_it_changed_meanwhile() -> None:
-    cloud = FakeCloud()
+    cloud = FakeCloudCleanup()
     busy = replace(ENDPOINT, name="busy", requests=2.0)
-    cloud.put("local", JOB, ENDPOINT, replace(ENDPOINT, name="large"), busy, OLD)
-    cloud.put("production", replace(JOB, name="theirs"))
+    cloud.add("local", JOB, ENDPOINT, replace(ENDPOINT, name="large"), busy, OLD)
+    cloud.add("production", replace(JOB, name="theirs"))
     actions = (
-        Action("stop job", "churn-1", ""), Action("stop job", "theirs", ""), Action("delete endpoint", "churn", ""),
-        Action("delete endpoint", "busy", ""), Action("scale down endpoint", "large", ""),
-        Action("report endpoint", "large", ""), Action("remove checkpoints", "churn-0", ""),
+        CloudAction("stop job", "churn-1", ""), CloudAction("stop job", "theirs", ""), CloudAction("delete endpoint", "churn", ""),
+        CloudAction("delete endpoint", "busy", ""), CloudAction("scale down endpoint", "large", ""),
+        CloudAction("report endpoint", "large", ""), CloudAction("remove checkpoints", "churn-0", ""),
     )  # fmt: skip
     for _ in range(2):
-        end(cloud, actions, "local", NOW)
-    assert cloud.jobs("local") == () and len(cloud.jobs("production")) == 1
-    assert {each.name: each.count for each in cloud.endpoints("local", NOW)} == {"large": 2, "busy": 4}
+        run_cloud_actions(cloud, actions, "local", NOW)
+    assert cloud.training_jobs("local") == () and len(cloud.training_jobs("production")) == 1
+    assert {each.name: each.instance_count for each in cloud.endpoints("local", NOW)} == {"large": 2, "busy": 4}
     assert cloud.checkpoints() == ()
 
 
-def test_the_report_has_bytes_reasons_and_savings(world: World) -> None:
-    trained(world, {"a": 1.0})
-    kept = trained(world, {"a": 2.0}, tier="production", verdict="pass")
-    page = sweep_markdown(
-        planned(world).remove, planned(world).kept, [Action("stop job", "churn-1", "its flow run ended", 0.2)],
+def test_the_report_has_bytes_reasons_and_savings(env: World) -> None:
+    trained(env, {"a": 1.0})
+    kept = trained(env, {"a": 2.0}, tier="full", verdict="pass")
+    page = garbage_collection_markdown(
+        planned(env).remove, planned(env).kept_counts, [CloudAction("stop job", "churn-1", "its flow run ended", 0.2)],
         heading="What a sweep removes",
     )  # fmt: skip
-    assert "| run | 1 |" in page and "it passed on the production tier | 1 |" in page
+    assert "| run | 1 |" in page and "it passed on the full tier | 1 |" in page
     assert "| stop job | churn-1 | its flow run ended | 0.20 USD |" in page
     assert f"version {NAME}/{kept}" not in page
 
 
 @pytest.mark.parametrize(("count", "words"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2.5e12, "2.5 TB")])
 def test_bytes_are_told_as_people_read_them(count: float, words: str) -> None:
-    assert size_words(int(count)) == words
+    assert bytes_text(int(count)) == words
 
 
 def test_the_rules_and_the_registry_mean_the_same_tags() -> None:
-    assert (roots.KEEP, roots.PROMOTED, KEY) == (KEEP, PROMOTED, "ratchet.key")
+    assert (roots.KEEP_TAG, roots.PROMOTED_TAG, KEY_TAG) == (KEEP_TAG, PROMOTED_TAG, "ratchet.key")

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
-from blocks.common.errors import Corrupt, LostRace, Unavailable
-from blocks.lake.base import AsOf, Lake, Size
+from blocks.common.errors import ConcurrentWrite, Corrupt, Unavailable
+from blocks.lake.base import AsOf, FileTotals, Lake
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
-from tasks.cleanup.maintenance import read_digest, settled, tend
-from tasks.cleanup.rules.maintenance.maintenance import Tended
+from tasks.cleanup.maintenance import maintain_dataset, maintenance_result, read_digest
+from tasks.cleanup.rules.maintenance.maintenance import DatasetMaintenance
 
 NOW = datetime.now(UTC)
 SOON = NOW + timedelta(hours=1)
@@ -46,8 +46,8 @@ def orphan(lake: LocalLake | FakeLake, age: timedelta = timedelta(0)) -> Path:
     return path
 
 
-def tended(lake: Lake, *, dry_run: bool = False, before: datetime = SOON) -> Tended:
-    return tend(lake, "events", now=NOW, before=before, dry_run=dry_run)
+def tended(lake: Lake, *, dry_run: bool = False, before: datetime = SOON) -> DatasetMaintenance:
+    return maintain_dataset(lake, "events", now=NOW, removable_before=before, dry_run=dry_run)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_small_files_are_merged_orphans_removed_and_reads_repeated(lake: FakeLak
     assert (done.reads, done.repeated) == (5, 5)
     assert (done.before.opened_files, done.after.opened_files) == (12, 1)
     assert (done.before.stored_files, done.after.stored_files) == (13, 13), "an orphan less, a larger file more"
-    assert done.after.stored_bytes == lake.footprint("events").stored.bytes
+    assert done.after.stored_bytes == lake.storage_use("events").stored.size_bytes
     assert not path.exists()
     assert [lake.read(read) for read in reads] == returned
     again = tended(lake)
@@ -75,9 +75,9 @@ def test_small_files_are_merged_orphans_removed_and_reads_repeated(lake: FakeLak
 def test_a_dry_run_says_the_same_and_changes_nothing(lake: FakeLake) -> None:
     filled(lake)
     path = orphan(lake)
-    before = lake.footprint("events")
+    before = lake.storage_use("events")
     tried = tended(lake, dry_run=True)
-    assert lake.footprint("events") == before
+    assert lake.storage_use("events") == before
     assert path.exists()
     done = tended(lake)
     assert (tried.merged, tried.orphans, tried.orphan_bytes) == (done.merged, done.orphans, done.orphan_bytes)
@@ -99,7 +99,7 @@ class Forgetful(FakeLake):
     _block_type_slug = "ratchet-lake-forgetful"
     _lost: bool = PrivateAttr(default=False)
 
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> Size:
+    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
         """Compact, and from then on lose the last row."""
         self._lost = True
         return super().compact(dataset, at=at, dry_run=dry_run)
@@ -120,22 +120,22 @@ def test_a_read_that_changed_is_told_by_its_snapshot() -> None:
 
 def test_a_damaged_data_set_is_told_and_left_as_it_is(lake: FakeLake) -> None:
     snapshot = filled(lake)[0].snapshots[0]
-    lake.damage(snapshot, snapshot.files[0].name, 60)
-    before = lake.footprint("events")
+    lake.corrupt_file(snapshot, snapshot.files[0].name, 60)
+    before = lake.storage_use("events")
     assert "checksum mismatch" in tended(lake).problem
-    assert lake.footprint("events") == before
+    assert lake.storage_use("events") == before
 
 
 def test_one_damaged_data_set_fails_the_round_after_the_others_were_looked_after(lake: FakeLake) -> None:
     snapshot = filled(lake)[0].snapshots[0]
     for number in range(12):
         lake.append("other", rows(number), source="test", key=str(number), at=NOW)
-    lake.damage(snapshot, snapshot.files[0].name, 60)
-    done = [tend(lake, name, now=NOW, before=SOON, dry_run=False) for name in lake.datasets()]
+    lake.corrupt_file(snapshot, snapshot.files[0].name, 60)
+    done = [maintain_dataset(lake, name, now=NOW, removable_before=SOON, dry_run=False) for name in lake.datasets()]
     assert [(one.dataset, one.merged) for one in done] == [("events", 0), ("other", 12)]
     with pytest.raises(Corrupt, match=r"1 of 2 data sets are not in order: .*checksum mismatch"):
-        settled(done, dry_run=False)
-    assert settled(done[1:], dry_run=False).merged == 12
+        maintenance_result(done, dry_run=False)
+    assert maintenance_result(done[1:], dry_run=False).files_merged == 12
 
 
 def test_a_lake_that_does_not_answer_is_worth_another_try(lake: FakeLake) -> None:
@@ -170,7 +170,7 @@ def test_it_is_safe_beside_writers_and_readers(tmp_path: Path) -> None:
             try:
                 lake.append("events", rows(number), source="test", key=str(number), at=NOW)
                 landed.append(str(number))
-            except LostRace:
+            except ConcurrentWrite:
                 continue
 
     def read() -> None:

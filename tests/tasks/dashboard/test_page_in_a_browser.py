@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from services.model_server.fleet import Fleet
-from services.model_server.server import application
-from tasks.dashboard.rules.page import page
-from tests.browser import Seen, browser, open_page
-from tests.serving import TOKEN
-from tests.tasks.dashboard.rules.cases import blank, busy, unreached
+from services.model_server.endpoints import ServedEndpoints
+from services.model_server.server import create_app
+from tasks.dashboard.rules.page import dashboard_html
+from tests.fixtures.browser import RenderedPage, browser, open_page
+from tests.fixtures.dashboard_cases import blank, busy, unreached
+from tests.fixtures.scoring import TOKEN
 
 pytestmark = pytest.mark.slow
 MEASURE = """<script>onload = () => {
@@ -32,13 +32,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     browser()
     folder = tmp_path_factory.mktemp("pages")
     for name, make in {"busy": busy, "blank": blank, "unreached": unreached}.items():
-        (folder / f"{name}.html").write_text(page(make()))
+        (folder / f"{name}.html").write_text(dashboard_html(make()))
     return folder
 
 
 @pytest.fixture(scope="module")
 def served(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    app = application(Fleet(tmp_path_factory.mktemp("state")), TOKEN, dashboards=pages)
+    app = create_app(ServedEndpoints(tmp_path_factory.mktemp("state")), TOKEN, dashboards=pages)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -49,12 +49,12 @@ def served(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     thread.join(timeout=60)
 
 
-def complaints(seen: Seen) -> list[str]:
+def complaints(seen: RenderedPage) -> list[str]:
     """Return what the page said on the console: errors, and whatever its policy forbade."""
     return re.findall(r"CONSOLE.*|Refused to .*|violates .*", seen.console)
 
 
-def is_picture_with_content(seen: Seen) -> bool:
+def is_picture_with_content(seen: RenderedPage) -> bool:
     """Whether the screenshot holds more than one colour."""
     from PIL import Image
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
-from tasks.dashboard.schedule import is_about, is_paused, is_scheduled, next_start
+from tasks.dashboard.schedule import concerns_model, is_paused, is_scheduled, next_start
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 NIGHTLY = CronSchedule(cron="0 2 * * *")
@@ -46,7 +46,7 @@ CASES = {
 
 @pytest.mark.parametrize(("parameters", "default", "expected"), CASES.values(), ids=CASES)
 def test_a_deployment_is_about_a_model_by_its_parameters(parameters: Any, default: Any, expected: bool) -> None:
-    assert is_about(deployment(default=default, parameters=parameters), "churn") is expected
+    assert concerns_model(deployment(default=default, parameters=parameters), "churn") is expected
 
 
 def test_the_next_start_is_the_first_that_a_schedule_planned() -> None:

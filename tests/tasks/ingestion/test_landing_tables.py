@@ -11,11 +11,11 @@ from blocks.common.errors import Rejected
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import land_rows
-from tasks.shared.reads import fix_reads
-from tasks.shared.records import Landed
+from tasks.ingestion.landing import ingest_rows
+from tasks.shared.reads import resolve_reads
+from tasks.shared.records import IngestResult
 from tasks.shared.tiers import materialise
-from tests.tasks.shared.rules.rows.join_cases import SCHEMAS, at, joined_spec
+from tests.fixtures.join_cases import SCHEMAS, at, joined_spec
 
 SPEC = joined_spec().model_copy(update={"holdout": 0.3})
 MAIN = "customer,asked_at,depot,weight,late\n"
@@ -27,12 +27,12 @@ def no_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **_: None)
 
 
-def land(lake: FakeLake, folder: Path, name: str, text: str) -> Landed:
+def land(lake: FakeLake, folder: Path, name: str, text: str) -> IngestResult:
     """Land a CSV file as the table of that name."""
     file = folder / f"{name or 'main'}.csv"
     file.write_text(text)
-    landing = SPEC.table(name)
-    return land_rows(lake, landing, open_source(str(file), kinds=landing.kinds), scratch=folder / "scratch")
+    landing = SPEC.ingest_schema(name)
+    return ingest_rows(lake, landing, open_source(str(file), kinds=landing.column_kinds), scratch=folder / "scratch")
 
 
 def rows(count: int) -> str:
@@ -82,7 +82,7 @@ def test_tables_that_were_ingested_join(tmp_path: Path) -> None:
     assert land(lake, tmp_path, "weather", "place,seen_at,rain\n" + seen).accepted == 8
     land(lake, tmp_path, "accounts", 'customer_id,valid_from,balance,"seg""ment"\nc1,2026-01-01T02:00:00Z,7,gold\n')
     land(lake, tmp_path, "people", "who,country\n" + "".join(f"c{number},FR\n" for number in range(5)))
-    data = materialise(lake, DuckDBEngine(), fix_reads(lake, SPEC.data, ""), SPEC, "production", tmp_path)
+    data = materialise(lake, DuckDBEngine(), resolve_reads(lake, SPEC.data, ""), SPEC, "full", tmp_path)
     found = pd.concat([pq.read_table(part).to_pandas() for part in (data.train, data.holdout)])
     (three, nine) = found[found["customer"] == "c1"].sort_values("asked_at").to_dict("records")
     assert (three["rain"], nine["rain"], three["balance"], three["country"]) == (3.5, 7.5, 7.0, "FR")
@@ -96,12 +96,12 @@ def test_late_rows_and_late_news_reach_later_reads_and_never_earlier_ones(tmp_pa
     land(lake, tmp_path, "accounts", f"{head}c1,2026-01-01T02:00:00Z,7,gold\n")
     land(lake, tmp_path, "weather", "place,seen_at,rain\nnorth,2026-01-01T00:00:00Z,1\n")
     land(lake, tmp_path, "people", "who,country\nc1,FR\n")
-    then = fix_reads(lake, SPEC.data, "")
-    before = materialise(lake, DuckDBEngine(), then, SPEC, "production", tmp_path / "before")
+    then = resolve_reads(lake, SPEC.data, "")
+    before = materialise(lake, DuckDBEngine(), then, SPEC, "full", tmp_path / "before")
     assert land(lake, tmp_path, "", MAIN + "c1,2026-01-01T01:00:00Z,north,9,Yes\n").accepted == 1
     assert land(lake, tmp_path, "accounts", f"{head}c1,2026-01-01T05:00:00Z,8,gold\n").accepted == 1
-    now = materialise(lake, DuckDBEngine(), fix_reads(lake, SPEC.data, ""), SPEC, "production", tmp_path / "now")
-    again = materialise(lake, DuckDBEngine(), then, SPEC, "production", tmp_path / "again")
+    now = materialise(lake, DuckDBEngine(), resolve_reads(lake, SPEC.data, ""), SPEC, "full", tmp_path / "now")
+    again = materialise(lake, DuckDBEngine(), then, SPEC, "full", tmp_path / "again")
     assert again.model_copy(update={"folder": before.folder}) == before
     found = pd.concat([pq.read_table(part).to_pandas() for part in (now.train, now.holdout)])
     of_one = found[found["customer"] == "c1"].sort_values("asked_at")
@@ -110,10 +110,10 @@ def test_late_rows_and_late_news_reach_later_reads_and_never_earlier_ones(tmp_pa
 
 
 def test_a_frame_of_times_without_a_zone_is_no_frame_of_times() -> None:
-    landing = SPEC.table("weather")
+    landing = SPEC.ingest_schema("weather")
     frame = pd.DataFrame({"place": ["north"] * 2, "seen_at": [at(1), at(2)], "rain": [1.0, 2.0]})
-    table = FrameSource(frame, landing.kinds).table()
+    table = FrameSource(frame, landing.column_kinds).read_table()
     assert table.table.schema.field("seen_at").type == SCHEMAS["weather"].field("seen_at").type
-    naive = FrameSource(frame.assign(seen_at=frame["seen_at"].dt.tz_localize(None)), landing.kinds)
+    naive = FrameSource(frame.assign(seen_at=frame["seen_at"].dt.tz_localize(None)), landing.column_kinds)
     with pytest.raises(Rejected, match="'seen_at' holds times without a zone"):
-        naive.table()
+        naive.read_table()

@@ -8,8 +8,8 @@ import pytest
 from blocks.common.errors import NotFound
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import land_rows
-from tasks.ingestion.quarantine import write_out
+from tasks.ingestion.landing import ingest_rows
+from tasks.ingestion.quarantine import export_quarantine
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -26,7 +26,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalLake:
         frame = pd.DataFrame(
             {"house": [f"h{first + n}" for n in range(40)], "street": 'Elm, "the" street', "price": prices}
         )
-        land_rows(lake, HOUSES, FrameSource(frame, column_kinds(HOUSES)))
+        ingest_rows(lake, HOUSES, FrameSource(frame, column_kinds(HOUSES)))
     return lake
 
 
@@ -34,7 +34,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalLake:
 def test_one_snapshot_of_the_quarantine_comes_out_mends_and_lands(lake: LocalLake, tmp_path: Path, ending: str) -> None:
     second = lake.as_of("houses-quarantine").id
     path = tmp_path / f"mended{ending}"
-    assert write_out(lake, HOUSES, second, path) == 1
+    assert export_quarantine(lake, HOUSES, second, path) == 1
     if ending == ".csv":
         path.write_text(path.read_text().replace('""price"": null', '""price"": 7'))
     else:
@@ -42,7 +42,7 @@ def test_one_snapshot_of_the_quarantine_comes_out_mends_and_lands(lake: LocalLak
         frame["row"] = frame["row"].str.replace('"price": null', '"price": 7')
         frame.to_parquet(path, index=False)
     source = open_source(str(path), kinds=column_kinds(HOUSES), redrive=True)
-    assert land_rows(lake, HOUSES, source, redrive=second).accepted == 1
+    assert ingest_rows(lake, HOUSES, source, redrive=second).accepted == 1
     assert lake.read(lake.as_of("houses")).to_pylist()[-1] == {
         "house": "h103", "street": 'Elm, "the" street', "price": 7.0, "_bucket": lake.read(lake.as_of("houses"))["_bucket"][-1].as_py()
     }  # fmt: skip
@@ -52,10 +52,10 @@ def test_nothing_is_written_over_or_made_up(lake: LocalLake, tmp_path: Path) -> 
     (tmp_path / "there.csv").write_text("mine")
     newest = lake.as_of("houses-quarantine").id
     with pytest.raises(Refusal, match="there already"):
-        write_out(lake, HOUSES, newest, tmp_path / "there.csv")
+        export_quarantine(lake, HOUSES, newest, tmp_path / "there.csv")
     with pytest.raises(Refusal, match=r"\.csv or \.parquet"):
-        write_out(lake, HOUSES, newest, tmp_path / "x.xlsx")
+        export_quarantine(lake, HOUSES, newest, tmp_path / "x.xlsx")
     with pytest.raises(NotFound):
-        write_out(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
+        export_quarantine(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert not (tmp_path / "x.csv").exists()

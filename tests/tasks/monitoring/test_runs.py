@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from blocks.common.errors import Unavailable
-from tasks.monitoring.collection import land_segments
-from tasks.monitoring.reporting import tell_seen
-from tasks.monitoring.rules.plot import judgement_plot
-from tasks.monitoring.runs import Wanted, moment
+from tasks.monitoring.collection import ingest_log_segments
+from tasks.monitoring.reporting import emit_monitoring_alerts
+from tasks.monitoring.rules.plot import monitoring_plot
+from tasks.monitoring.runs import MonitoringScope, parse_end_time
 from tasks.notification.delivery import open_causes
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.monitoring.watched import (
+from tests.fakes.environment import NOW, World
+from tests.fixtures.monitored import (
     DAY,
     MODEL,
     UNTIL,
@@ -28,20 +29,19 @@ from tests.tasks.monitoring.watched import (
     looked,
     serving,
 )
-from tests.tasks.shared.test_champion import NOW, World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def env(tmp_path: Path) -> World:
     return serving(tmp_path)
 
 
-def test_traffic_like_the_reference_is_quiet(world: World, tmp_path: Path) -> None:
-    ask_days(world, 500)
-    seen = looked(world, tmp_path, draw=judgement_plot)
-    assert (seen.outcome, seen.told, seen.rows) == ("Quiet", (), (500, 500, 500))
-    assert set(seen.effects) == {"rooms", "street", "garden", "_prediction_Yes"}
-    assert "None of 4 columns" in seen.sentence
+def test_traffic_like_the_reference_is_quiet(env: World, tmp_path: Path) -> None:
+    ask_days(env, 500)
+    seen = looked(env, tmp_path, draw=monitoring_plot)
+    assert (seen.outcome, seen.alert_events, seen.rows_per_window) == ("Quiet", (), (500, 500, 500))
+    assert set(seen.psi_by_column) == {"rooms", "street", "garden", "_prediction_Yes"}
+    assert "None of 4 columns" in seen.summary
     report = (seen.folder / "report.md").read_text()
     assert "Quiet" in report and "rooms" in report
     assert (seen.folder / "judgement.png").read_bytes().startswith(b"\x89PNG")
@@ -58,137 +58,137 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize(("change", "cause", "words"), DRIFTS.values(), ids=DRIFTS)
-def test_drift_is_told_with_its_cause_and_what_changed(world: World, tmp_path: Path, change, cause, words) -> None:
-    ask_days(world, 500, **change)
-    seen = looked(world, tmp_path)
+def test_drift_is_told_with_its_cause_and_what_changed(env: World, tmp_path: Path, change, cause, words) -> None:
+    ask_days(env, 500, **change)
+    seen = looked(env, tmp_path)
     assert seen.outcome == "Drift"
-    (told,) = seen.told
+    (told,) = seen.alert_events
     assert told.event == "model.drift.detected"
-    assert cause in told.causes
-    assert cause.partition(":")[2] in seen.sentence and words in seen.sentence, seen.sentence
-    assert "version 1 was promoted on (2 of 3 windows count)" in seen.sentence
+    assert cause in told.cause_columns
+    assert cause.partition(":")[2] in seen.summary and words in seen.summary, seen.summary
+    assert "version 1 was promoted on (2 of 3 windows count)" in seen.summary
 
 
-def test_one_window_of_three_is_no_drift_and_two_are(world: World, tmp_path: Path) -> None:
-    ask_days(world, 500, days=1, garden=1)
+def test_one_window_of_three_is_no_drift_and_two_are(env: World, tmp_path: Path) -> None:
+    ask_days(env, 500, days=1, garden=1)
     for day in (1, 2):
-        ask(world, houses(500, seed=day, first=5000 * day), days_ago=day + 0.5)
-    assert looked(world, tmp_path).outcome == "Quiet"
-    ask(world, houses(1500, seed=9, first=50_000).assign(garden=1), days_ago=1.4)
-    assert looked(world, tmp_path).outcome == "Drift"
+        ask(env, houses(500, seed=day, first=5000 * day), days_ago=day + 0.5)
+    assert looked(env, tmp_path).outcome == "Quiet"
+    ask(env, houses(1500, seed=9, first=50_000).assign(garden=1), days_ago=1.4)
+    assert looked(env, tmp_path).outcome == "Drift"
 
 
-def test_the_three_furthest_columns_are_named_in_one_sentence(world: World, tmp_path: Path) -> None:
-    ask_days(world, 500, rooms=lambda r: r["rooms"] + 3, street="Ash", garden=1)
-    seen = looked(world, tmp_path)
-    assert seen.sentence.count("PSI") == 3 and "; and 1 more." in seen.sentence
-    assert seen.told[0].severity == "critical"
+def test_the_three_furthest_columns_are_named_in_one_sentence(env: World, tmp_path: Path) -> None:
+    ask_days(env, 500, rooms=lambda r: r["rooms"] + 3, street="Ash", garden=1)
+    seen = looked(env, tmp_path)
+    assert seen.summary.count("PSI") == 3 and "; and 1 more." in seen.summary
+    assert seen.alert_events[0].severity == "critical"
 
 
-def test_predictions_that_moved_are_critical_though_no_column_did(world: World, tmp_path: Path) -> None:
+def test_predictions_that_moved_are_critical_though_no_column_did(env: World, tmp_path: Path) -> None:
     for day in range(3):
-        ask(world, houses(500, seed=day, first=5000 * day + 5000), days_ago=day + 0.5, said=[[0.1, 0.9]] * 500)
-    seen = looked(world, tmp_path)
+        ask(env, houses(500, seed=day, first=5000 * day + 5000), days_ago=day + 0.5, said=[[0.1, 0.9]] * 500)
+    seen = looked(env, tmp_path)
     assert causes(seen) == {"distribution:_prediction_Yes"}
-    assert seen.told[0].severity == "critical"
+    assert seen.alert_events[0].severity == "critical"
 
 
-def test_traffic_that_stopped_is_not_silence(world: World, tmp_path: Path) -> None:
-    ask(world, houses(500), days_ago=1.5)
-    ask(world, houses(500), days_ago=2.5)
-    seen = looked(world, tmp_path)
+def test_traffic_that_stopped_is_not_silence(env: World, tmp_path: Path) -> None:
+    ask(env, houses(500), days_ago=1.5)
+    ask(env, houses(500), days_ago=2.5)
+    seen = looked(env, tmp_path)
     assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"freshness:"})
-    assert seen.told[0].event == "model.check.impossible"
-    assert "between 2026-11-23 12:00 and 2026-11-25 00:00 UTC" in seen.sentence
+    assert seen.alert_events[0].event == "model.check.impossible"
+    assert "between 2026-11-23 12:00 and 2026-11-25 00:00 UTC" in seen.summary
 
 
-def test_no_traffic_at_all_and_too_little_are_told(world: World, tmp_path: Path) -> None:
-    assert causes(looked(world, tmp_path)) == {"freshness:"}
-    ask_days(world, 20)
-    seen = looked(world, tmp_path)
+def test_no_traffic_at_all_and_too_little_are_told(env: World, tmp_path: Path) -> None:
+    assert causes(looked(env, tmp_path)) == {"freshness:"}
+    ask_days(env, 20)
+    seen = looked(env, tmp_path)
     assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"rows:"})
-    assert "Only 0 of the 3 newest windows have the 200 rows" in seen.sentence
+    assert "Only 0 of the 3 newest windows have the 200 rows" in seen.summary
 
 
-def test_another_version_s_traffic_is_none_of_this_one_s(world: World, tmp_path: Path) -> None:
+def test_another_version_s_traffic_is_none_of_this_one_s(env: World, tmp_path: Path) -> None:
     for day in range(3):
-        ask(world, houses(500), days_ago=day + 0.5, version="0")
-    assert causes(looked(world, tmp_path)) == {"freshness:"}
+        ask(env, houses(500), days_ago=day + 0.5, version="0")
+    assert causes(looked(env, tmp_path)) == {"freshness:"}
 
 
 def test_a_version_that_is_a_day_old_is_judged_by_its_one_window(tmp_path: Path) -> None:
-    world = serving(tmp_path)
-    (line,) = world.effects().deployments("price", "local")
-    world.effects().record_deployment(replace(line, id="again", action="rollback", at=UNTIL - 0.9 * DAY))
-    ask_days(world, 500, days=1)
-    assert looked(world, tmp_path).outcome == "Quiet"
-    ask(world, houses(2500, seed=3, first=30_000).assign(garden=1), days_ago=0.4)
-    seen = looked(world, tmp_path)
-    assert (seen.outcome, seen.rows) == ("Drift", (3000,))
+    env = serving(tmp_path)
+    (line,) = env.effects().deployments("price", "local")
+    env.effects().record_deployment(replace(line, id="again", action="rollback", at=UNTIL - 0.9 * DAY))
+    ask_days(env, 500, days=1)
+    assert looked(env, tmp_path).outcome == "Quiet"
+    ask(env, houses(2500, seed=3, first=30_000).assign(garden=1), days_ago=0.4)
+    seen = looked(env, tmp_path)
+    assert (seen.outcome, seen.rows_per_window) == ("Drift", (3000,))
 
 
-def test_far_fewer_rows_than_usual_are_told(world: World, tmp_path: Path) -> None:
+def test_far_fewer_rows_than_usual_are_told(env: World, tmp_path: Path) -> None:
     for day in range(5):
-        ask(world, houses(300 if day == 0 else 1500, seed=day, first=5000 * day + 5000), days_ago=day + 0.5)
-    seen = looked(world, tmp_path)
+        ask(env, houses(300 if day == 0 else 1500, seed=day, first=5000 * day + 5000), days_ago=day + 0.5)
+    seen = looked(env, tmp_path)
     assert causes(seen) == {"volume:"}
-    assert "300 rows, where 1,500 are usual" in seen.told[0].details[0]
+    assert "300 rows, where 1,500 are usual" in seen.alert_events[0].details[0]
 
 
 def test_nothing_serves_is_told(tmp_path: Path) -> None:
     seen = looked(World.at(tmp_path), tmp_path)
     assert (seen.outcome, seen.version) == ("CouldNotCheck", "(none)")
-    assert "serves nothing yet" in seen.sentence
+    assert "serves nothing yet" in seen.summary
 
 
-def test_a_reference_that_the_lake_no_longer_has_is_told(world: World, tmp_path: Path) -> None:
-    world.tracking().tag_version("price", "1", {"ratchet.data_digest": "0" * 64})
-    ask_days(world, 500)
-    seen = looked(world, tmp_path)
+def test_a_reference_that_the_lake_no_longer_has_is_told(env: World, tmp_path: Path) -> None:
+    env.tracking().tag_version("price", "1", {"ratchet.data_digest": "0" * 64})
+    ask_days(env, 500)
+    seen = looked(env, tmp_path)
     assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"reference:"})
-    assert "no longer has the rows" in seen.sentence
+    assert "no longer has the rows" in seen.summary
 
 
-def test_a_server_that_is_down_is_tried_again_and_not_judged(world: World, tmp_path: Path) -> None:
-    world._adapters["tracking"].available = False  # type: ignore[attr-defined]  # the fake's knob
+def test_a_server_that_is_down_is_tried_again_and_not_judged(env: World, tmp_path: Path) -> None:
+    env._adapters["tracking"].available = False  # type: ignore[attr-defined]  # the fake's knob
     with pytest.raises(Unavailable):
-        looked(world, tmp_path)
+        looked(env, tmp_path)
 
 
-def test_a_log_that_is_off_is_told(world: World, tmp_path: Path) -> None:
+def test_a_log_that_is_off_is_told(env: World, tmp_path: Path) -> None:
     off = MODEL.spec.model_copy(update={"inference_log": MODEL.spec.inference_log.model_copy(update={"keep": False})})
-    seen = looked(world, tmp_path, model=replace(MODEL, spec=off))
-    assert seen.outcome == "CouldNotCheck" and "inference log is off" in seen.sentence
+    seen = looked(env, tmp_path, model=replace(MODEL, spec=off))
+    assert seen.outcome == "CouldNotCheck" and "inference log is off" in seen.summary
 
 
-def test_a_hashed_column_is_not_watched_and_that_is_said(world: World, tmp_path: Path) -> None:
+def test_a_hashed_column_is_not_watched_and_that_is_said(env: World, tmp_path: Path) -> None:
     rules = MODEL.spec.inference_log.model_copy(update={"hash": ("street",), "leave_out": ("garden",)})
     private = replace(MODEL, spec=MODEL.spec.model_copy(update={"inference_log": rules}))
-    ask_days(world, 500)
-    seen = looked(world, tmp_path, model=private)
-    assert (seen.outcome, set(seen.effects)) == ("Quiet", {"rooms", "_prediction_Yes"})
+    ask_days(env, 500)
+    seen = looked(env, tmp_path, model=private)
+    assert (seen.outcome, set(seen.psi_by_column)) == ("Quiet", {"rooms", "_prediction_Yes"})
     assert "street, garden" in (seen.folder / "report.md").read_text()
-    landed = world.lake().read(world.lake().as_of("houses-inference"))
+    landed = env.lake().read(env.lake().as_of("houses-inference"))
     assert "garden" not in landed.column_names and "street" not in landed.column_names
 
 
-def test_a_segment_lands_once_and_is_discarded(world: World) -> None:
-    ask(world, houses(50))
-    (logged,) = world.endpoint().logged("price")
-    assert land_segments(world.endpoint(), world.lake(), MODEL.spec).rows == 50
-    assert list(world.endpoint().logged("price")) == []
-    world.endpoint().keep("price", logged)  # type: ignore[attr-defined]  # killed before it was discarded
-    again = land_segments(world.endpoint(), world.lake(), MODEL.spec)
+def test_a_segment_lands_once_and_is_discarded(env: World) -> None:
+    ask(env, houses(50))
+    (logged,) = env.endpoint().log_segments("price")
+    assert ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec).rows == 50
+    assert list(env.endpoint().log_segments("price")) == []
+    env.endpoint().keep("price", logged)  # type: ignore[attr-defined]  # killed before it was discarded
+    again = ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
     assert (again.segments, again.rows) == (1, 0)
-    assert world.lake().as_of("houses-inference").rows == 50
+    assert env.lake().as_of("houses-inference").rows == 50
 
 
-def test_a_broken_segment_is_told_and_stays(world: World, tmp_path: Path) -> None:
-    ask(world, houses(50), said=[[0.5, 0.5]] * 49)
-    seen = looked(world, tmp_path)
+def test_a_broken_segment_is_told_and_stays(env: World, tmp_path: Path) -> None:
+    ask(env, houses(50), said=[[0.5, 0.5]] * 49)
+    seen = looked(env, tmp_path)
     assert {"log:"} <= causes(seen)
-    assert "not one answer for each of its 50 rows" in " ".join(seen.told[0].details)
-    assert len(list(world.endpoint().logged("price"))) == 1
+    assert "not one answer for each of its 50 rows" in " ".join(seen.alert_events[0].details)
+    assert len(list(env.endpoint().log_segments("price"))) == 1
 
 
 def weekend(rows: pd.DataFrame) -> pd.DataFrame:
@@ -196,12 +196,12 @@ def weekend(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_a_weekday_that_always_differs_is_no_drift_and_a_lasting_change_is(tmp_path: Path) -> None:
-    world = serving(tmp_path)
+    env = serving(tmp_path)
     for day in range(29):
         rows = houses(300, seed=day, first=5000 * day + 5000)
-        ask(world, weekend(rows) if day % 7 == 0 else rows, days_ago=day + 0.5)
-    seen = looked(world, tmp_path, windows=1, needed=1)
-    assert seen.outcome == "Quiet", seen.sentence
+        ask(env, weekend(rows) if day % 7 == 0 else rows, days_ago=day + 0.5)
+    seen = looked(env, tmp_path, windows=1, needed=1)
+    assert seen.outcome == "Quiet", seen.summary
     assert "garden differs as it does on this weekday" in (seen.folder / "report.md").read_text()
     lasting = serving(tmp_path / "other")
     for day in range(29):
@@ -209,130 +209,130 @@ def test_a_weekday_that_always_differs_is_no_drift_and_a_lasting_change_is(tmp_p
     assert looked(lasting, tmp_path, windows=1, needed=1).outcome == "Drift"
 
 
-def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(world: World, tmp_path: Path) -> None:
+def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(env: World, tmp_path: Path) -> None:
     def open_now() -> set[str]:
-        return {cause.rpartition("/")[2] for cause in open_causes(world.outbox(), NOW)}
+        return {cause.rpartition("/")[2] for cause in open_causes(env.outbox(), NOW)}
 
-    assert tell_seen(world, looked(world, tmp_path), "", key="no traffic", now=NOW) == 1
+    assert emit_monitoring_alerts(env, looked(env, tmp_path), "", key="no traffic", now=NOW) == 1
     assert open_now() == {"model.check.impossible"}
-    ask_days(world, 500, garden=1)
-    drifted = looked(world, tmp_path)
+    ask_days(env, 500, garden=1)
+    drifted = looked(env, tmp_path)
     for _ in range(2):
-        tell_seen(world, drifted, "http://run", key="drift", now=NOW)
+        emit_monitoring_alerts(env, drifted, "http://run", key="drift", now=NOW)
     assert open_now() == {"model.drift.detected"}, "it could be checked again, and it drifts"
-    (signal,) = world.outbox().signals("price/local/model.drift.detected")
+    (signal,) = env.outbox().signals("price/local/model.drift.detected")
     assert (signal.severity, signal.sentence, signal.links) == (
         "critical",
-        drifted.sentence,
+        drifted.summary,
         {"version's run": "http://run"},
     )
-    far = Wanted(UNTIL + 30 * DAY, DAY)
-    tell_seen(world, looked(world, tmp_path, wanted=far), "", key="silent", now=NOW)
+    far = MonitoringScope(UNTIL + 30 * DAY, DAY)
+    emit_monitoring_alerts(env, looked(env, tmp_path, wanted=far), "", key="silent", now=NOW)
     assert open_now() == {"model.drift.detected", "model.check.impossible"}, "what was not looked at is not over"
 
 
 # quality -------------------------------------------------------------------------------------------------------
 
 
-def test_quality_is_measured_on_labels_that_arrived_later(world: World, tmp_path: Path) -> None:
-    ask_days(world, 500)
+def test_quality_is_measured_on_labels_that_arrived_later(env: World, tmp_path: Path) -> None:
+    ask_days(env, 500)
     for day in range(3):
-        land(world, houses(500, seed=100 + day, first=10_000 * (day + 1)), f"labels {day}")
-    seen = looked(world, tmp_path)
+        land(env, houses(500, seed=100 + day, first=10_000 * (day + 1)), f"labels {day}")
+    seen = looked(env, tmp_path)
     assert seen.outcome == "Quiet"
     (auc,) = judgement(seen)["measured"]
     assert (auc["metric"], auc["rows"], auc["worse"]) == ("auc", 1500, False)
     assert auc["lower"] < auc["before"] < auc["upper"]
 
 
-def test_predictions_that_got_worse_are_told(world: World, tmp_path: Path) -> None:
-    ask_days(world, 500)
+def test_predictions_that_got_worse_are_told(env: World, tmp_path: Path) -> None:
+    ask_days(env, 500)
     for day in range(3):
         labels = houses(500, seed=100 + day, first=10_000 * (day + 1))
         random = np.random.default_rng(day).permutation(labels["price"].to_numpy())
-        land(world, labels.assign(price=random), f"labels {day}")
+        land(env, labels.assign(price=random), f"labels {day}")
     spec = MODEL.spec.evaluation.model_copy(
         update={"comparison": MODEL.spec.evaluation.comparison.model_copy(update={"margin": 0.05})}
     )
     model = replace(MODEL, spec=MODEL.spec.model_copy(update={"evaluation": spec}))
-    seen = looked(world, tmp_path, model=model)
+    seen = looked(env, tmp_path, model=model)
     assert seen.outcome == "Degraded"
-    assert [told.event for told in seen.told] == ["model.quality.degraded"]
-    assert "auc is 0." in seen.sentence and "at promotion" in seen.sentence
+    assert [told.event for told in seen.alert_events] == ["model.quality.degraded"]
+    assert "auc is 0." in seen.summary and "at promotion" in seen.summary
 
 
-def test_labels_that_the_version_was_trained_on_prove_nothing(world: World, tmp_path: Path) -> None:
+def test_labels_that_the_version_was_trained_on_prove_nothing(env: World, tmp_path: Path) -> None:
     for day in range(3):
-        ask(world, houses(500), days_ago=day + 0.5)
-    seen = looked(world, tmp_path)
+        ask(env, houses(500), days_ago=day + 0.5)
+    seen = looked(env, tmp_path)
     assert judgement(seen)["measured"] == []
     assert "0 rows have labels that arrived later, fewer than the 50" in (seen.folder / "report.md").read_text()
 
 
-def labelled(world: World, share: float, rows: int = 300) -> None:
+def labelled(env: World, share: float, rows: int = 300) -> None:
     """Have new houses asked about, of which this share turns out to be sold; the model sees nothing of it."""
     for day in range(3):
         asked = houses(rows, seed=100 + day, first=10_000 * (day + 1))
-        ask(world, asked, days_ago=day + 0.5)
+        ask(env, asked, days_ago=day + 0.5)
         sold = np.random.default_rng(day).random(rows) < share
-        land(world, asked.assign(price=np.where(sold, "Yes", "No")), f"labels {day}")
+        land(env, asked.assign(price=np.where(sold, "Yes", "No")), f"labels {day}")
 
 
-def test_a_change_of_labels_that_does_not_matter_is_not_told(world: World, tmp_path: Path) -> None:
-    labelled(world, 0.30)  # 28 % of the reference
-    assert "labels:price" not in causes(looked(world, tmp_path))
+def test_a_change_of_labels_that_does_not_matter_is_not_told(env: World, tmp_path: Path) -> None:
+    labelled(env, 0.30)  # 28 % of the reference
+    assert "labels:price" not in causes(looked(env, tmp_path))
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.4, "warning"), (0.9, "critical")])
-def test_a_label_shift_is_told_with_both_shares(world: World, tmp_path: Path, share: float, severity: str) -> None:
-    labelled(world, share)
-    seen = looked(world, tmp_path)
-    (told,) = [each for each in seen.told if each.event == "model.drift.detected"]
-    assert (told.causes, told.severity) == (("labels:price",), severity)
+def test_a_label_shift_is_told_with_both_shares(env: World, tmp_path: Path, share: float, severity: str) -> None:
+    labelled(env, share)
+    seen = looked(env, tmp_path)
+    (told,) = [each for each in seen.alert_events if each.event == "model.drift.detected"]
+    assert (told.cause_columns, told.severity) == (("labels:price",), severity)
     assert "On 900 rows whose labels have arrived price is Yes in" in told.details[0]
-    assert set(seen.effects) == {"rooms", "street", "garden", "_prediction_Yes"}
+    assert set(seen.psi_by_column) == {"rooms", "street", "garden", "_prediction_Yes"}
 
 
-def test_a_class_of_which_no_label_arrives_is_the_largest_shift(world: World, tmp_path: Path) -> None:
-    labelled(world, 0.0)
-    assert causes(looked(world, tmp_path)) == {"labels:price"}
+def test_a_class_of_which_no_label_arrives_is_the_largest_shift(env: World, tmp_path: Path) -> None:
+    labelled(env, 0.0)
+    assert causes(looked(env, tmp_path)) == {"labels:price"}
     assert "a class has 0 labelled rows" in (tmp_path / "look" / "report.md").read_text()
 
 
-def test_a_few_labels_are_not_judged(world: World, tmp_path: Path) -> None:
-    labelled(world, 0.9, rows=15)  # 45 of the 50 that are needed
-    assert "labels:price" not in causes(looked(world, tmp_path, minimum_rows=10))
+def test_a_few_labels_are_not_judged(env: World, tmp_path: Path) -> None:
+    labelled(env, 0.9, rows=15)  # 45 of the 50 that are needed
+    assert "labels:price" not in causes(looked(env, tmp_path, minimum_rows=10))
 
 
 # a data set of the lake ------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_is_looked_at_as_one_window(world: World, tmp_path: Path) -> None:
-    seen = looked(world, tmp_path, wanted=Wanted(UNTIL, DAY, "houses"), windows=1, needed=1)
-    assert (seen.outcome, seen.rows) == ("Quiet", (3000,))
-    assert "_prediction_Yes" not in seen.effects
+def test_a_data_set_is_looked_at_as_one_window(env: World, tmp_path: Path) -> None:
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "houses"), windows=1, needed=1)
+    assert (seen.outcome, seen.rows_per_window) == ("Quiet", (3000,))
+    assert "_prediction_Yes" not in seen.psi_by_column
 
 
-def test_a_missing_column_and_another_type_are_told_and_the_rest_is_compared(world: World, tmp_path: Path) -> None:
+def test_a_missing_column_and_another_type_are_told_and_the_rest_is_compared(env: World, tmp_path: Path) -> None:
     import pyarrow as pa
 
     rows = houses(1000, seed=5).assign(garden=1)
     table = pa.table({"rooms": [str(each) for each in rows["rooms"]], "garden": rows["garden"].tolist()})
-    world.lake().append("other", table, source="test", key="other", at=UNTIL)
-    seen = looked(world, tmp_path, wanted=Wanted(UNTIL, DAY, "other"), windows=1, needed=1)
+    env.lake().append("other", table, source="test", key="other", at=UNTIL)
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "other"), windows=1, needed=1)
     assert causes(seen) == {"type:rooms", "schema:street", "distribution:garden"}
     assert seen.outcome == "Drift"
-    assert {told.event for told in seen.told} == {"model.drift.detected", "model.check.impossible"}
+    assert {told.event for told in seen.alert_events} == {"model.drift.detected", "model.check.impossible"}
 
 
-def test_a_data_set_that_is_not_there_is_told(world: World, tmp_path: Path) -> None:
-    seen = looked(world, tmp_path, wanted=Wanted(UNTIL, DAY, "nowhere"), windows=1, needed=1)
+def test_a_data_set_that_is_not_there_is_told(env: World, tmp_path: Path) -> None:
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "nowhere"), windows=1, needed=1)
     assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"rows:"})
 
 
 def test_a_time_is_read_with_its_zone_or_refused() -> None:
-    assert moment("2026-11-25T01:00:00+01:00", NOW) == datetime(2026, 11, 25, tzinfo=UTC)
-    assert moment("", NOW) == NOW
+    assert parse_end_time("2026-11-25T01:00:00+01:00", NOW) == datetime(2026, 11, 25, tzinfo=UTC)
+    assert parse_end_time("", NOW) == NOW
     for wrong in ("yesterday", "2026-11-25T01:00:00"):
         with pytest.raises(Refusal, match="until"):
-            moment(wrong, NOW)
+            parse_end_time(wrong, NOW)

@@ -7,23 +7,23 @@ import pytest
 from prefect.blocks.abstract import NotificationBlock
 
 from blocks.common.errors import NotFound, Unavailable
-from blocks.environment import Alerts, Channel
-from blocks.notifications.base import Notice, NoticeBlock
-from tasks.notification.delivery import acknowledge, deliver_all, open_causes
-from tasks.shared.alerts import tell
+from blocks.environment import AlertChannel, AlertRouting
+from blocks.notifications.base import Notification, RatchetNotificationBlock
+from tasks.notification.delivery import acknowledge_alert, deliver_messages, open_causes
+from tasks.shared.alerts import emit_alert
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.test_champion import NOW, World
+from tests.fakes.environment import NOW, World
 
 
-class Receiver(NoticeBlock):
+class Receiver(RatchetNotificationBlock):
     """Takes notices while it is up; dies after taking one when told to."""
 
     _block_type_slug = "receiver-in-memory"
     up: bool = True
     dies: bool = False
-    taken: list[Notice] = []  # noqa: RUF012  pydantic copies it
+    taken: list[Notification] = []  # noqa: RUF012  pydantic copies it
 
-    def deliver(self, notice: Notice) -> None:
+    def deliver(self, notice: Notification) -> None:
         if not self.up:
             raise Unavailable("the receiver is down")
         self.taken.append(notice)
@@ -32,11 +32,11 @@ class Receiver(NoticeBlock):
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def env(tmp_path: Path) -> World:
     made = World.at(tmp_path)
-    made.alerts = Alerts(channels=(
-        Channel(name="team", block="receiver/team", least="info"),
-        Channel(name="on call", block="receiver/oncall", least="critical"),
+    made.alerts = AlertRouting(channels=(
+        AlertChannel(name="team", block="receiver/team", min_severity="info"),
+        AlertChannel(name="on call", block="receiver/oncall", min_severity="critical"),
     ))  # fmt: skip
     return made
 
@@ -46,133 +46,137 @@ def receivers() -> dict[str, Receiver]:
     return {"receiver/team": Receiver(), "receiver/oncall": Receiver()}
 
 
-def deliver(world: World, receivers: dict[str, Receiver], after: timedelta = timedelta(0)) -> tuple[int, int, int]:
+def deliver(env: World, receivers: dict[str, Receiver], after: timedelta = timedelta(0)) -> tuple[int, int, int]:
     def opened(reference: str) -> NotificationBlock:
         if reference not in receivers:
             raise NotFound(f"there is no notification block {reference!r}")
         return receivers[reference]
 
-    done = deliver_all(world, world.outbox(), lambda: NOW + after, opened)
-    return done.delivered, done.failed, done.waiting
+    done = deliver_messages(env, env.outbox(), lambda: NOW + after, opened)
+    return done.delivered, done.failed, done.not_due
 
 
-def drift(world: World, number: int = 1, **more: str) -> None:
-    tell(world, "model.drift.detected", model="churn", sentence=f"look {number}", key=f"drift {number}", now=NOW,
+def drift(env: World, number: int = 1, **more: str) -> None:
+    emit_alert(env, "model.drift.detected", model="churn", sentence=f"look {number}", alert_record_key=f"drift {number}", now=NOW,
          **more)  # fmt: skip
 
 
-def test_each_channel_is_told_what_it_asked_for_once(world: World, receivers: dict[str, Receiver]) -> None:
-    drift(world)
-    tell(world, "model.check.impossible", model="churn", sentence="no rows", key="impossible 1", now=NOW)
-    assert deliver(world, receivers) == (3, 0, 0)
-    assert deliver(world, receivers) == (0, 0, 0)
+def test_each_channel_is_told_what_it_asked_for_once(env: World, receivers: dict[str, Receiver]) -> None:
+    drift(env)
+    emit_alert(
+        env, "model.check.impossible", model="churn", sentence="no rows", alert_record_key="impossible 1", now=NOW
+    )
+    assert deliver(env, receivers) == (3, 0, 0)
+    assert deliver(env, receivers) == (0, 0, 0)
     assert [notice.subject for notice in receivers["receiver/team"].taken] == [
         "[warning] churn (local): the data drifts", "[critical] churn (local): the model cannot be watched"]  # fmt: skip
     assert [notice.severity for notice in receivers["receiver/oncall"].taken] == ["critical"]
     assert "growth-team@example.com" in receivers["receiver/team"].taken[0].body
 
 
-def test_the_same_thing_told_twice_is_told_once(world: World, receivers: dict[str, Receiver]) -> None:
-    drift(world)
-    drift(world)
-    drift(world, 2)
-    assert deliver(world, receivers) == (1, 0, 0)
+def test_the_same_thing_told_twice_is_told_once(env: World, receivers: dict[str, Receiver]) -> None:
+    drift(env)
+    drift(env)
+    drift(env, 2)
+    assert deliver(env, receivers) == (1, 0, 0)
 
 
-def test_a_receiver_that_is_down_for_an_hour_loses_nothing(world: World, receivers: dict[str, Receiver]) -> None:
+def test_a_receiver_that_is_down_for_an_hour_loses_nothing(env: World, receivers: dict[str, Receiver]) -> None:
     receivers["receiver/team"].up = False
-    drift(world)
-    tell(world, "release.deployed", model="churn", sentence="it serves", key="deployed 1", now=NOW)
+    drift(env)
+    emit_alert(env, "release.deployed", model="churn", sentence="it serves", alert_record_key="deployed 1", now=NOW)
     for minutes in range(0, 61, 5):
-        deliver(world, receivers, timedelta(minutes=minutes))
-    tried = [len(attempts) for _, attempts in world.outbox().undelivered()]
+        deliver(env, receivers, timedelta(minutes=minutes))
+    tried = [len(attempts) for _, attempts in env.outbox().undelivered()]
     assert len(tried) == 2
     assert all(3 <= times <= 8 for times in tried), "not at every look, and not given up"
     receivers["receiver/team"].up = True
-    assert deliver(world, receivers, timedelta(minutes=80)) == (2, 0, 0)
+    assert deliver(env, receivers, timedelta(minutes=80)) == (2, 0, 0)
     assert [notice.occasion for notice in receivers["receiver/team"].taken] == ["new", "news"]
 
 
 def test_who_dies_after_the_receiver_took_it_sends_it_again_under_the_same_id(
-    world: World, receivers: dict[str, Receiver]
+    env: World, receivers: dict[str, Receiver]
 ) -> None:
-    drift(world)
+    drift(env)
     receivers["receiver/team"].dies = True
     with pytest.raises(KeyboardInterrupt):
-        deliver(world, receivers)
+        deliver(env, receivers)
     receivers["receiver/team"].dies = False
-    assert deliver(world, receivers) == (1, 0, 0)
+    assert deliver(env, receivers) == (1, 0, 0)
     first, second = receivers["receiver/team"].taken
     assert first == second
 
 
 def test_a_ledger_that_fails_while_it_is_told_has_everything_when_it_is_told_again(
-    world: World, receivers: dict[str, Receiver]
+    env: World, receivers: dict[str, Receiver]
 ) -> None:
     for fails in (1, 2, 3):
-        world.outbox().fail_writes = 0  # type: ignore[attr-defined]
-        drift(world, fails, about=str(fails))
+        env.outbox().fail_writes = 0  # type: ignore[attr-defined]
+        drift(env, fails, about=str(fails))
     for number in (4, 5):
-        world.outbox().fail_writes = 1  # type: ignore[attr-defined]
+        env.outbox().fail_writes = 1  # type: ignore[attr-defined]
         with pytest.raises(Unavailable):
-            drift(world, number, about=str(number))
-        drift(world, number, about=str(number))
-    assert deliver(world, receivers) == (5, 0, 0)
+            drift(env, number, about=str(number))
+        drift(env, number, about=str(number))
+    assert deliver(env, receivers) == (5, 0, 0)
 
 
-def test_a_message_that_a_crash_kept_from_being_written_is_found(world: World, receivers: dict[str, Receiver]) -> None:
-    channels, world.alerts = world.alerts, Alerts()
-    drift(world)  # as if it had died between the signal and its messages
-    world.alerts = channels
-    assert deliver(world, receivers) == (1, 0, 0)
+def test_a_message_that_a_crash_kept_from_being_written_is_found(env: World, receivers: dict[str, Receiver]) -> None:
+    channels, env.alerts = env.alerts, AlertRouting()
+    drift(env)  # as if it had died between the signal and its messages
+    env.alerts = channels
+    assert deliver(env, receivers) == (1, 0, 0)
 
 
-def test_what_lasts_is_told_again_and_its_end_too(world: World, receivers: dict[str, Receiver]) -> None:
-    drift(world)
-    deliver(world, receivers)
-    assert deliver(world, receivers, timedelta(hours=25)) == (1, 0, 0)
-    drift(world, 2, state="recovered")
-    assert deliver(world, receivers) == (1, 0, 0)
+def test_what_lasts_is_told_again_and_its_end_too(env: World, receivers: dict[str, Receiver]) -> None:
+    drift(env)
+    deliver(env, receivers)
+    assert deliver(env, receivers, timedelta(hours=25)) == (1, 0, 0)
+    drift(env, 2, state="recovered")
+    assert deliver(env, receivers) == (1, 0, 0)
     assert [notice.occasion for notice in receivers["receiver/team"].taken] == ["new", "reminder", "recovered"]
-    assert open_causes(world.outbox(), NOW) == ()
+    assert open_causes(env.outbox(), NOW) == ()
 
 
-def test_an_alert_that_somebody_looks_after_is_not_reminded_of(world: World, receivers: dict[str, Receiver]) -> None:
-    drift(world)
-    deliver(world, receivers)
-    (cause,) = open_causes(world.outbox(), NOW)
-    acknowledge(world.outbox(), cause, "max@example.com", "on it", NOW)
-    assert deliver(world, receivers, timedelta(hours=25)) == (0, 0, 0)
+def test_an_alert_that_somebody_looks_after_is_not_reminded_of(env: World, receivers: dict[str, Receiver]) -> None:
+    drift(env)
+    deliver(env, receivers)
+    (cause,) = open_causes(env.outbox(), NOW)
+    acknowledge_alert(env.outbox(), cause, "max@example.com", "on it", NOW)
+    assert deliver(env, receivers, timedelta(hours=25)) == (0, 0, 0)
     with pytest.raises(Refusal, match=cause):
-        acknowledge(world.outbox(), "another", "max@example.com", "", NOW)
+        acknowledge_alert(env.outbox(), "another", "max@example.com", "", NOW)
 
 
-def test_requests_of_one_model_are_alerts_of_their_own(world: World, receivers: dict[str, Receiver]) -> None:
+def test_requests_of_one_model_are_alerts_of_their_own(env: World, receivers: dict[str, Receiver]) -> None:
     for request in ("churn-1", "churn-2"):
-        tell(world, "release.awaiting-approval", model="churn", about=request, sentence=request, key=f"asked {request}",
+        emit_alert(env, "release.awaiting-approval", model="churn", subject_id=request, sentence=request, alert_record_key=f"asked {request}",
              now=NOW)  # fmt: skip
-    assert deliver(world, receivers) == (2, 0, 0)
-    assert len(open_causes(world.outbox(), NOW)) == 2
+    assert deliver(env, receivers) == (2, 0, 0)
+    assert len(open_causes(env.outbox(), NOW)) == 2
 
 
-def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(world: World, receivers: dict[str, Receiver]) -> None:
-    drift(world)
+def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(env: World, receivers: dict[str, Receiver]) -> None:
+    drift(env)
     del receivers["receiver/team"]
-    assert deliver(world, receivers) == (0, 1, 0)
-    world.alerts = Alerts()
-    assert deliver(world, receivers, timedelta(hours=1)) == (0, 1, 0)
-    ((_, attempts),) = world.outbox().undelivered()
+    assert deliver(env, receivers) == (0, 1, 0)
+    env.alerts = AlertRouting()
+    assert deliver(env, receivers, timedelta(hours=1)) == (0, 1, 0)
+    ((_, attempts),) = env.outbox().undelivered()
     assert ["no notification block" in attempts[0].said, "no channel 'team'" in attempts[1].said] == [True, True]
 
 
-def test_an_alert_is_told_also_when_the_model_cannot_be_read(world: World, receivers: dict[str, Receiver]) -> None:
-    tell(world, "model.check.impossible", model="gone", sentence="no such folder", key="gone 1", now=NOW)
-    assert deliver(world, receivers) == (2, 0, 0)
+def test_an_alert_is_told_also_when_the_model_cannot_be_read(env: World, receivers: dict[str, Receiver]) -> None:
+    emit_alert(
+        env, "model.check.impossible", model="gone", sentence="no such folder", alert_record_key="gone 1", now=NOW
+    )
+    assert deliver(env, receivers) == (2, 0, 0)
     assert "models/gone/model.yaml cannot be read" in receivers["receiver/team"].taken[0].body
 
 
 def test_without_channels_an_alert_is_open_all_the_same(tmp_path: Path) -> None:
-    world = World.at(tmp_path)
-    drift(world)
-    assert open_causes(world.outbox(), NOW) == ("churn/local/model.drift.detected",)
-    assert world.outbox().undelivered() == ()
+    env = World.at(tmp_path)
+    drift(env)
+    assert open_causes(env.outbox(), NOW) == ("churn/local/model.drift.detected",)
+    assert env.outbox().undelivered() == ()

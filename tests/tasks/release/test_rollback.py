@@ -15,15 +15,15 @@ from blocks.common.errors import NotFound, Rejected
 from blocks.database.ledger import SqlLedger
 from blocks.effects.base import Deployment, Effects
 from blocks.effects.fake import FakeEffects
-from blocks.endpoints.base import Golden, Release
+from blocks.endpoints.base import GoldenExample, Release
 from blocks.endpoints.fake import FakeEndpoint
 from runtime.digests import folder_digest
-from tasks.approval.rules.history import champion, rollback_target
+from tasks.approval.rules.history import champion_of, rollback_target
 from tasks.release.deployment import golden_json
-from tasks.release.rollback import golden_of
+from tasks.release.rollback import recorded_golden
 from tasks.shared.rules.refusal import Refusal
 
-GOLDEN = Golden('{"instances": [1]}', "[0.75]")
+GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")
 AT = datetime(2026, 11, 21, 10, tzinfo=UTC)  # all lines at the same moment: their order is the ledger's
 
 
@@ -84,17 +84,17 @@ def test_the_same_rollback_written_twice_is_one_line(effects: Effects) -> None:
     again = effects.record_deployment(replace(line("2", "rollback"), id="rollback:run-1", by="other", reason="again"))
     assert again == first
     assert [each.id for each in effects.deployments("price", "local")].count("rollback:run-1") == 1
-    assert champion(effects.deployments("price", "local")) == "2"
+    assert champion_of(effects.deployments("price", "local")) == "2"
 
 
 def test_what_a_version_must_answer_is_found_in_the_ledger(effects: Effects) -> None:
     effects.intend("deploy:r1", golden_json(GOLDEN), AT)
-    assert golden_of(effects, "r1") == GOLDEN
+    assert recorded_golden(effects, "r1") == GOLDEN
 
 
 def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(effects: Effects) -> None:
     with pytest.raises(Refusal, match=r"does not know how.*'r9'.*deployed by Ratchet"):
-        golden_of(effects, "r9")
+        recorded_golden(effects, "r9")
 
 
 def released(endpoint: FakeEndpoint, folder: Path) -> dict[str, str]:
@@ -114,14 +114,14 @@ def test_the_version_before_serves_again_without_registry_or_artifact(tmp_path: 
     endpoint = FakeEndpoint()
     digests = released(endpoint, tmp_path)
     for _ in range(2):  # a repeated rollback changes nothing
-        assert endpoint.restore("price", "1").version == "1"
+        assert endpoint.rollback("price", "1").version == "1"
         assert endpoint.verify(Release("price", "1", Path(), digests["1"], GOLDEN)).version == "1"
 
 
 def test_a_version_that_answers_otherwise_than_when_it_was_released_is_not_proven(tmp_path: Path) -> None:
-    endpoint = FakeEndpoint(wrong_answers=("1",))
+    endpoint = FakeEndpoint(wrong_answer_versions=("1",))
     digests = released(endpoint, tmp_path)
-    endpoint.restore("price", "1")
+    endpoint.rollback("price", "1")
     with pytest.raises(Rejected, match="predictions"):
         endpoint.verify(Release("price", "1", Path(), digests["1"], GOLDEN))
 
@@ -130,5 +130,5 @@ def test_a_version_that_the_endpoint_has_not_kept_is_not_found(tmp_path: Path) -
     endpoint = FakeEndpoint()
     released(endpoint, tmp_path)
     with pytest.raises(NotFound, match=r"no version 9.*\['1', '2'\]"):
-        endpoint.restore("price", "9")
-    assert endpoint.serving("price").version == "2"  # type: ignore[union-attr]
+        endpoint.rollback("price", "9")
+    assert endpoint.live_version("price").version == "2"  # type: ignore[union-attr]

@@ -1,6 +1,5 @@
 """A tier of several tables: drawn by the same entity in each, joined as of each row's time, and repeatable."""
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +10,19 @@ import pytest
 from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import fix_reads
+from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
-from tasks.shared.rules.model.spec import ModelSpec, Tiers
+from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tiers import materialise
-from tests.tasks.shared.rules.rows.join_cases import SCHEMAS, at, comparable, joined_spec, slowly, table
+from tests.fixtures.join_cases import SCHEMAS, at, comparable, slowly, table
+from tests.fixtures.joined_tiers import CUSTOMERS, DATA, ROWS, SPEC, filled, land
 
-SPEC = joined_spec().model_copy(update={"tiers": Tiers(development=0.1, staging=0.3), "holdout": 0.3})
-DATA = SPEC.data
 ENGINE = DuckDBEngine()
-LANDED = datetime(2026, 11, 21, tzinfo=UTC)
-CUSTOMERS = [f"c{number}" for number in range(300)]
-ROWS = {
-    "": [(who, at(hour), depot, 1.0, "No") for who in CUSTOMERS for hour, depot in ((3, "north"), (9, None))],
-    "accounts": [(who, at(hour), float(hour), "x") for who in CUSTOMERS[::2] for hour in (1, 4, 10)],
-    "weather": [("north", at(hour), float(hour)) for hour in (2, 3, 5)] + [(None, at(1), 99.0)],
-    "people": [(who, "FR") for who in CUSTOMERS[::3]],
-}
 
 
-def land(lake: FakeLake, name: str, rows: pa.Table, *, key: str = "first", hours: int = 0, by: str = "") -> None:
-    """Append rows as the table of that name, laid out by its entity, so many hours after the first."""
-    keys = rows[by or DATA.landing(name).entity].fill_null("")
-    whole = rows.append_column("_bucket", pa.array(tier_buckets(keys), pa.int32()))
-    when = LANDED + timedelta(hours=hours)
-    lake.append(DATA.landing(name).dataset, whole, source="test", key=key, at=when)
-
-
-def filled(by: str = "", **changed: Any) -> FakeLake:
-    """Return a lake with all tables, some of them changed ("main" is the main one), laid out by another column."""
-    lake = FakeLake()
-    for name, rows in {**ROWS, **{("" if name == "main" else name): rows for name, rows in changed.items()}}.items():
-        whole = rows if isinstance(rows, pa.Table) else table(name, rows)
-        land(lake, name, whole, by=by if name in changed else "")
-    return lake
-
-
-def tier(lake: FakeLake, scratch: Path, name: str = "production", spec: ModelSpec = SPEC, as_of: str = "") -> TierData:
-    return materialise(lake, ENGINE, fix_reads(lake, spec.data, as_of), spec, name, scratch)
+def tier(lake: FakeLake, scratch: Path, name: str = "full", spec: ModelSpec = SPEC, as_of: str = "") -> TierData:
+    return materialise(lake, ENGINE, resolve_reads(lake, spec.data, as_of), spec, name, scratch)
 
 
 def rows_of(data: TierData) -> list[list[Any]]:
@@ -90,7 +62,7 @@ def test_a_small_tier_reads_only_its_own_files_of_each_table_with_the_entity(tmp
     lake = filled(people=people)
     snapshot = lake.as_of("people").snapshots[0]
     assert len(snapshot.files) > 5
-    lake.damage(snapshot, snapshot.files[-1].name, 100)
+    lake.corrupt_file(snapshot, snapshot.files[-1].name, 100)
     assert tier(lake, tmp_path, "development").train_rows > 0
     with pytest.raises(Corrupt):
         tier(lake, tmp_path)
@@ -113,7 +85,7 @@ def test_a_time_or_a_snapshot_gives_the_tables_of_then(tmp_path: Path) -> None:
     then = tier(lake, tmp_path)
     land(lake, "weather", table("weather", [("north", at(3), 77.0)]), key="second", hours=1)
     land(lake, "", table("", [("new", at(3), "north", 1.0, "No")]), key="second", hours=2)
-    assert tier(lake, tmp_path, as_of=then.read_at) == then
+    assert tier(lake, tmp_path, as_of=then.reread_time) == then
     assert tier(lake, tmp_path, as_of=then.as_of) == then
     assert tier(lake, tmp_path) != then
 
@@ -192,4 +164,4 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) 
 
 
 def test_the_schemas_of_these_tests_are_those_of_the_model() -> None:
-    assert all(SCHEMAS[name].names == list(DATA.landing(name).kinds) for name in ("", *DATA.tables))
+    assert all(SCHEMAS[name].names == list(DATA.ingest_schema(name).column_kinds) for name in ("", *DATA.tables))

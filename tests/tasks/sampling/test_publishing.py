@@ -10,14 +10,14 @@ import pytest
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from tasks.sampling.publishing import publish_rows
-from tasks.shared.reads import fix_reads
-from tasks.shared.records import Published, TierData
+from tasks.shared.reads import resolve_reads
+from tasks.shared.records import PublishResult, TierData
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tiers import materialise
-from tests.tasks.sampling.test_joined_tiers import filled, land
-from tests.tasks.shared.rules.rows.join_cases import JOINED, at, table
+from tests.fixtures.join_cases import JOINED, at, table
+from tests.fixtures.joined_tiers import filled, land
 
 NAMED = JOINED.replace("  target: late\n", "  target: late\n  publish: late-features\n")
 MAKER = parse_spec(NAMED, "model.yaml")
@@ -46,10 +46,10 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def read(lake: FakeLake, scratch: Path, spec: ModelSpec = MAKER, as_of: str = "") -> TierData:
-    return materialise(lake, ENGINE, fix_reads(lake, spec.data, as_of), spec, "production", scratch)
+    return materialise(lake, ENGINE, resolve_reads(lake, spec.data, as_of), spec, "full", scratch)
 
 
-def publish(lake: FakeLake, scratch: Path, spec: ModelSpec = MAKER) -> Published:
+def publish(lake: FakeLake, scratch: Path, spec: ModelSpec = MAKER) -> PublishResult:
     return publish_rows(lake, ENGINE, spec, read(lake, scratch, spec), at=NOW)
 
 
@@ -138,4 +138,4 @@ def test_the_rows_published_say_what_they_were_made_from(tmp_path: Path) -> None
     publish(lake, tmp_path)
     snapshot, data = lake.as_of("late-features").snapshots[0], read(lake, tmp_path)
     assert snapshot.key == snapshot.notes["tier"] == data.digest
-    assert (snapshot.notes["model"], snapshot.source) == ("late", f"late, production tier as of {data.as_of}")
+    assert (snapshot.notes["model"], snapshot.source) == ("late", f"late, full tier as of {data.as_of}")

@@ -1,6 +1,5 @@
 """A tier is the same bytes for the same read, nested in the next, and split once by entity."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,61 +10,36 @@ from blocks.common.errors import Corrupt
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import Lake
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import Reads, fix_reads
+from tasks.shared.reads import TableReads, resolve_reads
 from tasks.shared.records import TierData
-from tasks.shared.rules.model.spec import ModelSpec, Tiers, parse_spec
+from tasks.shared.rules.model.spec import ModelSpec, TierSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import holdout_buckets, tier_buckets
-from tasks.shared.rules.rows.content import content_key
+from tasks.shared.rules.rows.content import table_content_digest
 from tasks.shared.tiers import materialise
-from tests.tasks.shared.rules.model.spec_cases import GOOD
+from tests.fixtures.sampled_rows import NOW, SPEC, append, ids
+from tests.fixtures.spec_cases import GOOD
 
-SPEC = parse_spec(GOOD, "model.yaml").model_copy(update={"tiers": Tiers(development=0.1, staging=0.3)})
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
 ENGINE = DuckDBEngine()
-
-
-def append(lake: Lake, first: int, count: int) -> Reads:
-    """Land so many houses, numbered from `first`, and fix the read."""
-    ids = pa.array([f"h{number}" for number in range(first, first + count)])
-    columns = {
-        "house_id": ids,
-        "rooms": pa.array([float(number % 7) for number in range(count)]),
-        "street": pa.array(["Elm"] * count),
-        "garden": pa.array([1] * count, pa.int8()),
-        "price": pa.array([1000.0 + number for number in range(count)]),
-        "_bucket": pa.array(tier_buckets(ids), pa.int32()),
-    }
-    lake.append("houses", pa.table(columns), source="test", key=f"from {first}", at=NOW)
-    return fix_reads(lake, SPEC.data, "")
-
-
-def ids(folder: Path) -> set[str]:
-    return set(pq.read_table(folder, columns=["house_id"])["house_id"].to_pylist())
 
 
 def entities(data: TierData) -> set[str]:
     return ids(data.train) | ids(data.holdout)
 
 
-def damage(lake: FakeLake, read: Reads) -> None:
+def damage(lake: FakeLake, read: TableReads) -> None:
     """Flip a bit of the first file that the read needs."""
     first = read.main.snapshots[0]
-    lake.damage(first, first.files[0].name, 100)
-
-
-@pytest.fixture
-def lake() -> FakeLake:
-    return FakeLake()
+    lake.corrupt_file(first, first.files[0].name, 100)
 
 
 def test_the_same_read_is_found_again_and_not_written_anew(lake: FakeLake, tmp_path: Path) -> None:
     read = append(lake, 0, 200)
-    first = materialise(lake, ENGINE, read, SPEC, "production", tmp_path)
+    first = materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     times = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
     used = times.pop(first.folder / "tier.json")
     damage(lake, read)  # would be found if the rows were read once more
-    assert materialise(lake, ENGINE, read, SPEC, "production", tmp_path) == first
+    assert materialise(lake, ENGINE, read, SPEC, "full", tmp_path) == first
     now = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
     assert now.pop(first.folder / "tier.json") >= used  # by which `sweep` sees that somebody uses it
     assert now == times
@@ -73,7 +47,7 @@ def test_the_same_read_is_found_again_and_not_written_anew(lake: FakeLake, tmp_p
 
 def test_the_same_read_makes_the_same_rows_in_the_same_order_on_another_machine(lake: FakeLake, tmp_path: Path) -> None:
     read = append(lake, 0, 5000)
-    here, there = (materialise(lake, ENGINE, read, SPEC, "production", tmp_path / name) for name in ("here", "there"))
+    here, there = (materialise(lake, ENGINE, read, SPEC, "full", tmp_path / name) for name in ("here", "there"))
     for part in ("train", "holdout"):
         assert pq.read_table(here.folder / part).equals(pq.read_table(there.folder / part))
     assert here.model_copy(update={"folder": there.folder}) == there
@@ -81,7 +55,7 @@ def test_the_same_read_makes_the_same_rows_in_the_same_order_on_another_machine(
 
 @pytest.mark.parametrize(
     "change",
-    [{"holdout": 0.3}, {"tiers": Tiers(development=0.2, staging=0.3)}, {"data": SPEC.data.model_copy(update={"features": {"rooms": "number"}})}],
+    [{"holdout": 0.3}, {"tiers": TierSpec(development=0.2, staging=0.3)}, {"data": SPEC.data.model_copy(update={"features": {"rooms": "number"}})}],
     ids=["holdout", "rate", "columns"],
 )  # fmt: skip
 def test_another_rule_makes_another_folder(lake: FakeLake, tmp_path: Path, change: dict[str, object]) -> None:
@@ -93,7 +67,7 @@ def test_another_rule_makes_another_folder(lake: FakeLake, tmp_path: Path, chang
 
 
 def test_no_entity_both_trains_and_decides(lake: FakeLake, tmp_path: Path) -> None:
-    data = materialise(lake, ENGINE, append(lake, 0, 400), SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, append(lake, 0, 400), SPEC, "full", tmp_path)
     assert not ids(data.train) & ids(data.holdout)
     assert len(entities(data)) == 400
     assert (len(ids(data.train)), len(ids(data.holdout))) == (data.train_rows, data.holdout_rows)
@@ -101,8 +75,8 @@ def test_no_entity_both_trains_and_decides(lake: FakeLake, tmp_path: Path) -> No
 
 
 def test_who_decides_still_decides_when_data_is_added(lake: FakeLake, tmp_path: Path) -> None:
-    before = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "production", tmp_path)
-    after = materialise(lake, ENGINE, append(lake, 200, 200), SPEC, "production", tmp_path)
+    before = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "full", tmp_path)
+    after = materialise(lake, ENGINE, append(lake, 200, 200), SPEC, "full", tmp_path)
     assert ids(before.holdout) < ids(after.holdout)
     assert ids(before.train) < ids(after.train)
     assert not ids(before.holdout) & ids(after.train)
@@ -111,7 +85,7 @@ def test_who_decides_still_decides_when_data_is_added(lake: FakeLake, tmp_path: 
 def test_an_earlier_read_gives_the_earlier_rows_after_more_have_landed(lake: FakeLake, tmp_path: Path) -> None:
     early = append(lake, 0, 200)
     append(lake, 200, 200)
-    data = materialise(lake, ENGINE, early, SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, early, SPEC, "full", tmp_path)
     assert data.as_of == early.main.id
     assert entities(data) == {f"h{number}" for number in range(200)}
 
@@ -119,16 +93,16 @@ def test_an_earlier_read_gives_the_earlier_rows_after_more_have_landed(lake: Fak
 def test_each_tier_holds_the_one_before_it(lake: FakeLake, tmp_path: Path) -> None:
     read = append(lake, 0, 1000)
     small, middle, whole = (
-        materialise(lake, ENGINE, read, SPEC, tier, tmp_path) for tier in ("development", "staging", "production")
+        materialise(lake, ENGINE, read, SPEC, tier, tmp_path) for tier in ("development", "staging", "full")
     )
     assert entities(small) < entities(middle) < entities(whole)
     assert ids(small.holdout) <= ids(whole.holdout), "a row that decides never trains, on any tier"
 
 
 def test_two_tiers_of_the_same_rate_keep_their_own_names(lake: FakeLake, tmp_path: Path) -> None:
-    read, spec = append(lake, 0, 200), SPEC.model_copy(update={"tiers": Tiers(development=1.0, staging=1.0)})
+    read, spec = append(lake, 0, 200), SPEC.model_copy(update={"tiers": TierSpec(development=1.0, staging=1.0)})
     assert materialise(lake, ENGINE, read, spec, "development", tmp_path).tier == "development"
-    assert materialise(lake, ENGINE, read, spec, "production", tmp_path).tier == "production"
+    assert materialise(lake, ENGINE, read, spec, "full", tmp_path).tier == "full"
 
 
 def spec_with(holdout: float) -> ModelSpec:
@@ -148,7 +122,7 @@ def test_a_tier_with_an_empty_side_is_refused_and_leaves_nothing(
 ) -> None:
     read = append(lake, *lonely(holdout))
     with pytest.raises(Refusal, match=r"larger tier|tier's rate"):
-        materialise(lake, ENGINE, read, spec_with(holdout), "production", tmp_path)
+        materialise(lake, ENGINE, read, spec_with(holdout), "full", tmp_path)
     assert not list(tmp_path.rglob("*.parquet"))
 
 
@@ -156,11 +130,11 @@ def test_a_tier_with_an_empty_side_is_refused_and_leaves_nothing(
 def test_a_tier_with_an_empty_side_is_named_with_its_data_set(lake: FakeLake, tmp_path: Path, holdout: float) -> None:
     read = append(lake, *lonely(holdout))
     with pytest.raises(Refusal, match=rf"(?s)(production.*{read.main.id}|{read.main.id}.*production).*model\.yaml"):
-        materialise(lake, ENGINE, read, spec_with(holdout), "production", tmp_path)
+        materialise(lake, ENGINE, read, spec_with(holdout), "full", tmp_path)
 
 
 def test_a_tier_without_any_row_is_refused(lake: FakeLake, tmp_path: Path) -> None:
-    spec = SPEC.model_copy(update={"tiers": Tiers(development=0.0001)})
+    spec = SPEC.model_copy(update={"tiers": TierSpec(development=0.0001)})
     with pytest.raises(Refusal):
         materialise(lake, ENGINE, append(lake, 0, 5), spec, "development", tmp_path)
     assert not list(tmp_path.rglob("*.parquet"))
@@ -168,11 +142,11 @@ def test_a_tier_without_any_row_is_refused(lake: FakeLake, tmp_path: Path) -> No
 
 def test_what_a_killed_run_left_half_written_is_never_taken_for_a_tier(lake: FakeLake, tmp_path: Path) -> None:
     read = append(lake, 0, 200)
-    whole = materialise(lake, ENGINE, read, SPEC, "production", tmp_path / "whole")
+    whole = materialise(lake, ENGINE, read, SPEC, "full", tmp_path / "whole")
     left = tmp_path / "tiers" / SPEC.name / ".staged-killed"
     (left / "train").mkdir(parents=True)
     (left / "train" / "rows.parquet").write_bytes(b"PAR1 and then the machine went down")
-    data = materialise(lake, ENGINE, read, SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     assert data.folder.name == whole.folder.name
     assert pq.read_table(data.train).equals(pq.read_table(whole.train))
 
@@ -181,27 +155,27 @@ def test_a_tier_that_could_not_be_read_leaves_no_folder_behind(lake: FakeLake, t
     read = append(lake, 0, 200)
     damage(lake, read)
     with pytest.raises(Corrupt):
-        materialise(lake, ENGINE, read, SPEC, "production", tmp_path)
+        materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     assert not list(tmp_path.rglob("*"))
 
 
 def test_a_tier_carries_the_digests_of_its_read_and_of_the_rows_that_decide(lake: FakeLake, tmp_path: Path) -> None:
     read = append(lake, 0, 200)
-    data = materialise(lake, ENGINE, read, SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     assert data.data_digest == read.digest
-    assert data.holdout_digest == content_key(pq.read_table(data.holdout))
-    assert (data.tables, data.read_at) == ({}, "")
+    assert data.holdout_digest == table_content_digest(pq.read_table(data.holdout))
+    assert (data.tables, data.reread_time) == ({}, "")
 
 
 def test_the_rows_hold_entity_features_and_target_and_nothing_else(lake: FakeLake, tmp_path: Path) -> None:
-    data = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "full", tmp_path)
     columns = ["house_id", "rooms", "street", "garden", "price"]
     assert pq.read_schema(data.train / "rows.parquet").names == columns
     assert pq.read_schema(data.holdout / "rows.parquet").names == columns
 
 
 def test_a_small_part_is_one_file_of_a_known_name(lake: FakeLake, tmp_path: Path) -> None:
-    data = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "production", tmp_path)
+    data = materialise(lake, ENGINE, append(lake, 0, 200), SPEC, "full", tmp_path)
     files = [path.relative_to(data.folder).as_posix() for path in sorted(data.folder.rglob("*.parquet"))]
     assert files == ["holdout/rows.parquet", "train/rows.parquet"]
 
@@ -209,7 +183,7 @@ def test_a_small_part_is_one_file_of_a_known_name(lake: FakeLake, tmp_path: Path
 STRATIFIED = parse_spec(GOOD + "tiers: {development: 0.1, staging: 0.3, stratify_by: street}\n", "model.yaml")
 
 
-def with_streets(lake: Lake, streets: list[str | None], key: str = "streets") -> Reads:
+def with_streets(lake: Lake, streets: list[str | None], key: str = "streets") -> TableReads:
     """Land a house in each of these streets, and fix the read."""
     ids = pa.array([f"{key}{number}" for number in range(len(streets))])
     columns = {
@@ -221,7 +195,7 @@ def with_streets(lake: Lake, streets: list[str | None], key: str = "streets") ->
         "_bucket": pa.array(tier_buckets(ids), pa.int32()),
     }
     lake.append("houses", pa.table(columns), source="test", key=key, at=NOW)
-    return fix_reads(lake, SPEC.data, "")
+    return resolve_reads(lake, SPEC.data, "")
 
 
 def streets_of(data: TierData) -> list[str | None]:
@@ -239,7 +213,7 @@ def test_each_stratum_keeps_its_share_in_a_tier(lake: FakeLake, tmp_path: Path) 
 def test_stratified_tiers_are_nested_and_the_largest_is_everything(lake: FakeLake, tmp_path: Path) -> None:
     read = with_streets(lake, (["Elm"] * 9 + ["Oak"]) * 100)
     small, middle, whole = (
-        materialise(lake, ENGINE, read, STRATIFIED, tier, tmp_path) for tier in ("development", "staging", "production")
+        materialise(lake, ENGINE, read, STRATIFIED, tier, tmp_path) for tier in ("development", "staging", "full")
     )
     assert entities(small) < entities(middle) < entities(whole)
     assert len(entities(whole)) == 1000
@@ -268,5 +242,5 @@ def test_a_column_that_came_later_is_null_in_a_tier_without_newer_rows(lake: Fak
     newer = next(number for number in range(400, 999) if tier_buckets(pa.array([f"h{number}"]))[0] >= 1_000)
     row = lake.read(append(lake, newer, 1).main).slice(400)
     fresh.append("houses", row, source="test", key="new", at=NOW)
-    data = materialise(fresh, ENGINE, fix_reads(fresh, SPEC.data, ""), SPEC, "development", tmp_path)
+    data = materialise(fresh, ENGINE, resolve_reads(fresh, SPEC.data, ""), SPEC, "development", tmp_path)
     assert set(streets_of(data)) == {None}

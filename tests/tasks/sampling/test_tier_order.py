@@ -15,16 +15,16 @@ import pytest
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import Reads, fix_reads
+from tasks.shared.reads import TableReads, resolve_reads
 from tasks.shared.records import TierData
-from tasks.shared.rules.model.spec import ModelSpec, Tiers, parse_spec
+from tasks.shared.rules.model.spec import ModelSpec, TierSpec, parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tiers import materialise, parquet_files
-from tests.tasks.shared.rules.model.spec_cases import GOOD
-from tests.tasks.shared.rules.rows.join_cases import at, joined_spec, table
+from tests.fixtures.join_cases import at, joined_spec, table
+from tests.fixtures.spec_cases import GOOD
 
-HOUSES = parse_spec(GOOD, "model.yaml").model_copy(update={"tiers": Tiers(development=0.2, staging=0.5)})
-PARCELS = joined_spec().model_copy(update={"tiers": Tiers(development=0.2, staging=0.5), "holdout": 0.3})
+HOUSES = parse_spec(GOOD, "model.yaml").model_copy(update={"tiers": TierSpec(development=0.2, staging=0.5)})
+PARCELS = joined_spec().model_copy(update={"tiers": TierSpec(development=0.2, staging=0.5), "holdout": 0.3})
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DUCKDB = DuckDBEngine()
 MISSING = [word for word in ("pyspark", "sqlglot") if importlib.util.find_spec(word) is None]
@@ -74,7 +74,7 @@ def parcels(chance: random.Random, count: int) -> dict[str, pa.Table]:
     return {name: table(name, found) for name, found in rows.items()}
 
 
-def grown(spec: ModelSpec, chance: random.Random, *, repeated: bool = False) -> tuple[FakeLake, list[Reads]]:
+def grown(spec: ModelSpec, chance: random.Random, *, repeated: bool = False) -> tuple[FakeLake, list[TableReads]]:
     """Return a lake after random appends and compactions, and reads that were fixed at random moments meanwhile."""
     lake, reads = FakeLake(), []
     if spec is PARCELS:
@@ -88,12 +88,12 @@ def grown(spec: ModelSpec, chance: random.Random, *, repeated: bool = False) -> 
         if number < 11 and chance.random() < 0.15:
             compact(lake)
         if number % 10 == 0:
-            reads.append(fix_reads(lake, spec.data, ""))
+            reads.append(resolve_reads(lake, spec.data, ""))
     return lake, reads
 
 
 def land(lake: FakeLake, spec: ModelSpec, name: str, rows: pa.Table, number: int) -> None:
-    data = spec.data.landing(name)
+    data = spec.data.ingest_schema(name)
     if "_bucket" not in rows.column_names:
         buckets = tier_buckets(rows[data.entity].fill_null(""))
         rows = rows.append_column("_bucket", pa.array(buckets, pa.int32()))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.shared.models import authors, load_model, model_names, provenance
+from tasks.shared.models import code_provenance, load_model, model_names, unapproved_authors
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.rules.model.spec_cases import GOOD
+from tests.fixtures.spec_cases import GOOD
 
 RULES = "name: price\nminimum_rows: 1\nexpectations: []\n"
 
@@ -40,7 +40,7 @@ def repository(root: Path) -> Path:
 def test_a_model_is_its_folder_and_what_its_file_says(root: Path) -> None:
     model = load_model("price", root)
     assert (model.folder, model.spec.name) == (root / "models" / "price", "price")
-    assert model.rules() == root / "models" / "price" / "expectations.yaml"
+    assert model.expectations_file() == root / "models" / "price" / "expectations.yaml"
 
 
 def test_only_folders_with_a_model_yaml_are_models(root: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_model_in_a_namespace_is_the_same_folder_under_its_own_name(root: Path
     shared, own = load_model("price", root), load_model("price--dana", root)
     assert (own.folder, own.spec.name, shared.spec.name) == (shared.folder, "price--dana", "price")
     assert own.spec == shared.spec.model_copy(update={"name": "price--dana"}), "and the rest is as the file says"
-    assert own.rules() == shared.rules()
+    assert own.expectations_file() == shared.expectations_file()
     assert model_names(root) == ["demand", "price"], "a namespace is no folder"
 
 
@@ -102,13 +102,13 @@ def test_a_mistake_in_model_yaml_is_told_with_file_and_line(root: Path) -> None:
 def test_a_model_without_expectations_is_refused(root: Path) -> None:
     (root / "models" / "price" / "expectations.yaml").unlink()
     with pytest.raises(Refusal, match=r"(?s)models/price/expectations\.yaml.*no expectations.*Add the file"):
-        load_model("price", root).rules()
+        load_model("price", root).expectations_file()
     with pytest.raises(Refusal, match="no expectations"):
-        load_model("price", root).suite()
+        load_model("price", root).expectation_suite()
 
 
 def test_a_clean_checkout_is_its_commit_and_no_patch(repository: Path) -> None:
-    made_by = provenance(repository)
+    made_by = code_provenance(repository)
     assert len(made_by.commit) == 40
     assert (made_by.patch_digest, made_by.patch) == ("", "")
 
@@ -119,29 +119,29 @@ def edit(root: Path, text: str = "team@example.com") -> None:
 
 
 def test_an_edit_is_in_the_patch_and_its_digest(repository: Path) -> None:
-    clean = provenance(repository)
+    clean = code_provenance(repository)
     edit(repository, "new@")
-    once = provenance(repository)
+    once = code_provenance(repository)
     assert once.commit == clean.commit
     assert once.patch_digest
     assert "+owner: new@example.com" in once.patch
-    assert provenance(repository) == once, "the same edit has the same digest"
+    assert code_provenance(repository) == once, "the same edit has the same digest"
 
 
 def test_a_staged_edit_counts_as_an_edit(repository: Path) -> None:
     edit(repository, "new@")
-    unstaged = provenance(repository)
+    unstaged = code_provenance(repository)
     git(repository, "add", "--all")
-    assert provenance(repository) == unstaged
+    assert code_provenance(repository) == unstaged
 
 
 def test_a_new_file_is_in_the_patch_and_its_digest(repository: Path) -> None:
     program = repository / "models" / "price" / "train.py"
     program.write_text("SEED = 1\n")
-    one = provenance(repository)
+    one = code_provenance(repository)
     assert "+SEED = 1" in one.patch
     program.write_text("SEED = 2\n")
-    assert provenance(repository).patch_digest not in ("", one.patch_digest)
+    assert code_provenance(repository).patch_digest not in ("", one.patch_digest)
 
 
 FILES = [
@@ -157,7 +157,7 @@ FILES = [
 @pytest.mark.parametrize(("name", "content"), FILES)
 def test_a_new_file_counts_whatever_it_is_called_or_holds(repository: Path, name: str, content: bytes) -> None:
     (repository / name).write_bytes(content)
-    assert provenance(repository).patch_digest != ""
+    assert code_provenance(repository).patch_digest != ""
 
 
 def test_files_that_git_ignores_do_not_count(repository: Path) -> None:
@@ -166,7 +166,7 @@ def test_files_that_git_ignores_do_not_count(repository: Path) -> None:
     git(repository, "commit", "--quiet", "-m", "ignore state")
     (repository / ".ratchet").mkdir()
     (repository / ".ratchet" / "ledger.db").write_text("state")
-    assert provenance(repository).patch_digest == ""
+    assert code_provenance(repository).patch_digest == ""
 
 
 @pytest.mark.parametrize(
@@ -181,20 +181,20 @@ def test_a_patch_puts_back_what_was_on_top_of_the_commit(
     (repository / "models" / "price" / "train.py").write_bytes(program)
     copy = tmp_path_factory.mktemp("again") / "checkout"
     git(repository, "clone", "--quiet", str(repository), str(copy))
-    (copy / "made-by.patch").write_text(provenance(repository).patch)
+    (copy / "made-by.patch").write_text(code_provenance(repository).patch)
     git(copy, "apply", "made-by.patch")
     assert "new@example.com" in (copy / "models" / "price" / "model.yaml").read_text()
     assert (copy / "models" / "price" / "train.py").read_bytes() == program
 
 
 def test_files_outside_git_say_so(root: Path) -> None:
-    made_by = provenance(root)
+    made_by = code_provenance(root)
     assert (made_by.commit, made_by.patch_digest, made_by.patch) == ("not in git", "", "")
 
 
 def test_a_repository_without_a_commit_is_not_in_git(root: Path) -> None:
     git(root, "init", "--quiet")
-    assert provenance(root).commit == "not in git"
+    assert code_provenance(root).commit == "not in git"
 
 
 def commit(root: Path, who: str, file: str) -> str:
@@ -211,20 +211,26 @@ def test_the_authors_of_a_model_are_those_who_changed_its_folder_since_a_commit(
     commit(repository, "Bob", "models/price/expectations.yaml")
     commit(repository, "Cid", "models/demand/model.yaml")
     commit(repository, "Dan", "models/price/model.yaml")
-    assert authors("price", then, repository) == ("Dan <dan@example.com>", "Bob <bob@example.com>")
-    assert authors("price", root=repository) == ("Dan <dan@example.com>",), "of the last commit, when nothing serves"
-    assert authors("price", "0" * 40, repository) == ("Dan <dan@example.com>",), "and when its commit is unknown"
-    assert authors("demand", then, repository) == ("Cid <cid@example.com>",)
-    assert authors("price--dana", then, repository) == authors("price", then, repository), "the code is the same"
+    assert unapproved_authors("price", then, repository) == ("Dan <dan@example.com>", "Bob <bob@example.com>")
+    assert unapproved_authors("price", root=repository) == ("Dan <dan@example.com>",), (
+        "of the last commit, when nothing serves"
+    )
+    assert unapproved_authors("price", "0" * 40, repository) == ("Dan <dan@example.com>",), (
+        "and when its commit is unknown"
+    )
+    assert unapproved_authors("demand", then, repository) == ("Cid <cid@example.com>",)
+    assert unapproved_authors("price--dana", then, repository) == unapproved_authors("price", then, repository), (
+        "the code is the same"
+    )
 
 
 def test_who_changes_a_folder_without_committing_is_an_author(repository: Path) -> None:
     git(repository, "config", "user.name", "Eve")
     git(repository, "config", "user.email", "eve@example.com")
     (repository / "models" / "price" / "train.py").write_text("print()")
-    assert "Eve <eve@example.com>" in authors("price", root=repository)
-    assert "Eve <eve@example.com>" not in authors("demand", root=repository)
+    assert "Eve <eve@example.com>" in unapproved_authors("price", root=repository)
+    assert "Eve <eve@example.com>" not in unapproved_authors("demand", root=repository)
 
 
 def test_outside_git_a_model_has_no_known_author(root: Path) -> None:
-    assert authors("price", root=root) == ()
+    assert unapproved_authors("price", root=root) == ()

@@ -8,41 +8,41 @@ from typing import Any
 import pytest
 
 from blocks.approvals.base import Waiver
-from blocks.common.trust import ApprovalRules, Person
-from tasks.approval.requests import decide
-from tasks.approval.rules.waivers import gates_of
-from tasks.release.deployment import still_approved
+from blocks.common.trust import ApprovalSettings, Person
+from tasks.approval.requests import submit_decision
+from tasks.approval.rules.waivers import waivable_gates
+from tasks.release.deployment import verify_approval
 from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.waivers import standing_waivers, waive
-from tests.tasks.approval.test_requests import JUDGED, evidence, request_over
-from tests.tasks.shared.test_champion import NOW, World
+from tasks.shared.waivers import record_waiver, valid_waivers
+from tests.fakes.environment import NOW, World
+from tests.fixtures.approval_requests import JUDGED, evidence, request_over
 
 GATES = ("auc by contract", "comparison")
 WAIVER = Waiver("churn", "local", GATES, "max@example.com", "a new tariff", "terminal", NOW, NOW + timedelta(days=7))
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def env(tmp_path: Path) -> World:
     return World.at(tmp_path)
 
 
-def standing(world: World, gates: tuple[str, ...] = GATES, by: str = "dana@example.com", days: float = 0.01) -> Any:
-    return standing_waivers(world, "churn", gates, by, NOW + timedelta(days=days))
+def standing(env: World, gates: tuple[str, ...] = GATES, by: str = "dana@example.com", days: float = 0.01) -> Any:
+    return valid_waivers(env, "churn", gates, by, NOW + timedelta(days=days))
 
 
 def test_the_gates_that_may_be_waived_are_those_of_model_yaml() -> None:
-    gates = gates_of(load_model("churn").spec.evaluation)
+    gates = waivable_gates(load_model("churn").spec.evaluation)
     assert gates == ("minimum_rows", "auc", "brier", "calibration_error", "auc by contract", "auc by senior_citizen",
                      "comparison")  # fmt: skip
 
 
-def test_a_waiver_opens_its_gates_until_it_ends_and_is_a_signed_decision(world: World) -> None:
-    assert standing(world) == ()
-    link = waive(world, WAIVER)
+def test_a_waiver_opens_its_gates_until_it_ends_and_is_a_signed_decision(env: World) -> None:
+    assert standing(env) == ()
+    link = record_waiver(env, WAIVER)
     assert (link.kind, bool(link.signature)) == ("waiver", True)
-    assert standing(world) == (link.hash,)
-    assert standing(world, days=7.01) == ()
+    assert standing(env) == (link.hash,)
+    assert standing(env, days=7.01) == ()
 
 
 CLOSED: dict[str, dict[str, Any]] = {
@@ -53,18 +53,18 @@ CLOSED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("asked", CLOSED.values(), ids=CLOSED)
-def test_a_waiver_does_not_open(world: World, asked: dict[str, Any]) -> None:
-    waive(world, WAIVER)
-    assert standing(world, **asked) == ()
+def test_a_waiver_does_not_open(env: World, asked: dict[str, Any]) -> None:
+    record_waiver(env, WAIVER)
+    assert standing(env, **asked) == ()
 
 
-def test_a_waiver_of_someone_who_has_lost_the_role_opens_nothing(world: World) -> None:
-    world.people = {"max@example.com": Person(roles=("risk",))}
-    world.approval = ApprovalRules(roles=("risk",))
-    waive(world, WAIVER)
-    assert standing(world)
-    world.people = {}
-    assert standing(world) == ()
+def test_a_waiver_of_someone_who_has_lost_the_role_opens_nothing(env: World) -> None:
+    env.people = {"max@example.com": Person(roles=("risk",))}
+    env.approval = ApprovalSettings(roles=("risk",))
+    record_waiver(env, WAIVER)
+    assert standing(env)
+    env.people = {}
+    assert standing(env) == ()
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -79,19 +79,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "says"), REFUSED.values(), ids=REFUSED)
-def test_a_waiver_that_does_not_count_is_refused_and_recorded(world: World, changes: dict[str, Any], says: str) -> None:
+def test_a_waiver_that_does_not_count_is_refused_and_recorded(env: World, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Refusal, match=says):
-        waive(world, replace(WAIVER, **changes))
-    assert [link.kind for link in world.approvals().links()] == ["refusal"]
+        record_waiver(env, replace(WAIVER, **changes))
+    assert [link.kind for link in env.approvals().links()] == ["refusal"]
 
 
-def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(world: World) -> None:
-    waived = waive(world, replace(WAIVER, at=NOW - timedelta(hours=1)))
+def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(env: World) -> None:
+    waived = record_waiver(env, replace(WAIVER, at=NOW - timedelta(hours=1)))
     held = JUDGED.model_copy(update={"outcome": "hold", "gates": GATES})
     shown = replace(evidence(judged=held), model="churn", waivers=(waived.hash,))
-    asked = world.approvals().request_approval(request_over(shown))
-    decide(world, asked.id, approved=True, by="ann@example.com", reason="with the waiver", channel="t", now=NOW)
-    assert still_approved(world, asked, "1", begun=None, now=NOW).waivers == (waived.hash,)
-    world.approval = ApprovalRules(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
+    asked = env.approvals().request_approval(request_over(shown))
+    submit_decision(
+        env, asked.id, approved=True, decided_by="ann@example.com", reason="with the waiver", channel="t", now=NOW
+    )
+    assert verify_approval(env, asked, "1", interrupted_effect=None, now=NOW).waivers == (waived.hash,)
+    env.approval = ApprovalSettings(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
     with pytest.raises(Refusal, match=r"no waiver that stands opens it.*auc by contract, comparison"):
-        still_approved(world, asked, "1", begun=None, now=NOW)
+        verify_approval(env, asked, "1", interrupted_effect=None, now=NOW)

@@ -10,24 +10,24 @@ import pytest
 from blocks.common.errors import JobFailed, NotFound
 from blocks.tracking.fake import FakeTracking
 from blocks.trainers.fake import FakeTrainer
-from blocks.trainers.jobs import check
-from tasks.shared.models import Model
-from tasks.shared.records import Provenance, TierData
+from blocks.trainers.job_checks import check_job
+from tasks.shared.models import TeamModel
+from tasks.shared.records import CodeProvenance, TierData
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.jobs import chosen_parameters, open_run, training_job, version_tags
-from tests.tasks.approval.test_requests import DATA
-from tests.tasks.shared.test_champion import SPEC
+from tasks.training.jobs import open_training_run, resolve_hyperparameters, training_job, version_tags
+from tests.fakes.environment import SPEC
+from tests.fixtures.approval_requests import DATA
 
-MADE_BY = Provenance(commit="c" * 40, patch_digest="")
-DIRTY = Provenance(commit="c" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
+MADE_BY = CodeProvenance(commit="c" * 40, patch_digest="")
+DIRTY = CodeProvenance(commit="c" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
+def model(tmp_path: Path) -> TeamModel:
     folder = tmp_path / "models" / "price"
     folder.mkdir(parents=True)
     (folder / "train.py").write_text("print('training')\n")
-    return Model(folder, SPEC)
+    return TeamModel(folder, SPEC)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def data(tmp_path: Path) -> TierData:
     return DATA.model_copy(update={"folder": tmp_path / "tier"})
 
 
-def test_parameters_are_those_of_the_file_with_its_seed_as_text(model: Model) -> None:
-    assert chosen_parameters(model, {}) == {"trees": "100", "rate": "0.1", "loss": "squared", "seed": "7"}
+def test_parameters_are_those_of_the_file_with_its_seed_as_text(model: TeamModel) -> None:
+    assert resolve_hyperparameters(model, {}) == {"trees": "100", "rate": "0.1", "loss": "squared", "seed": "7"}
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,16 @@ def test_parameters_are_those_of_the_file_with_its_seed_as_text(model: Model) ->
     [({"trees": 5}, "trees", "5"), ({"rate": 1e-05}, "rate", "1e-05"), ({"seed": 8}, "seed", "8")],
     ids=["whole", "small", "seed"],
 )
-def test_given_parameters_replace_those_of_the_file(model: Model, given: dict[str, Any], name: str, text: str) -> None:
-    assert chosen_parameters(model, given) == {**chosen_parameters(model, {}), name: text}
+def test_given_parameters_replace_those_of_the_file(
+    model: TeamModel, given: dict[str, Any], name: str, text: str
+) -> None:
+    assert resolve_hyperparameters(model, given) == {**resolve_hyperparameters(model, {}), name: text}
     assert float(text) == float(given[name])
 
 
-def test_an_unknown_parameter_is_refused_with_those_that_are_known(model: Model) -> None:
+def test_an_unknown_parameter_is_refused_with_those_that_are_known(model: TeamModel) -> None:
     with pytest.raises(Refusal, match=r"parameters of price.*'treees'.*loss, rate, seed, trees"):
-        chosen_parameters(model, {"trees": 5, "treees": 5})
+        resolve_hyperparameters(model, {"trees": 5, "treees": 5})
 
 
 @pytest.mark.parametrize(
@@ -62,16 +64,18 @@ def test_an_unknown_parameter_is_refused_with_those_that_are_known(model: Model)
     [{"seed": "abc"}, {"seed": 8.5}, {"seed": True}, {"seed": -1}, {"trees": "many"}, {"rate": float("nan")}],
     ids=["seed as text", "half a seed", "seed is true", "seed below 0", "text for a number", "nan"],
 )
-def test_a_parameter_of_another_kind_is_refused_before_anything_is_trained(model: Model, given: dict[str, Any]) -> None:
+def test_a_parameter_of_another_kind_is_refused_before_anything_is_trained(
+    model: TeamModel, given: dict[str, Any]
+) -> None:
     with pytest.raises(Refusal):
-        chosen_parameters(model, given)
+        resolve_hyperparameters(model, given)
 
 
-def a_job(model: Model, data: TierData, **changes: Any) -> Any:
+def a_job(model: TeamModel, data: TierData, **changes: Any) -> Any:
     return training_job(model, data, {"seed": "7"}, {"MLFLOW_RUN_ID": "run-1"}, **{"name": "price-run-1", **changes})
 
 
-def test_a_training_job_gets_the_rows_that_train_and_no_others(model: Model, data: TierData) -> None:
+def test_a_training_job_gets_the_rows_that_train_and_no_others(model: TeamModel, data: TierData) -> None:
     job = a_job(model, data)
     assert dict(job.channels) == {"train": data.train}
     seen = [path for folder in job.channels.values() for path in folder.rglob("*") if path.is_file()]
@@ -79,41 +83,43 @@ def test_a_training_job_gets_the_rows_that_train_and_no_others(model: Model, dat
     assert str(data.holdout) not in repr(job)
 
 
-def test_a_training_job_is_the_models_program_within_its_limits(model: Model, data: TierData) -> None:
+def test_a_training_job_is_the_models_program_within_its_limits(model: TeamModel, data: TierData) -> None:
     job = a_job(model, data)
     assert (job.program, job.max_seconds, job.max_memory_mb) == (model.folder, 600, 1024)
     assert (dict(job.hyperparameters), dict(job.environment)) == ({"seed": "7"}, {"MLFLOW_RUN_ID": "run-1"})
-    check(job)
+    check_job(job)
 
 
-def test_a_trainer_takes_the_job_and_trains_with_the_parameters(model: Model, data: TierData, tmp_path: Path) -> None:
+def test_a_trainer_takes_the_job_and_trains_with_the_parameters(
+    model: TeamModel, data: TierData, tmp_path: Path
+) -> None:
     told: list[str] = []
-    done = FakeTrainer(root=tmp_path / "jobs", looks=0).run(a_job(model, data), log=told.append)
-    assert done.model is not None
-    assert json.loads((done.model / "hyperparameters.json").read_text()) == {"seed": "7"}
+    done = FakeTrainer(root=tmp_path / "jobs", polls_in_progress=0).run(a_job(model, data), on_log_line=told.append)
+    assert done.model_folder is not None
+    assert json.loads((done.model_folder / "hyperparameters.json").read_text()) == {"seed": "7"}
     assert told == ["fake training"]
 
 
-def test_a_job_that_fails_says_why(model: Model, data: TierData, tmp_path: Path) -> None:
-    trainer = FakeTrainer(root=tmp_path / "jobs", looks=0, fail_first=1, reason="column rooms is bad")
+def test_a_job_that_fails_says_why(model: TeamModel, data: TierData, tmp_path: Path) -> None:
+    trainer = FakeTrainer(root=tmp_path / "jobs", polls_in_progress=0, failing_attempts=1, reason="column rooms is bad")
     with pytest.raises(JobFailed, match=r"price-run-1 failed: column rooms is bad"):
-        trainer.run(a_job(model, data), log=print)
+        trainer.run(a_job(model, data), on_log_line=print)
 
 
-def test_a_tier_that_is_gone_starts_no_job(model: Model, data: TierData, tmp_path: Path) -> None:
+def test_a_tier_that_is_gone_starts_no_job(model: TeamModel, data: TierData, tmp_path: Path) -> None:
     gone = data.model_copy(update={"folder": tmp_path / "gone"})
     with pytest.raises(NotFound, match="'train'"):
-        FakeTrainer(root=tmp_path / "jobs").run(a_job(model, gone), log=print)
+        FakeTrainer(root=tmp_path / "jobs").run(a_job(model, gone), on_log_line=print)
 
 
-def test_a_limit_of_less_than_a_second_is_still_a_limit(model: Model, data: TierData) -> None:
+def test_a_limit_of_less_than_a_second_is_still_a_limit(model: TeamModel, data: TierData) -> None:
     short = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"max_minutes": 0.01})})
-    check(a_job(Model(model.folder, short), data))
+    check_job(a_job(TeamModel(model.folder, short), data))
 
 
-def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model: Model) -> None:
+def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model: TeamModel) -> None:
     assert version_tags(model, DATA, MADE_BY) == {
-        "ratchet.tier": "production",
+        "ratchet.tier": "full",
         "ratchet.snapshot": DATA.as_of,
         "ratchet.data_digest": DATA.data_digest,
         "ratchet.tier_digest": DATA.digest,
@@ -125,10 +131,10 @@ def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model:
 
 
 def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
-    model: Model, data: TierData, tmp_path: Path
+    model: TeamModel, data: TierData, tmp_path: Path
 ) -> None:
     tracking = FakeTracking(root=tmp_path / "runs")
-    run = open_run(tracking, model, data, DIRTY, {"trees": "100", "seed": "7"}, key="flow:train")
+    run = open_training_run(tracking, model, data, DIRTY, {"trees": "100", "seed": "7"}, key="flow:train")
     assert run.experiment == "price"
     assert version_tags(model, data, DIRTY).items() <= run.tags.items()
     (seen,) = tracking.datasets(run.id)
@@ -140,10 +146,12 @@ def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
 
 
 def test_a_clean_checkout_keeps_no_patch_and_the_same_key_is_the_same_run(
-    model: Model, data: TierData, tmp_path: Path
+    model: TeamModel, data: TierData, tmp_path: Path
 ) -> None:
     tracking = FakeTracking(root=tmp_path / "runs")
-    first, again = (open_run(tracking, model, data, MADE_BY, {"seed": "7"}, key="flow:train") for _ in range(2))
+    first, again = (
+        open_training_run(tracking, model, data, MADE_BY, {"seed": "7"}, key="flow:train") for _ in range(2)
+    )
     assert first.id == again.id
     kept = {path.name: path for path in (tmp_path / "runs" / first.id).rglob("*.*")}
     assert set(kept) == {"environment.json", "hyperparameters.json"}
@@ -151,8 +159,8 @@ def test_a_clean_checkout_keeps_no_patch_and_the_same_key_is_the_same_run(
     assert made_on["Python"] == platform.python_version() and made_on["scikit-learn"], "on what it was made"
 
 
-def test_a_trial_is_a_child_of_its_experiment(model: Model, data: TierData, tmp_path: Path) -> None:
+def test_a_trial_is_a_child_of_its_experiment(model: TeamModel, data: TierData, tmp_path: Path) -> None:
     tracking = FakeTracking(root=tmp_path / "runs")
-    parent = open_run(tracking, model, data, MADE_BY, {}, key="flow:experiment")
-    trial = open_run(tracking, model, data, MADE_BY, {}, key="flow:trial:0", parent=parent.id)
+    parent = open_training_run(tracking, model, data, MADE_BY, {}, key="flow:experiment")
+    trial = open_training_run(tracking, model, data, MADE_BY, {}, key="flow:trial:0", parent=parent.id)
     assert [run.id for run in tracking.children(parent.id)] == [trial.id]

@@ -10,29 +10,29 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tasks.shared.models import Model
+from tasks.shared.models import TeamModel
 from tasks.shared.records import Trial
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.trials import open_study, propose, summary, tell
-from tests.tasks.approval.test_requests import DATA
-from tests.tasks.shared.rules.model.spec_cases import BINARY, GOOD
+from tasks.training.trials import experiment_markdown, open_study, report_trial, suggest_trial
+from tests.fixtures.approval_requests import DATA
+from tests.fixtures.spec_cases import BINARY, GOOD
 
-MODEL = Model(Path("models/price"), parse_spec(GOOD, "model.yaml"))
+MODEL = TeamModel(Path("models/price"), parse_spec(GOOD, "model.yaml"))
 
 
 def ended(number: int, parameters: dict[str, Any], value: float | None) -> Trial:
     return Trial(number=number, parameters=parameters, value=value, run_id=f"run-{number}", run_url=f"fake://{number}")
 
 
-def search(model: Model, trials: int, failing: tuple[int, ...] = ()) -> list[tuple[dict[str, Any], float | None]]:
+def search(model: TeamModel, trials: int, failing: tuple[int, ...] = ()) -> list[tuple[dict[str, Any], float | None]]:
     """Run a search in which more trees and a rate near 0.1 are better, and return what was tried."""
     study = open_study(model)
     tried = []
     for _ in range(trials):
-        number, parameters = propose(study, model)
+        number, parameters = suggest_trial(study, model)
         value = None if number in failing else abs(float(parameters["rate"]) - 0.1) - float(parameters["trees"]) / 1e4
-        tell(study, ended(number, parameters, value))
+        report_trial(study, ended(number, parameters, value))
         tried.append((parameters, value))
     return tried
 
@@ -45,7 +45,7 @@ def test_the_same_seed_tries_the_same_parameters() -> None:
 
 def test_another_seed_tries_other_parameters() -> None:
     training = MODEL.spec.training.model_copy(update={"seed": 8})
-    other = Model(MODEL.folder, MODEL.spec.model_copy(update={"training": training}))
+    other = TeamModel(MODEL.folder, MODEL.spec.model_copy(update={"training": training}))
     assert search(other, 3) != search(MODEL, 3)
 
 
@@ -53,15 +53,15 @@ def test_a_study_that_is_opened_again_and_told_the_same_goes_on_as_the_first() -
     tried = search(MODEL, 8)
     again = open_study(MODEL)
     for parameters, value in tried[:6]:
-        number, proposed = propose(again, MODEL)
+        number, proposed = suggest_trial(again, MODEL)
         assert proposed == parameters
-        tell(again, ended(number, proposed, value))
-    assert [propose(again, MODEL)[1], propose(again, MODEL)[1]][0] == tried[6][0]
+        report_trial(again, ended(number, proposed, value))
+    assert [suggest_trial(again, MODEL)[1], suggest_trial(again, MODEL)[1]][0] == tried[6][0]
 
 
 def test_trials_side_by_side_have_numbers_and_parameters_of_their_own() -> None:
     study = open_study(MODEL)
-    batch = [propose(study, MODEL) for _ in range(4)]
+    batch = [suggest_trial(study, MODEL) for _ in range(4)]
     assert [number for number, _ in batch] == [0, 1, 2, 3]
     assert len({json.dumps(parameters) for _, parameters in batch}) == 4
 
@@ -78,9 +78,9 @@ def test_what_is_tried_lies_in_the_ranges_of_the_file() -> None:
 def test_a_failed_trial_is_told_as_failed_and_counts_for_nothing() -> None:
     study = open_study(MODEL)
     for value in (None, 3.0, 2.0):
-        number, parameters = propose(study, MODEL)
+        number, parameters = suggest_trial(study, MODEL)
         trial = ended(number, parameters, value)
-        assert tell(study, trial) == trial
+        assert report_trial(study, trial) == trial
     assert [each.state for each in study.trials] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
     assert study.best_trial.number == 2
 
@@ -91,11 +91,11 @@ def test_a_failed_trial_is_told_as_failed_and_counts_for_nothing() -> None:
     ids=["rmse", "auc"],
 )
 def test_the_study_looks_for_what_is_better_by_the_metric(text: str, direction: optuna.study.StudyDirection) -> None:
-    assert open_study(Model(Path("models/price"), parse_spec(text, "model.yaml"))).direction == direction
+    assert open_study(TeamModel(Path("models/price"), parse_spec(text, "model.yaml"))).direction == direction
 
 
 def test_a_model_that_says_nothing_of_what_to_try_is_refused() -> None:
-    nothing = Model(MODEL.folder, MODEL.spec.model_copy(update={"search": {}}))
+    nothing = TeamModel(MODEL.folder, MODEL.spec.model_copy(update={"search": {}}))
     with pytest.raises(Refusal, match=r"models/price/model\.yaml, key search.*nothing to search.*low"):
         open_study(nothing)
 
@@ -105,14 +105,14 @@ RANKED = [ended(4, BEST, 1.25), *(ended(number, {"trees": 10}, 2.0 + number) for
 
 
 def test_the_best_parameters_can_be_pasted_as_json() -> None:
-    text = summary("price", DATA, RANKED, 20, "rmse")
+    text = experiment_markdown("price", DATA, RANKED, 20, "rmse")
     found = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)
     assert found is not None
     assert json.loads(found[1]) == BEST
 
 
 def test_the_command_of_the_summary_passes_the_best_parameters() -> None:
-    text = summary("price", DATA, RANKED, 20, "rmse")
+    text = experiment_markdown("price", DATA, RANKED, 20, "rmse")
     command = next(line for line in text.splitlines() if line.startswith("prefect deployment run"))
     words = shlex.split(command)
     assert words[:6] == ["prefect", "deployment", "run", "retrain/retrain", "-p", "model=price"]
@@ -120,8 +120,8 @@ def test_the_command_of_the_summary_passes_the_best_parameters() -> None:
 
 
 def test_the_summary_says_how_many_were_tried_and_shows_the_ten_best() -> None:
-    text = summary("price", DATA, RANKED, 20, "rmse")
-    assert "Best of 20 trials on the production tier: validation rmse 1.2500" in text
+    text = experiment_markdown("price", DATA, RANKED, 20, "rmse")
+    assert "Best of 20 trials on the full tier: validation rmse 1.2500" in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and "[run]" in line]
     assert [int(row.split("|")[1]) for row in rows] == [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     assert "[run](fake://4)" in rows[0]

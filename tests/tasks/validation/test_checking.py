@@ -12,20 +12,20 @@ from prefect.logging import disable_run_logger
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.checks import settle
-from tasks.shared.models import ROOT, Model, load_model
+from tasks.shared.checks import report_and_require_valid
+from tasks.shared.models import ROOT, TeamModel, load_model
 from tasks.shared.records import TierData
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tiers import materialise
-from tasks.validation.checking import _rules_digest, compare
+from tasks.validation.checking import _suite_digest, compare_with_parent_tier
 from tasks.validation.rules.parquet_rows import to_frame
-from tasks.validation.rules.report import CheckReport, CheckResult
-from tasks.validation.tasks import expect
-from tests.tasks.approval.test_requests import DATA
-from tests.tasks.sampling.test_sampling import SPEC, append
+from tasks.validation.rules.report import ExpectationResult, ValidationReport
+from tasks.validation.tasks import validate
+from tests.fixtures.approval_requests import DATA
+from tests.fixtures.sampled_rows import SPEC, append
 
-HELD = CheckResult("expect_column_values_to_not_be_null", "rooms", "", passed=True, observed="60 values")
-BROKEN = CheckResult(
+HELD = ExpectationResult("expect_column_values_to_not_be_null", "rooms", "", passed=True, observed="60 values")
+BROKEN = ExpectationResult(
     "expect_column_values_to_be_between", "price", "min_value=0", passed=False, observed="-5", unexpected_count=2,
     unexpected_percent=3.3, examples=(("h7", "-5"),), reason="2 of 60 values (3.3 %) are unexpected",
 )  # fmt: skip
@@ -40,31 +40,31 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return artifacts
 
 
-def settled(report: CheckReport) -> Any:
+def settled(report: ValidationReport) -> Any:
     with disable_run_logger():
-        return settle(report, "price, production tier")
+        return report_and_require_valid(report, "price, full tier")
 
 
 def test_a_report_in_which_all_holds_is_counted() -> None:
-    checked = settled(CheckReport("price", 60, 50, 2, (HELD, HELD)))
+    checked = settled(ValidationReport("price", 60, 50, 2, (HELD, HELD)))
     assert (checked.suite, checked.rows, checked.passed) == ("price", 60, 2)
     assert "✅ passed" in checked.report
 
 
 REPORTS = {
-    "a broken expectation": (CheckReport("price", 60, 50, 2, (HELD, BROKEN)), r"price\): 2 of 60 values"),
-    "too few rows": (CheckReport("price", 49, 50, 1, (HELD,)), "49 rows, at least 50"),
-    "no row": (CheckReport("price", 0, 1, 1, (HELD,)), "0 rows"),
-    "no expectation": (CheckReport("price", 60, 50, 0, ()), "no expectation"),
-    "an expectation without a result": (CheckReport("price", 60, 50, 2, (HELD,)), "1 of 2 expectations"),
+    "a broken expectation": (ValidationReport("price", 60, 50, 2, (HELD, BROKEN)), r"price\): 2 of 60 values"),
+    "too few rows": (ValidationReport("price", 49, 50, 1, (HELD,)), "49 rows, at least 50"),
+    "no row": (ValidationReport("price", 0, 1, 1, (HELD,)), "0 rows"),
+    "no expectation": (ValidationReport("price", 60, 50, 0, ()), "no expectation"),
+    "an expectation without a result": (ValidationReport("price", 60, 50, 2, (HELD,)), "1 of 2 expectations"),
 }
 
 
 @pytest.mark.parametrize(("report", "problem"), REPORTS.values(), ids=REPORTS)
 def test_a_report_that_does_not_hold_is_refused_and_its_artifact_is_there_first(
-    shown: list[dict[str, Any]], report: CheckReport, problem: str
+    shown: list[dict[str, Any]], report: ValidationReport, problem: str
 ) -> None:
-    with pytest.raises(Refusal, match=rf"price, production tier.*{problem}.*artifact `checks`"):
+    with pytest.raises(Refusal, match=rf"price, full tier.*{problem}.*artifact `checks`"):
         settled(report)
     (artifact,) = shown
     assert artifact["key"] == "checks"
@@ -73,7 +73,7 @@ def test_a_report_that_does_not_hold_is_refused_and_its_artifact_is_there_first(
 
 def test_the_refusal_names_the_column_and_the_artifact_shows_the_row(shown: list[dict[str, Any]]) -> None:
     with pytest.raises(Refusal, match=r"expect_column_values_to_be_between\(price\)"):
-        settled(CheckReport("price", 60, 50, 2, (HELD, BROKEN)))
+        settled(ValidationReport("price", 60, 50, 2, (HELD, BROKEN)))
     assert "h7: -5" in shown[0]["markdown"]
 
 
@@ -83,7 +83,7 @@ def test_an_artifact_that_cannot_be_stored_is_no_pass(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("tasks.shared.checks.create_markdown_artifact", down)
     with pytest.raises(ConnectionError):
-        settled(CheckReport("price", 60, 50, 1, (HELD,)))
+        settled(ValidationReport("price", 60, 50, 1, (HELD,)))
 
 
 def test_arrows_memory_becomes_the_same_frame() -> None:
@@ -96,9 +96,11 @@ def test_arrows_memory_becomes_the_same_frame() -> None:
 def test_edited_rules_are_other_rules(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "churn", tmp_path / "models" / "churn")
     copy = load_model("churn", tmp_path)
-    assert _rules_digest(copy) == _rules_digest(load_model("churn"))
-    copy.rules().write_text(copy.rules().read_text().replace("max_value: 120", "max_value: 119"))
-    assert _rules_digest(copy) != _rules_digest(load_model("churn"))
+    assert _suite_digest(copy) == _suite_digest(load_model("churn"))
+    copy.expectations_file().write_text(
+        copy.expectations_file().read_text().replace("max_value: 120", "max_value: 119")
+    )
+    assert _suite_digest(copy) != _suite_digest(load_model("churn"))
 
 
 def tier(folder: Path, tenure: float, row: int = 7) -> TierData:
@@ -121,22 +123,22 @@ def kept(data: TierData) -> list[Path]:
 def test_a_pass_is_kept_and_used_for_the_same_rows_and_rules(tmp_path: Path, shown: list[dict[str, Any]]) -> None:
     data = tier(tmp_path / "tier", 12)
     with disable_run_logger():
-        first = expect.fn("churn", data)
+        first = validate.fn("churn", data)
         assert first.rows == 400, "train and holdout are checked"
         for part in (data.train, data.holdout):
             (part / "rows.parquet").unlink()  # so that a second look at the rows would fail
-        assert expect.fn("churn", data) == first
+        assert validate.fn("churn", data) == first
     assert len(kept(data)) == 1
-    assert [artifact["markdown"] for artifact in shown] == [first.report, first.report]
+    assert [artifact["markdown"] for artifact in shown] == [first.report_markdown, first.report_markdown]
 
 
 @pytest.mark.slow
 def test_a_pass_by_other_rules_is_not_used(tmp_path: Path) -> None:
     data = tier(tmp_path / "tier", 999)  # no customer has been there for so long
-    passed = CheckReport("churn", 400, 50, 1, (HELD,))
+    passed = ValidationReport("churn", 400, 50, 1, (HELD,))
     (data.folder / f"checks-{'0' * 32}.json").write_text(settled(passed).model_dump_json())
     with disable_run_logger(), pytest.raises(Refusal, match="tenure"):
-        expect.fn("churn", data)
+        validate.fn("churn", data)
 
 
 @pytest.mark.slow
@@ -144,7 +146,7 @@ def test_a_failure_is_never_kept_and_is_found_anew_each_time(tmp_path: Path, sho
     data = tier(tmp_path / "tier", 999)
     for _ in range(2):
         with disable_run_logger(), pytest.raises(Refusal, match=r"tenure.*1 of 400 values"):
-            expect.fn("churn", data)
+            validate.fn("churn", data)
         assert not kept(data)
     assert ["999" in artifact["markdown"] for artifact in shown] == [True, True]
 
@@ -153,7 +155,7 @@ def test_a_failure_is_never_kept_and_is_found_anew_each_time(tmp_path: Path, sho
 def test_rows_that_are_only_in_the_holdout_are_checked_too(tmp_path: Path) -> None:
     data = tier(tmp_path / "tier", -1, row=350)
     with disable_run_logger(), pytest.raises(Refusal, match="tenure"):
-        expect.fn("churn", data)
+        validate.fn("churn", data)
 
 
 @pytest.mark.slow
@@ -164,37 +166,39 @@ def test_all_files_of_a_tier_are_checked(tmp_path: Path) -> None:
     pq.write_table(rows.slice(100), data.train / "rows-00001.parquet")
     (data.train / "rows.parquet").unlink()
     with disable_run_logger():
-        assert expect.fn("churn", data).rows == 400
+        assert validate.fn("churn", data).rows == 400
 
 
 ENGINE = DuckDBEngine.model_validate({})
 
 
 def test_a_tier_is_compared_with_the_next_larger_one_which_is_measured_once(tmp_path: Path) -> None:
-    lake, model = FakeLake(), Model(tmp_path, SPEC)
+    lake, model = FakeLake(), TeamModel(tmp_path, SPEC)
     reads = append(lake, 0, 3000)
     data = materialise(lake, ENGINE, reads, SPEC, "development", tmp_path)
     staging = materialise(lake, ENGINE, reads, SPEC, "staging", tmp_path)
-    told = compare(lake, ENGINE, tmp_path, model, data)
+    told = compare_with_parent_tier(lake, ENGINE, tmp_path, model, data)
     held, holding = (each.train_rows + each.holdout_rows for each in (data, staging))
     assert f"{held:,} of {holding:,} rows" in told
-    assert "of 3,000 rows" in compare(lake, ENGINE, tmp_path, model, staging)
+    assert "of 3,000 rows" in compare_with_parent_tier(lake, ENGINE, tmp_path, model, staging)
     shutil.rmtree(tmp_path / "statistics")
-    assert compare(lake, ENGINE, tmp_path, model, data) == told
+    assert compare_with_parent_tier(lake, ENGINE, tmp_path, model, data) == told
     (kept,) = (tmp_path / "statistics").rglob("*.json")
     append(lake, 3000, 500)  # later rows are not in the read that the tier was drawn from
-    assert compare(lake, ENGINE, tmp_path, model, data) == told
+    assert compare_with_parent_tier(lake, ENGINE, tmp_path, model, data) == told
     kept.unlink()
-    assert compare(lake, ENGINE, tmp_path, model, data) == told
+    assert compare_with_parent_tier(lake, ENGINE, tmp_path, model, data) == told
 
 
 def test_the_largest_tier_is_compared_with_nothing(tmp_path: Path) -> None:
     lake = FakeLake()
-    data = materialise(lake, ENGINE, append(lake, 0, 300), SPEC, "production", tmp_path)
-    assert compare(lake, ENGINE, tmp_path, Model(tmp_path, SPEC), data) == ""
+    data = materialise(lake, ENGINE, append(lake, 0, 300), SPEC, "full", tmp_path)
+    assert compare_with_parent_tier(lake, ENGINE, tmp_path, TeamModel(tmp_path, SPEC), data) == ""
 
 
 def test_the_comparison_is_shown_below_the_report(shown: list[dict[str, Any]]) -> None:
     with disable_run_logger():
-        settle(CheckReport("price", 60, 50, 1, (HELD,)), "price, development tier", "## The tier against all")
+        report_and_require_valid(
+            ValidationReport("price", 60, 50, 1, (HELD,)), "price, development tier", "## The tier against all"
+        )
     assert shown[0]["markdown"].endswith("\n## The tier against all")

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-KEEP = "ratchet.keep"
+KEEP_TAG = "ratchet.keep"
 """The tag by which a person keeps a run or a version for ever, whatever its value."""
-PROMOTED = "ratchet.promoted"
+PROMOTED_TAG = "ratchet.promoted"
 """The tag of a version that served once: in which environment."""
 
 
-class Line(Protocol):
+class DeploymentLike(Protocol):
     """One line of the deployment ledger."""
 
     @property
@@ -21,7 +21,7 @@ class Line(Protocol):
         """`serving` when it ended well, else `failed`."""
 
 
-class Request(Protocol):
+class OpenRequestLike(Protocol):
     """An approval request without a decision."""
 
     @property
@@ -29,7 +29,7 @@ class Request(Protocol):
         """The version that it is about."""
 
 
-class Registered(Protocol):
+class VersionLike(Protocol):
     """A registered version."""
 
     @property
@@ -45,8 +45,8 @@ class Registered(Protocol):
         """Its aliases."""
 
 
-def model_roots(
-    model: str, lines: Iterable[Line], requests: Iterable[Request], versions: Iterable[Registered]
+def protected_model_keys(
+    model: str, lines: Iterable[DeploymentLike], requests: Iterable[OpenRequestLike], versions: Iterable[VersionLike]
 ) -> dict[str, str]:
     """Return the keys that must stay, with the reason of each.
 
@@ -55,30 +55,30 @@ def model_roots(
     """
     roots: dict[str, str] = {}
     for registered in versions:
-        if reason := _own_reason(registered):
+        if reason := _version_keep_reason(registered):
             roots[f"version:{model}/{registered.version}"] = reason
     for request in requests:
-        roots |= _both(model, request.version, "an approval request is open")
+        roots |= _version_and_release(model, request.version, "an approval request is open")
     for line in lines:
         if line.status == "serving":
-            roots |= _both(model, line.version, "it served once, so a rollback may name it")
+            roots |= _version_and_release(model, line.version, "it served once, so a rollback may name it")
     return roots
 
 
-def _both(model: str, version: str, reason: str) -> dict[str, str]:
+def _version_and_release(model: str, version: str, reason: str) -> dict[str, str]:
     return {f"{kind}:{model}/{version}": reason for kind in ("version", "release")}
 
 
-def _own_reason(version: Registered) -> str:
+def _version_keep_reason(version: VersionLike) -> str:
     tags = version.tags
     if version.aliases:
         return f"it bears the alias {version.aliases[0]}"
-    if PROMOTED in tags:
+    if PROMOTED_TAG in tags:
         return "it served once, so a rollback may name it"
-    if KEEP in tags:
-        return f"a person tagged it {KEEP}"
+    if KEEP_TAG in tags:
+        return f"a person tagged it {KEEP_TAG}"
     if "ratchet.key" not in tags:
         return "it was not made by Ratchet"
-    if tags.get("ratchet.tier") == "production" and tags.get("ratchet.verdict") == "pass":
-        return "it passed on the production tier"
+    if tags.get("ratchet.tier") == "full" and tags.get("ratchet.verdict") == "pass":
+        return "it passed on the full tier"
     return ""

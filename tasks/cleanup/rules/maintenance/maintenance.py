@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.rows.buckets import BUCKETS
 
-READS = 5
+SAMPLED_READS = 5
 """So many reads of a data set are held against what they returned before."""
 
-ROWS = 500_000
+MAX_DIGEST_ROWS = 500_000
 """A read of more rows is looked at by its first buckets only: about so many rows of it."""
 
 _COLUMNS = (
@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class StorageStats:
     """Files and their bytes: those stored, and those that a read of everything opens."""
 
     stored_files: int
@@ -35,7 +35,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Tended:
+class DatasetMaintenance:
     """What was done for one data set, or would be in a dry run.
 
     `merged` small files lie in larger ones now; `orphans` are the files that nothing names, of `orphan_bytes`.
@@ -45,8 +45,8 @@ class Tended:
 
     dataset: str
     snapshots: int = 0
-    before: Measured = Measured(0, 0, 0)
-    after: Measured = Measured(0, 0, 0)
+    before: StorageStats = StorageStats(0, 0, 0)
+    after: StorageStats = StorageStats(0, 0, 0)
     merged: int = 0
     orphans: int = 0
     orphan_bytes: int = 0
@@ -55,7 +55,7 @@ class Tended:
     problem: str = ""
 
 
-def datasets_of(data: DataSpec, there: Iterable[str], further: Iterable[str] = ()) -> list[str]:
+def model_dataset_names(data: DataSpec, there: Iterable[str], further: Iterable[str] = ()) -> list[str]:
     """Return which of the lake's data sets are a model's: tables, quarantines, predictions, published features.
 
     And the `further` ones, which it writes in a namespace.
@@ -71,18 +71,18 @@ def sampled_reads(snapshots: Sequence[str]) -> list[str]:
 
     The chance follows from the newest one, so that a round can be done again, and another night sees others.
     """
-    if len(snapshots) <= READS:
+    if len(snapshots) <= SAMPLED_READS:
         return list(snapshots)
-    inner = random.Random(snapshots[-1]).sample(range(1, len(snapshots) - 1), READS - 2)  # noqa: S311  (no secret)
+    inner = random.Random(snapshots[-1]).sample(range(1, len(snapshots) - 1), SAMPLED_READS - 2)  # noqa: S311  (no secret)
     return [snapshots[place] for place in (0, *sorted(inner), len(snapshots) - 1)]
 
 
-def bucket_limit(rows: int) -> int | None:
+def digest_bucket_limit(rows: int) -> int | None:
     """Return the bucket below which a read of so many rows is looked at; None for all of it."""
-    return None if rows <= ROWS else max(1, BUCKETS * ROWS // rows)
+    return None if rows <= MAX_DIGEST_ROWS else max(1, BUCKETS * MAX_DIGEST_ROWS // rows)
 
 
-def report(tended: Sequence[Tended], *, dry_run: bool) -> str:
+def maintenance_markdown(tended: Sequence[DatasetMaintenance], *, dry_run: bool) -> str:
     """Return what was done as markdown, a line a data set."""
     if not tended:
         return "There is no data set: nothing has landed yet."
@@ -100,12 +100,12 @@ def report(tended: Sequence[Tended], *, dry_run: bool) -> str:
             f"{done}; of {reads} reads as of earlier and of now the files are as they were written; {repeated} were "
             "repeated afterwards, each with the same rows.",
             *(f"**{each.dataset}** is not in order: {each.problem}" for each in tended if each.problem),
-            "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|", *map(_line, tended)]),
+            "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|", *map(_table_row, tended)]),
         ]
     )
 
 
-def _line(one: Tended) -> str:
+def _table_row(one: DatasetMaintenance) -> str:
     opened = f"{one.before.opened_files:,} → {one.after.opened_files:,}"
     stored = f"{one.before.stored_files:,} → {one.after.stored_files:,}"
     size = f"{_megabytes(one.before.stored_bytes)} → {_megabytes(one.after.stored_bytes)}"

@@ -7,45 +7,47 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
-from tasks.shared.rules.model.strict_record import Record, nearest, parse_record, rule
-from tasks.shared.rules.model.types import Line
+from tasks.shared.rules.model.strict_record import StrictRecord, did_you_mean, parse_record, validation_error
+from tasks.shared.rules.model.types import OneLineText
 from tasks.shared.rules.refusal import Refusal
 
-Use = Literal["training", "hosting", "transform"]
+InstanceUse = Literal["training", "hosting", "transform"]
 """What an instance is paid for: SageMaker has a price for each."""
 
-REFRESH = "Refresh the table: make prices REGION={region}."
+REFRESH_REMEDY = "Refresh the table: make prices REGION={region}."
 
 
-def _day(text: str) -> str:
+def _iso_date(text: str) -> str:
     try:
         written = date.fromisoformat(text).isoformat()
     except ValueError:
         written = ""
     if written != text:
-        raise rule("is no day", 'Write one as "2026-11-25".')
+        raise validation_error("is no day", 'Write one as "2026-11-25".')
     return text
 
 
-Hourly = Annotated[float, Field(gt=0, le=1000)]
+HourlyPrice = Annotated[float, Field(gt=0, le=1000)]
 
 
-class RegionPrices(Record):
+class RegionPrices(StrictRecord):
     """What an hour of one instance costs in a region, by instance type."""
 
-    training: dict[Line, Hourly] = Field(default={}, description="Of a training job, such as ml.m5.xlarge: 0.23")
-    hosting: dict[Line, Hourly] = Field(default={}, description="Of an endpoint")
-    transform: dict[Line, Hourly] = Field(default={}, description="Of a batch transform job")
+    training: dict[OneLineText, HourlyPrice] = Field(
+        default={}, description="Of a training job, such as ml.m5.xlarge: 0.23"
+    )
+    hosting: dict[OneLineText, HourlyPrice] = Field(default={}, description="Of an endpoint")
+    transform: dict[OneLineText, HourlyPrice] = Field(default={}, description="Of a batch transform job")
 
 
-class PriceTable(Record):
+class PriceTable(StrictRecord):
     """The prices of a day."""
 
     currency: Literal["USD"] = Field(description="The currency of every price and budget")
-    date: Annotated[str, AfterValidator(_day)] = Field(description="The day on which the prices were read")
+    date: Annotated[str, AfterValidator(_iso_date)] = Field(description="The day on which the prices were read")
     valid_days: int = Field(ge=1, le=366, description="Days after which they are no longer believed")
-    source: Line = Field(description="Where they are from")
-    regions: dict[Line, RegionPrices] = Field(min_length=1, description="Prices by region")
+    source: OneLineText = Field(description="Where they are from")
+    regions: dict[OneLineText, RegionPrices] = Field(min_length=1, description="Prices by region")
 
 
 def parse_prices(text: str | bytes, where: str) -> PriceTable:
@@ -53,36 +55,38 @@ def parse_prices(text: str | bytes, where: str) -> PriceTable:
     return parse_record(PriceTable, text, where)
 
 
-def hourly_price(table: PriceTable, use: Use, region: str, instance_type: str, today: date) -> float:
+def hourly_price(price_table: PriceTable, use: InstanceUse, region: str, instance_type: str, today: date) -> float:
     """Return what an hour of one instance costs, in US dollars.
 
     Raises:
         Refusal: the table is too old or of a day to come, or it has no such region or type: an unknown price
             is not a price of nothing.
     """
-    _refuse_stale(table, region, today)
-    remedy = REFRESH.format(region=region or "…")
-    if region not in table.regions:
-        known = ", ".join(sorted(table.regions))
+    _refuse_stale_prices(price_table, region, today)
+    remedy = REFRESH_REMEDY.format(region=region or "…")
+    if region not in price_table.regions:
+        known = ", ".join(sorted(price_table.regions))
         raise Refusal("no prices of that region", where="price table", value=region, remedy=f"{remedy} Known: {known}.")
-    known_types: Mapping[str, float] = getattr(table.regions[region], use)
+    known_types: Mapping[str, float] = getattr(price_table.regions[region], use)
     if instance_type not in known_types:
         problem = f"no price of that instance type for {use} in {region}, so the work is not started"
         raise Refusal(problem, where="price table", value=instance_type,
-                      remedy=f"{nearest(instance_type, known_types)} {remedy}".strip())  # fmt: skip
+                      remedy=f"{did_you_mean(instance_type, known_types)} {remedy}".strip())  # fmt: skip
     return known_types[instance_type]
 
 
-def _refuse_stale(table: PriceTable, region: str, today: date) -> None:
-    age = (today - date.fromisoformat(table.date)).days
-    if not -1 <= age <= table.valid_days:  # a day to come is one of another time zone
-        problem = f"the prices are {age} days old, and believed for {table.valid_days}"
-        raise Refusal(problem, where="price table", value=table.date, remedy=REFRESH.format(region=region or "…"))
+def _refuse_stale_prices(price_table: PriceTable, region: str, today: date) -> None:
+    age = (today - date.fromisoformat(price_table.date)).days
+    if not -1 <= age <= price_table.valid_days:  # a day to come is one of another time zone
+        problem = f"the prices are {age} days old, and believed for {price_table.valid_days}"
+        raise Refusal(
+            problem, where="price table", value=price_table.date, remedy=REFRESH_REMEDY.format(region=region or "…")
+        )
 
 
-def prices_text(table: PriceTable) -> str:
+def prices_yaml(price_table: PriceTable) -> str:
     """Return the table as YAML, types in order: what `parse_prices` reads back as the same table."""
-    plain = table.model_dump()
+    plain = price_table.model_dump()
     plain["regions"] = {
         region: {use: dict(sorted(prices.items())) for use, prices in parts.items() if prices}
         for region, parts in sorted(plain["regions"].items())

@@ -7,24 +7,24 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.shared.rules.model.mistakes import KeyPath
-from tasks.shared.rules.model.strict_record import Record, nearest, refuse_all, rule
-from tasks.shared.rules.model.types import Column, Dataset, Line, Name, Problems, Share
+from tasks.shared.rules.model.strict_record import StrictRecord, did_you_mean, raise_problems, validation_error
+from tasks.shared.rules.model.types import Column, Dataset, Name, OneLineText, ProblemIterator, Share
 from tasks.shared.rules.refusal import Refusal
 
-Kind = Literal["number", "category", "flag"]
+FeatureKind = Literal["number", "category", "flag"]
 
 MAIN_TABLE = ""
 """Name of the table that holds the target, beside the names under `data.tables`."""
 
 
 @dataclass(frozen=True)
-class Landing:
+class IngestSchema:
     """What `ingest` has to know of one table of a model.
 
     Attributes:
         dataset: the lake's name for it.
         entity: the column that decides the bucket; never null.
-        kinds: the declared columns in order with their kinds: text, time, number, category or flag.
+        column_kinds: the declared columns in order with their kinds: text, time, number, category or flag.
         unique: the columns that together may occur once; rows that repeat them are duplicates.
         target: the column to predict, when the table holds it.
         classes: what the target may be, in a classification.
@@ -33,14 +33,14 @@ class Landing:
 
     dataset: str
     entity: str
-    kinds: Mapping[str, str]
+    column_kinds: Mapping[str, str]
     unique: tuple[str, ...]
     target: str | None = None
     classes: tuple[str, ...] = field(default=())
     time: str | None = None
 
 
-class TableSpec(Record):
+class TableSpec(StrictRecord):
     """A further table of which the model's rows take columns. Each row takes from one row of it, or none."""
 
     dataset: Dataset = Field(description="The lake's name for this table")
@@ -58,17 +58,17 @@ class TableSpec(Record):
         min_length=1, description="What is taken, as `feature: column of this table`; kinds stand in `data.features`"
     )
 
-    def landing(self, data: "DataSpec") -> Landing:
+    def landing(self, data: "DataSpec") -> IngestSchema:
         """Return what `ingest` has to know of this table of `data`."""
         own = list(self.keys.values())
         kinds: dict[str, str] = {**dict.fromkeys(own, "text"), **({self.time: "time"} if self.time else {})}
         kinds |= {column: data.features[feature] for feature, column in self.columns.items() if column not in kinds}
         entity = self.keys.get(data.entity, own[0])
         unique = (*own, *([self.time] if self.time else []))
-        return Landing(self.dataset, entity, kinds, unique, time=self.time)
+        return IngestSchema(self.dataset, entity, kinds, unique, time=self.time)
 
 
-class DataSpec(Record):
+class DataSpec(StrictRecord):
     """Which tables the model learns from, and what their columns are."""
 
     dataset: Dataset = Field(description="The lake's name for the main table, the one that holds the target")
@@ -79,12 +79,12 @@ class DataSpec(Record):
         "for each time, and joins take nothing later",
     )
     target: Column = Field(description="The column to predict")
-    classes: tuple[Line, ...] = Field(
+    classes: tuple[OneLineText, ...] = Field(
         default=(),
         description="The target's values, in the order of the model's probabilities; of two, the last is the "
         "positive one; none for a regression",
     )
-    features: dict[Column, Kind] = Field(
+    features: dict[Column, FeatureKind] = Field(
         min_length=1,
         description="The columns that the model sees, each number, category or flag (0 or 1), of whichever table",
     )
@@ -96,7 +96,7 @@ class DataSpec(Record):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        refuse_all((*self._overlaps(), *_alike(self._main_columns()), *self._table_problems()))
+        raise_problems((*self._overlaps(), *_case_conflicts(self._main_columns()), *self._table_problems()))
         return self
 
     @property
@@ -115,62 +115,70 @@ class DataSpec(Record):
         """The columns of the rows that the model reads: entity, time where there is one, features, target."""
         return (*self.unique, *self.features, self.target)
 
-    def landing(self, table: str = MAIN_TABLE) -> Landing:
+    def ingest_schema(self, table: str = MAIN_TABLE) -> IngestSchema:
         """Return what `ingest` has to know of a table: the main one, or one of `tables` by name.
 
         Raises:
             Refusal: there is no such table; the message names the nearest.
         """
         if table != MAIN_TABLE and table not in self.tables:
-            remedy = nearest(table, self.tables) or "The model has one table: leave the name empty."
+            remedy = did_you_mean(table, self.tables) or "The model has one table: leave the name empty."
             raise Refusal("the model has no such table", where="data.tables", value=table, remedy=remedy)
         return self.tables[table].landing(self) if table != MAIN_TABLE else self._main_landing()
 
-    def _main_landing(self) -> Landing:
+    def _main_landing(self) -> IngestSchema:
         kinds: dict[str, str] = {self.entity: "text", **({self.time: "time"} if self.time else {})}
         kinds |= {column: self.features.get(column, "text") for column in self._main_columns() if column not in kinds}
         kinds[self.target] = "category" if self.classes else "number"
-        return Landing(self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time)
+        return IngestSchema(self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time)
 
     def _main_columns(self) -> tuple[str, ...]:
         """Entity, time, keys of further tables, features and target of the main table, each once, in order."""
         keys = (key for table in self.tables.values() for key in table.keys)
         return tuple(dict.fromkeys((*self.unique, *keys, *self.main_features, self.target)))
 
-    def _overlaps(self) -> Problems:
+    def _overlaps(self) -> ProblemIterator:
         roles = {"entity": self.entity, "target": self.target, **({"time": self.time} if self.time else {})}
         for role, column in roles.items():
             if column in self.features:
-                yield ("features", column), rule(f"is the {role}, and must not be a feature", "Take it out.")
+                yield (
+                    ("features", column),
+                    validation_error(f"is the {role}, and must not be a feature", "Take it out."),
+                )
         if self.entity == self.target:
-            yield ("target",), rule("is the entity as well", "Name the column to predict.")
+            yield ("target",), validation_error("is the entity as well", "Name the column to predict.")
         if self.time in (self.entity, self.target):
-            yield ("time",), rule("is the entity or the target as well", "Name the column that holds a time.")
+            yield (
+                ("time",),
+                validation_error("is the entity or the target as well", "Name the column that holds a time."),
+            )
         for number, label in enumerate(self.classes):
             if label in self.classes[:number]:
-                yield ("classes", number), rule("is there twice", "Keep one of them.")
+                yield ("classes", number), validation_error("is there twice", "Keep one of them.")
 
-    def _table_problems(self) -> Problems:
+    def _table_problems(self) -> ProblemIterator:
         datasets = {self.dataset: "that of the main table"}
         taken: dict[str, str] = {}
         for name, table in self.tables.items():
             if table.dataset in datasets:
-                problem = rule(f"is {datasets[table.dataset]} as well", "Each table is a data set of its own.")
+                problem = validation_error(
+                    f"is {datasets[table.dataset]} as well", "Each table is a data set of its own."
+                )
                 yield ("tables", name, "dataset"), problem
             datasets[table.dataset] = f"that of `{name}`"
-            for path, error in _problems_of(table, self, taken):
+            for path, error in _table_problems(table, self, taken):
                 yield ("tables", name, *path), error
             taken |= dict.fromkeys(table.columns, name)
         if self.publish in datasets:
-            yield ("publish",), rule("is a table that the model reads", "Choose a new name.")
+            yield ("publish",), validation_error("is a table that the model reads", "Choose a new name.")
 
 
-class Tiers(Record):
+class TierSpec(StrictRecord):
     """How much of the data each tier sees: the share of the entities; each tier holds the one before it."""
 
     development: Share = Field(default=0.01, description="Share of the entities for trying things, 0.0001 to 1")
     staging: Share = Field(default=0.10, description="Share for rehearsals; at least that of development")
-    production: Share = Field(default=1.0, description="Always 1.0; only its models can be promoted")
+    full: Share = Field(default=1.0, description="Always 1.0; only its models can be promoted")
     stratify_by: Column | None = Field(
         default=None,
         description="The target, or a category or flag of the main table: each of its values keeps the share for "
@@ -179,17 +187,17 @@ class Tiers(Record):
 
     @model_validator(mode="after")
     def _nested(self) -> Self:
-        refuse_all(self._disorder())
+        raise_problems(self._disorder())
         return self
 
-    def _disorder(self) -> Problems:
+    def _disorder(self) -> ProblemIterator:
         if self.development > self.staging:
-            yield ("development",), rule(f"must be at most that of staging, {self.staging:g}")
-        if self.production != 1:
-            yield ("production",), rule("must be 1.0", "Production models see all the data.")
+            yield ("development",), validation_error(f"must be at most that of staging, {self.staging:g}")
+        if self.full != 1:
+            yield ("full",), validation_error("must be 1.0", "Models of the full tier see all the data.")
 
 
-def strata_problems(tiers: Tiers, data: DataSpec) -> Problems:
+def strata_problems(tiers: TierSpec, data: DataSpec) -> ProblemIterator:
     """Yield what is wrong with `tiers.stratify_by`, given the columns of `data`."""
     column = tiers.stratify_by
     if column is None:
@@ -198,41 +206,64 @@ def strata_problems(tiers: Tiers, data: DataSpec) -> Problems:
     known += [data.target] if data.classes else []
     if column not in known:
         kind = "is a number" if data.features.get(column) == "number" or column == data.target else "cannot part rows"
-        remedy = nearest(column, known) or "Take it out."
-        yield ("stratify_by",), rule(f"{kind}: it takes a category, flag or class of the main table", remedy)
+        remedy = did_you_mean(column, known) or "Take it out."
+        yield (
+            ("stratify_by",),
+            validation_error(f"{kind}: it takes a category, flag or class of the main table", remedy),
+        )
     elif data.time:
         problem = "does not go with data.time: an entity with many rows may have many values"
-        yield ("stratify_by",), rule(problem, "Take it out.")
+        yield ("stratify_by",), validation_error(problem, "Take it out.")
 
 
-def _problems_of(table: TableSpec, data: DataSpec, taken: Mapping[str, str]) -> Problems:
+def _table_problems(table: TableSpec, data: DataSpec, taken: Mapping[str, str]) -> ProblemIterator:
     for feature in table.columns:
         if feature not in data.features:
-            yield ("columns", feature), rule("is not among data.features", nearest(feature, data.features))
+            yield (
+                ("columns", feature),
+                validation_error("is not among data.features", did_you_mean(feature, data.features)),
+            )
         elif feature in taken:
-            yield ("columns", feature), rule(f"comes from the table `{taken[feature]}` already", "Keep one of them.")
+            yield (
+                ("columns", feature),
+                validation_error(f"comes from the table `{taken[feature]}` already", "Keep one of them."),
+            )
     for key in table.keys:
         if key in (data.target, data.time):
-            yield ("keys", key), rule("is the target or the time, and joins nothing", "Name a key.")
+            yield ("keys", key), validation_error("is the target or the time, and joins nothing", "Name a key.")
         elif key in data.features and key not in data.main_features:
-            yield ("keys", key), rule("is no column of the main table", "Name a column that the main table holds.")
+            yield (
+                ("keys", key),
+                validation_error("is no column of the main table", "Name a column that the main table holds."),
+            )
         elif data.features.get(key) in ("number", "flag"):
-            yield ("keys", key), rule(f"is a {data.features[key]}, and keys are text", "Declare it as a category.")
+            yield (
+                ("keys", key),
+                validation_error(f"is a {data.features[key]}, and keys are text", "Declare it as a category."),
+            )
     if table.time and data.time is None:
-        yield ("time",), rule("needs data.time, the time of the main table's rows", "Add it, or take this out.")
+        yield (
+            ("time",),
+            validation_error("needs data.time, the time of the main table's rows", "Add it, or take this out."),
+        )
     if table.time in table.keys.values():
-        yield ("time",), rule("is among the keys as well", "Name the column that holds a time.")
-    yield from _alike([*table.keys.values(), *([table.time] if table.time else []), *table.columns.values()])
+        yield ("time",), validation_error("is among the keys as well", "Name the column that holds a time.")
+    yield from _case_conflicts([*table.keys.values(), *([table.time] if table.time else []), *table.columns.values()])
 
 
-def _alike(columns: Iterable[str]) -> Problems:
+def _case_conflicts(columns: Iterable[str]) -> ProblemIterator:
     """Yield columns of one table that differ only in case: engines of SQL take them for one."""
     seen: dict[str, str] = {}
     for column in columns:
         other = seen.setdefault(column.lower(), column)
         if other != column:
             path: KeyPath = ()
-            yield path, rule(f"the columns {other} and {column} differ only in capitals", "Rename one in the source.")
+            yield (
+                path,
+                validation_error(
+                    f"the columns {other} and {column} differ only in capitals", "Rename one in the source."
+                ),
+            )
 
 
 def column_kinds(data: DataSpec) -> dict[str, str]:

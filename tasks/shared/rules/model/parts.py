@@ -7,24 +7,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tasks.shared.rules.model.strict_record import Record, percent_hint, refuse_all, rule
-from tasks.shared.rules.model.types import Column, Line, Number, Parameter, Problems
+from tasks.shared.rules.model.strict_record import StrictRecord, percent_hint, raise_problems, validation_error
+from tasks.shared.rules.model.types import Column, Number, OneLineText, Parameter, ProblemIterator
 
-_FROM_0_TO_1 = {"auc", "average_precision", "brier", "accuracy", "calibration_error", "f1_macro"}
+_UNIT_INTERVAL_METRICS = {"auc", "average_precision", "brier", "accuracy", "calibration_error", "f1_macro"}
 
 
-class TrainingSpec(Record):
+class TrainingSpec(StrictRecord):
     """How the training program is run."""
 
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random, 0 to 2,147,483,647")
     max_minutes: float = Field(gt=0, le=10_080, description="The job is stopped after this many minutes")
     max_memory_mb: int = Field(ge=64, description="The job is stopped above this much memory, in MiB, at least 64")
-    parameters: dict[Line, Parameter] = Field(
+    parameters: dict[OneLineText, Parameter] = Field(
         default={}, description="Hyperparameters that `train.py` gets: numbers, text, true or false"
     )
 
 
-class Range(Record):
+class SearchRange(StrictRecord):
     """The values from low to high, both included; whole numbers when both are."""
 
     low: Number = Field(description="The smallest value to try; write 1.0, not 1, for a parameter with decimals")
@@ -33,7 +33,7 @@ class Range(Record):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        refuse_all(self._disorder())
+        raise_problems(self._disorder())
         return self
 
     @property
@@ -41,44 +41,44 @@ class Range(Record):
         """Whether only whole numbers are tried."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def _disorder(self) -> Problems:
+    def _disorder(self) -> ProblemIterator:
         if self.low >= self.high:
-            yield ("low",), rule(f"must be below high, {self.high:g}")
+            yield ("low",), validation_error(f"must be below high, {self.high:g}")
         if self.log and self.low <= 0:
-            yield ("low",), rule("must be above 0 on a logarithmic scale", "Raise it, or take `log` out.")
+            yield ("low",), validation_error("must be above 0 on a logarithmic scale", "Raise it, or take `log` out.")
 
 
-class Choices(Record):
+class SearchChoices(StrictRecord):
     """One of the values listed."""
 
     choices: tuple[Parameter, ...] = Field(min_length=2, description="The values to try, instead of low and high")
 
 
-def _kind_of_space(value: object) -> str:
-    has_choices = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+def _search_space_tag(value: object) -> str:
+    has_choices = "choices" in value if isinstance(value, dict) else isinstance(value, SearchChoices)
     return "<union choices>" if has_choices else "<union range>"
 
 
 SearchSpace = Annotated[
-    Annotated[Range, Tag("<union range>")] | Annotated[Choices, Tag("<union choices>")],
-    Discriminator(_kind_of_space),
+    Annotated[SearchRange, Tag("<union range>")] | Annotated[SearchChoices, Tag("<union choices>")],
+    Discriminator(_search_space_tag),
 ]
 
 
-class Floor(Record):
+class Floor(StrictRecord):
     """A bound that a metric on the holdout must keep: exactly one of `at_least` and `at_most`."""
 
-    metric: Line = Field(description="A metric of the task")
+    metric: OneLineText = Field(description="A metric of the task")
     at_least: float | None = Field(default=None, description="The smallest value that passes")
     at_most: float | None = Field(default=None, description="The largest value that passes; give one of the two")
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
-            raise rule("needs exactly one of at_least and at_most")
-        if self.metric in _FROM_0_TO_1 and not 0 <= self.bound <= 1:
-            problem = rule(f"must be from 0 to 1 for {self.metric}", percent_hint(self.bound))
-            refuse_all([((self.side,), problem)])
+            raise validation_error("needs exactly one of at_least and at_most")
+        if self.metric in _UNIT_INTERVAL_METRICS and not 0 <= self.bound <= 1:
+            problem = validation_error(f"must be from 0 to 1 for {self.metric}", percent_hint(self.bound))
+            raise_problems([((self.side,), problem)])
         return self
 
     @property
@@ -99,10 +99,10 @@ class SliceFloor(Floor):
     minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not judged")
 
 
-class Comparison(Record):
+class ComparisonSpec(StrictRecord):
     """How a challenger is held against the champion."""
 
-    metric: Line = Field(description="The metric of the task by which they are compared")
+    metric: OneLineText = Field(description="The metric of the task by which they are compared")
     rule: Literal["superior", "non_inferior"] = Field(
         description="superior: better beyond chance; non_inferior: not worse by the margin or more"
     )
@@ -110,16 +110,16 @@ class Comparison(Record):
     confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval, 0.8 up to but not 1")
 
 
-class EvaluationSpec(Record):
+class EvaluationSpec(StrictRecord):
     """What a model must show on the holdout."""
 
     minimum_rows: int = Field(ge=1, description="With fewer holdout rows the verdict is hold")
     floors: tuple[Floor, ...] = Field(min_length=1, description="Bounds that every model must keep")
     slices: tuple[SliceFloor, ...] = Field(default=(), description="Bounds within groups of rows")
-    comparison: Comparison = Field(description="The challenger against the champion")
+    comparison: ComparisonSpec = Field(description="The challenger against the champion")
 
 
-class Budget(Record):
+class BudgetSpec(StrictRecord):
     """What paid work on the model may cost. Without it no paid work is done."""
 
     per_run_usd: float = Field(default=0.0, ge=0, le=1_000_000, description="The most that a run may cost; 0: nothing")
@@ -133,48 +133,52 @@ class Budget(Record):
     @model_validator(mode="after")
     def _a_run_fits_into_a_month(self) -> Self:
         if self.per_run_usd > self.per_month_usd:
-            refuse_all([(("per_run_usd",), rule(f"must be at most per_month_usd, {self.per_month_usd:g}"))])
+            raise_problems(
+                [(("per_run_usd",), validation_error(f"must be at most per_month_usd, {self.per_month_usd:g}"))]
+            )
         return self
 
 
-class ApprovalPolicy(Record):
+class ApprovalSpec(StrictRecord):
     """Who may approve, and for how long it counts. An environment may ask for more."""
 
     expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request lapses, 1 to 365")
     approvals: int = Field(default=1, ge=1, le=10, description="How many different people must approve, 1 to 10")
-    approvers: tuple[Line, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name")
-    roles: tuple[Line, ...] = Field(
+    approvers: tuple[OneLineText, ...] = Field(
+        default=(), description="Names that may decide; empty: anyone with a name"
+    )
+    roles: tuple[OneLineText, ...] = Field(
         default=(), description="Roles, one of which each approver bears; the environment's file says who does"
     )
     four_eyes: bool = Field(default=True, description="Neither who asked nor who wrote the code may decide")
 
 
-class ServingSpec(Record):
+class ServingSpec(StrictRecord):
     """What the model may be made of, beyond scikit-learn pipelines in skops' format; each is a risk taken by name."""
 
-    loaders: tuple[Line, ...] = Field(
+    loaders: tuple[OneLineText, ...] = Field(
         default=(), description="MLflow loaders that may load it, beside `mlflow.sklearn`: `mlflow.pyfunc.model`, ..."
     )
-    trusted_types: tuple[Line, ...] = Field(
+    trusted_types: tuple[OneLineText, ...] = Field(
         default=(), description="Types that skops may restore, beside those of scikit-learn and LightGBM"
     )
-    own_code: bool = Field(
+    allow_custom_code: bool = Field(
         default=False, description="It may bring code of its own: modules, or a model that is a program"
     )
 
 
-class EvidenceSpec(Record):
+class EvidenceSpec(StrictRecord):
     """For how long the evidence of a promoted version is kept, and when people look at it again."""
 
-    retain_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
+    retention_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
     review_days: int = Field(default=180, ge=1, le=3650, description="Days after which its owner reviews the model")
 
 
-class InferenceLogSpec(Record):
-    """What is kept of what the served model is asked and answers; it is what `watch_drift` looks at."""
+class InferenceLogSpec(StrictRecord):
+    """What is kept of what the served model is asked and answers; it is what `monitor` looks at."""
 
-    keep: bool = Field(default=True, description="Log requests and answers; without it the model cannot be watched")
-    leave_out: tuple[Column, ...] = Field(
+    enabled: bool = Field(default=True, description="Log requests and answers; without it the model cannot be watched")
+    exclude: tuple[Column, ...] = Field(
         default=(), description="Features, or the entity, that are never written; they cannot be watched"
     )
     hash: tuple[Column, ...] = Field(
@@ -184,7 +188,7 @@ class InferenceLogSpec(Record):
     )
 
 
-class RetrainingSpec(Record):
+class RetrainingSpec(StrictRecord):
     """Whether it is retrained because watching found something, and what must hold for that.
 
     Whatever is trained so takes the gates and the approval of any other run.
@@ -193,7 +197,7 @@ class RetrainingSpec(Record):
     automatic: bool = Field(
         default=False, description="Retrain by itself when watching found something and every key below allows it"
     )
-    answers: tuple[Literal["drift", "quality"], ...] = Field(
+    triggers: tuple[Literal["drift", "quality"], ...] = Field(
         default=("drift", "quality"),
         min_length=1,
         description="What it answers: drift of rows or predictions, quality on labels that arrived",
@@ -204,14 +208,14 @@ class RetrainingSpec(Record):
         le=8760,
         description="Hours after such a retraining, and after a deployment, without another",
     )
-    most_in_vain: int = Field(
+    max_unsuccessful: int = Field(
         default=3, ge=1, le=100, description="So many such retrainings without an approved version, and no more"
     )
-    in_vain_days: float = Field(default=30.0, ge=1, le=366, description="Days in which those are counted")
-    new_rows: int = Field(
+    unsuccessful_window_days: float = Field(default=30.0, ge=1, le=366, description="Days in which those are counted")
+    min_new_labelled_rows: int = Field(
         default=1000, ge=1, description="Rows with a label that must have landed since the champion's snapshot"
     )
-    labels_days: float = Field(
+    max_label_age_days: float = Field(
         default=7.0,
         gt=0,
         le=3660,

@@ -10,20 +10,20 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec, Landing, TableSpec, Tiers, strata_problems
+from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec, IngestSchema, TableSpec, TierSpec, strata_problems
 from tasks.shared.rules.model.mistakes import KeyPath
-from tasks.shared.rules.model.namespaces import namespace_of
+from tasks.shared.rules.model.namespaces import namespace_part
 from tasks.shared.rules.model.parts import (
-    ApprovalPolicy,
-    Budget,
-    Choices,
-    Comparison,
+    ApprovalSpec,
+    BudgetSpec,
+    ComparisonSpec,
     EvaluationSpec,
     EvidenceSpec,
     Floor,
     InferenceLogSpec,
-    Range,
     RetrainingSpec,
+    SearchChoices,
+    SearchRange,
     SearchSpace,
     ServingSpec,
     SliceFloor,
@@ -31,53 +31,53 @@ from tasks.shared.rules.model.parts import (
 )
 from tasks.shared.rules.model.strict_record import (
     KeyDescription,
-    Record,
-    describe,
-    nearest,
+    StrictRecord,
+    did_you_mean,
     parse_record,
-    refuse_all,
-    rule,
+    raise_problems,
+    record_keys,
+    validation_error,
 )
-from tasks.shared.rules.model.types import Line, Name, Problems
+from tasks.shared.rules.model.types import Name, OneLineText, ProblemIterator
 
 __all__ = [
     "MAIN_TABLE",
-    "ApprovalPolicy",
-    "Budget",
-    "Choices",
-    "Comparison",
+    "ApprovalSpec",
+    "BudgetSpec",
+    "ComparisonSpec",
     "DataSpec",
     "EvaluationSpec",
     "EvidenceSpec",
     "Floor",
     "InferenceLogSpec",
-    "Landing",
+    "IngestSchema",
     "ModelSpec",
-    "Range",
     "RetrainingSpec",
+    "SearchChoices",
+    "SearchRange",
     "SearchSpace",
     "ServingSpec",
     "SliceFloor",
     "TableSpec",
-    "Tiers",
+    "TierSpec",
     "TrainingSpec",
-    "describe_spec",
-    "keys_table",
     "parse_spec",
+    "spec_keys",
+    "spec_keys_markdown",
 ]
 
-Task = Literal["binary", "multiclass", "regression"]
+TaskType = Literal["binary", "multiclass", "regression"]
 
 
-class ModelSpec(Record):
+class ModelSpec(StrictRecord):
     """A model as its team describes it. What is wrong between two parts is found here."""
 
     name: Name = Field(description="The model's name, and that of its folder")
     description: str = Field(min_length=1, description="What it predicts, in a sentence")
-    owner: Line = Field(description="Who answers for it: a person or a team")
-    task: Task = Field(description="What kind of prediction it makes")
+    owner: OneLineText = Field(description="Who answers for it: a person or a team")
+    task: TaskType = Field(description="What kind of prediction it makes")
     data: DataSpec = Field(description="What it learns from")
-    tiers: Tiers = Field(default=Tiers(), description="How much of the data each tier sees")
+    tiers: TierSpec = Field(default=TierSpec(), description="How much of the data each tier sees")
     holdout: float = Field(
         default=0.2,
         ge=0.0001,
@@ -85,12 +85,12 @@ class ModelSpec(Record):
         description="Share of the entities that decide and never train, up to 0.5",
     )
     training: TrainingSpec = Field(description="How the training program is run")
-    search: dict[Line, SearchSpace] = Field(
+    search: dict[OneLineText, SearchSpace] = Field(
         default={}, description="What `experiment` may try, by parameter: low and high, or choices"
     )
     evaluation: EvaluationSpec = Field(description="What it must show on the holdout")
-    budget: Budget = Field(default=Budget(), description="What paid work on it may cost")
-    approval: ApprovalPolicy = Field(default=ApprovalPolicy(), description="Who may approve it")
+    budget: BudgetSpec = Field(default=BudgetSpec(), description="What paid work on it may cost")
+    approval: ApprovalSpec = Field(default=ApprovalSpec(), description="Who may approve it")
     serving: ServingSpec = Field(default=ServingSpec(), description="What it may be made of")
     evidence: EvidenceSpec = Field(default=EvidenceSpec(), description="How long the evidence of a version is kept")
     inference_log: InferenceLogSpec = Field(
@@ -100,30 +100,30 @@ class ModelSpec(Record):
         default=RetrainingSpec(), description="Whether it is retrained by itself when watching found something"
     )
 
-    def table(self, name: str = MAIN_TABLE) -> Landing:
+    def ingest_schema(self, name: str = MAIN_TABLE) -> IngestSchema:
         """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.
 
         Raises:
             Refusal: the model has no such table; the message names the nearest.
         """
-        return self.data.landing(name)
+        return self.data.ingest_schema(name)
 
     def own_dataset(self, kind: str) -> str:
         """Return the data set that the model itself writes: `churn-predictions`, in a namespace one of its own."""
-        return f"{self.name if namespace_of(self.name) else self.data.dataset}-{kind}"
+        return f"{self.name if namespace_part(self.name) else self.data.dataset}-{kind}"
 
     @field_validator("data")
     @classmethod
     def _classes_suit_the_task(cls, data: DataSpec, info: ValidationInfo) -> DataSpec:
         if "task" in info.data:
-            refuse_all(_class_problems(data.classes, info.data["task"]))
+            raise_problems(_class_problems(data.classes, info.data["task"]))
         return data
 
     @field_validator("tiers")
     @classmethod
-    def _strata_suit_the_data(cls, tiers: Tiers, info: ValidationInfo) -> Tiers:
+    def _strata_suit_the_data(cls, tiers: TierSpec, info: ValidationInfo) -> TierSpec:
         if "data" in info.data:
-            refuse_all(strata_problems(tiers, info.data["data"]))
+            raise_problems(strata_problems(tiers, info.data["data"]))
         return tiers
 
     @field_validator("search")
@@ -132,7 +132,7 @@ class ModelSpec(Record):
         cls, search: dict[str, SearchSpace], info: ValidationInfo
     ) -> dict[str, SearchSpace]:
         if "training" in info.data:
-            refuse_all(_search_problems(search, info.data["training"].parameters))
+            raise_problems(_search_problems(search, info.data["training"].parameters))
         return search
 
     @field_validator("evaluation")
@@ -140,14 +140,14 @@ class ModelSpec(Record):
     def _evaluation_suits_task_and_data(cls, evaluation: EvaluationSpec, info: ValidationInfo) -> EvaluationSpec:
         metrics = _metric_problems(evaluation, info.data["task"]) if "task" in info.data else ()
         slices = _slice_problems(evaluation, info.data["data"].features) if "data" in info.data else ()
-        refuse_all(chain(metrics, slices))
+        raise_problems(chain(metrics, slices))
         return evaluation
 
     @field_validator("inference_log")
     @classmethod
     def _log_suits_the_data(cls, log: InferenceLogSpec, info: ValidationInfo) -> InferenceLogSpec:
         if "data" in info.data:
-            refuse_all(_log_problems(log, info.data["data"]))
+            raise_problems(_log_problems(log, info.data["data"]))
         return log
 
 
@@ -164,63 +164,65 @@ def parse_spec(text: str | bytes, where: str) -> ModelSpec:
     return parse_record(ModelSpec, text, where)
 
 
-def describe_spec() -> tuple[KeyDescription, ...]:
+def spec_keys() -> tuple[KeyDescription, ...]:
     """Return every key of `model.yaml` with its type, default and meaning, in the file's order."""
-    return describe(ModelSpec)
+    return record_keys(ModelSpec)
 
 
-def keys_table() -> str:
+def spec_keys_markdown() -> str:
     """Return the table of all keys as Markdown, as `docs/model-yaml.md` holds it."""
-    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in describe_spec()]
+    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in spec_keys()]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
-def _class_problems(classes: tuple[str, ...], task: Task) -> Problems:
+def _class_problems(classes: tuple[str, ...], task: TaskType) -> ProblemIterator:
     count = len(classes)
     if task == "regression" and count:
-        yield ("classes",), rule("a regression has no classes", "Take it out, or mend `task`.")
+        yield ("classes",), validation_error("a regression has no classes", "Take it out, or mend `task`.")
     if task == "binary" and count != 2:
         yield (
             ("classes",),
-            rule(f"a binary task has two classes, not {count}", "Negative first, positive last."),
+            validation_error(f"a binary task has two classes, not {count}", "Negative first, positive last."),
         )
     if task == "multiclass" and count < 3:
-        yield ("classes",), rule(f"a multiclass task has three classes or more, not {count}")
+        yield ("classes",), validation_error(f"a multiclass task has three classes or more, not {count}")
 
 
-def _search_problems(search: Mapping[str, SearchSpace], parameters: Mapping[str, int | float | str | bool]) -> Problems:
+def _search_problems(
+    search: Mapping[str, SearchSpace], parameters: Mapping[str, int | float | str | bool]
+) -> ProblemIterator:
     for name, space in search.items():
         if name not in parameters:
-            yield (name,), rule("is not among training.parameters", nearest(name, parameters))
-        elif isinstance(space, Range):
+            yield (name,), validation_error("is not among training.parameters", did_you_mean(name, parameters))
+        elif isinstance(space, SearchRange):
             yield from _range_problems(name, space, parameters[name])
         else:
             yield from _choice_problems(name, space, parameters[name])
 
 
-def _range_problems(name: str, space: Range, parameter: object) -> Problems:
+def _range_problems(name: str, space: SearchRange, parameter: object) -> ProblemIterator:
     if isinstance(parameter, bool | str):
-        yield (name,), rule(f"training.parameters.{name} is no number", "List its values under `choices`.")
+        yield (name,), validation_error(f"training.parameters.{name} is no number", "List its values under `choices`.")
     elif isinstance(parameter, int) and not space.whole:
         yield (
             (name,),
-            rule(f"training.parameters.{name} is a whole number", "Write low and high without decimals."),
+            validation_error(f"training.parameters.{name} is a whole number", "Write low and high without decimals."),
         )
     elif isinstance(parameter, float) and space.whole:
         yield (
             (name,),
-            rule(f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."),
+            validation_error(f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."),
         )
 
 
-def _choice_problems(name: str, space: Choices, parameter: object) -> Problems:
+def _choice_problems(name: str, space: SearchChoices, parameter: object) -> ProblemIterator:
     for number, choice in enumerate(space.choices):
         if type(choice) is not type(parameter):
             problem = f"is not of the kind of training.parameters.{name}, {parameter!r}"
-            yield (name, "choices", number), rule(problem, "Write all values alike.")
+            yield (name, "choices", number), validation_error(problem, "Write all values alike.")
 
 
-def _metric_problems(evaluation: EvaluationSpec, task: Task) -> Problems:
+def _metric_problems(evaluation: EvaluationSpec, task: TaskType) -> ProblemIterator:
     from tasks.evaluation.rules.metrics import METRICS  # brings pandas, 0.4 s, for one table of names
 
     known = METRICS[task]
@@ -229,33 +231,39 @@ def _metric_problems(evaluation: EvaluationSpec, task: Task) -> Problems:
     places += [(("slices", at, "metric"), floor.metric) for at, floor in enumerate(evaluation.slices)]
     for path, metric in places:
         if metric not in known:
-            yield path, rule(f"is no metric of a {task} task", nearest(metric, known))
+            yield path, validation_error(f"is no metric of a {task} task", did_you_mean(metric, known))
     told = Counter((floor.metric, floor.side) for floor in evaluation.floors)
     for at, floor in enumerate(evaluation.floors):
         if told[floor.metric, floor.side] > 1:
             yield (
                 ("floors", at, floor.side),
-                rule(f"{floor.metric} has more than one such floor", "Keep one."),
+                validation_error(f"{floor.metric} has more than one such floor", "Keep one."),
             )
 
 
-def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> Problems:
+def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> ProblemIterator:
     for at, floor in enumerate(evaluation.slices):
         if floor.column not in features:
             yield (
                 ("slices", at, "column"),
-                rule("is not among data.features", nearest(floor.column, features)),
+                validation_error("is not among data.features", did_you_mean(floor.column, features)),
             )
 
 
-def _log_problems(log: InferenceLogSpec, data: DataSpec) -> Problems:
-    for at, column in enumerate(log.leave_out):
+def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:
+    for at, column in enumerate(log.exclude):
         if column not in (*data.features, data.entity):
-            yield ("leave_out", at), rule("is neither a feature nor the entity", nearest(column, data.features))
+            yield (
+                ("leave_out", at),
+                validation_error("is neither a feature nor the entity", did_you_mean(column, data.features)),
+            )
     for at, column in enumerate(log.hash):
         if column == data.entity:
-            yield ("hash", at), rule("is the entity, and labels are joined by it", "Leave it out altogether.")
+            yield (
+                ("hash", at),
+                validation_error("is the entity, and labels are joined by it", "Leave it out altogether."),
+            )
         elif column not in data.features:
-            yield ("hash", at), rule("is not among data.features", nearest(column, data.features))
-        elif column in log.leave_out:
-            yield ("hash", at), rule("is left out already", "Keep one of the two.")
+            yield ("hash", at), validation_error("is not among data.features", did_you_mean(column, data.features))
+        elif column in log.exclude:
+            yield ("hash", at), validation_error("is left out already", "Keep one of the two.")

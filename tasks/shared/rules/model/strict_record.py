@@ -14,16 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticUndefined
 
 from tasks.shared.rules.model.mistakes import KeyPath, Mistake, Mistakes, key_name
-from tasks.shared.rules.model.strict_yaml import Document, Place, read_yaml
+from tasks.shared.rules.model.strict_yaml import Document, SourceLocation, read_yaml
 
 
-class Record(BaseModel):
+class StrictRecord(BaseModel):
     """A frozen record that takes no unknown key, converts nothing, and knows no NaN or infinity."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-RecordType = TypeVar("RecordType", bound=Record)
+StrictRecordType = TypeVar("StrictRecordType", bound=StrictRecord)
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class KeyDescription:
         return "".join(parts).removeprefix(".").replace("*", "<name>")
 
 
-def rule(problem: str, remedy: str = "") -> PydanticCustomError:
+def validation_error(problem: str, remedy: str = "") -> PydanticCustomError:
     """Return the error that a record's own validator raises; it becomes a mistake with this remedy."""
     return PydanticCustomError("rule", "{problem}", {"problem": problem, "remedy": remedy})
 
 
-def refuse_all(problems: Iterable[tuple[KeyPath, PydanticCustomError]]) -> None:
+def raise_problems(problems: Iterable[tuple[KeyPath, PydanticCustomError]]) -> None:
     """Raise the problems, each at its path below the validator's field, as one ValidationError, if any."""
     details = [InitErrorDetails(type=error, loc=path, input=None) for path, error in problems]
     if details:
         raise ValidationError.from_exception_data("rules", details)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean `x`?" with the known word that is most like `word`, or the list of known ones."""
     names = {name.lower(): name for name in known}
     if close := difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6):
@@ -63,7 +63,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(list(names.values())[:12])}{more}." if names else ""
 
 
-def parse_record(record: type[RecordType], text: str | bytes, where: str) -> RecordType:
+def parse_record(record: type[StrictRecordType], text: str | bytes, where: str) -> StrictRecordType:
     """Read YAML text into a record.
 
     Raises:
@@ -74,7 +74,7 @@ def parse_record(record: type[RecordType], text: str | bytes, where: str) -> Rec
     try:
         parsed = record.model_validate(document.value)
     except ValidationError as cause:
-        explain = _Explainer(document, describe(record)).mistake
+        explain = _ErrorTranslator(document, record_keys(record)).mistake
         told = {mistake.key for mistake in mistakes}
         for found in map(explain, cause.errors()):
             mistakes += [found] if found.key not in told else []
@@ -104,7 +104,7 @@ _PROBLEMS = {
 }
 
 
-class _Explainer:
+class _ErrorTranslator:
     """Turns pydantic's errors into mistakes that name line, key, value and remedy."""
 
     def __init__(self, document: Document, keys: Sequence[KeyDescription]) -> None:
@@ -112,9 +112,9 @@ class _Explainer:
 
     def mistake(self, error: ErrorDetails) -> Mistake:
         path = tuple(part for part in error["loc"] if part != "[key]" and not str(part).startswith("<union "))
-        place = self.document.places.get(path, Place(0))
+        place = self.document.places.get(path, SourceLocation(0))
         if error["loc"][-1:] == ("[key]",):
-            place = Place(place.line)  # the name is at fault, not its value
+            place = SourceLocation(place.line)  # the name is at fault, not its value
         template, context = _PROBLEMS.get(error["type"]), error.get("ctx", {})
         problem = template.format(**context) if template else error["msg"]
         remedy = context.get("remedy", "") or self._remedy(error["type"], path, place, context)
@@ -125,27 +125,27 @@ class _Explainer:
             path = path[:-1]
         return self.document.places[path].line
 
-    def _remedy(self, kind: str, path: KeyPath, place: Place, context: Mapping[str, Any]) -> str:
+    def _remedy(self, kind: str, path: KeyPath, place: SourceLocation, context: Mapping[str, Any]) -> str:
         if kind == "extra_forbidden":
             return self._instead(path)
         if kind == "missing":
-            return next((f"Add it: {key.description}." for key in self.keys if _fits(key.path, path)), "")
+            return next((f"Add it: {key.description}." for key in self.keys if _path_matches(key.path, path)), "")
         if kind == "literal_error":
-            return nearest(place.written, re.findall(r"'([^']*)'", str(context["expected"])))
+            return did_you_mean(place.written, re.findall(r"'([^']*)'", str(context["expected"])))
         if kind == "string_type":
             return f'Quote it: "{place.written}".' if place.written else "Write text."
         return _number_remedy(kind, place.written, context)
 
     def _instead(self, path: KeyPath) -> str:
         """Return what to write in place of an unknown key: the key most like it, or where it belongs."""
-        here = [str(key.path[-1]) for key in self.keys if _fits(key.path[:-1], path[:-1])]
+        here = [str(key.path[-1]) for key in self.keys if _path_matches(key.path[:-1], path[:-1])]
         elsewhere = [key.key for key in self.keys if key.path[-1] == path[-1]]
         if elsewhere and not difflib.get_close_matches(str(path[-1]), here):
             return f"It belongs under `{elsewhere[0].rpartition('.')[0] or 'the first level'}`."
-        return nearest(str(path[-1]), here)
+        return did_you_mean(str(path[-1]), here)
 
 
-def _fits(pattern: KeyPath, path: KeyPath) -> bool:
+def _path_matches(pattern: KeyPath, path: KeyPath) -> bool:
     return len(pattern) == len(path) and all(a in ("*", "[]", b) for a, b in zip(pattern, path, strict=True))
 
 
@@ -161,7 +161,7 @@ def percent_hint(value: float) -> str:
     return f"It runs from 0 to 1: {value:g} % is {value / 100:g}." if 1 < value <= 100 else ""
 
 
-def describe(record: type[BaseModel], above: KeyPath = ()) -> tuple[KeyDescription, ...]:
+def record_keys(record: type[BaseModel], above: KeyPath = ()) -> tuple[KeyDescription, ...]:
     """Return every key that the record knows, in order, each followed by those below it."""
     return tuple(_describe(record, above))
 
@@ -169,10 +169,10 @@ def describe(record: type[BaseModel], above: KeyPath = ()) -> tuple[KeyDescripti
 def _describe(record: type[BaseModel], above: KeyPath) -> Iterator[KeyDescription]:
     for name, field in record.model_fields.items():
         path, default = (*above, name), field.get_default(call_default_factory=True, validated_data={})
-        shown = "required" if default is PydanticUndefined else _shown(default)
-        yield KeyDescription(path, type_words(field.annotation), shown, field.description or "")
+        shown = "required" if default is PydanticUndefined else _default_text(default)
+        yield KeyDescription(path, type_text(field.annotation), shown, field.description or "")
         for below, inner in _records(field.annotation, path):
-            yield from describe(inner, below)
+            yield from record_keys(inner, below)
 
 
 def _records(annotation: Any, path: KeyPath) -> Iterator[tuple[KeyPath, type[BaseModel]]]:
@@ -190,31 +190,31 @@ def _records(annotation: Any, path: KeyPath) -> Iterator[tuple[KeyPath, type[Bas
         yield from _records(arguments[-1], (*path, "*" if get_origin(annotation) is dict else "[]"))
 
 
-def _shown(default: object) -> str:
+def _default_text(default: object) -> str:
     if isinstance(default, BaseModel):
         return "as below"
     if default is None:
         return "none"
     if isinstance(default, tuple) and default:
-        return ", ".join(map(_shown, default))
+        return ", ".join(map(_default_text, default))
     if isinstance(default, tuple | dict):
         return "empty" if not default else str(default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def type_words(annotation: Any) -> str:
+def type_text(annotation: Any) -> str:
     """Return an annotation in plain words: "list of text", "one of binary, multiclass, regression"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return type_words(arguments[0])
+        return type_text(arguments[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if origin in {Union, types.UnionType}:
-        words = [type_words(part) for part in arguments if part is not type(None)]
+        words = [type_text(part) for part in arguments if part is not type(None)]
         return " or ".join(dict.fromkeys(words)).replace("whole number or number", "number")
     if origin is tuple:
-        return f"list of {type_words(arguments[0])}"
+        return f"list of {type_text(arguments[0])}"
     if origin is dict:
-        return f"mapping of {type_words(arguments[1])}"
+        return f"mapping of {type_text(arguments[1])}"
     plain = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return plain.get(annotation, "mapping")

@@ -21,13 +21,13 @@ MAX_NODES = 20_000
 MAX_DEPTH = 20
 """The deepest nesting that is read."""
 
-UNREAD = object()
+INVALID_VALUE = object()
 """Stands in a document for a value that is a mistake: of no type that a record takes."""
 
 _TEXT, _BOOL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool"
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
-_TRAPS = (
+_AMBIGUOUS_SCALARS = (
     (r"[-+]?\.(inf|nan)", "must be a finite number", "Write a number."),
     (r"[-+]?[0-9][0-9_]*(:[0-9_.]+)+", "is read as minutes or seconds", "Write one number, or quote it."),
     (r"[-+]?0[0-9_]+|0[xob][0-9a-f_]+", "is read as octal, hex or binary by some, as decimal by others",
@@ -39,7 +39,7 @@ _TRAPS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLocation:
     """Where a value stands: its line (from 1), and a scalar's text as the file has it ("" for others)."""
 
     line: int
@@ -54,7 +54,7 @@ class Document:
     """
 
     value: dict[str, object]
-    places: dict[KeyPath, Place]
+    places: dict[KeyPath, SourceLocation]
     mistakes: tuple[Mistake, ...]
 
 
@@ -71,7 +71,7 @@ def read_yaml(text: str | bytes, where: str) -> Document:
     content = _decoded(text, where)
     _refuse_characters(content, where)
     try:
-        root = _Loader(content).get_single_node()
+        root = _LimitedLoader(content).get_single_node()
     except yaml.MarkedYAMLError as cause:
         raise Mistakes(where, [_syntax_mistake(cause)]) from cause
     if root is None:
@@ -79,7 +79,7 @@ def read_yaml(text: str | bytes, where: str) -> Document:
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "bare text"
         raise Mistakes(where, [Mistake(1, "", f"must be a mapping of keys to values, not {kind}")])
-    return _Reader(content).read(root)
+    return _NodeReader(content).read(root)
 
 
 def _decoded(text: str | bytes, where: str) -> str:
@@ -108,7 +108,7 @@ def _refuse_characters(content: str, where: str) -> None:
 
 def _syntax_mistake(cause: yaml.MarkedYAMLError) -> Mistake:
     line = mark.line + 1 if (mark := cause.problem_mark or cause.context_mark) else 1
-    if isinstance(cause, _NotRead):
+    if isinstance(cause, _UnsupportedYaml):
         return Mistake(line, "", str(cause.problem), remedy=str(cause.note))
     if "single document" in str(cause.context):
         return Mistake(line, "", "a second document begins", remedy="Keep one; take out the line `---`.")
@@ -116,12 +116,12 @@ def _syntax_mistake(cause: yaml.MarkedYAMLError) -> Mistake:
     return Mistake(line, "", f"is not YAML: {problem}", remedy="Look for indentation, colons, brackets and quotes.")
 
 
-class _NotRead(yaml.MarkedYAMLError):
+class _UnsupportedYaml(yaml.MarkedYAMLError):
     def __init__(self, problem: str, remedy: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark, note=remedy)
 
 
-class _Loader(yaml.SafeLoader):
+class _LimitedLoader(yaml.SafeLoader):
     """Composes nodes, and stops at what is never read and at what would exhaust memory or stack."""
 
     nodes = depth = 0
@@ -145,22 +145,22 @@ class _Loader(yaml.SafeLoader):
         elif self.nodes >= MAX_NODES:
             problem, remedy = f"has more than {MAX_NODES:,} keys and values", "Make the file smaller."
         if problem:
-            raise _NotRead(problem, remedy, event.start_mark)
+            raise _UnsupportedYaml(problem, remedy, event.start_mark)
 
 
-class _Reader:
+class _NodeReader:
     """Turns nodes into values, and notes places and mistakes on the way."""
 
     def __init__(self, content: str) -> None:
         self.content = content
-        self.places: dict[KeyPath, Place] = {(): Place(1)}
+        self.places: dict[KeyPath, SourceLocation] = {(): SourceLocation(1)}
         self.mistakes: list[Mistake] = []
 
     def read(self, root: yaml.MappingNode) -> Document:
         return Document(self._mapping(root, ()), self.places, tuple(self.mistakes))
 
     def _value(self, node: Any, path: KeyPath, line: int) -> object:
-        self.places[path] = Place(line)
+        self.places[path] = SourceLocation(line)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -168,12 +168,12 @@ class _Reader:
                 self._value(item, (*path, number), item.start_mark.line + 1) for number, item in enumerate(node.value)
             )
         written = " ".join(self.content[node.start_mark.index : node.end_mark.index].split())
-        self.places[path] = Place(line, written if len(written) <= 60 else f"{written[:57]}...")
+        self.places[path] = SourceLocation(line, written if len(written) <= 60 else f"{written[:57]}...")
         value, problem, remedy = scalar(node)
         if not problem:
             return value
         self._note(path, line, problem, self.places[path].written, remedy)
-        return UNREAD
+        return INVALID_VALUE
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
         values: dict[str, object] = {}
@@ -216,22 +216,22 @@ def scalar(node: yaml.ScalarNode) -> tuple[object, str, str]:
     if text in {"", "~"} or text.lower() == "null":
         return text, "has no value", "Give it one, or take the key out."
     if _INT.fullmatch(text):
-        return (int(text), "", "") if _fits(text) else (text, "is out of range: beyond 64 bits", "")
+        return (int(text), "", "") if _fits_int64(text) else (text, "is out of range: beyond 64 bits", "")
     if _FLOAT.fullmatch(text):
         value = float(text)
         return (value, "", "") if math.isfinite(value) else (text, "is out of range: must be finite", "")
     if text.lower() in {"true", "false"}:
         return text.lower() == "true", "", ""
-    return text, *_doubt(text, node.tag)
+    return text, *_ambiguity(text, node.tag)
 
 
-def _fits(text: str) -> bool:
+def _fits_int64(text: str) -> bool:
     return len(text) <= 20 and -(2**63) <= int(text) < 2**63
 
 
-def _doubt(text: str, tag: str) -> tuple[str, str]:
+def _ambiguity(text: str, tag: str) -> tuple[str, str]:
     """Return problem and remedy of text that some readers take for something else, else two empty texts."""
-    for pattern, problem, remedy in _TRAPS:
+    for pattern, problem, remedy in _AMBIGUOUS_SCALARS:
         if re.fullmatch(pattern, text, re.IGNORECASE):
             return problem, remedy
     if re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+", text):

@@ -19,21 +19,21 @@ BUCKETS = 10_000
 BUCKET_COLUMN = "_bucket"
 """Name of the int32 column that carries the tier bucket; the lake lays out its files by it."""
 
-Keys: TypeAlias = pa.Array | pa.ChunkedArray
+EntityKeys: TypeAlias = pa.Array | pa.ChunkedArray
 """Entity keys: integers or text, none null."""
 
 
-def tier_buckets(keys: Keys) -> npt.NDArray[np.int32]:
+def tier_buckets(keys: EntityKeys) -> npt.NDArray[np.int32]:
     """Return the tier bucket of each key, int32 of shape (keys,), 0 to 9,999; `Refusal` as for `key_text`."""
     return _buckets(keys, first_digit=1)
 
 
-def holdout_buckets(keys: Keys) -> npt.NDArray[np.int32]:
+def holdout_buckets(keys: EntityKeys) -> npt.NDArray[np.int32]:
     """Return the holdout bucket of each key: as `tier_buckets`, but of digits that the tiers do not use."""
     return _buckets(keys, first_digit=9)
 
 
-def key_text(keys: Keys) -> Keys:
+def key_text(keys: EntityKeys) -> EntityKeys:
     """Return the keys as the text that is digested.
 
     Raises:
@@ -51,7 +51,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _buckets(keys: Keys, *, first_digit: int) -> npt.NDArray[np.int32]:
+def _buckets(keys: EntityKeys, *, first_digit: int) -> npt.NDArray[np.int32]:
     import duckdb  # here, because it costs 0.1 s and most who import the rules hash nothing
 
     text = pa.table({"key": key_text(keys)})

@@ -17,7 +17,7 @@ class _Hash(Protocol):
 
 
 @dataclass
-class _Column:
+class _ColumnDigest:
     """Nulls, lengths and values apart: each then is one stream of bytes wherever a piece ends."""
 
     valid: _Hash = field(default_factory=hashlib.sha256)
@@ -42,7 +42,7 @@ class ContentDigest:
     def __init__(self) -> None:
         self._rows = 0
         self._schema: pa.Schema | None = None
-        self._columns: list[_Column] = []
+        self._columns: list[_ColumnDigest] = []
         self._unread: _Hash | None = None
 
     def update(self, table: pa.Table) -> None:
@@ -53,7 +53,7 @@ class ContentDigest:
         """
         if self._schema is None:
             self._schema = table.schema
-            self._columns = [_Column() for _ in table.schema]
+            self._columns = [_ColumnDigest() for _ in table.schema]
         self._rows += table.num_rows
         for named, column, state in zip(table.schema, table.columns, self._columns, strict=True):
             plain = named.type.value_type if pa.types.is_dictionary(named.type) else named.type
@@ -75,7 +75,7 @@ class ContentDigest:
         return whole.hexdigest()
 
 
-def content_key(table: pa.Table) -> str:
+def table_content_digest(table: pa.Table) -> str:
     """Return the SHA-256, 64 hexadecimal digits, of the columns' names, types, values and nulls, in order.
 
     Independent of chunks, of what lies under a null, and of schema metadata; not of the order of rows. It is

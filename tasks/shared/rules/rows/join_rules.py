@@ -5,15 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
-from tasks.shared.rules.model.strict_record import nearest
+from tasks.shared.rules.model.strict_record import did_you_mean
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN
-from tasks.shared.rules.rows.joins import is_sampled, select, sql_names
+from tasks.shared.rules.rows.joins import is_tier_sampled, select_where, sql_table_names
 
-Columns = Mapping[str, str]
+ColumnTypes = Mapping[str, str]
 """The columns that a data set holds, each with its Arrow type as text."""
 
-EXAMPLES = 3
+MAX_KEY_EXAMPLES = 3
 """How many examples a message shows."""
 
 BUCKET_SAMPLE = 1_000
@@ -23,7 +23,7 @@ _KEY = re.compile(r"(dictionary<values=)?(string|large_string|string_view|u?int(
 _TIME = re.compile(r"timestamp\[(s|ms|us|ns)(, tz=.+)?\]")
 
 
-def check_tables(data: DataSpec, columns: Mapping[str, Columns]) -> None:
+def check_tables(data: DataSpec, columns: Mapping[str, ColumnTypes]) -> None:
     """Refuse tables that cannot be joined as `model.yaml` says.
 
     Args:
@@ -34,21 +34,21 @@ def check_tables(data: DataSpec, columns: Mapping[str, Columns]) -> None:
         Refusal: a column is missing, a key is neither integer nor text, a time is none, one time has a zone and
             the other has not, or a table that the tier samples has no buckets. Names data set and column.
     """
-    for table in sql_names(data):
+    for table in sql_table_names(data):
         _check_present(data, table, columns[table])
     if not data.tables:
         return
-    for table in sql_names(data):
+    for table in sql_table_names(data):
         _check_keys(data, table, columns[table])
     _check_times(data, columns)
 
 
-def bucket_sql(data: DataSpec, table: str) -> str:
+def foreign_buckets_sql(data: DataSpec, table: str) -> str:
     """Return the SELECT of keys, among some rows of a sampled table, whose bucket is not that of the entity."""
-    key = _entity_of(data, table)
-    some = f"SELECT {sql.name(key)}, {sql.name(BUCKET_COLUMN)} FROM {sql_names(data)[table]} LIMIT {BUCKET_SAMPLE}"  # noqa: S608
-    wrong = f"{sql.name(key)} IS NOT NULL AND {sql.bucket(key, 1)} <> {sql.name(BUCKET_COLUMN)}"
-    return f"{select([f'{sql.key(key)} AS example'], f'({some})', wrong)} ORDER BY example LIMIT {EXAMPLES}"
+    key = _entity_column(data, table)
+    some = f"SELECT {sql.quoted_name(key)}, {sql.quoted_name(BUCKET_COLUMN)} FROM {sql_table_names(data)[table]} LIMIT {BUCKET_SAMPLE}"  # noqa: S608
+    wrong = f"{sql.quoted_name(key)} IS NOT NULL AND {sql.bucket_sql(key, 1)} <> {sql.quoted_name(BUCKET_COLUMN)}"
+    return f"{select_where([f'{sql.key_text_sql(key)} AS example'], f'({some})', wrong)} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
 
 
 def refuse_foreign_buckets(data: DataSpec, table: str, examples: Sequence[str]) -> None:
@@ -59,24 +59,24 @@ def refuse_foreign_buckets(data: DataSpec, table: str, examples: Sequence[str]) 
     """
     if examples:
         raise Refusal(
-            f"the rows are not laid out by {_entity_of(data, table)!r}",
+            f"the rows are not laid out by {_entity_column(data, table)!r}",
             where=f"data set {_dataset(data, table)}",
             value=list(examples),
             remedy=f"Ingest the table with this column as its entity: its {BUCKET_COLUMN} has to be that of the key.",
         )
 
 
-def repeated_sql(data: DataSpec, table: str, within: str = "") -> str:
+def repeated_keys_sql(data: DataSpec, table: str, within: str = "") -> str:
     """Return the SELECT of keys that occur more than once in a further table: example (text), rows (count)."""
     keys = list(data.tables[table].keys.values())
-    there = " AND ".join([*(f"{sql.name(key)} IS NOT NULL" for key in keys), *([within] if within else [])])
-    example = f"concat_ws(', ', {', '.join(map(sql.key, keys))}) AS example"
-    grouped = ", ".join(map(sql.key, keys))
-    counted = select([example, "count(*) AS found"], sql_names(data)[table], there)
-    return f"{counted} GROUP BY {grouped} HAVING count(*) > 1 ORDER BY found DESC, example LIMIT {EXAMPLES}"
+    there = " AND ".join([*(f"{sql.quoted_name(key)} IS NOT NULL" for key in keys), *([within] if within else [])])
+    example = f"concat_ws(', ', {', '.join(map(sql.key_text_sql, keys))}) AS example"
+    grouped = ", ".join(map(sql.key_text_sql, keys))
+    counted = select_where([example, "count(*) AS found"], sql_table_names(data)[table], there)
+    return f"{counted} GROUP BY {grouped} HAVING count(*) > 1 ORDER BY found DESC, example LIMIT {MAX_KEY_EXAMPLES}"
 
 
-def refuse_repeated(data: DataSpec, table: str, examples: Sequence[Mapping[str, object]]) -> None:
+def refuse_repeated_keys(data: DataSpec, table: str, examples: Sequence[Mapping[str, object]]) -> None:
     """Refuse a table without a time whose keys repeat: each row of the main table would become many.
 
     Raises:
@@ -86,19 +86,19 @@ def refuse_repeated(data: DataSpec, table: str, examples: Sequence[Mapping[str, 
         shown = ", ".join(f"{row['example']} ({row['found']} rows)" for row in examples)
         raise Refusal(
             f"key not unique: {shown}",
-            where=f"data set {_dataset(data, table)}, column {_words(data.tables[table].keys.values())}",
+            where=f"data set {_dataset(data, table)}, column {_quoted_list(data.tables[table].keys.values())}",
             remedy=f"Keep one row a key, or name the column that tells them apart: data.tables.{table}.time, "
             f"or one more of data.tables.{table}.keys.",
         )
 
 
-def timeless_sql(data: DataSpec, within: str = "") -> str:
+def rows_without_time_sql(data: DataSpec, within: str = "") -> str:
     """Return the SELECT of entities of the main table that have a row without a time."""
-    there = " AND ".join([f"{sql.name(data.time or '')} IS NULL", *([within] if within else [])])
-    return f"{select([f'{sql.key(data.entity)} AS example'], 'main', there)} ORDER BY example LIMIT {EXAMPLES}"
+    there = " AND ".join([f"{sql.quoted_name(data.time or '')} IS NULL", *([within] if within else [])])
+    return f"{select_where([f'{sql.key_text_sql(data.entity)} AS example'], 'main', there)} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
 
 
-def refuse_timeless(data: DataSpec, examples: Sequence[str]) -> None:
+def refuse_rows_without_time(data: DataSpec, examples: Sequence[str]) -> None:
     """Refuse rows of the main table without a time: what was known then cannot be said.
 
     Raises:
@@ -110,7 +110,7 @@ def refuse_timeless(data: DataSpec, examples: Sequence[str]) -> None:
         raise Refusal("rows without a time cannot be joined", where=where, value=list(examples), remedy=remedy)
 
 
-def refuse_multiplied(data: DataSpec, asked: int, found: int) -> None:
+def refuse_changed_row_count(data: DataSpec, asked: int, found: int) -> None:
     """Refuse joined rows that are more or fewer than those of the main table.
 
     Raises:
@@ -121,18 +121,18 @@ def refuse_multiplied(data: DataSpec, asked: int, found: int) -> None:
         raise Refusal(problem, where=f"data set {data.dataset}", remedy="Report this: it cannot happen.")
 
 
-def _check_present(data: DataSpec, table: str, held: Columns) -> None:
-    needed = [*data.landing(table).kinds, *([BUCKET_COLUMN] if is_sampled(data, table) else [])]
+def _check_present(data: DataSpec, table: str, held: ColumnTypes) -> None:
+    needed = [*data.ingest_schema(table).column_kinds, *([BUCKET_COLUMN] if is_tier_sampled(data, table) else [])]
     for column in needed:
         if column not in held:
-            remedy = nearest(column, [name for name in held if name != BUCKET_COLUMN])
+            remedy = did_you_mean(column, [name for name in held if name != BUCKET_COLUMN])
             if column == BUCKET_COLUMN:
-                remedy = f"Ingest the table with {_entity_of(data, table)!r} as its entity."
+                remedy = f"Ingest the table with {_entity_column(data, table)!r} as its entity."
             where = f"data set {_dataset(data, table)}"
             raise Refusal("the column that model.yaml names is not there", where=where, value=column, remedy=remedy)
 
 
-def _check_keys(data: DataSpec, table: str, held: Columns) -> None:
+def _check_keys(data: DataSpec, table: str, held: ColumnTypes) -> None:
     keys = {key for further in data.tables.values() for key in further.keys} | {data.entity}
     for column in sorted(keys) if table == MAIN_TABLE else data.tables[table].keys.values():
         if not _KEY.fullmatch(held[column]):
@@ -141,7 +141,7 @@ def _check_keys(data: DataSpec, table: str, held: Columns) -> None:
             raise Refusal("a key has to be an integer or text", where=where, value=held[column], remedy=remedy)
 
 
-def _check_times(data: DataSpec, columns: Mapping[str, Columns]) -> None:
+def _check_times(data: DataSpec, columns: Mapping[str, ColumnTypes]) -> None:
     kinds = {where: _time_kind(kind, where) for where, kind in _times(data, columns)}
     if len(set(kinds.values())) > 1:
         shown = ", ".join(f"{where} is {kind}" for where, kind in kinds.items())
@@ -149,7 +149,7 @@ def _check_times(data: DataSpec, columns: Mapping[str, Columns]) -> None:
         raise Refusal(f"times that cannot be compared: {shown}", where="data.tables", remedy=remedy)
 
 
-def _times(data: DataSpec, columns: Mapping[str, Columns]) -> Iterator[tuple[str, str]]:
+def _times(data: DataSpec, columns: Mapping[str, ColumnTypes]) -> Iterator[tuple[str, str]]:
     if data.time:
         yield f"{data.dataset}.{data.time}", columns[MAIN_TABLE][data.time]
     for name, table in data.tables.items():
@@ -169,7 +169,7 @@ def _time_kind(arrow_type: str, where: str) -> str:
     return "a time with a zone" if found[2] else "a time without a zone"
 
 
-def _entity_of(data: DataSpec, table: str) -> str:
+def _entity_column(data: DataSpec, table: str) -> str:
     return data.entity if table == MAIN_TABLE else data.tables[table].keys[data.entity]
 
 
@@ -177,5 +177,5 @@ def _dataset(data: DataSpec, table: str) -> str:
     return data.dataset if table == MAIN_TABLE else data.tables[table].dataset
 
 
-def _words(columns: Iterable[str]) -> str:
+def _quoted_list(columns: Iterable[str]) -> str:
     return ", ".join(map(repr, columns))

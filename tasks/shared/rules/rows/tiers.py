@@ -10,14 +10,14 @@ from tasks.shared.rules import sql
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 
-TIERS = ("development", "staging", "production")
+TIERS = ("development", "staging", "full")
 """The tiers, smallest first; each holds the one before it."""
 
 MAX_STRATA = 200
 """How many values a column may have by which a tier is stratified."""
 
 
-class Rates(Protocol):
+class TierRates(Protocol):
     """The share of the entities in each tier, above 0 and at most 1."""
 
     @property
@@ -29,7 +29,7 @@ class Rates(Protocol):
         """Share of the middle tier."""
 
     @property
-    def production(self) -> float:
+    def full(self) -> float:
         """Share of the largest tier."""
 
 
@@ -50,16 +50,16 @@ class TierRule:
     def condition(self) -> str:
         """Return the condition in SQL on the rows of the main table, "" when all are in the tier."""
         if not self.strata:
-            return f"{sql.name(BUCKET_COLUMN)} < {self.bound}" if self.bound < BUCKETS else ""
-        value = sql.key(self.column)
+            return f"{sql.quoted_name(BUCKET_COLUMN)} < {self.bound}" if self.bound < BUCKETS else ""
+        value = sql.key_text_sql(self.column)
         cases = "".join(
-            f" WHEN {f'{value} = {sql.text(stratum)}' if stratum is not None else f'{value} IS NULL'} THEN {bound}"
+            f" WHEN {f'{value} = {sql.text_literal(stratum)}' if stratum is not None else f'{value} IS NULL'} THEN {bound}"
             for stratum, bound in self.strata.items()
         )
-        return f"{sql.name(BUCKET_COLUMN)} < CASE{cases} ELSE 0 END"
+        return f"{sql.quoted_name(BUCKET_COLUMN)} < CASE{cases} ELSE 0 END"
 
 
-def tier_bound(rates: Rates, tier: str) -> int:
+def tier_bucket_bound(rates: TierRates, tier: str) -> int:
     """Return the bucket that the tier stays below: 100 for a rate of 0.01.
 
     Raises:
@@ -67,57 +67,57 @@ def tier_bound(rates: Rates, tier: str) -> int:
     """
     if tier not in TIERS:
         raise Refusal("there is no such tier", value=tier, remedy=f"Choose one of {', '.join(TIERS)}.")
-    bounds = {name: _bound(getattr(rates, name), where=f"tiers.{name}") for name in TIERS}
+    bounds = {name: _bucket_bound(getattr(rates, name), where=f"tiers.{name}") for name in TIERS}
     if sorted(bounds.values()) != list(bounds.values()):
         raise Refusal("each tier has to hold the one before it", where="tiers", value=bounds)
     return bounds[tier]
 
 
-def holdout_bound(share: float) -> int:
+def holdout_bucket_bound(share: float) -> int:
     """Return the holdout bucket that the entities of the holdout stay below: 2,000 for a share of 0.2.
 
     Raises:
         Refusal: `share` is not above 0 and below 1.
     """
-    bound = _bound(share, where="holdout")
+    bound = _bucket_bound(share, where="holdout")
     if bound >= BUCKETS:
         raise Refusal("the holdout cannot be everything", where="holdout", value=share)
     return bound
 
 
 def holdout_condition(entity: str, share: float) -> str:
-    """Return the condition in SQL that holds for the rows that decide; `Refusal` as for `holdout_bound`."""
-    return f"{sql.bucket(entity, 9)} < {holdout_bound(share)}"
+    """Return the condition in SQL that holds for the rows that decide; `Refusal` as for `holdout_bucket_bound`."""
+    return f"{sql.bucket_sql(entity, 9)} < {holdout_bucket_bound(share)}"
 
 
-def refuse_empty(trains: int, decides: int, where: str) -> None:
+def refuse_empty_split(training_rows: int, holdout_rows: int, where: str) -> None:
     """Refuse a tier with a side on which nothing is.
 
     Raises:
         Refusal: there is no row to train on, or none to decide with.
     """
-    if not trains or not decides:
-        rows = trains + decides
+    if not training_rows or not holdout_rows:
+        rows = training_rows + holdout_rows
         raise Refusal(
-            f"of {rows} rows, {trains} may train and {decides} decide",
+            f"of {rows} rows, {training_rows} may train and {holdout_rows} decide",
             where=where,
             value=rows,
             remedy="Neither may be empty: ingest more rows, or raise the tier's rate or the holdout in model.yaml.",
         )
 
 
-def strata_sql(column: str) -> str:
+def stratum_counts_sql(column: str) -> str:
     """Return the SELECT that counts the entities: stratum (text), bucket, entities; one row an entity is assumed."""
-    counted = f"SELECT {sql.key(column)} AS stratum, {sql.name(BUCKET_COLUMN)} AS bucket, count(*) AS entities"
+    counted = f"SELECT {sql.key_text_sql(column)} AS stratum, {sql.quoted_name(BUCKET_COLUMN)} AS bucket, count(*) AS entities"
     return f"{counted} FROM main GROUP BY 1, 2 ORDER BY 1, 2"
 
 
-def how_many_strata_sql(column: str) -> str:
+def count_strata_sql(column: str) -> str:
     """Return the SELECT of one row, `strata`: how many values the column has, null not counted."""
-    return f"SELECT count(DISTINCT {sql.key(column)}) AS strata FROM main"  # noqa: S608
+    return f"SELECT count(DISTINCT {sql.key_text_sql(column)}) AS strata FROM main"  # noqa: S608
 
 
-def refuse_many_strata(column: str, strata: int) -> None:
+def refuse_too_many_strata(column: str, strata: int) -> None:
     """Refuse a column of so many values that it is no stratum but a key.
 
     Raises:
@@ -128,7 +128,7 @@ def refuse_many_strata(column: str, strata: int) -> None:
         raise Refusal(f"{column!r} has {strata} values", where="tiers.stratify_by", remedy=remedy)
 
 
-def strata_bounds(counts: Iterable[tuple[str | None, int, int]], rate: float) -> dict[str | None, int]:
+def stratum_bucket_bounds(counts: Iterable[tuple[str | None, int, int]], rate: float) -> dict[str | None, int]:
     """Return for each stratum the smallest bound below which at least `rate` of its entities lie.
 
     Args:
@@ -138,14 +138,14 @@ def strata_bounds(counts: Iterable[tuple[str | None, int, int]], rate: float) ->
     Raises:
         Refusal: the rate is no such share.
     """
-    _bound(rate, where="tiers")
+    _bucket_bound(rate, where="tiers")
     parted: dict[str | None, list[tuple[int, int]]] = {}
     for stratum, bucket, entities in counts:
         parted.setdefault(stratum, []).append((bucket, entities))
-    return {stratum: _reach(sorted(found), rate) for stratum, found in parted.items()}
+    return {stratum: _smallest_bound(sorted(found), rate) for stratum, found in parted.items()}
 
 
-def _reach(counts: list[tuple[int, int]], rate: float) -> int:
+def _smallest_bound(counts: list[tuple[int, int]], rate: float) -> int:
     wanted = math.ceil(Decimal(str(rate)) * sum(entities for _, entities in counts))
     for bucket, entities in counts:
         wanted -= entities
@@ -154,7 +154,7 @@ def _reach(counts: list[tuple[int, int]], rate: float) -> int:
     return BUCKETS
 
 
-def _bound(rate: float, *, where: str) -> int:
+def _bucket_bound(rate: float, *, where: str) -> int:
     if isinstance(rate, bool) or not math.isfinite(rate) or not 0 < rate <= 1:
         raise Refusal("a share has to be above 0 and at most 1", where=where, value=rate)
     # As it is written: 0.07 times 10,000 is 700.0000000000001 in binary.

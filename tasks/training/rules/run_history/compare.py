@@ -5,20 +5,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.shared.rules.model.namespaces import base_of
+from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.rules.run_history.facts import TrainedRun
+from tasks.training.rules.run_history.facts import TrainingRun
 
-Part = Literal["who", "data", "code", "parameters", "environment", "metrics"]
-PARTS: tuple[Part, ...] = ("who", "data", "code", "parameters", "environment", "metrics")
+RunAspect = Literal["who", "data", "code", "parameters", "environment", "metrics"]
+RUN_ASPECTS: tuple[RunAspect, ...] = ("who", "data", "code", "parameters", "environment", "metrics")
 ABSENT = "-"
 
 
 @dataclass(frozen=True)
-class Difference:
+class RunDifference:
     """One thing that differs: its value in each run, and for a metric which of the two is better."""
 
-    part: Part
+    part: RunAspect
     name: str
     one: str
     other: str
@@ -26,11 +26,11 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """What differs, and what is the same: by part and name, with its value."""
 
-    differs: tuple[Difference, ...]
-    same: tuple[tuple[Part, str, str], ...]
+    differences: tuple[RunDifference, ...]
+    same: tuple[tuple[RunAspect, str, str], ...]
 
     @property
     def identical(self) -> bool:
@@ -38,49 +38,49 @@ class Comparison:
         return any(name == "predictions" for part, name, _ in self.same if part == "metrics")
 
 
-def compare(one: TrainedRun, other: TrainedRun, higher_is_better: Callable[[str], bool]) -> Comparison:
+def compare_runs(one: TrainingRun, other: TrainingRun, higher_is_better: Callable[[str], bool]) -> RunComparison:
     """Return by what two runs differ.
 
     Raises:
         Refusal: they are runs of two models.
     """
-    if base_of(one.model) != base_of(other.model):
+    if base_name(one.model) != base_name(other.model):
         remedy = f"{one.id} is of {one.model}, {other.id} of {other.model}."
         raise Refusal("two models have nothing to be compared by", remedy=remedy)
-    differs: list[Difference] = []
-    same: list[tuple[Part, str, str]] = []
-    first, second = facts(one), facts(other)
-    for part in PARTS:
+    differs: list[RunDifference] = []
+    same: list[tuple[RunAspect, str, str]] = []
+    first, second = run_aspects(one), run_aspects(other)
+    for part in RUN_ASPECTS:
         for name in dict.fromkeys((*first[part], *second[part])):
             left, right = first[part].get(name, ""), second[part].get(name, "")
             if left == right:
                 same += [(part, name, left)] if left else []
             else:
-                better = _better(one, other, name, higher_is_better) if part == "metrics" else ""
-                differs.append(Difference(part, name, left or ABSENT, right or ABSENT, better))
-    return Comparison(tuple(differs), tuple(same))
+                better = _better_run(one, other, name, higher_is_better) if part == "metrics" else ""
+                differs.append(RunDifference(part, name, left or ABSENT, right or ABSENT, better))
+    return RunComparison(tuple(differs), tuple(same))
 
 
-def facts(run: TrainedRun) -> Mapping[Part, Mapping[str, str]]:
+def run_aspects(run: TrainingRun) -> Mapping[RunAspect, Mapping[str, str]]:
     """Return what is compared of a run, by part and name, as text."""
     seed = {"seed": run.parameters["seed"]} if "seed" in run.parameters else {}
     given = {name: value for name, value in sorted(run.parameters.items()) if name != "seed"}
     return {
         "who": {"model": run.model, "requested by": run.requested_by},
         "data": {"tier": run.tier, "as of": run.as_of, "read of the lake": run.data_digest, "holdout": run.holdout},
-        "code": {"commit": run.commit, "uncommitted changes": "yes" if run.patch else "no"},
+        "code": {"commit": run.commit, "uncommitted changes": "yes" if run.has_uncommitted_changes else "no"},
         "parameters": {**given, **seed},
-        "environment": dict(run.environment),
+        "environment": dict(run.runtime),
         "metrics": {
             **{name: f"{value:.6g}" for name, value in sorted(run.metrics.items())},
             "verdict": run.verdict,
-            "predictions": run.predictions,
+            "predictions": run.predictions_digest,
         },
     }
 
 
-def _better(
-    one: TrainedRun, other: TrainedRun, name: str, higher_is_better: Callable[[str], bool]
+def _better_run(
+    one: TrainingRun, other: TrainingRun, name: str, higher_is_better: Callable[[str], bool]
 ) -> Literal["one", "other", ""]:
     """Return which run has the better value of a metric; "" where one has none, or it is no metric."""
     left, right = one.metrics.get(name, math.nan), other.metrics.get(name, math.nan)

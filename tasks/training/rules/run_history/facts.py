@@ -6,19 +6,19 @@ from datetime import datetime
 
 
 @dataclass(frozen=True)
-class TrainedRun:
+class TrainingRun:
     """One run, as it was recorded; text is "" where nothing was.
 
     Attributes:
         model: the model's name, with the namespace.
         version: the version that was registered of it.
         as_of: what `as_of` has to be, for the lake to return the same rows.
-        patch: whether files differed from the commit.
+        has_uncommitted_changes: whether files differed from the commit.
         verdict: pass, hold or inconclusive.
-        predictions: digest over the predictions of all holdout rows, bit by bit.
-        serving: whether its version serves now.
+        predictions_digest: digest over the predictions of all holdout rows, bit by bit.
+        is_deployed: whether its version serves now.
         parameters: the hyperparameters as text, `seed` among them; read for one run, not for a list.
-        environment: Python, platform and packages by name; read for one run, not for a list.
+        runtime: Python, platform and packages by name; read for one run, not for a list.
     """
 
     id: str
@@ -32,11 +32,11 @@ class TrainedRun:
     data_digest: str
     holdout: str
     commit: str
-    patch: bool
+    has_uncommitted_changes: bool
     metrics: Mapping[str, float]
     verdict: str
-    predictions: str
-    serving: bool
+    predictions_digest: str
+    is_deployed: bool
     url: str
     parameters: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    runtime: Mapping[str, str] = field(default_factory=dict)

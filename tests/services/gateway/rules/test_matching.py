@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from services.gateway.rules.changes import Change, read_change
-from services.gateway.rules.matching import matches, needs_paths, not_allowed, nothing_matches, orders
+from services.gateway.rules.changes import RefChange, change_from_json
+from services.gateway.rules.matching import needs_paths, no_match_reason, pattern_matches, ref_refusal, run_requests
 from services.gateway.rules.rules import Triggers, parse_triggers
 from tasks.shared.rules.model.mistakes import Mistakes
-from tasks.shared.rules.model.namespaces import base_of, check_name
-from tests.services.gateway.hooks import C1, C2
+from tasks.shared.rules.model.namespaces import base_name, check_name
+from tests.fixtures.hooks import C1, C2
 
 HEAD = """
 senders: {github: {secrets: [env:HOOK]}}
@@ -22,7 +22,7 @@ RULES = (
 rules:
   - {name: churn, branches: [main], paths: ["models/churn/**"], deployment: retrain/retrain, parameters: {model: churn, tier: staging}}
   - {name: each, branches: [main], paths: ["models/{model}/**"], deployment: retrain/retrain, parameters: {model: "{model}", requested_by: "{author} on {branch}", seed: 7}}
-  - {name: released, events: [tag], tags: ["v1.*"], deployment: score/score, parameters: {input: "{commit}"}}
+  - {name: released, events: [tag], tags: ["v1.*"], deployment: batch_inference/batch-inference, parameters: {input: "{commit}"}}
   - {name: merged, events: [merge], branches: ["release/*"], deployment: ingest/ingest}
 """
 )
@@ -32,18 +32,18 @@ def rules(text: str = RULES) -> Triggers:
     return parse_triggers(text, "triggers.yaml")
 
 
-def change(**changes: Any) -> Change:
+def change(**changes: Any) -> RefChange:
     given = {"kind": "push", "repository": "acme/models", "ref": "main", "commit": C2, "before": C1, "author": "ada",
              "paths": ("models/churn/train.py",), "complete": True}  # fmt: skip
-    return Change(**{**given, **changes})
+    return RefChange(**{**given, **changes})
 
 
 def keys(**changes: Any) -> list[str]:
-    return [order.key for order in orders(rules(), change(**changes))]
+    return [order.key for order in run_requests(rules(), change(**changes))]
 
 
 def test_a_changed_file_asks_for_the_runs_of_its_rules_with_their_parameters() -> None:
-    first, second = orders(rules(), change())
+    first, second = run_requests(rules(), change())
     assert (first.rule, first.deployment, first.key) == ("churn", "retrain/retrain", "churn/")
     assert first.parameters == {"model": "churn", "tier": "staging"}
     assert second.parameters == {"model": "churn", "requested_by": "ada on main", "seed": 7}
@@ -55,10 +55,10 @@ rules:
   - {name: mine, paths: ["models/{model}/**"], deployment: retrain/retrain, parameters: {model: "{model}--{branch}", requested_by: "{author} on {branch}"}}
 """
     branches = ["feature/Price", "feature-price", "Feature/price", "b" * 90, "12", "\u00fc", "main"]
-    made = [orders(rules(HEAD + rule), change(ref=branch))[0].parameters for branch in branches]
+    made = [run_requests(rules(HEAD + rule), change(ref=branch))[0].parameters for branch in branches]
     models = [str(each["model"]) for each in made]
     assert len(set(models)) == len(branches)
-    assert {base_of(check_name(model)) for model in models} == {"churn"}, "each of them is a valid name"
+    assert {base_name(check_name(model)) for model in models} == {"churn"}, "each of them is a valid name"
     assert (models[1], models[-1]) == ("churn--feature-price", "churn--main")
     assert made[0]["requested_by"] == "ada on feature/Price", "elsewhere a branch is written as it is"
 
@@ -106,8 +106,8 @@ def test_files_are_asked_for_only_when_they_decide_and_are_not_known() -> None:
 
 
 def test_a_change_that_asks_for_nothing_is_told_why() -> None:
-    assert "no rule is about a push on release/1" in nothing_matches(rules(), change(ref="release/1"))
-    assert "none of the 1 changed files is one that matters to: churn, each" in nothing_matches(
+    assert "no rule is about a push on release/1" in no_match_reason(rules(), change(ref="release/1"))
+    assert "none of the 1 changed files is one that matters to: churn, each" in no_match_reason(
         rules(), change(paths=("README.md",))
     )
 
@@ -119,13 +119,13 @@ def test_a_change_that_asks_for_nothing_is_told_why() -> None:
 )  # fmt: skip
 def test_only_listed_branches_and_tags_count(ref: str, tag: bool, allowed: bool) -> None:
     repository = rules().repository("github", "acme/models")
-    assert (not_allowed("acme/models", ref, tag=tag, allowed=repository) == "") is allowed
+    assert (ref_refusal("acme/models", ref, tag=tag, repository=repository) == "") is allowed
 
 
 def test_only_listed_repositories_count_letter_by_letter_and_by_host() -> None:
     assert rules().repository("github", "Acme/models") is None
     assert rules().repository("gitlab", "acme/models") is None
-    assert "not among" in not_allowed("x/y", "main", tag=False, allowed=None)
+    assert "not among" in ref_refusal("x/y", "main", tag=False, repository=None)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_only_listed_repositories_count_letter_by_letter_and_by_host() -> None:
     ],
 )
 def test_patterns_stay_within_folders_unless_told_otherwise(pattern: str, text: str, expected: bool) -> None:
-    assert matches(pattern, text) is expected
+    assert pattern_matches(pattern, text) is expected
 
 
 def test_a_change_survives_its_text() -> None:
-    assert read_change(change().text()) == change()
+    assert change_from_json(change().text()) == change()
 
 
 MISTAKES = {
@@ -173,7 +173,7 @@ MISTAKES = {
     "a path out of the repository": (RULES.replace("models/churn/**", "models/../x"), "is no pattern of a path"),
     "three stars": (RULES.replace("models/churn/**", "models/***"), "is no pattern"),
     "a rule twice": (RULES.replace("name: each", "name: churn"), "churn is there twice"),
-    "no deployment's name": (RULES.replace("score/score", "score"), "rules[2].deployment"),
+    "no deployment's name": (RULES.replace("batch_inference/batch-inference", "score"), "rules[2].deployment"),
     "a key twice": (RULES.replace("name: churn,", "name: churn, name: churn,"), "twice"),
     "a token in the API's address": (HEAD.replace("[env:HOOK]", "[env:HOOK], api: 'https://t@h/api'"), "senders.github.api"),
 }  # fmt: skip

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.gateway.rules.changes import MAX_PATHS, Change, Nothing, person
+from services.gateway.rules.changes import MAX_PATHS, NoChange, RefChange, author_name
 from services.gateway.rules.payloads import Sender, read_payload
 from tasks.shared.rules.refusal import Refusal
-from tests.services.gateway.hooks import (
+from tests.fixtures.hooks import (
     C1,
     C2,
     ZEROS,
@@ -19,37 +19,37 @@ from tests.services.gateway.hooks import (
     push,
 )
 
-MAIN = Change("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
+MAIN = RefChange("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
 
-SAID: dict[str, tuple[Sender, str, Any, Change | Nothing]] = {
+SAID: dict[str, tuple[Sender, str, Any, RefChange | NoChange]] = {
     "github push": ("github", "push", push(), MAIN),
     "gitea push": ("gitea", "push", push(), MAIN),
-    "gitea push of which not all commits are listed": ("gitea", "push", push(total_commits=9), replace(MAIN, complete=False)),
-    "github push by force": ("github", "push", push(forced=True), replace(MAIN, complete=False)),
-    "github new branch": ("github", "push", push(before=ZEROS), replace(MAIN, before="", complete=False)),
-    "github push without commits": ("github", "push", push(commits=[]), replace(MAIN, paths=(), complete=False)),
-    "github tag": ("github", "push", push(ref="refs/tags/v1", head_commit={"id": C1}), Change("tag", "acme/models", "v1", C1, C1, "ada@acme.example")),
-    "github deleted": ("github", "push", push(after=ZEROS), Nothing("delete", "the branch main was deleted", "acme/models", "main")),
-    "github merge": ("github", "pull_request", pull_request(), Change("merge", "acme/models", "main", C2, C1, "ada")),
-    "github closed unmerged": ("github", "pull_request", pull_request(merged=False), Nothing("pull_request", "a pull request that is not merged", "acme/models", "main")),
-    "github merged in words": ("github", "pull_request", pull_request(merged="true"), Nothing("pull_request", "a pull request that is not merged", "acme/models", "main")),
-    "github ping": ("github", "ping", {"zen": "x"}, Nothing("ping", "a ping: the webhook works")),
+    "gitea push of which not all commits are listed": ("gitea", "push", push(total_commits=9), replace(MAIN, paths_complete=False)),
+    "github push by force": ("github", "push", push(forced=True), replace(MAIN, paths_complete=False)),
+    "github new branch": ("github", "push", push(before=ZEROS), replace(MAIN, before="", paths_complete=False)),
+    "github push without commits": ("github", "push", push(commits=[]), replace(MAIN, paths=(), paths_complete=False)),
+    "github tag": ("github", "push", push(ref="refs/tags/v1", head_commit={"id": C1}), RefChange("tag", "acme/models", "v1", C1, C1, "ada@acme.example")),
+    "github deleted": ("github", "push", push(after=ZEROS), NoChange("delete", "the branch main was deleted", "acme/models", "main")),
+    "github merge": ("github", "pull_request", pull_request(), RefChange("merge", "acme/models", "main", C2, C1, "ada")),
+    "github closed unmerged": ("github", "pull_request", pull_request(merged=False), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
+    "github merged in words": ("github", "pull_request", pull_request(merged="true"), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
+    "github ping": ("github", "ping", {"zen": "x"}, NoChange("ping", "a ping: the webhook works")),
     "gitlab push": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, paths=("models/churn/x",))),
-    "gitlab push of more than it lists": ("gitlab", "Push Hook", gitlab_push(total_commits_count=21), replace(MAIN, paths=("models/churn/x",), complete=False)),
-    "gitlab tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", before=ZEROS, after="3" * 40), Change("tag", "acme/models", "v1", C2, "", "ada@acme.example")),
-    "gitlab deleted tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", after=ZEROS, checkout_sha=None), Nothing("delete", "the tag v1 was deleted", "acme/models", "v1")),
-    "gitlab merge": ("gitlab", "Merge Request Hook", merge_request(), Change("merge", "acme/models", "main", C2, "", "ada")),
-    "gitlab merge without a commit of its own": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None), Change("merge", "acme/models", "main", C1, "", "ada")),
-    "gitlab opened": ("gitlab", "Merge Request Hook", merge_request(action="open"), Nothing("merge_request", "a merge request that is not merged", "acme/models", "main")),
-    "bitbucket push": ("bitbucket", "repo:push", bitbucket_push(), Change("push", "acme/models", "main", C2, C1, "ada")),
-    "bitbucket new branch": ("bitbucket", "repo:push", bitbucket_push(old=None), Change("push", "acme/models", "main", C2, "", "ada")),
-    "bitbucket tag": ("bitbucket", "repo:push", bitbucket_push(new={"type": "tag", "name": "v1", "target": {"hash": C2}}, old=None), Change("tag", "acme/models", "v1", C2, "", "ada")),
-    "bitbucket deleted": ("bitbucket", "repo:push", bitbucket_push(new=None), Nothing("delete", "main was deleted", "acme/models", "main")),
+    "gitlab push of more than it lists": ("gitlab", "Push Hook", gitlab_push(total_commits_count=21), replace(MAIN, paths=("models/churn/x",), paths_complete=False)),
+    "gitlab tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", before=ZEROS, after="3" * 40), RefChange("tag", "acme/models", "v1", C2, "", "ada@acme.example")),
+    "gitlab deleted tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", after=ZEROS, checkout_sha=None), NoChange("delete", "the tag v1 was deleted", "acme/models", "v1")),
+    "gitlab merge": ("gitlab", "Merge Request Hook", merge_request(), RefChange("merge", "acme/models", "main", C2, "", "ada")),
+    "gitlab merge without a commit of its own": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None), RefChange("merge", "acme/models", "main", C1, "", "ada")),
+    "gitlab opened": ("gitlab", "Merge Request Hook", merge_request(action="open"), NoChange("merge_request", "a merge request that is not merged", "acme/models", "main")),
+    "bitbucket push": ("bitbucket", "repo:push", bitbucket_push(), RefChange("push", "acme/models", "main", C2, C1, "ada")),
+    "bitbucket new branch": ("bitbucket", "repo:push", bitbucket_push(old=None), RefChange("push", "acme/models", "main", C2, "", "ada")),
+    "bitbucket tag": ("bitbucket", "repo:push", bitbucket_push(new={"type": "tag", "name": "v1", "target": {"hash": C2}}, old=None), RefChange("tag", "acme/models", "v1", C2, "", "ada")),
+    "bitbucket deleted": ("bitbucket", "repo:push", bitbucket_push(new=None), NoChange("delete", "main was deleted", "acme/models", "main")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("sender", "event", "body", "expected"), SAID.values(), ids=SAID)
-def test_a_delivery_says(sender: Sender, event: str, body: Any, expected: Change | Nothing) -> None:
+def test_a_delivery_says(sender: Sender, event: str, body: Any, expected: RefChange | NoChange) -> None:
     assert read_payload(sender, event, body) == expected
 
 
@@ -75,8 +75,8 @@ def test_a_part_that_is_needed_and_wrong_is_named(sender: Sender, event: str, bo
 def test_more_files_than_are_kept_are_left_to_git() -> None:
     commits = [{"added": [f"f{n}" for n in range(MAX_PATHS + 1)], "removed": [], "modified": []}]
     said = read_payload("github", "push", push(commits=commits))
-    assert isinstance(said, Change)
-    assert (said.paths, said.complete) == ((), False)
+    assert isinstance(said, RefChange)
+    assert (said.paths, said.paths_complete) == ((), False)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_more_files_than_are_kept_are_left_to_git() -> None:
 )
 def test_files_that_cannot_be_read_are_not_taken_for_all(commits: Any) -> None:
     said = read_payload("github", "push", push(commits=commits))
-    assert isinstance(said, Change)
-    assert not said.complete
+    assert isinstance(said, RefChange)
+    assert not said.paths_complete
 
 
 def test_a_person_s_name_stays_on_its_line_and_hides_nothing() -> None:
-    assert person(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
-    assert person("a" * 500) == "a" * 120
-    assert person() == "unknown"
+    assert author_name(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
+    assert author_name("a" * 500) == "a" * 120
+    assert author_name() == "unknown"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from blocks.approvals.base import ApprovalRequest
 from blocks.approvals.base import Decision as LedgerDecision
-from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable, identity
+from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable, normalized_name
 from tasks.approval.rules.evidence import text_digest
 from tasks.shared.rules.refusal import Refusal
 
@@ -58,8 +58,8 @@ def deploy(case):
         case.request,
         [case.decision] if case.decision else [],
         evidence_digest=case.evidence_digest,
-        champion_now=case.champion_now,
-        champion_then=case.champion_then,
+        current_champion=case.champion_now,
+        evaluated_champion=case.champion_then,
         now=case.now,
     )
 
@@ -245,5 +245,5 @@ def test_one_broken_condition_is_enough(data):
 
 @given(st.text())
 def test_a_name_is_compared_the_same_however_it_is_cased_or_spaced(name):
-    assert identity(f"  {name}\t") == identity(name) == identity(identity(name))
-    assert identity(name.casefold()) == identity(name)
+    assert normalized_name(f"  {name}\t") == normalized_name(name) == normalized_name(normalized_name(name))
+    assert normalized_name(name.casefold()) == normalized_name(name)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.approval.rules.evidence import (
-    Checks,
     Evidence,
+    ExpectationCounts,
     canonical_json,
     evidence_digest,
     parse_evidence,
@@ -28,13 +28,13 @@ GOOD = Evidence(
     model_digest="a" * 64,
     commit="c0ffee" * 6,
     patch_digest="",
-    tier="production",
+    tier="full",
     as_of="s2",
     data_digest="d" * 64,
     holdout_digest="e" * 64,
     parameters={"num_leaves": "8", "learning_rate": "0.04"},
     seed=7,
-    checks=Checks(12, 0),
+    expectations=ExpectationCounts(12, 0),
     metrics={"auc": 0.85, "brier": 0.12},
     champion_version="2",
     champion_metrics={"auc": 0.84, "brier": 0.11},
@@ -54,7 +54,7 @@ FIELDS = {
     "patch_digest": TEXT,
     "parameters": st.dictionaries(TEXT, TEXT),
     "seed": st.integers(),
-    "checks": st.builds(Checks, st.integers(0), st.integers(0)),
+    "checks": st.builds(ExpectationCounts, st.integers(0), st.integers(0)),
     "metrics": METRICS,
     "champion_metrics": METRICS,
     "verdict": st.sampled_from(["pass", "hold", "inconclusive"]),
@@ -133,7 +133,7 @@ REFUSED = {
     "reasons as a list": ({"reasons": ["a"]}, "evidence.reasons"),
     "number as a parameter": ({"parameters": {"a": 1}}, "evidence.parameters.a"),
     "seed as text": ({"seed": "7"}, "evidence.seed"),
-    "negative checks": ({"checks": Checks(-1, 0)}, "evidence.checks.passed"),
+    "negative checks": ({"checks": ExpectationCounts(-1, 0)}, "evidence.checks.passed"),
     "champion without metrics": ({"champion_metrics": {}}, "evidence.champion_metrics"),
     "metrics of no champion": ({"champion_version": ""}, "evidence.champion_metrics"),
     "half a character": ({"commit": "\ud800"}, "evidence.commit"),
@@ -220,7 +220,7 @@ def test_what_serving_may_cost_is_part_of_what_is_approved_and_older_texts_stay_
 
 
 def test_what_asked_for_it_is_shown_and_part_of_what_is_approved_and_older_texts_stay_what_they_were():
-    asked = dataclasses.replace(GOOD, because="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
+    asked = dataclasses.replace(GOOD, trigger_reason="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
     by = "Asked by **automation: model.drift.detected**: drift of 2026-11-25: plan (new: '&lt;b&gt;', 3.0%). Lapses on"
     assert by in shown(asked, requested_by="automation: model.drift.detected")
     assert evidence_digest(asked) != evidence_digest(GOOD)

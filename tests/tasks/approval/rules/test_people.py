@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from tasks.approval.rules.people import People
-from tasks.approval.rules.policy import Policy, stricter
+from tasks.approval.rules.policy import ApprovalRequirements, stricter_requirements
 
 
 @dataclass(frozen=True)
@@ -30,30 +30,30 @@ OTHER = {"two people": ("bob", "bobby"), "another mailbox": ("cid@x.org", "cid@y
 
 @pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
 def test_two_names_of_one_person(one: str, other: str) -> None:
-    assert PEOPLE.same(one, other) and PEOPLE.same(other, one)
+    assert PEOPLE.is_same_person(one, other) and PEOPLE.is_same_person(other, one)
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER)
 def test_names_of_two_people(one: str, other: str) -> None:
-    assert not PEOPLE.same(one, other)
+    assert not PEOPLE.is_same_person(one, other)
 
 
 def test_roles_are_those_of_the_person_under_any_name() -> None:
-    assert PEOPLE.roles("Ann Lee <ann+work@example.com>") == {"risk"}
-    assert PEOPLE.roles("bob") == {"risk", "product"}
-    assert PEOPLE.roles("stranger") == frozenset()
+    assert PEOPLE.roles_of("Ann Lee <ann+work@example.com>") == {"risk"}
+    assert PEOPLE.roles_of("bob") == {"risk", "product"}
+    assert PEOPLE.roles_of("stranger") == frozenset()
 
 
 def test_the_stricter_of_two_policies_counts() -> None:
-    model = Policy(approvals=2, approvers=("ann",), roles=("risk",), four_eyes=False, expires_days=7)
-    server = Policy(approvals=1, approvers=("bob",), four_eyes=True, expires_days=30, authenticated=True)
-    assert stricter(model, server) == Policy(2, ("risk",), ("bob",), True, 7, True)
-    assert stricter(model, Policy(four_eyes=False, expires_days=365)) == model
+    model = ApprovalRequirements(approvals=2, approvers=("ann",), roles=("risk",), four_eyes=False, expires_days=7)
+    server = ApprovalRequirements(approvals=1, approvers=("bob",), four_eyes=True, expires_days=30, authenticated=True)
+    assert stricter_requirements(model, server) == ApprovalRequirements(2, ("risk",), ("bob",), True, 7, True)
+    assert stricter_requirements(model, ApprovalRequirements(four_eyes=False, expires_days=365)) == model
 
 
 def test_who_is_barred_is_so_under_each_of_their_names() -> None:
     people = People({"ann@example.com": Known(("Ann Lee",), ("risk",), barred=True), "bob": Known()})
-    assert people.barred("ANN lee")
-    assert people.barred("ann+x@example.com")
-    assert not people.barred("bob")
-    assert not people.barred("eve")
+    assert people.is_barred("ANN lee")
+    assert people.is_barred("ann+x@example.com")
+    assert not people.is_barred("bob")
+    assert not people.is_barred("eve")

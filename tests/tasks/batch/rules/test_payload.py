@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.batch.rules import payload
-from tasks.batch.rules.payload import cut, request, said
+from tasks.batch.rules.payload import parse_predictions, request_body, split_into_requests
 from tasks.shared.rules.refusal import Refusal
 
 TABLE = pa.table(
@@ -18,13 +18,13 @@ TABLE = pa.table(
 
 
 def test_values_are_sent_as_they_are_and_the_key_is_not() -> None:
-    sent = json.loads(request(TABLE, ["rooms", "street", "flag"]))["dataframe_split"]
+    sent = json.loads(request_body(TABLE, ["rooms", "street", "flag"]))["dataframe_split"]
     assert sent == {"columns": ["rooms", "street", "flag"], "data": [[0.1 + 0.2, "Zoë", 1], [None, None, 0]]}
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_no_digit_is_lost(values: list[float]) -> None:
-    sent = json.loads(request(pa.table({"a": values}), ["a"]))["dataframe_split"]["data"]
+    sent = json.loads(request_body(pa.table({"a": values}), ["a"]))["dataframe_split"]["data"]
     assert [row[0] for row in sent] == values
 
 
@@ -32,9 +32,9 @@ def test_no_digit_is_lost(values: list[float]) -> None:
 def test_however_it_is_cut_every_row_is_asked_for_once_in_order(rows: int, limit: int) -> None:
     table = pa.table({"key": [str(number) for number in range(rows)], "a": list(range(rows))})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(payload, "LIMIT_BYTES", limit)
-        patch.setattr(payload, "PART_ROWS", 7)
-        made = cut(table, ["a"])
+        patch.setattr(payload, "MAX_REQUEST_BYTES", limit)
+        patch.setattr(payload, "MAX_REQUEST_ROWS", 7)
+        made = split_into_requests(table, ["a"])
     asked = [row[0] for body, _ in made for row in json.loads(body)["dataframe_split"]["data"]]
     assert asked == list(range(rows))
     assert [key for _, part in made for key in part["key"].to_pylist()] == table["key"].to_pylist()
@@ -43,10 +43,10 @@ def test_however_it_is_cut_every_row_is_asked_for_once_in_order(rows: int, limit
 
 def test_what_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refusal, match="cannot be sent"):
-        request(pa.table({"a": [float("inf")]}), ["a"])
-    monkeypatch.setattr(payload, "LIMIT_BYTES", 50)
+        request_body(pa.table({"a": [float("inf")]}), ["a"])
+    monkeypatch.setattr(payload, "MAX_REQUEST_BYTES", 50)
     with pytest.raises(Refusal, match="one row is larger"):
-        cut(pa.table({"a": ["x" * 100]}), ["a"])
+        split_into_requests(pa.table({"a": ["x" * 100]}), ["a"])
 
 
 ANSWERS = {
@@ -58,7 +58,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("body", "expected"), ANSWERS.values(), ids=ANSWERS)
 def test_answers_are_read(body: bytes, expected: list[float]) -> None:
-    assert np.array_equal(said(body, 2), np.array(expected))
+    assert np.array_equal(parse_predictions(body, 2), np.array(expected))
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_answers_are_read(body: bytes, expected: list[float]) -> None:
 )  # fmt: skip
 def test_an_answer_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(Refusal):
-        said(body, 2)
+        parse_predictions(body, 2)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tasks.dashboard.rules.episodes import episodes, open_ones
+from tasks.dashboard.rules.episodes import alert_episodes_of, open_episodes
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -29,36 +29,41 @@ class Told:
 
 
 def test_a_condition_is_one_episode_until_it_is_over_and_then_another() -> None:
-    first, second = episodes([Told("raised", 0), Told("raised", 1), Told("recovered", 2), Told("raised", 5)])
-    assert (first.begin, first.end, first.seen, first.sentence) == (NOON, NOON + timedelta(hours=2), 2, "said at 1")
-    assert (second.begin, second.end, second.lasts, second.title) == (
+    first, second = alert_episodes_of([Told("raised", 0), Told("raised", 1), Told("recovered", 2), Told("raised", 5)])
+    assert (first.begin, first.end, first.occurrences, first.sentence) == (
+        NOON,
+        NOON + timedelta(hours=2),
+        2,
+        "said at 1",
+    )
+    assert (second.begin, second.end, second.is_open, second.title) == (
         NOON + timedelta(hours=5), None, True, "the data drifts"
     )  # fmt: skip
 
 
 def test_an_episode_is_as_grave_as_it_ever_was_and_graver_news_needs_somebody_again() -> None:
     signals = [Told("raised", 0), Told("acknowledged", 1, by="Nia")]
-    assert episodes(signals)[0].acknowledged_by == "Nia"
-    assert episodes([*signals, Told("raised", 2)])[0].acknowledged_by == "Nia"
-    worse = episodes([*signals, Told("raised", 2, "critical"), Told("raised", 3)])[0]
+    assert alert_episodes_of(signals)[0].acknowledged_by == "Nia"
+    assert alert_episodes_of([*signals, Told("raised", 2)])[0].acknowledged_by == "Nia"
+    worse = alert_episodes_of([*signals, Told("raised", 2, "critical"), Told("raised", 3)])[0]
     assert (worse.severity, worse.acknowledged_by) == ("critical", "")
 
 
 def test_news_is_over_at_once_and_what_was_never_raised_is_none() -> None:
-    news, another = episodes([Told("news", 0), Told("recovered", 1), Told("news", 2)])
-    assert (news.begin, news.end, another.lasts) == (NOON, NOON, False)
-    assert episodes([]) == () and episodes([Told("recovered", 0)]) == ()
+    news, another = alert_episodes_of([Told("news", 0), Told("recovered", 1), Told("news", 2)])
+    assert (news.begin, news.end, another.is_open) == (NOON, NOON, False)
+    assert alert_episodes_of([]) == () and alert_episodes_of([Told("recovered", 0)]) == ()
 
 
 def test_an_event_of_a_later_release_is_shown_by_its_name() -> None:
-    (found,) = episodes([Told("raised", 0, event="model.new")])
+    (found,) = alert_episodes_of([Told("raised", 0, event="model.new")])
     assert found.title == "model.new"
 
 
 def test_open_alerts_come_gravest_first() -> None:
     found = [
-        *episodes([Told("raised", 0)]),
-        *episodes([Told("raised", 1, "critical")]),
-        *episodes([Told("raised", 2), Told("recovered", 3)]),
+        *alert_episodes_of([Told("raised", 0)]),
+        *alert_episodes_of([Told("raised", 1, "critical")]),
+        *alert_episodes_of([Told("raised", 2), Told("recovered", 3)]),
     ]
-    assert [each.severity for each in open_ones(found)] == ["critical", "warning"]
+    assert [each.severity for each in open_episodes(found)] == ["critical", "warning"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.dashboard.rules.facts import DataSet, Facts, Landing, Release, Unknown
-from tasks.dashboard.rules.page import Listed, headline, index, page
-from tasks.monitoring.rules.traffic import Stretch
-from tests.tasks.dashboard.rules.cases import DAY, NOW, blank, busy, look, unreached
+from tasks.dashboard.rules.facts import DashboardData, DatasetSummary, ReleaseSummary, SnapshotSummary, Unknown
+from tasks.dashboard.rules.page import DashboardEntry, dashboard_html, dashboards_index_html, status_sentence
+from tasks.monitoring.rules.traffic import RequestStep
+from tests.fixtures.dashboard_cases import DAY, NOW, blank, busy, look, unreached
 
 HOSTILE = (
     """</style></title></svg>"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\x00&amp;"""
@@ -61,7 +61,7 @@ def with_text(value: Any, text: str) -> Any:
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_the_page_is_well_formed_and_has_all_its_sections(make: Any) -> None:
-    read = Read(page(make()))
+    read = Read(dashboard_html(make()))
     assert (read.open, read.wrong) == ([], [])
     ids = [attributes["id"] for tag, attributes in read.tags if tag == "section"]
     assert ids == ["serving", "alerts", "drift", "quality", "traffic", "data", "cost", "schedule"]
@@ -72,7 +72,7 @@ def test_the_page_is_well_formed_and_has_all_its_sections(make: Any) -> None:
 def test_no_text_of_anybody_becomes_a_tag_or_loads_anything() -> None:
     facts = with_text(replace(busy(), costs=Unknown("")), HOSTILE)
     facts = replace(facts, links={"evil": "javascript:alert(1)", HOSTILE: "https://fine.example/" + HOSTILE})
-    text = page(facts)
+    text = dashboard_html(facts)
     read = Read(text)
     assert (read.open, read.wrong) == ([], [])
     tags = {tag for tag, _ in read.tags}
@@ -85,21 +85,21 @@ def test_no_text_of_anybody_becomes_a_tag_or_loads_anything() -> None:
 
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 def test_every_picture_has_words_for_those_who_do_not_see_it(make: Any) -> None:
-    pictures = [attributes for tag, attributes in Read(page(make())).tags if tag == "svg"]
+    pictures = [attributes for tag, attributes in Read(dashboard_html(make())).tags if tag == "svg"]
     assert all(each.get("aria-label") or each.get("aria-hidden") for each in pictures)
 
 
 def test_what_is_not_known_is_said_and_no_zero_is_shown_for_it() -> None:
-    words = " ".join(Read(page(unreached())).words)
+    words = " ".join(Read(dashboard_html(unreached())).words)
     assert words.count("Unknown: the service at http://127.0.0.1:1 does not answer") == 9
-    assert headline(unreached()) == (
+    assert status_sentence(unreached()) == (
         "What serves is unknown; what the last look found is unknown; its alerts are unknown."
     )
     assert not re.search(r"\b0(\.0+)?( USD|%| ms)", words)
 
 
 def test_a_model_of_which_nothing_happened_yet_says_so() -> None:
-    words = " ".join(Read(page(blank())).words)
+    words = " ".join(Read(dashboard_html(blank())).words)
     for said in (
         "Nothing serves yet", "no alert is open", "Nobody has looked yet", "No traffic yet", "No rows have landed yet",
         "No run has logged what it cost", "Nothing of this model is on a schedule",
@@ -109,13 +109,15 @@ def test_a_model_of_which_nothing_happened_yet_says_so() -> None:
 
 
 def test_a_busy_model_tells_who_approved_what_drifts_and_what_it_costs() -> None:
-    text = page(busy())
+    text = dashboard_html(busy())
     words = " ".join(Read(text).words)
-    assert headline(busy()) == "Version 2 serves; the last look, 9 hours ago, found it degraded; 2 alerts are open."
+    assert (
+        status_sentence(busy()) == "Version 2 serves; the last look, 9 hours ago, found it degraded; 2 alerts are open."
+    )
     for said in (
         "Max (second person)", "better by 0.02 AUC", "prefect form, name not verified", "Dana (data scientist)",
         "the endpoint answers with it", "deploy failed", "nobody has acknowledged it", "looked after by Nia",
-        "In words: Drift.", "31.50 USD", "58.25", "watch_drift/churn-watch-nightly", "in 14 hours", "paused", "2,945",
+        "In words: Drift.", "31.50 USD", "58.25", "monitor/churn-monitor-nightly", "in 14 hours", "paused", "2,945",
     ):  # fmt: skip
         assert said in words, said
     assert "Drift over time: 27 looks, 3 of them not quiet; 2 alerts are open" in text
@@ -123,34 +125,38 @@ def test_a_busy_model_tells_who_approved_what_drifts_and_what_it_costs() -> None
 
 def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
     facts = busy()
-    assert facts.serving and not isinstance(facts.serving, Unknown)
-    other = replace(facts, serving=replace(facts.serving, answers="1"))
-    assert headline(other).startswith("Version 2 serves, but the endpoint answers with version 1;")
-    none = replace(facts, serving=replace(facts.serving, answers=""))
-    assert headline(none).startswith("Version 2 serves, but the endpoint answers with nothing;")
-    away = replace(facts, serving=replace(facts.serving, answers=Unknown("it is down")))
-    assert "the endpoint was not reached" in page(away) and headline(away).startswith("Version 2 serves;")
+    assert facts.deployed and not isinstance(facts.deployed, Unknown)
+    other = replace(facts, deployed=replace(facts.deployed, endpoint_version="1"))
+    assert status_sentence(other).startswith("Version 2 serves, but the endpoint answers with version 1;")
+    none = replace(facts, deployed=replace(facts.deployed, endpoint_version=""))
+    assert status_sentence(none).startswith("Version 2 serves, but the endpoint answers with nothing;")
+    away = replace(facts, deployed=replace(facts.deployed, endpoint_version=Unknown("it is down")))
+    assert "the endpoint was not reached" in dashboard_html(away) and status_sentence(away).startswith(
+        "Version 2 serves;"
+    )
 
 
 def test_a_look_at_another_version_than_serves_now_says_which() -> None:
-    other = replace(busy(), looks=(replace(look(NOW - timedelta(hours=3), 0.4, "Drift"), version="3"),))
-    assert "the last look at version 3, 3 hours ago, found drift" in headline(other)
+    other = replace(busy(), monitoring_runs=(replace(look(NOW - timedelta(hours=3), 0.4, "Drift"), version="3"),))
+    assert "the last look at version 3, 3 hours ago, found drift" in status_sentence(other)
 
 
 def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
     facts = busy()
-    assert facts.serving and not isinstance(facts.serving, Unknown)
-    back = Release("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
-    words = " ".join(Read(page(replace(facts, serving=replace(facts.serving, release=back)))).words)
+    assert facts.deployed and not isinstance(facts.deployed, Unknown)
+    back = ReleaseSummary("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
+    words = " ".join(Read(dashboard_html(replace(facts, deployed=replace(facts.deployed, release=back)))).words)
     assert "taken back to by Nia" in words and "it was slow" in words and "Max (second person)" in words
 
 
 def test_a_page_stays_small_however_much_there_is_to_show() -> None:
-    landings = tuple(Landing(NOW - timedelta(minutes=5 * number), 60, "log") for number in range(50_000, 0, -1))
+    landings = tuple(SnapshotSummary(NOW - timedelta(minutes=5 * number), 60, "log") for number in range(50_000, 0, -1))
     looks = tuple(look(NOW - timedelta(hours=number), 0.05) for number in range(2160, 0, -1))
     releases = busy().releases * 500
-    facts = replace(busy(), data=(DataSet("log", "requests", landings, 1),), looks=looks, releases=releases)
-    text = page(facts)
+    facts = replace(
+        busy(), data=(DatasetSummary("log", "requests", landings, 1),), monitoring_runs=looks, releases=releases
+    )
+    text = dashboard_html(facts)
     assert len(text) < 400_000
     assert "3,000,000" in text and "and 1,488 more" in text and "the newest 200 of 2,160 looks" in text
     assert (Read(text).open, Read(text).wrong) == ([], [])
@@ -161,28 +167,30 @@ MOMENTS = {"one moment": NOW, "years": NOW - 3000 * DAY, "a minute": NOW - timed
 
 @pytest.mark.parametrize("first", MOMENTS.values(), ids=MOMENTS)
 def test_charts_are_drawn_over_any_stretch_of_time(first: datetime) -> None:
-    data = (DataSet("rows", "rows", (Landing(first, 1, "a"),), 0),)
+    data = (DatasetSummary("rows", "rows", (SnapshotSummary(first, 1, "a"),), 0),)
     traffic = busy().traffic
     assert not isinstance(traffic, Unknown)
-    one = replace(traffic, stretches=(Stretch(first, 60, 1, 0, 0, {-10: 1}),))
-    text = page(replace(busy(), data=data, looks=(look(first, 0.0),), traffic=one))
+    one = replace(traffic, steps=(RequestStep(first, 60, 1, 0, 0, {-10: 1}),))
+    text = dashboard_html(replace(busy(), data=data, monitoring_runs=(look(first, 0.0),), traffic=one))
     assert "nan" not in text.lower().replace("nanc", "") and (Read(text).open, Read(text).wrong) == ([], [])
 
 
 def test_the_list_links_to_every_page_by_its_file() -> None:
-    text = index([Listed("price", HOSTILE, NOW), Listed("churn", "Version 2 serves.", NOW)])
+    text = dashboards_index_html(
+        [DashboardEntry("price", HOSTILE, NOW), DashboardEntry("churn", "Version 2 serves.", NOW)]
+    )
     read = Read(text)
     assert [a["href"] for tag, a in read.tags if tag == "a"] == ["churn.html", "price.html"]
     assert not {tag for tag, _ in read.tags} & {"script", "img"} and (read.open, read.wrong) == ([], [])
-    assert "None has been drawn yet" in index([])
+    assert "None has been drawn yet" in dashboards_index_html([])
 
 
 def test_the_page_forbids_all_but_its_own_style() -> None:
     from base64 import b64encode
     from hashlib import sha256
 
-    facts: Facts = busy()
-    text = page(facts)
+    facts: DashboardData = busy()
+    text = dashboard_html(facts)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
     (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     digest = b64encode(sha256(style.encode()).digest()).decode()

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from tasks.evaluation.rules.comparison import decide
-from tasks.evaluation.rules.gate import judge
+from tasks.evaluation.rules.comparison import interval_outcome
+from tasks.evaluation.rules.gate import apply_gate
 from tasks.evaluation.rules.metrics import higher_is_better
-from tasks.shared.rules.model.parts import Comparison as Terms
+from tasks.shared.rules.model.parts import ComparisonSpec as Terms
 from tasks.shared.rules.model.spec import EvaluationSpec, Floor
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.evaluation.rules.evaluation_cases import BINARY, both, compared, every_metric, models
+from tests.fixtures.evaluation_cases import BINARY, both, compared, every_metric, models
 
 
 @every_metric
@@ -19,7 +19,7 @@ def test_swapping_the_models_mirrors_the_interval(task, metric):
     classes, truth, champion, challenger = models(task)
     there = compared(task, metric, (classes, truth, champion, challenger))
     back = compared(task, metric, (classes, truth, challenger, champion))
-    assert (there.champion, there.challenger) == (back.challenger, back.champion)
+    assert (there.champion, there.challenger_value) == (back.challenger_value, back.champion)
     mirrored = (-back.difference, -back.upper, -back.lower)
     assert (there.difference, there.lower, there.upper) == pytest.approx(mirrored, abs=1e-9)
     assert there.lower < there.difference < there.upper
@@ -30,7 +30,7 @@ def test_swapping_the_models_mirrors_the_interval(task, metric):
 def test_identical_predictions_are_no_different_and_nothing_is_nan(task, metric, rule):
     classes, truth, champion, _ = models(task, rows=60)
     found = compared(task, metric, (classes, truth, champion, champion.copy()), rule=rule, margin=0.01)
-    assert (found.finding, found.difference, found.lower, found.upper) == ("no different", 0, 0, 0)
+    assert (found.outcome, found.difference, found.lower, found.upper) == ("no different", 0, 0, 0)
     assert "is no different from" in found.sentence
     assert "+0.0000 to +0.0000" in found.sentence
 
@@ -39,11 +39,11 @@ def test_identical_predictions_are_no_different_and_nothing_is_nan(task, metric,
 def test_a_clear_difference_is_better_one_way_and_worse_the_other(task, metric):
     classes, truth, weak, strong = models(task, rows=600, noise=(3.0, 0.1))
     found = compared(task, metric, (classes, truth, weak, strong))
-    assert found.finding == "better"
+    assert found.outcome == "better"
     assert found.lower > 0
     assert f"is better than the champion ({found.champion:.4f})" in found.sentence
     found = compared(task, metric, (classes, truth, strong, weak))
-    assert found.finding == "worse"
+    assert found.outcome == "worse"
     assert found.upper < 0
     assert "is worse than the champion" in found.sentence
 
@@ -52,7 +52,7 @@ def test_a_clear_difference_is_better_one_way_and_worse_the_other(task, metric):
 def test_a_positive_difference_is_in_the_challengers_favour_whichever_way_the_metric_points(task, metric):
     found = compared(task, metric, models(task, rows=200, noise=(0.1, 1.0)))
     sign = 1 if higher_is_better(metric) else -1
-    assert found.difference == pytest.approx(sign * (found.challenger - found.champion), abs=1e-12)
+    assert found.difference == pytest.approx(sign * (found.challenger_value - found.champion), abs=1e-12)
     assert found.metric == metric
     assert found.rows == 200
 
@@ -78,24 +78,24 @@ DECISIONS = {
 
 @pytest.mark.parametrize(("lower", "upper", "margin", "superior", "non_inferior"), DECISIONS.values(), ids=DECISIONS)
 def test_an_interval_says_what_the_rule_reads_in_it(lower, upper, margin, superior, non_inferior):
-    assert decide(lower, upper, margin, "superior") == superior
-    assert decide(lower, upper, margin, "non_inferior") == non_inferior
+    assert interval_outcome(lower, upper, margin, "superior") == superior
+    assert interval_outcome(lower, upper, margin, "non_inferior") == non_inferior
 
 
 def test_a_margin_lets_a_slightly_different_model_pass_as_not_inferior_only():
     drawn = models("binary", rows=2_000, noise=(0.30, 0.33))
-    assert compared("binary", "auc", drawn, margin=0.03, rule="superior").finding == "no different"
+    assert compared("binary", "auc", drawn, margin=0.03, rule="superior").outcome == "no different"
     found = compared("binary", "auc", drawn, margin=0.03, rule="non_inferior")
-    assert found.finding == "better"
+    assert found.outcome == "better"
     assert "is not worse, by the margin, than the champion" in found.sentence
-    assert compared("binary", "auc", drawn, margin=0.0, rule="non_inferior").finding == "cannot tell"
+    assert compared("binary", "auc", drawn, margin=0.0, rule="non_inferior").outcome == "cannot tell"
 
 
 @pytest.mark.slow
 def test_of_equally_good_models_at_most_one_in_twenty_is_found_better():
     """400 pairs at a one-sided error of 2.5 %: more than 20 found better has a chance below 0.2 %."""
     drawn = (models("binary", rows=300, seed=1_000 + pair) for pair in range(400))
-    findings = [compared("binary", "auc", each).finding for each in drawn]
+    findings = [compared("binary", "auc", each).outcome for each in drawn]
     assert len(findings) == 400
     assert findings.count("better") <= 20
     assert findings.count("worse") <= 20
@@ -123,13 +123,15 @@ TOO_LITTLE = {
 @pytest.mark.parametrize(("drawn", "said"), TOO_LITTLE.values(), ids=TOO_LITTLE)
 def test_too_little_to_compare_gives_no_interval_and_does_not_pass_the_gate(drawn, said, rule):
     found = compared("binary", "auc", drawn, rule=rule, margin=0.5)
-    assert found.finding == "cannot tell"
+    assert found.outcome == "cannot tell"
     assert math.isnan(found.lower)
     assert math.isnan(found.upper)
     assert said in found.sentence
     terms = Terms(metric="auc", rule=rule, margin=0.5, confidence=0.95)
     spec = EvaluationSpec(minimum_rows=1, floors=(Floor(metric="accuracy", at_least=0.1),), comparison=terms)
-    verdict = judge(spec, rows=200, metrics={"accuracy": 1.0}, slices=(), comparison=found, first_model=False, leaked=0)
+    verdict = apply_gate(
+        spec, rows=200, metrics={"accuracy": 1.0}, slices=(), comparison=found, first_model=False, leaked=0
+    )
     assert verdict.outcome == "inconclusive"
 
 

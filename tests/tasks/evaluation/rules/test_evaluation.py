@@ -15,7 +15,7 @@ from tasks.evaluation.rules.evaluation import count_leaked, evaluation_json
 from tasks.evaluation.rules.gate import FIRST_MODEL
 from tasks.evaluation.rules.metrics import METRICS, compute_metrics
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.evaluation.rules.evaluation_cases import BINARY, both, models, trained
+from tests.fixtures.evaluation_cases import BINARY, both, models, trained
 
 TASKS = ("binary", "multiclass", "regression")
 every_task = pytest.mark.parametrize("task", TASKS)
@@ -40,7 +40,7 @@ def test_a_model_that_beats_its_champion_passes_and_names_the_comparison(task):
     found = case.evaluated(champion=case.weak)
     assert found.verdict.outcome == "pass"
     assert found.verdict.reasons[-1] == found.comparison.sentence
-    assert found.comparison.finding == "better"
+    assert found.comparison.outcome == "better"
     assert found.comparison.metric == case.spec.comparison.metric
     assert found.champion_metrics == compute_metrics(task, case.classes, case.truth, case.weak)
     assert found.champion_version == "4"

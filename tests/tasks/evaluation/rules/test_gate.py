@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.evaluation.rules.comparison import Comparison
-from tasks.evaluation.rules.gate import FIRST_MODEL, SliceResult, judge
-from tasks.shared.rules.model.parts import Comparison as Terms
+from tasks.evaluation.rules.comparison import ModelComparison
+from tasks.evaluation.rules.gate import FIRST_MODEL, SliceResult, apply_gate
+from tasks.shared.rules.model.parts import ComparisonSpec as Terms
 from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
 
-BETTER = Comparison(
+BETTER = ModelComparison(
     "auc", 0.80, 0.84, 0.04, 0.01, 0.07, 0.95, 0.005, "superior", "DeLong", 500, "better", "On auc 0.84 beats 0.80."
 )
 FLOORS = (Floor(metric="auc", at_least=0.8), Floor(metric="brier", at_most=0.2))
@@ -45,11 +45,11 @@ def plan(value, rows=90):
 def judged(spec=None, **changes):
     """Judge a challenger that passes, but for the changes."""
     good = {"rows": 500, "metrics": measured(), "slices": SLICES, "comparison": BETTER}
-    return judge(spec or rules(), **good | {"first_model": False, "leaked": 0} | changes)
+    return apply_gate(spec or rules(), **good | {"first_model": False, "leaked": 0} | changes)
 
 
 def found(finding, lower, upper):
-    return replace(BETTER, finding=finding, lower=lower, upper=upper, sentence=f"On auc it is {finding}, margin 0.005.")
+    return replace(BETTER, outcome=finding, lower=lower, upper=upper, sentence=f"On auc it is {finding}, margin 0.005.")
 
 
 FIRST = {"comparison": None, "first_model": True}
@@ -221,7 +221,7 @@ def may_pass(case, first_model):
         and all(keeps(case["metrics"].get(name), limits) for name, limits in case["floors"])
         and all(sliced)
         and (compared is None) == first_model
-        and (compared is None or (compared.finding == "better" and finite(compared.lower, compared.upper)))
+        and (compared is None or (compared.outcome == "better" and finite(compared.lower, compared.upper)))
     )
 
 
@@ -235,7 +235,7 @@ def test_the_gate_passes_exactly_what_is_finite_within_its_bounds_and_better(cas
         SliceFloor.model_construct(column="plan", metric=name, minimum_rows=50, at_least=low, at_most=high)
         for name, (low, high) in case["slices"]
     ]
-    verdict = judge(
+    verdict = apply_gate(
         rules(case["minimum_rows"], floors, slices),
         rows=case["rows"],
         metrics=case["metrics"],

@@ -8,9 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.evaluation.rules.metrics import higher_is_better, measure
+from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import encode_truth
-from tests.tasks.evaluation.rules.evaluation_cases import compared, every_metric, models
+from tests.fixtures.evaluation_cases import compared, every_metric, models
 
 
 def slow_delong(positive, champion, challenger):
@@ -65,7 +65,7 @@ def plain_bootstrap(task, metric, drawn, resamples=120):
     codes, rng, differences = encode_truth(task, classes, truth), np.random.default_rng(9), []
     for _ in range(resamples):
         rows = rng.integers(0, len(truth), len(truth))
-        old, new = (measure(task, metric, codes[rows], each[rows]) for each in (champion, challenger))
+        old, new = (compute_metric(task, metric, codes[rows], each[rows]) for each in (champion, challenger))
         differences.append(new - old if higher_is_better(metric) else old - new)
     return np.quantile(differences, [0.025, 0.975])
 
@@ -100,6 +100,6 @@ def test_delong_answers_for_two_hundred_thousand_rows():
     classes, truth, champion, challenger = models("binary", rows=200_000, noise=(0.6, 0.5))
     found = compared("binary", "auc", (classes, truth, champion, challenger))
     tenth = compared("binary", "auc", (classes, truth[::10], champion[::10], challenger[::10]))
-    assert found.finding == "better"
-    assert found.difference == pytest.approx(found.challenger - found.champion)
+    assert found.outcome == "better"
+    assert found.difference == pytest.approx(found.challenger_value - found.champion)
     assert tenth.upper - tenth.lower == pytest.approx(math.sqrt(10) * (found.upper - found.lower), rel=0.05)

@@ -14,10 +14,10 @@ from tasks.evaluation.rules.metrics import (
     calibration_bins,
     compute_metrics,
     higher_is_better,
-    undefined_because,
+    undefined_reason,
 )
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.evaluation.rules.evaluation_cases import BINARY, PAIRS, THREE, both
+from tests.fixtures.evaluation_cases import BINARY, PAIRS, THREE, both
 
 
 def sample(task, rows=500, seed=3):
@@ -149,7 +149,7 @@ REASONS = {
 
 @pytest.mark.parametrize(("task", "metric", "codes", "classes", "reason"), REASONS.values(), ids=REASONS)
 def test_an_undefined_metric_has_its_reason(task, metric, codes, classes, reason):
-    assert undefined_because(task, metric, np.array(codes), classes=classes) == reason
+    assert undefined_reason(task, metric, np.array(codes), classes=classes) == reason
 
 
 def test_a_class_that_neither_occurs_nor_is_predicted_does_not_count_in_f1():

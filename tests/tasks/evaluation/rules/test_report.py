@@ -12,7 +12,7 @@ from matplotlib import image
 
 from tasks.evaluation.rules.gate import FIRST_MODEL
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
-from tests.tasks.evaluation.rules.evaluation_cases import trained
+from tests.fixtures.evaluation_cases import trained
 
 TASKS = ("binary", "multiclass", "regression")
 every_task = pytest.mark.parametrize("task", TASKS)

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.ingestion.rules.acceptance import Rules, StagedRows, content_key, judge
-from tasks.ingestion.rules.quarantine import FILE, REASONS, ROW
-from tasks.ingestion.rules.row_checks import STAGED, relation_of
+from tasks.ingestion.rules.acceptance import RowRules, StagedRows, partition_rows, table_content_digest
+from tasks.ingestion.rules.quarantine import FILE_COLUMN, QUARANTINE_REASONS, ROW_COLUMN
+from tasks.ingestion.rules.row_checks import STAGED_TABLE, staged_relation_sql
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
 
@@ -67,11 +67,13 @@ def ingest(table, broken=(), existing_keys=None, most_quarantined=0.10, **change
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lines = pa.array(range(2, table.num_rows + 2), pa.int64())
-        staged = declared.append_column(FILE, pa.array([0] * table.num_rows, pa.int32())).append_column(ROW, lines)
-        tables = {STAGED: [written(staged, folder / "staged.parquet")]}
+        staged = declared.append_column(FILE_COLUMN, pa.array([0] * table.num_rows, pa.int32())).append_column(
+            ROW_COLUMN, lines
+        )
+        tables = {STAGED_TABLE: [written(staged, folder / "staged.parquet")]}
         rest = [{"position": row.position, "reason": row.reason, "text": row.text} for row in broken]
         rows = StagedRows(
-            relation_of(None, ()),
+            staged_relation_sql(None, ()),
             tables,
             table.num_rows,
             ["line"],
@@ -80,8 +82,10 @@ def ingest(table, broken=(), existing_keys=None, most_quarantined=0.10, **change
             [column for column in table.column_names if column not in order],
         )
         keys = [] if existing_keys is None else [written(pa.table({"id": existing_keys}), folder / "lake.parquet")]
-        rules = Rules(declared.schema, **given)
-        done = judge(DuckDBEngine(), rows, rules, folder / "work", lake_keys=keys, most_quarantined=most_quarantined)
+        rules = RowRules(declared.schema, **given)
+        done = partition_rows(
+            DuckDBEngine(), rows, rules, folder / "work", lake_keys=keys, max_quarantined_share=most_quarantined
+        )
         accepted, aside = done.accepted_rows().read_all(), done.quarantined_rows().read_all()
         return Done(accepted, aside, done.rows_in, dict(done.notes))
 
@@ -211,7 +215,7 @@ def test_rows_in_are_rows_accepted_and_rows_quarantined(rows, existing, broken):
     assert len(set(accepted)) == len(accepted)
     assert not set(accepted) & {None, "", *existing}
     assert set(done.accepted["left"].to_pylist()) <= {"No", "Yes"}
-    known = {*REASONS, BrokenLine.reason}
+    known = {*QUARANTINE_REASONS, BrokenLine.reason}
     assert {reason.split(":")[0] for reason in done.quarantined["reason"].to_pylist()} <= known
 
 
@@ -222,12 +226,12 @@ def test_a_content_key_does_not_depend_on_how_a_table_is_cut(rows, cuts):
     ends = sorted({0, table.num_rows, *(min(cut, table.num_rows) for cut in cuts)})
     pieces = [table.slice(a, b - a) for a, b in pairwise(ends)]
     cut = pa.concat_tables(pieces) if pieces else table
-    assert content_key(cut) == content_key(table) == content_key(table.combine_chunks())
+    assert table_content_digest(cut) == table_content_digest(table) == table_content_digest(table.combine_chunks())
 
 
 def test_a_content_key_does_not_depend_on_what_lies_under_a_null():
     hidden = pa.compute.if_else(pa.array([True, False]), pa.array([1.0, 5.0]), None)
-    assert content_key(pa.table({"a": hidden})) == content_key(pa.table({"a": pa.array([1.0, None])}))
+    assert table_content_digest(pa.table({"a": hidden})) == table_content_digest(pa.table({"a": pa.array([1.0, None])}))
 
 
 def test_every_change_changes_the_content_key():
@@ -246,14 +250,14 @@ def test_every_change_changes_the_content_key():
         pa.table({"a": [True, False]}),
         pa.table({"a": pa.array([1, 2], type=pa.timestamp("us", "UTC"))}),
     ]
-    keys = [content_key(table) for table in tables]
+    keys = [table_content_digest(table) for table in tables]
     assert len(set(keys)) == len(keys)
     assert all(len(key) == len(hashlib.sha256().hexdigest()) for key in keys)
 
 
 def test_a_column_without_a_digest_is_refused():
     with pytest.raises(Refusal, match=r"column 'a'.*list"):
-        content_key(pa.table({"a": [[1], [2]]}))
+        table_content_digest(pa.table({"a": [[1], [2]]}))
 
 
 @pytest.mark.slow

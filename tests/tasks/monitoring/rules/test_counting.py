@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.columns import MOST_VALUES, category_column, number_column
+from tasks.monitoring.rules.columns import MAX_CATEGORY_VALUES, category_column, number_column
 from tasks.monitoring.rules.counting import counts_sql, read_counts, values_sql
 
 ENGINE = DuckDBEngine()
@@ -61,8 +61,8 @@ def test_booleans_and_whole_numbers_are_numbers(tmp_path):
 
 
 def test_a_category_of_very_many_values_looks_for_no_new_ones():
-    column = category_column("id", [(f"v{number}", 1000 - number) for number in range(MOST_VALUES + 5)])
-    assert (len(column.values), column.complete, column.values[0]) == (MOST_VALUES, False, "v0")
+    column = category_column("id", [(f"v{number}", 1000 - number) for number in range(MAX_CATEGORY_VALUES + 5)])
+    assert (len(column.values), column.has_all_values, column.values[0]) == (MAX_CATEGORY_VALUES, False, "v0")
 
 
 def test_a_column_of_one_value_or_none_has_bins():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
-from tasks.monitoring.rules.effects import chance, holm, proportions_chance, stability_index
+from tasks.monitoring.rules.effects import holm_significant, homogeneity_p_value, proportions_p_value, stability_index
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
 
@@ -44,15 +44,15 @@ def test_the_index_is_symmetric_finite_and_never_negative(before, data):
     assert math.isfinite(index) and index >= 0
     assert index == pytest.approx(stability_index(now, before), abs=1e-9)
     assert stability_index(before, before) == 0
-    assert 0 <= chance(before, now) <= 1
+    assert 0 <= homogeneity_p_value(before, now) <= 1
 
 
 def test_chance_is_chi_squared_where_no_bin_is_rare():
     table = [[30, 50, 70], [60, 40, 55]]
-    assert chance(*table) == pytest.approx(chi2_contingency(table, correction=False).pvalue)
-    assert chance([50, 50], [50, 50]) == 1
-    assert proportions_chance(0, 100, 0, 100) == 1
-    assert chance([0, 0], [5, 5]) == 1, "without rows nothing is beyond chance"
+    assert homogeneity_p_value(*table) == pytest.approx(chi2_contingency(table, correction=False).pvalue)
+    assert homogeneity_p_value([50, 50], [50, 50]) == 1
+    assert proportions_p_value(0, 100, 0, 100) == 1
+    assert homogeneity_p_value([0, 0], [5, 5]) == 1, "without rows nothing is beyond chance"
 
 
 @pytest.mark.parametrize(
@@ -69,31 +69,31 @@ def test_chance_is_chi_squared_where_no_bin_is_rare():
     ids=["no bins", "no rows", "no rows now", "one bin", "one bin filled", "rare bins alone", "the same shares"],
 )
 def test_nothing_is_beyond_chance_where_nothing_can_differ(reference, current):
-    assert chance(reference, current) == 1
+    assert homogeneity_p_value(reference, current) == 1
 
 
 def test_chance_of_two_bins_is_that_of_pearson_without_a_correction_for_continuity():
     statistic = 100 * (10 * 40 - 20 * 30) ** 2 / (30 * 70 * 40 * 60)
     expected = math.erfc(math.sqrt(statistic / 2))  # one degree of freedom: the square of a normal variable
-    assert chance([10, 20], [30, 40]) == pytest.approx(expected, rel=1e-12)
-    assert proportions_chance(10, 30, 30, 70) == pytest.approx(expected, rel=1e-12)
+    assert homogeneity_p_value([10, 20], [30, 40]) == pytest.approx(expected, rel=1e-12)
+    assert proportions_p_value(10, 30, 30, 70) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bins_without_rows_do_not_count():
-    assert chance([30, 0, 50, 0], [60, 0, 40, 0]) == chance([30, 50], [60, 40])
-    assert chance([50, 0], [0, 50]) == pytest.approx(math.erfc(math.sqrt(50)), rel=1e-12)
+    assert homogeneity_p_value([30, 0, 50, 0], [60, 0, 40, 0]) == homogeneity_p_value([30, 50], [60, 40])
+    assert homogeneity_p_value([50, 0], [0, 50]) == pytest.approx(math.erfc(math.sqrt(50)), rel=1e-12)
 
 
 def test_rare_bins_are_taken_together():
-    assert chance([1000, 1, 1, 1, 1], [1000, 1, 1, 1, 1]) == 1
-    assert chance([1000, 0, 0], [1000, 1, 1]) > 0.01
+    assert homogeneity_p_value([1000, 1, 1, 1, 1], [1000, 1, 1, 1, 1]) == 1
+    assert homogeneity_p_value([1000, 0, 0], [1000, 1, 1]) > 0.01
 
 
 def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():
-    assert holm({"a": 0.001, "b": 0.004, "c": 0.5}, 0.01) == {"a", "b"}
-    assert holm({"a": 0.004, "b": 0.004, "c": 0.004}, 0.01) == frozenset()
-    assert holm({"a": math.nan}, 0.01) == frozenset(), "what was not measured is not found"
-    assert holm({}, 0.01) == frozenset()
+    assert holm_significant({"a": 0.001, "b": 0.004, "c": 0.5}, 0.01) == {"a", "b"}
+    assert holm_significant({"a": 0.004, "b": 0.004, "c": 0.004}, 0.01) == frozenset()
+    assert holm_significant({"a": math.nan}, 0.01) == frozenset(), "what was not measured is not found"
+    assert holm_significant({}, 0.01) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():
     ],
 )
 def test_holm_of_edge_cases(chances, found):
-    assert holm(chances, 0.01) == frozenset(found)
+    assert holm_significant(chances, 0.01) == frozenset(found)

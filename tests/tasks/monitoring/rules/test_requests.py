@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.monitoring.rules.requests import prediction_columns, requests_table, watched_predictions
+from tasks.monitoring.rules.requests import inference_log_table, logged_prediction_columns, monitored_prediction_columns
 from tasks.shared.rules.model.spec import parse_spec
-from tests.tasks.shared.rules.model.spec_cases import BINARY, GOOD
+from tests.fixtures.spec_cases import BINARY, GOOD
 
 SPEC = parse_spec(BINARY, "model.yaml")
 
@@ -27,7 +27,7 @@ def request(**fields: Any) -> dict[str, Any]:
 
 
 def test_a_request_of_two_rows_is_two_rows_of_declared_types() -> None:
-    table = requests_table(SPEC, [request(), request(id="s", version="2")])
+    table = inference_log_table(SPEC, [request(), request(id="s", version="2")])
     assert table is not None
     assert table.schema.field("_requested_at").type == pa.timestamp("us", "UTC")
     rows = table.to_pylist()
@@ -41,7 +41,7 @@ def test_a_request_of_two_rows_is_two_rows_of_declared_types() -> None:
 
 
 def test_a_column_that_was_not_logged_is_null_and_a_value_of_another_kind_too() -> None:
-    table = requests_table(SPEC, [request(columns={"rooms": ["many", 1]})])
+    table = inference_log_table(SPEC, [request(columns={"rooms": ["many", 1]})])
     assert table is not None
     assert table["rooms"].to_pylist() == [None, 1.0]
     assert table["street"].to_pylist() == [None, None]
@@ -49,7 +49,7 @@ def test_a_column_that_was_not_logged_is_null_and_a_value_of_another_kind_too() 
 
 
 def test_columns_are_the_same_whatever_was_logged() -> None:
-    few, all_of_them = (requests_table(SPEC, [request(**each)]) for each in ({"columns": {}}, {}))
+    few, all_of_them = (inference_log_table(SPEC, [request(**each)]) for each in ({"columns": {}}, {}))
     assert few is not None and all_of_them is not None and few.schema == all_of_them.schema
 
 
@@ -64,22 +64,22 @@ def test_columns_are_the_same_whatever_was_logged() -> None:
 )
 def test_a_request_that_does_not_hold_what_it_has_to_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        requests_table(SPEC, [request(**fields)])
+        inference_log_table(SPEC, [request(**fields)])
 
 
 def test_an_answer_of_another_shape_has_no_prediction() -> None:
-    table = requests_table(SPEC, [request(answer={"predictions": [0.5, [1, 2, 3]]})])
+    table = inference_log_table(SPEC, [request(answer={"predictions": [0.5, [1, 2, 3]]})])
     assert table is not None and table["_prediction_Yes"].null_count == 2
 
 
 def test_a_regression_has_one_prediction_and_two_classes_one_that_says_something() -> None:
-    assert prediction_columns(SPEC) == ("_prediction_No", "_prediction_Yes")
-    assert watched_predictions(SPEC) == ("_prediction_Yes",)
+    assert logged_prediction_columns(SPEC) == ("_prediction_No", "_prediction_Yes")
+    assert monitored_prediction_columns(SPEC) == ("_prediction_Yes",)
     price = parse_spec(GOOD, "model.yaml")
-    assert prediction_columns(price) == watched_predictions(price) == ("_prediction",)
-    table = requests_table(price, [request(answer={"predictions": [1.5, [2.5]]})])
+    assert logged_prediction_columns(price) == monitored_prediction_columns(price) == ("_prediction",)
+    table = inference_log_table(price, [request(answer={"predictions": [1.5, [2.5]]})])
     assert table is not None and table["_prediction"].to_pylist() == [1.5, 2.5]
 
 
 def test_no_request_is_no_table() -> None:
-    assert requests_table(SPEC, []) is None
+    assert inference_log_table(SPEC, []) is None

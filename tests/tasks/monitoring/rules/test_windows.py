@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.requests import AT, VERSION
+from tasks.monitoring.rules.requests import MODEL_VERSION_COLUMN, REQUESTED_AT_COLUMN
 from tasks.monitoring.rules.windows import (
-    days_before,
-    is_weekly,
+    divides_week,
     newest_windows,
-    of_version,
-    weeks_before,
-    window_number,
+    other_windows_before,
+    same_window_weeks_before,
+    version_requests_sql,
+    window_index_sql,
 )
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -24,20 +24,24 @@ DAY = timedelta(days=1)
 
 def test_a_row_is_in_one_window_and_those_of_another_version_or_time_in_none(tmp_path: Path) -> None:
     times = [NOON, NOON - DAY, NOON - DAY + timedelta(microseconds=1), NOON - 2 * DAY, NOON - 3 * DAY, NOON + DAY]
-    rows = {AT: pa.array(times, pa.timestamp("us", "UTC")), VERSION: ["1"] * 6, "n": range(6)}
-    other = {AT: pa.array([NOON], pa.timestamp("us", "UTC")), VERSION: ["2"], "n": [6]}
+    rows = {
+        REQUESTED_AT_COLUMN: pa.array(times, pa.timestamp("us", "UTC")),
+        MODEL_VERSION_COLUMN: ["1"] * 6,
+        "n": range(6),
+    }
+    other = {REQUESTED_AT_COLUMN: pa.array([NOON], pa.timestamp("us", "UTC")), MODEL_VERSION_COLUMN: ["2"], "n": [6]}
     pq.write_table(
         pa.concat_tables([pa.table({**rows, "n": list(range(6))}), pa.table(other)]), tmp_path / "rows.parquet"
     )
     spans = newest_windows(NOON, DAY, 3)
-    query = f"SELECT n, {window_number(spans)} AS w FROM {of_version('1', spans)} ORDER BY n"
+    query = f"SELECT n, {window_index_sql(spans)} AS w FROM {version_requests_sql('1', spans)} ORDER BY n"
     found = DuckDBEngine().query(query, {"rows": (str(tmp_path / "rows.parquet"),)}).to_pylist()
     assert {row["n"]: row["w"] for row in found} == {0: 0, 1: 1, 2: 0, 3: 2}
 
 
 def test_the_same_window_of_earlier_weeks_is_not_among_the_other_days() -> None:
     newest = newest_windows(NOON, DAY, 1)[0]
-    same, others = weeks_before(newest), days_before(newest, DAY, 3)
+    same, others = same_window_weeks_before(newest), other_windows_before(newest, DAY, 3)
     assert [NOON - span.end for span in same] == [timedelta(days=7 * week) for week in (1, 2, 3, 4)]
     assert not set(same) & set(others)
     assert {span.end.weekday() for span in same} == {NOON.weekday()}
@@ -56,4 +60,4 @@ def test_the_same_window_of_earlier_weeks_is_not_among_the_other_days() -> None:
     ],
 )
 def test_only_windows_that_repeat_by_the_week_have_a_weekday(length: timedelta, weekly: bool) -> None:
-    assert is_weekly(length) == weekly
+    assert divides_week(length) == weekly

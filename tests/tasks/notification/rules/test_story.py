@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.notification.rules.channels import takes
-from tasks.notification.rules.kinds import KINDS, kind_of
-from tasks.notification.rules.story import due, is_open, message_id, next_attempt
-from tasks.notification.rules.words import body, subject
+from tasks.notification.rules.channels import channel_accepts
+from tasks.notification.rules.kinds import EVENT_KINDS, event_kind
+from tasks.notification.rules.story import due_messages, is_alert_open, message_id, next_delivery_attempt
+from tasks.notification.rules.words import message_body, message_subject
 from tasks.shared.rules.refusal import Refusal
 
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
@@ -52,33 +52,33 @@ STORIES = {
 
 @pytest.mark.parametrize(("states", "told"), STORIES.values(), ids=STORIES)
 def test_what_is_told(states: tuple[str, ...], told: tuple[str, ...]) -> None:
-    words = due(history(*states), START + timedelta(hours=len(states)), DAY)
+    words = due_messages(history(*states), START + timedelta(hours=len(states)), DAY)
     assert tuple(word.occasion for word in words) == told
 
 
 def test_what_lasts_is_told_again_each_day_and_says_how_often_it_was_seen() -> None:
     lasting = history("raised", "raised", "raised")
-    assert [word.occasion for word in due(lasting, START + DAY - timedelta(seconds=1), DAY)] == ["new"]
-    first = due(lasting, START + DAY, DAY)[-1]
-    assert (first.occasion, first.seen, first.since, first.place) == ("reminder", 3, START, 2)
-    assert due(lasting, START + 1.9 * DAY, DAY)[-1].name == first.name
-    assert due(lasting, START + 2 * DAY, DAY)[-1].name != first.name
+    assert [word.occasion for word in due_messages(lasting, START + DAY - timedelta(seconds=1), DAY)] == ["new"]
+    first = due_messages(lasting, START + DAY, DAY)[-1]
+    assert (first.occasion, first.occurrences, first.since, first.record_index) == ("reminder", 3, START, 2)
+    assert due_messages(lasting, START + 1.9 * DAY, DAY)[-1].id_source == first.id_source
+    assert due_messages(lasting, START + 2 * DAY, DAY)[-1].id_source != first.id_source
 
 
 def test_reminders_that_were_missed_are_not_told_late() -> None:
-    words = due(history("raised"), START + 10.5 * DAY, DAY)
+    words = due_messages(history("raised"), START + 10.5 * DAY, DAY)
     assert [word.occasion for word in words] == ["new", "reminder"]
 
 
 def test_nobody_is_reminded_of_what_somebody_looks_after_until_it_is_graver() -> None:
     after = START + 3 * DAY
-    assert "reminder" not in [word.occasion for word in due(history("raised", "acknowledged"), after, DAY)]
+    assert "reminder" not in [word.occasion for word in due_messages(history("raised", "acknowledged"), after, DAY)]
     graver = history("raised", "acknowledged", "raised critical")
-    assert [word.occasion for word in due(graver, after, DAY)] == ["new", "worse", "reminder"]
+    assert [word.occasion for word in due_messages(graver, after, DAY)] == ["new", "worse", "reminder"]
 
 
 def test_without_a_time_to_remind_nobody_is_reminded() -> None:
-    assert [word.occasion for word in due(history("raised"), START + 100 * DAY, timedelta(0))] == ["new"]
+    assert [word.occasion for word in due_messages(history("raised"), START + 100 * DAY, timedelta(0))] == ["new"]
 
 
 states = some.sampled_from(["news", "raised", "raised critical", "acknowledged", "recovered"])
@@ -88,18 +88,18 @@ states = some.sampled_from(["news", "raised", "raised critical", "acknowledged",
 def test_what_was_told_stays_told_whatever_happens_later(happened: list[str], until: int) -> None:
     whole = history(*happened)
     now = START + timedelta(hours=len(whole))
-    first, then = due(whole[:until], now, timedelta(0)), due(whole, now, timedelta(0))
+    first, then = due_messages(whole[:until], now, timedelta(0)), due_messages(whole, now, timedelta(0))
     assert then[: len(first)] == first
-    names = [(word.name, word.occasion) for word in then]
+    names = [(word.id_source, word.occasion) for word in then]
     assert len(names) == len(set(names))
 
 
 @given(some.lists(states, max_size=12))
 def test_each_beginning_has_at_most_one_end(happened: list[str]) -> None:
-    occasions = [word.occasion for word in due(history(*happened), START + DAY, timedelta(0))]
+    occasions = [word.occasion for word in due_messages(history(*happened), START + DAY, timedelta(0))]
     ends = [occasion for occasion in occasions if occasion in ("new", "recovered")]
     assert ends == ["new", "recovered"] * (len(ends) // 2) + ["new"] * (len(ends) % 2)
-    assert is_open(history(*happened)) == (len(ends) % 2 == 1)
+    assert is_alert_open(history(*happened)) == (len(ends) % 2 == 1)
 
 
 def test_a_message_has_one_id_for_each_channel_and_occasion() -> None:
@@ -109,7 +109,7 @@ def test_a_message_has_one_id_for_each_channel_and_occasion() -> None:
 
 
 def test_a_message_that_failed_is_tried_again_sooner_at_first_and_for_ever() -> None:
-    waits = [(next_attempt(failed, START) - START).total_seconds() / 60 for failed in (1, 2, 3, 4, 5, 100)]
+    waits = [(next_delivery_attempt(failed, START) - START).total_seconds() / 60 for failed in (1, 2, 3, 4, 5, 100)]
     assert waits == [1, 2, 4, 8, 15, 15]
 
 
@@ -135,16 +135,24 @@ TAKES = {
 
 @pytest.mark.parametrize(("channel", "severity", "told"), TAKES.values(), ids=TAKES)
 def test_a_channel_is_told_of_what_it_asked_for(channel: Team, severity: str, told: bool) -> None:
-    assert takes(channel, severity=severity, model="churn", event="model.drift.detected") is told
+    assert channel_accepts(channel, severity=severity, model="churn", event="model.drift.detected") is told
 
 
 def test_a_message_says_what_where_since_when_whose_and_what_to_do() -> None:
-    assert subject("reminder", "critical", "model.check.impossible", "churn", "local") == (
+    assert message_subject("reminder", "critical", "model.check.impossible", "churn", "local") == (
         "[critical] churn (local): still: the model cannot be watched"
     )
-    assert subject("recovered", "critical", "model.drift.detected", "churn", "local").startswith("[recovered] churn")
-    text = body(
-        "It drifts.", {"run": "http://here"}, owner="ann", cause="churn/local/x", since=START, seen=3, open_=True
+    assert message_subject("recovered", "critical", "model.drift.detected", "churn", "local").startswith(
+        "[recovered] churn"
+    )
+    text = message_body(
+        "It drifts.",
+        {"run": "http://here"},
+        owner="ann",
+        cause="churn/local/x",
+        since=START,
+        occurrences=3,
+        is_open=True,
     )
     for part in (
         "It drifts.",
@@ -154,17 +162,17 @@ def test_a_message_says_what_where_since_when_whose_and_what_to_do() -> None:
         'ALERT="churn/local/x"',
     ):
         assert part in text
-    over = body("It is over.", {}, owner="ann", cause="c", since=START, seen=3, open_=False)
+    over = message_body("It is over.", {}, owner="ann", cause="c", since=START, occurrences=3, is_open=False)
     assert "make ack" not in over
 
 
 def test_an_unknown_event_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refusal, match=r"model\.drift\.detected"):
-        kind_of("model.drifted")
-    assert all(kind.event == name for name, kind in KINDS.items())
+        event_kind("model.drifted")
+    assert all(kind.event == name for name, kind in EVENT_KINDS.items())
 
 
 def test_a_changed_signal_does_not_change_what_others_said() -> None:
     whole = history("raised", "recovered", "raised")
     whole[2] = replace(whole[2], severity="critical")
-    assert [word.occasion for word in due(whole, START, DAY)] == ["new", "recovered", "new"]
+    assert [word.occasion for word in due_messages(whole, START, DAY)] == ["new", "recovered", "new"]

@@ -7,30 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.retraining.rules.facts import Asked, Facts, Rows, Said, Unknown
-from tasks.retraining.rules.guards import GUARDS, refusals, weigh
-from tasks.retraining.rules.report import sentence, table
-from tasks.shared.rules.cost.budget import Bill
-from tasks.shared.rules.cost.worst import Estimate
-from tasks.shared.rules.model.parts import Budget, RetrainingSpec
+from tasks.retraining.rules.facts import GuardResult, LabelledRows, RetrainFacts, RetrainTrigger, Unknown
+from tasks.retraining.rules.guards import GUARDS, evaluate_guards, failed_guards
+from tasks.retraining.rules.report import guards_markdown, retrain_decision_sentence
+from tasks.shared.rules.cost.budget import CostBreakdown
+from tasks.shared.rules.cost.worst import WorstCaseCost
+from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-FREE = Bill(Estimate(0.0, "none", paid=False), Estimate(0.0, "none", paid=False), 0.0)
-ASKED = Asked("drift", NOW - HOUR, True, "The rows differ: plan (new: 'Fir', 3.0%).")
+FREE = CostBreakdown(WorstCaseCost(0.0, "none", is_paid=False), WorstCaseCost(0.0, "none", is_paid=False), 0.0)
+ASKED = RetrainTrigger("drift", NOW - HOUR, True, "The rows differ: plan (new: 'Fir', 3.0%).")
 RULES = RetrainingSpec(automatic=True)
-GOOD = Facts(
-    now=NOW, asked=ASKED, started=(), approved=(NOW - 40 * DAY,), serving_since=NOW - 40 * DAY, waiting=(),
-    rows=Rows(1000, NOW - DAY), bill=FREE, budget=Budget(),
+GOOD = RetrainFacts(
+    now=NOW, trigger=ASKED, earlier_retrainings=(), deployed_at=(NOW - 40 * DAY,), deployed_since=NOW - 40 * DAY, pending_approvals=(),
+    rows=LabelledRows(1000, NOW - DAY), costs=FREE, budget=BudgetSpec(),
 )  # fmt: skip
 
 
-def paid(usd: float, month: float = 0.0, serving: float = 0.0) -> Bill:
-    return Bill(Estimate(usd, f"{usd} USD", paid=True), Estimate(serving, f"{serving} USD", paid=True), month)
+def paid(usd: float, month: float = 0.0, serving: float = 0.0) -> CostBreakdown:
+    return CostBreakdown(
+        WorstCaseCost(usd, f"{usd} USD", is_paid=True), WorstCaseCost(serving, f"{serving} USD", is_paid=True), month
+    )
 
 
 def in_the_way(rules: RetrainingSpec = RULES, **changes: object) -> list[str]:
-    return [each.guard for each in refusals(weigh(rules, replace(GOOD, **changes)))]  # type: ignore[arg-type]
+    return [each.guard for each in failed_guards(evaluate_guards(rules, replace(GOOD, **changes)))]  # type: ignore[arg-type]
 
 
 def test_it_starts_when_every_guard_allows_it() -> None:
@@ -41,7 +43,7 @@ def test_it_is_off_by_default() -> None:
     assert in_the_way(RetrainingSpec()) == ["switch"]
 
 
-LATEST = replace(ASKED, at=NOW - HOUR / 10)
+LATEST = replace(ASKED, raised_at=NOW - HOUR / 10)
 REFUSED = {
     "a finding that is not to be answered": ({"asked": replace(ASKED, kind="quality")}, "finding", "quality"),
     "an alert that is over": ({"asked": replace(ASKED, is_open=False)}, "alert", "over"),
@@ -51,12 +53,12 @@ REFUSED = {
     "a challenger waits": ({"waiting": (("churn-3", NOW + DAY),)}, "decision", "churn-3 waits"),
     "too soon after another": ({"started": (NOW - HOUR / 2,), "asked": LATEST}, "cool-down", "0.5 h since 2026-11-25 03:30 UTC"),
     "too soon after a deployment": ({"serving_since": NOW - HOUR / 2, "asked": LATEST}, "cool-down", "0.5 h since"),
-    "the clock went back": ({"started": (NOW + HOUR,), "asked": replace(ASKED, at=NOW + 2 * HOUR)}, "cool-down", "-1.0 h since"),
+    "the clock went back": ({"started": (NOW + HOUR,), "asked": replace(ASKED, raised_at=NOW + 2 * HOUR)}, "cool-down", "-1.0 h since"),
     "thrice in vain": ({"started": (NOW - 4 * DAY, NOW - 3 * DAY, NOW - 2 * DAY)}, "in vain", "3 without an approved"),
-    "too few rows": ({"rows": Rows(999, NOW)}, "new rows", "999"),
-    "fewer rows than before": ({"rows": Rows(-5, NOW)}, "new rows", "-5"),
-    "old labels": ({"rows": Rows(1000, NOW - 8 * DAY)}, "labels", "2026-11-17"),
-    "no labels": ({"rows": Rows(1000, None)}, "labels", "none"),
+    "too few rows": ({"rows": LabelledRows(999, NOW)}, "new rows", "999"),
+    "fewer rows than before": ({"rows": LabelledRows(-5, NOW)}, "new rows", "-5"),
+    "old labels": ({"rows": LabelledRows(1000, NOW - 8 * DAY)}, "labels", "2026-11-17"),
+    "no labels": ({"rows": LabelledRows(1000, None)}, "labels", "none"),
     "no price": ({"bill": Unknown("no price for ml.x")}, "budget", "unknown: no price for ml.x"),
     "a run too dear": ({"bill": paid(2.0)}, "budget", "2.00 USD"),
 }  # fmt: skip
@@ -65,11 +67,11 @@ REFUSED = {
 @pytest.mark.parametrize(("changes", "guard", "value"), REFUSED.values(), ids=REFUSED)
 def test_a_guard_refuses_by_name_with_what_it_saw_and_until_when(changes: dict, guard: str, value: str) -> None:
     rules = RULES.model_copy(update={"answers": ("drift",), "cool_down_hours": 1.0})
-    (only,) = refusals(weigh(rules, replace(GOOD, **changes)))
+    (only,) = failed_guards(evaluate_guards(rules, replace(GOOD, **changes)))
     assert (only.guard, value in only.value) == (guard, True), only
-    assert only.when and only.limit
-    said = sentence(GOOD.asked, (only,))
-    assert f"{guard}: {only.value}" in said and only.when in said
+    assert only.passes_text and only.limit
+    said = retrain_decision_sentence(GOOD.trigger, (only,))
+    assert f"{guard}: {only.value}" in said and only.passes_text in said
 
 
 def test_rows_that_cannot_be_counted_start_nothing() -> None:
@@ -84,21 +86,21 @@ def test_an_approved_version_sets_the_count_of_vain_ones_back() -> None:
 
 
 def test_a_month_s_budget_that_is_spent_is_there_again_next_month() -> None:
-    budget = Budget(per_run_usd=5, per_month_usd=20)
-    (spent,) = refusals(weigh(RULES, replace(GOOD, bill=paid(5, month=16), budget=budget)))
-    assert (spent.guard, spent.at) == ("budget", datetime(2026, 12, 1, tzinfo=UTC))
-    (never,) = refusals(weigh(RULES, replace(GOOD, bill=paid(5, serving=90), budget=budget)))
-    assert (never.at, never.when) == (None, "the owner allows more under budget")
+    budget = BudgetSpec(per_run_usd=5, per_month_usd=20)
+    (spent,) = failed_guards(evaluate_guards(RULES, replace(GOOD, costs=paid(5, month=16), budget=budget)))
+    assert (spent.guard, spent.passes_at) == ("budget", datetime(2026, 12, 1, tzinfo=UTC))
+    (never,) = failed_guards(evaluate_guards(RULES, replace(GOOD, costs=paid(5, serving=90), budget=budget)))
+    assert (never.passes_at, never.passes_text) == (None, "the owner allows more under budget")
 
 
 def test_no_guard_asked_is_no_permission() -> None:
     with pytest.raises(ValueError, match="no guard"):
-        refusals(())
+        failed_guards(())
 
 
 def test_the_page_shows_every_guard_and_cannot_be_forged_by_a_value() -> None:
     asked = replace(ASKED, sentence="plan (new: '| ✅ | <b>\n# all well')")
-    page = table("churn", asked, weigh(RULES, replace(GOOD, asked=asked)))
+    page = guards_markdown("churn", asked, evaluate_guards(RULES, replace(GOOD, trigger=asked)))
     assert page.count("\n| ✅") == len(GUARDS)
     assert "<b>" not in page and "\n# all well" not in page
 
@@ -116,71 +118,77 @@ RULE = some.builds(
     labels_days=some.floats(0.5, 60),
 )
 FACT = some.builds(
-    Facts,
+    RetrainFacts,
     now=TIMES,
-    asked=some.builds(Asked, some.sampled_from(["drift", "quality"]), TIMES, some.booleans(), some.just("It differs.")),
+    asked=some.builds(
+        RetrainTrigger, some.sampled_from(["drift", "quality"]), TIMES, some.booleans(), some.just("It differs.")
+    ),
     started=some.lists(TIMES, max_size=6).map(sorted).map(tuple),
     approved=some.lists(TIMES, max_size=3).map(tuple),
     serving_since=some.none() | TIMES,
     waiting=some.lists(some.tuples(some.just("churn-3"), TIMES), max_size=2).map(tuple),
-    rows=some.just(Unknown("gone")) | some.builds(Rows, some.integers(-10, 200), some.none() | TIMES),
+    rows=some.just(Unknown("gone")) | some.builds(LabelledRows, some.integers(-10, 200), some.none() | TIMES),
     bill=some.sampled_from([FREE, Unknown("no price")]) | some.builds(paid, USD, USD, USD),
-    budget=some.floats(0, 50).flatmap(lambda run: some.just(Budget(per_run_usd=run, per_month_usd=run + 30))),
+    budget=some.floats(0, 50).flatmap(lambda run: some.just(BudgetSpec(per_run_usd=run, per_month_usd=run + 30))),
 )
 
 
 @given(RULE, FACT)
-def test_it_starts_only_when_what_each_guard_protects_is_so(rules: RetrainingSpec, facts: Facts) -> None:
-    said = weigh(rules, facts)
+def test_it_starts_only_when_what_each_guard_protects_is_so(rules: RetrainingSpec, facts: RetrainFacts) -> None:
+    said = evaluate_guards(rules, facts)
     assert len({each.guard for each in said}) == len(said) == len(GUARDS)
-    if refusals(said):
+    if failed_guards(said):
         return
-    assert rules.automatic and facts.asked.kind in rules.answers and facts.asked.is_open
-    assert facts.serving_since is not None and facts.serving_since < facts.asked.at
-    assert all(at < facts.asked.at for at in facts.started)
-    assert not [name for name, lapses in facts.waiting if lapses > facts.now]
+    assert rules.automatic and facts.trigger.kind in rules.triggers and facts.trigger.is_open
+    assert facts.deployed_since is not None and facts.deployed_since < facts.trigger.raised_at
+    assert all(at < facts.trigger.raised_at for at in facts.earlier_retrainings)
+    assert not [name for name, lapses in facts.pending_approvals if lapses > facts.now]
     rest = timedelta(hours=rules.cool_down_hours)
-    assert all(facts.now - at >= rest for at in (*facts.started, facts.serving_since))
-    since = max((facts.now - timedelta(days=rules.in_vain_days), *facts.approved))
-    assert sum(at > since for at in facts.started) < rules.most_in_vain
-    assert isinstance(facts.rows, Rows) and facts.rows.new >= rules.new_rows
-    assert facts.rows.newest and facts.now - facts.rows.newest <= timedelta(days=rules.labels_days)
-    assert isinstance(facts.bill, Bill)
-    if facts.bill.training.paid:
-        assert facts.bill.training.usd <= facts.budget.per_run_usd
-        assert facts.bill.month_usd <= facts.budget.per_month_usd
+    assert all(facts.now - at >= rest for at in (*facts.earlier_retrainings, facts.deployed_since))
+    since = max((facts.now - timedelta(days=rules.unsuccessful_window_days), *facts.deployed_at))
+    assert sum(at > since for at in facts.earlier_retrainings) < rules.max_unsuccessful
+    assert isinstance(facts.rows, LabelledRows) and facts.rows.new_rows >= rules.min_new_labelled_rows
+    assert facts.rows.newest_label_time and facts.now - facts.rows.newest_label_time <= timedelta(
+        days=rules.max_label_age_days
+    )
+    assert isinstance(facts.costs, CostBreakdown)
+    if facts.costs.run.is_paid:
+        assert facts.costs.run.usd <= facts.budget.per_run_usd
+        assert facts.costs.month_usd <= facts.budget.per_month_usd
 
 
-def _of(said: tuple[Said, ...], guard: str) -> Said:
+def _of(said: tuple[GuardResult, ...], guard: str) -> GuardResult:
     return next(each for each in said if each.guard == guard)
 
 
 @given(RULE, FACT)
-def test_a_refusal_has_a_value_a_limit_and_a_time_that_is_true(rules: RetrainingSpec, facts: Facts) -> None:
-    for each in refusals(weigh(rules, facts)):
-        assert each.value and each.limit and each.when
-        if each.at is None:
+def test_a_refusal_has_a_value_a_limit_and_a_time_that_is_true(rules: RetrainingSpec, facts: RetrainFacts) -> None:
+    for each in failed_guards(evaluate_guards(rules, facts)):
+        assert each.value and each.limit and each.passes_text
+        if each.passes_at is None:
             continue
-        bill = replace(facts.bill, month_to_date_usd=0.0) if isinstance(facts.bill, Bill) else facts.bill
-        then = replace(facts, now=each.at, bill=bill if each.guard == "budget" else facts.bill)
-        assert each.at > facts.now
-        assert _of(weigh(rules, then), each.guard).allows
+        bill = replace(facts.costs, month_to_date_usd=0.0) if isinstance(facts.costs, CostBreakdown) else facts.costs
+        then = replace(facts, now=each.passes_at, costs=bill if each.guard == "budget" else facts.costs)
+        assert each.passes_at > facts.now
+        assert _of(evaluate_guards(rules, then), each.guard).passed
         if each.guard != "budget":
-            before = replace(facts, now=each.at - timedelta(microseconds=1))
-            assert not _of(weigh(rules, before), each.guard).allows
+            before = replace(facts, now=each.passes_at - timedelta(microseconds=1))
+            assert not _of(evaluate_guards(rules, before), each.guard).passed
 
 
 @given(RULE, FACT, some.integers(1, 30))
-def test_it_ends_by_itself_while_nobody_approves(rules: RetrainingSpec, facts: Facts, nights: int) -> None:
+def test_it_ends_by_itself_while_nobody_approves(rules: RetrainingSpec, facts: RetrainFacts, nights: int) -> None:
     """Found again every night, and never approved: in any window no more are started than are allowed in vain."""
     rules = rules.model_copy(update={"automatic": True, "answers": ("drift", "quality")})
     started: list[datetime] = []
     for night in range(nights):
         now = NOW + night * DAY
-        asked = replace(ASKED, at=now)
-        found = replace(GOOD, now=now, asked=asked, started=tuple(started), rows=Rows(10_000, now))
-        if not refusals(weigh(rules, found)):
+        asked = replace(ASKED, raised_at=now)
+        found = replace(
+            GOOD, now=now, trigger=asked, earlier_retrainings=tuple(started), rows=LabelledRows(10_000, now)
+        )
+        if not failed_guards(evaluate_guards(rules, found)):
             started.append(now)
     for first in started:
-        window = [at for at in started if first <= at < first + timedelta(days=rules.in_vain_days)]
-        assert len(window) <= rules.most_in_vain
+        window = [at for at in started if first <= at < first + timedelta(days=rules.unsuccessful_window_days)]
+        assert len(window) <= rules.max_unsuccessful

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.sampling.rules.features import rules_digest
+from tasks.sampling.rules.features import feature_rules_digest
 from tasks.shared.rules.model.data import DataSpec
 
 SPEC = {
@@ -46,14 +46,14 @@ def weather(**parts):
     ids=str,
 )
 def test_another_meaning_is_another_digest(change):
-    assert rules_digest(changed(**change)) != rules_digest(changed())
+    assert feature_rules_digest(changed(**change)) != feature_rules_digest(changed())
 
 
 def test_the_order_of_the_features_and_the_name_of_the_set_mean_nothing():
     turned = dict(reversed(SPEC["features"].items()))
-    assert rules_digest(changed(features=turned, publish="late-features")) == rules_digest(changed())
+    assert feature_rules_digest(changed(features=turned, publish="late-features")) == feature_rules_digest(changed())
 
 
 def test_the_digest_is_of_the_description_and_stays_as_it_is():
     """What was published keeps its name over versions of Ratchet: `RULES` alone may change this."""
-    assert rules_digest(changed()).startswith("d48fa35257d21bfb")
+    assert feature_rules_digest(changed()).startswith("d48fa35257d21bfb")

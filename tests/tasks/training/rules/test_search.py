@@ -7,26 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.shared.rules.model.spec import Choices, Range
+from tasks.shared.rules.model.spec import SearchChoices, SearchRange
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.rules.search import suggest
+from tasks.training.rules.search import suggest_parameters
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 SPACE = {
-    "trees": Range(low=50, high=300),
-    "leaves": Range(low=1, high=1024, log=True),
-    "rate": Range(low=0.01, high=0.2, log=True),
-    "mixed": Range(low=0, high=1.5),
-    "loss": Choices(choices=("squared", "absolute")),
-    "depth": Choices(choices=(3, 5, 9)),
-    "early": Choices(choices=(True, False)),
+    "trees": SearchRange(low=50, high=300),
+    "leaves": SearchRange(low=1, high=1024, log=True),
+    "rate": SearchRange(low=0.01, high=0.2, log=True),
+    "mixed": SearchRange(low=0, high=1.5),
+    "loss": SearchChoices(choices=("squared", "absolute")),
+    "depth": SearchChoices(choices=(3, 5, 9)),
+    "early": SearchChoices(choices=(True, False)),
 }
 
 
 def tried(space, trials=40, seed=7):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return [suggest(study.ask(), space) for _ in range(trials)]
+    return [suggest_parameters(study.ask(), space) for _ in range(trials)]
 
 
 def test_every_value_is_in_its_range_and_of_its_kind():
@@ -51,7 +51,7 @@ def test_trials_differ_and_choices_are_all_tried():
 def test_a_logarithmic_range_is_tried_evenly_by_order_of_magnitude():
     logs = [math.log2(values["leaves"]) for values in tried(SPACE, trials=400)]
     assert 0.35 < sum(log < 5 for log in logs) / len(logs) < 0.65
-    plain = [values["leaves"] for values in tried({"leaves": Range(low=1, high=1024)}, trials=400)]
+    plain = [values["leaves"] for values in tried({"leaves": SearchRange(low=1, high=1024)}, trials=400)]
     assert sum(leaves < 32 for leaves in plain) / len(plain) < 0.1
 
 
@@ -62,13 +62,13 @@ def test_the_same_seed_tries_the_same_however_the_file_is_ordered():
 
 def test_nothing_to_try_is_refused():
     with pytest.raises(Refusal, match=r"^search: there is nothing to try"):
-        suggest(optuna.create_study().ask(), {})
+        suggest_parameters(optuna.create_study().ask(), {})
 
 
 @settings(max_examples=25)
 @given(st.integers(-1000, 1000), st.integers(1, 1000), st.booleans())
 def test_any_range_is_kept(low, width, whole):
-    space = Range(low=low if whole else float(low), high=low + width)
+    space = SearchRange(low=low if whole else float(low), high=low + width)
     (values,) = tried({"x": space}, trials=1)
     assert low <= values["x"] <= low + width
     assert type(values["x"]) is (int if whole else float)

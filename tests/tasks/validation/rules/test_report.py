@@ -4,20 +4,20 @@ from typing import Any
 
 import pytest
 
-from tasks.validation.rules.report import CheckReport, CheckResult, checks_markdown
+from tasks.validation.rules.report import ExpectationResult, ValidationReport, validation_markdown
 
 
-def result(**changes: Any) -> CheckResult:
+def result(**changes: Any) -> ExpectationResult:
     given = {"expectation": "expect_x", "column": "tenure", "kwargs": "min_value=0", "passed": True}
-    return CheckResult(**{**given, **changes})
+    return ExpectationResult(**{**given, **changes})
 
 
-def report(*results: CheckResult, rows: int = 7043, expected: int | None = None) -> CheckReport:
-    return CheckReport("churn", rows, 50, len(results) if expected is None else expected, results)
+def report(*results: ExpectationResult, rows: int = 7043, expected: int | None = None) -> ValidationReport:
+    return ValidationReport("churn", rows, 50, len(results) if expected is None else expected, results)
 
 
 def test_a_passed_check_says_so_first_with_its_numbers() -> None:
-    lines = checks_markdown(report(result(), result(column="contract"))).splitlines()
+    lines = validation_markdown(report(result(), result(column="contract"))).splitlines()
     assert lines[0] == "# Checks `churn`: ✅ passed"
     assert lines[2] == "7,043 rows (at least 50 needed), 2 of 2 expectations hold."
     assert "refused" not in "\n".join(lines)
@@ -28,7 +28,7 @@ def test_a_refused_check_gives_its_reasons_and_lists_failures_first() -> None:
         passed=False, reason="2 of 9 values are unexpected", observed="9 values", unexpected_count=2,
         unexpected_percent=22.2222, examples=(("C17", "-5"), ("C18", "-6")), column="charges",
     )  # fmt: skip
-    lines = checks_markdown(report(result(), failed)).splitlines()
+    lines = validation_markdown(report(result(), failed)).splitlines()
     assert lines[0] == "# Checks `churn`: ❌ refused"
     assert "- expect\\_x(charges): 2 of 9 values are unexpected" in lines
     rows = [line for line in lines if line.startswith("| ✅") or line.startswith("| ❌")]
@@ -43,7 +43,7 @@ def test_a_refused_check_gives_its_reasons_and_lists_failures_first() -> None:
 )  # fmt: skip
 def test_whatever_is_in_the_data_stays_in_its_cell(nasty: str) -> None:
     failed = result(passed=False, reason=nasty, observed=nasty, kwargs=nasty, column=nasty, examples=((nasty, nasty),))
-    rows = [line for line in checks_markdown(report(failed)).splitlines() if line.startswith("| ❌")]
+    rows = [line for line in validation_markdown(report(failed)).splitlines() if line.startswith("| ❌")]
     assert len(rows) == 1
     assert rows[0].count("|") == 8
     for raw in ("<script", " [link", "http://", " !", " @team"):
@@ -64,7 +64,7 @@ def test_whatever_is_in_the_data_stays_in_its_cell(nasty: str) -> None:
     ],
     ids=["nothing expected", "no rows", "few rows", "a result missing", "failed", "contradictory", "no verdict"],
 )
-def test_what_is_not_wholly_good_is_refused(broken: CheckReport, words: str) -> None:
+def test_what_is_not_wholly_good_is_refused(broken: ValidationReport, words: str) -> None:
     assert not broken.passed and broken.reasons
-    shown = checks_markdown(broken)
+    shown = validation_markdown(broken)
     assert "refused" in shown and words in shown

@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import rows_of
+from tasks.validation.checking import parquet_rows
 from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.statistics import (
-    Statistics,
-    differences,
-    from_json,
+    TableStatistics,
     parent_statistics,
-    statistics_markdown,
+    statistic_differences,
+    statistics_from_json,
+    statistics_to_json,
+    tier_comparison_markdown,
     tier_statistics,
-    to_json,
 )
 
 KINDS = {"label": "category", "price": "number", "rooms": "number", "plan": "category", "garden": "flag"}
@@ -43,22 +43,22 @@ def houses(seed: int = 7, each: int = 1) -> pd.DataFrame:
 
 def laid(folder: Path, frame: pd.DataFrame, name: str) -> ParquetRows:
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / f"{name}.parquet")
-    return rows_of([folder / f"{name}.parquet"], DuckDBEngine.model_validate({}))
+    return parquet_rows([folder / f"{name}.parquet"], DuckDBEngine.model_validate({}))
 
 
-def compared(folder: Path, all_rows: pd.DataFrame, tier: pd.DataFrame) -> tuple[Statistics, Statistics]:
+def compared(folder: Path, all_rows: pd.DataFrame, tier: pd.DataFrame) -> tuple[TableStatistics, TableStatistics]:
     parent = parent_statistics(laid(folder, all_rows, "all"), "id", KINDS)
     return parent, tier_statistics(laid(folder, tier, "tier"), "id", parent)
 
 
-def marked(parent: Statistics, tier: Statistics) -> set[tuple[str, str]]:
-    return {(each.column, each.what) for each in differences(parent, tier) if each.marked}
+def marked(parent: TableStatistics, tier: TableStatistics) -> set[tuple[str, str]]:
+    return {(each.column, each.what) for each in statistic_differences(parent, tier) if each.is_significant}
 
 
 def test_the_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     frame = houses()
     parent, tier = compared(tmp_path, frame, frame.head(400))
-    told = {(each.column, each.what): each for each in differences(parent, tier)}
+    told = {(each.column, each.what): each for each in statistic_differences(parent, tier)}
     assert (parent.rows, parent.entities, tier.rows, tier.entities) == (ROWS, ROWS, 400, 400)
     assert told["price", "mean"].parent == pytest.approx(frame.price.mean())
     assert told["price", "mean"].tier == pytest.approx(frame.price[:400].mean())
@@ -66,7 +66,9 @@ def test_the_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     assert told["rooms", "null"].tier == pytest.approx(frame.rooms[:400].isna().mean())
     assert sum(column == "plan" for column, _ in told) == 1 + 3, "nulls and the three most frequent"
     error = frame.price.std(ddof=0) / 20 * np.sqrt(1 - 0.1)
-    assert told["price", "mean"].errors == pytest.approx((frame.price[:400].mean() - frame.price.mean()) / error)
+    assert told["price", "mean"].standard_errors == pytest.approx(
+        (frame.price[:400].mean() - frame.price.mean()) / error
+    )
 
 
 @pytest.mark.slow
@@ -90,7 +92,7 @@ def test_a_skewed_tier_is_marked(tmp_path: Path, skew, figure: tuple[str, str]) 
     frame["plan"] = frame["plan"].where(frame["plan"] != "b", "a")  # so that "a" is among the most frequent
     parent, tier = compared(tmp_path, frame, skew(frame))
     assert figure in marked(parent, tier)
-    assert "⚠️" in statistics_markdown(parent, tier, "label")
+    assert "⚠️" in tier_comparison_markdown(parent, tier, "label")
 
 
 def test_what_is_not_measured_in_the_tier_is_marked(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_what_is_not_measured_in_the_tier_is_marked(tmp_path: Path) -> None:
     gone = frame.head(400).assign(rooms=np.nan).drop(columns="price")
     parent, tier = compared(tmp_path, frame, gone)
     assert {("price", "mean"), ("price", "null"), ("rooms", "mean")} <= marked(parent, tier)
-    assert "not measured" in statistics_markdown(parent, tier, "label")
+    assert "not measured" in tier_comparison_markdown(parent, tier, "label")
 
 
 def test_an_empty_tier_is_marked_throughout(tmp_path: Path) -> None:
@@ -110,8 +112,8 @@ def test_like_rows_of_one_entity_say_no_more_than_one(tmp_path: Path) -> None:
     once, often = houses(), houses(each=10)
     first = compared(tmp_path, once, once.head(400))
     tenfold = compared(tmp_path, often, often.head(4000))
-    for one, ten in zip(differences(*first), differences(*tenfold), strict=True):
-        assert ten.errors == pytest.approx(one.errors)
+    for one, ten in zip(statistic_differences(*first), statistic_differences(*tenfold), strict=True):
+        assert ten.standard_errors == pytest.approx(one.standard_errors)
 
 
 def test_the_whole_as_its_own_tier_differs_in_nothing(tmp_path: Path) -> None:
@@ -120,12 +122,12 @@ def test_the_whole_as_its_own_tier_differs_in_nothing(tmp_path: Path) -> None:
 
 def test_the_parent_is_kept_as_it_was_measured(tmp_path: Path) -> None:
     parent, _ = compared(tmp_path, houses(), houses().head(10))
-    assert from_json(to_json(parent)) == parent
+    assert statistics_from_json(statistics_to_json(parent)) == parent
 
 
 def test_the_target_comes_first_and_names_cannot_break_the_table(tmp_path: Path) -> None:
     frame = houses().assign(plan=lambda d: d.plan + "|*x*")
-    lines = statistics_markdown(*compared(tmp_path, frame, frame.head(400)), "label").splitlines()
+    lines = tier_comparison_markdown(*compared(tmp_path, frame, frame.head(400)), "label").splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert rows[2].split("|")[2].strip() == "label"
     assert all(line.count("|") == 7 for line in rows)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.common.collectable import Kept
-from tasks.cleanup.rules.garbage.marks import plan
-from tasks.cleanup.rules.garbage.roots import KEEP, PROMOTED, model_roots
+from blocks.common.collectable import Collectable
+from tasks.cleanup.rules.garbage.marks import plan_removal
+from tasks.cleanup.rules.garbage.roots import KEEP_TAG, PROMOTED_TAG, protected_model_keys
 from tasks.shared.rules.refusal import Refusal
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -16,12 +16,12 @@ GRACE = timedelta(days=30)
 NAMES = [f"run:{number}" for number in range(12)]
 
 
-def thing(key: str, *needs: str, days: float = 100.0, held: str = "") -> Kept:
-    return Kept(key, key, NOW - timedelta(days=days), needs, held)
+def thing(key: str, *needs: str, days: float = 100.0, held: str = "") -> Collectable:
+    return Collectable(key, key, NOW - timedelta(days=days), needs, held)
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[list[Kept], dict[str, str]]:
+def graphs(draw: st.DrawFn) -> tuple[list[Collectable], dict[str, str]]:
     """Random things that need each other in any way, cycles and what is not there included, and random roots."""
     names = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
     needs = st.lists(st.sampled_from([*NAMES, "run:gone"]), max_size=4).map(tuple)
@@ -33,21 +33,21 @@ def graphs(draw: st.DrawFn) -> tuple[list[Kept], dict[str, str]]:
     return things, roots
 
 
-def needed_by(things: dict[str, Kept], key: str) -> set[str]:
+def needed_by(things: dict[str, Collectable], key: str) -> set[str]:
     """All that `key` needs, found in another way than the rule: by growing the set until it does not grow."""
     found = {key}
-    while more := {needed for each in found if each in things for needed in things[each].needs} - found:
+    while more := {needed for each in found if each in things for needed in things[each].depends_on} - found:
         found |= more
     return found
 
 
 @settings(max_examples=100)
 @given(graphs())
-def test_nothing_that_a_root_needs_is_ever_removed(graph: tuple[list[Kept], dict[str, str]]) -> None:
+def test_nothing_that_a_root_needs_is_ever_removed(graph: tuple[list[Collectable], dict[str, str]]) -> None:
     things, roots = graph
     by_key = {each.key: each for each in things}
-    removed = set(plan(things, roots, GRACE, NOW).remove)
-    staying = {each.key for each in things if each.held or each.key in roots or NOW - each.last_used < GRACE}
+    removed = set(plan_removal(things, roots, GRACE, NOW).remove)
+    staying = {each.key for each in things if each.keep_reason or each.key in roots or NOW - each.last_used < GRACE}
     for key in staying:
         assert not removed & needed_by(by_key, key)
     garbage = set(by_key) - {needed for key in staying for needed in needed_by(by_key, key)}
@@ -57,42 +57,42 @@ def test_nothing_that_a_root_needs_is_ever_removed(graph: tuple[list[Kept], dict
 @settings(max_examples=60)
 @given(graphs(), st.integers(0, 12))
 def test_a_sweep_that_is_cut_short_leaves_nothing_without_what_it_needs(
-    graph: tuple[list[Kept], dict[str, str]], done: int
+    graph: tuple[list[Collectable], dict[str, str]], done: int
 ) -> None:
     things, roots = graph
-    order = plan(things, roots, GRACE, NOW).remove
+    order = plan_removal(things, roots, GRACE, NOW).remove
     gone, by_key = set(order[:done]), {each.key: each for each in things}
     for key in set(by_key) - gone:
-        broken = set(by_key[key].needs) & gone
+        broken = set(by_key[key].depends_on) & gone
         assert all(key in needed_by(by_key, lost) for lost in broken)  # only within a ring of garbage
 
 
 @settings(max_examples=50)
 @given(graphs())
-def test_every_thing_is_either_removed_or_kept_for_a_reason(graph: tuple[list[Kept], dict[str, str]]) -> None:
-    made = plan(*graph, GRACE, NOW)
+def test_every_thing_is_either_removed_or_kept_for_a_reason(graph: tuple[list[Collectable], dict[str, str]]) -> None:
+    made = plan_removal(*graph, GRACE, NOW)
     assert len(made.remove) == len(set(made.remove))
-    assert len(made.remove) + sum(made.kept.values()) == len(graph[0])
+    assert len(made.remove) + sum(made.kept_counts.values()) == len(graph[0])
 
 
 def test_what_a_young_thing_needs_stays() -> None:
-    assert plan([thing("run:trial", "run:parent", days=1), thing("run:parent")], {}, GRACE, NOW).remove == ()
+    assert plan_removal([thing("run:trial", "run:parent", days=1), thing("run:parent")], {}, GRACE, NOW).remove == ()
 
 
 def test_dependents_go_first() -> None:
     things = [thing("run:1"), thing("model:1", "run:1"), thing("version:a/1", "model:1", "run:1")]
-    assert plan(things, {}, GRACE, NOW).remove == ("version:a/1", "model:1", "run:1")
+    assert plan_removal(things, {}, GRACE, NOW).remove == ("version:a/1", "model:1", "run:1")
 
 
 @pytest.mark.parametrize("grace", [timedelta(0), timedelta(hours=23), timedelta(days=-1)], ids=str)
 def test_a_grace_period_of_less_than_a_day_is_refused(grace: timedelta) -> None:
     with pytest.raises(Refusal, match="at least 1 day"):
-        plan([thing("run:1")], {}, grace, NOW)
+        plan_removal([thing("run:1")], {}, grace, NOW)
 
 
 def test_one_key_for_two_things_is_refused() -> None:
     with pytest.raises(Refusal, match="run:1"):
-        plan([thing("run:1"), thing("run:2"), thing("run:1")], {}, GRACE, NOW)
+        plan_removal([thing("run:1"), thing("run:2"), thing("run:1")], {}, GRACE, NOW)
 
 
 class Registered:
@@ -105,23 +105,23 @@ class Registered:
 
 ROOTS = {
     "an alias": (Registered("1", ("champion",)), True),
-    "served once": (Registered("1", **{PROMOTED.replace(".", "__"): "production"}), True),
-    "kept by a person": (Registered("1", **{KEEP.replace(".", "__"): "yes"}), True),
+    "served once": (Registered("1", **{PROMOTED_TAG.replace(".", "__"): "production"}), True),
+    "kept by a person": (Registered("1", **{KEEP_TAG.replace(".", "__"): "yes"}), True),
     "not made by Ratchet": (Registered("1", ratchet__key=""), True),
-    "passed": (Registered("1", ratchet__tier="production", ratchet__verdict="pass"), True),
+    "passed": (Registered("1", ratchet__tier="full", ratchet__verdict="pass"), True),
     "passed on a sample": (Registered("1", ratchet__tier="staging", ratchet__verdict="pass"), False),
-    "held": (Registered("1", ratchet__tier="production", ratchet__verdict="hold"), False),
-    "never judged": (Registered("1", ratchet__tier="production"), False),
+    "held": (Registered("1", ratchet__tier="full", ratchet__verdict="hold"), False),
+    "never judged": (Registered("1", ratchet__tier="full"), False),
 }
 
 
 @pytest.mark.parametrize(("version", "stays"), ROOTS.values(), ids=ROOTS)
 def test_a_version_stays_for(version: Registered, stays: bool) -> None:
-    assert ("version:churn/1" in model_roots("churn", [], [], [version])) is stays
+    assert ("version:churn/1" in protected_model_keys("churn", [], [], [version])) is stays
 
 
 def test_what_served_or_is_asked_for_stays_with_its_release() -> None:
     failed = Registered("7")
     failed.status = "failed"
-    roots = model_roots("churn", [Registered("3"), failed], [Registered("5")], [])
+    roots = protected_model_keys("churn", [Registered("3"), failed], [Registered("5")], [])
     assert set(roots) == {"version:churn/3", "release:churn/3", "version:churn/5", "release:churn/5"}

@@ -6,79 +6,79 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.common.compute import Compute, Hosting
-from tasks.shared.rules.cost.budget import Bill, bill_markdown, check_budget, stays_here
-from tasks.shared.rules.cost.worst import Estimate, serving_worst, training_worst
-from tasks.shared.rules.model.parts import Budget
+from blocks.common.compute import Compute, EndpointCompute
+from tasks.shared.rules.cost.budget import CostBreakdown, check_budget, cost_markdown, is_local_work
+from tasks.shared.rules.cost.worst import WorstCaseCost, serving_worst_case, training_worst_case
+from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.rules.cost.test_prices import TABLE, TODAY
+from tests.fixtures.cost_breakdowns import PAID
+from tests.fixtures.price_table import TABLE, TODAY
 
-PAID = Compute(("ml.m5.large",), "eu-central-1", count=2, max_seconds=1800)
-SERVED = Hosting("ml.m5.large", "eu-central-1", count=2)
-HERE = Estimate(0.0, "0.00 USD: here", paid=False)
+SERVED = EndpointCompute("ml.m5.large", "eu-central-1", instance_count=2)
+HERE = WorstCaseCost(0.0, "0.00 USD: here", is_paid=False)
 
 
-def bill(training: float, serving: float = 0.0, so_far: float = 0.0) -> Bill:
-    return Bill(Estimate(training, f"{training:.2f} USD: 1 x ml.m5.large", paid=True),
-                Estimate(serving, "serving", paid=serving > 0), so_far)  # fmt: skip
+def bill(training: float, serving: float = 0.0, so_far: float = 0.0) -> CostBreakdown:
+    return CostBreakdown(WorstCaseCost(training, f"{training:.2f} USD: 1 x ml.m5.large", is_paid=True),
+                WorstCaseCost(serving, "serving", is_paid=serving > 0), so_far)  # fmt: skip
 
 
 def test_work_on_this_machine_costs_nothing_and_says_so() -> None:
-    estimate = training_worst(TABLE, Compute(max_seconds=600), TODAY)
-    assert (estimate.usd, estimate.paid) == (0.0, False) and "this machine" in estimate.words
-    assert "this machine" in serving_worst(TABLE, Hosting(), TODAY).words
+    estimate = training_worst_case(TABLE, Compute(max_seconds=600), TODAY)
+    assert (estimate.usd, estimate.is_paid) == (0.0, False) and "this machine" in estimate.explanation
+    assert "this machine" in serving_worst_case(TABLE, EndpointCompute(), TODAY).explanation
 
 
 def test_a_job_costs_price_times_instances_times_its_longest_time() -> None:
-    estimate = training_worst(TABLE, PAID, TODAY)
+    estimate = training_worst_case(TABLE, PAID, TODAY)
     assert estimate.usd == pytest.approx(0.138 * 2 * 0.5)
-    assert estimate.words == "0.14 USD: 2 x ml.m5.large at 0.138 USD an hour for 1800 s"
+    assert estimate.explanation == "0.14 USD: 2 x ml.m5.large at 0.138 USD an hour for 1800 s"
 
 
 def test_the_warm_pool_and_each_trial_are_paid_too() -> None:
-    estimate = training_worst(TABLE, replace(PAID, keep_alive_seconds=1800), TODAY, times=10)
+    estimate = training_worst_case(TABLE, replace(PAID, keep_alive_seconds=1800), TODAY, times=10)
     assert estimate.usd == pytest.approx(0.138 * 2 * 1.0 * 10)
-    assert "10 jobs" in estimate.words and "1800 s of warm pool" in estimate.words
+    assert "10 jobs" in estimate.explanation and "1800 s of warm pool" in estimate.explanation
 
 
 def test_of_several_types_the_dearest_counts_and_each_needs_a_price() -> None:
     either = replace(PAID, instance_types=("ml.m5.large", "ml.m5.xlarge"))
-    assert training_worst(TABLE, either, TODAY).usd == pytest.approx(0.276)
+    assert training_worst_case(TABLE, either, TODAY).usd == pytest.approx(0.276)
     with pytest.raises(Refusal, match="ml.p9.large"):
-        training_worst(TABLE, replace(PAID, instance_types=("ml.m5.large", "ml.p9.large")), TODAY)
+        training_worst_case(TABLE, replace(PAID, instance_types=("ml.m5.large", "ml.p9.large")), TODAY)
 
 
 def test_spot_is_not_cheaper_at_worst() -> None:
-    assert training_worst(TABLE, replace(PAID, spot=True), TODAY) == training_worst(TABLE, PAID, TODAY)
+    assert training_worst_case(TABLE, replace(PAID, spot=True), TODAY) == training_worst_case(TABLE, PAID, TODAY)
 
 
 @pytest.mark.parametrize("wrong", [{"max_seconds": 0}, {"count": 0}, {"keep_alive_seconds": -1}], ids=str)
 def test_work_without_a_limit_has_no_worst_case(wrong: dict[str, int]) -> None:
     with pytest.raises(Refusal, match="no worst case"):
-        training_worst(TABLE, replace(PAID, **wrong), TODAY)
+        training_worst_case(TABLE, replace(PAID, **wrong), TODAY)
 
 
 def test_serving_costs_its_hours_of_a_month() -> None:
-    assert serving_worst(TABLE, SERVED, TODAY).usd == pytest.approx(0.1 * 2 * 730)
-    assert serving_worst(TABLE, replace(SERVED, hours_per_month=10.0), TODAY).usd == pytest.approx(2.0)
+    assert serving_worst_case(TABLE, SERVED, TODAY).usd == pytest.approx(0.1 * 2 * 730)
+    assert serving_worst_case(TABLE, replace(SERVED, hours_per_month=10.0), TODAY).usd == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf")])
 def test_serving_for_no_known_time_is_refused(hours: float) -> None:
     with pytest.raises(Refusal, match="no worst case"):
-        serving_worst(TABLE, replace(SERVED, hours_per_month=hours), TODAY)
+        serving_worst_case(TABLE, replace(SERVED, hours_per_month=hours), TODAY)
 
 
 def test_without_a_budget_nothing_paid_is_done() -> None:
     with pytest.raises(Refusal, match=r"0\.14 USD.*budget is 0\.00 USD a run"):
-        check_budget(bill(0.14), Budget(), "churn")
+        check_budget(bill(0.14), BudgetSpec(), "churn")
 
 
 def test_a_run_above_its_budget_is_refused_with_both_figures_and_the_remedy() -> None:
     told = r"models/churn/model\.yaml, per_run_usd.*may cost 5\.01 USD.*budget is 5\.00 USD.*max_minutes.*allow 5\.01"
     with pytest.raises(Refusal, match=told):
-        check_budget(bill(5.01), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
-    check_budget(bill(5.0), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
+        check_budget(bill(5.01), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
+    check_budget(bill(5.0), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
 
 
 def test_a_month_above_its_budget_is_refused_with_its_parts() -> None:
@@ -86,24 +86,24 @@ def test_a_month_above_its_budget_is_refused_with_its_parts() -> None:
         r"per_month_usd.*come to 101\.00 USD \(so far 10\.00 \+ this run 1\.00 \+ serving 90\.00\).*100\.00 USD a month"
     )
     with pytest.raises(Refusal, match=told):
-        check_budget(bill(1.0, 90.0, 10.0), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
-    check_budget(bill(1.0, 90.0, 9.0), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
+        check_budget(bill(1.0, 90.0, 10.0), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
+    check_budget(bill(1.0, 90.0, 9.0), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
 
 
 def test_serving_is_refused_even_when_training_is_free() -> None:
     with pytest.raises(Refusal, match="serving 90"):
-        check_budget(Bill(HERE, Estimate(90.0, "serving", paid=True), 0.0), Budget(), "churn")
+        check_budget(CostBreakdown(HERE, WorstCaseCost(90.0, "serving", is_paid=True), 0.0), BudgetSpec(), "churn")
 
 
 def test_a_cost_that_is_no_number_is_refused() -> None:
     with pytest.raises(Refusal):
-        check_budget(bill(float("nan")), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
+        check_budget(bill(float("nan")), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
     with pytest.raises(Refusal):
-        check_budget(bill(1.0, so_far=float("nan")), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn")
+        check_budget(bill(1.0, so_far=float("nan")), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn")
 
 
 def test_free_work_is_let_through_without_a_budget() -> None:
-    check_budget(Bill(HERE, HERE, 1e9), Budget(), "churn")
+    check_budget(CostBreakdown(HERE, HERE, 1e9), BudgetSpec(), "churn")
 
 
 money = st.floats(0, 1e6)
@@ -113,7 +113,7 @@ money = st.floats(0, 1e6)
 def test_whatever_is_let_through_is_within_both_budgets(
     training: float, serving: float, so_far: float, run: float, month: float
 ) -> None:
-    budget = Budget(per_run_usd=min(run, month), per_month_usd=month)
+    budget = BudgetSpec(per_run_usd=min(run, month), per_month_usd=month)
     made = bill(training, serving, so_far)
     try:
         check_budget(made, budget, "churn")
@@ -125,12 +125,12 @@ def test_whatever_is_let_through_is_within_both_budgets(
 
 @pytest.mark.parametrize(("rows", "limit", "small"), [(10, 10, True), (11, 10, False), (10, 0, False), (0, 10, False)])
 def test_small_work_stays_here(rows: int, limit: int, small: bool) -> None:
-    assert stays_here(rows, limit) is small
+    assert is_local_work(rows, limit) is small
 
 
 def test_the_bill_shows_cost_beside_budget() -> None:
-    page = bill_markdown(
-        bill(1.0, 90.0, 9.0), Budget(per_run_usd=5.0, per_month_usd=100.0), "churn", "It trains there."
+    page = cost_markdown(
+        bill(1.0, 90.0, 9.0), BudgetSpec(per_run_usd=5.0, per_month_usd=100.0), "churn", "It trains there."
     )
     assert "| this month, at worst | 100.00 USD | 100.00 USD a month |" in page
     assert "| this run, at worst | 1.00 USD: 1 x ml.m5.large | 5.00 USD a run |" in page

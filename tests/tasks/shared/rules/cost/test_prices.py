@@ -1,26 +1,22 @@
 """The price table is dated and strict, and what it does not know is not free."""
 
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tasks.shared.cost import PRICES, read_prices
-from tasks.shared.rules.cost.prices import PriceTable, RegionPrices, hourly_price, parse_prices, prices_text
+from tasks.shared.cost import PRICE_TABLE_PATH, read_prices
+from tasks.shared.rules.cost.prices import hourly_price, parse_prices, prices_yaml
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
+from tests.fixtures.price_table import TABLE, TODAY
 
-TODAY = date(2026, 11, 25)
-TABLE = PriceTable(
-    currency="USD", date="2026-11-25", valid_days=90, source="a test",
-    regions={"eu-central-1": RegionPrices(training={"ml.m5.large": 0.138, "ml.m5.xlarge": 0.276}, hosting={"ml.m5.large": 0.1})},
-)  # fmt: skip
-TEXT = prices_text(TABLE)
+TEXT = prices_yaml(TABLE)
 
 
 def test_the_table_of_the_checkout_is_read() -> None:
     table = read_prices()
     assert table.regions and all(prices.training for prices in table.regions.values())
-    assert parse_prices(prices_text(table), "prices.yaml") == table
+    assert parse_prices(prices_yaml(table), "prices.yaml") == table
 
 
 def test_a_price_is_found_by_use_region_and_type() -> None:
@@ -73,4 +69,4 @@ def test_a_table_is_read_strictly(written: str, instead: str, told: str) -> None
 
 
 def test_the_table_lies_beside_its_reader() -> None:
-    assert PRICES.parent == ROOT / "tasks" / "shared" / "rules" / "cost"
+    assert PRICE_TABLE_PATH.parent == ROOT / "tasks" / "shared" / "rules" / "cost"

@@ -6,11 +6,20 @@ from datetime import UTC, datetime
 import pytest
 
 from blocks.common.jobs import JobStatus
-from blocks.trainers.base import JobState
-from tasks.shared.rules.cost.spent import COST, FAILED, WORST, MonthSum, actual_cost, by_month, charge, month_to_date
+from blocks.trainers.base import TrainingJobState
+from tasks.shared.rules.cost.spent import (
+    COST_METRIC,
+    FAILED_COST_METRIC,
+    WORST_CASE_TAG,
+    MonthlyCost,
+    actual_cost,
+    charged_cost,
+    month_to_date_cost,
+    monthly_costs,
+)
 from tasks.shared.rules.refusal import Refusal
-from tests.tasks.shared.rules.cost.test_budget import PAID
-from tests.tasks.shared.rules.cost.test_prices import TABLE
+from tests.fixtures.cost_breakdowns import PAID
+from tests.fixtures.price_table import TABLE
 
 
 @dataclass(frozen=True)
@@ -23,37 +32,43 @@ class Seen:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def ended(**more: object) -> JobState:
-    return JobState("churn-1", JobStatus.completed, 600.0, **more)
+def ended(**more: object) -> TrainingJobState:
+    return TrainingJobState("churn-1", JobStatus.completed, 600.0, **more)
 
 
 CHARGES = {
-    "its cost": (Seen(metrics={COST: 1.5}, tags={WORST: "9"}), 1.5),
-    "its worst case when it died unsaid": (Seen(status="FAILED", tags={WORST: "9"}), 9.0),
-    "its worst case while it runs again": (Seen(status="RUNNING", metrics={COST: 2.0, FAILED: 2.0}, tags={WORST: "9"}), 11.0),
+    "its cost": (Seen(metrics={COST_METRIC: 1.5}, tags={WORST_CASE_TAG: "9"}), 1.5),
+    "its worst case when it died unsaid": (Seen(status="FAILED", tags={WORST_CASE_TAG: "9"}), 9.0),
+    "its worst case while it runs again": (Seen(status="RUNNING", metrics={COST_METRIC: 2.0, FAILED_COST_METRIC: 2.0}, tags={WORST_CASE_TAG: "9"}), 11.0),
     "nothing when it was not paid work": (Seen(), 0.0),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("run", "usd"), CHARGES.values(), ids=CHARGES)
 def test_a_run_counts_with(run: Seen, usd: float) -> None:
-    assert charge(run) == usd
+    assert charged_cost(run) == usd
 
 
 @pytest.mark.parametrize(
-    "run", [Seen(metrics={COST: float("nan")}), Seen(metrics={COST: -1.0}), Seen(tags={WORST: "much"})]
+    "run",
+    [Seen(metrics={COST_METRIC: float("nan")}), Seen(metrics={COST_METRIC: -1.0}), Seen(tags={WORST_CASE_TAG: "much"})],
 )
 def test_a_cost_that_is_no_amount_is_refused(run: Seen) -> None:
     with pytest.raises(Refusal, match="no amount"):
-        charge(run)
+        charged_cost(run)
 
 
 def test_months_are_summed_newest_first_without_unpaid_runs() -> None:
     october = datetime(2026, 10, 31, 23, 59, tzinfo=UTC)
-    runs = [Seen(metrics={COST: 1.0}), Seen(), Seen(tags={WORST: "2.5"}), Seen(started=october, metrics={COST: 4.0})]
-    assert by_month(runs) == (MonthSum("2026-11", 3.5, 2, 1), MonthSum("2026-10", 4.0, 1, 0))
-    assert month_to_date(runs, datetime(2026, 11, 25, tzinfo=UTC)) == 3.5
-    assert month_to_date(runs, datetime(2026, 12, 1, tzinfo=UTC)) == 0.0
+    runs = [
+        Seen(metrics={COST_METRIC: 1.0}),
+        Seen(),
+        Seen(tags={WORST_CASE_TAG: "2.5"}),
+        Seen(started=october, metrics={COST_METRIC: 4.0}),
+    ]
+    assert monthly_costs(runs) == (MonthlyCost("2026-11", 3.5, 2, 1), MonthlyCost("2026-10", 4.0, 1, 0))
+    assert month_to_date_cost(runs, datetime(2026, 11, 25, tzinfo=UTC)) == 3.5
+    assert month_to_date_cost(runs, datetime(2026, 12, 1, tzinfo=UTC)) == 0.0
 
 
 def test_billed_seconds_are_paid_for_each_instance() -> None:

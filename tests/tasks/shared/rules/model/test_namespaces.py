@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.shared.rules.model.namespaces import (
-    LONGEST,
-    LONGEST_NAME,
-    base_of,
+    MAX_NAMESPACE_LENGTH,
+    MAX_NAMESPACED_NAME_LENGTH,
+    base_name,
     check_name,
     in_namespace,
-    namespace_for,
-    namespace_of,
+    namespace_part,
+    to_namespace,
 )
 from tasks.shared.rules.refusal import Refusal
 
@@ -23,14 +23,14 @@ BRANCHES = st.text(min_size=1, max_size=80) | st.from_regex(r"[A-Za-z]{1,8}[/_.-
     [("churn", "churn", ""), ("churn--dana", "churn", "dana"), ("my-model_2--fix-12", "my-model_2", "fix-12")],
 )
 def test_a_name_says_which_folder_and_which_namespace(name: str, base: str, namespace: str) -> None:
-    assert (base_of(name), namespace_of(name)) == (base, namespace)
+    assert (base_name(name), namespace_part(name)) == (base, namespace)
     assert check_name(name) == in_namespace(base, namespace) == in_namespace(name, namespace) == name
 
 
 @pytest.mark.parametrize(
     "name",
     ["churn--", "churn--Dana", "churn--1", "churn--a_b", "churn--a--b", "churn---a", "churn--a-", "churn--ä",
-     "churn--a/b", "churn--a\n", "churn--" + "a" * (LONGEST + 1)],
+     "churn--a/b", "churn--a\n", "churn--" + "a" * (MAX_NAMESPACE_LENGTH + 1)],
 )  # fmt: skip
 def test_what_is_no_namespace_is_refused_with_one_that_is(name: str) -> None:
     with pytest.raises(Refusal, match=r"(?s)no namespace.*churn--dana"):
@@ -52,24 +52,24 @@ def test_a_name_that_would_not_fit_everywhere_is_refused_with_the_room_there_is(
      ("12/x", "b-12-x-"), ("ветка", "b-"), ("", "b-"), ("a" * 25, "a" * 15 + "-")],
 )  # fmt: skip
 def test_a_branch_keeps_what_can_be_read_of_it(branch: str, namespace: str) -> None:
-    found = namespace_for(branch)
+    found = to_namespace(branch)
     assert found == namespace or (found.startswith(namespace) and len(found) == len(namespace) + 8)
 
 
 @given(branch=BRANCHES, other=BRANCHES)
 def test_every_branch_has_a_valid_namespace_of_its_own(branch: str, other: str) -> None:
     for each in (branch, other):
-        assert namespace_of(in_namespace("churn", namespace_for(each, "churn"))) == namespace_for(each)
-    assert (namespace_for(branch) == namespace_for(other)) == (branch == other)
+        assert namespace_part(in_namespace("churn", to_namespace(each, "churn"))) == to_namespace(each)
+    assert (to_namespace(branch) == to_namespace(other)) == (branch == other)
 
 
 @given(branch=BRANCHES)
 def test_what_looks_like_the_namespace_of_another_branch_is_not_its(branch: str) -> None:
-    made = namespace_for(branch)
-    assert made == branch or namespace_for(made) != made
+    made = to_namespace(branch)
+    assert made == branch or to_namespace(made) != made
 
 
-@given(branch=BRANCHES, length=st.integers(1, LONGEST_NAME - 12))
+@given(branch=BRANCHES, length=st.integers(1, MAX_NAMESPACED_NAME_LENGTH - 12))
 def test_the_namespace_of_a_branch_fits_the_model(branch: str, length: int) -> None:
     name = "m" * length
-    assert len(in_namespace(name, namespace_for(branch, name))) <= LONGEST_NAME
+    assert len(in_namespace(name, to_namespace(branch, name))) <= MAX_NAMESPACED_NAME_LENGTH

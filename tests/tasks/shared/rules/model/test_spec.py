@@ -6,10 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.shared.rules.model.mistakes import Mistakes
-from tasks.shared.rules.model.spec import Choices, ModelSpec, Range, describe_spec, keys_table, parse_spec
+from tasks.shared.rules.model.spec import (
+    ModelSpec,
+    SearchChoices,
+    SearchRange,
+    parse_spec,
+    spec_keys,
+    spec_keys_markdown,
+)
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
-from tests.tasks.shared.rules.model.spec_cases import (
+from tests.fixtures.join_cases import JOINED
+from tests.fixtures.spec_cases import (
     BINARY,
     BINARY_CASES,
     CASES,
@@ -18,16 +26,15 @@ from tests.tasks.shared.rules.model.spec_cases import (
     STRATA_CASES,
     UNREADABLE,
 )
-from tests.tasks.shared.rules.rows.join_cases import JOINED
 
 
 @pytest.mark.parametrize("text", [GOOD, BINARY], ids=["regression", "binary"])
 def test_a_right_file_is_read_and_defaults_are_filled_in(text):
     spec = parse_spec(text, "model.yaml")
-    assert (spec.holdout, spec.tiers.development, spec.tiers.production) == (0.2, 0.01, 1.0)
+    assert (spec.holdout, spec.tiers.development, spec.tiers.full) == (0.2, 0.01, 1.0)
     assert (spec.approval.expires_days, spec.approval.four_eyes) == (7, True)
-    assert spec.search["trees"] == Range(low=10, high=200)
-    assert spec.search["loss"] == Choices(choices=("squared", "absolute"))
+    assert spec.search["trees"] == SearchRange(low=10, high=200)
+    assert spec.search["loss"] == SearchChoices(choices=("squared", "absolute"))
     assert spec.training.parameters == {"trees": 100, "rate": 0.1, "loss": "squared"}
     assert type(spec.training.parameters["trees"]) is int
 
@@ -68,8 +75,8 @@ def test_an_unreadable_file_is_refused_with_file_and_line(text):
 
 def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
     spec = parse_spec(JOINED, "model.yaml")
-    main, accounts, weather = (spec.table(name) for name in ("", "accounts", "weather"))
-    assert dict(main.kinds) == {
+    main, accounts, weather = (spec.ingest_schema(name) for name in ("", "accounts", "weather"))
+    assert dict(main.column_kinds) == {
         "customer": "text",
         "asked_at": "time",
         "depot": "category",
@@ -78,7 +85,7 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
     }
     assert (main.unique, main.target, main.classes) == (("customer", "asked_at"), "late", ("No", "Yes"))
     assert (accounts.dataset, accounts.entity, accounts.target) == ("accounts", "customer_id", None)
-    assert dict(accounts.kinds) == {
+    assert dict(accounts.column_kinds) == {
         "customer_id": "text",
         "valid_from": "time",
         "balance": "number",
@@ -90,8 +97,8 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
 
 
 def test_a_model_of_one_table_lands_its_columns_as_before():
-    landing = parse_spec(BINARY, "model.yaml").table()
-    assert list(landing.kinds.items()) == [
+    landing = parse_spec(BINARY, "model.yaml").ingest_schema()
+    assert list(landing.column_kinds.items()) == [
         ("house_id", "text"), ("rooms", "number"), ("street", "category"), ("garden", "flag"), ("price", "category"),
     ]  # fmt: skip
     assert (landing.dataset, landing.unique, landing.target) == ("houses", ("house_id",), "price")
@@ -99,9 +106,9 @@ def test_a_model_of_one_table_lands_its_columns_as_before():
 
 def test_a_table_that_the_model_does_not_have_is_refused_with_the_nearest():
     with pytest.raises(Refusal, match=r"data\.tables.*'acounts'.*Did you mean `accounts`\?"):
-        parse_spec(JOINED, "model.yaml").table("acounts")
+        parse_spec(JOINED, "model.yaml").ingest_schema("acounts")
     with pytest.raises(Refusal, match="The model has one table"):
-        parse_spec(GOOD, "model.yaml").table("acounts")
+        parse_spec(GOOD, "model.yaml").ingest_schema("acounts")
 
 
 def test_all_mistakes_are_told_together_in_the_order_of_lines():
@@ -130,9 +137,11 @@ def test_a_record_cannot_be_changed():
 
 def test_every_key_of_the_table_is_described_and_the_document_is_in_step():
     document = (ROOT / "docs/model-yaml.md").read_text()
-    assert all(key.description for key in describe_spec())
+    assert all(key.description for key in spec_keys())
     table = document.partition("<!-- keys -->\n")[2].partition("<!-- end of keys -->")[0]
-    assert table.strip() == keys_table().strip(), "paste the output of tasks.shared.rules.model.spec.keys_table()"
+    assert table.strip() == spec_keys_markdown().strip(), (
+        "paste the output of tasks.shared.rules.model.spec.spec_keys_markdown()"
+    )
 
 
 def test_the_examples_of_the_document_are_read():
@@ -151,7 +160,7 @@ def test_the_example_of_joined_tables_is_read():
 
 
 def test_the_table_names_every_key_of_the_churn_model():
-    known = {key.key for key in describe_spec()}
+    known = {key.key for key in spec_keys()}
     values = yaml.safe_load((ROOT / "models/churn/model.yaml").read_text())
     sections = {name for name in values if not isinstance(values[name], dict)}
     sections |= {f"{name}.{key}" for name in ("data", "tiers", "training", "evaluation") for key in values[name]}

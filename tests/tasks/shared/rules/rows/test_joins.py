@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.shared.rules.rows.buckets import tier_buckets
-from tasks.shared.rules.rows.joins import is_sampled, order_sql, rows_sql, sql_names
-from tests.tasks.shared.rules.rows.join_cases import SCHEMAS, ask, at, comparable, engine, joined_spec, slowly, table
+from tasks.shared.rules.rows.joins import is_tier_sampled, model_rows_sql, row_order_sql, sql_table_names
+from tests.fixtures.join_cases import SCHEMAS, ask, at, comparable, engine, joined_spec, slowly, table
 
 DATA = joined_spec().data
 
@@ -24,13 +24,13 @@ ROW = ("c1", at(10), "north", 1.0, "No")
 
 def join(**tables):
     """Return the joined rows as dictionaries, in the order of the SQL."""
-    named = {sql_names(DATA)[name or ""]: rows for name, rows in whole(tables).items()}
-    return ask(rows_sql(DATA), **named).to_pylist()
+    named = {sql_table_names(DATA)[name or ""]: rows for name, rows in whole(tables).items()}
+    return ask(model_rows_sql(DATA), **named).to_pylist()
 
 
 def filled(rows):
     """The tables by their names in SQL: these rows of the main one, and none of the others."""
-    return {sql_names(DATA)[name or ""]: rows_of for name, rows_of in whole({"main": rows}).items()}
+    return {sql_table_names(DATA)[name or ""]: rows_of for name, rows_of in whole({"main": rows}).items()}
 
 
 def whole(tables):
@@ -53,7 +53,7 @@ people = st.lists(st.tuples(words, words), max_size=4, unique_by=lambda row: row
 @given(st.lists(asked, max_size=20), st.lists(accounts, max_size=30), st.lists(weather, max_size=20), people)
 def test_the_rows_are_those_that_a_slow_and_plain_join_finds(main, account_rows, weather_rows, people_rows):
     tables = whole({"main": main, "accounts": account_rows, "weather": weather_rows, "people": people_rows})
-    fast = ask(rows_sql(DATA), **{sql_names(DATA)[name]: rows for name, rows in tables.items()})
+    fast = ask(model_rows_sql(DATA), **{sql_table_names(DATA)[name]: rows for name, rows in tables.items()})
     rows = [[row[column] for column in DATA.row_columns] for row in fast.to_pylist()]
     assert sorted(rows, key=comparable) == sorted(slowly(DATA, tables), key=comparable)
 
@@ -111,8 +111,8 @@ def test_a_row_that_meets_nothing_stays_with_nulls():
 def test_integer_keys_meet_the_same_keys_written_as_text():
     main = table("", [("7", at(1), None, 1.0, "No")])
     numbered = pa.table({"who": pa.array([7], pa.int64()), "country": ["FR"]})
-    empty = {sql_names(DATA)[name]: table(name, []) for name in ("accounts", "weather")}
-    (row,) = ask(rows_sql(DATA), main=main, **{sql_names(DATA)["people"]: numbered}, **empty).to_pylist()
+    empty = {sql_table_names(DATA)[name]: table(name, []) for name in ("accounts", "weather")}
+    (row,) = ask(model_rows_sql(DATA), main=main, **{sql_table_names(DATA)["people"]: numbered}, **empty).to_pylist()
     assert row["country"] == "FR"
 
 
@@ -125,21 +125,23 @@ def test_the_order_of_a_tier_is_by_bucket_entity_time_and_the_rest():
     bucketed = main.append_column("_bucket", pa.array(tier_buckets(main["customer"])))
     expected = [rows[place] for place in (4, 3, 2, 1, 0)]
     for landed in (rows, rows[::-1]):
-        joined = ask(f"WITH j AS ({rows_sql(DATA)}) FROM j {order_sql(DATA)}", **filled(landed))
+        joined = ask(f"WITH j AS ({model_rows_sql(DATA)}) FROM j {row_order_sql(DATA)}", **filled(landed))
         assert [tuple(row[column] for column in main.column_names) for row in joined.to_pylist()] == expected
-        of_one = ask(f"{rows_sql(alone)} {order_sql(alone)}", main=bucketed if landed is rows else bucketed[::-1])
+        of_one = ask(
+            f"{model_rows_sql(alone)} {row_order_sql(alone)}", main=bucketed if landed is rows else bucketed[::-1]
+        )
         assert [tuple(row[column] for column in main.column_names) for row in of_one.to_pylist()] == expected
 
 
 def test_only_tables_with_the_entity_among_their_keys_are_sampled():
-    assert [name for name in sql_names(DATA) if is_sampled(DATA, name)] == ["", "accounts", "people"]
+    assert [name for name in sql_table_names(DATA) if is_tier_sampled(DATA, name)] == ["", "accounts", "people"]
 
 
 @pytest.mark.parametrize("word", ['a"b', "a'b", "select", "a;b", "Ä x", "--"], ids=repr)
 def test_a_column_may_be_called_anything(word):
     features = {(word if name == "weight" else name): kind for name, kind in DATA.features.items()}
     data = DATA.model_copy(update={"features": features})
-    tables = {sql_names(DATA)[name]: table(name, []) for name in ("accounts", "weather", "people")}
+    tables = {sql_table_names(DATA)[name]: table(name, []) for name in ("accounts", "weather", "people")}
     main = table("", [ROW]).rename_columns(["customer", "asked_at", "depot", word, "late"])
-    (row,) = ask(rows_sql(data), main=main, **tables).to_pylist()
+    (row,) = ask(model_rows_sql(data), main=main, **tables).to_pylist()
     assert row[word] == 1.0

@@ -15,11 +15,11 @@ from tasks.shared.rules.rows.buckets import holdout_buckets, tier_buckets
 from tasks.shared.rules.rows.tiers import (
     TIERS,
     TierRule,
-    holdout_bound,
-    refuse_empty,
-    refuse_many_strata,
-    strata_bounds,
-    tier_bound,
+    holdout_bucket_bound,
+    refuse_empty_split,
+    refuse_too_many_strata,
+    stratum_bucket_bounds,
+    tier_bucket_bound,
 )
 
 shares = st.decimals("0.0001", "1", places=4).map(float)
@@ -30,12 +30,12 @@ keys = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=60)
 class Rates:
     development: float = 0.01
     staging: float = 0.1
-    production: float = 1.0
+    full: float = 1.0
 
 
 def in_tier(rates, tier, entities):
     whole = np.asarray(entities, dtype=object)  # numpy's own texts lose a NUL at their end
-    return set(whole[tier_buckets(pa.array(entities)) < tier_bound(rates, tier)].tolist())
+    return set(whole[tier_buckets(pa.array(entities)) < tier_bucket_bound(rates, tier)].tolist())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def in_tier(rates, tier, entities):
     [(0.01, 100), (0.07, 700), (0.29, 2900), (0.1, 1000), (1.0, 10_000), (1, 10_000), (0.00001, 1)],
 )
 def test_a_rate_is_taken_as_it_is_written(rate, bound):
-    assert tier_bound(Rates(development=rate, staging=1.0), "development") == bound
+    assert tier_bucket_bound(Rates(development=rate, staging=1.0), "development") == bound
 
 
 @settings(max_examples=30)
@@ -67,21 +67,21 @@ def test_nobody_changes_place_when_data_is_added(rate, before, added):
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan"), float("inf"), True], ids=str)
 def test_a_share_that_means_nothing_is_refused(share):
     with pytest.raises(Refusal, match="above 0 and at most 1"):
-        holdout_bound(share)
+        holdout_bucket_bound(share)
     with pytest.raises(Refusal, match=r"tiers\.staging"):
-        tier_bound(Rates(staging=share), "production")
+        tier_bucket_bound(Rates(staging=share), "full")
 
 
 def test_a_holdout_of_everything_is_refused():
     with pytest.raises(Refusal, match="everything"):
-        holdout_bound(1.0)
+        holdout_bucket_bound(1.0)
 
 
 def test_an_unknown_tier_and_tiers_that_are_not_nested_are_refused():
     with pytest.raises(Refusal, match=r"no such tier.*'prod'.*production"):
-        tier_bound(Rates(), "prod")
+        tier_bucket_bound(Rates(), "prod")
     with pytest.raises(Refusal, match="hold the one before it"):
-        tier_bound(Rates(development=0.5, staging=0.1), "production")
+        tier_bucket_bound(Rates(development=0.5, staging=0.1), "full")
 
 
 def test_a_tier_with_an_empty_side_is_refused():
@@ -89,8 +89,8 @@ def test_a_tier_with_an_empty_side_is_refused():
         with pytest.raises(
             Refusal, match=rf"the small tier: of {trains + decides} rows, {trains} may train and {decides} decide"
         ):
-            refuse_empty(trains, decides, "the small tier")
-    refuse_empty(1, 1, "the small tier")
+            refuse_empty_split(trains, decides, "the small tier")
+    refuse_empty_split(1, 1, "the small tier")
 
 
 counts = st.lists(st.tuples(st.none() | st.sampled_from(["a", "b", "it's"]), st.integers(0, 9_999), st.integers(1, 50)),
@@ -109,7 +109,7 @@ def held(counts, bounds):
 @settings(max_examples=100)
 @given(counts, shares)
 def test_each_stratum_keeps_its_share_and_no_bucket_more(counts, rate):
-    bounds = strata_bounds(counts, rate)
+    bounds = stratum_bucket_bounds(counts, rate)
     for stratum, (inside, whole) in held(counts, bounds).items():
         last = max(bucket for value, bucket, _ in counts if value == stratum and bucket < bounds[stratum])
         without = sum(n for value, bucket, n in counts if value == stratum and bucket < last)
@@ -119,7 +119,7 @@ def test_each_stratum_keeps_its_share_and_no_bucket_more(counts, rate):
 @settings(max_examples=100)
 @given(counts, st.tuples(shares, shares).map(sorted))
 def test_stratified_tiers_hold_the_ones_before_them(counts, rates):
-    small, large = (strata_bounds(counts, rate) for rate in rates)
+    small, large = (stratum_bucket_bounds(counts, rate) for rate in rates)
     assert small.keys() == large.keys()
     assert all(small[stratum] <= large[stratum] for stratum in small)
 
@@ -129,17 +129,20 @@ def test_stratified_tiers_hold_the_ones_before_them(counts, rates):
 def test_strata_are_the_same_in_whatever_order_they_are_counted(counts, random):
     shuffled = counts.copy()
     random.shuffle(shuffled)
-    assert strata_bounds(shuffled, 0.1) == strata_bounds(counts, 0.1)
+    assert stratum_bucket_bounds(shuffled, 0.1) == stratum_bucket_bounds(counts, 0.1)
 
 
 def test_a_rare_stratum_is_in_the_smallest_tier():
-    assert strata_bounds([("rare", 7_000, 1), ("many", 3, 90), ("many", 500, 90)], 0.01) == {"rare": 7_001, "many": 4}
+    assert stratum_bucket_bounds([("rare", 7_000, 1), ("many", 3, 90), ("many", 500, 90)], 0.01) == {
+        "rare": 7_001,
+        "many": 4,
+    }
 
 
 def test_a_column_of_too_many_values_is_no_stratum():
-    refuse_many_strata("street", 200)
+    refuse_too_many_strata("street", 200)
     with pytest.raises(Refusal, match=r"tiers\.stratify_by: 'street' has 201 values"):
-        refuse_many_strata("street", 201)
+        refuse_too_many_strata("street", 201)
 
 
 def test_the_condition_of_a_tier_takes_each_stratum_to_its_own_bound():

@@ -1,0 +1,158 @@
+"""The log of a data set in a store: its newest entry, any entry, and how the next one is claimed.
+
+An entry is claimed by a put that fails when its number is taken, so of two writers one is first and the other
+goes on top of it. Two kinds of helpers, without which everything still works, keep reads of long logs short:
+`_log/head` names an entry at or shortly before the newest, `_log/pack-<k>` repeats the texts of 64 entries.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TypeVar
+
+from blocks.common.errors import Corrupt
+from blocks.lake.base import Snapshot
+from blocks.lake.entries import DatasetState, LogEntry, entry_key, parse_entry, serialize_entry
+from blocks.lake.legacy_log import LegacyLog
+from blocks.lake.object_store import ObjectStore
+from runtime.digests import text_digest
+
+ENTRIES_PER_PACK = 64
+"""So many entries are repeated in one pack."""
+
+_THREADS = 8
+_MAX_SEQUENTIAL = 4
+
+Argument = TypeVar("Argument")
+Value = TypeVar("Value")
+
+
+class DatasetLog:
+    """The entries of one data set. Those that were read once are kept; `forget` drops them."""
+
+    def __init__(self, store: ObjectStore, dataset: str) -> None:
+        self.dataset = dataset
+        self._store = store
+        self._entries: dict[int, LogEntry] = {}
+        self._keys: dict[str, int] = {}  # key of a snapshot -> number of its entry
+        self._indexed = 0
+        self._legacy = LegacyLog(store, dataset)
+
+    def head(self) -> LogEntry | None:
+        """Return the newest entry, read anew, or None when there is none.
+
+        Raises:
+            Corrupt: an entry is not as it was written, or is gone although a later one is there.
+        """
+        number = self._last_known_number()
+        newest = self._read(number) if number else None
+        if number and newest is None:
+            raise Corrupt(f"{self._where(number)}: the manifest is gone. Restore it from a copy.")
+        while following := self._read(number + 1):
+            number, newest = number + 1, following
+        if newest is None:
+            return None
+        self._entries[number] = newest
+        return newest
+
+    def entry(self, number: int) -> LogEntry:
+        """Return an entry that is known to be there: `Corrupt` when it is not."""
+        return self.entries([number])[0]
+
+    def entries(self, numbers: Iterable[int]) -> list[LogEntry]:
+        """Return entries that are known to be there, fetched by several threads, or in packs, when they are many."""
+        wanted = list(numbers)
+        missing = [number for number in wanted if number not in self._entries]
+        if len(missing) > ENTRIES_PER_PACK:
+            self._unpack(sorted({(number - 1) // ENTRIES_PER_PACK for number in missing}))
+            missing = [number for number in missing if number not in self._entries]
+        for number, entry in zip(missing, _map_items(self._read, missing), strict=True):
+            if entry is None:
+                raise Corrupt(f"{self._where(number)}: the manifest is gone. Restore it from a copy.")
+            self._entries[number] = entry
+        return [self._entries[number] for number in wanted]
+
+    def snapshots(self, state: DatasetState) -> tuple[Snapshot, ...]:
+        """Return all snapshots of a state, oldest first, after checking that each entry vouches for the one before."""
+        entries = self.entries(range(1, state.entry_number_of(state.sequence) + 1)) if state.sequence else []
+        for before, after in pairwise(entries):
+            if after.previous != before.digest:
+                raise Corrupt(f"{self._where(before.log)}: not the manifest that was written. Restore it from a copy.")
+        return tuple(entry.snapshot for entry in entries if entry.snapshot is not None)
+
+    def find(self, key: str, head: LogEntry | None) -> Snapshot | None:
+        """Return the snapshot that was appended under `key`, or None."""
+        if head is None:
+            return None
+        for entry in self.entries(range(self._indexed + 1, head.log + 1)):
+            if entry.snapshot is not None:
+                self._keys.setdefault(entry.snapshot.key, entry.log)
+        self._indexed = max(self._indexed, head.log)
+        return self.entry(self._keys[key]).snapshot if key in self._keys else None
+
+    def claim(self, entry: LogEntry) -> bool:
+        """Make an entry the newest; False when its number is taken."""
+        if not self._store.put_if_absent(entry_key(self.dataset, entry.log), serialize_entry(entry)):
+            return False
+        self._entries[entry.log] = entry
+        if entry.log % ENTRIES_PER_PACK == 0:
+            self._pack(entry.log // ENTRIES_PER_PACK - 1)
+        text = f"{entry.log:08d}"
+        self._put_hint("head", f"{text} {text_digest(text)}\n".encode())
+        return True
+
+    def is_fenced_since(self, number: int, head: LogEntry, folder: str) -> bool:
+        """Return whether an entry after `number` says that the files of this folder are removed."""
+        return any(folder in entry.fenced for entry in self.entries(range(number + 1, head.log + 1)))
+
+    def _last_known_number(self) -> int:
+        """Return the number that the helper names; without it, the highest in the log."""
+        data = self._store.get(f"{self.dataset}/_log/head")
+        text = (data or b"").decode(errors="replace")[:8]
+        if data == f"{text} {text_digest(text)}\n".encode():
+            return int(text)
+        names = [found.key.rpartition("/")[2] for found in self._store.list_objects(f"{self.dataset}/_log/")]
+        numbers = [int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdigit()]
+        return max([*numbers, self._legacy.last_number()])
+
+    def _read(self, number: int) -> LogEntry | None:
+        key = entry_key(self.dataset, number)
+        data = self._store.get(key)
+        if data is None:
+            return self._legacy.entry(number)
+        return self._parsed(data, number)
+
+    def _parsed(self, data: bytes, number: int) -> LogEntry:
+        entry = parse_entry(data, self._where(number))
+        named = entry.snapshot.dataset if entry.snapshot else self.dataset
+        if (named, entry.log) != (self.dataset, number):
+            raise Corrupt(f"{self._where(number)}: this is entry {entry.log} of {named}. Put it back there.")
+        return entry
+
+    def _where(self, number: int) -> str:
+        return self._store.url(entry_key(self.dataset, number))
+
+    def _pack(self, block: int) -> None:
+        entries = self.entries(range(block * ENTRIES_PER_PACK + 1, (block + 1) * ENTRIES_PER_PACK + 1))
+        self._put_hint(f"pack-{block:06d}", b"".join(map(serialize_entry, entries)))
+
+    def _unpack(self, blocks: Sequence[int]) -> None:
+        """Take entries from packs, as far as there are packs and they are as they were written."""
+        keys = [f"{self.dataset}/_log/pack-{block:06d}" for block in blocks]
+        for block, data in zip(blocks, _map_items(self._store.get, keys), strict=True):
+            for offset, line in enumerate((data or b"").splitlines(keepends=True)):
+                number = block * ENTRIES_PER_PACK + offset + 1
+                try:
+                    self._entries.setdefault(number, self._parsed(line, number))
+                except Corrupt:  # a helper: the entry itself is asked instead
+                    break
+
+    def _put_hint(self, name: str, data: bytes) -> None:
+        self._store.put_hint(f"{self.dataset}/_log/{name}", data)
+
+
+def _map_items(work: Callable[[Argument], Value], items: Sequence[Argument]) -> list[Value]:
+    if len(items) <= _MAX_SEQUENTIAL:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, items))

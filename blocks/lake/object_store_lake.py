@@ -1,0 +1,283 @@
+"""The lake over any store: the log says what there is, the layout where its rows lie, and nothing is overwritten.
+
+`<data set>/_data/<append>/` holds the Parquet files of one append or compaction, `<data set>/_log/` the entries
+that make them visible. Files that no entry names are those of a writer that is at work, or died.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+from pydantic import PrivateAttr
+
+from blocks.common.errors import ConcurrentWrite, Rejected
+from blocks.common.temporary_folders import temporary_folder
+from blocks.lake.base import AsOf, DataFile, FileTotals, Lake, Snapshot, StorageUse
+from blocks.lake.compaction import compact
+from blocks.lake.dataset_log import DatasetLog
+from blocks.lake.entries import DatasetState, LogEntry, next_state
+from blocks.lake.layout import write_sorted_files
+from blocks.lake.object_store import ObjectStore
+from blocks.lake.orphans import collect_orphans
+from blocks.lake.read_plan import PlannedFile, ReadUnit, plan_read, total_size, unit_for_entry
+from blocks.lake.reading import UnitReader
+from blocks.lake.schemas import (
+    check_append,
+    check_columns,
+    check_dataset,
+    conform_to_schema,
+    deserialize_schema,
+    merged_schema,
+    schema_as_text,
+    serialize_schema,
+)
+from blocks.lake.snapshots import check_expected_parent, next_snapshot, resolve_as_of
+from blocks.lake.verified_files import VerifiedFiles
+
+_ATTEMPTS = 1_000
+
+
+class ObjectStoreLake(Lake):
+    """Append-only data sets in a store. An adapter says which store, and how its errors are to be understood."""
+
+    _store: ObjectStore | None = PrivateAttr(default=None)
+    _verified: VerifiedFiles | None = PrivateAttr(default=None)
+    _logs: dict[str, DatasetLog] = PrivateAttr(default_factory=dict)
+
+    @abstractmethod
+    def open_store(self) -> ObjectStore:
+        """Return the store; called once."""
+
+    @abstractmethod
+    def spill(self) -> Path:
+        """Return a folder on a disk with room for the largest append."""
+
+    @abstractmethod
+    def port_errors(self, dataset: str, action: str) -> AbstractContextManager[None]:
+        """Turn the store's errors into the port's, with what was being done ("read", "written")."""
+
+    def verified_cache_file(self) -> Path | None:
+        """Return the file in which verified files are remembered, None where there is none."""
+        return None
+
+    def append(
+        self,
+        dataset: str,
+        rows: pa.Table | pa.RecordBatchReader,
+        *,
+        source: str,
+        key: str,
+        at: datetime,
+        notes: Mapping[str, str] | None = None,
+        expected_parent: str | None = None,
+    ) -> Snapshot:
+        """Add rows as one snapshot, whole or not at all: see `Lake.append`."""
+        check_dataset(dataset)
+        check_append(dataset, rows.schema, key, at)
+        with self.port_errors(dataset, "written"):
+            log = self._log(dataset)
+            head = log.head()
+            if there := log.find(key, head):
+                return there
+            check_expected_parent(dataset, head.state if head else DatasetState(), expected_parent)
+            folder = f"_data/{uuid4().hex}"
+            files = self._lay_out(
+                dataset, folder, rows, merged_schema(dataset, head.state if head else None, rows.schema)
+            )
+            written = {f"{dataset}/{folder}/{file.name}": file.sha256 for file in files}
+            for _ in range(_ATTEMPTS):
+                state = head.state if head else DatasetState()
+                schema = merged_schema(dataset, head.state if head else None, rows.schema)
+                snapshot = next_snapshot(
+                    log, state, schema_as_text(schema), files, source=source, key=key, at=at, notes=notes
+                )
+                if log.claim(
+                    _next_entry(head, next_state(state, snapshot, serialize_schema(schema)), folder, snapshot)
+                ):
+                    self.verified.remember(list(written.items()))
+                    return snapshot
+                before, head = head.log if head else 0, log.head()
+                if head and (there := log.find(key, head)):
+                    if log.entry(head.state.entry_number_of(there.sequence)).folder != folder:
+                        self._delete_files(written)
+                    return there
+                if head and log.is_fenced_since(before, head, folder):
+                    raise ConcurrentWrite(
+                        f"{dataset}: this append took so long that its files were collected. Try again."
+                    )
+                try:
+                    check_expected_parent(dataset, head.state if head else DatasetState(), expected_parent)
+                except ConcurrentWrite:
+                    self._delete_files(written)
+                    raise
+        raise ConcurrentWrite(f"{dataset}: {_ATTEMPTS} other writers were first. Try again.")
+
+    def find_by_key(self, dataset: str, key: str) -> Snapshot | None:
+        """Return the snapshot appended under `key`: see `Lake.find`."""
+        check_dataset(dataset)
+        with self.port_errors(dataset, "read"):
+            log = self._log(dataset)
+            return log.find(key, log.head())
+
+    def datasets(self) -> tuple[str, ...]:
+        """Return the names of all data sets, sorted."""
+        with self.port_errors("the lake", "read"):
+            names = []
+            for name in self.store.top_level_names():
+                with suppress(Rejected):
+                    check_dataset(name)
+                    names += [name] if self._log(name).head() else []
+            return tuple(sorted(names))
+
+    def as_of(self, dataset: str, when: str | None = None) -> AsOf:
+        """Fix a read: see `Lake.as_of`."""
+        check_dataset(dataset)
+        with self.port_errors(dataset, "read"):
+            log = self._log(dataset)
+            read = resolve_as_of(log, log.head(), when)
+
+        def load() -> tuple[Snapshot, ...]:
+            with self.port_errors(dataset, "read"):
+                return read.load_snapshots()
+
+        return replace(read, load_snapshots=load)
+
+    def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a fixed read: see `Lake.read`."""
+        return self.scan(as_of, below_bucket=below_bucket, columns=columns).read_all()
+
+    def scan(
+        self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream the rows of a fixed read: see `Lake.scan`."""
+        wanted = check_columns(as_of, below_bucket, columns)
+        with self.port_errors(as_of.dataset, "read"):
+            units, state = self._units(as_of, below_bucket)
+            self.verified.check([piece for unit in units for piece in unit.files])
+            reader = UnitReader(self.store, deserialize_schema(state.arrow), wanted, below_bucket)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with self.port_errors(as_of.dataset, "read"):
+                yield from reader.batches(units)
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+    def files(self, as_of: AsOf, *, below_bucket: int | None = None) -> tuple[str, ...]:
+        """Return the verified files of a fixed read: see `Lake.files`."""
+        check_columns(as_of, below_bucket, None)
+        with self.port_errors(as_of.dataset, "read"):
+            units, state = self._units(as_of, below_bucket)
+            pieces = [piece for unit in units for piece in unit.files]
+            pieces += [piece for piece in self._files_with_added_columns(as_of, state, units) if piece not in pieces]
+            self.verified.check(pieces)
+            return tuple(self.store.url(piece.key) for piece in pieces)
+
+    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+        """Merge small files: see `Lake.compact`."""
+        check_dataset(dataset)
+        with self.port_errors(dataset, "written"):
+            return compact(self.store, self._log(dataset), self.verified, dry_run=dry_run)
+
+    def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
+        """Remove what nothing names: see `Lake.collect`."""
+        check_dataset(dataset)
+        if before.tzinfo is None:
+            raise Rejected(f"{dataset}: the time {before.isoformat()} has no zone. Give one, such as +00:00.")
+        with self.port_errors(dataset, "written"):
+            return collect_orphans(self.store, self._log(dataset), before, dry_run=dry_run)
+
+    def storage_use(self, dataset: str) -> StorageUse:
+        """Return what the data set takes: see `Lake.footprint`."""
+        now = self.as_of(dataset)
+        with self.port_errors(dataset, "read"):
+            units, _ = self._units(now, None)
+            stored = [
+                found.size_bytes for found in self.store.list_objects(f"{dataset}/") if found.key.endswith(".parquet")
+            ]
+            opened = total_size([piece for unit in units for piece in unit.files])
+            return StorageUse(FileTotals(len(stored), sum(stored)), opened)
+
+    def file_url(self, snapshot: Snapshot, file: str) -> str:
+        """Return where a file of a snapshot is stored: to restore it from a copy, say."""
+        log = self._log(snapshot.dataset)
+        head = log.head()
+        entry = log.entry(head.state.entry_number_of(snapshot.sequence)) if head else None
+        return self.store.url(f"{snapshot.dataset}/{entry.folder if entry else ''}/{file}")
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store, opened when first used."""
+        if self._store is None:
+            self._store = self.open_store()
+        return self._store
+
+    @property
+    def verified(self) -> VerifiedFiles:
+        """What is known to be as it was written."""
+        if self._verified is None:
+            self._verified = VerifiedFiles(self.store, self.verified_cache_file())
+        return self._verified
+
+    def _log(self, dataset: str) -> DatasetLog:
+        return self._logs.setdefault(dataset, DatasetLog(self.store, dataset))
+
+    def _lay_out(
+        self, dataset: str, folder: str, rows: pa.Table | pa.RecordBatchReader, schema: pa.Schema
+    ) -> tuple[DataFile, ...]:
+        written: list[str] = []
+
+        def write(name: str, data: pa.Buffer, sha256: str) -> None:
+            key = f"{dataset}/{folder}/{name}"
+            written.append(key)  # by two threads: the last of the list may be the other's
+            self.store.put(key, data, sha256)
+
+        try:
+            with temporary_folder(self.spill(), "spill-") as spill:
+                files = write_sorted_files(_tables(rows, schema), write, spill)
+            if not files:
+                raise Rejected(f"{dataset}: there are no rows. Check the source; an empty snapshot is never written.")
+        except BaseException:
+            self._delete_files(written)
+            raise
+        return files
+
+    def _delete_files(self, keys: Iterable[str]) -> None:
+        """Remove files that will never be named. What cannot be removed now is an orphan, and collected later."""
+        with suppress(Exception):
+            for key in keys:
+                self.store.delete(key)
+
+    def _units(self, as_of: AsOf, below_bucket: int | None) -> tuple[list[ReadUnit], DatasetState]:
+        """Return what a read opens, by the compactions of now, and the state that the read is fixed to."""
+        log = self._log(as_of.dataset)
+        head = log.head()
+        if head is None or head.state.sequence < as_of.sequence:
+            raise Rejected(f"{as_of.dataset}: {as_of.id} is no read of this lake. Fix the read again.")
+        state = log.entry(head.state.entry_number_of(as_of.sequence)).state
+        return plan_read(log, head.state, as_of.sequence, below_bucket), state
+
+    def _files_with_added_columns(
+        self, as_of: AsOf, state: DatasetState, units: Sequence[ReadUnit]
+    ) -> Iterator[PlannedFile]:
+        """Yield a file of each snapshot that added columns, where the read would otherwise open none with them."""
+        log = self._log(as_of.dataset)
+        opened = [unit for unit in units if unit.files]
+        for sequence in state.introduced:
+            if not any(unit.last >= sequence for unit in opened):
+                entry = log.entry(state.entry_number_of(sequence))
+                yield unit_for_entry(as_of.dataset, entry).files[0]
+
+
+def _tables(rows: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:
+    batches = rows.to_batches() if isinstance(rows, pa.Table) else rows
+    for batch in batches:
+        yield conform_to_schema(pa.Table.from_batches([batch]), schema)
+
+
+def _next_entry(head: LogEntry | None, state: DatasetState, folder: str, snapshot: Snapshot) -> LogEntry:
+    return LogEntry(head.log + 1 if head else 1, head.digest if head else "", state, folder, snapshot)

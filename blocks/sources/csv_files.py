@@ -1,0 +1,189 @@
+"""CSV files (RFC 4180, UTF-8, comma), read fast, in blocks of whole records, and without a guess.
+
+The bytes are looked at first: where quotes open and close, hence where records end and on which line each
+begins. What leaves doubt about that refuses the file; a record with too few or too many fields, or a value
+that does not fit its column, is set aside with its line, and no value ever moves to another column.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pcsv
+
+from blocks.common.errors import Rejected
+from blocks.sources.base import MAX_ROW_TEXT, RowBatch, UnreadableRow, check_names, to_typed_batch
+from blocks.sources.file_listing import SourceFile
+from blocks.sources.text_blocks import TextBlock, check_text, map_ordered, read_blocks
+
+_BLOCK_BYTES = 1 << 24
+_QUOTE, _COMMA, _NEWLINE, _RETURN = b'",\n\r'
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The records of a block, blank lines left out: byte ranges, and the line each begins on."""
+
+    block: TextBlock
+    starts: Positions
+    ends: Positions
+    lines: Positions
+
+    def text(self, index: int) -> str:
+        return self.block.data[self.starts[index] : self.ends[index]].decode(errors="replace").rstrip("\r")
+
+    def without_first(self) -> "_Records":
+        return replace(self, starts=self.starts[1:], ends=self.ends[1:], lines=self.lines[1:])
+
+
+def csv_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
+    """Yield the declared columns of a CSV file; broken records are set aside with their lines.
+
+    Adds the columns that nobody declared to `ignored`.
+
+    Raises:
+        Rejected: not UTF-8 text, quotes that do not close, columns that are missing or there twice.
+    """
+    blocks = read_blocks(file, find_record_end=_last_record_end)
+    first = next(blocks)
+    top = _find_records(first)
+    names = _header(top)
+    ignored.update(dict.fromkeys(check_names(names, kinds, f"{file.path} line {top.lines[0]}")))
+    read = partial(_read_block, names=names, kinds=kinds, place=file.position_label)
+    yield _read_block(first, names=names, kinds=kinds, place=file.position_label, header=True)
+    yield from map_ordered(read, blocks)
+
+
+def _header(records: _Records) -> list[str]:
+    names = next(csv.reader(io.StringIO(records.text(0), newline=""), strict=True))
+    found = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+    if found:
+        raise Rejected(f"{records.block.path} line 1: the columns are separated by {found!r}. Write them with commas.")
+    return names
+
+
+def _read_block(
+    block: TextBlock, *, names: list[str], kinds: Mapping[str, str], place: str, header: bool = False
+) -> RowBatch:
+    records = _find_records(block)
+    if header:
+        records = records.without_first()
+    raw, broken = _parse(records, names, kinds)
+    rows = np.delete(np.arange(len(records.starts)), list(broken))
+    piece = to_typed_batch(raw, pa.array(records.lines[rows]), place, kinds, lambda i: records.text(rows[i]))
+    odd = [
+        UnreadableRow(f"{place} {records.lines[i]}", why, records.text(i)[:MAX_ROW_TEXT]) for i, why in broken.items()
+    ]
+    everything = sorted((*odd, *piece.unreadable_rows), key=lambda row: int(row.position.rpartition(" ")[2]))
+    return replace(piece, unreadable_rows=tuple(everything), bytes_read=len(block.data))
+
+
+def _last_record_end(data: bytes) -> int:
+    """Return where the last whole record ends: after a newline with an even number of quotes before it."""
+    end = data.rfind(b"\n") + 1
+    if data.count(b'"', 0, end) % 2 == 0:
+        return end
+    content = np.frombuffer(data, dtype=np.uint8)
+    newlines = np.flatnonzero(content == _NEWLINE)
+    outside = newlines[_outside_quotes(np.flatnonzero(content == _QUOTE), newlines)]
+    return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _find_records(block: TextBlock) -> _Records:
+    """Find the records: a newline ends one unless an odd number of quotes stands before it."""
+    check_text(block)
+    data = block.data
+    content = np.frombuffer(data, dtype=np.uint8)
+    newlines = np.flatnonzero(content == _NEWLINE)
+    quotes = np.flatnonzero(content == _QUOTE) if _QUOTE in data else np.empty(0, dtype=np.int64)
+    _check_quotes(block, content, quotes)
+    if _RETURN in data:
+        _check_returns(block, content, quotes)
+    breaks = newlines[_outside_quotes(quotes, newlines)]
+    starts, ends = np.append(0, breaks + 1), np.append(breaks, len(data))
+    length = ends - starts
+    first = content[np.minimum(starts, len(data) - 1)]
+    full = (length > 1) | ((length == 1) & (first != _RETURN))
+    starts, ends = starts[full], ends[full]
+    return _Records(block, starts, ends, np.searchsorted(newlines, starts) + block.first_line)
+
+
+def _check_quotes(block: TextBlock, content: npt.NDArray[np.uint8], quotes: Positions) -> None:
+    """Refuse a quote that opens inside a field, closes before its end, or never closes.
+
+    Quotes open and close in turn. One opens at the beginning of a field, or right after the one before it
+    (two quotes stand for one); one closes at the end of a field, or right before the next. Without this check
+    two records can become one of the right length.
+    """
+    if not len(quotes):
+        return
+    opening, closing = quotes[0::2], quotes[1::2]
+    separators = np.zeros(256, dtype=bool)
+    separators[[_COMMA, _NEWLINE, _RETURN]] = True
+    begins = separators[content[opening - 1]] | (opening == 0)
+    begins[1:] |= opening[1:] == closing[: len(opening) - 1] + 1
+    ends = separators[content[np.minimum(closing + 1, len(content) - 1)]] | (closing == len(content) - 1)
+    following = opening[1 : len(closing) + 1]
+    ends[: len(following)] |= closing[: len(following)] + 1 == following
+    odd = [*opening[~begins][:1], *opening[: len(closing)][~ends][:1]]
+    if len(opening) > len(closing):
+        odd.append(opening[-1])
+    if odd:
+        raise Rejected(
+            f"{block.location_of(int(min(odd)))}: a quote that is not closed, or inside a field. "
+            'Close it, or write it twice ("") in a quoted field.'
+        )
+
+
+def _check_returns(block: TextBlock, content: npt.NDArray[np.uint8], quotes: Positions) -> None:
+    returns = np.flatnonzero(content == _RETURN)
+    followed = content[np.minimum(returns + 1, len(content) - 1)] == _NEWLINE
+    bare = returns[~followed & (returns < len(content) - 1) & _outside_quotes(quotes, returns)]
+    if len(bare):
+        raise Rejected(f"{block.location_of(int(bare[0]))}: a carriage return alone. Use \\n or \\r\\n.")
+
+
+def _parse(records: _Records, names: list[str], kinds: Mapping[str, str]) -> tuple[pa.Table, dict[int, str]]:
+    """Return the declared columns as text, and the records that have not as many fields as the header."""
+    broken: dict[int, str] = {}
+    if not len(records.starts):
+        return pa.table({column: pa.array([], type=pa.string()) for column in kinds}), broken
+
+    def set_aside(row: pcsv.InvalidRow) -> str:
+        broken[row.number - 1] = f"{row.actual_columns} fields where the header has {row.expected_columns}"
+        return "skip"
+
+    longest = int((records.ends - records.starts).max())
+    table = pcsv.read_csv(
+        pa.BufferReader(pa.py_buffer(records.block.data)[int(records.starts[0]) :]),
+        pcsv.ReadOptions(use_threads=False, block_size=max(_BLOCK_BYTES, 2 * longest + 2), column_names=names),
+        pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
+        pcsv.ConvertOptions(
+            check_utf8=False,  # it was, before
+            column_types=dict.fromkeys(kinds, pa.string()),
+            include_columns=list(kinds),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+    if table.num_rows + len(broken) != len(records.starts):
+        found = table.num_rows + len(broken)
+        raise Rejected(
+            f"{records.block.location_of(0)}: from here on {len(records.starts)} records were counted, but {found} read. "
+            "Write the file again with plain quotes and line ends."
+        )
+    return table, broken
+
+
+def _outside_quotes(quotes: Positions, marks: Positions) -> npt.NDArray[np.bool_]:
+    """Return which of the marks stand outside quotes."""
+    if not len(quotes):
+        return np.ones(len(marks), dtype=bool)
+    return np.asarray(np.searchsorted(quotes, marks) % 2 == 0)

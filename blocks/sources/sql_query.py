@@ -1,0 +1,159 @@
+"""Queries as sources, over SQLAlchemy: read only, in pieces, and nothing is committed.
+
+With a watermark only rows newer than the highest value seen before are asked for: see `docs/ingest.md`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+from sqlalchemy import URL, Connection, CursorResult, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from blocks.common.errors import Rejected, Unavailable
+from blocks.sources.base import RowBatch, Source, check_kinds, check_names, number_range, row_as_json, to_typed_batch
+from blocks.sources.file_listing import checked_path
+from blocks.sources.frames import column_from_values
+from blocks.sources.watermarks import Watermark
+from runtime.digests import text_digest
+
+_BATCH_ROWS = 20_000
+_TRANSIENT_WORDS = ("locked", "timeout", "timed out", "too many connections", "deadlock")
+
+
+@dataclass(frozen=True)
+class WatermarkFilter:
+    """Which rows of a query are new: those whose `column` is greater than `last_value`; all when `last_value` is None."""
+
+    column: str
+    last_value: Watermark | None = None
+
+
+class QuerySource(Source):
+    """The rows of a query, in the order in which the database gives them."""
+
+    def __init__(self, url: URL, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
+        self.kinds, self._url, self._since = kinds, url, since
+        self._shown = url.render_as_string(hide_password=True)
+        self.description = f"query on {self._shown}"
+        if since and since.last_value:
+            self.description += f" where {since.column} > {since.last_value.value_text}"
+        self._query = query
+        self._ignored: tuple[str, ...] = ()
+        self._highest: Watermark | None = since.last_value if since else None
+
+    @property
+    def undeclared_columns(self) -> tuple[str, ...]:
+        """The columns that nobody declared."""
+        return self._ignored
+
+    def batches(self) -> Iterator[RowBatch]:
+        """Run the query and read it in parts: see `Source.pieces`."""
+        connection = _connect(self._url, self._shown)
+        try:
+            with connection, _database_errors(self.description):
+                yield from self._read_batches(connection)
+        finally:
+            connection.engine.dispose()
+
+    def has_no_new_rows(self) -> bool:
+        """Return whether rows above a watermark were asked for."""
+        return bool(self._highest)
+
+    def snapshot_notes(self) -> Mapping[str, str]:
+        """Return the highest value of the watermark column, and what it is the watermark of."""
+        if not self._since or not self._highest:
+            return {}
+        return self._highest.notes(watermark_id(self._shown, self._query, self._since.column))
+
+    def _read_batches(self, connection: Connection) -> Iterator[RowBatch]:
+        result = connection.exec_driver_sql(self._filtered_query(connection))
+        if not result.returns_rows:
+            raise Rejected(f"{self.description}: it returns no rows, and what it did is rolled back. Give a SELECT.")
+        names = list(result.keys())
+        watched = {self._since.column: "text"} if self._since else {}
+        self._ignored = tuple(c for c in check_names(names, {**watched, **self.kinds}, self.description))
+        first = 1
+        for columns, count in _columns(result, names):
+            if self._since:
+                values = columns[self._since.column]
+                self._highest = Watermark.highest(
+                    values, self._highest, f"{self.description}", first, self._since.column
+                )
+            raw = pa.table({column: column_from_values(columns[column]) for column in self.kinds})
+            yield to_typed_batch(raw, number_range(first, count), "row", self.kinds, row_as_json(raw))
+            first += count
+
+    def _filtered_query(self, connection: Connection) -> str:
+        if not self._since or not self._since.last_value:
+            return self._query
+        column = connection.dialect.identifier_preparer.quote(self._since.column)
+        inner = self._query.strip().rstrip(";")
+        after = self._since.last_value.as_sql(connection.dialect)
+        return f"SELECT * FROM (\n{inner}\n) newest WHERE newest.{column} > {after}"  # noqa: S608  (a quoted literal)
+
+
+def open_query_source(
+    source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None = None
+) -> QuerySource:
+    """Return the source that a query on a SQLAlchemy URL is; see `blocks.sources.open_source`."""
+    check_kinds(kinds)
+    url = _url(source)
+    if not query.strip():
+        shown = url.render_as_string(hide_password=True)
+        raise Rejected(f"{shown}: there is no query. Give one that selects {', '.join(kinds)}.")
+    return QuerySource(url, query, kinds, since)
+
+
+def watermark_id(source: str, query: str, column: str) -> str:
+    """Return what a watermark belongs to, the same for the same database, query and column; no password in it."""
+    shown = _url(source).render_as_string(hide_password=True)
+    digest = text_digest("\n".join((shown, query.strip().rstrip(";"), column)))
+    return f"{column} of query {digest[:16]}"
+
+
+def _url(source: str) -> URL:
+    try:
+        url = make_url(source)
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError) as cause:
+        scheme = source.split("://", maxsplit=1)[0]
+        raise Rejected(
+            f"{scheme}://… is not a database that can be read here. Give a SQLAlchemy URL, such as "
+            "sqlite:///folder/file.db, an s3:// address, or the path of a file."
+        ) from cause
+    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:") and "uri" not in url.query:
+        path = checked_path(str(url.database))  # SQLite would make an empty database of a mistyped name
+        return url.set(database=f"file:{quote(str(path))}", query={**url.query, "mode": "ro", "uri": "true"})
+    return url
+
+
+def _connect(url: URL, shown: str) -> Connection:
+    try:
+        engine = create_engine(url)
+        options = {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
+        return engine.connect().execution_options(stream_results=True, **options)
+    except ImportError as cause:
+        raise Rejected(f"{shown}: its driver is not installed ({cause}). Install it.") from cause
+    except SQLAlchemyError as cause:
+        raise Unavailable(f"{shown}: no connection: {cause}. Check that it runs, then try again.") from cause
+
+
+def _columns(
+    result: CursorResult[tuple[object, ...]], names: list[str]
+) -> Iterator[tuple[dict[str, tuple[object, ...]], int]]:
+    for rows in result.partitions(_BATCH_ROWS):
+        yield dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows)
+
+
+@contextmanager
+def _database_errors(described: str) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as cause:
+        reason = str(cause.orig)
+        busy = cause.connection_invalidated or any(word in reason.lower() for word in _TRANSIENT_WORDS)
+        error = Unavailable if busy else Rejected
+        raise error(f"{described}: {reason}. {'Try again' if busy else 'Mend the query'}.") from cause

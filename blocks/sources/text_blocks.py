@@ -1,0 +1,108 @@
+"""Text files in blocks that end where a record ends: the memory held does not grow with the file."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from blocks.common.errors import Rejected
+from blocks.sources.file_listing import SourceFile
+
+BLOCK_BYTES = 1 << 24
+"""How much is read at once."""
+
+MAX_RECORD_BYTES = 1 << 26
+"""A record that is longer (64 MB) is a mistake, such as a quote that never closes."""
+
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_WORKERS = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TextBlock:
+    """Whole records of a text file: its path, the bytes, and the line that they begin on."""
+
+    path: Path
+    data: bytes
+    first_line: int
+
+    def location_of(self, at: int) -> str:
+        """Return the place of a byte of the block: "<path> line <number>"."""
+        return f"{self.path} line {self.data.count(10, 0, at) + self.first_line}"
+
+
+def read_blocks(
+    file: SourceFile, find_record_end: Callable[[bytes], int], block_bytes: int | None = None
+) -> Iterator[TextBlock]:
+    """Yield the file in blocks of whole records, at least one, without a byte order mark.
+
+    Args:
+        file: what to read.
+        find_record_end: returns where the last whole record of some bytes ends, 0 when there is none.
+        block_bytes: bytes to read at once; `BLOCK_BYTES` when None.
+
+    Raises:
+        Rejected: the file is empty, is UTF-16, or a record is longer than 64 MB.
+    """
+    block_bytes, line, carried, begun = block_bytes or BLOCK_BYTES, 1, b"", False
+    with file.path.open("rb") as stream:
+        while data := stream.read(block_bytes):
+            if not begun:
+                data = _without_bom(file.path, data)
+            end = find_record_end(whole := carried + data)
+            if end:
+                yield TextBlock(file.path, whole[:end], line)
+                begun, line = True, line + whole.count(b"\n", 0, end)
+            elif len(whole) > MAX_RECORD_BYTES:
+                raise Rejected(
+                    f"{file.path} line {line}: a record of more than {MAX_RECORD_BYTES >> 20} MB begins here; it may be "
+                    'that a quote is not closed. Close it, or write it twice ("") in a quoted field.'
+                )
+            begun, carried = True, whole[end:]
+    if carried:
+        yield TextBlock(file.path, carried, line)
+    elif not begun:
+        raise _empty_file_error(file.path, 0)
+
+
+def check_text(block: TextBlock) -> None:
+    """Refuse bytes that are no UTF-8 text, with their line: `Rejected`."""
+    if (at := block.data.find(b"\0")) >= 0:
+        raise Rejected(f"{block.location_of(at)}: a NUL byte. Save it as UTF-8 text; it may be UTF-16.")
+    try:
+        block.data.isascii() or block.data.decode()
+    except UnicodeDecodeError as cause:
+        raise Rejected(
+            f"{block.location_of(cause.start)}: byte 0x{block.data[cause.start]:02x} is not UTF-8; it may be Latin-1. "
+            "Save it as UTF-8."
+        ) from cause
+
+
+def map_ordered(function: Callable[[TextBlock], T], blocks: Iterator[TextBlock]) -> Iterator[T]:
+    """Yield the work's result for each block, in order; two are worked on at once."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        waiting: deque[Future[T]] = deque()
+        for block in blocks:
+            waiting.append(pool.submit(function, block))
+            if len(waiting) > _WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _without_bom(path: Path, data: bytes) -> bytes:
+    if data.startswith(_UTF16):
+        raise Rejected(f"{path}: this is UTF-16. Save it as UTF-8.")
+    text = data.removeprefix(_BOM)
+    if not text.strip() and len(data) < BLOCK_BYTES:
+        raise _empty_file_error(path, len(data))
+    return text
+
+
+def _empty_file_error(path: Path, size: int) -> Rejected:
+    return Rejected(f"{path}: the file is empty ({size} bytes). Write it again.")

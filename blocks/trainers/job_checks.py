@@ -1,0 +1,77 @@
+"""What every trainer must settle about a job before it runs: is it well formed, and is it the one that is there?"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from blocks.common.errors import Conflict, NotFound, Rejected
+from blocks.trainers.base import TrainingJob
+from runtime.digests import file_digests, text_digest
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+"""SageMaker's rule for the names of training jobs; it also makes them safe as names of folders."""
+CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PROGRAM_CHANNEL = "code"
+"""The channel by which the program itself reaches the container."""
+
+
+def check_job(job: TrainingJob) -> None:
+    """Refuse a job that could not run.
+
+    Raises:
+        Rejected: its name or a channel's is not one that SageMaker would take, a hyperparameter is not text,
+            or a limit is not positive.
+        NotFound: `program` holds no `train.py`, or a channel's folder does not exist.
+    """
+    if not NAME_PATTERN.fullmatch(job.name):
+        raise Rejected(f"job name {job.name!r} must be 1 to 63 letters, digits and inner hyphens")
+    for name, folder in job.channels.items():
+        if not CHANNEL_PATTERN.fullmatch(name) or name == PROGRAM_CHANNEL:
+            raise Rejected(f"job {job.name}: channel {name!r} must match {CHANNEL_PATTERN.pattern}, and not be 'code'")
+        if not folder.is_dir():
+            raise NotFound(f"job {job.name}: channel {name!r} is {folder}, which is not a folder")
+    for key, value in job.hyperparameters.items():
+        if not isinstance(value, str):
+            raise Rejected(f"job {job.name}: hyperparameter {key!r} is {value!r}; give it as text")
+    if job.max_seconds <= 0 or (job.max_memory_mb is not None and job.max_memory_mb <= 0):
+        raise Rejected(f"job {job.name}: limits {job.max_seconds} s, {job.max_memory_mb} MB must be positive")
+    if not (job.program_folder / "train.py").is_file():
+        raise NotFound(f"job {job.name}: no train.py in {job.program_folder}")
+
+
+def content_digests(job: TrainingJob) -> dict[str, str]:
+    """Return what makes the job this job and no other: a digest of each part, in which no secret can be read.
+
+    A channel counts by its path and its files' names and sizes, since reading a million rows twice costs more
+    than it tells. Limits and the variables `MLFLOW_*` and `RATCHET_*` do not count: they change no model.
+    """
+    parts = {"program": _digest(_program_digests(job.program_folder)), "hyperparameters": _digest(job.hyperparameters)}
+    parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
+    deciding = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
+    return parts | {f"variable {key}": _digest({key: value}) for key, value in deciding.items()}
+
+
+def check_same_content(name: str, existing: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Raise Conflict, naming the parts that differ, unless the job that is there is the one given."""
+    different = [key for key in sorted({*existing, *given}) if existing.get(key) != given.get(key)]
+    if different:
+        raise Conflict(f"job {name} exists with other content: {', '.join(different)}; give it another name")
+
+
+def program_files(folder: Path) -> list[Path]:
+    """Return the program's files, sorted; compiled Python is not part of a program."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _program_digests(folder: Path) -> dict[str, str]:
+    return file_digests(folder, program_files(folder))
+
+
+def _listing(folder: Path) -> dict[str, str]:
+    files = {p.relative_to(folder).as_posix(): str(p.stat().st_size) for p in folder.rglob("*") if p.is_file()}
+    return {**files, "": str(folder.resolve())}
+
+
+def _digest(parts: Mapping[str, str]) -> str:
+    return text_digest(json.dumps(dict(parts), sort_keys=True))

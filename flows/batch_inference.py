@@ -1,0 +1,35 @@
+"""Batch predictions with the version that serves."""
+
+from prefect import flow
+
+from flows.parameters import AsOf, EnvironmentName, ModelName
+from flows.run_log import send_run_log
+from flows.stopping import stop_batch_inference_jobs
+from tasks.batch.tasks import run_batch_inference
+from tasks.shared.records import BatchInferenceResult
+
+
+@flow(
+    name="batch_inference",
+    persist_result=True,
+    result_serializer="json",
+    flow_run_name="{model} on {input}",
+    on_cancellation=[stop_batch_inference_jobs],
+    on_running=[send_run_log],
+)
+def batch_inference(
+    model: ModelName, input: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
+) -> BatchInferenceResult:
+    """Check the input, predict with the champion, and keep the predictions as a new snapshot of the lake.
+
+    Args:
+        model: The model's name: a folder below models/.
+        input: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL,
+            block:NAME for a Secret block that holds such a URL with its password, or lake: with the name of a data
+            set, such as lake:churn. It needs no target column.
+        query: The SELECT to run when the input is a database. Empty otherwise.
+        as_of: When the input is a data set of the lake, a snapshot's id, or a time with its zone such as
+            2026-11-21T10:00:00Z. Empty is now.
+        environment: The set of adapters to run on: a file in deployments/environments/.
+    """
+    return run_batch_inference(model, input, query, environment, as_of)

@@ -1,0 +1,90 @@
+"""Sessions of people who have signed in: known to the server alone, so that one can be ended; of bounded length."""
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from blocks.common.gateway_settings import GatewaySettings
+from runtime.digests import text_digest
+from services.gateway.approvals_ui.accounts import Accounts
+from services.gateway.approvals_ui.store import ApprovalsStore
+
+SessionKind = Literal["page", "api"]
+
+_LAST_USE_SAVE_SECONDS = 30.0  # a session's last use is written down no more often
+
+
+@dataclass(frozen=True)
+class Session:
+    """Who has signed in, how ("password", or the identity provider's issuer), and which groups that proved.
+
+    Of an account the groups are its roles, as they are now. `key` names the session; it opens nothing.
+    """
+
+    key: str
+    name: str
+    sign_in_via: str
+    groups: tuple[str, ...]
+
+
+class Sessions:
+    """The sessions of a desk. A token for the page opens nothing on the API, and the reverse."""
+
+    def __init__(self, store: ApprovalsStore, accounts: Accounts) -> None:
+        self._store, self._accounts = store, accounts
+        self._secret = store.secret("forms")
+
+    def start(
+        self, kind: SessionKind, name: str, via: str, groups: Sequence[str], rules: GatewaySettings, now: datetime
+    ) -> tuple[str, datetime]:
+        """Begin a session and return its token, which is kept nowhere, and when it ends at the latest."""
+        token, at = secrets.token_urlsafe(32), now.timestamp()
+        ends = at + rules.session_hours * 3600
+        self._store.write(
+            ("DELETE FROM sessions WHERE ends_at < ?", (at,)),
+            ("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)",
+             (_token_digest(token), kind, name, via, json.dumps(list(groups)), at, ends)),
+        )  # fmt: skip
+        return token, datetime.fromtimestamp(ends, now.tzinfo)
+
+    def find(self, kind: SessionKind, token: str, rules: GatewaySettings, now: datetime) -> Session | None:
+        """Return the session of a token, or None: there is none, it has ended, or its account is disabled."""
+        at, digest = now.timestamp(), _token_digest(token)
+        found = self._store.rows("SELECT * FROM sessions WHERE digest = ? AND kind = ?", (digest, kind))
+        if not found:
+            return None
+        row = found[0]
+        if not row["seen_at"] - 300 <= at < min(row["ends_at"], row["seen_at"] + rules.idle_minutes * 60):
+            return None  # over; or the clock has gone back, and nothing would ever be over
+        groups = tuple(json.loads(row["groups_"]))
+        if row["via"] == "password":
+            account = self._accounts.find(row["name"])
+            if account is None or account.disabled or not rules.allow_passwords:
+                return None
+            groups = account.roles
+        elif rules.oidc is None or rules.oidc.issuer != row["via"]:
+            return None
+        if at - row["seen_at"] > _LAST_USE_SAVE_SECONDS:
+            self._store.write(("UPDATE sessions SET seen_at = ? WHERE digest = ?", (at, digest)))
+        return Session(digest, row["name"], row["via"], groups)
+
+    def end(self, key: str) -> None:
+        """End a session: its token opens nothing from now on."""
+        self._store.write(("DELETE FROM sessions WHERE digest = ?", (key,)))
+
+    def form_token(self, key: str) -> str:
+        """Return what a form must bear that was made for the session (or for a browser before it signs in)."""
+        return hmac.new(self._secret, f"form {key}".encode(), hashlib.sha256).hexdigest()
+
+    def is_form_token(self, key: str, given: str) -> bool:
+        """Whether a form was made for that session."""
+        return hmac.compare_digest(self.form_token(key).encode(), given.encode(errors="surrogatepass"))
+
+
+def _token_digest(token: str) -> str:
+    return text_digest(token, "surrogatepass")

@@ -1,0 +1,84 @@
+"""An environment of fakes: lake, tracking, endpoint and ledger in memory, as tasks open it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from prefect.blocks.core import Block
+from pydantic import PrivateAttr
+
+from blocks.database.fake import FakeLedger
+from blocks.effects.base import Deployment
+from blocks.endpoints.fake import FakeEndpoint
+from blocks.environment import Environment
+from blocks.lake.fake import FakeLake
+from blocks.tracking.base import ModelVersion
+from blocks.tracking.fake import FakeTracking
+from blocks.trainers.fake import FakeTrainer
+from tasks.shared.rules.model.spec import parse_spec
+from tests.fixtures.signing_keys import signing_in
+from tests.fixtures.spec_cases import BINARY
+
+SPEC = parse_spec(BINARY, "models/price/model.yaml")
+
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+"""When it is in the tests of tasks: what they call is given the time."""
+
+
+class World(Environment):
+    """An environment whose adapters are at hand, instead of blocks that a Prefect server keeps."""
+
+    _block_type_name = "Ratchet environment in memory"
+    _block_type_slug = "ratchet-environment-in-memory"
+    _adapters: dict[str, Block] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def at(cls, folder: Path, **knobs: Any) -> "World":
+        """Return a world with its files below `folder`; `knobs` are those of the endpoint."""
+        names = {f"{port}_adapter": port for port in ("lake", "trainer", "endpoint", "tracking", "ledger")}
+        env = cls(name="local", scratch=folder / "scratch", signing=signing_in(folder), **names)
+        env._adapters = {
+            "lake": FakeLake(),
+            "trainer": FakeTrainer(root=folder / "jobs", polls_in_progress=0),
+            "endpoint": FakeEndpoint(**knobs),
+            "tracking": FakeTracking(root=folder / "runs").timed(lambda: NOW),
+            "ledger": FakeLedger(),
+        }
+        return env
+
+    def _adapter(self, path: str) -> Block:
+        return self._adapters[path]
+
+
+def register(env: World, weights: dict[str, float], holdout: float = SPEC.holdout) -> ModelVersion:
+    """Train nothing, but register a model of these weights as the next version of `price`."""
+    tracking: Any = env.tracking()
+    key = json.dumps(weights)
+    run = tracking.open_run(SPEC.name, key=key, name="test")
+    tracking.log_model(run.id, weights)
+    version: ModelVersion = tracking.register(SPEC.name, run.id, key=key, tags={"ratchet.holdout": str(holdout)})
+    return version
+
+
+def artifact_of(env: World, version: str) -> Path:
+    """Return the artifact of a version as the evaluation fetched it."""
+    return env.tracking().fetch_model(SPEC.name, version, env.scratch / "models" / SPEC.name / version)
+
+
+def release(
+    env: World, version: str, digest: str, status: Literal["serving", "failed"] = "serving", minutes: int = 0
+) -> Deployment:
+    """Write down that a version was deployed, with the digest that was approved."""
+    line = Deployment(
+        f"deploy:{SPEC.name}-{version}:{status}", SPEC.name, env.name, version, digest, "deploy", status,
+        "max@example.com", "it is better", f"{SPEC.name}-{version}", NOW + timedelta(minutes=minutes),
+    )  # fmt: skip
+    return env.effects().record_deployment(line)
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path)
