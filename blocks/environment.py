@@ -1,4 +1,4 @@
-"""An environment names the set of adapters that a team runs on: `local`, `staging`, `production`."""
+"""Environments: the set of adapters (a platform) that a team runs on, such as `local` or `aws`."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,7 @@ from blocks.cloud_cleanup.base import CloudCleanup
 from blocks.common.aws.cloudwatch_logs import LogGroup
 from blocks.common.errors import NotFound
 from blocks.common.gateway_settings import GatewaySettings
-from blocks.common.trust import ApprovalSettings, Person, RequiredApproval, SigningSettings
+from blocks.common.trust import ApprovalSettings, RequiredApproval, SigningSettings
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.endpoints.base import Endpoint
@@ -21,88 +21,74 @@ from blocks.engines.base import Engine
 from blocks.inbox.base import Inbox
 from blocks.lake.base import Lake
 from blocks.outbox.base import Outbox
+from blocks.records.alerts import AlertChannel
+from blocks.records.people import Person
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer
 
 
-class AlertChannel(BaseModel):
-    """Where alerts go: a notification block, and what it is told of: by default warnings and graver, of every model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(min_length=1, description="The channel's name; messages bear it.")
-    block: str = Field(pattern=r"^[a-z0-9-]+/.+$", description="A notification block: slack-webhook/team.")
-    min_severity: Literal["info", "warning", "critical"] = Field(
-        default="warning", description="The least severity to be told of."
-    )
-    models: tuple[str, ...] = Field(default=("*",), description="Patterns of models.")
-    events: tuple[str, ...] = Field(default=("*",), description="Patterns of events, such as release.*.")
-
-
 class AlertRouting(BaseModel):
-    """Who is told of what, and how often what lasts is told again."""
+    """Alert routing: the channels, and how often an open alert is repeated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of what lasts. 0 is none.")
+    remind_hours: float = Field(default=24.0, ge=0, description="Hours between reminders of an open alert; 0: none.")
     channels: tuple[AlertChannel, ...] = Field(
-        default=(), description="Where alerts go. None: they are listed by `make alerts`."
+        default=(), description="The channels; without any, `make alerts` lists the alerts."
     )
 
 
 class DashboardSettings(BaseModel):
-    """Where the pages about models are kept, and at which address they are served."""
+    """Folder and URL of the dashboards, the pages about models."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    folder: str = Field(default="", description="Folder of the pages; empty: below scratch.")
+    folder: str = Field(default="", description="Folder of the pages; empty: below the scratch folder.")
     url: str = Field(
-        default="", pattern=r"^(https?://.+)?$", description="Where that folder is served; empty: nowhere."
+        default="", pattern=r"^(https?://.+)?$", description="URL at which that folder is served; empty: none."
     )
 
 
 class Environment(Block):
-    """Which adapter stands behind each port. The adapters' own blocks bear the environment's name.
+    """The adapter of each port, and the settings of an environment. The adapters' own blocks have the same name.
 
-    An adapter is written as `module.Class` below `blocks.`; a second one is one new file and one line in
+    An adapter is given as `module.Class` below `blocks.`; another one needs one new file and one line in
     `deployments/environments/<name>.toml`.
     """
 
     _block_type_name = "Ratchet environment"
     _block_type_slug = "ratchet-environment"
 
-    name: str = Field(description="The environment's name; the adapters' blocks bear the same name.")
-    scratch: Path = Field(description="Folder for what can be made again: tiers as files, fetched models.")
+    name: str = Field(description="The environment's name; the adapters' blocks have the same name.")
+    scratch: Path = Field(description="Folder for data that can be recreated: tiers, downloaded models.")
     lake_adapter: str = Field(description="The lake's class, such as blocks.lake.local.LocalLake.")
     trainer_adapter: str = Field(description="The trainer's class.")
     endpoint_adapter: str = Field(description="The endpoint's class.")
     tracking_adapter: str = Field(description="The tracking server's class.")
     ledger_adapter: str = Field(description="The class of the ledger: approvals, effects, inbox and outbox.")
-    small_trainer_adapter: str = Field("", description="The class that trains small work unpaid; empty: there is none.")
-    batch_inference_adapter: str = Field(
-        "", description="The class that predicts on paid machines; empty: there is none."
-    )
-    cloud_cleanup_adapter: str = Field(
-        "", description="The class by which paid work is tidied up; empty: there is none."
-    )
+    small_trainer_adapter: str = Field("", description="The class that runs small trainings at no cost; empty: none.")
+    batch_inference_adapter: str = Field("", description="The class for batch inference on paid machines; empty: none.")
+    cloud_cleanup_adapter: str = Field("", description="The class that ends billable resources; empty: none.")
     engine_adapter: str = Field("blocks.engines.duckdb.DuckDBEngine", description="The engine's class.")
 
-    task_runner: Literal["thread", "dask"] = Field("thread", description="Where the trials of `experiment` run.")
+    task_runner: Literal["thread", "dask"] = Field("thread", description="Task runner of the trials of `experiment`.")
     task_runner_address: str = Field(
-        "", description="Dask's scheduler, such as tcp://host:8786; empty: a cluster of this machine for each run."
+        "", description="Dask's scheduler, such as tcp://host:8786; empty: a local cluster for each run."
     )
 
-    namespaces: bool = Field(default=False, description="Whether models in namespaces (churn--dana) may run here.")
-    logs: LogGroup | None = Field(default=None, description="Where flow runs' log lines go, too; none: Prefect alone.")
-    alerts: AlertRouting = Field(default=AlertRouting(), description="Who is told of what.")
-    evidence_root: str = Field(default="", description="Folder that keeps the evidence packs; empty: below scratch.")
-    dashboards: DashboardSettings = Field(default=DashboardSettings(), description="Where the pages about models are.")
-    signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions and models.")
-    approval: ApprovalSettings = Field(default=ApprovalSettings(), description="What approvals take here.")
-    people: dict[str, Person] = Field(default={}, description="Who is who, and bears which roles.")
-    gateway: GatewaySettings = Field(
-        default=GatewaySettings(), description="Where people decide, and how they sign in there."
+    namespaces: bool = Field(
+        default=False, description="Whether personal and branch models (churn--dana) may run here."
     )
+    logs: LogGroup | None = Field(
+        default=None, description="CloudWatch log group of flow runs; None: Prefect's log only."
+    )
+    alerts: AlertRouting = Field(default=AlertRouting(), description="Alert routing.")
+    evidence_root: str = Field(default="", description="Folder of the evidence packs; empty: below the scratch folder.")
+    dashboards: DashboardSettings = Field(default=DashboardSettings(), description="Folder and URL of the dashboards.")
+    signing: SigningSettings = Field(default=SigningSettings(), description="Keys for decisions and models.")
+    approval: ApprovalSettings = Field(default=ApprovalSettings(), description="Approval requirements.")
+    people: dict[str, Person] = Field(default={}, description="People by the name they sign with.")
+    gateway: GatewaySettings = Field(default=GatewaySettings(), description="Settings of the gateway.")
 
     @property
     def evidence_folder(self) -> Path:
@@ -115,7 +101,7 @@ class Environment(Block):
         return Path(self.dashboards.folder) if self.dashboards.folder else self.scratch / "dashboards"
 
     def required_approval(self, model: str) -> RequiredApproval:
-        """Return the rules for a model: its own, where there are any."""
+        """Return the approval requirements of a model: its own, if there are any, else the general ones."""
         return self.approval.models.get(model, self.approval)
 
     def lake(self) -> Lake:
@@ -128,11 +114,11 @@ class Environment(Block):
 
     @property
     def has_small_trainer(self) -> bool:
-        """Whether small work has a trainer of its own."""
+        """Whether small trainings have a separate trainer."""
         return bool(self.small_trainer_adapter)
 
     def trainer_for(self, *, small: bool) -> Trainer:
-        """Return the trainer for small work, which is not paid for, or the trainer of this environment."""
+        """Return the trainer for small trainings, which cost nothing, or the trainer of this environment."""
         return cast(Trainer, self._adapter(self.small_trainer_adapter)) if small else self.trainer()
 
     def endpoint(self) -> Endpoint:
@@ -141,11 +127,11 @@ class Environment(Block):
 
     @property
     def has_batch_inference(self) -> bool:
-        """Whether batch predictions may be made on paid machines."""
+        """Whether the environment has batch inference on paid machines."""
         return bool(self.batch_inference_adapter)
 
     def batch_inference(self) -> BatchInference:
-        """Return what predicts on paid machines in this environment."""
+        """Return the batch inference of this environment."""
         return cast(BatchInference, self._adapter(self.batch_inference_adapter))
 
     def tracking(self) -> Tracking:
@@ -153,19 +139,19 @@ class Environment(Block):
         return cast(Tracking, self._adapter(self.tracking_adapter))
 
     def approvals(self) -> Approvals:
-        """Return what people were asked and decided in this environment."""
+        """Return the approvals of this environment."""
         return self._ledger().approvals()
 
     def effects(self) -> Effects:
-        """Return what was done and deployed in this environment."""
+        """Return the effects and deployments of this environment."""
         return self._ledger().effects()
 
     def inbox(self) -> Inbox:
-        """Return what git hosts delivered to this environment."""
+        """Return the inbox of webhook deliveries of this environment."""
         return self._ledger().inbox()
 
     def outbox(self) -> Outbox:
-        """Return the alerts of this environment."""
+        """Return the outbox of alerts of this environment."""
         return self._ledger().outbox()
 
     def _ledger(self) -> Ledger:
@@ -174,15 +160,15 @@ class Environment(Block):
 
     @property
     def has_cloud_cleanup(self) -> bool:
-        """Whether something runs in a cloud account."""
+        """Whether the environment has a cloud account to clean up."""
         return bool(self.cloud_cleanup_adapter)
 
     def cloud_cleanup(self) -> CloudCleanup:
-        """Return what runs in the cloud account of this environment."""
+        """Return the cloud cleanup of this environment."""
         return cast(CloudCleanup, self._adapter(self.cloud_cleanup_adapter))
 
     def engine(self) -> Engine:
-        """Return the engine of this environment: where SQL over the lake's files is computed."""
+        """Return the SQL engine of this environment."""
         return cast(Engine, self._adapter(self.engine_adapter))
 
     def _adapter(self, path: str) -> Block:
@@ -190,7 +176,7 @@ class Environment(Block):
 
 
 def adapter_class(path: str) -> type[Block]:
-    """Return the adapter class that `path` ("blocks.lake.local.LocalLake") names.
+    """Return the adapter class with this dotted path ("blocks.lake.local.LocalLake").
 
     Raises:
         NotFound: the path is not below `blocks.`, or there is no such module or class.
@@ -208,7 +194,7 @@ def open_environment(name: str) -> Environment:
     """Return the environment of that name.
 
     Raises:
-        NotFound: nobody has registered it with the Prefect server that this process talks to.
+        NotFound: it is not registered with this process's Prefect server.
     """
     try:
         return cast(Environment, Environment.load(name))

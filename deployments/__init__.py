@@ -1,1 +1,1 @@
-"""What is applied to infrastructure: environments, registration, automations, CI, Terraform, the image."""
+"""Deployment: environments, registration, automations, CI templates, Terraform, the image."""

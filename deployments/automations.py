@@ -1,4 +1,4 @@
-"""Automations as code: what the Prefect server does by itself when something happens. Saved by each deployment."""
+"""Automations as code: what the Prefect server starts on events. Each deployment saves them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,15 +8,9 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-RETIRED_AUTOMATIONS = (
-    "Ratchet: a flow run that fell silent has crashed",
-    "Ratchet: a flow run that its worker never began has crashed",
-)
-"""What earlier versions saved; the worker does it better (`local.lost_runs`)."""
-
 
 def build_automations() -> Sequence[AutomationCore]:
-    """Return every automation; the deployments that they run must be there."""
+    """Return all automations; the deployments that they run must exist."""
     with get_client(sync_client=True) as client:
         notify = client.read_deployment_by_name("notify/notify").id
         auto_retrain = client.read_deployment_by_name("auto_retrain/auto-retrain").id
@@ -25,7 +19,7 @@ def build_automations() -> Sequence[AutomationCore]:
             name="Ratchet: deliver alerts",
             description="Something happened to a model: deliver what the ledger's outbox holds.",
             trigger=EventTrigger(
-                expect={"model.*", "release.*", "retraining.*"},
+                expect={"model.*", "evaluation.*", "approval.*", "release.*", "retraining.*"},
                 match=ResourceSpecification({"prefect.resource.id": "ratchet.model.*"}),
                 posture=Posture.Reactive,
                 threshold=1,
@@ -41,8 +35,8 @@ def build_automations() -> Sequence[AutomationCore]:
             ],
         ),
         AutomationCore(
-            name="Ratchet: answer what watching found",
-            description="A model that is retrained by itself drifts, or is worse: ask its guards.",
+            name="Ratchet: auto-retrain on drift or degraded quality",
+            description="A model with retraining.automatic drifts or has degraded: auto-retrain checks its guards.",
             trigger=EventTrigger(
                 expect={"model.drift.detected", "model.quality.degraded"},
                 match=ResourceSpecification(
@@ -60,7 +54,7 @@ def build_automations() -> Sequence[AutomationCore]:
                     parameters={
                         "model": "{{ event.resource['prefect.resource.name'] }}",
                         "event": "{{ event.event }}",
-                        "key": "{{ event.payload['key'] }}",
+                        "alert_record_key": "{{ event.payload['key'] }}",
                         "environment": "{{ event.resource['ratchet.environment'] }}",
                     },
                 )
@@ -70,10 +64,8 @@ def build_automations() -> Sequence[AutomationCore]:
 
 
 def save_automations() -> None:
-    """Save every automation over the one of its name; one that somebody paused on the UI stays paused."""
+    """Save all automations, replacing those with the same name; one that was paused on the UI stays paused."""
     with get_client(sync_client=True) as client:
-        for retired in (found for name in RETIRED_AUTOMATIONS for found in client.read_automations_by_name(name)):
-            client.delete_automation(retired.id)
         for automation in build_automations():
             known = client.read_automations_by_name(automation.name)
             if known:

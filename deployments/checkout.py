@@ -1,7 +1,7 @@
-"""Make a checkout of exactly the commit of `$RATCHET_COMMIT`, and print its folder: `python -m deployments.checkout`.
+"""Check out the commit of `$RATCHET_COMMIT` and print its folder: `python -m deployments.checkout`.
 
-One folder a commit, shared by its runs; it is made beside and renamed, so that nobody sees half of one, and each use
-checks that it is that commit, unchanged.
+All runs of a commit share one folder. It is created under a temporary name and then renamed, so no run sees a partial
+checkout. Each use checks that the folder contains that commit, unchanged.
 """
 
 import os
@@ -20,18 +20,19 @@ from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
 CHECKOUT_RETENTION_DAYS = 7.0
-"""A checkout that no run asked for in so many days is removed."""
+"""Days after which an unused checkout is removed."""
 
 
 def checkout(clone: str, commit: str, folder: Path, *, token: str = "") -> Path:
-    """Return a folder with exactly that commit, below `folder`.
+    """Return a folder inside `folder` with exactly that commit.
 
     Raises:
-        Refusal: it is no full commit id.
-        PortError: the repository does not answer, refuses, or does not have it; or what came is something else.
+        Refusal: `commit` is not a full commit id.
+        PortError: the repository does not respond, refuses, or does not have the commit; or the result is not that
+            commit.
     """
     if not commit_id(commit, "RATCHET_COMMIT"):
-        raise Refusal("names no commit", where="RATCHET_COMMIT", value=commit)
+        raise Refusal("is not a commit id", where="RATCHET_COMMIT", value=commit)
     target = folder / commit
     if target.exists() and not _is_clean_checkout(target, commit):
         target.rename(folder / f".other-{commit}-{time.time_ns()}")  # a run may have written into it
@@ -42,41 +43,41 @@ def checkout(clone: str, commit: str, folder: Path, *, token: str = "") -> Path:
     return target
 
 
-def _create_checkout(place: Path, clone: str, commit: str, token: str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
+def _create_checkout(target: Path, clone: str, commit: str, token: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
     try:
-        git("init", "--quiet", folder=beside)
-        fetch_commit(beside, clone, commit, token=token)
-        git("checkout", "--quiet", "--detach", commit, folder=beside)
-        if not _is_clean_checkout(beside, commit):
+        git("init", "--quiet", folder=temporary)
+        fetch_commit(temporary, clone, commit, token=token)
+        git("checkout", "--quiet", "--detach", commit, folder=temporary)
+        if not _is_clean_checkout(temporary, commit):
             raise Corrupt(f"the checkout of {commit} from {clone} is not that commit")
         with suppress(OSError):  # another run was first: its folder is checked below
-            beside.rename(place)
-        if not _is_clean_checkout(place, commit):
-            raise Corrupt(f"{place} is not the commit {commit}")
+            temporary.rename(target)
+        if not _is_clean_checkout(target, commit):
+            raise Corrupt(f"{target} is not the commit {commit}")
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _is_clean_checkout(place: Path, commit: str) -> bool:
-    """Whether the folder holds that commit and nothing else but what `.gitignore` lets be."""
+def _is_clean_checkout(folder: Path, commit: str) -> bool:
+    """Whether the folder contains that commit, and otherwise only files that `.gitignore` names."""
     try:
-        head = git("rev-parse", "HEAD", folder=place).decode().strip()
-        return head == commit and not git("status", "--porcelain", folder=place).strip()
+        head = git("rev-parse", "HEAD", folder=folder).decode().strip()
+        return head == commit and not git("status", "--porcelain", folder=folder).strip()
     except PortError:
         return False
 
 
 def _remove_expired(folder: Path) -> None:
-    for place in folder.iterdir():
+    for checkout_folder in folder.iterdir():
         with suppress(OSError):
-            if time.time() - place.stat().st_mtime > CHECKOUT_RETENTION_DAYS * 86_400:
-                shutil.rmtree(place)
+            if time.time() - checkout_folder.stat().st_mtime > CHECKOUT_RETENTION_DAYS * 86_400:
+                shutil.rmtree(checkout_folder)
 
 
 def main(variables: Mapping[str, str]) -> int:
-    """Do what the variables say; the folder is printed, or the reason why there is none."""
+    """Check out the commit named in `variables`. Print the folder and return 0, or print the error and return 1."""
     folder = Path(variables.get("RATCHET_CHECKOUTS") or Path(variables.get("RATCHET_STATE", ".ratchet")) / "checkouts")
     try:
         name = variables.get("RATCHET_CREDENTIALS", "")

@@ -1,4 +1,4 @@
-"""Start deployed flows and follow them, as the Prefect UI does: from outside, over the API."""
+"""Start deployed flows over the Prefect API, and wait for their runs."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,15 +12,16 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 
 from blocks.common.errors import Unavailable
+from tasks.shared.rules.run_outcomes import end_text, outcome_of
 
 SUSPENDED = "Suspended"
 
 
 def start_run(deployment: str, parameters: Mapping[str, Any], tries: int = 6) -> UUID:
-    """Start a run of `flow/deployment` and return its id; it does not wait.
+    """Start a run of `flow/deployment` and return its id without waiting for it.
 
-    A Prefect server on SQLite answers 503 to a handful of requests at once. The call is made again under the
-    same idempotency key, after 0.5, 1, 2, ... s, so that one run comes of it.
+    A Prefect server on SQLite responds 503 to a few simultaneous requests. The call is repeated with the same
+    idempotency key after 0.5, 1, 2, ... s, so only one run starts.
     """
     once = str(uuid4())
     for attempt in range(tries):
@@ -44,12 +45,12 @@ def wait_for_run(
     on_poll: Callable[[], None] | None = None,
     poll_seconds: float = 0.4,
 ) -> FlowRun:
-    """Wait until the run ended, or is suspended, or `until` says so, and return it.
+    """Wait until the run has ended or is suspended, or until `until` returns True, and return the run.
 
-    `on_poll` is called at each look, and may raise when waiting on is of no use.
+    `on_poll` is called at each poll, and may raise to end the wait.
 
     Raises:
-        Unavailable: it took longer than `seconds`.
+        Unavailable: the wait took longer than `seconds`.
     """
     deadline = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
@@ -60,12 +61,24 @@ def wait_for_run(
             if on_poll is not None:
                 on_poll()
             time.sleep(poll_seconds)
-    raise Unavailable(f"flow run {run_id} has not come to rest within {seconds:.0f} s; look at its logs on the UI")
+    raise Unavailable(f"flow run {run_id} has not ended within {seconds:.0f} s; see its logs on the UI")
 
 
 def is_ended_or_suspended(run: FlowRun) -> bool:
-    """Whether the run has ended or waits for a person."""
+    """Whether the run has ended or is suspended."""
     return run.state is not None and (run.state.is_final() or run.state.name == SUSPENDED)
+
+
+def outcome_of_run(run: FlowRun) -> str:
+    """Return what a run came to, by its tag: "held"; "" for one that has not ended so."""
+    return outcome_of(run.tags, run.state.type.value) if run.state else ""
+
+
+def end_of_run(run: FlowRun) -> str:
+    """Return how a run ended, in one line: its outcome and why."""
+    if run.state is None:
+        return "the run has no state"
+    return end_text(outcome_of_run(run), str(run.state.name), run.state.message or "")
 
 
 def is_ended(run: FlowRun) -> bool:

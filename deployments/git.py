@@ -1,6 +1,6 @@
-"""Calls of git that ask nobody anything: no prompts, no hooks, no settings that nobody reviewed.
+"""Run git without prompts, hooks and unreviewed settings.
 
-A token goes to git in a variable, where no list of processes shows it.
+A token is passed in an environment variable, so that `ps` does not show it.
 """
 
 import base64
@@ -13,8 +13,7 @@ from pathlib import Path
 from blocks.common.errors import NotFound, Rejected, Unavailable
 
 GIT_SECONDS = 60.0
-"""How long one call of git may take."""
-
+"""Time limit of one call of git."""
 
 _TRANSIENT_GIT_ERRORS = re.compile(
     r"could not resolve|couldn't connect|connection (refused|reset|timed out)|timed out|early eof|hung up|"
@@ -24,11 +23,11 @@ _TRANSIENT_GIT_ERRORS = re.compile(
 
 
 def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SECONDS) -> bytes:
-    """Run git in a folder, without prompts, and return what it says.
+    """Run git in a folder and return its output.
 
     Raises:
-        Unavailable: the host does not answer, or took too long; it may in a moment.
-        Rejected: git refuses; the message is git's.
+        Unavailable: the host does not respond, or took too long; the call may be repeated.
+        Rejected: git fails for another reason; the message contains git's error.
     """
     command = ["git", "-c", "protocol.ext.allow=never", "-c", "core.hooksPath=/dev/null", *arguments]
     try:
@@ -40,36 +39,36 @@ def git(*arguments: str, folder: Path, token: str = "", seconds: float = GIT_SEC
         raise Unavailable(f"git {arguments[0]} took longer than {seconds:.0f} s") from cause
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.decode(errors="replace").strip()[-500:]
-    kind = Unavailable if _TRANSIENT_GIT_ERRORS.search(said) else Rejected
-    raise kind(f"git {arguments[0]} failed: {said or f'exit code {done.returncode}'}")
+    error = done.stderr.decode(errors="replace").strip()[-500:]
+    kind = Unavailable if _TRANSIENT_GIT_ERRORS.search(error) else Rejected
+    raise kind(f"git {arguments[0]} failed: {error or f'exit code {done.returncode}'}")
 
 
 _UNSAFE_GIT_VARIABLES = re.compile(r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|CONFIG.*)")
-"""Variables that would lead git to another repository than the folder's, or to settings that nobody reviewed."""
+"""Variables that are not passed to git: they would point it at another repository or at unreviewed settings."""
 
 
 def _git_environment(token: str) -> Mapping[str, str]:
-    found = {name: value for name, value in os.environ.items() if not _UNSAFE_GIT_VARIABLES.fullmatch(name)}
-    found |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C"}
-    found.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15")
+    variables = {name: value for name, value in os.environ.items() if not _UNSAFE_GIT_VARIABLES.fullmatch(name)}
+    variables |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C"}
+    variables.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=15")
     if token:
         basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-        found |= {
+        variables |= {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "http.extraHeader",
             "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         }
-    return found
+    return variables
 
 
 def fetch_commit(folder: Path, clone: str, commit: str, *, depth: int = 1, token: str = "") -> None:
-    """Fetch one commit into the repository at `folder`: by its id, or, where the host does not allow that, with all.
+    """Fetch one commit into the repository at `folder`; if the host does not allow that, fetch all branches and tags.
 
     Raises:
-        Unavailable: the host does not answer.
+        Unavailable: the host does not respond.
         NotFound: the repository does not have the commit.
-        Rejected: git refuses for another reason.
+        Rejected: git fails for another reason.
     """
     try:
         git("fetch", "--quiet", "--no-tags", f"--depth={depth}", "--", clone, commit, folder=folder, token=token)

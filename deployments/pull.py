@@ -1,8 +1,8 @@
-"""The pull step of every deployment: the code of a run is that of a given commit, or else the worker's own checkout.
+"""The pull step of every deployment: it selects the code of a run, a given commit or the worker's own checkout.
 
 A run that the gateway starts has `RATCHET_COMMIT` and `RATCHET_REPOSITORY` among its job variables. Prefect's own
-`git_clone` can fetch a commit, too, but into one folder for all runs, where one pulls what another imports from.
-Standard library only: what is imported here, from the worker's checkout, would hide the commit's own modules.
+`git_clone` can also fetch a commit, but into one folder for all runs, so a run could change files that another run
+imports. Standard library only: a module imported here from the worker's checkout would shadow the commit's own.
 """
 
 import os
@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def check_out_code() -> dict[str, str]:
-    """Return `directory`, where the run's code is; Prefect loads the flow from there.
+    """Return `directory`, the folder of the run's code; Prefect loads the flow from there.
 
     Raises:
-        RuntimeError: the commit cannot be had, or what was fetched is not that commit. The run fails then.
+        RuntimeError: the commit cannot be checked out. The run fails then.
     """
     if not os.environ.get("RATCHET_COMMIT"):
         return {"directory": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Save an environment's blocks and deploy the flows."""
+"""Register an environment's blocks with Prefect, and deploy the flows."""
 
 import hashlib
 import os
@@ -27,11 +27,21 @@ from runtime.digests import file_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED_PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
-OPTIONAL_PORTS = ("small_trainer", "transform", "cloud")
+OPTIONAL_PORTS = ("small_trainer", "batch_inference", "cloud_cleanup")
 """Ports that an environment may leave out."""
 TASK_RUNNER_SETTINGS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-OTHER_SETTINGS = ("logs", "alerts", "dashboards", "evidence", "signing", "approval", "people", "gateway", "namespaces")
+OTHER_SETTINGS = (
+    "logs",
+    "alerts",
+    "dashboards",
+    "evidence_root",
+    "signing",
+    "approval",
+    "people",
+    "gateway",
+    "namespaces",
+)
 
 
 def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -54,37 +64,36 @@ def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[s
         raise Rejected(f"{path.name} cannot be read: {cause}") from cause
     missing = [port for port in REQUIRED_PORTS if not isinstance(settings.get(port), dict)]
     if missing:
-        raise Rejected(f"{path.name} says nothing of: {', '.join(missing)}; each port needs a table of its own")
-    there = _configured_ports(settings)
+        raise Rejected(f"{path.name} has no table for: {', '.join(missing)}; each port needs its own table")
+    ports = _configured_ports(settings)
     unnamed = [
-        port for port in there if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
+        port for port in ports if not (isinstance(t := settings[port], dict) and isinstance(t.get("adapter"), str))
     ]
     if unnamed:
-        raise Rejected(f'{path.name} names no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
-    adapters = [settings[port]["adapter"] for port in there]
-    if twice := sorted({adapter for adapter in adapters if adapters.count(adapter) > 1}):
+        raise Rejected(f'{path.name} has no adapter for: {", ".join(unnamed)}; write adapter = "blocks.…"')
+    adapters = [settings[port]["adapter"] for port in ports]
+    if repeated := sorted({adapter for adapter in adapters if adapters.count(adapter) > 1}):
         raise Rejected(
-            f"{path.name} names {', '.join(twice)} twice; a block of one class and name is one, so leave one"
+            f"{path.name} names {', '.join(repeated)} twice; Prefect saves one block per class and name, so keep one"
         )
     if not isinstance(settings.get("scratch"), str):
-        raise Rejected(f'{path.name} names no scratch folder; write scratch = "/some/folder" at its top')
+        raise Rejected(f'{path.name} has no scratch folder; write scratch = "/some/folder" at its top')
     if (runner := settings.get("task_runner", "thread")) not in TASK_RUNNERS:
-        raise Rejected(f"{path.name} has task_runner = {runner!r}; there are: {', '.join(TASK_RUNNERS)}")
+        raise Rejected(f"{path.name} has task_runner = {runner!r}; known are: {', '.join(TASK_RUNNERS)}")
     if not isinstance(settings.get("task_runner_address", ""), str):
-        raise Rejected(f'{path.name} has a task_runner_address that is no text; write "tcp://host:8786"')
+        raise Rejected(f'{path.name} has a task_runner_address that is not text; write "tcp://host:8786"')
     try:
         AlertRouting(**settings.get("alerts", {}))
     except ValidationError as cause:
         first = cause.errors()[0]
         place = ".".join(map(str, ("alerts", *first["loc"])))
-        raise Rejected(
-            f"{path.name}, {place}: {first['msg']} (it is {first['input']!r}); see docs/alerts.md"
-        ) from cause
+        problem = f"{first['msg']} (value: {first['input']!r}); see docs/alerts.md"
+        raise Rejected(f"{path.name}, {place}: {problem}") from cause
     return settings
 
 
 def _substitute_variables(value: Any, variables: Mapping[str, str]) -> Any:
-    """Fill the variables into every text of a setting: after the file was read, so that none is read as TOML."""
+    """Substitute the variables in every text of a setting, after parsing, so that no value is parsed as TOML."""
     if isinstance(value, dict):
         return {key: _substitute_variables(part, variables) for key, part in value.items()}
     if isinstance(value, list):
@@ -93,7 +102,7 @@ def _substitute_variables(value: Any, variables: Mapping[str, str]) -> Any:
 
 
 def register_environment(name: str, variables: Mapping[str, str]) -> Environment:
-    """Save the environment and the block of each of its adapters, over what was there; return it."""
+    """Save the environment and the block of each of its adapters, replacing existing ones; return the environment."""
     settings = read_environment_settings(name, variables)
     environment = build_environment(name, settings)
     for port in _configured_ports(settings):
@@ -106,25 +115,25 @@ def register_environment(name: str, variables: Mapping[str, str]) -> Environment
 def build_environment(
     name: str, settings: Mapping[str, Any], environment_class: type[Environment] = Environment
 ) -> Environment:
-    """Return the environment, as an object of `environment_class`, that the settings describe.
+    """Return the environment that the settings describe, as an object of `environment_class`.
 
     Raises:
-        Rejected: what they say of keys, approvals, people or the gateway is not right; the message names the key.
+        Rejected: a setting of keys, approvals, people or the gateway is not valid; the message names the key.
     """
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _configured_ports(settings)}
     more = {key: value for key, value in settings.items() if key in (*TASK_RUNNER_SETTINGS, *OTHER_SETTINGS)}
     try:
         environment = environment_class(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
         for purpose in ("decisions", "models"):
-            environment.signing.trusted_keys(purpose)  # each public key can be read
+            environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
     except (ValidationError, Rejected) as cause:
-        said = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
-        raise Rejected(f"{name}.toml: {said}") from cause
+        problem = _validation_message(cause) if isinstance(cause, ValidationError) else str(cause)
+        raise Rejected(f"{name}.toml: {problem}") from cause
     return environment
 
 
 def _configured_ports(settings: Mapping[str, Any]) -> list[str]:
-    """Return the ports that the settings speak of."""
+    """Return the ports that the settings have a table for."""
     return [*REQUIRED_PORTS, *(port for port in OPTIONAL_PORTS if port in settings)]
 
 
@@ -133,11 +142,11 @@ def _validation_message(cause: ValidationError) -> str:
 
 
 def create_work_pool(name: str, limit: int = 4) -> None:
-    """Make the process work pool, or bring it up to date: at most `limit` runs at once, one process a run.
+    """Create or update the process work pool: at most `limit` runs at once, one process per run.
 
-    Prefect's default starts two processes, one to run the pull steps and one to run the flow, and imports
-    itself in both: 3 s that a run started from a form would wait. Ours is one, forked from a process that has
-    the libraries loaded; where there is none (a worker of another machine) it starts as any other.
+    Prefect's default starts two processes, one for the pull steps and one for the flow, and imports itself in both,
+    which takes 3 s. This pool starts one process, forked from the warm process that has the libraries loaded. Without
+    a warm process (a worker on another machine) it starts as usual.
     """
     template = ProcessWorker.get_default_base_job_template()
     variables = template["variables"]["properties"]
@@ -145,8 +154,9 @@ def create_work_pool(name: str, limit: int = 4) -> None:
     variables["command"]["default"] = shlex.join(start)
     variables["working_dir"]["default"] = str(ROOT)
     with get_client(sync_client=True) as client:
-        with suppress(ObjectAlreadyExists):  # the worker was first
-            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        with suppress(ObjectAlreadyExists):  # the worker has created it
+            # With its template at once: a worker that found a pool without one would write Prefect's over ours.
+            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
         client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template))
 
 
@@ -154,7 +164,7 @@ def deploy_flows(name: str) -> None:
     """Register the environment's blocks, then `prefect deploy` everything in `prefect.yaml`.
 
     Raises:
-        Rejected: `prefect deploy` failed; the message carries what it said.
+        Rejected: `prefect deploy` failed; the message contains its output.
     """
     register_environment(name, os.environ)
     create_work_pool("local")
@@ -166,36 +176,36 @@ def deploy_flows(name: str) -> None:
 
 
 def deploy_if_changed(name: str, record: Path) -> bool:
-    """Deploy unless the server has, from `record`, just what this checkout says; return whether it was done.
+    """Deploy if something changed since the deployment in `record`; return whether it deployed.
 
-    `prefect deploy` imports every flow anew, which takes 6 to 9 s of each `make up` and `make demo`. What
-    counts as a change: `prefect.yaml`, the code of flows and blocks, the environment's settings, the interpreter
-    and Prefect's release, another server, or a deployment or the environment gone from the server. A schedule
-    that somebody paused on the UI stays paused.
+    `prefect deploy` imports every flow again, which takes 6 to 9 s of each `make up` and `make demo`. Changes are:
+    `prefect.yaml`, the code of flows and blocks, the environment's settings, the interpreter, Prefect's release,
+    another server, and a deployment or environment that is missing on the server. A schedule that was paused on the UI
+    stays paused.
     """
-    now = deployment_fingerprint(name, os.environ)
-    if record.exists() and record.read_text() == now and _is_deployed(name):
+    fingerprint = deployment_fingerprint(name, os.environ)
+    if record.exists() and record.read_text() == fingerprint and _is_deployed(name):
         return False
-    record.unlink(missing_ok=True)  # a deployment that breaks off is not taken for a whole one
+    record.unlink(missing_ok=True)  # so that an interrupted deployment does not count as complete
     deploy_flows(name)
-    record.write_text(now)
+    record.write_text(fingerprint)
     return True
 
 
 def deployment_fingerprint(name: str, variables: Mapping[str, str]) -> str:
-    """Return the SHA-256 (hex) of all that decides what `deploy` makes on the server."""
-    said = hashlib.sha256()
+    """Return the SHA-256 (hex) over everything that determines the result of `deploy` on the server."""
+    sha256 = hashlib.sha256()
     for part in (sys.executable, prefect.__version__, variables.get("PREFECT_API_URL", "")):
-        said.update(f"{part}\n".encode())
-    said.update(repr(read_environment_settings(name, variables)).encode())
+        sha256.update(f"{part}\n".encode())
+    sha256.update(repr(read_environment_settings(name, variables)).encode())
     code = [file for folder in ("flows", "blocks") for file in (ROOT / folder).rglob("*.py")]
     for file in sorted([*code, ROOT / "prefect.yaml", Path(__file__)]):
-        said.update(f"{file.relative_to(ROOT)}\n".encode() + bytes.fromhex(file_digest(file)))
-    return said.hexdigest()
+        sha256.update(f"{file.relative_to(ROOT)}\n".encode() + bytes.fromhex(file_digest(file)))
+    return sha256.hexdigest()
 
 
 def _is_deployed(name: str) -> bool:
-    """Whether the server knows the environment and every deployment of `prefect.yaml`."""
+    """Whether the server has the environment and every deployment of `prefect.yaml`."""
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     with get_client(sync_client=True) as client:
         known = {deployment.name for deployment in client.read_deployments()}

@@ -1,6 +1,6 @@
-"""The values behind the names of secrets: a variable of this process, or a Prefect Secret block read by the minute.
+"""Read secrets by name: from environment variables, or from Prefect Secret blocks (cached for 60 s).
 
-A block cannot be read while Prefect is away: the value that was read last is used until then.
+While Prefect is unavailable, the value that was read last is used.
 """
 
 import logging
@@ -12,23 +12,22 @@ from typing import cast
 
 _log = logging.getLogger("ratchet.gateway")
 
-
 REFRESH_SECONDS = 60.0
 
 
 class SecretUnavailable(Exception):
-    """A secret has a name, and its value cannot be read just now."""
+    """The value of a secret cannot be read at the moment."""
 
 
 def load_secret_block(name: str) -> str:
     """Return the value of a Prefect Secret block."""
-    from prefect.blocks.system import Secret  # Prefect's server may be away: only when one is needed
+    from prefect.blocks.system import Secret  # imported only when a block is used: Prefect may be unavailable
 
     return str(cast(Secret[str], Secret.load(name)).get())
 
 
 class SecretStore:
-    """Looks secrets up by name, and remembers them."""
+    """Reads secrets by name, and caches those of Prefect blocks."""
 
     def __init__(
         self,
@@ -42,24 +41,25 @@ class SecretStore:
         self._lock = Lock()
 
     def values(self, names: Iterable[str]) -> list[bytes]:
-        """Return the values of those that have one.
+        """Return the values of those secrets that have one.
 
         Raises:
-            Unreadable: none has, and that of a block could not be read: nobody can say that there is none.
+            SecretUnavailable: no secret has a value, and at least one block could not be read, so it is unknown
+                whether a secret exists.
         """
-        found: list[bytes] = []
-        failed = ""
+        values: list[bytes] = []
+        problem = ""
         for name in names:
             try:
-                found += [value.encode()] if (value := self.value(name)) else []
+                values += [value.encode()] if (value := self.value(name)) else []
             except SecretUnavailable as cause:
-                failed = str(cause)
-        if failed and not found:
-            raise SecretUnavailable(failed)
-        return found
+                problem = str(cause)
+        if problem and not values:
+            raise SecretUnavailable(problem)
+        return values
 
     def value(self, name: str) -> str:
-        """Return the value of `env:NAME` or `block:name`, "" when there is none. Raises Unreadable."""
+        """Return the value of `env:NAME` or `block:name`, "" when there is none. Raises SecretUnavailable."""
         kind, _, key = name.partition(":")
         if kind == "env":
             return self._variables.get(key, "")
@@ -69,7 +69,7 @@ class SecretStore:
         with self._lock:
             try:
                 self._known[name] = self._block(key), self._clock()
-            except ValueError:  # Prefect's word for a block that is not there
+            except ValueError:  # what Prefect raises for a block that does not exist
                 self._known[name] = "", self._clock()
             except Exception as cause:
                 _log.warning("the secret block %r cannot be read: %s", key, type(cause).__name__)

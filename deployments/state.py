@@ -1,4 +1,4 @@
-"""The folder in which the processes of one machine keep their state."""
+"""The state folder of the processes of one machine."""
 
 import os
 from pathlib import Path
@@ -7,5 +7,5 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def state_folder() -> Path:
-    """Return the folder of the stack's state: `$RATCHET_STATE`, or `.ratchet` in the checkout."""
+    """Return the state folder: `$RATCHET_STATE`, or `.ratchet` in the checkout."""
     return Path(os.environ.get("RATCHET_STATE", ROOT / ".ratchet")).resolve()

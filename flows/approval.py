@@ -1,7 +1,7 @@
-"""The only place that pauses: the flow run is suspended until a person has decided, or the request expired.
+"""Suspend the flow run until a person has decided on a request, or the request has expired.
 
-A resumed run is a wake-up call and no permission: what counts is the ledger's row, which the deploy task
-checks again by itself.
+Only this module suspends runs. Resuming a run grants nothing: the decision in the ledger counts, and the deploy task
+verifies it again.
 """
 
 import signal
@@ -15,9 +15,9 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, ValidationError
 
-from blocks.approvals.base import Decision
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
+from blocks.records.approvals import Decision
 from tasks.approval.requests import submit_decision
 from tasks.shared.records import PendingApproval
 from tasks.shared.rules.refusal import Refusal
@@ -28,21 +28,21 @@ FORM_CHANNEL = "prefect form, name not verified"
 class ApprovalForm(RunInput):
     """The form of the "Resume" dialog on the Prefect UI."""
 
-    approve: bool = Field(description="Put this version into production? No keeps the champion serving.")
-    reviewer: str = Field(min_length=2, description="Your name or e-mail address; not that of the requester.")
-    reason: str = Field(min_length=3, description="Why: it is recorded with your name in the ledger.")
+    approve: bool = Field(description="Deploy this version? If you say no, the deployed version stays.")
+    reviewer: str = Field(min_length=2, description="Your name or e-mail address. The requester may not decide.")
+    reason: str = Field(min_length=3, description="Your reason. The ledger records it with your name.")
 
 
 def await_decision(pending_approval: PendingApproval, environment: str) -> Decision | None:
-    """Return what was decided over the request, or None when it expired undecided.
+    """Return the decision on the request, or None when the request expired without one.
 
-    Suspends the flow run until then: its process ends, and restarts of server and worker do no harm. A
-    decision that the rules refuse (the requester's own, say) leaves the request open, and it waits on.
+    Until then the flow run is suspended: its process ends, and restarts of server and worker do no harm. A decision
+    that the rules refuse (for example, the requester's own) leaves the request open, and the run keeps waiting.
     """
     env, attempt = open_environment(environment), 0
     approvals = env.approvals()
     while True:
-        decision = approvals.decision(pending_approval.request_id)
+        decision = approvals.final_decision(pending_approval.request_id)
         if decision is not None:
             return decision
         seconds_left = (pending_approval.expires_at - datetime.now(UTC)).total_seconds()
@@ -55,7 +55,7 @@ def await_decision(pending_approval: PendingApproval, environment: str) -> Decis
                     timeout=max(1, int(seconds_left)),
                     key=f"approval-{pending_approval.request_id}-{attempt}",
                 )
-        except ValidationError:  # started again past the form, as by a retry of a run killed here: wait anew
+        except ValidationError:  # resumed without form input (a retry of a killed run): suspend again
             attempt += 1
             continue
         _record_form_decision(env, pending_approval, form)
@@ -64,10 +64,10 @@ def await_decision(pending_approval: PendingApproval, environment: str) -> Decis
 
 @contextmanager
 def _sigterm_ignored_until_suspended() -> Iterator[None]:
-    """Ignore SIGTERM in the block, and after it when the run waits from there on.
+    """Ignore SIGTERM inside the block, and afterwards if the run was suspended in it.
 
-    The server knows that the run waits before this process does: were it ended in between, as by a stack that is
-    stopped, a run that waits would be reported crashed, and no decision could wake it.
+    The server records the suspension before this process knows it. If the process were terminated in between, the
+    suspended run would be reported as crashed, and no decision could resume it.
     """
     try:
         previous_handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -86,12 +86,12 @@ def _sigterm_ignored_until_suspended() -> Iterator[None]:
 
 
 def _record_form_decision(env: Environment, pending_approval: PendingApproval, form: ApprovalForm) -> None:
-    """Record the form's decision, unless one came by another way while the run slept.
+    """Record the decision from the form, unless another channel recorded one while the run was suspended.
 
-    Nobody has proved who filled in the form, and the record says so. Where a policy asks for proof, or where only
-    another machine has the key that signs decisions, it does not count.
+    The form does not authenticate its user, and the record says so. The decision does not count when the policy
+    requires authentication, or when only another machine has the key that signs decisions.
     """
-    if env.approvals().decision(pending_approval.request_id) is not None:
+    if env.approvals().final_decision(pending_approval.request_id) is not None:
         return
     try:
         submit_decision(

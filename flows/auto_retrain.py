@@ -1,4 +1,4 @@
-"""Answer what watching found: retrain by itself, where the model wants that and every guard allows it."""
+"""Start `retrain` automatically after an alert, when the model has retraining.automatic and every guard passes."""
 
 from typing import cast
 
@@ -6,14 +6,15 @@ from prefect import flow
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
-from prefect.states import Completed
 from prefect.utilities.urls import url_for
 
 from flows.exclusive import one_at_a_time
+from flows.outcomes import end_run
 from flows.parameters import AlertRecordKey, EnvironmentName, ModelName, RetrainEvent
 from flows.run_log import send_run_log
 from tasks.retraining.tasks import decide_auto_retrain
 from tasks.shared.records import AutoRetrainDecision
+from tasks.shared.rules.run_outcomes import run_name
 
 RETRAIN_DEPLOYMENT = "retrain/retrain"
 
@@ -28,40 +29,40 @@ RETRAIN_DEPLOYMENT = "retrain/retrain"
 def auto_retrain(
     model: ModelName,
     event: RetrainEvent = "model.drift.detected",
-    key: AlertRecordKey = "",
+    alert_record_key: AlertRecordKey = "",
     environment: EnvironmentName = "local",
 ) -> State:
-    """Ask every guard of `retraining` in model.yaml, and start `retrain` when all allow it: one run for one finding.
+    """Check every guard of `retraining` in model.yaml, and start `retrain` when all pass. One alert starts one run.
 
-    An automation starts this when watching finds something in a model that has `retraining.automatic`.
+    An automation starts this flow when monitoring raises an alert for a model with `retraining.automatic`.
 
     Args:
         model: The model's name: a folder below models/.
-        event: What watching found.
-        key: Which finding, by its name in the ledger. Empty is the newest.
+        event: The alert that was raised.
+        alert_record_key: Which finding, by its name in the ledger. Empty is the newest.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
-    with one_at_a_time(f"answer-{model}"):
-        decision = decide_auto_retrain(model, event, key, environment)
-    if decision.outcome != "Retraining":
-        return Completed(name=decision.outcome, message=decision.summary)
-    return Completed(name="Retraining", message=f"{decision.summary} {start_retrain(model, decision, environment)}")
+    with one_at_a_time(f"auto-retrain-{model}"):
+        decision = decide_auto_retrain(model, event, alert_record_key, environment)
+    started = start_retrain(model, decision, environment) if decision.outcome == "started" else ""
+    name = run_name(model, f"auto-retrain {decision.outcome}")
+    return end_run(decision.outcome, f"{decision.summary} {started}".strip(), name)
 
 
 def start_retrain(model: str, answered: AutoRetrainDecision, environment: str) -> str:
-    """Start the run, or find it started under the same key; return where it is seen."""
+    """Start the run, or find the one that was started with the same key; return its name and address."""
     started_run = run_deployment(
         RETRAIN_DEPLOYMENT,
         parameters={
             "model": model,
             "requested_by": answered.requested_by,
-            "because": answered.trigger_reason[:2000],
+            "trigger_reason": answered.trigger_reason[:2000],
             "environment": environment,
         },
-        idempotency_key=f"answer/{answered.alert_record_key}",
-        tags=["automatic"],
+        idempotency_key=f"auto-retrain/{answered.alert_record_key}",
+        tags=["auto-retrain"],
         timeout=0,
         as_subflow=False,
     )
-    flow_run = cast(FlowRun, started_run)  # outside an event loop it waits for the answer
+    flow_run = cast(FlowRun, started_run)  # outside an event loop the call is synchronous
     return f"Run {flow_run.name}: {url_for('flow-run', flow_run.id) or flow_run.id}"

@@ -1,4 +1,4 @@
-"""Batch predictions with the version that serves."""
+"""Batch inference with the deployed version."""
 
 from prefect import flow
 
@@ -13,18 +13,18 @@ from tasks.shared.records import BatchInferenceResult
     name="batch_inference",
     persist_result=True,
     result_serializer="json",
-    flow_run_name="{model} on {input}",
+    flow_run_name="{model} on {source}",
     on_cancellation=[stop_batch_inference_jobs],
     on_running=[send_run_log],
 )
 def batch_inference(
-    model: ModelName, input: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
+    model: ModelName, source: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"
 ) -> BatchInferenceResult:
-    """Check the input, predict with the champion, and keep the predictions as a new snapshot of the lake.
+    """Validate the input, predict with the champion, and append the predictions to the lake as a new snapshot.
 
     Args:
         model: The model's name: a folder below models/.
-        input: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL,
+        source: A .csv, .jsonl or .parquet file, a folder of them, a glob, s3://bucket/prefix/, an SQLAlchemy URL,
             block:NAME for a Secret block that holds such a URL with its password, or lake: with the name of a data
             set, such as lake:churn. It needs no target column.
         query: The SELECT to run when the input is a database. Empty otherwise.
@@ -32,4 +32,4 @@ def batch_inference(
             2026-11-21T10:00:00Z. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
-    return run_batch_inference(model, input, query, environment, as_of)
+    return run_batch_inference(model, source, query, environment, as_of)

@@ -1,17 +1,21 @@
-"""Remove what nobody needs any more, and end what nobody uses: a dry run unless told otherwise."""
+"""Garbage collection: remove unreferenced runs, models and files, and stop idle cloud resources.
+
+It is a dry run by default.
+"""
 
 from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 from pydantic import Field
 
 from flows.exclusive import one_at_a_time
+from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
 from flows.run_log import send_run_log
-from tasks.cleanup.rules.garbage.report import bytes_text
+from tasks.cleanup.rules.report import bytes_text
 from tasks.cleanup.tasks import plan_garbage_collection, run_garbage_collection
+from tasks.shared.rules.run_outcomes import run_name
 
 GraceDays = Annotated[float, Field(ge=1, le=3650)]
 IdleHours = Annotated[float, Field(ge=1, le=10_000)]
@@ -32,23 +36,30 @@ def collect_garbage(
     idle_hours: IdleHours = 24,
     idle_endpoints: IdleEndpointAction = "report",
 ) -> State:
-    """Remove runs, models, attempts, tiers, releases and results that nothing promoted, asked for or running needs.
+    """Remove runs, models, attempts, tiers, releases and results without references.
+
+    References are those of promoted versions, open approval requests and running jobs.
 
     Args:
         environment: The set of adapters to run on: a file in deployments/environments/.
-        grace_days: What was used within so many days stays, with all that it needs. At least 1.
-        dry_run: Only show what would be done, with its bytes. Take the tick off to do it.
-        idle_hours: An endpoint in the cloud account that got no request for so many hours is idle.
-        idle_endpoints: What is done with idle endpoints: named in the report, left with one instance, or deleted (their configuration stays, so that they can be made again).
+        grace_days: Keep everything used within this many days, with its dependencies. At least 1.
+        dry_run: Only report what would be removed, and its size. Clear the box to remove it.
+        idle_hours: A cloud endpoint without requests for this many hours is idle.
+        idle_endpoints: What to do with idle endpoints: report, scale_down (to one instance), or delete (the configuration is kept, so that they can be recreated).
     """  # noqa: E501  (the form takes one line a parameter)
-    with one_at_a_time(f"sweep-{environment}"):
+    with one_at_a_time(f"collect-garbage-{environment}"):
         plan = plan_garbage_collection(environment, grace_days, idle_hours, idle_endpoints)
         planned_text = (
             f"{len(plan.remove)} things, {bytes_text(plan.bytes)}; {len(plan.cloud_actions)} in the cloud account"
         )
         if dry_run:
-            return Completed(name="Planned", message=f"Would remove {planned_text}. The artifact `sweep` lists them.")
+            message = f"would remove {planned_text}. The artifact `garbage-collection` lists them."
+            return end_run(
+                "planned", message, run_name(environment, f"{len(plan.remove)} planned", bytes_text(plan.bytes))
+            )
         result = run_garbage_collection(plan, environment, grace_days)
-        return Completed(
-            name="Swept", message=f"Removed {result.removed} things, {bytes_text(result.bytes)}, of {planned_text}."
+        return end_run(
+            "removed",
+            f"{result.removed} things, {bytes_text(result.bytes)}, of {planned_text}.",
+            run_name(environment, f"{result.removed} removed", bytes_text(result.bytes)),
         )

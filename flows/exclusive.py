@@ -1,4 +1,4 @@
-"""One retraining of a model at a time, however it was started."""
+"""A lock that lets one flow run at a time do some work, for example retrain a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +10,11 @@ from prefect.exceptions import ObjectAlreadyExists
 
 @contextmanager
 def one_at_a_time(work: str) -> Iterator[None]:
-    """Wait until no other flow run does `work` ("retrain-churn"), and hold it for the time of the block.
+    """Wait until no other flow run holds the lock `work` (for example "retrain-churn"), then hold it inside the block.
 
-    A run that was killed loses its hold after a minute. A suspended run holds nothing.
+    A killed run loses the lock after a minute. A suspended run does not hold it.
     """
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # another first run was quicker
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # another run has just created it
         client.upsert_global_concurrency_limit_by_name(work, limit=1)
     with concurrency(work, occupy=1, lease_duration=60, strict=True):
         yield

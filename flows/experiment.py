@@ -1,16 +1,16 @@
-"""Many trials side by side on a sample; the best parameters come out ready for `retrain`."""
+"""Run hyperparameter trials in parallel on a sample, and return the best parameters for `retrain`."""
 
 from prefect import flow
 
+from blocks.environment import open_environment
 from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, Parallel
 from flows.run_log import send_run_log
 from flows.stopping import stop_training_jobs
 from tasks.sampling.tasks import sample
 from tasks.shared.models import load_model
 from tasks.shared.records import Trial
-from tasks.training.runners import trial_task_runner
 from tasks.training.tasks import conclude_experiment, estimate_cost, open_experiment_run, run_trial
-from tasks.training.trials import open_study, report_trial, suggest_trial, trial_arguments
+from tasks.training.trials import open_study, report_trial, suggest_trial, trial_arguments, trial_task_runner
 from tasks.validation.tasks import validate
 
 
@@ -36,8 +36,8 @@ def experiment(
     Args:
         model: The model's name: a folder below models/.
         trials: How many sets of parameters to try.
-        parallel: How many trials run side by side.
-        tier: How much of the data the trials train on. The holdout is out of their reach on every tier.
+        parallel: How many trials run in parallel.
+        tier: Which data tier the trials train on. No trial can read the holdout, on any tier.
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
         environment: The set of adapters to run on: a file in deployments/environments/. Its `task_runner` says
             where trials run: threads of this process, or the workers of a Dask cluster.
@@ -49,7 +49,7 @@ def experiment(
     study = open_study(team_model)
     experiment_run_id = open_experiment_run(model, data, environment)
     finished_trials: list[Trial] = []
-    with trial_task_runner(environment, parallel) as runner:
+    with trial_task_runner(open_environment(environment), parallel) as runner:
         while len(finished_trials) < trials:
             batch = [suggest_trial(study, team_model) for _ in range(min(parallel, trials - len(finished_trials)))]
             futures = [

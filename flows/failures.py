@@ -1,7 +1,7 @@
-"""What people read of a run that was refused: the sentence that names what is wrong and the remedy, without traceback.
+"""Log refusals without a traceback, so that people see only the sentence with the problem and the remedy.
 
-A refusal of the rules, or a terminal error of a port, says all that a person needs. Its traceback goes through our
-code and Prefect's, and hides the sentence. Other errors keep theirs.
+The message of a refusal, or of a terminal error of a port, says all that a person needs. A traceback through our code
+and Prefect's would hide it. Other errors keep their traceback.
 """
 
 import logging
@@ -13,10 +13,10 @@ _PREFECT_LOGGERS = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine")
 
 
 class RefusalTracebackFilter(logging.Filter):
-    """Takes the traceback off records of errors that explain themselves; passes every record on."""
+    """Removes the traceback from log records whose error explains itself. No record is dropped."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return True, the record changed where it bears a refusal."""
+        """Return True, after removing the traceback of a refusal from the record."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, Refusal | TerminalError):
             message, shown = record.getMessage(), repr(error)
@@ -26,7 +26,7 @@ class RefusalTracebackFilter(logging.Filter):
 
 
 def hide_refusal_tracebacks() -> None:
-    """Have Prefect's own loggers of runs leave such tracebacks out, in this process. A second call changes nothing."""
+    """Add the filter to Prefect's run loggers in this process. Calling it again changes nothing."""
     for name in _PREFECT_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(known, RefusalTracebackFilter) for known in logger.filters):

@@ -1,4 +1,4 @@
-"""Land a source in the lake."""
+"""Ingest a source into the lake."""
 
 from prefect import flow
 
@@ -25,15 +25,15 @@ def ingest(
     redrive: str = "",
     table: str = "",
 ) -> IngestResult:
-    """Append the rows of a source to the model's data set as one snapshot; set wrong rows aside with reasons.
+    """Append the rows of a source to the model's data set as one snapshot, and quarantine invalid rows with reasons.
 
     Args:
         model: The model whose data this is: a folder below models/.
-        source: A .csv, .jsonl or .parquet file that the worker can read, a folder or glob of such files (in/*.parquet), an s3://bucket/prefix/, an SQLAlchemy URL such as sqlite:////data/crm.db, or block:NAME for a Secret block that holds such a URL with its password. Of a folder, glob or prefix only files that are new since the last load are read.
+        source: A .csv, .jsonl or .parquet file that the worker can read, a folder or glob of such files (in/*.parquet), an s3://bucket/prefix/, an SQLAlchemy URL such as sqlite:////data/crm.db, or block:NAME for a Secret block that holds such a URL with its password. Of a folder, glob or prefix, only files that are new since the last load are read.
         query: The SELECT to run when the source is a database. Empty otherwise.
         environment: The set of adapters to run on: a file in deployments/environments/.
-        watermark: For a database, the column of the query that only grows, such as updated_at. The next load then asks only for rows above the highest value that has landed. Empty to read everything.
-        redrive: For a mended quarantine file, the id of the quarantine snapshot that it is a copy of. Empty otherwise.
+        watermark: For a database, the column of the query that only grows, such as updated_at. The next load then reads only rows above the highest ingested value. Empty to read everything.
+        redrive: When the source is a corrected quarantine file: the id of the quarantine snapshot that it came from. Empty otherwise.
         table: Which of the model's tables this is: a name under data.tables of model.yaml. Empty for the main table.
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"ingest-{model}"):

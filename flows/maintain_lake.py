@@ -1,4 +1,4 @@
-"""Look after the lake: fewer and larger files, no orphans, and every read as it was."""
+"""Maintain the lake: merge small files, remove orphaned files, and verify that reads did not change."""
 
 from prefect import flow
 
@@ -19,19 +19,19 @@ from tasks.shared.records import MaintenanceResult
 def maintain_lake(
     model: ModelOrAll = "",
     dry_run: bool = False,
-    older_than_hours: Hours = 24,
+    min_orphan_age_hours: Hours = 24,
     environment: EnvironmentName = "local",
 ) -> MaintenanceResult:
-    """Take small files together, remove those that nothing names, and repeat a sample of reads to see that none changed.
+    """Merge small files, remove orphaned files, and repeat a sample of reads to verify that none changed.
 
-    It may run beside ingests and trainings: whoever reads keeps reading the same rows, whoever writes either
-    lands as a whole or is told to try again.
+    It may run at the same time as ingests and trainings: readers keep reading the same rows, and a writer either
+    commits completely or is told to retry.
 
     Args:
-        model: The model whose data sets are looked after: a folder below models/. Empty is every data set of the lake.
-        dry_run: Only say what would be done. Nothing is written or removed.
-        older_than_hours: Files that nothing names are removed when nobody wrote to them for so many hours. Keep it above the longest run that reads or writes.
+        model: The model whose data sets are maintained: a folder below models/. Empty means every data set of the lake.
+        dry_run: Report what would be done, without writing or removing anything.
+        min_orphan_age_hours: Remove orphaned files that were not written to for this many hours. Keep it longer than the longest run that reads or writes.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"maintain-{environment}"):
-        return maintain_datasets(model, dry_run, older_than_hours, environment)
+        return maintain_datasets(model, dry_run, min_orphan_age_hours, environment)

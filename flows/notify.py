@@ -1,12 +1,13 @@
-"""Deliver alerts to people, until they have arrived."""
+"""Deliver alert messages to people."""
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
 
+from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
 from flows.run_log import send_run_log
 from tasks.notification.tasks import deliver_alerts
+from tasks.shared.rules.run_outcomes import Outcome, run_name
 
 
 @flow(
@@ -15,13 +16,15 @@ from tasks.notification.tasks import deliver_alerts
     on_running=[send_run_log],
 )
 def notify(environment: EnvironmentName = "local") -> State:
-    """Send what the outbox holds, and reminders of what lasts, over the environment's channels.
+    """Send the messages of the outbox, and reminders of open alerts, over the environment's channels.
 
-    An automation starts this when something happens to a model; the schedule tries again what failed.
+    An automation starts this flow after each event of a model; its schedule retries failed messages.
 
     Args:
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
     done = deliver_alerts(environment)
     message = f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.not_due} wait for their time"
-    return Completed(name="Undelivered" if done.failed else "Delivered", message=message)
+    outcome: Outcome = "undelivered" if done.failed else "delivered"
+    count = done.failed or done.delivered
+    return end_run(outcome, message, run_name(environment, f"{count} {outcome}"))

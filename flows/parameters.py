@@ -1,4 +1,4 @@
-"""The types of the flows' parameters: what the forms on the Prefect UI accept, and what they refuse."""
+"""The types of the flows' parameters, which the forms on the Prefect UI validate."""
 
 from typing import Annotated, Literal
 
@@ -14,31 +14,31 @@ EnvironmentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 """Name of a set of adapters: a file in `deployments/environments/`."""
 
 DataTier = Literal["development", "staging", "full"]
-"""How much of the data: nested samples of whole entities."""
+"""The data tier: nested samples of whole entities."""
 
 AsOf = Annotated[str, Field(max_length=100)]
 """A snapshot's id, an ISO 8601 time with a zone, or "" for now."""
 
 PersonName = Annotated[str, Field(min_length=2, max_length=200)]
-"""A person's name or e-mail address, as it goes into the ledger."""
+"""A person's name or e-mail address, as the ledger records it."""
 
 Reason = Annotated[str, Field(min_length=3, max_length=2000)]
-"""Why something is done, as it goes into the ledger."""
+"""The reason of an action, as the ledger records it."""
 
 TriggerReason = Annotated[str, Field(max_length=2000)]
-"""What asks for a run, or "": whoever approves its result reads it."""
+"""Why the run was started, shown to the approvers; "" when a person simply requested it."""
 
 RetrainEvent = Literal["model.drift.detected", "model.quality.degraded"]
-"""What watching found."""
+"""The monitoring alerts that may start a retraining."""
 
 Hyperparameters = dict[str, int | float | str | bool]
-"""Values by name that replace those of `training.parameters` in `model.yaml`."""
+"""Values by name that override those of `training.parameters` in `model.yaml`."""
 
 Count = Annotated[int, Field(ge=1, le=1000)]
 """A number of trials."""
 
 Parallel = Annotated[int, Field(ge=1, le=16)]
-"""How many trials run side by side."""
+"""How many trials run in parallel."""
 
 Hours = Annotated[int, Field(ge=1, le=8760)]
 """A time in whole hours, up to a year."""
@@ -50,7 +50,7 @@ Minutes = Annotated[float, Field(ge=0.01, le=44_640)]
 """A length of time, up to 31 days."""
 
 Windows = Annotated[int, Field(ge=1, le=30)]
-"""A number of windows that follow one another."""
+"""A number of consecutive windows."""
 
 AlertRecordKey = Annotated[str, Field(max_length=300)]
-"""The name of what watching found in the ledger, or "" for the newest."""
+"""The ledger key of an alert's signal, or "" for the newest one."""

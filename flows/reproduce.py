@@ -1,15 +1,16 @@
-"""Prove that what serves can be made again: train promoted versions from their evidence packs, and compare."""
+"""Verify that deployed versions are reproducible: retrain them from their evidence packs, and compare."""
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
 from blocks.environment import open_environment
+from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
 from flows.run_log import send_run_log
 from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.evidence.tasks import reproduce_version
+from tasks.shared.rules.run_outcomes import Outcome, outcome_words, run_name, versioned
 
 
 @flow(
@@ -20,26 +21,27 @@ from tasks.evidence.tasks import reproduce_version
     on_running=[send_run_log],
 )
 def reproduce(
-    model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_environment: bool = False
+    model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_venv: bool = False
 ) -> State:
-    """Train promoted versions again from their evidence packs alone; the run fails when another model comes of one.
+    """Retrain promoted versions from their evidence packs alone. The run fails when a result differs.
 
     Args:
-        model: The model's name: a folder below models/. Empty takes every model that serves.
-        version: A version that was promoted. Empty takes the one that serves.
+        model: The model's name: a folder below models/. Empty means every deployed model.
+        version: A promoted version. Empty means the deployed version.
         environment: The set of adapters to run on: a file in deployments/environments/.
-        fresh_environment: Install the pack's lock file into an environment of its own first, which takes minutes. Otherwise what is installed is compared with it.
+        fresh_venv: Install the pack's lock file into a new virtual environment first, which takes minutes. Otherwise the installed packages are compared with the lock file.
     """  # noqa: E501  (the form takes one line a parameter)
     versions = versions_to_reproduce(open_environment(environment), model, version)
     if not versions:
-        return Completed(name="NothingPromoted", message="No version serves, so there is nothing to reproduce.")
-    results = [reproduce_version(name, each, environment, fresh_environment) for name, each in versions]
+        message = "no version serves, so there is nothing to reproduce."
+        return end_run("nothing_deployed", message, run_name(model or environment, "nothing deployed"))
+    results = [reproduce_version(name, each, environment, fresh_venv) for name, each in versions]
     rows = [
         {
             "model": result.model,
             "version": result.version,
             "verdict": result.verdict,
-            "by": " ".join(result.differing_inputs),
+            "differing inputs": " ".join(result.differing_inputs),
         }
         for result in results
     ]
@@ -48,6 +50,7 @@ def reproduce(
         f"{result.model} {result.version}: {result.verdict}. {' '.join(result.differing_inputs)}".strip()
         for result in results
     )
-    if any(result.verdict in ("different", "not reproducible") for result in results):
-        return Failed(name="NotReproduced", message=message)
-    return Completed(name="Reproduced", message=message)
+    failed = any(result.verdict in ("different", "not reproducible") for result in results)
+    outcome: Outcome = "not_reproduced" if failed else "reproduced"
+    what = versioned(*versions[0]) if len(versions) == 1 else f"{len(versions)} versions"
+    return end_run(outcome, message, run_name(what, outcome_words(outcome)))

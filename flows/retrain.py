@@ -1,14 +1,15 @@
-"""The main flow: from the lake to an approved, served model."""
+"""The main flow: from the lake to an approved and deployed model."""
 
 from datetime import UTC, datetime
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
 
-from blocks.approvals.base import Decision
+from blocks.environment import open_environment
+from blocks.records.approvals import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
+from flows.outcomes import end_run
 from flows.parameters import AsOf, DataTier, EnvironmentName, Hyperparameters, ModelName, PersonName, TriggerReason
 from flows.run_log import send_run_log
 from flows.stopping import stop_training_jobs
@@ -19,7 +20,10 @@ from tasks.evidence.tasks import store_evidence_pack
 from tasks.notification.tasks import notify_run
 from tasks.release.tasks import deploy
 from tasks.sampling.tasks import publish, sample
-from tasks.shared.records import EvaluationResult, PendingApproval, TrainingResult
+from tasks.shared.models import load_model
+from tasks.shared.records import DeploymentResult, EvaluationResult, PendingApproval, TrainingResult
+from tasks.shared.rules.promotion import is_promotable_tier, may_be_promoted
+from tasks.shared.rules.run_outcomes import Outcome, metric_text, outcome_words, run_name, versioned
 from tasks.shared.waivers import all_gates_waived
 from tasks.training.tasks import estimate_cost, train
 from tasks.validation.tasks import validate
@@ -40,94 +44,138 @@ def retrain(
     tier: DataTier = "full",
     as_of: AsOf = "",
     parameters: Hyperparameters | None = None,
-    because: TriggerReason = "",
+    trigger_reason: TriggerReason = "",
     environment: EnvironmentName = "local",
 ) -> State:
-    """Sample, check, train and evaluate a challenger; when it passes, ask for approval and deploy it.
+    """Sample and validate data, train and evaluate a challenger; when it passes, request approval and deploy it.
 
     Args:
         model: The model's name: a folder below models/.
-        requested_by: Who asks for this run: a name or e-mail address. That person may not approve its result.
-        tier: How much of the data. Only a model of the full tier can be promoted.
+        requested_by: Who requests this run: a name or e-mail address. This person may not approve the result.
+        tier: Which data tier to train on. Only a model trained on the full tier can be promoted.
         as_of: A snapshot's id, or a time with its zone such as 2026-11-21T10:00:00Z. Empty is now.
-        parameters: Hyperparameters that replace those of model.yaml, and "seed". Empty takes them as they are.
-        because: What asks for it, for whoever approves its result to read. Empty when you just want it.
+        parameters: Hyperparameters that override those of model.yaml, and "seed". Empty uses model.yaml as it is.
+        trigger_reason: Why the run was started; the approvers see it. Empty when a person simply requested it.
         environment: The set of adapters to run on: a file in deployments/environments/.
     """
     with one_at_a_time(f"retrain-{model}"):
         data = sample(model, tier, as_of, environment)
         validation_result = validate(model, data, environment)
         publish(model, data, environment)
-        cost_estimate = estimate_cost(model, data, environment, include_serving=tier == "full")
+        cost_estimate = estimate_cost(model, data, environment, include_serving=is_promotable_tier(tier))
         training_result = train(model, data, cost_estimate, parameters or {}, environment)
         evaluation_result = evaluate(model, data, training_result, environment)
-        if tier != "full":
-            return end_sample_tier(tier, evaluation_result)
-        if evaluation_result.verdict != "pass" and not all_gates_waived(
-            model, evaluation_result, requested_by, environment, datetime.now(UTC)
-        ):
+        if not is_promotable_tier(tier):
+            return end_sample_tier(model, tier, training_result, evaluation_result)
+        if not passed_or_waived(model, tier, evaluation_result, requested_by, environment):
             return end_not_promoted(model, training_result, evaluation_result, environment)
         pending_approval = request_approval(
-            model, data, validation_result, training_result, evaluation_result, requested_by, environment, because
-        )
-        decision = await_decision(pending_approval, environment)
-        notify_run(
             model,
-            AWAITING_APPROVAL,
-            decision_sentence(pending_approval, decision),
-            environment,
-            about=pending_approval.request_id,
-            state="recovered",
-        )
-        if decision is None:
-            return Completed(name="Held", message=decision_sentence(pending_approval, decision))
-        if not decision.approved:
-            return Cancelled(name="Rejected", message=f"Rejected by {decision.by}: {decision.reason}")
-        deployment_result = deploy(pending_approval.request_id, evaluation_result, environment)
-        store_evidence_pack(
-            pending_approval.request_id,
             data,
             validation_result,
             training_result,
             evaluation_result,
-            deployment_result,
-            parameters or {},
+            requested_by,
             environment,
+            trigger_reason,
         )
+        decision = await_decision(pending_approval, environment)
+        sentence = notify_decision(model, pending_approval, decision, environment)
+        if decision is None or not decision.approved:
+            return end_not_approved(model, decision, sentence, training_result, evaluation_result)
+        deployment_result = deploy(pending_approval.request_id, evaluation_result, environment)
+        store_evidence_pack(
+            pending_approval.request_id, data, validation_result, training_result, evaluation_result,
+            deployment_result, parameters or {}, environment,
+        )  # fmt: skip
         update_dashboard(model, environment)
-        return Completed(
-            name="Deployed", message=f"Version {deployment_result.version} serves at {deployment_result.url}"
-        )
+        return end_deployed(model, training_result, evaluation_result, deployment_result)
+
+
+def passed_or_waived(
+    model: str, tier: str, evaluation_result: EvaluationResult, requested_by: str, environment: str
+) -> bool:
+    """Whether the challenger may be promoted: it passed, or waivers stand now for every gate that did not open."""
+    if may_be_promoted(tier, evaluation_result.verdict):
+        return True
+    env, spec = open_environment(environment), load_model(model).spec
+    waived = all_gates_waived(env, spec, evaluation_result, requested_by, datetime.now(UTC))
+    return may_be_promoted(tier, evaluation_result.verdict, waived=waived)
 
 
 def decision_sentence(pending_approval: PendingApproval, decision: Decision | None) -> str:
-    """Return what became of a request, in one sentence."""
+    """Return the outcome of an approval request in one sentence."""
     if decision is None:
         return f"Nobody decided on {pending_approval.request_id} before it expired."
     verdict = "approved" if decision.approved else "rejected"
     return f"{pending_approval.request_id} was {verdict} by {decision.by}: {decision.reason}"
 
 
+def notify_decision(model: str, pending_approval: PendingApproval, decision: Decision | None, environment: str) -> str:
+    """Notify people that the approval request is no longer open, and return its outcome in one sentence."""
+    sentence = decision_sentence(pending_approval, decision)
+    notify_run(model, AWAITING_APPROVAL, sentence, environment, about=pending_approval.request_id, state="recovered")
+    return sentence
+
+
+def end_not_approved(
+    model: str,
+    decision: Decision | None,
+    sentence: str,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+) -> State:
+    """Return the final state of a run whose request was not approved: rejected, or expired without a decision."""
+    outcome: Outcome = "rejected" if decision else "expired"
+    name = challenger_run_name(model, training_result, evaluation_result, outcome_words(outcome))
+    return end_run(outcome, sentence, name)
+
+
+def end_deployed(
+    model: str,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    deployment_result: DeploymentResult,
+) -> State:
+    """Return the final state of a run whose challenger is deployed: the message names its version and address."""
+    message = f"version {deployment_result.version} serves at {deployment_result.url}"
+    return end_run("deployed", message, challenger_run_name(model, training_result, evaluation_result, "deployed"))
+
+
 def end_not_promoted(
     model: str, training_result: TrainingResult, evaluation_result: EvaluationResult, environment: str
 ) -> State:
-    """Tell people that the champion serves on, and return the end of the run: held, or inconclusive."""
+    """Notify people that the champion stays deployed, and return the final state: held or inconclusive."""
     reasons = " ".join(evaluation_result.reasons)
     notify_run(
         model,
-        "release.held",
+        "evaluation.held",
         f"Version {training_result.version} does not replace the champion: {reasons}",
         environment,
     )
-    return Completed(name=VERDICT_STATE_NAMES[evaluation_result.verdict], message=reasons)
+    outcome = VERDICT_OUTCOMES[evaluation_result.verdict]
+    return end_run(outcome, reasons, challenger_run_name(model, training_result, evaluation_result, outcome))
 
 
-AWAITING_APPROVAL = "release.awaiting-approval"
-VERDICT_STATE_NAMES = {"hold": "Held", "inconclusive": "Inconclusive"}
-"""How a verdict that stops the run is called as the state of the flow run."""
+AWAITING_APPROVAL = "approval.requested"
+VERDICT_OUTCOMES: dict[str, Outcome] = {"hold": "held", "inconclusive": "inconclusive"}
+"""What comes of a run that a verdict stops."""
 
 
-def end_sample_tier(tier: str, evaluation_result: EvaluationResult) -> State:
-    """Return the end of a run on a sample: measured and registered, and never to be promoted."""
-    message = f"Refused for production: it saw only the {tier} sample. Verdict there: {evaluation_result.verdict}."
-    return Completed(name="Refused", message=f"{message} {' '.join(evaluation_result.reasons)}")
+def end_sample_tier(
+    model: str, tier: str, training_result: TrainingResult, evaluation_result: EvaluationResult
+) -> State:
+    """Return the final state of a run on a sample: its model is evaluated and registered, but cannot be promoted."""
+    message = f"it saw only the {tier} sample. Verdict there: {evaluation_result.verdict}."
+    name = challenger_run_name(model, training_result, evaluation_result, f"not promotable ({tier})")
+    return end_run("not_promotable", f"{message} {' '.join(evaluation_result.reasons)}", name)
+
+
+def challenger_run_name(
+    model: str, training_result: TrainingResult, evaluation_result: EvaluationResult, verdict: str
+) -> str:
+    """Return the name of a run that trained: "churn v4 · held · auc 0.795 (−0.061)"."""
+    metrics = metric_text(
+        evaluation_result.deciding_metric, evaluation_result.metrics, evaluation_result.champion_metrics
+    )
+    return run_name(versioned(model, training_result.version), verdict, metrics)

@@ -1,4 +1,4 @@
-"""The hook by which every flow sends its log lines where the environment keeps them."""
+"""The flow hook that forwards a run's log lines to the environment's log store."""
 
 from contextlib import suppress
 from typing import Any
@@ -14,11 +14,12 @@ from blocks.environment import open_environment
 
 
 def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
-    """Begin to send, where the environment has `[logs]`: a hook for `on_running`, so in the flow run's own process.
+    """Start to forward log lines when the environment has `[logs]`: a hook for `on_running`.
 
-    It ends with the process, which sends what is left. A hook that fails is logged by Prefect and fails no run.
+    It runs in the flow run's process, which sends the remaining lines before it exits. Prefect logs a failed hook; the
+    run goes on.
     """
-    with suppress(NotFound):  # the flow itself says that its environment is not there
+    with suppress(NotFound):  # the flow itself reports a missing environment
         env = open_environment(flow_run.parameters.get("environment", "local"))
         if env.logs is None:
             return

@@ -1,4 +1,4 @@
-"""What a flow leaves behind when it is cancelled or crashes: no job that goes on and is paid for."""
+"""Hooks that stop a flow run's paid jobs when it is cancelled or crashes."""
 
 from threading import Thread
 from typing import Any
@@ -15,8 +15,8 @@ from tasks.training.stopping import has_ended_or_cancelling, stop_batch_jobs_of,
 def stop_training_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """Stop the training jobs of the flow run: a hook for `on_cancellation` and `on_crashed`.
 
-    The process that waited for a job stops it as well, where it has the time. This runs in the worker (or in what
-    runs the flow on ECS), so it does its work when that process was killed. Prefect hands over its arguments by name.
+    The process that waits for a job also stops it, if it has the time. This hook runs in the worker (or in the process
+    that runs the flow on ECS), so it also works after that process was killed. Prefect passes its arguments by name.
     """
     log = flow_run_logger(flow_run, flow).warning
     parameters = flow_run.parameters
@@ -27,14 +27,14 @@ def stop_training_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) ->
             env, parameters["model"], str(flow_run.id), lambda: has_ended_or_cancelling(flow_run.id), log
         )
 
-    # Not in the worker's own turn: it would begin no other run meanwhile. Its process waits for the thread at its end.
+    # In a thread: the worker must stay free to start other runs. Its process joins the thread before it exits.
     Thread(target=stop, name=f"stop the jobs of {flow_run.name}").start()
 
 
 def stop_batch_inference_jobs(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
     """Stop the transform job of the flow run: a hook for `on_cancellation`.
 
-    Not for a crash: the rows of such a job are limited, and the run that is retried attaches to it.
+    It is not a hook for crashes: the job has a limited number of rows, and a retried run attaches to it.
     """
     log = flow_run_logger(flow_run, flow).warning
     given = flow_run.parameters

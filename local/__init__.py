@@ -1,1 +1,1 @@
-"""The laptop: the embedded stack and its processes, the warm process, the local SageMaker, the demo."""
+"""Programs for one machine: the local stack and its processes, the warm process, the local SageMaker, the demo."""

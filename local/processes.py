@@ -1,4 +1,4 @@
-"""Start, find and stop the processes of the embedded stack, and nobody else's."""
+"""Start, find and stop the processes of the local stack, and only those."""
 
 import fcntl
 import os
@@ -20,12 +20,12 @@ from blocks.common.errors import TerminalError
 
 
 class StackError(TerminalError):
-    """The stack cannot do what was asked; the message says what a person can do about it."""
+    """The command cannot be carried out; the message says what the user can do."""
 
 
 @dataclass(frozen=True)
 class ManagedProcess:
-    """A process that we started. `created` (Unix time) tells it from a later one with the same pid."""
+    """A started process. `created` (Unix time) distinguishes it from a later process with the same pid."""
 
     name: str
     pid: int
@@ -33,21 +33,21 @@ class ManagedProcess:
     log: str
 
     def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._found() is not None
+        """Whether the process still runs."""
+        return self._process() is not None
 
-    def _found(self) -> psutil.Process | None:
+    def _process(self) -> psutil.Process | None:
         try:
-            found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.created) < 1.0
-            return found if same and found.status() != psutil.STATUS_ZOMBIE else None
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """End it and everything it started: first asked, then killed. No error when it is gone.
+        """Terminate the process and everything it started, then kill what is left. No error when it has ended.
 
-        It leads a session of its own, by which what its children left behind is found, too.
+        It leads its own session, so processes that its children left behind are found as well.
         """
         family = self._family()
         for send in (psutil.Process.terminate, psutil.Process.kill):
@@ -61,13 +61,14 @@ class ManagedProcess:
                 return
 
     def _family(self) -> list[psutil.Process]:
-        found = self._found()
+        leader = self._process()
         with suppress(psutil.NoSuchProcess):
-            if found is None and _is_running(psutil.Process(self.pid)):
-                return []  # the pid is somebody else's by now, and so is the session of that number
-        below = [found, *found.children(recursive=True)] if found else []
-        known = {member.pid for member in below}
-        return below + [member for member in psutil.process_iter() if member.pid not in known and self._leads(member)]
+            if leader is None and _is_running(psutil.Process(self.pid)):
+                return []  # the pid now belongs to another process, and so does the session with that number
+        descendants = [leader, *leader.children(recursive=True)] if leader else []
+        known = {member.pid for member in descendants}
+        others = (member for member in psutil.process_iter() if member.pid not in known)
+        return descendants + [member for member in others if self._leads(member)]
 
     def _leads(self, member: psutil.Process) -> bool:
         try:
@@ -92,9 +93,9 @@ def start_process(
     log: Path,
     inherit: bool = True,
 ) -> ManagedProcess:
-    """Start a process in a session of its own, so that Ctrl-C reaches us and not it; output goes to `log`.
+    """Start a process in its own session, so that Ctrl-C does not reach it; its output goes to `log`.
 
-    Without `inherit` its environment holds `environment` and nothing else.
+    Without `inherit` its environment contains only `environment`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
@@ -111,10 +112,10 @@ def start_process(
 
 
 def wait_until_ready(process: ManagedProcess, url: str, seconds: float = 90.0) -> None:
-    """Wait until `url` answers 200.
+    """Wait until `url` responds with status 200.
 
     Raises:
-        StackError: the process ended, or did not answer in time; the message carries its last words.
+        StackError: the process ended, or did not respond in time; the message contains its last log lines.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -124,24 +125,23 @@ def wait_until_ready(process: ManagedProcess, url: str, seconds: float = 90.0) -
         except httpx.HTTPError:
             pass
         if not process.alive():
-            raise StackError(f"{process.name} ended while starting. Its last words:\n{last_lines(process.log)}")
+            raise StackError(f"{process.name} ended while starting. Its last log lines:\n{last_lines(process.log)}")
         time.sleep(0.1)
-    raise StackError(
-        f"{process.name} did not answer at {url} within {seconds:.0f} s. Its last words:\n{last_lines(process.log)}"
-    )
+    problem = f"{process.name} did not respond at {url} within {seconds:.0f} s"
+    raise StackError(f"{problem}. Its last log lines:\n{last_lines(process.log)}")
 
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Do not let a second Ctrl-C cut short what a first one began: stopping leaves nothing behind."""
+    """Ignore further Ctrl-C while the first one is handled, so that the cleanup completes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def last_lines(log: str, lines: int = 15) -> str:
@@ -150,7 +150,7 @@ def last_lines(log: str, lines: int = 15) -> str:
 
 
 def free_port(preferred: int) -> int:
-    """Return `preferred` when nothing listens there on this machine, else a port that the system picks."""
+    """Return `preferred` if nothing listens there on this machine, else a port that the system chooses."""
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,21 +164,21 @@ def free_port(preferred: int) -> int:
 
 @contextmanager
 def start_lock(say: Callable[[str], None] = print) -> Iterator[None]:
-    """Hold up other starts of this user on this machine, from the choice of free ports until programs listen there.
+    """Serialize starts of this user on this machine, from the choice of free ports until programs listen there.
 
-    Two stacks that start in the same second would choose the same ports otherwise, and each take the other's server
-    for its own. Where the lock's file cannot be had, nobody is held up.
+    Otherwise two stacks that start together would choose the same ports, and each would mistake the other's server for
+    its own. If the lock file cannot be opened, no lock is taken.
     """
     path = Path(tempfile.gettempdir()) / f"ratchet-{os.getuid()}.lock"
     try:
         lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
-    except OSError:  # another user made it
+    except OSError:  # another user has created it
         lock = None
     with lock or nullcontext():
         if lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("another stack starts on this machine just now; waiting until it has its ports …")
+                say("another stack is starting on this machine; waiting until it has its ports …")
                 fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,6 @@
-"""The worker of the embedded stack: a process worker that reports a crash once.
+"""The worker of the local stack: a process worker that reports a crash only once.
 
-It waits for the server, so that all parts of the stack may start at once.
+It waits for the server, so that all processes of the stack can start at the same time.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from runtime.warm_client import OUTPUT_VARIABLE
 
 
 def wait_for_server(url: str, seconds: float = 90.0) -> None:
-    """Wait until the Prefect API at `url` is healthy; after `seconds` let the worker itself complain."""
+    """Wait until the Prefect API at `url` is healthy. After `seconds` it returns, and the worker reports the error."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -32,11 +32,10 @@ def wait_for_server(url: str, seconds: float = 90.0) -> None:
 
 
 class SingleCrashReportWorker(ProcessWorker):
-    """Prefect's process worker, which says once that a flow run crashed.
+    """Prefect's process worker, but a crash of a flow run is reported only once.
 
-    Prefect 3.8.8 says it twice: when the process has ended, and again when the flow's crash hooks have been
-    looked up, seconds later. The second word overwrites whatever has happened since: a person who had pressed
-    *Retry* in between saw the run, which worked, end as crashed.
+    Prefect 3.8.8 reports a crash twice: when the process ends, and seconds later after looking up the crash hooks. The
+    second report overwrites newer states: a run that a user had retried successfully ended as crashed.
     """
 
     async def run(
@@ -45,7 +44,7 @@ class SingleCrashReportWorker(ProcessWorker):
         configuration: ProcessJobConfiguration,
         task_status: anyio.abc.TaskStatus[int] | None = None,
     ) -> ProcessWorkerResult:
-        """Run the flow run in a process that outlives this one; a crash that the server knows of is not returned."""
+        """Run the flow run in a process that can outlive this one; hide a crash that the server has recorded."""
         if state := os.environ.get("RATCHET_STATE"):
             configuration.env[OUTPUT_VARIABLE] = str(Path(state) / "logs" / "flow-runs.log")
         before = await self._crash_count(flow_run)
@@ -57,11 +56,14 @@ class SingleCrashReportWorker(ProcessWorker):
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        """Return a key of its own: for others, the type `process` stays Prefect's worker."""
+        """Return a separate key, so that the type `process` stays Prefect's worker for other users."""
         return "ratchet-process"
 
     async def _crash_count(self, flow_run: FlowRun) -> int | None:
-        """Return how often the server has seen the run crash; None when it cannot say (twice is better than never)."""
+        """Return how often the server recorded a crash of the run; None when it does not respond.
+
+        A duplicate report is better than none.
+        """
         with suppress(httpx.HTTPError):
             return sum(state.is_crashed() for state in await self.client.read_flow_run_states(flow_run.id))
         return None
@@ -70,16 +72,16 @@ class SingleCrashReportWorker(ProcessWorker):
 async def run_worker() -> None:
     """Work on the pool `local` until SIGTERM or SIGINT.
 
-    How many runs may go at once is a limit of the pool, not of the worker: a worker with a limit of its own
-    dies when a run is resumed while the process that suspended it has not quite ended (Prefect 3.8.8).
+    The number of simultaneous runs is limited by the pool, not by the worker: a worker with a limit crashes when a run
+    is resumed before the process that suspended it has ended (Prefect 3.8.8).
     """
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
-    watching = asyncio.create_task(check_lost_runs_until_cancelled("local"))
+    monitoring = asyncio.create_task(check_lost_runs_until_cancelled("local"))
     try:
         with suppress(asyncio.CancelledError):
             await SingleCrashReportWorker(work_pool_name="local", name=worker_name()).start()
     finally:
-        watching.cancel()
+        monitoring.cancel()
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""The front door: the command line, `python -m ratchet COMMAND`, and what it does as functions."""
+"""The command line, `python -m ratchet COMMAND`, and the functions behind it, for notebooks."""

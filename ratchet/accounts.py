@@ -1,4 +1,4 @@
-"""Accounts for the approvals page. A password is typed, or the first line of standard input; never an argument."""
+"""Password accounts of the approvals UI. The password is typed or read from standard input; never an argument."""
 
 import sys
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ def accounts() -> Accounts:
     return Accounts(open_store(state_folder()))
 
 
-def added(name: str, roles: Sequence[str], environment: str) -> str:
-    """Make an account, or give one another password and other roles; return what to tell.
+def add_account(name: str, roles: Sequence[str], environment: str) -> str:
+    """Create an account, or set a new password and new roles of an existing one; return a message.
 
     Raises:
-        Refusal: a role that there is not, no name, no role, or a password that is too short.
+        Refusal: an unknown role, no name, no role, or a password that is too short.
     """
     check_roles(EnvironmentReader(environment)(), roles)
-    made = accounts().add(name, _password(), roles, datetime.now(UTC))
-    return f"{made.name} may sign in, with {', '.join(made.roles)}"
+    account = accounts().add(name, _password(), roles, datetime.now(UTC))
+    return f"{account.name} may sign in, with {', '.join(account.roles)}"
 
 
 def accounts_text(accounts: Accounts) -> str:
@@ -36,19 +36,19 @@ def accounts_text(accounts: Accounts) -> str:
         f"{each.name:<40} {', '.join(each.roles):<30} {'disabled' if each.disabled else ''}".rstrip()
         for each in accounts.list_all()
     ]
-    return "\n".join(lines) or "there is no account: nobody can sign in with a password"
+    return "\n".join(lines) or "there are no accounts: nobody can sign in with a password"
 
 
 def check_roles(env: Environment, roles: Sequence[str]) -> None:
-    """Refuse a role that means nothing in this environment: with it nobody gets in."""
+    """Refuse a role that this environment does not define: it would give no permission."""
     known = env.gateway.permissions_by_role
     for role in roles:
         if role not in known:
-            remedy = f"There are: {', '.join(known)}; [gateway.roles] in the environment's file names them."
+            remedy = f"Known roles: {', '.join(known)}; see [gateway.permissions_by_role] in the environment's file."
             raise Refusal("there is no such role", where="--role", value=role, remedy=remedy)
 
 
 def _password() -> str:
     if sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat the password"))
     return sys.stdin.readline().rstrip("\r\n")

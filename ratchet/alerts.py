@@ -1,21 +1,21 @@
-"""The alerts that are open, who looks after one, and what waits to be delivered."""
+"""Alerts: list open alerts, acknowledge an alert, deliver pending messages."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from blocks.outbox.base import Outbox
-from ratchet.running import running
+from local.stack import running_environment
 from tasks.notification import delivery
 from tasks.shared.rules.refusal import Refusal
 
 
 def open_alerts(environment: str) -> str:
-    """Return the list of an environment as it is now."""
-    return "\n".join(alerts_text(running(environment).outbox(), datetime.now(UTC)))
+    """Return the current alerts of an environment as text."""
+    return "\n".join(alerts_text(running_environment(environment).outbox(), datetime.now(UTC)))
 
 
 def alerts_text(outbox: Outbox, now: datetime) -> Iterator[str]:
-    """Give the lines of the list: each open alert, then each message that no receiver has taken."""
+    """Yield the lines of the list: each open alert, then each message that is not delivered."""
     causes = delivery.open_causes(outbox, now)
     yield from ("no alert is open",) if not causes else ()
     for cause in causes:
@@ -23,36 +23,36 @@ def alerts_text(outbox: Outbox, now: datetime) -> Iterator[str]:
         raised = [signal for signal in signals if signal.state == "raised"][-1]
         acknowledgements = [signal for signal in signals if signal.state == "acknowledged"]
         who = (
-            f", acknowledged by {acknowledgements[-1].by}"
+            f", acknowledged by {acknowledgements[-1].acknowledged_by}"
             if acknowledgements and acknowledgements[-1].at >= raised.at
             else ""
         )
         yield f"{raised.severity:<8} {cause}  since {raised.at:%Y-%m-%d %H:%M %Z}{who}"
-        yield f"         {raised.sentence}"
+        yield f"         {raised.summary}"
         yield from (f"         {label}: {target}" for label, target in raised.links.items())
     waiting = outbox.undelivered()
     if waiting:
         yield f"{len(waiting)} messages are not delivered yet:"
     for message, attempts in waiting:
-        last = f"attempt {len(attempts)}: {attempts[-1].said}" if attempts else "not tried yet"
+        last = f"attempt {len(attempts)}: {attempts[-1].error}" if attempts else "not tried yet"
         yield f"         {message.channel}: {message.subject} ({last})"
 
 
 def acknowledge(environment: str, alert: str, by: str, note: str) -> str:
-    """Write down who looks after an alert, which is then not reminded of; return what to tell.
+    """Record who handles an alert, so that no reminders are sent; return a message.
 
     Raises:
-        Refusal: nobody is named, or no such alert is open.
+        Refusal: no name is given, or no such alert is open.
     """
-    outbox = running(environment).outbox()
+    outbox = running_environment(environment).outbox()
     if not by.strip():
-        raise Refusal("an acknowledgement needs a name", remedy="Say who looks after it: --by you.")
-    made = delivery.acknowledge_alert(outbox, alert, by.strip(), note, datetime.now(UTC))
-    return f"acknowledged by {made.by}: {made.cause}"
+        raise Refusal("an acknowledgement needs a name", remedy="Name who handles it: --by you.")
+    acknowledged = delivery.acknowledge_alert(outbox, alert, by.strip(), note, datetime.now(UTC))
+    return f"acknowledged by {acknowledged.acknowledged_by}: {acknowledged.cause}"
 
 
 def deliver(environment: str) -> str:
-    """Deliver the messages whose time has come; return what to tell."""
-    env = running(environment)
-    done = delivery.deliver_messages(env, env.outbox(), lambda: datetime.now(UTC))
-    return f"{done.delivered} delivered, {done.failed} refused or out of reach, {done.not_due} wait for their time"
+    """Deliver the messages that are due; return a message with the counts."""
+    env = running_environment(environment)
+    counts = delivery.deliver_messages(env, env.outbox(), lambda: datetime.now(UTC))
+    return f"{counts.delivered} delivered, {counts.failed} failed, {counts.not_due} scheduled for later"

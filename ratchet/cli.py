@@ -1,4 +1,4 @@
-"""The command-line program: every command of the project, in groups."""
+"""The command-line program: all commands, in groups."""
 
 from ratchet.commands.gateway import accounts, gateway
 from ratchet.commands.machines import ci, sagemaker

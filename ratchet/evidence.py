@@ -8,7 +8,7 @@ from tasks.evidence.verification import report, verify_pack
 
 def verified(pack: Path, keys: list[str], environment: str) -> tuple[str, bool]:
     """Return the report on a pack, and whether it is sound: by `keys`, else by those that the environment trusts."""
-    pinned = keys or list(environment_settings(environment).get("signing", {}).get("models_trusted", []))
+    pinned = keys or list(environment_settings(environment).get("signing", {}).get("trusted_model_keys", []))
     found = verify_pack(pack, pinned)
     return report(pack, found), found.valid
 

@@ -1,6 +1,6 @@
-"""A promoted version, trained again from its evidence pack by the deployment `reproduce/reproduce`."""
+"""Train a promoted version again from its evidence pack, by the deployment `reproduce/reproduce`."""
 
-from deployments.flow_runs import is_ended, start_run, wait_for_run
+from deployments.flow_runs import end_of_run, is_ended, start_run, wait_for_run
 from local.stack import use_running_stack
 
 
@@ -12,6 +12,6 @@ def reproduced(model: str, version: str, environment: str, *, fresh: bool) -> tu
         PortError: the flow cannot be started, or takes more than an hour.
     """
     use_running_stack()
-    given = {"model": model, "version": version, "environment": environment, "fresh_environment": fresh}
-    state = wait_for_run(start_run("reproduce/reproduce", given), until=is_ended, seconds=3600).state
-    return (f"{state.name}: {state.message}", state.is_completed()) if state else ("the run has no state", False)
+    given = {"model": model, "version": version, "environment": environment, "fresh_venv": fresh}
+    run = wait_for_run(start_run("reproduce/reproduce", given), until=is_ended, seconds=3600)
+    return end_of_run(run), run.state is not None and run.state.is_completed()

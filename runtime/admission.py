@@ -1,4 +1,4 @@
-"""Whether a model may be loaded at all: signed by a pinned key, and of nothing but what is allowed."""
+"""Admission of a model before it is loaded: a signature of a trusted key, and allowed content only."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ __all__ = [
 ]
 
 TRUSTED_KEYS_VARIABLE = "RATCHET_TRUSTED_KEYS"
-"""The variable with the pinned public keys, separated by spaces."""
+"""Variable with the trusted public keys, separated by spaces."""
 
 
 def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None = None) -> ModelPermissions:
-    """Return what the signer of the model allows it; `keys` None admits an unsigned one, which is allowed nothing more.
+    """Verify and inspect a model, and return its permissions. With `keys` None unsigned models get no permissions.
 
     Raises:
-        Unsigned, Refused: it may not be loaded; nothing of it was run.
+        UntrustedSignature, UnsafeModel: the model must not be loaded; none of its code was run.
     """
     permissions = ModelPermissions() if keys is None else verify_folder(folder, keys, signature).permissions
     inspect_model(folder, permissions)
@@ -32,8 +32,8 @@ def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None
 
 
 def pinned_keys(environment: Mapping[str, str]) -> list[str] | None:
-    """Return the pinned keys; None where `RATCHET_UNSIGNED=allow` gives up on signatures, which is logged."""
+    """Return the trusted keys; None if `RATCHET_UNSIGNED=allow` disables signatures, which is logged."""
     if environment.get("RATCHET_UNSIGNED") == "allow":
-        logging.getLogger("ratchet.scoring").warning("RATCHET_UNSIGNED=allow: signatures are not asked for")
+        logging.getLogger("ratchet.scoring").warning("RATCHET_UNSIGNED=allow: signatures are not verified")
         return None
     return environment.get(TRUSTED_KEYS_VARIABLE, "").split()

@@ -1,6 +1,6 @@
-"""SHA-256 of texts, files and folders: how every part of the project names the exact bytes that it holds.
+"""SHA-256 of texts, files and folders, used by all parts of the project.
 
-Files are read in pieces, never whole. All digests are 64 lower-case hexadecimal digits.
+Files are read in chunks. All digests are 64 lower-case hexadecimal digits.
 """
 
 import hashlib
@@ -9,21 +9,21 @@ from pathlib import Path
 
 
 def bytes_digest(content: bytes) -> str:
-    """Return the SHA-256 of bytes that are in memory anyway."""
+    """Return the SHA-256 of bytes in memory."""
     return hashlib.sha256(content).hexdigest()
 
 
 def text_digest(text: str, errors: str = "strict") -> str:
-    """Return the SHA-256 of a text in UTF-8; `errors` says what becomes of lone surrogates, as in `str.encode`.
+    """Return the SHA-256 of a text in UTF-8; `errors` handles lone surrogates, as in `str.encode`.
 
     Raises:
-        UnicodeEncodeError: the text holds lone surrogates, and `errors` is "strict".
+        UnicodeEncodeError: the text has lone surrogates, and `errors` is "strict".
     """
     return bytes_digest(text.encode(errors=errors))
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of the file's bytes. Raises OSError when it cannot be read."""
+    """Return the SHA-256 of the file's bytes. Raises OSError if it cannot be read."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -32,8 +32,8 @@ def file_digests(folder: Path, members: Iterable[Path] | None = None) -> dict[st
     """Return the SHA-256 of files below `folder` by their relative POSIX paths, in the order of those paths' bytes.
 
     Args:
-        folder: what the paths are relative to.
-        members: the files that count; all files below the folder when None. Empty folders never count.
+        folder: the folder that the paths are relative to.
+        members: the files that count; None: all files below the folder. Empty folders never count.
     """
     paths = (path for path in folder.rglob("*") if path.is_file()) if members is None else members
     names = sorted((path.relative_to(folder).as_posix(), path) for path in paths)
@@ -41,10 +41,10 @@ def file_digests(folder: Path, members: Iterable[Path] | None = None) -> dict[st
 
 
 def listing_digest(files: Mapping[str, str]) -> str:
-    """Return one SHA-256 for files that are given as SHA-256 by relative path, in any order.
+    """Return one SHA-256 for files given as SHA-256 by relative path, in any order.
 
-    It is that of the lines `<sha256>  <relative/posix/path>\\n` in the order of the paths' bytes: what `sha256sum`
-    prints, so that anyone can check it without us.
+    It is the SHA-256 of the lines `<sha256>  <relative/posix/path>\\n` in the order of the paths' bytes, the output of
+    `sha256sum`, so that anyone can check it without this program.
     """
     return text_digest("".join(f"{digest}  {name}\n" for name, digest in sorted(files.items())))
 

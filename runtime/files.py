@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, so that a reader sees the old or the new one, and a crash leaves one of them."""
+"""Atomic replacement of files: a reader sees the old or the new content, also after a crash."""
 
 import os
 from pathlib import Path
@@ -6,30 +6,30 @@ from uuid import uuid4
 
 
 def write_text_atomically(path: Path, content: str, mode: int = 0o666) -> None:
-    """Write beside the file, flush to the disk, rename, and flush the folder, without which the name may be lost.
+    """Write and flush a temporary file, rename it to `path`, and flush the folder, so that the name is durable.
 
     Args:
-        path: the file; its folder is there.
-        content: what it shall hold, as UTF-8.
-        mode: who may read and write it, less the process's umask.
+        path: the file; its folder exists.
+        content: the new content, written as UTF-8.
+        mode: the file's mode, restricted by the process's umask.
 
     Raises:
-        OSError: it could not be written; what was there is there still, and nothing lies beside it.
+        OSError: the file could not be written; it is unchanged, and no temporary file remains.
     """
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with os.fdopen(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w", encoding="utf-8") as stream:
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w", encoding="utf-8") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     flush(path.parent)
 
 
 def flush(path: Path) -> None:
-    """Flush a file's content, or the names in a folder, to the disk: what was not flushed may be lost with the power.
+    """Flush a file's content, or the names in a folder, to disk, so that a power failure cannot lose them.
 
     Raises:
         OSError: it could not be flushed.

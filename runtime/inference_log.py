@@ -1,4 +1,4 @@
-"""What a server was asked and what it answered, in files that a collector takes away.
+"""The requests that a server got and its answers, in files that a collector takes away.
 
 A request only hands its values over, in memory that is bounded; one thread leaves out and hashes what the rules
 say, and writes lines of JSON. Nothing of this can fail or hold up a request: what finds no room in memory or on
@@ -57,8 +57,8 @@ class LoggedRequest:
     columns: Mapping[str, Sequence[Any]]
     response_body: bytes
     body_bytes: int
-    leave_out: Collection[str] = ()
-    hashed: Collection[str] = ()
+    excluded_columns: Collection[str] = ()
+    hashed_columns: Collection[str] = ()
 
 
 @dataclass
@@ -188,9 +188,9 @@ def json_lines(entry: LoggedRequest, key: bytes) -> Iterator[bytes]:
     """
     said = {"at": entry.answered_at.isoformat(), "id": entry.request_id, "version": entry.version}
     columns = {
-        name: [_hash_value(value, key) for value in values] if name in entry.hashed else values
+        name: [_hash_value(value, key) for value in values] if name in entry.hashed_columns else values
         for name, values in entry.columns.items()
-        if name not in entry.leave_out
+        if name not in entry.excluded_columns
     }
     if entry.rows <= MAX_ROWS_PER_LINE:
         head = json.dumps({**said, "rows": entry.rows, "columns": columns}).encode()

@@ -58,7 +58,7 @@ def inspect_model(folder: Path, allowed: ModelPermissions | None = None) -> None
     """Let the model in `folder` be loaded.
 
     Raises:
-        Refused: a loader, format, type or file that is not allowed; paths that lead out; an archive that would
+        UnsafeModel: a loader, format, type or file that is not allowed; paths that lead out; an archive that would
             fill the machine.
     """
     allow = allowed or ModelPermissions()
@@ -105,9 +105,9 @@ def _check_loader(loader: str, allow: ModelPermissions) -> None:
 
 
 def _check_own_code(described: Mapping[str, Any], flavor: Mapping[str, Any], allow: ModelPermissions) -> None:
-    if allow.own_code:
+    if allow.allow_custom_code:
         return
-    remedy = "log it without, or allow it in model.yaml under serving.own_code"
+    remedy = "log it without, or allow it in model.yaml under serving.allow_custom_code"
     if any(each.get("code") for each in described["flavors"].values()):
         raise UnsafeModel(f"the model brings modules of its own (code_paths); {remedy}")
     if flavor.get("model_code_path") or flavor.get("python_model"):
@@ -162,8 +162,8 @@ def _check_files(folder: Path, allow: ModelPermissions) -> None:
         if path.name == "MLmodel" and name != "MLmodel":
             raise UnsafeModel(f"{name} describes a second model inside the first; save one")
         total += path.stat().st_size
-        if not allow.own_code and path.suffix.lower() in _CODE_SUFFIXES:
-            raise UnsafeModel(f"{name} is code; log the model without it, or allow it under serving.own_code")
+        if not allow.allow_custom_code and path.suffix.lower() in _CODE_SUFFIXES:
+            raise UnsafeModel(f"{name} is code; log the model without it, or allow it under serving.allow_custom_code")
         _check_content(path, name)
     if total > MAX_BYTES:
         raise UnsafeModel(f"the model has {total:,} bytes; at most {MAX_BYTES:,} are loaded")

@@ -50,12 +50,12 @@ def media_type(content_type: str) -> str:
     return kind
 
 
-def parse_request(body: bytes, content_type: str, columns: Sequence[Column], key_column: str = "") -> Payload:
+def parse_request(body: bytes, content_type: str, columns: Sequence[Column], entity_column: str = "") -> Payload:
     """Read a request for a model that takes `columns`.
 
     JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and
     perhaps `params`; CSV has a header line. A column that the model does not know is refused, since a
-    misspelt optional column would otherwise be left out silently. The column `key_column`, which names who a row is
+    misspelt optional column would otherwise be left out silently. The column `entity_column`, which names who a row is
     about, may be there as well: it goes into the log, and not to the model.
 
     Raises:
@@ -65,11 +65,11 @@ def parse_request(body: bytes, content_type: str, columns: Sequence[Column], key
     text = _decoded(body)
     if kind == "text/csv":
         names, rows = _csv_table(text)
-        given = _values_by_column(names, rows, columns, key_column)
+        given = _values_by_column(names, rows, columns, entity_column)
         return Payload(_frame(given, columns, as_text=True), None, given)
     document = parse_json_object(text)
     names, rows = _json_table(document, columns)
-    given = _values_by_column(names, rows, columns, key_column)
+    given = _values_by_column(names, rows, columns, entity_column)
     return Payload(_frame(given, columns, as_text=False), document.get("params"), given)
 
 
@@ -193,7 +193,8 @@ def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ..
     """Return the values of the key: text, whole numbers, or nothing."""
     for number, value in enumerate(values):
         if value is not _ABSENT and type(value) not in (str, int, type(None)):
-            problem = f"column {shortened_repr(key)}, row {number}: expected a key as text or whole number, got {shortened_repr(value)}"
+            place = f"column {shortened_repr(key)}, row {number}"
+            problem = f"{place}: expected a key as text or whole number, got {shortened_repr(value)}"
             raise BadInput(problem)
     return tuple(None if value is _ABSENT else value for value in values)
 

@@ -1,12 +1,12 @@
-"""Predictions of models by a process of its own, in whose environment there is nothing to steal.
+"""Predict in a separate process whose environment holds no credentials.
 
-    HOME=/a/folder/of/its/own RATCHET_TRUSTED_KEYS=… python runtime/predict.py
+    HOME=/a/separate/folder RATCHET_TRUSTED_KEYS=… python runtime/predict.py
 
-It imports what a model needs, and then reads orders from standard input, one JSON object a line: `load` (a model's
-folder), and then any number of `frame` (a pickled data frame, of whoever orders) with `out` (a .npy file to write): the
-model that was loaded last is asked. A model is copied privately, verified against the pinned keys, inspected, and
-loaded from the copy. The answer is one JSON object a line: {}, or {"error": …, "kind": …}. It ends when its input does,
-and removes the folder HOME. It imports nothing of the project but its siblings.
+It imports the libraries of models, and then reads commands from standard input, one JSON object per line: `load` (a
+model's folder), or `frame` (a pickled data frame of the caller) with `out` (a .npy file to write), which uses the model
+loaded last. A model is copied to a private folder, verified against the trusted keys, inspected, and loaded from the
+copy. The response is one JSON object per line: {}, or {"error": …, "kind": …}. The program ends at the end of its
+input, and removes the folder HOME. It imports only its siblings from the project.
 """
 
 import json
@@ -26,23 +26,23 @@ from runtime.signatures import signature_file
 
 
 class PredictionProcess:
-    """What is loaded: one model at a time, with the private copy that it came from."""
+    """Executes commands; at most one model is loaded, with its private copy."""
 
     def __init__(self, keys: list[str] | None) -> None:
         self._keys = keys
         self._model: Any = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
 
-    def answer(self, order: Mapping[str, str]) -> dict[str, Any]:
-        """Carry out one order, and say how it went."""
+    def execute(self, command: Mapping[str, str]) -> dict[str, Any]:
+        """Execute one command, and return {} or the error."""
         try:
-            if "load" in order:
-                self._load(Path(order["load"]))
+            if "load" in command:
+                self._load(Path(command["load"]))
             else:
-                self._predict(Path(order["frame"]), Path(order["out"]))
-        except (UntrustedSignature, UnsafeModel) as no:
-            return {"error": str(no), "kind": type(no).__name__}
-        except BaseException as cause:  # loading and predicting run the model's own code: anything may come
+                self._predict(Path(command["frame"]), Path(command["out"]))
+        except (UntrustedSignature, UnsafeModel) as refusal:
+            return {"error": str(refusal), "kind": type(refusal).__name__}
+        except BaseException as cause:  # loading and predicting run the model's own code, which may raise anything
             return {"error": str(cause), "kind": type(cause).__name__}
         return {}
 
@@ -64,28 +64,28 @@ class PredictionProcess:
         import numpy as np
         import pandas as pd
 
-        rows = pd.read_pickle(frame)  # noqa: S301 - of whoever started us, who may do anything anyway
+        rows = pd.read_pickle(frame)  # noqa: S301 - written by the parent process, which is trusted
         predictions = np.asarray(self._model.predict(rows), dtype=np.float64)
         with out.open("wb") as stream:
             np.save(stream, predictions, allow_pickle=False)
 
 
 def main() -> int:
-    """Answer orders until there are no more."""
+    """Execute commands until the input ends."""
     sys.dont_write_bytecode = True
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a model prints is no answer
+    responses = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a model's prints must not mix with the responses
     process = PredictionProcess(pinned_keys(os.environ))
     import mlflow.pyfunc
     import pandas
     import skops.io
 
-    assert mlflow.pyfunc and pandas and skops.io  # noqa: S101 - imported ahead of the first order: three seconds
+    assert mlflow.pyfunc and pandas and skops.io  # noqa: S101 - imported before the first command, since it takes three seconds
     try:
         for line in sys.stdin:
-            print(json.dumps(process.answer(json.loads(line))), file=answers, flush=True)
+            print(json.dumps(process.execute(json.loads(line))), file=responses, flush=True)
     finally:
-        shutil.rmtree(os.environ["HOME"], ignore_errors=True)  # ours alone, whoever started us may be dead
+        shutil.rmtree(os.environ["HOME"], ignore_errors=True)  # the parent process may be dead
     return 0
 
 

@@ -93,14 +93,14 @@ class LoadedModel:
         return ScoringResponse(status, json.dumps({"error": problem}).encode(), self.headers, problem)
 
 
-def load_model(folder: Path, version: str = "", *, digest: str = "", own_code: bool = True) -> LoadedModel:
+def load_model(folder: Path, version: str = "", *, digest: str = "", allow_custom_code: bool = True) -> LoadedModel:
     """Load the MLflow model in `folder`, which `admission.admit` has let in: loading runs its code.
 
     Args:
         folder: what holds the file MLmodel.
         version: what answers say; the model id in MLmodel when empty.
         digest: the folder's digest, where the caller has just taken it; taken here, before loading, when empty.
-        own_code: whether the model may bring modules of its own (`code_paths`). Where several models share a
+        allow_custom_code: whether the model may bring modules of its own (`code_paths`). Where several models share a
             process they may not: of two modules of one name, Python keeps the first.
 
     Raises:
@@ -109,14 +109,14 @@ def load_model(folder: Path, version: str = "", *, digest: str = "", own_code: b
     """
     sys.dont_write_bytecode = True  # compiled files beside a model's code would change its digest
     begin = time.perf_counter()
-    described = _read_mlmodel(folder, own_code)
+    described = _read_mlmodel(folder, allow_custom_code)
     digest = digest or folder_digest(folder)
     pyfunc = mlflow.pyfunc.load_model(str(folder))
     version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
     return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, _signature_columns(pyfunc))
 
 
-def _read_mlmodel(folder: Path, own_code: bool) -> dict[str, Any]:
+def _read_mlmodel(folder: Path, allow_custom_code: bool) -> dict[str, Any]:
     try:
         described = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         flavor = described["flavors"]["python_function"]
@@ -124,7 +124,7 @@ def _read_mlmodel(folder: Path, own_code: bool) -> dict[str, Any]:
         raise UnservableModel(f"{folder} holds no file MLmodel; it is not an MLflow model") from None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as cause:
         raise UnservableModel(f"{folder}/MLmodel describes no Python model: {_first_line(cause)}") from cause
-    if flavor.get("code") and not own_code:
+    if flavor.get("code") and not allow_custom_code:
         raise UnservableModel("the model brings modules of its own (code_paths); log it without them to serve it here")
     return dict(described)
 

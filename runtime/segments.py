@@ -1,4 +1,4 @@
-"""A segment of the inference log on disk: lines appended to a hidden file, then one whole, compressed file."""
+"""A segment of the inference log on disk: lines are appended to a hidden file, which becomes one compressed file."""
 
 import gzip
 import logging
@@ -14,7 +14,7 @@ _OPEN_PREFIX = ".begun-"
 
 
 class OpenSegment:
-    """A segment that is being written. Its lines are the kernel's as soon as `append` returns."""
+    """A segment that is being written. Its lines survive a crash of the process as soon as `append` returns."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -24,11 +24,11 @@ class OpenSegment:
         self._file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
 
     def age(self) -> float:
-        """Return the seconds since it was begun."""
+        """Return the seconds since the segment was opened."""
         return monotonic() - self._opened_at
 
     def append(self, line: bytes) -> None:
-        """Add a line, or raise OSError and leave the file as it was: a disk may take half a line before it is full."""
+        """Add a line, or raise OSError and leave the file unchanged, also if the disk becomes full within the line."""
         done = 0
         try:
             while done < len(line):
@@ -39,41 +39,41 @@ class OpenSegment:
         self.bytes += len(line)
 
     def close(self) -> None:
-        """Make it a segment."""
+        """Close the file and create the segment."""
         os.close(self._file)
         close_segment(self.path)
 
 
 def close_left_segments(root: Path) -> None:
-    """Make segments of what an earlier process had begun; a last line that it did not end is left out."""
+    """Create segments from the open files of an earlier process; an incomplete last line is dropped."""
     for path in root.glob(f"*/{_OPEN_PREFIX}*.jsonl"):
         try:
             close_segment(path)
         except OSError as cause:
-            _log.error("%s cannot be made a segment: %s", path, cause)
+            _log.error("no segment can be created from %s: %s", path, cause)
 
 
-def close_segment(begun: Path) -> None:
-    """Compress what was begun, flush it, and show it under its name; a repeat makes the same segment.
+def close_segment(open_file: Path) -> None:
+    """Compress an open file, flush it, and rename it to the segment's name; a repeat creates the same segment.
 
-    The name is the collector's key: when this is cut short after the segment was shown, the next start shows it
-    once more under the same name, and nothing lands twice.
+    If the process dies after the rename, the next start creates the same segment with the same name; the collector uses
+    the name as its key, so nothing is ingested twice.
     """
-    lines = begun.read_bytes()
-    whole = lines[: lines.rfind(b"\n") + 1]
-    if whole:
-        shown = begun.with_name(begun.stem.removeprefix(_OPEN_PREFIX) + SEGMENT_SUFFIX)
-        beside = shown.with_name(f".closing-{shown.name}")
-        with beside.open("wb") as stream:
-            stream.write(gzip.compress(whole, compresslevel=1, mtime=0))
+    lines = open_file.read_bytes()
+    complete = lines[: lines.rfind(b"\n") + 1]
+    if complete:
+        segment = open_file.with_name(open_file.stem.removeprefix(_OPEN_PREFIX) + SEGMENT_SUFFIX)
+        temporary = segment.with_name(f".closing-{segment.name}")
+        with temporary.open("wb") as stream:
+            stream.write(gzip.compress(complete, compresslevel=1, mtime=0))
             stream.flush()
             os.fsync(stream.fileno())
-        beside.replace(shown)
-    begun.unlink()
+        temporary.replace(segment)
+    open_file.unlink()
 
 
 def used_bytes(root: Path) -> int:
-    """Return the size of all segments; one that is collected meanwhile does not count."""
+    """Return the size of all segments; a segment that is deleted meanwhile does not count."""
     used = 0
     for path in root.glob(f"*/*{SEGMENT_SUFFIX}"):
         with suppress(FileNotFoundError):

@@ -12,8 +12,8 @@
 | RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
 | RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
 | RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
-| RATCHET_OWN_CODE        | `refuse`: models that bring modules are not loaded | allow          |
-| RATCHET_KEY_COLUMN      | a column that callers may send: who a row is about | none           |
+| RATCHET_MODEL_CODE        | `refuse`: models that bring modules are not loaded | allow          |
+| RATCHET_ENTITY_COLUMN      | a column that callers may send: who a row is about | none           |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
 It imports nothing of the project but its siblings, so that the folder `runtime` is all that an
@@ -75,13 +75,13 @@ def main() -> int:
     if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
         threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
     folder = _model_folder(Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model")))
-    own_code = os.environ.get("RATCHET_OWN_CODE", "allow") != "refuse"
+    allow_custom_code = os.environ.get("RATCHET_MODEL_CODE", "allow") != "refuse"
     signature = os.environ.get("RATCHET_SIGNATURE")
     try:
         digest = _check_digest(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
         admit_model(folder, pinned_keys(os.environ), Path(signature) if signature else None)
         model = scoring.load_model(
-            folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, own_code=own_code
+            folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, allow_custom_code=allow_custom_code
         )
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)
@@ -91,7 +91,7 @@ def main() -> int:
     host = os.environ.get("RATCHET_BIND_HOST", "0.0.0.0")  # noqa: S104 - a container is reached from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     uvicorn.run(
-        create_app(model, os.environ.get("RATCHET_KEY_COLUMN", "")),
+        create_app(model, os.environ.get("RATCHET_ENTITY_COLUMN", "")),
         host=host,
         port=port,
         access_log=False,

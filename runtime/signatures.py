@@ -41,7 +41,7 @@ class ModelPermissions:
 
     loaders: tuple[str, ...] = ()
     trusted_types: tuple[str, ...] = ()
-    own_code: bool = False
+    allow_custom_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class SignedStatement:
         """What the signer allows."""
         allow = self.about.get("allow", {})
         loaders, types = allow.get("loaders", ()), allow.get("trusted_types", ())
-        return ModelPermissions(tuple(map(str, loaders)), tuple(map(str, types)), allow.get("own_code") is True)
+        return ModelPermissions(
+            tuple(map(str, loaders)), tuple(map(str, types)), allow.get("allow_custom_code") is True
+        )
 
 
 def signature_file(folder: Path) -> Path:
@@ -95,7 +97,7 @@ def check_form(text: str) -> None:
     """Refuse a signature's file in which a bit differs without meaning: it is just what `sign_folder` writes.
 
     Raises:
-        Unsigned: it is a bundle, and not written as ours are.
+        UntrustedSignature: it is a bundle, and not written as ours are.
         ValueError, KeyError, TypeError: it is no bundle.
     """
     bundle = json.loads(text)
@@ -129,11 +131,11 @@ def verify_folder(folder: Path, keys: Sequence[str], signature: Path | None = No
         signature: the file of the signature; `model.sig` beside `model` when None.
 
     Raises:
-        Unsigned: there is no key or no signature, it is by another key, or a file was added, taken away or changed.
+        UntrustedSignature: no key or no signature, a signature of another key, or an added, removed or changed file.
     """
     where = signature or signature_file(folder)
     if not [key for key in keys if key]:
-        raise UntrustedSignature("no key is pinned whose models may be loaded; pin one (signing.models_trusted)")
+        raise UntrustedSignature("no key is pinned whose models may be loaded; pin one (signing.trusted_model_keys)")
     try:
         bundle = where.read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -145,7 +147,7 @@ def verify_folder(folder: Path, keys: Sequence[str], signature: Path | None = No
 
 
 def _opened(bundle: str, keys: Sequence[str]) -> SignedStatement:
-    """Return the statement of a bundle that a pinned key has signed. Raises Unsigned."""
+    """Return the statement of a bundle that a pinned key has signed. Raises UntrustedSignature."""
     try:
         content = json.loads(bundle)
         envelope = content["dsseEnvelope"]
@@ -164,7 +166,7 @@ def _opened(bundle: str, keys: Sequence[str]) -> SignedStatement:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, by its relative path. Raises Unsigned for a link."""
+    """Return the SHA-256 of every file below a folder, by its relative path. Raises UntrustedSignature for a link."""
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             name = path.relative_to(folder).as_posix()

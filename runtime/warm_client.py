@@ -1,13 +1,13 @@
-"""Run a module as `python -m MODULE ARGUMENTS` would, in a fork of the warm process at `$RATCHET_PREFORK`.
+"""Run a module like `python -m MODULE ARGUMENTS`, in a fork of the warm process at `$RATCHET_WARM_PROCESS`.
 
-`python -I -S client.py MODULE [ARGUMENT ...]`
+`python -I -S warm_client.py MODULE [ARGUMENT ...]`
 
-It stands for the program: output, working directory and environment are the caller's; SIGTERM and SIGINT are
-passed on; it ends with the program's exit code; and when it is killed, so is the program. Where no warm process
-answers, it becomes the program itself. Only the standard library is used: this start is what is to be saved.
+It represents the program: output, working directory and environment are the caller's; SIGTERM and SIGINT are passed
+on; it ends with the program's exit code; and if it is killed, so is the program. If no warm process responds, it
+becomes the program itself. It uses only the standard library, so that it starts fast.
 
-Where `$RATCHET_RUN_OUTPUT` names a file, the output is appended to that: a caller's pipe breaks when the caller is
-killed, and a flow run would end at its next line of log (Rich, which writes it, then leaves the program).
+If `$RATCHET_RUN_OUTPUT` names a file, the output is appended to that file: a caller's pipe breaks when the caller is
+killed, and the flow run would end at its next log line (Rich, which writes it, then exits the program).
 """
 
 import json
@@ -16,11 +16,11 @@ import signal
 import socket
 import sys
 
-SOCKET_VARIABLE = "RATCHET_PREFORK"
-"""The variable that holds the path of the warm process's socket."""
+SOCKET_VARIABLE = "RATCHET_WARM_PROCESS"
+"""Variable with the path of the warm process's socket."""
 
 OUTPUT_VARIABLE = "RATCHET_RUN_OUTPUT"
-"""The variable that holds the path of the file to which output is appended; without it, output is the caller's."""
+"""Variable with the path of the file to which output is appended; without it, output goes to the caller's."""
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the two scoring servers share of HTTP: bodies read up to a limit, and errors that are always JSON."""
+"""HTTP helpers shared by the two scoring servers: bodies with a size limit, and JSON errors."""
 
 import json
 import logging
@@ -13,14 +13,14 @@ from runtime.columns import BadInput
 from runtime.scoring import ScoringResponse
 
 MAX_BODY_BYTES = 25 * 1024 * 1024
-"""The largest request that is read: SageMaker's limit for one invocation."""
+"""Maximum size of a request: SageMaker's limit for one invocation."""
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Return the request's body. One that is too large is read on, so that the caller gets the answer.
+    """Return the request's body. A body that is too large is read to its end, so that the caller gets the response.
 
     Raises:
-        BadInput: (status 413) the body is larger than `limit` bytes; (400) the caller hung up.
+        BadInput: status 413 if the body is larger than `limit` bytes; 400 if the caller closed the connection.
     """
     chunks: list[bytes] = []
     size = 0
@@ -32,25 +32,25 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
             elif size > 4 * limit:
                 break
     except ClientDisconnect:
-        raise BadInput("the caller closed the connection before the body was whole") from None
+        raise BadInput("the caller closed the connection before the body was complete") from None
     if size > limit:
         raise BadInput(f"the body is larger than {limit:,} bytes; send fewer rows at a time", 413)
     return b"".join(chunks)
 
 
 def json_response(reply: ScoringResponse) -> Response:
-    """Return the reply as a response of JSON."""
+    """Return the reply as a JSON response."""
     return Response(reply.body, reply.status, dict(reply.headers), "application/json")
 
 
 def error_response(status: int, text: str, **more: str) -> Response:
-    """Return `{"error": text, …}` with a status. `message` says the same: it is where AWS's clients look."""
+    """Return `{"error": text, …}` with a status. `message` has the same text, for AWS's clients."""
     body = json.dumps({"error": text, "message": text, **more})
     return Response(body, status, media_type="application/json")
 
 
 def add_json_error_handlers(app: FastAPI) -> None:
-    """Make whatever goes wrong in `app` answer with `{"error": …}`, and never with a traceback."""
+    """Make `app` respond to every error with `{"error": …}`, and never with a traceback."""
 
     @app.exception_handler(BadInput)
     async def bad_input(_: Request, cause: BadInput) -> Response:

@@ -1,4 +1,4 @@
-"""Record a decision and wake the flow run that waits for it. The decision is safe in the ledger before that."""
+"""Record a decision in the ledger, then resume the suspended flow run."""
 
 import time
 from datetime import UTC, datetime
@@ -10,34 +10,34 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
 from prefect.states import Scheduled
 
-from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest, Decision
 from tasks.approval.requests import submit_decision
 
 FORM_TIMEOUT_SECONDS = 10.0
-"""How long a run that is suspended may take to save its form, before it is taken to have been killed in between."""
+"""Time that a suspended run gets to save its form. After it, the run is treated as killed before it could."""
 
 
 def resume_run(
     run_id: UUID, decision: Decision, *, form_seconds: float = FORM_TIMEOUT_SECONDS, poll_seconds: float = 0.5
 ) -> None:
-    """Resume a run that waits, with the form filled in as it was decided.
+    """Resume a suspended run, with its form filled in from the decision.
 
-    Prefect suspends a run first and saves its form afterwards. A run that was killed in between waits with no form,
-    and Prefect refuses to resume it; it is started again past the form then, and finds the decision in the ledger.
+    Prefect suspends a run first and saves its form afterwards. A run that was killed in between has no form, and
+    Prefect refuses to resume it. It is scheduled again without the form, and reads the decision from the ledger.
 
     Raises:
-        NotPausedError, FlowPauseTimeout, ObjectNotFound: it does not wait (any more).
-        RuntimeError, httpx.HTTPError: Prefect refuses, or does not answer.
+        NotPausedError, FlowPauseTimeout, ObjectNotFound: the run is not suspended (any more).
+        RuntimeError, httpx.HTTPError: Prefect refuses, or does not respond.
     """
     deadline = time.monotonic() + form_seconds
     with get_client(sync_client=True) as client:
         while not has_form(client, run_id):
             if time.monotonic() > deadline:
-                again: State = Scheduled(
-                    name="Resuming", message="It is decided, and had no form.", scheduled_time=datetime.now(UTC)
+                resuming: State = Scheduled(
+                    name="Resuming", message="Decided; the run had no form.", scheduled_time=datetime.now(UTC)
                 )
-                client.set_flow_run_state(run_id, again, force=True)
+                client.set_flow_run_state(run_id, resuming, force=True)
                 return
             time.sleep(poll_seconds)
     resume_flow_run(
@@ -46,10 +46,10 @@ def resume_run(
 
 
 def has_form(client: SyncPrefectClient, run_id: UUID) -> bool:
-    """Return whether the form that a suspended run waits for is saved; true of one that does not wait for a form.
+    """Return whether the form of a suspended run is saved; True for a run that does not wait for a form.
 
     Raises:
-        ObjectNotFound, httpx.HTTPError: there is no such run, or Prefect does not answer.
+        ObjectNotFound, httpx.HTTPError: there is no such run, or Prefect does not respond.
     """
     state = client.read_flow_run(run_id).state
     if state is None or not state.is_paused() or not state.state_details.run_input_keyset:
@@ -75,23 +75,25 @@ def record_decision(
     reason: str,
     now: datetime | None = None,
 ) -> Decision:
-    """Record the decision, then wake the flow run that waits for it, unless it takes more approvals yet.
+    """Record the decision, and resume the flow run if no further approval is needed.
 
     Args:
         env, request, approved, by, reason: the decision, and where it is recorded.
-        now: when it is made; by default the time of the call.
+        now: the time of the decision; by default the time of the call.
 
     Raises:
         Refusal, PortError: the decision does not count; nothing was recorded.
     """
     at = now or datetime.now(UTC)
-    made = submit_decision(env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=at)
-    if env.approvals().decision(request.id) is None:
+    decision = submit_decision(
+        env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=at
+    )
+    if env.approvals().final_decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
-        return made
+        return decision
     try:
-        resume_run(UUID(request.flow_run_id), made)
-    except Exception as error:  # whatever Prefect answers, the decision is safe in the ledger
-        print(f"The decision is recorded, but flow run {request.flow_run_id} could not be woken: {error}")
+        resume_run(UUID(request.flow_run_id), decision)
+    except Exception as error:  # whatever Prefect responds, the decision is stored in the ledger
+        print(f"The decision is recorded, but flow run {request.flow_run_id} could not be resumed: {error}")
         print("Resume it on the Prefect UI; it will find the decision.")
-    return made
+    return decision

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from local.stack import Stack, down, use_running_stack
+from local.stack import Stack, use_running_stack
+from local.supervisor import down
 from tests.checkout import ROOT, copy_checkout, start_stack
 from tests.fixtures.canary_secrets import IN_ENVIRONMENT as CANARIES_IN_ENVIRONMENT
 

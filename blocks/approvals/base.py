@@ -1,114 +1,22 @@
-"""The approvals port: requests, and what people decided about them. Rows are only added.
+"""The approvals port: approval requests, and decisions about them. Append-only.
 
-Decisions, waivers and refused attempts are one chain of signed links: `blocks.approvals.chain` says of what form, and
-`blocks.approvals.anchor` how its end is kept outside the database.
+Decisions, waivers and refused attempts are one chain of signed links: `blocks.approvals.chain` defines its form, and
+`blocks.approvals.anchor` records its end outside the database.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from collections.abc import Sequence
 
+from blocks.common.errors import Conflict, NotFound
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, Waiver
 from runtime.keys import Signer
-
-LinkKind = Literal["decision", "waiver", "refusal"]
-
-
-@dataclass(frozen=True)
-class ApprovalRequest:
-    """What a person is asked to decide, with the evidence as shown (canonical JSON) and its digest.
-
-    `approvers` empty means anyone with a name; with `four_eyes` neither the requester nor one of `authors`, who
-    wrote the code, may decide. It takes `approvals` different people, each with one of `roles` (empty: any).
-    """
-
-    id: str
-    model: str
-    environment: str
-    version: str
-    digest: str
-    evidence: str
-    requested_by: str
-    requested_at: datetime
-    expires_at: datetime
-    flow_run_id: str
-    approvers: tuple[str, ...] = ()
-    four_eyes: bool = True
-    authors: tuple[str, ...] = ()
-    approvals: int = 1
-    roles: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a person decided, over which digest, through which channel ("prefect form", "terminal", "approvals page").
-
-    `authenticated` says whether the channel proved who it was, and `roles` which roles it proved with that;
-    `request_digest` fixes the whole request as it was.
-    """
-
-    request_id: str
-    digest: str
-    approved: bool
-    by: str
-    reason: str
-    channel: str
-    at: datetime
-    authenticated: bool = False
-    request_digest: str = ""
-    roles: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Waiver:
-    """A person's decision that failed gates of a model do not hold it back in an environment, until a time."""
-
-    model: str
-    environment: str
-    gates: tuple[str, ...]
-    waived_by: str
-    reason: str
-    channel: str
-    at: datetime
-    until: datetime
-    authenticated: bool = False
-
-
-@dataclass(frozen=True)
-class RefusedAttempt:
-    """An attempt that was refused: what was tried ("decide", "deploy", "waive"), by whom, and why not."""
-
-    request_id: str
-    action: str
-    by: str
-    channel: str
-    problem: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Link:
-    """One row of the chain of decisions; `body` is what it records, as canonical JSON (`blocks.approvals.chain`).
-
-    `previous` is the hash of the row before, `signature` that of the key `public_key_id` over `hash`, in hexadecimal digits;
-    only a refusal may be without one.
-    """
-
-    number: int
-    kind: LinkKind
-    request_id: str
-    body: str
-    previous: str
-    hash: str
-    key_id: str
-    signature: str
 
 
 class Approvals(ABC):
     """Requests for approval and the chain of decisions about them. Each request is written once."""
 
     @abstractmethod
-    def request_approval(self, request: ApprovalRequest) -> ApprovalRequest:
+    def add_request(self, request: ApprovalRequest) -> ApprovalRequest:
         """Add a request, or return the one with that id.
 
         Raises:
@@ -116,7 +24,7 @@ class Approvals(ABC):
         """
 
     @abstractmethod
-    def approval_request(self, request_id: str) -> ApprovalRequest:
+    def get_request(self, request_id: str) -> ApprovalRequest:
         """Return a request. Raises NotFound, and lists the open ones."""
 
     @abstractmethod
@@ -124,11 +32,11 @@ class Approvals(ABC):
         """Return the requests without a decision, oldest first, expired ones included."""
 
     @abstractmethod
-    def models(self, environment: str) -> tuple[str, ...]:
+    def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models for which approval was ever requested in an environment, sorted."""
 
     @abstractmethod
-    def decide(self, decision: Decision, signer: Signer) -> Decision:
+    def record_decision(self, decision: Decision, signer: Signer) -> Decision:
         """Sign and record a person's decision over a request, and return the recorded one.
 
         The first rejection ends a request, and so does the last approval that it takes. Of two that would end it
@@ -142,17 +50,71 @@ class Approvals(ABC):
         """
 
     @abstractmethod
-    def decision(self, request_id: str) -> Decision | None:
+    def final_decision(self, request_id: str) -> Decision | None:
         """Return the decision that ended the request, or None while it is open."""
 
     @abstractmethod
-    def waive(self, waiver: Waiver, signer: Signer) -> Link:
+    def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver. Raises as `decide`."""
 
     @abstractmethod
-    def refuse(self, attempt: RefusedAttempt, signer: Signer | None) -> Link:
+    def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record an attempt that was refused, signed where this process may sign."""
 
     @abstractmethod
-    def links(self, request_id: str | None = None) -> tuple[Link, ...]:
+    def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:
         """Return the chain from its beginning, or the links of one request; nothing is verified."""
+
+
+def unknown_request_error(request_id: str, open_requests: Sequence[ApprovalRequest]) -> NotFound:
+    """Return the error for an unknown request; it lists the open ones."""
+    listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in open_requests) or "none"
+    return NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
+
+
+def check_same_request(recorded: ApprovalRequest, repeated: ApprovalRequest) -> None:
+    """Check that a repeated request has the same digest as the recorded one.
+
+    Raises:
+        Conflict: it has another digest.
+    """
+    if recorded.digest != repeated.digest:
+        raise Conflict(
+            f"ledger: approval request {repeated.id!r} exists over digest {recorded.digest}, not {repeated.digest}. "
+            "Use another id: a request cannot be changed."
+        )
+
+
+def final_decision(decisions: Sequence[Decision], approvals: int) -> Decision | None:
+    """Return the decision that closed a request: the first rejection, or the last required approval."""
+    approved = 0
+    for decision in decisions:
+        approved += decision.approved is True
+        if not decision.approved or approved >= max(1, approvals):
+            return decision
+    return None
+
+
+def find_repeated_decision(decisions: Sequence[Decision], given: Decision, approvals: int) -> Decision | None:
+    """Return the recorded decision that `given` repeats; None if it is new and the request is open.
+
+    Raises:
+        Conflict: the request is closed, or this person has decided differently or over another digest.
+    """
+    own = [each for each in decisions if _same_person(each.by, given.by)]
+    for each in own:
+        if (each.approved, each.digest) == (given.approved, given.digest):
+            return each
+    standing = own[0] if own else final_decision(decisions, approvals)
+    if standing is None:
+        return None
+    verdict = "approved" if standing.approved else "rejected"
+    raise Conflict(
+        f"ledger: approval request {given.request_id!r} is decided already: {verdict} by {standing.by} "
+        f"on {standing.at.isoformat()} over digest {standing.digest} ({standing.reason or 'no reason given'}). "
+        "The first decision stays; make a new request."
+    )
+
+
+def _same_person(one: str, other: str) -> bool:
+    return " ".join(one.casefold().split()) == " ".join(other.casefold().split())

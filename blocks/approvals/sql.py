@@ -1,111 +1,129 @@
-"""Approvals in a SQL database. Which of two writers is first is decided by a unique column or by the chain's lock."""
+"""Approvals in a SQL database. A unique column or the chain's lock decides which of two writers is first."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from sqlalchemy import Connection, insert, select
 
-from blocks.approvals.anchor import anchored
-from blocks.approvals.base import ApprovalRequest, Approvals, Decision, Link, LinkKind, RefusedAttempt, Waiver
-from blocks.approvals.chain import body_of, decisions_of, make_link, request_digest
-from blocks.approvals.rules import check_same_request, no_request, outcome, recorded_before
-from blocks.database.engine import Database, fields_of, one_at_a_time, recorded
-from blocks.database.moments import in_utc
-from blocks.database.tables import LINKS, REQUESTS
+from blocks.approvals.anchor import hold_anchored_head
+from blocks.approvals.base import (
+    Approvals,
+    check_same_request,
+    final_decision,
+    find_repeated_decision,
+    unknown_request_error,
+)
+from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
+from blocks.database.common import to_utc
+from blocks.database.engine import Database, lock_writers, record_fields, recorded
+from blocks.database.tables import CHAIN_ENTRIES, REQUESTS
+from blocks.records.approvals import ApprovalRequest, ChainEntry, ChainEntryKind, Decision, RefusedAttempt, Waiver
 from runtime.keys import Signer
 
 
 class SqlApprovals(Approvals):
-    """Requests and links as rows that any number of processes add to at once."""
+    """Requests and links as rows; any number of processes may add rows at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def request_approval(self, request: ApprovalRequest) -> ApprovalRequest:
-        """Add a request, or return the one with that id. Raises Conflict when that is over another digest."""
+    def add_request(self, request: ApprovalRequest) -> ApprovalRequest:
+        """Add a request, or return the one with that id. Raises Conflict if that has another digest."""
         self._database.add(REQUESTS, asdict(request))
-        found = recorded(self._request(request.id), f"approval request {request.id!r}")
-        check_same_request(found, request)
-        return found
+        stored = recorded(self._request(request.id), f"approval request {request.id!r}")
+        check_same_request(stored, request)
+        return stored
 
-    def approval_request(self, request_id: str) -> ApprovalRequest:
-        """Return a request. Raises NotFound, and lists the open ones."""
+    def get_request(self, request_id: str) -> ApprovalRequest:
+        """Return a request. Raises NotFound with a list of the open ones."""
         if (request := self._request(request_id)) is None:
-            raise no_request(request_id, self.open_requests())
+            raise unknown_request_error(request_id, self.open_requests())
         return request
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
-        """Return the requests without a decision, oldest first, expired ones included."""
-        wanted = select(REQUESTS) if model is None else select(REQUESTS).where(REQUESTS.c.model == model)
-        rows = self._database.rows(wanted.order_by(REQUESTS.c.sequence))
-        requests = [ApprovalRequest(**fields_of(row)) for row in rows]
-        said = decisions_of(self.links()) if requests else ()
-        by_request = {each.id: [one for one in said if one.request_id == each.id] for each in requests}
-        return tuple(each for each in requests if outcome(by_request[each.id], each.approvals) is None)
+        """Return the requests without a final decision, oldest first, including expired ones."""
+        query = select(REQUESTS) if model is None else select(REQUESTS).where(REQUESTS.c.model == model)
+        rows = self._database.rows(query.order_by(REQUESTS.c.sequence))
+        requests = [ApprovalRequest(**record_fields(REQUESTS, row)) for row in rows]
+        decisions = decisions_of(self.chain_entries()) if requests else ()
+        by_request = {each.id: [one for one in decisions if one.request_id == each.id] for each in requests}
+        return tuple(each for each in requests if final_decision(by_request[each.id], each.approvals) is None)
 
-    def models(self, environment: str) -> tuple[str, ...]:
+    def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models for which approval was ever requested in an environment, sorted."""
-        named = select(REQUESTS.c.model).where(REQUESTS.c.environment == environment).distinct()
-        return tuple(sorted(str(row["model"]) for row in self._database.rows(named)))
+        query = select(REQUESTS.c.model).where(REQUESTS.c.environment == environment).distinct()
+        return tuple(sorted(str(row["model"]) for row in self._database.rows(query)))
 
-    def decide(self, decision: Decision, signer: Signer) -> Decision:
+    def record_decision(self, decision: Decision, signer: Signer) -> Decision:
         """Sign and record a person's decision over a request; see `Approvals.decide`."""
-        request = self.approval_request(decision.request_id)
-        given = replace(decision, at=in_utc(decision.at), request_digest=request_digest(request))
-        found: list[Decision] = []
+        request = self.get_request(decision.request_id)
+        complete = replace(decision, at=to_utc(decision.at), request_digest=request_digest(request))
+        earlier: list[Decision] = []
 
-        def unless_decided(connection: Connection) -> str:
-            own = select(LINKS).where(LINKS.c.request_id == request.id).order_by(LINKS.c.number)
-            said = decisions_of(Link(**row) for row in connection.execute(own).mappings())
-            found.extend(filter(None, [recorded_before(said, given, request.approvals)]))
-            return "" if found else body_of(given)
+        def body_unless_decided(connection: Connection) -> str:
+            query = (
+                select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.request_id == request.id).order_by(CHAIN_ENTRIES.c.number)
+            )
+            decisions = decisions_of(ChainEntry(**row) for row in connection.execute(query).mappings())
+            earlier.extend(filter(None, [find_repeated_decision(decisions, complete, request.approvals)]))
+            return "" if earlier else record_to_json(complete)
 
-        self._append("decision", request.id, unless_decided, signer)
-        return found[0] if found else given
+        self._append("decision", request.id, body_unless_decided, signer)
+        return earlier[0] if earlier else complete
 
-    def decision(self, request_id: str) -> Decision | None:
-        """Return the decision that ended the request, or None while it is open."""
+    def final_decision(self, request_id: str) -> Decision | None:
+        """Return the decision that closed the request, or None while it is open."""
         if (request := self._request(request_id)) is None:
             return None
-        return outcome(decisions_of(self.links(request_id)), request.approvals)
+        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
-    def waive(self, waiver: Waiver, signer: Signer) -> Link:
+    def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver."""
-        given = replace(waiver, at=in_utc(waiver.at), until=in_utc(waiver.until))
-        return recorded(self._append("waiver", "", lambda _: body_of(given), signer), "waiver")
+        in_zone = replace(waiver, at=to_utc(waiver.at), until=to_utc(waiver.until))
+        return recorded(self._append("waiver", "", lambda _: record_to_json(in_zone), signer), "waiver")
 
-    def refuse(self, attempt: RefusedAttempt, signer: Signer | None) -> Link:
-        """Record an attempt that was refused."""
-        given = replace(attempt, at=in_utc(attempt.at))
-        return recorded(self._append("refusal", given.request_id, lambda _: body_of(given), signer), "refusal")
+    def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
+        """Record a refused attempt."""
+        in_zone = replace(attempt, at=to_utc(attempt.at))
+        return recorded(
+            self._append("refusal", in_zone.request_id, lambda _: record_to_json(in_zone), signer), "refusal"
+        )
 
-    def links(self, request_id: str | None = None) -> tuple[Link, ...]:
+    def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:
         """Return the chain from its beginning, or the links of one request."""
-        wanted = select(LINKS) if request_id is None else select(LINKS).where(LINKS.c.request_id == request_id)
-        return tuple(Link(**row) for row in self._database.rows(wanted.order_by(LINKS.c.number)))
+        query = (
+            select(CHAIN_ENTRIES)
+            if request_id is None
+            else select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.request_id == request_id)
+        )
+        return tuple(ChainEntry(**row) for row in self._database.rows(query.order_by(CHAIN_ENTRIES.c.number)))
 
-    def _link_at(self, number: int) -> Link | None:
-        rows = self._database.rows(select(LINKS).where(LINKS.c.number == number))
-        return Link(**rows[0]) if rows else None
+    def _link_at(self, number: int) -> ChainEntry | None:
+        rows = self._database.rows(select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.number == number))
+        return ChainEntry(**rows[0]) if rows else None
 
     def _append(
-        self, kind: LinkKind, request_id: str, body: Callable[[Connection], str], signer: Signer | None
-    ) -> Link | None:
-        """Add the link that follows the last one; none when `body` returns "". One process at a time does this."""
-        with anchored(signer.head if signer else None, self._link_at) as note:
+        self, kind: ChainEntryKind, request_id: str, body: Callable[[Connection], str], signer: Signer | None
+    ) -> ChainEntry | None:
+        """Add the next link, unless `body` returns "". A lock admits one process at a time."""
+        with hold_anchored_head(signer.head if signer else None, self._link_at) as note:
 
-            def add(connection: Connection) -> Link | None:
-                one_at_a_time(connection)
+            def add(connection: Connection) -> ChainEntry | None:
+                lock_writers(connection)
                 if not (text := body(connection)):
                     return None
-                last = connection.execute(select(LINKS).order_by(LINKS.c.number.desc()).limit(1)).mappings().first()
-                link = make_link(Link(**last) if last else None, kind, request_id, text, signer)
+                last = (
+                    connection.execute(select(CHAIN_ENTRIES).order_by(CHAIN_ENTRIES.c.number.desc()).limit(1))
+                    .mappings()
+                    .first()
+                )
+                link = make_entry(ChainEntry(**last) if last else None, kind, request_id, text, signer)
                 note(link)
-                connection.execute(insert(LINKS), asdict(link))
+                connection.execute(insert(CHAIN_ENTRIES), asdict(link))
                 return link
 
             return self._database.write(add)
 
     def _request(self, request_id: str) -> ApprovalRequest | None:
         rows = self._database.rows(select(REQUESTS).where(REQUESTS.c.id == request_id))
-        return ApprovalRequest(**fields_of(rows[0])) if rows else None
+        return ApprovalRequest(**record_fields(REQUESTS, rows[0])) if rows else None

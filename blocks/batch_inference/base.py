@@ -1,4 +1,7 @@
-"""The transform port: many rows predicted by one model version on paid machines, by the container's `/invocations`."""
+"""The batch inference port: predictions for many rows by one model version on paid machines.
+
+The rows are sent to the container's `/invocations`.
+"""
 
 import time
 from abc import abstractmethod
@@ -11,18 +14,18 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.common.collectable import ArtifactOwner
-from blocks.common.compute import Compute
 from blocks.common.errors import JobFailed
 from blocks.common.jobs import JobStatus, require_completed, stop_if_interrupted
+from blocks.records.compute import Compute
 
 
 @dataclass(frozen=True)
 class BatchInferenceJob:
-    """One model version that is to answer some rows.
+    """A batch inference job: one model version that predicts some rows.
 
-    `name` is derived by the caller from rows and version, so that a retry finds the job that is there.
-    `run_id` is the id of the tracked run that pays for it, which a service may show with the job.
-    `model_folder` is the exact artifact (an MLflow model folder, its signature beside it as `model.sig`) of that `digest`.
+    The caller derives `name` from rows and version, so that a retry finds the running job.
+    `run_id` is the id of the tracking run that the cost belongs to; a service may show it with the job.
+    `model_folder` is the exact artifact with that `digest`: an MLflow model folder, with `model.sig` beside it.
     """
 
     name: str
@@ -35,9 +38,9 @@ class BatchInferenceJob:
 
 @dataclass(frozen=True)
 class RequestPart:
-    """Some rows: JSON as posted to `/invocations`, and what is joined to the answers, a row each in the same order.
+    """One request: its JSON body for `/invocations`, and columns that are returned unchanged beside the predictions.
 
-    What is carried is given back as it was, and is not shown to the model.
+    `passthrough` has one row per request row in the same order; the model does not see it.
     """
 
     request: bytes
@@ -46,7 +49,7 @@ class RequestPart:
 
 @dataclass(frozen=True)
 class BatchInferenceJobState:
-    """What is known of a job now; the members mean what those of `blocks.trainers.base.TrainingJobState` do."""
+    """Current state of a job; the fields have the same meaning as in `blocks.trainers.base.TrainingJobState`."""
 
     name: str
     status: JobStatus
@@ -58,30 +61,30 @@ class BatchInferenceJobState:
 
 
 class BatchInference(ArtifactOwner, Block):
-    """Predicts many rows. Submitting the same job twice predicts and pays once."""
+    """Predicts many rows. A job that is submitted twice runs, and is paid, once."""
 
-    rows_per_second: float = Field(
-        default=13_000.0, gt=0, description="How many rows a second all instances predict together."
-    )
-    startup_seconds: float = Field(default=300.0, ge=0, description="How long it takes until they predict.")
+    rows_per_second: float = Field(default=13_000.0, gt=0, description="Rows per second of all instances together.")
+    startup_seconds: float = Field(default=300.0, ge=0, description="Seconds until the instances predict.")
     local_rows_per_second: float = Field(
-        default=30_000.0, gt=0, description="How many rows a second a flow run predicts where it runs."
+        default=30_000.0, gt=0, description="Rows per second that a flow run predicts on its own machine."
     )
     max_usd_per_hour_saved: float = Field(
-        default=1.0, ge=0, description="What one hour less of waiting for predictions may cost, in US dollars."
+        default=1.0,
+        ge=0,
+        description="Value of one saved hour of waiting in US dollars; decides between flow run and paid machines.",
     )
-    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at a job.")
+    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two polls of a job.")
 
     @abstractmethod
     def compute(self, max_seconds: int) -> Compute:
-        """Return what a job of at most `max_seconds` will ask for, so that it can be priced. No service is asked."""
+        """Return the compute of a job of at most `max_seconds`, so that it can be priced. No service is called."""
 
     @abstractmethod
     def submit(self, job: BatchInferenceJob, parts: Iterable[RequestPart]) -> None:
-        """Start the job, or attach to the one of that name that is running or has completed.
+        """Start the job, or attach to the one of that name that is running or completed.
 
-        The parts are asked for only where none are kept for that name. A job that failed or was stopped is started
-        anew, on the parts that are kept.
+        The parts are read only if none are stored for that name. A job that failed or was stopped starts again, with
+        the stored parts.
 
         Raises:
             Conflict: a job of that name exists for another model version.
@@ -90,18 +93,18 @@ class BatchInference(ArtifactOwner, Block):
 
     @abstractmethod
     def state(self, name: str) -> BatchInferenceJobState:
-        """Return what is known of the job. Raises NotFound when there is none of that name."""
+        """Return the state of the job. Raises NotFound if there is no job of that name."""
 
     @abstractmethod
     def stop(self, name: str) -> None:
-        """Ask for the job's end; no error when it has ended already."""
+        """Request the stop of the job; no error if it has ended already."""
 
     @abstractmethod
     def responses(self, name: str) -> Iterator[tuple[pa.Table, bytes]]:
-        """Yield, for each part of a completed job in order, what it carried and the body of its answer.
+        """Yield the passthrough columns and the response body of each part of a completed job, in order.
 
         Raises:
-            Corrupt: an answer is not there.
+            Corrupt: a response is missing.
         """
 
     def run(
@@ -109,13 +112,13 @@ class BatchInference(ArtifactOwner, Block):
     ) -> BatchInferenceJobState:
         """Submit, wait, and return the state of the completed job.
 
-        Whatever ends the wait early (a cancelled flow, an interrupt) stops the job. A service that does not answer
-        for a while does not: who tries again attaches to the job that runs. SageMaker knows no limit of time for
-        such jobs, so who waits stops one that takes longer than `max_seconds`.
+        An interrupted wait (a cancelled flow, a signal) stops the job. A TransientError does not: the retry attaches to
+        the running job. SageMaker has no time limit for such jobs, so this call stops one that takes longer than
+        `max_seconds`.
 
         Raises:
-            TransientError: the service did not answer, or failed by itself; try again.
-            JobFailed: the job failed, was stopped, or took too long; the message carries the reason.
+            TransientError: the service did not respond, or caused the failure; try again.
+            JobFailed: the job failed, was stopped, or took too long; the message gives the reason.
         """
         self.submit(job, parts)
         with stop_if_interrupted(lambda: self.stop(job.name)):

@@ -1,4 +1,4 @@
-"""A transform without machines: jobs run in memory, one step a look, and answer what they are told to."""
+"""A fake for batch inference: jobs live in memory, advance one step per status poll, and end as configured."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +9,9 @@ import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, BatchInferenceJobState, RequestPart
-from blocks.common.compute import Compute
 from blocks.common.errors import Conflict, NotFound, Rejected
 from blocks.common.jobs import JobStatus
+from blocks.records.compute import Compute
 
 
 @dataclass
@@ -19,33 +19,31 @@ class _Attempt:
     job: BatchInferenceJob
     parts: list[RequestPart]
     end: JobStatus
-    looks: int = 0
+    polls: int = 0
     stopped: bool = False
 
 
 class FakeBatchInference(BatchInference):
-    """Answers each row with `answer` of its values, the same way each time."""
+    """Predicts each row by a given function of its values; deterministic."""
 
-    _block_type_name = "Ratchet transform: fake"
-    _block_type_slug = "ratchet-transform-fake"
+    _block_type_name = "Ratchet batch inference (fake)"
+    _block_type_slug = "ratchet-batch-inference-fake"
 
     poll_seconds: float = 0.001
-    failing_attempts: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
-    looks: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
-    transient: bool = Field(default=False, description="Whether a failure is one that the same job may survive.")
-    reason: str = Field(default="the fake transform was told to fail", description="What a failure says.")
-    fixed_compute: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
-    billable_seconds: float | None = Field(
-        default=None, description="The seconds billed for a job that ended; None: not said."
-    )
+    failing_attempts: int = Field(default=0, ge=0, description="Number of attempts that fail before one completes.")
+    polls_until_done: int = Field(default=2, ge=0, description="Number of polls that return in progress.")
+    transient: bool = Field(default=False, description="Whether a failure is transient.")
+    reason: str = Field(default="this fake is configured to fail", description="Reason of a failure.")
+    fixed_compute: Compute = Field(default=Compute(), description="Compute of every job, apart from its time.")
+    billable_seconds: float | None = Field(default=None, description="Billed seconds of a job that ended.")
 
-    _answer: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: _constant_prediction)
+    _predict_row: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: _constant_prediction)
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
     _started: list[str] = PrivateAttr(default_factory=list)
 
-    def with_predictions(self, answer: Callable[[list[Any]], Any]) -> "FakeBatchInference":
-        """Answer each row with what `answer` makes of its values, in the order of the request's columns."""
-        self._answer = answer
+    def with_predictions(self, predict_row: Callable[[list[Any]], Any]) -> "FakeBatchInference":
+        """Predict each row by this function of its values, in the order of the request's columns."""
+        self._predict_row = predict_row
         return self
 
     @property
@@ -54,48 +52,46 @@ class FakeBatchInference(BatchInference):
         return tuple(self._started)
 
     def compute(self, max_seconds: int) -> Compute:
-        """Return `asks_for`, for at most that long."""
+        """Return `fixed_compute` with this time limit."""
         return replace(self.fixed_compute, max_seconds=max_seconds)
 
     def submit(self, job: BatchInferenceJob, parts: Iterable[RequestPart]) -> None:
-        """Start the job, or attach to the one that is there; see `Transform.submit`."""
-        there = self._jobs.get(job.name)
-        if there is not None and (there.job.version, there.job.digest) != (job.version, job.digest):
-            raise Conflict(f"job {job.name} exists for version {there.job.version}; give it another name")
-        if there is not None and self.state(job.name).status in (
-            JobStatus.in_progress,
-            JobStatus.completed,
-        ):
+        """Start the job, or attach to the running one; see `BatchInference.submit`."""
+        existing = self._jobs.get(job.name)
+        if existing is not None and (existing.job.version, existing.job.digest) != (job.version, job.digest):
+            raise Conflict(f"job {job.name} exists for version {existing.job.version}; give it another name")
+        if existing is not None and self.state(job.name).status in (JobStatus.in_progress, JobStatus.completed):
             return
-        kept = there.parts if there is not None else list(parts)
-        if not kept:
+        stored = existing.parts if existing is not None else list(parts)
+        if not stored:
             raise Rejected(f"job {job.name} has no rows")
         end = JobStatus.failed if len(self._started) < self.failing_attempts else JobStatus.completed
-        self._jobs[job.name] = _Attempt(job, kept, end)
+        self._jobs[job.name] = _Attempt(job, stored, end)
         self._started.append(job.name)
 
     def state(self, name: str) -> BatchInferenceJobState:
-        """Return what is known of the job, one step further than at the last look; see `Transform.state`."""
+        """Return the state of the job, one step further than at the last poll; see `BatchInference.state`."""
         attempt = self._attempt(name)
         if attempt.stopped:
-            return BatchInferenceJobState(name, JobStatus.stopped, float(attempt.looks), "stopped on request")
-        attempt.looks += 1
-        if attempt.looks <= self.looks:
-            return BatchInferenceJobState(name, JobStatus.in_progress, float(attempt.looks))
+            return BatchInferenceJobState(name, JobStatus.stopped, float(attempt.polls), "stopped on request")
+        attempt.polls += 1
+        if attempt.polls <= self.polls_until_done:
+            return BatchInferenceJobState(name, JobStatus.in_progress, float(attempt.polls))
         failed = attempt.end is JobStatus.failed
-        return BatchInferenceJobState(name, attempt.end, float(self.looks), self.reason if failed else "",
+        seconds = float(self.polls_until_done)
+        return BatchInferenceJobState(name, attempt.end, seconds, self.reason if failed else "",
                               billable_seconds=self.billable_seconds, transient=failed and self.transient)  # fmt: skip
 
     def stop(self, name: str) -> None:
-        """Stop the job unless it has ended; see `Transform.stop`."""
+        """Stop the job unless it has ended; see `BatchInference.stop`."""
         attempt = self._attempt(name)
-        attempt.stopped = attempt.stopped or attempt.looks <= self.looks
+        attempt.stopped = attempt.stopped or attempt.polls <= self.polls_until_done
 
     def responses(self, name: str) -> Iterator[tuple[pa.Table, bytes]]:
-        """Yield what each part carried, and the answers to its rows; see `Transform.answers`."""
+        """Yield the passthrough columns and the predictions of each part; see `BatchInference.responses`."""
         for part in self._attempt(name).parts:
             rows = json.loads(part.request)["dataframe_split"]["data"]
-            yield part.passthrough, json.dumps({"predictions": [self._answer(row) for row in rows]}).encode()
+            yield part.passthrough, json.dumps({"predictions": [self._predict_row(row) for row in rows]}).encode()
 
     def _attempt(self, name: str) -> _Attempt:
         if name not in self._jobs:

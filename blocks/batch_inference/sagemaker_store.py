@@ -1,11 +1,11 @@
-"""What transform jobs leave in S3: model, requests, what is carried along, and the answers; whole or never used.
+"""Files of transform jobs in S3: model, requests, passthrough columns and responses.
 
-`<prefix>/<job>/staged.json` says which folder `<prefix>/<job>/<token>/` holds the job's rows, once they are whole:
+`<prefix>/<job>/staged.json` names the folder `<prefix>/<job>/<token>/` with the job's rows, once they are complete:
 
-    model/      the artifact, and its signature: what SageMaker copies into the container
-    in/         a request an object, `part-00000.json`
-    carried/    what is joined to its answer, `part-00000.parquet`; SageMaker never reads it
-    out/<n>/    the answers of the n-th attempt, `part-00000.json.out`
+    model/          the artifact and its signature; SageMaker copies them into the container
+    in/             one object per request, `part-00000.json`
+    passthrough/    columns to join to the response, `part-00000.parquet`; SageMaker never reads them
+    out/<n>/        the responses of the n-th attempt, `part-00000.json.out`
 """
 
 import itertools
@@ -30,7 +30,7 @@ _UPLOAD_THREADS = 8
 
 @dataclass(frozen=True)
 class StagedRequests:
-    """The rows of a job as they lie in S3: the folder's key, and how many parts it has."""
+    """The uploaded rows of a job: the key of their folder in S3, and the number of parts."""
 
     folder: str
     parts: int
@@ -44,61 +44,59 @@ class StagedRequests:
 
     @property
     def token(self) -> str:
-        """What tells this staging from others of the same job."""
+        """Identifies this upload among others of the same job."""
         return self.folder.rpartition("/")[2]
 
     def responses_prefix(self, attempt: int) -> str:
-        """The prefix of an attempt's answers."""
+        """The prefix of an attempt's responses."""
         return f"{self.folder}/out/{attempt}"
 
 
 class BatchInferenceStore:
-    """Jobs below a prefix. Errors are botocore's, but for those of the jobs themselves."""
+    """Jobs below a prefix. Raises botocore's errors, and port errors about the jobs themselves."""
 
     def __init__(self, folders: S3Folders, client: Any, bucket: str, prefix: str) -> None:
         self._folders, self._client, self._bucket, self._prefix = folders, client, bucket, prefix
 
     def staged(self, name: str) -> StagedRequests | None:
-        """Return the rows that are kept for a job, or None."""
-        found = self._folders.get_json(self._record(name))
-        return None if found is None else StagedRequests(**found)
+        """Return the stored rows of a job, or None."""
+        record = self._folders.get_json(self._record(name))
+        return None if record is None else StagedRequests(**record)
 
     def stage(self, job: BatchInferenceJob, parts: Iterable[RequestPart]) -> StagedRequests:
-        """Copy model and rows to S3, unless rows are kept for that name, and return where they lie.
+        """Upload model and rows unless rows are stored for that name, and return the stored rows.
 
-        Of several that stage at once one is kept, for all of them.
+        If several processes upload at the same time, all of them use the rows of the first.
 
         Raises:
-            Corrupt: the artifact is not of the job's digest.
-            Conflict: rows are kept under that name for another version.
-            Rejected: there is no row, or one part is larger than SageMaker takes.
+            Corrupt: the artifact does not have the job's digest.
+            Conflict: rows are stored under that name for another version.
+            Rejected: there are no rows, or a part exceeds SageMaker's size limit.
         """
-        found = self.staged(job.name)
-        if found is None:
-            found = self._claim(job, self._upload(job, parts))
-        if (found.version, found.digest) != (job.version, job.digest):
-            raise Conflict(f"job {job.name} exists for version {found.version} {found.digest}; give it another name")
-        return found
+        staged = self.staged(job.name)
+        if staged is None:
+            staged = self._claim(job, self._upload(job, parts))
+        if (staged.version, staged.digest) != (job.version, job.digest):
+            raise Conflict(f"job {job.name} exists for version {staged.version} {staged.digest}; give it another name")
+        return staged
 
     def responses(self, staged: StagedRequests, attempt: int) -> Iterator[tuple[pa.Table, bytes]]:
-        """Yield what each part carried and its answer, in order. Raises Corrupt when one is not there."""
+        """Yield the passthrough columns and the response of each part. Raises Corrupt if one is missing."""
         for number in range(staged.parts):
-            answer = self._folders.get_bytes(f"{staged.responses_prefix(attempt)}/{_part_name(number)}.json.out")
-            carried = self._folders.get_bytes(f"{staged.folder}/carried/{_part_name(number)}.parquet")
-            if answer is None or carried is None:
-                where = self._folders.url(staged.folder)
-                raise Corrupt(
-                    f"{where} lacks {_part_name(number)} of {staged.parts}; remove the folder, and score again"
-                )
-            yield pq.read_table(pa.BufferReader(carried)), answer
+            response = self._folders.get_bytes(f"{staged.responses_prefix(attempt)}/{_part_name(number)}.json.out")
+            passthrough = self._folders.get_bytes(f"{staged.folder}/passthrough/{_part_name(number)}.parquet")
+            if response is None or passthrough is None:
+                url = self._folders.url(staged.folder)
+                raise Corrupt(f"{url} lacks {_part_name(number)} of {staged.parts}; delete the folder, and score again")
+            yield pq.read_table(pa.BufferReader(passthrough)), response
 
     def has_all_responses(self, staged: StagedRequests, attempt: int) -> bool:
-        """Whether the answers of an attempt are all there."""
-        there = set(self._folders.list_keys(f"{staged.responses_prefix(attempt)}/"))
-        return all(f"{_part_name(number)}.json.out" in there for number in range(staged.parts))
+        """Return whether all responses of an attempt exist."""
+        existing = set(self._folders.list_keys(f"{staged.responses_prefix(attempt)}/"))
+        return all(f"{_part_name(number)}.json.out" in existing for number in range(staged.parts))
 
     def url(self, key: str) -> str:
-        """Return the s3:// address of a key."""
+        """Return the s3:// URL of a key."""
         return self._folders.url(key)
 
     def _upload(self, job: BatchInferenceJob, parts: Iterable[RequestPart]) -> StagedRequests:
@@ -113,14 +111,14 @@ class BatchInferenceStore:
         count, numbered = 0, enumerate(parts)
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             list(pool.map(lambda each: self._put(each[0], each[1].read_bytes()), files.items()))
-            while window := list(itertools.islice(numbered, _UPLOAD_THREADS)):  # no more of them in memory
+            while window := list(itertools.islice(numbered, _UPLOAD_THREADS)):  # bounds the memory
                 count += sum(pool.map(lambda each: self._put_part(folder, *each), window))
         if not count:
             raise Rejected(f"job {job.name} has no rows")
         return StagedRequests(folder, count, job.version, job.digest)
 
     def _claim(self, job: BatchInferenceJob, copied: StagedRequests) -> StagedRequests:
-        """Say which rows are the job's, unless somebody else has said so meanwhile; return those that are."""
+        """Record the uploaded rows as the job's, unless another process did so first; return the recorded ones."""
         from botocore.exceptions import ClientError
 
         record = {"folder": copied.folder, "parts": copied.parts, "version": copied.version, "digest": copied.digest}
@@ -138,7 +136,7 @@ class BatchInferenceStore:
             raise Rejected(f"part {number} has {size} bytes; SageMaker takes {MAX_PAYLOAD_MB} MB a request")
         sink = pa.BufferOutputStream()
         pq.write_table(part.passthrough, sink)
-        self._put(f"{folder}/carried/{_part_name(number)}.parquet", sink.getvalue().to_pybytes())
+        self._put(f"{folder}/passthrough/{_part_name(number)}.parquet", sink.getvalue().to_pybytes())
         self._put(f"{folder}/in/{_part_name(number)}.json", part.request)
         return 1
 

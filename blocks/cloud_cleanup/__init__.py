@@ -1,1 +1,1 @@
-"""What runs and is paid for in a cloud account: the port that `sweep` tidies by, its adapters, and its fake."""
+"""The cloud cleanup port: finds and ends billable resources in a cloud account."""

@@ -1,4 +1,4 @@
-"""SageMaker and S3 as the cloud port. Never run on a real account: checked by botocore's model of the services."""
+"""Cloud cleanup for SageMaker and S3. Tested with botocore's API model; never run on a real account."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -7,16 +7,9 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from blocks.cloud_cleanup.base import (
-    ENVIRONMENT_TAG,
-    FLOW_RUN_TAG,
-    RUN_TAG,
-    Checkpoints,
-    CloudCleanup,
-    PaidEndpoint,
-    PaidJob,
-)
+from blocks.cloud_cleanup.base import ENVIRONMENT_TAG, FLOW_RUN_TAG, RUN_TAG, CloudCleanup
 from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.records.cloud import Checkpoints, PaidEndpoint, PaidJob
 
 ALREADY_ENDED_MESSAGES = (
     "Could not find",
@@ -25,7 +18,7 @@ ALREADY_ENDED_MESSAGES = (
     "already in a terminal",
     "is in a terminal",
 )
-"""What SageMaker says, within a ValidationException, of what has ended or is not there."""
+"""Texts of a ValidationException for a resource that has ended or does not exist."""
 TRANSIENT_CODES = {
     "ThrottlingException",
     "Throttling",
@@ -35,74 +28,76 @@ TRANSIENT_CODES = {
     "InternalFailure",
 }
 DEFAULT_MAX_SECONDS = 86_400
-"""What a job is taken to run at most that has no limit of its own, in seconds."""
+"""Assumed maximum run time, in seconds, of a job without a limit."""
 DELETE_BATCH_SIZE = 1000
-"""How many files S3 removes in one call."""
+"""Maximum number of objects that S3 deletes in one call."""
 
 
 class SageMakerCleanup(CloudCleanup):
-    """Training jobs and endpoints of an account by their tags, and checkpoints below a prefix of a bucket."""
+    """Finds jobs and endpoints of an account by their tags, and checkpoints below a prefix of a bucket."""
 
-    _block_type_name = "Ratchet cloud: SageMaker"
-    _block_type_slug = "ratchet-cloud-sagemaker"
+    _block_type_name = "Ratchet cloud cleanup (SageMaker)"
+    _block_type_slug = "ratchet-cloud-cleanup-sagemaker"
 
-    bucket: str = Field(description="The bucket that holds the jobs' checkpoints.")
-    checkpoint_prefix: str = Field("training/checkpoints/", min_length=2, description="Where in it: <prefix><job>/…")
-    include_unassigned: bool = Field(
-        False, description="Whether what bears tags of Ratchet but names no environment is this environment's, too."
+    bucket: str = Field(description="Bucket with the checkpoints of jobs.")
+    checkpoint_prefix: str = Field(
+        "training/checkpoints/", min_length=2, description="Key prefix of checkpoints: <prefix><job>/…"
     )
-    endpoint_url: str = Field("", description="Another address than AWS's, for the local SageMaker; empty: AWS.")
+    include_unassigned: bool = Field(
+        False, description="Whether resources with Ratchet tags but without an environment belong to this one."
+    )
+    endpoint_url: str = Field("", description="Endpoint URL of the local SageMaker; empty: AWS.")
     _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def training_jobs(self, environment: str) -> tuple[PaidJob, ...]:
-        """Return the training jobs of the environment that run."""
+        """Return the running training jobs of the environment."""
         with self._port_errors("ListTrainingJobs"):
             pages = self._client("sagemaker").get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-            found = [job for page in pages for job in page["TrainingJobSummaries"]]
-            tagged = ((job["TrainingJobName"], self._tags(job["TrainingJobArn"])) for job in found)
+            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
+            tagged = ((job["TrainingJobName"], self._tags(job["TrainingJobArn"])) for job in jobs)
             return tuple(self._job(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
 
     def stop_training_job(self, name: str) -> None:
-        """Ask SageMaker to stop a job."""
+        """Request the stop of a training job."""
         with contextlib.suppress(NotFound), self._port_errors(f"StopTrainingJob {name}"):
             self._client("sagemaker").stop_training_job(TrainingJobName=name)
 
     def batch_inference_jobs(self, environment: str) -> tuple[PaidJob, ...]:
-        """Return the batch transform jobs of the environment that run."""
+        """Return the running batch transform jobs of the environment."""
         with self._port_errors("ListTransformJobs"):
             pages = self._client("sagemaker").get_paginator("list_transform_jobs").paginate(StatusEquals="InProgress")
-            found = [job for page in pages for job in page["TransformJobSummaries"]]
-            tagged = ((job["TransformJobName"], self._tags(job["TransformJobArn"])) for job in found)
+            jobs = [job for page in pages for job in page["TransformJobSummaries"]]
+            tagged = ((job["TransformJobName"], self._tags(job["TransformJobArn"])) for job in jobs)
             return tuple(self._transform(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
 
     def stop_batch_inference_job(self, name: str) -> None:
-        """Ask SageMaker to stop a batch transform job."""
+        """Request the stop of a batch transform job."""
         with contextlib.suppress(NotFound), self._port_errors(f"StopTransformJob {name}"):
             self._client("sagemaker").stop_transform_job(TransformJobName=name)
 
     def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:
-        """Return the environment's endpoints in service, with the requests that CloudWatch counted."""
+        """Return the environment's endpoints in service, with the number of requests from CloudWatch."""
         with self._port_errors("ListEndpoints"):
             pages = self._client("sagemaker").get_paginator("list_endpoints").paginate(StatusEquals="InService")
-            found = [endpoint for page in pages for endpoint in page["Endpoints"]]
-            own = [each for each in found if self._belongs_to(self._tags(each["EndpointArn"]), environment)]
+            endpoints = [endpoint for page in pages for endpoint in page["Endpoints"]]
+            own = [each for each in endpoints if self._belongs_to(self._tags(each["EndpointArn"]), environment)]
             return tuple(self._endpoint(each["EndpointName"], since) for each in own)
 
     def scale_down(self, endpoint: PaidEndpoint) -> None:
-        """Leave one instance of each variant."""
-        wanted = [{"VariantName": name, "DesiredInstanceCount": 1} for name in endpoint.instances_by_variant]
+        """Reduce each variant to one instance."""
+        variants = [{"VariantName": name, "DesiredInstanceCount": 1} for name in endpoint.instances_by_variant]
         with self._port_errors(f"UpdateEndpointWeightsAndCapacities {endpoint.name}"):
             self._client("sagemaker").update_endpoint_weights_and_capacities(
-                EndpointName=endpoint.name, DesiredWeightsAndCapacities=wanted
+                EndpointName=endpoint.name, DesiredWeightsAndCapacities=variants
             )
 
     def delete_endpoint(self, name: str) -> None:
-        """Delete the endpoint alone."""
+        """Delete the endpoint only."""
         with contextlib.suppress(NotFound), self._port_errors(f"DeleteEndpoint {name}"):
             self._client("sagemaker").delete_endpoint(EndpointName=name)
 
     def checkpoints(self) -> tuple[Checkpoints, ...]:
-        """Return the checkpoints below the prefix, by job."""
+        """Return the checkpoints below the prefix, one entry per job."""
         jobs: dict[str, list[Mapping[str, Any]]] = {}
         with self._port_errors(f"ListObjectsV2 s3://{self.bucket}/{self.checkpoint_prefix}"):
             pages = self._client("s3").get_paginator("list_objects_v2")
@@ -122,30 +117,34 @@ class SageMakerCleanup(CloudCleanup):
         )
 
     def delete_checkpoints(self, checkpoints: Checkpoints) -> None:
-        """Remove the files that were listed, and none that was written since."""
+        """Delete the listed files, and none that was written since."""
         keys = [{"Key": key} for key in checkpoints.keys]
         for start in range(0, len(keys), DELETE_BATCH_SIZE):
             with self._port_errors(f"DeleteObjects s3://{self.bucket}/{self.checkpoint_prefix}{checkpoints.job}/"):
-                said = self._client("s3").delete_objects(
+                response = self._client("s3").delete_objects(
                     Bucket=self.bucket, Delete={"Objects": keys[start : start + DELETE_BATCH_SIZE], "Quiet": True}
                 )
-            if failed := said.get("Errors"):
-                raise Rejected(f"S3 kept {len(failed)} checkpoints of {checkpoints.job}: {failed[0]}")
+            if failed := response.get("Errors"):
+                raise Rejected(f"S3 did not delete {len(failed)} checkpoints of {checkpoints.job}: {failed[0]}")
 
     def _belongs_to(self, tags: Mapping[str, str], environment: str) -> bool:
-        """Whether a thing is the environment's. What no tag of Ratchet says to be so never is."""
+        """Return whether the environment owns the resource; without a Ratchet tag it never does."""
         if ENVIRONMENT_TAG in tags:
             return tags[ENVIRONMENT_TAG] == environment
         return self.include_unassigned and any(name.startswith("ratchet:") for name in tags)
 
     def _job(self, name: str, tags: Mapping[str, str]) -> PaidJob:
         job = self._client("sagemaker").describe_training_job(TrainingJobName=name)
-        resources, limit = (
-            job["ResourceConfig"],
-            job["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
+        resources = job["ResourceConfig"]
+        return PaidJob(
+            name=name,
+            flow_run_id=tags.get(FLOW_RUN_TAG, ""),
+            instance_type=resources.get("InstanceType", ""),
+            instance_count=resources.get("InstanceCount", 1),
+            started=job["CreationTime"],
+            max_seconds=job["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
+            run_id=tags.get(RUN_TAG, ""),
         )
-        kind, count = resources.get("InstanceType", ""), resources.get("InstanceCount", 1)
-        return PaidJob(name, tags.get(FLOW_RUN_TAG, ""), kind, count, job["CreationTime"], limit, tags.get(RUN_TAG, ""))
 
     def _transform(self, name: str, tags: Mapping[str, str]) -> PaidJob:
         job = self._client("sagemaker").describe_transform_job(TransformJobName=name)
@@ -162,17 +161,19 @@ class SageMakerCleanup(CloudCleanup):
         )
 
     def _endpoint(self, name: str, since: datetime) -> PaidEndpoint:
-        found = self._client("sagemaker").describe_endpoint(EndpointName=name)
-        config = found["EndpointConfigName"]
+        description = self._client("sagemaker").describe_endpoint(EndpointName=name)
+        config = description["EndpointConfigName"]
         variants = self._client("sagemaker").describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
-        counts = {each["VariantName"]: each.get("CurrentInstanceCount", 1) for each in found["ProductionVariants"]}
+        counts = {
+            each["VariantName"]: each.get("CurrentInstanceCount", 1) for each in description["ProductionVariants"]
+        }
         requests = sum(self._requests(name, variant, since) for variant in counts)
-        kind = variants[0].get("InstanceType", "")
-        return PaidEndpoint(name, config, kind, counts, found["LastModifiedTime"], requests)
+        instance_type = variants[0].get("InstanceType", "")
+        return PaidEndpoint(name, config, instance_type, counts, description["LastModifiedTime"], requests)
 
     def _requests(self, endpoint: str, variant: str, since: datetime) -> float:
-        """Return how many requests CloudWatch counted; it has no point at all where there was none."""
-        answer = self._client("cloudwatch").get_metric_statistics(
+        """Return the number of requests; CloudWatch has no data point if there were none."""
+        response = self._client("cloudwatch").get_metric_statistics(
             Namespace="AWS/SageMaker",
             MetricName="Invocations",
             Dimensions=[{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}],
@@ -181,7 +182,7 @@ class SageMakerCleanup(CloudCleanup):
             Period=3600,
             Statistics=["Sum"],
         )
-        return float(sum(point["Sum"] for point in answer["Datapoints"]))
+        return float(sum(point["Sum"] for point in response["Datapoints"]))
 
     def _tags(self, arn: str) -> dict[str, str]:
         pages = self._client("sagemaker").get_paginator("list_tags").paginate(ResourceArn=arn)
@@ -196,8 +197,8 @@ class SageMakerCleanup(CloudCleanup):
         return self._clients[service]
 
     @contextlib.contextmanager
-    def _port_errors(self, what: str) -> Iterator[None]:
-        """Turn botocore's errors into the port's, naming the call and the region."""
+    def _port_errors(self, action: str) -> Iterator[None]:
+        """Translate botocore's errors into port errors that name the call and the region."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -205,10 +206,10 @@ class SageMakerCleanup(CloudCleanup):
         except ClientError as cause:
             error = cause.response.get("Error", {})
             code, text = error.get("Code", ""), error.get("Message", "")
-            gone = code in {"ResourceNotFound", "ResourceNotFoundException"} or any(
-                sign in text for sign in ALREADY_ENDED_MESSAGES
+            has_ended = code in {"ResourceNotFound", "ResourceNotFoundException"} or any(
+                message in text for message in ALREADY_ENDED_MESSAGES
             )
-            kind = Unavailable if code in TRANSIENT_CODES else NotFound if gone else Rejected
-            raise kind(f"{what} in {self.region}: {code}: {text}") from cause
+            error_class = Unavailable if code in TRANSIENT_CODES else NotFound if has_ended else Rejected
+            raise error_class(f"{action} in {self.region}: {code}: {text}") from cause
         except BotoCoreError as cause:
-            raise Unavailable(f"{what} in {self.region}: {cause}") from cause
+            raise Unavailable(f"{action} in {self.region}: {cause}") from cause

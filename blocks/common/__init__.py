@@ -1,1 +1,1 @@
-"""What adapters of several ports share: errors, jobs, keys' settings, collectable artifacts, AWS calls."""
+"""Helpers shared by the adapters of several ports: errors, jobs, trust settings, collectable artifacts, AWS calls."""

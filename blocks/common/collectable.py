@@ -1,101 +1,115 @@
-"""What an adapter keeps and could let go of: how `sweep` learns of it, measures it, and has it removed."""
+"""Collectable artifacts: how garbage collection lists, measures and deletes what an adapter stores."""
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.common.errors import Rejected
+from blocks.records.collectable import Collectable
 
-DELETING_PREFIX = ".swept-"
-"""How the name of a folder begins that is being removed."""
-
-
-@dataclass(frozen=True)
-class Collectable:
-    """One thing that is kept.
-
-    Attributes:
-        key: its kind and name: `run:<id>`, `model:<id>`, `version:<model>/<number>`, `attempt:<job>/<number>`,
-            `release:<endpoint>/<version>`, `tier:<model>/<digest>`, `fetched:<model>/<version>`, `result:<name>`,
-            and in S3 `job:<attempt>`, `input:<digest>`, `transform:<job>`.
-        description: what it is, for people.
-        last_used: when it was last written or used, with a time zone.
-        depends_on: the keys of what it cannot do without; what they name need not be there.
-        keep_reason: why it must stay whatever else is known, such as "it is running"; "" when nothing holds it.
-    """
-
-    key: str
-    description: str
-    last_used: datetime
-    depends_on: tuple[str, ...] = field(default=())
-    keep_reason: str = ""
+DELETING_PREFIX = ".deleting-"
+"""Name prefix of a folder that is being deleted."""
 
 
 class ArtifactOwner:
-    """Whoever keeps things. As it is here it keeps nothing that could be removed."""
+    """Owner of collectable artifacts. This base class owns none."""
 
     def collectables(self, models: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return all that is kept of the models of these `models`, or, where things have no model, all of it."""
+        """Return the artifacts of these models; an owner whose artifacts belong to no model returns all of them."""
         return ()
 
     def size_bytes(self, key: str) -> int:
-        """Return how many bytes would be freed; 0 when it is gone already."""
+        """Return how many bytes a deletion would free; 0 if the artifact does not exist."""
         return 0
 
     def delete_collectables(self, key: str) -> None:
-        """Remove it for good. Repeating it changes nothing. The caller knows that nothing needs it.
+        """Delete the artifact permanently. Repeating the call changes nothing.
+
+        The caller has checked that nothing depends on it.
 
         Raises:
-            Rejected: the key is none of this keeper's.
+            Rejected: the key does not name an artifact of this owner.
         """
-        raise Rejected(f"{type(self).__name__} keeps no {key!r}; it was not removed")
+        raise Rejected(f"{type(self).__name__} does not own {key!r}; it was not deleted")
 
 
 class FolderArtifacts(ArtifactOwner):
-    """Folders and files that each are one thing: found by the keeper's owner, measured and removed as a whole.
+    """Artifacts that are folders or files below `root`: measured and deleted as a whole.
 
-    `depth` is how many names a thing has below the root: 2 for `<job>/<attempt>`.
+    `depth` is the number of names in an artifact's path below the root: 2 for `<job>/<attempt>`.
     """
 
     def __init__(self, root: Path, kind: str, depth: int) -> None:
         self.root, self.kind, self.depth = root, kind, depth
 
     def path_of(self, key: str) -> Path:
-        """Return the folder or file of a key. Raises Rejected when it is not one of those below the root."""
+        """Return the folder or file of a key. Raises Rejected if the key does not name one below the root."""
         kind, _, name = key.partition(":")
         parts = name.split("/")
         if kind != self.kind or len(parts) != self.depth or {"", ".", ".."} & set(parts):
-            raise Rejected(f"{key!r} is no {self.kind} below {self.root}; it was not removed")
+            raise Rejected(f"{key!r} is not a {self.kind} below {self.root}; it was not deleted")
         return self.root.joinpath(*parts)
 
     def collectables_of(self, paths: Iterable[Path], keep_reason: str = "") -> tuple[Collectable, ...]:
-        """Return each place as a kept thing, last used when anything in it was last written."""
-        names = {place.relative_to(self.root).as_posix(): place for place in sorted(paths)}
+        """Return each path as an artifact, last used when anything in it was last written."""
+        names = {path.relative_to(self.root).as_posix(): path for path in sorted(paths)}
         return tuple(
-            Collectable(f"{self.kind}:{name}", f"{self.kind} {name}", last_modified(place), keep_reason=keep_reason)
-            for name, place in names.items()
+            Collectable(f"{self.kind}:{name}", f"{self.kind} {name}", last_modified(path), keep_reason=keep_reason)
+            for name, path in names.items()
         )
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of all files of the place; links are not followed."""
-        place = self.path_of(key)
-        files = [place] if place.is_file() else place.rglob("*")
+        """Return the bytes of all files of the artifact; links are not followed."""
+        path = self.path_of(key)
+        files = [path] if path.is_file() else path.rglob("*")
         return sum(file.lstat().st_size for file in files if file.is_symlink() or file.is_file())
 
     def delete_collectables(self, key: str) -> None:
-        """Remove the place: out of sight first, so that nobody finds a part of it."""
-        place = self.path_of(key)
-        if place.is_dir() and not place.is_symlink():
-            place.rename(place.with_name(f"{DELETING_PREFIX}{place.name}"))
+        """Delete the file or folder. A folder is renamed first, so that no reader finds a part of it."""
+        path = self.path_of(key)
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f"{DELETING_PREFIX}{path.name}"))
         else:
-            place.unlink(missing_ok=True)
-        for left in place.parent.glob(f"{DELETING_PREFIX}*"):  # this one, and what a sweep that was killed left
-            shutil.rmtree(left, ignore_errors=True)
+            path.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{DELETING_PREFIX}*"):  # this folder, and leftovers of a killed process
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def last_modified(place: Path) -> datetime:
-    """Return when the place, or anything in it, was last written; links are not followed."""
-    times = [place.lstat().st_mtime, *(path.lstat().st_mtime for path in place.rglob("*"))]
+def last_modified(path: Path) -> datetime:
+    """Return when the path, or anything in it, was last written; links are not followed."""
+    times = [path.lstat().st_mtime, *(inner.lstat().st_mtime for inner in path.rglob("*"))]
     return datetime.fromtimestamp(max(times), UTC)
+
+
+class ScratchArtifacts(ArtifactOwner):
+    """Owner of `tiers/<model>/<digest>` and `models/<model>/<version>`."""
+
+    def __init__(self, root: Path) -> None:
+        self._parts = {
+            "tier": FolderArtifacts(root / "tiers", "tier", depth=2),
+            "fetched-model": FolderArtifacts(root / "models", "fetched-model", depth=2),
+        }
+
+    def collectables(self, models: Sequence[str]) -> tuple[Collectable, ...]:
+        """Return the tiers and fetched versions of these models; see `ArtifactOwner.collectables`."""
+        return tuple(
+            artifact
+            for part in self._parts.values()
+            for name in models
+            for artifact in part.collectables_of((part.root / name).glob("*"))
+        )
+
+    def size_bytes(self, key: str) -> int:
+        """Return the bytes of a tier or a fetched version; see `ArtifactOwner.size_bytes`."""
+        return self._part(key).size_bytes(key)
+
+    def delete_collectables(self, key: str) -> None:
+        """Delete a tier or a fetched version; see `ArtifactOwner.delete_collectables`."""
+        self._part(key).delete_collectables(key)
+
+    def _part(self, key: str) -> FolderArtifacts:
+        kind = key.partition(":")[0]
+        if kind not in self._parts:
+            raise Rejected(f"the scratch folder has no {key!r}; it was not deleted")
+        return self._parts[kind]

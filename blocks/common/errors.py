@@ -1,56 +1,56 @@
-"""What can go wrong at a port; the type alone decides whether a task is tried again.
+"""Errors that ports raise. The type alone decides whether a task is retried.
 
 ```
 PortError
-├── TransientError          try again: the same call may well succeed in a moment
-│   ├── Unavailable         the service did not answer, or said that it is busy
-│   └── LostRace            another writer was first; read again, then write on top
-└── TerminalError           do not try again: nothing changes until a person changes something
-    ├── NotFound            the thing that was named does not exist
-    ├── Conflict            it exists already, with other content
-    ├── Corrupt             what was read is not what was written
-    ├── Rejected            the other side refused what it was given
-    └── JobFailed           the work itself failed, was stopped, or hit a limit
+├── TransientError          retry: the same call may succeed in a moment
+│   ├── Unavailable         the service did not respond, or reported that it is busy
+│   └── ConcurrentWrite     another writer was first; read again, then write on top of its result
+└── TerminalError           no retry: nothing changes until a person changes something
+    ├── NotFound            the resource does not exist
+    ├── Conflict            the resource exists already, with other content
+    ├── Corrupt             the data read are not the data written
+    ├── Rejected            the other side refused the request or its content
+    └── JobFailed           the job itself failed, was stopped, or reached a limit
 ```
-What the *rules* refuse is a `tasks.shared.rules.refusal.Refusal`, which is never tried again either.
+A refusal by the rules of the project has a class of its own, and is never retried either.
 """
 
 
 class PortError(Exception):
-    """Anything that went wrong at a port. The message names the thing, the place, the value and the remedy."""
+    """An error of a port. The message names the resource, the place, the value and the remedy."""
 
 
 class TransientError(PortError):
-    """The same call may succeed in a moment: a task tries again."""
+    """The same call may succeed in a moment: the task is retried."""
 
 
 class Unavailable(TransientError):
-    """The service did not answer, or said that it is busy."""
+    """The service did not respond, or reported that it is busy."""
 
 
 class ConcurrentWrite(TransientError):
-    """Another writer was first; read again, then write on top of what is there."""
+    """Another writer was first; read again, then write on top of its result."""
 
 
 class TerminalError(PortError):
-    """Nothing changes until a person changes something: a task is not tried again."""
+    """Nothing changes until a person changes something: the task is not retried."""
 
 
 class NotFound(TerminalError):
-    """The thing that was named does not exist."""
+    """The resource does not exist."""
 
 
 class Conflict(TerminalError):
-    """It exists already, with other content."""
+    """The resource exists already, with other content."""
 
 
 class Corrupt(TerminalError):
-    """What was read is not what was written."""
+    """The data read are not the data written."""
 
 
 class Rejected(TerminalError):
-    """The other side refused what it was given."""
+    """The other side refused the request or its content."""
 
 
 class JobFailed(TerminalError):
-    """The work itself failed, was stopped, or hit a limit."""
+    """The job itself failed, was stopped, or reached a limit."""

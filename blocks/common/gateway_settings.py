@@ -1,71 +1,82 @@
-"""How people reach the approvals page and sign in there: its address, what roles may do, OpenID Connect."""
+"""Settings of the gateway: its public URL, sessions, permissions by role, and OpenID Connect."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Permission = Literal["look", "decide"]
+Permission = Literal["view", "decide"]
 
 
 class OpenIdConnect(BaseModel):
-    """An identity provider at which people sign in, by the authorization code flow with PKCE."""
+    """An OpenID Connect provider at which people sign in, by the authorization code flow with PKCE."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    issuer: str = Field(description="The provider's issuer, letter by letter; its discovery document lies below it.")
-    client_id: str = Field(min_length=1, description="What the provider calls the gateway.")
+    issuer: str = Field(
+        description="The provider's issuer, exactly as it writes it; its discovery document is below it."
+    )
+    client_id: str = Field(min_length=1, description="The client id that the provider gave the gateway.")
     client_secret: str = Field(
         default="", pattern=r"^(env:\w+|block:[a-z0-9-]+)?$", description="Where the secret is: env:NAME, block:name."
     )
-    scopes: tuple[str, ...] = Field(default=("openid", "email", "profile"), description="What is asked for.")
-    name_claim: str = Field(default="email", description="The claim by which people sign their decisions.")
-    email_verified: bool = Field(default=True, description="Whether a name claim `email` must be a verified one.")
+    scopes: tuple[str, ...] = Field(
+        default=("openid", "email", "profile"), description="Scopes that the gateway requests."
+    )
+    name_claim: str = Field(
+        default="email", description="The claim whose value is the name that decisions are signed with."
+    )
+    email_verified: bool = Field(
+        default=True, description="Whether an `email` that is the name claim must be verified."
+    )
     roles_claim: str = Field(default="groups", description="The claim with a person's groups or roles.")
-    role_by_group: dict[str, str] = Field(default={}, description="Which role a group gives: group = role.")
+    role_by_group: dict[str, str] = Field(default={}, description="The role that a group gives: group = role.")
     algorithms: tuple[Literal["RS256", "ES256"], ...] = Field(
-        default=("RS256", "ES256"), min_length=1, description="Algorithms of signatures that are accepted."
+        default=("RS256", "ES256"), min_length=1, description="Signature algorithms that are accepted."
     )
 
     @field_validator("issuer")
     @classmethod
     def _issuer(cls, issuer: str) -> str:
         if not is_secure_url(issuer):
-            raise ValueError("an issuer is https://…; http:// for one on this machine alone (127.0.0.1)")
+            raise ValueError("an issuer is https://…; http:// only on this machine (127.0.0.1)")
         return issuer
 
     @field_validator("scopes")
     @classmethod
     def _scopes(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
         if "openid" not in scopes:
-            raise ValueError("without the scope openid the provider proves nothing")
+            raise ValueError("without the scope openid the provider does not prove who signed in")
         return scopes
 
 
 class GatewaySettings(BaseModel):
-    """Where people decide, for how long they are signed in, and which roles let them look or decide."""
+    """Gateway settings: URL, session length, and the permission that each role gives (view or decide)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    address: str = Field(default="", description="How people reach the gateway: https://ratchet.example.com.")
+    address: str = Field(default="", description="Public URL of the gateway: https://ratchet.example.com.")
     session_hours: float = Field(default=8.0, gt=0, le=24, description="Hours after which people sign in again.")
-    idle_minutes: float = Field(default=60.0, gt=0, le=1440, description="The same, of doing nothing.")
+    idle_minutes: float = Field(
+        default=60.0, gt=0, le=1440, description="Minutes without a request after which people sign in again."
+    )
     allow_passwords: bool = Field(default=True, description="Whether accounts with passwords may sign in.")
     permissions_by_role: dict[str, Permission] = Field(
-        default={"approver": "decide", "viewer": "look"}, description="What a role lets people do on the page."
+        default={"approver": "decide", "viewer": "view"},
+        description="The permission that a role gives: view or decide.",
     )
-    oidc: OpenIdConnect | None = Field(default=None, description="The identity provider, where there is one.")
+    oidc: OpenIdConnect | None = Field(default=None, description="The identity provider, if there is one.")
 
     @field_validator("address")
     @classmethod
     def _address(cls, address: str) -> str:
         if address and (not is_secure_url(address) or address.endswith("/")):
-            raise ValueError("an address is https://host, without a slash at its end; http:// on 127.0.0.1 alone")
+            raise ValueError("an address is https://host, without a slash at its end; http:// only on 127.0.0.1")
         return address
 
 
 def is_secure_url(text: str) -> bool:
-    """Whether the text is an address that nobody on the way can read or change."""
-    here = ("http://127.0.0.1", "http://localhost", "http://[::1]")
+    """Return whether the URL uses https, or http on the loopback interface."""
+    loopback = ("http://127.0.0.1", "http://localhost", "http://[::1]")
     return text.startswith("https://") or any(
-        text == base or text.startswith((f"{base}:", f"{base}/")) for base in here
+        text == base or text.startswith((f"{base}:", f"{base}/")) for base in loopback
     )

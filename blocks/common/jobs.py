@@ -1,4 +1,4 @@
-"""Paid jobs, whatever they do: where one stands, and what its end means to who waits for it."""
+"""Shared parts of the job ports: job status, the stop of a job whose wait is interrupted, and errors of failed jobs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from blocks.common.errors import JobFailed, TransientError, Unavailable
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. `stopped` is a failure: nothing that it made until then may be used."""
+    """Status of a job. `stopped` is a failure: nothing that the job wrote may be used."""
 
     in_progress = "InProgress"
     completed = "Completed"
@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
 
 
 class EndedJob(Protocol):
-    """What is read here of the state of a job that has ended."""
+    """The state of a job that has ended, as far as this module reads it."""
 
     @property
     def name(self) -> str:
@@ -26,15 +26,15 @@ class EndedJob(Protocol):
 
     @property
     def status(self) -> JobStatus:
-        """How it ended."""
+        """The final status."""
 
     @property
     def reason(self) -> str:
-        """Why it failed, "" when it did not."""
+        """Why it failed; "" if it did not."""
 
     @property
     def transient(self) -> bool:
-        """Whether the failure was the service's own, and the same job may well succeed."""
+        """Whether the service caused the failure, so that the same job may succeed."""
 
 
 EndedJobT = TypeVar("EndedJobT", bound=EndedJob)
@@ -42,9 +42,9 @@ EndedJobT = TypeVar("EndedJobT", bound=EndedJob)
 
 @contextmanager
 def stop_if_interrupted(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop the job when the wait for it ends early, by a cancelled flow or an interrupt: nothing is left running.
+    """Stop the job if the wait for it is interrupted (a cancelled flow, a signal), so that nothing is left running.
 
-    A service that does not answer for a while does not end it: who tries again attaches to the job that runs.
+    A TransientError does not stop the job: the retry attaches to it.
     """
     try:
         yield
@@ -56,11 +56,11 @@ def stop_if_interrupted(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def require_completed(job_kind: str, job: EndedJobT) -> EndedJobT:
-    """Return the state of a job that completed; `job_kind` is what the message calls it.
+    """Return the state of a job that completed; `job_kind` names the job in the message.
 
     Raises:
-        Unavailable: the service failed by itself; try again.
-        JobFailed: the job failed or was stopped; the message carries the reason.
+        Unavailable: the service caused the failure; try again.
+        JobFailed: the job failed or was stopped; the message gives the reason.
     """
     if job.status is JobStatus.completed:
         return job

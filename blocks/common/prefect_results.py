@@ -1,4 +1,7 @@
-"""Prefect's results on this machine's disk: kept as long as a flow run that has not ended may read them again."""
+"""Prefect's local result files as collectable artifacts.
+
+Results of unfinished flow runs are kept, since a resumed run reads them again.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +16,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES, StateType
 from prefect.settings import get_current_settings
 
-from blocks.common.collectable import Collectable, FolderArtifacts
+from blocks.common.collectable import FolderArtifacts
+from blocks.records.collectable import Collectable
 
 PAGE_SIZE = 200
-"""How many rows Prefect's server gives in one answer."""
+"""How many rows Prefect's server returns in one response."""
 UNFINISHED_STATES = [state for state in StateType if state not in TERMINAL_STATES]
 
 
@@ -27,20 +31,20 @@ class ResultArtifacts(FolderArtifacts):
         super().__init__(root or get_current_settings().results.local_storage_path, "result", depth=1)
 
     def collectables(self, models: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return every result file; those of flow runs that have not ended are held. See `ArtifactOwner.kept`."""
+        """Return every result file; those of unfinished flow runs have a keep reason."""
         files = [path for path in self.root.glob("*") if path.is_file()]
         needed = set(results_in_use()) if files else set()
-        held = "a flow run that has not ended may read it"
+        reason = "a flow run that has not ended may read it"
         return (
             *self.collectables_of([path for path in files if path.name not in needed]),
-            *self.collectables_of([path for path in files if path.name in needed], keep_reason=held),
+            *self.collectables_of([path for path in files if path.name in needed], keep_reason=reason),
         )
 
 
 def results_in_use() -> Iterator[str]:
-    """Yield the file names of the results of all flow runs that have not ended, and of their tasks.
+    """Yield the names of the result files of all unfinished flow runs, and of their tasks.
 
-    A run that is suspended for weeks reads the results of its tasks when it goes on.
+    A run that was suspended for weeks reads the results of its tasks when it resumes.
     """
     with get_client(sync_client=True) as client:
         own = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED_STATES)))

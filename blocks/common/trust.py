@@ -1,4 +1,4 @@
-"""Whom an environment trusts: whose keys sign, who is who, and what an approval takes."""
+"""Trust settings of an environment: signing keys, trusted public keys, people and roles, approval requirements."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
 
 @contextmanager
 def _rejected() -> Iterator[None]:
-    """Make the port's own error of a key that cannot be used: another attempt finds the same key."""
+    """Translate the error of an unusable key into Rejected: a retry would find the same key."""
     try:
         yield
     except KeyProblem as cause:
@@ -22,38 +22,38 @@ def _rejected() -> Iterator[None]:
 
 
 def signer_from(file: Path, head: Path | None = None) -> Signer:
-    """Return the signer whose private key is in the file. Raises Rejected when there is none that may be used."""
+    """Return the signer whose private key is in the file. Raises Rejected if it cannot be used."""
     with _rejected():
         return load_signer(file, head)
 
 
 def keyring(lines: Iterable[str]) -> Keyring:
-    """Return the public keys of the lines, which are pinned. Raises Rejected when a line is no public key."""
+    """Return the trusted public keys, one per line. Raises Rejected if a line is not a public key."""
     with _rejected():
         return Keyring(lines)
 
 
 class SigningSettings(BaseModel):
-    """Which keys sign, and which public keys are pinned, for decisions (Ed25519) and for models (P-256)."""
+    """Private keys that sign, and public keys that are trusted: for decisions (Ed25519) and models (P-256)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     decisions_key: str = Field(default="", description="File of mode 0600 with the private key that signs decisions.")
-    decisions_secret: str = Field(default="", description="Or the name of a Secret block that holds it, as PEM.")
+    decisions_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_decision_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose decisions count, one line each."
     )
     decisions_head_file: str = Field(
-        default="", description="File in which the signer notes the last decision; not in the ledger."
+        default="", description="File outside the ledger in which the signer records the last decision."
     )
     models_key: str = Field(default="", description="File of mode 0600 with the private key that signs models.")
-    models_secret: str = Field(default="", description="Or the name of a Secret block that holds it, as PEM.")
+    models_secret: str = Field(default="", description="Or the name of a Secret block that holds the key as PEM.")
     trusted_model_keys: tuple[str, ...] = Field(
         default=(), description="Public keys whose models are loaded, one line each."
     )
 
     def signer(self, purpose: Literal["decisions", "models"]) -> Signer:
-        """Return who signs `purpose` on this machine. Raises Rejected when it has no key."""
+        """Return the signer for this purpose on this machine. Raises Rejected if no key is configured."""
         file, secret = (
             (self.decisions_key, self.decisions_secret)
             if purpose == "decisions"
@@ -66,45 +66,33 @@ class SigningSettings(BaseModel):
                 return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
         if not file:
             raise Rejected(
-                f"this environment has no key to sign {purpose}; give signing.{purpose}_key, where they are signed"
+                f"this environment has no key to sign {purpose}; set signing.{purpose}_key on the machine that signs"
             )
         return signer_from(Path(file), head)
 
-    def trusted_keys(self, what: Literal["decisions", "models"]) -> Keyring:
-        """Return the public keys that are pinned for `what`. Raises Rejected when a line is no public key."""
-        return keyring(self.trusted_decision_keys if what == "decisions" else self.trusted_model_keys)
+    def trusted_keys(self, purpose: Literal["decisions", "models"]) -> Keyring:
+        """Return the public keys trusted for this purpose. Raises Rejected if a line is not a public key."""
+        return keyring(self.trusted_decision_keys if purpose == "decisions" else self.trusted_model_keys)
 
 
 class RequiredApproval(BaseModel):
-    """What an environment asks of the approvals of a model, over what the model itself asks for."""
+    """Approval requirements of an environment, in addition to those of the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    approvals: int = Field(default=1, ge=1, le=10, description="How many different people must approve.")
-    roles: tuple[str, ...] = Field(default=(), description="Roles, one of which each of them bears.")
-    approvers: tuple[str, ...] = Field(default=(), description="Names that may decide; empty: anyone with a name.")
-    four_eyes: bool = Field(default=False, description="Neither who asked nor who wrote the code may decide.")
-    expires_days: int = Field(default=365, ge=1, le=365, description="Days after which a request lapses, at most.")
+    approvals: int = Field(default=1, ge=1, le=10, description="Number of different people who must approve.")
+    roles: tuple[str, ...] = Field(default=(), description="Roles; each approver must have one of them.")
+    approvers: tuple[str, ...] = Field(default=(), description="People who may decide; empty: anyone.")
+    four_eyes: bool = Field(default=False, description="The requester and the authors of the code may not decide.")
+    expires_days: int = Field(default=365, ge=1, le=365, description="Maximum days until a request expires.")
     require_authentication: bool = Field(
-        default=False, description="Only decisions count whose channel proved who it was."
+        default=False, description="Only decisions of people who were authenticated count."
     )
 
 
 class ApprovalSettings(RequiredApproval):
-    """The rule for every model, and those for single ones."""
+    """The requirements for every model, and those for single models."""
 
     models: dict[str, RequiredApproval] = Field(
-        default={}, description="Rules in place of this one, by the model's name."
-    )
-
-
-class Person(BaseModel):
-    """A person, under the name by which they sign: other names of theirs, and what they may do."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    aliases: tuple[str, ...] = Field(default=(), description="Other names: e-mail addresses, spellings, git authors.")
-    roles: tuple[str, ...] = Field(default=(), description="Roles, as the approval rules name them.")
-    revoked: bool = Field(
-        default=False, description="May decide nothing any more, and what they approved counts no more."
+        default={}, description="Requirements that replace these, by the model's name."
     )

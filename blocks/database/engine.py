@@ -8,24 +8,24 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from asyncpg.exceptions import PostgresError
 from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
-from blocks.common.errors import Rejected
-from blocks.database.addresses import checked, place, port_error
+from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
+from blocks.database.common import to_utc
 from blocks.database.migration import is_current, upgrade
-from blocks.database.moments import in_utc
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
@@ -33,7 +33,7 @@ Record = TypeVar("Record")
 _LOCK_SECONDS = 30.0  # how long a writer waits for those before it
 _CONNECT_SECONDS = 10
 _ADVISORY_LOCK = 7_205_759_403  # any number, but the same in every process
-_WRITES = "ratchet_writes"
+_WRITES_OPTION = "ratchet_writes"
 
 
 class Database:
@@ -41,7 +41,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._url = checked(url)
-        self._engine = _engine(self._url)
+        self._engine = _create_engine(self._url)
         self._ready = False
         self._lock = Lock()
 
@@ -66,7 +66,7 @@ class Database:
 
     def add(self, table: Table, values: Mapping[str, Any]) -> None:
         """Insert a row, unless one with its key is there. Raises as `write` does."""
-        moments = {name: in_utc(value) for name, value in values.items() if isinstance(value, datetime)}
+        moments = {name: to_utc(value) for name, value in values.items() if isinstance(value, datetime)}
         try:
             self.write(lambda connection: connection.execute(insert(table), {**values, **moments}))
         except IntegrityError:
@@ -74,7 +74,7 @@ class Database:
 
     def _call(self, work: Callable[[], Result]) -> Result:
         try:
-            self._make_ready()
+            self._ensure_tables()
             return self._run(work)
         except IntegrityError:
             raise
@@ -88,10 +88,10 @@ class Database:
             return thread.submit(lambda: asyncio.run(greenlet_spawn(work))).result()
 
     def _transaction(self, work: Callable[[Connection], Result], *, writes: bool) -> Result:
-        with self._engine.connect().execution_options(**{_WRITES: writes}) as connection, connection.begin():
+        with self._engine.connect().execution_options(**{_WRITES_OPTION: writes}) as connection, connection.begin():
             return work(connection)
 
-    def _make_ready(self) -> None:
+    def _ensure_tables(self) -> None:
         with self._lock:
             if not self._ready:
                 if self._url.get_backend_name() == "sqlite":
@@ -101,13 +101,13 @@ class Database:
                 self._ready = True
 
     def _upgrade(self, connection: Connection) -> None:
-        one_at_a_time(connection)
+        lock_writers(connection)
         upgrade(connection, place(self._url))
 
 
-def fields_of(row: RowMapping) -> dict[str, Any]:
-    """Return the row's values by name, as the fields of its record: without its place in the order of rows."""
-    return {name: value for name, value in row.items() if name != "sequence"}
+def record_fields(table: Table, row: RowMapping) -> dict[str, Any]:
+    """Return the values of a table's row as the fields of its record: without its place in the order of rows."""
+    return {column.key: row[column] for column in table.c if column.key != "sequence"}
 
 
 def recorded(record: Record | None, name: str) -> Record:
@@ -117,13 +117,13 @@ def recorded(record: Record | None, name: str) -> Record:
     return record
 
 
-def one_at_a_time(connection: Connection) -> None:
+def lock_writers(connection: Connection) -> None:
     """Wait for other transactions that called this to end; SQLite lets one write at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
 
 
-def _engine(url: URL) -> Engine:
+def _create_engine(url: URL) -> Engine:
     options: dict[str, dict[str, Any]] = {
         "sqlite": {"timeout": _LOCK_SECONDS},
         "psycopg": {"connect_timeout": _CONNECT_SECONDS},
@@ -133,7 +133,7 @@ def _engine(url: URL) -> Engine:
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=options.get(kind, {}))
     if kind == "sqlite":
         event.listen(engine, "connect", _prepare_connection)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", _begin_transaction)
     return engine
 
 
@@ -143,9 +143,9 @@ def _prepare_connection(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin(connection: Connection) -> None:
+def _begin_transaction(connection: Connection) -> None:
     """Begin with the write lock: a deferred transaction that writes later fails at once when another writes."""
-    writes = connection.get_execution_options().get(_WRITES)
+    writes = connection.get_execution_options().get(_WRITES_OPTION)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -164,3 +164,62 @@ def _make_file(engine: Engine, file: Path) -> None:
             time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - only to get out of step
         finally:
             raw.close()
+
+
+_PASSING_STATES = {"08", "40", "53", "55", "57"}
+"""Classes of PostgreSQL's transient error codes: connection, rollback, resources, locks, intervention
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+
+def checked(url: str) -> URL:
+    """Return the URL with the installed driver. Raises Rejected for a database that cannot hold a ledger."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise Rejected(
+            "ledger: the URL cannot be read. Write sqlite:////folder/ledger.db or postgresql://user@host/name."
+        ) from None  # the cause may contain the URL with its password
+    backend = parsed.get_backend_name()
+    if backend not in {"sqlite", "postgresql"}:
+        raise Rejected(f"ledger: {backend} is not supported. Use sqlite or postgresql.")
+    if backend == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
+        raise Rejected("ledger: a database in memory is not durable. Use a file: sqlite:////folder/ledger.db.")
+    if parsed.drivername == "postgresql":
+        driver = "psycopg" if find_spec("psycopg") else "asyncpg"
+        parsed = parsed.set(drivername=f"postgresql+{driver}")
+    return parsed
+
+
+def place(url: URL) -> str:
+    """Return the database's URL for messages, without user, password and options."""
+    bare = URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+    return bare.render_as_string()
+
+
+def port_error(cause: Exception, url: URL) -> PortError:
+    """Return the port error; the message names the database, never its password."""
+    original = getattr(cause, "orig", None) or cause
+    text = (str(original).strip() or type(original).__name__).splitlines()[0]
+    for secret in (url.password, *_texts(url.query.values())):
+        text = text.replace(str(secret), "***") if secret else text
+    problem = f"ledger at {place(url)}: {text}"
+    if "malformed" in text or "not a database" in text:
+        return Corrupt(f"{problem}. Restore the file from a backup; nothing was written.")
+    if _is_transient(cause, original, text):
+        return Unavailable(f"{problem}. Check that the database is running and not locked, then try again.")
+    return Rejected(f"{problem}. Nothing was written; correct the URL, the permissions or the database.")
+
+
+def _is_transient(cause: Exception, original: BaseException, text: str) -> bool:
+    """Return whether the same call may succeed in a moment."""
+    if isinstance(original, sqlite3.Error):
+        return "locked" in text or "busy" in text
+    if state := getattr(original, "sqlstate", None):  # PostgreSQL's code is more precise than the drivers' classes
+        return str(state)[:2] in _PASSING_STATES
+    if isinstance(original, PermissionError | NotADirectoryError | FileExistsError):
+        return False
+    return isinstance(cause, OperationalError | InterfaceError | OSError)
+
+
+def _texts(values: Iterable[str | tuple[str, ...]]) -> list[str]:
+    return [text for value in values for text in ((value,) if isinstance(value, str) else value)]

@@ -1,4 +1,4 @@
-"""The ledger's block for tests: the four fakes, in memory."""
+"""The fake ledger block for tests: the four fake ports, in memory."""
 
 from pydantic import PrivateAttr
 
@@ -10,7 +10,7 @@ from blocks.outbox.fake import FakeOutbox
 
 
 class FakeLedger(Ledger):
-    """A ledger in memory, for tests: it lives as long as the object does."""
+    """A ledger in memory, for tests; it exists as long as the object."""
 
     _block_type_name = "Ratchet ledger (fake, in memory)"
     _block_type_slug = "ratchet-ledger-fake"

@@ -1,4 +1,4 @@
-"""The ledger's block: one block names a database, and opens the four ports over it."""
+"""The ledger block: it names a database, and opens the four ports on it."""
 
 from abc import abstractmethod
 
@@ -17,23 +17,23 @@ from blocks.outbox.sql import SqlOutbox
 
 
 class Ledger(Block):
-    """The record of an environment, to which rows are only added, as four ports over one place."""
+    """The append-only record of an environment, as four ports on one database."""
 
     @abstractmethod
     def approvals(self) -> Approvals:
-        """Return what people were asked and decided."""
+        """Return the approvals port."""
 
     @abstractmethod
     def effects(self) -> Effects:
-        """Return what was done in the outside world, and what was deployed."""
+        """Return the effects port."""
 
     @abstractmethod
     def inbox(self) -> Inbox:
-        """Return what git hosts delivered."""
+        """Return the inbox port."""
 
     @abstractmethod
     def outbox(self) -> Outbox:
-        """Return the alerts."""
+        """Return the outbox port."""
 
 
 class SqlLedger(Ledger):
@@ -44,29 +44,29 @@ class SqlLedger(Ledger):
 
     url: SecretStr = Field(
         description="SQLAlchemy URL: sqlite:////folder/ledger.db, or postgresql://user:password@host/database. "
-        "The tables are made, or upgraded, at the first use."
+        "The tables are created or upgraded on first use."
     )
 
-    _open: Database | None = PrivateAttr(default=None)
+    _opened_database: Database | None = PrivateAttr(default=None)
 
     def approvals(self) -> Approvals:
-        """Return what people were asked and decided."""
+        """Return the approvals port."""
         return SqlApprovals(self.database())
 
     def effects(self) -> Effects:
-        """Return what was done in the outside world, and what was deployed."""
+        """Return the effects port."""
         return SqlEffects(self.database())
 
     def inbox(self) -> Inbox:
-        """Return what git hosts delivered."""
+        """Return the inbox port."""
         return SqlInbox(self.database())
 
     def outbox(self) -> Outbox:
-        """Return the alerts."""
+        """Return the outbox port."""
         return SqlOutbox(self.database())
 
     def database(self) -> Database:
-        """Return the database itself, which the four ports share. Raises Rejected for a URL that can hold no ledger."""
-        if self._open is None:
-            self._open = Database(self.url.get_secret_value())
-        return self._open
+        """Return the database of the four ports. Raises Rejected for a URL that cannot hold a ledger."""
+        if self._opened_database is None:
+            self._opened_database = Database(self.url.get_secret_value())
+        return self._opened_database

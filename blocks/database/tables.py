@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from blocks.database.types import Json, Moment
+from blocks.database.types import Json, UtcTimestamp
 
 METADATA = MetaData()
 """All tables of the ledger."""
@@ -37,12 +37,17 @@ def _texts(*names: str) -> list[Column[str]]:
     return [Column(name, Text, nullable=False) for name in names]
 
 
+def _renamed(name: str, field: str) -> Column[str]:
+    """Return a text column that holds a record's field under its older name; databases of earlier releases have it."""
+    return Column(name, Text, key=field, nullable=False)
+
+
 def _key(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, unique=True)
 
 
 def _at(name: str = "at") -> Column[datetime]:
-    return Column(name, Moment, nullable=False)
+    return Column(name, UtcTimestamp, nullable=False)
 
 
 EFFECTS = Table(
@@ -88,7 +93,7 @@ REQUESTS = Table(
 )
 """One row a request; the columns are the fields of `ApprovalRequest`."""
 
-LINKS = Table(
+CHAIN_ENTRIES = Table(
     "ratchet_decision_chain",
     METADATA,
     Column("number", _BIG, primary_key=True, autoincrement=False),
@@ -99,21 +104,22 @@ LINKS = Table(
     _key("hash"),
     *_texts("key_id", "signature"),
 )
-"""One row a link; the columns are the fields of `Link`. A chain cannot fork: no two links follow the same one."""
+"""One row a link; the columns are the fields of `ChainEntry`. A chain cannot fork: no two links follow the same one."""
 
 SIGNALS = Table(
     "ratchet_signals",
     METADATA,
     _sequence(),
     _key("key"),
-    *_texts("cause", "event", "state", "model", "environment", "severity", "owner", "sentence"),
+    *_texts("cause", "event", "state", "model", "environment", "severity", "owner"),
+    _renamed("sentence", "summary"),
     _at(),
     Column("links", Json, nullable=False),
-    *_texts("by"),
+    _renamed("by", "acknowledged_by"),
     Index("ratchet_signals_by_cause", "cause"),
     sqlite_autoincrement=True,
 )
-"""One row a signal; the columns are the fields of `AlertRecordLike`."""
+"""One row a signal; the columns are the fields of `AlertRecord`."""
 
 MESSAGES = Table(
     "ratchet_messages",
@@ -124,21 +130,21 @@ MESSAGES = Table(
     _at(),
     sqlite_autoincrement=True,
 )
-"""One row a message; the columns are the fields of `Message`."""
+"""One row a message; the columns are the fields of `AlertMessage`."""
 
-ATTEMPTS = Table(
+SEND_ATTEMPTS = Table(
     "ratchet_attempts",
     METADATA,
     _sequence(),
     Column("message_id", Text, ForeignKey(MESSAGES.c.id), nullable=False),
     Column("number", Integer, nullable=False),
     Column("delivered", Boolean, nullable=False),
-    *_texts("said"),
+    _renamed("said", "error"),
     _at(),
     UniqueConstraint("message_id", "number"),
     sqlite_autoincrement=True,
 )
-"""One row an attempt; the columns are the fields of `JobControl`."""
+"""One row an attempt; the columns are the fields of `SendAttempt`."""
 
 DELIVERIES = Table(
     "ratchet_deliveries",
@@ -153,7 +159,7 @@ DELIVERIES = Table(
 )
 """One row a delivery; the columns are the fields of `Delivery`."""
 
-TURNS = Table(
+PROCESSING_ATTEMPTS = Table(
     "ratchet_delivery_turns",
     METADATA,
     _sequence(),
@@ -166,21 +172,21 @@ TURNS = Table(
 )
 """One row a turn."""
 
-ENDS = Table(
+PROCESSING_OUTCOMES = Table(
     "ratchet_delivery_ends",
     METADATA,
-    Column("turn", _BIG, ForeignKey(TURNS.c.sequence), primary_key=True),
+    Column("turn", _BIG, ForeignKey(PROCESSING_ATTEMPTS.c.sequence), primary_key=True),
     Column("state", String(8), nullable=False),
     *_texts("reason"),
     _at(),
 )
 """At most one row a turn: how it ended."""
 
-RUNS = Table(
+STARTED_RUNS = Table(
     "ratchet_delivery_runs",
     METADATA,
     _sequence(),
-    Column("turn", _BIG, ForeignKey(TURNS.c.sequence), nullable=False),
+    Column("turn", _BIG, ForeignKey(PROCESSING_ATTEMPTS.c.sequence), nullable=False),
     _key("run_id"),
     *_texts("rule", "deployment"),
     Index("ratchet_delivery_runs_turn", "turn"),
@@ -188,11 +194,11 @@ RUNS = Table(
 )
 """One row a flow run that was started."""
 
-REPORTS = Table(
+RUN_REPORTS = Table(
     "ratchet_delivery_reports",
     METADATA,
     _sequence(),
-    Column("run_id", Text, ForeignKey(RUNS.c.run_id), nullable=False),
+    Column("run_id", Text, ForeignKey(STARTED_RUNS.c.run_id), nullable=False),
     *_texts("said", "text"),
     Column("final", Boolean, nullable=False),
     _at(),
@@ -205,11 +211,12 @@ NOTES = Table(
     "ratchet_delivery_notes",
     METADATA,
     _sequence(),
-    *_texts("about", "kind", "text"),
+    _renamed("about", "subject_id"),
+    *_texts("kind", "text"),
     _at(),
     sqlite_autoincrement=True,
 )
-"""The columns are the fields of `Note`."""
+"""The columns are the fields of `InboxNote`."""
 
 LEASES = Table(
     "ratchet_leases",

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import String, Text
 from sqlalchemy.types import TypeDecorator
 
-from blocks.database.moments import in_utc
+from blocks.database.common import to_utc
 
 Value = Mapping[str, str] | tuple[str, ...]
 
 
-class Moment(TypeDecorator[datetime]):
+class UtcTimestamp(TypeDecorator[datetime]):
     """A moment as ISO 8601 text in UTC with microseconds: alike in every database, and in order as text."""
 
     impl = String(32)
@@ -21,7 +21,7 @@ class Moment(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
         """Return the moment as text."""
-        return None if value is None else in_utc(value).isoformat(timespec="microseconds")
+        return None if value is None else to_utc(value).isoformat(timespec="microseconds")
 
     def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
         """Return the text as a moment in UTC."""

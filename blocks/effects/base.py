@@ -1,7 +1,7 @@
 """The effects port: outside effects and deployments, each written down once. Rows are only added.
 
 The intent is written before the effect, and its outcome right after: a process that finds an intent without an outcome
-reads the real world before it does the effect again.
+reads the state of the external system before it does the effect again.
 """
 
 from abc import ABC, abstractmethod
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from blocks.common.errors import NotFound
+from blocks.records.deployments import Deployment
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,6 @@ class Effect:
     state: Literal["intent", "done"]
     detail: str
     outcome: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One attempt to change the deployed version: `action` is what was tried, `status` how it ended."""
-
-    id: str
-    model: str
-    environment: str
-    version: str
-    digest: str
-    action: Literal["deploy", "rollback"]
-    status: Literal["serving", "failed"]
-    by: str
-    reason: str
-    request_id: str
     at: datetime
 
 
@@ -68,10 +52,10 @@ class Effects(ABC):
         """Return the deployments of a model in an environment, newest first."""
 
     @abstractmethod
-    def models(self, environment: str) -> tuple[str, ...]:
+    def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""
 
 
-def nothing_intended(key: str) -> NotFound:
+def unknown_effect_error(key: str) -> NotFound:
     """Return the error of finishing an effect that was never intended."""
     return NotFound(f"ledger: nothing was intended under the key {key!r}. Call intend before the effect.")

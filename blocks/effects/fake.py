@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 
-from blocks.database.faults import FailingWrites
-from blocks.database.moments import in_utc
-from blocks.effects.base import Deployment, Effect, Effects, nothing_intended
+from blocks.database.common import FailingWrites, to_utc
+from blocks.effects.base import Effect, Effects, unknown_effect_error
+from blocks.records.deployments import Deployment
 
 
 @dataclass
@@ -21,16 +21,16 @@ class FakeEffects(FailingWrites, Effects):
         """Write down an effect before it is done, or return the one that is there under the key."""
         with self._lock:
             self.may_write()
-            return self._effects.setdefault(key, Effect(key, "intent", detail, "", in_utc(at)))
+            return self._effects.setdefault(key, Effect(key, "intent", detail, "", to_utc(at)))
 
     def finish(self, key: str, outcome: str, at: datetime) -> Effect:
         """Write down that the effect is done; the first outcome stays."""
         with self._lock:
             self.may_write()
             if (effect := self._effects.get(key)) is None:
-                raise nothing_intended(key)
+                raise unknown_effect_error(key)
             if effect.state == "intent":
-                self._effects[key] = replace(effect, state="done", outcome=outcome, at=in_utc(at))
+                self._effects[key] = replace(effect, state="done", outcome=outcome, at=to_utc(at))
             return self._effects[key]
 
     def effect(self, key: str) -> Effect | None:
@@ -41,7 +41,7 @@ class FakeEffects(FailingWrites, Effects):
         """Add a deployment, or return the one with that id."""
         with self._lock:
             self.may_write()
-            given = replace(deployment, at=in_utc(deployment.at))
+            given = replace(deployment, at=to_utc(deployment.at))
             return self._deployments.setdefault(deployment.id, given)
 
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
@@ -49,7 +49,7 @@ class FakeEffects(FailingWrites, Effects):
         newest_first = reversed(list(self._deployments.values()))
         return tuple(each for each in newest_first if (each.model, each.environment) == (model, environment))
 
-    def models(self, environment: str) -> tuple[str, ...]:
+    def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""
         here = (each for each in list(self._deployments.values()) if each.environment == environment)
         return tuple(sorted({each.model for each in here}))

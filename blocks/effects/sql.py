@@ -5,9 +5,10 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from blocks.database.engine import Database, fields_of, recorded
+from blocks.database.engine import Database, record_fields, recorded
 from blocks.database.tables import DEPLOYMENTS, EFFECTS
-from blocks.effects.base import Deployment, Effect, Effects, nothing_intended
+from blocks.effects.base import Effect, Effects, unknown_effect_error
+from blocks.records.deployments import Deployment
 
 
 class SqlEffects(Effects):
@@ -24,7 +25,7 @@ class SqlEffects(Effects):
     def finish(self, key: str, outcome: str, at: datetime) -> Effect:
         """Write down that the effect is done; the first outcome stays."""
         if self.effect(key) is None:
-            raise nothing_intended(key)
+            raise unknown_effect_error(key)
         self._database.add(EFFECTS, {"key": key, "state": "done", "text": outcome, "at": at})
         return recorded(self.effect(key), f"effect {key!r}")
 
@@ -41,7 +42,7 @@ class SqlEffects(Effects):
         """Add a deployment, or return the one with that id."""
         self._database.add(DEPLOYMENTS, asdict(deployment))
         rows = self._database.rows(select(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment.id))
-        found = Deployment(**fields_of(rows[0])) if rows else None
+        found = Deployment(**record_fields(DEPLOYMENTS, rows[0])) if rows else None
         return recorded(found, f"deployment {deployment.id!r}")
 
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
@@ -49,9 +50,9 @@ class SqlEffects(Effects):
         column = DEPLOYMENTS.c
         of_model = select(DEPLOYMENTS).where(column.model == model, column.environment == environment)
         rows = self._database.rows(of_model.order_by(column.sequence.desc()))
-        return tuple(Deployment(**fields_of(row)) for row in rows)
+        return tuple(Deployment(**record_fields(DEPLOYMENTS, row)) for row in rows)
 
-    def models(self, environment: str) -> tuple[str, ...]:
+    def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""
         named = select(DEPLOYMENTS.c.model).where(DEPLOYMENTS.c.environment == environment).distinct()
         return tuple(sorted(str(row["model"]) for row in self._database.rows(named)))

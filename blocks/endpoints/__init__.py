@@ -1,1 +1,1 @@
-"""Where models are served: the port, its adapters, and its fake."""
+"""The endpoint port, its adapters, and its fake: where models are served."""

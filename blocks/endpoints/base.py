@@ -1,4 +1,4 @@
-"""The endpoint port: one model version at a time answers; the next is proven before the switch."""
+"""The endpoint port: serves one model version at a time; the next version is verified before the switch."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -10,15 +10,15 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
-from blocks.common.compute import EndpointCompute
 from blocks.endpoints.traffic import TrafficInterval
+from blocks.records.compute import EndpointCompute
 
 
 @dataclass(frozen=True)
 class GoldenExample:
-    """A request whose answer is known: JSON text as posted to `/invocations`, and the predictions it must give.
+    """A request with known predictions. `request` is the JSON text posted to `/invocations`.
 
-    `expected_predictions` is the answer's `expected_predictions` member as JSON text; numbers may differ by `tolerance`.
+    `expected_predictions` is the `predictions` member of the response, as JSON text; numbers may differ by `tolerance`.
     """
 
     request: str
@@ -28,10 +28,12 @@ class GoldenExample:
 
 @dataclass(frozen=True)
 class InferenceLogPolicy:
-    """What an endpoint may keep of requests and answers.
+    """Which data an endpoint may write to the inference log.
 
-    `entity_column` is the column that names who a row is about: callers may send it beside the model's columns. Columns to
-    `excluded_columns` are never written; of those that are `hashed_columns` only a keyed hash is.
+    Attributes:
+        entity_column: the column that identifies the entity of a row; callers may send it beside the model's columns.
+        excluded_columns: columns that are never written.
+        hashed_columns: columns of which only a keyed hash is written.
     """
 
     entity_column: str = ""
@@ -41,10 +43,10 @@ class InferenceLogPolicy:
 
 @dataclass(frozen=True)
 class Release:
-    """One model version as it is to be served: the exact artifact (an MLflow model folder) and its digest.
+    """One model version to serve: the exact artifact (an MLflow model folder) and its digest.
 
-    Its signature lies beside it: that of `model` is `model.sig`.
-    Without rules for the log (`log_policy` is None) nothing of what it is asked is kept.
+    The artifact's signature is beside it: that of `model` is `model.sig`.
+    If `log_policy` is None, no requests are logged.
     """
 
     endpoint: str
@@ -57,10 +59,10 @@ class Release:
 
 @dataclass(frozen=True)
 class LogSegment:
-    """Answered requests of an endpoint, one after the other, in a segment of its log that changes no more.
+    """A closed segment of an endpoint's inference log: its answered requests, in order.
 
-    Each has the members `at` (ISO 8601 with zone), `id`, `version`, `rows`, `columns` (values by column, as they
-    were sent) and `answer` (with `predictions`).
+    Each request has the members `at` (ISO 8601 with zone), `id`, `version`, `rows`, `columns` (values by column, as
+    they were sent) and `answer` (with `predictions`).
     """
 
     name: str
@@ -69,7 +71,7 @@ class LogSegment:
 
 @dataclass(frozen=True)
 class LiveVersion:
-    """What an endpoint answers with now."""
+    """The model version that an endpoint serves now."""
 
     endpoint: str
     version: str
@@ -80,7 +82,7 @@ class LiveVersion:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a check of a running model saw: seconds to load, milliseconds to answer, and its log's last lines."""
+    """Result of probing a running model: load time in seconds, response time in milliseconds, last log lines."""
 
     version: str
     digest: str
@@ -91,7 +93,7 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class InferenceResponse:
-    """An HTTP answer of the endpoint: status code, body, content type, and the version that made it."""
+    """An HTTP response of the endpoint: status code, body, content type, and the version that sent it."""
 
     status: int
     body: bytes
@@ -101,74 +103,74 @@ class InferenceResponse:
 
 
 class Endpoint(ArtifactOwner, Block):
-    """Serves models by name. A release that fails at any point leaves the version before it serving."""
+    """Serves models by name. If a release fails at any step, the previous version continues to serve."""
 
     @abstractmethod
     def compute(self, endpoint: str) -> EndpointCompute:
-        """Return what serving under that name will ask for, so that it can be priced before anything is released.
+        """Return the compute that this endpoint will use, so that it can be priced before the release.
 
-        Nothing is asked of a service. An adapter that pays says the most that `switch` and scaling may ask for.
+        No service is called. A paid adapter returns the maximum that `switch` and autoscaling may request.
         """
 
     @abstractmethod
     def preflight(self, release: Release) -> ProbeResult:
-        """Load the exact artifact in the real server, apart from live traffic, and put the golden request to it.
+        """Load the exact artifact in the real server, without live traffic, and send it the golden request.
 
         Raises:
-            Corrupt: the artifact's digest is not the release's.
-            Rejected: it is not signed by a pinned key, is of what is not allowed, does not load, does not answer in
-                time, or answers otherwise than the golden one; the message carries the server's own last words.
+            Corrupt: the artifact does not have the release's digest.
+            Rejected: the artifact is not signed by a trusted key, contains a forbidden type, does not load, does not
+                respond in time, or returns other predictions; the message has the last log lines of the server.
         """
 
     @abstractmethod
     def switch(self, release: Release) -> LiveVersion:
-        """Make the release the one that answers, without failing a request. Repeating it changes nothing.
+        """Make this release the live version without failing a request. Repeating the call changes nothing.
 
-        The adapter keeps its own copy of the artifact, and those of earlier releases, for `restore`.
+        The adapter stores its own copy of the artifact, and those of earlier releases, for `rollback`.
 
         Raises:
-            Corrupt, Rejected: as `preflight`; the version before it still answers.
+            Corrupt, Rejected: as `preflight`; the previous version continues to serve.
         """
 
     @abstractmethod
     def rollback(self, endpoint: str, version: str) -> LiveVersion:
-        """Make an earlier release answer again, from the adapter's own copy: no registry, no training.
+        """Roll back to an earlier release from the adapter's own copy; no registry and no training are needed.
 
         Raises:
-            NotFound: the adapter has not kept that version; the message lists those it has.
+            NotFound: the adapter has no copy of that version; the message lists those it has.
         """
 
     @abstractmethod
     def undeploy(self, endpoint: str) -> None:
-        """Stop answering under that name: for a first version that failed, which has none before it to restore.
+        """Stop serving under that name, for example when a first version fails and there is none to roll back to.
 
-        What was kept stays for `restore`. Repeating it, or a name that never served, changes nothing.
+        Stored copies remain for `rollback`. Repeating the call, or an unknown name, changes nothing.
         """
 
     @abstractmethod
     def verify(self, release: Release) -> ProbeResult:
-        """Ask the live endpoint: is it this version and digest, and does it give the golden answer?
+        """Check that the live endpoint serves this version and digest, and returns the golden predictions.
 
         Raises:
-            Rejected: it is not, or does not; the message says what was expected and what came.
+            Rejected: it does not; the message gives the expected and the actual value.
         """
 
     @abstractmethod
     def live_version(self, endpoint: str) -> LiveVersion | None:
-        """Return what answers now, or None when nothing was released there, or it was withdrawn."""
+        """Return the live version, or None if nothing is deployed under that name."""
 
     @abstractmethod
     def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> InferenceResponse:
-        """Send one request to the live model and return its answer, whatever its status.
+        """Send one request to the live model and return the response, whatever its status.
 
         Raises:
-            NotFound: nothing serves under that name.
+            NotFound: nothing is deployed under that name.
         """
 
     def log_segments(self, endpoint: str) -> Iterator[LogSegment]:
-        """Yield what the endpoint has logged and nobody has taken away yet, oldest first, up to this moment.
+        """Yield the log segments that were not deleted yet, oldest first, up to now.
 
-        An endpoint that keeps no log yields nothing.
+        An endpoint without a log yields nothing.
 
         Raises:
             Corrupt: a segment cannot be read; the message names it.
@@ -176,12 +178,12 @@ class Endpoint(ArtifactOwner, Block):
         yield from ()
 
     def delete_log_segment(self, endpoint: str, segment: str) -> None:
-        """Remove a segment that has been stored elsewhere. One that is gone already changes nothing."""
+        """Delete a segment that was ingested. A missing segment is no error."""
 
     def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
-        """Return how the endpoint was asked and how it fared, oldest first: stretches of one or several lengths.
+        """Return request counts by time interval, oldest first, in one or several interval lengths.
 
-        Those of one length do not overlap; those of another may count the same requests once more, in finer or
-        coarser steps. An endpoint that counts nothing returns nothing: that says nothing of its traffic.
+        Intervals of one length do not overlap; intervals of different lengths count the same requests again. An empty
+        result means that the endpoint does not count requests, not that there were none.
         """
         return ()

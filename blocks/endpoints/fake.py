@@ -1,4 +1,4 @@
-"""An endpoint in memory, for tests and for trying flows: it knows golden requests and nothing else."""
+"""A fake endpoint in memory, for tests and for trying flows: it answers golden requests only."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from pydantic import Field, PrivateAttr
 
-from blocks.common.compute import EndpointCompute
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Endpoint, InferenceResponse, LiveVersion, LogSegment, ProbeResult, Release
 from blocks.endpoints.golden import difference
 from blocks.endpoints.traffic import TrafficInterval
+from blocks.records.compute import EndpointCompute
 from runtime.digests import folder_digest
 
 
@@ -25,22 +25,22 @@ _SHARED_STATES: dict[str, _FakeEndpointState] = {}
 
 
 class FakeEndpoint(Endpoint):
-    """Answers a release's golden request with its golden predictions, and anything else with a 400."""
+    """Returns the golden predictions for a release's golden request, and status 400 for anything else."""
 
     _block_type_name = "Ratchet endpoint (fake)"
     _block_type_slug = "ratchet-endpoint-fake"
 
     reject_versions: tuple[str, ...] = Field((), description="Versions that preflight and switch refuse.")
-    wrong_answer_versions: tuple[str, ...] = Field((), description="Versions that answer otherwise once they are live.")
-    shared_state: str = Field("", description="Blocks that name the same space share what they serve; empty: its own.")
-    fixed_traffic: tuple[TrafficInterval, ...] = Field(
-        (), description="What it says of its traffic, whatever the name."
+    wrong_answer_versions: tuple[str, ...] = Field(
+        (), description="Versions that return other predictions once they are live."
     )
-    fixed_compute: EndpointCompute = Field(EndpointCompute(), description="What serving asks for: to be priced.")
+    shared_state: str = Field("", description="Blocks with the same name here share their state; empty: own state.")
+    fixed_traffic: tuple[TrafficInterval, ...] = Field((), description="Result of `traffic`, whatever the name.")
+    fixed_compute: EndpointCompute = Field(EndpointCompute(), description="Compute of every endpoint.")
     _own: _FakeEndpointState = PrivateAttr(default_factory=_FakeEndpointState)
 
     def compute(self, endpoint: str) -> EndpointCompute:
-        """Return `asks_for`, whatever the name."""
+        """Return `fixed_compute`, whatever the name."""
         return self.fixed_compute
 
     def preflight(self, release: Release) -> ProbeResult:
@@ -48,7 +48,7 @@ class FakeEndpoint(Endpoint):
         if (found := folder_digest(release.artifact)) != release.digest:
             raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
         if release.version in self.reject_versions:
-            raise Rejected(f"version {release.version} is refused: the fake was told to refuse it")
+            raise Rejected(f"version {release.version} is refused because reject_versions of this fake lists it")
         golden = release.golden_example
         if problem := difference(golden, 200, b'{"predictions": %s}' % golden.expected_predictions.encode()):
             raise Rejected(f"version {release.version}: {problem}")
@@ -57,65 +57,65 @@ class FakeEndpoint(Endpoint):
     def switch(self, release: Release) -> LiveVersion:
         """Make the release the live one."""
         self.preflight(release)
-        kept = self._memory.releases.setdefault(release.endpoint, {})
-        if release.version in kept and kept[release.version].digest != release.digest:
-            raise Rejected(f"version {release.version} is kept with another digest; a version never changes")
-        kept[release.version] = release
+        stored = self._memory.releases.setdefault(release.endpoint, {})
+        if release.version in stored and stored[release.version].digest != release.digest:
+            raise Rejected(f"version {release.version} is stored with another digest; a version never changes")
+        stored[release.version] = release
         return self._update_endpoint(release)
 
     def rollback(self, endpoint: str, version: str) -> LiveVersion:
-        """Make a release live that was live before."""
-        kept = self._memory.releases.get(endpoint, {})
-        if version not in kept:
-            raise NotFound(f"endpoint {endpoint} has kept no version {version}; it has kept: {sorted(kept)}")
-        return self._update_endpoint(kept[version])
+        """Roll back to a release that was live before."""
+        stored = self._memory.releases.get(endpoint, {})
+        if version not in stored:
+            raise NotFound(f"endpoint {endpoint} has no stored version {version}; it has: {sorted(stored)}")
+        return self._update_endpoint(stored[version])
 
     def undeploy(self, endpoint: str) -> None:
-        """Answer no more under that name."""
+        """Stop serving under that name."""
         self._memory.live.pop(endpoint, None)
 
     def verify(self, release: Release) -> ProbeResult:
-        """Compare version, digest and golden answer of the live release."""
+        """Compare version, digest and golden predictions of the live release."""
         live = self.live_version(release.endpoint)
         if live is None or (live.version, live.digest) != (release.version, release.digest):
             raise Rejected(f"{release.endpoint} serves {live}; expected version {release.version} {release.digest}")
-        answer = self.invoke(release.endpoint, release.golden_example.request.encode())
-        if problem := difference(release.golden_example, answer.status, answer.body):
+        response = self.invoke(release.endpoint, release.golden_example.request.encode())
+        if problem := difference(release.golden_example, response.status, response.body):
             raise Rejected(f"{release.endpoint}, version {release.version}: {problem}")
         return ProbeResult(release.version, release.digest, 0.0, 0.0)
 
     def live_version(self, endpoint: str) -> LiveVersion | None:
-        """Return what is live."""
+        """Return the live version."""
         return self._memory.live.get(endpoint)
 
     def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> InferenceResponse:
-        """Answer the golden request of the live release; 400 for anything else."""
+        """Return the golden predictions for the golden request of the live release; 400 for anything else."""
         live = self.live_version(endpoint)
         if live is None:
-            raise NotFound(f"nothing serves under the name {endpoint!r}")
+            raise NotFound(f"nothing is deployed under the name {endpoint!r}")
         release = self._memory.releases[endpoint][live.version]
         headers: Mapping[str, str] = {"X-Model-Version": live.version, "X-Model-Digest": live.digest}
         status, text = 200, f'{{"predictions": {release.golden_example.expected_predictions}}}'
         if live.version in self.wrong_answer_versions:
             text = '{"predictions": [0.123456789]}'
         elif body.decode(errors="replace") != release.golden_example.request:
-            status, text = 400, '{"error": "the fake knows the golden request alone"}'
+            status, text = 400, '{"error": "the fake answers the golden request only"}'
         return InferenceResponse(status, text.encode(), "application/json", live.version, headers)
 
     def add_log_segment(self, endpoint: str, logged: LogSegment) -> None:
-        """Put a segment into the log: the fake answers no traffic of its own."""
+        """Add a segment to the log: the fake has no traffic of its own."""
         self._memory.log.setdefault(endpoint, {})[logged.name] = logged
 
     def log_segments(self, endpoint: str) -> Iterator[LogSegment]:
-        """Yield the segments that `keep` was given, by name in order."""
+        """Yield the added segments, ordered by name."""
         yield from [each for _, each in sorted(self._memory.log.get(endpoint, {}).items())]
 
     def delete_log_segment(self, endpoint: str, segment: str) -> None:
-        """Remove a segment."""
+        """Delete a segment."""
         self._memory.log.get(endpoint, {}).pop(segment, None)
 
     def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
-        """Return `counted`: the fake answers no traffic of its own."""
+        """Return `fixed_traffic`: the fake has no traffic of its own."""
         return self.fixed_traffic
 
     @property

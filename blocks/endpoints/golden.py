@@ -1,4 +1,7 @@
-"""Is an answer the golden one? Numbers within a tolerance; everything else exactly; NaN never."""
+"""Comparison of predictions with the expected (golden) ones.
+
+Numbers match within a tolerance, everything else exactly; NaN never matches.
+"""
 
 import json
 import math
@@ -6,7 +9,7 @@ from typing import Any, Protocol
 
 
 class ExpectedPredictions(Protocol):
-    """What is known of the answer: `blocks.endpoints.base.GoldenExample`, or a record of the same fields."""
+    """The expected predictions: `blocks.endpoints.base.GoldenExample`, or a record with the same fields."""
 
     @property
     def expected_predictions(self) -> str:
@@ -14,49 +17,47 @@ class ExpectedPredictions(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """By how much numbers may differ."""
+        """The largest difference of two numbers that counts as equal."""
 
 
 def difference(golden: ExpectedPredictions, status: int, body: bytes) -> str:
-    """Return where an answer differs from the golden one, in words; empty when it does not.
+    """Describe the first difference between a response and the golden predictions; "" if there is none.
 
-    An empty list of predictions agrees with nothing: it would prove nothing.
+    An empty list of golden predictions counts as a difference, since nothing can be compared.
     """
     if status != 200:
-        return f"the golden request was answered with status {status}: {_truncate(body.decode(errors='replace'))}"
+        return f"the golden request got status {status}: {_truncate(body.decode(errors='replace'))}"
     try:
-        came = json.loads(body)["predictions"]
+        actual = json.loads(body)["predictions"]
         expected = json.loads(golden.expected_predictions)
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"the answer or the golden one is no JSON with predictions: {_truncate(body.decode(errors='replace'))}"
+        return f"the response is not JSON with predictions: {_truncate(body.decode(errors='replace'))}"
     if expected in ([], {}, None):
-        return "the golden answer holds no predictions, so nothing can be compared"
-    return _find_difference(expected, came, golden.tolerance, "predictions")
+        return "the golden example has no predictions, so nothing can be compared"
+    return _find_difference(expected, actual, golden.tolerance, "predictions")
 
 
-def _find_difference(expected: Any, came: Any, tolerance: float, where: str) -> str:
-    if isinstance(expected, list) and isinstance(came, list):
-        if len(expected) != len(came):
-            return f"{where} has {len(came)} entries, expected {len(expected)}"
-        pairs = [(f"{where}[{i}]", e, c) for i, (e, c) in enumerate(zip(expected, came, strict=True))]
-    elif isinstance(expected, dict) and isinstance(came, dict):
-        if expected.keys() != came.keys():
-            return f"{where} has the members {sorted(came)}, expected {sorted(expected)}"
-        pairs = [(f"{where}.{key}", value, came[key]) for key, value in expected.items()]
+def _find_difference(expected: Any, actual: Any, tolerance: float, path: str) -> str:
+    if isinstance(expected, list) and isinstance(actual, list):
+        if len(expected) != len(actual):
+            return f"{path} has {len(actual)} entries, expected {len(expected)}"
+        pairs = [(f"{path}[{i}]", e, a) for i, (e, a) in enumerate(zip(expected, actual, strict=True))]
+    elif isinstance(expected, dict) and isinstance(actual, dict):
+        if expected.keys() != actual.keys():
+            return f"{path} has the members {sorted(actual)}, expected {sorted(expected)}"
+        pairs = [(f"{path}.{key}", value, actual[key]) for key, value in expected.items()]
+    elif _is_equal(expected, actual, tolerance):
+        return ""
     else:
-        return (
-            ""
-            if _is_equal(expected, came, tolerance)
-            else f"{where} is {_truncate(came)}, expected {_truncate(expected)}"
-        )
-    return next((found for w, e, c in pairs if (found := _find_difference(e, c, tolerance, w))), "")
+        return f"{path} is {_truncate(actual)}, expected {_truncate(expected)}"
+    return next((problem for p, e, a in pairs if (problem := _find_difference(e, a, tolerance, p))), "")
 
 
-def _is_equal(expected: Any, came: Any, tolerance: float) -> bool:
-    if _is_number(expected) and _is_number(came):
-        # not (a > b): a NaN on either side, or a NaN tolerance, is a difference
-        return math.isfinite(expected) and math.isfinite(came) and abs(expected - came) <= tolerance
-    return type(expected) is type(came) and bool(expected == came)
+def _is_equal(expected: Any, actual: Any, tolerance: float) -> bool:
+    if _is_number(expected) and _is_number(actual):
+        # `<=`, so that a NaN value or a NaN tolerance is a difference
+        return math.isfinite(expected) and math.isfinite(actual) and abs(expected - actual) <= tolerance
+    return type(expected) is type(actual) and bool(expected == actual)
 
 
 def _is_number(value: Any) -> bool:

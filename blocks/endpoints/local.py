@@ -1,4 +1,4 @@
-"""Models on this machine: proven in a server of their own, served by `services.model_server` over HTTP."""
+"""Endpoints on this machine: preflight in a separate scoring server, serving by the model server over HTTP."""
 
 import gzip
 import json
@@ -14,36 +14,38 @@ from typing import Any
 import httpx
 from pydantic import Field, TypeAdapter
 
-from blocks.common.collectable import Collectable, FolderArtifacts
-from blocks.common.compute import EndpointCompute
+from blocks.common.collectable import FolderArtifacts
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.endpoints.base import Endpoint, InferenceResponse, LiveVersion, LogSegment, ProbeResult, Release
 from blocks.endpoints.golden import difference
 from blocks.endpoints.release_store import ReleaseStore
 from blocks.endpoints.scoring_process import probe_server, scoring_server
 from blocks.endpoints.traffic import TrafficInterval
+from blocks.records.collectable import Collectable
+from blocks.records.compute import EndpointCompute
 
 _SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 _TRAFFIC_ADAPTER = TypeAdapter(list[TrafficInterval])
 
 
 class LocalEndpoint(Endpoint):
-    """Serves from a host on this machine; keeps a copy of each release below the host's state folder."""
+    """Serves from a model server on this machine; stores a copy of each release below the server's state folder."""
 
     _block_type_name = "Ratchet endpoint (local)"
     _block_type_slug = "ratchet-endpoint-local"
 
-    url: str = Field(description="The host's address, such as http://127.0.0.1:8081.")
-    token_file: Path = Field(description="File of mode 0600 with the host's admin token.")
-    releases_folder: Path = Field(description="Folder for copies of releases; below the host's state folder.")
+    url: str = Field(description="URL of the model server, such as http://127.0.0.1:8081.")
+    token_file: Path = Field(description="File of mode 0600 with the model server's admin token.")
+    releases_folder: Path = Field(description="Folder for copies of releases; below the model server's state folder.")
     trusted_keys: list[str] = Field(
-        default=[], description="Public keys whose models preflight loads; the host has its own list."
+        default=[],
+        description="Public keys of models that preflight loads; the model server has its own list.",
     )
     load_timeout_seconds: float = Field(
-        60.0, gt=0, description="How long a model may take to load and answer, in seconds."
+        60.0, gt=0, description="Timeout for loading a model and its first response, in seconds."
     )
     response_timeout_seconds: float = Field(
-        60.0, gt=0, description="How long the live model may take to answer, in seconds."
+        60.0, gt=0, description="Timeout for a response of the live model, in seconds."
     )
     serve_command: list[str] = Field(
         default_factory=lambda: [sys.executable, str(_SERVE_PROGRAM)],
@@ -55,31 +57,31 @@ class LocalEndpoint(Endpoint):
         return EndpointCompute()
 
     def preflight(self, release: Release) -> ProbeResult:
-        """Copy the artifact, load the copy in a server of its own, and put the golden request to it."""
-        kept = self._releases.save(release)
+        """Copy the artifact, load the copy in a separate server, and send it the golden request."""
+        stored = self._releases.save(release)
         deadline = time.monotonic() + self.load_timeout_seconds
         try:
             with scoring_server(
-                self.serve_command, kept.artifact, kept.version, deadline, self.trusted_keys, kept.digest
+                self.serve_command, stored.artifact, stored.version, deadline, self.trusted_keys, stored.digest
             ) as server:
-                return probe_server(server, kept, max(deadline - time.monotonic(), 0.1))
+                return probe_server(server, stored, max(deadline - time.monotonic(), 0.1))
         except Rejected as cause:
-            self._releases.delete_refused(kept)
+            self._releases.delete_refused(stored)
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
 
     def switch(self, release: Release) -> LiveVersion:
-        """Copy the artifact where it is not kept yet, and have the host load it, prove it and switch."""
-        kept = self._releases.save(release)
-        serving = self._put_release(kept)
-        self._releases.mark_deployed(kept)
-        return serving
+        """Copy the artifact unless it is stored, and let the model server load it, verify it and switch."""
+        stored = self._releases.save(release)
+        live = self._put_release(stored)
+        self._releases.mark_deployed(stored)
+        return live
 
     def rollback(self, endpoint: str, version: str) -> LiveVersion:
-        """Have the host serve a kept release again; the one before the live one is still in its memory."""
+        """Let the model server serve a stored release again; the previous version is usually still in its memory."""
         return self._put_release(self._releases.deployed_release(endpoint, version))
 
     def undeploy(self, endpoint: str) -> None:
-        """Have the host forget the name; it answers 404 from then on."""
+        """Let the model server remove the endpoint; it returns 404 from then on."""
         headers = {"Authorization": f"Bearer {self._token()}"}
         response = self._request(
             "DELETE", f"/admin/endpoints/{endpoint}", self.load_timeout_seconds + 30, headers=headers
@@ -88,27 +90,27 @@ class LocalEndpoint(Endpoint):
             raise _port_error(response)
 
     def verify(self, release: Release) -> ProbeResult:
-        """Compare what the host says of itself and what the live model answers with the release."""
+        """Compare the live version, its digest and its predictions with the release."""
         live = self._status(release.endpoint)
-        found = (live["version"], live["digest"]) if live else ("nothing", "")
-        if found != (release.version, release.digest):
+        actual = (live["version"], live["digest"]) if live else ("nothing", "")
+        if actual != (release.version, release.digest):
             expected = f"version {release.version} with the digest {release.digest}"
-            raise Rejected(f"{release.endpoint} serves version {found[0]} {found[1]}; expected {expected}")
+            raise Rejected(f"{release.endpoint} serves version {actual[0]} {actual[1]}; expected {expected}")
         begin = time.monotonic()
-        answer = self.invoke(release.endpoint, release.golden_example.request.encode())
+        response = self.invoke(release.endpoint, release.golden_example.request.encode())
         seconds = time.monotonic() - begin
-        problem = difference(release.golden_example, answer.status, answer.body)
-        if problem or answer.version != release.version:
-            raise Rejected(f"{release.endpoint}, version {answer.version}: {problem or 'another version answered'}")
+        problem = difference(release.golden_example, response.status, response.body)
+        if problem or response.version != release.version:
+            raise Rejected(f"{release.endpoint}, version {response.version}: {problem or 'another version responded'}")
         return ProbeResult(
             release.version, release.digest, float(live["load_seconds"]) if live else 0.0, seconds * 1000
         )
 
     def live_version(self, endpoint: str) -> LiveVersion | None:
-        """Return what the host says it serves.
+        """Return the version that the model server serves.
 
         Raises:
-            Unavailable: the host knows a version, but could not load it when it started.
+            Unavailable: the model server has a version, but could not load it at its start.
         """
         live = self._status(endpoint)
         return self._to_live_version(live) if live else None
@@ -119,27 +121,27 @@ class LocalEndpoint(Endpoint):
         headers = {"Content-Type": content_type}
         response = self._request("POST", path, self.response_timeout_seconds, content=body, headers=headers)
         if response.status_code == 404:
-            raise NotFound(f"nothing serves under the name {endpoint!r} at {self.url}")
+            raise NotFound(f"nothing is deployed under the name {endpoint!r} at {self.url}")
         version = response.headers.get("X-Model-Version", "")
-        kind = response.headers.get("Content-Type", "")
-        return InferenceResponse(response.status_code, response.content, kind, version, dict(response.headers))
+        media_type = response.headers.get("Content-Type", "")
+        return InferenceResponse(response.status_code, response.content, media_type, version, dict(response.headers))
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return the copies of these endpoints' releases, the live one held; see `ArtifactOwner.kept`."""
-        found: list[Collectable] = []
+        """Return the copies of these endpoints' releases; the live one has a keep reason."""
+        artifacts: list[Collectable] = []
         for name in names:
             live = self._status(name)
-            for place in sorted((self.releases_folder / name).glob("*")):
-                held = "it is live" if live and live["version"] == place.name else ""
-                found += self._folders.collectables_of([place], keep_reason=held)
-        return tuple(found)
+            for folder in sorted((self.releases_folder / name).glob("*")):
+                reason = "it is live" if live and live["version"] == folder.name else ""
+                artifacts += self._folders.collectables_of([folder], keep_reason=reason)
+        return tuple(artifacts)
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of a copy; see `ArtifactOwner.size`."""
+        """Return the bytes of a copy; see `ArtifactOwner.size_bytes`."""
         return self._folders.size_bytes(key)
 
     def delete_collectables(self, key: str) -> None:
-        """Remove a copy; see `ArtifactOwner.discard`."""
+        """Delete a copy; see `ArtifactOwner.delete_collectables`."""
         self._folders.delete_collectables(key)
 
     @property
@@ -147,7 +149,7 @@ class LocalEndpoint(Endpoint):
         return FolderArtifacts(self.releases_folder, "release", depth=2)
 
     def log_segments(self, endpoint: str) -> Iterator[LogSegment]:
-        """Have the host end the segments it has begun, and read them one after the other."""
+        """Let the model server close its open segments, and read all segments one after the other."""
         path = f"/admin/endpoints/{endpoint}/log"
         for name in self._admin("GET", path).json():
             content = self._admin("GET", f"{path}/{name}").content
@@ -155,15 +157,15 @@ class LocalEndpoint(Endpoint):
                 requests = tuple(json.loads(line) for line in gzip.decompress(content).splitlines())
             except (OSError, EOFError, ValueError, zlib.error) as cause:
                 problem = f"segment {name} of the log of {endpoint} cannot be read: {cause}"
-                raise Corrupt(f"{problem}; remove it from the host's folder log/{endpoint}") from cause
+                raise Corrupt(f"{problem}; delete it from the model server's folder log/{endpoint}") from cause
             yield LogSegment(name, requests)
 
     def delete_log_segment(self, endpoint: str, segment: str) -> None:
-        """Have the host remove a segment."""
+        """Let the model server delete a segment."""
         self._admin("DELETE", f"/admin/endpoints/{endpoint}/log/{segment}")
 
     def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
-        """Return what the host has counted; nothing where it serves nothing under that name."""
+        """Return the model server's request counts; nothing if the endpoint does not exist."""
         response = self._request("GET", f"/endpoints/{endpoint}/traffic", 10)
         if response.status_code == 404:
             return ()
@@ -182,22 +184,22 @@ class LocalEndpoint(Endpoint):
     def _releases(self) -> ReleaseStore:
         return ReleaseStore(self.releases_folder)
 
-    def _put_release(self, kept: Release) -> LiveVersion:
-        golden = kept.golden_example
-        order = {
-            "version": kept.version,
-            "artifact": str(kept.artifact.resolve()),
-            "digest": kept.digest,
+    def _put_release(self, stored: Release) -> LiveVersion:
+        golden = stored.golden_example
+        body = {
+            "version": stored.version,
+            "artifact": str(stored.artifact.resolve()),
+            "digest": stored.digest,
             "golden": {
                 "request": golden.request,
-                "predictions": golden.expected_predictions,
+                "expected_predictions": golden.expected_predictions,
                 "tolerance": golden.tolerance,
             },
-            "log": asdict(kept.log_policy) if kept.log_policy else None,
+            "log": asdict(stored.log_policy) if stored.log_policy else None,
         }
         headers = {"Authorization": f"Bearer {self._token()}"}
-        path = f"/admin/endpoints/{kept.endpoint}"
-        response = self._request("PUT", path, self.load_timeout_seconds + 30, json=order, headers=headers)
+        path = f"/admin/endpoints/{stored.endpoint}"
+        response = self._request("PUT", path, self.load_timeout_seconds + 30, json=body, headers=headers)
         if response.status_code != 200:
             raise _port_error(response)
         return self._to_live_version(response.json())
@@ -212,8 +214,10 @@ class LocalEndpoint(Endpoint):
 
     def _to_live_version(self, live: dict[str, Any]) -> LiveVersion:
         if not live["serving"]:
-            problem = f"{live['endpoint']}: version {live['version']} does not load in the host: {live['failure']}"
-            raise Unavailable(f"{problem}; restore another version")
+            problem = (
+                f"{live['endpoint']}: version {live['version']} does not load in the model server: {live['failure']}"
+            )
+            raise Unavailable(f"{problem}; roll back to another version")
         since = datetime.fromisoformat(live["since"])
         address = f"{self.url.rstrip('/')}/endpoints/{live['endpoint']}/invocations"
         return LiveVersion(live["endpoint"], live["version"], live["digest"], since, address)
@@ -223,24 +227,25 @@ class LocalEndpoint(Endpoint):
             with httpx.Client(base_url=self.url, timeout=seconds, trust_env=False) as client:
                 return client.request(method, path, **content)
         except httpx.TransportError as cause:
-            problem = f"the host at {self.url} does not answer {method} {path}: {type(cause).__name__}: {cause}"
+            error = f"{type(cause).__name__}: {cause}"
+            problem = f"the model server at {self.url} does not respond to {method} {path}: {error}"
             raise Unavailable(f"{problem}; is it started (make up)?") from cause
 
     def _token(self) -> str:
         try:
             return self.token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as cause:
-            raise Rejected(f"the host's token cannot be read from {self.token_file}: {cause}") from cause
+            raise Rejected(f"the model server's token cannot be read from {self.token_file}: {cause}") from cause
 
 
 def _port_error(response: httpx.Response) -> PortError:
-    """Return the port's error for an answer of the host that is not 200."""
+    """Return the port error for a response of the model server with an error status."""
     try:
         body = response.json()
         text, kind = str(body["error"]), str(body.get("kind", ""))
     except (ValueError, KeyError, TypeError):
         text, kind = response.text[:300], ""
-    message = f"the host answered {response.status_code}: {text}"
+    message = f"the model server returned {response.status_code}: {text}"
     if response.status_code >= 500:
         return Unavailable(message)
     return Corrupt(message) if kind == "Corrupt" else Rejected(message)

@@ -1,10 +1,10 @@
-"""An adapter's own copies of releases: whole or absent, checked against their digest, kept for `restore`."""
+"""Local copies of releases for rollback: written atomically and verified against their digest."""
 
 import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,121 +19,131 @@ _VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class ReleaseStore:
-    """Folders `<root>/<endpoint>/<version>/`: `model/`, `model.sig`, `release.json`; once it has served, `deployed_release`."""
+    """Folders `<root>/<endpoint>/<version>/` with `model/`, `model.sig` and `release.json`.
+
+    The empty file `deployed` in the folder says that the release was live once.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def save(self, release: Release) -> Release:
-        """Copy the release's artifact, unless it is here already, and return the release with its own copy.
+        """Copy the release's artifact unless it is stored already, and return the release with the copy.
 
-        The copy is checked, not the original: what is served later is what was checked.
+        The digest of the copy is verified, not of the original, since the copy is served later.
 
         Raises:
-            Corrupt: the artifact's digest is not the release's.
-            Rejected: the names are not fit for folders, or the version is here with another digest.
+            Corrupt: the artifact does not have the release's digest.
+            Rejected: a name is not valid for a folder, or the version is stored with another digest.
         """
-        place = self._folder_of(release.endpoint, release.version)
-        kept = self._read_record(release.endpoint, place)
-        if kept and kept.digest != release.digest:
-            problem = f"version {release.version} of {release.endpoint} is kept with the digest {kept.digest}"
+        folder = self._folder_of(release.endpoint, release.version)
+        stored = self._read_record(release.endpoint, folder)
+        if stored and stored.digest != release.digest:
+            problem = f"version {release.version} of {release.endpoint} is stored with the digest {stored.digest}"
             raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
-        if kept is None or folder_digest(kept.artifact) != release.digest:
-            self._copy(release, place)
-        elif not (place / "model.sig").exists():
-            _copy_signature(release, place)
-        if (
-            kept and kept.log_policy != release.log_policy
-        ):  # the rules of its log are the release's of today, the model is as it was
-            write_text_atomically(place / "release.json", _to_json(release))
-        return replace(release, artifact=place / "model")
+        if stored is None or folder_digest(stored.artifact) != release.digest:
+            self._copy(release, folder)
+        elif not (folder / "model.sig").exists():
+            _copy_signature(release, folder)
+        if stored and stored.log_policy != release.log_policy:  # the log policy may change, the model may not
+            write_text_atomically(folder / "release.json", _to_json(release))
+        return replace(release, artifact=folder / "model")
 
     def mark_deployed(self, release: Release) -> None:
-        """Note that the release has served: `served` returns it from now on."""
-        (self._folder_of(release.endpoint, release.version) / "served").touch()
+        """Record that the release was live, so that `deployed_release` returns it."""
+        (self._folder_of(release.endpoint, release.version) / "deployed").touch()
 
     def deployed_release(self, endpoint: str, version: str) -> Release:
-        """Return a release that has served. Raises NotFound, and lists those that have."""
-        place = self._folder_of(endpoint, version)
-        kept = self._read_record(endpoint, place)
-        if kept is None or not (place / "served").exists():
-            known = sorted(path.parent.name for path in (self.root / endpoint).glob("*/served"))
-            listed = ", ".join(known) if known else "none"
-            raise NotFound(f"endpoint {endpoint} has kept no version {version} that served; it has kept: {listed}")
-        return kept
+        """Return a release that was live. Raises NotFound with a list of such releases."""
+        folder = self._folder_of(endpoint, version)
+        stored = self._read_record(endpoint, folder)
+        if stored is None or not (folder / "deployed").exists():
+            deployed = sorted(path.parent.name for path in (self.root / endpoint).glob("*/deployed"))
+            raise not_deployed_error(endpoint, version, deployed)
+        return stored
 
     def delete_refused(self, release: Release) -> None:
-        """Remove the copy of a release that was refused. One that has served stays."""
-        place = self._folder_of(release.endpoint, release.version)
-        if not (place / "served").exists():
-            shutil.rmtree(place, ignore_errors=True)
+        """Delete the copy of a refused release, unless it was live before."""
+        folder = self._folder_of(release.endpoint, release.version)
+        if not (folder / "deployed").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _folder_of(self, endpoint: str, version: str) -> Path:
         check_names(endpoint, version)
         return self.root / endpoint / version
 
-    def _copy(self, release: Release, place: Path) -> None:
+    def _copy(self, release: Release, folder: Path) -> None:
         if not release.artifact.is_dir():
-            raise Corrupt(f"the artifact {release.artifact} is no folder; fetch it again")
-        beside = place.parent / f".incoming-{uuid.uuid4().hex}"
+            raise Corrupt(f"the artifact {release.artifact} is not a folder; fetch it again")
+        staged = folder.parent / f".incoming-{uuid.uuid4().hex}"
         try:
-            shutil.copytree(release.artifact, beside / "model")
-            _copy_signature(release, beside)
-            if (found := folder_digest(beside / "model")) != release.digest:
-                problem = f"artifact {release.artifact} has the digest {found}, expected {release.digest}"
+            shutil.copytree(release.artifact, staged / "model")
+            _copy_signature(release, staged)
+            if (digest := folder_digest(staged / "model")) != release.digest:
+                problem = f"artifact {release.artifact} has the digest {digest}, expected {release.digest}"
                 raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
-            write_text_atomically(beside / "release.json", _to_json(release))
-            _replace_folder(beside, place)
+            write_text_atomically(staged / "release.json", _to_json(release))
+            _replace_folder(staged, folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(staged, ignore_errors=True)
 
-    def _read_record(self, endpoint: str, place: Path) -> Release | None:
+    def _read_record(self, endpoint: str, folder: Path) -> Release | None:
         try:
-            record = json.loads((place / "release.json").read_text(encoding="utf-8"))
-            golden = GoldenExample(**record["golden"])
-            return Release(
-                endpoint, place.name, place / "model", record["digest"], golden, log_policy_from_json(record.get("log"))
-            )
+            record = json.loads((folder / "release.json").read_text(encoding="utf-8"))
+            golden = GoldenExample(**record["golden_example"])
+            policy = log_policy_from_json(record.get("log_policy"))
+            return Release(endpoint, folder.name, folder / "model", record["digest"], golden, policy)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
 def _copy_signature(release: Release, to: Path) -> None:
-    """Copy the artifact's signature, where it has one: whoever loads the copy verifies it."""
+    """Copy the artifact's signature, if it has one: the program that loads the copy verifies it."""
     signature = release.artifact.with_name(f"{release.artifact.name}.sig")
     if signature.exists():
         shutil.copyfile(signature, to / "model.sig")
 
 
 def check_names(endpoint: str, version: str) -> None:
-    """Refuse an endpoint name or a version that is not fit for a path. Raises Rejected."""
+    """Raise Rejected if the endpoint's name or the version is not valid in a path."""
     for what, text, form in (("endpoint name", endpoint, _NAME_PATTERN), ("version", version, _VERSION_PATTERN)):
         if not form.fullmatch(text):
             raise Rejected(f"{what} {text!r} is not made of letters, digits, - and _ (at most 63)")
 
 
-def _replace_folder(beside: Path, place: Path) -> None:
-    """Put `beside` at `place`; a damaged copy that is there is moved away first, its mark of service kept."""
-    if place.exists():
-        if (place / "served").exists():
-            (beside / "served").touch()
-        damaged = place.parent / f".damaged-{uuid.uuid4().hex}"
-        place.rename(damaged)
+def not_deployed_error(endpoint: str, version: str, deployed: Sequence[str]) -> NotFound:
+    """Return the error for a version that was never live, with the list of those that were."""
+    listed = ", ".join(deployed) or "none"
+    return NotFound(f"endpoint {endpoint} has no stored version {version} that was deployed; it has: {listed}")
+
+
+def _replace_folder(staged: Path, target: Path) -> None:
+    """Move the folder `staged` to `target`. A damaged copy there is deleted first; its deployed marker is kept."""
+    if target.exists():
+        if (target / "deployed").exists():
+            (staged / "deployed").touch()
+        damaged = target.parent / f".damaged-{uuid.uuid4().hex}"
+        target.rename(damaged)
         shutil.rmtree(damaged, ignore_errors=True)
     try:
-        beside.rename(place)
+        staged.rename(target)
     except OSError:
-        if not (place / "release.json").exists():  # otherwise another process has just put the same copy there
+        if not (target / "release.json").exists():  # otherwise another process has just created the same copy
             raise
 
 
 def _to_json(release: Release) -> str:
-    rules = asdict(release.log_policy) if release.log_policy else None
-    return json.dumps({"digest": release.digest, "golden": asdict(release.golden_example), "log": rules})
+    policy = asdict(release.log_policy) if release.log_policy else None
+    record = {"digest": release.digest, "golden_example": asdict(release.golden_example), "log_policy": policy}
+    return json.dumps(record)
 
 
 def log_policy_from_json(record: Mapping[str, Any] | None) -> InferenceLogPolicy | None:
-    """Return the rules of a log as they were written down as JSON; None where nothing is logged."""
+    """Return the log policy that JSON describes; None if nothing is logged."""
     if record is None:
         return None
-    return InferenceLogPolicy(record["key"], tuple(record["leave_out"]), tuple(record["hashed"]))
+    return InferenceLogPolicy(
+        entity_column=record["entity_column"],
+        excluded_columns=tuple(record["excluded_columns"]),
+        hashed_columns=tuple(record["hashed_columns"]),
+    )

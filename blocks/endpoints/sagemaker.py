@@ -1,7 +1,8 @@
-"""Models on SageMaker: proven in a server of their own, served straight from their files in S3.
+"""Endpoints on SageMaker: preflight in a local scoring server, serving from model files in S3.
 
-An endpoint has one variant, whose name never changes. A release is a model and an endpoint configuration, named by
-all that makes them; they stay, so that `restore` is one update back. SageMaker is asked what serves, nobody else.
+An endpoint has one variant with a fixed name. A release is a SageMaker model and an endpoint configuration, named by a
+hash of their content; both are kept, so that a rollback is one update. SageMaker is the only source for the live
+version.
 """
 
 import sys
@@ -12,7 +13,6 @@ from typing import Any
 from pydantic import Field
 
 from blocks.common.aws.clients import error_code, is_missing, port_errors, region_name
-from blocks.common.compute import EndpointCompute
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import InferenceResponse, LiveVersion, ProbeResult, Release
@@ -21,50 +21,55 @@ from blocks.endpoints.sagemaker_release_store import StoredRelease
 from blocks.endpoints.sagemaker_rollout import EndpointRollout
 from blocks.endpoints.sagemaker_storage import SageMakerEndpointStorage
 from blocks.endpoints.scoring_process import probe_server, scoring_server
+from blocks.records.compute import EndpointCompute
 from runtime.digests import folder_digest
 
 _SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 
 
 class SageMakerEndpoint(SageMakerEndpointStorage):
-    """Serves from SageMaker endpoints; keeps a copy of each release in a bucket."""
+    """Serves from SageMaker endpoints; stores a copy of each release in a bucket."""
 
     _block_type_name = "Ratchet endpoint (SageMaker)"
     _block_type_slug = "ratchet-endpoint-sagemaker"
 
     role_arn: str = Field(description="ARN of the role that containers run as.")
-    image: str = Field(description="URI of the container image in ECR, best by digest.")
+    image: str = Field(description="URI of the container image in ECR, preferably by digest.")
     instance_type: str = Field(default="ml.m6i.large", description="Instance type of the endpoints.")
-    instance_count: int = Field(default=1, gt=0, description="How many instances a first release starts with.")
+    instance_count: int = Field(default=1, gt=0, description="Number of instances of a first release.")
     serverless_memory_mb: int | None = Field(
-        default=None, description="Memory of a serverless endpoint; none: instances."
+        default=None, description="Memory of a serverless endpoint in MB; None: instances."
     )
     serverless_concurrency: int = Field(
-        default=5, gt=0, description="How many requests a serverless endpoint takes at once."
+        default=5, gt=0, description="Maximum number of concurrent requests of a serverless endpoint."
     )
     startup_seconds: int = Field(
-        default=300, ge=60, le=3600, description="How long a container may take to be healthy."
+        default=300, ge=60, le=3600, description="Seconds that a container may take until it is healthy."
     )
     canary_percent: int = Field(
-        default=0, ge=0, le=50, description="Share of the traffic that tries an update; 0: all."
+        default=0, ge=0, le=50, description="Percentage of the traffic that goes to an update first; 0: all at once."
     )
     bake_seconds: int = Field(
-        default=0, ge=0, le=3600, description="How long alarms watch an update before it is kept."
+        default=0, ge=0, le=3600, description="Seconds that alarms observe an update before it is final."
     )
     max_error_rate: float = Field(
-        default=0.0, ge=0, lt=1, description="Above this share of 5xx answers it is taken back."
+        default=0.0, ge=0, lt=1, description="5xx error rate above which an update is rolled back."
     )
-    max_latency_ms: float | None = Field(default=None, gt=0, description="Above this mean latency it is taken back.")
-    alarms: list[str] = Field(default=[], max_length=8, description="Further CloudWatch alarms that take it back.")
-    max_instances: int = Field(default=1, gt=0, description="How many instances your autoscaling may make of them.")
-    trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded.")
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="Mean latency above which an update is rolled back."
+    )
+    alarms: list[str] = Field(default=[], max_length=8, description="Other CloudWatch alarms that roll back an update.")
+    max_instances: int = Field(default=1, gt=0, description="Maximum number of instances under your autoscaling.")
+    trusted_keys: list[str] = Field(
+        default=[], description="Public keys; only models signed by one of them are loaded."
+    )
     tags: dict[str, str] = Field(default={}, description="Tags of every endpoint, such as its environment.")
     update_timeout_seconds: float = Field(
-        default=3600.0, gt=0, description="How long an update may take, its watch included."
+        default=3600.0, gt=0, description="Timeout of an update, including the observation."
     )
-    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at an update.")
+    poll_seconds: float = Field(default=5.0, gt=0, description="Seconds between two polls of an update.")
     load_timeout_seconds: float = Field(
-        default=60.0, gt=0, description="How long preflight may take to load and answer."
+        default=60.0, gt=0, description="Timeout of preflight for loading and the response, in seconds."
     )
     serve_command: list[str] = Field(
         default_factory=lambda: [sys.executable, str(_SERVE_PROGRAM)],
@@ -72,18 +77,19 @@ class SageMakerEndpoint(SageMakerEndpointStorage):
     )
 
     def compute(self, endpoint: str) -> EndpointCompute:
-        """Return the instances that a release starts with and scaling may add; serverless has no price by the hour."""
-        kind = f"serverless-{self.serverless_memory_mb}MB" if self.serverless_memory_mb else self.instance_type
-        return EndpointCompute(kind, region_name(self.region), max(self.instance_count, self.max_instances))
+        """Return the maximum number of instances under autoscaling; serverless endpoints have no price by the hour."""
+        serverless = self.serverless_memory_mb
+        instance_type = f"serverless-{serverless}MB" if serverless else self.instance_type
+        return EndpointCompute(instance_type, region_name(self.region), max(self.instance_count, self.max_instances))
 
     def preflight(self, release: Release) -> ProbeResult:
-        """Load the artifact in the container's server on this machine, and put the golden request to it.
+        """Load the artifact in the container's server on this machine, and send it the golden request.
 
-        The copy in S3 is of the same digest, and the container checks it again before it loads.
+        The copy in S3 has the same digest, and the container verifies it again before loading.
         """
         deadline, command = time.monotonic() + self.load_timeout_seconds, self.serve_command
-        if (found := folder_digest(release.artifact)) != release.digest:
-            raise Corrupt(f"artifact {release.artifact} has the digest {found}, expected {release.digest}")
+        if (actual := folder_digest(release.artifact)) != release.digest:
+            raise Corrupt(f"artifact {release.artifact} has the digest {actual}, expected {release.digest}")
         try:
             keys, digest = self.trusted_keys, release.digest
             with scoring_server(command, release.artifact, release.version, deadline, keys, digest) as server:
@@ -92,92 +98,91 @@ class SageMakerEndpoint(SageMakerEndpointStorage):
             raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
 
     def switch(self, release: Release) -> LiveVersion:
-        """Copy the artifact to S3 where it is not kept yet, make model and configuration, and update the endpoint.
+        """Upload the artifact to S3 unless it is stored, create model and configuration, and update the endpoint.
 
         Raises:
-            Rejected: it did not become healthy, or an alarm took it back; the version before it serves on.
-            Unavailable: it takes longer than `wait_seconds`, or there is no capacity: who tries again attaches.
+            Rejected: the version did not become healthy, or an alarm rolled it back; the previous version serves.
+            Unavailable: the update takes longer than `update_timeout_seconds`, or there is no capacity; a retry
+                attaches to the update.
         """
         with port_errors(f"releasing version {release.version} of {release.endpoint}"):
-            kept = self._release_store.save(release)
-            config = self._ensure_endpoint_config(kept)
-            serving = self._update_endpoint(kept, config)
-            self._release_store.mark_deployed(kept, config)
-            return serving
+            stored = self._release_store.save(release)
+            config = self._ensure_endpoint_config(stored)
+            live = self._update_endpoint(stored, config)
+            self._release_store.mark_deployed(stored, config)
+            return live
 
     def rollback(self, endpoint: str, version: str) -> LiveVersion:
-        """Go back to the configuration by which an earlier release served, all at once and unwatched."""
-        with port_errors(f"restoring version {version} of {endpoint}"):
-            kept = self._release_store.deployed_release(endpoint, version)
-            config = (
-                kept.endpoint_config
-                if self._exists("endpoint_config", kept.endpoint_config)
-                else self._ensure_endpoint_config(kept)
-            )
-            return self._update_endpoint(kept, config, with_alarms=False)
+        """Roll back to the endpoint configuration of an earlier release, all at once and without alarms."""
+        with port_errors(f"rolling {endpoint} back to version {version}"):
+            stored = self._release_store.deployed_release(endpoint, version)
+            config = stored.endpoint_config
+            if not self._exists("endpoint_config", config):
+                config = self._ensure_endpoint_config(stored)
+            return self._update_endpoint(stored, config, with_alarms=False)
 
     def undeploy(self, endpoint: str) -> None:
-        """Delete the endpoint and its alarms; models and configurations stay for `restore`."""
-        with port_errors(f"withdrawing {endpoint}"):
+        """Delete the endpoint and its alarms; models and configurations remain for `rollback`."""
+        with port_errors(f"undeploying {endpoint}"):
             self._rollout(endpoint).delete()
-            guard = [alarm["AlarmName"] for alarm in requests.alarm_requests(endpoint, self._rollout_policy)]
-            if guard:
-                self._client("cloudwatch").delete_alarms(AlarmNames=guard)
+            alarms = [alarm["AlarmName"] for alarm in requests.alarm_requests(endpoint, self._rollout_policy)]
+            if alarms:
+                self._client("cloudwatch").delete_alarms(AlarmNames=alarms)
 
     def verify(self, release: Release) -> ProbeResult:
-        """Compare what SageMaker says that it serves, and what the live model answers, with the release."""
+        """Compare the live version, its digest and its predictions with the release."""
         live = self.live_version(release.endpoint)
-        found = (live.version, live.digest) if live else ("nothing", "")
+        actual = (live.version, live.digest) if live else ("nothing", "")
         expected = f"expected version {release.version} with the digest {release.digest}"
-        if found != (release.version, release.digest):
-            raise Rejected(f"{release.endpoint} serves version {found[0]} {found[1]}; {expected}")
+        if actual != (release.version, release.digest):
+            raise Rejected(f"{release.endpoint} serves version {actual[0]} {actual[1]}; {expected}")
         begin = time.monotonic()
-        answer = self.invoke(release.endpoint, release.golden_example.request.encode())
+        response = self.invoke(release.endpoint, release.golden_example.request.encode())
         seconds = time.monotonic() - begin
-        problem = difference(release.golden_example, answer.status, answer.body)
-        if not problem and (answer.version, answer.headers.get("digest")) != found:
-            problem = f"version {answer.version} {answer.headers.get('digest')} answered; {expected}"
+        problem = difference(release.golden_example, response.status, response.body)
+        if not problem and (response.version, response.headers.get("digest")) != actual:
+            problem = f"version {response.version} {response.headers.get('digest')} responded; {expected}"
         if problem:
-            raise Rejected(f"{release.endpoint}, version {answer.version}: {problem}")
+            raise Rejected(f"{release.endpoint}, version {response.version}: {problem}")
         return ProbeResult(release.version, release.digest, 0.0, seconds * 1000)
 
     def live_version(self, endpoint: str) -> LiveVersion | None:
-        """Return what SageMaker serves under that name.
+        """Return the version that SageMaker serves under that name.
 
         Raises:
-            Rejected: the name is taken by an endpoint that is not of this project, or of another name.
+            Rejected: the SageMaker endpoint of that name does not belong to this endpoint.
         """
-        with port_errors(f"looking at endpoint {endpoint}"):
-            described = self._rollout(endpoint).describe()
-            if described is None or described["EndpointStatus"] in ("Creating", "Failed", "Deleting", "OutOfService"):
+        with port_errors(f"describing endpoint {endpoint}"):
+            current = self._rollout(endpoint).describe()
+            if current is None or current["EndpointStatus"] in ("Creating", "Failed", "Deleting", "OutOfService"):
                 return None
-            version, digest = self._release_served_by(endpoint, described["EndpointConfigName"])
-            url = f"sagemaker://{described['EndpointName']}"
-            return LiveVersion(endpoint, version, digest, described["LastModifiedTime"], url)
+            version, digest = self._release_served_by(endpoint, current["EndpointConfigName"])
+            url = f"sagemaker://{current['EndpointName']}"
+            return LiveVersion(endpoint, version, digest, current["LastModifiedTime"], url)
 
     def invoke(self, endpoint: str, body: bytes, content_type: str = "application/json") -> InferenceResponse:
-        """Send one request to the live model. `headers` are what the container said of itself."""
+        """Send one request to the live model. `headers` are the attributes that the container reports."""
         from botocore.exceptions import ClientError
 
         name = requests.endpoint_name(endpoint)
-        with port_errors(f"asking endpoint {endpoint}"):
+        with port_errors(f"invoking endpoint {endpoint}"):
             try:
-                answer = self._client("sagemaker-runtime").invoke_endpoint(
+                response = self._client("sagemaker-runtime").invoke_endpoint(
                     EndpointName=name, Body=body, ContentType=content_type
                 )
             except ClientError as error:
                 if error_code(error) == "ModelError":
                     return self._error_response(endpoint, error.response)
                 if error_code(error) == "ValidationError":
-                    raise NotFound(f"nothing serves under the name {endpoint!r}: {error}") from error
+                    raise NotFound(f"nothing is deployed under the name {endpoint!r}: {error}") from error
                 raise
-            said = requests.parse_custom_attributes(answer.get("CustomAttributes", ""))
-            kind = answer.get("ContentType", "")
-            return InferenceResponse(200, answer["Body"].read(), kind, said.get("version", ""), said)
+            attributes = requests.parse_custom_attributes(response.get("CustomAttributes", ""))
+            media_type, version = response.get("ContentType", ""), attributes.get("version", "")
+            return InferenceResponse(200, response["Body"].read(), media_type, version, attributes)
 
     def _live_version_name(self, endpoint: str) -> str:
-        described = self._rollout(endpoint).describe()
-        return self._release_served_by(endpoint, described["EndpointConfigName"])[0] if described else ""
+        current = self._rollout(endpoint).describe()
+        return self._release_served_by(endpoint, current["EndpointConfigName"])[0] if current else ""
 
     def _error_response(self, endpoint: str, response: Any) -> InferenceResponse:
         live = self.live_version(endpoint)
@@ -185,12 +190,10 @@ class SageMakerEndpoint(SageMakerEndpointStorage):
         status = int(response.get("OriginalStatusCode", 500))
         return InferenceResponse(status, body, "application/json", live.version if live else "", {})
 
-    def _ensure_endpoint_config(self, kept: StoredRelease) -> str:
-        """Make model and configuration unless they are there, and return the configuration's name."""
-        model, config = (
-            requests.model_request(kept, self._serving_config),
-            requests.config_request(kept, self._serving_config),
-        )
+    def _ensure_endpoint_config(self, stored: StoredRelease) -> str:
+        """Create model and configuration unless they exist, and return the configuration's name."""
+        model = requests.model_request(stored, self._serving_config)
+        config = requests.config_request(stored, self._serving_config)
         self._create_if_missing("model", model["ModelName"], model)
         self._create_if_missing("endpoint_config", config["EndpointConfigName"], config)
         return str(config["EndpointConfigName"])
@@ -203,7 +206,7 @@ class SageMakerEndpoint(SageMakerEndpointStorage):
         try:
             getattr(self._client("sagemaker"), f"create_{kind}")(**request)
         except ClientError:
-            if not self._exists(kind, name):  # else another process was first
+            if not self._exists(kind, name):  # otherwise another process was first
                 raise
 
     def _exists(self, kind: str, name: str) -> bool:
@@ -218,32 +221,31 @@ class SageMakerEndpoint(SageMakerEndpointStorage):
             raise
         return True
 
-    def _update_endpoint(self, kept: StoredRelease, config: str, *, with_alarms: bool = True) -> LiveVersion:
-        rollout = self._rollout(kept.endpoint)
-        described = rollout.describe()
-        if described is not None:
-            self._release_served_by(kept.endpoint, described["EndpointConfigName"])  # it is ours to change
+    def _update_endpoint(self, stored: StoredRelease, config: str, *, with_alarms: bool = True) -> LiveVersion:
+        rollout = self._rollout(stored.endpoint)
+        current = rollout.describe()
+        if current is not None:  # raises Rejected if the endpoint belongs to another program
+            self._release_served_by(stored.endpoint, current["EndpointConfigName"])
         deployment = None
         if with_alarms and self.bake_seconds:
-            for alarm in requests.alarm_requests(kept.endpoint, self._rollout_policy):
+            for alarm in requests.alarm_requests(stored.endpoint, self._rollout_policy):
                 self._client("cloudwatch").put_metric_alarm(**alarm)
-            deployment = requests.deployment_config(kept.endpoint, self._rollout_policy)
-        described = rollout.update_to(config, deployment)
-        url = f"sagemaker://{described['EndpointName']}"
-        return LiveVersion(kept.endpoint, kept.version, kept.digest, described["LastModifiedTime"], url)
+            deployment = requests.deployment_config(stored.endpoint, self._rollout_policy)
+        updated = rollout.update_to(config, deployment)
+        url = f"sagemaker://{updated['EndpointName']}"
+        return LiveVersion(stored.endpoint, stored.version, stored.digest, updated["LastModifiedTime"], url)
 
     def _release_served_by(self, endpoint: str, config: str) -> tuple[str, str]:
         """Return version and digest of the release that a configuration serves."""
         sagemaker = self._client("sagemaker")
         variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
         model = sagemaker.describe_model(ModelName=variants[0]["ModelName"])
-        said = model.get("PrimaryContainer", {}).get("Environment", {})
-        if said.get("RATCHET_ENDPOINT") != endpoint:
-            whose = said.get("RATCHET_ENDPOINT", "somebody else")
-            raise Rejected(
-                f"the SageMaker endpoint {requests.endpoint_name(endpoint)} belongs to {whose}; rename yours"
-            )
-        return said["RATCHET_MODEL_VERSION"], said["RATCHET_MODEL_DIGEST"]
+        variables = model.get("PrimaryContainer", {}).get("Environment", {})
+        if variables.get("RATCHET_ENDPOINT") != endpoint:
+            owner = variables.get("RATCHET_ENDPOINT", "another program")
+            name = requests.endpoint_name(endpoint)
+            raise Rejected(f"the SageMaker endpoint {name} belongs to {owner}; rename yours")
+        return variables["RATCHET_MODEL_VERSION"], variables["RATCHET_MODEL_DIGEST"]
 
     def _rollout(self, endpoint: str) -> EndpointRollout:
         name = requests.endpoint_name(endpoint)

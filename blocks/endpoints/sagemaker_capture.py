@@ -1,7 +1,7 @@
-"""SageMaker's data capture as the endpoint's log: files of JSON lines in S3, and what each line says.
+"""SageMaker data capture as the inference log: JSON lines files in S3, and how to parse a line.
 
-A release is captured below `<prefix>/<endpoint>/<version>/`, since a line does not say which version answered;
-SageMaker goes on with `<its endpoint>/<variant>/yyyy/mm/dd/hh/<file>.jsonl`. No calls here but those of `CaptureStore`.
+The prefix `<prefix>/<endpoint>/<version>/` names the version, since a line does not; SageMaker appends
+`<its endpoint>/<variant>/yyyy/mm/dd/hh/<file>.jsonl`. Only `CaptureStore` calls AWS.
 """
 
 import base64
@@ -25,19 +25,19 @@ SUFFIX = ".jsonl"
 
 @dataclass(frozen=True)
 class CapturedRelease:
-    """What is known of a release whose requests were captured: its golden request, and its model's columns in order."""
+    """A release whose requests were captured: its golden request, and its model's input columns in order."""
 
     golden_request: str
     columns: tuple[str, ...]
 
 
-def is_capture_allowed(rules: InferenceLogPolicy | None) -> bool:
-    """Whether requests may be captured: SageMaker writes them as they came, and can leave nothing out nor hash it."""
-    return rules is not None and not rules.excluded_columns and not rules.hashed_columns
+def is_capture_allowed(policy: InferenceLogPolicy | None) -> bool:
+    """Return whether requests may be captured: SageMaker can neither exclude nor hash columns."""
+    return policy is not None and not policy.excluded_columns and not policy.hashed_columns
 
 
 def capture_config(address: str, percent: int) -> dict[str, Any]:
-    """Return the `DataCaptureConfig` of an endpoint configuration: requests and answers, as text."""
+    """Return the `DataCaptureConfig` of an endpoint configuration: requests and responses, as text."""
     return {
         "EnableCapture": True,
         "InitialSamplingPercentage": percent,
@@ -48,35 +48,34 @@ def capture_config(address: str, percent: int) -> dict[str, Any]:
 
 
 def parse_capture_line(line: bytes, version: str, release: CapturedRelease) -> dict[str, Any] | None:
-    """Return what one line says, in the members of `LogSegment`; None for the golden request, and what has no answer.
+    """Return the request of one line, with the members of `LogSegment`.
+
+    Return None for the golden request, and for a request without a successful response.
 
     Raises:
-        ValueError, KeyError, TypeError: the line is not of the documented form.
+        ValueError, KeyError, TypeError: the line does not have the documented form.
     """
-    found = json.loads(line)
-    given, said = (found["captureData"].get(name) for name in ("endpointInput", "endpointOutput"))
-    if given is None or said is None:
+    captured = json.loads(line)
+    request, response = (captured["captureData"].get(name) for name in ("endpointInput", "endpointOutput"))
+    if request is None or response is None:
         return None
-    body, answer = _text(given), json.loads(_text(said))
-    if (
-        body == release.golden_request
-        or not isinstance(answer, dict)
-        or not isinstance(answer.get("predictions"), list)
-    ):
+    body, content = _text(request), json.loads(_text(response))
+    predictions = content.get("predictions") if isinstance(content, dict) else None
+    if body == release.golden_request or not isinstance(predictions, list):
         return None
-    about, columns = found["eventMetadata"], _request_columns(body, given["observedContentType"], release.columns)
+    metadata = captured["eventMetadata"]
     return {
-        "at": about["inferenceTime"].replace("Z", "+00:00"),
-        "id": about.get("inferenceId") or about["eventId"],
+        "at": metadata["inferenceTime"].replace("Z", "+00:00"),
+        "id": metadata.get("inferenceId") or metadata["eventId"],
         "version": version,
-        "rows": len(answer["predictions"]),
-        "columns": columns,
-        "answer": {"predictions": answer["predictions"]},
+        "rows": len(predictions),
+        "columns": _request_columns(body, request["observedContentType"], release.columns),
+        "answer": {"predictions": predictions},
     }
 
 
 def input_columns(mlmodel: bytes | None) -> tuple[str, ...]:
-    """Return the names of the columns that a model takes, by its file MLmodel; none where its signature names none."""
+    """Return the input columns of a model from its MLmodel file; none if its signature names none."""
     try:
         inputs = json.loads(yaml.safe_load(mlmodel or b"")["signature"]["inputs"])
         return tuple(str(each["name"]) for each in inputs)
@@ -90,7 +89,7 @@ def _text(part: Mapping[str, str]) -> str:
 
 
 def _request_columns(body: str, content_type: str, known: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the values of a request by column, in every shape that the container takes."""
+    """Return the values of a request by column, for every request format that the container accepts."""
     if content_type.partition(";")[0].strip().lower() == CSV:
         header, *lines = [line for line in csv.reader(io.StringIO(body, newline="")) if line]
         return _by_column(header, [[value or None for value in line] for line in lines])
@@ -107,16 +106,16 @@ def _request_columns(body: str, content_type: str, known: Sequence[str]) -> dict
 
 
 def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)} if rows else {}
+    return {name: [row[index] for row in rows] for index, name in enumerate(names)} if rows else {}
 
 
 class CaptureStore:
-    """The captured files of all endpoints below a prefix. Errors are botocore's, but for those of the files."""
+    """The capture files of all endpoints below a prefix. Raises botocore's errors, and port errors about the files."""
 
     def __init__(
         self, folders: S3Folders, prefixes: S3Artifacts, root: str, release_of: Callable[[str, str], CapturedRelease]
     ) -> None:
-        self._folders, self._prefixes, self._root, self._asked = folders, prefixes, root, release_of
+        self._folders, self._prefixes, self._root, self._release_of = folders, prefixes, root, release_of
 
     def segments(self, endpoint: str) -> list[str]:
         """Return the names of the files, oldest first."""
@@ -124,19 +123,19 @@ class CaptureStore:
         return sorted(names, key=lambda name: name.split("/")[-5:])  # yyyy/mm/dd/hh/MM-SS-…
 
     def read(self, endpoint: str, segment: str) -> LogSegment:
-        """Return one file's requests. Raises Corrupt when it cannot be read."""
+        """Return one file's requests. Raises Corrupt if it cannot be read."""
         version = segment.partition("/")[0]
-        asked, content = self._asked(endpoint, version), self._folders.get_bytes(self._key(endpoint, segment))
+        release, content = self._release_of(endpoint, version), self._folders.get_bytes(self._key(endpoint, segment))
         try:
             lines = (content or b"").splitlines()
-            found = [request for line in lines if line and (request := parse_capture_line(line, version, asked))]
+            requests = [request for line in lines if line and (request := parse_capture_line(line, version, release))]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
-            where = self._folders.url(self._key(endpoint, segment))
-            raise Corrupt(f"{where} is no file of data capture: {type(cause).__name__}: {cause}; remove it") from cause
-        return LogSegment(segment, tuple(found))
+            problem = f"{self._folders.url(self._key(endpoint, segment))} is not a data capture file"
+            raise Corrupt(f"{problem}: {type(cause).__name__}: {cause}; delete it") from cause
+        return LogSegment(segment, tuple(requests))
 
     def read_all(self, endpoint: str) -> Iterator[LogSegment]:
-        """Yield every file, oldest first; one of golden requests alone, which are no traffic, is removed."""
+        """Yield every file, oldest first; a file with golden requests only is deleted."""
         for segment in self.segments(endpoint):
             logged = self.read(endpoint, segment)
             if logged.requests:
@@ -145,10 +144,10 @@ class CaptureStore:
                 self.delete(endpoint, segment)
 
     def delete(self, endpoint: str, segment: str) -> None:
-        """Remove a file; one that is gone already is no error."""
+        """Delete a file; a missing one is no error."""
         self._prefixes.remove([self._key(endpoint, segment)])
 
     def _key(self, endpoint: str, segment: str) -> str:
         if {"", ".", ".."} & set(segment.split("/")) or not segment.endswith(SUFFIX):
-            raise Rejected(f"{segment!r} is no segment of the log of {endpoint}")
+            raise Rejected(f"{segment!r} is not a segment of the log of {endpoint}")
         return f"{self._root}/{endpoint}/{segment}"

@@ -1,4 +1,4 @@
-"""One SageMaker endpoint on its way to a configuration: what is there is read first, then it is made, or waited for."""
+"""Update of one SageMaker endpoint: read its state, then create it, update it or wait."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ NO_CAPACITY_REASONS = ("InsufficientInstanceCapacity", "CapacityError", "insuffi
 
 
 class EndpointRollout:
-    """Errors are botocore's, but for those of the endpoint itself."""
+    """Creates, updates and deletes one endpoint. Raises botocore's errors, and port errors about the endpoint."""
 
     def __init__(
         self, client: Any, name: str, wait_seconds: float, poll_seconds: float, tags: Mapping[str, str]
@@ -22,7 +22,7 @@ class EndpointRollout:
         self._deadline, self._poll = time.monotonic() + wait_seconds, poll_seconds
 
     def describe(self) -> Mapping[str, Any] | None:
-        """Return the endpoint's description, or None when there is none."""
+        """Return the endpoint's description, or None if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:
@@ -33,76 +33,78 @@ class EndpointRollout:
             raise
 
     def update_to(self, config: str, deployment: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Make the endpoint serve a configuration, and return its description; nothing changes when it does.
+        """Make the endpoint serve a configuration, and return its description; do nothing if it does already.
 
         Raises:
-            Rejected: it came back to what it served before, or was made anew with that; or a first release failed
-                (and was removed).
-            Unavailable: there is no capacity just now, or it takes too long.
+            Rejected: the update was rolled back to the previous configuration, or the endpoint had to be recreated
+                with it; or a first release failed (and was deleted).
+            Unavailable: there is no capacity now, or the update takes too long.
         """
-        found = self._wait_until_stable()
-        if found is not None and found["EndpointStatus"] in ("Failed", "OutOfService"):
-            self.delete()  # nothing else can be done with it, as AWS says
-            found = None
-        before = found["EndpointConfigName"] if found is not None else ""
-        if found is None:
+        current = self._wait_until_stable()
+        if current is not None and current["EndpointStatus"] in ("Failed", "OutOfService"):
+            self.delete()  # AWS allows nothing else for such an endpoint
+            current = None
+        before = current["EndpointConfigName"] if current is not None else ""
+        if current is None:
             self._create(config)
-        elif found["EndpointConfigName"] != config or found["EndpointStatus"] != "InService":
+        elif current["EndpointConfigName"] != config or current["EndpointStatus"] != "InService":
             guard = {"DeploymentConfig": deployment} if deployment else {}
             self._client.update_endpoint(
                 EndpointName=self._name,
                 EndpointConfigName=config,
-                RetainAllVariantProperties=True,  # what autoscaling has made of counts and weights
+                RetainAllVariantProperties=True,  # the counts and weights that autoscaling has set
                 **guard,
             )
         else:
-            return found
+            return current
         return self._check_update(config, before)
 
     def delete(self) -> None:
-        """Delete the endpoint, when it is there, and wait until it is gone."""
-        found = self._wait_until_stable()
-        if found is not None:
+        """Delete the endpoint if it exists, and wait until it is deleted."""
+        current = self._wait_until_stable()
+        if current is not None:
             self._client.delete_endpoint(EndpointName=self._name)
-        while found is not None:
-            found = self._poll_again(found)
+        while current is not None:
+            current = self._poll_again(current)
 
     def _check_update(self, config: str, before: str) -> Mapping[str, Any]:
-        found = self._wait_until_stable()
-        if found is None:
-            raise Rejected(f"endpoint {self._name} was deleted while it was being changed")
-        reason = found.get("FailureReason") or "SageMaker gives no reason; see the endpoint's log"
-        if found["EndpointStatus"] == "InService" and found["EndpointConfigName"] == config:
-            return found
-        if any(sign in reason for sign in NO_CAPACITY_REASONS):
+        current = self._wait_until_stable()
+        if current is None:
+            raise Rejected(f"endpoint {self._name} was deleted while it was being updated")
+        reason = current.get("FailureReason") or "SageMaker gives no reason; see the endpoint's log"
+        if current["EndpointStatus"] == "InService" and current["EndpointConfigName"] == config:
+            return current
+        if any(text in reason for text in NO_CAPACITY_REASONS):
             raise Unavailable(f"endpoint {self._name}: {reason}")
-        if found["EndpointStatus"] == "UpdateRollbackFailed":
-            raise Rejected(f"endpoint {self._name} answers with the new AND the old version: {reason}; "
-                           "restore the version before it")  # fmt: skip
-        if found["EndpointStatus"] == "InService":
-            raise Rejected(f"endpoint {self._name} serves {found['EndpointConfigName']} on, not {config}: {reason}")
+        if current["EndpointStatus"] == "UpdateRollbackFailed":
+            raise Rejected(f"endpoint {self._name} serves the new AND the old version: {reason}; "
+                           "roll back to the previous version")  # fmt: skip
+        if current["EndpointStatus"] == "InService":
+            problem = f"endpoint {self._name} still serves {current['EndpointConfigName']}, not {config}"
+            raise Rejected(f"{problem}: {reason}")
         self.delete()
         if not before:
-            raise Rejected(f"endpoint {self._name} did not come up: {reason}")
+            raise Rejected(f"endpoint {self._name} did not start: {reason}")
         self._create(before)
-        again = self._wait_until_stable()
-        status = again["EndpointStatus"] if again else "gone"
-        raise Rejected(f"endpoint {self._name} was lost on its way to {config}: {reason}; it was made anew with "
+        recreated = self._wait_until_stable()
+        status = recreated["EndpointStatus"] if recreated else "deleted"
+        raise Rejected(f"endpoint {self._name} failed while updating to {config}: {reason}; it was recreated with "
                        f"{before}, and is {status}")  # fmt: skip
 
     def _create(self, config: str) -> None:
         self._client.create_endpoint(EndpointName=self._name, EndpointConfigName=config, Tags=self._tags)
 
     def _wait_until_stable(self) -> Mapping[str, Any] | None:
-        """Return the endpoint's description once nothing moves any more."""
-        found = self.describe()
-        while found is not None and found["EndpointStatus"] in TRANSITIONAL_STATUSES:
-            found = self._poll_again(found)
-        return found
+        """Return the endpoint's description once its status no longer changes by itself."""
+        current = self.describe()
+        while current is not None and current["EndpointStatus"] in TRANSITIONAL_STATUSES:
+            current = self._poll_again(current)
+        return current
 
-    def _poll_again(self, found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    def _poll_again(self, current: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if time.monotonic() > self._deadline:
-            raise Unavailable(f"endpoint {self._name} is {found['EndpointStatus']} for longer than wait_seconds; "
-                              "try again to wait on")  # fmt: skip
+            status = current["EndpointStatus"]
+            raise Unavailable(f"endpoint {self._name} is {status} for longer than update_timeout_seconds; "
+                              "try again to continue waiting")  # fmt: skip
         time.sleep(self._poll)
         return self.describe()

@@ -1,4 +1,4 @@
-"""A scoring server that is started to be asked once: apart from live traffic, with none of our secrets."""
+"""A separate scoring server for one preflight: without live traffic and without secrets of this process."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ _LOG_TAIL_LINES = 20
 
 @dataclass(frozen=True)
 class ScoringServer:
-    """A running server: its address, the seconds until it answered, and its log's file."""
+    """A running server: its URL, the seconds until it was healthy, and its log file."""
 
     url: str
     load_seconds: float
@@ -43,18 +43,18 @@ def scoring_server(
     trusted_keys: Sequence[str] = (),
     digest: str = "",
 ) -> Iterator[ScoringServer]:
-    """Start the server on a free port of 127.0.0.1, wait until `/ping` answers 200, and end it afterwards.
+    """Start the server on a free port of 127.0.0.1, wait until `/ping` returns 200, and end it afterwards.
 
     Args:
         command: the program and its arguments; it follows SageMaker's container contract.
         model: the MLflow model folder.
-        version: what the server says of itself.
-        deadline: of `time.monotonic`.
-        trusted_keys: the public keys whose models it may load.
-        digest: of the model; a server that says another one is somebody else's, who took the port.
+        version: the version that the server reports.
+        deadline: as `time.monotonic()`.
+        trusted_keys: public keys; the server loads only models that one of them signed.
+        digest: expected digest of the model; a server that reports another one is another program that took the port.
 
     Raises:
-        Rejected: it ended, or did not answer by the deadline; the message carries its last words.
+        Rejected: the server ended, or was not healthy by the deadline; the message has its last log lines.
     """
     with temporary_folder(None, "ratchet-preflight-") as scratch:
         begin = time.monotonic()
@@ -74,7 +74,7 @@ def _start_on_free_port(
     scratch: Path,
     deadline: float,
 ) -> ScoringServer:
-    """Start the server and wait until it answers; where another program took the port meanwhile, on a new one."""
+    """Start the server and wait until it is healthy; use a new port if another program took the first."""
     while True:
         port, log = _free_port(), scratch / "server.log"
         process = _start(command, _server_environment(model, version, port, str(scratch), keys), str(scratch), log)
@@ -83,14 +83,14 @@ def _start_on_free_port(
             _wait_until_healthy(server, deadline, digest)
         except BaseException:
             _kill(process)
-            if process.returncode == 1 and any("address already in use" in word for word in server.last_log_lines()):
+            if process.returncode == 1 and any("address already in use" in line for line in server.last_log_lines()):
                 continue
             raise
         return server
 
 
 def probe_server(server: ScoringServer, release: Release, timeout_seconds: float) -> ProbeResult:
-    """Put the golden request to a server and compare what it answers, and whose digest it bears."""
+    """Send the golden request to a server; compare its predictions and the digest that it reports."""
     headers = {"Content-Type": "application/json"}
     begin = time.monotonic()
     try:
@@ -102,19 +102,20 @@ def probe_server(server: ScoringServer, release: Release, timeout_seconds: float
             trust_env=False,
         )
     except httpx.TransportError as cause:
-        words = "\n".join(server.last_log_lines())
-        raise Rejected(f"the golden request got no answer ({type(cause).__name__}); last words:\n{words}") from cause
+        lines = "\n".join(server.last_log_lines())
+        problem = f"the golden request got no response ({type(cause).__name__})"
+        raise Rejected(f"{problem}; last log lines:\n{lines}") from cause
     milliseconds = (time.monotonic() - begin) * 1000
     problem = difference(release.golden_example, response.status_code, response.content)
     if not problem and (digest := response.headers.get("X-Model-Digest", "none")) != release.digest:
-        problem = f"the server answered for the digest {digest}, expected {release.digest}"
+        problem = f"the server reports the digest {digest}, expected {release.digest}"
     if problem:
         raise Rejected("\n".join((problem, *server.last_log_lines())))
     return ProbeResult(release.version, release.digest, server.load_seconds, milliseconds, server.last_log_lines())
 
 
 def _server_environment(model: Path, version: str, port: int, scratch: str, keys: Sequence[str]) -> dict[str, str]:
-    """Return all that the server's environment holds: nothing of ours is handed on but PATH."""
+    """Return the complete environment of the server: only PATH is passed on from this process."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": scratch,
@@ -125,7 +126,7 @@ def _server_environment(model: Path, version: str, port: int, scratch: str, keys
         "RATCHET_BIND_HOST": "127.0.0.1",
         "RATCHET_MODEL_VERSION": version,
         "RATCHET_TRUSTED_KEYS": " ".join(keys),
-        "RATCHET_OWN_CODE": "refuse",  # as the host, where several models share a process
+        "RATCHET_MODEL_CODE": "refuse",  # as in the model server, where several models share a process
         "RATCHET_STOP_WITH_STDIN": "1",
         "OMP_NUM_THREADS": "1",
         "LOKY_MAX_CPU_COUNT": "1",
@@ -153,22 +154,22 @@ def _wait_until_healthy(server: ScoringServer, deadline: float, digest: str) -> 
         while time.monotonic() < deadline:
             if (code := server.process.poll()) is not None:
                 raise Rejected(
-                    f"the scoring server {_exit_description(code)} before it answered; {_log_excerpt(server)}"
+                    f"the scoring server {_exit_description(code)} before it was healthy; {_log_excerpt(server)}"
                 )
             try:
-                answer = client.get(f"{server.url}/ping")
-                whose = answer.headers.get("X-Model-Digest", digest) if digest else ""
-                if answer.status_code == 200 and whose == digest:
+                response = client.get(f"{server.url}/ping")
+                reported = response.headers.get("X-Model-Digest", digest) if digest else ""
+                if response.status_code == 200 and reported == digest:
                     return
             except httpx.TransportError:
                 pass
             time.sleep(0.03)
-    raise Rejected(f"the scoring server did not answer /ping in time; {_log_excerpt(server)}")
+    raise Rejected(f"the scoring server did not respond to /ping in time; {_log_excerpt(server)}")
 
 
 def _log_excerpt(server: ScoringServer) -> str:
-    words = server.last_log_lines()
-    return "its last words:\n" + "\n".join(words) if words else "it said nothing"
+    lines = server.last_log_lines()
+    return "its last log lines:\n" + "\n".join(lines) if lines else "its log is empty"
 
 
 def _exit_description(code: int) -> str:
@@ -176,7 +177,7 @@ def _exit_description(code: int) -> str:
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """End the server and whatever it started; it holds no state that a soft end would save."""
+    """Kill the server and its child processes; it has no state that must be saved."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""How often an endpoint was asked, how it fared, and how long its answers took: counts, never contents."""
+"""Request counts of an endpoint by time interval: totals, errors and latencies, never contents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,15 +6,15 @@ from datetime import datetime
 from math import ceil, log10
 
 MIN_LATENCY_BIN, MAX_LATENCY_BIN = -10, 50
-"""The first and the last bin: up to 0.1 ms, and everything above 79 s."""
+"""The first bin (up to 0.1 ms) and the last bin (everything above 79 s)."""
 
 
 @dataclass(frozen=True)
 class TrafficInterval:
-    """The requests of one stretch of time.
+    """The request counts of one time interval.
 
-    `client_errors` are answers 4xx, `server_errors` 5xx and those that did not come in time; both are among `requests`. `latency_bins`
-    counts the requests by the tenth of a decade of their milliseconds: bin k those of at most 10 ** (k / 10) ms.
+    `client_errors` counts 4xx responses, `server_errors` 5xx responses and timeouts; both are included in `requests`.
+    `latency_bins` counts requests by latency: bin k holds those of at most 10 ** (k / 10) ms.
     """
 
     start: datetime
@@ -26,5 +26,5 @@ class TrafficInterval:
 
 
 def latency_bin(milliseconds: float) -> int:
-    """Return the bin of an answer's time."""
+    """Return the latency bin of a response time."""
     return MIN_LATENCY_BIN if milliseconds <= 0.1 else min(MAX_LATENCY_BIN, ceil(10 * log10(milliseconds)))

@@ -1,7 +1,7 @@
-"""A function over the batches of an answer, with the same errors from whichever process and engine runs it.
+"""Batch functions: user code over the batches of a query result, with the same errors in every engine.
 
-On a cluster the function runs in Python processes of Spark's, of which only the text of an error comes back. So
-what went wrong travels as one line of JSON within that text.
+On a cluster the function runs in Spark's Python processes, which return only the text of an error. So the error is
+serialised as one line of JSON within that text.
 """
 
 import json
@@ -18,66 +18,69 @@ from blocks.common.errors import PortError, Rejected
 from blocks.engines.files import shorten
 
 BatchFunction: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-"""Makes other batches of some batches: called once a process or partition, so it can prepare before the first."""
+"""Maps batches to batches: called once per process or partition, so it can prepare before the first batch."""
 
-_ROW_GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
-_ERROR_PATTERN = re.compile(r"what failed: (\{.*\})$", re.MULTILINE)
+_ROW_GROUP_ROWS = 122_880  # DuckDB's unit of parallel work
+_ERROR_PATTERN = re.compile(r"batch function failed: (\{.*\})$", re.MULTILINE)
 
 
 class FunctionFailed(Exception):
-    """An exception within the function, as text that survives the way through Java."""
+    """An exception of the function, as text that Java passes on unchanged."""
 
     def __init__(self, error: Exception) -> None:
-        kind = type(error).__name__ if isinstance(error, PortError) else Rejected.__name__
-        words = str(error) if isinstance(error, PortError) else f"{type(error).__name__}: {error}"
-        super().__init__(f"what failed: {json.dumps({'kind': kind, 'words': shorten(words)})}")
+        error_type = type(error).__name__ if isinstance(error, PortError) else Rejected.__name__
+        message = str(error) if isinstance(error, PortError) else f"{type(error).__name__}: {error}"
+        super().__init__(
+            f"batch function failed: {json.dumps({'error_type': error_type, 'message': shorten(message)})}"
+        )
 
 
 def parse_port_error(text: str) -> PortError | None:
-    """Return the port's error for a `FunctionFailed` somewhere in the text, or None when there is none.
+    """Return the port error for a `FunctionFailed` within the text, or None if there is none.
 
-    An error of a port keeps its type, so that one which may pass is tried again; all others are `Rejected`.
+    A port error keeps its type, so that a transient one is retried; all others become Rejected.
     """
-    found = _ERROR_PATTERN.search(text)
-    if found is None:
+    match = _ERROR_PATTERN.search(text)
+    if match is None:
         return None
-    said = json.loads(found[1])
-    kind: type[PortError] = getattr(errors, said["kind"], Rejected)
-    return kind(f"the function over the rows failed: {said['words']}")
+    failure = json.loads(match[1])
+    error_class: type[PortError] = getattr(errors, failure["error_type"], Rejected)
+    return error_class(f"the function over the rows failed: {failure['message']}")
 
 
 @dataclass(frozen=True)
 class CheckedFunction:
-    """The function, held to what it promised: every batch has the columns of `schema`, names and types."""
+    """A batch function whose output is checked: every batch must have the columns and types of `schema`."""
 
     function: BatchFunction
     schema: pa.Schema
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield what the function makes of the batches.
+        """Yield the output batches of the function.
 
         Raises:
-            FunctionFailed: it raised something, or gave other columns. What the batches raise comes as it is.
+            FunctionFailed: the function raised an error, or yielded other columns. Errors of the input batches are
+                raised unchanged.
         """
-        given = _InputBatches(batches)
+        inputs = _InputBatches(batches)
         try:
-            for batch in self.function(given):
+            for batch in self.function(inputs):
                 yield self._with_schema(batch)
         except Exception as error:
-            if error is given.error:
+            if error is inputs.error:
                 raise
             raise FunctionFailed(error) from error
 
     def _with_schema(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         names, types = batch.schema.names, batch.schema.types
         if (names, types) != (self.schema.names, self.schema.types):
-            wanted, found = (", ".join(f"{f.name} {f.type}" for f in each) for each in (self.schema, batch.schema))
-            raise Rejected(f"it gave the columns {found}, where {wanted} were promised. Mend the function.")
+            expected, actual = (", ".join(f"{f.name} {f.type}" for f in each) for each in (self.schema, batch.schema))
+            raise Rejected(f"it yielded the columns {actual}, expected {expected}. Correct the function.")
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
 
 
 class _InputBatches:
-    """The batches that go in; `error` is what reading them raised."""
+    """The input batches; `error` is the exception that reading them raised."""
 
     def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         self._batches = iter(batches)
@@ -97,17 +100,17 @@ class _InputBatches:
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> int:
-    """Write batches into one Parquet file, however small they are in row groups of a good size; return the rows."""
+    """Write batches into one Parquet file with row groups of a good size; return the number of rows."""
     import pyarrow.parquet as pq
 
     waiting: list[pa.RecordBatch] = []
-    rows = held = 0
+    rows = waiting_rows = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
             waiting.append(batch)
-            rows, held = rows + batch.num_rows, held + batch.num_rows
-            if held >= _ROW_GROUP_ROWS:
+            rows, waiting_rows = rows + batch.num_rows, waiting_rows + batch.num_rows
+            if waiting_rows >= _ROW_GROUP_ROWS:
                 writer.write_table(pa.Table.from_batches(waiting, schema), row_group_size=_ROW_GROUP_ROWS)
-                waiting, held = [], 0
+                waiting, waiting_rows = [], 0
         writer.write_table(pa.Table.from_batches(waiting, schema))
     return rows

@@ -1,4 +1,4 @@
-"""What every engine does with files: refuse none or twice the same, and write a folder whole or not at all."""
+"""Checks of file lists and atomic output folders, shared by the engines."""
 
 import shutil
 import tempfile
@@ -11,36 +11,36 @@ from runtime.files import flush
 
 
 def checked_files(name: str, files: Sequence[str]) -> tuple[str, ...]:
-    """Return the files that a name in a query stands for.
+    """Return the files of a table in a query.
 
     Raises:
         NotFound: there are none.
-        Rejected: a file is listed twice; engines do not agree on what that means.
+        Rejected: a file is listed twice, which engines handle differently.
     """
     listed = tuple(map(str, files))
     if not listed:
         raise NotFound(f"there are no files for table {name!r}. Ingest first.")
     if len(set(listed)) < len(listed):
-        twice = next(file for file in listed if listed.count(file) > 1)
-        raise Rejected(f"table {name!r} lists the file {twice} twice. List each file once.")
+        duplicate = next(file for file in listed if listed.count(file) > 1)
+        raise Rejected(f"table {name!r} lists the file {duplicate} twice. List each file once.")
     return listed
 
 
 @contextmanager
 def atomic_folder(to: Path) -> Iterator[Path]:
-    """Give an empty folder beside `to`; it becomes `to` in one rename, or is removed when the body fails.
+    """Yield an empty temporary folder; it is renamed to `to`, or removed if the body fails.
 
-    A process that is killed leaves a folder `.<name>-…` behind, never a partial `to`.
+    A killed process leaves a folder `.<name>-…`, never a partial `to`.
 
     Raises:
-        Conflict: `to` is there already, before or after the work.
+        Conflict: `to` exists before or after the work.
     """
     if to.exists():
-        raise Conflict(f"{to} is there already. Remove it, or write to another folder.")
+        raise Conflict(f"{to} exists already. Remove it, or write to another folder.")
     to.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
     try:
-        folder.chmod(0o755)  # mkdtemp's folders are for their maker alone
+        folder.chmod(0o755)  # mkdtemp gives access to the owner only
         yield folder
         for path in (*folder.iterdir(), folder):
             flush(path)
@@ -61,5 +61,5 @@ def _rename(folder: Path, to: Path) -> None:
         folder.rename(to)
     except OSError as cause:
         if to.exists():
-            raise Conflict(f"{to} is there already: another writer was first.") from cause
+            raise Conflict(f"{to} exists already: another writer was first.") from cause
         raise

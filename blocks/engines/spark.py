@@ -1,4 +1,4 @@
-"""Spark: on a cluster for what one machine does not hold, or in local mode, with DuckDB's answers."""
+"""Spark: on a cluster for data that exceed one machine, or in local mode; same results as DuckDB."""
 
 import math
 import re
@@ -34,10 +34,10 @@ _EXECUTOR_LOST_SIGNS = (
 
 
 class SparkEngine(Engine):
-    """Runs each query on the one Spark session of this process, which starts with the first query (5 to 15 s).
+    """Runs queries on the single Spark session of this process, which starts with the first query (5 to 15 s).
 
-    Files and the folders that are written must be at the same path for driver and executors: one machine, a shared
-    file system, or a bucket. `stop()` ends the session; the end of the process does so as well.
+    Input files and output folders must have the same path for driver and executors: one machine, a shared file system,
+    or a bucket. `stop()` and the end of the process end the session.
     """
 
     _block_type_name = "Ratchet engine (Spark)"
@@ -46,54 +46,57 @@ class SparkEngine(Engine):
     name: ClassVar[str] = "spark"
 
     master: str = Field("local[2]", description="Spark's master: local[threads], spark://host:7077, yarn, k8s://….")
-    memory_mb: int = Field(1_500, ge=512, description="Heap of the driver in MB; in local mode it does all the work.")
-    spill: Path | None = Field(None, description="Folder for answers on their way; on a cluster a shared one.")
+    memory_mb: int = Field(
+        1_500, ge=512, description="Heap of the driver in MB; in local mode the driver does all the work."
+    )
+    spill: Path | None = Field(None, description="Folder for temporary results; on a cluster a shared one.")
     batch_rows: int = Field(100_000, ge=1, description="Rows of a batch that `stream` returns.")
     configuration: dict[str, str] = Field(
-        default_factory=dict, description="More of Spark's settings, such as spark.executor.memory; they win over ours."
+        default_factory=dict,
+        description="Additional Spark settings, such as spark.executor.memory; they override ours.",
     )
 
     @contextmanager
     def query_session(self, tables: QueryTables) -> Iterator[Callable[[str], pa.Table]]:
-        """Give whole answers; Spark refuses one above its setting `spark.driver.maxResultSize` (1 GB)."""
+        """Yield a function that runs queries; Spark rejects results above `spark.driver.maxResultSize` (1 GB)."""
         spark = self._session_with_tables(tables)
 
-        def ask(sql: str) -> pa.Table:
-            words = to_spark_sql(sql)
+        def run_query(sql: str) -> pa.Table:
+            spark_sql = to_spark_sql(sql)
             with _port_errors(sql):
-                return _without_metadata(spark.sql(words).toArrow())
+                return _without_metadata(spark.sql(spark_sql).toArrow())
 
         try:
-            yield ask
+            yield run_query
         finally:
-            with suppress(Exception):  # a Spark that has died has no tables
+            with suppress(Exception):  # fails if Spark has died
                 for name in tables:
                     spark.catalog.dropTempView(name)
 
     def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
-        """Return the answer batch by batch, from files that Spark has written whole before the first batch."""
+        """Return the result in batches, from files that Spark has written completely before the first batch."""
         batches = self._batches(sql, tables)
         schema: pa.Schema = next(batches)
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def write(self, sql: str, tables: QueryTables, to: Path) -> int:
-        """Write one Parquet file for each of Spark's last partitions."""
+        """Write one Parquet file for each of Spark's final partitions."""
         with atomic_folder(to) as folder:
             return self._write_files(sql, tables, folder)
 
     def map_batches(self, function: BatchFunction, sql: str, tables: QueryTables, schema: pa.Schema, to: Path) -> int:
-        """Run the function in Spark's Python workers, once for each partition of the answer."""
+        """Run the function in Spark's Python workers, once for each partition of the result."""
         with atomic_folder(to) as folder:
             return self._write_files(sql, tables, folder, CheckedFunction(function, schema))
 
     def stop(self) -> None:
-        """End the session of this process, when there is one; the next query starts another."""
+        """End the session of this process, if there is one; the next query starts another."""
         stop_spark()
 
     def _batches(self, sql: str, tables: QueryTables) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        with temporary_folder(self.spill, "ratchet-answer-") as folder:
+        with temporary_folder(self.spill, "ratchet-result-") as folder:
             self._write_files(sql, tables, folder)
             files = sorted(folder.iterdir())
             schema = pq.read_schema(files[0]).remove_metadata()
@@ -104,25 +107,25 @@ class SparkEngine(Engine):
                         yield batch.replace_schema_metadata(None)
 
     def _write_files(self, sql: str, tables: QueryTables, folder: Path, mapping: CheckedFunction | None = None) -> int:
-        """Let Spark write the answer, or what becomes of it, as `rows-*.parquet` below the folder; return the rows."""
+        """Let Spark write the result, or the function's output, as `rows-*.parquet`; return the number of rows."""
         import pyarrow.parquet as pq
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
 
-        made, seen = folder / "made", Observation()
-        words, spark = to_spark_sql(sql), self._session_with_tables(tables)
+        parts, counter = folder / "parts", Observation()
+        spark_sql, spark = to_spark_sql(sql), self._session_with_tables(tables)
         with _port_errors(sql):
-            frame = spark.sql(words)
+            frame = spark.sql(spark_sql)
             mapped = self._apply_function(frame, mapping) if mapping else frame
-            watched = mapped.observe(seen, f.count(f.lit(1)).alias("rows"))
-            watched.write.option("compression", "zstd").parquet(made.as_uri())
-            expected = int(seen.get["rows"])
-        for place, part in enumerate(sorted(made.glob("part-*.parquet"))):
-            part.rename(folder / f"rows-{place:05}.parquet")
-        shutil.rmtree(made)
+            counted = mapped.observe(counter, f.count(f.lit(1)).alias("rows"))
+            counted.write.option("compression", "zstd").parquet(parts.as_uri())
+            expected = int(counter.get["rows"])
+        for number, part in enumerate(sorted(parts.glob("part-*.parquet"))):
+            part.rename(folder / f"rows-{number:05}.parquet")
+        shutil.rmtree(parts)
         rows: int = sum(pq.read_metadata(file).num_rows for file in folder.iterdir())
         if rows != expected or not any(folder.iterdir()):
-            problem = f"Spark wrote {expected} rows to {folder}, and {rows} are there"
+            problem = f"Spark wrote {expected} rows to {folder}, but it contains {rows}"
             raise Rejected(
                 f"{problem}. Driver and executors must share the folder: set `spill` and the scratch folder."
             )
@@ -135,7 +138,7 @@ class SparkEngine(Engine):
         return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
 
     def _session_with_tables(self, tables: QueryTables) -> "SparkSession":
-        """Return a session with these tables, of its own, so that no other query sees them."""
+        """Return a separate session with these tables, which no other query sees."""
         spark = new_spark_session(self.master, self.memory_mb, self.configuration)
         for name, files in tables.items():
             with _port_errors(f"the files of {name}"):
@@ -146,19 +149,19 @@ class SparkEngine(Engine):
 def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
     from pyspark.sql import functions as f
 
-    places = [re.sub(r"^s3://", "s3a://", file) for file in files]
-    # Without this option Spark takes every name for a pattern, and a bracket in it for a choice.
-    exactly = spark.read.option("__globPaths__", "false")
-    frame = exactly.option("mergeSchema", "true").parquet(*places)
+    urls = [re.sub(r"^s3://", "s3a://", file) for file in files]
+    # Without this option Spark interprets every name as a pattern.
+    reader = spark.read.option("__globPaths__", "false")
+    frame = reader.option("mergeSchema", "true").parquet(*urls)
     if len(read := frame.inputFiles()) != len(files):
         problem = f"Spark reads {len(read)} of the {len(files)} files of {name!r}, such as {files[0]}"
-        raise Rejected(f"{problem}: it passes over names that begin with '_' or '.'. Name them otherwise.")
-    sizes = exactly.format("binaryFile").load(places) if any("://" in place for place in places) else None
+        raise Rejected(f"{problem}: it skips names that begin with '_' or '.'. Rename them.")
+    sizes = reader.format("binaryFile").load(urls) if any("://" in url for url in urls) else None
     empty = [row.path for row in sizes.where("length = 0").select("path").collect()] if sizes else _empty_files(files)
     if empty:
-        raise Corrupt(f"{empty[0]} is an empty file, which Spark would pass over. Fetch or write it again.")
-    # A comparison pushed down to the files is judged by their minima and maxima, which leave NaN out: rows would be
-    # lost. What goes through a function is not pushed down; this one changes nothing.
+        raise Corrupt(f"{empty[0]} is an empty file, which Spark would skip. Fetch or write it again.")
+    # Spark evaluates pushed-down comparisons by the files' minima and maxima, which ignore NaN, and would lose rows.
+    # A comparison with a function's result is not pushed down; this function does not change values.
     floats = {field: f.nanvl(f.col(_quote_name(field)), f.lit(math.nan).cast(kind))
               for field, kind in frame.dtypes if kind in ("float", "double")}  # fmt: skip
     (frame.withColumns(floats) if floats else frame).createOrReplaceTempView(_quote_name(name))
@@ -173,14 +176,14 @@ def _quote_name(name: str) -> str:
 
 
 def _without_metadata(table: pa.Table) -> pa.Table:
-    """Return the table without what Spark notes beside its columns."""
+    """Return the table without Spark's metadata."""
     fields = [pa.field(field.name, field.type) for field in table.schema]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
 
 @contextmanager
-def _port_errors(what: str) -> Iterator[None]:
-    """Raise the port's errors for Spark's, which come from Python, from Java, and from Java's threads."""
+def _port_errors(sql: str) -> Iterator[None]:
+    """Translate Spark's errors, of Python and Java, into port errors; `sql` is quoted in the message."""
     from py4j.protocol import Py4JError, Py4JNetworkError
     from pyspark.errors import PySparkException
 
@@ -190,23 +193,24 @@ def _port_errors(what: str) -> Iterator[None]:
         raise
     except (Py4JNetworkError, ConnectionError) as cause:
         stop_spark()
-        raise Unavailable(f"Spark has gone away: {shorten(cause)}. The next try starts it anew.") from cause
+        raise Unavailable(f"Spark has ended: {shorten(cause)}. The next attempt starts it again.") from cause
     except (PySparkException, Py4JError) as cause:
-        raise _port_error(str(cause), what) from cause
+        raise _port_error(str(cause), sql) from cause
 
 
-def _port_error(said: str, what: str) -> PortError:
-    if failed := parse_port_error(said):
+def _port_error(text: str, sql: str) -> PortError:
+    if failed := parse_port_error(text):
         return failed
-    conditions = [(found[1], f"{found[3]}") for found in _ERROR_CONDITION.finditer(said)]
-    name, message = conditions[0] if conditions else ("", shorten(said, 400))
-    words = f"{shorten(message, 400)} In: {shorten(what)}"
-    if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in said:
-        return (NotFound if any(sign in said for sign in _FILE_MISSING_SIGNS) else Corrupt)(words)
-    if name in _NOT_FOUND_CONDITIONS or any(sign in said for sign in _FILE_MISSING_SIGNS):
-        return NotFound(words)
-    if "OutOfMemoryError" in said or "maxResultSize" in said:
-        return Rejected(f"{words} Raise memory_mb of the engine, or ask for less at once.")
-    if any(sign in said for sign in _EXECUTOR_LOST_SIGNS):
-        return Unavailable(words)
-    return Rejected(words)
+    conditions = [(match[1], f"{match[3]}") for match in _ERROR_CONDITION.finditer(text)]
+    name, first = conditions[0] if conditions else ("", shorten(text, 400))
+    message = f"{shorten(first, 400)} In: {shorten(sql)}"
+    file_missing = any(sign in text for sign in _FILE_MISSING_SIGNS)
+    if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in text:
+        return (NotFound if file_missing else Corrupt)(message)
+    if name in _NOT_FOUND_CONDITIONS or file_missing:
+        return NotFound(message)
+    if "OutOfMemoryError" in text or "maxResultSize" in text:
+        return Rejected(f"{message} Raise memory_mb of the engine, or query less at once.")
+    if any(sign in text for sign in _EXECUTOR_LOST_SIGNS):
+        return Unavailable(message)
+    return Rejected(message)

@@ -1,4 +1,4 @@
-"""The one Spark session of a process: started when first asked for, bounded, on loopback, and ended with it."""
+"""The single Spark session of a process: started on first use, on the loopback interface, ended with the process."""
 
 import atexit
 import logging
@@ -27,7 +27,7 @@ _REQUIRED_SETTINGS = {
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.caseSensitive": "false",
 }
-"""What the same answers as DuckDB's rest on: a configuration that changes one of these is refused."""
+"""Settings that make Spark return the same results as DuckDB. A configuration that changes one is rejected."""
 
 _LOGGING_SETTINGS = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 _LOOPBACK_SETTINGS = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
@@ -37,21 +37,22 @@ _LOCAL_PYTHON_SETTINGS = {
     _PYTHON_SETTING: sys.executable,
     "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[2]),
 }
-"""In local mode Spark's Python workers are this interpreter, and import this checkout."""
+"""In local mode Spark's Python workers use this interpreter, and import this checkout."""
 
 _lock = threading.Lock()
 _running: dict[str, Any] = {}
 
 
 def new_spark_session(master: str, memory_mb: int, configuration: Mapping[str, str]) -> "SparkSession":
-    """Return a session with tables of its own on this process's Spark, which is started when there is none.
+    """Return a session with separate tables on this process's Spark, which is started if necessary.
 
     Raises:
         Conflict: Spark runs in this process with other settings.
-        Rejected: pyspark or Java is missing, Spark does not start, or the configuration would change answers.
+        Rejected: pyspark or Java is missing, Spark does not start, or the configuration would change results.
     """
     if changed := sorted(key for key in _REQUIRED_SETTINGS if key in configuration):
-        raise Rejected(f"the answers rest on {', '.join(changed)}. Take that out of the engine's configuration.")
+        problem = f"the engine's configuration must not set {', '.join(changed)}"
+        raise Rejected(f"{problem}: results would differ from DuckDB. Remove it.")
     settings = {"spark.driver.memory": f"{memory_mb}m", **_LOGGING_SETTINGS, **_REQUIRED_SETTINGS, **configuration}
     if master.startswith("local"):
         settings = {**_LOOPBACK_SETTINGS, **_LOCAL_PYTHON_SETTINGS, "spark.sql.shuffle.partitions": "8", **settings}
@@ -59,13 +60,15 @@ def new_spark_session(master: str, memory_mb: int, configuration: Mapping[str, s
         if not _running:
             _running.update(settings=(master, settings), spark=_start_spark(master, settings))
         if _running["settings"] != (master, settings):
-            raise Conflict("Spark runs in this process with other settings: one process has one Spark. Stop it first.")
+            raise Conflict(
+                "Spark runs in this process with other settings: a process can have only one. Stop it first."
+            )
         spark: SparkSession = _running["spark"]
         return spark.newSession()
 
 
 def stop_spark() -> None:
-    """End the session and its Java process, when there is one."""
+    """End the session and its Java process, if there is one."""
     with _lock:
         spark = _running.pop("spark", None)
         _running.clear()
@@ -80,27 +83,27 @@ def _start_spark(master: str, settings: Mapping[str, str]) -> "SparkSession":
         from pyspark.sql import SparkSession
     except ImportError as cause:
         raise Rejected("pyspark is not installed. Install it: make setup-engines") from cause
-    logging.getLogger("SQLQueryContextLogger").disabled = True  # it prints what is raised anyway, and the stack
+    logging.getLogger("SQLQueryContextLogger").disabled = True  # it prints errors that are raised anyway
     builder = SparkSession.builder.master(master).appName("ratchet")
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
         started: SparkSession = builder.getOrCreate()
     except (PySparkException, OSError, RuntimeError) as cause:
-        remedy = "Is Java 17 or 21 installed (JAVA_HOME), and does the master answer?"
+        remedy = "Check that Java 17 or 21 is installed (JAVA_HOME), and that the master responds."
         raise Rejected(f"Spark does not start on {master}: {' '.join(str(cause).split())[:300]}. {remedy}") from cause
     if python := settings.get(_PYTHON_SETTING):
-        started.sparkContext.pythonExec = python  # Spark itself reads the setting in spark-submit alone
+        started.sparkContext.pythonExec = python  # Spark itself reads the setting only in spark-submit
     atexit.register(stop_spark)
     return started
 
 
 def _stop_session(spark: "SparkSession") -> None:
-    """Stop Spark, then its Java process, which pyspark would keep for the process's life with the old settings."""
+    """Stop Spark, then its Java process, which pyspark would otherwise keep with the old settings."""
     from pyspark import SparkContext
 
     gateway = SparkContext._gateway
-    with suppress(Exception):  # a Spark that has died cannot be stopped
+    with suppress(Exception):  # fails if Spark has died
         spark.stop()
     if gateway is not None:
         gateway.shutdown()

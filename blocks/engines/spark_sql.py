@@ -1,4 +1,4 @@
-"""SQL in DuckDB's dialect, written anew for Spark by sqlglot; what has no equal there is refused, not guessed."""
+"""Translates SQL from DuckDB's dialect to Spark's by sqlglot; SQL without an equivalent is rejected, not guessed."""
 
 from typing import TYPE_CHECKING, cast
 
@@ -19,20 +19,20 @@ _FUNCTIONS: dict[str, tuple[int, str]] = {
     "percentile_cont": (2, "percentile(a0, a1)"),
     "percentile_disc": (2, "percentile_disc(a1) WITHIN GROUP (ORDER BY a0)"),
 }  # fmt: skip
-"""Functions by sqlglot's or DuckDB's name: how many arguments they take, and Spark's words (a0, a1: the arguments)."""
+"""By sqlglot's or DuckDB's function name: the number of arguments, and Spark's SQL (a0, a1: the arguments)."""
 
 _TYPES = {"INT128": "DECIMAL(38, 0)", "UINT128": "DECIMAL(38, 0)", "TIMESTAMPTZ": "TIMESTAMP_LTZ"}
-"""Types by sqlglot's name that it writes for Spark as something else."""
+"""Spark's type by sqlglot's name, for types that sqlglot translates wrongly."""
 
 _ROUNDED_CAST = "CASE WHEN typeof(a0) IN ('float', 'double') THEN {1}(rint(try_cast(a0 AS DOUBLE)) AS {0}) ELSE a1 END"
-"""DuckDB rounds a double that is cast to a whole number, Spark cuts it off; `typeof` is settled when it plans."""
+"""DuckDB rounds a double that is cast to an integer, Spark truncates it; Spark evaluates `typeof` in planning."""
 
 
 def to_spark_sql(sql: str) -> str:
-    """Return one query, given in DuckDB's dialect, in Spark's.
+    """Translate one query from DuckDB's dialect to Spark's.
 
     Raises:
-        Rejected: it is no query that can be read, or it uses what Spark has no equal for.
+        Rejected: the query cannot be parsed, or uses a feature without an equivalent in Spark.
     """
     import sqlglot
     from sqlglot import ErrorLevel, errors, exp
@@ -40,20 +40,20 @@ def to_spark_sql(sql: str) -> str:
     try:
         trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
         if len(trees) != 1 or not isinstance(trees[0], exp.Query):
-            raise Rejected(f"this is not one query, as SELECT or WITH begin it: {sql[:300]}")
+            raise Rejected(f"this is not a single query that begins with SELECT or WITH: {sql[:300]}")
         _reject_unsupported(trees[0])
-        for node in reversed(list(trees[0].dfs())):  # from the leaves up: what is put in holds what was put in below
-            changed = _rewrite_node(node)
-            if changed is not None:
-                node.replace(changed)
-        words: str = trees[0].sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
-        return words
+        for node in reversed(list(trees[0].dfs())):  # leaves first: a replacement contains its replaced children
+            replacement = _rewrite_node(node)
+            if replacement is not None:
+                node.replace(replacement)
+        translated: str = trees[0].sql(dialect="spark", unsupported_level=ErrorLevel.RAISE)
+        return translated
     except (errors.SqlglotError, RecursionError) as cause:
         raise Rejected(f"{' '.join(str(cause).split())[:400]} In: {sql[:300]}") from cause
 
 
 def _reject_unsupported(tree: "exp.Expr") -> None:
-    """Refuse what Spark would read as something else, without a word."""
+    """Raise Rejected for SQL that Spark would silently interpret differently."""
     from sqlglot import exp
 
     for join in tree.find_all(exp.Join):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from blocks.common.errors import Conflict, NotFound
+
 DeliveryState = Literal["open", "started", "ignored", "refused"]
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,16 +37,16 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Arrival:
+class IncomingDelivery:
     """A delivery that is to be taken in.
 
-    Its first turn is open, or ended with `outcome` at once, when that is known already. With `once_per_body` a body
-    that this sender delivered before under another id is refused (`replayed`).
+    Its first processing attempt is open, or ended with `outcome` at once when the outcome is known already. With
+    `reject_repeated_body`, a body that this sender delivered before under another id is refused (`replayed`).
     """
 
     delivery: Delivery
-    outcome: "Outcome | None" = None
-    once_per_body: bool = True
+    outcome: "ProcessingOutcome | None" = None
+    reject_repeated_body: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,18 @@ class Receipt:
     """How a delivery was taken: `new`; `repeated` (same id, same body); `altered` (same id, another body);
     `replayed` (the body came before, under the id of `recorded`)."""  # fmt: skip
 
-    how: Literal["new", "repeated", "altered", "replayed"]
+    status: Literal["new", "repeated", "altered", "replayed"]
     recorded: Delivery
 
 
 @dataclass(frozen=True)
-class Turn:
+class ProcessingAttempt:
     """The `number`th time (from 0) that a delivery is to be acted on, and on whose word."""
 
     delivery: Delivery
     number: int
-    asked_by: str
-    asked_at: datetime
+    requested_by: str
+    requested_at: datetime
 
     @property
     def key(self) -> str:
@@ -81,7 +83,7 @@ class StartedRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProcessingOutcome:
     """How a turn ended, and why."""
 
     state: Literal["started", "ignored", "refused"]
@@ -90,11 +92,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DeliveryStatus:
     """A delivery with its last turn: what a person is shown. `outcome` is None while that turn is open."""
 
-    turn: Turn
-    outcome: Outcome | None
+    turn: ProcessingAttempt
+    outcome: ProcessingOutcome | None
 
     @property
     def state(self) -> DeliveryState:
@@ -103,10 +105,10 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Note:
+class InboxNote:
     """Something worth knowing that is no delivery: a forged signature, an id that came with another body."""
 
-    about: str
+    subject_id: str
     kind: str
     text: str
     at: datetime
@@ -118,29 +120,31 @@ class UnreportedRun:
 
     run: StartedRun
     delivery: Delivery
-    last: str
+    last_status: str
 
 
 class Inbox(ABC):
     """Deliveries are only added. What is taken in here survives a crash of the machine."""
 
-    def receive(self, delivery: Delivery, *, outcome: Outcome | None = None, once_per_body: bool = True) -> Receipt:
-        """Take in one delivery; see `Arrival` and `receive_all`."""
-        return self.receive_all([Arrival(delivery, outcome, once_per_body)])[0]
+    def receive(
+        self, delivery: Delivery, *, outcome: ProcessingOutcome | None = None, once_per_body: bool = True
+    ) -> Receipt:
+        """Take in one delivery; see `IncomingDelivery` and `receive_all`."""
+        return self.receive_all([IncomingDelivery(delivery, outcome, once_per_body)])[0]
 
     @abstractmethod
-    def receive_all(self, arrivals: Sequence[Arrival]) -> tuple[Receipt, ...]:
+    def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
         """Take in deliveries with their first turns, all of them or none, in one transaction.
 
         A repeat changes nothing. One that is `altered` or `replayed` leaves a note, and nothing is to be done.
         """
 
     @abstractmethod
-    def entry(self, delivery_id: str) -> Entry:
+    def delivery_status(self, delivery_id: str) -> DeliveryStatus:
         """Return a delivery with its last turn. Raises NotFound."""
 
     @abstractmethod
-    def entries(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[Entry, ...]:
+    def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
         """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
 
     @abstractmethod
@@ -148,7 +152,7 @@ class Inbox(ABC):
         """Return the commits of a branch or tag that were delivered, newest delivery first."""
 
     @abstractmethod
-    def ask_again(self, delivery_id: str, by: str, at: datetime) -> Turn:
+    def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
         """Open a further turn of a delivery.
 
         Raises:
@@ -157,19 +161,19 @@ class Inbox(ABC):
         """
 
     @abstractmethod
-    def open_turns(self, limit: int = 100) -> tuple[Turn, ...]:
+    def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
         """Return the turns that wait for an outcome, oldest first."""
 
     @abstractmethod
-    def end_turn(self, turn: Turn, outcome: Outcome, at: datetime) -> Outcome:
+    def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
         """Write down how a turn ended, with its runs, whole or not at all; the first outcome stays, and is returned."""
 
     @abstractmethod
-    def note(self, note: Note) -> None:
+    def add_note(self, note: InboxNote) -> None:
         """Write something down."""
 
     @abstractmethod
-    def notes(self, limit: int = 50) -> tuple[Note, ...]:
+    def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
         """Return what was written down, newest first."""
 
     @abstractmethod
@@ -177,7 +181,7 @@ class Inbox(ABC):
         """Return the started runs whose end has not been reported, oldest first."""
 
     @abstractmethod
-    def report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
+    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
         """Write down what was reported of a run; after a final report it is no longer unreported.
 
         Args:
@@ -193,12 +197,39 @@ class Inbox(ABC):
         """Return the Markdown of the last report of a run, or ""."""
 
     @abstractmethod
-    def lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
+    def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
         """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it.
 
         The number grows with each change of holder; who holds it already holds it longer.
         """
 
-    def release(self, name: str, holder: str) -> None:
+    def release_lease(self, name: str, holder: str) -> None:
         """Let go of `name`, if `holder` holds it: a lease that ended long ago is everybody's."""
-        self.lease(name, holder, LONG_AGO, LONG_AGO)
+        self.acquire_lease(name, holder, LONG_AGO, LONG_AGO)
+
+
+def altered_note(known: Delivery, given: Delivery) -> InboxNote:
+    """Return the note of an id that came with another body: forged, or the sender is at fault."""
+    text = f"came again with another body: sha256 {given.digest}, not {known.digest}; nothing was done"
+    return InboxNote(given.id, "altered", text, given.received_at)
+
+
+def replayed_note(known: Delivery, given: Delivery) -> InboxNote:
+    """Return the note of a body that came under a second id."""
+    text = f"has the body of {known.id}, which came at {known.received_at.isoformat()}; nothing was done"
+    return InboxNote(given.id, "replayed", text, given.received_at)
+
+
+def unknown_delivery_error(delivery_id: str) -> NotFound:
+    """Return the error of an unknown delivery."""
+    return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m ratchet gateway list")
+
+
+def unknown_attempt_error(turn: ProcessingAttempt) -> NotFound:
+    """Return the error of a turn that was never requested."""
+    return NotFound(f"inbox: turn {turn.number} of {turn.delivery.id!r} was never requested")
+
+
+def still_pending_error(delivery_id: str) -> Conflict:
+    """Return the error of asking again before the last turn has ended."""
+    return Conflict(f"inbox: {delivery_id!r} waits for the dispatcher already; look again in a moment")

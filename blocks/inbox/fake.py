@@ -5,21 +5,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from threading import RLock
 
-from blocks.database.faults import FailingWrites
-from blocks.database.moments import in_utc
+from blocks.database.common import FailingWrites, to_utc
 from blocks.inbox.base import (
-    Arrival,
     Delivery,
     DeliveryState,
-    Entry,
+    DeliveryStatus,
     Inbox,
-    Note,
-    Outcome,
+    InboxNote,
+    IncomingDelivery,
+    ProcessingAttempt,
+    ProcessingOutcome,
     Receipt,
-    Turn,
     UnreportedRun,
+    altered_note,
+    replayed_note,
+    still_pending_error,
+    unknown_attempt_error,
+    unknown_delivery_error,
 )
-from blocks.inbox.rules import altered, no_delivery, no_turn, replayed, still_open
 
 
 @dataclass
@@ -27,47 +30,47 @@ class FakeInbox(FailingWrites, Inbox):
     """An inbox that lives as long as the object does."""
 
     _deliveries: dict[str, Delivery] = field(default_factory=dict, init=False)
-    _turns: dict[str, tuple[Turn, Outcome | None]] = field(default_factory=dict, init=False)
-    _notes: list[Note] = field(default_factory=list, init=False)
+    _turns: dict[str, tuple[ProcessingAttempt, ProcessingOutcome | None]] = field(default_factory=dict, init=False)
+    _notes: list[InboxNote] = field(default_factory=list, init=False)
     _reports: dict[str, list[tuple[str, str, bool]]] = field(default_factory=dict, init=False)
     _leases: dict[str, tuple[str, int, datetime]] = field(default_factory=dict, init=False)
     _lock: RLock = field(default_factory=RLock, init=False)
 
-    def receive_all(self, arrivals: Sequence[Arrival]) -> tuple[Receipt, ...]:
+    def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
         """Take in deliveries with their first turns, all of them or none."""
         with self._lock:
             self.may_write()
             for arrival in arrivals:
-                in_utc(arrival.delivery.received_at)
+                to_utc(arrival.delivery.received_at)
             return tuple(self._receive(arrival) for arrival in arrivals)
 
-    def _receive(self, arrival: Arrival) -> Receipt:
+    def _receive(self, arrival: IncomingDelivery) -> Receipt:
         delivery = arrival.delivery
         if (known := self._deliveries.get(delivery.id)) is not None:
             if known.digest == delivery.digest:
                 return Receipt("repeated", known)
-            self._notes.append(altered(known, delivery))
+            self._notes.append(altered_note(known, delivery))
             return Receipt("altered", known)
         body = delivery.sender, delivery.digest
         same = [each for each in self._deliveries.values() if (each.sender, each.digest) == body]
-        if arrival.once_per_body and same:
-            self._notes.append(replayed(same[0], delivery))
+        if arrival.reject_repeated_body and same:
+            self._notes.append(replayed_note(same[0], delivery))
             return Receipt("replayed", same[0])
         self._deliveries[delivery.id] = delivery
-        turn = Turn(delivery, 0, "the sender", delivery.received_at)
+        turn = ProcessingAttempt(delivery, 0, "the sender", delivery.received_at)
         self._turns[turn.key] = turn, arrival.outcome
         return Receipt("new", delivery)
 
-    def entry(self, delivery_id: str) -> Entry:
+    def delivery_status(self, delivery_id: str) -> DeliveryStatus:
         """Return a delivery with its last turn. Raises NotFound."""
         found = [each for each in self._turns.values() if each[0].delivery.id == delivery_id]
         if not found:
-            raise no_delivery(delivery_id)
-        return Entry(*max(found, key=lambda each: each[0].number))
+            raise unknown_delivery_error(delivery_id)
+        return DeliveryStatus(*max(found, key=lambda each: each[0].number))
 
-    def entries(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[Entry, ...]:
+    def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
         """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
-        found = [self.entry(each) for each in reversed(list(self._deliveries))]
+        found = [self.delivery_status(each) for each in reversed(list(self._deliveries))]
         return tuple(each for each in found if state in {None, each.state})[:limit]
 
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
@@ -75,37 +78,37 @@ class FakeInbox(FailingWrites, Inbox):
         found = [each for each in self._deliveries.values() if (each.repository, each.ref) == (repository, ref)]
         return tuple(each.commit for each in reversed(found) if each.commit)
 
-    def ask_again(self, delivery_id: str, by: str, at: datetime) -> Turn:
+    def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
         """Open a further turn of a delivery. Raises NotFound, or Conflict when its last turn is open still."""
         with self._lock:
             self.may_write()
-            entry = self.entry(delivery_id)
+            entry = self.delivery_status(delivery_id)
             if entry.outcome is None:
-                raise still_open(delivery_id)
-            turn = Turn(entry.turn.delivery, entry.turn.number + 1, by, in_utc(at))
+                raise still_pending_error(delivery_id)
+            turn = ProcessingAttempt(entry.turn.delivery, entry.turn.number + 1, by, to_utc(at))
             self._turns[turn.key] = turn, None
             return turn
 
-    def open_turns(self, limit: int = 100) -> tuple[Turn, ...]:
+    def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
         """Return the turns that wait for an outcome, oldest first."""
         return tuple(turn for turn, outcome in list(self._turns.values()) if outcome is None)[:limit]
 
-    def end_turn(self, turn: Turn, outcome: Outcome, at: datetime) -> Outcome:
+    def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
         """Write down how a turn ended, with its runs; the first outcome stays, and is returned."""
         with self._lock:
             self.may_write()
             if turn.key not in self._turns:
-                raise no_turn(turn)
+                raise unknown_attempt_error(turn)
             asked, known = self._turns[turn.key]
             self._turns[turn.key] = asked, known or outcome
             return known or outcome
 
-    def note(self, note: Note) -> None:
+    def add_note(self, note: InboxNote) -> None:
         """Write something down."""
         self.may_write()
         self._notes.append(note)
 
-    def notes(self, limit: int = 50) -> tuple[Note, ...]:
+    def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
         """Return what was written down, newest first."""
         return tuple(reversed(self._notes))[:limit]
 
@@ -119,7 +122,7 @@ class FakeInbox(FailingWrites, Inbox):
                     found.append(UnreportedRun(run, turn.delivery, told[-1][0] if told else ""))
         return tuple(found[:limit])
 
-    def report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
+    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
         """Write down what was reported of a run; after a final report it is no longer unreported."""
         with self._lock:
             self.may_write()
@@ -132,7 +135,7 @@ class FakeInbox(FailingWrites, Inbox):
         told = self._reports.get(run_id, [])
         return told[-1][1] if told else ""
 
-    def lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
+    def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
         """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
         with self._lock:
             self.may_write()

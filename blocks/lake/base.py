@@ -1,4 +1,4 @@
-"""The lake port: append-only data sets made of immutable snapshots, and reads that can be repeated for ever."""
+"""The lake port: append-only data sets of immutable snapshots, and as-of reads that always return the same rows."""
 
 import json
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from prefect.blocks.core import Block
 from runtime.digests import text_digest
 
 BUCKET_COLUMN = "_bucket"
-"""Name of the int32 column, 0 to 9,999, that every entity data set carries and is laid out by."""
+"""Name of the int32 column, 0 to 9,999, that every entity data set has and is sorted by."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class FileTotals:
-    """How many files there are, and their bytes."""
+    """The number of files, and their total size."""
 
     files: int
     size_bytes: int
@@ -36,7 +36,7 @@ class FileTotals:
 
 @dataclass(frozen=True)
 class StorageUse:
-    """What a data set takes: the files that are stored, unnamed ones included, and those that a full read opens."""
+    """Storage use of a data set: all stored files, unreferenced ones included, and the files that a full read opens."""
 
     stored: FileTotals
     opened: FileTotals
@@ -44,10 +44,10 @@ class StorageUse:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The manifest of one append. It is written last, so what has a manifest is whole.
+    """The manifest of one append. It is written last, so a snapshot with a manifest is complete.
 
-    `schema` holds (column, Arrow type as text) in order, the bucket column included. `key` is the caller's
-    idempotency key. `notes` is free text for people: accepted, quarantined, reasons.
+    `schema` holds (column, Arrow type as text) in order, including the bucket column. `key` is the caller's
+    idempotency key. `notes` is free text for people: accepted rows, quarantined rows, reasons.
     """
 
     dataset: str
@@ -70,11 +70,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class AsOf:
-    """A read that can be repeated: the snapshots of a data set up to and including one of them.
+    """A repeatable read: the snapshots of a data set up to and including one of them.
 
-    `id` and `sequence` are the newest snapshot's; `rows` is what the read returns when nothing is filtered;
+    `id` and `sequence` are those of the newest snapshot; `rows` is the number of rows without a filter.
     `digest` is a SHA-256 over the digest of the read one snapshot older and that of the newest snapshot, so it
-    stands for all of them. `schema` holds (column, Arrow type as text): columns that a snapshot of the read has.
+    covers all snapshots. `schema` holds (column, Arrow type as text) of all columns that a snapshot of the read has.
     """
 
     dataset: str
@@ -87,14 +87,14 @@ class AsOf:
 
     @cached_property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """Return the snapshots, oldest first; they are fetched when first asked for."""
+        """The snapshots, oldest first; they are loaded on first use."""
         return self.load_snapshots()
 
 
 class Lake(Block):
-    """Append-only data sets. Nothing partial is ever visible.
+    """Append-only data sets. A partial append is never visible.
 
-    Every file that a read opens has been checked against its SHA-256: once, and again when it changed.
+    Every file that a read opens is verified against its SHA-256: once, and again after it changed.
     """
 
     @abstractmethod
@@ -109,26 +109,25 @@ class Lake(Block):
         notes: Mapping[str, str] | None = None,
         expected_parent: str | None = None,
     ) -> Snapshot:
-        """Add rows as one snapshot, whole or not at all; a reader is consumed once, in bounded memory.
+        """Add rows as one snapshot, atomically; a reader is consumed once, in bounded memory.
 
-        A second append under the same `key` adds nothing and returns the snapshot that is there; a reader is
-        then not touched. `at` has a time zone; it becomes `created_at`, moved to a microsecond after the newest
-        snapshot's where it is not later: times increase with the sequence, so that a read as of a past time
-        never changes. Rows are laid out by `BUCKET_COLUMN` where present. `expected_parent` is the id of the newest snapshot
-        that the caller has seen ("" for none), when the rows are right only on top of that one.
+        A second append with the same `key` adds nothing and returns the existing snapshot; a reader is then not
+        consumed. `at` has a time zone; it becomes `created_at`. If it is not later than the newest snapshot's, it is
+        set to one microsecond after that: times increase with the sequence, so that a read as of a past time never
+        changes. Rows are sorted by `BUCKET_COLUMN` if they have it. If the rows are correct only on top of a certain
+        snapshot, `expected_parent` is its id ("" for an empty data set).
 
-        A column that the data set did not have is added: it reads as null in older snapshots. One that is
-        missing reads as null for these rows.
+        A new column is added to the data set and is null in older snapshots. A missing column is null for these rows.
 
         Raises:
             Conflict: a column has another type than before; the message names each, and the remedy.
-            LostRace: another snapshot than `expected_parent` is the newest; look at the rows again, then append.
+            ConcurrentWrite: the newest snapshot is not `expected_parent`; check the rows again, then append.
             Rejected: there are no rows, or `dataset` is not a lower-case name of letters, digits, - and _.
         """
 
     @abstractmethod
     def find_by_key(self, dataset: str, key: str) -> Snapshot | None:
-        """Return the snapshot that was appended under `key`, or None: also when there is no such data set."""
+        """Return the snapshot that was appended with `key`; None if there is none, or no such data set."""
 
     @abstractmethod
     def datasets(self) -> tuple[str, ...]:
@@ -139,59 +138,58 @@ class Lake(Block):
         """Fix a read: `None` for now, a snapshot's id, or an ISO 8601 time with a zone ("2026-11-21T10:00:00Z").
 
         Raises:
-            NotFound: no such data set or snapshot, or nothing had landed at that time. The message lists
-                what there is.
+            NotFound: no such data set or snapshot, or no snapshot existed at that time. The message lists
+                existing ones.
             Rejected: `when` is a time without a zone, or is neither an id nor a time.
         """
 
     @abstractmethod
     def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a fixed read, ordered by snapshot and then as laid out: the same bytes every time.
+        """Return the rows of a fixed read, ordered by snapshot and then as stored: always the same bytes.
 
         Args:
-            as_of: what `as_of` returned.
-            below_bucket: only rows whose bucket is smaller (a tier of 1 % is `below_bucket=100`).
-            columns: only these, in this order; all when None.
+            as_of: the result of `as_of`.
+            below_bucket: return only rows with a smaller bucket (a tier of 1 % is `below_bucket=100`).
+            columns: return only these columns, in this order; None returns all.
 
         Raises:
-            Corrupt: a file is gone or its SHA-256 is not the manifest's; the message names the file.
-            NotFound: a column that no snapshot of the read has.
+            Corrupt: a file is missing or its SHA-256 differs from the manifest's; the message names the file.
+            NotFound: no snapshot of the read has a requested column.
         """
 
     @abstractmethod
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
-        """Return the rows of `read`, in the same order, as a stream in bounded memory; raises what `read` does."""
+        """Return the rows of `read`, in the same order, as a stream in bounded memory. Raises the errors of `read`."""
 
     @abstractmethod
     def files(self, as_of: AsOf, *, below_bucket: int | None = None) -> tuple[str, ...]:
-        """Return the Parquet files that a read needs, for engines that scan themselves: paths or s3:// URLs.
+        """Return the Parquet files of a read, as paths or s3:// URLs, for engines that scan files themselves.
 
-        Each was checked against its SHA-256: once, and again when it changed. Rows of buckets from
-        `below_bucket` on may be in them: filter on `BUCKET_COLUMN`. Files of older snapshots may lack newer
-        columns: scan with union by name. Which files these are, and the order of their rows, changes with a
-        compaction, the rows never: say `ORDER BY` where order matters.
+        Each file was verified against its SHA-256. The files may contain rows of larger buckets than `below_bucket`:
+        filter on `BUCKET_COLUMN`. Files of older snapshots may lack newer columns: scan with union by name. A
+        compaction changes the files and the order of their rows, but never the rows: use `ORDER BY` if order matters.
 
         Raises:
-            Corrupt: a file is gone or its SHA-256 is not the manifest's; the message names the file.
+            Corrupt: a file is missing or its SHA-256 differs from the manifest's; the message names the file.
         """
 
     @abstractmethod
     def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
-        """Put the rows of many small files into fewer, larger ones; no read returns anything else than before.
+        """Compact many small files into fewer, larger ones. Every read returns the same rows as before.
 
-        Return the small files; with `dry_run` those that it would take together, and nothing is written.
+        Return the total size of the small files; with `dry_run` nothing is written.
         """
 
     @abstractmethod
     def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
-        """Remove files older than `before` that no snapshot and no compaction names, and return what they took.
+        """Delete files older than `before` that no snapshot and no compaction references; return their total size.
 
-        A writer that is still at work keeps its files, or fails as a whole: never is a part of them lost. With
-        `dry_run` nothing is removed.
+        A running writer keeps its files or its append fails completely; it never loses only a part of them. With
+        `dry_run` nothing is deleted.
         """
 
     @abstractmethod
     def storage_use(self, dataset: str) -> StorageUse:
-        """Return what the data set takes now; `NotFound` when there is none."""
+        """Return the current storage use of the data set. Raises NotFound if there is no such data set."""

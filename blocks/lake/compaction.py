@@ -1,7 +1,7 @@
-"""Many small snapshots once more in few, larger files, without a read that returns anything else than before.
+"""Compaction: copies of the rows of many small snapshots in few larger files; reads return the same rows.
 
-The snapshots' own files stay: a read that ends between two snapshots of a compaction opens those. So only
-snapshots that are small beside a file are compacted, and never few of them: the lake grows by little.
+The snapshots' own files remain: a read that ends between two snapshots of a compaction opens those. So only small
+snapshots are compacted, and many at once, so that the lake grows little.
 """
 
 import json
@@ -25,40 +25,39 @@ from blocks.lake.schemas import deserialize_schema
 from blocks.lake.verified_files import VerifiedFiles
 
 MIN_SNAPSHOTS = 8
-"""Fewer neighbours are left as they are."""
+"""Minimum number of adjacent snapshots for a compaction."""
 
 MAX_COMPACTED_ROWS = 1_000_000
-"""A snapshot or compaction of so many rows is not compacted further."""
+"""A snapshot or compaction with at least this many rows is not compacted further."""
 
 MAX_COMPACTION_BYTES = 64 << 20
-"""One compaction takes at most so many bytes of Parquet: it is held in memory when it is written, and when it is read
-in the order of its snapshots."""
+"""Maximum Parquet bytes of one compaction: it is held in memory while it is written, and while it is read."""
 
 _ATTEMPTS = 1_000
 
 
 def compact(store: ObjectStore, log: DatasetLog, verified: VerifiedFiles, *, dry_run: bool) -> FileTotals:
-    """Compact each stretch of small neighbours, and return the size of their files.
+    """Compact each group of adjacent small snapshots, and return the total size of their files.
 
-    Where another compaction is first, the rest is left to that. With `dry_run` nothing is written.
+    If another compaction is first, it also does the rest. With `dry_run` nothing is written.
     """
     head, merged = log.head(), list[PlannedFile]()
     if head is None:
         return total_size(merged)
-    for stretch in _small_groups(log, head):
-        pieces = [piece for unit in stretch for piece in unit.files]
+    for group in _small_groups(log, head):
+        files = [file for unit in group for file in unit.files]
         if not dry_run:
-            verified.check(pieces)
-            if not _compact_group(store, log, head, stretch):
+            verified.check(files)
+            if not _compact_group(store, log, head, group):
                 break
-        merged += pieces
+        merged += files
     return total_size(merged)
 
 
-def _compact_group(store: ObjectStore, log: DatasetLog, head: LogEntry, stretch: Sequence[ReadUnit]) -> bool:
-    """Write a stretch once more and claim it; False, and nothing left behind, when another compaction was first."""
+def _compact_group(store: ObjectStore, log: DatasetLog, head: LogEntry, group: Sequence[ReadUnit]) -> bool:
+    """Write one compaction and add it to the log. Return False, with its files deleted, if another was first."""
     folder = f"_data/{uuid4().hex}"
-    compaction = _write_compaction(store, log, head, stretch, folder)
+    compaction = _write_compaction(store, log, head, group, folder)
     if _claim(log, head, compaction, folder):
         return True
     for file in compaction.files:
@@ -67,7 +66,7 @@ def _compact_group(store: ObjectStore, log: DatasetLog, head: LogEntry, stretch:
 
 
 def _claim(log: DatasetLog, initial_head: LogEntry, compaction: Compaction, folder: str) -> bool:
-    """Put the compaction on top of the log; False when another one took some of its snapshots meanwhile."""
+    """Add the compaction to the log; return False if another one contains some of its snapshots by now."""
     for _ in range(_ATTEMPTS):
         head = log.head() or initial_head
         if log.is_fenced_since(initial_head.log, head, folder):
@@ -75,8 +74,7 @@ def _claim(log: DatasetLog, initial_head: LogEntry, compaction: Compaction, fold
                 f"{log.dataset}: the compaction took so long that its files were collected. Try again."
             )
         if any(_overlaps(run, compaction) for run in head.state.runs if run.log > initial_head.log):
-            # Our own earlier stretches of this call do not overlap.
-            return False
+            return False  # the earlier groups of this call never overlap
         rows = sum(file.rows for file in compaction.files)
         run = CompactedRange(compaction.first, compaction.last, head.log + 1, rows)
         others, runs = (*head.state.others, head.log + 1), (*head.state.runs, run)
@@ -91,36 +89,36 @@ def _overlaps(run: CompactedRange, compaction: Compaction) -> bool:
 
 
 def _small_groups(log: DatasetLog, head: LogEntry) -> Iterator[list[ReadUnit]]:
-    """Yield neighbours that are small, as many as are compacted at once."""
+    """Yield groups of adjacent small snapshots; each group is compacted at once."""
     state = head.state
     numbers = [
         part.log if isinstance(part, CompactedRange) else state.entry_number_of(part)
         for part in choose_ranges(state.runs, state.sequence)
     ]
-    stretch: list[ReadUnit] = []
+    group: list[ReadUnit] = []
     size = 0
     for unit in (unit_for_entry(log.dataset, entry) for entry in log.entries(numbers)):
-        bytes_of_unit = sum(piece.file.bytes for piece in unit.files)
-        full = sum(piece.file.rows for piece in unit.files) >= MAX_COMPACTED_ROWS
+        bytes_of_unit = sum(planned.file.bytes for planned in unit.files)
+        full = sum(planned.file.rows for planned in unit.files) >= MAX_COMPACTED_ROWS
         if full or size + bytes_of_unit > MAX_COMPACTION_BYTES:
-            if len(stretch) >= MIN_SNAPSHOTS:
-                yield stretch
-            stretch, size = [], 0
+            if len(group) >= MIN_SNAPSHOTS:
+                yield group
+            group, size = [], 0
         if not full:
-            stretch.append(unit)
+            group.append(unit)
             size += bytes_of_unit
-    if len(stretch) >= MIN_SNAPSHOTS:
-        yield stretch
+    if len(group) >= MIN_SNAPSHOTS:
+        yield group
 
 
 def _write_compaction(
-    store: ObjectStore, log: DatasetLog, head: LogEntry, stretch: Sequence[ReadUnit], folder: str
+    store: ObjectStore, log: DatasetLog, head: LogEntry, group: Sequence[ReadUnit], folder: str
 ) -> Compaction:
-    """Write the rows of a stretch by stripe, in each by snapshot."""
-    last = stretch[-1].last
+    """Write the rows of a group, ordered by stripe and then by snapshot."""
+    last = group[-1].last
     schema = deserialize_schema(log.entry(head.state.entry_number_of(last)).state.arrow)
     reader = UnitReader(store, schema, schema.names, None)
-    tables, numbers = zip(*map(reader.rows_with_snapshot_numbers, stretch), strict=True)
+    tables, numbers = zip(*map(reader.rows_with_snapshot_numbers, group), strict=True)
     rows, sequences = pa.concat_tables(tables).combine_chunks(), np.concatenate(numbers)
     files: list[DataFile] = []
     for order in _file_row_orders(rows, sequences):
@@ -128,7 +126,7 @@ def _write_compaction(
         data, digest = encode(table)
         files.append(DataFile(file_name(len(files), table), table.num_rows, data.size, digest))
         store.put(f"{log.dataset}/{folder}/{files[-1].name}", data, digest)
-    return Compaction(stretch[0].first, last, tuple(files))
+    return Compaction(group[0].first, last, tuple(files))
 
 
 def _file_row_orders(rows: pa.Table, sequences: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
@@ -136,7 +134,7 @@ def _file_row_orders(rows: pa.Table, sequences: npt.NDArray[np.int64]) -> Iterat
     stripes = np.zeros(len(sequences), np.int64)
     if BUCKET_COLUMN in rows.column_names and len(sequences) > ONE_FILE_ROWS:
         stripes = np.searchsorted(STRIPE_EDGES, rows.column(BUCKET_COLUMN).to_numpy(), side="right") - 1
-    order = np.lexsort((sequences, stripes))  # stable: in each snapshot the rows stay as they were
+    order = np.lexsort((sequences, stripes))  # stable: the rows of a snapshot keep their order
     for stripe in np.unique(stripes).tolist():
         of_stripe = order[stripes[order] == stripe]
         for start in range(0, len(of_stripe), MAX_FILE_ROWS):
@@ -144,6 +142,6 @@ def _file_row_orders(rows: pa.Table, sequences: npt.NDArray[np.int64]) -> Iterat
 
 
 def _segments_json(sequences: npt.NDArray[np.int64]) -> str:
-    """Return how many rows of which snapshot follow each other, as the footer holds it."""
+    """Return the footer's JSON: [snapshot's sequence number, rows], in the order of the file."""
     values, counts = np.unique(sequences, return_counts=True)
     return json.dumps([[int(value), int(count)] for value, count in zip(values, counts, strict=True)])

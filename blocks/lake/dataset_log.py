@@ -1,8 +1,8 @@
-"""The log of a data set in a store: its newest entry, any entry, and how the next one is claimed.
+"""The log of a data set in a store: reads entries, and appends the next one.
 
-An entry is claimed by a put that fails when its number is taken, so of two writers one is first and the other
-goes on top of it. Two kinds of helpers, without which everything still works, keep reads of long logs short:
-`_log/head` names an entry at or shortly before the newest, `_log/pack-<k>` repeats the texts of 64 entries.
+An entry is written by a put that fails if its number exists, so of two writers one is first, and the other continues
+on top of it. Two kinds of optional hints make reads of long logs fast: `_log/head` names an entry at or shortly before
+the newest, `_log/pack-<k>` repeats the text of 64 entries.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from blocks.lake.object_store import ObjectStore
 from runtime.digests import text_digest
 
 ENTRIES_PER_PACK = 64
-"""So many entries are repeated in one pack."""
+"""Number of entries in one pack."""
 
 _THREADS = 8
 _MAX_SEQUENTIAL = 4
@@ -28,26 +28,26 @@ Value = TypeVar("Value")
 
 
 class DatasetLog:
-    """The entries of one data set. Those that were read once are kept; `forget` drops them."""
+    """The entries of one data set. Entries that were read once stay in memory."""
 
     def __init__(self, store: ObjectStore, dataset: str) -> None:
         self.dataset = dataset
         self._store = store
         self._entries: dict[int, LogEntry] = {}
-        self._keys: dict[str, int] = {}  # key of a snapshot -> number of its entry
+        self._keys: dict[str, int] = {}  # number of the entry by the snapshot's key
         self._indexed = 0
         self._legacy = LegacyLog(store, dataset)
 
     def head(self) -> LogEntry | None:
-        """Return the newest entry, read anew, or None when there is none.
+        """Read and return the newest entry; None if there is none.
 
         Raises:
-            Corrupt: an entry is not as it was written, or is gone although a later one is there.
+            Corrupt: an entry was changed, or is missing although a later one exists.
         """
         number = self._last_known_number()
         newest = self._read(number) if number else None
         if number and newest is None:
-            raise Corrupt(f"{self._where(number)}: the manifest is gone. Restore it from a copy.")
+            raise Corrupt(f"{self._url(number)}: the manifest is missing. Restore it from a copy.")
         while following := self._read(number + 1):
             number, newest = number + 1, following
         if newest is None:
@@ -56,32 +56,32 @@ class DatasetLog:
         return newest
 
     def entry(self, number: int) -> LogEntry:
-        """Return an entry that is known to be there: `Corrupt` when it is not."""
+        """Return an entry that must exist. Raises Corrupt if it does not."""
         return self.entries([number])[0]
 
     def entries(self, numbers: Iterable[int]) -> list[LogEntry]:
-        """Return entries that are known to be there, fetched by several threads, or in packs, when they are many."""
-        wanted = list(numbers)
-        missing = [number for number in wanted if number not in self._entries]
+        """Return entries that must exist; many are fetched in packs or by several threads."""
+        requested = list(numbers)
+        missing = [number for number in requested if number not in self._entries]
         if len(missing) > ENTRIES_PER_PACK:
             self._unpack(sorted({(number - 1) // ENTRIES_PER_PACK for number in missing}))
             missing = [number for number in missing if number not in self._entries]
         for number, entry in zip(missing, _map_items(self._read, missing), strict=True):
             if entry is None:
-                raise Corrupt(f"{self._where(number)}: the manifest is gone. Restore it from a copy.")
+                raise Corrupt(f"{self._url(number)}: the manifest is missing. Restore it from a copy.")
             self._entries[number] = entry
-        return [self._entries[number] for number in wanted]
+        return [self._entries[number] for number in requested]
 
     def snapshots(self, state: DatasetState) -> tuple[Snapshot, ...]:
-        """Return all snapshots of a state, oldest first, after checking that each entry vouches for the one before."""
+        """Return all snapshots of a state, oldest first. Raises Corrupt if an entry's previous digest is wrong."""
         entries = self.entries(range(1, state.entry_number_of(state.sequence) + 1)) if state.sequence else []
         for before, after in pairwise(entries):
             if after.previous != before.digest:
-                raise Corrupt(f"{self._where(before.log)}: not the manifest that was written. Restore it from a copy.")
+                raise Corrupt(f"{self._url(before.log)}: the manifest was changed. Restore it from a copy.")
         return tuple(entry.snapshot for entry in entries if entry.snapshot is not None)
 
     def find(self, key: str, head: LogEntry | None) -> Snapshot | None:
-        """Return the snapshot that was appended under `key`, or None."""
+        """Return the snapshot that was appended with `key`, or None."""
         if head is None:
             return None
         for entry in self.entries(range(self._indexed + 1, head.log + 1)):
@@ -91,7 +91,7 @@ class DatasetLog:
         return self.entry(self._keys[key]).snapshot if key in self._keys else None
 
     def claim(self, entry: LogEntry) -> bool:
-        """Make an entry the newest; False when its number is taken."""
+        """Append an entry to the log; return False if its number exists already."""
         if not self._store.put_if_absent(entry_key(self.dataset, entry.log), serialize_entry(entry)):
             return False
         self._entries[entry.log] = entry
@@ -102,11 +102,11 @@ class DatasetLog:
         return True
 
     def is_fenced_since(self, number: int, head: LogEntry, folder: str) -> bool:
-        """Return whether an entry after `number` says that the files of this folder are removed."""
+        """Return whether an entry after `number` announces the deletion of this folder's files."""
         return any(folder in entry.fenced for entry in self.entries(range(number + 1, head.log + 1)))
 
     def _last_known_number(self) -> int:
-        """Return the number that the helper names; without it, the highest in the log."""
+        """Return the number in the head hint; without the hint, the highest number in the log."""
         data = self._store.get(f"{self.dataset}/_log/head")
         text = (data or b"").decode(errors="replace")[:8]
         if data == f"{text} {text_digest(text)}\n".encode():
@@ -123,13 +123,13 @@ class DatasetLog:
         return self._parsed(data, number)
 
     def _parsed(self, data: bytes, number: int) -> LogEntry:
-        entry = parse_entry(data, self._where(number))
-        named = entry.snapshot.dataset if entry.snapshot else self.dataset
-        if (named, entry.log) != (self.dataset, number):
-            raise Corrupt(f"{self._where(number)}: this is entry {entry.log} of {named}. Put it back there.")
+        entry = parse_entry(data, self._url(number))
+        dataset = entry.snapshot.dataset if entry.snapshot else self.dataset
+        if (dataset, entry.log) != (self.dataset, number):
+            raise Corrupt(f"{self._url(number)}: this is entry {entry.log} of {dataset}. Move it back there.")
         return entry
 
-    def _where(self, number: int) -> str:
+    def _url(self, number: int) -> str:
         return self._store.url(entry_key(self.dataset, number))
 
     def _pack(self, block: int) -> None:
@@ -137,14 +137,14 @@ class DatasetLog:
         self._put_hint(f"pack-{block:06d}", b"".join(map(serialize_entry, entries)))
 
     def _unpack(self, blocks: Sequence[int]) -> None:
-        """Take entries from packs, as far as there are packs and they are as they were written."""
+        """Load entries from pack files where these exist and are intact."""
         keys = [f"{self.dataset}/_log/pack-{block:06d}" for block in blocks]
         for block, data in zip(blocks, _map_items(self._store.get, keys), strict=True):
             for offset, line in enumerate((data or b"").splitlines(keepends=True)):
                 number = block * ENTRIES_PER_PACK + offset + 1
                 try:
                     self._entries.setdefault(number, self._parsed(line, number))
-                except Corrupt:  # a helper: the entry itself is asked instead
+                except Corrupt:  # a pack is only a hint: the entry itself is read instead
                     break
 
     def _put_hint(self, name: str, data: bytes) -> None:

@@ -1,9 +1,9 @@
-"""The log of a data set, entry by entry: what each says, and its text, in which no bit can change unnoticed.
+"""Entries of a data set's log and their stored form, in which any changed bit is detected.
 
-Entry n is the object `<data set>/_log/<n>.json`. It names the digest of the entry before it, so that the newest
-one vouches for all. There are three kinds: a snapshot, a compaction, and a fence, which says whose
-unfinished files are about to be removed. Every entry carries the state of the data set up to itself, so that
-one entry is enough to fix a read.
+Entry n is the object `<data set>/_log/<n>.json`. It has the digest of the entry before it, so that the newest one
+authenticates all. There are three kinds: a snapshot, a compaction, and a fence, which announces the deletion of
+unfinished files. Every entry contains the state of the data set up to itself, so that one entry is enough to fix a
+read.
 """
 
 import json
@@ -26,7 +26,7 @@ _SUFFIX = b"}\n"
 
 @dataclass(frozen=True)
 class CompactedRange:
-    """A compaction in force: the snapshots `first` to `last` also lie in the files that entry `log` names."""
+    """An active compaction: the files of entry `log` also contain the snapshots `first` to `last`."""
 
     first: int
     last: int
@@ -36,11 +36,17 @@ class CompactedRange:
 
 @dataclass(frozen=True)
 class DatasetState:
-    """A data set up to an entry.
+    """The state of a data set up to an entry.
 
-    `sequence`, `id`, `created_at` are those of the newest snapshot, `rows` the sum of all, `digest` that of the
-    read. `others` are the numbers of the entries that are no snapshots, `introduced` the sequence numbers of
-    the snapshots that added columns. `arrow` is the schema as Arrow serialises it, in base 64.
+    Attributes:
+        sequence, id, created_at: those of the newest snapshot.
+        rows: the sum over all snapshots.
+        digest: digest of the read.
+        schema: (column, Arrow type as text) in order.
+        arrow: the schema as Arrow serialises it, in base 64.
+        others: numbers of the entries that are not snapshots.
+        runs: the active compactions.
+        introduced: sequence numbers of the snapshots that added columns.
     """
 
     sequence: int = 0
@@ -55,7 +61,7 @@ class DatasetState:
     introduced: tuple[int, ...] = ()
 
     def entry_number_of(self, sequence: int) -> int:
-        """Return the number of the entry that holds the snapshot of that sequence number."""
+        """Return the number of the entry with the snapshot of that sequence number."""
         number = sequence
         for other in self.others:
             if other <= number:
@@ -65,7 +71,7 @@ class DatasetState:
 
 @dataclass(frozen=True)
 class Compaction:
-    """The rows of the snapshots `first` to `last` once more, in files of their own."""
+    """A compaction: copies of the rows of snapshots `first` to `last`, in its own files."""
 
     first: int
     last: int
@@ -74,7 +80,7 @@ class Compaction:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One entry of the log. `folder` is where its files lie below the data set; `previous` a digest."""
+    """One entry of the log. `folder` is the folder of its files below the data set; `previous` is a digest."""
 
     log: int
     previous: str
@@ -86,17 +92,17 @@ class LogEntry:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the entry's content, as its text states it."""
+        """SHA-256 of the entry's content, as in its stored text."""
         return bytes_digest(_content(self))
 
 
 def entry_key(dataset: str, log: int) -> str:
-    """Return where an entry of a data set is stored."""
+    """Return the key of an entry of a data set."""
     return f"{dataset}/_log/{log:08d}.json"
 
 
 def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetState:
-    """Return the state after a snapshot is added; `arrow` is the schema with its columns."""
+    """Return the state after a snapshot is added; `arrow` is the serialised schema with its columns."""
     introduced = state.introduced
     if len(snapshot.schema) > len(state.schema):
         introduced = (*introduced, snapshot.sequence)
@@ -115,35 +121,35 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
 
 
 def read_digest(state: DatasetState, snapshot: Snapshot) -> str:
-    """Return the digest of the read that a snapshot is the newest of."""
+    """Return the digest of the read whose newest snapshot is this one."""
     return text_digest("\n".join([state.digest, snapshot.digest][not state.digest :]))
 
 
 def next_created_at(state: DatasetState, at: datetime) -> datetime:
-    """Return when a snapshot counts as created: `at`, or a microsecond after the newest one.
+    """Return the creation time of a snapshot: `at`, or one microsecond after the newest snapshot.
 
-    Times increase strictly with the sequence, whatever the writers' clocks say: otherwise a late writer with
-    a slow clock would change what a read as of an earlier time returns.
+    Times increase strictly with the sequence, whatever the writers' clocks. Otherwise a late writer with a slow clock
+    would change the result of a read as of an earlier time.
     """
     return max(at.astimezone(UTC), state.created_at + _ONE_MICROSECOND) if state.sequence else at.astimezone(UTC)
 
 
 def serialize_entry(entry: LogEntry) -> bytes:
-    """Return the entry as it is stored: JSON with its own digest, the same bytes for the same entry."""
+    """Return the stored text of an entry: JSON with its own digest, always the same bytes for the same entry."""
     return _PREFIX % entry.digest.encode() + _content(entry) + _SUFFIX
 
 
-def parse_entry(data: bytes, where: str) -> LogEntry:
-    """Return the entry of a stored text; `Corrupt` when one bit of it is not as it was written."""
+def parse_entry(data: bytes, url: str) -> LogEntry:
+    """Return the entry of a stored text. Raises Corrupt if any bit of it was changed."""
     content = data[_PREFIX_BYTES : -len(_SUFFIX)]
     digest = bytes_digest(content)
     if data != _PREFIX % digest.encode() + content + _SUFFIX:
-        raise Corrupt(f"{where}: the manifest is not as it was written (its digest differs). Restore it from a copy.")
+        raise Corrupt(f"{url}: the manifest was changed (its digest differs). Restore it from a copy.")
     try:
         entry = _entry_from_json(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError) as cause:
-        raise Corrupt(f"{where}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
-    entry.__dict__["digest"] = digest  # known already: rendering a thousand entries anew takes a second
+        raise Corrupt(f"{url}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
+    entry.__dict__["digest"] = digest  # fills the cached property: computing a thousand digests takes a second
     return entry
 
 
@@ -155,7 +161,7 @@ def _content(entry: LogEntry) -> bytes:
 
 
 def parse_snapshot(content: dict[str, Any]) -> Snapshot:
-    """Return the snapshot of its stored fields; `ValueError` when it names what is no file of a snapshot."""
+    """Return the snapshot with these stored fields. Raises ValueError if a file's name is not valid."""
     fields = dict(content)
     fields["created_at"] = datetime.fromisoformat(fields["created_at"])
     fields["schema"] = _pairs(fields["schema"])
@@ -188,6 +194,6 @@ def _pairs(values: list[list[str]]) -> tuple[tuple[str, str], ...]:
 
 def _files(values: list[dict[str, Any]]) -> tuple[DataFile, ...]:
     files = tuple(DataFile(**value) for value in values)
-    if strange := [file.name for file in files if not _FILE_NAME.fullmatch(file.name)]:
-        raise ValueError(f"{strange[0]!r} is no file of a snapshot")
+    if invalid := [file.name for file in files if not _FILE_NAME.fullmatch(file.name)]:
+        raise ValueError(f"{invalid[0]!r} is not the name of a snapshot's file")
     return files

@@ -1,4 +1,4 @@
-"""A lake for tests: the same log, files and rules as the real ones, in a folder of its own, and faults on demand."""
+"""A fake lake for tests: the same log, files and rules as the real adapters, in its own folder, and faults."""
 
 import shutil
 import tempfile
@@ -19,20 +19,20 @@ from blocks.lake.object_store_lake import ObjectStoreLake
 
 
 class FakeLake(ObjectStoreLake):
-    """Append-only data sets that live as long as the object does."""
+    """Append-only data sets that exist as long as the object."""
 
     _block_type_name = "Ratchet lake (fake)"
     _block_type_slug = "ratchet-lake-fake"
 
-    fail_appends: int = Field(default=0, description="So many appends raise Unavailable before one works.")
-    fail_reads: int = Field(default=0, description="So many reads raise Unavailable before one works.")
+    fail_appends: int = Field(default=0, description="Number of appends that raise Unavailable before one works.")
+    fail_reads: int = Field(default=0, description="Number of reads that raise Unavailable before one works.")
 
     _root: Path | None = PrivateAttr(default=None)
     _lock: Lock = PrivateAttr(default_factory=Lock)
 
     @property
     def root(self) -> Path:
-        """The folder, which is removed with this object."""
+        """The folder of the lake, which is deleted with this object."""
         with self._lock:
             if self._root is None:
                 self._root = Path(tempfile.mkdtemp(prefix="fake-lake-"))
@@ -61,7 +61,7 @@ class FakeLake(ObjectStoreLake):
         """Add rows as one snapshot: see `Lake.append`. Fails `fail_appends` times first."""
         if self.fail_appends > 0:
             self.fail_appends -= 1
-            raise Unavailable(f"{dataset}: the fake lake was told to fail. Try again.")
+            raise Unavailable(f"{dataset}: this fake lake is configured to fail (fail_appends). Try again.")
         return super().append(
             dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=expected_parent
         )
@@ -72,7 +72,7 @@ class FakeLake(ObjectStoreLake):
         """Stream the rows of a fixed read: see `Lake.scan`. Fails `fail_reads` times first."""
         if self.fail_reads > 0:
             self.fail_reads -= 1
-            raise Unavailable(f"{as_of.dataset}: the fake lake was told to fail. Try again.")
+            raise Unavailable(f"{as_of.dataset}: this fake lake is configured to fail (fail_reads). Try again.")
         return super().scan(as_of, below_bucket=below_bucket, columns=columns)
 
     def corrupt_file(self, snapshot: Snapshot, file: str, offset: int) -> None:
@@ -83,12 +83,12 @@ class FakeLake(ObjectStoreLake):
         path.write_bytes(data)
 
     def delete_file(self, snapshot: Snapshot, file: str) -> None:
-        """Drop a stored file, as a person who tidies up would."""
+        """Delete a stored file, as a user could by mistake."""
         Path(self.file_url(snapshot, file)).unlink()
 
     @contextmanager
     def port_errors(self, dataset: str, action: str) -> Iterator[None]:
-        """Turn the file system's errors into the port's."""
+        """Translate errors of the file system into port errors."""
         try:
             yield
         except OSError as cause:

@@ -1,9 +1,9 @@
-"""How the rows of a snapshot lie in Parquet files: sorted by bucket, cut where the tiers are cut, in bounded memory.
+"""Layout of a snapshot's rows in Parquet files: sorted by bucket, cut at the data tiers, in bounded memory.
 
-A large snapshot becomes files for the buckets 0 to 99, 100 to 999, and each further 1,000, so that a tier of
-1 % reads, and checks the SHA-256 of, its own files alone. What does not fit into memory is first parted by
-bucket range into Arrow files on the disk, then each range is sorted by itself. The sort is stable and the
-writer deterministic: the same rows give the same bytes.
+A large snapshot has files for the buckets 0 to 99, 100 to 999, and each further 1,000, so that a tier of 1 % reads and
+verifies only its own files. Rows that do not fit into memory are first partitioned by bucket range into Arrow files on
+disk, then each range is sorted separately. The sort is stable and the writer deterministic: the same rows give the
+same bytes.
 """
 
 import uuid
@@ -24,23 +24,23 @@ from blocks.lake.base import BUCKET_COLUMN, DataFile
 from runtime.digests import bytes_digest
 
 BUCKETS = 10_000
-"""How many buckets there are: `BUCKET_COLUMN` holds 0 to 9,999."""
+"""Number of buckets: `BUCKET_COLUMN` has values from 0 to 9,999."""
 
 STRIPE_EDGES = (0, 100, *range(1_000, BUCKETS + 1, 1_000))
-"""Where a large snapshot is cut into files: stripe i holds the buckets from STRIPES[i] to below STRIPES[i + 1]."""
+"""Edges at which a large snapshot is cut into files: stripe i has the buckets from edge i to below edge i + 1."""
 
 ROW_GROUP_ROWS = 50_000
-"""Rows of a row group: small enough that a tier skips most of a file, large enough to be read fast."""
+"""Rows of a row group: small enough that a tier skips most of a file, large enough for fast reads."""
 
 ONE_FILE_ROWS = 100_000
-"""Up to here a snapshot is one file: opening ten small files costs more than it saves."""
+"""A snapshot of at most this many rows is one file: opening ten small files would cost more than it saves."""
 
 MAX_FILE_ROWS = 250_000
 MAX_FILE_BYTES = 128 << 20
-"""No file holds more rows, nor more bytes of Arrow memory: so much is held while a file is written."""
+"""Maximum rows and Arrow bytes of one file; this much memory is used while a file is written."""
 
 MAX_SORT_BYTES = 200 << 20
-"""So much is sorted in memory at once, by each of two threads; more goes by way of the disk."""
+"""Bytes that each of two threads sorts in memory at once; larger inputs are partitioned on disk first."""
 
 _SLICE_ROWS = 1 << 17
 _SAMPLE_ROWS = 5_000
@@ -48,16 +48,16 @@ _FAN_OUT = 10
 _THREADS = 2
 
 WriteFile = Callable[[str, pa.Buffer, str], None]
-"""Puts a file's bytes into the lake: name, bytes, SHA-256 in hex."""
+"""Writes a file into the lake; arguments are name, bytes, and SHA-256 in hex."""
 
 
 def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folder: Path) -> tuple[DataFile, ...]:
-    """Write rows as Parquet files and return their descriptions, in the order in which they are read.
+    """Write rows as Parquet files and return their descriptions, in reading order.
 
     Args:
         tables: the rows, all of one schema; consumed once.
-        write: puts one file into the lake; called by two threads.
-        spill_folder: an empty folder for what does not fit into memory.
+        write: writes one file into the lake; called by two threads.
+        spill_folder: an empty folder for rows that do not fit into memory.
 
     Raises:
         Rejected: a bucket is null or not 0 to 9,999.
@@ -89,7 +89,7 @@ def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
     """Return the table's Parquet bytes and their SHA-256, in hex. The same rows give the same bytes."""
     table = table.combine_chunks()
     sink = pa.BufferOutputStream()
-    # Snappy, and a dictionary only where values repeat: engines read that twice as fast as zstd (decision 0001).
+    # Engines read Snappy, with dictionaries only where values repeat, twice as fast as zstd (decision 0001).
     pq.write_table(
         table, sink, row_group_size=ROW_GROUP_ROWS, compression="snappy", use_dictionary=_repetitive_columns(table)
     )
@@ -98,14 +98,14 @@ def encode(table: pa.Table) -> tuple[pa.Buffer, str]:
 
 
 def _repetitive_columns(table: pa.Table) -> list[str]:
-    """Return the columns whose first values repeat."""
+    """Return the columns with repeated values in a sample of the first rows."""
     sample = table.slice(0, _SAMPLE_ROWS)
     plain = [c.name for c in table.schema if not pa.types.is_nested(c.type) and not pa.types.is_dictionary(c.type)]
     return [name for name in plain if 2 * pc.count_distinct(sample.column(name)).as_py() <= sample.num_rows]
 
 
 def file_name(number: int, table: pa.Table) -> str:
-    """Return a file's name: its number and, where there are buckets, the smallest and the largest in it."""
+    """Return a file's name: its number and, if there are buckets, the smallest and the largest one."""
     if BUCKET_COLUMN not in table.column_names:
         return f"part-{number:06d}.parquet"
     buckets = table.column(BUCKET_COLUMN).to_numpy()
@@ -113,21 +113,21 @@ def file_name(number: int, table: pa.Table) -> str:
 
 
 def may_hold_below(file: DataFile, below_bucket: int | None) -> bool:
-    """Return whether the file may hold rows below the bucket, by the range that its name states."""
+    """Return whether the file may have rows below the bucket, by the range in its name."""
     if below_bucket is None or "-buckets-" not in file.name:
         return True
     return int(file.name.split("-")[3]) < below_bucket
 
 
 def sort_by_bucket(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows in the order of their buckets; within one, as they came."""
+    """Return the rows sorted by bucket; rows of one bucket keep their order."""
     table = pa.concat_tables(tables).combine_chunks()
     order = np.argsort(table.column(BUCKET_COLUMN).to_numpy().astype(np.int16), kind="stable")
     return table.take(pa.array(order))
 
 
 def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
-    """Cut rows that are in order at the stripes, unless they are few."""
+    """Cut sorted rows at the stripe edges, unless they fit into one file."""
     if table.num_rows <= ONE_FILE_ROWS:
         yield table
         return
@@ -137,7 +137,7 @@ def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield tables of as many rows as a file may hold."""
+    """Yield tables that have the maximum number of rows of a file."""
     held: list[pa.Table] = []
     rows = limit = 0
     for table in tables:
@@ -164,7 +164,7 @@ def _rows_of_a_file(sample: pa.Table) -> int:
 def _write_tables(
     stripe: int, pieces: Iterable[pa.Table], write: WriteFile, pool: ThreadPoolExecutor | None = None
 ) -> Iterator[DataFile]:
-    """Write each piece; by the pool, two at a time, when there is one."""
+    """Write each table as a file; with a pool, two at a time."""
 
     def one(number: int, table: pa.Table) -> DataFile:
         data, digest = encode(table)
@@ -185,7 +185,7 @@ def _write_tables(
 
 
 def _check_and_slice(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Cut tables small enough to be worked on, and refuse buckets that are none."""
+    """Cut tables into slices, and reject invalid buckets."""
     for table in tables:
         if not table.num_rows:
             continue
@@ -200,11 +200,11 @@ def _check_buckets(column: pa.ChunkedArray) -> None:
         raise Rejected(f"{BUCKET_COLUMN} has {column.null_count} nulls. Compute it from the entity of every row.")
     buckets = column.to_numpy()
     if buckets.min() < 0 or buckets.max() >= BUCKETS:
-        raise Rejected(f"{BUCKET_COLUMN} goes from {buckets.min()} to {buckets.max()}; it has to be 0 to 9,999.")
+        raise Rejected(f"{BUCKET_COLUMN} goes from {buckets.min()} to {buckets.max()}; it must be 0 to 9,999.")
 
 
 def _read_up_to_limit(tables: Iterator[pa.Table]) -> tuple[list[pa.Table], bool]:
-    """Return the first tables, as many as may be held in memory, and whether these were all."""
+    """Return the first tables up to the memory limit, and whether these were all."""
     held, size = [], 0
     for table in tables:
         held.append(table)
@@ -215,14 +215,14 @@ def _read_up_to_limit(tables: Iterator[pa.Table]) -> tuple[list[pa.Table], bool]
 
 
 def _drain_then(held: list[pa.Table], rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Yield what is held, letting go of each, and then the rest."""
+    """Yield the held tables, releasing each, and then the rest."""
     while held:
         yield held.pop(0)
     yield from rest
 
 
 def _partition(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) -> list[Path]:
-    """Write the rows of each range of buckets into an Arrow file of its own, in the order in which they came."""
+    """Write the rows of each bucket range into its own Arrow file, in their order."""
     range_of = np.repeat(np.arange(len(edges) - 1, dtype=np.int8), np.diff(edges))
     paths = [spill / f"{uuid.uuid4().hex}.arrow" for _ in edges[1:]]
     with ExitStack() as stack:
@@ -241,19 +241,19 @@ def _partition(tables: Iterable[pa.Table], edges: Sequence[int], spill: Path) ->
 
 
 def _range_edges(low: int, high: int) -> list[int]:
-    """Return the edges of at most `_FAN_OUT` ranges of buckets."""
+    """Return the edges of at most `_FAN_OUT` bucket ranges."""
     return sorted({*np.linspace(low, high, min(_FAN_OUT, high - low) + 1).astype(int).tolist()})
 
 
 def _sort_file(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Table]:
-    """Yield the rows of an Arrow file in the order of their buckets, and remove it."""
+    """Yield the rows of an Arrow file sorted by bucket, and delete the file."""
     source = _read_arrow_file(path)
     held, whole = _read_up_to_limit(source)
     if whole:
         path.unlink()
         if held:
             yield sort_by_bucket(held)
-    elif high - low == 1:  # one bucket: they are in order as they came
+    elif high - low == 1:  # a single bucket needs no sort
         yield from _drain_then(held, source)
         path.unlink()
     else:
@@ -265,7 +265,7 @@ def _sort_file(path: Path, low: int, high: int, spill: Path) -> Iterator[pa.Tabl
 
 
 def _read_arrow_file(path: Path) -> Iterator[pa.Table]:
-    # Read, not mapped: the pages of a mapping are counted as this process's memory for as long as it is open.
+    # Not memory-mapped: mapped pages would count as this process's memory while the file is open.
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):
             yield pa.Table.from_batches([reader.get_batch(number)])

@@ -1,6 +1,6 @@
-"""Data sets in the layout before the log: `<data set>/<sequence>/` with `manifest.json` and its Parquet files.
+"""Data sets in the older layout without a log: `<data set>/<sequence>/` with `manifest.json` and its Parquet files.
 
-They are read as the first entries of the log, and the log goes on after them: nothing is moved or rewritten.
+They are read as the first entries of the log, and the log continues after them. Nothing is moved or rewritten.
 """
 
 import json
@@ -18,7 +18,7 @@ from runtime.digests import text_digest
 
 
 class LegacyLog:
-    """The snapshots of a data set that were appended before there was a log."""
+    """The snapshots of a data set in the older layout."""
 
     def __init__(self, store: ObjectStore, dataset: str) -> None:
         self._store = store
@@ -26,11 +26,11 @@ class LegacyLog:
         self._entries: list[LogEntry] | None = None
 
     def last_number(self) -> int:
-        """Return the sequence number of the last such snapshot, 0 when there is none."""
+        """Return the sequence number of the last such snapshot; 0 if there is none."""
         return len(self._load())
 
     def entry(self, number: int) -> LogEntry | None:
-        """Return such a snapshot as the entry of the log that it stands for, or None."""
+        """Return such a snapshot as a log entry, or None."""
         entries = self._load() if number else []
         return entries[number - 1] if number <= len(entries) else None
 
@@ -38,7 +38,7 @@ class LegacyLog:
         if self._entries is not None:
             return self._entries
         if self._store.get(entry_key(self._dataset, 1)) is not None:
-            self._entries = []  # it began with the log, and is asked no more
+            self._entries = []  # the data set began with the log
             return []
         if self._manifest(1) is None:
             return []
@@ -64,17 +64,17 @@ class LegacyLog:
         return self._store.get(f"{self._dataset}/{number:08d}/manifest.json")
 
     def _snapshot(self, number: int) -> Snapshot:
-        where = self._store.url(f"{self._dataset}/{number:08d}/manifest.json")
+        url = self._store.url(f"{self._dataset}/{number:08d}/manifest.json")
         data = self._manifest(number)
         if data is None:
-            raise Corrupt(f"{where}: the manifest is gone. Restore it from a copy.")
+            raise Corrupt(f"{url}: the manifest is missing. Restore it from a copy.")
         try:
             snapshot = parse_snapshot(json.loads(data)["snapshot"])
-            whole = _render(snapshot) == data
+            is_intact = _render(snapshot) == data
         except (ValueError, KeyError, TypeError, AttributeError) as cause:
-            raise Corrupt(f"{where}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
-        if not whole or (snapshot.dataset, snapshot.sequence) != (self._dataset, number):
-            raise Corrupt(f"{where}: the manifest is not as it was written. Restore it from a copy.")
+            raise Corrupt(f"{url}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
+        if not is_intact or (snapshot.dataset, snapshot.sequence) != (self._dataset, number):
+            raise Corrupt(f"{url}: the manifest was changed. Restore it from a copy.")
         return snapshot
 
     def _arrow(self, snapshot: Snapshot) -> str:
@@ -84,8 +84,8 @@ class LegacyLog:
             with self._store.open(key, file.sha256) as source:
                 return serialize_schema(pq.read_schema(source).remove_metadata())
         except FileNotFoundError as cause:
-            where = self._store.url(key)
-            raise Corrupt(f"{where}: the file is gone. Restore it from a copy; nothing was read.") from cause
+            url = self._store.url(key)
+            raise Corrupt(f"{url}: the file is missing. Restore it from a copy; nothing was read.") from cause
 
 
 def _render(snapshot: Snapshot) -> bytes:

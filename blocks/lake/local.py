@@ -1,4 +1,4 @@
-"""A lake in a folder of one file system with hard links, for any number of processes on it at once."""
+"""A lake in a local folder with hard links, which any number of processes may use at the same time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,22 +19,22 @@ class LocalLake(ObjectStoreLake):
     _block_type_name = "Ratchet lake (local folder)"
     _block_type_slug = "ratchet-lake-local"
 
-    root: Path = Field(description="Folder of the lake, on one file system; made when it is missing.")
+    root: Path = Field(description="Folder of the lake, on one file system; created if missing.")
 
     def open_store(self) -> ObjectStore:
         """Return the folder as a store."""
         return FolderObjectStore(self.root)
 
     def spill(self) -> Path:
-        """Return the folder beside the data sets in which large appends are sorted."""
+        """Return the folder in which large appends are sorted."""
         return self.root / STAGING_FOLDER
 
     def verified_cache_file(self) -> Path:
-        """Return the file that remembers which files were verified."""
+        """Return the file with the list of verified files."""
         return self.root / STAGING_FOLDER / "verified.jsonl"
 
     def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
-        """Remove what nothing names, and what dead writers left beside: see `Lake.collect`."""
+        """Delete orphans, and temporary files of dead writers: see `Lake.collect_orphans`."""
         removed = super().collect_orphans(dataset, before=before, dry_run=dry_run)
         if not dry_run:
             FolderObjectStore(self.root).remove_abandoned()
@@ -42,11 +42,11 @@ class LocalLake(ObjectStoreLake):
 
     @contextmanager
     def port_errors(self, dataset: str, action: str) -> Iterator[None]:
-        """Turn the file system's errors into the port's."""
+        """Translate errors of the file system into port errors."""
         problem = f"{dataset}: the lake in {self.root} could not be {action}"
         try:
             yield
         except PermissionError as cause:
-            raise Rejected(f"{problem}: {cause}. Give this user the right to it.") from cause
+            raise Rejected(f"{problem}: {cause}. Give this user the permission.") from cause
         except OSError as cause:
-            raise Unavailable(f"{problem}: {cause}. Look at the disk's free space and health.") from cause
+            raise Unavailable(f"{problem}: {cause}. Check the disk's free space and health.") from cause

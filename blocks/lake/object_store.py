@@ -1,6 +1,6 @@
-"""What a lake needs of a place that keeps bytes under keys, and the folder that is such a place.
+"""Object stores: the operations that a lake needs, and the implementation in a local folder.
 
-A key is a path with "/" between its parts. Nothing that a log entry names is ever overwritten.
+A key is a path with "/" between its parts. Objects that a log entry references are never overwritten.
 """
 
 import os
@@ -19,7 +19,7 @@ from runtime.digests import file_digest
 from runtime.files import flush
 
 STAGING_FOLDER = ".staging"
-"""Folder of a folder store for what is being written; hidden from the list of data sets."""
+"""Folder for files that are being written; hidden from the list of data sets."""
 
 _ABANDONED_AFTER_SECONDS = 3_600.0
 _CHUNK = 1 << 20
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object of a store: its key, size in bytes, and when it was last written."""
+    """One object of a store: its key, size, and when it was last written."""
 
     key: str
     size_bytes: int
@@ -35,51 +35,51 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """Bytes under keys. Errors of the place itself are raised as they come; the lake turns them into its own."""
+    """Stores bytes by key. Raises the errors of the storage itself; the lake translates them into port errors."""
 
     def get(self, key: str) -> bytes | None:
-        """Return the bytes, or None when there are none."""
+        """Return the bytes, or None if the object does not exist."""
 
     def put(self, key: str, data: bytes | pa.Buffer, sha256: str) -> None:
-        """Write under a key, over what is there; durable when this returns. `sha256` is the data's, in hex."""
+        """Write an object, replacing an existing one; durable on return. `sha256` is the data's, in hex."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write where nothing is, durable and whole at once; False when there is something: of many, one wins."""
+        """Create an object atomically and durably; return False if it exists. Of several writers one succeeds."""
 
     def put_hint(self, key: str, data: bytes) -> None:
-        """Write under a key, whole or not at all, perhaps not durable; a failure is silent: it only helps."""
+        """Write an object atomically, perhaps not durably. Failures are ignored: readers work without the object."""
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield what lies below a prefix that ends in "/", in no order; nothing when there is no such place."""
+        """Yield the objects below a prefix that ends in "/", in no order; nothing if there are none."""
 
     def top_level_names(self) -> list[str]:
         """Return the first parts of all keys."""
 
     def delete(self, key: str) -> None:
-        """Remove a key; nothing happens when it is gone already."""
+        """Delete an object; a missing one is no error."""
 
     def open(self, key: str, sha256: str) -> pa.NativeFile:
-        """Open for reading by Arrow; `FileNotFoundError` when it is gone."""
+        """Open an object for reading by Arrow. Raises FileNotFoundError if it does not exist."""
 
     def url(self, key: str) -> str:
-        """Return the path or URL by which another engine opens it."""
+        """Return the path or URL by which an engine opens the object."""
 
     def fingerprint(self, key: str) -> str | None:
-        """Return a text that changes whenever the object may have changed, or None when it is gone."""
+        """Return a text that changes whenever the object may have changed; None if it does not exist."""
 
     def sha256(self, key: str) -> str:
-        """Return the SHA-256 of what is there, in hex."""
+        """Return the SHA-256 of the object, in hex."""
 
 
 class FolderObjectStore:
-    """A folder on one file system with hard links, for any number of processes at once."""
+    """Objects in a local folder with hard links, which any number of processes may use at the same time."""
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root = root
         self._durable = durable
 
     def get(self, key: str) -> bytes | None:
-        """Return the bytes, or None when there are none."""
+        """Return the bytes, or None if the file does not exist."""
         try:
             return (self.root / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -93,28 +93,28 @@ class FolderObjectStore:
         self._sync(path.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write beside, flush, and link into place: a link to a name that is there fails."""
+        """Write and flush a temporary file, then link it to its name: the link fails if the name exists."""
         path, staging = self.root / key, self.root / STAGING_FOLDER
         self._make(path.parent)
         self._make(staging)
-        beside = staging / f"entry-{uuid.uuid4().hex}"
+        temporary = staging / f"entry-{uuid.uuid4().hex}"
         try:
-            self._write(beside, data)
-            os.link(beside, path)
+            self._write(temporary, data)
+            os.link(temporary, path)
         except FileExistsError:
             return False
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         self._sync(path.parent)
         return True
 
     def put_hint(self, key: str, data: bytes) -> None:
-        """Write beside and rename over what is there."""
+        """Write a temporary file and rename it to its name."""
         path = self.root / key
-        beside = self.root / STAGING_FOLDER / f"entry-{uuid.uuid4().hex}"
+        temporary = self.root / STAGING_FOLDER / f"entry-{uuid.uuid4().hex}"
         with suppress(OSError):
-            beside.write_bytes(data)
-            beside.replace(path)
+            temporary.write_bytes(data)
+            temporary.replace(path)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the files below a folder."""
@@ -122,18 +122,18 @@ class FolderObjectStore:
             for name in names:
                 path = Path(folder, name)
                 with suppress(FileNotFoundError):
-                    found = path.stat()
-                    when = datetime.fromtimestamp(found.st_mtime, UTC)
-                    yield ObjectInfo(path.relative_to(self.root).as_posix(), found.st_size, when)
+                    stat = path.stat()
+                    modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield ObjectInfo(path.relative_to(self.root).as_posix(), stat.st_size, modified)
 
     def top_level_names(self) -> list[str]:
-        """Return the names of the folders, those that begin with a dot left out."""
+        """Return the names of the folders, without those that begin with a dot."""
         if not self.root.is_dir():
             return []
         return [path.name for path in self.root.iterdir() if not path.name.startswith(".")]
 
     def delete(self, key: str) -> None:
-        """Remove a file, and its folder when that is empty then."""
+        """Delete a file, and its folder if that is empty then."""
         path = self.root / key
         path.unlink(missing_ok=True)
         with suppress(OSError):
@@ -148,19 +148,19 @@ class FolderObjectStore:
         return str(self.root / key)
 
     def fingerprint(self, key: str) -> str | None:
-        """Return inode, size and both times: the kernel sets the last whenever the file's bytes or place change."""
+        """Return inode, size, mtime and ctime; the kernel sets ctime whenever the bytes or the name change."""
         try:
-            found = (self.root / key).stat()
+            stat = (self.root / key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+        return f"{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
 
     def sha256(self, key: str) -> str:
         """Return the SHA-256 of the file, in hex."""
         return file_digest(self.root / key)
 
     def remove_abandoned(self) -> None:
-        """Remove what dead writers left beside: entries never linked. A slow writer that is met fails as a whole."""
+        """Delete temporary files of dead writers. If a slow writer loses its file, its append fails completely."""
         for path in (self.root / STAGING_FOLDER).glob("entry-*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
@@ -182,6 +182,6 @@ class FolderObjectStore:
                 os.fsync(stream.fileno())
 
     def _sync(self, folder: Path) -> None:
-        """Flush a folder's entries to the disk: without it a new name may be lost with the power."""
+        """Flush a folder's entries to disk; otherwise a power failure may lose a new name."""
         if self._durable:
             flush(folder)

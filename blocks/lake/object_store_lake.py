@@ -1,7 +1,7 @@
-"""The lake over any store: the log says what there is, the layout where its rows lie, and nothing is overwritten.
+"""The lake on any object store. Nothing is overwritten.
 
-`<data set>/_data/<append>/` holds the Parquet files of one append or compaction, `<data set>/_log/` the entries
-that make them visible. Files that no entry names are those of a writer that is at work, or died.
+`<data set>/_data/<append>/` has the Parquet files of one append or compaction, `<data set>/_log/` the entries that make
+them visible. Files that no entry references belong to a running or a dead writer.
 """
 
 from abc import abstractmethod
@@ -43,7 +43,7 @@ _ATTEMPTS = 1_000
 
 
 class ObjectStoreLake(Lake):
-    """Append-only data sets in a store. An adapter says which store, and how its errors are to be understood."""
+    """Append-only data sets in an object store. An adapter provides the store and the translation of its errors."""
 
     _store: ObjectStore | None = PrivateAttr(default=None)
     _verified: VerifiedFiles | None = PrivateAttr(default=None)
@@ -55,14 +55,14 @@ class ObjectStoreLake(Lake):
 
     @abstractmethod
     def spill(self) -> Path:
-        """Return a folder on a disk with room for the largest append."""
+        """Return a folder on a disk with enough space for the largest append."""
 
     @abstractmethod
     def port_errors(self, dataset: str, action: str) -> AbstractContextManager[None]:
-        """Turn the store's errors into the port's, with what was being done ("read", "written")."""
+        """Translate the store's errors into port errors; `action` is "read" or "written"."""
 
     def verified_cache_file(self) -> Path | None:
-        """Return the file in which verified files are remembered, None where there is none."""
+        """Return the file with the list of verified files; None keeps the list in memory only."""
         return None
 
     def append(
@@ -76,14 +76,14 @@ class ObjectStoreLake(Lake):
         notes: Mapping[str, str] | None = None,
         expected_parent: str | None = None,
     ) -> Snapshot:
-        """Add rows as one snapshot, whole or not at all: see `Lake.append`."""
+        """Add rows as one snapshot, atomically: see `Lake.append`."""
         check_dataset(dataset)
         check_append(dataset, rows.schema, key, at)
         with self.port_errors(dataset, "written"):
             log = self._log(dataset)
             head = log.head()
-            if there := log.find(key, head):
-                return there
+            if existing := log.find(key, head):
+                return existing
             check_expected_parent(dataset, head.state if head else DatasetState(), expected_parent)
             folder = f"_data/{uuid4().hex}"
             files = self._lay_out(
@@ -102,10 +102,10 @@ class ObjectStoreLake(Lake):
                     self.verified.remember(list(written.items()))
                     return snapshot
                 before, head = head.log if head else 0, log.head()
-                if head and (there := log.find(key, head)):
-                    if log.entry(head.state.entry_number_of(there.sequence)).folder != folder:
+                if head and (existing := log.find(key, head)):
+                    if log.entry(head.state.entry_number_of(existing.sequence)).folder != folder:
                         self._delete_files(written)
-                    return there
+                    return existing
                 if head and log.is_fenced_since(before, head, folder):
                     raise ConcurrentWrite(
                         f"{dataset}: this append took so long that its files were collected. Try again."
@@ -118,7 +118,7 @@ class ObjectStoreLake(Lake):
         raise ConcurrentWrite(f"{dataset}: {_ATTEMPTS} other writers were first. Try again.")
 
     def find_by_key(self, dataset: str, key: str) -> Snapshot | None:
-        """Return the snapshot appended under `key`: see `Lake.find`."""
+        """Return the snapshot appended with `key`: see `Lake.find_by_key`."""
         check_dataset(dataset)
         with self.port_errors(dataset, "read"):
             log = self._log(dataset)
@@ -155,11 +155,11 @@ class ObjectStoreLake(Lake):
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
         """Stream the rows of a fixed read: see `Lake.scan`."""
-        wanted = check_columns(as_of, below_bucket, columns)
+        selected = check_columns(as_of, below_bucket, columns)
         with self.port_errors(as_of.dataset, "read"):
             units, state = self._units(as_of, below_bucket)
-            self.verified.check([piece for unit in units for piece in unit.files])
-            reader = UnitReader(self.store, deserialize_schema(state.arrow), wanted, below_bucket)
+            self.verified.check([planned for unit in units for planned in unit.files])
+            reader = UnitReader(self.store, deserialize_schema(state.arrow), selected, below_bucket)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with self.port_errors(as_of.dataset, "read"):
@@ -172,19 +172,21 @@ class ObjectStoreLake(Lake):
         check_columns(as_of, below_bucket, None)
         with self.port_errors(as_of.dataset, "read"):
             units, state = self._units(as_of, below_bucket)
-            pieces = [piece for unit in units for piece in unit.files]
-            pieces += [piece for piece in self._files_with_added_columns(as_of, state, units) if piece not in pieces]
-            self.verified.check(pieces)
-            return tuple(self.store.url(piece.key) for piece in pieces)
+            files = [planned for unit in units for planned in unit.files]
+            files += [
+                planned for planned in self._files_with_added_columns(as_of, state, units) if planned not in files
+            ]
+            self.verified.check(files)
+            return tuple(self.store.url(planned.key) for planned in files)
 
     def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
-        """Merge small files: see `Lake.compact`."""
+        """Compact small files: see `Lake.compact`."""
         check_dataset(dataset)
         with self.port_errors(dataset, "written"):
             return compact(self.store, self._log(dataset), self.verified, dry_run=dry_run)
 
     def collect_orphans(self, dataset: str, *, before: datetime, dry_run: bool = False) -> FileTotals:
-        """Remove what nothing names: see `Lake.collect`."""
+        """Delete unreferenced files: see `Lake.collect_orphans`."""
         check_dataset(dataset)
         if before.tzinfo is None:
             raise Rejected(f"{dataset}: the time {before.isoformat()} has no zone. Give one, such as +00:00.")
@@ -192,18 +194,18 @@ class ObjectStoreLake(Lake):
             return collect_orphans(self.store, self._log(dataset), before, dry_run=dry_run)
 
     def storage_use(self, dataset: str) -> StorageUse:
-        """Return what the data set takes: see `Lake.footprint`."""
+        """Return the storage use of the data set: see `Lake.storage_use`."""
         now = self.as_of(dataset)
         with self.port_errors(dataset, "read"):
             units, _ = self._units(now, None)
             stored = [
                 found.size_bytes for found in self.store.list_objects(f"{dataset}/") if found.key.endswith(".parquet")
             ]
-            opened = total_size([piece for unit in units for piece in unit.files])
+            opened = total_size([planned for unit in units for planned in unit.files])
             return StorageUse(FileTotals(len(stored), sum(stored)), opened)
 
     def file_url(self, snapshot: Snapshot, file: str) -> str:
-        """Return where a file of a snapshot is stored: to restore it from a copy, say."""
+        """Return the path or URL of a snapshot's file, for example to restore it from a copy."""
         log = self._log(snapshot.dataset)
         head = log.head()
         entry = log.entry(head.state.entry_number_of(snapshot.sequence)) if head else None
@@ -211,14 +213,14 @@ class ObjectStoreLake(Lake):
 
     @property
     def store(self) -> ObjectStore:
-        """The store, opened when first used."""
+        """The store, opened on first use."""
         if self._store is None:
             self._store = self.open_store()
         return self._store
 
     @property
     def verified(self) -> VerifiedFiles:
-        """What is known to be as it was written."""
+        """The files that were verified."""
         if self._verified is None:
             self._verified = VerifiedFiles(self.store, self.verified_cache_file())
         return self._verified
@@ -233,7 +235,7 @@ class ObjectStoreLake(Lake):
 
         def write(name: str, data: pa.Buffer, sha256: str) -> None:
             key = f"{dataset}/{folder}/{name}"
-            written.append(key)  # by two threads: the last of the list may be the other's
+            written.append(key)  # called by two threads
             self.store.put(key, data, sha256)
 
         try:
@@ -247,24 +249,24 @@ class ObjectStoreLake(Lake):
         return files
 
     def _delete_files(self, keys: Iterable[str]) -> None:
-        """Remove files that will never be named. What cannot be removed now is an orphan, and collected later."""
+        """Delete files that no log entry will reference. Files that cannot be deleted now are collected later."""
         with suppress(Exception):
             for key in keys:
                 self.store.delete(key)
 
     def _units(self, as_of: AsOf, below_bucket: int | None) -> tuple[list[ReadUnit], DatasetState]:
-        """Return what a read opens, by the compactions of now, and the state that the read is fixed to."""
+        """Return the files of a read, by the current compactions, and the state of the read."""
         log = self._log(as_of.dataset)
         head = log.head()
         if head is None or head.state.sequence < as_of.sequence:
-            raise Rejected(f"{as_of.dataset}: {as_of.id} is no read of this lake. Fix the read again.")
+            raise Rejected(f"{as_of.dataset}: {as_of.id} is not a read of this lake. Call `as_of` again.")
         state = log.entry(head.state.entry_number_of(as_of.sequence)).state
         return plan_read(log, head.state, as_of.sequence, below_bucket), state
 
     def _files_with_added_columns(
         self, as_of: AsOf, state: DatasetState, units: Sequence[ReadUnit]
     ) -> Iterator[PlannedFile]:
-        """Yield a file of each snapshot that added columns, where the read would otherwise open none with them."""
+        """Yield a file of each snapshot that added columns, if the read opens no other file with these columns."""
         log = self._log(as_of.dataset)
         opened = [unit for unit in units if unit.files]
         for sequence in state.introduced:

@@ -1,8 +1,8 @@
-"""Files that nothing names any more, and how they are removed without taking one from a living writer.
+"""Deletion of orphans (files that no log entry references) without deleting files of a running writer.
 
-First an entry in the log, a fence, says which folders are removed. A writer whose folder is fenced can then no
-longer commit: its own entry has to come after the fence, and before it claims that place it reads what came
-before. Only then are the files removed. The order of the log decides, whatever the clocks and pauses.
+First a log entry, the fence, names the folders to delete. A writer whose folder is fenced can no longer commit: its own
+entry would come after the fence, and before it writes that entry it reads all earlier ones. Only then the files are
+deleted. The order of the log decides, not clocks.
 """
 
 from collections.abc import Mapping
@@ -30,25 +30,25 @@ class _DataFolder:
 
 
 def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dry_run: bool) -> FileTotals:
-    """Remove the folders that nothing names and nobody wrote to since `before`; return the size of their files.
+    """Delete unreferenced folders that were not written to since `before`; return the total size of their files.
 
-    With `dry_run` nothing is removed.
+    With `dry_run` nothing is deleted.
     """
     for _ in range(_ATTEMPTS):
         head = log.head()
         if head is None:
             return FileTotals(0, 0)
         folders = _folders(store, log.dataset)
-        gone = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
-        dead = _unreferenced_folders(log, head, gone, folders, before)
-        removed = [file for name in dead for file in folders[name].files]
-        size = FileTotals(len(removed), sum(file.size_bytes for file in removed))
-        if dry_run or not dead:
+        superseded = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
+        orphans = _unreferenced_folders(log, head, superseded, folders, before)
+        files = [file for name in orphans for file in folders[name].files]
+        size = FileTotals(len(files), sum(file.size_bytes for file in files))
+        if dry_run or not orphans:
             return size
-        runs = tuple(run for run in head.state.runs if run not in gone)
+        runs = tuple(run for run in head.state.runs if run not in superseded)
         state = replace(head.state, others=(*head.state.others, head.log + 1), runs=runs)
-        if log.claim(LogEntry(head.log + 1, head.digest, state, fenced=tuple(sorted(dead)))):
-            for file in removed:
+        if log.claim(LogEntry(head.log + 1, head.digest, state, fenced=tuple(sorted(orphans)))):
+            for file in files:
                 store.delete(file.key)
             return size
     raise ConcurrentWrite(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
@@ -65,16 +65,20 @@ def _folders(store: ObjectStore, dataset: str) -> dict[str, _DataFolder]:
 def _is_superseded(
     log: DatasetLog, head: LogEntry, run: CompactedRange, folders: Mapping[str, _DataFolder], before: datetime
 ) -> bool:
-    """Return whether a longer compaction has had its rows since `before`: no read needs it, though it still helps."""
+    """Return whether a longer compaction has contained its rows since `before`, so that no read needs it."""
     longer = [r for r in head.state.runs if r != run and r.first <= run.first and r.last >= run.last]
     ages = [folders.get(log.entry(r.log).folder, _DataFolder()).modified for r in longer]
     return any(age < before for age in ages)
 
 
 def _unreferenced_folders(
-    log: DatasetLog, head: LogEntry, gone: set[CompactedRange], folders: Mapping[str, _DataFolder], before: datetime
+    log: DatasetLog,
+    head: LogEntry,
+    superseded: set[CompactedRange],
+    folders: Mapping[str, _DataFolder],
+    before: datetime,
 ) -> list[str]:
-    kept = {run.log for run in head.state.runs if run not in gone}
+    active = {run.log for run in head.state.runs if run not in superseded}
     entries = log.entries(range(1, head.log + 1))
-    named = {entry.folder for entry in entries if entry.snapshot or entry.log in kept}
-    return [name for name, folder in folders.items() if name not in named and folder.modified < before]
+    referenced = {entry.folder for entry in entries if entry.snapshot or entry.log in active}
+    return [name for name, folder in folders.items() if name not in referenced and folder.modified < before]

@@ -1,6 +1,6 @@
-"""What a fixed read has to open: runs of snapshots that were compacted, and the files of the others.
+"""The files that a fixed read opens: compactions, and the files of the other snapshots.
 
-A compaction stands in for its snapshots when the read holds them all; otherwise their own files are read.
+A compaction replaces its snapshots if the read contains all of them; otherwise their own files are read.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from blocks.lake.layout import may_hold_below
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file of a read: its key, and what it has to be."""
+    """One file of a read: its key, and its description in the manifest."""
 
     key: str
     file: DataFile
@@ -22,7 +22,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class ReadUnit:
-    """Files that hold the rows of the snapshots `first` to `last`: one snapshot's own, or a compaction's."""
+    """The files with the rows of the snapshots `first` to `last`: those of one snapshot, or of a compaction."""
 
     first: int
     last: int
@@ -33,7 +33,7 @@ class ReadUnit:
 def plan_read(
     log: DatasetLog, latest_state: DatasetState, sequence: int, below_bucket: int | None = None
 ) -> list[ReadUnit]:
-    """Return what a read up to `sequence` opens, oldest first; `latest_state` is the newest state, which knows the runs."""
+    """Return the units of a read up to `sequence`, oldest first; `latest_state` has the active compactions."""
     numbers = [
         run.log if isinstance(run, CompactedRange) else latest_state.entry_number_of(run)
         for run in choose_ranges(latest_state.runs, sequence)
@@ -42,11 +42,11 @@ def plan_read(
 
 
 def unit_for_entry(dataset: str, entry: LogEntry, below_bucket: int | None = None) -> ReadUnit:
-    """Return the files of a snapshot's or a compaction's entry that may hold rows below the bucket."""
+    """Return the files of a snapshot's or a compaction's entry that may have rows below the bucket."""
     if entry.compaction:
         first, last, files = entry.compaction.first, entry.compaction.last, entry.compaction.files
     else:
-        assert entry.snapshot is not None  # noqa: S101 - a fence is never asked for its files
+        assert entry.snapshot is not None  # noqa: S101 - a fence has no files
         first = last = entry.snapshot.sequence
         files = entry.snapshot.files
     pieces = tuple(
@@ -59,16 +59,16 @@ def unit_for_entry(dataset: str, entry: LogEntry, below_bucket: int | None = Non
 
 def choose_ranges(runs: Sequence[CompactedRange], sequence: int) -> list[CompactedRange | int]:
     """Return the longest runs that end by `sequence`, and the numbers of the snapshots between them, in order."""
-    ending = [run for run in runs if run.last <= sequence]
+    usable = [run for run in runs if run.last <= sequence]
     chosen: list[CompactedRange | int] = []
-    at = 1
-    while at <= sequence:
-        here = max((run for run in ending if run.first == at), key=lambda run: run.last, default=None)
-        chosen.append(here or at)
-        at = here.last + 1 if here else at + 1
+    number = 1
+    while number <= sequence:
+        longest = max((run for run in usable if run.first == number), key=lambda run: run.last, default=None)
+        chosen.append(longest or number)
+        number = longest.last + 1 if longest else number + 1
     return chosen
 
 
-def total_size(pieces: Sequence[PlannedFile]) -> FileTotals:
-    """Return how many files these are, and their bytes."""
-    return FileTotals(len(pieces), sum(piece.file.bytes for piece in pieces))
+def total_size(files: Sequence[PlannedFile]) -> FileTotals:
+    """Return the number of these files, and their total size."""
+    return FileTotals(len(files), sum(planned.file.bytes for planned in files))

@@ -1,8 +1,8 @@
-"""The rows of a fixed read as a stream: by snapshot, then as laid out, whatever files they come from.
+"""Streams the rows of a fixed read: ordered by snapshot and then as stored, whatever files they come from.
 
-A compaction's files hold a stripe of buckets each, and in it the snapshots one after the other; how many rows
-of which snapshot stand next is written in the file's footer. Sorted by it, the rows are in the order in which
-the snapshots' own files hold them. That happens in memory: a compaction is small (`compaction.MAX_BYTES`).
+Each file of a compaction has one stripe of buckets, with its snapshots one after the other. The file's footer says how
+many rows of which snapshot follow each other. Sorted by that, the rows have the same order as in the snapshots' own
+files. The sort is in memory, since a compaction is small (`compaction.MAX_COMPACTION_BYTES`).
 """
 
 import json
@@ -19,30 +19,30 @@ from blocks.lake.read_plan import PlannedFile, ReadUnit
 from blocks.lake.schemas import conform_to_schema
 
 SEGMENTS_KEY = b"ratchet.segments"
-"""Key of a compacted file's footer: JSON of [snapshot's sequence, rows] in the order of the file."""
+"""Footer key of a compaction's file: JSON of [snapshot's sequence number, rows] in the order of the file."""
 
 BATCH_ROWS = 65_536
-"""Rows of a batch, the last one aside: the same rows come in the same batches, however the files are cut."""
+"""Rows of every batch but the last: the same rows give the same batches, however the files are cut."""
 
 
 class UnitReader:
-    """Reads columns of files, up to a bucket, as tables of one schema."""
+    """Reads columns of files as tables of one schema, optionally only rows below a bucket."""
 
     def __init__(self, store: ObjectStore, schema: pa.Schema, columns: Sequence[str], below_bucket: int | None) -> None:
         self._store = store
         self.schema = pa.schema([schema.field(name) for name in columns])
         self._columns = list(columns)
         self._below = below_bucket
-        # Brought to one schema a batch at a time: a compaction is cut into thousands of slices afterwards.
-        needed = dict.fromkeys([*columns, *([] if below_bucket is None else [BUCKET_COLUMN])])
-        self._schema_with_bucket = pa.schema([schema.field(name) for name in needed])
+        # Each batch is converted to this schema, before a compaction is cut into thousands of slices.
+        names = dict.fromkeys([*columns, *([] if below_bucket is None else [BUCKET_COLUMN])])
+        self._schema_with_bucket = pa.schema([schema.field(name) for name in names])
 
     def batches(self, units: Iterable[ReadUnit]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the units in order, in batches of `BATCH_ROWS`."""
         return rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
 
     def rows_with_snapshot_numbers(self, unit: ReadUnit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-        """Return all rows of a unit in the order of its files, and of which snapshot each is (sequence numbers)."""
+        """Return all rows of a unit in the order of its files, and the sequence number of each row's snapshot."""
         tables, numbers = [self._schema_with_bucket.empty_table()], [np.empty(0, np.int64)]
         for piece in unit.files:
             with self._open(piece) as file:
@@ -59,7 +59,7 @@ class UnitReader:
                 yield from self._sorted_file(piece)
             return
         table, numbers = self.rows_with_snapshot_numbers(unit)
-        order = np.argsort(numbers, kind="stable")  # in each snapshot by stripe, and so by bucket
+        order = np.argsort(numbers, kind="stable")  # within a snapshot rows stay ordered by bucket
         if self._below is not None:
             order = order[table.column(BUCKET_COLUMN).to_numpy()[order] < self._below]
         yield table.combine_chunks().take(pa.array(order))
@@ -80,10 +80,9 @@ class UnitReader:
         return [g for g in groups if metadata.row_group(g).column(index).statistics.min < self._below]
 
     def _tables(self, file: pq.ParquetFile, groups: Sequence[int]) -> Iterator[pa.Table]:
-        there = file.schema_arrow.names
-        columns = [name for name in self._schema_with_bucket.names if name in there] or there[
-            :1
-        ]  # one at least, to count the rows
+        existing = file.schema_arrow.names
+        columns = [name for name in self._schema_with_bucket.names if name in existing]
+        columns = columns or existing[:1]  # at least one, to count the rows
         for batch in file.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns):
             yield conform_to_schema(pa.Table.from_batches([batch]), self._schema_with_bucket)
 
@@ -95,7 +94,7 @@ class UnitReader:
 
 
 def rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches of exactly `BATCH_ROWS`; the last one holds what is left."""
+    """Yield the rows in batches of exactly `BATCH_ROWS`; the last one has the rest."""
     held: list[pa.Table] = []
     rows = 0
     for table in tables:

@@ -1,8 +1,8 @@
-"""A lake in S3, or what speaks its protocol with conditional puts, for any number of processes on it at once.
+"""A lake in S3, or a compatible service with conditional puts; any number of processes may use it at the same time.
 
-Entries of the log are put with `If-None-Match: *`: 412 means that another writer was first, 409 that two puts met
-and S3 wants this one again. After an answer that was lost on its way, what is there is compared with what was to
-be put. Files carry the SHA-256 that S3 itself checked when they were put.
+Log entries are put with `If-None-Match: *`: 412 means that another writer was first, 409 that two puts collided and
+this one must be repeated. If the response to a put was lost, the existing object is compared with the entry. Files have
+the SHA-256 that S3 itself checked when they were put.
 """
 
 import base64
@@ -41,25 +41,25 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
     def get(self, key: str) -> bytes | None:
-        """Return the bytes, or None when there are none."""
+        """Return the bytes, or None if the object does not exist."""
         from botocore.exceptions import ClientError
 
         try:
-            found: bytes = self._client.get_object(**self._at(key))["Body"].read()
+            content: bytes = self._client.get_object(**self._at(key))["Body"].read()
         except ClientError as error:
             if _error_code(error) in _MISSING_CODES:
                 return None
             raise
-        return found
+        return content
 
     def put(self, key: str, data: bytes | pa.Buffer, sha256: str) -> None:
-        """Put an object; S3 refuses what does not arrive with this SHA-256."""
+        """Put an object; S3 rejects data with another SHA-256."""
         body = data if isinstance(data, bytes) else memoryview(data).tobytes()
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         self._client.put_object(**self._at(key), Body=body, ChecksumSHA256=checksum)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Put where nothing is; False when there is something else."""
+        """Create an object; return False if another one exists."""
         from botocore.exceptions import ClientError
 
         for attempt in range(_MAX_ATTEMPTS):
@@ -68,14 +68,14 @@ class S3Store:
                 return True
             except ClientError as error:
                 if _error_code(error) in _PRECONDITION_CODES:
-                    return self.get(key) == data  # ours, when the answer to an earlier try was lost on its way
+                    return self.get(key) == data  # equal if the response to an earlier attempt was lost
                 if _error_code(error) not in _RETRY_CODES:
                     raise
                 sleep(_PAUSE_SECONDS * (attempt + 1))
-        raise Unavailable(f"{self.url(key)}: S3 answered {_MAX_ATTEMPTS} times that puts conflict. Try again.")
+        raise Unavailable(f"{self.url(key)}: S3 reported {_MAX_ATTEMPTS} times that puts conflict. Try again.")
 
     def put_hint(self, key: str, data: bytes) -> None:
-        """Put over what is there; a failure is silent."""
+        """Put an object, replacing an existing one; failures are ignored."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         with suppress(BotoCoreError, ClientError):
@@ -96,15 +96,15 @@ class S3Store:
         return [prefix.removeprefix(self._prefix).rstrip("/") for prefix in prefixes]
 
     def delete(self, key: str) -> None:
-        """Remove an object."""
+        """Delete an object."""
         self._client.delete_object(**self._at(key))
 
     def open(self, key: str, sha256: str) -> pa.NativeFile:
-        """Fetch an object and check it once more: so much can be had for nothing, the bytes are here anyway."""
+        """Fetch an object and verify its SHA-256, which costs little here."""
         data = self.get(key)
         if data is None or bytes_digest(data) != sha256:
-            found = "gone" if data is None else "not as it was written (checksum mismatch)"
-            raise Corrupt(f"{self.url(key)}: the file is {found}. Restore it from a copy.")
+            problem = "is missing" if data is None else "was changed (checksum mismatch)"
+            raise Corrupt(f"{self.url(key)}: the file {problem}. Restore it from a copy.")
         return pa.BufferReader(data)
 
     def url(self, key: str) -> str:
@@ -112,14 +112,14 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def fingerprint(self, key: str) -> str | None:
-        """Return the entity tag, size and time of the object, or None when it is gone."""
+        """Return the entity tag, size and time of the object, or None if it does not exist."""
         head = self._head(key)
         return f"{head['ETag']}-{head['ContentLength']}-{head['LastModified'].timestamp()}" if head else None
 
     def sha256(self, key: str) -> str:
-        """Return the SHA-256 that S3 keeps with the object, or, where it keeps none, that of its bytes."""
-        if kept := (self._head(key) or {}).get("ChecksumSHA256"):
-            return base64.b64decode(kept).hex()
+        """Return the SHA-256 that S3 stores with the object; if there is none, that of its bytes."""
+        if stored := (self._head(key) or {}).get("ChecksumSHA256"):
+            return base64.b64decode(stored).hex()
         data = self.get(key)
         if data is None:
             raise FileNotFoundError(self.url(key))
@@ -141,17 +141,19 @@ class S3Store:
 
 
 class S3Lake(ObjectStoreLake):
-    """Append-only data sets in a bucket of S3. Who may do what is the credentials' matter: boto3's usual chain."""
+    """Append-only data sets in an S3 bucket. Credentials come from boto3's default chain."""
 
     _block_type_name = "Ratchet lake (S3)"
     _block_type_slug = "ratchet-lake-s3"
 
-    bucket: str = Field(description="Name of the bucket, which exists.")
-    prefix: str = Field(default="lake", description="Where in the bucket the lake lies.")
-    region: str | None = Field(default=None, description="Region of the bucket; boto3's own choice when none.")
-    endpoint_url: str | None = Field(default=None, description="Address of another service than AWS, such as MinIO.")
+    bucket: str = Field(description="Name of an existing bucket.")
+    prefix: str = Field(default="lake", description="Key prefix of the lake in the bucket.")
+    region: str | None = Field(default=None, description="Region of the bucket; None: boto3's default.")
+    endpoint_url: str | None = Field(
+        default=None, description="Endpoint URL of another service than AWS, such as MinIO."
+    )
     spill_folder: Path | None = Field(
-        default=None, description="Local folder with room for the largest append; the temporary folder when none."
+        default=None, description="Local folder with space for the largest append; None: the temporary folder."
     )
 
     def open_store(self) -> ObjectStore:
@@ -170,7 +172,7 @@ class S3Lake(ObjectStoreLake):
 
     @contextmanager
     def port_errors(self, dataset: str, action: str) -> Iterator[None]:
-        """Turn S3's errors, and the local disk's, into the port's."""
+        """Translate errors of S3 and of the local disk into port errors."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         problem = f"{dataset}: the lake in s3://{self.bucket}/{self.prefix} could not be {action}"
@@ -181,15 +183,15 @@ class S3Lake(ObjectStoreLake):
         except ClientError as cause:
             raise _port_error(problem, cause) from cause
         except (BotoCoreError, OSError) as cause:
-            raise Unavailable(f"{problem}: {cause}. Look at the network, the credentials and the disk.") from cause
+            raise Unavailable(f"{problem}: {cause}. Check the network, the credentials and the disk.") from cause
 
 
 def _port_error(problem: str, cause: "ClientError") -> PortError:
     code = _error_code(cause)
     if code == "NoSuchBucket":
-        return NotFound(f"{problem}: {cause}. Make the bucket, or name another.")
+        return NotFound(f"{problem}: {cause}. Create the bucket, or use another one.")
     if code in _REJECTED_CODES:
-        return Rejected(f"{problem}: {cause}. Give these credentials the right to it.")
+        return Rejected(f"{problem}: {cause}. Grant these credentials the permission.")
     return Unavailable(f"{problem}: {cause}. Try again.")
 
 

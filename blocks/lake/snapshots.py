@@ -1,4 +1,4 @@
-"""Which snapshot a caller means: now, a snapshot's id, or a time."""
+"""Resolves an as-of value (now, a snapshot id, or a time) to a snapshot, and builds the next snapshot's manifest."""
 
 import re
 from bisect import bisect_right
@@ -16,7 +16,7 @@ _MAX_LISTED = 5
 
 
 def resolve_as_of(log: DatasetLog, head: LogEntry | None, when: str | None) -> AsOf:
-    """Return the read that `when` means, as the port's `as_of` describes, with its errors."""
+    """Return the read for an as-of value. Raises the errors of `Lake.as_of`."""
     if head is None or not head.state.sequence:
         raise NotFound(f"There is no data set {log.dataset!r} in the lake. Ingest it first.")
     now = head.state
@@ -25,8 +25,10 @@ def resolve_as_of(log: DatasetLog, head: LogEntry | None, when: str | None) -> A
         newest = log.entries(
             now.entry_number_of(s) for s in range(max(1, now.sequence - _MAX_LISTED + 1), now.sequence + 1)
         )
-        there = ", ".join(f"{entry.state.id} of {entry.state.created_at.isoformat()}" for entry in newest)
-        raise NotFound(f"{log.dataset}: nothing is there as of {when}. There is {there} (the newest five at most).")
+        listed = ", ".join(f"{entry.state.id} of {entry.state.created_at.isoformat()}" for entry in newest)
+        raise NotFound(
+            f"{log.dataset}: there is no snapshot as of {when}. There is {listed} (at most the newest five)."
+        )
     return AsOf(
         dataset=log.dataset,
         id=state.id,
@@ -50,10 +52,10 @@ def next_snapshot(
     notes: Mapping[str, str] | None,
 ) -> Snapshot:
     """Return the manifest of the snapshot that follows a state."""
-    named = text_digest(f"{log.dataset}\n{key}")[:8]
+    key_digest = text_digest(f"{log.dataset}\n{key}")[:8]
     return Snapshot(
         dataset=log.dataset,
-        id=f"{state.sequence + 1:08d}-{named}",
+        id=f"{state.sequence + 1:08d}-{key_digest}",
         sequence=state.sequence + 1,
         created_at=next_created_at(state, at),
         source=source,
@@ -66,16 +68,16 @@ def next_snapshot(
 
 
 def check_expected_parent(dataset: str, state: DatasetState, expected_parent: str | None) -> None:
-    """Refuse to go on top of another snapshot than the one that the caller has seen, where that matters: `ConcurrentWrite`."""
+    """Raise ConcurrentWrite if the latest snapshot is not the expected parent; None accepts any."""
     if expected_parent is not None and state.id != expected_parent:
-        seen = f"snapshot {expected_parent}" if expected_parent else "an empty data set"
-        raise ConcurrentWrite(f"{dataset}: the rows were made for {seen}, and {state.id} has landed since. Try again.")
+        parent = f"snapshot {expected_parent}" if expected_parent else "an empty data set"
+        raise ConcurrentWrite(f"{dataset}: the rows were made for {parent}, but {state.id} was added since. Try again.")
 
 
 def _state_at(log: DatasetLog, now: DatasetState, when: str) -> DatasetState | None:
-    """Return the state up to the snapshot that `when` means, None when there is none."""
-    if named := _ID.fullmatch(when):
-        sequence = int(named[1])
+    """Return the state up to the snapshot that `when` names; None if there is none."""
+    if match := _ID.fullmatch(when):
+        sequence = int(match[1])
         if not 1 <= sequence <= now.sequence:
             return None
         state = log.entry(now.entry_number_of(sequence)).state
@@ -84,8 +86,8 @@ def _state_at(log: DatasetLog, now: DatasetState, when: str) -> DatasetState | N
     if now.created_at <= moment:
         return now
     sequences = range(1, now.sequence + 1)
-    found = bisect_right(sequences, moment, key=lambda s: log.entry(now.entry_number_of(s)).state.created_at)
-    return log.entry(now.entry_number_of(found)).state if found else None
+    latest = bisect_right(sequences, moment, key=lambda s: log.entry(now.entry_number_of(s)).state.created_at)
+    return log.entry(now.entry_number_of(latest)).state if latest else None
 
 
 def _parse_time(dataset: str, when: str) -> datetime:

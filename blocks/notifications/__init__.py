@@ -1,1 +1,1 @@
-"""Channels to people that Prefect has no block for, and one way to speak to any, its own blocks included."""
+"""Notification channels that Prefect lacks, and one function that sends to any notification block."""

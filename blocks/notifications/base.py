@@ -1,4 +1,4 @@
-"""How a notice reaches a channel: a Prefect notification block of any kind, or one of ours that carries the id, too."""
+"""Sends notifications through any Prefect notification block, or one of ours that also transmits the message id."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ BLOCK_MODULES = {
     "ratchet-sns": "blocks.notifications.sns",
     "ratchet-pagerduty": "blocks.notifications.pagerduty",
 }
-"""Where a block of a slug is defined: Prefect loads only what was imported. All others are Prefect's own."""
+"""Module of our blocks by slug, since Prefect loads only imported blocks. All others are Prefect's own."""
 MAX_MESSAGE_LENGTH = {"twilio-sms": 1600}
-"""How many characters a service takes of one message, subject and id included; of a longer one it takes none."""
+"""Maximum characters of a message by slug, including subject and id; the service rejects longer messages."""
 
 
 @dataclass(frozen=True)
 class Notification:
-    """What is sent: the id is the same for each attempt, so that a receiver knows a repeat."""
+    """A notification. Its id is the same for each attempt, so that a receiver can detect repeats."""
 
     id: str
     subject: str
@@ -34,28 +34,28 @@ class Notification:
 
 
 class RatchetNotificationBlock(NotificationBlock):
-    """A notification block that takes a whole notice."""
+    """A notification block that accepts a complete notification."""
 
     @abstractmethod
     def deliver(self, notice: Notification) -> None:
-        """Hand the notice over; return when the receiver has taken it.
+        """Send the notification; return after the receiver has accepted it.
 
         Raises:
-            Unavailable: the receiver does not answer, or says that it is busy.
-            Rejected: it refuses the notice, or whoever sends it.
+            Unavailable: the receiver does not respond, or is busy.
+            Rejected: the receiver rejects the notification or the sender.
         """
 
     async def notify(self, body: str, subject: str | None = None) -> None:
-        """Send a text, as Prefect's automations do; it has no id."""
+        """Send a text without an id, as Prefect's automations do."""
         self.deliver(Notification("", subject or "", body, "info", "", "news"))
 
 
 def load_channel(reference: str) -> NotificationBlock:
-    """Return the notification block that "type-slug/name" names, such as "slack-webhook/team".
+    """Return the notification block "type-slug/name", such as "slack-webhook/team".
 
     Raises:
-        NotFound: there is none.
-        Rejected: it is a block of another sort.
+        NotFound: there is no such block.
+        Rejected: it is not a notification block.
     """
     import_module(BLOCK_MODULES.get(reference.partition("/")[0], "prefect.blocks.notifications"))
     try:
@@ -63,15 +63,15 @@ def load_channel(reference: str) -> NotificationBlock:
     except (ValueError, RuntimeError) as cause:
         raise NotFound(f"there is no notification block {reference!r}; save it on the Prefect UI: {cause}") from cause
     if not isinstance(block, NotificationBlock):
-        raise Rejected(f"{reference!r} is no notification block; name one, such as slack-webhook/team")
+        raise Rejected(f"{reference!r} is not a notification block; name one, such as slack-webhook/team")
     return block
 
 
 def send_notification(channel: NotificationBlock, notice: Notification) -> None:
-    """Send the notice over any channel; one that knows no ids gets it as the text's last line.
+    """Send the notification over any channel; a channel without ids gets the id as the last line of the text.
 
     Raises:
-        Unavailable, Rejected: it was not taken; the message never holds an address, which may be a secret.
+        Unavailable, Rejected: it was not accepted; the message never contains an address, which may be secret.
     """
     if isinstance(channel, RatchetNotificationBlock):
         channel.deliver(notice)
@@ -81,11 +81,11 @@ def send_notification(channel: NotificationBlock, notice: Notification) -> None:
     text = _truncate(notice.body, room - len(notice.subject) - 2 - len(end) if room else 0) + end
     try:
         with channel.raise_on_failure():
-            cast(object, channel.notify(text, notice.subject))  # outside an event loop it sends, and returns nothing
+            cast(object, channel.notify(text, notice.subject))  # outside an event loop this call sends at once
     except Exception as cause:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause
 
 
 def _truncate(text: str, room: int) -> str:
-    """Return the text, cut to so many characters where `room` is not 0."""
+    """Return the text, cut to `room` characters unless `room` is 0."""
     return text if not room or len(text) <= room else f"{text[: max(0, room - 1)]}…"

@@ -1,4 +1,4 @@
-"""E-mail by SMTP (RFC 5321): the id is the Message-ID, which mail programs know a repeat by."""
+"""E-mail by SMTP (RFC 5321). The id is the Message-ID, by which mail programs detect repeats."""
 
 import smtplib
 import ssl
@@ -11,7 +11,7 @@ from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notification, RatchetNotificationBlock
 
 TRANSIENT_REPLY_CODES = range(400, 500)
-"""Reply codes of SMTP that pass (RFC 5321, section 4.2.1)."""
+"""Transient reply codes of SMTP (RFC 5321, section 4.2.1)."""
 
 
 class SmtpEmail(RatchetNotificationBlock):
@@ -23,14 +23,14 @@ class SmtpEmail(RatchetNotificationBlock):
     host: str = Field(description="The SMTP server's name.")
     port: int = Field(587, description="Its port: 587 with STARTTLS, 465 with TLS from the start, 25 for a relay.")
     security: Literal["starttls", "tls", "none"] = Field("starttls", description="none only for a relay on this host.")
-    sender: str = Field(description="The address that it comes from.")
-    recipients: tuple[str, ...] = Field(min_length=1, description="The addresses that it goes to.")
+    sender: str = Field(description="Sender address.")
+    recipients: tuple[str, ...] = Field(min_length=1, description="Recipient addresses.")
     user: str = Field("", description="The user to sign in as. Empty: without signing in.")
     password: SecretStr = Field(SecretStr(""), description="The user's password.")
     timeout: float = Field(20.0, gt=0, description="Seconds to wait for the server.")
 
     def deliver(self, notice: Notification) -> None:
-        """Send one e-mail to all recipients; a server that takes it for some is taken at its word for the rest."""
+        """Send one e-mail to all recipients. If the server accepts it for some of them, it counts as sent."""
         mail = EmailMessage()
         mail["Subject"], mail["From"], mail["To"] = notice.subject, self.sender, ", ".join(self.recipients)
         mail["Message-ID"] = f"<{notice.id or 'notice'}@ratchet>"
@@ -42,8 +42,8 @@ class SmtpEmail(RatchetNotificationBlock):
                     server.login(self.user, self.password.get_secret_value())
                 server.send_message(mail)
         except smtplib.SMTPResponseException as cause:
-            kind = Unavailable if cause.smtp_code in TRANSIENT_REPLY_CODES else Rejected
-            raise kind(f"the SMTP server {self.host}:{self.port} answered {cause.smtp_code}") from cause
+            error_class = Unavailable if cause.smtp_code in TRANSIENT_REPLY_CODES else Rejected
+            raise error_class(f"the SMTP server {self.host}:{self.port} answered {cause.smtp_code}") from cause
         except smtplib.SMTPRecipientsRefused as cause:
             refused = ", ".join(sorted(cause.recipients))
             raise Rejected(f"the SMTP server {self.host}:{self.port} refused every recipient: {refused}") from cause

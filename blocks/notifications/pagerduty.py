@@ -1,4 +1,4 @@
-"""PagerDuty by its Events API v2: one incident for a cause, as grave as it is, resolved when it is over."""
+"""PagerDuty by its Events API v2: one incident per cause, with its severity, resolved when the cause is over."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class PagerDutyEvents(RatchetNotificationBlock):
     timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
 
     def deliver(self, notice: Notification) -> None:
-        """Hand the event over; 429 and 5xx are tried again, any other answer than 2xx is a no."""
+        """Send the event. Raises Unavailable on 408, 429 and 5xx, and Rejected on any other response than 2xx."""
         try:
             answer = httpx.post(self.url, json=self._event(notice), timeout=self.timeout)
         except httpx.HTTPError as cause:
@@ -36,7 +36,7 @@ class PagerDutyEvents(RatchetNotificationBlock):
         raise (Unavailable if passes else Rejected)(f"PagerDuty answered {answer.status_code}")
 
     def _event(self, notice: Notification) -> dict[str, Any]:
-        """Return the event. What lasts is one incident under its cause, and a repeat of it no second one."""
+        """Return the event. An open alert is one incident, identified by its cause, however often it is repeated."""
         about = notice.id if notice.occasion == "news" else notice.cause
         key = {"dedup_key": about if len(about) <= 255 else text_digest(about)} if about else {}
         event = {"routing_key": self.routing_key.get_secret_value(), "client": "Ratchet", **key}

@@ -4,36 +4,14 @@ At least once: a message stays undelivered until a receiver has taken it, and be
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+
+from blocks.records.alerts import AlertRecord
 
 
 @dataclass(frozen=True)
-class Signal:
-    """Something happened to a model.
-
-    `cause` groups what belongs together ("churn/local/model.drift.detected"). `links` are label and address,
-    or a command. `by` is who acknowledged it, or "".
-    """
-
-    key: str
-    cause: str
-    event: str
-    state: Literal["news", "raised", "recovered", "acknowledged"]
-    model: str
-    environment: str
-    severity: Literal["info", "warning", "critical"]
-    owner: str
-    sentence: str
-    at: datetime
-    links: Mapping[str, str] = field(default_factory=dict)
-    by: str = ""
-
-
-@dataclass(frozen=True)
-class Message:
+class AlertMessage:
     """What one channel is to be told, under the one id that its receiver sees."""
 
     id: str
@@ -47,13 +25,13 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class SendAttempt:
     """One attempt to deliver a message: whether the receiver took it, and what went wrong otherwise."""
 
     message_id: str
     number: int
     delivered: bool
-    said: str
+    error: str
     at: datetime
 
 
@@ -61,25 +39,25 @@ class Outbox(ABC):
     """Signals, messages and attempts to deliver them. Each key is written once; a repeat returns what is there."""
 
     @abstractmethod
-    def signal(self, signal: Signal) -> Signal:
+    def record_signal(self, signal: AlertRecord) -> AlertRecord:
         """Write down that something happened, or return what is there under the key."""
 
     @abstractmethod
-    def signals(self, cause: str) -> tuple[Signal, ...]:
+    def signals(self, cause: str) -> tuple[AlertRecord, ...]:
         """Return all signals of a cause, oldest first."""
 
     @abstractmethod
-    def causes(self, since: datetime) -> tuple[str, ...]:
+    def active_causes(self, since: datetime) -> tuple[str, ...]:
         """Return the causes that are open, and those with a signal since then, in the order of their first signal."""
 
     @abstractmethod
-    def post(self, message: Message) -> Message:
+    def add_message(self, message: AlertMessage) -> AlertMessage:
         """Add a message to be delivered, or return the one with that id."""
 
     @abstractmethod
-    def undelivered(self) -> tuple[tuple[Message, tuple[Attempt, ...]], ...]:
+    def undelivered(self) -> tuple[tuple[AlertMessage, tuple[SendAttempt, ...]], ...]:
         """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
 
     @abstractmethod
-    def attempted(self, attempt: Attempt) -> Attempt:
+    def record_attempt(self, attempt: SendAttempt) -> SendAttempt:
         """Write down an attempt, or return the one with that number."""

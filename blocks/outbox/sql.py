@@ -7,9 +7,10 @@ from itertools import groupby
 
 from sqlalchemy import RowMapping, and_, func, or_, select
 
-from blocks.database.engine import Database, fields_of
-from blocks.database.tables import ATTEMPTS, MESSAGES, SIGNALS
-from blocks.outbox.base import Attempt, Message, Outbox, Signal
+from blocks.database.engine import Database, record_fields
+from blocks.database.tables import MESSAGES, SEND_ATTEMPTS, SIGNALS
+from blocks.outbox.base import AlertMessage, Outbox, SendAttempt
+from blocks.records.alerts import AlertRecord
 
 
 class SqlOutbox(Outbox):
@@ -18,17 +19,19 @@ class SqlOutbox(Outbox):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def signal(self, signal: Signal) -> Signal:
+    def record_signal(self, signal: AlertRecord) -> AlertRecord:
         """Write down that something happened, or return what is there under the key."""
         self._database.add(SIGNALS, asdict(signal))
-        return Signal(**fields_of(self._database.rows(select(SIGNALS).where(SIGNALS.c.key == signal.key))[0]))
+        return AlertRecord(
+            **record_fields(SIGNALS, self._database.rows(select(SIGNALS).where(SIGNALS.c.key == signal.key))[0])
+        )
 
-    def signals(self, cause: str) -> tuple[Signal, ...]:
+    def signals(self, cause: str) -> tuple[AlertRecord, ...]:
         """Return all signals of a cause, oldest first."""
         rows = self._database.rows(select(SIGNALS).where(SIGNALS.c.cause == cause).order_by(SIGNALS.c.sequence))
-        return tuple(Signal(**fields_of(row)) for row in rows)
+        return tuple(AlertRecord(**record_fields(SIGNALS, row)) for row in rows)
 
-    def causes(self, since: datetime) -> tuple[str, ...]:
+    def active_causes(self, since: datetime) -> tuple[str, ...]:
         """Return the causes that are open, and those with a signal since then, in the order of their first signal."""
         turns = select(func.max(SIGNALS.c.sequence)).where(SIGNALS.c.state.in_(("raised", "recovered")))
         last = turns.group_by(SIGNALS.c.cause)
@@ -38,26 +41,31 @@ class SqlOutbox(Outbox):
         query = select(SIGNALS.c.cause).where(SIGNALS.c.cause.in_(told)).group_by(SIGNALS.c.cause).order_by(first)
         return tuple(str(row["cause"]) for row in self._database.rows(query))
 
-    def post(self, message: Message) -> Message:
+    def add_message(self, message: AlertMessage) -> AlertMessage:
         """Add a message to be delivered, or return the one with that id."""
         self._database.add(MESSAGES, asdict(message))
-        return Message(**fields_of(self._database.rows(select(MESSAGES).where(MESSAGES.c.id == message.id))[0]))
+        return AlertMessage(
+            **record_fields(MESSAGES, self._database.rows(select(MESSAGES).where(MESSAGES.c.id == message.id))[0])
+        )
 
-    def undelivered(self) -> tuple[tuple[Message, tuple[Attempt, ...]], ...]:
+    def undelivered(self) -> tuple[tuple[AlertMessage, tuple[SendAttempt, ...]], ...]:
         """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
-        taken = select(ATTEMPTS.c.message_id).where(ATTEMPTS.c.delivered)
+        taken = select(SEND_ATTEMPTS.c.message_id).where(SEND_ATTEMPTS.c.delivered)
         waiting = self._database.rows(select(MESSAGES).where(MESSAGES.c.id.not_in(taken)).order_by(MESSAGES.c.sequence))
-        tried = select(ATTEMPTS).where(ATTEMPTS.c.message_id.not_in(taken))
-        attempts = _by_message(self._database.rows(tried.order_by(ATTEMPTS.c.message_id, ATTEMPTS.c.number)))
-        return tuple((Message(**fields_of(row)), attempts.get(row["id"], ())) for row in waiting)
+        tried = select(SEND_ATTEMPTS).where(SEND_ATTEMPTS.c.message_id.not_in(taken))
+        attempts = _by_message(self._database.rows(tried.order_by(SEND_ATTEMPTS.c.message_id, SEND_ATTEMPTS.c.number)))
+        return tuple((AlertMessage(**record_fields(MESSAGES, row)), attempts.get(row["id"], ())) for row in waiting)
 
-    def attempted(self, attempt: Attempt) -> Attempt:
+    def record_attempt(self, attempt: SendAttempt) -> SendAttempt:
         """Write down an attempt, or return the one with that number."""
-        self._database.add(ATTEMPTS, asdict(attempt))
-        same = (ATTEMPTS.c.message_id == attempt.message_id, ATTEMPTS.c.number == attempt.number)
-        return Attempt(**fields_of(self._database.rows(select(ATTEMPTS).where(*same))[0]))
+        self._database.add(SEND_ATTEMPTS, asdict(attempt))
+        same = (SEND_ATTEMPTS.c.message_id == attempt.message_id, SEND_ATTEMPTS.c.number == attempt.number)
+        return SendAttempt(**record_fields(SEND_ATTEMPTS, self._database.rows(select(SEND_ATTEMPTS).where(*same))[0]))
 
 
-def _by_message(rows: Sequence[RowMapping]) -> dict[str, tuple[Attempt, ...]]:
+def _by_message(rows: Sequence[RowMapping]) -> dict[str, tuple[SendAttempt, ...]]:
     grouped = groupby(rows, key=lambda row: str(row["message_id"]))
-    return {message: tuple(Attempt(**fields_of(row)) for row in attempts) for message, attempts in grouped}
+    return {
+        message: tuple(SendAttempt(**record_fields(SEND_ATTEMPTS, row)) for row in attempts)
+        for message, attempts in grouped
+    }

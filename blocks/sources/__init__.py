@@ -1,4 +1,4 @@
-"""Where rows come from: files, databases, S3 and DataFrames, read into one shape with nothing guessed."""
+"""Sources: typed rows from files, databases, S3 and DataFrames. No type is guessed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,26 +40,26 @@ def open_source(
     Args:
         source: a `.csv`, `.jsonl`, `.ndjson` or `.parquet` file, a folder of them, a glob (`in/*.parquet`),
             `s3://bucket/key`, `s3://bucket/prefix/`, or a SQLAlchemy URL such as `sqlite:///data/customers.db`.
-        query: what to ask the database; empty for everything else.
-        kinds: each declared column (entity, features, target) and what it is: number (float64), integer
+        query: the SQL query of a database; empty for everything else.
+        kinds: kind of each declared column (entity, features, target): number (float64), integer
             (int64), flag (int8, 0 or 1), category or text (string). Columns not declared are not read.
-        watermark: for a database, the watermark column, and from which value on rows are new.
-        processed: for a folder, a glob or a prefix, the files that have landed: they are passed over, and one that
-            changed since is `Rejected`. None reads everything, and so does a file that is named itself.
-        scratch: folder for what is fetched from S3; the system's own when None.
-        redrive: whether this is a mended quarantine file, whose rows are the JSON in its column `row`. One
-            without the columns of a quarantine is read like any other.
+        watermark: for a database, the watermark column, and the value above which rows are new.
+        processed: for a folder, glob or prefix, the files ingested before; they are skipped, and a changed one raises
+            Rejected. None reads everything, and so does the path of a single file.
+        scratch: folder for objects downloaded from S3; None: the system's temporary folder.
+        redrive: whether this is a corrected quarantine file, whose rows are the JSON in its column `row`. A file
+            without the columns of a quarantine is read as usual.
 
     Raises:
         NotFound: there is no such file, or none matches.
-        Rejected: the source cannot be used as a whole; the message says where and what to do.
-        Unavailable: the database or S3 does not answer.
+        Rejected: the source cannot be used; the message gives the place and the remedy.
+        Unavailable: the database or S3 does not respond.
     """
     if redrive:
-        kept = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)
-        if is_quarantine_file(kept):
-            return RedriveSource(kept, kinds)
-        kept.close()
+        quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)
+        if is_quarantine_file(quarantine):
+            return RedriveSource(quarantine, kinds)
+        quarantine.close()
     if source.startswith("s3://"):
         return open_s3_source(source, query, kinds, scratch, processed)
     return (
@@ -70,7 +70,7 @@ def open_source(
 
 
 def read_source(source: str, *, query: str = "", kinds: Mapping[str, str]) -> SourceTable:
-    """Read a source that fits into memory: the arguments and errors of `open_source`; `Rejected` without a row."""
+    """Read a source that fits into memory. Arguments and errors as `open_source`; Rejected if there are no rows."""
     opened = open_source(source, query=query, kinds=kinds)
     try:
         return opened.read_table()

@@ -1,4 +1,4 @@
-"""Typing of columns by their declared kind, so that the same value is the same value from every source."""
+"""Conversion of columns to their declared kind, with the same result for the same value from every source."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -18,7 +18,7 @@ ARROW_TYPES: Final = {
     "text": pa.string(),
     "time": pa.timestamp("us", tz="UTC"),
 }
-"""The Arrow type that each kind of column has."""
+"""Arrow type by column kind."""
 
 KIND_DESCRIPTIONS: Final = {
     "number": "a number",
@@ -28,23 +28,23 @@ KIND_DESCRIPTIONS: Final = {
     "text": "a text",
     "time": "a time with a zone (such as 2026-01-31T08:00:00Z)",
 }
-"""What a value that does not fit its column's kind is not, for messages."""
+"""Description of each kind, for messages such as "not a number"."""
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^-?[0-9]{1,18}$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-_FLAGS = pa.array(["0", "1", "false", "true", "0.0", "1.0"])  # odd positions are 1
-_EXACT = 2.0**53  # from here on two whole numbers can be the same float
+_FLAGS = pa.array(["0", "1", "false", "true", "0.0", "1.0"])  # odd positions mean 1
+_EXACT = 2.0**53  # above this, two whole numbers can be the same float
 
 Mask = npt.NDArray[np.bool_]
 
 
 def convert_column(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
-    """Return the column as its kind's type, and which rows hold a value that does not fit (null there).
+    """Return the column with its kind's type, and a mask of the values that do not fit (which are null).
 
-    Blank text, and NaN, become null. "NA" and "None" are text like any other. Flags may also be written
-    true and false. A time has a zone, and becomes the same moment in UTC. A whole float below 2**53 as text
-    is written without ".0", like an integer.
+    Blank text and NaN become null. "NA" and "None" are ordinary text. Flags may also be written as true and false. A
+    time must have a zone, and is converted to UTC. A whole float below 2**53 becomes text without ".0", like an
+    integer.
 
     Raises:
         Rejected: the column is of a type that cannot be read as this kind (lists, bytes, times as numbers).
@@ -77,7 +77,7 @@ def _decoded(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
         values = values.cast(values.type.value_type)
     kind = values.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        raise Rejected(f"column {column!r} is of type {kind}. Bring it as a number or as text.")
+        raise Rejected(f"column {column!r} is of type {kind}. Convert it to a number or to text.")
     return values.cast(pa.string()) if pa.types.is_null(kind) else values
 
 
@@ -86,7 +86,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text(values: pa.ChunkedArray) -> tuple[pa.ChunkedArray, Mask]:
-    """Return the values as text, blanks as null, and which rows hold a float too large to be exact."""
+    """Return the values as text, blanks as null, and a mask of the floats that are too large to be exact."""
     inexact = np.zeros(len(values), dtype=bool)
     if pa.types.is_floating(values.type):
         return _text_of_floats(values)
@@ -109,7 +109,7 @@ def _numbers(text: pa.ChunkedArray) -> pa.ChunkedArray:
         if pc.all(pc.is_finite(numbers)).as_py() in (True, None):
             return numbers
     except pa.ArrowInvalid:
-        pass  # at least one is not a number: look at each
+        pass  # at least one is not a number: check each
     trimmed = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.match_substring_regex(trimmed, _NUMBER), trimmed, None).cast(pa.float64())
 
@@ -125,7 +125,7 @@ def _flags(text: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _to_utc_timestamps(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    """Whole microseconds in UTC: what is finer is cut off."""
+    """Convert to whole microseconds in UTC; finer digits are cut off."""
     if values.type.tz is None:
         raise Rejected(f"column {column!r} holds times without a zone. Give them one in the source, such as UTC.")
     return values.cast(ARROW_TYPES["time"], safe=False)
@@ -136,7 +136,7 @@ def _times(text: pa.ChunkedArray) -> pa.ChunkedArray:
     written = pc.if_else(pc.match_substring_regex(trimmed, _TIME), trimmed, None)
     try:
         return written.cast(ARROW_TYPES["time"])
-    except pa.ArrowInvalid:  # at least one is no day of the calendar: look at each
+    except pa.ArrowInvalid:  # at least one is not a valid date: check each
         return pa.chunked_array([pa.array(map(_parse_time, written.to_pylist()), ARROW_TYPES["time"])])
 
 

@@ -1,8 +1,8 @@
-"""CSV files (RFC 4180, UTF-8, comma), read fast, in blocks of whole records, and without a guess.
+"""Reads CSV files (RFC 4180, UTF-8, comma) in blocks of complete records, without guessing.
 
-The bytes are looked at first: where quotes open and close, hence where records end and on which line each
-begins. What leaves doubt about that refuses the file; a record with too few or too many fields, or a value
-that does not fit its column, is set aside with its line, and no value ever moves to another column.
+The bytes are scanned first for quotes, which determine where records end and on which line each begins. A file with
+ambiguous quotes is rejected. A record with too few or too many fields, or with a value that does not fit its column,
+becomes an unreadable row with its line number. No value ever moves to another column.
 """
 
 import csv
@@ -29,7 +29,7 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Records:
-    """The records of a block, blank lines left out: byte ranges, and the line each begins on."""
+    """The records of a block, without blank lines: byte ranges, and the line that each begins on."""
 
     block: TextBlock
     starts: Positions
@@ -44,12 +44,12 @@ class _Records:
 
 
 def csv_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
-    """Yield the declared columns of a CSV file; broken records are set aside with their lines.
+    """Yield the declared columns of a CSV file in batches, with the unreadable records.
 
-    Adds the columns that nobody declared to `ignored`.
+    Adds undeclared columns to `ignored`.
 
     Raises:
-        Rejected: not UTF-8 text, quotes that do not close, columns that are missing or there twice.
+        Rejected: not UTF-8 text, unclosed quotes, missing or duplicate columns.
     """
     blocks = read_blocks(file, find_record_end=_last_record_end)
     first = next(blocks)
@@ -63,9 +63,10 @@ def csv_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, N
 
 def _header(records: _Records) -> list[str]:
     names = next(csv.reader(io.StringIO(records.text(0), newline=""), strict=True))
-    found = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
-    if found:
-        raise Rejected(f"{records.block.path} line 1: the columns are separated by {found!r}. Write them with commas.")
+    separator = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+    if separator:
+        problem = f"{records.block.path} line 1: the columns are separated by {separator!r}"
+        raise Rejected(f"{problem}. Write them with commas.")
     return names
 
 
@@ -86,7 +87,7 @@ def _read_block(
 
 
 def _last_record_end(data: bytes) -> int:
-    """Return where the last whole record ends: after a newline with an even number of quotes before it."""
+    """Return the end of the last complete record: after a newline with an even number of quotes before it."""
     end = data.rfind(b"\n") + 1
     if data.count(b'"', 0, end) % 2 == 0:
         return end
@@ -97,7 +98,7 @@ def _last_record_end(data: bytes) -> int:
 
 
 def _find_records(block: TextBlock) -> _Records:
-    """Find the records: a newline ends one unless an odd number of quotes stands before it."""
+    """Find the records: a newline ends one unless an odd number of quotes is before it."""
     check_text(block)
     data = block.data
     content = np.frombuffer(data, dtype=np.uint8)
@@ -116,11 +117,11 @@ def _find_records(block: TextBlock) -> _Records:
 
 
 def _check_quotes(block: TextBlock, content: npt.NDArray[np.uint8], quotes: Positions) -> None:
-    """Refuse a quote that opens inside a field, closes before its end, or never closes.
+    """Raise Rejected for a quote that opens inside a field, closes before its end, or never closes.
 
-    Quotes open and close in turn. One opens at the beginning of a field, or right after the one before it
-    (two quotes stand for one); one closes at the end of a field, or right before the next. Without this check
-    two records can become one of the right length.
+    Quotes alternately open and close. A quote opens at the beginning of a field, or directly after the previous one
+    (two quotes mean one); a quote closes at the end of a field, or directly before the next one. Without this check
+    two records could become one of the right length.
     """
     if not len(quotes):
         return
@@ -147,11 +148,11 @@ def _check_returns(block: TextBlock, content: npt.NDArray[np.uint8], quotes: Pos
     followed = content[np.minimum(returns + 1, len(content) - 1)] == _NEWLINE
     bare = returns[~followed & (returns < len(content) - 1) & _outside_quotes(quotes, returns)]
     if len(bare):
-        raise Rejected(f"{block.location_of(int(bare[0]))}: a carriage return alone. Use \\n or \\r\\n.")
+        raise Rejected(f"{block.location_of(int(bare[0]))}: a single carriage return. Use \\n or \\r\\n.")
 
 
 def _parse(records: _Records, names: list[str], kinds: Mapping[str, str]) -> tuple[pa.Table, dict[int, str]]:
-    """Return the declared columns as text, and the records that have not as many fields as the header."""
+    """Return the declared columns as text, and the records with another number of fields than the header."""
     broken: dict[int, str] = {}
     if not len(records.starts):
         return pa.table({column: pa.array([], type=pa.string()) for column in kinds}), broken
@@ -166,7 +167,7 @@ def _parse(records: _Records, names: list[str], kinds: Mapping[str, str]) -> tup
         pcsv.ReadOptions(use_threads=False, block_size=max(_BLOCK_BYTES, 2 * longest + 2), column_names=names),
         pcsv.ParseOptions(newlines_in_values=True, invalid_row_handler=set_aside),
         pcsv.ConvertOptions(
-            check_utf8=False,  # it was, before
+            check_utf8=False,  # it was checked before
             column_types=dict.fromkeys(kinds, pa.string()),
             include_columns=list(kinds),
             null_values=[""],
@@ -174,16 +175,16 @@ def _parse(records: _Records, names: list[str], kinds: Mapping[str, str]) -> tup
         ),
     )
     if table.num_rows + len(broken) != len(records.starts):
-        found = table.num_rows + len(broken)
+        parsed = table.num_rows + len(broken)
         raise Rejected(
-            f"{records.block.location_of(0)}: from here on {len(records.starts)} records were counted, but {found} read. "
+            f"{records.block.location_of(0)}: {len(records.starts)} records were counted from here, but {parsed} read. "
             "Write the file again with plain quotes and line ends."
         )
     return table, broken
 
 
 def _outside_quotes(quotes: Positions, marks: Positions) -> npt.NDArray[np.bool_]:
-    """Return which of the marks stand outside quotes."""
+    """Return which of the positions are outside quotes."""
     if not len(quotes):
         return np.ones(len(marks), dtype=bool)
     return np.asarray(np.searchsorted(quotes, marks) % 2 == 0)

@@ -1,4 +1,4 @@
-"""Which files a source stands for: one, a folder of them, or a glob; each named plainly, and none overlooked."""
+"""Lists the files of a source: one file, a folder, or a glob."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from runtime.digests import file_digest
 
 LINE_UNIT, ROW_UNIT = "line", "row"
 POSITION_UNITS = {".csv": LINE_UNIT, ".jsonl": LINE_UNIT, ".ndjson": LINE_UNIT, ".parquet": ROW_UNIT}
-"""The endings of files that can be read, and what their positions count."""
+"""Unit of a position by the suffix of the files that can be read."""
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a source: its path, and what stands before a row's number ("line", or "b.csv line")."""
+    """One file of a source: its path, and the text before a row's number ("line", or "b.csv line")."""
 
     path: Path
     position_label: str
 
     @property
     def suffix(self) -> str:
-        """The file name's ending in small letters, such as ".csv"."""
+        """The file name's suffix in lower case, such as ".csv"."""
         return self.path.suffix.lower()
 
     def change_stamp(self) -> tuple[int, int]:
-        """Return size and time of change, which differ when the file was written to."""
+        """Return size and modification time, which change when the file is written to."""
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
 
@@ -37,13 +37,13 @@ class SourceFile:
 
 
 def list_files(source: str) -> tuple[SourceFile, ...]:
-    """Return the files that a path, a folder or a glob names, sorted by path; all of one format.
+    """Return the files of a path, a folder or a glob, sorted by path; all must have one format.
 
-    Of a folder every file counts, of its sub-folders too; only names that begin with `_` or `.` are passed over.
+    A folder includes the files of its sub-folders; only names that begin with `_` or `.` are skipped.
 
     Raises:
-        NotFound: there is nothing there, or nothing matches the glob.
-        Rejected: the path means no file, or a file of the folder cannot be read.
+        NotFound: the path does not exist, or nothing matches the glob.
+        Rejected: the path is not valid, or the folder contains a file of another format.
     """
     if not source.strip() or not source.isprintable():
         raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
@@ -60,7 +60,7 @@ def list_files(source: str) -> tuple[SourceFile, ...]:
 
 
 def checked_path(source: str) -> Path:
-    """Return the path of an existing file, named plainly: no `..`, no control characters."""
+    """Return the path of an existing file. Raises Rejected for `..` and control characters."""
     if not source.strip() or not source.isprintable():
         raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
     path = Path(source)
@@ -74,10 +74,10 @@ def checked_path(source: str) -> Path:
 
 
 def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int]]) -> None:
-    """Refuse files that were written to since their stamps were taken: `Unavailable`."""
+    """Raise Unavailable if a file was changed since its stamp was taken."""
     for file, stamp in zip(files, stamps, strict=True):
         if file.change_stamp() != stamp:
-            raise Unavailable(f"{file.path}: the file changed while it was read. Nothing landed; try again.")
+            raise Unavailable(f"{file.path}: the file changed while it was read. Nothing was ingested; try again.")
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -102,7 +102,7 @@ def _with_labels(paths: list[Path], top: Path, source: str) -> tuple[SourceFile,
         _position_unit(path)
     if len(endings := sorted({path.suffix.lower() for path in paths})) > 1:
         raise Rejected(
-            f"{source}: there are files of {' and '.join(endings)}. Name those of one format, such as *{endings[0]}."
+            f"{source}: there are files of {' and '.join(endings)}. Select one format, such as *{endings[0]}."
         )
     if len(paths) == 1:
         return (SourceFile(paths[0], _position_unit(paths[0])),)
@@ -111,7 +111,7 @@ def _with_labels(paths: list[Path], top: Path, source: str) -> tuple[SourceFile,
 
 
 def _fixed_parts(pattern: Path) -> list[str]:
-    """Return the leading parts of a pattern in which nothing is left open."""
+    """Return the leading parts of a pattern without wildcards."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
         if _GLOB_CHARACTERS & set(part):
@@ -125,7 +125,7 @@ def _position_unit(path: Path) -> str:
     if word is None:
         *others, last = POSITION_UNITS
         raise Rejected(
-            f"{path}: files that end in {path.suffix!r} cannot be read. Bring {', '.join(others)} or {last}; of a "
-            "folder that holds others name the right ones by a pattern, such as folder/*.parquet."
+            f"{path}: files that end in {path.suffix!r} cannot be read. Use {', '.join(others)} or {last}; if a folder "
+            "contains other files, select the right ones by a pattern, such as folder/*.parquet."
         )
     return word

@@ -1,4 +1,4 @@
-"""Files as sources: one, a folder of them, or a glob; CSV, JSON lines or Parquet."""
+"""Files as sources: one file, a folder, or a glob; CSV, JSON lines or Parquet."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,16 +24,16 @@ READERS: Final[Mapping[str, BatchReader]] = {
     ".ndjson": json_batches,
     ".parquet": parquet_batches,
 }
-"""How files of each ending are read."""
+"""Reader by file suffix."""
 
 FORMAT_NAMES: Final = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "Parquet"}
-"""What files of each ending are called."""
+"""Name of the format by file suffix."""
 
 
 class FileSource(Source):
-    """The rows of files, in the order of their paths; a file that changes meanwhile is `Unavailable`.
+    """The rows of files, in the order of their paths. Raises Unavailable if a file changes meanwhile.
 
-    Of those whose content is among `taken` nothing is read; one of them that has changed is `Rejected`.
+    Files whose content is among `processed` are skipped; a processed file that was changed raises Rejected.
     """
 
     def __init__(
@@ -45,19 +45,21 @@ class FileSource(Source):
     ) -> None:
         check_kinds(kinds)
         self.files, self.kinds, self._ignored = tuple(files), kinds, dict[str, None]()
-        form, there = FORMAT_NAMES[self.files[0].suffix], len(self.files)
+        format_name, total = FORMAT_NAMES[self.files[0].suffix], len(self.files)
         with file_errors(self.files[0].path):
             self._stamps = [file.change_stamp() for file in self.files]
         if processed is not None:
-            chosen = new_file_indexes(self._contents, processed)
-            self.files = tuple(self.files[place] for place in chosen)
-            self._stamps = [self._stamps[place] for place in chosen]
-            self._contents = [self._contents[place] for place in chosen]
+            new = new_file_indexes(self._contents, processed)
+            self.files = tuple(self.files[index] for index in new)
+            self._stamps = [self._stamps[index] for index in new]
+            self._contents = [self._contents[index] for index in new]
         self.position_labels = tuple(file.position_label for file in self.files) or (ROW_UNIT,)
         self.size_bytes = sum(size for size, _ in self._stamps)
-        self.description = f"{form} file {self.files[0].path}" if there == 1 else f"{there} {form} files {address}"
-        if len(self.files) < there:
-            self.description = f"{len(self.files)} new of {there} {form} files {address}"
+        self.description = (
+            f"{format_name} file {self.files[0].path}" if total == 1 else f"{total} {format_name} files {address}"
+        )
+        if len(self.files) < total:
+            self.description = f"{len(self.files)} new of {total} {format_name} files {address}"
 
     @cached_property
     def _contents(self) -> list[ProcessedFile]:
@@ -70,38 +72,38 @@ class FileSource(Source):
 
     @property
     def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that nobody declared, of all files that were read so far."""
+        """Undeclared columns of all files that were read so far."""
         return tuple(self._ignored)
 
     def content_digest(self) -> str:
-        """Return a digest over the declaration and the SHA-256 of each file; their names do not matter."""
-        whole = hashlib.sha256(repr(list(self.kinds.items())).encode())
+        """Return a digest over the declaration and the SHA-256 of each file; file names do not count."""
+        digest = hashlib.sha256(repr(list(self.kinds.items())).encode())
         for file, content in zip(self.files, self._contents, strict=True):
-            whole.update(f"\n{file.suffix} {content.content.removeprefix('sha256 ')}".encode())
-        return whole.hexdigest()
+            digest.update(f"\n{file.suffix} {content.content.removeprefix('sha256 ')}".encode())
+        return digest.hexdigest()
 
     def has_no_new_rows(self) -> bool:
-        """Return whether each of the files was taken before."""
+        """Return whether all files were processed before."""
         return not self.files
 
     def snapshot_notes(self) -> Mapping[str, str]:
-        """Return the files that were taken."""
+        """Return the processed files."""
         return processed_to_notes(self._contents)
 
     def batches(self) -> Iterator[RowBatch]:
-        """Read the files one after the other: see `Source.pieces`."""
-        for place, file in enumerate(self.files):
+        """Read the files one after the other: see `Source.batches`."""
+        for index, file in enumerate(self.files):
             with file_errors(file.path):
-                for piece in READERS[file.suffix](file, self.kinds, self._ignored):
-                    yield replace(piece, file_index=place)
+                for batch in READERS[file.suffix](file, self.kinds, self._ignored):
+                    yield replace(batch, file_index=index)
         self.check_unchanged()
 
     def check_unchanged(self) -> None:
-        """Refuse files that were written to since the source was opened: `Unavailable`."""
+        """Raise Unavailable if a file was changed since the source was opened."""
         check_unchanged(self.files, self._stamps)
 
     def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
-        """Return Parquet files that can be scanned as they are: see `Source.scannable`."""
+        """Return Parquet files that can be scanned directly: see `Source.direct_scan`."""
         if not self.files or self.files[0].suffix != ".parquet":
             return None
         with file_errors(self.files[0].path):
@@ -112,20 +114,20 @@ class FileSource(Source):
 def open_file_source(
     source: str, query: str, kinds: Mapping[str, str], processed: Sequence[ProcessedFile] | None = None
 ) -> FileSource:
-    """Return the source that a path, a folder or a glob names; see `blocks.sources.open_source`."""
+    """Return the source of a path, a folder or a glob; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
-    grows = not Path(source).is_file()  # a file that is named itself is read: its rows are judged one by one
-    return FileSource(list_files(source), kinds, source, processed if grows else None)
+    is_single_file = Path(source).is_file()  # it is always read
+    return FileSource(list_files(source), kinds, source, None if is_single_file else processed)
 
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Turn what the file system says into the port's errors."""
+    """Translate errors of the file system into port errors."""
     try:
         yield
     except PermissionError as cause:
-        raise Rejected(f"{cause.filename or path}: this user may not read it. Give it the right to.") from cause
+        raise Rejected(f"{cause.filename or path}: this user may not read it. Grant the permission.") from cause
     except OSError as cause:
         raise Unavailable(f"{cause.filename or path}: it could not be read: {cause}. Try again.") from cause

@@ -1,4 +1,4 @@
-"""DataFrames as sources, and columns of Python values, whose types pandas and databases leave open."""
+"""DataFrames as sources, and columns of Python values without a fixed type."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -21,10 +21,10 @@ _BATCH_ROWS = 65_536
 
 
 class FrameSource(Source):
-    """The rows of a DataFrame, which is not changed. NaN, NaT and None are nulls.
+    """The rows of a DataFrame, which is not modified. NaN, NaT and None are nulls.
 
     Raises:
-        Rejected: columns that are missing or there twice, or values that have no place in a table.
+        Rejected: missing or duplicate columns, or values that a table cannot hold.
     """
 
     def __init__(self, frame: pd.DataFrame, kinds: Mapping[str, str], description: str = "DataFrame") -> None:
@@ -36,11 +36,11 @@ class FrameSource(Source):
 
     @property
     def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that nobody declared."""
+        """The columns that were not declared."""
         return self._ignored
 
     def batches(self) -> Iterator[RowBatch]:
-        """Convert some rows at a time: see `Source.pieces`."""
+        """Convert the rows in batches: see `Source.batches`."""
         for first in range(0, len(self._frame), _BATCH_ROWS):
             part = self._frame[first : first + _BATCH_ROWS]
             raw = pa.table({column: _column_from_series(part[column]) for column in self.kinds})
@@ -48,25 +48,25 @@ class FrameSource(Source):
 
 
 def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: str = "DataFrame") -> SourceTable:
-    """Return the declared columns of a DataFrame, all at once.
+    """Return the declared columns of a DataFrame as one table.
 
     Raises:
-        Rejected: as `FrameSource`, and when there are no rows.
+        Rejected: as `FrameSource`; also if there are no rows.
     """
     return FrameSource(frame, kinds, description).read_table()
 
 
 def column_from_values(values: Iterable[object]) -> pa.ChunkedArray:
-    """Return a column of Python values; when their types do not agree, all as text.
+    """Return a column of Python values; values of different types all become text.
 
     Raises:
-        Rejected: a text that is not Unicode (half of a surrogate pair).
+        Rejected: a text is not Unicode (half of a surrogate pair).
     """
     listed = list(values)
     try:
         return pa.chunked_array([pa.array(listed, from_pandas=True)])
     except UnicodeEncodeError as cause:
-        raise Rejected(f"{cause.object!r} is not Unicode text ({cause.reason}). Mend it in the source.") from cause
+        raise Rejected(f"{cause.object!r} is not Unicode text ({cause.reason}). Correct it in the source.") from cause
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         text = [None if _missing(value) else str(value) for value in listed]
         return pa.chunked_array([pa.array(text, type=pa.string())])

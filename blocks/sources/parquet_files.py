@@ -1,4 +1,4 @@
-"""Parquet files: read in batches where values have to be looked at, and scanned as they are where they do not."""
+"""Parquet files: read in batches if values must be checked, and scanned directly otherwise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,20 +19,20 @@ WHITESPACE: Final = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""The characters that `pyarrow.compute.utf8_trim_whitespace` takes off."""
+"""The characters that `pyarrow.compute.utf8_trim_whitespace` removes."""
 
 _BUFFER = 1 << 20
 _MAX_INTEGER = 10**18 - 1
-_RESERVED_NAMES = {"file_row_number", "file_index", "filename"}  # a column of this name would hide the scan's own
+_RESERVED_NAMES = {"file_row_number", "file_index", "filename"}  # such a column would hide DuckDB's own
 
 
 def parquet_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
-    """Yield the declared columns of a Parquet file; page checksums are verified where the writer left them.
+    """Yield the declared columns of a Parquet file in batches; page checksums are verified if the file has them.
 
-    Adds the columns that nobody declared to `ignored`.
+    Adds undeclared columns to `ignored`.
 
     Raises:
-        Rejected: not a whole Parquet file, or columns that are missing or there twice.
+        Rejected: not a complete Parquet file, or missing or duplicate columns.
     """
     first, size = 1, file.path.stat().st_size
     with _open_parquet(file.path) as source:
@@ -48,21 +48,21 @@ def parquet_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[st
 def columns_as_sql(
     files: Sequence[SourceFile], kinds: Mapping[str, str], ignored: dict[str, None]
 ) -> Mapping[str, str] | None:
-    """Return each declared column as SQL over the files, or None when a value could be broken.
+    """Return each declared column as SQL over the files, or None if a value might be unreadable.
 
-    That none is broken follows from types and statistics alone: whole numbers as numbers, numbers whose largest
-    is small enough, text as text. Pages with checksums have to be read here, where those are verified. Adds
-    undeclared columns to `ignored`; raises what `parquet_batches` raises for the files as a whole.
+    Types and statistics alone prove that all values are readable: integers as numbers, numbers in a small enough
+    range, text as text. Files with page checksums must be read here, since the reader verifies the checksums. Adds
+    undeclared columns to `ignored`; raises the errors of `parquet_batches` about whole files.
     """
     types, footers = None, []
     for file in files:
         with _open_parquet(file.path) as source:
             schema, footer = source.schema_arrow, source.metadata
         ignored.update(dict.fromkeys(check_names(schema.names, kinds, str(file.path))))
-        found = {column: schema.field(column).type for column in kinds}
-        if types not in (None, found) or _RESERVED_NAMES & set(schema.names) or has_checksums(file.path, footer):
+        file_types = {column: schema.field(column).type for column in kinds}
+        if types not in (None, file_types) or _RESERVED_NAMES & set(schema.names) or has_checksums(file.path, footer):
             return None
-        types = found
+        types = file_types
         footers.append(footer)
     expressions = {c: _as_sql(c, kind, types[c], footers) for c, kind in kinds.items()} if types else {}
     plain = {column: sql for column, sql in expressions.items() if sql is not None}
@@ -70,7 +70,7 @@ def columns_as_sql(
 
 
 def has_checksums(path: Path, footer: pq.FileMetaData) -> bool:
-    """Return whether the file's first page bears a CRC: the fourth field of its header (Thrift, compact)."""
+    """Return whether the file's first page has a CRC: the fourth field of its header (Thrift, compact)."""
     if footer.num_row_groups == 0:
         return False
     chunk = footer.row_group(0).column(0)
@@ -88,54 +88,54 @@ def has_checksums(path: Path, footer: pq.FileMetaData) -> bool:
 
 
 def min_and_max(footers: Sequence[pq.FileMetaData], column: str) -> tuple[Any, Any] | None:
-    """Return the least and the greatest value by the statistics (of no value: 0, 0), or None when they do not say."""
+    """Return the least and the greatest value by the statistics ((0, 0) without values); None if they are unknown."""
     lowest: list[Any] = []
     highest: list[Any] = []
     for footer in footers:
         for group in range(footer.num_row_groups):
             chunk = footer.row_group(group).column(_column_index(footer, column))
-            said = chunk.statistics
-            if said is None or (not said.has_min_max and said.null_count != chunk.num_values):
+            statistics = chunk.statistics
+            if statistics is None or (not statistics.has_min_max and statistics.null_count != chunk.num_values):
                 return None
-            if said.has_min_max:
-                lowest.append(said.min)
-                highest.append(said.max)
+            if statistics.has_min_max:
+                lowest.append(statistics.min)
+                highest.append(statistics.max)
     return (min(lowest), max(highest)) if lowest else (0, 0)
 
 
 def quote_name(name: str) -> str:
-    """Return a column's name as SQL."""
+    """Return a column's name as a quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
-def _as_sql(column: str, kind: str, found: pa.DataType, footers: Sequence[pq.FileMetaData]) -> str | None:
-    name, whole = quote_name(column), pa.types.is_integer(found)
+def _as_sql(column: str, kind: str, type_: pa.DataType, footers: Sequence[pq.FileMetaData]) -> str | None:
+    name, whole = quote_name(column), pa.types.is_integer(type_)
     if kind == "number":
-        real = pa.types.is_float32(found) or pa.types.is_float64(found)
+        real = pa.types.is_float32(type_) or pa.types.is_float64(type_)
         exact = f"CAST({name} AS DOUBLE)" if whole else None
-        # Not nullif(…, 'NaN'): statistics leave NaN out, by which DuckDB takes the comparison for always false.
+        # Not nullif(…, 'NaN'): statistics ignore NaN, so DuckDB would assume that the comparison is always false.
         return f"CASE WHEN isnan({name}) THEN NULL ELSE CAST({name} AS DOUBLE) END" if real else exact
     if kind in ("category", "text"):
         plain = f"CAST({name} AS VARCHAR)" if whole else None
-        return _text_as_sql(name) if _is_text(found) else plain
+        return _text_as_sql(name) if _is_text(type_) else plain
     if kind == "time":
-        exact_time = pa.types.is_timestamp(found) and found.tz is not None and found.unit != "ns"
+        exact_time = pa.types.is_timestamp(type_) and type_.tz is not None and type_.unit != "ns"
         return f"CAST({name} AS TIMESTAMPTZ)" if exact_time else None
     to, least, most = ("TINYINT", 0, 1) if kind == "flag" else ("BIGINT", -_MAX_INTEGER, _MAX_INTEGER)
-    said = min_and_max(footers, column) if whole else None
-    fits = said is not None and least <= said[0] and said[1] <= most
-    return f"CAST({name} AS {to})" if fits or (kind == "flag" and pa.types.is_boolean(found)) else None
+    limits = min_and_max(footers, column) if whole else None
+    fits = limits is not None and least <= limits[0] and limits[1] <= most
+    return f"CAST({name} AS {to})" if fits or (kind == "flag" and pa.types.is_boolean(type_)) else None
 
 
 def _text_as_sql(name: str) -> str:
-    """A blank text is null; most texts are told from a blank by their first letter."""
+    """Return SQL in which blank text is null; the first letter decides for most texts."""
     blanks = " || ".join(f"chr({ord(character)})" for character in WHITESPACE)
     return f"CASE WHEN ({name} < '!' OR {name} >= chr(128)) AND trim({name}, {blanks}) = '' THEN NULL ELSE {name} END"
 
 
-def _is_text(found: pa.DataType) -> bool:
-    kind = found.value_type if pa.types.is_dictionary(found) else found
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _is_text(type_: pa.DataType) -> bool:
+    values = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return bool(pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values))
 
 
 def _column_index(footer: pq.FileMetaData, column: str) -> int:
@@ -148,7 +148,7 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     if path.stat().st_size == 0:
         raise Rejected(f"{path}: the file is empty (0 bytes). Write it again.")
     try:
-        # Not buffered ahead: of a row group as large as the file no more is held than is being read.
+        # Without pre-buffering, only the part of a row group that is being read is in memory.
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=_BUFFER) as file:
             yield file
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as cause:

@@ -1,6 +1,6 @@
-"""Files that have landed, by name and content: of a folder that grows, the next load takes only what is new.
+"""Processed files, identified by content: the next load of a growing folder reads only new files.
 
-What a load took stands in its snapshot's notes, so it is known exactly when the rows are there.
+They are recorded in the snapshot's notes, so files count as processed exactly when their rows are in the lake.
 """
 
 import json
@@ -10,12 +10,12 @@ from os.path import commonprefix
 
 from blocks.common.errors import Rejected
 
-_FILES_NOTE, _FOLDER_NOTE = "files", "files within"
+_FILES_NOTE, _FOLDER_NOTE = "files", "files folder"
 
 
 @dataclass(frozen=True)
 class ProcessedFile:
-    """One file: its path or s3:// address in full, its size, and its content as "sha256 …" or "etag …"."""
+    """One file: its full path or s3:// URL, its size, and its content as "sha256 …" or "etag …"."""
 
     name: str
     size_bytes: int
@@ -23,43 +23,43 @@ class ProcessedFile:
 
 
 def processed_to_notes(files: Sequence[ProcessedFile]) -> dict[str, str]:
-    """Return what a snapshot has to remember of the files that its rows came from."""
-    within = commonprefix([file.name for file in files])  # noqa: RUF071  (by letters: it is cut at a slash below)
-    within = within[: within.rfind("/") + 1]
-    listed = [[file.name.removeprefix(within), file.size_bytes, file.content] for file in files]
-    return {_FOLDER_NOTE: within, _FILES_NOTE: json.dumps(listed, separators=(",", ":"), ensure_ascii=False)}
+    """Return the snapshot notes about the files that its rows came from."""
+    folder = commonprefix([file.name for file in files])  # noqa: RUF071  (by letters: it is cut at a slash below)
+    folder = folder[: folder.rfind("/") + 1]
+    listed = [[file.name.removeprefix(folder), file.size_bytes, file.content] for file in files]
+    return {_FOLDER_NOTE: folder, _FILES_NOTE: json.dumps(listed, separators=(",", ":"), ensure_ascii=False)}
 
 
 def processed_from_notes(notes: Mapping[str, str]) -> tuple[ProcessedFile, ...]:
-    """Return the files that a snapshot's notes name; none when it came from something else."""
+    """Return the files in a snapshot's notes; none if its rows came from another kind of source."""
     listed = json.loads(notes.get(_FILES_NOTE, "[]"))
     return tuple(ProcessedFile(f"{notes[_FOLDER_NOTE]}{name}", size, content) for name, size, content in listed)
 
 
 def new_file_indexes(files: Sequence[ProcessedFile], processed: Sequence[ProcessedFile]) -> list[int]:
-    """Return the places of the files whose content has not been taken; of several with one content, the first.
+    """Return the indexes of the files whose content was not processed; of several with one content, the first.
 
-    A file is known by its content: that it was moved or renamed makes it no other.
+    Files are identified by content, so a moved or renamed file is the same file.
 
     Raises:
-        Rejected: a file was taken, and has changed since: its old rows are in the lake. What it was is nowhere
-            else among the files, so that it was not just renamed to make room.
+        Rejected: a processed file was changed, so its old rows are in the lake, and no file has its old content (it
+            was not just renamed).
     """
-    landed, there = {file.content: file for file in processed}, {file.content for file in files}
-    before = {file.name: file for file in processed}
-    places: list[int] = []
-    for place, file in enumerate(files):
-        if file.content in landed:
+    done, contents = {file.content for file in processed}, {file.content for file in files}
+    by_name = {file.name: file for file in processed}
+    indexes: list[int] = []
+    for index, file in enumerate(files):
+        if file.content in done:
             continue
-        if (known := before.get(file.name)) and known.content not in there:
+        if (earlier := by_name.get(file.name)) and earlier.content not in contents:
             raise Rejected(
-                f"{file.name}: the file changed after its rows had landed: it has {file.size_bytes} bytes ({_short_content(file)}), "
-                f"and had {known.size_bytes} ({_short_content(known)}). Put it back as it was, and bring new rows in a file of "
-                "another name. Nothing landed."
+                f"{file.name}: the file changed after it was ingested: it has {file.size_bytes} bytes "
+                f"({_short_content(file)}), and had {earlier.size_bytes} ({_short_content(earlier)}). Restore the old "
+                "content, and put new rows into a new file. Nothing was ingested."
             )
-        landed[file.content] = file
-        places.append(place)
-    return places
+        done.add(file.content)
+        indexes.append(index)
+    return indexes
 
 
 def _short_content(file: ProcessedFile) -> str:

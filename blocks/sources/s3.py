@@ -1,6 +1,6 @@
-"""Objects in S3 as sources: fetched beside, each exactly as it was listed, then read like files.
+"""Objects in S3 as sources: downloaded in exactly the listed version, then read like files.
 
-The endpoint, region and credentials are the AWS SDK's own (`AWS_ENDPOINT_URL`, a role, a profile).
+Endpoint, region and credentials come from the AWS SDK's configuration (`AWS_ENDPOINT_URL`, a role, a profile).
 """
 
 import shutil
@@ -33,7 +33,7 @@ class _ListedObject:
 
 
 class S3Source(Source):
-    """The rows of the objects that an address names; see `FileSource` for how each is read, and for `taken`."""
+    """The rows of the objects of an address; `FileSource` describes how each is read, and `processed`."""
 
     def __init__(
         self,
@@ -46,32 +46,32 @@ class S3Source(Source):
         self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
         self._named = f"s3://{bucket}/{key}"
         self._objects = _list_objects(bucket, key, self._named)
-        self._there = there = len(self._objects)
-        if processed is not None and [found.key for found in self._objects] != [key]:
-            self._objects = tuple(self._objects[place] for place in new_file_indexes(self._contents, processed))
-        self.size_bytes = sum(found.size_bytes for found in self._objects)
-        self.description = f"{there} objects of {self._named}" if there > 1 else self._named
-        if len(self._objects) < there:
-            self.description = f"{len(self._objects)} new of {there} objects of {self._named}"
+        self._total = total = len(self._objects)
+        if processed is not None and [listed.key for listed in self._objects] != [key]:
+            self._objects = tuple(self._objects[index] for index in new_file_indexes(self._contents, processed))
+        self.size_bytes = sum(listed.size_bytes for listed in self._objects)
+        self.description = f"{total} objects of {self._named}" if total > 1 else self._named
+        if len(self._objects) < total:
+            self.description = f"{len(self._objects)} new of {total} objects of {self._named}"
         self._folder: Path | None = None
         self._files: FileSource | None = None
 
     @property
     def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that nobody declared."""
+        """The columns that were not declared."""
         return self._files.undeclared_columns if self._files else ()
 
     def content_digest(self) -> str:
-        """Return a digest over the declaration, and key, size and ETag of each object: nothing is fetched for it."""
+        """Return a digest over the declaration and key, size and ETag of each object; nothing is downloaded."""
         lines = [repr(list(self.kinds.items())), *(f"{o.key}\t{o.size_bytes}\t{o.etag}" for o in self._objects)]
         return text_digest("\n".join([self._bucket, *lines]))
 
     def has_no_new_rows(self) -> bool:
-        """Return whether each of the objects was taken before."""
+        """Return whether all objects were processed before."""
         return not self._objects
 
     def snapshot_notes(self) -> Mapping[str, str]:
-        """Return the objects that were taken."""
+        """Return the processed objects."""
         return processed_to_notes(self._contents)
 
     @property
@@ -79,7 +79,7 @@ class S3Source(Source):
         return [ProcessedFile(f"s3://{self._bucket}/{o.key}", o.size_bytes, f"etag {o.etag}") for o in self._objects]
 
     def batches(self) -> Iterator[RowBatch]:
-        """Fetch the objects and read them: see `Source.pieces`."""
+        """Download the objects and read them: see `Source.batches`."""
         if not self._objects:
             return
         with self._s3_urls_in_errors():
@@ -88,7 +88,7 @@ class S3Source(Source):
             yield from files.batches()
 
     def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
-        """Fetch the objects; return them when they can be scanned as they are: see `Source.scannable`."""
+        """Download the objects; return them if they can be scanned directly: see `Source.direct_scan`."""
         if not self._objects:
             return None
         with self._s3_urls_in_errors():
@@ -97,10 +97,10 @@ class S3Source(Source):
             return files.direct_scan()
 
     def check_unchanged(self) -> None:
-        """Nothing to look at: each object was fetched as it was listed."""
+        """Do nothing: each object was downloaded in the listed version."""
 
     def close(self) -> None:
-        """Remove what was fetched."""
+        """Delete the downloaded copies."""
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -108,18 +108,18 @@ class S3Source(Source):
         if self._files is None:
             self._folder = Path(tempfile.mkdtemp(prefix="s3-", dir=self._scratch))
             client = _client()
-            for found in self._objects:
-                _fetch(client, self._bucket, found, self._folder / self._bucket / found.key)
+            for listed in self._objects:
+                _fetch(client, self._bucket, listed, self._folder / self._bucket / listed.key)
             top, first = self._folder / self._bucket, self._objects[0]
             files = list_files(str(top / first.key if len(self._objects) == 1 else top))
-            if len(self._objects) == 1 < self._there:
+            if len(self._objects) == 1 < self._total:
                 files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
             self._files = FileSource(files, self.kinds, self._named)
         return self._files
 
     @contextmanager
     def _s3_urls_in_errors(self) -> Iterator[None]:
-        """Name objects by their addresses in messages, not the copies here."""
+        """Replace the paths of local copies by s3:// URLs in error messages."""
         try:
             yield
         except PortError as error:
@@ -133,7 +133,7 @@ def open_s3_source(
     scratch: Path | None = None,
     processed: Sequence[ProcessedFile] | None = None,
 ) -> S3Source:
-    """Return the source that an s3:// address names; see `blocks.sources.open_source`."""
+    """Return the source of an s3:// address; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if query:
@@ -152,23 +152,24 @@ def _client() -> Any:
 
 
 def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:
-    """Return the objects of an address, sorted by key; a glob's stars do not reach over a slash."""
+    """Return the objects of an address, sorted by key; a glob's star does not match a slash."""
     fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB_CHARACTERS), len(key))]
     with _s3_errors(named):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
-        found = [
+        objects = [
             _ListedObject(entry["Key"], entry["ETag"], entry["Size"])
             for page in pages
             for entry in page.get("Contents", ())
         ]
-    chosen = sorted((o for o in found if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
+    chosen = sorted((o for o in objects if _is_selected(o.key, key, fixed)), key=lambda o: o.key)
     if not chosen:
         raise NotFound(f"{named}: there is no object. Check bucket, key and region.")
     for one in chosen:
         if PurePosixPath(one.key).suffix.lower() not in POSITION_UNITS:
             raise Rejected(
-                f"s3://{bucket}/{one.key}: objects that end so cannot be read. Bring {', '.join(POSITION_UNITS)}; of a prefix "
-                "that holds others name the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
+                f"s3://{bucket}/{one.key}: objects with this suffix cannot be read. Use {', '.join(POSITION_UNITS)}; "
+                "if "
+                "the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
             )
     return tuple(chosen)
 
@@ -186,17 +187,16 @@ def _is_selected(name: str, key: str, fixed: str) -> bool:
     return name.startswith(folder) and not any(part[0] in "._" for part in PurePosixPath(name[len(folder) :]).parts)
 
 
-def _fetch(client: Any, bucket: str, found: _ListedObject, to: Path) -> None:
-    """Copy an object, provided it is still the one that was listed."""
+def _fetch(client: Any, bucket: str, listed: _ListedObject, to: Path) -> None:
+    """Download an object if it is still the listed version."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    with _s3_errors(f"s3://{bucket}/{found.key}"):
-        body = client.get_object(Bucket=bucket, Key=found.key, IfMatch=found.etag)["Body"]
+    with _s3_errors(f"s3://{bucket}/{listed.key}"):
+        body = client.get_object(Bucket=bucket, Key=listed.key, IfMatch=listed.etag)["Body"]
         with to.open("wb") as copy:
             shutil.copyfileobj(body, copy, _CHUNK)
-    if to.stat().st_size != found.size_bytes:
-        raise Unavailable(
-            f"s3://{bucket}/{found.key}: {to.stat().st_size} of {found.size_bytes} bytes came. Try again."
-        )
+    if (size := to.stat().st_size) != listed.size_bytes:
+        problem = f"{size} of {listed.size_bytes} bytes were received"
+        raise Unavailable(f"s3://{bucket}/{listed.key}: {problem}. Try again.")
 
 
 @contextmanager
@@ -209,13 +209,17 @@ def _s3_errors(named: str) -> Iterator[None]:
     except ClientError as cause:
         code = cause.response.get("Error", {}).get("Code", "")
         if code in _NOT_FOUND_CODES:
-            raise NotFound(f"{named}: it is not there ({code}). Check bucket, key and region.") from cause
+            raise NotFound(f"{named}: it does not exist ({code}). Check bucket, key and region.") from cause
         if code in _PERMISSION_CODES:
-            raise Rejected(f"{named}: S3 refuses it ({code}). Give this role the right to list and get.") from cause
+            raise Rejected(
+                f"{named}: access denied ({code}). Grant this role the permission to list and get."
+            ) from cause
         if code in ("PreconditionFailed", "412"):
-            raise Unavailable(f"{named}: the object changed while it was read. Nothing landed; try again.") from cause
-        raise Unavailable(f"{named}: S3 answers {code}: {cause}. Try again.") from cause
+            raise Unavailable(
+                f"{named}: the object changed while it was read. Nothing was ingested; try again."
+            ) from cause
+        raise Unavailable(f"{named}: S3 reports {code}: {cause}. Try again.") from cause
     except (NoCredentialsError, NoRegionError) as cause:
         raise Rejected(f"{named}: {cause}. Give the worker a role, or credentials and a region.") from cause
     except (BotoCoreError, HTTPError, OSError) as cause:
-        raise Unavailable(f"{named}: S3 does not answer: {cause}. Try again.") from cause
+        raise Unavailable(f"{named}: S3 does not respond: {cause}. Try again.") from cause

@@ -1,6 +1,6 @@
-"""Queries as sources, over SQLAlchemy: read only, in pieces, and nothing is committed.
+"""SQL queries as sources, by SQLAlchemy: read only, in batches, and nothing is committed.
 
-With a watermark only rows newer than the highest value seen before are asked for: see `docs/ingest.md`.
+With a watermark the query selects only rows above the highest value of the earlier loads: see `docs/ingest.md`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,14 +25,14 @@ _TRANSIENT_WORDS = ("locked", "timeout", "timed out", "too many connections", "d
 
 @dataclass(frozen=True)
 class WatermarkFilter:
-    """Which rows of a query are new: those whose `column` is greater than `last_value`; all when `last_value` is None."""
+    """Selects the new rows of a query: those whose `column` is greater than `last_value`; None selects all."""
 
     column: str
     last_value: Watermark | None = None
 
 
 class QuerySource(Source):
-    """The rows of a query, in the order in which the database gives them."""
+    """The rows of a query, in the order of the database."""
 
     def __init__(self, url: URL, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
         self.kinds, self._url, self._since = kinds, url, since
@@ -46,11 +46,11 @@ class QuerySource(Source):
 
     @property
     def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that nobody declared."""
+        """The columns that were not declared."""
         return self._ignored
 
     def batches(self) -> Iterator[RowBatch]:
-        """Run the query and read it in parts: see `Source.pieces`."""
+        """Run the query and read its rows in batches: see `Source.batches`."""
         connection = _connect(self._url, self._shown)
         try:
             with connection, _database_errors(self.description):
@@ -59,11 +59,11 @@ class QuerySource(Source):
             connection.engine.dispose()
 
     def has_no_new_rows(self) -> bool:
-        """Return whether rows above a watermark were asked for."""
+        """Return whether the query selected only rows above a watermark."""
         return bool(self._highest)
 
     def snapshot_notes(self) -> Mapping[str, str]:
-        """Return the highest value of the watermark column, and what it is the watermark of."""
+        """Return the highest value of the watermark column, and the watermark's id."""
         if not self._since or not self._highest:
             return {}
         return self._highest.notes(watermark_id(self._shown, self._query, self._since.column))
@@ -71,10 +71,10 @@ class QuerySource(Source):
     def _read_batches(self, connection: Connection) -> Iterator[RowBatch]:
         result = connection.exec_driver_sql(self._filtered_query(connection))
         if not result.returns_rows:
-            raise Rejected(f"{self.description}: it returns no rows, and what it did is rolled back. Give a SELECT.")
+            raise Rejected(f"{self.description}: it returns no rows, and its changes are rolled back. Give a SELECT.")
         names = list(result.keys())
-        watched = {self._since.column: "text"} if self._since else {}
-        self._ignored = tuple(c for c in check_names(names, {**watched, **self.kinds}, self.description))
+        watermark_column = {self._since.column: "text"} if self._since else {}
+        self._ignored = tuple(c for c in check_names(names, {**watermark_column, **self.kinds}, self.description))
         first = 1
         for columns, count in _columns(result, names):
             if self._since:
@@ -98,7 +98,7 @@ class QuerySource(Source):
 def open_query_source(
     source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None = None
 ) -> QuerySource:
-    """Return the source that a query on a SQLAlchemy URL is; see `blocks.sources.open_source`."""
+    """Return the source of a query on a SQLAlchemy URL; see `blocks.sources.open_source`."""
     check_kinds(kinds)
     url = _url(source)
     if not query.strip():
@@ -108,7 +108,7 @@ def open_query_source(
 
 
 def watermark_id(source: str, query: str, column: str) -> str:
-    """Return what a watermark belongs to, the same for the same database, query and column; no password in it."""
+    """Return the id of a watermark: the same for the same database, query and column; it contains no password."""
     shown = _url(source).render_as_string(hide_password=True)
     digest = text_digest("\n".join((shown, query.strip().rstrip(";"), column)))
     return f"{column} of query {digest[:16]}"
@@ -125,7 +125,7 @@ def _url(source: str) -> URL:
             "sqlite:///folder/file.db, an s3:// address, or the path of a file."
         ) from cause
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:") and "uri" not in url.query:
-        path = checked_path(str(url.database))  # SQLite would make an empty database of a mistyped name
+        path = checked_path(str(url.database))  # SQLite would create an empty database for a mistyped name
         return url.set(database=f"file:{quote(str(path))}", query={**url.query, "mode": "ro", "uri": "true"})
     return url
 
@@ -149,11 +149,11 @@ def _columns(
 
 
 @contextmanager
-def _database_errors(described: str) -> Iterator[None]:
+def _database_errors(description: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as cause:
         reason = str(cause.orig)
         busy = cause.connection_invalidated or any(word in reason.lower() for word in _TRANSIENT_WORDS)
         error = Unavailable if busy else Rejected
-        raise error(f"{described}: {reason}. {'Try again' if busy else 'Mend the query'}.") from cause
+        raise error(f"{description}: {reason}. {'Try again' if busy else 'Correct the query'}.") from cause

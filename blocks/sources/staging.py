@@ -1,4 +1,4 @@
-"""A source laid down as typed Parquet files, in bounded memory, unless its files can be scanned as they are."""
+"""Stages a source as typed Parquet files in bounded memory, unless its files can be scanned directly."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from blocks.sources.base import RowBatch, Source, UnreadableRow, empty_table
 from blocks.sources.parquet_files import min_and_max
 
 FILE_COLUMN, ROW_COLUMN = "_ratchet_file", "_ratchet_row"
-"""Columns of staged rows: the place of the file in `Source.places` (int32), and the line or row there (int64)."""
+"""Columns of staged rows: the index of the file in the source (int32), and the line or row number (int64)."""
 
 _UNREADABLE_SCHEMA = pa.schema([("position", pa.string()), ("reason", pa.string()), ("text", pa.string())])
-_ROW_GROUP_ROWS = 122_880  # what DuckDB reads as one piece of work
+_ROW_GROUP_ROWS = 122_880  # DuckDB's unit of parallel work
 
 
 @dataclass(frozen=True)
 class StagedSource:
-    """Rows in Parquet files: those of a source, typed, or its own files with each column as SQL (`column_sql`).
+    """Rows in Parquet files: staged and typed, or the source's own files with each column as SQL (`column_sql`).
 
-    `unreadable_files` are files of the rows that could not be read (position, reason, text). `finite_columns` names the columns
-    that hold no infinity, by the files' statistics.
+    `unreadable_files` have the unreadable rows (position, reason, text). `finite_columns` are the columns without an
+    infinity, according to the files' statistics.
     """
 
     files: tuple[Path, ...]
@@ -37,7 +37,7 @@ class StagedSource:
 
 @dataclass
 class _Writer:
-    """Writes tables into one file, and begins a row group when enough rows have come."""
+    """Writes tables into one file in row groups of at least `_ROW_GROUP_ROWS` rows."""
 
     path: Path
     schema: pa.Schema
@@ -73,47 +73,47 @@ def stage_rows(
     *,
     always_copy: bool = False,
 ) -> StagedSource:
-    """Lay the source down in an empty folder, or say how its own files can be scanned.
+    """Write the source's rows to an empty folder, or describe how its own files can be scanned.
 
     Args:
         source: read once, from its beginning.
-        folder: empty; holds the files as long as they are needed.
-        on_batch: is shown every piece, in order; never called for files that are scanned as they are.
-        always_copy: lay down also what could be scanned as it is, for engines that cannot, and so that `on_batch` sees it.
+        folder: an empty folder for the files.
+        on_batch: called with every batch, in order; never called for files that are scanned directly.
+        always_copy: stage also files that could be scanned directly, for engines that cannot, or for `on_batch`.
 
     Raises:
-        Rejected, Unavailable: as `Source.pieces`.
+        Rejected, Unavailable: as `Source.batches`.
     """
-    if not always_copy and (as_it_is := source.direct_scan()):
-        files, columns = as_it_is
+    if not always_copy and (direct := source.direct_scan()):
+        files, columns = direct
         footers = [pq.read_metadata(file) for file in files]
         rows = sum(footer.num_rows for footer in footers)
         return StagedSource(files, columns, empty_table(source.kinds).schema, rows, _finite(footers, source))
     schema = empty_table(source.kinds).schema
-    places = [pa.field(FILE_COLUMN, pa.int32()), pa.field(ROW_COLUMN, pa.int64())]
-    rows_of = _Writer(folder / "rows.parquet", pa.schema([*schema, *places]))
-    broken_of = _Writer(folder / "broken.parquet", _UNREADABLE_SCHEMA)
-    for piece in source.batches():
-        on_batch(piece)
-        file = pa.repeat(pa.scalar(piece.file_index, pa.int32()), piece.table.num_rows)
-        rows_of.write(
-            piece.table.append_column(places[0], file).append_column(places[1], piece.row_numbers).cast(rows_of.schema)
-        )
-        if piece.unreadable_rows:
-            broken_of.write(_unreadable_as_table(piece.unreadable_rows))
-    if rows_of.rows == 0:
-        rows_of.write(rows_of.schema.empty_table())
-    files = rows_of.close()
+    file_field, row_field = pa.field(FILE_COLUMN, pa.int32()), pa.field(ROW_COLUMN, pa.int64())
+    rows_writer = _Writer(folder / "rows.parquet", pa.schema([*schema, file_field, row_field]))
+    unreadable_writer = _Writer(folder / "unreadable.parquet", _UNREADABLE_SCHEMA)
+    for batch in source.batches():
+        on_batch(batch)
+        file = pa.repeat(pa.scalar(batch.file_index, pa.int32()), batch.table.num_rows)
+        table = batch.table.append_column(file_field, file).append_column(row_field, batch.row_numbers)
+        rows_writer.write(table.cast(rows_writer.schema))
+        if batch.unreadable_rows:
+            unreadable_writer.write(_unreadable_as_table(batch.unreadable_rows))
+    if rows_writer.rows == 0:
+        rows_writer.write(rows_writer.schema.empty_table())
+    files = rows_writer.close()
     finite = _finite([pq.read_metadata(file) for file in files], source)
-    return StagedSource(files, None, schema, rows_of.rows, finite, broken_of.close(), broken_of.rows)
+    unreadable_files = unreadable_writer.close()
+    return StagedSource(files, None, schema, rows_writer.rows, finite, unreadable_files, unreadable_writer.rows)
 
 
 def _finite(footers: list[pq.FileMetaData], source: Source) -> frozenset[str]:
     numbers = [column for column, kind in source.kinds.items() if kind == "number"]
-    said = {column: min_and_max(footers, column) for column in numbers}
-    return frozenset(c for c, ends in said.items() if ends is not None and isfinite(ends[0]) and isfinite(ends[1]))
+    limits = {column: min_and_max(footers, column) for column in numbers}
+    return frozenset(c for c, ends in limits.items() if ends is not None and isfinite(ends[0]) and isfinite(ends[1]))
 
 
-def _unreadable_as_table(broken: tuple[UnreadableRow, ...]) -> pa.Table:
-    columns = [[row.position for row in broken], [row.reason for row in broken], [row.raw_text for row in broken]]
+def _unreadable_as_table(rows: tuple[UnreadableRow, ...]) -> pa.Table:
+    columns = [[row.position for row in rows], [row.reason for row in rows], [row.raw_text for row in rows]]
     return pa.table(columns, schema=_UNREADABLE_SCHEMA)

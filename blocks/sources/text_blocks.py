@@ -1,4 +1,4 @@
-"""Text files in blocks that end where a record ends: the memory held does not grow with the file."""
+"""Reads text files in blocks that end where a record ends, so that memory does not grow with the file."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from blocks.common.errors import Rejected
 from blocks.sources.file_listing import SourceFile
 
 BLOCK_BYTES = 1 << 24
-"""How much is read at once."""
+"""Number of bytes that are read at once."""
 
 MAX_RECORD_BYTES = 1 << 26
-"""A record that is longer (64 MB) is a mistake, such as a quote that never closes."""
+"""A longer record (64 MB) is an error, such as a quote that never closes."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -25,26 +25,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TextBlock:
-    """Whole records of a text file: its path, the bytes, and the line that they begin on."""
+    """Complete records of a text file: its path, the bytes, and the line that they begin on."""
 
     path: Path
     data: bytes
     first_line: int
 
     def location_of(self, at: int) -> str:
-        """Return the place of a byte of the block: "<path> line <number>"."""
+        """Return the location of a byte of the block: "<path> line <number>"."""
         return f"{self.path} line {self.data.count(10, 0, at) + self.first_line}"
 
 
 def read_blocks(
     file: SourceFile, find_record_end: Callable[[bytes], int], block_bytes: int | None = None
 ) -> Iterator[TextBlock]:
-    """Yield the file in blocks of whole records, at least one, without a byte order mark.
+    """Yield the file in blocks of complete records, at least one, without the byte order mark.
 
     Args:
-        file: what to read.
-        find_record_end: returns where the last whole record of some bytes ends, 0 when there is none.
-        block_bytes: bytes to read at once; `BLOCK_BYTES` when None.
+        file: the file to read.
+        find_record_end: returns the end of the last complete record of some bytes; 0 if there is none.
+        block_bytes: number of bytes to read at once; None: `BLOCK_BYTES`.
 
     Raises:
         Rejected: the file is empty, is UTF-16, or a record is longer than 64 MB.
@@ -60,8 +60,8 @@ def read_blocks(
                 begun, line = True, line + whole.count(b"\n", 0, end)
             elif len(whole) > MAX_RECORD_BYTES:
                 raise Rejected(
-                    f"{file.path} line {line}: a record of more than {MAX_RECORD_BYTES >> 20} MB begins here; it may be "
-                    'that a quote is not closed. Close it, or write it twice ("") in a quoted field.'
+                    f"{file.path} line {line}: a record of more than {MAX_RECORD_BYTES >> 20} MB begins here; perhaps "
+                    'a quote is not closed. Close it, or write it twice ("") in a quoted field.'
                 )
             begun, carried = True, whole[end:]
     if carried:
@@ -71,7 +71,7 @@ def read_blocks(
 
 
 def check_text(block: TextBlock) -> None:
-    """Refuse bytes that are no UTF-8 text, with their line: `Rejected`."""
+    """Raise Rejected, with the line, if the bytes are not UTF-8 text."""
     if (at := block.data.find(b"\0")) >= 0:
         raise Rejected(f"{block.location_of(at)}: a NUL byte. Save it as UTF-8 text; it may be UTF-16.")
     try:
@@ -84,7 +84,7 @@ def check_text(block: TextBlock) -> None:
 
 
 def map_ordered(function: Callable[[TextBlock], T], blocks: Iterator[TextBlock]) -> Iterator[T]:
-    """Yield the work's result for each block, in order; two are worked on at once."""
+    """Yield the function's result for each block, in order; two blocks are processed at once."""
     with ThreadPoolExecutor(_WORKERS) as pool:
         waiting: deque[Future[T]] = deque()
         for block in blocks:

@@ -1,4 +1,4 @@
-"""The highest value of a column that only grows: what was read up to, written so that it can be asked for again."""
+"""Watermarks: the highest value of a growing column that was ingested, as text and as an SQL literal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from blocks.common.errors import Rejected
 
-_VALUE_NOTE, _KIND_NOTE, _ID_NOTE = "watermark", "watermark type", "watermark of"
+_VALUE_NOTE, _KIND_NOTE, _ID_NOTE = "watermark", "watermark type", "watermark id"
 _TYPES: Final[Mapping[str, tuple[Any, Any]]] = {
     "integer": (int, Integer),
     "float": (float, Float),
@@ -24,14 +24,14 @@ _TYPES: Final[Mapping[str, tuple[Any, Any]]] = {
 
 @dataclass(frozen=True)
 class Watermark:
-    """A value of a database column: its kind (integer, float, decimal, time, date, text) and the value as text."""
+    """A value of a database column: its type (integer, float, decimal, time, date, text) and the value as text."""
 
     kind: str
     value_text: str
 
     @classmethod
     def from_notes(cls, notes: Mapping[str, str], watermark_id: str) -> "Watermark | None":
-        """Return the watermark that a snapshot's notes hold for `watermark_id`, or None."""
+        """Return the watermark with this id from a snapshot's notes, or None."""
         if notes.get(_ID_NOTE) != watermark_id or notes.get(_KIND_NOTE) not in _TYPES:
             return None
         return cls(notes[_KIND_NOTE], notes[_VALUE_NOTE])
@@ -40,20 +40,20 @@ class Watermark:
     def highest(
         cls, values: Sequence[Any], previous: "Watermark | None", source_description: str, first: int, column: str
     ) -> "Watermark | None":
-        """Return the greater of the highest value and the one before.
+        """Return the greater of the highest value and the previous watermark.
 
         Raises:
-            Rejected: a value is null (such a row would never be asked for again) or of a type without an order.
+            Rejected: a value is null (later loads would miss such a row) or of a type without an order.
         """
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             if value is None or value != value:  # noqa: PLR0124  (NaN)
                 raise Rejected(
-                    f"{source_description} row {first + place}: the watermark column {column!r} is null, so the row could never "
-                    "be told from new ones. Leave such rows out, or give them a value in the query."
+                    f"{source_description} row {first + index}: the watermark column {column!r} is null, so later "
+                    "loads could not tell whether the row is new. Exclude such rows, or give them a value in the query."
                 )
         try:
-            known = [] if previous is None else [previous.value()]
-            top = max([*known, *values])
+            earlier = [] if previous is None else [previous.value()]
+            top = max([*earlier, *values])
             kind = next(name for name, (python, _) in _TYPES.items() if type(top) is python)
         except (TypeError, StopIteration) as cause:
             raise Rejected(
@@ -63,16 +63,16 @@ class Watermark:
         return cls(kind, top.isoformat() if isinstance(top, date) else str(top))
 
     def value(self) -> Any:
-        """Return the value as Python has it."""
+        """Return the value as a Python object."""
         python = _TYPES[self.kind][0]
         return python.fromisoformat(self.value_text) if self.kind in ("time", "date") else python(self.value_text)
 
     def as_sql(self, dialect: Dialect) -> str:
-        """Return the value as a literal of the database, its quotes escaped."""
+        """Return the value as an SQL literal of the database, with escaped quotes."""
         shape = DateTime(timezone=True) if self.kind == "time" and self.value().tzinfo else _TYPES[self.kind][1]()
         compiled = literal(self.value(), shape).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         return str(compiled)
 
     def notes(self, watermark_id: str) -> dict[str, str]:
-        """Return what a snapshot has to remember."""
+        """Return the snapshot notes of this watermark."""
         return {_VALUE_NOTE: self.value_text, _KIND_NOTE: self.kind, _ID_NOTE: watermark_id}

@@ -1,8 +1,7 @@
-"""The tracking port: runs, what they saw and made, and the registry of model versions."""
+"""The tracking port: runs with their data and artifacts, and the registry of model versions."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,52 +11,23 @@ import pandas as pd
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
+from blocks.records.tracking import ModelVersion, TrackingRun
 
 CHAMPION_ALIAS = "champion"
-"""The alias of the version that serves."""
+"""Alias of the deployed version."""
 KEY_TAG = "ratchet.key"
-"""The tag of what was made here: the key under which it is found again. What has none is not ours."""
+"""Tag of runs and versions that Ratchet created: their idempotency key. Anything without it is not ours."""
 KEEP_TAG = "ratchet.keep"
-"""The tag by which a person keeps a run or version for ever."""
+"""Tag with which a person keeps a run or version permanently."""
 PROMOTED_TAG = "ratchet.promoted"
-"""The tag of a version that served once: in which environment."""
+"""Tag of a version that was deployed once: the environment."""
 
 PredictFunction: TypeAlias = Callable[[pd.DataFrame], np.ndarray]
-"""A loaded model: rows in, predictions out."""
-
-
-@dataclass(frozen=True)
-class TrackingRun:
-    """One tracked run. `url` is a page for people. Metrics hold the last value of each.
-
-    `started` and `ended` are None where the store does not say, `ended` as long as it runs.
-    """
-
-    id: str
-    experiment: str
-    status: str
-    url: str
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    started: datetime | None = None
-    ended: datetime | None = None
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A registered model version: its number as text, the run that made it, and a page for people."""
-
-    name: str
-    version: str
-    run_id: str
-    url: str
-    tags: Mapping[str, str]
-    aliases: tuple[str, ...]
+"""A loaded model: maps rows to predictions."""
 
 
 class Tracking(ArtifactOwner, Block):
-    """Runs and model versions. What is opened or registered under a key that is known is found, not made again."""
+    """Runs and model versions. Opening a run or registering a version with an existing key returns the existing one."""
 
     @abstractmethod
     def open_run(
@@ -69,11 +39,11 @@ class Tracking(ArtifactOwner, Block):
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
     ) -> TrackingRun:
-        """Return the run that bears `key`, set to running again, or start one (a child of run id `parent`)."""
+        """Return the run with `key`, set to running again, or start one (as a child of run id `parent`)."""
 
     @abstractmethod
     def job_environment(self, run_id: str) -> Mapping[str, str]:
-        """Return the variables by which a training program joins the run (`MLFLOW_TRACKING_URI`, `MLFLOW_RUN_ID`)."""
+        """Return the variables with which a training program joins the run (`MLFLOW_TRACKING_URI`, `MLFLOW_RUN_ID`)."""
 
     @abstractmethod
     def log(
@@ -84,7 +54,7 @@ class Tracking(ArtifactOwner, Block):
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Add to a run. Metrics that are not finite are refused, since a store may turn them into numbers.
+        """Add to a run. Metrics that are not finite are rejected, since a store may turn them into numbers.
 
         Raises:
             Rejected: a metric is NaN or infinite, or a parameter is logged again with another value.
@@ -92,17 +62,17 @@ class Tracking(ArtifactOwner, Block):
 
     @abstractmethod
     def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
-        """Say which data the run saw: name, digest, where it is from, rows, and for what ("training")."""
+        """Record a data set that the run used: name, digest, source, rows, and purpose ("training")."""
 
     @abstractmethod
     def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
-        """Keep all files below `folder` with the run, below the artifact folder `artifact_folder`."""
+        """Store all files below `folder` with the run, in the artifact folder `artifact_folder`."""
 
     @abstractmethod
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
-        """Copy what the run keeps below the artifact folder `under` to `folder`/`under`, and return that path.
+        """Download the run's files in the artifact folder `under` to `folder`/`under`, and return that path.
 
-        It is empty when the run keeps nothing there.
+        The folder is empty if the run has no such files.
         """
 
     @abstractmethod
@@ -119,15 +89,15 @@ class Tracking(ArtifactOwner, Block):
 
     @abstractmethod
     def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
-        """Return the experiment's runs that were started at `since` or later, oldest first; none if it is not there."""
+        """Return the experiment's runs started at `since` or later, oldest first; none if it does not exist."""
 
     @abstractmethod
     def experiments(self) -> tuple[str, ...]:
-        """Return the names of all experiments, sorted: of every model that was ever trained, and others' as well."""
+        """Return the names of all experiments, sorted, including those of other programs."""
 
     @abstractmethod
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
-        """Register the model that the run logged under the artifact name `model`; the same key registers once.
+        """Register the model that the run logged with the artifact name `model`; the same key registers once.
 
         Raises:
             NotFound: the run logged no model.
@@ -147,34 +117,34 @@ class Tracking(ArtifactOwner, Block):
 
     @abstractmethod
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point the alias at the version; an alias points at one version at a time."""
+        """Set the alias to the version; an alias names one version at a time."""
 
     @abstractmethod
     def fetch_model(self, name: str, version: str, folder: Path) -> Path:
-        """Copy the version's whole artifact (an MLflow model folder) to `folder`/model and return that path.
+        """Download the version's artifact (an MLflow model folder) to `folder`/model and return that path.
 
-        Its signature, where its run has the file `signature/model.sig`, comes to `folder`/model.sig.
+        The signature, if the run has the file `signature/model.sig`, is downloaded to `folder`/model.sig.
         """
 
     def warm_up(self) -> None:
-        """Get ready to predict, beside a wait; what it does shows in nothing but time."""
+        """Start the prediction process early to save time; it has no other effect."""
 
     @abstractmethod
     def load_model(self, artifact: Path) -> PredictFunction:
-        """Load a fetched artifact once, for as many frames as come; needs no server.
+        """Load a downloaded artifact once, for any number of frames; needs no server.
 
-        Loading a model runs code: an adapter that loads real ones does so only where the signature beside the artifact
-        is of a pinned key, the model is of nothing but what is allowed, and in a process without credentials.
+        Loading a model runs code. So an adapter loads real models only if the signature beside the artifact is of a
+        trusted key and the model contains only allowed types, and in a process without credentials.
 
         Returns:
             A function that returns the predictions for the rows of a frame, in order: an array of shape (rows,)
-            for regression, (rows, classes) of probabilities for classification. It raises Rejected when the
-            model refuses the columns that it is given; the message names them.
+            for regression, (rows, classes) of probabilities for classification. It raises Rejected if the model does
+            not accept the columns; the message names them.
 
         Raises:
             Rejected: the model may not be loaded, or does not load.
         """
 
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
-        """Load a fetched artifact and return its predictions for one frame; see `loaded`."""
+        """Load a downloaded artifact and return its predictions for one frame; see `load_model`."""
         return self.load_model(artifact)(frame)

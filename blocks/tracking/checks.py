@@ -1,4 +1,4 @@
-"""What every tracking adapter refuses, and how rows are made to fit what a model declares."""
+"""Checks shared by the tracking adapters, and the conversion of rows to a model's signature."""
 
 import math
 import re
@@ -14,17 +14,17 @@ from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 
 
 def check_finite(run_id: str, metrics: Mapping[str, float]) -> None:
-    """Raise Rejected, naming them, when metrics are NaN or infinite: a store may turn them into numbers."""
-    wrong = {key: value for key, value in metrics.items() if not math.isfinite(value)}
-    if wrong:
-        raise Rejected(f"run {run_id}: metrics {wrong} are not finite; log what was measured, or nothing")
+    """Raise Rejected, with their names, if metrics are NaN or infinite: a store may turn them into numbers."""
+    invalid = {key: value for key, value in metrics.items() if not math.isfinite(value)}
+    if invalid:
+        raise Rejected(f"run {run_id}: metrics {invalid} are not finite; log the measured values, or nothing")
 
 
 def cast_to_signature(frame: pd.DataFrame, declared_types: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows with the declared columns cast where no information is lost; `frame` is not changed.
+    """Return the rows with the declared columns, cast if no information is lost; `frame` is not modified.
 
-    MLflow refuses integers where a model declares "double" (unless all are 0 or 1), and categories and all-null
-    columns where it declares "string". `declared_types` is type by column; columns it does not name are left out.
+    MLflow rejects integers for a declared "double" (unless all are 0 or 1), and categories and all-null columns for a
+    declared "string". `declared_types` is the type by column; other columns are dropped.
     """
     missing = [name for name in declared_types if name not in frame.columns]
     if missing:
@@ -43,31 +43,31 @@ def _cast(column: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
     return column
 
 
-def as_predictions(answer: object, artifact: Path, rows: int) -> np.ndarray:
-    """Return a model's answer as an array of float64 with one entry a row.
+def as_predictions(result: object, artifact: Path, rows: int) -> np.ndarray:
+    """Return a model's result as an array of float64 with one entry per row.
 
     Raises:
-        Rejected: the answer is not numeric, or has another number of rows than were given.
+        Rejected: the result is not numeric, or has another number of rows.
     """
     try:
-        predictions = np.asarray(answer, dtype=np.float64)
+        predictions = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError) as cause:
-        raise Rejected(f"model {artifact} answered with what is not numbers: {cause}") from cause
+        raise Rejected(f"model {artifact} returned predictions that are not numbers: {cause}") from cause
     if predictions.ndim not in (1, 2) or len(predictions) != rows:
-        raise Rejected(f"model {artifact} answered with shape {predictions.shape} for {rows} rows")
+        raise Rejected(f"model {artifact} returned predictions of shape {predictions.shape} for {rows} rows")
     return predictions
 
 
 def port_error_type(code: str, text: str) -> type[PortError]:
-    """Return the port's error for MLflow's error code: what a person must mend, or what may pass in a moment."""
+    """Return the port error type for MLflow's error code."""
     if code == "RESOURCE_DOES_NOT_EXIST" or re.search(r"alias \S+ not found", text):
         return NotFound
-    refused = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
-    return Rejected if code in {*refused, "RESOURCE_ALREADY_EXISTS", "FEATURE_DISABLED"} else Unavailable
+    rejected = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
+    return Rejected if code in {*rejected, "RESOURCE_ALREADY_EXISTS", "FEATURE_DISABLED"} else Unavailable
 
 
 def check_filter_value(key: str) -> str:
-    """Return the key when it can stand in a search; MLflow's filters know no escape."""
+    """Return the text if it is valid in an MLflow filter, which has no escape for apostrophes."""
     if not key or "'" in key:
         raise Rejected(f"key {key!r} must be text without an apostrophe")
     return key

@@ -1,4 +1,4 @@
-"""Tracking in memory: the same answers as a server would give, with model folders on disk."""
+"""A fake tracking server: runs and versions in memory, model folders on disk."""
 
 import json
 import shutil
@@ -12,44 +12,45 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.common.collectable import Collectable
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import KEEP_TAG, ModelVersion, PredictFunction, Tracking, TrackingRun
+from blocks.records.collectable import Collectable
+from blocks.records.tracking import ModelVersion, TrackingRun
+from blocks.tracking.base import KEEP_TAG, PredictFunction, Tracking
 from blocks.tracking.checks import cast_to_signature, check_filter_value, check_finite
 
 MODEL_FILE = "fake_model.json"
 
 
 class FakeTracking(Tracking):
-    """Runs and versions in memory. Its models are weights of number columns, and answer with probabilities."""
+    """Runs and versions in memory. Its models are weights of number columns, and predict probabilities."""
 
-    _block_type_name = "Ratchet tracking: fake"
+    _block_type_name = "Ratchet tracking (fake)"
     _block_type_slug = "ratchet-tracking-fake"
 
-    root: Path = Field(description="Folder that keeps the runs' files and models.")
-    available: bool = Field(default=True, description="False: every call fails as a server that is down would.")
+    root: Path = Field(description="Folder for the runs' files and models.")
+    available: bool = Field(default=True, description="False: every call raises Unavailable.")
 
     _runs: dict[str, TrackingRun] = PrivateAttr(default_factory=dict)
     _keys: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
     _parents: dict[str, str] = PrivateAttr(default_factory=dict)
     _versions: dict[tuple[str, str], ModelVersion] = PrivateAttr(default_factory=dict)
-    _session_with_tables: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
+    _numbers_by_key: dict[tuple[str, str], str] = PrivateAttr(default_factory=dict)
     _datasets: dict[str, list[dict[str, object]]] = PrivateAttr(default_factory=dict)
     _clock: Callable[[], datetime] = PrivateAttr(default_factory=lambda: lambda: datetime.now(UTC))
 
     def timed(self, clock: Callable[[], datetime]) -> "FakeTracking":
-        """Begin and end runs by this clock."""
+        """Use this clock for the start and end of runs."""
         self._clock = clock
         return self
 
     def log_model(self, run_id: str, weights: Mapping[str, float]) -> None:
-        """Log a model to the run, as a training program would: a weight for each of its number columns."""
+        """Log a model to the run, as a training program does: a weight for each number column."""
         folder = self.root / self.run(run_id).id / "model"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_text(json.dumps(dict(weights), sort_keys=True))
 
     def datasets(self, run_id: str) -> tuple[dict[str, object], ...]:
-        """Return what `log_dataset` was told of the run."""
+        """Return the data sets that `log_dataset` recorded for the run."""
         return tuple(self._datasets.get(self.run(run_id).id, ()))
 
     def open_run(
@@ -61,7 +62,7 @@ class FakeTracking(Tracking):
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
     ) -> TrackingRun:
-        """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
+        """Return the run with `key`, set to running again, or start one; see `Tracking.open_run`."""
         self._check_available()
         if run_id := self._keys.get((experiment, check_filter_value(key))):
             self._runs[run_id] = replace(self._runs[run_id], status="RUNNING", ended=None)
@@ -77,7 +78,7 @@ class FakeTracking(Tracking):
         return self._runs[run_id]
 
     def job_environment(self, run_id: str) -> Mapping[str, str]:
-        """Return an empty address beside the run's id: a program that runs for real tracks nothing."""
+        """Return the run's id and an empty URI, so that a real training program tracks nothing."""
         return {"MLFLOW_TRACKING_URI": "", "MLFLOW_RUN_ID": run_id}
 
     def log(
@@ -90,31 +91,31 @@ class FakeTracking(Tracking):
     ) -> None:
         """Add to a run; see `Tracking.log`."""
         check_finite(run_id, metrics or {})
-        run, given = self.run(run_id), {key: str(value) for key, value in (params or {}).items()}
-        if changed := [key for key, value in given.items() if run.params.get(key, value) != value]:
+        run, logged = self.run(run_id), {key: str(value) for key, value in (params or {}).items()}
+        if changed := [key for key, value in logged.items() if run.params.get(key, value) != value]:
             raise Rejected(f"run {run_id}: parameters {changed} were logged with other values")
         self._runs[run_id] = replace(
             run,
-            params={**run.params, **given},
+            params={**run.params, **logged},
             metrics={**run.metrics, **(metrics or {})},
             tags={**run.tags, **(tags or {})},
         )
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
-        """Say which data the run saw."""
-        seen = {"name": name, "digest": digest, "source": source, "rows": rows, "context": context}
-        self._datasets.setdefault(self.run(run_id).id, []).append(seen)
+        """Record a data set that the run used."""
+        record = {"name": name, "digest": digest, "source": source, "rows": rows, "context": context}
+        self._datasets.setdefault(self.run(run_id).id, []).append(record)
 
     def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
-        """Keep all files below `folder` with the run."""
+        """Store all files below `folder` with the run."""
         shutil.copytree(folder, self.root / self.run(run_id).id / "files" / artifact_folder, dirs_exist_ok=True)
 
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
-        """Copy what the run keeps below `under` to `folder`/`under`."""
-        kept, to = self.root / self.run(run_id).id / "files" / under, folder / under
+        """Copy the run's files in `under` to `folder`/`under`."""
+        stored, to = self.root / self.run(run_id).id / "files" / under, folder / under
         to.mkdir(parents=True, exist_ok=True)
-        if kept.is_dir():
-            shutil.copytree(kept, to, dirs_exist_ok=True)
+        if stored.is_dir():
+            shutil.copytree(stored, to, dirs_exist_ok=True)
         return to
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
@@ -147,16 +148,14 @@ class FakeTracking(Tracking):
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the run's model, once a key; see `Tracking.register`."""
         self._check_available()
-        if number := self._session_with_tables.get((name, check_filter_value(key))):
+        if number := self._numbers_by_key.get((name, check_filter_value(key))):
             return self._versions[name, number]
         if not (self.root / self.run(run_id).id / "model" / MODEL_FILE).is_file():
             raise NotFound(f"run {run_id} logged no model named 'model'")
-        number = str(
-            1 + max((int(n) for (model, _), n in self._session_with_tables.items() if model == name), default=0)
-        )
+        number = str(1 + max((int(n) for (model, _), n in self._numbers_by_key.items() if model == name), default=0))
         own, page = {**tags, "ratchet.key": key}, f"fake://models/{name}/{number}"
         self._versions[name, number] = ModelVersion(name, number, run_id, page, own, ())
-        self._session_with_tables[name, key] = number
+        self._numbers_by_key[name, key] = number
         return self._versions[name, number]
 
     def version(self, name: str, reference: str) -> ModelVersion | None:
@@ -173,16 +172,16 @@ class FakeTracking(Tracking):
         return tuple(version for (model, _), version in self._versions.items() if model == name)
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return runs, their models and versions; a version was used when its run was; see `ArtifactOwner.kept`."""
+        """Return runs, their models and versions; a version was last used with its run."""
         return tuple(fake_collectables([run for name in names for run in self.runs(name)], self._parents, self.root,
                                [version for name in names for version in self.versions(name)]))  # fmt: skip
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of its files; see `ArtifactOwner.size`."""
+        """Return the bytes of its files; see `ArtifactOwner.size_bytes`."""
         return sum(file.stat().st_size for file in self._files(key).rglob("*") if file.is_file())
 
     def delete_collectables(self, key: str) -> None:
-        """Remove it; see `ArtifactOwner.discard`."""
+        """Delete the artifact; see `ArtifactOwner.delete_collectables`."""
         self._check_available()
         kind, _, name = key.partition(":")
         shutil.rmtree(self._files(key), ignore_errors=True)
@@ -193,39 +192,40 @@ class FakeTracking(Tracking):
 
     def _files(self, key: str) -> Path:
         kind, _, name = key.partition(":")
-        places = {"run": self.root / name / "files", "model": self.root / name / "model", "version": self.root / "none"}
-        if kind not in places:
-            raise Rejected(f"the fake tracking server keeps no {key!r}; it was not removed")
-        return places[kind]
+        folders = {"run": self.root / name / "files", "model": self.root / name / "model"}
+        folders["version"] = self.root / "none"
+        if kind not in folders:
+            raise Rejected(f"the fake tracking server has no {key!r}; it was not deleted")
+        return folders[kind]
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
-        there = self._require_version(name, version)
-        self._versions[name, version] = replace(there, tags={**there.tags, **tags})
+        existing = self._require_version(name, version)
+        self._versions[name, version] = replace(existing, tags={**existing.tags, **tags})
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point the alias at the version, and at no other."""
+        """Set the alias to the version, and remove it from others."""
         self._require_version(name, version)
-        for (model, number), there in list(self._versions.items()):
-            others = {other for other in there.aliases if other != alias or model != name}
+        for (model, number), existing in list(self._versions.items()):
+            others = {other for other in existing.aliases if other != alias or model != name}
             own = {alias} if (model, number) == (name, version) else set()
-            self._versions[model, number] = replace(there, aliases=tuple(sorted(others | own)))
+            self._versions[model, number] = replace(existing, aliases=tuple(sorted(others | own)))
 
     def fetch_model(self, name: str, version: str, folder: Path) -> Path:
-        """Copy the version's artifact to `folder`/model; see `Tracking.fetch`."""
-        there, model, note = self._require_version(name, version), folder / "model", folder / "source.txt"
+        """Copy the version's artifact to `folder`/model; see `Tracking.fetch_model`."""
+        registered, model, note = self._require_version(name, version), folder / "model", folder / "source.txt"
         if model.is_dir():
-            if not note.exists() or note.read_text() != there.url:
-                raise Conflict(f"{model} holds another model than {there.url}; give another folder")
+            if not note.exists() or note.read_text() != registered.url:
+                raise Conflict(f"{model} holds another model than {registered.url}; give another folder")
             return model
-        shutil.copytree(self.root / there.run_id / "model", model)
-        note.write_text(there.url)
-        if (signature := self.root / there.run_id / "files" / "signature" / "model.sig").exists():
+        shutil.copytree(self.root / registered.run_id / "model", model)
+        note.write_text(registered.url)
+        if (signature := self.root / registered.run_id / "files" / "signature" / "model.sig").exists():
             shutil.copyfile(signature, folder / "model.sig")
         return model
 
     def load_model(self, artifact: Path) -> PredictFunction:
-        """Return what gives probabilities (rows, 2): the logistic function of the weighted sum of the columns."""
+        """Return a function that predicts probabilities (rows, 2): the logistic function of the weighted sum."""
         try:
             weights = json.loads((artifact / MODEL_FILE).read_text())
         except (OSError, ValueError) as cause:
@@ -236,7 +236,7 @@ class FakeTracking(Tracking):
             try:
                 values = rows.to_numpy(dtype=np.float64)
             except ValueError as cause:
-                raise Rejected(f"model {artifact} refuses columns {list(rows)}: {cause}") from cause
+                raise Rejected(f"model {artifact} rejects columns {list(rows)}: {cause}") from cause
             positive = 1 / (1 + np.exp(-values @ np.array(list(weights.values()))))
             return np.column_stack([1 - positive, positive])
 
@@ -247,29 +247,25 @@ class FakeTracking(Tracking):
             raise Unavailable("the fake tracking server is down; set `available`")
 
     def _require_version(self, name: str, version: str) -> ModelVersion:
-        if (found := self.version(name, version)) is None:
+        if (existing := self.version(name, version)) is None:
             raise NotFound(f"no version {version!r} of model {name!r}; there are {sorted(self._versions)}")
-        return found
+        return existing
 
 
 def fake_collectables(
     runs: Sequence[TrackingRun], parents: Mapping[str, str], root: Path, versions: Sequence[ModelVersion]
 ) -> Iterator[Collectable]:
-    """Yield what the fake keeps, with what each needs: as MLflow's adapter does."""
+    """Yield the fake's artifacts with their dependencies, like MLflow's adapter."""
     used = {run.id: run.ended or run.started or datetime.now(UTC) for run in runs}
     for run in runs:
         model = [f"model:{run.id}"] if (root / run.id / "model").is_dir() else []
         parent = [f"run:{parents[run.id]}"] if run.id in parents else []
-        held = (
-            f"a person tagged it {KEEP_TAG}"
-            if KEEP_TAG in run.tags
-            else "it is running"
-            if run.status == "RUNNING"
-            else ""
-        )
-        yield Collectable(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), held)
+        reason = "it is running" if run.status == "RUNNING" else ""
+        if KEEP_TAG in run.tags:
+            reason = f"a person tagged it {KEEP_TAG}"
+        yield Collectable(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), reason)
         yield from (Collectable(key, key, used[run.id]) for key in model)
     for version in versions:
         own, run_id = f"{version.name}/{version.version}", version.run_id
-        needs = (f"run:{run_id}", f"model:{run_id}", f"fetched:{own}")
+        needs = (f"run:{run_id}", f"model:{run_id}", f"fetched-model:{own}")
         yield Collectable(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)

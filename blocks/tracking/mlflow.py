@@ -1,7 +1,7 @@
-"""MLflow as the tracking port: an embedded file, a server, or one that SageMaker manages; the address decides.
+"""Tracking by MLflow: an embedded file, a server, or one that SageMaker manages, depending on the URI.
 
-Only `MlflowClient` is used: no active run and no address of the whole process. A key is the tag `ratchet.key`,
-looked for before anything is made and again after, so that of two at once the older one stays.
+Only `MlflowClient` is used: no active run and no global URI. The idempotency key is the tag `ratchet.key`. It is looked
+up before an object is created and again after, so that of two concurrent ones the older remains.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PrivateAttr
 
-from blocks.common.collectable import Collectable
 from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
-from blocks.tracking.base import KEY_TAG, ModelVersion, PredictFunction, Tracking, TrackingRun
+from blocks.records.collectable import Collectable
+from blocks.records.tracking import ModelVersion, TrackingRun
+from blocks.tracking.base import KEY_TAG, PredictFunction, Tracking
 from blocks.tracking.checks import as_predictions, cast_to_signature, check_filter_value, check_finite, port_error_type
 from blocks.tracking.mlflow_collectable import MlflowArtifacts, time_from_ms
 from blocks.tracking.predictor_process import shared_predictor
@@ -139,41 +140,41 @@ class MlflowTracking(Tracking):
     def children(self, run_id: str) -> tuple[TrackingRun, ...]:
         """Return the runs opened with this one as parent, oldest first."""
         with self._port_errors(f"MLflow run {run_id}"):
-            home = self.client.get_run(run_id).info.experiment_id
-            return tuple(self._run(run) for run in self._runs(home, "mlflow.parentRunId", run_id))
+            experiment_id = self.client.get_run(run_id).info.experiment_id
+            return tuple(self._run(run) for run in self._runs(experiment_id, "mlflow.parentRunId", run_id))
 
     def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
         """Return the experiment's runs, oldest first; see `Tracking.runs`."""
         with self._port_errors(f"MLflow experiment {experiment!r}"):
-            home = self.client.get_experiment_by_name(experiment)
-            if home is None:
+            existing = self.client.get_experiment_by_name(experiment)
+            if existing is None:
                 return ()
-            first = f"attributes.start_time >= {int(since.timestamp() * 1000)}" if since else ""
-            return tuple(self._run(run, experiment) for run in self._search(home.experiment_id, first))
+            condition = f"attributes.start_time >= {int(since.timestamp() * 1000)}" if since else ""
+            return tuple(self._run(run, experiment) for run in self._search(existing.experiment_id, condition))
 
     def experiments(self) -> tuple[str, ...]:
         """Return the names of all experiments, sorted."""
         with self._port_errors("the list of MLflow's experiments"):
-            found, token = [], None
+            names, token = [], None
             while True:
                 page = self.client.search_experiments(page_token=token)
-                found += [each.name for each in page]
+                names += [each.name for each in page]
                 if not (token := page.token):
-                    return tuple(sorted(found))
+                    return tuple(sorted(names))
 
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the run's model, once a key; see `Tracking.register`."""
         with self._port_errors(f"MLflow model {name!r}"):
-            if found := self._versions(name, check_filter_value(key)):
-                return self._version(found[0])
+            if existing := self._versions(name, check_filter_value(key)):
+                return self._version(existing[0])
             source, model_id = self._logged_model(run_id)
             self._registered_model(name)
-            made = self.client.create_model_version(
+            created = self.client.create_model_version(
                 name, source, run_id, {**tags, KEY_TAG: key}, await_creation_for=60, model_id=model_id
             )
             first = self._versions(name, key)[0]
-            if first.version != made.version:  # another process was first
-                self.client.delete_model_version(name, made.version)
+            if first.version != created.version:  # another process was first
+                self.client.delete_model_version(name, created.version)
             return self._version(first)
 
     def version(self, name: str, reference: str) -> ModelVersion | None:
@@ -191,12 +192,12 @@ class MlflowTracking(Tracking):
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return all registered versions, oldest first."""
         with self._port_errors(f"MLflow model {name!r}"):
-            found = MlflowArtifacts(self.client, self.tracking_uri).versions(check_filter_value(name))
-            return tuple(self._version(each) for each in sorted(found, key=lambda version: int(version.version)))
+            versions = MlflowArtifacts(self.client, self.tracking_uri).versions(check_filter_value(name))
+            return tuple(self._version(each) for each in sorted(versions, key=lambda version: int(version.version)))
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return the runs, logged models and versions of these models; see `ArtifactOwner.kept`."""
-        with self._port_errors(f"what MLflow keeps of {', '.join(names)}"):
+        """Return the runs, logged models and versions of these models; see `ArtifactOwner.collectables`."""
+        with self._port_errors(f"MLflow's artifacts of {', '.join(names)}"):
             return tuple(
                 MlflowArtifacts(self.client, self.tracking_uri).collectables(
                     [check_filter_value(name) for name in names]
@@ -204,7 +205,7 @@ class MlflowTracking(Tracking):
             )
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of its artifacts; see `ArtifactOwner.size`."""
+        """Return the bytes of its artifacts; see `ArtifactOwner.size_bytes`."""
         try:
             with self._port_errors(f"MLflow's {key}"):
                 return MlflowArtifacts(self.client, self.tracking_uri).size_bytes(key)
@@ -212,7 +213,7 @@ class MlflowTracking(Tracking):
             return 0
 
     def delete_collectables(self, key: str) -> None:
-        """Remove it; see `ArtifactOwner.discard`."""
+        """Delete the artifact; see `ArtifactOwner.delete_collectables`."""
         with contextlib.suppress(NotFound), self._port_errors(f"MLflow's {key}"):
             MlflowArtifacts(self.client, self.tracking_uri).delete_collectables(key)
 
@@ -223,17 +224,17 @@ class MlflowTracking(Tracking):
                 self.client.set_model_version_tag(name, version, key, value)
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point the alias at the version."""
+        """Set the alias to the version."""
         with self._port_errors(f"MLflow model {name!r} version {version}"):
             self.client.set_registered_model_alias(name, alias, version)
 
     def fetch_model(self, name: str, version: str, folder: Path) -> Path:
-        """Copy the version's artifact to `folder`/model, whole or not at all; see `Tracking.fetch`.
+        """Download the version's artifact atomically to `folder`/model; see `Tracking.fetch_model`.
 
         Raises:
             NotFound: no such version.
             Conflict: `folder` holds the model of another version.
-            Corrupt: what came is not an MLflow model folder.
+            Corrupt: the artifact is not an MLflow model folder.
         """
         with self._port_errors(f"MLflow model {name!r} version {version}"):
             source = str(self.client.get_model_version_download_uri(name, version))
@@ -242,22 +243,21 @@ class MlflowTracking(Tracking):
             if not (folder / f"{MODEL_ARTIFACT}.sig").exists():
                 self._fetch_signature(name, version, folder)
             if model.is_dir():
-                if (there := note.read_text() if note.exists() else "another") != source:
-                    raise Conflict(f"{model} holds the model of {there}, not of {source}; give another folder")
+                if (existing := note.read_text() if note.exists() else "another") != source:
+                    raise Conflict(f"{model} holds the model of {existing}, not of {source}; give another folder")
                 return model
             note.write_text(source)
             return self._download(source, model)
 
     def warm_up(self) -> None:
-        """Start the process that loads models, which takes it three seconds; import what reads their description."""
+        """Start the prediction process, which takes three seconds, and import MLflow's model reader."""
         shared_predictor(self.trusted_keys)
         import_module("mlflow.models")
 
     def load_model(self, artifact: Path) -> PredictFunction:
-        """Load a fetched model, once, in a process without credentials; see `Tracking.loaded`.
+        """Load a downloaded model once, in a process without credentials; see `Tracking.load_model`.
 
-        That process verifies the model's signature against `trusted_keys`, and what the model is made of, before it
-        loads it.
+        That process verifies the model's signature against `trusted_keys`, and inspects its content, before loading.
         """
         self._configure_mlflow()
         from mlflow.models import Model
@@ -266,19 +266,19 @@ class MlflowTracking(Tracking):
             schema = Model.load(str(artifact)).get_input_schema()
         except Exception as cause:
             raise Rejected(f"model {artifact} does not load: {str(cause)[:500]}") from cause
-        ask = shared_predictor(self.trusted_keys).load(artifact)
+        predict_rows = shared_predictor(self.trusted_keys).load(artifact)
 
         def predict(frame: pd.DataFrame) -> np.ndarray:
             needed = [spec for spec in schema or () if spec.required or spec.name in frame.columns]
             kinds = {spec.name: getattr(spec.type, "name", "") for spec in needed}
             rows = cast_to_signature(frame, kinds) if kinds and all(kinds) else frame
-            return as_predictions(ask(rows), artifact, len(frame))
+            return as_predictions(predict_rows(rows), artifact, len(frame))
 
         return predict
 
     @property
     def client(self) -> Any:
-        """MLflow's client for `tracking_uri`, made at first use."""
+        """MLflow's client for `tracking_uri`, created on first use."""
         if self._client is None:
             self._configure_mlflow()
             from mlflow import MlflowClient
@@ -287,32 +287,32 @@ class MlflowTracking(Tracking):
         return self._client
 
     def _fetch_signature(self, name: str, version: str, folder: Path) -> None:
-        """Copy the version's signature to `folder`/model.sig, where its run has one."""
+        """Download the version's signature to `folder`/model.sig, if its run has one."""
         from mlflow.artifacts import download_artifacts
 
         run_id = self.client.get_model_version(name, version).run_id
-        there = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE_FOLDER)}
-        if f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig" not in there:
+        existing = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE_FOLDER)}
+        if f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig" not in existing:
             return
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as beside:
-            came = download_artifacts(
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            downloaded = download_artifacts(
                 run_id=run_id,
                 artifact_path=f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig",
-                dst_path=beside,
+                dst_path=temporary,
                 tracking_uri=self.tracking_uri,
             )
-            Path(came).replace(folder / f"{MODEL_ARTIFACT}.sig")
+            Path(downloaded).replace(folder / f"{MODEL_ARTIFACT}.sig")
 
     def _configure_mlflow(self) -> None:
-        """Set what MLflow reads from the environment alone, and silence a plugin that warns on each request."""
+        """Set options that MLflow reads only from the environment, and silence a plugin that warns on each request."""
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(self.retries)
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.CRITICAL)
         logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
 
     @contextlib.contextmanager
-    def _port_errors(self, what: str) -> Iterator[None]:
-        """Turn what MLflow raises into the port's errors, naming `what` and the address."""
+    def _port_errors(self, resource: str) -> Iterator[None]:
+        """Translate MLflow's errors into port errors that name the resource and the URI."""
         self._configure_mlflow()
         from mlflow.exceptions import MlflowException
         from requests import RequestException
@@ -320,16 +320,16 @@ class MlflowTracking(Tracking):
         try:
             yield
         except MlflowException as cause:
-            kind = port_error_type(cause.error_code, str(cause))
-            raise kind(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
+            error_class = port_error_type(cause.error_code, str(cause))
+            raise error_class(f"{resource} at {self.tracking_uri}: {str(cause)[:500]}") from cause
         except RequestException as cause:
-            raise Unavailable(f"{what} at {self.tracking_uri}: {str(cause)[:500]}") from cause
+            raise Unavailable(f"{resource} at {self.tracking_uri}: {str(cause)[:500]}") from cause
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        if (found := self.client.get_experiment_by_name(name)) is not None:
-            return str(found.experiment_id)
+        if (existing := self.client.get_experiment_by_name(name)) is not None:
+            return str(existing.experiment_id)
         try:
             return str(self.client.create_experiment(name))
         except MlflowException as cause:
@@ -347,11 +347,11 @@ class MlflowTracking(Tracking):
                 raise
 
     def _runs(self, experiment_id: str, tag: str, value: str) -> list[Any]:
-        """Return the runs that bear the tag, oldest first."""
+        """Return the runs with the tag, oldest first."""
         return self._search(experiment_id, f"tags.`{tag}` = '{value}'")
 
     def _search(self, experiment_id: str, condition: str) -> list[Any]:
-        """Return the runs that meet the condition, oldest first, those of one millisecond by id; all pages."""
+        """Return all runs that meet the condition, oldest first; runs of one millisecond are ordered by id."""
         runs: list[Any] = []
         token: str | None = None
         while True:
@@ -363,11 +363,11 @@ class MlflowTracking(Tracking):
     def _versions(self, name: str, key: str) -> list[Any]:
         if "'" in name:
             raise Rejected(f"model name {name!r} must not hold an apostrophe")
-        found = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'")
-        return sorted(found, key=lambda version: int(version.version))
+        versions = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'")
+        return sorted(versions, key=lambda version: int(version.version))
 
     def _logged_model(self, run_id: str) -> tuple[str, str]:
-        """Return address and id of the newest finished model that the run logged under the name `model`."""
+        """Return URI and id of the newest finished model that the run logged with the name `model`."""
         outputs = self.client.get_run(run_id).outputs
         for output in reversed(outputs.model_outputs if outputs else []):
             logged = self.client.get_logged_model(output.model_id)
@@ -380,33 +380,33 @@ class MlflowTracking(Tracking):
     def _download(self, source: str, model: Path) -> Path:
         from mlflow.artifacts import download_artifacts
 
-        with tempfile.TemporaryDirectory(dir=model.parent, prefix=".fetch-") as beside:
-            came = Path(download_artifacts(source, dst_path=beside, tracking_uri=self.tracking_uri))
-            if not (came / "MLmodel").is_file():
-                raise Corrupt(f"{source} is no MLflow model: {sorted(p.name for p in came.iterdir())}")
+        with tempfile.TemporaryDirectory(dir=model.parent, prefix=".fetch-") as temporary:
+            downloaded = Path(download_artifacts(source, dst_path=temporary, tracking_uri=self.tracking_uri))
+            if not (downloaded / "MLmodel").is_file():
+                raise Corrupt(f"{source} is not an MLflow model: {sorted(p.name for p in downloaded.iterdir())}")
             try:
-                came.rename(model)
+                downloaded.rename(model)
             except OSError:
-                if not model.is_dir():  # else another fetch of the same version was first
+                if not model.is_dir():  # otherwise another download of the same version was first
                     raise
         return model
 
     def _run(self, run: Any, experiment: str = "") -> TrackingRun:
         page = f"{self.ui_url or self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        home = experiment or self.client.get_experiment(run.info.experiment_id).name
-        ended = None if run.info.status == "RUNNING" else run.info.end_time  # one that runs again keeps its old end
+        name = experiment or self.client.get_experiment(run.info.experiment_id).name
+        ended = None if run.info.status == "RUNNING" else run.info.end_time  # MLflow keeps the end of a reopened run
         data, times = run.data, (_optional_time(run.info.start_time), _optional_time(ended))
         return TrackingRun(
-            run.info.run_id, home, run.info.status, page, data.params, data.metrics, dict(data.tags), *times
+            run.info.run_id, name, run.info.status, page, data.params, data.metrics, dict(data.tags), *times
         )
 
-    def _version(self, found: Any) -> ModelVersion:
-        whole = self.client.get_model_version(found.name, found.version)  # a search leaves the aliases out
-        page = f"{self.ui_url or self.tracking_uri}/#/models/{whole.name}/versions/{whole.version}"
-        aliases = tuple(sorted(whole.aliases))
-        return ModelVersion(whole.name, str(whole.version), whole.run_id, page, dict(whole.tags), aliases)
+    def _version(self, listed: Any) -> ModelVersion:
+        version = self.client.get_model_version(listed.name, listed.version)  # a search does not return aliases
+        page = f"{self.ui_url or self.tracking_uri}/#/models/{version.name}/versions/{version.version}"
+        aliases = tuple(sorted(version.aliases))
+        return ModelVersion(version.name, str(version.version), version.run_id, page, dict(version.tags), aliases)
 
 
 def _optional_time(milliseconds: int | None) -> datetime | None:
-    """Return MLflow's milliseconds since 1970 as a moment; 0 and None are none."""
+    """Convert MLflow's milliseconds since 1970; None for 0 and None."""
     return time_from_ms(milliseconds) if milliseconds else None

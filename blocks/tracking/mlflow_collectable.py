@@ -1,22 +1,22 @@
-"""What MLflow keeps of our models, and how it is removed: artifacts for good, runs and logged models marked deleted.
+"""MLflow's collectable artifacts. Files are deleted; runs and logged models are only marked as deleted.
 
-MLflow offers no more to a client; `mlflow gc`, run beside its database, removes the rows that are marked.
+An MLflow client cannot do more; `mlflow gc`, run with access to the database, deletes the marked rows.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from blocks.common.collectable import Collectable
 from blocks.common.errors import Rejected
+from blocks.records.collectable import Collectable
 from blocks.tracking.base import KEEP_TAG, KEY_TAG
 
 MAX_RUN_TIME = timedelta(days=8)
-"""A run that began longer ago and never ended is one that died: a training may take seven days."""
+"""A run that started longer ago and never ended counts as dead: a training may take seven days."""
 
 
 class MlflowArtifacts:
-    """What an MLflow server keeps; `client` is its client. MLflow's own errors are passed on."""
+    """Collectable artifacts of an MLflow server; `client` is its client. Raises MLflow's errors."""
 
     def __init__(self, client: Any, tracking_uri: str) -> None:
         self.client, self.tracking_uri = client, tracking_uri
@@ -28,9 +28,9 @@ class MlflowArtifacts:
             if experiment is not None:
                 yield from self._of_experiment(experiment.experiment_id)
             for version in self.versions(name):
-                model_id = version.model_id or version.source.removeprefix("models:/")  # a search leaves the id out
+                model_id = version.model_id or version.source.removeprefix("models:/")  # not in search results
                 own = f"{name}/{version.version}"
-                needs = (f"run:{version.run_id}", f"model:{model_id}", f"fetched:{own}")
+                needs = (f"run:{version.run_id}", f"model:{model_id}", f"fetched-model:{own}")
                 used = max(version.last_updated_timestamp or 0, version.creation_timestamp)
                 yield Collectable(f"version:{own}", f"version {own}", time_from_ms(used), needs)
 
@@ -45,7 +45,7 @@ class MlflowArtifacts:
         return _artifact_bytes(listings[kind], name, None) if kind in listings else 0
 
     def delete_collectables(self, key: str) -> None:
-        """Remove what the key names. MLflow does not know a logged model or version that is gone already."""
+        """Delete the artifact of a key. MLflow raises an error for a missing logged model or version."""
         kind, _, name = key.partition(":")
         if kind == "run":
             run = self.client.get_run(name)
@@ -59,7 +59,7 @@ class MlflowArtifacts:
             model, _, number = name.rpartition("/")
             self.client.delete_model_version(model, number)
         else:
-            raise Rejected(f"MLflow keeps no {key!r}; it was not removed")
+            raise Rejected(f"MLflow has no {key!r}; it was not deleted")
 
     def _of_experiment(self, experiment_id: str) -> Iterator[Collectable]:
         models: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ class MlflowArtifacts:
         return _pages(lambda token: self.client.search_logged_models([experiment_id], page_token=token))
 
     def _foreign_reason(self, run_id: str | None) -> str:
-        """Return why a logged model is not ours to remove: no run of ours made it."""
+        """Return why a logged model must not be deleted: none of our runs created it; "" otherwise."""
         ours = bool(run_id) and KEY_TAG in self.client.get_run(run_id).data.tags
         return "" if ours else "it was not made by Ratchet"
 
@@ -103,16 +103,16 @@ def _retention_reason(run: Any) -> str:
 
 
 def time_from_ms(milliseconds: int) -> datetime:
-    """Return MLflow's milliseconds since 1970 as a moment."""
+    """Convert MLflow's milliseconds since 1970."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _pages(page: Any) -> Iterator[Any]:
     token: str | None = None
     while True:
-        found = page(token)
-        yield from found
-        if not (token := found.token):
+        current = page(token)
+        yield from current
+        if not (token := current.token):
             return
 
 

@@ -1,4 +1,7 @@
-"""The process that loads models and predicts: started with none of our environment, and asked by files."""
+"""A separate process that loads models and predicts, without this process's environment variables.
+
+Rows and predictions are exchanged as files.
+"""
 
 import json
 import os
@@ -22,11 +25,11 @@ _PREDICT_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "predict.py
 
 
 class PredictorProcess:
-    """A process of `runtime/predict.py`: it imports while nobody waits, then answers; it goes with us."""
+    """A running `runtime/predict.py`: it imports in the background, executes commands, and ends with this process."""
 
     def __init__(self, trusted_keys: Sequence[str]) -> None:
-        held = ExitStack()  # the folder outlives a killed process, and is swept up where we are killed with it
-        self._home = held.enter_context(temporary_folder(None, "ratchet-predict-"))
+        resources = ExitStack()
+        self._home = resources.enter_context(temporary_folder(None, "ratchet-predict-"))
         self._lock = threading.Lock()
         self._loaded: Path | None = None
         with (self._home / "log").open("wb") as log:
@@ -40,21 +43,21 @@ class PredictorProcess:
                 start_new_session=True,
                 text=True,
             )
-        self.close = weakref.finalize(self, _end_process, self._process, held)
+        self.close = weakref.finalize(self, _end_process, self._process, resources)
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is gone: a model may have taken it along."""
+        """Whether the process has ended; a model may have crashed it."""
         return self._process.poll() is not None
 
     def load(self, model: Path) -> Callable[[pd.DataFrame], np.ndarray]:
-        """Load a model, and return a function that says what it says of rows.
+        """Load a model, and return a function that returns its predictions for a frame.
 
-        One model is loaded at a time: where another was since, the function loads its own anew.
+        One model is loaded at a time. If another was loaded since, the function loads its own again.
 
         Raises:
-            Rejected: the model may not be loaded (unsigned, changed, of a kind that is not allowed) or does not load;
-                the function: it refuses the rows, or the process ended.
+            Rejected: the model must not be loaded (unsigned, changed, or with a forbidden type) or does not load. The
+                function raises it if the model does not accept the rows, or the process ended.
         """
         with self._lock:
             self._load(model)
@@ -62,31 +65,31 @@ class PredictorProcess:
 
     def _load(self, model: Path) -> None:
         self._loaded = None
-        if said := self._send_command({"load": str(model.resolve())}):
-            raise Rejected(f"model {model} {_load_error(said)}")
+        if failure := self._send_command({"load": str(model.resolve())}):
+            raise Rejected(f"model {model} {_load_error(failure)}")
         self._loaded = model
 
     def _predict(self, model: Path, frame: pd.DataFrame) -> np.ndarray:
         with self._lock, tempfile.TemporaryDirectory(prefix="rows-", dir=self._home) as folder:
             if self._loaded != model:  # another was loaded since
                 self._load(model)
-            rows, out = Path(folder) / "rows.pkl", Path(folder) / "said.npy"
-            frame.to_pickle(rows)  # there and not back: what a model answers is never unpickled
-            if said := self._send_command({"frame": str(rows), "out": str(out)}):
-                words = said["error"].rpartition("Error: ")[2][:500]
-                raise Rejected(f"model {model} refuses {len(frame)} rows: {said['kind']}: {words}")
+            rows, out = Path(folder) / "rows.pkl", Path(folder) / "predictions.npy"
+            frame.to_pickle(rows)  # only in this direction: the process's output is never unpickled
+            if failure := self._send_command({"frame": str(rows), "out": str(out)}):
+                message = failure["error"].rpartition("Error: ")[2][:500]
+                raise Rejected(f"model {model} rejects {len(frame)} rows: {failure['kind']}: {message}")
             return np.asarray(np.load(out, allow_pickle=False))
 
-    def _send_command(self, order: dict[str, str]) -> dict[str, str]:
+    def _send_command(self, command: dict[str, str]) -> dict[str, str]:
         try:
             assert self._process.stdin and self._process.stdout  # noqa: S101 - both are pipes
-            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
             return dict(json.loads(self._process.stdout.readline()))
         except (OSError, ValueError) as cause:
             log = self._home / "log"
-            words = log.read_text(errors="replace")[-500:] if log.exists() else "it left no words"
-            raise Rejected(f"the process that predicts has ended ({self._process.poll()}): {words}") from cause
+            lines = log.read_text(errors="replace")[-500:] if log.exists() else "it left no log"
+            raise Rejected(f"the prediction process has ended ({self._process.poll()}): {lines}") from cause
 
 
 _PREDICTORS: dict[tuple[int, tuple[str, ...]], PredictorProcess] = {}
@@ -94,20 +97,20 @@ _PREDICTORS_LOCK = threading.Lock()
 
 
 def shared_predictor(keys: Sequence[str]) -> PredictorProcess:
-    """Return this process's predictor with these pinned keys, started when it is first asked for.
+    """Return this process's predictor with these trusted keys; start it on first use.
 
-    There is one, however many blocks ask: each start takes it three seconds. A fork starts its own, and where a model
-    ended it another is started.
+    All blocks share it, since each start takes three seconds. A fork starts its own, and a predictor that has ended is
+    replaced.
     """
     with _PREDICTORS_LOCK:
-        at = (os.getpid(), tuple(keys))
-        if at not in _PREDICTORS or _PREDICTORS[at].has_ended:
-            _PREDICTORS[at] = PredictorProcess(keys)
-        return _PREDICTORS[at]
+        key = (os.getpid(), tuple(keys))
+        if key not in _PREDICTORS or _PREDICTORS[key].has_ended:
+            _PREDICTORS[key] = PredictorProcess(keys)
+        return _PREDICTORS[key]
 
 
-def _end_process(process: "subprocess.Popen[str]", held: ExitStack) -> None:
-    """End the process by closing its input, then give its folder back."""
+def _end_process(process: "subprocess.Popen[str]", resources: ExitStack) -> None:
+    """End the process by closing its input, then release its folder."""
     for pipe in (process.stdin, process.stdout):
         if pipe:
             with suppress(OSError):
@@ -117,17 +120,17 @@ def _end_process(process: "subprocess.Popen[str]", held: ExitStack) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    held.close()
+    resources.close()
 
 
-def _load_error(said: dict[str, str]) -> str:
-    if said["kind"] in ("Unsigned", "Refused"):
-        return f"is not loaded: {said['error']}"
-    return f"does not load: {said['kind']}: {said['error'].rpartition('Error: ')[2][:500]}"
+def _load_error(failure: dict[str, str]) -> str:
+    if failure["kind"] in ("UntrustedSignature", "UnsafeModel"):
+        return f"is not loaded: {failure['error']}"
+    return f"does not load: {failure['kind']}: {failure['error'].rpartition('Error: ')[2][:500]}"
 
 
 def _process_environment(keys: Sequence[str], home: str) -> dict[str, str]:
-    """Return all that the process's environment holds."""
+    """Return the complete environment of the process."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": home,

@@ -1,4 +1,4 @@
-"""The trainer port: runs one training program by the SageMaker container contract, somewhere."""
+"""The trainer port: runs one training program by the SageMaker container contract."""
 
 import time
 from abc import abstractmethod
@@ -9,17 +9,17 @@ from pathlib import Path
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
-from blocks.common.compute import Compute
 from blocks.common.jobs import JobStatus, require_completed, stop_if_interrupted
+from blocks.records.compute import Compute
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that a training run needs. Two jobs that are equal make the same model.
+    """A training job with all its inputs. Two equal jobs produce the same model.
 
-    `name` is derived by the caller from the work, so that a retry finds the job that is there.
-    `program_folder` is the folder that holds `train.py`. `channels` are folders of input files by channel name.
-    Hyperparameters reach the program as text, as on SageMaker.
+    The caller derives `name` from the content, so that a retry finds the running job.
+    `program_folder` is the folder with `train.py`. `channels` are folders of input files by channel name.
+    The program gets hyperparameters as text, as on SageMaker.
     """
 
     name: str
@@ -33,11 +33,17 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class TrainingJobState:
-    """What is known of a job now. `model_folder` is a local folder once it completed; `reason` says why it failed.
+    """Current state of a training job.
 
-    `billable_seconds` is what the service bills for each instance, a warm pool's seconds included; None when it
-    has not said. `instance_type` is the one that ran it, "" when it has not said, or on this machine.
-    `transient` marks a failure that is the service's own (no capacity just now): the same job may well succeed.
+    Attributes:
+        name: the job's name.
+        status: where the job stands.
+        seconds: run time until now or until the end.
+        reason: why it failed; "" if it did not.
+        model_folder: local folder of the model, once the job completed.
+        billable_seconds: seconds that the service bills for each instance, warm pool included; None if unknown.
+        instance_type: the instance type that ran it; "" if unknown, or on this machine.
+        transient: whether the service caused the failure (such as no capacity), so that the same job may succeed.
     """
 
     name: str
@@ -51,48 +57,48 @@ class TrainingJobState:
 
 
 class Trainer(ArtifactOwner, Block):
-    """Runs training programs. Submitting the same job twice runs it once."""
+    """Runs training programs. A job that is submitted twice runs once."""
 
     @abstractmethod
     def compute(self, max_seconds: int) -> Compute:
-        """Return what a job of at most `max_seconds` will ask for, so that it can be priced before it is submitted.
+        """Return the compute that a job of at most `max_seconds` will use, so that it can be priced first.
 
-        Nothing is asked of a service. An adapter that pays says the most that `submit` may ask for.
+        No service is called. A paid adapter returns the maximum that `submit` may request.
         """
 
     @abstractmethod
     def submit(self, job: TrainingJob) -> None:
-        """Start the job, or attach to the one of that name that is running or has completed.
+        """Start the job, or attach to the one of that name that is running or completed.
 
-        A job of that name which failed or was stopped is started anew.
+        A job of that name that failed or was stopped is started again.
 
         Raises:
             Conflict: a job of that name exists with other content.
-            NotFound: `program` holds no `train.py`, or a channel's folder does not exist.
+            NotFound: `program_folder` has no `train.py`, or a channel's folder does not exist.
         """
 
     @abstractmethod
     def state(self, name: str) -> TrainingJobState:
-        """Return what is known of the job. Raises NotFound when there is none of that name."""
+        """Return the state of the job. Raises NotFound if there is no job of that name."""
 
     @abstractmethod
     def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
-        """Return the whole log lines after `offset` and the position to ask from next time."""
+        """Return the complete log lines after `offset`, and the offset for the next call."""
 
     @abstractmethod
     def stop(self, name: str) -> None:
-        """Stop the job and everything it started; no error when it has ended already."""
+        """Stop the job and all its processes; no error if it has ended already."""
 
     def run(self, job: TrainingJob, on_log_line: Callable[[str], None], poll_seconds: float = 0.2) -> TrainingJobState:
-        """Submit, hand each log line to `on_log_line` as it comes, wait, and return the state of the completed job.
+        """Submit, pass each log line to `on_log_line`, wait, and return the state of the completed job.
 
-        Whatever ends the wait early (a cancelled flow, an interrupt) stops the job: nothing is left running. A
-        service that does not answer for a while does not end it: who tries again attaches to the job that runs.
+        An interrupted wait (a cancelled flow, a signal) stops the job, so that nothing is left running. A
+        TransientError does not stop it: the retry attaches to the running job.
 
         Raises:
-            TransientError: the service did not answer, or failed by itself; try again.
-            JobFailed: the job failed, was stopped, or hit its limit of time or memory. The message carries
-                the program's own last words.
+            TransientError: the service did not respond, or caused the failure; try again.
+            JobFailed: the job failed, was stopped, or reached its limit of time or memory. The message has the
+                program's last log lines.
         """
         self.submit(job)
         position = 0

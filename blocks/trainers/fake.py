@@ -1,4 +1,4 @@
-"""A trainer without processes: jobs run in memory, one step a look, and end as the knobs say."""
+"""A fake trainer: jobs live in memory, advance one step per status poll, and end as configured."""
 
 import json
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
-from blocks.common.compute import Compute
 from blocks.common.errors import NotFound
 from blocks.common.jobs import JobStatus
+from blocks.records.compute import Compute
 from blocks.trainers import job_checks as jobs
 from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
 
@@ -23,20 +23,18 @@ class _Attempt:
 
 
 class FakeTrainer(Trainer):
-    """Trains nothing, the same way each time; a completed job's model folder holds its hyperparameters."""
+    """Trains nothing, deterministically; a completed job's model folder holds its hyperparameters."""
 
-    _block_type_name = "Ratchet trainer: fake"
+    _block_type_name = "Ratchet trainer (fake)"
     _block_type_slug = "ratchet-trainer-fake"
 
     root: Path = Field(description="Folder that receives the model folders.")
-    failing_attempts: int = Field(default=0, ge=0, description="How many attempts fail before one completes.")
-    polls_in_progress: int = Field(default=2, ge=0, description="How often a job is seen in progress before it ends.")
-    transient: bool = Field(default=False, description="Whether a failure is one that the same job may survive.")
-    reason: str = Field(default="the fake trainer was told to fail", description="What a failure says.")
-    fixed_compute: Compute = Field(default=Compute(), description="What a job asks for, its time apart: to be priced.")
-    billable_seconds: float | None = Field(
-        default=None, description="The seconds billed for a job that ended; None: not said."
-    )
+    failing_attempts: int = Field(default=0, ge=0, description="Number of attempts that fail before one completes.")
+    polls_in_progress: int = Field(default=2, ge=0, description="Number of polls that return in progress.")
+    transient: bool = Field(default=False, description="Whether a failure is transient.")
+    reason: str = Field(default="this fake is configured to fail", description="Reason of a failure.")
+    fixed_compute: Compute = Field(default=Compute(), description="Compute of every job, apart from its time.")
+    billable_seconds: float | None = Field(default=None, description="Billed seconds of a job that ended.")
     lines: list[str] = Field(default=["fake training"], description="The log of every job.")
 
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
@@ -44,19 +42,19 @@ class FakeTrainer(Trainer):
 
     @property
     def started(self) -> tuple[str, ...]:
-        """The names of all attempts that were started, in order: a job that was adopted is not in it twice."""
+        """The names of all attempts that were started, in order; attaching to a job starts none."""
         return tuple(self._started)
 
     def compute(self, max_seconds: int) -> Compute:
-        """Return `asks_for`, for at most that long."""
+        """Return `fixed_compute` with this time limit."""
         return replace(self.fixed_compute, max_seconds=max_seconds)
 
     def submit(self, job: TrainingJob) -> None:
-        """Start the job, or attach to the one that is there; see `Trainer.submit`."""
+        """Start the job, or attach to the running one; see `Trainer.submit`."""
         jobs.check_job(job)
-        content, there = jobs.content_digests(job), self._jobs.get(job.name)
-        if there is not None:
-            jobs.check_same_content(job.name, there.content, content)
+        content, existing = jobs.content_digests(job), self._jobs.get(job.name)
+        if existing is not None:
+            jobs.check_same_content(job.name, existing.content, content)
             if self.state(job.name).status in (JobStatus.in_progress, JobStatus.completed):
                 return
         end = JobStatus.failed if len(self._started) < self.failing_attempts else JobStatus.completed
@@ -64,24 +62,19 @@ class FakeTrainer(Trainer):
         self._started.append(job.name)
 
     def state(self, name: str) -> TrainingJobState:
-        """Return what is known of the job, one step further than at the last look; see `Trainer.state`."""
-        attempt = self._attempt(name)
+        """Return the state of the job, one step further than at the last poll; see `Trainer.state`."""
+        attempt, seconds = self._attempt(name), float(self.polls_in_progress)
         if attempt.stopped:
             return TrainingJobState(name, JobStatus.stopped, float(attempt.polls), "stopped on request")
         attempt.polls += 1
         if attempt.polls <= self.polls_in_progress:
             return TrainingJobState(name, JobStatus.in_progress, float(attempt.polls))
         if attempt.end is JobStatus.failed:
-            return TrainingJobState(name, JobStatus.failed, float(self.polls_in_progress), self.reason, transient=self.transient,
-                            billable_seconds=self.billable_seconds)  # fmt: skip
+            return TrainingJobState(name, JobStatus.failed, seconds, self.reason,
+                                    transient=self.transient, billable_seconds=self.billable_seconds)  # fmt: skip
         model = self._model(attempt.job)
-        return TrainingJobState(
-            name,
-            JobStatus.completed,
-            float(self.polls_in_progress),
-            model_folder=model,
-            billable_seconds=self.billable_seconds,
-        )
+        return TrainingJobState(name, JobStatus.completed, seconds,
+                                model_folder=model, billable_seconds=self.billable_seconds)  # fmt: skip
 
     def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
         """Return the lines after `offset`; see `Trainer.logs`."""

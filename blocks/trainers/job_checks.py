@@ -1,4 +1,4 @@
-"""What every trainer must settle about a job before it runs: is it well formed, and is it the one that is there?"""
+"""Checks shared by all trainers: a job is valid, and a job of the same name has the same content."""
 
 import json
 import re
@@ -10,19 +10,19 @@ from blocks.trainers.base import TrainingJob
 from runtime.digests import file_digests, text_digest
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
-"""SageMaker's rule for the names of training jobs; it also makes them safe as names of folders."""
+"""SageMaker's rule for the names of training jobs; such a name is also safe as a folder's name."""
 CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROGRAM_CHANNEL = "code"
-"""The channel by which the program itself reaches the container."""
+"""The channel with the training program."""
 
 
 def check_job(job: TrainingJob) -> None:
-    """Refuse a job that could not run.
+    """Check that a job can run.
 
     Raises:
-        Rejected: its name or a channel's is not one that SageMaker would take, a hyperparameter is not text,
-            or a limit is not positive.
-        NotFound: `program` holds no `train.py`, or a channel's folder does not exist.
+        Rejected: SageMaker does not allow the job's name or a channel's, a hyperparameter is not text, or a limit is
+            not positive.
+        NotFound: `program_folder` has no `train.py`, or a channel's folder does not exist.
     """
     if not NAME_PATTERN.fullmatch(job.name):
         raise Rejected(f"job name {job.name!r} must be 1 to 63 letters, digits and inner hyphens")
@@ -41,20 +41,20 @@ def check_job(job: TrainingJob) -> None:
 
 
 def content_digests(job: TrainingJob) -> dict[str, str]:
-    """Return what makes the job this job and no other: a digest of each part, in which no secret can be read.
+    """Return a digest of each part that identifies the job. No secret can be read from a digest.
 
-    A channel counts by its path and its files' names and sizes, since reading a million rows twice costs more
-    than it tells. Limits and the variables `MLFLOW_*` and `RATCHET_*` do not count: they change no model.
+    Of a channel the path and the files' names and sizes count, since hashing its rows would take too long. Limits and
+    the variables `MLFLOW_*` and `RATCHET_*` do not count, since they do not change the model.
     """
     parts = {"program": _digest(_program_digests(job.program_folder)), "hyperparameters": _digest(job.hyperparameters)}
     parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
-    deciding = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
-    return parts | {f"variable {key}": _digest({key: value}) for key, value in deciding.items()}
+    relevant = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
+    return parts | {f"variable {key}": _digest({key: value}) for key, value in relevant.items()}
 
 
-def check_same_content(name: str, existing: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """Raise Conflict, naming the parts that differ, unless the job that is there is the one given."""
-    different = [key for key in sorted({*existing, *given}) if existing.get(key) != given.get(key)]
+def check_same_content(name: str, existing: Mapping[str, str], requested: Mapping[str, str]) -> None:
+    """Raise Conflict, with the names of the parts that differ, unless both jobs have the same content."""
+    different = [key for key in sorted({*existing, *requested}) if existing.get(key) != requested.get(key)]
     if different:
         raise Conflict(f"job {name} exists with other content: {', '.join(different)}; give it another name")
 

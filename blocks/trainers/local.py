@@ -1,8 +1,8 @@
-"""Training on this machine: the container's entry point in a process of its own, and its state in a folder.
+"""Training on this machine: the container's entry point in a separate process, and its state in a folder.
 
-`<root>/<job>/job.json` says which job it is; `<root>/<job>/<attempt>/` has the layout of `/opt/ml`, with
-`log.txt`, `process.json` (who runs it, written at the start), `status.json` (how it ended, written by the entry
-point) and `verdict.json` (why we ended it). All state is in files, so whoever comes later finds the same answer.
+`<root>/<job>/job.json` holds the digests of the job; `<root>/<job>/<attempt>/` has the layout of `/opt/ml`, with
+`log.txt`, `process.json` (the process, written at the start), `status.json` (the exit code, written by the entry
+point) and `stop_reason.json` (why the trainer ended it). All state is in files, so every process sees the same state.
 """
 
 import contextlib
@@ -20,37 +20,40 @@ from typing import Any
 
 from pydantic import Field
 
-from blocks.common.collectable import Collectable, FolderArtifacts
-from blocks.common.compute import Compute
+from blocks.common.collectable import FolderArtifacts
 from blocks.common.errors import NotFound
 from blocks.common.jobs import JobStatus
+from blocks.records.collectable import Collectable
+from blocks.records.compute import Compute
 from blocks.trainers import job_checks as jobs
 from blocks.trainers import job_processes as processes
 from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
 from runtime.files import write_text_atomically
 
 ENTRY_POINT = Path(__file__).resolve().parents[2] / "runtime" / "train.py"
-WATCH_SECONDS = 0.5
+LIMIT_CHECK_SECONDS = 0.5
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class LocalTrainer(Trainer):
     """Runs training programs on this machine, each in a clean environment with limits of time and memory."""
 
-    _block_type_name = "Ratchet trainer: local process"
+    _block_type_name = "Ratchet trainer (local)"
     _block_type_slug = "ratchet-trainer-local"
 
-    root: Path = Field(description="Folder of the jobs: inputs by link, models, logs, states.")
-    python: str | None = Field(default=None, description="Python that trains; the one that runs this by default.")
-    threads: int = Field(default=2, gt=0, description="How many threads numerical libraries may use in a job.")
-    grace_seconds: float = Field(default=5.0, ge=0, description="Seconds between asking a job to end and killing.")
+    root: Path = Field(description="Folder of the jobs: links to inputs, models, logs, states.")
+    python: str | None = Field(
+        default=None, description="Python that runs the training; None: the Python of this process."
+    )
+    threads: int = Field(default=2, gt=0, description="Number of threads of numerical libraries in a job.")
+    grace_seconds: float = Field(default=5.0, ge=0, description="Seconds between SIGTERM and SIGKILL.")
 
     def compute(self, max_seconds: int) -> Compute:
         """Return this machine, which costs nothing."""
         return Compute(max_seconds=max_seconds)
 
     def submit(self, job: TrainingJob) -> None:
-        """Start the job, or attach to the one that is there; see `Trainer.submit`."""
+        """Start the job, or attach to the running one; see `Trainer.submit`."""
         jobs.check_job(job)
         content = jobs.content_digests(job)
         with self._locked(job.name):
@@ -63,59 +66,59 @@ class LocalTrainer(Trainer):
             self._start(job, attempt)
 
     def state(self, name: str) -> TrainingJobState:
-        """Return what is known of the job; see `Trainer.state`."""
-        self._current(name)  # a name that is not there gets no lock file
+        """Return the state of the job; see `Trainer.state`."""
+        self._current(name)  # raises NotFound before a lock file is made
         with self._locked(name):
             return self._state(name, self._current(name))
 
     def logs(self, name: str, offset: int = 0) -> tuple[list[str], int]:
-        """Return whole log lines from the byte `offset` on; the last one counts as whole once the job ended."""
+        """Return complete log lines from the byte `offset` on; the last line is complete once the job ended."""
         ended = self.state(name).status is not JobStatus.in_progress
         log = self._current(name) / "log.txt"
         if not log.exists():  # the submitting process died before it started anything
             return [], offset
         with log.open("rb") as stream:
             stream.seek(offset)
-            fresh = stream.read()
+            content = stream.read()
         if not ended:
-            fresh = fresh[: fresh.rfind(b"\n") + 1]
-        return fresh.decode(errors="replace").splitlines(), offset + len(fresh)
+            content = content[: content.rfind(b"\n") + 1]
+        return content.decode(errors="replace").splitlines(), offset + len(content)
 
     def stop(self, name: str) -> None:
-        """Stop the job and everything it started; see `Trainer.stop`."""
+        """Stop the job and all its processes; see `Trainer.stop`."""
         attempt = self._current(name)
         if self.state(name).status is JobStatus.in_progress:
             self._end_with_reason(attempt, JobStatus.stopped, "stopped on request")
         processes.end_processes(attempt, grace_seconds=0)
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return every attempt at every job, whatever the model; see `ArtifactOwner.kept`."""
-        found: list[Collectable] = []
-        for home in sorted(path for path in self.root.resolve().glob("*") if path.is_dir()):
-            attempts = self._attempts(home.name)
-            running = bool(attempts) and self.state(home.name).status is JobStatus.in_progress
-            found += self._folders.collectables_of(attempts[:-1])
-            found += self._folders.collectables_of(attempts[-1:], keep_reason="it is running" if running else "")
-        return tuple(found)
+        """Return every attempt of every job, whatever the model; see `ArtifactOwner.collectables`."""
+        artifacts: list[Collectable] = []
+        for job_folder in sorted(path for path in self.root.resolve().glob("*") if path.is_dir()):
+            attempts = self._attempts(job_folder.name)
+            running = bool(attempts) and self.state(job_folder.name).status is JobStatus.in_progress
+            artifacts += self._folders.collectables_of(attempts[:-1])
+            artifacts += self._folders.collectables_of(attempts[-1:], keep_reason="it is running" if running else "")
+        return tuple(artifacts)
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of an attempt; see `ArtifactOwner.size`."""
+        """Return the bytes of an attempt; see `ArtifactOwner.size_bytes`."""
         return self._folders.size_bytes(key)
 
     def delete_collectables(self, key: str) -> None:
-        """Remove an attempt, and its job with the last of them; see `ArtifactOwner.discard`."""
-        home = self._folders.path_of(key).parent
-        with self._locked(home.name):
+        """Delete an attempt, and the job's folder with its last attempt; see `ArtifactOwner.delete_collectables`."""
+        job_folder = self._folders.path_of(key).parent
+        with self._locked(job_folder.name):
             self._folders.delete_collectables(key)
-            if home.is_dir() and not self._attempts(home.name):
-                shutil.rmtree(home)
+            if job_folder.is_dir() and not self._attempts(job_folder.name):
+                shutil.rmtree(job_folder)
 
     @property
     def _folders(self) -> FolderArtifacts:
         return FolderArtifacts(self.root.resolve(), "attempt", depth=2)
 
     def _state_after_cleanup(self, name: str) -> TrainingJobState:
-        """Return the state after clearing away what a dead submitter or a killed entry point left running."""
+        """End processes that a dead submitter or a killed entry point left running, and return the state."""
         attempt = self._current(name)
         process = self._read(attempt / "process.json")
         if process and not processes.is_alive(process["owner"], process["owner_created"]):
@@ -125,20 +128,22 @@ class LocalTrainer(Trainer):
     def _state(self, name: str, attempt: Path) -> TrainingJobState:
         process = self._read(attempt / "process.json")
         alive = bool(process) and processes.is_alive(process["pid"], process["created"])
-        status, verdict = (self._read(attempt / f"{part}.json") for part in ("status", "verdict"))
+        status, stop_reason = self._read(attempt / "status.json"), self._read(attempt / "stop_reason.json")
         seconds = status.get("seconds") or time.time() - process.get("started", time.time())
-        if alive:  # files last, so that what it wrote before it ended is seen
+        if alive:  # checked before the files were read: a process that has ended has written them
             return TrainingJobState(name, JobStatus.in_progress, seconds)
-        if verdict:
-            return TrainingJobState(name, JobStatus(verdict["status"]), verdict["seconds"], verdict["reason"])
+        if stop_reason:
+            end = JobStatus(stop_reason["status"])
+            return TrainingJobState(name, end, stop_reason["seconds"], stop_reason["reason"])
         if not status:
-            return TrainingJobState(name, JobStatus.failed, seconds, "interrupted: its process is gone without a word")
+            reason = "interrupted: its process ended without writing a status"
+            return TrainingJobState(name, JobStatus.failed, seconds, reason)
         if status["exit_code"]:
             return TrainingJobState(name, JobStatus.failed, seconds, status["reason"])
         return TrainingJobState(name, JobStatus.completed, seconds, model_folder=attempt / "model")
 
     def _prepare(self, job: TrainingJob) -> Path:
-        """Lay out the next attempt's folder: the program copied, so that later edits do not reach it."""
+        """Create the next attempt's folder. The program is copied, so that later edits do not change it."""
         attempt = self._job_folder(job.name) / f"{len(self._attempts(job.name)) + 1:03d}"
         data, config = attempt / "input" / "data", attempt / "input" / "config"
         for folder in (data, config, attempt / "tmp"):
@@ -169,44 +174,44 @@ class LocalTrainer(Trainer):
         record = {"pid": process.pid, "created": processes.creation_time(process.pid), "started": now}
         record |= {"owner": owner, "owner_created": processes.creation_time(owner)}
         _write_json(attempt / "process.json", record)
-        watcher = threading.Thread(target=self._watch, args=(job, attempt, process), daemon=True)
-        watcher.start()
+        monitor = threading.Thread(target=self._enforce_limits, args=(job, attempt, process), daemon=True)
+        monitor.start()
 
     def _environment(self, job: TrainingJob, attempt: Path, python: str) -> dict[str, str]:
-        """Return all that the program sees of this process: nothing but where to work and what the job says."""
+        """Return the complete environment of the program: its folders and the job's variables."""
         path = os.pathsep.join([str(Path(python).parent), os.defpath])
         clean = {"PATH": path, "HOME": str(attempt), "TMPDIR": str(attempt / "tmp"), "LANG": "C.UTF-8"}
         clean |= {"PYTHONUNBUFFERED": "1", **dict.fromkeys(THREAD_LIMITS, str(self.threads))}
-        clean["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads made LightGBM 4 times slower on a busy machine
+        clean["OMP_WAIT_POLICY"] = "PASSIVE"  # with spinning threads LightGBM was 4 times slower on a busy machine
         own = {processes.JOB_FOLDER_VARIABLE: str(attempt), "TRAINING_JOB_NAME": job.name}
         own |= {"RATCHET_PARENT_PID": str(os.getpid()), "RATCHET_STATUS_FILE": str(attempt / "status.json")}
         return {**clean, **job.environment, **own}
 
-    def _watch(self, job: TrainingJob, attempt: Path, process: "subprocess.Popen[bytes]") -> None:
-        """Hold the job to its limits until it ends, then end what it left running."""
+    def _enforce_limits(self, job: TrainingJob, attempt: Path, process: "subprocess.Popen[bytes]") -> None:
+        """Enforce the job's limits until it ends, then end the processes that it left running."""
         deadline = time.monotonic() + job.max_seconds
         while process.poll() is None:
-            held = processes.resident_mb(process.pid)
-            if job.max_memory_mb is not None and held > job.max_memory_mb:
+            memory_mb = processes.resident_mb(process.pid)
+            if job.max_memory_mb is not None and memory_mb > job.max_memory_mb:
                 limit = f"its limit of {job.max_memory_mb} MB (max_memory_mb)"
-                self._end_with_reason(attempt, JobStatus.failed, f"held {held:.0f} MB of memory, above {limit}")
+                self._end_with_reason(attempt, JobStatus.failed, f"used {memory_mb:.0f} MB of memory, above {limit}")
             elif time.monotonic() > deadline:
                 limit = f"its limit of {job.max_seconds} s (max_seconds)"
                 self._end_with_reason(attempt, JobStatus.stopped, f"ran longer than {limit}")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=WATCH_SECONDS)
+                process.wait(timeout=LIMIT_CHECK_SECONDS)
         processes.end_processes(attempt, grace_seconds=0)
 
     def _end_with_reason(self, attempt: Path, status: JobStatus, reason: str) -> None:
-        """Write down why, then end the job's processes: the reason is there before the end can be seen."""
+        """Write the reason, then end the job's processes, so that the reason exists before the end is visible."""
         seconds = time.time() - self._read(attempt / "process.json")["started"]
-        if not (attempt / "verdict.json").exists():
-            _write_json(attempt / "verdict.json", {"status": status, "reason": reason, "seconds": seconds})
+        if not (attempt / "stop_reason.json").exists():
+            _write_json(attempt / "stop_reason.json", {"status": status, "reason": reason, "seconds": seconds})
         processes.end_processes(attempt, self.grace_seconds)
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Let one process or thread at a time start or look at a job of that name."""
+        """Hold the lock of a job, so that one process or thread at a time starts it or reads its state."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / f".{name}.lock").open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -224,12 +229,12 @@ class LocalTrainer(Trainer):
 
     def _current(self, name: str) -> Path:
         if (attempt := self._attempt(name)) is None:
-            known = sorted(path.name for path in self.root.glob("*") if path.is_dir())
-            raise NotFound(f"no training job {name!r} in {self.root}; there are {known}")
+            existing = sorted(path.name for path in self.root.glob("*") if path.is_dir())
+            raise NotFound(f"no training job {name!r} in {self.root}; there are {existing}")
         return attempt
 
     def _read(self, path: Path) -> dict[str, Any]:
-        """Return a state file's content, or nothing when it was not written."""
+        """Return the content of a state file; empty if it was not written."""
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -237,6 +242,6 @@ class LocalTrainer(Trainer):
 
 
 def _write_json(path: Path, content: object) -> None:
-    """Write JSON beside its place and rename it there, so that a reader sees all of it or none."""
+    """Write JSON atomically, so that a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, json.dumps(content, sort_keys=True))

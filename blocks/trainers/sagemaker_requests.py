@@ -1,4 +1,4 @@
-"""A training job in SageMaker's words: the request that starts it, and what its description means. No calls here."""
+"""SageMaker request arguments of a training job, and the job state from its description. No AWS calls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from blocks.trainers.job_checks import PROGRAM_CHANNEL
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """On what jobs run. `spot_wait_seconds` is None for on-demand instances."""
+    """Settings of all jobs: role, image, instances, network, tags. `spot_wait_seconds` is None for on-demand."""
 
     role_arn: str
     image: str
@@ -29,7 +29,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class JobLocations:
-    """Where in S3 the job finds its program and channels, and leaves model and checkpoints (s3:// addresses)."""
+    """s3:// URLs of a job's program, channels, models and checkpoints."""
 
     program: str
     channels: Mapping[str, str]
@@ -37,9 +37,9 @@ class JobLocations:
     checkpoints: str
 
 
-def training_request(plan: TrainingConfig, job: TrainingJob, name: str, places: JobLocations) -> dict[str, Any]:
+def training_request(plan: TrainingConfig, job: TrainingJob, name: str, locations: JobLocations) -> dict[str, Any]:
     """Return the arguments of `create_training_job`."""
-    channels = {**places.channels, PROGRAM_CHANNEL: places.program}
+    channels = {**locations.channels, PROGRAM_CHANNEL: locations.program}
     stopping = {"MaxRuntimeInSeconds": job.max_seconds}
     request: dict[str, Any] = {
         "TrainingJobName": name,
@@ -48,7 +48,7 @@ def training_request(plan: TrainingConfig, job: TrainingJob, name: str, places: 
         "HyperParameters": dict(job.hyperparameters),
         "Environment": dict(job.environment),
         "InputDataConfig": [_channel(channel, address) for channel, address in channels.items()],
-        "OutputDataConfig": {"S3OutputPath": places.models},
+        "OutputDataConfig": {"S3OutputPath": locations.models},
         "ResourceConfig": _resources(plan),
         "StoppingCondition": stopping,
         "Tags": _tags(plan, job),
@@ -56,44 +56,45 @@ def training_request(plan: TrainingConfig, job: TrainingJob, name: str, places: 
     if plan.spot_wait_seconds is not None:
         stopping["MaxWaitTimeInSeconds"] = job.max_seconds + plan.spot_wait_seconds
         request["EnableManagedSpotTraining"] = True
-        request["CheckpointConfig"] = {"S3Uri": places.checkpoints}
+        request["CheckpointConfig"] = {"S3Uri": locations.checkpoints}
     if plan.metrics:
-        wanted = [{"Name": name, "Regex": expression} for name, expression in plan.metrics.items()]
-        request["AlgorithmSpecification"]["MetricDefinitions"] = wanted
+        metrics = [{"Name": name, "Regex": expression} for name, expression in plan.metrics.items()]
+        request["AlgorithmSpecification"]["MetricDefinitions"] = metrics
     if plan.subnets:
         request["VpcConfig"] = {"Subnets": list(plan.subnets), "SecurityGroupIds": list(plan.security_groups)}
     return request
 
 
-def job_state(name: str, described: Mapping[str, Any]) -> TrainingJobState:
-    """Return what a description says of the job, its model apart."""
-    status = JOB_STATUSES[described["TrainingJobStatus"]]
-    begun = described.get("TrainingStartTime") or described["CreationTime"]
-    seconds = ((described.get("TrainingEndTime") or datetime.now(UTC)) - begun).total_seconds()
-    resources = described.get("ResourceConfig", {})
-    kind = resources.get("SelectedInstanceType") or resources.get("InstanceType", "")
-    state = TrainingJobState(name, status, seconds, billable_seconds=_billed(described), instance_type=kind)
+def job_state(name: str, description: Mapping[str, Any]) -> TrainingJobState:
+    """Return the state of the job that SageMaker describes, without the model folder."""
+    status = JOB_STATUSES[description["TrainingJobStatus"]]
+    started = description.get("TrainingStartTime") or description["CreationTime"]
+    seconds = ((description.get("TrainingEndTime") or datetime.now(UTC)) - started).total_seconds()
+    resources = description.get("ResourceConfig", {})
+    instance_type = resources.get("SelectedInstanceType") or resources.get("InstanceType", "")
+    billable = _billable_seconds(description)
+    state = TrainingJobState(name, status, seconds, billable_seconds=billable, instance_type=instance_type)
     if status is JobStatus.failed:
-        reason = failure_reason(described)
+        reason = failure_reason(description)
         return replace(state, reason=reason, transient=is_transient(reason))
-    return replace(state, reason=_why_stopped(described) if status is JobStatus.stopped else "")
+    return replace(state, reason=_stop_reason(description) if status is JobStatus.stopped else "")
 
 
-def _billed(described: Mapping[str, Any]) -> float | None:
-    """Return what SageMaker says that it bills, the warm pool's seconds included."""
-    if "BillableTimeInSeconds" not in described:
+def _billable_seconds(description: Mapping[str, Any]) -> float | None:
+    """Return the seconds that SageMaker bills, including the warm pool; None if unknown."""
+    if "BillableTimeInSeconds" not in description:
         return None
-    pool = described.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
-    return float(described["BillableTimeInSeconds"] + pool)
+    pool = description.get("WarmPoolStatus", {}).get("ResourceRetainedBillableTimeInSeconds", 0)
+    return float(description["BillableTimeInSeconds"] + pool)
 
 
-def _why_stopped(described: Mapping[str, Any]) -> str:
-    limits = described.get("StoppingCondition", {})
+def _stop_reason(description: Mapping[str, Any]) -> str:
+    limits = description.get("StoppingCondition", {})
     return {
         "MaxRuntimeExceeded": f"ran longer than its limit of {limits.get('MaxRuntimeInSeconds')} s (max_seconds)",
         "MaxWaitTimeExceeded": f"waited longer than {limits.get('MaxWaitTimeInSeconds')} s for a spot instance "
         "(spot_wait_seconds)",
-    }.get(described["SecondaryStatus"], "stopped on request")
+    }.get(description["SecondaryStatus"], "stopped on request")
 
 
 def _channel(name: str, address: str) -> dict[str, Any]:
@@ -113,9 +114,9 @@ def _resources(plan: TrainingConfig) -> dict[str, Any]:
 
 
 def _tags(plan: TrainingConfig, job: TrainingJob) -> list[dict[str, str]]:
-    """Return the tags by which costs are summed and orphans found: the job, its run, its commit."""
+    """Return the tags that attribute costs and find orphans: the job, its run, its commit."""
     variables = {"ratchet:run": "MLFLOW_RUN_ID", "ratchet:commit": "RATCHET_COMMIT",
-                 "ratchet:data": "RATCHET_DATA_DIGEST"}  # fmt: skip
+                 "ratchet:data-digest": "RATCHET_DATA_DIGEST"}  # fmt: skip
     own = {tag: job.environment[name] for tag, name in variables.items() if job.environment.get(name)}
     tags = {**plan.tags, "ratchet:job": job.name, **own}
     return tag_list(tags)

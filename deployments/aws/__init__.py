@@ -1,1 +1,1 @@
-"""The infrastructure on AWS as Terraform, and the command that turns its outputs into an environment."""
+"""The AWS infrastructure as Terraform, and the conversion of its outputs to an environment's file."""

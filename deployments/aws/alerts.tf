@@ -11,7 +11,7 @@ resource "aws_sns_topic_subscription" "mail" {
 
 data "aws_iam_policy_document" "alerts" {
   statement {
-    sid       = "BudgetsMayTell"
+    sid       = "BudgetsMayPublish"
     actions   = ["sns:Publish"]
     resources = [aws_sns_topic.alerts.arn]
     principals {
@@ -31,7 +31,7 @@ resource "aws_sns_topic_policy" "alerts" {
   policy = data.aws_iam_policy_document.alerts.json
 }
 
-# The tag `project` must be made a cost allocation tag once, by hand, in the account's billing settings.
+# Activate the tag `project` as a cost allocation tag once, by hand, in the account's billing settings.
 resource "aws_budgets_budget" "month" {
   count        = var.endpoint == "" ? 1 : 0
   name         = "${var.name}-${var.environment}-month"
@@ -62,7 +62,7 @@ resource "aws_cloudwatch_log_group" "flows" {
   retention_in_days = var.log_retention_days
 }
 
-# SageMaker would make them itself, and keep what is in them for ever.
+# SageMaker would create these log groups itself, and keep their content forever.
 resource "aws_cloudwatch_log_group" "training" {
   name              = "/aws/sagemaker/TrainingJobs"
   retention_in_days = var.log_retention_days

@@ -1,4 +1,4 @@
-# One switch: SageMaker's own tracking server, ours on ECS, or none of either.
+# One switch: SageMaker's managed tracking server, our own on ECS, or neither.
 
 locals {
   mlflow_name    = "${var.name}-${var.environment}"
@@ -72,7 +72,8 @@ resource "aws_ecs_task_definition" "mlflow" {
   }
 }
 
-# A name within the VPC, so that it is found after it was started anew. It has no password: its security group is its door.
+# A private DNS name in the VPC, so that the service is found after a restart. It has no password; its security group
+# limits access.
 resource "aws_service_discovery_private_dns_namespace" "flows" {
   count = local.mlflow_service ? 1 : 0
   name  = "${var.name}-${var.environment}.internal"
@@ -106,6 +107,6 @@ resource "aws_ecs_service" "mlflow" {
     security_groups = var.security_groups
   }
 
-  # AWS's default; a stand-in that does not know it would be found changed at each plan.
+  # AWS's default; set here because an emulator without it would show a change in each plan.
   lifecycle { ignore_changes = [availability_zone_rebalancing] }
 }

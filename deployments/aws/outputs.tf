@@ -1,4 +1,4 @@
-# `terraform output -json` feeds deployments/environments/<environment>.toml: python -m ratchet environment write
+# Source of deployments/environments/<environment>.toml: terraform output -json | python -m ratchet environment write
 
 output "environment" {
   value       = var.environment
@@ -7,12 +7,12 @@ output "environment" {
 
 output "region" {
   value       = var.region
-  description = "Region of everything."
+  description = "Region of all resources."
 }
 
 output "bucket" {
   value       = aws_s3_bucket.lake.bucket
-  description = "Bucket of the lake, of trainings and releases."
+  description = "Bucket of the lake, of training jobs and of releases."
 }
 
 output "jobs_role_arn" {
@@ -32,7 +32,7 @@ output "start_role_arn" {
 
 output "repository" {
   value       = aws_ecr_repository.image.repository_url
-  description = "Where the image is pushed."
+  description = "Repository that the image is pushed to."
 }
 
 output "alerts_topic_arn" {
@@ -57,5 +57,5 @@ output "work_pool" {
 
 output "tracking_uri" {
   value       = local.mlflow_managed ? aws_sagemaker_mlflow_tracking_server.mlflow[0].arn : local.mlflow_service ? "http://mlflow.${aws_service_discovery_private_dns_namespace.flows[0].name}:5000" : ""
-  description = "ARN of the managed MLflow, or the service's address within the VPC; empty where it is one that you have."
+  description = "ARN of the managed MLflow, or the service's address in the VPC; empty when you use your own server."
 }

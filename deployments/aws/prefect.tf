@@ -1,5 +1,5 @@
-# The worker of an ECS work pool: it starts a task for each flow run. The pool itself is Prefect's, not AWS's:
-# `prefect work-pool create` makes it (docs/aws.md).
+# The worker of an ECS work pool: it starts one ECS task per flow run. The pool itself belongs to Prefect:
+# `prefect work-pool create` creates it (docs/aws.md).
 
 locals {
   image  = "${aws_ecr_repository.image.repository_url}:${var.worker_image_tag}"
@@ -41,7 +41,7 @@ locals {
   secrets = compact([var.prefect_auth_secret_arn, var.mlflow == "service" ? var.mlflow_database_secret_arn : ""])
 }
 
-# What ECS itself needs to start a task: image, log stream, secrets.
+# Permissions that ECS needs to start a task: image, log stream, secrets.
 resource "aws_iam_role" "start" {
   name               = "${var.name}-${var.environment}-start"
   assume_role_policy = data.aws_iam_policy_document.tasks_trust.json
@@ -53,7 +53,7 @@ resource "aws_iam_role_policy" "start" {
   policy = data.aws_iam_policy_document.start.json
 }
 
-# What the worker may do: start, watch and stop the tasks of this cluster, with these two roles.
+# Permissions of the worker: start, describe and stop tasks of this cluster, with these two roles.
 data "aws_iam_policy_document" "worker" {
   statement {
     sid       = "Tasks"
@@ -76,7 +76,7 @@ data "aws_iam_policy_document" "worker" {
     resources = ["*"]
   }
   statement {
-    sid       = "HandOnRoles"
+    sid       = "PassRoles"
     actions   = ["iam:PassRole"]
     resources = [aws_iam_role.orchestrator.arn, aws_iam_role.start.arn]
     condition {
@@ -141,6 +141,6 @@ resource "aws_ecs_service" "worker" {
     security_groups = var.security_groups
   }
 
-  # AWS's default; a stand-in that does not know it would be found changed at each plan.
+  # AWS's default; set here because an emulator without it would show a change in each plan.
   lifecycle { ignore_changes = [availability_zone_rebalancing] }
 }

@@ -1,5 +1,5 @@
-# Two roles: what trains and serves (jobs) may read and write its own bucket; what orchestrates may start and stop
-# jobs and endpoints whose names begin with a model's, and pass the other role on, to SageMaker alone.
+# Two roles: `jobs` (training and serving) reads and writes its own bucket; `orchestrator` starts and stops jobs and
+# endpoints whose names begin with a model's name, and may pass the role `jobs` to SageMaker only.
 
 data "aws_iam_policy_document" "jobs_trust" {
   statement {
@@ -120,7 +120,7 @@ data "aws_iam_policy_document" "orchestrator" {
     resources = [for kind in ["model", "endpoint-config", "endpoint"] : "${local.arn}:sagemaker:${var.region}:${local.account}:${kind}/*"]
   }
   statement {
-    sid = "Look"
+    sid = "ReadOnly"
     actions = [
       "sagemaker:ListTrainingJobs", "sagemaker:ListTransformJobs", "sagemaker:ListEndpoints", "sagemaker:ListModels", "sagemaker:ListEndpointConfigs",
       "cloudwatch:GetMetricStatistics", "cloudwatch:DescribeAlarms", "pricing:GetProducts",
@@ -133,7 +133,7 @@ data "aws_iam_policy_document" "orchestrator" {
     resources = ["${local.arn}:cloudwatch:${var.region}:${local.account}:alarm:*"]
   }
   statement {
-    sid       = "HandOnTheRoleOfJobs"
+    sid       = "PassJobsRole"
     actions   = ["iam:PassRole"]
     resources = [aws_iam_role.jobs.arn]
     condition {

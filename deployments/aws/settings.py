@@ -19,7 +19,7 @@ ENVIRONMENT_TEMPLATE = """\
 # Written by `python -m ratchet environment write` from Terraform's outputs. Save it with
 # `python -m ratchet register {environment}`; the variables in braces are filled in from that command's environment.
 scratch = "${{RATCHET_STATE}}/{environment}"
-evidence = "${{RATCHET_STATE}}/{environment}/evidence"
+evidence_root = "${{RATCHET_STATE}}/{environment}/evidence"
 
 [lake]
 adapter = "blocks.lake.s3.S3Lake"
@@ -39,7 +39,7 @@ role_arn = "{jobs_role_arn}"
 image = "${{RATCHET_IMAGE}}"
 instance_types = ["ml.m5.large"]
 region = "{region}"
-cache = "${{RATCHET_STATE}}/{environment}/jobs"
+model_cache = "${{RATCHET_STATE}}/{environment}/jobs"
 tags = {{ "ratchet:environment" = "{environment}" }}
 
 [small_trainer]    # trainings of at most `budget.local_rows` rows, in the flow run's own task
@@ -57,7 +57,7 @@ trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 region = "{region}"
 tags = {{ "ratchet:environment" = "{environment}" }}
 
-[transform]        # batch predictions of many rows; set the four figures for your machines (docs/score.md)
+[batch_inference]  # batch predictions of many rows; set the four figures for your machines (docs/batch-inference.md)
 adapter = "blocks.batch_inference.sagemaker.SageMakerBatchInference"
 bucket = "{bucket}"
 role_arn = "{jobs_role_arn}"
@@ -65,8 +65,8 @@ image = "${{RATCHET_IMAGE}}"
 instance_type = "ml.m5.large"
 instance_count = 4
 rows_per_second = 50_000.0
-flow_rows_per_second = 30_000.0
-hour_worth_usd = 1.0
+local_rows_per_second = 30_000.0
+max_usd_per_hour_saved = 1.0
 trusted_keys = ["${{RATCHET_MODELS_KEY}}"]
 region = "{region}"
 tags = {{ "ratchet:environment" = "{environment}" }}
@@ -75,11 +75,11 @@ tags = {{ "ratchet:environment" = "{environment}" }}
 group = "{log_group}"
 region = "{region}"
 
-[cloud]            # what `sweep` tidies; whole_account: only one environment of Ratchet lives in the account
+[cloud_cleanup]    # for garbage collection; include_unassigned: only one environment of Ratchet lives in the account
 adapter = "blocks.cloud_cleanup.sagemaker.SageMakerCleanup"
 bucket = "{bucket}"
 region = "{region}"
-whole_account = false
+include_unassigned = false
 
 [tracking]
 adapter = "blocks.tracking.mlflow.MlflowTracking"
@@ -92,14 +92,14 @@ url = "${{RATCHET_LEDGER_URL}}"
 
 [signing]          # where people decide and where models are trained hold the private keys; docs/approvals.md
 decisions_key = "${{RATCHET_STATE}}/keys/decisions.pem"
-decisions_head = "${{RATCHET_STATE}}/keys/decisions.head"
-decisions_trusted = ["${{RATCHET_DECISIONS_KEY}}"]
+decisions_head_file = "${{RATCHET_STATE}}/keys/decisions.head"
+trusted_decision_keys = ["${{RATCHET_DECISIONS_KEY}}"]
 models_key = "${{RATCHET_STATE}}/keys/models.pem"
-models_trusted = ["${{RATCHET_MODELS_KEY}}"]
+trusted_model_keys = ["${{RATCHET_MODELS_KEY}}"]
 
 [approval]
 approvals = 1
-authenticated = true
+require_authentication = true
 """
 
 
@@ -107,13 +107,13 @@ def read_outputs(text: str) -> dict[str, str]:
     """Return the outputs that an environment needs.
 
     Raises:
-        Rejected: it is not what `terraform output -json` prints, an output is missing, or holds what would be
-            read as TOML or as a variable.
+        Rejected: the text is not the output of `terraform output -json`, an output is missing, or an output contains
+            characters that would be parsed as TOML or as a variable.
     """
     try:
         outputs = {name: entry["value"] for name, entry in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError, KeyError) as cause:
-        raise Rejected(f"that is not what `terraform output -json` prints: {cause}") from cause
+        raise Rejected(f"the input is not the output of `terraform output -json`: {cause}") from cause
     if missing := [name for name in REQUIRED_OUTPUTS if not isinstance(outputs.get(name), str)]:
         raise Rejected(f"the outputs lack {', '.join(missing)}; run `terraform apply` first")
     found = {name: str(outputs[name]) for name in REQUIRED_OUTPUTS}
@@ -137,9 +137,9 @@ def environment_toml(outputs: Mapping[str, str]) -> str:
 
 
 def write_environment(outputs: Mapping[str, str], folder: Path, *, force: bool) -> Path:
-    """Write the file below `folder`. Raises Conflict when there is another and `force` is not given."""
+    """Write the file in `folder`. Raises Conflict when it exists with other content and `force` is not given."""
     path, text = folder / f"{outputs['environment']}.toml", environment_toml(outputs)
     if path.exists() and path.read_text(encoding="utf-8") != text and not force:
-        raise Conflict(f"{path.name} is there with other content; look at it, then repeat with --force")
+        raise Conflict(f"{path.name} exists with other content; check it, then repeat with --force")
     write_text_atomically(path, text)
     return path

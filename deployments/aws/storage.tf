@@ -40,7 +40,7 @@ data "aws_iam_policy_document" "bucket" {
   }
 }
 
-# Not against a stand-in that speaks plain HTTP: it would lock the test itself out.
+# Not against an emulator on plain HTTP: this policy would deny the test's own requests.
 resource "aws_s3_bucket_policy" "lake" {
   count      = var.endpoint == "" ? 1 : 0
   bucket     = aws_s3_bucket.lake.id
@@ -48,7 +48,7 @@ resource "aws_s3_bucket_policy" "lake" {
   depends_on = [aws_s3_bucket_public_access_block.lake]
 }
 
-# Snapshots of the lake are never expired: what a promoted model was trained on must be found again.
+# Snapshots of the lake never expire: the training data of a promoted model must stay available.
 resource "aws_s3_bucket_lifecycle_configuration" "lake" {
   bucket     = aws_s3_bucket.lake.id
   depends_on = [aws_s3_bucket_versioning.lake]
@@ -90,7 +90,7 @@ resource "aws_ecr_lifecycle_policy" "image" {
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "Images without a tag: nothing names them."
+      description  = "Untagged images, which nothing refers to."
       selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
       action       = { type = "expire" }
     }]

@@ -1,7 +1,7 @@
 variable "name" {
   type        = string
   default     = "ratchet"
-  description = "Begins the name of everything that is made."
+  description = "Prefix of the names of all resources."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,30}$", var.name))
@@ -12,7 +12,7 @@ variable "name" {
 variable "environment" {
   type        = string
   default     = "production"
-  description = "Name of the file in deployments/environments/ that the outputs fill."
+  description = "Name of the environment's file in deployments/environments/ that is written from the outputs."
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,62}$", var.environment))
@@ -22,12 +22,12 @@ variable "environment" {
 
 variable "region" {
   type        = string
-  description = "Where everything is made, such as eu-central-1. The price table needs prices of it."
+  description = "Region of all resources, such as eu-central-1. The price table needs the prices of this region."
 }
 
 variable "monthly_budget_usd" {
   type        = number
-  description = "A mail is sent when the forecast of the month is above 80 % of it. The gate in model.yaml is another."
+  description = "Monthly budget. An e-mail is sent when the month's forecast exceeds 80 % of it. model.yaml has its own budget gate."
 
   validation {
     condition     = var.monthly_budget_usd > 0
@@ -38,31 +38,31 @@ variable "monthly_budget_usd" {
 variable "alert_email" {
   type        = string
   default     = ""
-  description = "Who gets alerts by mail; AWS asks that address to confirm. Empty: nobody by mail."
+  description = "E-mail address for alerts; AWS asks it for a confirmation. Empty: no e-mails."
 }
 
 variable "log_retention_days" {
   type        = number
   default     = 14
-  description = "How long logs of jobs, endpoints and flow runs are kept."
+  description = "Retention of the logs of jobs, endpoints and flow runs."
 }
 
 variable "checkpoint_days" {
   type        = number
   default     = 7
-  description = "How long checkpoints of training jobs are kept."
+  description = "Retention of the checkpoints of training jobs."
 }
 
 variable "subnets" {
   type        = list(string)
   default     = []
-  description = "Subnets with a way to the internet or to VPC endpoints for the Prefect worker. Empty: no worker is made."
+  description = "Subnets of the Prefect worker, with access to the internet or to VPC endpoints. Empty: no worker is created."
 }
 
 variable "vpc_id" {
   type        = string
   default     = ""
-  description = "VPC of the subnets; needed for MLflow as a service, which has a name in it."
+  description = "VPC of the subnets; needed for MLflow as a service, which gets a DNS name in it."
 }
 
 variable "security_groups" {
@@ -80,19 +80,19 @@ variable "prefect_api_url" {
 variable "prefect_auth_secret_arn" {
   type        = string
   default     = ""
-  description = "ARN of the secret that holds the server's PREFECT_API_AUTH_STRING. Empty: it has none."
+  description = "ARN of the secret with the server's PREFECT_API_AUTH_STRING. Empty: the server has none."
 }
 
 variable "worker_image_tag" {
   type        = string
   default     = "latest"
-  description = "Tag of the image in the repository that this makes, which worker and MLflow run."
+  description = "Tag of the image for worker and MLflow, in the repository that is created here."
 }
 
 variable "mlflow" {
   type        = string
   default     = "service"
-  description = "managed: SageMaker's tracking server; service: our image on ECS, on your database; none: one that you have."
+  description = "managed: SageMaker's tracking server; service: our image on ECS with your database; none: your own server."
 
   validation {
     condition     = contains(["managed", "service", "none"], var.mlflow)
@@ -103,17 +103,17 @@ variable "mlflow" {
 variable "mlflow_size" {
   type        = string
   default     = "Small"
-  description = "Size of the managed tracking server: Small, Medium or Large. It is paid for by the hour, used or not."
+  description = "Size of the managed tracking server: Small, Medium or Large. AWS charges for each hour, also when it is not used."
 }
 
 variable "mlflow_database_secret_arn" {
   type        = string
   default     = ""
-  description = "ARN of the secret that holds the SQLAlchemy address of MLflow's PostgreSQL; needed for the service."
+  description = "ARN of the secret with the SQLAlchemy URL of MLflow's PostgreSQL; needed for the service."
 }
 
 variable "endpoint" {
   type        = string
   default     = ""
-  description = "Another address than AWS's, for tests against moto. Budgets and managed MLflow are left out then."
+  description = "Endpoint to use instead of AWS, for tests against moto. Budgets and managed MLflow are not created then."
 }

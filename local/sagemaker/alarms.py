@@ -1,8 +1,8 @@
-"""CloudWatch alarms that are evaluated: moto keeps them, and this sets their state from the metrics.
+"""Evaluation of CloudWatch alarms: moto stores them, and this module sets their state from the metrics.
 
 An alarm over one metric and a plain statistic is evaluated as CloudWatch documents it: the last periods, how many of
-them breach, what a missing period counts as. Periods are divided by the server's speed. Going into another state
-publishes to the SNS topics among the alarm's actions.
+them breach, and how a missing period counts. Periods are divided by the server's speed. A change of state publishes to
+the SNS topics among the alarm's actions.
 """
 
 import logging
@@ -27,7 +27,7 @@ ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "Ins
 
 
 class Alarms:
-    """Looks at every alarm again and again, and at once when an update asks."""
+    """Evaluates all alarms periodically, and immediately when an update needs it."""
 
     def __init__(self, aws: AwsClients, speed: float) -> None:
         self._aws, self._speed = aws, speed
@@ -36,32 +36,32 @@ class Alarms:
         self._thread = threading.Thread(target=self._evaluate_repeatedly, daemon=True, name="alarms")
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the periodic evaluation."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the periodic evaluation."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
     def check_supported(self, names: Sequence[str]) -> None:
-        """Refuse alarms that are not there, or that are of a kind that is not evaluated here."""
-        found = {alarm["AlarmName"]: alarm for alarm in self._describe(names)}
+        """Refuse alarms that do not exist, or that have a kind that is not evaluated here."""
+        alarms = {alarm["AlarmName"]: alarm for alarm in self._describe(names)}
         for name in names:
-            if name not in found:
+            if name not in alarms:
                 raise validation_error(f'Could not find alarm "{name}".')
-            if not is_supported(found[name]):
+            if not is_supported(alarms[name]):
                 raise NotImplementedLocally(f"alarm {name}: metric math, anomaly detection or extended statistics")
 
     def in_alarm(self, names: Sequence[str]) -> list[str]:
-        """Evaluate these alarms now and return those that are in ALARM."""
+        """Evaluate these alarms now and return the names of those in state ALARM."""
         if not names:
             return []
         self.evaluate(names)
         return [alarm["AlarmName"] for alarm in self._describe(names) if alarm["StateValue"] == "ALARM"]
 
     def evaluate(self, names: Sequence[str] | None = None) -> None:
-        """Set the state of the alarms (None: of all) from the metrics as they are now."""
+        """Set the state of the alarms (None: all) from the current metrics."""
         with self._lock:
             self._aws.send_metrics()
             for alarm in self._describe(names):
@@ -73,14 +73,14 @@ class Alarms:
             try:
                 self.evaluate()
             except Exception:
-                if not self._stopping.is_set():  # else moto is going down
-                    _log.exception("alarms could not be evaluated; the next look is half a second away")
+                if not self._stopping.is_set():  # else moto is shutting down
+                    _log.exception("the alarms could not be evaluated; trying again in %s s", EVALUATION_SECONDS)
 
     def _describe(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         if names is not None and not names:
             return []
-        wanted = {} if names is None else {"AlarmNames": list(names)}
-        return list(self._aws.cloudwatch.describe_alarms(**wanted)["MetricAlarms"])
+        selection = {} if names is None else {"AlarmNames": list(names)}
+        return list(self._aws.cloudwatch.describe_alarms(**selection)["MetricAlarms"])
 
     def _update_state(self, alarm: Mapping[str, Any], now: datetime) -> None:
         periods = self._periods(alarm, now)
@@ -95,40 +95,40 @@ class Alarms:
                 self._aws.sns.publish(TopicArn=action, Subject=subject, Message=reason)
 
     def _periods(self, alarm: Mapping[str, Any], now: datetime) -> list[float | None]:
-        """Return the statistic of each of the last periods, oldest first; None where there was no datum."""
+        """Return the statistic of each of the last periods, oldest first; None for a period without data."""
         seconds = alarm["Period"] / self._speed
         count = alarm["EvaluationPeriods"]
         start = now - timedelta(seconds=seconds * count)
-        found = self._aws.cloudwatch.get_metric_statistics(
+        datapoints = self._aws.cloudwatch.get_metric_statistics(
             Namespace=alarm["Namespace"], MetricName=alarm["MetricName"], Dimensions=alarm.get("Dimensions", []),
             StartTime=start - timedelta(seconds=1), EndTime=now + timedelta(seconds=2), Period=1,
             Statistics=["Sum", "SampleCount", "Minimum", "Maximum"],
         )["Datapoints"]  # fmt: skip
         parts: list[list[Any]] = [[] for _ in range(count)]
-        for datum in found:
+        for datum in datapoints:
             place = int((datum["Timestamp"] - start).total_seconds() // seconds)
-            if -1 <= place <= count:  # times have whole seconds: the first and the last are let in
+            if -1 <= place <= count:  # timestamps have whole seconds: accept those just outside as well
                 parts[min(max(place, 0), count - 1)].append(datum)
         return [statistic(alarm["Statistic"], part) for part in parts]
 
 
 def is_supported(alarm: Mapping[str, Any]) -> bool:
-    """Whether an alarm is of the kind that is evaluated here."""
+    """Whether an alarm has a kind that is evaluated here."""
     return bool(alarm.get("MetricName") and alarm.get("Statistic") and alarm["ComparisonOperator"] in COMPARISONS)
 
 
 def statistic(name: str, data: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return Sum, SampleCount, Average, Minimum or Maximum of the data of one period, or None of none."""
+    """Return Sum, SampleCount, Average, Minimum or Maximum of the data of one period; None without data."""
     if not data:
         return None
     total, count = sum(each["Sum"] for each in data), sum(each["SampleCount"] for each in data)
     lowest, highest = min(each["Minimum"] for each in data), max(each["Maximum"] for each in data)
-    known = {"Sum": total, "SampleCount": count, "Average": total / count, "Minimum": lowest, "Maximum": highest}
-    return float(known[name])
+    values = {"Sum": total, "SampleCount": count, "Average": total / count, "Minimum": lowest, "Maximum": highest}
+    return float(values[name])
 
 
 def alarm_state(alarm: Mapping[str, Any], periods: Sequence[float | None]) -> str | None:
-    """Return the alarm's new state, or None when it stays as it is."""
+    """Return the alarm's new state, or None when it does not change."""
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = alarm.get("TreatMissingData", "missing")
     filled = {"breaching": True, "notBreaching": False}.get(missing)

@@ -1,4 +1,4 @@
-"""The AWS that stands behind: S3, CloudWatch, logs and SNS of moto, over the same address that clients use."""
+"""Clients of the other AWS services (S3, CloudWatch, Logs, SNS), which moto emulates at the same address."""
 
 import tarfile
 import threading
@@ -15,15 +15,15 @@ MAX_METRICS_PER_CALL = 500
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
-    """Return bucket and key of an s3:// address. Raises Failure when it is none."""
+    """Return bucket and key of an s3:// address. Raises ResourceFailure for other addresses."""
     if not uri.startswith("s3://"):
-        raise ResourceFailure(f"ClientError: {uri!r} is no s3:// address")
+        raise ResourceFailure(f"ClientError: {uri!r} is not an s3:// address")
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
 
 class AwsClients:
-    """Clients for one address, and the few things that jobs and endpoints do with them."""
+    """Clients for one address, and the operations that jobs and endpoints need."""
 
     def __init__(self, url: str, region: str) -> None:
         import boto3
@@ -32,33 +32,33 @@ class AwsClients:
         self.url, self.region = url, region
         config = Config(retries={"total_max_attempts": 3}, max_pool_connections=32)
         known = {"region_name": region, "aws_access_key_id": "local", "aws_secret_access_key": "local"}
-        made = {name: boto3.client(name, endpoint_url=url, config=config, **known)
-                for name in ("s3", "logs", "cloudwatch", "sns")}  # fmt: skip
-        self.s3, self.logs, self.cloudwatch, self.sns = (made[name] for name in ("s3", "logs", "cloudwatch", "sns"))
+        self.s3, self.logs, self.cloudwatch, self.sns = (
+            boto3.client(name, endpoint_url=url, config=config, **known) for name in ("s3", "logs", "cloudwatch", "sns")
+        )
         self._pending_metrics: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def list_objects(self, uri: str) -> Iterator[tuple[str, str, str]]:
-        """Yield bucket, key and the name below the prefix of every object under an s3:// prefix.
+        """Yield bucket, key and name (relative to the prefix) of every object under an s3:// prefix.
 
         Raises:
-            Failure: the bucket cannot be listed.
+            ResourceFailure: the bucket cannot be listed.
         """
         from botocore.exceptions import ClientError
 
         bucket, prefix = split_s3_uri(uri)
         try:
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for found in page.get("Contents", ()):
-                    key = str(found["Key"])
-                    below = key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1]
+                for listed in page.get("Contents", ()):
+                    key = str(listed["Key"])
+                    relative = key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1]
                     if not key.endswith("/"):
-                        yield bucket, key, below
+                        yield bucket, key, relative
         except ClientError as cause:
             raise ResourceFailure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
 
     def download(self, uri: str, folder: Path) -> int:
-        """Copy every object under a prefix into a folder; return how many there were."""
+        """Copy every object under a prefix into a folder; return the number of objects."""
         count = 0
         for bucket, key, name in self.list_objects(uri):
             target = folder / name
@@ -68,7 +68,7 @@ class AwsClients:
         return count
 
     def upload(self, folder: Path, uri: str) -> None:
-        """Copy every file of a folder below a prefix."""
+        """Copy every file of a folder to a prefix."""
         bucket, prefix = split_s3_uri(uri)
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -76,7 +76,7 @@ class AwsClients:
                 self.s3.upload_file(str(path), bucket, key)
 
     def upload_tar(self, folder: Path, uri: str) -> None:
-        """Pack a folder's content as .tar.gz, and put it at an address."""
+        """Pack a folder's content as .tar.gz, and upload it to an address."""
         bucket, key = split_s3_uri(uri)
         packed = folder.with_suffix(".tar.gz")
         with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
@@ -86,7 +86,7 @@ class AwsClients:
         packed.unlink()
 
     def download_tar(self, uri: str, folder: Path) -> None:
-        """Fetch a .tar.gz and unpack it. Raises Failure when it is not there or is none."""
+        """Download and unpack a .tar.gz. Raises ResourceFailure when it is missing or cannot be unpacked."""
         from botocore.exceptions import ClientError
 
         bucket, key = split_s3_uri(uri)
@@ -101,7 +101,7 @@ class AwsClients:
         packed.unlink()
 
     def open_log(self, group: str, stream: str) -> None:
-        """Make a log stream, and its group, unless they are there."""
+        """Create a log stream and its group, if they do not exist."""
         from botocore.exceptions import ClientError
 
         with suppress(ClientError):
@@ -110,7 +110,7 @@ class AwsClients:
             self.logs.create_log_stream(logGroupName=group, logStreamName=stream)
 
     def log(self, group: str, stream: str, lines: Sequence[str]) -> None:
-        """Write lines to a log stream; what cannot be written is lost, as on AWS."""
+        """Write lines to a log stream; lines that cannot be written are lost, as on AWS."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         now = time.time_ns() // 1_000_000
@@ -122,16 +122,16 @@ class AwsClients:
     def add_metrics(
         self, namespace: str, values: Mapping[str, float], dimensions: Mapping[str, str], unit: str = "None"
     ) -> None:
-        """Note metrics, to be sent with the next `send_metrics`."""
+        """Queue metrics, to be sent with the next `send_metrics`."""
         now = datetime.now(UTC)
-        named = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        data = [{"MetricName": name, "Value": value, "Dimensions": named, "Timestamp": now, "Unit": unit}
+        pairs = [{"Name": name, "Value": value} for name, value in dimensions.items()]
+        data = [{"MetricName": name, "Value": value, "Dimensions": pairs, "Timestamp": now, "Unit": unit}
                 for name, value in values.items()]  # fmt: skip
         with self._lock:
             self._pending_metrics.setdefault(namespace, []).extend(data)
 
     def send_metrics(self) -> None:
-        """Send the metrics that were noted."""
+        """Send the queued metrics."""
         with self._lock:
             waiting, self._pending_metrics = self._pending_metrics, {}
         for namespace, data in waiting.items():

@@ -1,4 +1,4 @@
-"""Data capture: a share of the requests and answers of an endpoint, as JSON lines in S3, as AWS documents them."""
+"""Data capture: a share of an endpoint's requests and responses as JSON lines in S3, in AWS's documented format."""
 
 import base64
 import json
@@ -17,13 +17,13 @@ from local.sagemaker.errors import NotImplementedLocally
 from local.sagemaker.records import RecordStore
 
 WRITE_SECONDS = 60.0
-"""How often what was captured is written; AWS says: within minutes."""
+"""Seconds between two writes of captured data; AWS documents "within minutes"."""
 INFERENCE_ID_HEADER = "X-Amzn-SageMaker-Inference-Id"
 MAX_LINES_PER_FILE = 1000
 
 
 class DataCapture:
-    """What endpoints capture, by the configuration that a fleet was started with."""
+    """Captures data of endpoints, by the configuration that a fleet was started with."""
 
     def __init__(self, configs: RecordStore, aws: AwsClients, speed: float) -> None:
         self._configs, self._aws, self._period = configs, aws, WRITE_SECONDS / speed
@@ -32,11 +32,11 @@ class DataCapture:
         self._thread = threading.Thread(target=self._run, daemon=True, name="data-capture")
 
     def start(self) -> None:
-        """Begin to write what is captured."""
+        """Start writing captured data periodically."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is left, and end."""
+        """Write the remaining data, and end."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -46,30 +46,30 @@ class DataCapture:
         self, endpoint: str, config: Mapping[str, Any], variant: str, body: bytes, headers: Mapping[str, str],
         response: httpx.Response,
     ) -> None:  # fmt: skip
-        """Capture a request and its answer, if this one falls into the share; `config` is a `DataCaptureConfig`."""
+        """Capture a request and its response, if they are sampled; `config` is a `DataCaptureConfig`."""
         if not config.get("EnableCapture", True) or random.random() * 100 >= config["InitialSamplingPercentage"]:  # noqa: S311 - traffic, no secret
             return
         modes = {each["CaptureMode"] for each in config["CaptureOptions"]}
-        given = _captured_part("INPUT", headers.get("Content-Type", ""), body, config)
-        said = _captured_part("OUTPUT", response.headers.get("Content-Type", ""), response.content, config)
-        both = {"endpointInput": (given, "Input"), "endpointOutput": (said, "Output")}
+        sent = _captured_part("INPUT", headers.get("Content-Type", ""), body, config)
+        received = _captured_part("OUTPUT", response.headers.get("Content-Type", ""), response.content, config)
+        both = {"endpointInput": (sent, "Input"), "endpointOutput": (received, "Output")}
         parts = {name: part for name, (part, mode) in both.items() if modes & {mode, "InputAndOutput"}}
         now = datetime.now(UTC)
-        about = {"eventId": str(uuid.uuid4()), "inferenceTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
-        if known_as := headers.get(INFERENCE_ID_HEADER):
-            about["inferenceId"] = known_as
-        line = json.dumps({"captureData": parts, "eventMetadata": about, "eventVersion": "0"})
+        metadata = {"eventId": str(uuid.uuid4()), "inferenceTime": f"{now:%Y-%m-%dT%H:%M:%SZ}"}
+        if inference_id := headers.get(INFERENCE_ID_HEADER):
+            metadata["inferenceId"] = inference_id
+        line = json.dumps({"captureData": parts, "eventMetadata": metadata, "eventVersion": "0"})
         place = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint}/{variant}/{now:%Y/%m/%d/%H}"
         with self._lock:
             self._lines[place].append(line)
 
     def config_of(self, config: str) -> Mapping[str, Any] | None:
-        """Return the `DataCaptureConfig` of an endpoint configuration, while there is one of that name."""
-        found = self._configs.get(config).get("DataCaptureConfig") if self._configs.has(config) else None
-        return dict(found) if found else None
+        """Return the `DataCaptureConfig` of an endpoint configuration; None when there is none."""
+        capture_config = self._configs.get(config).get("DataCaptureConfig") if self._configs.has(config) else None
+        return dict(capture_config) if capture_config else None
 
     def flush(self) -> None:
-        """Write what was captured: a file for each endpoint, variant and hour, or several."""
+        """Write the captured data: one or more files for each endpoint, variant and hour."""
         with self._lock:
             waiting, self._lines = self._lines, defaultdict(list)
         for place, lines in waiting.items():
@@ -86,31 +86,30 @@ class DataCapture:
 
 
 def check_capture_config(request: Mapping[str, Any]) -> None:
-    """Refuse what is not done here of a `DataCaptureConfig`."""
+    """Refuse a `DataCaptureConfig` with features that are not implemented here."""
     config = request.get("DataCaptureConfig", {})
     if not config.get("DestinationS3Uri", "s3://").startswith("s3://"):
-        raise NotImplementedLocally("a DestinationS3Uri that is no s3:// address")
+        raise NotImplementedLocally("a DestinationS3Uri that is not an s3:// address")
     if config.get("EnableCapture", True) and config and request.get("ShadowProductionVariants"):
-        raise NotImplementedLocally("data capture beside shadow variants")
+        raise NotImplementedLocally("data capture together with shadow variants")
 
 
 def capture_summary(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what DescribeEndpoint says of data capture."""
+    """Return DescribeEndpoint's summary of the data capture."""
     if config is None:
         return None
     enabled = bool(config.get("EnableCapture", True))
-    summary = {
+    return {
         "EnableCapture": enabled,
         "CaptureStatus": "Started" if enabled else "Stopped",
         "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
         "DestinationS3Uri": config["DestinationS3Uri"],
         "KmsKeyId": config.get("KmsKeyId", ""),
     }
-    return summary
 
 
 def _captured_part(mode: str, content_type: str, data: bytes, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return request or answer as a line has it: as text where its content type is listed, else in base64."""
+    """Return a request or response in the format of a line: as text if its content type is listed, else in base64."""
     listed, kind = config.get("CaptureContentTypeHeader", {}), content_type.partition(";")[0].strip().lower()
     encoding = "BASE64"
     for name, types in (("JSON", "JsonContentTypes"), ("CSV", "CsvContentTypes")):

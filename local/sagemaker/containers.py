@@ -1,4 +1,4 @@
-"""One "container": a process that sees what a container on SageMaker sees, and whose output goes to CloudWatch."""
+"""Containers: processes with the view of a SageMaker container, whose output goes to CloudWatch Logs."""
 
 import os
 import signal
@@ -18,10 +18,10 @@ from local.sagemaker.errors import ResourceFailure
 from local.sagemaker.settings import Settings
 
 GRACE_SECONDS = 120.0
-"""What SageMaker gives a container between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL, as on SageMaker."""
 FLUSH_SECONDS = 0.1
 _START_THREAD = ThreadPoolExecutor(1, "containers")
-"""The thread that starts every container, and lives as long as this process: they die with it."""
+"""The thread that starts every container. It lives as long as this process, and the containers end with it."""
 
 
 class Container:
@@ -41,18 +41,18 @@ class Container:
 
     @property
     def alive(self) -> bool:
-        """Whether its first process runs."""
+        """Whether the container's first process runs."""
         return self.process.poll() is None
 
     def stop(self, grace_seconds: float) -> None:
-        """Ask the first process to end, kill everything after the grace, and wait until its log is sent."""
+        """Terminate the first process, kill everything after the grace period, and wait until the log is sent."""
         sandbox.send_signal(self.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_seconds)
         self.close()
 
     def close(self) -> None:
-        """End whatever is left and wait until the last line is in CloudWatch."""
+        """Kill what is left and wait until the last line is in CloudWatch."""
         sandbox.kill_all(self.process.pid)
         self.process.wait()
         self._reader.join(timeout=5)
@@ -61,7 +61,7 @@ class Container:
             self.process.stdout.close()
 
     def last_lines(self, lines: int = 5) -> str:
-        """Return the last lines of its output."""
+        """Return the last lines of the output."""
         return "\n".join(self.lines[-lines:])
 
     def _read(self) -> None:
@@ -75,14 +75,14 @@ class Container:
         self._flush()
 
     def _flush(self) -> None:
-        fresh = self.lines[self._sent :]
-        if fresh:
-            self._sent += len(fresh)
-            self._aws.log(self._group, self._stream, fresh)
+        unsent = self.lines[self._sent :]
+        if unsent:
+            self._sent += len(unsent)
+            self._aws.log(self._group, self._stream, unsent)
 
 
 class ContainerRuntime:
-    """Starts containers. Each has a folder below the state folder, which goes when the container is done with."""
+    """Starts containers. Each has a folder inside the state folder, which is removed after its end."""
 
     def __init__(self, settings: Settings, aws: AwsClients) -> None:
         self.settings, self._aws = settings, aws
@@ -91,7 +91,7 @@ class ContainerRuntime:
         self._running: set[Container] = set()
 
     def new_folder(self, name: str) -> Path:
-        """Return a new folder to become somebody's /opt/ml."""
+        """Return a new folder for a container's /opt/ml."""
         self.settings.state.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.settings.state)) / "ml"
 
@@ -104,10 +104,10 @@ class ContainerRuntime:
         log: tuple[str, str],
         entrypoint: Sequence[str] = (),
     ) -> Container:
-        """Run `train` or `serve` of an image, or an entry point of one's own, over `folder`.
+        """Run `train` or `serve` of an image, or the given entry point, with `folder` as /opt/ml.
 
         Raises:
-            Failure: there is no such image, or it has no such command.
+            ResourceFailure: there is no such image, or it has no such command.
         """
         known = self.settings.image(image)
         words = list(entrypoint or (known.train if command == "train" else known.serve))
@@ -124,17 +124,17 @@ class ContainerRuntime:
         return container
 
     def stop_container(self, container: Container, grace_seconds: float = 0.0) -> None:
-        """End a container."""
+        """Stop a container."""
         container.stop(grace_seconds) if grace_seconds else container.close()
         self._running.discard(container)
 
     def stop_all(self) -> None:
-        """End every container that runs."""
+        """Stop all running containers."""
         for container in list(self._running):
             self.stop_container(container)
 
     def _environment(self, folder: Path, program: str) -> dict[str, str]:
-        """Return all that a container knows without being told: where AWS is, and who it is."""
+        """Return the variables that every container gets: addresses and credentials of AWS, and paths."""
         home = folder.parent / "home"
         home.mkdir(exist_ok=True)
         path = os.pathsep.join([str(Path(program).parent), "/usr/local/bin", os.defpath])
@@ -159,12 +159,12 @@ def _spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str])
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nothing listens."""
+    """Return a free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def timestamp_ms() -> int:
-    """Return the time in milliseconds, as log streams and instances are named by."""
+    """Return the time in milliseconds, which is part of the names of log streams and instances."""
     return time.time_ns() // 1_000_000

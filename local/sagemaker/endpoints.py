@@ -1,4 +1,4 @@
-"""Models, endpoint configurations and endpoints: the operations, and an endpoint's way to InService."""
+"""Models, endpoint configurations and endpoints: the operations, and the life cycle of an endpoint."""
 
 import threading
 import time
@@ -16,11 +16,11 @@ STUCK_POLL_SECONDS = 0.05
 
 
 class Endpoints:
-    """Every endpoint of this server, and the fleets behind each: the live one first."""
+    """All endpoints of this server, and the fleets of each, the live one first."""
 
     def __init__(
         self,
-        shelf: RecordStore,
+        store: RecordStore,
         configs: RecordStore,
         fleets: FleetManager,
         alarms: Alarms,
@@ -28,13 +28,13 @@ class Endpoints:
         speed: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.records, self._configs, self._fleets = shelf, configs, fleets
+        self.records, self._configs, self._fleets = store, configs, fleets
         self._alarms, self._faults, self._speed, self.clock = alarms, faults, speed, clock
         self.traffic = TrafficRouter()
         self._deleted: dict[str, threading.Event] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Start an endpoint."""
+        """Create an endpoint, which starts in the background."""
         self._configs.get(request["EndpointConfigName"])
         if request.get("DeploymentConfig"):
             raise NotImplementedLocally("CreateEndpoint.DeploymentConfig")
@@ -44,7 +44,7 @@ class Endpoints:
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def update(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace what an endpoint serves. Raises Refused when it is not in service, or the rollout is none."""
+        """Update an endpoint to another configuration. Raises ApiError when it is not in service."""
         endpoint, config = self.records.get(request["EndpointName"]), self._configs.get(request["EndpointConfigName"])
         deployment = request.get("DeploymentConfig") or {}
         if request.get("RetainDeploymentConfig"):
@@ -67,11 +67,13 @@ class Endpoints:
             if endpoint["EndpointStatus"] != "InService":
                 raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
             production = self.traffic.fleets(endpoint.name)[0].production
-            wanted = request["DesiredWeightsAndCapacities"]
-            if unknown := [each["VariantName"] for each in wanted if each["VariantName"] not in production]:
-                raise validation_error(f"The variant name(s) \"{', '.join(unknown)}\" is/are not present within endpoint "
-                              f"configuration \"{endpoint['EndpointConfigName']}\".")  # fmt: skip
-            for each in wanted:
+            desired = request["DesiredWeightsAndCapacities"]
+            if unknown := [each["VariantName"] for each in desired if each["VariantName"] not in production]:
+                raise validation_error(
+                    f'The variant name(s) "{", ".join(unknown)}" is/are not present within endpoint '
+                    f'configuration "{endpoint["EndpointConfigName"]}".'
+                )
+            for each in desired:
                 variant = production[each["VariantName"]]
                 variant.weight = each.get("DesiredWeight", variant.weight)
                 variant.instances = each.get("DesiredInstanceCount", variant.instances)
@@ -79,7 +81,7 @@ class Endpoints:
         return {"EndpointArn": endpoint["EndpointArn"]}
 
     def delete(self, name: str) -> None:
-        """End an endpoint. Raises Refused while it is being made or changed."""
+        """Delete an endpoint. Raises ApiError while it is being updated."""
         endpoint = self.records.get(name)
         if endpoint["EndpointStatus"] in ("Updating", "RollingBack"):
             raise validation_error(f'Cannot update in-progress endpoint "{endpoint["EndpointArn"]}".')
@@ -97,7 +99,7 @@ class Endpoints:
             try:
                 if not ended.is_set():
                     work(endpoint)
-            except Exception as mistake:  # ours: the endpoint must not hang for it
+            except Exception as mistake:  # a bug here must not leave the endpoint in its state
                 endpoint.update(EndpointStatus="Failed", FailureReason=f"{type(mistake).__name__}: {mistake}")
 
         ended = self._deleted[endpoint.name]
@@ -116,7 +118,7 @@ class Endpoints:
     def _next(
         self, endpoint: Record, config: str, deployment: Mapping[str, Any], retained: bool, excluded: set[str]
     ) -> None:
-        """Start the new fleet beside the old, shift the traffic, and end the old; or stay with the old."""
+        """Start the new fleet next to the old one, shift the traffic, and stop the old fleet; or keep the old one."""
         old = self.traffic.fleets(endpoint.name)
         if self._faults.fires("lost", endpoint.name):
             self.traffic.route(endpoint.name)
@@ -134,7 +136,7 @@ class Endpoints:
             ended = self._deleted[endpoint.name]
             rollout = Rollout(endpoint, old, new, self._alarms, self._faults, self._speed, ended, self.clock)
             rollout.run(deployment or ALL_AT_ONCE)
-        except RollbackFailed as failed:  # both fleets go on, with a share each
+        except RollbackFailed as failed:  # both fleets keep running, each with a share of the traffic
             endpoint.update(EndpointStatus="UpdateRollbackFailed", FailureReason=str(failed)[:1024],
                             PendingDeploymentSummary=None)  # fmt: skip
             return
@@ -156,8 +158,10 @@ class Endpoints:
     def _start(self, endpoint: Record, config: str) -> Fleet:
         for variant in self._configs.get(config)["ProductionVariants"]:
             if self._faults.fires("capacity", f"{variant.get('InstanceType', '')} {endpoint.name}"):
-                raise ResourceFailure("Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity "
-                              "error. Please retry using a different ML instance type or after some time.")  # fmt: skip
+                raise ResourceFailure(
+                    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
+                    "Please retry using a different ML instance type or after some time."
+                )
         ended = self._deleted[endpoint.name]
         fleet = self._fleets.start(endpoint.name, config, ended)
         if ended.is_set():
@@ -167,7 +171,7 @@ class Endpoints:
 
 
 def check_config(request: Mapping[str, Any], models: RecordStore) -> None:
-    """Refuse a configuration whose models are not there, or whose variants are none that are known here."""
+    """Refuse a configuration whose models do not exist, or with variants of a kind that is not implemented."""
     for variant in [*request["ProductionVariants"], *request.get("ShadowProductionVariants", ())]:
         if "ModelName" not in variant:
             raise NotImplementedLocally("a variant without a model (inference components)")
@@ -177,7 +181,7 @@ def check_config(request: Mapping[str, Any], models: RecordStore) -> None:
 
 
 def check_model(request: Mapping[str, Any]) -> None:
-    """Refuse models of several containers, and those that bring no image."""
+    """Refuse models with several containers or without an image."""
     containers = [request["PrimaryContainer"]] if "PrimaryContainer" in request else request.get("Containers", [])
     if len(containers) != 1:
         raise NotImplementedLocally("a model of several containers, or of none")
@@ -189,9 +193,9 @@ def check_model(request: Mapping[str, Any]) -> None:
 
 def _retain_variant_properties(old: Fleet, new: Fleet, excluded: set[str]) -> None:
     for name, variant in new.production.items():
-        if before := old.production.get(name):
-            variant.weight = variant.weight if "DesiredWeight" in excluded else before.weight
-            variant.instances = variant.instances if "DesiredInstanceCount" in excluded else before.instances
+        if previous := old.production.get(name):
+            variant.weight = variant.weight if "DesiredWeight" in excluded else previous.weight
+            variant.instances = variant.instances if "DesiredInstanceCount" in excluded else previous.instances
 
 
 def _variant_members(fleet: Fleet) -> dict[str, Any]:

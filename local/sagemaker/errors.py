@@ -1,10 +1,10 @@
-"""How the local SageMaker says no: AWS's error codes, and why a job or endpoint ended."""
+"""Errors of the local SageMaker: AWS error codes, and failure reasons of jobs and endpoints."""
 
 from typing import Any
 
 
 class ApiError(Exception):
-    """An answer that is an error of the API: its code, its message, its HTTP status, further members."""
+    """An error response of the API: code, message, HTTP status, further members."""
 
     def __init__(self, code: str, message: str, status: int = 400, **more: Any) -> None:
         super().__init__(message)
@@ -12,14 +12,14 @@ class ApiError(Exception):
 
 
 class ResourceFailure(Exception):
-    """A job or a deployment cannot go on; the text becomes its FailureReason."""
+    """A job or an endpoint has failed; the text becomes its FailureReason."""
 
 
 class NotImplementedLocally(ApiError):
-    """AWS may know this, the local SageMaker does not: it never answers with success what it did not do."""
+    """A feature of AWS that is not implemented here. The local SageMaker never reports success for it."""
 
     def __init__(self, what: str) -> None:
-        remedy = "docs/local-sagemaker.md lists what it does"
+        remedy = "see docs/local-sagemaker.md for what it implements"
         super().__init__("LocalSageMakerNotImplemented", f"the local SageMaker does not implement {what}; {remedy}")
 
 

@@ -1,4 +1,4 @@
-"""Faults on demand: what AWS does to people on bad days, as a list that a test or a person sets."""
+"""Fault injection: AWS failures that a test or a user switches on."""
 
 import random
 import re
@@ -15,19 +15,19 @@ FaultKind = Literal["throttle", "capacity", "stuck", "rollback_fails", "delay", 
 class Fault:
     """One fault.
 
-    | kind           | what happens to that in whose name `match` (a regular expression) is found        |
+    | kind           | effect on operations, jobs and endpoints whose name matches `match` (a regular expression) |
     |----------------|-----------------------------------------------------------------------------------|
-    | throttle       | the operation is answered with ThrottlingException                                |
-    | error          | the operation is answered with InternalFailure, status 500                        |
-    | quota          | the operation is answered with ResourceLimitExceeded                              |
-    | capacity       | a job, an endpoint or an instance type finds no capacity                          |
+    | throttle       | the operation responds with ThrottlingException                                   |
+    | error          | the operation responds with InternalFailure, status 500                           |
+    | quota          | the operation responds with ResourceLimitExceeded                                 |
+    | capacity       | there is no capacity for a job, an endpoint or an instance type                   |
     | stuck          | a job or an endpoint stays Starting, Creating, Updating until the fault is cleared |
-    | interrupt      | a spot job's instance is taken away, as soon as it trains                         |
-    | lost           | the endpoint's next update leaves it Failed: nothing answers any more             |
+    | interrupt      | a spot job's instance is reclaimed as soon as it trains                           |
+    | lost           | the endpoint's next update leaves it Failed, without any container                |
     | rollback_fails | the endpoint's next rollback fails                                                |
-    | delay          | Describe answers as of `seconds` ago                                              |
+    | delay          | Describe returns the state of `seconds` ago                                       |
 
-    It happens `times` times (None: until cleared), each time with the chance `probability`.
+    The fault happens `times` times (None: until cleared), each time with the given `probability`.
     """
 
     kind: FaultKind
@@ -38,55 +38,55 @@ class Fault:
 
 
 class FaultInjector:
-    """The faults that are set. Chances are drawn from one seed, so that a test sees the same ones again."""
+    """The active faults. Random numbers come from a fixed seed, so that tests are repeatable."""
 
     def __init__(self, seed: int = 7) -> None:
         self._faults: list[Fault] = []
-        self._random = random.Random(seed)  # noqa: S311 - chances of faults, no secret
+        self._random = random.Random(seed)  # noqa: S311 - probabilities of faults, no secret
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> None:
-        """Set a fault."""
+        """Add a fault."""
         with self._lock:
             self._faults.append(fault)
 
     def add_from_json(self, described: Any) -> None:
-        """Set a fault given as JSON. Raises Refused when it is none."""
+        """Add a fault given as JSON. Raises ApiError when it is not valid."""
         try:
             fault = Fault(**described)
             re.compile(fault.match)
         except (TypeError, re.error) as cause:
-            raise validation_error(f"{described!r} is no fault: {cause}") from cause
+            raise validation_error(f"{described!r} is not a fault: {cause}") from cause
         if fault.kind not in get_args(FaultKind):
-            raise validation_error(f"there is no fault {fault.kind!r}; there are {', '.join(get_args(FaultKind))}")
+            raise validation_error(f"there is no fault {fault.kind!r}; known are {', '.join(get_args(FaultKind))}")
         self.add(fault)
 
     def clear(self) -> None:
-        """Forget all faults: what was stuck goes on."""
+        """Remove all faults; jobs and endpoints that were stuck continue."""
         with self._lock:
             self._faults.clear()
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the faults that are set."""
+        """Return the active faults."""
         with self._lock:
             return [asdict(fault) for fault in self._faults]
 
     def fires(self, kind: FaultKind, name: str) -> bool:
-        """Whether a fault of that kind happens to `name` now; one with `times` is used up by it."""
+        """Whether a fault of that kind applies to `name` now; each call uses up one of its `times`."""
         return self._take_fault(kind, name) is not None
 
     def describe_lag(self, name: str) -> float:
-        """Return by how many seconds Describe lags for `name`."""
-        found = self._take_fault("delay", name)
-        return found.seconds if found else 0.0
+        """Return the delay of Describe for `name`, in seconds."""
+        fault = self._take_fault("delay", name)
+        return fault.seconds if fault else 0.0
 
     def raise_for_operation(self, operation: str) -> None:
-        """Raise what the operation is to be answered with."""
+        """Raise the error of a fault that applies to the operation."""
         if self.fires("throttle", operation):
             raise ApiError("ThrottlingException", "Rate exceeded")
         if self.fires("quota", operation):
-            said = f"The account-level service limit for {operation} is 0. Please request a quota increase."
-            raise ApiError("ResourceLimitExceeded", said)
+            message = f"The account-level service limit for {operation} is 0. Please request a quota increase."
+            raise ApiError("ResourceLimitExceeded", message)
         if self.fires("error", operation):
             raise ApiError("InternalFailure", "We encountered an internal error. Please try again.", 500)
 

@@ -1,6 +1,6 @@
-"""What each operation is worth here; docs/local-sagemaker.md shows this table, and a test holds it to it.
+"""How closely each operation matches AWS. docs/local-sagemaker.md shows this table; a test keeps both equal.
 
-An operation or member that is not listed is refused by its name.
+An operation or member that is not listed is refused by name.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Level = Literal["like AWS", "simplified"]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """`honoured` are the members that change what happens; `recorded` ones are only shown again by Describe."""
+    """The fidelity of one operation: `honoured` members have an effect, `recorded` ones only appear in Describe."""
 
     level: Level
     note: str
@@ -20,7 +20,7 @@ class Fidelity:
 
     @property
     def members(self) -> frozenset[str]:
-        """All members that are taken."""
+        """All accepted members."""
         return frozenset((*self.honoured, *self.recorded))
 
 

@@ -1,4 +1,4 @@
-"""The containers that answer for one endpoint configuration, and the share of the traffic that they get."""
+"""Fleets: the containers of one endpoint configuration, and their share of the endpoint's traffic."""
 
 import random
 import shutil
@@ -17,16 +17,16 @@ from local.sagemaker.errors import ResourceFailure
 from local.sagemaker.records import RecordStore
 
 STARTUP_SECONDS = 480.0
-"""How long SageMaker waits for the first healthy /ping unless the variant says otherwise."""
+"""Seconds that SageMaker waits for the first healthy /ping, unless the variant sets another time."""
 PING_SECONDS = 0.05
 INVOCATION_TIMEOUT_SECONDS = 60.0
 DRAIN_SECONDS = 60.0
 STOP_SECONDS = 0.5
-"""How long a model may take to end: it holds nothing that a soft end would save."""
+"""Seconds that a model container gets to stop; it has no state to save."""
 
 
 class ModelContainer:
-    """One model in a container, by HTTP."""
+    """An HTTP client for one model in a container."""
 
     def __init__(self, container: Container, port: int) -> None:
         self.container = container
@@ -34,7 +34,7 @@ class ModelContainer:
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, limits=limits)
 
     def healthy(self) -> bool:
-        """Whether /ping answers 200 within 2 s, as SageMaker wants it."""
+        """Whether /ping responds 200 within 2 s, as SageMaker requires."""
         try:
             return self._client.get("/ping", timeout=2.0).status_code == 200
         except httpx.TransportError:
@@ -43,7 +43,7 @@ class ModelContainer:
     def invoke(
         self, body: bytes, headers: Mapping[str, str], seconds: float = INVOCATION_TIMEOUT_SECONDS
     ) -> httpx.Response:
-        """Send one request. Raises httpx.TransportError."""
+        """Send one inference request. Raises httpx.TransportError."""
         return self._client.post("/invocations", content=body, headers=dict(headers), timeout=seconds)
 
     def close(self) -> None:
@@ -70,21 +70,21 @@ class Fleet:
     variants: dict[str, Variant] = field(default_factory=dict)
     traffic_share: float = 0.0
     in_flight: int = 0
-    """How many requests are under way: only `Traffic` changes it."""
+    """Number of requests in flight; only `TrafficRouter` changes it."""
 
     @property
     def production(self) -> dict[str, Variant]:
-        """The variants that callers get answers of."""
+        """The variants whose responses are returned to callers."""
         return {name: variant for name, variant in self.variants.items() if not variant.shadow}
 
     @property
     def shadows(self) -> list[Variant]:
-        """The variants that get copies of the requests."""
+        """The variants that receive copies of the requests."""
         return [variant for variant in self.variants.values() if variant.shadow]
 
 
 class TrafficRouter:
-    """Which fleets answer for which endpoint. A request that was given to a fleet is counted before it can go."""
+    """Routes requests to fleets. A fleet is stopped only after its counted requests have finished."""
 
     def __init__(self) -> None:
         self._fleets: dict[str, list[Fleet]] = {}
@@ -96,13 +96,13 @@ class TrafficRouter:
             return list(self._fleets.get(endpoint, ()))
 
     def route(self, endpoint: str, *fleets: Fleet) -> None:
-        """Let these fleets answer from now on, and no other."""
+        """Route the endpoint's requests to these fleets only."""
         with self._lock:
             self._fleets[endpoint] = list(fleets)
 
     @contextmanager
     def track_request(self, endpoint: str) -> Iterator[Fleet | None]:
-        """Give the fleet for one request, or None when none answers; it is not stopped meanwhile."""
+        """Yield the fleet for one request, or None when there is none; the fleet is not stopped during the block."""
         with self._lock:
             fleets = self._fleets.get(endpoint)
             fleet = choose_fleet(fleets) if fleets else None
@@ -115,25 +115,25 @@ class TrafficRouter:
                 self.finish_request(fleet)
 
     def track_copy(self, fleet: Fleet) -> None:
-        """Count another request of a fleet that is busy: a shadow's copy."""
+        """Count the copy of a request for a shadow variant."""
         with self._lock:
             fleet.in_flight += 1
 
     def finish_request(self, fleet: Fleet) -> None:
-        """Count a request that is over."""
+        """Count a request as finished."""
         with self._lock:
             fleet.in_flight -= 1
 
 
 def choose_fleet(fleets: list[Fleet]) -> Fleet:
-    """Return the fleet for one request, by the shares of the traffic."""
+    """Choose the fleet for one request by the shares of the traffic."""
     with_traffic = [fleet for fleet in fleets if fleet.traffic_share > 0] or fleets[:1]
     shares = [max(fleet.traffic_share, 1e-9) for fleet in with_traffic]
     return random.choices(with_traffic, shares)[0]  # noqa: S311 - traffic, no secret
 
 
 def choose_variant(fleet: Fleet) -> Variant:
-    """Return the variant for one request, by weight."""
+    """Choose the variant for one request by weight."""
     variants = list(fleet.production.values())
     weights = [variant.weight for variant in variants]
     return random.choices(variants, weights if any(weights) else None)[0]  # noqa: S311 - traffic, no secret
@@ -148,10 +148,10 @@ class FleetManager:
         self._models, self._configs, self._containers, self._aws = models, configs, containers, aws
 
     def start(self, endpoint: str, config: str, ended: threading.Event) -> Fleet:
-        """Start every variant, and return the fleet once each is healthy; it has no traffic yet.
+        """Start all variants, and return the fleet when all are healthy; it has no traffic yet.
 
         Raises:
-            Failure: one does not become healthy; nothing of the fleet is left.
+            ResourceFailure: a variant does not become healthy; the whole fleet is stopped.
         """
         fleet, content = Fleet(config), self._configs.get(config).content
         shadows = [{**variant, "shadow": True} for variant in content.get("ShadowProductionVariants", ())]
@@ -179,7 +179,7 @@ class FleetManager:
     def start_model(
         self, model: str, variables: Mapping[str, str], log: tuple[str, str], startup: float, ended: threading.Event
     ) -> ModelContainer:
-        """Start a model's container and wait until it is healthy. Raises Failure."""
+        """Start a model's container and wait until it is healthy. Raises ResourceFailure."""
         record = self._models.get(model)
         container = record.get("PrimaryContainer") or record["Containers"][0]
         folder, port = self._containers.new_folder(model), free_port()
@@ -187,8 +187,8 @@ class FleetManager:
         try:
             self._download_model(container, folder)
             own = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_SAFE_PORT_RANGE": f"{port}-{port + 1}"}
-            given = own | container.get("Environment", {}) | dict(variables)
-            started = self._containers.start(container["Image"], "serve", folder, given, log)
+            environment = own | container.get("Environment", {}) | dict(variables)
+            started = self._containers.start(container["Image"], "serve", folder, environment, log)
         except ResourceFailure:
             shutil.rmtree(folder.parent, ignore_errors=True)
             raise
@@ -201,7 +201,7 @@ class FleetManager:
         self.stop_model(served)
         raise ResourceFailure(
             "The primary container did not pass the ping health check. Please check CloudWatch logs for this "
-            f"endpoint. Its last words: {started.last_lines()}"
+            f"endpoint. Its last log lines: {started.last_lines()}"
         )
 
     def _download_model(self, container: Mapping[str, Any], folder: Any) -> None:
@@ -213,13 +213,13 @@ class FleetManager:
             self._aws.download_tar(packed, folder / "model")
 
     def stop_model(self, served: ModelContainer) -> None:
-        """End one container, and remove what it had."""
+        """Stop one container, and remove its folder."""
         self._containers.stop_container(served.container, STOP_SECONDS)
         served.close()
         shutil.rmtree(served.container.folder.parent, ignore_errors=True)
 
     def stop(self, fleet: Fleet) -> None:
-        """End a fleet, once its last request is answered."""
+        """Stop a fleet after its last request has finished."""
         deadline = time.monotonic() + DRAIN_SECONDS
         while fleet.in_flight and time.monotonic() < deadline:
             time.sleep(0.01)

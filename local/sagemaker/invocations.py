@@ -1,4 +1,4 @@
-"""Invocations: one request to one variant, its copy to the shadows, and the metrics of both."""
+"""Invocations: one request to one variant, its copies to the shadow variants, and the metrics."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ FORWARDED_HEADERS = ("Content-Type", "Accept", CUSTOM_ATTRIBUTES_HEADER, "X-Amzn
 
 
 class InvocationHandler:
-    """Answers `InvokeEndpoint`."""
+    """Handles `InvokeEndpoint`."""
 
     def __init__(self, endpoints: Endpoints, aws: AwsClients, capture: DataCapture) -> None:
         self._endpoints, self._aws, self._capture = endpoints, aws, capture
@@ -27,15 +27,13 @@ class InvocationHandler:
     def invoke(
         self, name: str, body: bytes, headers: Mapping[str, str], variant: str | None
     ) -> tuple[httpx.Response, str]:
-        """Return the model's answer and the variant that gave it.
+        """Return the model's response and the name of its variant.
 
         Raises:
-            Refused: no such endpoint or variant (ValidationError), or the model failed (ModelError).
+            ApiError: there is no such endpoint or variant (ValidationError), or the model failed (ModelError).
         """
         if len(body) > MAX_BODY_BYTES:
-            raise ApiError(
-                "ValidationError", f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are taken", 413
-            )
+            raise ApiError("ValidationError", f"the body has {len(body)} bytes; the limit is {MAX_BODY_BYTES}", 413)
         with self._endpoints.traffic.track_request(name) as fleet:
             if fleet is None:
                 raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
@@ -64,7 +62,7 @@ class InvocationHandler:
         except httpx.TimeoutException:
             text = "Your invocation timed out while waiting for a response from container primary."
         except httpx.TransportError as cause:
-            text = f"the container does not answer: {type(cause).__name__}"
+            text = f"the container does not respond: {type(cause).__name__}"
         self._measure(endpoint, variant, status, time.monotonic() - begin)
         if response is None or status >= 400:
             raise _model_error(endpoint, variant, status, text)

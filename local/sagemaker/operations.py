@@ -1,4 +1,4 @@
-"""The operations by name: what a checked request does, and what is answered."""
+"""The operations by name, each with the handler of its validated request."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ Handler = Callable[[Request], dict[str, Any] | None]
 
 
 class Operations:
-    """One account and region: its jobs, models, endpoints, and the handler of each operation."""
+    """The jobs, models and endpoints of one account and region, and the handler of each operation."""
 
     def __init__(self, settings: Settings, aws: AwsClients) -> None:
         self.settings, self.faults, self.aws = settings, FaultInjector(), aws
@@ -41,16 +41,16 @@ class Operations:
         self.transform = TransformJobs(transforms, self.models, fleets, self.containers, aws, self.faults)
         self.capture = DataCapture(self.configs, aws, settings.speed)
         self.invoking = InvocationHandler(self.endpoints, aws, self.capture)
-        self.shelves = (jobs, transforms, self.models, self.configs, self.endpoints.records)
+        self.stores = (jobs, transforms, self.models, self.configs, self.endpoints.records)
         self.handlers: dict[str, Handler] = {**self._of_jobs(), **self._of_hosting(), **self._of_tags()}
 
     def _record_store(self, kind: str, slug: str, taken: str = "ValidationException") -> RecordStore:
         start = f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT}:{slug}/"
         return RecordStore(kind, lambda name: start + name.lower(), taken)
 
-    def _described(self, shelf: RecordStore) -> Handler:
+    def _described(self, store: RecordStore) -> Handler:
         def describe(request: Request) -> dict[str, Any]:
-            record = shelf.get(request[f"{shelf.kind}Name"])
+            record = store.get(request[f"{store.kind}Name"])
             return record.as_of(self.faults.describe_lag(record.name))
 
         return describe
@@ -59,15 +59,15 @@ class Operations:
         training, transform = self.training, self.transform
         return {
             "CreateTrainingJob": training.create,
-            "DescribeTrainingJob": self._described(training.shelf),
-            "ListTrainingJobs": lambda request: training.shelf.list_page(request, "TrainingJobSummaries"),
+            "DescribeTrainingJob": self._described(training.store),
+            "ListTrainingJobs": lambda request: training.store.list_page(request, "TrainingJobSummaries"),
             "StopTrainingJob": lambda request: training.stop(request["TrainingJobName"]),
             "UpdateTrainingJob": lambda request: training.update_warm_pool(
                 request["TrainingJobName"], request.get("ResourceConfig", {}).get("KeepAlivePeriodInSeconds", 0)
             ),
             "CreateTransformJob": transform.create,
-            "DescribeTransformJob": self._described(transform.shelf),
-            "ListTransformJobs": lambda request: transform.shelf.list_page(request, "TransformJobSummaries"),
+            "DescribeTransformJob": self._described(transform.store),
+            "ListTransformJobs": lambda request: transform.store.list_page(request, "TransformJobSummaries"),
             "StopTransformJob": lambda request: transform.stop(request["TransformJobName"]),
         }
 
@@ -108,16 +108,16 @@ class Operations:
         return {"EndpointConfigArn": self.configs.add(request)["EndpointConfigArn"]}
 
     def _add_tags(self, request: Request) -> dict[str, Any]:
-        record = find_by_arn(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.stores, request["ResourceArn"])
         record.tags.update({tag["Key"]: tag["Value"] for tag in request["Tags"]})
         return {"Tags": request["Tags"]}
 
     def _list_tags(self, request: Request) -> dict[str, Any]:
-        record = find_by_arn(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.stores, request["ResourceArn"])
         return {"Tags": [{"Key": key, "Value": value} for key, value in record.tags.items()]}
 
     def _delete_tags(self, request: Request) -> None:
-        record = find_by_arn(self.shelves, request["ResourceArn"])
+        record = find_by_arn(self.stores, request["ResourceArn"])
         for key in request["TagKeys"]:
             record.tags.pop(key, None)
 

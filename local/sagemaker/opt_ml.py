@@ -1,7 +1,9 @@
-"""The folder that a training container finds at /opt/ml, and what is taken out of it afterwards."""
+"""The /opt/ml folder of a training container: its inputs, and the outputs that are saved after training."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints")
 
 
 def check_channels(request: Mapping[str, Any]) -> None:
-    """Refuse channels that are not whole copies of an S3 prefix or of one object."""
+    """Refuse channels that are not full copies of an S3 prefix or of one object."""
     if request["AlgorithmSpecification"].get("TrainingInputMode", "File") != "File":
         raise NotImplementedLocally("another TrainingInputMode than File")
     for channel in request.get("InputDataConfig", ()):
@@ -25,10 +27,10 @@ def check_channels(request: Mapping[str, Any]) -> None:
 
 
 def prepare_folder(folder: Path, job: Mapping[str, Any], aws: AwsClients) -> None:
-    """Make the folder: configuration, channels, checkpoints of an earlier attempt.
+    """Create the folder: configuration, channels, checkpoints of an earlier attempt.
 
     Raises:
-        Failure: a channel has no objects, as AWS says it.
+        ResourceFailure: a channel has no objects; the message is that of AWS.
     """
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -66,13 +68,13 @@ def prepare_folder(folder: Path, job: Mapping[str, Any], aws: AwsClients) -> Non
 
 
 def save_checkpoints(folder: Path, job: Mapping[str, Any], aws: AwsClients) -> None:
-    """Copy the checkpoints to where the job says, for the attempt that resumes from them."""
+    """Copy the checkpoints to the job's S3 prefix, for an attempt that resumes from them."""
     if checkpoints := job.get("CheckpointConfig"):
         aws.upload(folder / "checkpoints", checkpoints["S3Uri"])
 
 
 def save_outputs(folder: Path, job: Mapping[str, Any], aws: AwsClients, *, model: bool) -> str:
-    """Upload what the job made below `<S3OutputPath>/<job>/output/`; return the model's address, or nothing."""
+    """Upload the job's outputs to `<S3OutputPath>/<job>/output/`; return the model's address, "" without a model."""
     config = job["OutputDataConfig"]
     base = f"{config['S3OutputPath'].rstrip('/')}/{job['TrainingJobName']}/output"
     if any((folder / "output" / "data").iterdir()):
@@ -87,9 +89,21 @@ def save_outputs(folder: Path, job: Mapping[str, Any], aws: AwsClients, *, model
 
 
 def failure_reason(folder: Path) -> str:
-    """Return what the container wrote to output/failure, or where to look instead."""
-    written = folder / "output" / "failure"
+    """Return the content of output/failure, or a reference to the logs."""
+    file = folder / "output" / "failure"
     try:
-        return written.read_text(encoding="utf-8", errors="replace")[:1000]
+        return file.read_text(encoding="utf-8", errors="replace")[:1000]
     except OSError:
         return "See job logs for more information"
+
+
+def parse_metrics(lines: Sequence[str], definitions: Iterable[Mapping[str, str]]) -> dict[str, float]:
+    """Return the last value of each metric in the log, by the job's regular expressions; only numbers count."""
+    values: dict[str, float] = {}
+    for definition in definitions:
+        expression = re.compile(definition["Regex"])
+        for line in lines:
+            for match in expression.finditer(line):
+                with suppress(ValueError, IndexError):
+                    values[definition["Name"]] = float(match.group(1))
+    return values

@@ -1,4 +1,4 @@
-"""The one page for people: what runs, how it ended, and the faults that are set."""
+"""The status page: jobs, endpoints and models with their states, and the active faults."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -24,40 +24,40 @@ _COLUMNS = {
 
 
 def server_state(operations: "Operations") -> dict[str, Any]:
-    """Return everything that there is, newest first, a few members of each."""
-    found = {
-        f"{shelf.kind}s": [
-            {column: record.get(column) for column in _COLUMNS[f"{shelf.kind}s"]} for record in shelf.list_all()
+    """Return all records, newest first, with a few members of each."""
+    state = {
+        f"{store.kind}s": [
+            {column: record.get(column) for column in _COLUMNS[f"{store.kind}s"]} for record in store.list_all()
         ]
-        for shelf in operations.shelves
+        for store in operations.stores
     }
-    for endpoint in found["Endpoints"]:
+    for endpoint in state["Endpoints"]:
         fleets = operations.endpoints.traffic.fleets(endpoint["EndpointName"])
         endpoint["Traffic"] = {fleet.config: round(fleet.traffic_share, 4) for fleet in fleets}
     isolation = "mount namespace" if operations.containers.namespaces else "SAGEMAKER_BASE_DIR"
-    return {**found, "Faults": operations.faults.as_dicts(), "Containers": isolation,
+    return {**state, "Faults": operations.faults.as_dicts(), "Containers": isolation,
             "Region": operations.settings.region}  # fmt: skip
 
 
-def state_text(found: Mapping[str, Any]) -> str:
+def state_text(state: Mapping[str, Any]) -> str:
     """Return the state as text for a terminal."""
     lines = []
     for kind, columns in _COLUMNS.items():
-        for each in found[kind]:
-            told = [str(each[column])[:60] for column in columns if each.get(column)]
-            lines.append(f"{kind.removesuffix('s'):<15} {'  '.join(told)}")
+        for each in state[kind]:
+            values = [str(each[column])[:60] for column in columns if each.get(column)]
+            lines.append(f"{kind.removesuffix('s'):<15} {'  '.join(values)}")
     return "\n".join(lines) or "nothing yet"
 
 
 def render_page(operations: "Operations") -> str:
-    """Return the page."""
-    found = server_state(operations)
-    tables = "".join(_table(kind, columns, found[kind]) for kind, columns in _COLUMNS.items())
-    faults = "".join(f"<li>{escape(str(fault))}" for fault in found["Faults"]) or "<li>none"
+    """Return the page as HTML."""
+    state = server_state(operations)
+    tables = "".join(_table(kind, columns, state[kind]) for kind, columns in _COLUMNS.items())
+    faults = "".join(f"<li>{escape(str(fault))}" for fault in state["Faults"]) or "<li>none"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local SageMaker</title>'
         f'<meta http-equiv="refresh" content="5"><style>{_STYLE}</style><h1>Local SageMaker</h1>'
-        f"<p>{escape(found['Region'])} · containers by {found['Containers']}</p>{tables}"
+        f"<p>{escape(state['Region'])} · containers by {state['Containers']}</p>{tables}"
         f"<h2>Faults</h2><ul>{faults}</ul></html>"
     )
 

@@ -1,4 +1,4 @@
-"""The address that clients see: SageMaker's calls are answered here, every other service's go on to moto."""
+"""The WSGI application: SageMaker operations are handled here, all other services are forwarded to moto."""
 
 import json
 import re
@@ -23,13 +23,13 @@ _INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 
 
 class SageMakerApplication:
-    """A WSGI application around moto's."""
+    """A WSGI application that wraps moto's."""
 
     def __init__(self, moto: Wsgi, operations: Operations) -> None:
         self._moto, self._operations = moto, operations
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Handle one request."""
         path = environ.get("PATH_INFO", "")
         target = environ.get("HTTP_X_AMZ_TARGET", "")
         region, service = _signed_scope(environ)
@@ -63,21 +63,21 @@ class SageMakerApplication:
 
     def _invoke(self, endpoint: str, body: bytes, environ: Environ) -> HttpResult:
         self._operations.faults.raise_for_operation("InvokeEndpoint")
-        given = {name: _header(environ, name) for name in FORWARDED_HEADERS}
+        forwarded = {name: _header(environ, name) for name in FORWARDED_HEADERS}
         for name in ("Target-Model", "Target-Container-Hostname", "Inference-Component", "Session-Id"):
             if _header(environ, f"X-Amzn-SageMaker-{name}"):
                 raise NotImplementedLocally(f"InvokeEndpoint with {name}")
         variant = _header(environ, "X-Amzn-SageMaker-Target-Variant")
-        headers = {name: value for name, value in given.items() if value}
+        headers = {name: value for name, value in forwarded.items() if value}
         response, invoked = self._operations.invoking.invoke(endpoint, body, headers, variant)
-        answered = [("Content-Type", response.headers.get("content-type", ""))]
-        answered.append(("x-Amzn-Invoked-Production-Variant", invoked))
+        response_headers = [("Content-Type", response.headers.get("content-type", ""))]
+        response_headers.append(("x-Amzn-Invoked-Production-Variant", invoked))
         if attributes := response.headers.get(CUSTOM_ATTRIBUTES_HEADER):
-            answered.append((CUSTOM_ATTRIBUTES_HEADER, attributes))
-        return 200, answered, response.content
+            response_headers.append((CUSTOM_ATTRIBUTES_HEADER, attributes))
+        return 200, response_headers, response.content
 
     def _local(self, method: str, path: str, body: bytes) -> HttpResult:
-        """Answer what is ours alone: the page, the state, the faults."""
+        """Handle the paths that AWS does not have: the page, the state, the faults."""
         operations, faults = self._operations, self._operations.faults
         if (method, path) == ("GET", "/_local/state"):
             return _json_result(page.server_state(operations))
@@ -95,16 +95,16 @@ class SageMakerApplication:
 
 
 def _signed_scope(environ: Environ) -> tuple[str, str]:
-    """Return region and service that a request is signed for."""
-    found = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
-    return (found[1], found[2]) if found else ("", "")
+    """Return region and service in a request's signature."""
+    match = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+    return (match[1], match[2]) if match else ("", "")
 
 
 def _refuse_browsers(environ: Environ, *, reading: bool) -> None:
-    """Refuse what a web page could send: jobs run commands, and any page that is open reaches this port."""
+    """Refuse requests that a web page could send: jobs run commands, and any open page can reach this port."""
     host = environ.get("HTTP_HOST", "").rsplit(":", 1)[0]
     if host not in ("127.0.0.1", "localhost") or ("HTTP_ORIGIN" in environ and not reading):
-        raise ApiError("AccessDenied", "requests of web pages, and under other names than 127.0.0.1, are refused", 403)
+        raise ApiError("AccessDenied", "requests of web pages, or for other hosts than 127.0.0.1, are refused", 403)
 
 
 def _header(environ: Environ, name: str) -> str | None:
@@ -116,7 +116,7 @@ def _json_object(body: bytes) -> Mapping[str, Any]:
     try:
         return dict(json.loads(body))
     except (ValueError, TypeError) as cause:
-        raise ApiError("ValidationException", f"the body is no JSON object: {cause}") from cause
+        raise ApiError("ValidationException", f"the body is not a JSON object: {cause}") from cause
 
 
 def _json_result(content: object) -> HttpResult:
@@ -124,5 +124,5 @@ def _json_result(content: object) -> HttpResult:
 
 
 def _error_result(refused: ApiError) -> HttpResult:
-    said = {"__type": refused.code, "message": refused.message, "Message": refused.message, **refused.more}
-    return refused.status, [("x-amzn-errortype", refused.code), JSON_HEADER], json.dumps(said).encode()
+    content = {"__type": refused.code, "message": refused.message, "Message": refused.message, **refused.more}
+    return refused.status, [("x-amzn-errortype", refused.code), JSON_HEADER], json.dumps(content).encode()

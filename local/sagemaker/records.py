@@ -1,4 +1,4 @@
-"""What the local SageMaker remembers of one kind of thing: the answers of Describe, with their history."""
+"""In-memory records of one resource type, with their history (to simulate delayed Describe responses)."""
 
 import copy
 import threading
@@ -10,12 +10,12 @@ from typing import Any
 from local.sagemaker.errors import ApiError, validation_error
 
 MAX_HISTORY = 60
-"""How many earlier states of a record are kept, to answer late on demand."""
+"""Number of earlier states of a record that are kept."""
 
 
 @dataclass(eq=False)
 class Record:
-    """One thing: its name, and the members of its Describe as they are now and as they were."""
+    """One resource: its name, and the members of its Describe response, now and earlier."""
 
     name: str
     content: dict[str, Any]
@@ -24,7 +24,7 @@ class Record:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def update(self, **members: Any) -> None:
-        """Set members (None removes one), and remember how it was."""
+        """Set members (None removes one), and add the new state to the history."""
         with self.lock:
             now = datetime.now(UTC)
             self.content.update(members, LastModifiedTime=now)
@@ -34,20 +34,20 @@ class Record:
     def as_of(self, lag_seconds: float = 0.0) -> dict[str, Any]:
         """Return the members as they were `lag_seconds` ago."""
         with self.lock:
-            then = datetime.now(UTC) - timedelta(seconds=lag_seconds)
-            known = [content for at, content in self.history if at <= then]
-            return copy.deepcopy(known[-1] if known else self.history[0][1])
+            as_of = datetime.now(UTC) - timedelta(seconds=lag_seconds)
+            states = [content for at, content in self.history if at <= as_of]
+            return copy.deepcopy(states[-1] if states else self.history[0][1])
 
     def __getitem__(self, member: str) -> Any:
         return self.content[member]
 
     def get(self, member: str, default: Any = None) -> Any:
-        """Return a member as it is now, or the default."""
+        """Return the current value of a member, or the default."""
         return self.content.get(member, default)
 
 
 class RecordStore:
-    """All records of a kind ("TrainingJob"): made once a name, found by name, listed in pages."""
+    """All records of one resource type ("TrainingJob"), by name."""
 
     def __init__(self, kind: str, arn: Callable[[str], str], taken: str = "ValidationException") -> None:
         self.kind, self._arn, self._taken = kind, arn, taken
@@ -55,27 +55,27 @@ class RecordStore:
         self._lock = threading.RLock()
 
     def add(self, request: Mapping[str, Any], **members: Any) -> Record:
-        """Make a record of a request. Raises Refused when there is one of that name."""
+        """Create a record from a request. Raises ApiError when the name is taken."""
         name = request[f"{self.kind}Name"]
         with self._lock:
             if name in self._records:
                 raise ApiError(self._taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
             tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-            stated = {key: value for key, value in request.items() if key != "Tags"}
-            record = Record(name, {**stated, f"{self.kind}Arn": self._arn(name)}, tags)
+            members_of_request = {key: value for key, value in request.items() if key != "Tags"}
+            record = Record(name, {**members_of_request, f"{self.kind}Arn": self._arn(name)}, tags)
             record.update(CreationTime=datetime.now(UTC), **members)
             self._records[name] = record
             return record
 
     def get(self, name: str) -> Record:
-        """Return a record. Raises Refused as AWS does: a ValidationException."""
+        """Return a record. Raises ApiError (ValidationException, as AWS) when there is none."""
         with self._lock:
             if name not in self._records:
                 raise validation_error(f'Requested resource not found: could not find {self.kind} "{self._arn(name)}".')
             return self._records[name]
 
     def remove(self, name: str) -> Record:
-        """Forget a record, and return it."""
+        """Remove a record, and return it."""
         with self._lock:
             record = self.get(name)
             del self._records[name]
@@ -87,31 +87,31 @@ class RecordStore:
             return sorted(self._records.values(), key=lambda record: record["CreationTime"], reverse=True)
 
     def has(self, name: str) -> bool:
-        """Whether there is a record of that name."""
+        """Whether there is a record with that name."""
         return name in self._records
 
     def list_page(self, request: Mapping[str, Any], summaries: str) -> dict[str, Any]:
         """Return one page of a List operation, filtered, under the member `summaries`."""
-        chosen = [record.as_of() for record in self.list_all() if self._wanted(record, request)]
+        matching = [record.as_of() for record in self.list_all() if self._matches(record, request)]
         if request.get("SortOrder") == "Ascending":
-            chosen.reverse()
+            matching.reverse()
         start, size = int(request.get("NextToken", 0)), int(request.get("MaxResults", 100))
-        more = str(start + size) if start + size < len(chosen) else None
-        return {summaries: chosen[start : start + size], "NextToken": more}
+        next_token = str(start + size) if start + size < len(matching) else None
+        return {summaries: matching[start : start + size], "NextToken": next_token}
 
-    def _wanted(self, record: Record, request: Mapping[str, Any]) -> bool:
-        made, status = record["CreationTime"], request.get("StatusEquals")
+    def _matches(self, record: Record, request: Mapping[str, Any]) -> bool:
+        created, status = record["CreationTime"], request.get("StatusEquals")
         return (
             request.get("NameContains", "").lower() in record.name.lower()
             and (status is None or record.get(f"{self.kind}Status") == status)
-            and request.get("CreationTimeAfter", made) <= made <= request.get("CreationTimeBefore", made)
+            and request.get("CreationTimeAfter", created) <= created <= request.get("CreationTimeBefore", created)
         )
 
 
-def find_by_arn(shelves: Iterable[RecordStore], arn: str) -> Record:
-    """Return the record of an ARN, whatever its kind. Raises Refused."""
-    for shelf in shelves:
-        for record in shelf.list_all():
-            if record[f"{shelf.kind}Arn"] == arn:
+def find_by_arn(stores: Iterable[RecordStore], arn: str) -> Record:
+    """Return the record with an ARN, of any resource type. Raises ApiError when there is none."""
+    for store in stores:
+        for record in store.list_all():
+            if record[f"{store.kind}Arn"] == arn:
                 return record
     raise validation_error(f"Requested resource not found: {arn}")

@@ -1,4 +1,4 @@
-"""Blue/green updates: traffic goes to the new fleet in steps, and back as soon as an alarm says so."""
+"""Blue/green updates: traffic shifts to the new fleet in steps, and is rolled back when an alarm fires."""
 
 import threading
 import time
@@ -18,15 +18,15 @@ ALL_AT_ONCE: Mapping[str, Any] = {
 
 
 class RolledBack(Exception):
-    """The traffic is back on the old fleet; the text says why."""
+    """The update was rolled back: the old fleet has all traffic again; the text says why."""
 
 
 class RollbackFailed(Exception):
-    """The traffic could not be brought back."""
+    """The rollback failed: both fleets have a share of the traffic."""
 
 
 class Rollout:
-    """One update of one endpoint. `clock` tells seconds: how long the traffic was watched."""
+    """One update of one endpoint. `clock` returns seconds, for bake times and the time limit."""
 
     def __init__(
         self, endpoint: Record, old: Sequence[Fleet], new: Fleet, alarms: Alarms, faults: FaultInjector, speed: float,
@@ -40,23 +40,23 @@ class Rollout:
         """Shift the traffic in the steps of the deployment.
 
         Raises:
-            RolledBack: an alarm rang, or it took too long; the old fleet has all traffic again.
-            RollbackFailed: that, and the fault `rollback_fails`.
+            RolledBack: an alarm fired, or the update took too long; the old fleet has all traffic again.
+            RollbackFailed: the same, with the fault `rollback_fails`.
         """
         policy = deployment.get("BlueGreenUpdatePolicy") or ALL_AT_ONCE["BlueGreenUpdatePolicy"]
         routing = policy["TrafficRoutingConfiguration"]
-        watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
+        alarms = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
         limit = self._clock() + policy.get("MaximumExecutionTimeoutInSeconds", 28_800) / self._speed
         for share in traffic_steps(routing, self._instances()):
             self._shift_traffic(share)
-            waiting = routing["WaitIntervalInSeconds"] if share < 1 else policy.get("TerminationWaitInSeconds", 0)
-            self._bake(waiting / self._speed, watched, limit)
+            wait_seconds = routing["WaitIntervalInSeconds"] if share < 1 else policy.get("TerminationWaitInSeconds", 0)
+            self._bake(wait_seconds / self._speed, alarms, limit)
 
-    def _bake(self, seconds: float, watched: Sequence[str], limit: float) -> None:
+    def _bake(self, seconds: float, alarms: Sequence[str], limit: float) -> None:
         end = self._clock() + seconds
         while True:
-            if ringing := self._alarms.in_alarm(watched):
-                self._roll_back(f"Deployment rolled back: the alarm(s) {', '.join(ringing)} went into ALARM")
+            if fired := self._alarms.in_alarm(alarms):
+                self._roll_back(f"Deployment rolled back: the alarm(s) {', '.join(fired)} went into ALARM")
             if self._clock() > limit:
                 self._roll_back("Deployment rolled back: it took longer than MaximumExecutionTimeoutInSeconds")
             if self._ended.is_set() or self._clock() >= end:
@@ -71,18 +71,17 @@ class Rollout:
 
     def _shift_traffic(self, share: float) -> None:
         self._new.traffic_share = share
-        before = [fleet.traffic_share for fleet in self._old]
+        old_shares = [fleet.traffic_share for fleet in self._old]
         for fleet in self._old:
-            fleet.traffic_share = (1.0 - share) * (
-                fleet.traffic_share / sum(before) if sum(before) else 1 / len(before)
-            )
+            relative = fleet.traffic_share / sum(old_shares) if sum(old_shares) else 1 / len(old_shares)
+            fleet.traffic_share = (1.0 - share) * relative
 
     def _instances(self) -> int:
         return sum(variant.instances or 1 for variant in self._new.production.values())
 
 
 def traffic_steps(routing: Mapping[str, Any], instances: int) -> list[float]:
-    """Return the shares of the traffic that the new fleet gets, one after the other."""
+    """Return the traffic shares of the new fleet, one per step."""
     if routing["Type"] == "ALL_AT_ONCE":
         return [1.0]
     size = routing["CanarySize"] if routing["Type"] == "CANARY" else routing["LinearStepSize"]
@@ -94,20 +93,22 @@ def traffic_steps(routing: Mapping[str, Any], instances: int) -> list[float]:
 
 
 def check_deployment(deployment: Mapping[str, Any], live: Record, config: Record, alarms: Alarms) -> None:
-    """Refuse a deployment that AWS would refuse, or whose guard could not be kept here."""
+    """Refuse a deployment that AWS would refuse, or whose alarms cannot be evaluated here."""
     if not deployment:
         return
     if deployment.get("RollingUpdatePolicy"):
         raise NotImplementedLocally("DeploymentConfig.RollingUpdatePolicy")
     names = [{variant["VariantName"] for variant in each["ProductionVariants"]} for each in (live, config)]
     if names[0] != names[1]:
-        raise validation_error("The new endpoint configuration must have the same variant names as the one in service when a "
-                      f"DeploymentConfig is given: {sorted(names[0])}, {sorted(names[1])}.")  # fmt: skip
+        raise validation_error(
+            "The new endpoint configuration must have the same variant names as the one in service when a "
+            f"DeploymentConfig is given: {sorted(names[0])}, {sorted(names[1])}."
+        )
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     size = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}.get(routing.get("Type", ""))
     if size and size not in routing:
         raise validation_error(f"{size} is required for traffic routing of type {routing['Type']}.")
     if size and routing[size]["Type"] == "CAPACITY_PERCENT" and not 1 <= routing[size]["Value"] <= 50:
         raise validation_error(f"{size} must be at most 50 percent of the capacity; it is {routing[size]['Value']}.")
-    watched = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
-    alarms.check_supported(watched)
+    names_of_alarms = [each["AlarmName"] for each in deployment.get("AutoRollbackConfiguration", {}).get("Alarms", ())]
+    alarms.check_supported(names_of_alarms)

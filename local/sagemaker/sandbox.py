@@ -1,8 +1,8 @@
-"""How a container's process gets its /opt/ml: a mount namespace of its own, where the kernel allows one.
+"""The /opt/ml of a container's process: a separate mount namespace, if the kernel allows one.
 
-The namespace has its own process numbers, too: the program is process 1, as in a container, and whatever it
-started ends with it. Where there is none, the program is told of its folder by `SAGEMAKER_BASE_DIR` and `SM_*`
-variables, which our container and AWS's training toolkit honour.
+The namespace also has its own process ids: the program is process 1, as in a container, and everything it started ends
+with it. Without a namespace the program gets its folder in `SAGEMAKER_BASE_DIR` and `SM_*` variables, which the
+project's container and AWS's training toolkit use.
 """
 
 import os
@@ -28,7 +28,7 @@ mount --bind "$0" /opt/ml
 cd /opt/ml
 exec "$@"
 """
-"""$0 is the folder to be seen as /opt/ml; what else lies in /opt stays in sight: Python may live there."""
+"""$0 is the folder to mount at /opt/ml; the rest of /opt stays visible, as Python may be installed there."""
 
 
 def _unshare() -> list[str]:
@@ -38,25 +38,25 @@ def _unshare() -> list[str]:
 
 @cache
 def namespaces_allowed() -> bool:
-    """Whether this kernel lets us make a mount namespace."""
+    """Whether this kernel allows the creation of a mount namespace."""
     if not shutil.which("unshare"):
         return False
-    trial = [*_unshare(), "sh", "-c", "mount -t tmpfs none /opt"]
-    return subprocess.run(trial, capture_output=True, check=False).returncode == 0
+    test_command = [*_unshare(), "sh", "-c", "mount -t tmpfs none /opt"]
+    return subprocess.run(test_command, capture_output=True, check=False).returncode == 0
 
 
 def in_mount_namespace(command: Sequence[str], folder: str) -> list[str]:
-    """Return the command that runs `command` where `folder` is /opt/ml."""
+    """Return the command that runs `command` with `folder` mounted at /opt/ml."""
     return [*die_with_parent(()), *_unshare(), "sh", "-c", _MOUNT_SCRIPT, folder, *command]
 
 
 def die_with_parent(command: Sequence[str]) -> list[str]:
-    """Return the command that ends when the thread that started it is gone, however that went (Linux)."""
+    """Return the command that is killed when the thread that started it ends for any reason (Linux)."""
     return [*(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()), *command]
 
 
 def main_process(started: int) -> int | None:
-    """Return the number of the container's first process, as this machine counts, or None when it is gone."""
+    """Return the pid of the container's first process on this machine, or None when it has ended."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(started)
         if process.name() != "unshare":
@@ -67,7 +67,7 @@ def main_process(started: int) -> int | None:
 
 
 def send_signal(started: int, number: signal.Signals) -> None:
-    """Send a signal to the container's first process alone, as `docker stop` does."""
+    """Send a signal to the container's first process only, as `docker stop` does."""
     target = main_process(started)
     if target is not None:
         with suppress(ProcessLookupError):
@@ -75,7 +75,7 @@ def send_signal(started: int, number: signal.Signals) -> None:
 
 
 def kill_all(started: int) -> None:
-    """Kill everything that the container runs."""
+    """Kill all processes of the container."""
     send_signal(started, signal.SIGKILL)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(started, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A local SageMaker in this process: moto, the operations around it, and the HTTP server of both."""
+"""The local SageMaker in this process: moto, the operations, and the HTTP server."""
 
 import shutil
 import threading
@@ -13,7 +13,7 @@ from local.sagemaker.settings import Settings
 
 
 class LocalSageMaker:
-    """A running server on 127.0.0.1. `faults` is where a test says what goes wrong."""
+    """A server on 127.0.0.1. Tests inject failures by `faults`."""
 
     def __init__(self, settings: Settings, port: int = 0) -> None:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -28,13 +28,13 @@ class LocalSageMaker:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="local-sagemaker")
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
         self.operations.alarms.start()
         self.operations.capture.start()
 
     def stop(self) -> None:
-        """End every container, then the server; what it remembered is gone."""
+        """Stop all containers, then the server; its records are lost."""
         self.operations.alarms.stop()
         self.operations.containers.stop_all()
         self.operations.capture.stop()
@@ -49,7 +49,7 @@ class LocalSageMaker:
 
 @contextmanager
 def running_server(settings: Settings, port: int = 0) -> Iterator[LocalSageMaker]:
-    """Run a server for as long as the block lasts."""
+    """Run a server during the block."""
     server = LocalSageMaker(settings, port)
     server.start()
     try:
@@ -62,9 +62,9 @@ def _quiet_handler() -> Any:
     from moto.moto_server.werkzeug_app import MotoRequestHandler
 
     class Quiet(MotoRequestHandler):
-        """Says nothing of each request."""
+        """A request handler that does not log requests."""
 
         def log_request(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Quiet

@@ -1,4 +1,4 @@
-"""What a local SageMaker is started with: its images, its pace, where it works."""
+"""Settings of the local SageMaker: images, speed, region, state folder."""
 
 import re
 import sys
@@ -12,13 +12,13 @@ from local.sagemaker.errors import ResourceFailure
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = ROOT / "runtime"
 ACCOUNT = "123456789012"
-"""The account of every ARN: moto's."""
+"""The account in every ARN; moto uses the same."""
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
 
 
 @dataclass(frozen=True)
 class Image:
-    """What runs for image URIs that `pattern` is found in: the commands of `train` and `serve`, and its variables."""
+    """An image: the commands of `train` and `serve`, and variables, for image URIs that match `pattern`."""
 
     pattern: str
     train: tuple[str, ...] = ()
@@ -31,28 +31,28 @@ PROJECT_IMAGE = Image(
     train=(sys.executable, str(CONTAINER / "train.py")),
     serve=(sys.executable, str(CONTAINER / "serve.py")),
     environment={
-        "RATCHET_BIND_HOST": "127.0.0.1",  # a container has a network of its own, a process has this machine's
+        "RATCHET_BIND_HOST": "127.0.0.1",  # a container has its own network, this process uses the machine's
         "OMP_NUM_THREADS": "2",
         "OMP_WAIT_POLICY": "PASSIVE",
         "LOKY_MAX_CPU_COUNT": "1",
     },
 )
-"""The project's own image, as this checkout has it."""
+"""The project's own image, run from this checkout."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`speed` divides every wait in which nobody works: bake times, alarm periods, the grace between signals."""
+    """Settings of one server. `speed` divides pure waiting times: bake times, alarm periods, grace periods."""
 
     state: Path
     images: tuple[Image, ...] = (PROJECT_IMAGE,)
     region: str = "us-east-1"
     speed: float = 1.0
     namespaces: bool | None = None
-    """Whether containers get a mount namespace, so that they see /opt/ml; None: where the kernel allows it."""
+    """Whether containers get a mount namespace with /opt/ml; None: if the kernel allows it."""
 
     def image(self, uri: str) -> Image:
-        """Return the image of that URI. Raises Failure, as AWS says it, when there is none."""
+        """Return the image of a URI. Raises ResourceFailure, with AWS's message, when there is none."""
         for image in self.images:
             if re.search(image.pattern, uri):
                 return image
@@ -65,10 +65,10 @@ class Settings:
 
 
 def read_images(path: Path) -> tuple[Image, ...]:
-    """Return the images of a TOML file of `[[image]]` tables, before our own.
+    """Return the images in the `[[image]]` tables of a TOML file, followed by the project's own image.
 
     Raises:
-        ValueError: the file is no such TOML; the message names it.
+        ValueError: the file cannot be read or has another form; the message names it.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["image"]
@@ -83,11 +83,11 @@ def _image(table: dict[str, object]) -> Image:
     commands = {name: _command(table.get(name, ())) for name in ("train", "serve")}
     variables = table.get("environment", {})
     if not isinstance(variables, dict):
-        raise TypeError("environment is no table")
+        raise TypeError("environment is not a table")
     return Image(str(table["pattern"]), **commands, environment={str(k): str(v) for k, v in variables.items()})
 
 
-def _command(given: object) -> tuple[str, ...]:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise TypeError("train and serve are lists of a program and its arguments")
-    return tuple(str(part) for part in given)
+def _command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError("train and serve must be lists of a program and its arguments")
+    return tuple(str(part) for part in value)

@@ -1,4 +1,4 @@
-"""Requests and answers are held against botocore's own description of SageMaker, both ways."""
+"""Validation of requests and responses against botocore's service model of SageMaker."""
 
 import json
 import re
@@ -20,53 +20,54 @@ def service_model(name: str = "sagemaker") -> Any:
 
 
 def is_known_operation(operation: str) -> bool:
-    """Whether AWS has an operation of that name."""
+    """Whether AWS has an operation with that name."""
     return operation in service_model().operation_names
 
 
 def parse_request(operation: str, body: bytes) -> dict[str, Any]:
-    """Return a request's members, checked: types, required members, patterns, lengths, enumerations.
+    """Parse a request and check types, required members, patterns, lengths and enumerations.
 
     Raises:
-        Refused: as SageMaker's ValidationException, with every problem.
+        ApiError: a ValidationException as of SageMaker, with all problems.
     """
     shape = service_model().operation_model(operation).input_shape
     try:
-        given = json.loads(body or b"{}")
+        content = json.loads(body or b"{}")
     except ValueError as cause:
-        raise ApiError("SerializationException", f"the body of {operation} is no JSON: {cause}") from cause
-    given = _convert_times(given, shape)
-    if problems := _validation_problems(given, shape):
+        raise ApiError("SerializationException", f"the body of {operation} is not JSON: {cause}") from cause
+    content = _convert_times(content, shape)
+    if problems := _validation_problems(content, shape):
         plural = "s" if len(problems) > 1 else ""
         raise validation_error(f"{len(problems)} validation error{plural} detected: {'; '.join(problems)}")
-    return dict(given)
+    return dict(content)
 
 
-def refuse_unsupported_members(operation: str, given: Mapping[str, Any], members: frozenset[str]) -> None:
-    """Refuse a request with a member that is neither acted on nor recorded here, by its name."""
-    for member, value in given.items():
+def refuse_unsupported_members(operation: str, request: Mapping[str, Any], members: frozenset[str]) -> None:
+    """Refuse a request with a member that is neither honoured nor recorded here; the error names it."""
+    for member, value in request.items():
         if member not in members and value not in (None, [], {}, False):
             raise NotImplementedLocally(f"{operation}.{member}")
 
 
 def render_response(operation: str, content: Mapping[str, Any] | None) -> bytes:
-    """Return the answer's JSON: what the operation's output has of `content`, and nothing else.
+    """Return the response's JSON: only those members of `content` that the operation's output has.
 
     Raises:
-        Refused: InternalFailure when what is left is not what botocore expects: a mistake of ours.
+        ApiError: InternalFailure when the result does not match botocore's model, which is a bug here.
     """
     shape = service_model().operation_model(operation).output_shape
     if shape is None:
         return b"{}"
     projected = keep_known_members(content or {}, shape)
-    found = str(ParamValidator().validate(projected, shape).generate_report()).splitlines()
-    if wrong := [line for line in found if not line.startswith("Missing required")]:  # ModelArtifacts, until it ends
-        raise ApiError("InternalFailure", f"{operation}: {'; '.join(wrong)}", 500)
+    report = str(ParamValidator().validate(projected, shape).generate_report()).splitlines()
+    # a running job has no ModelArtifacts yet, which botocore's model requires
+    if problems := [line for line in report if not line.startswith("Missing required")]:
+        raise ApiError("InternalFailure", f"{operation}: {'; '.join(problems)}", 500)
     return json.dumps(_to_json_values(projected)).encode()
 
 
 def keep_known_members(content: Any, shape: Any) -> Any:
-    """Return what a shape has of a content: members that it does not know are left out, and those of None."""
+    """Return the content without members that the shape does not have, and without None values."""
     if shape.type_name == "structure" and isinstance(content, Mapping):
         members = {name: content[name] for name in shape.members if content.get(name) is not None}
         return {name: keep_known_members(value, shape.members[name]) for name, value in members.items()}
@@ -76,7 +77,7 @@ def keep_known_members(content: Any, shape: Any) -> Any:
 
 
 def _convert_times(given: Any, shape: Any) -> Any:
-    """Turn numbers where the shape wants a time into times, as botocore sends them."""
+    """Convert numbers to times where the shape has a timestamp; botocore sends them as numbers."""
     if shape.type_name == "structure" and isinstance(given, dict):
         known = shape.members
         return {key: _convert_times(value, known[key]) if key in known else value for key, value in given.items()}
@@ -95,7 +96,7 @@ def _validation_problems(given: Any, shape: Any) -> list[str]:
 
 
 def _constraints(given: Any, shape: Any, where: str) -> Iterator[str]:
-    """Yield what botocore leaves to the server: patterns, lengths, enumerations, upper bounds."""
+    """Yield violations that botocore does not check: patterns, lengths, enumerations, upper bounds."""
     if shape.type_name == "structure":
         for name, value in given.items():
             yield from _constraints(value, shape.members[name], f"{where}.{name}".lstrip("."))

@@ -1,4 +1,4 @@
-"""Training jobs: the operations, and the job's way from Starting to its end."""
+"""Training jobs: the operations, and the life cycle of a job."""
 
 import shutil
 import threading
@@ -13,20 +13,20 @@ from local.sagemaker.aws import AwsClients
 from local.sagemaker.containers import GRACE_SECONDS, Container, ContainerRuntime, timestamp_ms
 from local.sagemaker.errors import NotImplementedLocally, ResourceFailure, validation_error
 from local.sagemaker.faults import FaultInjector
-from local.sagemaker.metrics import parse_metrics
+from local.sagemaker.opt_ml import parse_metrics
 from local.sagemaker.records import Record, RecordStore
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 POLL_SECONDS = 0.05
 SPOT_DISCOUNT = 0.7
-"""What a spot instance saves here, always."""
+"""The discount of a spot instance, which is constant here."""
 NO_CAPACITY = (
     "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
 )
 
 
 class JobControl:
-    """What a job's thread is asked from outside."""
+    """Stop and interrupt requests for the thread of one job."""
 
     def __init__(self) -> None:
         self.stop_requested = threading.Event()
@@ -34,32 +34,32 @@ class JobControl:
         self.interrupted = False
 
     def request_stop(self, reason: str) -> None:
-        """Ask the job to end: "Stopped", "MaxRuntimeExceeded" or "MaxWaitTimeExceeded"."""
+        """Request the job's end, with the reason "Stopped", "MaxRuntimeExceeded" or "MaxWaitTimeExceeded"."""
         self.reason = self.reason or reason
         self.stop_requested.set()
 
 
 class TrainingJobs:
-    """Every training job of this server."""
+    """All training jobs of this server."""
 
     def __init__(
-        self, shelf: RecordStore, containers: ContainerRuntime, aws: AwsClients, faults: FaultInjector
+        self, store: RecordStore, containers: ContainerRuntime, aws: AwsClients, faults: FaultInjector
     ) -> None:
-        self.shelf, self._containers, self._aws, self._faults = shelf, containers, aws, faults
+        self.store, self._containers, self._aws, self._faults = store, containers, aws, faults
         self._attempts: dict[str, JobControl] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a job. Raises Refused, as ResourceInUse when there is one of that name."""
+        """Start a job. Raises ApiError; its code is ResourceInUse when the name is taken."""
         _check(request)
-        job = self.shelf.add(request, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
+        job = self.store.add(request, TrainingJobStatus="InProgress", SecondaryStatus="Starting")
         self._attempts[job.name] = JobControl()
         _enter_status(job, "Starting", "Starting the training job")
         threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
         return {"TrainingJobArn": job["TrainingJobArn"]}
 
     def stop(self, name: str) -> None:
-        """Ask a job to end. Raises Refused when it has ended."""
-        job = self.shelf.get(name)
+        """Request the end of a job. Raises ApiError when it has ended."""
+        job = self.store.get(name)
         with job.lock:
             if job["TrainingJobStatus"] != "InProgress":
                 raise validation_error(
@@ -72,15 +72,15 @@ class TrainingJobs:
 
     def update_warm_pool(self, name: str, keep_alive: int) -> dict[str, Any]:
         """Change how long a finished job's instance is kept (UpdateTrainingJob)."""
-        job = self.shelf.get(name)
+        job = self.store.get(name)
         job.update(ResourceConfig={**job["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive})
         if job.get("WarmPoolStatus") and not keep_alive:
             job.update(WarmPoolStatus={**job["WarmPoolStatus"], "Status": "Terminated"})
         return {"TrainingJobArn": job["TrainingJobArn"]}
 
     def interrupt_spot(self, name: str) -> None:
-        """Take a spot job's instance away."""
-        if not self.shelf.get(name).get("EnableManagedSpotTraining"):
+        """Interrupt a spot job: its instance is reclaimed."""
+        if not self.store.get(name).get("EnableManagedSpotTraining"):
             raise validation_error(f"the training job {name} does not run on a spot instance")
         self._attempts[name].interrupted = True
 
@@ -91,20 +91,22 @@ class TrainingJobs:
             self._work(job, attempt)
         except ResourceFailure as failure:
             _end_job(job, "Failed", "Failed", str(failure))
-        except Exception as mistake:  # ours: the job must not hang for it
+        except Exception as mistake:  # a bug here must not leave the job running
             _end_job(job, "Failed", "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}")
 
     def _provision(self, job: Record, attempt: JobControl) -> None:
         while self._faults.fires("stuck", job.name) and not attempt.stop_requested.wait(POLL_SECONDS):
             pass
         config = job["ResourceConfig"]
-        wanted = config.get("InstancePreferences") or [config]
-        free = [each for each in wanted if not self._faults.fires("capacity", f"{each['InstanceType']} {job.name}")]
-        if not free:
+        options = config.get("InstancePreferences") or [config]
+        available = [
+            each for each in options if not self._faults.fires("capacity", f"{each['InstanceType']} {job.name}")
+        ]
+        if not available:
             raise ResourceFailure(NO_CAPACITY)
         if "InstancePreferences" in config:
-            count = free[0].get("InstanceCount", 1)
-            chosen = {"SelectedInstanceType": free[0]["InstanceType"], "SelectedInstanceCount": count}
+            count = available[0].get("InstanceCount", 1)
+            chosen = {"SelectedInstanceType": available[0]["InstanceType"], "SelectedInstanceCount": count}
             job.update(ResourceConfig={**config, **chosen})
 
     def _work(self, job: Record, attempt: JobControl) -> None:
@@ -129,7 +131,7 @@ class TrainingJobs:
                 shutil.rmtree(folder.parent, ignore_errors=True)
 
     def _train(self, job: Record, attempt: JobControl, folder: Path, deadlines: Mapping[str, float]) -> Container:
-        """Run the container until it ends, is taken away, asked to stop or out of time."""
+        """Run the container until it ends, is interrupted, must stop or has reached a time limit."""
         algorithm = job["AlgorithmSpecification"]
         _enter_status(job, "Training", "Training image download completed. Training in progress.")
         entry = [*algorithm.get("ContainerEntrypoint", ()), *algorithm.get("ContainerArguments", ())]
@@ -152,7 +154,7 @@ class TrainingJobs:
     def _finish(
         self, job: Record, attempt: JobControl, folder: Path, container: Container | None, lines: list[str]
     ) -> None:
-        """Upload what the job made, also that of one that was stopped or failed, and say how it ended."""
+        """Upload the outputs, also of a stopped or failed job, and set the final status."""
         values = parse_metrics(lines, job["AlgorithmSpecification"].get("MetricDefinitions", ()))
         self._aws.add_metrics("/aws/sagemaker/TrainingJobs", values, {"TrainingJobName": job.name})
         now = datetime.now(UTC)
@@ -164,8 +166,8 @@ class TrainingJobs:
         artifacts = opt_ml.save_outputs(folder, job.content, self._aws, model=not failed)
         job.update(ModelArtifacts={"S3ModelArtifacts": artifacts} if artifacts else None)
         if failed and container is not None:
-            said = opt_ml.failure_reason(folder)
-            raise ResourceFailure(f"AlgorithmError: {said}, exit code: {_exit_code(container)}")
+            reason = opt_ml.failure_reason(folder)
+            raise ResourceFailure(f"AlgorithmError: {reason}, exit code: {_exit_code(container)}")
         if attempt.reason:
             _end_job(job, "Stopped", attempt.reason, "")
         else:
@@ -173,16 +175,16 @@ class TrainingJobs:
 
 
 def _deadlines(job: Record) -> dict[str, float]:
-    """Return when the job is ended (`time.monotonic`), by the secondary status that says why."""
+    """Return the deadlines of the job (`time.monotonic`), by the secondary status of a job that exceeds them."""
     limits, now = job["StoppingCondition"], time.monotonic()
-    found = {"MaxRuntimeExceeded": now + limits.get("MaxRuntimeInSeconds", 86_400)}
+    deadlines = {"MaxRuntimeExceeded": now + limits.get("MaxRuntimeInSeconds", 86_400)}
     if "MaxWaitTimeInSeconds" in limits:
-        found["MaxWaitTimeExceeded"] = now + limits["MaxWaitTimeInSeconds"]
-    return found
+        deadlines["MaxWaitTimeExceeded"] = now + limits["MaxWaitTimeInSeconds"]
+    return deadlines
 
 
 def _exit_code(container: Container) -> int:
-    """Return the exit code as a shell would: 128 and the signal's number when a signal ended it."""
+    """Return the exit code as a shell does: 128 plus the signal number when a signal ended the process."""
     code = container.process.returncode
     return 128 - code if code < 0 else code
 
@@ -192,7 +194,7 @@ def _spot_interrupted(job: Record, attempt: JobControl, container: Container | N
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """Refuse what AWS refuses when a job is created, and what only AWS can do."""
+    """Refuse requests that AWS refuses, and features that are not implemented here."""
     config, spot = request.get("ResourceConfig", {}), request.get("EnableManagedSpotTraining", False)
     algorithm, stopping = request["AlgorithmSpecification"], request.get("StoppingCondition", {})
     preferred = config.get("InstancePreferences", [])
@@ -216,25 +218,25 @@ def _check(request: Mapping[str, Any]) -> None:
 
 
 def _enter_status(job: Record, status: str, message: str) -> None:
-    now, before = datetime.now(UTC), list(job.get("SecondaryStatusTransitions", ()))
-    if before:
-        before[-1] = {**before[-1], "EndTime": now}
+    now, transitions = datetime.now(UTC), list(job.get("SecondaryStatusTransitions", ()))
+    if transitions:
+        transitions[-1] = {**transitions[-1], "EndTime": now}
     entered = {"Status": status, "StartTime": now, "StatusMessage": message}
-    job.update(SecondaryStatus=status, SecondaryStatusTransitions=[*before, entered])
+    job.update(SecondaryStatus=status, SecondaryStatusTransitions=[*transitions, entered])
 
 
 def _end_job(job: Record, status: str, secondary: str, reason: str) -> None:
     _enter_status(job, secondary, reason or f"Training job {status.lower()}")
-    now, said = datetime.now(UTC), reason[:1024] or None
-    job.update(TrainingJobStatus=status, TrainingEndTime=now, FailureReason=said, **_billing_members(job, now))
+    now, failure = datetime.now(UTC), reason[:1024] or None
+    job.update(TrainingJobStatus=status, TrainingEndTime=now, FailureReason=failure, **_billing_members(job, now))
 
 
 def _billing_members(job: Record, now: datetime) -> dict[str, Any]:
-    """Return what the job cost: from the moment that it had an instance, in whole seconds."""
-    began = job.get("TrainingStartTime")
-    if began is None:
+    """Return the billed time of the job, from the start of its instance, in whole seconds."""
+    start = job.get("TrainingStartTime")
+    if start is None:
         return {}
-    seconds, keep = int((now - began).total_seconds()) + 1, job["ResourceConfig"].get("KeepAlivePeriodInSeconds")
+    seconds, keep = int((now - start).total_seconds()) + 1, job["ResourceConfig"].get("KeepAlivePeriodInSeconds")
     billed = max(1, round(seconds * (1 - SPOT_DISCOUNT))) if job.get("EnableManagedSpotTraining") else seconds
     pool = {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 0} if keep else None
     return {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billed, "WarmPoolStatus": pool}

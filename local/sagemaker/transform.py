@@ -1,4 +1,4 @@
-"""Batch transform: a model started for one job, which answers every object under a prefix, and ends."""
+"""Batch transform jobs: a model is started for one job, scores every object under a prefix, and is stopped."""
 
 import shutil
 import threading
@@ -21,93 +21,94 @@ INVOCATION_TIMEOUT_SECONDS = 600.0
 
 
 class TransformJobs:
-    """Every batch transform job of this server."""
+    """All batch transform jobs of this server."""
 
     def __init__(
         self,
-        shelf: RecordStore,
+        store: RecordStore,
         models: RecordStore,
         fleets: FleetManager,
         containers: ContainerRuntime,
         aws: AwsClients,
         faults: FaultInjector,
     ) -> None:
-        self.shelf, self._models, self._fleets = shelf, models, fleets
+        self.store, self._models, self._fleets = store, models, fleets
         self._containers, self._aws, self._faults = containers, aws, faults
-        self._asked: dict[str, threading.Event] = {}
+        self._stop_events: dict[str, threading.Event] = {}
 
     def create(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start a job."""
         self._models.get(request["ModelName"])
-        given = request["TransformInput"]
-        if given.get("SplitType", "None") not in ("None", "Line") or given.get("CompressionType", "None") != "None":
+        inputs = request["TransformInput"]
+        if inputs.get("SplitType", "None") not in ("None", "Line") or inputs.get("CompressionType", "None") != "None":
             raise NotImplementedLocally("another SplitType than None and Line, or a CompressionType")
-        if given["DataSource"]["S3DataSource"]["S3DataType"] != "S3Prefix":
+        if inputs["DataSource"]["S3DataSource"]["S3DataType"] != "S3Prefix":
             raise NotImplementedLocally("another data source than an S3Prefix")
-        if request["TransformOutput"].get("AssembleWith", "None") == "Line" and given.get("SplitType") != "Line":
+        if request["TransformOutput"].get("AssembleWith", "None") == "Line" and inputs.get("SplitType") != "Line":
             raise validation_error("AssembleWith Line needs SplitType Line")
-        job = self.shelf.add(request, TransformJobStatus="InProgress")
-        self._asked[job.name] = threading.Event()
+        job = self.store.add(request, TransformJobStatus="InProgress")
+        self._stop_events[job.name] = threading.Event()
         threading.Thread(target=self._run, args=(job,), daemon=True, name=job.name).start()
         return {"TransformJobArn": job["TransformJobArn"]}
 
     def stop(self, name: str) -> None:
-        """Ask a job to end."""
-        job = self.shelf.get(name)
+        """Request the end of a job."""
+        job = self.store.get(name)
         with job.lock:
             if job["TransformJobStatus"] != "InProgress":
                 raise validation_error(
                     f"The transform job is in status {job['TransformJobStatus']}; it cannot be stopped."
                 )
             job.update(TransformJobStatus="Stopping")
-        self._asked[name].set()
+        self._stop_events[name].set()
 
     def _run(self, job: Record) -> None:
-        asked, status, reason = self._asked[job.name], "Completed", None
+        stop_requested, status, reason = self._stop_events[job.name], "Completed", None
         try:
-            while self._faults.fires("stuck", job.name) and not asked.wait(0.05):
+            while self._faults.fires("stuck", job.name) and not stop_requested.wait(0.05):
                 pass
             if self._faults.fires("capacity", f"{job['TransformResources']['InstanceType']} {job.name}"):
                 raise ResourceFailure("CapacityError: Unable to provision requested ML compute capacity.")
-            self._work(job, asked)
+            self._work(job, stop_requested)
         except ResourceFailure as failure:
             status, reason = "Failed", str(failure)[:1024]
-        except Exception as mistake:  # ours: the job must not hang for it
+        except Exception as mistake:  # a bug here must not leave the job running
             status, reason = "Failed", f"InternalServerError: {type(mistake).__name__}: {mistake}"
-        if asked.is_set():
+        if stop_requested.is_set():
             status, reason = "Stopped", None
         job.update(TransformJobStatus=status, FailureReason=reason, TransformEndTime=datetime.now(UTC))
 
-    def _work(self, job: Record, asked: threading.Event) -> None:
+    def _work(self, job: Record, stop_requested: threading.Event) -> None:
         log = ("/aws/sagemaker/TransformJobs", f"{job.name}/i-{timestamp_ms():x}")
         job.update(TransformStartTime=datetime.now(UTC))
-        served = self._fleets.start_model(job["ModelName"], job.get("Environment", {}), log, STARTUP_SECONDS, asked)
+        variables = job.get("Environment", {})
+        served = self._fleets.start_model(job["ModelName"], variables, log, STARTUP_SECONDS, stop_requested)
         folder = self._containers.new_folder(job.name)
         try:
             prefix = job["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
             if not self._aws.download(prefix, folder):
                 raise ResourceFailure(f'ClientError: No S3 objects found under S3 URL "{prefix}"')
             for path in sorted(found for found in folder.rglob("*") if found.is_file()):
-                if not asked.is_set():
+                if not stop_requested.is_set():
                     self._score(job, served, path, path.relative_to(folder).as_posix())
         finally:
             self._fleets.stop_model(served)
             shutil.rmtree(folder.parent, ignore_errors=True)
 
     def _score(self, job: Record, served: ModelContainer, path: Path, name: str) -> None:
-        """Ask the model for one object, in parts, and put its answers beside each other at `<name>.out`."""
-        given, output = job["TransformInput"], job["TransformOutput"]
-        headers = {"Content-Type": given.get("ContentType", ""), "Accept": output.get("Accept", "*/*")}
+        """Score one object in parts, and write the joined responses to `<name>.out`."""
+        inputs, output = job["TransformInput"], job["TransformOutput"]
+        headers = {"Content-Type": inputs.get("ContentType", ""), "Accept": output.get("Accept", "*/*")}
         limit = job.get("MaxPayloadInMB", MAX_PAYLOAD_MB) * 2**20
         answers = []
-        for part in split_payload(path.read_bytes(), given.get("SplitType", "None"), job.get("BatchStrategy"), limit):
+        for part in split_payload(path.read_bytes(), inputs.get("SplitType", "None"), job.get("BatchStrategy"), limit):
             if len(part) > limit:
                 raise ResourceFailure(f"ClientError: {name}: a payload of {len(part)} bytes exceeds MaxPayloadInMB")
             try:
                 response = served.invoke(part, headers, INVOCATION_TIMEOUT_SECONDS)
             except httpx.TransportError as cause:
                 raise ResourceFailure(
-                    f"InternalServerError: the model does not answer: {type(cause).__name__}"
+                    f"InternalServerError: the model does not respond: {type(cause).__name__}"
                 ) from cause
             if response.status_code != 200:
                 raise ResourceFailure(f"ClientError: {name}: status {response.status_code}: {response.text[:300]}")
@@ -118,7 +119,7 @@ class TransformJobs:
 
 
 def split_payload(data: bytes, split_type: str, strategy: str | None, limit: int) -> Iterator[bytes]:
-    """Yield the requests for one object: all of it, each line, or as many lines as the limit allows."""
+    """Yield the request bodies for one object: the whole object, each line, or as many lines as the limit allows."""
     if split_type != "Line":
         yield data
         return

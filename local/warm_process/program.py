@@ -1,4 +1,4 @@
-"""What a fork of the warm process does: it becomes the program that was asked for, and ends as that would end."""
+"""Code that runs in the forked child: set up streams and environment, run the module, exit with its exit code."""
 
 import io
 import os
@@ -29,9 +29,9 @@ def close_descriptors(descriptors: tuple[int, ...]) -> None:
 
 
 def run_job(job: Job) -> None:
-    """Become the job's program: its session, streams, folder and environment, then `python -m` as Python does it."""
+    """Set up the job's session, streams, folder and environment, then run its module as `python -m` does."""
     os.setsid()
-    Path("/proc/self/comm").write_text(f"for {job.client_pid}")  # how `ps` tells whose program it is
+    Path("/proc/self/comm").write_text(f"for {job.client_pid}")  # so that `ps` shows the client's pid
     for target, stream in enumerate(job.streams):
         os.dup2(stream, target)
     close_descriptors(job.streams)
@@ -44,13 +44,13 @@ def run_job(job: Job) -> None:
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 
-        refresh_global_settings_context()  # they were read from the server's own environment
+        refresh_global_settings_context()  # the settings were read from the warm process's environment
     if "numpy" in sys.modules:
         import numpy as np
 
-        np.random.seed()  # or all programs would draw the same numbers
+        np.random.seed()  # else all programs would draw the same random numbers
     for module in [name for name in sys.modules if name.split(".")[0] in ("local", "runtime")]:
-        del sys.modules[module]  # the program's checkout may be another one
+        del sys.modules[module]  # the program may run from another checkout
     sys.argv = list(job.arguments)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
@@ -59,24 +59,25 @@ def run_job(job: Job) -> None:
 
 @dataclass
 class FastExit:
-    """The last exit function of a forked program: it ends the process, so that nothing is taken apart.
+    """Last atexit function of a forked program: it exits without tearing down the preloaded libraries.
 
-    To take apart what was loaded before the fork costs 2 s of a core, by which nobody gains anything. Registered
-    before all others it is called after them, when Python has waited for threads, too (`Py_FinalizeEx`).
+    The teardown would take 2 s of CPU time. This function is registered before all others, so it is called after them,
+    and after Python has waited for threads (`Py_FinalizeEx`).
 
     Attributes:
-        code: the exit code that Python gives; None where Python shall end the process itself, as the warm one's.
+        code: the exit code of the program; None in the warm process itself, which Python ends normally.
     """
 
     code: int | None = None
 
     @contextmanager
     def recording_exit_code(self) -> Iterator[None]:
-        """Note with what code the block ends the program. Ctrl-C, which ends it by a signal, is left to Python."""
+        """Record the exit code with which the block ends. Ctrl-C, which ends it by a signal, is left to Python."""
         try:
             yield
-        except SystemExit as asked:
-            self.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        except SystemExit as system_exit:
+            code = system_exit.code
+            self.code = code if isinstance(code, int) else int(code is not None)
             raise
         except Exception:
             self.code = 1
@@ -84,10 +85,10 @@ class FastExit:
         self.code = 0
 
     def __call__(self) -> None:
-        """Flush what was printed and end the process with the code, if there is one."""
+        """Flush the standard streams and end the process with the recorded code, if there is one."""
         if self.code is None:
             return
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+            with suppress(OSError, ValueError):  # the reader has gone, or the stream is closed
                 stream.flush()
         os._exit(self.code & 0xFF)

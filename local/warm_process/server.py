@@ -1,10 +1,10 @@
-"""The warm process: loads libraries while nothing is asked of it, and forks for each program that is.
+"""The warm process: it preloads libraries while idle and forks for each requested program.
 
 `python -m local.warm_process.server SOCKET [LIBRARY ...]`
 
-A flow run of a few seconds spends most of them importing Prefect, MLflow and Great Expectations. Here they are
-loaded once. Nothing of the project is among them, so a run has the code as it is in its checkout at that moment.
-Linux only: elsewhere a fork of a process with so many libraries is not safe, and the client runs cold.
+A short flow run spends most of its time importing Prefect, MLflow and Great Expectations. Here they are loaded once.
+No module of the project is preloaded, so a run uses the current code of its checkout. Linux only: on other systems the
+fork of a process with these libraries is not safe, and the client starts the program itself.
 """
 
 import atexit
@@ -35,28 +35,28 @@ PRELOADED_LIBRARIES = (
     "matplotlib.backends.backend_agg", "great_expectations", "great_expectations.validator.validator",
     "evidently", "evidently.presets",
 )  # fmt: skip
-"""What is loaded, in the order in which flows need it."""
+"""The preloaded libraries, in the order in which flows need them."""
 
 GRACE_SECONDS = 8.0
-"""How long programs may take to end at SIGTERM; the stack kills what is left after ten."""
+"""Seconds that programs get to end after SIGTERM; the stack kills the rest after ten."""
 
 
 @dataclass
 class ClientConnection:
-    """A connection: of a client whose program has not been told yet (`pid` 0), or runs."""
+    """A client connection. `pid` is 0 until its program has been forked."""
 
     connection: socket.socket
     pid: int = 0
 
 
 def serve(address: Path, libraries: tuple[str, ...] = PRELOADED_LIBRARIES) -> Job | None:
-    """Serve until SIGTERM, then return None; in each forked child return the job that it is to run.
+    """Serve until SIGTERM, then return None; in each forked child return the job to run.
 
-    Returning, rather than running the job here, leaves the child with a short stack and nothing of the server's.
-    At SIGTERM the programs are told, and those that end within `GRACE_SECONDS` have their exit code told to their
-    clients: a flow run that is about to wait for a person ends well then, and is not taken for crashed.
+    The job is returned instead of run here, so that the child has a short stack and no objects of the server. SIGTERM
+    is passed on to the programs. Clients get the exit codes of those that end within `GRACE_SECONDS`, so a flow run
+    that is suspending itself ends normally and does not count as crashed.
     """
-    left = list(libraries)
+    remaining = list(libraries)
     callers: dict[int, ClientConnection] = {}
     with listening(address) as listener, signal_socket() as (awake, received):
         selector = selectors.DefaultSelector()
@@ -68,9 +68,9 @@ def serve(address: Path, libraries: tuple[str, ...] = PRELOADED_LIBRARIES) -> Jo
                 deadline = terminate_programs(callers)
                 selector.unregister(listener)
                 continue
-            events = selector.select(0.1 if deadline else 0 if left else None)
-            if not events and left and not deadline:
-                preload_library(left.pop(0))
+            events = selector.select(0.1 if deadline else 0 if remaining else None)
+            if not events and remaining and not deadline:
+                preload_library(remaining.pop(0))
             for key, _ in events:
                 if key.data == "listener":
                     connection, _ = listener.accept()
@@ -80,8 +80,8 @@ def serve(address: Path, libraries: tuple[str, ...] = PRELOADED_LIBRARIES) -> Jo
                     awake.recv(64)
                     report_ended(callers, selector)
                 elif key.data.pid == 0 and (job := receive_job(key.data.connection)):
-                    gc.freeze()  # so that no collection of the child looks at, and thereby copies, what is loaded here
-                    if pid := os.fork():  # noqa: TID251 - `load` sees to it that no thread runs here
+                    gc.freeze()  # so that a collection in the child does not touch, and so copy, the loaded objects
+                    if pid := os.fork():  # noqa: TID251 - `preload_library` ensures that no thread runs here
                         key.data.pid = pid
                         close_descriptors(job.streams)
                         send_message(key.data.connection, {"pid": pid})
@@ -90,58 +90,59 @@ def serve(address: Path, libraries: tuple[str, ...] = PRELOADED_LIBRARIES) -> Jo
                         for other in callers.values():
                             other.connection.close()
                         return job
-                else:  # the client is gone, or never said what it wanted
+                else:  # the client has gone, or sent no valid job
                     signal_program(key.data, signal.SIGKILL)
                     close_client(key.data, callers, selector)
     return None
 
 
 def terminate_programs(callers: Mapping[int, ClientConnection]) -> float:
-    """Ask every program to end; return until when they are waited for, as time.monotonic() tells it."""
+    """Send SIGTERM to every program; return the deadline of the wait for them (time.monotonic())."""
     for caller in callers.values():
         signal_program(caller, signal.SIGTERM)
     return time.monotonic() + GRACE_SECONDS
 
 
 def signal_program(caller: ClientConnection, number: signal.Signals) -> None:
-    """Send a signal to the caller's program, if it has one that runs."""
+    """Send a signal to the caller's program, if it runs."""
     with suppress(ProcessLookupError):
         if caller.pid:
             os.kill(caller.pid, number)
 
 
 def preload_library(library: str) -> None:
-    """Import one library; a broken one is left to the program that needs it. No thread may be left behind."""
+    """Import one library, which must not start threads. Import errors are left to the program that needs it."""
     with suppress(Exception), warnings.catch_warnings(), pyspark_hidden():
         warnings.simplefilter("ignore")
         import_module(library)
     if threading.active_count() > 1:
         names = [thread.name for thread in threading.enumerate()]
-        raise SystemExit(f"{library} starts threads, which a fork would lose: {names}; take it off LIBRARIES")
+        problem = f"{library} starts threads, which a fork would lose: {names}"
+        raise SystemExit(f"{problem}; remove it from PRELOADED_LIBRARIES")
 
 
 @contextmanager
 def pyspark_hidden() -> Iterator[None]:
-    """Hide pyspark, where it is installed: Great Expectations would import it, for seconds, and use none of it."""
-    there = "pyspark" in sys.modules
-    if not there:
-        sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
+    """Hide pyspark if it is installed: Great Expectations would import it, which takes seconds, and not use it."""
+    loaded = "pyspark" in sys.modules
+    if not loaded:
+        sys.modules["pyspark"] = cast(ModuleType, None)  # so that importing it raises ImportError
     try:
         yield
     finally:
-        if not there:
+        if not loaded:
             del sys.modules["pyspark"]
 
 
 @contextmanager
 def listening(address: Path) -> Iterator[socket.socket]:
-    """Listen at `address`, which this user alone can reach, and remove it in the end."""
+    """Listen at `address`, which only this user can reach, and remove it at the end."""
     owner = os.getpid()
     address.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
-        before = os.umask(0o177)
+        umask = os.umask(0o177)
         listener.bind(str(address))
-        os.umask(before)
+        os.umask(umask)
         listener.listen(64)
         try:
             yield listener
@@ -152,28 +153,29 @@ def listening(address: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def signal_socket() -> Iterator[tuple[socket.socket, set[int]]]:
-    """Give a socket that becomes readable on SIGTERM and SIGCHLD, and the set of signals seen; restore in the end."""
+    """Yield a socket that becomes readable on SIGTERM and SIGCHLD, and the set of received signals."""
     received: set[int] = set()
     reading, writing = socket.socketpair()
     for end in (reading, writing):
         end.setblocking(False)
-    before = {
-        number: signal.signal(number, lambda seen, _: received.add(seen)) for number in (signal.SIGTERM, signal.SIGCHLD)
+    handlers = {
+        number: signal.signal(number, lambda caught, _: received.add(caught))
+        for number in (signal.SIGTERM, signal.SIGCHLD)
     }
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the stack stops us
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal
     signal.set_wakeup_fd(writing.fileno())
     try:
         yield reading, received
     finally:
         signal.set_wakeup_fd(-1)
-        for number, handler in {**before, signal.SIGINT: interrupt}.items():
+        for number, handler in {**handlers, signal.SIGINT: interrupt}.items():
             signal.signal(number, handler)
         reading.close()
         writing.close()
 
 
 def receive_job(connection: socket.socket) -> Job | None:
-    """Read the job that a client hands over, or None when it has gone or sends something else."""
+    """Read the job that a client sends; None when it has gone or sends something else."""
     connection.settimeout(5.0)
     streams: list[int] = []
     try:
@@ -188,7 +190,7 @@ def receive_job(connection: socket.socket) -> Job | None:
 
 
 def report_ended(callers: dict[int, ClientConnection], selector: selectors.BaseSelector) -> None:
-    """Collect the programs that have ended and tell their clients how."""
+    """Collect the programs that have ended and send their exit codes to their clients."""
     by_pid = {caller.pid: caller for caller in callers.values() if caller.pid}
     while True:
         try:
@@ -203,7 +205,7 @@ def report_ended(callers: dict[int, ClientConnection], selector: selectors.BaseS
 
 
 def send_message(connection: socket.socket, message: dict[str, int]) -> None:
-    """Send one line of JSON; a client that has gone is noticed by its closed connection."""
+    """Send one line of JSON. A client that has gone is detected by its closed connection."""
     with suppress(OSError):
         connection.sendall(json.dumps(message).encode() + b"\n")
 
@@ -218,10 +220,10 @@ def close_client(
 
 
 def main(arguments: list[str]) -> None:
-    """Serve; each child leaves the server behind and runs its job."""
+    """Run the server; in a forked child run its job."""
     last = FastExit()
-    atexit.register(last)  # before any library registers something
-    gc.disable()  # a collection would leave holes on pages that children share: see gc.freeze in Python's manual
+    atexit.register(last)  # before any library registers a function
+    gc.disable()  # a collection would write to pages that children share: see gc.freeze in Python's manual
     job = serve(Path(arguments[0]), tuple(arguments[1:]) or PRELOADED_LIBRARIES)
     if job is not None:
         gc.enable()

@@ -1,1 +1,1 @@
-"""The commands of the front door, a module a subject; what is heavy is imported when a command runs."""
+"""The commands, one module per subject. Heavy imports are made when a command runs."""

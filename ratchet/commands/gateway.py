@@ -1,7 +1,7 @@
-"""The gateway: its process, what came to it, and who may sign in: `gateway`, `accounts`.
+"""The commands `gateway` and `accounts`: the gateway process, its deliveries, and who may sign in.
 
-As all that the gateway does, this needs no Prefect server. The running stack, when there is one, says where things
-are; a variable that is set counts more.
+They need no Prefect server. Addresses come from the running stack, if there is one; environment variables override
+them.
 """
 
 import getpass
@@ -12,26 +12,26 @@ from typing import Annotated, Literal
 
 import typer
 
-from ratchet.commands.group import Environment, Group, judged
+from ratchet.commands.group import Environment, Group, text_or_exit
 from services.gateway.__main__ import serve
 
-gateway = Group("The gateway of git hosts: its process, what was delivered, and what became of it.", refused=2)
-accounts = Group("Who may sign in on the approvals page with a password.", refused=2)
+gateway = Group("The gateway: its process, the deliveries of git hosts, and their outcomes.", refused=2)
+accounts = Group("Password accounts of the approvals UI.", refused=2)
 
-Delivery = Annotated[str, typer.Argument(help="A delivery, as `gateway list` shows it.")]
-Limit = Annotated[int, typer.Option(help="List so many at most.")]
-Rules = Annotated[Path | None, typer.Option(help="The file of rules; deployments/triggers.yaml when left out.")]
+Delivery = Annotated[str, typer.Argument(help="A delivery id, as `gateway list` shows it.")]
+Limit = Annotated[int, typer.Option(help="Maximum number of rows.")]
+Rules = Annotated[Path | None, typer.Option(help="The file of trigger rules; default: deployments/triggers.yaml.")]
 By = Annotated[
-    str, typer.Option(help="Who asks; it is written down.", default_factory=getpass.getuser, show_default="your login")
+    str, typer.Option(help="Your name; it is recorded.", default_factory=getpass.getuser, show_default="your login")
 ]
-Name = Annotated[str, typer.Argument(help="How the person signs: an e-mail address is best.")]
+Name = Annotated[str, typer.Argument(help="The name under which the person signs, preferably an e-mail address.")]
 
 gateway.command()(serve)
 
 
 @gateway.callback()
 @accounts.callback()
-def _by_the_running_stack() -> None:
+def _use_variables_of_running_stack() -> None:
     from local.stack import find_stack
 
     stack = find_stack()
@@ -42,21 +42,22 @@ def _by_the_running_stack() -> None:
 @gateway.command("list")
 def list_deliveries(
     state: Annotated[
-        Literal["open", "started", "ignored", "refused"] | None, typer.Option(help="List those alone.")
+        Literal["open", "started", "ignored", "refused"] | None,
+        typer.Option(help="List only deliveries in this state."),
     ] = None,
     limit: Limit = 50,
     environment: Environment = "local",
 ) -> str:
-    """List what came, and what became of it."""
+    """List the deliveries received and their outcomes."""
     from services.gateway.inbox_commands import accounts_text
     from services.gateway.settings import open_inbox
 
-    return accounts_text(open_inbox(environment).entries(limit, state=state))
+    return accounts_text(open_inbox(environment).delivery_statuses(limit, state=state))
 
 
 @gateway.command("notes")
 def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
-    """List forgeries, altered and replayed deliveries, and what waits and why."""
+    """List notes: invalid signatures, altered and replayed deliveries, and why a delivery waits."""
     from services.gateway.inbox_commands import notes_text
     from services.gateway.settings import open_inbox
 
@@ -74,30 +75,30 @@ def show_delivery(delivery: Delivery, environment: Environment = "local") -> str
 
 @gateway.command()
 def redeliver(delivery: Delivery, by: By, environment: Environment = "local") -> str:
-    """Take a delivery once more, under today's rules: a run of its own."""
+    """Process a delivery again under the current rules; it starts a new run."""
     from services.gateway.settings import open_inbox
 
-    turn = open_inbox(environment).ask_again(delivery, by, datetime.now(UTC))
+    turn = open_inbox(environment).request_reprocessing(delivery, by, datetime.now(UTC))
     return f"{turn.delivery.id}: turn {turn.number} waits for the dispatcher"
 
 
 @gateway.command("missed")
 def missed_pushes(
     by: By,
-    take_in: Annotated[bool, typer.Option("--take-in", help="Put what was missed into the inbox.")] = False,
+    ingest: Annotated[bool, typer.Option("--ingest", help="Add the missed commits to the inbox.")] = False,
     triggers: Rules = None,
     environment: Environment = "local",
 ) -> str:
-    """List branches whose newest commit never came, as git says; exit code 1 when there are any."""
-    from ratchet.deliveries import missed_listing
+    """List branches whose newest commit was never delivered; exit code 1 when there are any."""
+    from services.gateway.inbox_commands import missed_listing
 
-    return judged(*missed_listing(environment, triggers, by if take_in else ""))
+    return text_or_exit(*missed_listing(environment, triggers, by if ingest else ""))
 
 
 @gateway.command("check")
 def check_rules(triggers: Rules = None) -> str:
-    """Read the rules, and say which secrets are missing."""
-    from ratchet.deliveries import checked_rules
+    """Validate the trigger rules, and show which secrets are missing."""
+    from services.gateway.inbox_commands import checked_rules
 
     return checked_rules(triggers)
 
@@ -105,13 +106,15 @@ def check_rules(triggers: Rules = None) -> str:
 @accounts.command("add")
 def add_account(
     name: Name,
-    role: Annotated[list[str] | None, typer.Option(help="A role of [gateway.roles]; may be given again.")] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="A role of [gateway.permissions_by_role]; may be repeated.")
+    ] = None,
     environment: Environment = "local",
 ) -> str:
-    """Make an account, or give one another password and other roles; the password is asked for."""
-    from ratchet.accounts import added
+    """Create an account, or set a new password and new roles of an existing one. It prompts for the password."""
+    from ratchet.accounts import add_account
 
-    return added(name, role or [], environment)
+    return add_account(name, role or [], environment)
 
 
 @accounts.command("list")
@@ -124,8 +127,8 @@ def list_accounts() -> str:
 
 @accounts.command("disable")
 def disable_account(name: Name) -> str:
-    """Sign a person out, who cannot sign in any more."""
+    """Disable an account and end its sessions."""
     from ratchet.accounts import accounts
 
     accounts().disable(name)
-    return f"{name} cannot sign in any more, and is signed out"
+    return f"{name} is signed out and cannot sign in any more"

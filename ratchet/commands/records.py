@@ -1,4 +1,4 @@
-"""What was decided, and what waits for a person: `approvals`, `alerts`, `audit`, `evidence`."""
+"""The commands `approvals`, `alerts`, `audit` and `evidence`."""
 
 import sys
 from pathlib import Path
@@ -6,23 +6,23 @@ from typing import Annotated
 
 import typer
 
-from ratchet.commands.group import By, Environment, Group, judged
+from ratchet.commands.group import By, Environment, Group, text_or_exit
 
-approvals = Group("The approval requests that wait, and decisions on them; signed, into the ledger.")
-alerts = Group("The alerts that are open, and the messages about them.")
-audit = Group("The record of decisions, checked without a server.", refused=2)
+approvals = Group("Open approval requests, and decisions on them, which are signed and stored in the ledger.")
+alerts = Group("Open alerts, and the messages about them.")
+audit = Group("The record of decisions, verified without a server.", refused=2)
 evidence = Group("The evidence packs of promoted models, read without a server.", refused=2)
 
-Request = Annotated[str, typer.Option(help="The request's id; may be left out when one waits.")]
-Reason = Annotated[str, typer.Option(help="Why; it goes into the ledger.")]
+Request = Annotated[str, typer.Option(help="The request's id; optional when only one request is open.")]
+Reason = Annotated[str, typer.Option(help="The reason; it is recorded in the ledger.")]
 Approver = Annotated[str, typer.Option(help="Your name or e-mail address; not that of the requester.")]
-File = Annotated[Path | None, typer.Option(help="Read what `audit export` wrote instead of the database.")]
-Keys = Annotated[list[str] | None, typer.Option(help="A public key that is trusted; may be given again.")]
+File = Annotated[Path | None, typer.Option(help="Read a file that `audit export` wrote instead of the database.")]
+Keys = Annotated[list[str] | None, typer.Option(help="A trusted public key; may be repeated.")]
 
 
 @approvals.command("list")
 def list_requests(environment: Environment = "local") -> str:
-    """List the requests that wait: id, requester, time left, digest."""
+    """List the open requests: id, requester, time left, digest."""
     from ratchet.approvals import waiting
 
     return waiting(environment)
@@ -38,7 +38,7 @@ def show_request(request: Request = "", environment: Environment = "local") -> s
 
 @approvals.command()
 def approve(request: Request = "", by: Approver = "", reason: Reason = "", environment: Environment = "local") -> str:
-    """Approve a request, and wake the run that waits for it."""
+    """Approve a request, and resume the run that waits for it."""
     from ratchet.approvals import decide
 
     return decide(environment, request, approved=True, by=by, reason=reason)
@@ -46,7 +46,7 @@ def approve(request: Request = "", by: Approver = "", reason: Reason = "", envir
 
 @approvals.command()
 def reject(request: Request = "", by: Approver = "", reason: Reason = "", environment: Environment = "local") -> str:
-    """Reject a request, and wake the run that waits for it."""
+    """Reject a request, and resume the run that waits for it."""
     from ratchet.approvals import decide
 
     return decide(environment, request, approved=False, by=by, reason=reason)
@@ -56,12 +56,14 @@ def reject(request: Request = "", by: Approver = "", reason: Reason = "", enviro
 def waive(
     model: Annotated[str, typer.Option(help="The model.")] = "",
     gate: Annotated[list[str] | None, typer.Option(help="A gate, such as auc, or `auc by contract`.")] = None,
-    until: Annotated[str, typer.Option(help="When it ends: ISO 8601 with a zone, at most 90 days ahead.")] = "",
+    until: Annotated[
+        str, typer.Option(help="The end of the waiver: ISO 8601 with a time zone, at most 90 days ahead.")
+    ] = "",
     by: By = "",
     reason: Reason = "",
     environment: Environment = "local",
 ) -> str:
-    """Open failed gates of a model for the runs after this, until a time."""
+    """Waive failed gates of a model for later runs, until a time."""
     from ratchet.approvals import open_gates
 
     return open_gates(environment, model, gate or [], by, reason, until)
@@ -69,7 +71,7 @@ def waive(
 
 @alerts.command("list")
 def list_alerts(environment: Environment = "local") -> str:
-    """List each open alert, then each message that no receiver has taken."""
+    """List the open alerts, then the messages that are not delivered."""
     from ratchet.alerts import open_alerts
 
     return open_alerts(environment)
@@ -79,10 +81,10 @@ def list_alerts(environment: Environment = "local") -> str:
 def acknowledge(
     alert: Annotated[str, typer.Argument(help="The alert's name, as `alerts list` shows it.")],
     by: By = "",
-    note: Annotated[str, typer.Option(help="What you know of it, or do about it.")] = "",
+    note: Annotated[str, typer.Option(help="What you know about it, or do about it.")] = "",
     environment: Environment = "local",
 ) -> str:
-    """Say who looks after an alert, so that it is not reminded of."""
+    """Record that you handle an alert, so that no reminders are sent."""
     from ratchet.alerts import acknowledge
 
     return acknowledge(environment, alert, by, note)
@@ -90,7 +92,7 @@ def acknowledge(
 
 @alerts.command("deliver")
 def deliver_messages(environment: Environment = "local") -> str:
-    """Deliver the messages whose time has come."""
+    """Deliver the messages that are due."""
     from ratchet.alerts import deliver
 
     return deliver(environment)
@@ -100,13 +102,13 @@ def deliver_messages(environment: Environment = "local") -> str:
 def verify_record(
     file: File = None,
     key: Keys = None,
-    head: Annotated[str, typer.Option(help="The anchored head: its file, or number:hash as a pack has it.")] = "",
+    head: Annotated[str, typer.Option(help="The anchored head: its file, or number:hash as in a pack.")] = "",
     environment: Environment = "local",
 ) -> str:
-    """Check signatures, hashes, requests and the anchored head; exit code 1 names the first row that is wrong."""
+    """Verify signatures, hashes, requests and the anchored head; exit code 1 and the first invalid row on failure."""
     from ratchet.audit import verified
 
-    return judged(*verified(environment, file, key or [], head))
+    return text_or_exit(*verified(environment, file, key or [], head))
 
 
 @audit.command("export")
@@ -119,7 +121,7 @@ def export_record(file: File = None, environment: Environment = "local") -> None
 
 @audit.command("key")
 def public_key(environment: Environment = "local") -> str:
-    """Print the public key that signs the environment's decisions."""
+    """Print the public key of the environment's decisions."""
     from ratchet.audit import signing_of
 
     return signing_of(environment).signer("decisions").public_key_line
@@ -127,14 +129,14 @@ def public_key(environment: Environment = "local") -> str:
 
 @evidence.command("verify")
 def verify_pack(
-    pack: Annotated[Path, typer.Argument(help="The pack's folder, or the one that holds `pack` and its signature.")],
+    pack: Annotated[Path, typer.Argument(help="The pack's folder, or the folder with `pack` and its signature.")],
     key: Keys = None,
     environment: Environment = "local",
 ) -> str:
-    """Say of each item whether it is present, absent or changed; exit code 1 when not all are as they were signed."""
+    """Show whether each item is present, absent or changed; exit code 1 when the pack does not match its signature."""
     from ratchet.evidence import verified
 
-    return judged(*verified(pack, key or [], environment))
+    return text_or_exit(*verified(pack, key or [], environment))
 
 
 @evidence.command("list")

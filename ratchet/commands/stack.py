@@ -1,4 +1,4 @@
-"""The stack on this machine, and environments: `up`, `down`, `status`, `deploy`, `demo`, `register`, `environment`."""
+"""Commands of the local stack and of environments: `up`, `down`, `status`, `deploy`, `demo`, `register`, …"""
 
 import os
 import sys
@@ -7,43 +7,43 @@ from typing import Annotated, Literal
 import typer
 
 from blocks.common.errors import Rejected
-from ratchet.commands.group import Group, judged
+from ratchet.commands.group import Group, text_or_exit
 
-top = Group("From raw data to an approved, served and watched model: the commands of Ratchet.")
+top = Group("Ratchet: from raw data to an approved, deployed and monitored model.")
 environment = Group("The files of environments.")
 
 
 @top.command()
 def up() -> str:
-    """Start the stack (Prefect, MLflow, worker, endpoints, gateway) where it does not run, and deploy what changed."""
-    from local import stack
+    """Start the stack (Prefect, MLflow, worker, endpoints, gateway) if it does not run, and deploy what changed."""
+    from local import stack, supervisor
 
-    stack.up()
+    supervisor.up()
     running = stack.use_running_stack()
     from deployments.register import deploy_if_changed
 
     deploy_if_changed("local", running.state_folder / "deployed")
-    return judged(stack.described(running), running.running)
+    return text_or_exit(stack.stack_text(running), running.running)
 
 
 @top.command()
 def down() -> str:
-    """Stop the stack; what it stored stays."""
-    from local import stack
+    """Stop the stack; its stored data is kept."""
+    from local import supervisor
 
-    return "stopped; the state stays in the state folder" if stack.down() else "no stack to stop"
+    return "stopped; the state folder is kept" if supervisor.down() else "no stack to stop"
 
 
 @top.command()
 def status() -> str:
-    """Say what runs, and where; exit code 1 when not all of it does."""
+    """Show the processes of the stack and their addresses; exit code 1 when one does not run."""
     from local import stack
 
-    found = stack.find_stack()
-    return judged(stack.described(found), found is not None and found.running)
+    saved = stack.find_stack()
+    return text_or_exit(stack.stack_text(saved), saved is not None and saved.running)
 
 
-@top.command()
+@top.command("deploy")
 def deploy_flows() -> str:
     """Register the blocks and deploy every flow to the running stack."""
     from local import stack
@@ -52,7 +52,7 @@ def deploy_flows() -> str:
     from deployments.register import deploy_flows
 
     deploy_flows("local")
-    return judged(stack.described(running), running.running)
+    return text_or_exit(stack.stack_text(running), running.running)
 
 
 @top.command()
@@ -61,7 +61,7 @@ def demo(
         Literal["auto", "ask"], typer.Option(help="auto: a second, named person approves; ask: you do.")
     ] = "auto",
 ) -> None:
-    """Tell the whole story on real churn data, and leave the stack running."""
+    """Run the whole demo on real churn data, and leave the stack running."""
     from local import demo
 
     raise typer.Exit(demo.run(ask=approve == "ask"))
@@ -71,25 +71,25 @@ def demo(
 def register(
     environment: Annotated[str, typer.Argument(help="A file of deployments/environments, without .toml.")] = "local",
 ) -> None:
-    """Save an environment's blocks and deploy the flows, on the Prefect server of PREFECT_API_URL."""
+    """Save an environment's blocks and deploy the flows, on the Prefect server at PREFECT_API_URL."""
     if not os.environ.get("PREFECT_API_URL"):
-        raise Rejected("PREFECT_API_URL is not set: say which Prefect server to register with")
+        raise Rejected("PREFECT_API_URL is not set: it names the Prefect server to register with")
     from deployments.register import deploy_flows
 
     deploy_flows(environment)
 
 
-@environment.command()
+@environment.command("write")
 def write_environment(
-    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> str:
-    """Write an environment's file from what `terraform output -json` prints, on standard input."""
+    """Write an environment's file from the output of `terraform output -json` on standard input."""
     from deployments.aws.settings import FOLDER, read_outputs, write_environment
 
     path = write_environment(read_outputs(sys.stdin.read()), FOLDER, force=force)
-    return f"wrote {path.name}: look at the instance types, set the variables, then register it"
+    return f"wrote {path.name}: check the instance types, set the variables, then register it"
 
 
 @environment.callback()
-def _words() -> None:
-    """Keep `write` a word of the command line while it is the only one."""
+def _keep_subcommand() -> None:
+    """Keep `write` a command of its own, although it is the only one."""

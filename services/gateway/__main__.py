@@ -1,4 +1,4 @@
-"""The gateway's process: `python -m services.gateway serve` takes deliveries of git hosts in and starts flow runs."""
+"""The gateway: `python -m services.gateway serve` receives deliveries of git hosts and starts flow runs for them."""
 
 import logging
 import sys
@@ -13,16 +13,16 @@ from tasks.shared.rules.refusal import Refusal
 
 def serve(
     host: Annotated[
-        str, typer.Option(help="Address to listen on; outside, a proxy with TLS stands before.")
+        str, typer.Option(help="Address to listen on; put a TLS proxy in front when it is reachable from outside.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8090,
-    environment: Annotated[str, typer.Option(help="The environment whose ledger to use.")] = "local",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 chooses a free one.")] = 8090,
+    environment: Annotated[str, typer.Option(help="The environment whose ledger is used.")] = "local",
     triggers: Annotated[
-        Path | None, typer.Option(help="The file of rules; deployments/triggers.yaml when left out.")
+        Path | None, typer.Option(help="The file of trigger rules; default: deployments/triggers.yaml.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option(help="The largest body that is read.")] = 1_048_576,
+    max_bytes: Annotated[int, typer.Option(help="Maximum size of a delivery's body, in bytes.")] = 1_048_576,
 ) -> None:
-    """Take deliveries of git hosts in, start flow runs, and show the approvals page, until told to stop."""
+    """Receive deliveries of git hosts, start flow runs, and serve the approvals UI, until stopped."""
     from deployments.state import state_folder
     from services.gateway.app import RequestLimits
     from services.gateway.server import listen
@@ -30,8 +30,8 @@ def serve(
     from services.gateway.settings import TRIGGERS, EnvironmentReader, open_inbox, read_triggers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for talkative in ("httpx", "httpcore"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+    for verbose_logger in ("httpx", "httpcore"):
+        logging.getLogger(verbose_logger).setLevel(logging.WARNING)
     inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
     with listen(host, port) as listener:
         limits = RequestLimits(body_bytes=max_bytes)
@@ -39,10 +39,10 @@ def serve(
 
 
 def main() -> None:
-    """Serve; what keeps the gateway from it is said on standard error, with exit code 2."""
+    """Run the gateway. An error at the start is printed on standard error, with exit code 2."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(serve)
-    app.callback()(lambda: None)  # with it, `serve` is a word of the command line
+    app.callback()(lambda: None)  # keeps `serve` a command of its own, although it is the only one
     try:
         app()
     except (Refusal, PortError, OSError) as error:

@@ -1,4 +1,4 @@
-"""How each git host takes a commit's status and a comment under it: the calls, and the one place that makes them."""
+"""API calls to each git host: set a commit status, add a commit comment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ API_URLS: Mapping[Sender, str] = {
     "bitbucket": "https://api.bitbucket.org/2.0",
     "gitea": "",
 }
-"""Where a host's API is, unless triggers.yaml says otherwise; a Gitea is always somebody's own."""
+"""Default API URLs. Gitea has none, because every Gitea is self-hosted; triggers.yaml can override each."""
 
 _GITLAB_STATES: Mapping[CommitState, str] = {
     "pending": "running", "success": "success", "failure": "failed", "error": "canceled"
@@ -28,7 +28,7 @@ _BITBUCKET_STATES: Mapping[CommitState, str] = {
 
 @dataclass(frozen=True)
 class CommitStatus:
-    """What is said of a commit: `context` tells it from other statuses of the same commit."""
+    """The status of a commit. `context` distinguishes it from other statuses of the same commit."""
 
     commit: str
     state: CommitState
@@ -39,28 +39,30 @@ class CommitStatus:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """One POST to a host's API: its path, and the JSON that goes with it."""
+    """One POST request to a host's API: its path and its JSON body."""
 
     path: str
     content: Mapping[str, object]
 
 
 def status_call(sender: Sender, repository: str, status: CommitStatus) -> ApiCall:
-    """Return the call that sets a commit's status; the same context again replaces what was said before."""
-    commit, said = status.commit, status.description
+    """Return the call that sets a commit's status. A status with the same context is replaced."""
+    commit, description = status.commit, status.description
     if sender == "gitlab":
         content = {"state": _GITLAB_STATES[status.state], "name": status.context, "target_url": status.url}
-        return ApiCall(f"/projects/{quote(repository, safe='')}/statuses/{commit}", {**content, "description": said})
+        return ApiCall(
+            f"/projects/{quote(repository, safe='')}/statuses/{commit}", {**content, "description": description}
+        )
     if sender == "bitbucket":
         content = {"key": status.context[:40], "name": status.context, "state": _BITBUCKET_STATES[status.state]}
         path = f"/repositories/{repository}/commit/{commit}/statuses/build"
-        return ApiCall(path, {**content, "url": status.url, "description": said})
+        return ApiCall(path, {**content, "url": status.url, "description": description})
     content = {"state": status.state, "context": status.context, "target_url": status.url}
-    return ApiCall(f"/repos/{repository}/statuses/{commit}", {**content, "description": said})
+    return ApiCall(f"/repos/{repository}/statuses/{commit}", {**content, "description": description})
 
 
 def comment_call(sender: Sender, repository: str, commit: str, markdown: str) -> ApiCall | None:
-    """Return the call that puts a comment under a commit, or None where the host has no such thing."""
+    """Return the call that adds a comment to a commit; None for a host without commit comments."""
     if sender == "gitlab":
         return ApiCall(
             f"/projects/{quote(repository, safe='')}/repository/commits/{commit}/comments", {"note": markdown}
@@ -69,26 +71,26 @@ def comment_call(sender: Sender, repository: str, commit: str, markdown: str) ->
         return ApiCall(f"/repositories/{repository}/commit/{commit}/comments", {"content": {"raw": markdown}})
     if sender == "github":
         return ApiCall(f"/repos/{repository}/commits/{commit}/comments", {"body": markdown})
-    return None  # Gitea comments on issues and pull requests only
+    return None  # Gitea has comments on issues and pull requests only
 
 
 def send_call(sender: Sender, api: str, token: str, call: ApiCall, seconds: float = 15.0) -> None:
-    """Make the call.
+    """Send a call to the host's API.
 
     Raises:
-        Unavailable: the host does not answer, or is busy; the call may be repeated.
-        Rejected: it refuses; the message never holds the token.
+        Unavailable: the host does not respond, or is busy; the call may be repeated.
+        Rejected: the host refuses the call. The message never contains the token.
     """
     bearer = {"private-token": token} if sender == "gitlab" else {"authorization": f"Bearer {token}"}
     headers = {**bearer, "accept": "application/json", "user-agent": "ratchet-gateway"}
     place = f"{sender} {call.path}"
     try:
-        answer = httpx.post(
+        response = httpx.post(
             f"{api}{call.path}", json=dict(call.content), headers=headers, timeout=seconds, follow_redirects=False
         )
     except httpx.HTTPError as cause:
-        raise Unavailable(f"{place}: no answer: {type(cause).__name__}") from cause
-    if answer.status_code >= 500 or answer.status_code == 429:
-        raise Unavailable(f"{place}: answers {answer.status_code}")
-    if not answer.is_success:
-        raise Rejected(f"{place}: answers {answer.status_code}: {answer.text[:200]}")
+        raise Unavailable(f"{place}: no response: {type(cause).__name__}") from cause
+    if response.status_code >= 500 or response.status_code == 429:
+        raise Unavailable(f"{place}: status {response.status_code}")
+    if not response.is_success:
+        raise Rejected(f"{place}: status {response.status_code}: {response.text[:200]}")

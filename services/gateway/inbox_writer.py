@@ -1,28 +1,28 @@
-"""Writes what arrives at the same time into the inbox together: one flush of the disk for all of them.
+"""Group commit for the inbox: deliveries that arrive together share one transaction and one disk flush.
 
-A disk that takes 20 ms to flush would otherwise bear 50 deliveries a second, and each would wait for those before.
+Without it, a disk with a 20 ms flush would limit the gateway to 50 deliveries per second.
 """
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from blocks.common.errors import PortError
-from blocks.inbox.base import Arrival, Inbox, Note, Receipt
+from blocks.inbox.base import Inbox, InboxNote, IncomingDelivery, Receipt
 
 MAX_BATCH_SIZE = 64
 
 
 class InboxWriter:
-    """Hands arrivals to the inbox from one thread: writers side by side would only wait for SQLite's lock."""
+    """Writes arrivals to the inbox from one thread; several writers would only wait for SQLite's lock."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._thread = ThreadPoolExecutor(1, "inbox")
-        self._queue: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
+        self._queue: list[tuple[IncomingDelivery, asyncio.Future[Receipt]]] = []
         self._draining: asyncio.Task[None] | None = None
 
-    async def receive(self, arrival: Arrival) -> Receipt:
-        """Return the receipt once the arrival is on disk. Raises PortError; then it is not in the inbox."""
+    async def receive(self, arrival: IncomingDelivery) -> Receipt:
+        """Store an arrival and return its receipt. Raises PortError; then the arrival is not in the inbox."""
         loop = asyncio.get_running_loop()
         receipt: asyncio.Future[Receipt] = loop.create_future()
         self._queue.append((arrival, receipt))
@@ -30,12 +30,12 @@ class InboxWriter:
             self._draining = loop.create_task(self._drain())
         return await receipt
 
-    async def note(self, note: Note) -> None:
-        """Write something down. Raises PortError."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._inbox.note, note)
+    async def note(self, note: InboxNote) -> None:
+        """Store a note. Raises PortError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._inbox.add_note, note)
 
     def close(self) -> None:
-        """Let what was begun end."""
+        """Finish the work in progress."""
         self._thread.shutdown(wait=True)
 
     async def _drain(self) -> None:
@@ -43,8 +43,8 @@ class InboxWriter:
             batch, self._queue = self._queue[:MAX_BATCH_SIZE], self._queue[MAX_BATCH_SIZE:]
             await self._write([(arrival, receipt) for arrival, receipt in batch if not receipt.done()])
 
-    async def _write(self, batch: list[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
-        """Write a batch; one that fails is written one by one, so that none suffers for another."""
+    async def _write(self, batch: list[tuple[IncomingDelivery, asyncio.Future[Receipt]]]) -> None:
+        """Write a batch. If it fails, write each item separately, so that one bad item does not fail the others."""
         arrivals = [arrival for arrival, _ in batch]
         try:
             work = asyncio.get_running_loop().run_in_executor(self._thread, self._inbox.receive_all, arrivals)
@@ -57,10 +57,10 @@ class InboxWriter:
                 batch[0][1].set_exception(cause)
             return
         except Exception as cause:
-            for _, receipt in batch:
-                if not receipt.done():
-                    receipt.set_exception(cause)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(cause)
             return
-        for (_, receipt), made in zip(batch, receipts, strict=True):
-            if not receipt.done():
-                receipt.set_result(made)
+        for (_, future), stored in zip(batch, receipts, strict=True):
+            if not future.done():
+                future.set_result(stored)

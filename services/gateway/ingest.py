@@ -1,10 +1,10 @@
-"""From a genuine delivery to a row in the inbox, and the answer to its sender. No HTTP, no clock, no Prefect."""
+"""Turn a verified delivery into an inbox row and into the HTTP response. No HTTP, clock or Prefect here."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from blocks.inbox.base import Arrival, Delivery, Note, Outcome, Receipt
+from blocks.inbox.base import Delivery, InboxNote, IncomingDelivery, ProcessingOutcome, Receipt
 from runtime.digests import bytes_digest
 from services.gateway.rules.changes import NoChange, RefChange
 from services.gateway.rules.matching import ref_refusal
@@ -20,7 +20,7 @@ DELIVERY_ID_HEADERS: dict[Sender, tuple[bytes, ...]] = {
     "bitbucket": (b"x-request-uuid",),
     "gitea": (b"x-gitea-delivery",),
 }
-"""The header with a delivery's id; of several the first that is there."""
+"""The headers that may contain a delivery's id; the first one present is used."""
 
 EVENT_HEADERS: dict[Sender, bytes] = {
     "github": b"x-github-event",
@@ -35,7 +35,7 @@ _VALID_EVENT = re.compile(r"[A-Za-z0-9_.: -]{1,80}")
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """What the sender is told: an HTTP status, a word, and why."""
+    """The response to a webhook: HTTP status, outcome, reason."""
 
     status: int
     outcome: str
@@ -43,26 +43,26 @@ class WebhookResponse:
     delivery_id: str = ""
 
     def content(self) -> dict[str, str]:
-        """Return the body of the answer."""
+        """Return the response's body."""
         return {key: value for key, value in vars(self).items() if key != "status" and value}
 
 
 INVALID_SIGNATURE_RESPONSE = WebhookResponse(401, "refused", "the signature is missing or not valid")
-"""The one answer to every fault of a signature: who tries learns nothing from it."""
+"""The same response for every signature error, so that an attacker learns nothing."""
 
 
 @dataclass(frozen=True)
 class UnreadableDelivery:
-    """A genuine delivery that cannot be read: what is noted, and what is answered."""
+    """A verified delivery that cannot be parsed: the note to store and the response to send."""
 
-    note: Note
+    note: InboxNote
     response: WebhookResponse
 
 
 def read_delivery(
     triggers: Triggers, sender: Sender, headers: Headers, body: bytes, verified: VerifiedDelivery, now: datetime
-) -> Arrival | UnreadableDelivery:
-    """Return what a genuine delivery says, ready for the inbox, or why nobody can tell."""
+) -> IncomingDelivery | UnreadableDelivery:
+    """Parse a verified delivery for the inbox, or return why it cannot be parsed."""
     name = ""
     try:
         name, event = _delivery_id(sender, headers, verified), _event_name(sender, headers)
@@ -71,30 +71,30 @@ def read_delivery(
     except (_MalformedDelivery, Refusal) as cause:
         status = cause.status if isinstance(cause, _MalformedDelivery) else 400
         return UnreadableDelivery(
-            Note(f"{sender}:{name}", "unread", str(cause), now), WebhookResponse(status, "refused", str(cause))
+            InboxNote(f"{sender}:{name}", "unreadable", str(cause), now), WebhookResponse(status, "refused", str(cause))
         )
     try:
-        said = read_payload(sender, event, payload)
-    except Refusal as cause:  # a genuine delivery that we do not understand: GitLab would give us up for a 4xx
-        delivery = _delivery(f"{sender}:{name}", sender, event, NoChange("unread", ""), body, now)
-        return Arrival(delivery, Outcome("refused", str(cause)))
-    delivery = _delivery(f"{sender}:{name}", sender, event, said, body, now)
-    once = not verified.signed_id and isinstance(said, RefChange)
-    return Arrival(delivery, _immediate_outcome(triggers, sender, said), once)
+        change = read_payload(sender, event, payload)
+    except Refusal as cause:  # verified but not understood; respond 200: GitLab disables webhooks that respond 4xx
+        delivery = _delivery(f"{sender}:{name}", sender, event, NoChange("unreadable", ""), body, now)
+        return IncomingDelivery(delivery, ProcessingOutcome("refused", str(cause)))
+    delivery = _delivery(f"{sender}:{name}", sender, event, change, body, now)
+    once = not verified.signed_id and isinstance(change, RefChange)
+    return IncomingDelivery(delivery, _immediate_outcome(triggers, sender, change), once)
 
 
-def response_to(arrival: Arrival, receipt: Receipt) -> WebhookResponse:
-    """Return what its sender is told, once a delivery is safe in the inbox."""
+def response_to(arrival: IncomingDelivery, receipt: Receipt) -> WebhookResponse:
+    """Return the response to a delivery that is stored in the inbox."""
     name, outcome = receipt.recorded.id, arrival.outcome
-    if receipt.how == "altered":
-        return WebhookResponse(409, "refused", "this id came before with another body", name)
-    if receipt.how == "replayed":
-        return WebhookResponse(200, "ignored", "this body came before under another id", name)
-    if receipt.how == "repeated":
-        return WebhookResponse(200, "repeated", "it is here already", name)
+    if receipt.status == "altered":
+        return WebhookResponse(409, "refused", "this id was delivered before with another body", name)
+    if receipt.status == "replayed":
+        return WebhookResponse(200, "ignored", "this body was delivered before under another id", name)
+    if receipt.status == "repeated":
+        return WebhookResponse(200, "repeated", "the delivery is stored already", name)
     if outcome is not None:
         return WebhookResponse(200, outcome.state, outcome.reason, name)
-    return WebhookResponse(202, "accepted", "it waits for its turn", name)
+    return WebhookResponse(202, "accepted", "the delivery waits for the dispatcher", name)
 
 
 class _MalformedDelivery(Exception):
@@ -103,13 +103,13 @@ class _MalformedDelivery(Exception):
         super().__init__(problem)
 
 
-def _delivery_id(sender: Sender, headers: Headers, proof: VerifiedDelivery) -> str:
-    given = proof.signed_id or _first_header(headers, DELIVERY_ID_HEADERS[sender])
-    if not _VALID_DELIVERY_ID.fullmatch(given):
+def _delivery_id(sender: Sender, headers: Headers, verified: VerifiedDelivery) -> str:
+    delivery_id = verified.signed_id or _first_header(headers, DELIVERY_ID_HEADERS[sender])
+    if not _VALID_DELIVERY_ID.fullmatch(delivery_id):
         raise _MalformedDelivery(
             400, f"the delivery's id is missing or malformed: header {DELIVERY_ID_HEADERS[sender][0].decode()}"
         )
-    return given
+    return delivery_id
 
 
 def _event_name(sender: Sender, headers: Headers) -> str:
@@ -120,7 +120,7 @@ def _event_name(sender: Sender, headers: Headers) -> str:
 
 
 def _first_header(headers: Headers, names: tuple[bytes, ...]) -> str:
-    """Return the value of the first header that is there, "" when none is, or one is there twice."""
+    """Return the value of the first header that is present; "" when none is, or when it occurs twice."""
     for name in names:
         if any(key == name for key, _ in headers):
             try:
@@ -131,26 +131,26 @@ def _first_header(headers: Headers, names: tuple[bytes, ...]) -> str:
 
 
 def _check_content_type(headers: Headers) -> None:
-    found = {key: value.decode("latin-1").lower() for key, value in headers}
-    if found.get(b"content-encoding", "identity") != "identity":
-        raise _MalformedDelivery(415, "the body is compressed; send it as it is")
-    if found.get(b"content-type", "").partition(";")[0].strip() != "application/json":
+    values = {key: value.decode("latin-1").lower() for key, value in headers}
+    if values.get(b"content-encoding", "identity") != "identity":
+        raise _MalformedDelivery(415, "the body is compressed; send it uncompressed")
+    if values.get(b"content-type", "").partition(";")[0].strip() != "application/json":
         raise _MalformedDelivery(
             415, "the body is not sent as application/json; choose that as the webhook's content type"
         )
 
 
 def _delivery(
-    name: str, sender: Sender, event: str, said: RefChange | NoChange, body: bytes, now: datetime
+    name: str, sender: Sender, event: str, change: RefChange | NoChange, body: bytes, now: datetime
 ) -> Delivery:
-    change = said.text() if isinstance(said, RefChange) else ""
+    text = change.text() if isinstance(change, RefChange) else ""
     digest = bytes_digest(body)
-    return Delivery(name, sender, event, said.repository, said.ref, said.commit, digest, change, now)
+    return Delivery(name, sender, event, change.repository, change.ref, change.commit, digest, text, now)
 
 
-def _immediate_outcome(triggers: Triggers, sender: Sender, said: RefChange | NoChange) -> Outcome | None:
-    if isinstance(said, NoChange):
-        return Outcome("ignored", said.reason)
-    allowed = triggers.repository(sender, said.repository)
-    reason = ref_refusal(said.repository, said.ref, tag=said.kind == "tag", repository=allowed)
-    return Outcome("ignored", reason) if reason else None
+def _immediate_outcome(triggers: Triggers, sender: Sender, change: RefChange | NoChange) -> ProcessingOutcome | None:
+    if isinstance(change, NoChange):
+        return ProcessingOutcome("ignored", change.reason)
+    allowed = triggers.repository(sender, change.repository)
+    reason = ref_refusal(change.repository, change.ref, tag=change.kind == "tag", repository=allowed)
+    return ProcessingOutcome("ignored", reason) if reason else None

@@ -1,6 +1,6 @@
-"""What git itself says of a repository: which files changed between two commits, and where its branches are.
+"""Read from git: the files changed between two commits, and the head of each branch.
 
-Addresses come from triggers.yaml alone.
+Repository addresses come only from triggers.yaml.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from runtime.digests import text_digest
 
 
 class RepositoryCache:
-    """Bare repositories below a folder, one for each address, that hold what was asked about."""
+    """Cached bare repositories, one per clone URL, with the commits fetched so far."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -19,14 +19,14 @@ class RepositoryCache:
     def changed_files(
         self, clone: str, base_commit: str, commit: str, *, merged: bool = False, token: str = ""
     ) -> list[str]:
-        """Return the files that differ between two commits, sorted; a renamed one counts under both names.
+        """Return the files that differ between two commits, sorted; a renamed file counts under both names.
 
-        Without a commit before, or when the host has thrown it away, every file counts as changed; of a merge
-        (`merged`) those that differ from its first parent.
+        With no base commit, or when the host no longer has it, every file counts as changed. For a merge (`merged`):
+        the files that differ from the first parent.
 
         Raises:
-            Unavailable: the host does not answer.
-            NotFound, Rejected: it does not have the commit, or refuses.
+            Unavailable: the host does not respond.
+            NotFound, Rejected: the host does not have the commit, or refuses.
         """
         folder = self._open_repository(clone)
         fetch_commit(folder, clone, commit, depth=2 if merged else 1, token=token)
@@ -44,7 +44,7 @@ class RepositoryCache:
         return sorted(path.decode(errors="replace") for path in listed.split(b"\0") if path)
 
     def branch_heads(self, clone: str, *, token: str = "") -> dict[str, str]:
-        """Return where the branches are (`{"main": commit}`). Raises Unavailable or Rejected."""
+        """Return the head commit of each branch (`{"main": commit}`). Raises Unavailable or Rejected."""
         listed = git("ls-remote", "--heads", "--", clone, folder=self._open_repository(clone), token=token).decode()
         pairs = (line.split("\t") for line in listed.splitlines() if "\t" in line)
         return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}

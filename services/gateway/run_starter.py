@@ -1,4 +1,4 @@
-"""What turns an order into a flow run: the Prefect API, under an idempotency key that a retry finds again."""
+"""Start flow runs over the Prefect API. The idempotency key makes retries safe."""
 
 import time
 from collections.abc import Mapping
@@ -15,14 +15,16 @@ from services.gateway.rules.matching import ParameterValue
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-
 RETRY_AFTER_SECONDS = "0.1"
-"""How long to leave a server alone that is busy and does not say for how long."""
+"""The Retry-After to use when a busy server sends none."""
 
 
 @dataclass(frozen=True)
 class FlowRunSpec:
-    """A flow run to start. `idempotency_key` makes of two orders one run; `environment_variables` go into the environment of its process."""
+    """A flow run to start.
+
+    Two specs with the same `idempotency_key` start one run; `environment_variables` are set in the run's process.
+    """
 
     idempotency_key: str
     deployment: str
@@ -32,19 +34,19 @@ class FlowRunSpec:
 
 
 class RunStarter(Protocol):
-    """Starts runs."""
+    """Starts flow runs."""
 
-    def start(self, order: FlowRunSpec) -> str:
-        """Return the id of the run of that key, started now or before.
+    def start(self, spec: FlowRunSpec) -> str:
+        """Return the id of the run with that key, started now or earlier.
 
         Raises:
-            Unavailable: Prefect is away, or does not know the deployment (yet); the call may be repeated.
-            Rejected: Prefect refuses the order, as for a parameter of the wrong kind.
+            Unavailable: Prefect is unavailable, or does not have the deployment (yet); the call may be repeated.
+            Rejected: Prefect refuses the run, for example because a parameter has the wrong type.
         """
 
 
 class PrefectConnection:
-    """A connection to the Prefect API that is kept open: opening one costs more than starting a run."""
+    """A connection to the Prefect API that stays open, because opening one costs more than starting a run."""
 
     def __init__(self) -> None:
         self._client: SyncPrefectClient | None = None
@@ -60,7 +62,7 @@ class PrefectConnection:
         return self._client
 
     def close(self) -> None:
-        """Close it, broken as it may be."""
+        """Close the connection, also when it is broken."""
         client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
@@ -68,48 +70,48 @@ class PrefectConnection:
 
 
 def set_short_retry_after(response: httpx.Response) -> None:
-    """Have a call that was answered 503 made again soon: a server on SQLite says so when two of its writes meet.
+    """Set a short Retry-After on 503 responses. A Prefect server on SQLite responds 503 when two writes collide.
 
-    Prefect's client, which makes it again up to five times, waits 2, 4, 8, ... s unless the server says how long.
+    Prefect's client retries up to five times and waits 2, 4, 8, ... s unless the response has a Retry-After.
     """
     if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         response.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
 
 
 class PrefectRunStarter:
-    """Starts deployed flows over the Prefect API of this process's settings, by one connection that is kept open."""
+    """Starts deployed flows over the Prefect API that this process is configured for, with one open connection."""
 
     def __init__(self) -> None:
         self._connection = PrefectConnection()
         self._ids: dict[str, tuple[UUID, float]] = {}
 
-    def start(self, order: FlowRunSpec) -> str:
-        """Return the id of the run of that key, started now or before. Raises Unavailable or Rejected."""
+    def start(self, spec: FlowRunSpec) -> str:
+        """Return the id of the run with that key, started now or earlier. Raises Unavailable or Rejected."""
         from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-        options: dict[str, Any] = {"idempotency_key": order.idempotency_key, "tags": list(order.tags)}
-        if order.environment_variables:
-            options["job_variables"] = {"env": dict(order.environment_variables)}
+        options: dict[str, Any] = {"idempotency_key": spec.idempotency_key, "tags": list(spec.tags)}
+        if spec.environment_variables:
+            options["job_variables"] = {"env": dict(spec.environment_variables)}
         try:
             client = self._connection.open()
-            deployment = self._deployment(client, order.deployment)
-            run = client.create_flow_run_from_deployment(deployment, parameters=dict(order.parameters), **options)
+            deployment = self._deployment(client, spec.deployment)
+            run = client.create_flow_run_from_deployment(deployment, parameters=dict(spec.parameters), **options)
             return str(run.id)
         except ObjectNotFound as cause:
-            self._ids.pop(order.deployment, None)
-            raise Unavailable(f"Prefect has no deployment {order.deployment!r}; deploy it: make deploy") from cause
+            self._ids.pop(spec.deployment, None)
+            raise Unavailable(f"Prefect has no deployment {spec.deployment!r}; deploy it: make deploy") from cause
         except PrefectHTTPStatusError as cause:
             if cause.response.status_code >= 500 or cause.response.status_code in {401, 403, 429}:
-                raise Unavailable(f"Prefect answers {cause.response.status_code}") from cause
-            said = cause.response.text[:500]
-            raise Rejected(f"Prefect refuses {order.deployment} ({cause.response.status_code}): {said}") from cause
-        except (httpx.HTTPError, RuntimeError) as cause:  # its client wraps some failures to connect in a RuntimeError
+                raise Unavailable(f"Prefect responds with status {cause.response.status_code}") from cause
+            detail = cause.response.text[:500]
+            raise Rejected(f"Prefect refuses {spec.deployment} ({cause.response.status_code}): {detail}") from cause
+        except (httpx.HTTPError, RuntimeError) as cause:  # the client wraps some connection failures in a RuntimeError
             self._connection.close()
-            raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
+            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
 
     def _deployment(self, client: "SyncPrefectClient", name: str) -> UUID:
-        found, read_at = self._ids.get(name, (None, 0.0))
-        if found is None or time.monotonic() - read_at > 30.0:
-            found = client.read_deployment_by_name(name).id
-            self._ids[name] = found, time.monotonic()
-        return found
+        deployment_id, read_at = self._ids.get(name, (None, 0.0))
+        if deployment_id is None or time.monotonic() - read_at > 30.0:
+            deployment_id = client.read_deployment_by_name(name).id
+            self._ids[name] = deployment_id, time.monotonic()
+        return deployment_id

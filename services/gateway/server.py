@@ -1,4 +1,4 @@
-"""The gateway's process: the door, the dispatcher and the reporter around one inbox; the desk, and who wakes runs."""
+"""The gateway process: HTTP application, dispatcher, status reporter, approvals UI, and the resumer of runs."""
 
 import logging
 import os
@@ -17,8 +17,7 @@ from services.gateway.app import RequestLimits, create_app
 from services.gateway.approvals_ui.factory import create_context, create_router, open_store
 from services.gateway.approvals_ui.resuming import PrefectSuspendedRuns, RunResumer
 from services.gateway.dispatch import Dispatcher, open_repository_cache
-from services.gateway.header_timeout import HeaderTimeoutProtocol
-from services.gateway.in_flight import InFlightDeliveries
+from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries
 from services.gateway.reporting import Reporter, prefect_run_reader
 from services.gateway.rules.rules import Triggers
 from services.gateway.run_starter import PrefectRunStarter
@@ -27,11 +26,11 @@ from services.gateway.settings import senders_without_secret
 _log = logging.getLogger("ratchet.gateway")
 
 MAX_CONNECTIONS = 256
-"""With more than so many at once further ones are told 503: memory stays bounded."""
+"""Maximum open connections; further ones get 503, so memory is bounded."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the address; port 0 takes a free one."""
+    """Return a socket bound to the address; port 0 chooses a free one."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
@@ -46,39 +45,40 @@ def serve(
     limits: RequestLimits,
     env: Callable[[], Environment],
 ) -> None:
-    """Serve until told to stop; what is at work then ends first, and what waits, waits in the inbox."""
-    vault, stop, woken, traffic = SecretStore(), threading.Event(), threading.Event(), InFlightDeliveries()
-    for sender in senders_without_secret(triggers, vault):
+    """Serve until stopped. Work in progress finishes first; pending deliveries stay in the inbox."""
+    secret_store, in_flight = SecretStore(), InFlightDeliveries()
+    stop, accepted, decided = threading.Event(), threading.Event(), threading.Event()
+    for sender in senders_without_secret(triggers, secret_store):
         names = ", ".join(triggers.senders[sender].secrets)
-        _log.warning("%s: every delivery is refused: no secret is set (%s)", sender, names)
-    starter, mirrors = PrefectRunStarter(), open_repository_cache(state)
-    dispatcher = Dispatcher(inbox, triggers, starter, mirrors, vault, wait_until_idle=traffic.wait_until_idle)
-    reporter = Reporter(inbox, triggers, vault, prefect_run_reader(_prefect_ui_url()), give_way=traffic.wait_until_idle)
-    decided = threading.Event()
-    desk = create_context(env, open_store(state), on_decision=decided.set, vault=vault)
-    waker = RunResumer(lambda: env().approvals(), PrefectSuspendedRuns())
+        _log.warning("%s: every delivery is refused, because no secret is set (%s)", sender, names)
+    idle, read_run = in_flight.wait_until_idle, prefect_run_reader(_prefect_ui_url())
+    repositories = open_repository_cache(state)
+    dispatcher = Dispatcher(inbox, triggers, PrefectRunStarter(), repositories, secret_store, wait_until_idle=idle)
+    reporter = Reporter(inbox, triggers, secret_store, read_run, wait_until_idle=idle)
+    context = create_context(env, open_store(state), on_decision=decided.set, secret_store=secret_store)
+    resumer = RunResumer(lambda: env().approvals(), PrefectSuspendedRuns())
     threads = [
-        threading.Thread(target=dispatcher.run, args=(stop, woken), name="dispatcher", daemon=True),
+        threading.Thread(target=dispatcher.run, args=(stop, accepted), name="dispatcher", daemon=True),
         threading.Thread(target=reporter.run, args=(stop,), name="reporter", daemon=True),
-        threading.Thread(target=waker.run, args=(stop, decided), name="waker", daemon=True),
+        threading.Thread(target=resumer.run, args=(stop, decided), name="resumer", daemon=True),
     ]
     for thread in threads:
         thread.start()
     host, port = listener.getsockname()[:2]
     print(f"gateway on http://{host}:{port}", flush=True)
-    app = create_app(inbox, triggers, vault, limits, woken.set, traffic, create_router(desk))
+    app = create_app(inbox, triggers, secret_store, limits, accepted.set, in_flight, create_router(context))
     try:
         uvicorn.Server(uvicorn_config(app)).run(sockets=[listener])
     finally:
         stop.set()
-        woken.set()
+        accepted.set()
         decided.set()
         for thread in threads:
             thread.join(timeout=5)
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    """Return how uvicorn serves the door: no access log (who knocks must not fill the disk), bounded connections."""
+    """Return uvicorn's settings: bounded connections, and no access log, so that clients cannot fill the disk."""
     return uvicorn.Config(
         app,
         http=HeaderTimeoutProtocol,

@@ -1,4 +1,4 @@
-"""What a gateway works with: the ledger of an environment, the reviewed triggers, the state folder."""
+"""Settings of the gateway: the environment's ledger, the trigger rules, and the environment file."""
 
 import os
 from collections.abc import Mapping
@@ -22,10 +22,13 @@ TRIGGERS = ROOT / "deployments" / "triggers.yaml"
 
 
 class FileEnvironment(Environment):
-    """An environment by its file alone: people decide also while Prefect is away, or knows nothing of it yet."""
+    """An environment read from its TOML file instead of its Prefect block.
 
-    _block_type_name = "Ratchet environment by its file"
-    _block_type_slug = "ratchet-environment-by-its-file"
+    So people can decide while Prefect is unavailable, or before the environment is registered.
+    """
+
+    _block_type_name = "Ratchet environment from a file"
+    _block_type_slug = "ratchet-environment-from-file"
     _blocks: dict[str, Block] = PrivateAttr(default_factory=dict)
 
     def _adapter(self, path: str) -> Block:
@@ -33,31 +36,31 @@ class FileEnvironment(Environment):
 
 
 class EnvironmentReader:
-    """Returns the environment by its file as it is now: who has lost a role has lost it without a restart."""
+    """Reads the environment file on each call, so that role changes apply without a restart."""
 
     def __init__(self, name: str, variables: Mapping[str, str] | None = None) -> None:
         self._name, self._variables = name, os.environ if variables is None else variables
         self._settings: dict[str, Any] = {}
-        self._made: Environment | None = None
+        self._environment: Environment | None = None
         self._lock = Lock()
 
     def __call__(self) -> Environment:
-        """Return it; made anew when the file has changed.
+        """Return the environment; it is built again when the file has changed.
 
         Raises:
-            Rejected, NotFound: what the file says is not right; the message names it.
+            Rejected, NotFound: the file is not valid; the message names the key.
         """
         settings = read_environment_settings(self._name, self._variables)
         with self._lock:
-            if self._made is None or settings != self._settings:
-                made = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
-                made._blocks = _adapters_from_settings(settings)
-                self._settings, self._made = settings, made
-            return self._made
+            if self._environment is None or settings != self._settings:
+                environment = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
+                environment._blocks = _adapters_from_settings(settings)
+                self._settings, self._environment = settings, environment
+            return self._environment
 
 
 def _adapters_from_settings(settings: Mapping[str, Any]) -> dict[str, Block]:
-    """Return the adapters that the desk needs, by their paths: of the others nothing is loaded."""
+    """Return the adapters that the approvals UI needs, by their paths; the others are not loaded."""
     return {
         settings[port]["adapter"]: adapter_class(settings[port]["adapter"])(
             **{key: value for key, value in settings[port].items() if key != "adapter"}
@@ -69,7 +72,8 @@ def _adapters_from_settings(settings: Mapping[str, Any]) -> dict[str, Block]:
 def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> Inbox:
     """Return the inbox of the ledger that `deployments/environments/<name>.toml` names.
 
-    Not by its Prefect block, as flows do: the gateway takes deliveries in while Prefect is away.
+    It is not read from its Prefect block, as flows do, because the gateway receives deliveries while Prefect is
+    unavailable.
 
     Raises:
         Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
@@ -79,22 +83,22 @@ def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> 
 
 
 def read_triggers(path: Path = TRIGGERS) -> Triggers:
-    """Return the rules of the file.
+    """Return the trigger rules of the file.
 
     Raises:
         Mistakes: (a Refusal) with line, key, value and remedy of each mistake.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
-    shown = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
-    return parse_triggers(path.read_bytes(), shown)
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    return parse_triggers(path.read_bytes(), name)
 
 
-def senders_without_secret(triggers: Triggers, vault: SecretStore) -> list[Sender]:
-    """Return the senders none of whose secrets has a value: all their deliveries are refused."""
-    found: list[Sender] = []
+def senders_without_secret(triggers: Triggers, secret_store: SecretStore) -> list[Sender]:
+    """Return the senders for which no secret has a value; all their deliveries are refused."""
+    senders: list[Sender] = []
     for sender, rules in triggers.senders.items():
         try:
-            found += [] if vault.values(rules.secrets) else [sender]
+            senders += [] if secret_store.values(rules.secrets) else [sender]
         except SecretUnavailable:
             continue
-    return found
+    return senders

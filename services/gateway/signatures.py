@@ -1,4 +1,4 @@
-"""Whether a delivery is from who it says: the raw body against the webhook's secrets, byte for byte, in constant time.
+"""Verify webhook signatures: HMAC over the raw body, compared in constant time.
 
 GitHub, Bitbucket: `sha256=` and the HMAC in hex. Gitea: the same without `sha256=`. GitLab: the secret itself in a
 header, or the newer signing token (Standard Webhooks: an HMAC over id, time and body).
@@ -16,9 +16,9 @@ from services.gateway.rules.payloads import Sender
 Headers = Sequence[tuple[bytes, bytes]]
 
 TOLERANCE_SECONDS = 300
-"""How far the time that a sender signed may lie from ours, either way."""
+"""Maximum difference between a signed timestamp and our clock, in either direction."""
 MIN_SECRET_BYTES = 16
-"""A webhook's secret of fewer bytes is not used: it could be guessed."""
+"""A shorter secret is not used, because it could be guessed."""
 
 _HMAC_HEADERS = {
     "github": (b"x-hub-signature-256", b"sha256="),
@@ -29,12 +29,12 @@ _SIGNING_TOKEN_PREFIX = b"whsec_"
 
 
 class InvalidSignature(Exception):
-    """The delivery proves nothing; the message is for our log alone, never for who sent it."""
+    """The signature is missing or not valid. The message is for our log only, never for the sender."""
 
 
 @dataclass(frozen=True)
 class VerifiedDelivery:
-    """A delivery that its sender signed. `signed_id` is the id when that is signed too, with the time; else ""."""
+    """A delivery with a valid signature. `signed_id` is the id when the signature covers id and time, else ""."""
 
     signed_id: str = ""
 
@@ -42,17 +42,17 @@ class VerifiedDelivery:
 def verify_delivery(
     sender: Sender, headers: Headers, body: bytes, secrets: Iterable[bytes], now: float
 ) -> VerifiedDelivery:
-    """Return how the delivery proves itself, by any one of the secrets.
+    """Verify a delivery against the webhook's secrets; any one of them is enough.
 
     Args:
-        sender: which git host is said to have sent it.
-        headers: names in lower case, and values, as they came.
-        body: the body as it came.
-        secrets: those of the webhook; several while one is being replaced.
+        sender: the git host that the URL names.
+        headers: names in lower case, and values, as received.
+        body: the body as received.
+        secrets: the webhook's secrets; several while one is being replaced.
         now: Unix time.
 
     Raises:
-        Forged: it does not.
+        InvalidSignature: no secret fits, or the signature is missing.
     """
     usable = [secret for secret in secrets if len(secret) >= MIN_SECRET_BYTES]
     if not usable:
@@ -60,15 +60,15 @@ def verify_delivery(
     if sender == "gitlab":
         return _verify_gitlab(headers, body, usable, now)
     name, prefix = _HMAC_HEADERS[sender]
-    given = single_header(headers, name)
+    signature = single_header(headers, name)
     expected = [prefix + hmac.new(secret, body, sha256).hexdigest().encode() for secret in usable]
-    if not _matches_any(given, expected):
-        raise InvalidSignature(f"{name.decode()} does not fit the body")
+    if not _matches_any(signature, expected):
+        raise InvalidSignature(f"{name.decode()} does not match the body")
     return VerifiedDelivery()
 
 
 def single_header(headers: Headers, name: bytes) -> bytes:
-    """Return the one value of a header. Raises Forged when there is none, or more than one."""
+    """Return the only value of a header. Raises InvalidSignature when there is none, or more than one."""
     values = [value for key, value in headers if key == name]
     if len(values) != 1:
         raise InvalidSignature(f"{'more than one header' if values else 'no header'} {name.decode()}")
@@ -83,18 +83,18 @@ def _verify_gitlab(headers: Headers, body: bytes, secrets: Sequence[bytes], now:
     if not plain:
         raise InvalidSignature("the signing token's headers are missing")
     if not _matches_any(single_header(headers, b"x-gitlab-token"), plain):
-        raise InvalidSignature("x-gitlab-token is another one")
+        raise InvalidSignature("x-gitlab-token does not match")
     return VerifiedDelivery()
 
 
 def _verify_standard_webhook(headers: Headers, body: bytes, tokens: Iterable[bytes], now: float) -> VerifiedDelivery:
     name, moment = single_header(headers, b"webhook-id"), single_header(headers, b"webhook-timestamp")
-    given = single_header(headers, b"webhook-signature").split(b" ")
+    signatures = single_header(headers, b"webhook-signature").split(b" ")
     keys = [key for token in tokens if (key := _signing_key(token))]
     signed = b".".join((name, moment, body))
     expected = [b"v1," + base64.b64encode(hmac.new(key, signed, sha256).digest()) for key in keys]
-    if len(given) > 10 or not any([_matches_any(each, expected) for each in given]):
-        raise InvalidSignature("webhook-signature does not fit id, time and body")
+    if len(signatures) > 10 or not any([_matches_any(each, expected) for each in signatures]):
+        raise InvalidSignature("webhook-signature does not match id, time and body")
     if not moment.isdigit() or len(moment) > 12 or abs(int(moment) - now) > TOLERANCE_SECONDS:
         raise InvalidSignature("webhook-timestamp is too far from now")
     return VerifiedDelivery(name.decode("latin-1"))
@@ -108,5 +108,5 @@ def _signing_key(token: bytes) -> bytes:
     return key if len(key) >= MIN_SECRET_BYTES else b""
 
 
-def _matches_any(given: bytes, expected: Iterable[bytes]) -> bool:
-    return any([hmac.compare_digest(given, each) for each in expected])  # a list: all are compared
+def _matches_any(signature: bytes, expected: Iterable[bytes]) -> bool:
+    return any([hmac.compare_digest(signature, each) for each in expected])  # a list, so that all are compared

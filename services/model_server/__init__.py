@@ -1,1 +1,1 @@
-"""A local endpoint service: one process serves many models, by SageMaker's paths."""
+"""The local model server: one process serves many models under SageMaker's URL paths."""

@@ -1,4 +1,4 @@
-"""The endpoints of a host: what is live, what stands by, and the switch between them by one reference."""
+"""Endpoints of the model server: the live version, the standby version, and the switch between them."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from services.model_server import state
 from services.model_server.loading import ReleaseRefused, check_golden_request, load_release
 from services.model_server.state import EndpointState, ReleasedVersion, ReleaseRequest
 
-_log = logging.getLogger("ratchet.hosting")
+_log = logging.getLogger("ratchet.model_server")
 
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A placement and its model; None when it did not load again after a restart, with the reason."""
+    """A released version and its model; the model is None, with the reason, when it did not load after a restart."""
 
     released: ReleasedVersion
     model: LoadedModel | None
@@ -28,7 +28,7 @@ class ServedVersion:
 
 @dataclass
 class EndpointSlot:
-    """One endpoint. `live` is read once by a request, and replaced as a whole: that is the switch."""
+    """One endpoint. A request reads `live` once; replacing that reference is the switch to another version."""
 
     live: ServedVersion
     standby: ServedVersion | None = None
@@ -39,7 +39,7 @@ class EndpointSlot:
 
 
 class ServedEndpoints:
-    """All endpoints of one state folder, which belongs to this process alone."""
+    """All endpoints of one state folder, which only this process uses."""
 
     def __init__(self, folder: Path, load_seconds: float = 60.0, keys: Sequence[str] = ()) -> None:
         self.folder, self.load_seconds, self.keys = folder, load_seconds, keys
@@ -48,9 +48,9 @@ class ServedEndpoints:
         self._opening = threading.Lock()
 
     def start(self) -> None:
-        """Load what served when the host last ran. What does not load answers 503; the others serve.
+        """Load the versions served before the restart. An endpoint whose version does not load responds 503.
 
-        Versions that stand by are loaded afterwards, in a thread of their own.
+        Standby versions load afterwards in a background thread.
         """
         lines = state.read_state(self.folder)
         for name, line in lines.items():
@@ -59,12 +59,12 @@ class ServedEndpoints:
         threading.Thread(target=self._load_standbys, daemon=True).start()
 
     def release(self, name: str, order: ReleaseRequest) -> EndpointSlot:
-        """Make the ordered version the live one, and keep the version before it in memory.
+        """Make the requested version live, and keep the previous version in memory.
 
-        Loading happens beside the live version, which goes on answering. Repeating an order changes nothing.
+        The live version continues to respond while the new one loads. Repeating a request changes nothing.
 
         Raises:
-            Refused: it cannot be done; the version before it still answers.
+            ReleaseRefused: the version cannot be released; the previous version still responds.
         """
         slot = self._slots.get(name)
         if slot is None:
@@ -74,55 +74,55 @@ class ServedEndpoints:
             if _is_version(slot.live, order) and slot.live.released.log == order.log:
                 return slot
             model = self._load_or_reuse(slot, order)
-            before = slot.live if slot.live.model else slot.standby
-            standby = before if before and not _is_version(before, order, loaded=False) else None
+            previous = slot.live if slot.live.model else slot.standby
+            standby = previous if previous and not _is_version(previous, order, loaded=False) else None
             self._commit(name, slot, ServedVersion(_placement(order), model), standby)
         _log.info("%s: version %s is live", name, order.version)
         return slot
 
     def remove(self, name: str) -> bool:
-        """Stop answering under the name, now and after a restart; say whether it answered.
+        """Remove an endpoint, also for the next restart; return whether there was one.
 
         Raises:
-            Refused: the state cannot be written; it still answers.
+            ReleaseRefused: the state cannot be written; the endpoint still responds.
         """
         slot = self._slots.get(name)
         if slot is None:
             return False
         with slot.change_lock, self._writing:
-            kept = {other: it for other, it in self._slots.items() if other != name}
-            self._write_state({other: _endpoint_state(it.live, it.standby) for other, it in kept.items()}, "withdrawn")
-            self._slots = kept
-        _log.info("%s: withdrawn", name)
+            others = {other: it for other, it in self._slots.items() if other != name}
+            self._write_state({other: _endpoint_state(it.live, it.standby) for other, it in others.items()}, "removed")
+            self._slots = others
+        _log.info("%s: removed", name)
         return True
 
     def score(self, name: str, body: bytes, content_type: str) -> tuple[ScoringResponse, ReleasedVersion] | None:
-        """Answer one request by the live model, and say which that was; None when there is no such endpoint."""
+        """Score one request with the live model and return the response and the version; None without an endpoint."""
         slot = self._slots.get(name)
         if slot is None:
             return None
         live = slot.live
         if live.model is None:
-            problem = f"version {live.released.version} did not load when the host started: {live.failure}"
+            problem = f"version {live.released.version} did not load when the server started: {live.failure}"
             return ScoringResponse(503, b"", {}, problem), live.released
         rules = live.released.log
-        return live.model.score(body, content_type, rules.key if rules else ""), live.released
+        return live.model.score(body, content_type, rules.entity_column if rules else ""), live.released
 
     def count_response(self, name: str, status: int) -> None:
-        """Count an answer. Called by one thread."""
+        """Count a response. Called by one thread only."""
         slot = self._slots.get(name)
-        if slot is None:  # withdrawn while it answered
+        if slot is None:  # removed during the request
             return
         slot.requests += 1
         slot.refused += 400 <= status < 500
         slot.failed += status >= 500
 
     def endpoints(self) -> dict[str, EndpointSlot]:
-        """Return the endpoints, by name in order."""
+        """Return the endpoints, sorted by name."""
         return dict(sorted(self._slots.items()))
 
     def _create(self, name: str, order: ReleaseRequest) -> EndpointSlot:
-        """Make the endpoint with its first version; two first orders at once are done one after the other."""
+        """Create the endpoint with its first version. Two simultaneous first releases run one after the other."""
         model = load_release(order, self.folder, self.load_seconds, self.keys)
         with self._opening:
             if name not in self._slots:
@@ -139,7 +139,7 @@ class ServedEndpoints:
         return load_release(order, self.folder, self.load_seconds, self.keys)
 
     def _commit(self, name: str, slot: EndpointSlot, live: ServedVersion, standby: ServedVersion | None) -> None:
-        """Write the state, then switch: a host that dies between the two comes back with the new version."""
+        """Write the state, then switch: a server that dies in between restarts with the new version."""
         with self._writing:
             lines = {other: _endpoint_state(it.live, it.standby) for other, it in self._slots.items()}
             self._write_state(lines | {name: _endpoint_state(live, standby)}, "switched")
@@ -157,19 +157,19 @@ class ServedEndpoints:
         for served in (slot.live, slot.standby):
             known = served.released if served else None
             if known and known.version == order.version and known.digest != order.digest:
-                problem = f"version {order.version} is here with the digest {known.digest}; a version never changes"
+                problem = f"version {order.version} is loaded with the digest {known.digest}; a version never changes"
                 raise ReleaseRefused(409, "Conflict", problem)
 
-    def _reload(self, name: str, placement: ReleasedVersion) -> ServedVersion:
+    def _reload(self, name: str, released: ReleasedVersion) -> ServedVersion:
         try:
-            return ServedVersion(placement, load_release(placement, self.folder, self.load_seconds, self.keys))
+            return ServedVersion(released, load_release(released, self.folder, self.load_seconds, self.keys))
         except ReleaseRefused as cause:
             _log.error("%s: %s", name, cause)
-            return ServedVersion(placement, None, str(cause))
+            return ServedVersion(released, None, str(cause))
 
     def _load_standbys(self) -> None:
         with suppress(ImportError):
-            import_module("skops.io")  # it and what it needs take three seconds: before a release asks for them
+            import_module("skops.io")  # the import takes three seconds: do it before a release needs it
         for name, slot in self.endpoints().items():
             with slot.change_lock:
                 if slot.standby and slot.standby.model is None:
@@ -177,8 +177,8 @@ class ServedEndpoints:
 
 
 def _is_version(served: ServedVersion, order: ReleaseRequest, *, loaded: bool = True) -> bool:
-    placement = served.released
-    same = (placement.version, placement.digest) == (order.version, order.digest)
+    released = served.released
+    same = (released.version, released.digest) == (order.version, order.digest)
     return same and (served.model is not None or not loaded)
 
 

@@ -1,4 +1,4 @@
-"""From an order to a model in memory that has given its golden answer, or a refusal with its reason."""
+"""Load a released model and check its response to the golden request."""
 
 import threading
 from collections.abc import Sequence
@@ -12,7 +12,10 @@ from services.model_server.state import ReleaseRequest
 
 
 class ReleaseRefused(Exception):
-    """Nothing was changed, and why. `status` is for HTTP; `error_class` names a class in `blocks.common.errors`."""
+    """The release is refused and nothing was changed.
+
+    `status` is the HTTP status; `error_class` names a class in `blocks.common.errors`.
+    """
 
     def __init__(self, status: int, kind: str, problem: str) -> None:
         self.status, self.error_class = status, kind
@@ -20,22 +23,22 @@ class ReleaseRefused(Exception):
 
 
 def load_release(order: ReleaseRequest, folder: Path, seconds: float, keys: Sequence[str]) -> scoring.LoadedModel:
-    """Load the ordered version and put the golden request to it.
+    """Load the requested version and send the golden request to it.
 
     Args:
         order: what to load.
-        folder: the host's state folder; the artifact must be inside it.
-        seconds: how long loading and the first answer may take. What hangs for longer is left to itself
-            in its thread, and whatever it makes later is thrown away.
+        folder: the server's state folder; the artifact must be inside it.
+        seconds: for loading and the first response. A load that hangs is abandoned in its thread and its result is
+            discarded.
         keys: the public keys whose models are loaded.
 
     Raises:
-        Refused: the artifact is elsewhere, has another digest, is not signed by a pinned key or of what is not
-            allowed, does not load, or answers otherwise.
+        ReleaseRefused: the artifact is outside the folder, has another digest, is not signed by a trusted key,
+            contains something that is not allowed, does not load, or gives another response.
     """
     artifact = _artifact_path(order.artifact, folder)
-    if (found := folder_digest(artifact)) != order.digest:
-        problem = f"{artifact} has the digest {found}, not {order.digest}; the copy was changed or is another model"
+    if (digest := folder_digest(artifact)) != order.digest:
+        problem = f"{artifact} has the digest {digest}, not {order.digest}; the copy was changed or is another model"
         raise ReleaseRefused(409, "Corrupt", problem)
     try:
         admission.admit_model(artifact, keys)
@@ -46,7 +49,7 @@ def load_release(order: ReleaseRequest, folder: Path, seconds: float, keys: Sequ
     try:
         outcome = answers.get(timeout=seconds)
     except Empty:
-        problem = f"version {order.version} did not load and answer within {seconds:g} s"
+        problem = f"version {order.version} did not load and respond within {seconds:g} s"
         raise ReleaseRefused(422, "Rejected", problem) from None
     if isinstance(outcome, ReleaseRefused):
         raise outcome
@@ -57,30 +60,30 @@ def load_release(order: ReleaseRequest, folder: Path, seconds: float, keys: Sequ
 
 
 def check_golden_request(order: ReleaseRequest, model: scoring.LoadedModel) -> None:
-    """Put the golden request to a loaded model. Raises Refused when it answers otherwise."""
-    reply = model.score(order.golden.request.encode(), "application/json")
-    if found := difference(order.golden, reply.status, reply.body):
-        raise ReleaseRefused(422, "Rejected", f"version {order.version}: {found}")
+    """Send the golden request to a loaded model. Raises ReleaseRefused when the response differs."""
+    response = model.score(order.golden.request.encode(), "application/json")
+    if problem := difference(order.golden, response.status, response.body):
+        raise ReleaseRefused(422, "Rejected", f"version {order.version}: {problem}")
 
 
 def _load_in_thread(order: ReleaseRequest, artifact: Path, answers: "Queue[scoring.LoadedModel | Exception]") -> None:
     try:
-        model = scoring.load_model(artifact, order.version, digest=order.digest, own_code=False)
+        model = scoring.load_model(artifact, order.version, digest=order.digest, allow_custom_code=False)
         check_golden_request(order, model)
         answers.put(model)
     except Exception as cause:
         answers.put(cause)
-    except BaseException as cause:  # a model that calls sys.exit() must not pass for one that hangs
+    except BaseException as cause:  # a model that calls sys.exit() must not look like one that hangs
         answers.put(RuntimeError(f"it ended its thread with {type(cause).__name__}"))
 
 
 def _artifact_path(artifact: Path, folder: Path) -> Path:
-    """Return the artifact's real path. A link that leads out of the state folder does not count as inside."""
+    """Return the artifact's real path. A link to a place outside the state folder is refused."""
     real, root = artifact.resolve(), folder.resolve()
     if root not in real.parents:
-        raise ReleaseRefused(400, "Rejected", f"artifact {artifact} is not below the state folder {root}")
+        raise ReleaseRefused(400, "Rejected", f"artifact {artifact} is not inside the state folder {root}")
     if not (real / "MLmodel").is_file():
-        raise ReleaseRefused(422, "Rejected", f"artifact {artifact} holds no file MLmodel; it is not an MLflow model")
+        raise ReleaseRefused(422, "Rejected", f"artifact {artifact} has no file MLmodel; it is not an MLflow model")
     if link := next((path for path in real.rglob("*") if path.is_symlink()), None):
-        raise ReleaseRefused(400, "Rejected", f"artifact holds the link {link.name}; copy the file instead")
+        raise ReleaseRefused(400, "Rejected", f"the artifact contains the link {link.name}; copy the file instead")
     return real

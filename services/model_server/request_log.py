@@ -1,4 +1,4 @@
-"""The host's inference log: what of an answered request goes into it, and the calls by which it is collected."""
+"""The inference log of the model server: what is logged of a request, and the routes that a collector uses."""
 
 import json
 import re
@@ -29,41 +29,43 @@ SegmentName = Annotated[str, PathField(pattern=r"^[A-Za-z0-9-]{1,80}$", descript
 
 
 def log_request(
-    log: InferenceLog, name: str, request: Request, body: bytes, reply: ScoringResponse, placement: ReleasedVersion
+    log: InferenceLog, name: str, request: Request, body: bytes, response: ScoringResponse, released: ReleasedVersion
 ) -> str:
-    """Hand an answered request to the log, where the release says so; return the request's id.
+    """Pass a successful request to the log, if the release has log rules; return the request's id.
 
-    The golden request is not traffic, and is left out.
+    The golden request is not traffic and is not logged.
     """
-    given = next((found for header in _REQUEST_ID_HEADERS if (found := request.headers.get(header))), "")
-    known_as = given if _VALID_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    rules = placement.log
-    rows = row_count(reply) if rules is not None else 0
-    if rules is not None and rows and body != placement.golden.request.encode():
+    sent_id = next((value for header in _REQUEST_ID_HEADERS if (value := request.headers.get(header))), "")
+    request_id = sent_id if _VALID_REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+    rules = released.log
+    rows = row_count(response) if rules is not None else 0
+    if rules is not None and rows and body != released.golden.request.encode():
         entry = LoggedRequest(
-            datetime.now(UTC), known_as, placement.version, rows, reply.sent_values, reply.body, len(body),
-            rules.leave_out, rules.hashed,
+            datetime.now(UTC), request_id, released.version, rows, response.sent_values, response.body, len(body),
+            rules.excluded_columns, rules.hashed_columns,
         )  # fmt: skip
         log.enqueue(name, entry)
-    return known_as
+    return request_id
 
 
-def row_count(reply: ScoringResponse) -> int:
-    """Return how many rows were answered; 0 for an answer that is no list, which is not logged.
+def row_count(response: ScoringResponse) -> int:
+    """Return the number of predicted rows; 0 when the predictions are not a list, which is not logged.
 
-    Of a model whose signature names no columns the answer is counted: what it was asked is not logged.
+    For a model whose signature names no columns the predictions are counted, because its input is not logged.
     """
-    if reply.sent_values:
-        return len(next(iter(reply.sent_values.values())))
-    predictions = json.loads(reply.body)["predictions"]
+    if response.sent_values:
+        return len(next(iter(response.sent_values.values())))
+    predictions = json.loads(response.body)["predictions"]
     return len(predictions) if isinstance(predictions, list) else 0
 
 
 def add_log_routes(app: FastAPI, log: InferenceLog) -> None:
-    """Add the calls by which a collector lists, reads and removes segments; `AdminGuard` asks for the token."""
+    """Add the routes by which a collector lists, reads and deletes segments; `AdminGuard` checks the token."""
     guarded = [Depends(HTTPBearer(auto_error=False))]
 
-    @app.get("/admin/endpoints/{name}/log", summary="End the segments begun and list them all", dependencies=guarded)
+    @app.get(
+        "/admin/endpoints/{name}/log", summary="Close the open segments and list all of them", dependencies=guarded
+    )
     def segments(name: EndpointName) -> list[str]:
         log.close_segments()
         return sorted(
@@ -78,7 +80,7 @@ def add_log_routes(app: FastAPI, log: InferenceLog) -> None:
         return FileResponse(path, media_type="application/gzip")
 
     @app.delete(
-        "/admin/endpoints/{name}/log/{segment}", summary="Forget a segment", status_code=204, dependencies=guarded
+        "/admin/endpoints/{name}/log/{segment}", summary="Delete a segment", status_code=204, dependencies=guarded
     )
     def discard(name: EndpointName, segment: SegmentName) -> None:
         _segment_path(log, name, segment).unlink(missing_ok=True)

@@ -1,9 +1,10 @@
-"""The host's calls: SageMaker's runtime path to ask, `/endpoints` to look, `/admin` to change."""
+"""HTTP routes of the model server: invocations, status under `/endpoints`, releases under `/admin`."""
 
 import asyncio
+import hmac
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -14,17 +15,17 @@ from fastapi import Depends, FastAPI, Path, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blocks.endpoints.traffic import TrafficInterval
 from runtime.inference_log import InferenceLog
 from runtime.web import add_json_error_handlers, error_response, json_response, read_body
-from services.model_server.dashboards import add_dashboard_routes
 from services.model_server.endpoints import EndpointSlot, ServedEndpoints
-from services.model_server.guard import AdminGuard
 from services.model_server.loading import ReleaseRefused
-from services.model_server.page import render_page
+from services.model_server.pages import add_dashboard_routes, render_page
 from services.model_server.request_log import REQUEST_ID_HEADER, add_log_routes, log_request
 from services.model_server.state import ReleaseRequest
 from services.model_server.traffic import TrafficCounter
@@ -34,11 +35,11 @@ EndpointName = Annotated[
 ]
 
 RESPONSE_TIMEOUT_SECONDS = 60
-"""How long a model may take for one answer, as on SageMaker."""
+"""Time limit of one response, as on SageMaker."""
 
 
 class EndpointStatus(BaseModel):
-    """What an endpoint serves, and how it has fared since the host started; `logged` and `dropped` count rows."""
+    """Status of an endpoint and its counters since the server started; `logged` and `dropped` count rows."""
 
     endpoint: str
     version: str
@@ -58,7 +59,7 @@ class EndpointStatus(BaseModel):
 
 
 def endpoint_status(name: str, slot: EndpointSlot, log: InferenceLog) -> EndpointStatus:
-    """Return an endpoint's state; `refused` counts 4xx answers, `failed` 5xx."""
+    """Return the status of an endpoint; `refused` counts 4xx responses, `failed` 5xx."""
     live, written = slot.live, log.counts(name)
     return EndpointStatus(
         endpoint=name,
@@ -80,14 +81,19 @@ def endpoint_status(name: str, slot: EndpointSlot, log: InferenceLog) -> Endpoin
 
 
 def create_app(
-    fleet: ServedEndpoints, token: str, log: InferenceLog | None = None, dashboards: FolderPath | None = None
+    fleet: ServedEndpoints,
+    token: str,
+    log: InferenceLog | None = None,
+    dashboards: FolderPath | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Return the server over a fleet, whose changes need the token; its log lies in the fleet's folder.
+    """Return the application over the endpoints. Changes need the token; the log is in the endpoints' folder.
 
-    `dashboards` is a folder of pages that are shown as they are; None: none are.
+    `dashboards` is a folder of pages that are served unchanged; None: no pages. `clock` says in which hour and minute
+    a request is counted, in seconds since 1970.
     """
     log = log or InferenceLog(fleet.folder / "log")
-    meter = TrafficCounter(fleet.folder / "traffic")
+    meter = TrafficCounter(fleet.folder / "traffic", clock)
     pool = ThreadPoolExecutor(max(4, os.cpu_count() or 1), "score")
 
     @asynccontextmanager
@@ -100,7 +106,7 @@ def create_app(
         await asyncio.to_thread(log.stop)
         await asyncio.to_thread(meter.stop)
 
-    app = FastAPI(title="Ratchet hosting", description=__doc__, version="1", lifespan=lifespan)
+    app = FastAPI(title="Ratchet model server", description=__doc__, version="1", lifespan=lifespan)
     app.add_middleware(AdminGuard, token=token)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "::1"])
     add_json_error_handlers(app)
@@ -115,25 +121,25 @@ def create_app(
 
 def _add_status_routes(app: FastAPI, fleet: ServedEndpoints, log: InferenceLog, meter: TrafficCounter) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def people() -> str:
+    async def status_page() -> str:
         return render_page([endpoint_status(name, slot, log).model_dump() for name, slot in fleet.endpoints().items()])
 
-    @app.get("/ping", summary="200 when the host is up and has loaded what it served before")
+    @app.get("/ping", summary="200 when the server has loaded the versions it served before")
     async def ping() -> dict[str, int]:
         return {"endpoints": len(fleet.endpoints())}
 
-    @app.get("/endpoints", summary="What is served")
+    @app.get("/endpoints", summary="The status of all endpoints")
     async def endpoints() -> list[EndpointStatus]:
         return [endpoint_status(name, slot, log) for name, slot in fleet.endpoints().items()]
 
-    @app.get("/endpoints/{name}", summary="What one endpoint serves")
+    @app.get("/endpoints/{name}", summary="The status of one endpoint")
     async def endpoint(name: EndpointName) -> EndpointStatus:
         slot = fleet.endpoints().get(name)
         if slot is None:
             raise HTTPException(404, f"there is no endpoint {name!r}")
         return endpoint_status(name, slot, log)
 
-    @app.get("/endpoints/{name}/traffic", summary="How often it was asked, how it fared, how long answers took")
+    @app.get("/endpoints/{name}/traffic", summary="Counts of requests and errors, and latencies, by interval")
     async def traffic(name: EndpointName) -> list[TrafficInterval]:
         if name not in fleet.endpoints():
             raise HTTPException(404, f"there is no endpoint {name!r}")
@@ -143,7 +149,7 @@ def _add_status_routes(app: FastAPI, fleet: ServedEndpoints, log: InferenceLog, 
 def _add_invocation_routes(
     app: FastAPI, fleet: ServedEndpoints, pool: ThreadPoolExecutor, log: InferenceLog, meter: TrafficCounter
 ) -> None:
-    @app.post("/endpoints/{name}/invocations", summary="Ask the live model")
+    @app.post("/endpoints/{name}/invocations", summary="Score rows with the live model")
     async def invocations(name: EndpointName, request: Request) -> Response:
         body, begin = await read_body(request), time.monotonic()
         content_type = request.headers.get("content-type", "")
@@ -153,30 +159,30 @@ def _add_invocation_routes(
         except TimeoutError:
             fleet.count_response(name, 504)
             meter.count(name, 504, 1000 * (time.monotonic() - begin))
-            return error_response(504, f"the model did not answer within {RESPONSE_TIMEOUT_SECONDS} s")
+            return error_response(504, f"the model did not respond within {RESPONSE_TIMEOUT_SECONDS} s")
         if scored is None:
             return error_response(404, f"there is no endpoint {name!r}", kind="NotFound")
-        reply, placement = scored
-        fleet.count_response(name, reply.status)
-        if body != placement.golden.request.encode():  # the golden request is not traffic
-            meter.count(name, reply.status, 1000 * (time.monotonic() - begin))
-        if reply.status == 200:
-            answer = json_response(reply)
-            answer.headers[REQUEST_ID_HEADER] = log_request(log, name, request, body, reply, placement)
-            return answer
-        answer = error_response(reply.status, reply.error)
-        answer.headers.update(reply.headers)
-        return answer
+        scoring, released = scored
+        fleet.count_response(name, scoring.status)
+        if body != released.golden.request.encode():  # the golden request is not counted as traffic
+            meter.count(name, scoring.status, 1000 * (time.monotonic() - begin))
+        if scoring.status == 200:
+            response = json_response(scoring)
+            response.headers[REQUEST_ID_HEADER] = log_request(log, name, request, body, scoring, released)
+            return response
+        response = error_response(scoring.status, scoring.error)
+        response.headers.update(scoring.headers)
+        return response
 
 
 def _add_admin_routes(app: FastAPI, fleet: ServedEndpoints, log: InferenceLog) -> None:
     @app.exception_handler(ReleaseRefused)
-    async def unchanged(_: Request, cause: ReleaseRefused) -> Response:
+    async def release_refused(_: Request, cause: ReleaseRefused) -> Response:
         return error_response(cause.status, str(cause), kind=cause.error_class)
 
     @app.put(
         "/admin/endpoints/{name}",
-        summary="Load a version beside the live one, prove it, and switch",
+        summary="Load a version next to the live one, check it, and switch to it",
         dependencies=[Depends(HTTPBearer(auto_error=False))],  # describes the token; AdminGuard checks it
     )
     def release(name: EndpointName, order: ReleaseRequest) -> EndpointStatus:
@@ -184,11 +190,37 @@ def _add_admin_routes(app: FastAPI, fleet: ServedEndpoints, log: InferenceLog) -
 
     @app.delete(
         "/admin/endpoints/{name}",
-        summary="Stop answering under a name",
+        summary="Remove an endpoint",
         status_code=204,
-        responses={404: {"description": "nothing answers under that name"}},
+        responses={404: {"description": "there is no endpoint with that name"}},
         dependencies=[Depends(HTTPBearer(auto_error=False))],
     )
-    def withdraw(name: EndpointName) -> None:
+    def remove(name: EndpointName) -> None:
         if not fleet.remove(name):
             raise HTTPException(404, f"there is no endpoint {name!r}")
+
+
+class AdminGuard:
+    """Lets nothing below `/admin` through without the token, before anything else reads the call."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app, self._token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 or 403, or pass the call on."""
+        if scope["type"] == "http" and scope["path"].split("/")[1:2] == ["admin"]:
+            refused = access_error(self._token, Headers(scope=scope).get("authorization"))
+            if refused:
+                await error_response(*refused)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def access_error(token: str, authorization: str | None) -> tuple[int, str] | None:
+    """Return why a request with this `Authorization` header is refused (status, reason), or None."""
+    scheme, _, sent_token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not sent_token:
+        return 401, "this request needs the header Authorization: Bearer <token>"
+    if not hmac.compare_digest(sent_token.strip().encode(), token.encode()):
+        return 403, "the token is not the token of this server"
+    return None

@@ -1,7 +1,7 @@
-"""What the host counts of its traffic: by the minute for three hours and by the hour for 31 days.
+"""Traffic counters of the model server: by minute for three hours, and by hour for 31 days.
 
-A request adds to a few numbers in memory. A thread writes those of the endpoints that were asked every few seconds:
-a host that is killed loses so many seconds of counts, and no answer waits for a disk.
+A request only changes counters in memory. A thread saves the changed counters every 10 s; a crash loses at most that
+much, and no request waits for the disk.
 """
 
 import json
@@ -19,10 +19,10 @@ from pydantic import TypeAdapter
 from blocks.endpoints.traffic import TrafficInterval, latency_bin
 from runtime.files import write_text_atomically
 
-_log = logging.getLogger("ratchet.hosting")
+_log = logging.getLogger("ratchet.model_server")
 
 RETENTION = {60: 180, 3600: 744}
-"""How many stretches are kept, by their length in seconds."""
+"""Number of intervals that are kept, by their length in seconds."""
 SAVE_SECONDS = 10.0
 
 _INTERVALS = TypeAdapter(list[TrafficInterval])
@@ -30,7 +30,7 @@ _INTERVALS = TypeAdapter(list[TrafficInterval])
 
 @dataclass
 class IntervalCounts:
-    """The counts of one stretch of time."""
+    """The counters of one interval."""
 
     requests: int = 0
     refused: int = 0
@@ -39,11 +39,11 @@ class IntervalCounts:
 
 
 IntervalSeries = dict[tuple[int, int], IntervalCounts]
-"""The stretches of an endpoint, by their length and the number of such lengths since 1970."""
+"""The intervals of an endpoint, by length in seconds and by number (of such lengths since 1970)."""
 
 
 class TrafficCounter:
-    """The counts of all endpoints of one host, below one folder that belongs to this process alone."""
+    """The counters of all endpoints, saved in one folder that only this process uses."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder, self._clock = folder, clock
@@ -52,16 +52,16 @@ class TrafficCounter:
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self) -> None:
-        """Read what an earlier process counted, and begin to write, in a thread of its own."""
+        """Read the saved counters, and start the thread that saves them."""
         for path in self.folder.glob("*.json"):
             try:
                 self._series[path.stem] = _from_traffic(_INTERVALS.validate_json(path.read_bytes()))
-            except (OSError, ValueError) as cause:  # counts are no reason not to serve
-                _log.error("the traffic counted in %s cannot be read and begins anew: %s", path, cause)
+            except (OSError, ValueError) as cause:  # unreadable counters must not stop the server
+                _log.error("the traffic counters in %s cannot be read and start again at 0: %s", path, cause)
         threading.Thread(target=self._run, name="traffic", daemon=True).start()
 
     def count(self, name: str, status: int, milliseconds: float) -> None:
-        """Count an answer. Never waits for a disk."""
+        """Count a response. It never waits for the disk."""
         now, latency_bin_index = self._clock(), latency_bin(milliseconds)
         with self._lock:
             series = self._series.setdefault(name, {})
@@ -69,22 +69,22 @@ class TrafficCounter:
                 key = (seconds, int(now // seconds))
                 if key not in series:
                     _remove_expired(series, now)
-                found = series.setdefault(key, IntervalCounts())
-                found.requests += 1
-                found.refused += 400 <= status < 500
-                found.failed += status >= 500
-                found.latency[latency_bin_index] = found.latency.get(latency_bin_index, 0) + 1
+                counts = series.setdefault(key, IntervalCounts())
+                counts.requests += 1
+                counts.refused += 400 <= status < 500
+                counts.failed += status >= 500
+                counts.latency[latency_bin_index] = counts.latency.get(latency_bin_index, 0) + 1
             self._changed.add(name)
 
     def read(self, name: str) -> list[TrafficInterval]:
-        """Return what was counted of an endpoint, oldest first: hours, and the newest ones by the minute as well."""
+        """Return the intervals of an endpoint, oldest first: the hours, then the most recent minutes."""
         with self._lock:
             series = self._series.get(name, {})
             _remove_expired(series, self._clock())
             return list(_to_traffic(series))
 
     def save(self) -> None:
-        """Write the counts of the endpoints that were asked since the last time; a full disk costs counts alone."""
+        """Save the counters that changed since the last save. If that fails, they are saved the next time."""
         with self._lock:
             names, self._changed = self._changed, set()
         for name in names:
@@ -93,10 +93,10 @@ class TrafficCounter:
             except OSError as cause:
                 with self._lock:
                     self._changed.add(name)
-                _log.warning("the traffic of %s cannot be written: %s", name, cause)
+                _log.warning("the traffic counters of %s cannot be saved: %s", name, cause)
 
     def stop(self) -> None:
-        """Write what was counted, and end."""
+        """Save the counters, and end."""
         self._ended.set()
         self.save()
 
@@ -104,9 +104,9 @@ class TrafficCounter:
         while not self._ended.wait(SAVE_SECONDS):
             self.save()
 
-    def _write(self, name: str, stretches: Any) -> None:
+    def _write(self, name: str, intervals: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_text_atomically(self.folder / f"{name}.json", json.dumps(stretches))
+        write_text_atomically(self.folder / f"{name}.json", json.dumps(intervals))
 
 
 def _remove_expired(series: IntervalSeries, now: float) -> None:
@@ -116,17 +116,17 @@ def _remove_expired(series: IntervalSeries, now: float) -> None:
 
 
 def _to_traffic(series: IntervalSeries) -> Iterator[TrafficInterval]:
-    for (seconds, number), found in sorted(series.items(), key=lambda item: (-item[0][0], item[0][1])):
+    for (seconds, number), counts in sorted(series.items(), key=lambda item: (-item[0][0], item[0][1])):
         start = datetime.fromtimestamp(number * seconds, UTC)
-        yield TrafficInterval(start, seconds, found.requests, found.refused, found.failed, dict(found.latency))
+        yield TrafficInterval(start, seconds, counts.requests, counts.refused, counts.failed, dict(counts.latency))
 
 
-def _from_traffic(read: list[TrafficInterval]) -> IntervalSeries:
-    """Return stored counts by their keys; what is of a length that is kept no more is left out."""
+def _from_traffic(intervals: list[TrafficInterval]) -> IntervalSeries:
+    """Return saved intervals by their keys; lengths that are no longer kept are left out."""
     return {
         (each.interval_seconds, int(each.start.timestamp()) // each.interval_seconds): IntervalCounts(
             each.requests, each.client_errors, each.server_errors, dict(each.latency_bins)
         )
-        for each in read
+        for each in intervals
         if each.interval_seconds in RETENTION
     }

@@ -1,1 +1,1 @@
-"""Ask people to decide over exactly this evidence, and record what they decided."""
+"""Approvals: request a decision on the evidence of one model version, and record the decision."""

@@ -1,32 +1,44 @@
-"""Ask a person to decide over exactly this evidence, and record what was decided."""
+"""Build the evidence of an approval request, and submit decisions on requests."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Conflict
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest, Decision
+from tasks.approval.review_attachments import store_review_attachments
 from tasks.approval.rules.approval import check_clock, check_decider
 from tasks.approval.rules.evidence import (
     Evidence,
     ExpectationCounts,
+    canonical_json,
+    evidence_digest,
     text_digest,
 )
+from tasks.shared.alerts import emit_alert
+from tasks.shared.models import TeamModel, unapproved_authors
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
-from tasks.shared.trust import current_approval_policy, environment_people, latest_signed_time, record_refusals
+from tasks.shared.trust import (
+    approval_policy,
+    current_approval_policy,
+    environment_people,
+    latest_signed_time,
+    record_refusals,
+)
+from tasks.shared.waivers import valid_waivers
 
 
 def approval_link(env: Environment, request_id: str) -> str:
-    """Return the request's page at the gateway, where people sign in; without one, the command to type."""
+    """Return the address of the request's page on the gateway, or the command to type when there is no gateway."""
     if address := env.gateway.address:
         return f"{address}/approvals/{request_id}"
     return f'make approve REQUEST={request_id} BY=you REASON="why"'
 
 
 def version_commit(env: Environment, model: str, version: str) -> str:
-    """Return the commit that a version was trained at, "" when there is no such version."""
-    found = env.tracking().version(model, version) if version else None
-    return found.tags.get("ratchet.commit", "") if found else ""
+    """Return the commit that a version was trained from, or "" when there is no such version."""
+    registered = env.tracking().version(model, version) if version else None
+    return registered.tags.get("ratchet.commit", "") if registered else ""
 
 
 def build_evidence(
@@ -37,10 +49,10 @@ def build_evidence(
     training_result: TrainingResult,
     evaluation_result: EvaluationResult,
     waivers: tuple[str, ...] = (),
-    because: str = "",
+    trigger_reason: str = "",
     attachments_digest: str | None = None,
 ) -> Evidence:
-    """Return everything that a decision is about; its digest is what is approved."""
+    """Return the evidence that people decide on. An approval is valid for its digest only."""
     return Evidence(
         model=model,
         environment=environment,
@@ -65,8 +77,70 @@ def build_evidence(
         attachments_digest=attachments_digest,
         failed_gates=evaluation_result.failed_gates,
         waivers=waivers,
-        trigger_reason=because or None,
+        trigger_reason=trigger_reason or None,
     )
+
+
+def gather_evidence(
+    env: Environment,
+    team_model: TeamModel,
+    data: TierData,
+    validation_result: ValidationResult,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    requested_by: str,
+    trigger_reason: str,
+    now: datetime,
+) -> Evidence:
+    """Return everything that the decision is about, waivers that stand now included, and store the attachments.
+
+    Raises:
+        Refusal: the record of decisions is damaged, so no waiver can be trusted.
+    """
+    results = (validation_result, training_result, evaluation_result)
+    failed_gates = evaluation_result.failed_gates
+    waivers = valid_waivers(env, team_model.spec, failed_gates, requested_by, now) if failed_gates else ()
+    attachments_digest = store_review_attachments(env, team_model, data, *results)
+    return build_evidence(team_model.spec.name, env.name, data, *results, waivers, trigger_reason, attachments_digest)
+
+
+def submit_request(
+    env: Environment, team_model: TeamModel, evidence: Evidence, requested_by: str, flow_run_id: str, now: datetime
+) -> ApprovalRequest:
+    """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there."""
+    spec, digest = team_model.spec, evidence_digest(evidence)
+    policy = approval_policy(env, spec)
+    return env.approvals().add_request(
+        ApprovalRequest(
+            id=f"{spec.name}-{evidence.version}-{digest[:8]}",
+            model=spec.name,
+            environment=env.name,
+            version=evidence.version,
+            digest=digest,
+            evidence=canonical_json(evidence),
+            requested_by=requested_by,
+            requested_at=now,
+            expires_at=now + timedelta(days=policy.expires_days),
+            flow_run_id=flow_run_id,
+            approvers=policy.approvers,
+            four_eyes=policy.four_eyes,
+            authors=unapproved_authors(spec.name, version_commit(env, spec.name, evidence.champion_version)),
+            approvals=policy.approvals,
+            roles=policy.roles,
+        )
+    )
+
+
+def announce_request(env: Environment, request: ApprovalRequest, trigger_reason: str) -> None:
+    """Emit the alert that a version waits for approval, with the way to decide."""
+    trigger_text = f" It was requested by {trigger_reason}" if trigger_reason else ""
+    emit_alert(
+        env, "approval.requested", model=request.model, subject_id=request.id,
+        alert_record_key=f"approval-requested:{request.id}",
+        sentence=f"Version {request.version} passed and waits for approval until "
+                 f"{request.expires_at:%Y-%m-%d %H:%M %Z}.{trigger_text}",
+        links={"approve": approval_link(env, request.id)},
+    )  # fmt: skip
 
 
 def submit_decision(
@@ -82,27 +156,34 @@ def submit_decision(
     roles: Sequence[str] = (),
     shown_digest: str | None = None,
 ) -> Decision:
-    """Sign and record a person's decision over the request as it stands in the ledger; return the recorded one.
+    """Sign a person's decision on a request, record it in the ledger, and return the recorded decision.
 
     A refused attempt is recorded, too.
 
     Args:
-        env, request_id, approved, by, reason, channel, now: the decision, and where it is recorded.
-        authenticated: whether the channel proved who it is.
-        roles: the roles that the channel proved with that; they are signed with the decision.
-        shown_digest: the digest of the request that the person was shown, where the channel knows it.
+        env: the environment whose ledger records the decision.
+        request_id: the request that is decided.
+        approved: True to approve, False to reject.
+        decided_by: the person's name or e-mail address.
+        reason: the person's reason.
+        channel: how the decision was made, for example "terminal".
+        now: the time of the decision, with a zone.
+        authenticated: whether the channel authenticated the person.
+        roles: the roles that the authentication proved. They are signed with the decision.
+        shown_digest: the digest of the request that the person saw, when the channel knows it.
 
     Raises:
-        Refusal: this person may not decide it, gave no reason, it has expired, or the clock has gone back.
-        NotFound, Conflict: no such request, it is decided already, or it is not what was shown.
-        Rejected: no key on this machine signs decisions.
-        Corrupt: decisions that were signed are gone from the ledger.
+        Refusal: this person may not decide, no reason was given, the request has expired, or the clock went back.
+        NotFound: there is no such request.
+        Conflict: the request was decided already, or has changed since the person saw it.
+        Rejected: this machine has no key that signs decisions.
+        Corrupt: signed decisions are missing from the ledger.
     """
     approvals = env.approvals()
-    request = approvals.approval_request(request_id)
+    request = approvals.get_request(request_id)
     with record_refusals(env, request_id, "decide", decided_by, channel, now):
         signer = env.signing.signer("decisions")
-        check_clock(latest_signed_time(approvals.links()) or request.requested_at, now)
+        check_clock(latest_signed_time(approvals.chain_entries()) or request.requested_at, now)
         check_shown_digest(request, shown_digest)
         check_decider(
             request, decided_by, reason, now, authenticated=authenticated, proved_roles=roles,
@@ -112,17 +193,17 @@ def submit_decision(
             request_id, request.digest, approved, decided_by.strip(), reason.strip(), channel, now, authenticated,
             roles=tuple(sorted(roles)) if authenticated else (),
         )  # fmt: skip
-        return approvals.decide(decision, signer)
+        return approvals.record_decision(decision, signer)
 
 
 def check_shown_digest(request: ApprovalRequest, shown: str | None) -> None:
-    """Refuse a decision over something else than what is asked now.
+    """Refuse a decision on an outdated request.
 
     Raises:
-        Conflict: the digest that the person was shown is not the request's, or not that of its evidence.
+        Conflict: the digest that the person saw is not the digest of the request and of its evidence.
     """
     if shown is not None and not (shown == request.digest == text_digest(request.evidence)):
         raise Conflict(
-            f"approval request {request.id!r} is not what was shown: that had digest {shown[:64]!r}. "
-            "Read it again, and decide anew."
+            f"approval request {request.id!r} has changed since it was shown (digest {shown[:64]!r}). "
+            "Read it again, and decide again."
         )

@@ -1,6 +1,6 @@
-"""What people are shown beside the evidence: the evaluation with its plot, the checks, what is new in the data.
+"""Review attachments of an approval request: evaluation, plot, expectation results and changes of the data.
 
-The files lie in the environment's folder of evidence, under their digest, which is part of what is approved.
+They are stored in the environment's evidence folder under their digest. The digest is part of the evidence.
 """
 
 import json
@@ -14,11 +14,11 @@ from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import parse_evidence
-from tasks.evidence.rules.difference import baseline_differences
+from tasks.evidence.rules.baseline import baseline_differences
 from tasks.shared.models import TeamModel
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import training_feature_baseline
 
 
@@ -30,27 +30,27 @@ def store_review_attachments(
     training_result: TrainingResult,
     evaluation_result: EvaluationResult,
 ) -> str:
-    """Lay the files down and return their digest: a retry finds them there."""
+    """Write the review attachments and return their digest. A retry finds them."""
     parent_folder = env.evidence_folder / data.model / training_result.version
     parent_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".request-", dir=parent_folder) as temporary:
-        beside = Path(temporary) / "request"
-        beside.mkdir()
+        staging_folder = Path(temporary) / "request"
+        staging_folder.mkdir()
         for name, content in review_attachments(
             env, team_model, data, validation_result, training_result, evaluation_result
         ).items():
-            (beside / name).write_bytes(content)
-        digest = folder_digest(beside)
+            (staging_folder / name).write_bytes(content)
+        digest = folder_digest(staging_folder)
         final = attachments_folder(env, data.model, training_result.version, digest)
         if final.exists() and folder_digest(final) != digest:
             shutil.rmtree(final)
         if not final.exists():
-            beside.rename(final)
+            staging_folder.rename(final)
     return digest
 
 
 def attachments_folder(env: Environment, model: str, version: str, digest: str) -> Path:
-    """Return where the files of a request lie."""
+    """Return the folder of a request's review attachments."""
     return env.evidence_folder / model / version / f"request-{digest[:16]}"
 
 
@@ -62,28 +62,28 @@ def review_attachments(
     training_result: TrainingResult,
     evaluation_result: EvaluationResult,
 ) -> dict[str, bytes]:
-    """Return the files by name."""
+    """Return the review attachments: content by file name."""
     with tempfile.TemporaryDirectory() as folder:
-        found = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(folder))
-        files = {name: (found / name).read_bytes() for name in EVALUATION_FILES if (found / name).is_file()}
+        fetched = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(folder))
+        files = {name: (fetched / name).read_bytes() for name in EVALUATION_FILES if (fetched / name).is_file()}
     difference = json.dumps(
         data_changes(env, team_model, data, evaluation_result.champion_version), sort_keys=True, ensure_ascii=False
     )
-    return {**files, "checks.md": validation_result.report_markdown.encode(), "data.json": difference.encode()}
+    return {**files, "validation.md": validation_result.report_markdown.encode(), "data.json": difference.encode()}
 
 
 EVALUATION_FILES = ("evaluation.json", "evaluation.png")
 
 
 def data_changes(env: Environment, team_model: TeamModel, data: TierData, champion: str) -> dict[str, Any]:
-    """Return what is new in the data since the version that serves: snapshots that landed, and how features moved."""
-    read = resolve_reads(env.lake(), team_model.spec.data, data.reread_time or data.as_of).main
+    """Return how the data changed since the deployed version: added snapshots, and the change of each feature."""
+    read = resolve_reads(env.lake(), team_model.spec.data, data.reread_as_of).main
     champion_snapshot, baseline = champion_data_baseline(env, data.model, champion)
     since = -1
     if champion_snapshot:
         try:
             since = env.lake().as_of(read.dataset, champion_snapshot).sequence
-        except NotFound:  # of another data set, or the lake has been set up anew
+        except NotFound:  # the snapshot is of another data set, or the lake was set up again
             champion_snapshot = ""
     added = [
         {"id": each.id, "at": each.created_at.isoformat(), "rows": each.rows, "source": each.source}
@@ -105,18 +105,18 @@ def data_changes(env: Environment, team_model: TeamModel, data: TierData, champi
 
 
 def champion_data_baseline(env: Environment, model: str, champion: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the snapshot that the serving version was made of, and what its training rows looked like.
+    """Return the snapshot and the feature baseline that the deployed version was trained on.
 
-    "" and nothing where there is none, or what was approved of it cannot be read.
+    Both are empty when no version is deployed, or when its approved evidence cannot be read.
     """
     lines = env.effects().deployments(model, env.name)
     line = next((each for each in lines if each.version == champion and each.request_id), None)
     if not champion or line is None:
         return "", {}
     try:
-        evidence = parse_evidence(env.approvals().approval_request(line.request_id).evidence)
-    except (NotFound, Refusal):  # released by hand, or by a release of this program long ago
+        evidence = parse_evidence(env.approvals().get_request(line.request_id).evidence)
+    except (NotFound, Refusal):  # the version was not deployed through an approval request
         return "", {}
-    kept = env.evidence_folder / model / champion / "pack" / "monitoring.json"
-    baseline = json.loads(kept.read_text()).get("baseline", {}) if kept.is_file() else {}
+    file = env.evidence_folder / model / champion / "pack" / "monitoring.json"
+    baseline = json.loads(file.read_text()).get("baseline", {}) if file.is_file() else {}
     return evidence.as_of, baseline

@@ -1,1 +1,1 @@
-"""Batch inference: predictions for a table or a read of the lake, kept as a new snapshot."""
+"""Batch inference: predict the rows of a source or of the lake, and append the predictions to the lake."""

@@ -1,4 +1,4 @@
-"""Batch predictions with the champion, kept as a new snapshot of `<dataset>-predictions`."""
+"""Predict the input rows, and append the predictions to the lake as a snapshot of `<dataset>-predictions`."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -7,10 +7,64 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blocks.common.temporary_folders import temporary_folder
+from blocks.environment import Environment
 from blocks.lake.base import Lake, Snapshot
-from tasks.batch.input import InferenceInput
+from tasks.batch.input import InferenceInput, open_inference_input
 from tasks.batch.predictor import Predictor
+from tasks.batch.transform import choose_and_price_placement, predict_by_batch_job
+from tasks.shared.champion import approved_digest, champion_version, verified_champion_files
+from tasks.shared.checks import report_and_require_valid
+from tasks.shared.models import TeamModel
+from tasks.shared.records import BatchInferenceResult
+from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.parquet_rows import ParquetRows
+
+
+def predict_source(
+    env: Environment, team_model: TeamModel, source: str, query: str, as_of: str, log: Callable[..., None]
+) -> BatchInferenceResult:
+    """Check the rows of a source, predict them with the champion where that is right for so many, and append all.
+
+    Raises:
+        Refusal: the model serves nothing yet, its files are not those that were approved, or the rows do not
+            meet the model's expectations (all but those of the target).
+    """
+    data, model = team_model.spec.data, team_model.spec.name
+    predictor = champion_predictor(env, team_model)
+
+    def validate_rows(rows: ParquetRows) -> None:
+        suite = team_model.expectation_suite().without_column(data.target).with_minimum_rows(1)
+        report_and_require_valid(validate_table(rows, suite, key=data.entity), where=f"{model}, {source}")
+
+    def predict(rows: InferenceInput, asked: str, to: Path) -> None:
+        place, worst_case = choose_and_price_placement(env, team_model, rows.rows)
+        log("predicted by %s, because %s", place.target, place.reason)
+        if place.target == "flow":
+            predict_in_flow(rows, asked, predictor, to)
+        else:
+            predict_by_batch_job(env, model, rows, asked, predictor, place, worst_case, to)
+
+    with temporary_folder(env.scratch / "score", "score-") as folder:
+        rows = open_inference_input(env, data, source, query, as_of, folder)
+        dataset = team_model.spec.own_dataset("predictions")
+        kept = append_predictions(env.lake(), rows, predictor, validate_rows, folder, predict, dataset=dataset)
+    return BatchInferenceResult(dataset=kept.dataset, snapshot=kept.id, rows=kept.rows, version=predictor.version)
+
+
+def champion_predictor(env: Environment, team_model: TeamModel) -> Predictor:
+    """Return what predicts with the version that serves.
+
+    Raises:
+        Refusal: the model serves nothing yet, or its files are not those that were approved.
+    """
+    model = team_model.spec.name
+    version = champion_version(env, model)
+    if not version:
+        raise Refusal("the model serves nothing yet", where=model, remedy="Retrain and approve a first version.")
+    artifact = verified_champion_files(env, model, version)
+    return Predictor(env.tracking(), artifact, approved_digest(env, model, version), team_model.spec.data, version)
 
 
 def append_predictions(
@@ -23,18 +77,19 @@ def append_predictions(
     *,
     dataset: str = "",
 ) -> Snapshot:
-    """Append the predictions as one snapshot, whole or not at all, and return it.
+    """Append the predictions as one snapshot, completely or not at all, and return the snapshot.
 
-    The same rows with the same version a second time add nothing: what is there is returned.
+    A repeat with the same rows and version adds nothing, and returns the existing snapshot.
 
     Args:
-        lake: where they are kept.
-        rows: what is to be predicted.
+        lake: the lake that stores the predictions.
+        rows: the input rows.
         predictor: the model.
-        validate_rows: refuses rows that are not right.
-        folder: holds the predictions until they are in the lake.
-        predict: writes the predictions of the rows that some SQL gives below a new folder; in this flow run if None.
-        dataset: the data set that takes them; by default `<dataset>-predictions`.
+        validate_rows: raises a Refusal for invalid rows.
+        folder: a folder for the predictions until they are in the lake.
+        predict: called with the rows, SQL and a new folder, into which it writes the predictions of the SQL's rows.
+            None predicts in this flow run.
+        dataset: the data set of the predictions; by default `<dataset>-predictions`.
     """
     dataset = dataset or f"{predictor.data.dataset}-predictions"
     key = rows.predictions_key(predictor.version)
@@ -47,23 +102,23 @@ def append_predictions(
         predict_in_flow(rows, rows_sql, predictor, folder / "predictions")
     else:
         predict(rows, rows_sql, folder / "predictions")
-    found = _read_predictions(folder / "predictions", predictor.schema)
-    return lake.append(dataset, found, source=rows.description, key=key, at=datetime.now(UTC))
+    predictions = _read_predictions(folder / "predictions", predictor.schema)
+    return lake.append(dataset, predictions, source=rows.description, key=key, at=datetime.now(UTC))
 
 
-def predict_in_flow(rows: InferenceInput, asked: str, predictor: Predictor, to: Path) -> None:
-    """Predict the rows by the environment's engine, and write the predictions below `to`."""
-    rows.engine.map_batches(predictor, asked, rows.tables, predictor.schema, to)
+def predict_in_flow(rows: InferenceInput, rows_sql: str, predictor: Predictor, to: Path) -> None:
+    """Predict the rows with the engine of the input, and write the predictions below `to`."""
+    rows.engine.map_batches(predictor, rows_sql, rows.tables, predictor.schema, to)
 
 
 def _read_predictions(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
-    """Return the predictions in the types that their data set has had since its first snapshot."""
-    kept = schema.set(0, schema.field(0).with_type(pa.large_string()))  # the key, as it came from pandas
+    """Return the predictions in the types of their data set."""
+    lake_schema = schema.set(0, schema.field(0).with_type(pa.large_string()))  # the key's type in pandas
 
     def batches() -> Iterator[pa.RecordBatch]:
         for path in sorted(folder.iterdir()):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches():
-                    yield batch.cast(kept)
+                    yield batch.cast(lake_schema)
 
-    return pa.RecordBatchReader.from_batches(kept, batches())
+    return pa.RecordBatchReader.from_batches(lake_schema, batches())

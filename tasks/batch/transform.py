@@ -1,4 +1,4 @@
-"""Predict by batch transform: priced before, joined to the keys afterwards, its cost logged to a tracked run."""
+"""Predict with a batch transform job: price it first, join predictions and keys, and log the cost to a tracked run."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,26 +23,27 @@ from tasks.batch.rules.payload import parse_predictions, split_into_requests
 from tasks.batch.rules.place import BATCH_JOB_TAG, BatchPlacement, choose_placement, placement_markdown
 from tasks.shared.cost import log_attempt_cost, model_month_to_date_cost, read_prices
 from tasks.shared.models import TeamModel
-from tasks.shared.rules.cost.budget import CostBreakdown, check_budget
+from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost, check_budget, job_worst_case
 from tasks.shared.rules.cost.prices import PriceTable
 from tasks.shared.rules.cost.spent import WORST_CASE_TAG, actual_cost
-from tasks.shared.rules.cost.worst import WorstCaseCost, job_worst_case
 from tasks.shared.rules.refusal import Refusal
 
-CHEAPER_BATCH_REMEDY = "Take a cheaper instance, or leave [transform] out of the environment"
-LOCAL_COST = WorstCaseCost(0.0, "0.00 USD: it is done in the flow run", is_paid=False)
-NOT_SERVED = WorstCaseCost(0.0, "none: nothing of it is served", is_paid=False)
+CHEAPER_BATCH_REMEDY = "Use a cheaper instance, or remove [batch_inference] from the environment"
+LOCAL_COST = WorstCaseCost(0.0, "0.00 USD: predicted in the flow run", is_paid=False)
+NOT_SERVED = WorstCaseCost(0.0, "none: nothing is deployed", is_paid=False)
 
 
 def choose_and_price_placement(env: Environment, model: TeamModel, rows: int) -> tuple[BatchPlacement, WorstCaseCost]:
-    """Return where so many rows are predicted and what that costs at worst, and show it as an artifact.
+    """Return where the rows are predicted and the worst-case cost, and show both as an artifact.
 
     Raises:
-        Refusal: paid machines are the place, and have no price or are above the model's budget.
+        Refusal: paid machines are needed, but they have no price or exceed the model's budget.
     """
     place, bill = price_placement(env, model, rows, read_prices(), datetime.now(UTC))
-    shown = placement_markdown(place, model.spec.name, bill.run.explanation)
-    create_markdown_artifact(key="score", markdown=shown, description="Where the rows are predicted, and why")
+    markdown = placement_markdown(place, model.spec.name, bill.run.explanation)
+    create_markdown_artifact(
+        key="batch-placement", markdown=markdown, description="Where the rows are predicted, and why"
+    )
     check_budget(bill, model.spec.budget, model.spec.name, CHEAPER_BATCH_REMEDY)
     return place, bill.run
 
@@ -50,10 +51,10 @@ def choose_and_price_placement(env: Environment, model: TeamModel, rows: int) ->
 def price_placement(
     env: Environment, model: TeamModel, rows: int, price_table: PriceTable, now: datetime
 ) -> tuple[BatchPlacement, CostBreakdown]:  # fmt: skip
-    """Return where so many rows are predicted, and what that may cost.
+    """Return where the rows are predicted, and the worst-case cost.
 
     Raises:
-        Refusal: the price of paid machines is needed to decide, and not known.
+        Refusal: the decision needs the price of paid machines, and there is none.
     """
     batch_inference = env.batch_inference() if env.has_batch_inference else None
 
@@ -73,38 +74,40 @@ def price_placement(
 
 
 def predict_by_batch_job(
-    env: Environment, name: str, rows: InferenceInput, asked: str, predictor: Predictor, place: BatchPlacement, worst: WorstCaseCost,
+    env: Environment,
+    name: str,
+    rows: InferenceInput,
+    rows_sql: str,
+    predictor: Predictor,
+    place: BatchPlacement,
+    worst: WorstCaseCost,
     to: Path,
-) -> None:  # fmt: skip
-    """Have the rows predicted by a transform job, and write the predictions as Parquet below `to`.
+) -> None:
+    """Predict the rows with a transform job, and write the predictions as Parquet below `to`.
 
-    The job is named after rows and version, so whoever comes after a crash attaches to the one that is there. What
-    is written is the caller's own until it has appended all of it.
+    The job's name is derived from the rows and the version, so that a retry after a crash attaches to the running job.
 
     Args:
-        env: where the machines are.
+        env: the environment with the machines.
         name: the model's name.
-        rows: what is to be predicted, with the SQL `asked` for entity, features and bucket.
-        asked: see `rows`.
-        predictor: names the version, its files and its columns; it loads nothing here.
-        place: says how long the job may take.
-        worst: what it costs at worst.
+        rows: the input rows.
+        rows_sql: SQL over the input's tables that returns entity, features and bucket.
+        predictor: the version, its files and its columns. It loads no model here.
+        place: the placement, with the job's time limit.
+        worst: the worst-case cost.
         to: a new folder.
     """
     transform, tracking = env.batch_inference(), env.tracking()
     job_name = batch_job_name(name, rows, predictor.version)
-    run = tracking.open_run(name, key=f"score:{job_name}", name=f"scoring of {rows.rows} rows")
-    tags = {
-        "ratchet.flow_run": str(flow_run.id),
-        BATCH_JOB_TAG: job_name,
-    }  # of who waits for it now: it may be the second
+    run = tracking.open_run(name, key=f"batch-inference:{job_name}", name=f"batch inference of {rows.rows} rows")
+    tags = {"ratchet.flow_run": str(flow_run.id), BATCH_JOB_TAG: job_name}  # a retry is another flow run
     tracking.log(run.id, tags=tags | ({WORST_CASE_TAG: f"{worst.usd:.6f}"} if worst.is_paid else {}))
     job = BatchInferenceJob(
         job_name, predictor.model_path, predictor.version, predictor.model_digest, place.max_seconds, run.id
     )  # fmt: skip
     succeeded = False
     try:
-        transform.run(job, request_parts(rows, asked, predictor), get_run_logger().info)
+        transform.run(job, request_parts(rows, rows_sql, predictor), get_run_logger().info)
         write_predictions(transform, job.name, predictor, to)
         succeeded = True
     finally:
@@ -113,28 +116,28 @@ def predict_by_batch_job(
 
 
 def batch_job_name(model: str, rows: InferenceInput, version: str) -> str:
-    """Return the name of the job that predicts these rows with that version: the same for the same.
+    """Return the job's name: equal for equal rows and version.
 
-    The whole of the model's name is in its digits: what is cut off may be all that tells two namespaces apart.
+    Its digits depend on the model's whole name, because two namespaces may differ only in the part that is cut off.
     """
     digits = text_digest(f"{model} {rows.predictions_key(version)}")[:16]
-    return f"{model.replace('_', '-')[:26].rstrip('-')}-score-{digits}"
+    return f"{model.replace('_', '-')[:26].rstrip('-')}-batch-{digits}"
 
 
-def request_parts(rows: InferenceInput, asked: str, predictor: Predictor) -> Iterator[RequestPart]:
-    """Yield the rows as requests; entity and bucket are carried along, and not sent to the model."""
+def request_parts(rows: InferenceInput, rows_sql: str, predictor: Predictor) -> Iterator[RequestPart]:
+    """Yield the rows as requests. Entity and bucket accompany each request, but are not sent to the model."""
     data = predictor.data
-    for batch in rows.engine.stream(asked, rows.tables):
+    for batch in rows.engine.stream(rows_sql, rows.tables):
         for body, table in split_into_requests(pa.Table.from_batches([batch]), list(data.features)):
             yield RequestPart(body, table.select([data.entity, BUCKET_COLUMN]))
 
 
 def write_predictions(transform: BatchInference, name: str, predictor: Predictor, to: Path) -> None:
-    """Write the predictions of a completed job, each beside its row's entity and bucket.
+    """Write the predictions of a completed job, each with its row's entity and bucket.
 
     Raises:
-        Corrupt: an answer is not there.
-        Refusal: one is no prediction of the task, or not one a row.
+        Corrupt: a response is missing.
+        Refusal: a response is no valid prediction of the task, or does not have one prediction per row.
     """
     to.mkdir()
     with pq.ParquetWriter(to / "rows-00000.parquet", predictor.schema) as file:
@@ -150,10 +153,12 @@ def log_batch_job_cost(tracking: Tracking, run_id: str, transform: BatchInferenc
     try:
         state = transform.state(job.name)
         if state.status is not JobStatus.in_progress:
-            asked = transform.compute(job.max_seconds)
-            usd, seconds = actual_cost(read_prices(), asked, state, "transform")
+            compute = transform.compute(job.max_seconds)
+            usd, seconds = actual_cost(read_prices(), compute, state, "transform")
             log_attempt_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
-    except NotFound:  # it was refused before it began: nothing runs that could be billed
+    except NotFound:  # the job was refused before it started: nothing is billed
         log_attempt_cost(tracking, run_id, 0.0, 0.0, failed=True)
     except (PortError, Refusal) as problem:
-        get_run_logger().warning("what run %s cost is not known, so it counts with its worst case: %s", run_id, problem)
+        get_run_logger().warning(
+            "the cost of run %s is unknown, so its worst case counts against the budget: %s", run_id, problem
+        )

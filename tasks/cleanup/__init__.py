@@ -1,1 +1,1 @@
-"""Garbage collection of unreferenced artifacts, and maintenance of the lake."""
+"""Garbage collection of unreferenced runs, models and files, and maintenance of the lake."""

@@ -1,4 +1,4 @@
-"""Keep the lake small and fast: take small files together, remove orphans, and prove that no read changed."""
+"""Maintenance of the lake: merge small files, remove orphaned files, and verify that reads did not change."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from blocks.common.errors import Corrupt, TerminalError
 from blocks.lake.base import BUCKET_COLUMN, Lake, StorageUse
-from tasks.cleanup.rules.maintenance.maintenance import (
+from tasks.cleanup.rules.maintenance import (
     DatasetMaintenance,
     StorageStats,
     digest_bucket_limit,
@@ -20,16 +20,16 @@ from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest, has_digest
 
 
-def model_datasets(spec: ModelSpec, there: Sequence[str]) -> Sequence[str]:
-    """Return which of the lake's data sets a model reads or writes."""
-    own = [spec.own_dataset(kind) for kind in ("predictions", "inference", "watch")]
-    return model_dataset_names(spec.data, there, own if namespace_part(spec.name) else ())
+def model_datasets(spec: ModelSpec, existing: Sequence[str]) -> Sequence[str]:
+    """Return the existing data sets that a model reads or writes."""
+    own = [spec.own_dataset(kind) for kind in ("predictions", "inference", "monitoring")]
+    return model_dataset_names(spec.data, existing, own if namespace_part(spec.name) else ())
 
 
 def maintenance_result(done: Sequence[DatasetMaintenance], *, dry_run: bool) -> MaintenanceResult:
-    """Return what was done in all; `Corrupt` when a data set is not in order, with what each of them says."""
+    """Return the totals. Raises `Corrupt` with every problem when a data set has one."""
     if problems := [one.problem for one in done if one.problem]:
-        raise Corrupt(f"{len(problems)} of {len(done)} data sets are not in order: {' '.join(problems)}")
+        raise Corrupt(f"{len(problems)} of {len(done)} data sets have a problem: {' '.join(problems)}")
     return MaintenanceResult(
         datasets=tuple(one.dataset for one in done),
         files_merged=sum(one.merged for one in done),
@@ -44,10 +44,10 @@ def maintenance_result(done: Sequence[DatasetMaintenance], *, dry_run: bool) -> 
 def maintain_dataset(
     lake: Lake, dataset: str, *, now: datetime, removable_before: datetime, dry_run: bool
 ) -> DatasetMaintenance:
-    """Compact one data set and collect its orphans; what cannot be mended by another try is told as its `problem`.
+    """Compact one data set and remove its orphaned files. A problem that a retry cannot solve is returned as `problem`.
 
-    A sample of reads is fixed and digested first, which verifies the checksums of their files. When anything was
-    written or removed they are repeated, and have to return the same.
+    A sample of reads is digested first, which verifies the checksums of their files. When a file was written or
+    removed, the reads are repeated and must return the same rows.
     """
     try:
         footprint_before = lake.storage_use(dataset)
@@ -75,7 +75,7 @@ def maintain_dataset(
 
 
 def read_digest(lake: Lake, dataset: str, moment: str) -> str:
-    """Return a digest of what a read as of a snapshot returns, and of its manifests; of many rows, of a sample."""
+    """Return a digest of the manifests and rows of a read as of a snapshot. Of many rows, a sample is digested."""
     read = lake.as_of(dataset, moment)
     names = [name for name, _ in read.schema]
     below = digest_bucket_limit(read.rows) if BUCKET_COLUMN in names else None
@@ -87,14 +87,14 @@ def read_digest(lake: Lake, dataset: str, moment: str) -> str:
 
 
 def verify_reads_unchanged(lake: Lake, dataset: str, reads: Mapping[str, str]) -> None:
-    """Repeat reads, and refuse one that does not return what it returned before: `Corrupt`."""
+    """Repeat reads. Raises `Corrupt` when a read returns other rows than before."""
     for moment, digest in reads.items():
         if read_digest(lake, dataset, moment) != digest:
             raise Corrupt(
-                f"{dataset}: the read as of {moment} no longer returns the rows that it did. Stop the writers, keep "
-                "the lake as it is, and restore the data set from a copy of before this run."
+                f"{dataset}: the read as of {moment} returns other rows than before. Stop the writers, do not "
+                "change the lake, and restore the data set from a backup of before this run."
             )
 
 
-def _storage_stats(found: StorageUse) -> StorageStats:
-    return StorageStats(found.stored.files, found.stored.size_bytes, found.opened.files)
+def _storage_stats(use: StorageUse) -> StorageStats:
+    return StorageStats(use.stored.files, use.stored.size_bytes, use.opened.files)

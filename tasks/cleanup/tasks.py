@@ -8,37 +8,36 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.environment import open_environment
 from tasks.cleanup.garbage import artifact_owners, plan_cloud_actions, plan_removals, remove_planned, run_cloud_actions
 from tasks.cleanup.maintenance import maintain_dataset, maintenance_result, model_datasets
-from tasks.cleanup.rules.garbage.cloud import IdleEndpointAction
-from tasks.cleanup.rules.garbage.report import bytes_text, garbage_collection_markdown
-from tasks.cleanup.rules.maintenance.maintenance import DatasetMaintenance, maintenance_markdown
-from tasks.shared.models import load_model
-from tasks.shared.namespaces import known_models
+from tasks.cleanup.rules.cloud import IdleEndpointAction
+from tasks.cleanup.rules.maintenance import DatasetMaintenance, maintenance_markdown
+from tasks.cleanup.rules.report import bytes_text, garbage_collection_markdown
+from tasks.shared.models import known_models, load_model
 from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, MaintenanceResult
 from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="plan sweep", **TASK_OPTIONS)
+@task(name="plan garbage collection", **TASK_OPTIONS)
 def plan_garbage_collection(
     environment: str, grace_days: float, idle_hours: float, idle_endpoints: IdleEndpointAction
 ) -> GarbageCollectionPlan:
-    """Return all that a sweep would do now, and show it as an artifact of the flow run."""
+    """Return everything that a garbage collection would remove now, and show it as an artifact of the flow run."""
     env, now = open_environment(environment), datetime.now(UTC)
     planned = plan_removals(env, artifact_owners(env), known_models(env), timedelta(days=grace_days), now)
     actions = plan_cloud_actions(env, idle_hours, idle_endpoints, grace_days, now) if env.has_cloud_cleanup else ()
     planned = planned.model_copy(update={"cloud_actions": actions})
     shown = garbage_collection_markdown(
-        planned.remove, planned.kept_counts, planned.cloud_actions, heading="What a sweep removes"
+        planned.remove, planned.kept_counts, planned.cloud_actions, heading="What garbage collection removes"
     )
-    create_markdown_artifact(key="sweep", markdown=shown, description="What goes, and what stays")
+    create_markdown_artifact(key="garbage-collection", markdown=shown, description="What goes, and what stays")
     get_run_logger().info("%s things may go, %s", len(planned.remove), bytes_text(planned.bytes))
     return planned
 
 
-@task(name="carry out sweep", **TASK_OPTIONS)
+@task(name="run garbage collection", **TASK_OPTIONS)
 def run_garbage_collection(
     planned: GarbageCollectionPlan, environment: str, grace_days: float
 ) -> GarbageCollectionResult:
-    """Remove what was planned, as far as nothing came to need it meanwhile; return what was done."""
+    """Remove what was planned and is still unreferenced, and return the totals."""
     env, now = open_environment(environment), datetime.now(UTC)
     kept_by = artifact_owners(env)
     current_plan = plan_removals(env, kept_by, known_models(env), timedelta(days=grace_days), now, measure=False)
@@ -50,11 +49,11 @@ def run_garbage_collection(
 
 
 @task(name="maintain", **TASK_OPTIONS)
-def maintain_datasets(model: str, dry_run: bool, older_than_hours: int, environment: str) -> MaintenanceResult:
-    """Look after one model's data sets ("" for all of the lake's); see `flows.maintain_lake` for the arguments.
+def maintain_datasets(model: str, dry_run: bool, min_orphan_age_hours: int, environment: str) -> MaintenanceResult:
+    """Maintain the data sets of one model, or of the lake for "". `flows.maintain_lake` documents the arguments.
 
     Raises:
-        Corrupt: a data set is damaged, or a read does not return what it did; the others were looked after first.
+        Corrupt: a data set is damaged, or a read returns other rows than before. All other data sets were maintained.
     """
     lake = open_environment(environment).lake()
     there = lake.datasets()
@@ -64,7 +63,7 @@ def maintain_datasets(model: str, dry_run: bool, older_than_hours: int, environm
     for dataset in chosen:
         done.append(
             maintain_dataset(
-                lake, dataset, now=now, removable_before=now - timedelta(hours=older_than_hours), dry_run=dry_run
+                lake, dataset, now=now, removable_before=now - timedelta(hours=min_orphan_age_hours), dry_run=dry_run
             )
         )
         log.info("%s: %s", dataset, done[-1].problem or f"{done[-1].merged} merged, {done[-1].orphans} orphans")

@@ -1,1 +1,1 @@
-"""The page about one model, drawn from the ledger, the lake, MLflow, the endpoint and Prefect."""
+"""The dashboard of a model, drawn from the ledger, the lake, MLflow, the endpoint and Prefect."""

@@ -1,4 +1,4 @@
-"""The page about a model: drawn whenever something happened to it, kept where it is served, and with the flow run."""
+"""Write the dashboard of a model and the list of all dashboards, and create the flow run's artifact."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -17,7 +17,7 @@ from tasks.shared.rules.refusal import Refusal
 
 
 class DashboardSummary(BaseModel):
-    """What the list of all dashboards says of one, beside its page."""
+    """The entry of a dashboard in the list, stored beside its page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,15 +27,15 @@ class DashboardSummary(BaseModel):
 
 
 def write_dashboard(env: Environment, model: str, now: datetime) -> DashboardResult:
-    """Write the page of a model, and the list of all, each whole or not at all.
+    """Write the page of a model and the list of all pages, each atomically.
 
     Raises:
-        Refusal: there is no such model, or it cannot have a page.
+        Refusal: there is no such model, or its name is reserved.
         OSError: the folder cannot be written.
     """
     if model == "index":
         raise Refusal(
-            "its page would be the list of all pages", where="models/", value=model, remedy="Rename the model."
+            "the name is reserved for the list of all pages", where="models/", value=model, remedy="Rename the model."
         )
     facts, folder = gather_dashboard_data(env, load_model(model), now), env.dashboards_folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -51,18 +51,18 @@ def write_dashboard(env: Environment, model: str, now: datetime) -> DashboardRes
 
 
 def read_summaries(folder: Path) -> list[DashboardEntry]:
-    """Return the dashboards of a folder; one whose line cannot be read is left out until it is drawn again."""
-    found = []
+    """Return the dashboards in a folder. An entry that cannot be read is left out until it is drawn again."""
+    entries = []
     for path in sorted(folder.glob("[!.]*.json")):
         with suppress(OSError, ValidationError):
             read = DashboardSummary.model_validate_json(path.read_bytes())
             if path.with_suffix(".html").exists() and read.model == path.stem:
-                found.append(DashboardEntry(read.model, read.summary, read.drawn_at))
-    return found
+                entries.append(DashboardEntry(read.model, read.summary, read.drawn_at))
+    return entries
 
 
 def create_dashboard_artifact(drawn: DashboardResult) -> None:
-    """Make the flow run's artifact: a link where the page is served, else its path."""
+    """Create the flow run's artifact: a link to the page, or its path when there is no server."""
     key = f"dashboard-{drawn.model.replace('_', '-')}"
     if drawn.url:
         create_link_artifact(

@@ -1,6 +1,6 @@
-"""What the dashboard of a model shows, gathered from the ledger, the lake, the endpoint, MLflow and Prefect.
+"""Gather the data of a model's dashboard from the ledger, the lake, the endpoint, MLflow and Prefect.
 
-Each part is learnt by itself: one that cannot be is `Unknown` with its reason, and the others are shown.
+Each part is read independently. A part that cannot be read is `Unknown` with its reason; the others are shown.
 """
 
 import logging
@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound, PortError
-from blocks.effects.base import Deployment
 from blocks.environment import Environment
+from blocks.records.deployments import Deployment
 from tasks.approval.rules.history import champion_of
 from tasks.dashboard.rules.episodes import AlertEpisode, alert_episodes_of
 from tasks.dashboard.rules.facts import (
@@ -21,16 +21,20 @@ from tasks.dashboard.rules.facts import (
     DatasetSummary,
     DecisionSummary,
     DeployedVersionSummary,
+    InferenceLogSummary,
     ReleaseSummary,
+    RequestHistory,
     SnapshotSummary,
     Unknown,
 )
+from tasks.dashboard.rules.traffic import TRAFFIC_LOOKBACK, RequestStep, even_request_steps, finest_step, step_starts
 from tasks.dashboard.schedule import scheduled_runs
-from tasks.dashboard.traffic import inference_log_summary, request_history
 from tasks.monitoring.rules.findings import MonitoringRules
-from tasks.monitoring.rules.requests import inference_dataset
+from tasks.monitoring.rules.requests import MODEL_VERSION_COLUMN, REQUEST_COLUMN, REQUESTED_AT_COLUMN, inference_dataset
+from tasks.monitoring.rules.windows import TimeSpan, window_index_sql
 from tasks.shared.models import TeamModel
 from tasks.shared.monitoring_history import monitoring_runs_since
+from tasks.shared.rules import sql
 from tasks.shared.rules.cost.spent import monthly_costs
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
@@ -38,17 +42,19 @@ from tasks.shared.rules.refusal import Refusal
 _log = logging.getLogger("ratchet.dashboard")
 
 HISTORY_SHOWN = timedelta(days=90)
-"""How far back looks and alerts are shown."""
+"""The time range of monitoring runs and alerts."""
 
 T = TypeVar("T")
 
 
 def gather_dashboard_data(env: Environment, model: TeamModel, now: datetime) -> DashboardData:
-    """Return all that can be learnt of a model now."""
+    """Return the dashboard's data of a model at `now`."""
     spec = model.spec
     lines = or_unknown("releases", lambda: env.effects().deployments(spec.name, env.name))
     serving = (
-        lines if isinstance(lines, Unknown) else or_unknown("serving", lambda: deployed_version(env, spec.name, lines))
+        lines
+        if isinstance(lines, Unknown)
+        else or_unknown("deployed version", lambda: deployed_version(env, spec.name, lines))
     )
     return DashboardData(
         model=spec.name,
@@ -61,7 +67,9 @@ def gather_dashboard_data(env: Environment, model: TeamModel, now: datetime) -> 
         alerts=or_unknown("alerts", lambda: alert_episodes(env, spec.name, now - HISTORY_SHOWN)),
         traffic=or_unknown("traffic", lambda: request_history(env, spec, now)),
         inference_log=or_unknown("inference log", lambda: inference_log_summary(env, spec, now)),
-        monitoring_runs=or_unknown("looks", lambda: monitoring_runs_since(env, spec.name, now - HISTORY_SHOWN)),
+        monitoring_runs=or_unknown(
+            "monitoring history", lambda: monitoring_runs_since(env, spec.name, now - HISTORY_SHOWN)
+        ),
         data=or_unknown("data", lambda: tuple(dataset_summaries(env, spec))),
         costs=or_unknown(
             "cost", lambda: CostHistory(monthly_costs(env.tracking().runs(spec.name)), spec.budget.per_month_usd)
@@ -73,7 +81,7 @@ def gather_dashboard_data(env: Environment, model: TeamModel, now: datetime) -> 
 
 
 def or_unknown(name: str, load: Callable[[], T]) -> T | Unknown:
-    """Return what is asked for, or that it is unknown and why: whatever goes wrong, the other parts are shown."""
+    """Return the loaded part, or `Unknown` with the reason after any error."""
     try:
         return load()
     except (PortError, Refusal) as problem:
@@ -85,7 +93,7 @@ def or_unknown(name: str, load: Callable[[], T]) -> T | Unknown:
 
 
 def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]) -> DeployedVersionSummary | None:
-    """Return the version that serves by the ledger and who approved it; None when none does."""
+    """Return the deployed version according to the ledger, with its approvers; None when there is none."""
     version = champion_of(lines)
     if not version:
         return None
@@ -93,64 +101,133 @@ def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]
     return DeployedVersionSummary(
         release=to_release(line),
         digest=line.digest,
-        requested_by=or_unknown("request", lambda: env.approvals().approval_request(line.request_id).requested_by),
+        requested_by=or_unknown("request", lambda: env.approvals().get_request(line.request_id).requested_by),
         decisions=or_unknown("decisions", lambda: request_deciders(env, line.request_id)),
         endpoint_version=or_unknown("endpoint", lambda: endpoint_version(env, model)),
     )
 
 
 def endpoint_version(env: Environment, model: str) -> str:
-    """Return the version that the endpoint itself says it answers with; "" for none."""
-    found = env.endpoint().live_version(model)
-    return found.version if found else ""
+    """Return the version that the endpoint itself reports; "" for none."""
+    live = env.endpoint().live_version(model)
+    return live.version if live else ""
 
 
 def to_release(line: Deployment) -> ReleaseSummary:
-    """Return a line of the ledger as it is shown."""
+    """Return a line of the ledger for the dashboard."""
     return ReleaseSummary(line.version, line.action, line.status, line.by, line.reason, line.at)
 
 
 def request_deciders(env: Environment, request_id: str) -> tuple[DecisionSummary, ...]:
-    """Return who decided on a request, in order."""
+    """Return the decisions on a request, in order."""
     return tuple(
         DecisionSummary(each.by, each.at, each.approved, each.reason, each.channel, each.authenticated)
-        for each in decisions_of(env.approvals().links(request_id))
+        for each in decisions_of(env.approvals().chain_entries(request_id))
     )
 
 
 def alert_episodes(env: Environment, model: str, since: datetime) -> tuple[AlertEpisode, ...]:
-    """Return the alerts and news of a model that are open or newer than a time, oldest first."""
-    outbox, found = env.outbox(), []
-    for cause in outbox.causes(since):
+    """Return the alerts and news of a model that are open or began after `since`, oldest first."""
+    outbox, episodes = env.outbox(), []
+    for cause in outbox.active_causes(since):
         signals = outbox.signals(cause)
         if signals and (signals[0].model, signals[0].environment) == (model, env.name):
-            found += [each for each in alert_episodes_of(signals) if each.is_open or each.begin >= since]
-    return tuple(sorted(found, key=lambda each: each.begin))
+            episodes += [each for each in alert_episodes_of(signals) if each.is_open or each.begin >= since]
+    return tuple(sorted(episodes, key=lambda each: each.begin))
 
 
 def dataset_summaries(env: Environment, spec: ModelSpec) -> Iterator[DatasetSummary]:
-    """Yield the data sets of a model: its rows, its further tables, and what it was asked and answered."""
-    uses = {spec.data.dataset: "the rows that it learns from"}
+    """Yield the data sets of a model: its main table, its joined tables and its inference log."""
+    uses = {spec.data.dataset: "main table, with the training rows"}
     uses |= {table.dataset: f"table {name}" for name, table in spec.data.tables.items()}
-    uses |= {inference_dataset(spec): "requests and answers"}
+    uses |= {inference_dataset(spec): "inference log"}
     for name, use in uses.items():
         try:
             snapshots = env.lake().as_of(name).snapshots
         except NotFound:
             yield DatasetSummary(name, use, (), 0)
             continue
-        landings = tuple(SnapshotSummary(each.created_at, each.rows, each.source) for each in snapshots)
-        yield DatasetSummary(name, use, landings, or_unknown(f"size of {name}", partial(dataset_bytes, env, name)))
+        summaries = tuple(SnapshotSummary(each.created_at, each.rows, each.source) for each in snapshots)
+        yield DatasetSummary(name, use, summaries, or_unknown(f"size of {name}", partial(dataset_bytes, env, name)))
 
 
 def dataset_bytes(env: Environment, dataset: str) -> int:
-    """Return what a data set takes."""
+    """Return the stored bytes of a data set."""
     return env.lake().storage_use(dataset).stored.size_bytes
 
 
 def version_links(env: Environment, model: str, serving: DeployedVersionSummary | Unknown | None) -> dict[str, str]:
-    """Return addresses: of the version that serves, where it has a page."""
+    """Return the link to the deployed version in MLflow, if it has one."""
     if not isinstance(serving, DeployedVersionSummary):
         return {}
-    found = or_unknown("version's page", lambda: env.tracking().version(model, serving.release.version))
-    return {"version in MLflow": found.url} if found is not None and not isinstance(found, Unknown) else {}
+    version = or_unknown("version's page", lambda: env.tracking().version(model, serving.release.version))
+    return {"version in MLflow": version.url} if version is not None and not isinstance(version, Unknown) else {}
+
+
+_MICROSECOND = timedelta(microseconds=1)
+"""Shifts both ends of a span, which excludes its start and includes its end, so that it does the reverse."""
+
+
+def request_history(env: Environment, spec: ModelSpec, now: datetime) -> RequestHistory:
+    """Return the requests over time, from the endpoint's counts, or else from the inference log."""
+    counted = even_request_steps(env.endpoint().traffic(spec.name), now)
+    return (
+        RequestHistory(counted, has_errors_and_latency=True)
+        if counted
+        else RequestHistory(logged_request_steps(env, spec, now), has_errors_and_latency=False)
+    )
+
+
+def logged_request_steps(env: Environment, spec: ModelSpec, now: datetime) -> tuple[RequestStep, ...]:
+    """Return the requests of the inference log in even steps; empty without requests."""
+    files = inference_log_files(env, spec)
+    recent = f"WHERE {sql.quoted_name(REQUESTED_AT_COLUMN)} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}"
+    first = (
+        env.engine().query(
+            sql.select_sql(f"min({sql.quoted_name(REQUESTED_AT_COLUMN)}) AS earliest", "rows", recent), {"rows": files}
+        )
+        if files
+        else None
+    )
+    if first is None or (begin := first["earliest"][0].as_py()) is None:
+        return ()
+    step, starts = finest_step(begin, now), step_starts(begin, now)
+    number = window_index_sql([TimeSpan(start - _MICROSECOND, start + step - _MICROSECOND) for start in starts])
+    query = sql.select_sql(
+        f"{number} AS place, count(DISTINCT {sql.quoted_name(REQUEST_COLUMN)}) AS requests",
+        "rows",
+        recent,
+        "GROUP BY 1",
+    )
+    counts = {row["place"]: row["requests"] for row in env.engine().query(query, {"rows": files}).to_pylist()}
+    return tuple(RequestStep(at, int(step.total_seconds()), counts.get(place, 0)) for place, at in enumerate(starts))
+
+
+def inference_log_summary(env: Environment, spec: ModelSpec, now: datetime) -> tuple[InferenceLogSummary, ...]:
+    """Return the contents of the inference log by version, the newest first."""
+    files = inference_log_files(env, spec)
+    if not files:
+        return ()
+    at, version = sql.quoted_name(REQUESTED_AT_COLUMN), sql.quoted_name(MODEL_VERSION_COLUMN)
+    requests = f"count(DISTINCT {sql.quoted_name(REQUEST_COLUMN)}) AS requests"
+    columns = f"{version} AS version, {requests}, count(*) AS total, max({at}) AS newest"
+    query = sql.select_sql(
+        columns,
+        "rows",
+        f"WHERE {at} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}",
+        "GROUP BY 1",
+        "ORDER BY 4 DESC, 1",
+    )
+    return tuple(
+        InferenceLogSummary(row["version"], row["requests"], row["total"], row["newest"])
+        for row in env.engine().query(query, {"rows": files}).to_pylist()
+    )
+
+
+def inference_log_files(env: Environment, spec: ModelSpec) -> tuple[str, ...]:
+    """Return the files of the model's inference log; none before it was ingested."""
+    lake = env.lake()
+    try:
+        return lake.files(lake.as_of(inference_dataset(spec)))
+    except NotFound:
+        return ()

@@ -1,4 +1,4 @@
-"""What Prefect will start of a model by itself, and when."""
+"""The scheduled Prefect deployments of a model, and their next runs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,35 +21,35 @@ _PAGE = 100
 
 
 def scheduled_runs(model: str) -> tuple[ScheduledRun, ...]:
-    """Return the deployments of a model that a schedule starts, the next first.
+    """Return the scheduled deployments of a model, the next run first.
 
-    Raises whatever Prefect's client does when the server does not answer.
+    Errors of Prefect's client are passed on when the server does not answer.
     """
     with get_client(sync_client=True) as client:
-        found = [each for each in _deployments(client) if is_scheduled(each) and concerns_model(each, model)]
+        deployments = [each for each in _deployments(client) if is_scheduled(each) and concerns_model(each, model)]
         runs = [
             ScheduledRun(
                 f"{client.read_flow(each.flow_id).name}/{each.name}",
                 next_start(_scheduled_flow_runs(client, each)),
                 is_paused(each),
             )
-            for each in found
+            for each in deployments
         ]
     return tuple(sorted(runs, key=lambda run: (run.at is None, run.at and run.at.timestamp(), run.deployment)))
 
 
 def is_scheduled(deployment: DeploymentResponse) -> bool:
-    """Whether the deployment has a schedule at all."""
+    """Return whether the deployment has a schedule."""
     return bool(deployment.schedules)
 
 
 def is_paused(deployment: DeploymentResponse) -> bool:
-    """Whether no schedule of the deployment starts anything now."""
+    """Return whether the deployment is paused, or none of its schedules is active."""
     return deployment.paused or not any(schedule.active for schedule in deployment.schedules)
 
 
 def concerns_model(deployment: DeploymentResponse, model: str) -> bool:
-    """Whether a run of the deployment is about the model: by name, or about every model, which "" stands for."""
+    """Return whether the deployment runs for the model, or for every model (the parameter is "")."""
     described = (deployment.parameter_openapi_schema or {}).get("properties", {})
     if "model" not in described:
         return False
@@ -57,16 +57,16 @@ def concerns_model(deployment: DeploymentResponse, model: str) -> bool:
 
 
 def next_start(runs: Sequence[FlowRun]) -> datetime | None:
-    """Return when the first of the planned runs is to start; a retry, or one that a person started, is none."""
+    """Return the start of the first scheduled run. Retries, and runs that a person started, are ignored."""
     starts = [run.next_scheduled_start_time or run.expected_start_time for run in runs if run.auto_scheduled]
     return min((start for start in starts if start), default=None)
 
 
 def _deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    found: list[DeploymentResponse] = []
-    while page := client.read_deployments(limit=_PAGE, offset=len(found)):
-        found += page
-    return found
+    deployments: list[DeploymentResponse] = []
+    while page := client.read_deployments(limit=_PAGE, offset=len(deployments)):
+        deployments += page
+    return deployments
 
 
 def _scheduled_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:

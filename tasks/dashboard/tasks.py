@@ -1,4 +1,4 @@
-"""Prefect task that draws a model's dashboard."""
+"""Prefect task that updates a model's dashboard."""
 
 from datetime import UTC, datetime
 
@@ -8,11 +8,12 @@ from prefect.runtime import flow_run
 from blocks.environment import open_environment
 from tasks.dashboard.drawing import create_dashboard_artifact, write_dashboard
 from tasks.shared.records import DashboardResult
+from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="draw dashboard", persist_result=True, result_serializer="json")
+@task(name="update dashboard", **TASK_OPTIONS)
 def update_dashboard(model: str, environment: str) -> DashboardResult | None:
-    """Draw the model's page anew. It is a picture of what is recorded elsewhere: where it fails, nothing else does."""
+    """Draw the model's dashboard again. A failure is logged only, because the dashboard shows recorded data."""
     try:
         drawn = write_dashboard(open_environment(environment), model, datetime.now(UTC))
         if flow_run.id:

@@ -1,1 +1,1 @@
-"""Score challenger and champion on the frozen holdout and reach a verdict."""
+"""Evaluation: predict with challenger and champion on the holdout, and reach a verdict."""

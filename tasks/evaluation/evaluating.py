@@ -1,28 +1,67 @@
-"""Score challenger and champion on the frozen holdout, each with its own preprocessing, and judge."""
+"""Predict with challenger and champion on the holdout, and store the evaluation."""
 
+import json
 import tempfile
 from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, evaluation_json, finite_metrics
+from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
-from tasks.shared.champion import check_holdout_rule, verified_champion_files
+from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
+from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import TeamModel
-from tasks.shared.records import TrainingResult
+from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.parquet_rows import to_frame
 
 GOLDEN_ROWS = 3
+"""How many holdout rows become the golden request, which a server of this model must answer."""
+
+
+def evaluate_challenger(
+    env: Environment, team_model: TeamModel, data: TierData, training_result: TrainingResult
+) -> EvaluationResult:
+    """Score challenger and champion on the holdout, decide the verdict, and store the evaluation.
+
+    Raises:
+        Refusal: a model's files are not those that were trained or approved, or the champion may know the holdout.
+    """
+    serving = champion_version(env, team_model.spec.name)
+    holdout_rows = to_frame(pq.read_table(data.holdout))
+    features = holdout_rows[list(team_model.spec.data.features)]
+    predictions = predict_challenger(env.tracking(), training_result, features)
+    champion_predictions = predict_champion(env, team_model, serving, features) if serving else None
+    evaluation = evaluate_on_holdout(
+        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed
+    )
+    digest = digest_predictions(predictions)
+    store_evaluation(env.tracking(), evaluation, team_model, training_result, serving, digest)
+    golden = features[:GOLDEN_ROWS]
+    return EvaluationResult(
+        verdict=evaluation.verdict.outcome,
+        reasons=evaluation.verdict.reasons,
+        metrics=finite_metrics(evaluation.metrics),
+        champion_version=serving,
+        champion_metrics=finite_metrics(evaluation.champion_metrics or {}),
+        golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
+        golden_predictions=json.dumps(predictions[:GOLDEN_ROWS].tolist()),
+        failed_gates=evaluation.verdict.failed_gates,
+        predictions_digest=digest,
+        deciding_metric=team_model.spec.evaluation.comparison.metric,
+    )
 
 
 def predict_challenger(tracking: Tracking, training_result: TrainingResult, features: pd.DataFrame) -> np.ndarray:
-    """Return the challenger's predictions. Raises Refusal when its files are not those that were trained."""
+    """Return the challenger's predictions. Raises Refusal when its files changed since training."""
     if folder_digest(training_result.model_path) != training_result.model_digest:
         where = f"version {training_result.version}"
         raise Refusal("the model is not the one that was trained", where=where, remedy="Train again.")
@@ -33,7 +72,7 @@ def predict_champion(env: Environment, model: TeamModel, version: str, features:
     """Return the champion's predictions.
 
     Raises:
-        Refusal: its files are not those that were approved, or another holdout rule let it train on these rows.
+        Refusal: its files are not the approved ones, or it was trained with another holdout rule.
     """
     check_holdout_rule(env, model.spec, version)
     return env.tracking().predict(verified_champion_files(env, model.spec.name, version), features)
@@ -44,14 +83,19 @@ def store_evaluation(
     evaluation: Evaluation,
     model: TeamModel,
     training_result: TrainingResult,
-    serving: str,
+    champion_version: str,
     predictions_digest: str = "",
 ) -> None:
     """Store verdict, metrics, report and plot with the run and version, and as artifacts of the flow run."""
     name, outcome = model.spec.name, evaluation.verdict.outcome
-    report = evaluation_markdown(evaluation, model=name, version=training_result.version, champion_version=serving)
+    report = evaluation_markdown(
+        evaluation, model=name, version=training_result.version, champion_version=champion_version
+    )
     plot = evaluation_plot(evaluation)
-    tags = {"ratchet.verdict": outcome, **({"ratchet.predictions": predictions_digest} if predictions_digest else {})}
+    tags = {
+        "ratchet.verdict": outcome,
+        **({"ratchet.predictions_digest": predictions_digest} if predictions_digest else {}),
+    }
     metrics = {f"holdout_{key}": value for key, value in finite_metrics(evaluation.metrics).items()}
     tracking.log(training_result.run_id, metrics=metrics, tags=tags)
     tracking.tag_version(name, training_result.version, {"ratchet.verdict": outcome})

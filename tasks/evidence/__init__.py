@@ -1,1 +1,1 @@
-"""The evidence pack of a promoted model, and the proof that the model can be trained again from it."""
+"""The evidence pack of a promoted model, and the reproduction of the model from it."""

@@ -1,4 +1,4 @@
-"""What an evidence pack says of code, data, training, deployment, monitoring and retention, as JSON takes it."""
+"""The facts of an evidence pack, as JSON values: code, data, training, deployment, monitoring and retention."""
 
 import json
 import os
@@ -10,24 +10,24 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from blocks.approvals.base import ApprovalRequest
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest
 from runtime.digests import file_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import rollback_target
 from tasks.evidence.rules.statements import slsa_provenance
 from tasks.shared.inventory import LOCK_FILE, installed_packages
 from tasks.shared.models import TeamModel
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import DeploymentResult, TierData, TrainingResult
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, training_feature_baseline
 
 
 def code_facts(
     env: Environment, request: ApprovalRequest, evidence: Evidence, training_result: TrainingResult
 ) -> dict[str, Any]:
-    """Return which code made the model, who wrote and who asked."""
+    """Return the code that trained the model, its authors, and the requester."""
     tags = env.tracking().run(training_result.run_id).tags
     return {
         "commit": evidence.commit,
@@ -35,25 +35,25 @@ def code_facts(
         "authors": request.authors,
         "requested_by": request.requested_by,
         "flow_run": request.flow_run_id,
-        "webhook_delivery": tags.get("ratchet.delivery", ""),
-        "tracked_run": training_result.run_id,
+        "webhook_delivery": tags.get("ratchet.webhook_delivery", ""),
+        "mlflow_run": training_result.run_id,
     }
 
 
 def data_facts(env: Environment, team_model: TeamModel, data: TierData) -> dict[str, Any]:
-    """Return the read of the lake, to be made again: snapshots with their digests, and the query as of a time.
+    """Return the read of the lake, so that it can be repeated: the query, and the snapshots with their digests.
 
     Raises:
-        Refusal: the lake does not return that read any more.
+        Refusal: the lake no longer returns that read.
     """
     spec = team_model.spec.data
-    table_reads = resolve_reads(env.lake(), spec, data.reread_time or data.as_of)
+    table_reads = resolve_reads(env.lake(), spec, data.reread_as_of)
     if table_reads.digest != data.data_digest:
         raise Refusal(
-            "the lake does not return the read that the model was trained on",
+            "the lake no longer returns the rows that the model was trained on",
             where=f"{spec.dataset} as of {data.as_of}",
             value=table_reads.digest,
-            remedy="Check the lake: snapshots never change.",
+            remedy="Check the lake: a snapshot must never change.",
         )
     tables = {
         name or "main": {
@@ -70,7 +70,7 @@ def data_facts(env: Environment, team_model: TeamModel, data: TierData) -> dict[
         for name, read in table_reads.tables.items()
     }  # fmt: skip
     return {
-        "query": {"model": data.model, "tier": data.tier, "as_of": data.reread_time or data.as_of},
+        "query": {"model": data.model, "tier": data.tier, "as_of": data.reread_as_of},
         "data_digest": data.data_digest,
         "tier_digest": data.digest,
         "holdout_digest": data.holdout_digest,
@@ -89,12 +89,12 @@ def training_facts(
     parameters: Mapping[str, Any],
     environment: str,
 ) -> dict[str, Any]:
-    """Return what the training was given, and what it ran on."""
+    """Return the inputs of the training, and the platform that it ran on."""
     return {
         "model": team_model.spec.name,
         "tier": data.tier,
         "parameters": training_result.parameters,
-        "given": dict(parameters),
+        "requested_parameters": dict(parameters),
         "seed": training_result.seed,
         "environment": environment,
         "python": platform.python_version(),
@@ -109,7 +109,7 @@ def training_facts(
 
 
 def comparison_facts(evidence: Evidence, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return how it was held against the champion."""
+    """Return the comparison with the champion."""
     evaluation = json.loads(files.get("evaluation.json", b"{}"))
     return {
         "champion": evidence.champion_version,
@@ -120,7 +120,7 @@ def comparison_facts(evidence: Evidence, files: Mapping[str, bytes]) -> dict[str
 
 
 def deployment_facts(env: Environment, request: ApprovalRequest, deployment_result: DeploymentResult) -> dict[str, Any]:
-    """Return the line of the deployment ledger, and where a rollback goes."""
+    """Return the line of the deployment ledger, and the target of a rollback."""
     lines = env.effects().deployments(request.model, request.environment)
     deployment = next((line for line in lines if line.request_id == request.id), None)
     last_rollback = next((line for line in lines if line.action == "rollback" and line.status == "serving"), None)
@@ -129,7 +129,7 @@ def deployment_facts(env: Environment, request: ApprovalRequest, deployment_resu
     except Refusal:
         target = ""
     return {
-        "line": asdict(deployment) if deployment else None,
+        "deployment": asdict(deployment) if deployment else None,
         "url": deployment_result.url,
         "replaced": deployment_result.replaced_version,
         "rollback_target": target,
@@ -138,23 +138,21 @@ def deployment_facts(env: Environment, request: ApprovalRequest, deployment_resu
 
 
 def monitoring_facts(team_model: TeamModel, data: TierData) -> dict[str, Any]:
-    """Return what people watch it by: the plan, and what the training rows looked like."""
+    """Return the monitoring plan, the review date and the baseline of the training features."""
     spec = team_model.spec
     rows, baseline = training_feature_baseline(team_model, data)
-    declared = spec.model_dump(mode="json")
-    plans = {key: declared[key] for key in ("watch", "monitoring", "drift") if key in declared}
     return {
         "owner": spec.owner,
         "review_by": (datetime.now(UTC) + timedelta(days=spec.evidence.review_days)).date().isoformat(),
-        "plan": plans or "Nothing is declared in model.yaml: the owner watches by the baseline below.",
+        "monitoring_plan": "model.yaml declares no plan: the owner monitors the model with the baseline below.",
         "baseline_rows": rows,
         "baseline": baseline,
     }
 
 
 def retention_facts(env: Environment, team_model: TeamModel) -> dict[str, Any]:
-    """Return until when this is kept, and where the chain of decisions ended."""
-    links = env.approvals().links()
+    """Return how long the pack is kept, and the head of the decision chain."""
+    links = env.approvals().chain_entries()
     years = team_model.spec.evidence.retention_years
     return {
         "keep_until": (datetime.now(UTC) + timedelta(days=365.25 * years)).date().isoformat(),
@@ -171,11 +169,11 @@ def provenance_statement(
     files: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return how the model was made, as an in-toto statement."""
+    """Return the provenance of the model as an in-toto statement."""
     dependencies: list[dict[str, Any]] = [
         {"uri": "git:commit", "digest": {"gitCommit": evidence.commit}},
         {
-            "uri": f"lake:{data.model}?as_of={data.reread_time or data.as_of}",
+            "uri": f"lake:{data.model}?as_of={data.reread_as_of}",
             "digest": {"sha256": evidence.data_digest},
         },
     ]
@@ -187,9 +185,10 @@ def provenance_statement(
         files,
         external={"model": request.model, "tier": data.tier, "as_of": data.as_of, "parameters": dict(parameters),
                   "requested_by": request.requested_by},
-        internal={"environment": request.environment, "parameters": training_result.parameters, "seed": training_result.seed},
+        internal={"environment": request.environment, "parameters": training_result.parameters,
+                  "seed": training_result.seed},
         dependencies=dependencies,
-        builder="ratchet:flows/retrain.py",
+        builder="ratchet:retrain",
         run=str(flow_run.id or request.flow_run_id),
         finished=datetime.now(UTC),
     )  # fmt: skip

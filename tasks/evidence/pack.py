@@ -1,4 +1,4 @@
-"""Put together the evidence pack of a promoted model, sign it, and keep it with the model and on the shared folder."""
+"""Build the files of a promoted model's evidence pack, and write them."""
 
 import io
 import json
@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from blocks.approvals.base import ApprovalRequest, Link
 from blocks.approvals.chain import decisions_of
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest, ChainEntry
+from runtime.digests import file_digest, folder_digest
+from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evidence.facts import (
     code_facts,
@@ -29,7 +31,14 @@ from tasks.evidence.rules.page import evidence_html, model_card_markdown
 from tasks.evidence.rules.statements import add_model_to_bom
 from tasks.shared.inventory import LOCK_FILE, bill_of_materials, model_files
 from tasks.shared.models import TeamModel
-from tasks.shared.records import DeploymentResult, EvaluationResult, TierData, TrainingResult, ValidationResult
+from tasks.shared.records import (
+    DeploymentResult,
+    EvaluationResult,
+    EvidencePack,
+    TierData,
+    TrainingResult,
+    ValidationResult,
+)
 
 
 def evidence_pack_files(
@@ -43,16 +52,20 @@ def evidence_pack_files(
     deployment_result: DeploymentResult,
     parameters: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """Return all files of the pack, by name."""
+    """Return all files of the pack: content by name."""
     evidence = parse_evidence(request.evidence)
-    links = [link for link in env.approvals().links() if link.request_id == request.id or link.hash in evidence.waivers]
+    links = [
+        link
+        for link in env.approvals().chain_entries()
+        if link.request_id == request.id or link.hash in evidence.waivers
+    ]
     files = {
         **_evaluation_files(env, training_result.run_id),
         **_team_files(team_model),
         "evidence.json": request.evidence.encode(),
         "model.sig": training_result.model_path.with_name(f"{training_result.model_path.name}.sig").read_bytes(),
         "requirements.lock": LOCK_FILE.read_bytes() if LOCK_FILE.exists() else b"",
-        "checks.md": validation_result.report_markdown.encode(),
+        "validation.md": validation_result.report_markdown.encode(),
         "approvals.jsonl": _approvals_jsonl(request, links),
         "preflight.json": deployment_result.preflight_json.encode(),
     }
@@ -78,7 +91,7 @@ def evidence_pack_files(
         ),
     }  # fmt: skip
     files |= {name: _to_json(content) for name, content in facts.items()}
-    limits_text = files.get("limits.md", b"").decode(errors="replace")
+    limits_text = files.get("intended-use.md", b"").decode(errors="replace")
     rows = {"train": data.train_rows, "holdout": data.holdout_rows}
     spec = team_model.spec
     model_card = model_card_markdown(
@@ -91,8 +104,24 @@ def evidence_pack_files(
     return files
 
 
+def store_signed_pack(
+    env: Environment, model: str, version: str, run_id: str, files: Mapping[str, bytes]
+) -> EvidencePack:
+    """Write the pack of a version below the environment's folder, sign it, and log it with the version's run.
+
+    Raises:
+        Rejected: no key on this machine signs models.
+    """
+    pack, tracking = env.evidence_folder / model / version / "pack", env.tracking()
+    write_pack(pack, files)
+    signature = sign_folder(pack, env.signing.signer("models"), {"model": model, "version": version})
+    tracking.log_files(run_id, pack.parent, artifact_folder="evidence")
+    tracking.tag_version(model, version, {"ratchet.evidence": file_digest(signature)})
+    return EvidencePack(model=model, version=version, folder=pack, digest=folder_digest(pack))
+
+
 def write_pack(pack: Path, files: Mapping[str, bytes]) -> None:
-    """Write the pack's folder beside its place, then exchange it whole: a repeat replaces what is there."""
+    """Write the pack to a staging folder, then move it into place. An existing pack is replaced."""
     pack.parent.mkdir(parents=True, exist_ok=True)
     staging_folder = Path(tempfile.mkdtemp(prefix=".pack-", dir=pack.parent.parent))
     try:
@@ -107,24 +136,26 @@ def write_pack(pack: Path, files: Mapping[str, bytes]) -> None:
 
 def _evaluation_files(env: Environment, run_id: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        kept = env.tracking().fetch_files(run_id, "evaluation", Path(folder))
-        return {path.name: path.read_bytes() for path in sorted(kept.iterdir()) if path.name.startswith("evaluation.")}
+        fetched = env.tracking().fetch_files(run_id, "evaluation", Path(folder))
+        return {
+            path.name: path.read_bytes() for path in sorted(fetched.iterdir()) if path.name.startswith("evaluation.")
+        }
 
 
 def _uncommitted_patch(env: Environment, run_id: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = env.tracking().fetch_files(run_id, "made-by", Path(folder)) / "uncommitted.patch"
+        path = env.tracking().fetch_files(run_id, "provenance", Path(folder)) / "uncommitted.patch"
         return path.read_bytes() if path.exists() else b""
 
 
 def _team_files(team_model: TeamModel) -> dict[str, bytes]:
-    names = {"CARD.md": "limits.md", "model.yaml": "model.yaml", "expectations.yaml": "expectations.yaml"}
+    names = {"CARD.md": "intended-use.md", "model.yaml": "model.yaml", "expectations.yaml": "expectations.yaml"}
     return {
         to: (team_model.folder / name).read_bytes() for name, to in names.items() if (team_model.folder / name).exists()
     }
 
 
-def _approvals_jsonl(request: ApprovalRequest, links: list[Link]) -> bytes:
+def _approvals_jsonl(request: ApprovalRequest, links: list[ChainEntry]) -> bytes:
     lines = io.StringIO()
     for kind, record in [("request", asdict(request)), *(("link", asdict(link)) for link in links)]:
         lines.write(json.dumps({"type": kind, **record}, default=_json_default, ensure_ascii=False) + "\n")

@@ -1,7 +1,7 @@
-"""Train a promoted version again from its evidence pack alone, and say whether the same model comes of it.
+"""Reproduce a promoted version: retrain it from its evidence pack alone, and compare the result.
 
-The pack says which commit (and patch), data, parameters, seed and packages; the repository, the lake and the lock file
-give them. Everything happens in a folder of its own, which is removed afterwards; nothing is registered.
+The pack names the commit (and patch), data, parameters, seed and packages. The repository, the lake and the lock file
+provide them. All work happens in a temporary folder, which is removed afterwards. Nothing is registered.
 """
 
 import json
@@ -31,37 +31,39 @@ from tasks.evidence.verification import report, verify_pack
 from tasks.shared.champion import champion_version
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.inventory import current_inputs, install_lock_file, recorded_inputs
-from tasks.shared.models import ROOT, TeamModel, load_model
-from tasks.shared.namespaces import known_models
-from tasks.shared.reads import resolve_reads
+from tasks.shared.models import ROOT, TeamModel, known_models, load_model
 from tasks.shared.records import ReproductionResult, TierData
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, materialise
 from tasks.validation.rules.parquet_rows import to_frame
 
 
 @dataclass(frozen=True)
 class VerifiedPack:
-    """An evidence pack that was verified, as it is read here."""
+    """An evidence pack whose signature and files were verified."""
 
     folder: Path
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Return one of its JSON files."""
+        """Return the content of one of its JSON files."""
         return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
 
 
 def versions_to_reproduce(env: Environment, model: str = "", version: str = "") -> list[tuple[str, str]]:
-    """Return model and version of what is to be reproduced: the one named, or what serves of each model."""
+    """Return the (model, version) pairs to reproduce: the named version, or the deployed version of each model."""
     names = [model] if model else known_models(env)
-    found = [(name, version or champion_version(env, name)) for name in names]
-    return [(name, each) for name, each in found if each]
+    versions = [(name, version or champion_version(env, name)) for name in names]
+    return [(name, each) for name, each in versions if each]
 
 
 def reproduce_from_pack(
     env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any = print, root: Path = ROOT
 ) -> ReproductionResult:
-    """Train again in a clean folder and compare; what cannot be had again is told as such, and never guessed."""
+    """Retrain in an empty folder and compare.
+
+    When an input is no longer available, the verdict is "not reproducible", with the reason.
+    """
     started = time.monotonic()
     with work_folder(env) as work:
         try:
@@ -86,10 +88,10 @@ def reproduce_from_pack(
 def rebuild_and_compare(
     env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path = ROOT
 ) -> tuple[Any, tuple[str, ...], dict[str, float], str]:
-    """Rebuild code, data and packages, train, and return verdict, differing inputs, metrics, and predictions' digest.
+    """Restore code, data and packages, train, and return verdict, differences, metrics and predictions digest.
 
     Raises:
-        Refusal: code, data or packages are not to be had as they were.
+        Refusal: the code, data or packages of the pack are no longer available.
     """
     training = pack.read_json("training.json")
     team_model = restore_code(pack, work / "checkout", root)
@@ -105,7 +107,9 @@ def rebuild_and_compare(
     )
     evidence = parse_evidence((pack.folder / "evidence.json").read_text(encoding="utf-8"))
     outcome = reproduction_verdict(
-        recorded=evidence.metrics, current=metrics, predictions_then=pack.read_json("model.json")["holdout_predictions"],
+        recorded=evidence.metrics,
+        current=metrics,
+        predictions_then=pack.read_json("model.json")["holdout_predictions"],
         predictions_now=digest,
     )  # fmt: skip
     if outcome == "bit-identical":
@@ -117,27 +121,27 @@ def rebuild_and_compare(
 
 
 def fetch_verified_pack(env: Environment, model: str, version: str, work: Path) -> VerifiedPack:
-    """Return the version's pack, from the folder of packs or from its run, after it was verified.
+    """Return the verified pack of a version, from the evidence folder or from its tracked run.
 
     Raises:
-        Refusal: there is none, or it is not as it was signed.
+        Refusal: there is no pack, or it is not as it was signed.
     """
-    kept = env.evidence_folder / model / version
-    if not (kept / "pack").is_dir():
-        found = env.tracking().version(model, version)
-        kept = env.tracking().fetch_files(found.run_id, "evidence", work) if found else kept
-    checked = verify_pack(kept, env.signing.trusted_model_keys)
-    if not checked.valid:
-        last = report(kept, checked).splitlines()[-1]
-        raise Refusal("there is no sound evidence pack", where=f"{model} version {version}", value=last)
-    return VerifiedPack(kept / "pack")
+    folder = env.evidence_folder / model / version
+    if not (folder / "pack").is_dir():
+        registered = env.tracking().version(model, version)
+        folder = env.tracking().fetch_files(registered.run_id, "evidence", work) if registered else folder
+    verification = verify_pack(folder, env.signing.trusted_model_keys)
+    if not verification.valid:
+        last = report(folder, verification).splitlines()[-1]
+        raise Refusal("no valid evidence pack was found", where=f"{model} version {version}", value=last)
+    return VerifiedPack(folder / "pack")
 
 
 def restore_code(pack: VerifiedPack, checkout: Path, root: Path) -> TeamModel:
-    """Clone the repository at the pack's commit, apply the patch, and return the model of that checkout.
+    """Clone the repository at the pack's commit, apply the patch, and return the model in this checkout.
 
     Raises:
-        Refusal: the commit is not in this repository, or the code that comes of it is not that of the pack.
+        Refusal: this repository does not have the commit, or its code differs from the pack.
     """
     code, name = pack.read_json("code.json"), pack.read_json("training.json")["model"]
     patch = pack.folder / "uncommitted.patch"
@@ -145,75 +149,79 @@ def restore_code(pack: VerifiedPack, checkout: Path, root: Path) -> TeamModel:
     _git("-C", str(checkout), "checkout", "--quiet", "--detach", code["commit"])
     if code["patch_digest"]:
         if not patch.exists() or file_digest(patch) != code["patch_digest"]:
-            raise Refusal("the patch is not that of the evidence", where="uncommitted.patch")
+            raise Refusal("the patch does not match the evidence", where="uncommitted.patch")
         _git("-C", str(checkout), "apply", "--binary", str(patch))
     team_model = load_model(name, checkout)
     if (team_model.folder / "model.yaml").read_bytes() != (pack.folder / "model.yaml").read_bytes():
-        raise Refusal("model.yaml of the commit is not that of the pack", where=f"models/{team_model.folder.name}")
+        raise Refusal("model.yaml of the commit differs from the pack", where=f"models/{team_model.folder.name}")
     return team_model
 
 
 def restore_data(env: Environment, pack: VerifiedPack, team_model: TeamModel, work: Path) -> TierData:
-    """Read the lake as of then, lay the tier down anew, and return it; each step is held against its digest.
+    """Repeat the recorded read of the lake, materialise the tier, and return it. Each step must match its digest.
 
     Raises:
-        Refusal: the lake or the split does not return the rows that the version was trained on.
+        Refusal: the lake or the split returns other rows than those that the version was trained on.
     """
     recorded = pack.read_json("data.json")
     query = recorded["query"]
     reads = resolve_reads(env.lake(), team_model.spec.data, query["as_of"])
     _check_same("the read of the lake", recorded["data_digest"], reads.digest)
     data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch")
-    _check_same("the rows that train", recorded["train_digest"], content_digest(data.train))
-    _check_same("the rows that decide", recorded["holdout_digest"], data.holdout_digest)
+    _check_same("the training rows", recorded["train_digest"], content_digest(data.train))
+    _check_same("the holdout rows", recorded["holdout_digest"], data.holdout_digest)
     return data
 
 
 def retrain_from_pack(
     env: Environment, pack: VerifiedPack, team_model: TeamModel, data: TierData, work: Path, python: str, log: Any
 ) -> Path:
-    """Run the training program of the checkout with the pack's parameters and seed; return its model folder."""
+    """Run the checkout's training program with the pack's parameters and seed, and return the model folder."""
     training, limits = pack.read_json("training.json"), team_model.spec.training
     trainer = isolated_trainer(env.trainer(), work, python)
     job = TrainingJob(
-        name=f"again-{team_model.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
+        name=f"reproduce-{team_model.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
         program_folder=team_model.folder,
         channels={"train": data.train},
         hyperparameters={**training["parameters"], "seed": str(training["seed"])},
-        environment={"MLFLOW_TRACKING_URI": f"sqlite:///{work}/runs.db"},  # where a program that tracks may do so
+        environment={
+            "MLFLOW_TRACKING_URI": f"sqlite:///{work}/runs.db"
+        },  # a training program that uses MLflow logs here
         max_seconds=max(1, int(limits.max_minutes * 60)),
         max_memory_mb=limits.max_memory_mb,
     )
     done = trainer.run(job, on_log_line=log)
     folders = [] if done.model_folder is None else [done.model_folder, done.model_folder / "model"]
-    found = next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
-    if found is None:
-        raise Refusal("the training left no model", where=team_model.spec.name, value=str(done.status))
-    return Path(shutil.copytree(found, work / "again" / "model"))
+    model_folder = next((folder for folder in folders if (folder / "MLmodel").is_file()), None)
+    if model_folder is None:
+        raise Refusal("the training produced no model", where=team_model.spec.name, value=str(done.status))
+    return Path(shutil.copytree(model_folder, work / "again" / "model"))
 
 
 def isolated_trainer(trainer: Trainer, work: Path, python: str) -> Trainer:
-    """Return the trainer, its jobs below `work` and with this Python where it runs them on this machine.
+    """Return the trainer with its jobs below `work`, and with this Python when it runs jobs on this machine.
 
     Raises:
-        Refusal: another Python is asked for, and this trainer's jobs run elsewhere.
+        Refusal: another Python is requested, but the jobs of this trainer run on other machines.
     """
     fields = type(trainer).model_fields
     if python and "python" not in fields:
-        raise Refusal("a fresh environment is made on this machine alone", value=type(trainer).__name__)
+        raise Refusal(
+            "a fresh virtual environment needs a trainer that runs on this machine", value=type(trainer).__name__
+        )
     own: dict[str, Any] = {"root": work / "jobs"} if "root" in fields else {}
     return trainer.model_copy(update={**own, **({"python": python} if python else {})})
 
 
 def holdout_metrics(team_model: TeamModel, data: TierData, predictions: np.ndarray, seed: int) -> dict[str, float]:
-    """Return the metrics on the holdout, as the evaluation measures them."""
+    """Return the metrics on the holdout, measured as in the evaluation."""
     rows = to_frame(pq.read_table(data.holdout))
     return finite_metrics(evaluate_on_holdout(team_model, data, rows, predictions, None, "", seed).metrics)
 
 
 @contextmanager
 def work_folder(env: Environment) -> Iterator[Path]:
-    """Make a folder for one reproduction, and remove it afterwards."""
+    """Create a temporary folder for one reproduction, and remove it afterwards."""
     home = env.scratch / "reproduce"
     home.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=home))
@@ -225,11 +233,11 @@ def work_folder(env: Environment) -> Iterator[Path]:
 
 def _check_same(what: str, then: str, now: str) -> None:
     if then != now:
-        raise Refusal(f"{what} is not what the version was trained with", value=now[:12], remedy=f"It was {then[:12]}.")
+        raise Refusal(f"digest mismatch of {what}", value=now[:12], remedy=f"The pack has {then[:12]}.")
 
 
 def _git(*arguments: str) -> None:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Refusal("the code is not to be had as it was", where=f"git {arguments[0]}", value=done.stderr[-300:],
+        raise Refusal("the code of the pack cannot be restored", where=f"git {arguments[0]}", value=done.stderr[-300:],
                       remedy="Fetch the commit into this repository.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Prefect tasks of evidence: keep the signed pack of a promoted model, and train it again from that."""
+"""Prefect tasks of evidence: store the signed pack of a promoted version, and reproduce a version from its pack."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
-from runtime.digests import file_digest, folder_digest
-from runtime.signatures import sign_folder
-from tasks.evidence.pack import evidence_pack_files, write_pack
+from tasks.evidence.pack import evidence_pack_files, store_signed_pack
 from tasks.evidence.reproduction import reproduce_from_pack
 from tasks.shared.models import load_model
 from tasks.shared.records import (
@@ -23,7 +21,7 @@ from tasks.shared.records import (
 from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="keep evidence", **TASK_OPTIONS)
+@task(name="store evidence pack", **TASK_OPTIONS)
 def store_evidence_pack(
     request_id: str,
     data: TierData,
@@ -34,11 +32,10 @@ def store_evidence_pack(
     parameters: Mapping[str, Any],
     environment: str,
 ) -> EvidencePack:
-    """Write the evidence pack of a version that has just been deployed, sign it, and keep it with its run."""
+    """Write and sign the evidence pack of a version that was just deployed, and log it to the tracked run."""
     env = open_environment(environment)
-    request = env.approvals().approval_request(request_id)
+    request = env.approvals().get_request(request_id)
     team_model = load_model(request.model)
-    pack = env.evidence_folder / request.model / request.version / "pack"
     files = evidence_pack_files(
         env,
         request,
@@ -50,20 +47,15 @@ def store_evidence_pack(
         deployment_result,
         parameters,
     )
-    write_pack(pack, files)
-    signature = sign_folder(pack, env.signing.signer("models"), {"model": request.model, "version": request.version})
-    env.tracking().log_files(training_result.run_id, pack.parent, artifact_folder="evidence")
-    env.tracking().tag_version(request.model, request.version, {"ratchet.evidence": file_digest(signature)})
-    get_run_logger().info("the evidence of version %s lies in %s", request.version, pack)
-    return EvidencePack(model=request.model, version=request.version, folder=pack, digest=folder_digest(pack))
+    pack = store_signed_pack(env, request.model, request.version, training_result.run_id, files)
+    get_run_logger().info("the evidence of version %s lies in %s", pack.version, pack.folder)
+    return pack
 
 
 @task(name="reproduce", **TASK_OPTIONS)
-def reproduce_version(
-    model: str, version: str, environment: str, fresh_environment: bool = False
-) -> ReproductionResult:
-    """Train a promoted version again from its evidence pack, and compare."""
+def reproduce_version(model: str, version: str, environment: str, fresh_venv: bool = False) -> ReproductionResult:
+    """Retrain a promoted version from its evidence pack, and compare the result."""
     env = open_environment(environment)
-    done = reproduce_from_pack(env, model, version, fresh_venv=fresh_environment, log=get_run_logger().info)
+    done = reproduce_from_pack(env, model, version, fresh_venv=fresh_venv, log=get_run_logger().info)
     get_run_logger().info("version %s of %s: %s. %s", version, model, done.verdict, " ".join(done.differing_inputs))
     return done

@@ -1,4 +1,4 @@
-"""Verify a pack of evidence without a server: each of its sixteen items is present, absent or changed."""
+"""Verify an evidence pack without a server: each of its sixteen items is present, absent or changed."""
 
 import json
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ ItemState = Literal["present", "absent", "changed"]
 
 @dataclass(frozen=True)
 class PackVerification:
-    """What verification found: the state of each item by its key, and what is wrong with the whole, or ""."""
+    """The result of a verification: the state of each item by its key, and the problem of the whole pack, or ""."""
 
     items: dict[str, ItemState]
     problem: str
 
     @property
     def valid(self) -> bool:
-        """Whether every item is there, and as it was signed."""
+        """Whether every item is present and as it was signed."""
         return not self.problem and set(self.items.values()) == {"present"}
 
 
 def verify_pack(place: Path, keys: Sequence[str]) -> PackVerification:
-    """Verify a pack against the pinned keys: its files against the signature, each item against the list."""
+    """Verify the files of a pack against its signature and the pinned keys, and each item against the signed list."""
     pack = place / "pack" if (place / "pack").is_dir() else place
     problem = _signature_problem(pack, keys)
     return PackVerification({item.key: _item_state(pack, item.key) for item in EVIDENCE_ITEMS}, problem)
@@ -41,7 +41,7 @@ def _signature_problem(pack: Path, keys: Sequence[str]) -> str:
         return (
             ""
             if listed["form"] == PACK_FORMAT and (pack / PAGE_FILE).is_file()
-            else f"{ITEMS_FILE} is of another form, or no page"
+            else f"{ITEMS_FILE} has another format, or {PAGE_FILE} is missing"
         )
     except UntrustedSignature as no:
         return str(no)
@@ -58,12 +58,14 @@ def _item_state(pack: Path, key: str) -> ItemState:
         return "absent"
     if any((pack / name).is_file() and file_digest(pack / name) != digest for name, digest in files.items()):
         return "changed"
-    there = {name for name in files if (pack / name).is_file()}
-    return "present" if files and set(files) | expected == there else "absent"
+    existing = {name for name in files if (pack / name).is_file()}
+    return "present" if files and set(files) | expected == existing else "absent"
 
 
-def report(place: Path, found: PackVerification) -> str:
-    """Return a line for each item, and one for the whole."""
-    lines = [f"{number:>2}. {item.title:<55} {found.items[item.key]}" for number, item in enumerate(EVIDENCE_ITEMS, 1)]
-    whole = "sound: signed by a pinned key, every item present" if found.valid else "WRONG"
-    return "\n".join([*lines, f"{place}: {whole}{': ' + found.problem if found.problem else ''}"])
+def report(place: Path, verification: PackVerification) -> str:
+    """Return one line for each item, and one for the whole pack."""
+    lines = [
+        f"{number:>2}. {item.title:<55} {verification.items[item.key]}" for number, item in enumerate(EVIDENCE_ITEMS, 1)
+    ]
+    whole = "sound: signed by a pinned key, every item present" if verification.valid else "WRONG"
+    return "\n".join([*lines, f"{place}: {whole}{': ' + verification.problem if verification.problem else ''}"])

@@ -1,1 +1,1 @@
-"""Append rows of a source to the lake; quarantine those that break a rule."""
+"""Ingestion: append the rows of a source to the lake, and quarantine the rows that break a rule."""

@@ -1,33 +1,33 @@
-"""Land rows in the lake: what is right is appended as one snapshot, what is not is set aside with its reason."""
+"""Ingest rows into the lake: valid rows are appended as one snapshot, invalid rows are quarantined with reasons."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact
 
-from blocks.common.errors import NotFound
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.environment import open_environment
 from blocks.lake.base import AsOf, Lake, Snapshot
-from blocks.sources import FrameSource, ProcessedFile, Source, WatermarkFilter
+from blocks.sources import RowBatch, Source, open_source
 from blocks.sources.base import no_rows_error
-from blocks.sources.processed_files import processed_from_notes
-from blocks.sources.sql_query import watermark_id
+from blocks.sources.secret_addresses import resolve_address
 from blocks.sources.staging import StagedSource, stage_rows
-from blocks.sources.watermarks import Watermark
-from tasks.ingestion.rules.acceptance import PartitionedRows, RowRules, StagedRows, partition_rows
-from tasks.ingestion.rules.row_checks import STAGED_TABLE, staged_relation_sql
-from tasks.ingestion.stream import CountedSourceRows, piece_observer
-from tasks.shared.models import load_model
+from tasks.ingestion.datasets import (
+    dataset_snapshots,
+    latest_read,
+    processed_files,
+    quarantine_dataset,
+    watermark_filter,
+)
+from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partition_rows
+from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
-from tasks.shared.rules.model.data import MAIN_TABLE, IngestSchema
-from tasks.shared.rules.model.namespaces import base_name, namespace_part
+from tasks.shared.rules.model.data import IngestSchema
 from tasks.shared.rules.model.spec import DataSpec
-from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.content import ContentDigest
 
 _MEMORY_MB = 600
@@ -38,36 +38,39 @@ _NO_QUARANTINE_LIMIT = 1.0
 _MAX_QUARANTINED_SHARE = 0.10
 
 
-def ingest_frame(model: str, frame: pd.DataFrame, environment: str = "local", table: str = MAIN_TABLE) -> IngestResult:
-    """Land a DataFrame from Python, by the same rules as every other source."""
-    data, env = ingest_schema(model, table), open_environment(environment)
-    return ingest_rows(env.lake(), data, FrameSource(frame, data.column_kinds), scratch=env.scratch / "ingest")
-
-
-def ingest_schema(model: str, table: str) -> IngestSchema:
-    """Return what is to be known of a model's table, for rows to land in it.
+def open_source_rows(
+    lake: Lake, data: IngestSchema, source: str, query: str, watermark: str, redrive: str, scratch: Path
+) -> Source:
+    """Return the rows of a source that are not ingested yet, to be closed; see `flows.ingest` for the arguments.
 
     Raises:
-        Refusal: the model is in a namespace, which shares the data of all others; or it has no such table.
+        NotFound: there is no such quarantine snapshot as `redrive` names.
     """
-    spec = load_model(model).spec
-    if namespace_part(model):
-        problem, remedy = "a namespace only reads the data, which is shared", f"Ingest with model={base_name(model)}."
-        raise Refusal(problem, where=f"the data set {spec.data.dataset}", value=model, remedy=remedy)
-    return spec.data.ingest_schema(table)
+    if redrive:
+        lake.as_of(quarantine_dataset(data), redrive)
+    address = resolve_address(source)
+    return open_source(
+        address,
+        query=query,
+        kinds=data.column_kinds,
+        watermark=watermark_filter(lake, data, address, query, watermark),
+        processed=None if redrive else processed_files(lake, data),
+        scratch=_ensure_folder(scratch),
+        redrive=bool(redrive),
+    )
 
 
 def ingest_rows(
     lake: Lake, data: DataSpec | IngestSchema, source: Source, *, scratch: Path | None = None, redrive: str = ""
 ) -> IngestResult:
-    """Append what is right to the data set of a model's table (of a `DataSpec`, its main one).
+    """Append the valid rows of a source to the data set of a model's table (the main table of a `DataSpec`).
 
-    The same source a second time adds nothing.
-    The quarantine is written first: once the rows are in, nothing about them is lost. Of rows that were in
-    quarantine before (`redrive` is its snapshot) any share may be set aside again.
+    Ingesting the same source again adds nothing. The quarantine is written before the rows, so that a crash in
+    between loses nothing. `redrive` is the quarantine snapshot that the source corrects: such a source may be
+    quarantined in any share.
 
     Raises:
-        Refusal: a declared column is missing, too many rows are wrong, or none is right.
+        Refusal: a declared column is missing, too many rows are invalid, or no row is valid.
     """
     data = data.ingest_schema() if isinstance(data, DataSpec) else data
     key = source.content_digest()
@@ -82,11 +85,11 @@ def ingest_rows(
             return _no_new_rows(lake, data, source)
         if known := lake.find_by_key(data.dataset, key):
             return _ingest_result(known, new=False)
-        progress.start_step(f"judging and landing {source.description}")
-        seen = latest_read(lake, data.dataset)
-        judged = partition_source(
+        progress.start_step(f"checking and appending {source.description}")
+        lake_read = latest_read(lake, data.dataset)
+        partitioned = partition_source(
             lake,
-            seen,
+            lake_read,
             data,
             source,
             staged,
@@ -94,15 +97,19 @@ def ingest_rows(
             max_quarantined_share=_NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE,
         )
         return _append_snapshots(
-            lake, data, _PartitionedSource(source, judged, key, redrive, seen.id if seen else ""), progress
+            lake,
+            data,
+            _PartitionedSource(source, partitioned, key, redrive, lake_read.id if lake_read else ""),
+            progress,
         )
 
 
 @dataclass(frozen=True)
 class _PartitionedSource:
-    """What is about to land: a source's judged rows, under a key, perhaps out of a quarantine snapshot.
+    """A source whose rows are checked, and the key under which they will be appended.
 
-    `expected_latest` is the id of the snapshot up to which the lake's keys were known when they were judged, "" for none.
+    `redrive` is the quarantine snapshot that the source corrects, or "". `expected_latest` is the id of the lake's
+    newest snapshot when the rows were checked; "" when the data set was empty.
     """
 
     source: Source
@@ -113,7 +120,7 @@ class _PartitionedSource:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Return what both snapshots remember."""
+        """The notes that both snapshots carry."""
         counts = {"rows_in": str(self.partitioned.rows_in), "quarantined": str(self.partitioned.quarantined)}
         origin = {"redriven_from": self.redrive} if self.redrive else {}
         return {**self.partitioned.notes, **self.source.snapshot_notes(), **counts, **origin}
@@ -129,7 +136,7 @@ def partition_source(
     *,
     max_quarantined_share: float,
 ) -> PartitionedRows:
-    """Split the rows of a source into accepted and quarantined, knowing the keys of a read of the lake."""
+    """Split the rows of a source into accepted and quarantined ones. Keys of `lake_read` may not occur again."""
     files = [str(file) for file in staged.files]
     rows = StagedRows(
         relation=staged_relation_sql(staged.column_sql, files),
@@ -141,91 +148,56 @@ def partition_source(
         ignored=source.undeclared_columns,
     )
     rules = RowRules(staged.schema, data.entity, data.target, data.classes or None, staged.finite_columns, data.unique)
-    # The source's files are on this machine, so it is judged here, whatever engine reads the lake.
+    # The source's files are on this machine, so DuckDB checks them here, whichever engine reads the lake.
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})
     keys = lake.files(lake_read) if lake_read else ()
     return partition_rows(
-        engine, rows, rules, folder / "judged", lake_keys=keys, max_quarantined_share=max_quarantined_share
+        engine, rows, rules, folder / "checked", lake_keys=keys, max_quarantined_share=max_quarantined_share
     )
 
 
-def quarantine_dataset(data: DataSpec | IngestSchema) -> str:
-    """Return the name of the data set in which the model's wrong rows are set aside."""
-    return f"{data.dataset}-quarantine"
-
-
-def latest_read(lake: Lake, dataset: str) -> AsOf | None:
-    """Return the read of everything that has landed; None when nothing has."""
-    try:
-        return lake.as_of(dataset)
-    except NotFound:
-        return None
-
-
-def dataset_snapshots(lake: Lake, dataset: str) -> tuple[Snapshot, ...]:
-    """Return the data set's snapshots, oldest first; none when nothing has landed."""
-    now = latest_read(lake, dataset)
-    return now.snapshots if now else ()
-
-
-def watermark_filter(
-    lake: Lake, data: DataSpec | IngestSchema, source: str, query: str, column: str
-) -> WatermarkFilter | None:
-    """Return from where on rows of a query are new: after the highest watermark that has landed of it."""
-    if not column:
-        return None
-    watermark_name = watermark_id(source, query, column)
-    landed = (
-        Watermark.from_notes(snapshot.notes, watermark_name)
-        for snapshot in reversed(dataset_snapshots(lake, data.dataset))
-    )
-    return WatermarkFilter(column, next((mark for mark in landed if mark), None))
-
-
-def processed_files(lake: Lake, data: DataSpec | IngestSchema) -> tuple[ProcessedFile, ...]:
-    """Return the files whose rows are in the data set."""
-    return tuple(
-        file for snapshot in dataset_snapshots(lake, data.dataset) for file in processed_from_notes(snapshot.notes)
-    )
-
-
-def _append_snapshots(lake: Lake, data: IngestSchema, arrival: _PartitionedSource, progress: Progress) -> IngestResult:
-    judged, now, notes = arrival.partitioned, datetime.now(UTC), arrival.notes
-    described, key = arrival.source.description, arrival.key
-    if judged.quarantined:
-        # By what it was judged against, too: after another ingest came between, other rows may be the wrong ones.
-        aside_key = f"{key} onto {arrival.expected_latest}" if arrival.expected_latest else key
+def _append_snapshots(lake: Lake, data: IngestSchema, checked: _PartitionedSource, progress: Progress) -> IngestResult:
+    partitioned, now, notes = checked.partitioned, datetime.now(UTC), checked.notes
+    description, key = checked.source.description, checked.key
+    if partitioned.quarantined:
+        # The key names the snapshot that the rows were compared with: after another ingest, other rows may be invalid.
+        quarantine_key = f"{key} onto {checked.expected_latest}" if checked.expected_latest else key
         quarantine_snapshot = lake.append(
-            quarantine_dataset(data), judged.quarantined_rows(), source=described, key=aside_key, at=now, notes=notes
+            quarantine_dataset(data),
+            partitioned.quarantined_rows(),
+            source=description,
+            key=quarantine_key,
+            at=now,
+            notes=notes,
         )
         notes = {**notes, "quarantine_snapshot": quarantine_snapshot.id}
     counted_rows = CountedSourceRows(
-        judged.accepted_rows(), arrival.source, arrival.source.size_bytes / judged.rows_in, progress
+        partitioned.accepted_rows(), checked.source, checked.source.size_bytes / partitioned.rows_in, progress
     )
     try:
         snapshot = lake.append(
             data.dataset,
             counted_rows.reader(),
-            source=described,
+            source=description,
             key=key,
             at=now,
             notes=notes,
-            expected_parent=arrival.expected_latest,
+            expected_parent=checked.expected_latest,
         )
     except Exception as error:
         raise counted_rows.error or error from error
-    _create_ingest_artifact(snapshot, judged)
+    _create_ingest_artifact(snapshot, partitioned)
     return _ingest_result(snapshot, new=True)
 
 
 def _no_new_rows(lake: Lake, data: IngestSchema, source: Source) -> IngestResult:
-    """Say that there is no row that has not landed; a source that has none at all is an error."""
-    landed = dataset_snapshots(lake, data.dataset)
-    if not source.has_no_new_rows() or not landed:
+    """Return the result of a source without new rows. A source that never had a row is an error."""
+    snapshots = dataset_snapshots(lake, data.dataset)
+    if not source.has_no_new_rows() or not snapshots:
         raise no_rows_error(source.description)
     return IngestResult(
-        dataset=data.dataset, snapshot=landed[-1].id, rows_in=0, accepted=0, quarantined=0, appended=False
+        dataset=data.dataset, snapshot=snapshots[-1].id, rows_in=0, accepted=0, quarantined=0, appended=False
     )
 
 
@@ -246,12 +218,51 @@ def _ingest_result(snapshot: Snapshot, *, new: bool) -> IngestResult:
     )
 
 
-def _create_ingest_artifact(snapshot: Snapshot, evaluation_result: PartitionedRows) -> None:
-    aside = list(evaluation_result.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
+def _create_ingest_artifact(snapshot: Snapshot, partitioned: PartitionedRows) -> None:
+    examples = list(partitioned.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
     lines = [
-        f"**{snapshot.dataset}**: {evaluation_result.rows_in} rows in = {snapshot.rows} accepted "
-        f"+ {evaluation_result.quarantined} quarantined, as snapshot `{snapshot.id}`.",
-        *(["", "| where | key | why |", "|---|---|---|"] if aside else []),
-        *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in aside),
+        f"**{snapshot.dataset}**: {partitioned.rows_in} rows in = {snapshot.rows} accepted "
+        f"+ {partitioned.quarantined} quarantined, as snapshot `{snapshot.id}`.",
+        *(["", "| where | key | why |", "|---|---|---|"] if examples else []),
+        *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in examples),
     ]
     create_markdown_artifact(key="ingest", markdown="\n".join(lines), description=snapshot.source)
+
+
+class CountedSourceRows:
+    """The stream of rows that is appended: it counts them, and fails at its end when the source has changed meanwhile.
+
+    `error` keeps the original exception: a reader in C++ sees only its text.
+    """
+
+    def __init__(self, rows: pa.RecordBatchReader, source: Source, bytes_a_row: float, progress: Progress) -> None:
+        self._rows, self._source, self._progress = rows, source, progress
+        self._bytes_a_row = bytes_a_row
+        self.error: Exception | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Return the rows as a stream that can be read once."""
+        return pa.RecordBatchReader.from_batches(self._rows.schema, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._rows:
+                self._progress.add(batch.num_rows, int(batch.num_rows * self._bytes_a_row))
+                yield batch
+            self._source.check_unchanged()
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def piece_observer(progress: Progress, digest: ContentDigest | None) -> Callable[[RowBatch], None]:
+    """Return the callback for each piece of a source: it counts its rows, and adds them to the digest if given."""
+
+    def observe(piece: RowBatch) -> None:
+        progress.add(piece.table.num_rows + len(piece.unreadable_rows), piece.bytes_read)
+        if digest:
+            digest.update(piece.table)
+            for row in piece.unreadable_rows:
+                digest.update_unread(row.position, row.reason, row.raw_text)
+
+    return observe

@@ -1,20 +1,13 @@
-"""Prefect task of ingestion."""
+"""Prefect task that ingests a source."""
 
 from contextlib import closing
 
 from prefect import get_run_logger, task
 
 from blocks.environment import open_environment
-from blocks.sources import open_source
-from blocks.sources.secret_addresses import resolve_address
-from tasks.ingestion.landing import (
-    _ensure_folder,
-    ingest_rows,
-    ingest_schema,
-    processed_files,
-    quarantine_dataset,
-    watermark_filter,
-)
+from tasks.ingestion.datasets import ingest_schema
+from tasks.ingestion.landing import ingest_rows, open_source_rows
+from tasks.shared.models import load_model
 from tasks.shared.records import IngestResult
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.model.data import MAIN_TABLE
@@ -30,25 +23,13 @@ def ingest_source(
     redrive: str = "",
     table: str = MAIN_TABLE,
 ) -> IngestResult:
-    """Read a source by the columns that the model declares and land it; see `flows.ingest` for the arguments."""
-    data, env = ingest_schema(model, table), open_environment(environment)
+    """Read the declared columns of a source and ingest its rows. `flows.ingest` describes the arguments."""
+    env, data = open_environment(environment), ingest_schema(load_model(model), table)
     lake, scratch = env.lake(), env.scratch / "ingest"
-    if redrive:
-        lake.as_of(quarantine_dataset(data), redrive)  # NotFound when there is no such snapshot
-    address = resolve_address(source)
-    rows = open_source(
-        address,
-        query=query,
-        kinds=data.column_kinds,
-        watermark=watermark_filter(lake, data, address, query, watermark),
-        processed=None if redrive else processed_files(lake, data),
-        scratch=_ensure_folder(scratch),
-        redrive=bool(redrive),
-    )
-    with closing(rows):
-        landed = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
+    with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch)) as rows:
+        result = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
     log = get_run_logger()
-    log.info("%d rows in = %d accepted + %d quarantined", landed.rows_in, landed.accepted, landed.quarantined)
-    if not landed.appended:
-        log.info("nothing was added: these rows are in the lake already, up to snapshot %s", landed.snapshot)
-    return landed
+    log.info("%d rows in = %d accepted + %d quarantined", result.rows_in, result.accepted, result.quarantined)
+    if not result.appended:
+        log.info("nothing was added: the lake holds these rows already, up to snapshot %s", result.snapshot)
+    return result

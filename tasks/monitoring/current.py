@@ -1,12 +1,15 @@
-"""The rows that are looked at: windows of the inference log, or any data set of the lake as of a time."""
+"""The current data of a monitoring run: ingest the inference log, and count its windows or a data set of the lake."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from blocks.common.errors import NotFound
+from blocks.common.errors import Corrupt, NotFound
+from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.environment import Environment
+from blocks.lake.base import Lake
 from tasks.monitoring.rules.checks import (
     check_freshness,
     check_schema,
@@ -23,30 +26,32 @@ from tasks.monitoring.rules.requests import (
     REQUEST_ROW_COLUMN,
     REQUESTED_AT_COLUMN,
     inference_dataset,
+    inference_log_table,
     logged_features,
 )
 from tasks.monitoring.rules.windows import TimeSpan, newest_windows, version_requests_sql, window_index_sql
+from tasks.shared.records import InferenceLogResult
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 
 _BASELINE_WINDOWS = 7
-"""Windows before those that are judged, from which the usual number of rows is taken."""
+"""The number of windows before the compared ones, from which the usual number of rows is taken."""
 
 
 @dataclass(frozen=True)
 class CurrentData:
-    """The rows that are looked at.
+    """The current data.
 
     Attributes:
         description: the rows in words.
-        files: the Parquet files, as table `rows_per_window` of the engine.
-        source_sql: the judged rows as a table in SQL; "" when there are none.
-        columns: the watched columns that the rows have, as they are read.
-        counts_by_window: the counts by column of each judged window, newest first.
-        rows_per_window: the rows of each judged window.
-        findings: what is wrong before anything is compared.
-        notes: what is not looked at, by choice.
-        sampling_key: the columns that tell one row from another, by whose hash a sample is taken.
+        files: the Parquet files: the table `rows` in SQL.
+        source_sql: the compared rows as a table in SQL; "" when there are none.
+        columns: the monitored columns that the rows have.
+        counts_by_window: the counts by column of each compared window, newest first.
+        rows_per_window: the number of rows of each compared window.
+        findings: problems found before the comparison.
+        notes: what is not monitored by configuration.
+        sampling_key: the columns that identify a row. Samples are taken by a hash of them.
     """
 
     description: str
@@ -70,16 +75,14 @@ def count_log_windows(
     until: datetime,
     window_length: timedelta,
 ) -> CurrentData:
-    """Count the newest windows of what the version was asked."""
+    """Count the inference requests of a version in the newest windows."""
     where = f"{rules.windows} windows of {window_length} of the inference log, up to {until:%Y-%m-%d %H:%M:%S} UTC"
-    kept = logged_features(spec)
-    hidden_features = [name for name in spec.data.features if name not in kept]
+    logged = logged_features(spec)
+    hidden_features = [name for name in spec.data.features if name not in logged]
     notes = (
-        (f"Hashed or left out of the log, as model.yaml says: {', '.join(hidden_features)}.",)
-        if hidden_features
-        else ()
+        (f"Hashed in or excluded from the log by model.yaml: {', '.join(hidden_features)}.",) if hidden_features else ()
     )
-    watched = tuple(each for each in columns if each.is_prediction or each.name in kept)
+    monitored = tuple(each for each in columns if each.is_prediction or each.name in logged)
     try:
         read = env.lake().as_of(inference_dataset(spec))
     except NotFound:
@@ -87,20 +90,20 @@ def count_log_windows(
     files, engine = env.lake().files(read), env.engine()
     spans = newest_windows(until, window_length, rules.windows + _BASELINE_WINDOWS)
     requests_sql = version_requests_sql(version, spans)
-    count_rows = engine.query(counts_sql(watched, requests_sql, window_index_sql(spans)), {"rows": files}).to_pylist()
-    found = read_counts(watched, count_rows)
-    windows = [found.get(place, {}) for place in range(len(spans))]
+    count_rows = engine.query(counts_sql(monitored, requests_sql, window_index_sql(spans)), {"rows": files}).to_pylist()
+    counts = read_counts(monitored, count_rows)
+    windows = [counts.get(place, {}) for place in range(len(spans))]
     rows = [_window_rows(window) for window in windows]
     rows_per_window = tuple(rows[: rules.windows])
     stale = check_freshness(_newest_request_time(engine, files, version, until), until, window_length)
     findings = [
-        *check_schema({each.name: each.kind for each in watched}, dict(read.schema), where),
+        *check_schema({each.name: each.kind for each in monitored}, dict(read.schema), where),
         *(stale or [*check_window_rows(rows_per_window, rules), *check_volume(rows[0], rows[1:], rules)]),
     ]
     source = version_requests_sql(version, spans[: rules.windows])
-    counts_with_unseen = _with_unseen_values(engine, files, source, watched, windows[: rules.windows], rules)
+    counts_with_unseen = _with_unseen_values(engine, files, source, monitored, windows[: rules.windows], rules)
     return CurrentData(
-        where, files, source, watched, tuple(counts_with_unseen), rows_per_window, tuple(findings), notes
+        where, files, source, monitored, tuple(counts_with_unseen), rows_per_window, tuple(findings), notes
     )
 
 
@@ -120,28 +123,28 @@ def count_lake_rows(
     kinds = {each.name: spec.data.features[each.name] for each in columns if not each.is_prediction}
     schema_findings = check_schema(kinds, available_columns, where)
     unusable_columns = {finding.column for finding in schema_findings}
-    watched = tuple(each for each in columns if each.name in available_columns and each.name not in unusable_columns)
+    monitored = tuple(each for each in columns if each.name in available_columns and each.name not in unusable_columns)
     missing_predictions = [each.name for each in columns if each.is_prediction and each.name not in available_columns]
-    notes = (f"{dataset} holds no predictions: {', '.join(missing_predictions)}.",) if missing_predictions else ()
+    notes = (f"{dataset} has no predictions: {', '.join(missing_predictions)}.",) if missing_predictions else ()
     files, engine = env.lake().files(read), env.engine()
-    if not watched:
+    if not monitored:
         return CurrentData(where, files, findings=tuple(schema_findings), notes=notes)
-    found = read_counts(watched, engine.query(counts_sql(watched, "rows"), {"rows": files}).to_pylist())
-    windows = [found.get(0, {})]
+    counts = read_counts(monitored, engine.query(counts_sql(monitored, "rows"), {"rows": files}).to_pylist())
+    windows = [counts.get(0, {})]
     rows = (_window_rows(windows[0]),)
-    told = _with_unseen_values(engine, files, "rows", watched, windows, rules)
+    counts_with_unseen = _with_unseen_values(engine, files, "rows", monitored, windows, rules)
     findings = (*schema_findings, *check_window_rows(rows, rules))
-    key = (spec.data.entity,) if spec.data.entity in available_columns else tuple(each.name for each in watched)
-    return CurrentData(where, files, "rows", watched, tuple(told), rows, findings, notes, key)
+    key = (spec.data.entity,) if spec.data.entity in available_columns else tuple(each.name for each in monitored)
+    return CurrentData(where, files, "rows", monitored, tuple(counts_with_unseen), rows, findings, notes, key)
 
 
 def column_counts_by_span(
     engine: Engine, files: tuple[str, ...], version: str, column: MonitoredColumn, spans: Sequence[TimeSpan]
 ) -> dict[int, BinCounts]:
-    """Return the counts of one column in spans of time, by the place of the span."""
+    """Return the counts of one column in time spans, by the index of the span."""
     query = counts_sql([column], version_requests_sql(version, spans), window_index_sql(spans))
-    found = read_counts([column], engine.query(query, {"rows": files}).to_pylist())
-    return {place: window[column.name] for place, window in found.items() if place >= 0}
+    counts = read_counts([column], engine.query(query, {"rows": files}).to_pylist())
+    return {index: window[column.name] for index, window in counts.items() if index >= 0}
 
 
 def _newest_request_time(engine: Engine, files: tuple[str, ...], version: str, until: datetime) -> datetime | None:
@@ -167,12 +170,39 @@ def _with_unseen_values(
     windows: Sequence[dict[str, BinCounts]],
     rules: MonitoringRules,
 ) -> list[dict[str, BinCounts]]:
-    """Return the windows with a few of the values that the reference does not have, where there are enough of them."""
-    told = list(windows)
+    """Return the windows with examples of unseen values, for each column with enough of them."""
+    completed = list(windows)
     for column in columns:
-        alone = [column]
-        if any(check_unseen_values(alone, window, rules) for window in windows):
+        if any(check_unseen_values([column], window, rules) for window in windows):
             values = engine.query(unseen_sql(column, source), {"rows": files}).to_pylist()
-            named = [(row["value"], row["found"]) for row in values]
-            told = [with_unseen(window, column.name, named) if column.name in window else window for window in told]
-    return told
+            unseen = [(row["value"], row["found"]) for row in values]
+            completed = [
+                with_unseen(window, column.name, unseen) if column.name in window else window for window in completed
+            ]
+    return completed
+
+
+def ingest_log_segments(endpoint: Endpoint, lake: Lake, spec: ModelSpec) -> InferenceLogResult:
+    """Append each segment to the lake, with its name as the key, then delete it at the endpoint.
+
+    A repeat adds nothing.
+
+    Raises:
+        Corrupt: a segment cannot be read, or a request in it is malformed.
+        Conflict: a column has another type than in earlier segments.
+    """
+    started_at, dataset, segments, rows = time.monotonic(), inference_dataset(spec), 0, 0
+    for segment in endpoint.log_segments(spec.name):
+        key = f"{spec.name}:{segment.name}"
+        if lake.find_by_key(dataset, key) is None:
+            try:
+                table = inference_log_table(spec, segment.requests)
+            except (KeyError, TypeError, ValueError) as cause:
+                problem = f"segment {segment.name} of the log of {spec.name} cannot be read: {cause}"
+                raise Corrupt(f"{problem}. Inspect it in the endpoint's log, and remove it there.") from cause
+            if table is not None:
+                lake.append(dataset, table, source=f"endpoint {spec.name}", key=key, at=datetime.now(UTC))
+                rows += table.num_rows
+        endpoint.delete_log_segment(spec.name, segment.name)
+        segments += 1
+    return InferenceLogResult(dataset=dataset, segments=segments, rows=rows, seconds=time.monotonic() - started_at)

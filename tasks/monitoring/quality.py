@@ -1,4 +1,4 @@
-"""Labels that have arrived, and the predictions for them, held against what the version was promoted on."""
+"""Quality monitoring: labels that have arrived, and their predictions, compared with the reference data."""
 
 from datetime import datetime, timedelta
 
@@ -12,10 +12,16 @@ from blocks.environment import Environment
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, check_predictions, encode_truth
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
+from tasks.monitoring.rules.conclusion import QualityMetric
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
-from tasks.monitoring.rules.judgement import QualityMetric
-from tasks.monitoring.rules.labels import check_class_shares, check_label_values
-from tasks.monitoring.rules.quality import TRUTH_COLUMN, check_quality, labelled_predictions_sql, too_few_labels_reason
+from tasks.monitoring.rules.quality import (
+    TRUTH_COLUMN,
+    check_class_shares,
+    check_label_values,
+    check_quality,
+    labelled_predictions_sql,
+    too_few_labels_reason,
+)
 from tasks.monitoring.rules.requests import logged_prediction_columns
 from tasks.monitoring.rules.windows import TimeSpan, version_requests_sql
 from tasks.shared.models import TeamModel
@@ -23,7 +29,7 @@ from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 
 LABEL_LOOKBACK = timedelta(days=90)
-"""How far back predictions are looked for whose labels may have arrived by now."""
+"""How far back predictions are joined with labels that have arrived since."""
 
 QualityResult = tuple[list[QualityMetric], list[Finding], list[str]]
 
@@ -36,17 +42,21 @@ def measure_label_quality(
     window_end: datetime,
     rules: MonitoringRules,
 ) -> QualityResult:
-    """Return the metrics with intervals, what is worse or otherwise, and why nothing was measured where nothing was."""
+    """Return the quality metrics with intervals, the findings, and notes on what was not measured."""
     spec = model.spec
     if spec.data.entity in spec.inference_log.exclude:
-        return [], [], [f"No quality: {spec.data.entity} is left out of the log, and labels are joined by it."]
+        return (
+            [],
+            [],
+            [f"Quality is not measured: labels are joined by {spec.data.entity}, which is excluded from the log."],
+        )
     try:
         labels = env.lake().files(env.lake().as_of(spec.data.dataset))
     except NotFound:
-        return [], [], ["No quality: no labels have landed."]
-    asked = version_requests_sql(reference.version.version, [TimeSpan(window_end - LABEL_LOOKBACK, window_end)])
+        return [], [], ["Quality is not measured: there are no labels."]
+    requests_sql = version_requests_sql(reference.version.version, [TimeSpan(window_end - LABEL_LOOKBACK, window_end)])
     tables = {"rows": current.files, "labels": labels, "seen": reference.files}
-    labelled_predictions = env.engine().query(labelled_predictions_sql(spec, asked), tables)
+    labelled_predictions = env.engine().query(labelled_predictions_sql(spec, requests_sql), tables)
     shifted, notes = check_label_shift(env, spec, reference, labelled_predictions, rules)
     truth, predictions = (
         _truth_and_predictions(spec, labelled_predictions, TRUTH_COLUMN)
@@ -54,7 +64,7 @@ def measure_label_quality(
         else (np.empty(0, np.int64), np.empty(0))
     )
     if why := too_few_labels_reason(spec.task, truth, spec.evaluation.minimum_rows, len(spec.data.classes)):
-        return [], shifted, [f"No quality: {why}.", *notes]
+        return [], shifted, [f"Quality is not measured: {why}.", *notes]
     before = _truth_and_predictions(spec, pq.read_table(reference.holdout), spec.data.target)
     measured, degraded_findings = check_quality(spec.evaluation, spec.task, before, (truth, predictions))
     return measured, [*degraded_findings, *shifted], notes
@@ -63,15 +73,17 @@ def measure_label_quality(
 def check_label_shift(
     env: Environment, spec: ModelSpec, reference: ReferenceData, now: pa.Table, rules: MonitoringRules
 ) -> tuple[list[Finding], list[str]]:
-    """Return whether labels are of other shares than before, and why that was not looked at where it was not.
+    """Return findings of label shift, and notes on why it was not checked.
 
-    A class of which no label arrives is the largest shift there is: it takes enough rows, and not some of each class.
+    Enough labels in total are needed, but not of each class: a class without labels is the largest possible shift.
     """
     if len(now) < spec.evaluation.minimum_rows:
         return [], []
     target, classes = spec.data.target, spec.data.classes
     if spec.data.time:
-        return [], [f"Shares of {target} are not compared: entities have a row for each time, and labels one each."]
+        return [], [
+            f"Label shift of {target} is not checked: the reference has several rows per entity, the labels have one."
+        ]
     truth = _encoded_labels(spec, now, TRUTH_COLUMN)
     if not classes:
         holdout = _encoded_labels(spec, pq.read_table(reference.holdout, columns=[target]), target)
@@ -92,13 +104,13 @@ def _encoded_labels(spec: ModelSpec, rows: pa.Table, column: str) -> EncodedTrut
 
 
 def _truth_and_predictions(spec: ModelSpec, rows: pa.Table, target: str) -> tuple[EncodedTruth, FloatArray]:
-    """Return encoded truth and checked predictions; rows whose prediction was not logged whole are left out."""
+    """Return the encoded truth and the checked predictions. Rows with an incomplete prediction are left out."""
     names = list(logged_prediction_columns(spec))
     frame = rows.select([*names, target]).to_pandas().dropna()
     truth: pd.Series = frame[target]
     values = frame[names].to_numpy(dtype=np.float64)
-    said = values if spec.data.classes else values[:, 0]
+    predictions = values if spec.data.classes else values[:, 0]
     return (
         encode_truth(spec.task, spec.data.classes, truth),
-        check_predictions(spec.task, spec.data.classes, len(frame), said),
+        check_predictions(spec.task, spec.data.classes, len(frame), predictions),
     )

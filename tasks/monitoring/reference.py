@@ -1,4 +1,4 @@
-"""What a version was promoted on, as watching needs it: read again from the lake, and counted once."""
+"""The reference data of a deployed version: its training and holdout rows, read again from the lake and counted."""
 
 import json
 import shutil
@@ -13,29 +13,29 @@ import pyarrow.parquet as pq
 
 from blocks.engines.base import Engine
 from blocks.environment import Environment
-from blocks.tracking.base import ModelVersion
+from blocks.records.tracking import ModelVersion
 from tasks.evaluation.rules.predictions import check_predictions
 from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, category_column, number_column
 from tasks.monitoring.rules.counting import counts_sql, read_counts, values_sql
 from tasks.monitoring.rules.requests import logged_prediction_columns, monitored_prediction_columns
 from tasks.shared.champion import verified_champion_files
 from tasks.shared.models import TeamModel
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise, parquet_files
 from tasks.validation.rules.parquet_rows import to_frame
 
 REFERENCE_LAYOUT_VERSION = 1
 REFERENCE_SAMPLE_ROWS = 50_000
-"""Rows from which edges are taken, and rows of the holdout that are predicted."""
+"""The number of rows from which bin edges are taken, and of holdout rows that are predicted."""
 
 
 @dataclass(frozen=True)
 class ReferenceData:
-    """The columns with their bins and counts, the tier's files, and the predicted holdout in `folder`."""
+    """The reference data: monitored columns with bins and counts, the tier's files, and the predicted holdout."""
 
     version: ModelVersion
     tier: TierData
@@ -45,12 +45,12 @@ class ReferenceData:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The Parquet files of all rows: those that trained and those that decided."""
+        """The Parquet files of the training and holdout rows."""
         return tier_files(self.tier)
 
     @property
     def holdout(self) -> Path:
-        """Rows of the holdout with what the version says of them."""
+        """The file of holdout rows with the version's predictions."""
         return self.folder / "holdout.parquet"
 
 
@@ -60,21 +60,21 @@ def tier_files(tier: TierData) -> tuple[str, ...]:
 
 
 def load_reference(env: Environment, model: TeamModel, version: str) -> ReferenceData:
-    """Read what the version was promoted on again, or find it counted already.
+    """Return the reference data of a version. It is read and counted once, and cached afterwards.
 
     Raises:
-        Refusal: the registry does not know the version or what it saw, the lake has other rows under that
-            snapshot by now, or the model's files are not those that were approved.
-        NotFound: the snapshot is gone.
+        Refusal: the registry does not know the version or its data, the lake returns other rows for its
+            snapshot, or the model's files are not the approved ones.
+        NotFound: the snapshot no longer exists.
     """
     spec = model.spec
-    found = env.tracking().version(spec.name, version)
-    if found is None or "ratchet.data_digest" not in found.tags:
-        raise Refusal("the registry does not know what the version that serves was trained on", value=version)
-    tier = _reference_tier(env, spec, found)
-    place = env.scratch / "watch" / spec.name / f"{version}-{tier.digest[:16]}-{REFERENCE_LAYOUT_VERSION}"
+    registered = env.tracking().version(spec.name, version)
+    if registered is None or "ratchet.data_digest" not in registered.tags:
+        raise Refusal("the registry does not know what the deployed version was trained on", value=version)
+    tier = _reference_tier(env, spec, registered)
+    place = env.scratch / "monitoring" / spec.name / f"{version}-{tier.digest[:16]}-{REFERENCE_LAYOUT_VERSION}"
     if not (place / "reference.json").exists():
-        _write_reference(env, spec, found, tier, place)
+        _write_reference(env, spec, registered, tier, place)
     stored = json.loads((place / "reference.json").read_text())
     columns = tuple(
         MonitoredColumn(**{**each, "edges": tuple(each["edges"]), "values": tuple(each["values"])})
@@ -84,16 +84,16 @@ def load_reference(env: Environment, model: TeamModel, version: str) -> Referenc
         name: BinCounts(**{**each, "bins": tuple(each["bins"]), "unseen": ()})
         for name, each in stored["counts"].items()
     }
-    return ReferenceData(found, tier, columns, counts, place)
+    return ReferenceData(registered, tier, columns, counts, place)
 
 
 def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) -> TierData:
     tags = version.tags
     lake = env.lake()
-    reads = resolve_reads(lake, spec.data, tags.get("ratchet.read_at") or tags["ratchet.snapshot"])
+    reads = resolve_reads(lake, spec.data, tags["ratchet.read_at"])
     if reads.digest != tags["ratchet.data_digest"]:
         raise Refusal(
-            "the lake no longer has the rows that the version was promoted on",
+            "the lake no longer has the reference data of the version",
             where=f"{spec.data.dataset} as of {tags['ratchet.snapshot']}",
             value=reads.digest,
             remedy="Restore the data set, or retrain.",
@@ -102,7 +102,7 @@ def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) ->
 
 
 def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData, place: Path) -> None:
-    """Write beside, then rename: what is there is whole."""
+    """Write to a staging folder, then rename it: a reader never sees a partial reference."""
     place.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=place.parent))
     try:
@@ -133,7 +133,7 @@ def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, t
 
 
 def predict_holdout_sample(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData) -> pa.Table:
-    """Return the first rows of the holdout with what the version says of them: no row that it was trained on."""
+    """Return the first holdout rows with the version's predictions. The version was not trained on them."""
     first: list[pa.Table] = []
     for path in parquet_files(tier.holdout):
         with pq.ParquetFile(path) as file:
@@ -143,12 +143,12 @@ def predict_holdout_sample(env: Environment, spec: ModelSpec, version: ModelVers
     rows = pa.concat_tables(first)
     artifact = verified_champion_files(env, spec.name, version.version)
     features = list(spec.data.features)
-    said = env.tracking().predict(artifact, to_frame(rows.select(features))[features])
-    return with_predictions(spec, rows, said)
+    predictions = env.tracking().predict(artifact, to_frame(rows.select(features))[features])
+    return with_predictions(spec, rows, predictions)
 
 
 def with_predictions(spec: ModelSpec, rows: pa.Table, predictions: np.ndarray) -> pa.Table:
-    """Return the rows with one column more for each column of the predictions."""
+    """Return the rows with the columns of the predictions added."""
     values = check_predictions(spec.task, spec.data.classes, len(rows), predictions).reshape(len(rows), -1)
     columns = {name: rows[name] for name in rows.column_names}
     for place, name in enumerate(logged_prediction_columns(spec)):
@@ -159,18 +159,18 @@ def with_predictions(spec: ModelSpec, rows: pa.Table, predictions: np.ndarray) -
 def monitored_feature_columns(
     engine: Engine, spec: ModelSpec, files: tuple[str, ...], rows: int
 ) -> list[MonitoredColumn]:
-    """Return every feature with its bins, from the values of categories and a sample of the numbers."""
+    """Return every feature with its bins. Edges of numbers come from a sample."""
     tables = {"rows": files}
     numbers = [name for name, kind in spec.data.features.items() if kind != "category"]
     share = min(10_000, max(1, -(-10_000 * REFERENCE_SAMPLE_ROWS // max(rows, 1))))
     sampled = f"WHERE {sql.bucket_sql(spec.data.entity, 1)} < {share}" if share < 10_000 else ""
     sample = engine.query(sql.select_sql(sql.quoted_names(numbers), "rows", sampled), tables) if numbers else None
-    found = []
+    columns = []
     for name, kind in spec.data.features.items():
         if kind == "category":
             answer = engine.query(values_sql(name, "rows"), tables).to_pylist()
-            found.append(category_column(name, [(row["value"], row["found"]) for row in answer]))
+            columns.append(category_column(name, [(row["value"], row["found"]) for row in answer]))
         elif sample is not None:
             values = pd.to_numeric(sample[name].to_pandas()).to_numpy(dtype=np.float64)
-            found.append(number_column(name, values, flag=kind == "flag"))
-    return found
+            columns.append(number_column(name, values, flag=kind == "flag"))
+    return columns

@@ -1,4 +1,4 @@
-"""Prefect tasks of monitoring: collect the inference log, look at it, report, and emit alerts."""
+"""Prefect tasks of monitoring: ingest the inference log, run monitoring, report, and emit alerts."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
-from tasks.monitoring.collection import ingest_log_segments
+from tasks.monitoring.current import ingest_log_segments
 from tasks.monitoring.reporting import (
     create_monitoring_artifacts,
     emit_monitoring_alerts,
@@ -22,22 +22,22 @@ from tasks.shared.records import InferenceLogResult, MonitoringResult
 from tasks.shared.retries import TASK_OPTIONS
 
 
-@task(name="collect", **TASK_OPTIONS)
+@task(name="ingest inference log", **TASK_OPTIONS)
 def ingest_inference_log(model: str, environment: str) -> InferenceLogResult:
-    """Land the segments of the model's inference log that wait, and have the endpoint forget them."""
+    """Append the pending segments of the model's inference log to the lake, then delete them at the endpoint."""
     env, spec = open_environment(environment), load_model(model).spec
     done = ingest_log_segments(env.endpoint(), env.lake(), spec)
-    get_run_logger().info("%d rows of %d segments landed in %s", done.rows, done.segments, done.dataset)
+    get_run_logger().info("%d rows of %d segments appended to %s", done.rows, done.segments, done.dataset)
     return done
 
 
-@task(name="report", **TASK_OPTIONS)
+@task(name="report monitoring", **TASK_OPTIONS)
 def report_monitoring(result: MonitoringResult, environment: str) -> str:
-    """Have Evidently draw its report, and keep everything as artifacts and with the version's run; return its page."""
+    """Store and log the results of a monitoring run, create artifacts, and return the address of the tracked run."""
     has_samples = (result.folder / "scores.json").exists()
     evidently_succeeded = has_samples and run_evidently(result.folder)
     if has_samples and not evidently_succeeded:
-        get_run_logger().warning("Evidently made no report; the judgement does not need it")
+        get_run_logger().warning("Evidently made no report; the monitoring report does not need it")
     env = open_environment(environment)
     store_monitoring_run(env, result, datetime.now(UTC))
     page = log_monitoring_files(env.tracking(), result)
@@ -46,13 +46,13 @@ def report_monitoring(result: MonitoringResult, environment: str) -> str:
     return page
 
 
-@task(name="tell findings", **TASK_OPTIONS)
+@task(name="emit finding alerts", **TASK_OPTIONS)
 def emit_finding_alerts(result: MonitoringResult, page: str, environment: str) -> int:
-    """Tell each kind of finding, and that one is over which was open; return how many signals that were."""
+    """Emit an alert for each kind of finding, and the end of open alerts; return the number of signals."""
     return emit_monitoring_alerts(open_environment(environment), result, page, key=str(flow_run.id))
 
 
-@task(name="look", **TASK_OPTIONS)
+@task(name="run monitoring", **TASK_OPTIONS)
 def run_monitoring(
     model: str,
     dataset: str,
@@ -63,13 +63,13 @@ def run_monitoring(
     min_breached_windows: int,
     environment: str,
 ) -> MonitoringResult:
-    """Collect, count and judge; whatever makes that impossible is a finding as well. See `flows.monitor`."""
+    """Ingest the inference log, count it, and compare it with the reference. A failed step becomes a finding."""
     env, team_model = open_environment(environment), load_model(model)
     rules = MonitoringRules(
         windows=1 if dataset else windows, min_breached_windows=1 if dataset else min_breached_windows
     )
     scope = MonitoringScope(parse_end_time(until, datetime.now(UTC)), timedelta(minutes=window_minutes), dataset, as_of)
-    folder = env.scratch / "watch" / model / "runs" / str(flow_run.id)
+    folder = env.scratch / "monitoring" / model / "runs" / str(flow_run.id)
     result = monitor_model(env, team_model, rules, scope, folder)
     get_run_logger().info("%s: %s", result.outcome, result.summary)
     return result

@@ -1,1 +1,1 @@
-"""Deliver alerts to people until they have arrived."""
+"""Deliver alert messages to people, with retries until a receiver accepts them."""

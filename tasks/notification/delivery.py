@@ -1,4 +1,4 @@
-"""Deliver messages to the receivers of an environment until they have arrived; acknowledge alerts."""
+"""Deliver queued messages over the environment's channels, and acknowledge alerts."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,8 @@ from prefect.blocks.abstract import NotificationBlock
 from blocks.common.errors import PortError
 from blocks.environment import Environment
 from blocks.notifications.base import Notification, load_channel, send_notification
-from blocks.outbox.base import Attempt, Message, Outbox, Signal
+from blocks.outbox.base import AlertMessage, Outbox, SendAttempt
+from blocks.records.alerts import AlertRecord
 from tasks.notification.rules.story import is_alert_open, next_delivery_attempt
 from tasks.shared.alerts import CLOSED_CAUSE_LOOKBACK, queue_messages
 from tasks.shared.records import DeliveryResult
@@ -21,8 +22,8 @@ def deliver_messages(
     clock: Callable[[], datetime],
     open_block: Callable[[str], NotificationBlock] = load_channel,
 ) -> DeliveryResult:
-    """Deliver each message whose time has come; what fails stays, and is tried again later."""
-    for cause in outbox.causes(clock() - CLOSED_CAUSE_LOOKBACK):
+    """Deliver each message that is due. A message that fails stays queued, and is retried later."""
+    for cause in outbox.active_causes(clock() - CLOSED_CAUSE_LOOKBACK):
         queue_messages(env, outbox, cause, clock())
     blocks = {channel.name: channel.block for channel in env.alerts.channels}
     delivered, failed, waiting = 0, 0, 0
@@ -30,16 +31,16 @@ def deliver_messages(
         if attempts and next_delivery_attempt(len(attempts), attempts[-1].at) > clock():
             waiting += 1
             continue
-        said = _send_message(message, blocks.get(message.channel, ""), open_block)
-        outbox.attempted(Attempt(message.id, len(attempts) + 1, not said, said, clock()))
-        delivered, failed = delivered + (not said), failed + bool(said)
+        problem = _send_message(message, blocks.get(message.channel, ""), open_block)
+        outbox.record_attempt(SendAttempt(message.id, len(attempts) + 1, not problem, problem, clock()))
+        delivered, failed = delivered + (not problem), failed + bool(problem)
     return DeliveryResult(delivered=delivered, failed=failed, not_due=waiting)
 
 
-def _send_message(message: Message, reference: str, open_block: Callable[[str], NotificationBlock]) -> str:
-    """Send one message, and return what went wrong, or "" when the receiver has taken it."""
+def _send_message(message: AlertMessage, reference: str, open_block: Callable[[str], NotificationBlock]) -> str:
+    """Send one message. Return the problem, or "" when the receiver accepted the message."""
     if not reference:
-        return f"the environment has no channel {message.channel!r} any more"
+        return f"the environment no longer has the channel {message.channel!r}"
     notice = Notification(message.id, message.subject, message.body, message.severity, message.cause, message.occasion)
     try:
         send_notification(open_block(reference), notice)
@@ -48,11 +49,11 @@ def _send_message(message: Message, reference: str, open_block: Callable[[str], 
     return ""
 
 
-def acknowledge_alert(outbox: Outbox, cause: str, acknowledged_by: str, note: str, now: datetime) -> Signal:
-    """Write down that somebody looks after an open alert: it is not reminded of until it becomes graver.
+def acknowledge_alert(outbox: Outbox, cause: str, acknowledged_by: str, note: str, now: datetime) -> AlertRecord:
+    """Record that a person acknowledged an open alert. Reminders stop until its severity increases.
 
     Raises:
-        Refusal: it is not open; the message lists what is.
+        Refusal: the alert is not open. The message lists the open ones.
     """
     signals = outbox.signals(cause)
     if not is_alert_open(signals):
@@ -60,12 +61,12 @@ def acknowledge_alert(outbox: Outbox, cause: str, acknowledged_by: str, note: st
         raise Refusal("no such alert is open", value=cause, remedy=f"Open alerts: {known}.")
     last = signals[-1]
     key = f"acknowledged:{last.key}:{acknowledged_by}"
-    return outbox.signal(
-        Signal(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
+    return outbox.record_signal(
+        AlertRecord(key, cause, last.event, "acknowledged", last.model, last.environment, last.severity, last.owner,
                note, now, {}, acknowledged_by)
     )  # fmt: skip
 
 
 def open_causes(outbox: Outbox, now: datetime) -> tuple[str, ...]:
-    """Return the causes that last."""
-    return tuple(cause for cause in outbox.causes(now) if is_alert_open(outbox.signals(cause)))
+    """Return the names of the open alerts."""
+    return tuple(cause for cause in outbox.active_causes(now) if is_alert_open(outbox.signals(cause)))

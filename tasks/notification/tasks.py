@@ -1,4 +1,4 @@
-"""Prefect tasks of notification: emit alerts of a flow run, and deliver what waits."""
+"""Prefect tasks of notification: emit alerts about a flow run, and deliver queued messages."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from tasks.shared.retries import TASK_OPTIONS
 
 @task(name="deliver alerts", **TASK_OPTIONS)
 def deliver_alerts(environment: str) -> DeliveryResult:
-    """Write down what is due, reminders included, and deliver what no receiver has taken yet."""
+    """Queue the messages that are due, including reminders, and deliver all queued messages."""
     env = open_environment(environment)
     done = deliver_messages(env, env.outbox(), lambda: datetime.now(UTC))
     get_run_logger().info(
@@ -23,11 +23,11 @@ def deliver_alerts(environment: str) -> DeliveryResult:
     return done
 
 
-@task(name="tell", **TASK_OPTIONS)
+@task(name="notify run", **TASK_OPTIONS)
 def notify_run(
     model: str, event: str, sentence: str, environment: str, about: str = "", state: AlertRecordState | None = None
 ) -> None:
-    """Tell of this flow run: once, however often it is started again."""
+    """Notify people about this flow run: once, even when the run is retried."""
     key = ":".join(filter(None, (event, str(flow_run.id), about, state or "")))
     emit_alert(
         open_environment(environment),

@@ -1,23 +1,30 @@
-"""Put an approved version into service. Whoever deploys checks the approval itself."""
+"""Deploy an approved version. The deployment verifies the approval itself."""
 
 import json
+import time
 from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 
-from blocks.approvals.base import ApprovalRequest, Approvals
+from blocks.approvals.base import Approvals
 from blocks.common.errors import PortError, TerminalError
-from blocks.effects.base import Deployment, Effect, Effects
+from blocks.effects.base import Effect, Effects
 from blocks.endpoints.base import Endpoint, GoldenExample, InferenceLogPolicy, ProbeResult, Release
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest
+from blocks.records.deployments import Deployment
 from blocks.tracking.base import CHAMPION_ALIAS, PROMOTED_TAG, Tracking
 from runtime.digests import folder_digest
 from tasks.approval.rules.approval import check_clock, check_deployable
 from tasks.approval.rules.evidence import Evidence, evidence_digest, parse_evidence
+from tasks.approval.rules.history import champion_of
 from tasks.shared.alerts import emit_alert
-from tasks.shared.namespaces import check_namespace_allowed
+from tasks.shared.models import TeamModel, check_namespace_allowed
+from tasks.shared.records import DeploymentResult
 from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.promotion import may_be_promoted
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import (
     current_approval_policy,
@@ -30,6 +37,34 @@ from tasks.shared.trust import (
 from tasks.shared.waivers import check_waivers_valid
 
 
+def deploy_approved(
+    env: Environment, team_model: TeamModel, request: ApprovalRequest, golden: GoldenExample
+) -> DeploymentResult:
+    """Deploy what was approved: intent in the ledger, switch, and how it ended. A retry finds what is done.
+
+    Raises:
+        Refusal: the approval does not stand.
+        Rejected, Corrupt: the version does not serve as it should; the one before it serves on.
+    """
+    started, effects, key = time.monotonic(), env.effects(), f"deploy:{request.id}"
+    previous_version = champion_of(effects.deployments(request.model, env.name))
+    approved = approved_release(
+        env, request, previous_version, golden, begun=effects.effect(key), now=datetime.now(UTC)
+    )
+    release = replace(approved, log_policy=inference_log_rules(team_model.spec))
+    effects.intend(key, golden_json(golden), datetime.now(UTC))
+    url, probe = switch_and_record(env, request, release, previous_version)
+    effects.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
+    return DeploymentResult(
+        model=request.model,
+        version=request.version,
+        replaced_version=previous_version if previous_version != request.version else "",
+        url=url,
+        seconds=time.monotonic() - started,
+        preflight_json=json.dumps(asdict(probe)),
+    )
+
+
 def approved_release(
     env: Environment,
     request: ApprovalRequest,
@@ -39,10 +74,10 @@ def approved_release(
     begun: Effect | None,
     now: datetime,
 ) -> Release:
-    """Return what may be served: the approval over it stands now, and its files are those that were approved.
+    """Return the release to deploy, after the approval and the model's files were verified.
 
     Raises:
-        Refusal: it may not; the ledger says that it was tried, and why it was refused.
+        Refusal: it may not be deployed. The ledger records the attempt and the reason.
     """
     with record_refusals(env, request.id, "deploy", "", "deploy task", now):
         evidence = verify_approval(env, request, before, interrupted_effect=begun, now=now)
@@ -58,18 +93,19 @@ def verify_approval(
     interrupted_effect: Effect | None,
     now: datetime,
 ) -> Evidence:
-    """Return the evidence when the approval over it stands now; `interrupted_effect` is what an interrupted deployment left.
+    """Return the evidence of a request after verifying that its approval is valid now.
 
-    All decisions are verified here, from the pinned keys on: signatures, chain, digests, who, when, how many.
+    Signatures, chain, digests, people, times and the number of approvals are verified, starting from the pinned keys.
+    `interrupted_effect` is the record that an interrupted deployment left in the ledger.
     """
     check_namespace_allowed(env, request.model)
     evidence, resumed = parse_evidence(request.evidence), interrupted_effect is not None
     if interrupted_effect is not None and interrupted_effect.state == "done" and deployed_version != request.version:
         raise Refusal(
-            "this approval was used, and the version has been taken back since",
+            "this approval was already used, and the version was rolled back afterwards",
             where=request.id,
             value=interrupted_effect.outcome,
-            remedy="Retrain, and approve anew.",
+            remedy="Retrain, and request a new approval.",
         )
     links = verified_chain(env)
     check_clock(latest_signed_time(links) or request.requested_at, now)
@@ -85,9 +121,9 @@ def verify_approval(
         people=environment_people(env),
         policy=current_approval_policy(env, request.model),
     )
-    if evidence.tier != "full" or (evidence.verdict != "pass" and not evidence.waivers):
+    if not may_be_promoted(evidence.tier, evidence.verdict, waived=bool(evidence.waivers)):
         raise Refusal(
-            "only a model of the full tier that passed may serve",
+            "only a model trained on the full tier with verdict pass (or a waiver) may be deployed",
             where=f"version {request.version}",
             value=f"{evidence.tier} tier, {evidence.verdict}",
             remedy="Retrain on the full tier.",
@@ -100,10 +136,10 @@ def verify_approval(
 
 
 def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidence) -> Path:
-    """Return the exact artifact that was approved, from this machine or from the registry.
+    """Return the model files that were approved, from this machine or from the registry.
 
     Raises:
-        Refusal: the registry's files are not those that were approved.
+        Refusal: the files in the registry are not the approved ones.
     """
     here = env.scratch / "models" / request.model / request.version
     if (here / "model").is_dir() and folder_digest(here / "model") == evidence.model_digest:
@@ -111,10 +147,10 @@ def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidenc
     artifact = env.tracking().fetch_model(request.model, request.version, here)
     if (digest := folder_digest(artifact)) != evidence.model_digest:
         raise Refusal(
-            "the model's files are not those that were approved",
+            "the model's files are not the approved ones",
             where=f"{request.model} version {request.version}",
             value=digest,
-            remedy="Do not serve it: retrain and approve anew.",
+            remedy="Do not deploy it: retrain, and request a new approval.",
         )
     return artifact
 
@@ -122,51 +158,55 @@ def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidenc
 def switch_and_record(
     env: Environment, request: ApprovalRequest, release: Release, before: str
 ) -> tuple[str, ProbeResult]:
-    """Switch and write down how it ended; the alias `champion` moves while the server is proven.
+    """Switch the endpoint to the release, record the outcome in the ledger, and move the alias `champion`.
 
     Returns:
-        The URL, and what preflight saw (what verification saw, where the version served already).
+        The URL, and the result of the preflight (of the verification, when the version was deployed already).
     """
-    tracking, approvals, effects = env.tracking(), env.approvals(), env.effects()  # at hand before the switch
+    tracking, approvals, effects = env.tracking(), env.approvals(), env.effects()  # opened before the switch
     warm_up_thread = Thread(target=warm_up_tracking_client, args=(tracking,), daemon=True)
     warm_up_thread.start()
     try:
         url_and_probe = switch_and_verify(env.endpoint(), release, before)
     except TerminalError as failed:
         deployment = record_deployment(approvals, effects, request, "failed", str(failed))
-        problem = f"Version {request.version} could not be deployed; {before or 'nothing'} serves: {failed}"
+        problem = f"Version {request.version} was not deployed. Deployed version: {before or 'none'}. Reason: {failed}"
         emit_alert(
-            env, "release.failed", model=request.model, alert_record_key=f"told:{deployment.id}", sentence=problem
+            env, "release.failed", model=request.model, alert_record_key=f"release:{deployment.id}", sentence=problem
         )
         raise
     warm_up_thread.join()
     tracking.tag_version(request.model, request.version, {PROMOTED_TAG: request.environment})
     tracking.set_alias(request.model, CHAMPION_ALIAS, request.version)
     deployment = record_deployment(approvals, effects, request, "serving", "")
-    done = f"Version {request.version} serves at {url_and_probe[0]}, approved by {deployment.by}: {deployment.reason}"
-    rollback_link = {"take it back": f'prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you '
-                            f'-p reason="why" -p environment={env.name}'}  # fmt: skip
+    done = (
+        f"Version {request.version} is deployed at {url_and_probe[0]}, approved by {deployment.by}: {deployment.reason}"
+    )
+    rollback_command = (
+        f"prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you "
+        f'-p reason="why" -p environment={env.name}'
+    )
     emit_alert(
         env,
         "release.deployed",
         model=request.model,
-        alert_record_key=f"told:{deployment.id}",
+        alert_record_key=f"release:{deployment.id}",
         sentence=done,
-        links=rollback_link,
+        links={"roll back": rollback_command},
     )
     return url_and_probe
 
 
 def warm_up_tracking_client(tracking: Tracking) -> None:
-    """Load the tracking server's client beside the wait; whether it answers is seen when it is needed."""
+    """Load the tracking client while the switch runs. An error is ignored here, and raised when the client is used."""
     with suppress(PortError):
         tracking.version("none", "0")
 
 
 def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tuple[str, ProbeResult]:
-    """Preflight, switch, verify; return the URL and what was seen.
+    """Preflight the release, switch to it, verify it, and return the URL and the probe's result.
 
-    When verification fails, the version before it is restored; of a first version nothing serves any more.
+    When verification fails, the previous version is restored; a first version is undeployed.
     """
     serving, probe = endpoint.live_version(release.endpoint), None
     if serving is None or (serving.version, serving.digest) != (release.version, release.digest):
@@ -178,8 +218,8 @@ def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tupl
         try:
             endpoint.rollback(release.endpoint, before) if before else endpoint.undeploy(release.endpoint)
         except PortError as worse:
-            wrong.add_note(f"and version {before} could not be restored: {worse}" if before else
-                           f"and it could not be withdrawn: {worse}")  # fmt: skip
+            wrong.add_note(f"version {before} could not be restored: {worse}" if before else
+                           f"the version could not be undeployed: {worse}")  # fmt: skip
         raise
     return serving.url, probe or verified
 
@@ -187,8 +227,8 @@ def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tupl
 def record_deployment(
     approvals: Approvals, effects: Effects, request: ApprovalRequest, status: str, problem: str
 ) -> Deployment:
-    """Add a line to the deployment ledger: who approved, and why; or what went wrong."""
-    decision = approvals.decision(request.id)
+    """Add a line to the deployment ledger: the approver and the reason, or the problem."""
+    decision = approvals.final_decision(request.id)
     return effects.record_deployment(
         Deployment(
             id=f"deploy:{request.id}:{status}",
@@ -207,14 +247,14 @@ def record_deployment(
 
 
 def inference_log_rules(spec: ModelSpec) -> InferenceLogPolicy | None:
-    """Return what the endpoint may keep of requests and answers, as `model.yaml` says; None for nothing."""
+    """Return the inference log policy of `model.yaml`; None when the log is off."""
     if not spec.inference_log.enabled:
         return None
     return InferenceLogPolicy(spec.data.entity, spec.inference_log.exclude, spec.inference_log.hash)
 
 
 def golden_json(golden: GoldenExample) -> str:
-    """Return a golden request as it is kept in the ledger with the intent to deploy, for a later rollback."""
+    """Return the golden example as JSON. The ledger stores it with the intent to deploy, for a later rollback."""
     return json.dumps(
-        {"request": golden.request, "predictions": golden.expected_predictions, "tolerance": golden.tolerance}
+        {"request": golden.request, "expected_predictions": golden.expected_predictions, "tolerance": golden.tolerance}
     )

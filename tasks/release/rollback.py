@@ -1,4 +1,4 @@
-"""Take a model back to a version that served before: no registry, no training, no preflight."""
+"""Roll a model back to an earlier version, without registry, training or preflight."""
 
 import json
 import time
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from blocks.common.errors import PortError, TerminalError
-from blocks.effects.base import Deployment, Effects
+from blocks.effects.base import Effects
 from blocks.endpoints.base import GoldenExample, LiveVersion, Release
 from blocks.environment import Environment
+from blocks.records.deployments import Deployment
 from blocks.tracking.base import CHAMPION_ALIAS
 from tasks.approval.rules.history import champion_of, rollback_target
 from tasks.shared.alerts import emit_alert
@@ -20,28 +21,26 @@ from tasks.shared.rules.refusal import Refusal
 def rollback_version(
     env: Environment, model: str, to_version: str, *, requested_by: str, reason: str, key: str
 ) -> DeploymentResult:
-    """Restore `to_version`, or the version that served before; the same key a second time finds it done.
+    """Restore `to_version`, or the previously deployed version. A repeat with the same key changes nothing.
 
     Raises:
-        Refusal: there is nothing to go back to, or `to_version` never served.
-        Rejected: the restored version does not answer as it did; what served goes on, and the ledger says so.
+        Refusal: there is no earlier version, or `to_version` was never deployed.
+        Rejected: the restored version gives other predictions than before. The deployed version stays, and the
+            ledger records the failure.
     """
     started, effects = time.monotonic(), env.effects()
     lines = effects.deployments(model, env.name)
-    earlier = [deployment_id for deployment_id in lines if deployment_id.id != key]
-    replaced = champion_of(earlier)
-    earlier_rollback = next((deployment_id for deployment_id in lines if deployment_id.id == key), None)
+    replaced = champion_of([line for line in lines if line.id != key])
+    earlier_rollback = next((line for line in lines if line.id == key), None)
     target = earlier_rollback.version if earlier_rollback else rollback_target(lines, to_version)
     target_deployment = next(
-        deployment_id
-        for deployment_id in lines
-        if (deployment_id.version, deployment_id.action, deployment_id.status) == (target, "deploy", "serving")
+        line for line in lines if (line.version, line.action, line.status) == (target, "deploy", "serving")
     )
 
-    def write_down(status: Literal["serving", "failed"], why: str, deployment_id: str) -> None:
+    def record(status: Literal["serving", "failed"], why: str, deployment_id: str) -> None:
         effects.record_deployment(
-            Deployment(deployment_id, model, env.name, target, target_deployment.digest, "rollback", status, requested_by, why,
-                       target_deployment.request_id, datetime.now(UTC))
+            Deployment(deployment_id, model, env.name, target, target_deployment.digest, "rollback", status,
+                       requested_by, why, target_deployment.request_id, datetime.now(UTC))
         )  # fmt: skip
 
     try:
@@ -49,12 +48,12 @@ def rollback_version(
             env, model, target_deployment, recorded_golden(effects, target_deployment.request_id), replaced
         )
     except TerminalError as failed:
-        write_down("failed", str(failed), f"{key}:failed")
+        record("failed", str(failed), f"{key}:failed")
         raise
     env.tracking().set_alias(model, CHAMPION_ALIAS, target)
-    write_down("serving", reason, key)
-    alert_text = f"Version {target} serves again in place of {replaced}, taken back by {requested_by}: {reason}"
-    emit_alert(env, "release.rolled-back", model=model, alert_record_key=f"told:{key}", sentence=alert_text)
+    record("serving", reason, key)
+    alert_text = f"Version {target} replaces {replaced} again, rolled back by {requested_by}: {reason}"
+    emit_alert(env, "release.rolled-back", model=model, alert_record_key=f"release:{key}", sentence=alert_text)
     seconds = time.monotonic() - started
     return DeploymentResult(model=model, version=target, replaced_version=replaced, url=serving.url, seconds=seconds)
 
@@ -62,7 +61,7 @@ def rollback_version(
 def _restore_and_verify(
     env: Environment, model: str, released: Deployment, golden: GoldenExample, replaced: str
 ) -> LiveVersion:
-    """Switch back and verify; when the old version does not answer as it did, what served is put back."""
+    """Switch back and verify. When the old version gives other predictions, the replaced version is restored."""
     endpoint = env.endpoint()
     serving = endpoint.rollback(model, released.version)
     try:
@@ -71,17 +70,17 @@ def _restore_and_verify(
         try:
             endpoint.rollback(model, replaced)
         except PortError as worse:
-            wrong.add_note(f"and version {replaced} could not be restored: {worse}")
+            wrong.add_note(f"version {replaced} could not be restored: {worse}")
         raise
     return serving
 
 
 def recorded_golden(effects: Effects, request_id: str) -> GoldenExample:
-    """Return the golden request that a version was released with, as the ledger has it."""
+    """Return the golden example of a deployed version from the ledger."""
     effect = effects.effect(f"deploy:{request_id}")
     if effect is None:
         raise Refusal(
-            "the ledger does not know how that version was released",
+            "the ledger has no golden example of that version",
             value=request_id,
             remedy="Name a version that was deployed by Ratchet.",
         )

@@ -1,1 +1,1 @@
-"""Draw a data tier from the lake, split it once, and publish it for other models."""
+"""Sampling: draw a data tier from the lake, split it once, and publish its rows for other models."""

@@ -1,4 +1,4 @@
-"""Publish the rows that a model reads as a data set of the lake, for other models to build on."""
+"""Publish the joined rows of a model as a data set of the lake, for other models to build on."""
 
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from tasks.shared.tiers import parquet_files
 
 
 def reason_not_published(spec: ModelSpec) -> str:
-    """Return why nothing is published of this model, though `model.yaml` names a data set; "" when it is."""
+    """Return why this model's rows are not published although `model.yaml` names a data set; "" when they are."""
     if not namespace_part(spec.name):
         return ""
     base, named = base_name(spec.name), spec.data.publish
@@ -29,20 +29,20 @@ def reason_not_published(spec: ModelSpec) -> str:
 
 
 def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *, at: datetime) -> PublishResult:
-    """Append the rows that are not published yet as one snapshot, under the digest of what they were made from.
+    """Append the rows that are not published yet as one snapshot. Its key is the digest of the tier.
 
-    The same tier a second time adds nothing.
+    Publishing the same tier again adds nothing.
 
     Raises:
-        Refusal: `model.yaml` gives no name, or rows of another model or of other rules lie under it.
+        Refusal: the data set was published by another model or by other rules.
     """
     name = spec.data.publish or ""
     newest, rules = _newest_snapshot(lake, name), feature_rules_digest(spec.data)
     if newest is not None:
         refuse_other_publisher(name, newest.notes, spec.name, rules)
-    known = lake.find_by_key(name, data.digest)
-    if known is not None:
-        return PublishResult(dataset=name, snapshot=known.id, rows=known.rows, new=False)
+    earlier = lake.find_by_key(name, data.digest)
+    if earlier is not None:
+        return PublishResult(dataset=name, snapshot=earlier.id, rows=earlier.rows, new=False)
     files = {"rows": tuple(str(path) for part in (data.train, data.holdout) for path in parquet_files(part))}
     if newest is not None:
         files["published"] = lake.files(lake.as_of(name, newest.id))
@@ -51,9 +51,8 @@ def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *,
         return PublishResult(dataset=name, snapshot=newest.id if newest else "", rows=0, new=False)
     source = f"{spec.name}, {data.tier} tier as of {data.as_of}"
     notes = {MODEL_NOTE: spec.name, RULES_DIGEST_NOTE: rules, "tier": data.digest}
-    expected_latest = (
-        newest.id if newest else ""
-    )  # what is published there was left out: another snapshot may hold more of it
+    # Rows of the newest snapshot were left out: if another snapshot came in between, this append must fail.
+    expected_latest = newest.id if newest else ""
     snapshot = lake.append(
         name, rows, source=source, key=data.digest, at=at, notes=notes, expected_parent=expected_latest
     )
@@ -68,7 +67,7 @@ def _newest_snapshot(lake: Lake, dataset: str) -> Snapshot | None:
 
 
 def _rows_or_none(rows: pa.RecordBatchReader) -> pa.RecordBatchReader | None:
-    """Return the same rows with buckets as the lake has them, or None when there is none."""
+    """Return the rows with int32 buckets, as the lake stores them; None when there is no row."""
     first = next((batch for batch in rows if batch.num_rows), None)
     if first is None:
         return None

@@ -1,4 +1,4 @@
-"""Tell people what happened: written down first, delivered until it has arrived."""
+"""Alerts: record an event in the ledger first, then queue the messages about it until they are delivered."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,10 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from blocks.environment import Environment
-from blocks.outbox.base import Message, Outbox, Signal
-from tasks.notification.rules.channels import channel_accepts
-from tasks.notification.rules.kinds import Severity, event_kind
-from tasks.notification.rules.story import DueMessage, due_messages, message_id
-from tasks.notification.rules.words import message_body, message_subject
+from blocks.outbox.base import AlertMessage, Outbox
+from blocks.records.alerts import AlertRecord
+from tasks.notification.rules.kinds import Severity, channel_accepts, event_kind
+from tasks.notification.rules.story import DueMessage, due_messages, message_body, message_id, message_subject
 from tasks.shared.models import load_model
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.refusal import Refusal
@@ -21,7 +20,7 @@ from tasks.shared.rules.refusal import Refusal
 AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 
 CLOSED_CAUSE_LOOKBACK = timedelta(days=1)
-"""A cause that is over is looked at for so long, for messages that a crash kept from being written down."""
+"""Closed alerts are still checked for this long, for messages that a crash prevented from being queued."""
 
 
 def emit_alert(
@@ -37,25 +36,25 @@ def emit_alert(
     severity: Severity | None = None,
     payload: Mapping[str, Any] | None = None,
     now: datetime | None = None,
-) -> Signal:
-    """Write down that something happened to a model, with the messages that follow, and emit it as a Prefect event.
+) -> AlertRecord:
+    """Record an event of a model in the ledger, queue its messages, and emit it as a Prefect event.
 
     Args:
-        env: the environment that it happened in.
+        env: the environment of the event.
         event_name: one of `tasks.notification.rules.kinds`.
         model: the model's name.
         sentence: what happened, in one sentence.
-        alert_record_key: its name in the ledger: a repeat under the same key is no second event.
-        state: what became of it; by default `raised` for what lasts, else `news`.
-        subject_id: what of the model it is about, where several may be open at once: an approval request.
-        links: where to look, besides the flow run: label and address, or a command to type.
-        severity: how grave it is this time; by default as grave as its kind.
-        payload: what the Prefect event carries besides: for automations, not for people.
+        alert_record_key: its key in the ledger. A second call with the same key records nothing new.
+        state: the state of the alert; by default `raised` for a lasting condition, else `news`.
+        subject_id: what the event concerns when several may be open at once, such as an approval request.
+        links: further links beside the flow run: label and address, or a command to type.
+        severity: the severity; by default that of the event's kind.
+        payload: further values of the Prefect event, for automations.
         now: when it happened; by default the time of the call.
     """
     kind, outbox, at = event_kind(event_name), env.outbox(), now or datetime.now(UTC)
-    signal = outbox.signal(
-        Signal(
+    signal = outbox.record_signal(
+        AlertRecord(
             key=alert_record_key,
             cause="/".join(filter(None, (model, env.name, event_name, subject_id))),
             event=event_name,
@@ -64,7 +63,7 @@ def emit_alert(
             environment=env.name,
             severity=severity or kind.severity,
             owner=model_owner(model),
-            sentence=sentence,
+            summary=sentence,
             at=at,
             links={**_run_link(), **(links or {})},
         )
@@ -76,7 +75,7 @@ def emit_alert(
 
 
 def model_owner(model: str) -> str:
-    """Return who looks after the model; an alert is told also when its `model.yaml` cannot be read."""
+    """Return the owner of the model. An alert is sent even when `model.yaml` cannot be read."""
     try:
         return load_model(model).spec.owner
     except Refusal:
@@ -84,27 +83,27 @@ def model_owner(model: str) -> str:
 
 
 def retraining_mode(model: str) -> str:
-    """Return whether the model is retrained by itself when watching finds something: `automatic`, or `by hand`."""
+    """Return whether an alert starts a retraining of the model: `automatic`, or `manual`."""
     try:
-        return "automatic" if load_model(model).spec.retraining.automatic else "by hand"
+        return "automatic" if load_model(model).spec.retraining.automatic else "manual"
     except Refusal:
-        return "by hand"
+        return "manual"
 
 
-def _emit_prefect_event(signal: Signal, extra_payload: Mapping[str, Any]) -> None:
-    """Let Prefect's automations know; the ledger has it already, so a lost event is a late message at the worst."""
+def _emit_prefect_event(signal: AlertRecord, extra_payload: Mapping[str, Any]) -> None:
+    """Emit the Prefect event for automations. The alert is in the ledger: a lost event only delays messages."""
     suffix = f".{signal.state}" if signal.state in ("recovered", "acknowledged") else ""
     emit_event(
         f"{signal.event}{suffix}",
         resource={"prefect.resource.id": f"ratchet.model.{signal.model}", "prefect.resource.name": signal.model,
                   "ratchet.environment": signal.environment, "ratchet.retraining": retraining_mode(signal.model)},
-        payload={**extra_payload, "sentence": signal.sentence, "severity": signal.severity, "cause": signal.cause,
+        payload={**extra_payload, "sentence": signal.summary, "severity": signal.severity, "cause": signal.cause,
                  "key": signal.key},
     )  # fmt: skip
 
 
 def queue_messages(env: Environment, outbox: Outbox, cause: str, now: datetime) -> None:
-    """Write down every message that the cause calls for by now; those that are there already stay as they are."""
+    """Queue every message of the cause that is due by now; queued ones are not changed."""
     signals = outbox.signals(cause)
     for due_message in due_messages(signals, now, timedelta(hours=env.alerts.remind_hours)):
         alert_record = signals[due_message.record_index]
@@ -112,26 +111,28 @@ def queue_messages(env: Environment, outbox: Outbox, cause: str, now: datetime) 
             if channel_accepts(
                 channel, severity=alert_record.severity, model=alert_record.model, event=alert_record.event
             ):
-                outbox.post(_outbox_message(due_message, signals, channel.name, now))
+                outbox.add_message(_outbox_message(due_message, signals, channel.name, now))
 
 
-def _outbox_message(word: DueMessage, signals: Sequence[Signal], channel: str, now: datetime) -> Message:
-    told = signals[word.record_index]
-    lasts = word.occasion in ("new", "worse", "reminder")
-    return Message(
-        id=message_id(word.id_source, word.occasion, channel),
-        cause=told.cause,
-        occasion=word.occasion,
+def _outbox_message(
+    due_message: DueMessage, signals: Sequence[AlertRecord], channel: str, now: datetime
+) -> AlertMessage:
+    signal = signals[due_message.record_index]
+    is_open = due_message.occasion in ("new", "worse", "reminder")
+    return AlertMessage(
+        id=message_id(due_message.id_source, due_message.occasion, channel),
+        cause=signal.cause,
+        occasion=due_message.occasion,
         channel=channel,
-        severity=told.severity,
-        subject=message_subject(word.occasion, told.severity, told.event, told.model, told.environment),
-        body=message_body(told.sentence, told.links, owner=told.owner, cause=told.cause, since=word.since, occurrences=word.occurrences,
-                  is_open=lasts),
+        severity=signal.severity,
+        subject=message_subject(due_message.occasion, signal.severity, signal.event, signal.model, signal.environment),
+        body=message_body(signal.summary, signal.links, owner=signal.owner, cause=signal.cause,
+                          since=due_message.since, occurrences=due_message.occurrences, is_open=is_open),
         at=now,
     )  # fmt: skip
 
 
 def _run_link() -> dict[str, str]:
-    """Return the address of this flow run's page, where there is a flow run."""
+    """Return the link to this flow run's page; empty outside a flow run."""
     page = url_for("flow-run", flow_run.id) if flow_run.id else None
     return {"run": page} if page else {}

@@ -12,12 +12,12 @@ from tasks.validation.rules.report import validation_markdown
 def report_and_require_valid(report: ValidationReport, where: str, extra_markdown: str = "") -> ValidationResult:
     """Keep the report, with `extra_markdown` markdown below, as an artifact; refuse when any expectation failed."""
     markdown = validation_markdown(report) + (f"\n{extra_markdown}" if extra_markdown else "")
-    create_markdown_artifact(key="checks", markdown=markdown, description=f"Checks of {where}")
+    create_markdown_artifact(key="validation", markdown=markdown, description=f"Checks of {where}")
     if not report.passed:
         raise Refusal(
             "the data does not meet the model's expectations: " + "; ".join(report.reasons),
             where=where,
-            remedy="See the artifact `checks` for rows; mend the source, or the suite in expectations.yaml.",
+            remedy="See the artifact `validation` for rows; correct the source, or the suite in expectations.yaml.",
         )
     count = len(report.results)
     get_run_logger().info("%d of %d expectations hold on %d rows", count, count, report.rows)

@@ -1,4 +1,4 @@
-"""Price a run before anything is paid: the worst case against the model's budget, and where the work is done."""
+"""Cost of paid work: the worst case before a run starts, and the logged cost of its jobs."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +9,18 @@ from prefect.runtime import flow_run
 from blocks.common.errors import NotFound, PortError
 from blocks.common.jobs import JobStatus
 from blocks.environment import Environment
-from blocks.tracking.base import Tracking, TrackingRun
+from blocks.records.tracking import TrackingRun
+from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
-from tasks.shared.models import TeamModel
-from tasks.shared.namespaces import model_with_namespaces
+from tasks.shared.models import TeamModel, model_with_namespaces
 from tasks.shared.records import CostEstimate, TierData
-from tasks.shared.rules.cost.budget import CostBreakdown, is_local_work
+from tasks.shared.rules.cost.budget import (
+    CostBreakdown,
+    WorstCaseCost,
+    is_local_work,
+    serving_worst_case,
+    training_worst_case,
+)
 from tasks.shared.rules.cost.prices import PriceTable, parse_prices
 from tasks.shared.rules.cost.spent import (
     BILLED_SECONDS_METRIC,
@@ -24,15 +30,14 @@ from tasks.shared.rules.cost.spent import (
     actual_cost,
     month_to_date_cost,
 )
-from tasks.shared.rules.cost.worst import WorstCaseCost, serving_worst_case, training_worst_case
 from tasks.shared.rules.refusal import Refusal
 
 PRICE_TABLE_PATH = Path(__file__).resolve().parent / "rules" / "cost" / "prices.yaml"
-NOT_SERVED = WorstCaseCost(0.0, "none: nothing of it is served", is_paid=False)
+NOT_SERVED = WorstCaseCost(0.0, "none: the run deploys no model", is_paid=False)
 
 
 def uses_local_trainer(env: Environment, model: TeamModel, data: TierData) -> bool:
-    """Whether the environment has a trainer for small work, and this is small by the model's own rule."""
+    """Return whether the environment has a local trainer and the training rows are within `budget.local_rows`."""
     return env.has_small_trainer and is_local_work(data.train_rows, model.spec.budget.local_rows)
 
 
@@ -46,12 +51,12 @@ def worst_case_costs(
     trials: int = 1,
     include_serving: bool = False,
 ) -> CostBreakdown:
-    """Return what the run may cost, what serving would cost, and what the model's runs of this month cost.
+    """Return the worst case of the run and of serving, and the month-to-date cost of the model in all its namespaces.
 
-    Those of all its namespaces count: another namespace is no other budget.
+    All namespaces of a model share one budget.
 
     Raises:
-        Refusal: something that would be paid for has no price.
+        Refusal: a paid instance type has no price.
     """
     name = model.spec.name
     training = training_worst_case(price_table, trainer.compute(max_seconds(model)), now.date(), times=trials)
@@ -59,12 +64,23 @@ def worst_case_costs(
         serving_worst_case(price_table, env.endpoint().compute(name), now.date()) if include_serving else NOT_SERVED
     )
     if not (training.is_paid or serving.is_paid):
-        return CostBreakdown(training, serving, 0.0)  # nothing is paid, so nobody is asked
+        return CostBreakdown(training, serving, 0.0)  # nothing is paid, so the month does not matter
     return CostBreakdown(training, serving, model_month_to_date_cost(env, name, now))
 
 
+def estimate_of_bill(bill: CostBreakdown, trials: int, *, use_local_trainer: bool) -> CostEstimate:
+    """Return what a run of so many trainings may cost, as it is handed to those who train and ask for approval."""
+    return CostEstimate(
+        use_local_trainer=use_local_trainer,
+        is_paid=bill.run.is_paid,
+        worst_case_usd=bill.run.usd / trials,
+        serving_usd_month=bill.serving.usd if bill.serving.is_paid else None,
+        explanation=bill.run.explanation,
+    )
+
+
 def model_month_to_date_cost(env: Environment, model: str, now: datetime) -> float:
-    """Return what the runs of the model in all its namespaces cost this month, those of this flow run apart."""
+    """Return the cost of this month's runs of the model in all its namespaces, without those of this flow run."""
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     own = str(flow_run.id or "none")
     runs = [run for each in model_with_namespaces(env, model) for run in env.tracking().runs(each, since=first)]
@@ -72,7 +88,7 @@ def model_month_to_date_cost(env: Environment, model: str, now: datetime) -> flo
 
 
 def max_seconds(model: TeamModel) -> int:
-    """Return how long a training of the model may take, in seconds."""
+    """Return the time limit of a training of the model in seconds."""
     return max(1, int(model.spec.training.max_minutes * 60))
 
 
@@ -82,22 +98,22 @@ def read_prices(path: Path = PRICE_TABLE_PATH) -> PriceTable:
 
 
 def log_worst_case(tracking: Tracking, run: TrackingRun, cost_estimate: CostEstimate) -> None:
-    """Write down what a run may cost before it starts: until it says what it did, it counts with that."""
+    """Log the worst case of a run before it starts. It counts against the budget until the cost is logged."""
     if cost_estimate.is_paid:
         tracking.log(run.id, tags={WORST_CASE_TAG: f"{cost_estimate.worst_case_usd:.6f}"})
 
 
 def log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
-    """Log what a job cost to its run; return what the run has cost so far in US dollars, None while the job runs on.
+    """Log the cost of a job to its run. Return the cost of the run so far in US dollars; None while the job runs.
 
-    An attempt that failed was paid as well: it stays in the sum when a later one succeeds.
+    Failed attempts are paid, too: they stay in the sum when a later attempt succeeds.
 
     Raises:
-        Refusal: the job's price is not known; the run counts with its worst case.
+        Refusal: the job's price is unknown; its worst case counts.
     """
     try:
         job_state = trainer.state(job.name)
-    except NotFound:  # it was refused before it began: nothing runs that could be billed
+    except NotFound:  # the job was refused before it began, so nothing is billed
         job_state = TrainingJobState(job.name, JobStatus.failed, billable_seconds=0.0)
     if job_state.status is JobStatus.in_progress:
         return None
@@ -106,7 +122,7 @@ def log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: Trainin
 
 
 def log_attempt_cost(tracking: Tracking, run_id: str, usd: float, seconds: float, *, failed: bool) -> float:
-    """Log what an attempt cost on top of those that failed before it; return what the run has cost so far."""
+    """Add the cost of an attempt to that of the failed ones before it, log the sum, and return it."""
     so_far = tracking.run(run_id).metrics.get(FAILED_COST_METRIC, 0.0) + usd
     tracking.log(
         run_id,
@@ -120,9 +136,11 @@ def log_attempt_cost(tracking: Tracking, run_id: str, usd: float, seconds: float
 
 
 def try_log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
-    """Do as `settle`; where that fails warn and return None: the run goes on counting with its worst case."""
+    """Call `log_job_cost`. On failure log a warning and return None: the worst case keeps counting."""
     try:
         return log_job_cost(tracking, run_id, trainer, job)
     except (PortError, Refusal) as problem:
-        get_run_logger().warning("what run %s cost is not known, so it counts with its worst case: %s", run_id, problem)
+        get_run_logger().warning(
+            "the cost of run %s is unknown, so its worst case counts against the budget: %s", run_id, problem
+        )
         return None

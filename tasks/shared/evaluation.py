@@ -1,4 +1,4 @@
-"""Evaluate the predictions of two models for the rows of a holdout."""
+"""The evaluation of two models' predictions for the holdout rows of a tier."""
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,10 @@ def evaluate_on_holdout(
     rows: pd.DataFrame,
     challenger: np.ndarray,
     champion: np.ndarray | None,
-    serving: str,
+    champion_version: str,
     seed: int,
 ) -> Evaluation:
-    """Evaluate both models' predictions of the holdout rows, and look for rows that were trained on."""
+    """Evaluate both models' predictions of the holdout rows, and count the entities that also occur in training."""
     spec = model.spec
     keys = pq.read_table(data.train, columns=[spec.data.entity])[spec.data.entity]
     return evaluate_predictions(
@@ -29,7 +29,7 @@ def evaluate_on_holdout(
         slice_columns=rows[[rule.column for rule in spec.evaluation.slices]],
         challenger=challenger,
         champion=champion,
-        champion_version=serving,
+        champion_version=champion_version,
         leaked_entities=count_leaked(keys, rows[spec.data.entity]),
         seed=seed,
     )

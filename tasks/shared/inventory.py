@@ -1,4 +1,4 @@
-"""What is installed, and what a model folder holds: the lists that an evidence pack carries."""
+"""Inventory of installed packages and model files, for evidence packs and reproduction."""
 
 import json
 import os
@@ -29,16 +29,16 @@ def installed_packages() -> dict[str, str]:
 
 
 def bill_of_materials(scratch: Path) -> dict[str, Any]:
-    """Return what this interpreter has installed, as CycloneDX; made once for each set of packages.
+    """Return the bill of materials of this interpreter as CycloneDX; made once for each set of packages.
 
     Raises:
-        Refusal: cyclonedx-bom failed; the message carries its last words.
+        Refusal: cyclonedx-bom failed; the message ends with its output.
     """
     packages = text_digest(json.dumps(installed_packages()))
-    kept = scratch / "sbom" / f"{packages[:32]}.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_suffix(f".{os.getpid()}")
+    cached = scratch / "sbom" / f"{packages[:32]}.json"
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        beside = cached.with_suffix(f".{os.getpid()}")
         options = ["--output-format", "JSON", "--spec-version", "1.6", "--output-reproducible", "--no-validate"]
         command = [sys.executable, "-m", "cyclonedx_py", "environment", *options, "-o", str(beside), sys.executable]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -49,15 +49,15 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
                 value=done.stderr[-300:],
                 remedy="Install cyclonedx-bom: make setup.",
             )
-        beside.replace(kept)
-    return dict(json.loads(kept.read_text()))
+        beside.replace(cached)
+    return dict(json.loads(cached.read_text()))
 
 
 def install_lock_file(lock: Path, work: Path) -> str:
-    """Install a lock file into an environment of its own, and return its Python.
+    """Install a lock file into a new virtual environment, and return its Python.
 
     Raises:
-        Refusal: it cannot be installed; the message carries the installer's last words.
+        Refusal: the installation failed; the message ends with the installer's output.
     """
     uv, python = Path(sys.executable).with_name("uv"), work / "venv" / "bin" / "python"
     steps = [
@@ -72,15 +72,15 @@ def install_lock_file(lock: Path, work: Path) -> str:
 
 
 def recorded_inputs(training: dict[str, Any]) -> dict[str, str]:
-    """Return what the version was trained with, beside code and data, by name."""
+    """Return the recorded versions of Python, platform and packages of a training, by name."""
     return {"Python": training["python"], "platform": training["platform"], **training["packages"]}
 
 
 def current_inputs(python: str) -> dict[str, str]:
-    """Return what is here: of this process, or of the environment of that Python."""
+    """Return the versions of Python, platform and packages of this process, or of the given Python's environment."""
     packages = installed_packages()
     if python:
-        code = "import json; from tasks.shared.inventory import installed; print(json.dumps(installed()))"
+        code = "import json, tasks.shared.inventory as i; print(json.dumps(i.installed_packages()))"
         done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         packages = json.loads(done.stdout)
     return {"Python": platform.python_version(), "platform": platform.platform(), **packages}

@@ -1,4 +1,4 @@
-"""Find and read what a team brought: `models/<name>/`, and the same in namespaces: `<name>--<namespace>`."""
+"""Model folders `models/<name>/`, also under namespaced names `<name>--<namespace>`: find and read them."""
 
 import difflib
 import os
@@ -6,9 +6,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from blocks.environment import Environment
 from runtime.digests import bytes_digest
 from tasks.shared.records import CodeProvenance
-from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name
+from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.expectations import Suite, parse_suite
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class TeamModel:
-    """A model folder and what its `model.yaml` says; in a namespace `spec.name` bears it, and the folder does not."""
+    """A model folder and its `model.yaml`. `spec.name` includes the namespace, the folder's name does not."""
 
     folder: Path
     spec: ModelSpec
@@ -45,11 +46,11 @@ def model_names(root: Path = ROOT) -> list[str]:
 
 
 def load_model(name: str, root: Path = ROOT) -> TeamModel:
-    """Read `models/<name>/model.yaml`; for a name with a namespace (`churn--dana`) that of `churn`, under this name.
+    """Read `models/<name>/model.yaml`. For a namespaced name (`churn--dana`) read that of `churn`, and keep the name.
 
     Raises:
-        Refusal: no such model (the message names the nearest), no such namespace can be, or the file is not right
-            (file, line, key, value and remedy).
+        Refusal: there is no such model (the message names the most similar one), the namespace is invalid, or the
+            file has mistakes (file, line, key, value and remedy).
     """
     refuse_namespaced_folder(name, root)
     folder = base_name(check_name(name))
@@ -61,7 +62,7 @@ def load_model(name: str, root: Path = ROOT) -> TeamModel:
     spec = parse_spec(path.read_bytes(), _relative_path(path))
     if spec.name != folder:
         raise Refusal(
-            "the name is not that of the folder",
+            "the name in model.yaml differs from the folder's name",
             where=_relative_path(path),
             value=spec.name,
             remedy=f"Write name: {folder}.",
@@ -70,14 +71,14 @@ def load_model(name: str, root: Path = ROOT) -> TeamModel:
 
 
 def refuse_namespaced_folder(name: str, root: Path = ROOT) -> None:
-    """Refuse a folder that is named as a model in a namespace is: nobody could tell the two apart."""
+    """Refuse a folder whose name looks like a namespaced model: the two could not be distinguished."""
     if SEPARATOR in name and (root / "models" / name / "model.yaml").exists():
         remedy = f"Rename the folder: `{SEPARATOR}` stands between model and namespace."
         raise Refusal("no folder may be named like a model in a namespace", where=f"models/{name}", remedy=remedy)
 
 
 def code_provenance(root: Path = ROOT) -> CodeProvenance:
-    """Return the commit of the checkout and, when files differ from it, the patch (new files included)."""
+    """Return the commit of the checkout and the patch of uncommitted changes, new files included."""
     commit = _git(root, "rev-parse", "HEAD").decode().strip()
     if not commit:
         return CodeProvenance(commit="not in git", patch_digest="")
@@ -89,17 +90,17 @@ def code_provenance(root: Path = ROOT) -> CodeProvenance:
 
 
 def unapproved_authors(name: str, since: str = "", root: Path = ROOT) -> tuple[str, ...]:
-    """Return who wrote what is new in the model's folder, as "Name <mail>": they may not approve it.
+    """Return the authors of the changes in the model's folder, as "Name <mail>": they may not approve the model.
 
-    Those are the authors of its commits (merges aside) since the commit `since`, of its last one when there are
-    none or that commit is not known here, and whoever works in this checkout when files of the folder differ.
+    These are the authors of its commits (without merges) since the commit `since`; of its last commit when there are
+    none, or when `since` is unknown; and git's user of this checkout when the folder has uncommitted changes.
     """
     form, folder = "--format=%an <%ae>", f"models/{base_name(name)}"
     newer = _git(root, "log", "--no-merges", form, f"{since}..HEAD", "--", folder) if since else b""
-    found = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
+    authors = newer or _git(root, "log", "-1", "--no-merges", form, "--", folder)
     if _git(root, "status", "--porcelain", "--", folder):
-        found += b"\n" + _git(root, "var", "GIT_AUTHOR_IDENT").rpartition(b">")[0] + b">"
-    lines = found.decode(errors="replace").splitlines()
+        authors += b"\n" + _git(root, "var", "GIT_AUTHOR_IDENT").rpartition(b">")[0] + b">"
+    lines = authors.decode(errors="replace").splitlines()
     return tuple(dict.fromkeys(line for line in lines if line.strip() not in ("", ">")))
 
 
@@ -110,3 +111,37 @@ def _git(root: Path, *arguments: str) -> bytes:
 
 def _relative_path(path: Path) -> str:
     return path.relative_to(path.parent.parent.parent).as_posix()
+
+
+def known_models(env: Environment, root: Path = ROOT) -> list[str]:
+    """Return every model, sorted: the folders, and their namespaced models with a run, request or deployment."""
+    folders = model_names(root)
+    return sorted({*folders, *(name for name in _namespaced_names(env) if base_name(name) in folders)})
+
+
+def model_with_namespaces(env: Environment, model: str) -> list[str]:
+    """Return the names of a model in all its namespaces, the shared one first."""
+    base = base_name(model)
+    return [base, *sorted({*(name for name in _namespaced_names(env) if base_name(name) == base), model} - {base})]
+
+
+def check_namespace_allowed(env: Environment, model: str) -> None:
+    """Refuse a namespaced model in an environment without namespaces.
+
+    Raises:
+        Refusal: the environment has no namespaces.
+    """
+    if namespace_part(model) and not env.namespaces:
+        raise Refusal(
+            f"the environment {env.name} has no namespaces",
+            where="namespaces in its file",
+            value=model,
+            remedy=f"Name the shared model, {base_name(model)}, or write namespaces = true at the top of "
+            f"deployments/environments/{env.name}.toml, and register it.",
+        )
+
+
+def _namespaced_names(env: Environment) -> set[str]:
+    recorded = (*env.approvals().model_names(env.name), *env.effects().model_names(env.name))
+    named = (*recorded, *env.tracking().experiments())
+    return {name for name in named if SEPARATOR in name}

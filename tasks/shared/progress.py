@@ -1,4 +1,4 @@
-"""How far a long piece of work is: said in the log and on the run's page, every few seconds at most."""
+"""Progress of long work, reported in the log and on the flow run's page, every 5 s at most."""
 
 import time
 from collections.abc import Callable
@@ -12,26 +12,32 @@ _EVERY_SECONDS = 5.0
 
 
 class Progress:
-    """Counts rows and bytes. Work that takes less than five seconds says nothing.
+    """Counts rows and bytes, and reports them. Work of less than 5 s is not reported.
 
-    Outside of a task run there is no page to show it on: then it is only logged. `say` takes a line of text
-    instead of the log.
+    Outside a task run progress is only logged. `say` takes each line of text in place of the log,
+    and `clock` tells seconds.
     """
 
-    def __init__(self, what: str, total_bytes: int, say: Callable[[str], None] | None = None) -> None:
-        self._what, self._total = what, total_bytes
+    def __init__(
+        self,
+        what: str,
+        total_bytes: int,
+        say: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._what, self._total, self._clock = what, total_bytes, clock
         self._in_run = TaskRunContext.get() is not None
-        self._last_report = time.monotonic()
+        self._last_report = self._clock()
         self._artifact: UUID | None = None
         self._say = say or (get_run_logger() if self._in_run else get_logger("ingest")).info
         self.rows, self.bytes = 0, 0
 
     def add(self, rows: int, read: int = 0) -> None:
-        """Count some more rows, and the bytes of the source that were read for them."""
+        """Add rows, and the bytes of the source that were read for them."""
         self.rows, self.bytes = self.rows + rows, self.bytes + read
-        if time.monotonic() - self._last_report < _EVERY_SECONDS:
+        if self._clock() - self._last_report < _EVERY_SECONDS:
             return
-        self._last_report = time.monotonic()
+        self._last_report = self._clock()
         of = f", {self.bytes / 1e6:,.0f} of {self._total / 1e6:,.0f} MB" if self._total else ""
         self._say(f"{self._what}: {self.rows:,} rows{of}")
         if self._in_run and self._total:

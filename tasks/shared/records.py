@@ -1,4 +1,4 @@
-"""What one task hands to the next: small, frozen, stored as JSON between the parts of a flow run."""
+"""The results that tasks pass on: small frozen records, which Prefect stores as JSON."""
 
 from datetime import datetime
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.cleanup.rules.garbage.cloud import CloudAction
+from tasks.cleanup.rules.cloud import CloudAction
 
 
 class TaskRecord(BaseModel):
-    """Base of all records: frozen, and no key that is not declared."""
+    """Base of all records: frozen, without undeclared keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class IngestResult(TaskRecord):
-    """What `ingest` did: the snapshot that holds the rows, and the counts."""
+    """The result of `ingest`: the snapshot that holds the rows, and the counts."""
 
     dataset: str
     snapshot: str
@@ -28,11 +28,11 @@ class IngestResult(TaskRecord):
 
 
 class TierData(TaskRecord):
-    """The rows of a tier, split once, as Parquet files below `train` and `holdout`: one, rows.parquet, or many.
+    """The rows of a tier, split into train and holdout, as Parquet files: rows.parquet, or several files.
 
-    `as_of` is the main table's snapshot and `tables` those of the further ones, by name; `reread_time` is a time as
-    of which the same snapshots are read again. `data_digest` fixes the read of the lake, `digest` this tier of
-    it, `holdout_digest` the rows that decide: their content in order, whichever engine wrote them.
+    `as_of` is the main table's snapshot, `tables` are those of the joined tables by name. `reread_as_of`
+    is the as-of (a snapshot's id or a time) by which the same snapshots are read again. `data_digest` identifies the
+    read of the lake, `digest` the tier, and `holdout_digest` the content of the holdout rows in order.
     """
 
     model: str
@@ -44,22 +44,22 @@ class TierData(TaskRecord):
     train_rows: int
     holdout_rows: int
     holdout_digest: str
+    reread_as_of: str
     tables: dict[str, str] = {}
-    reread_time: str = ""
 
     @property
     def train(self) -> Path:
-        """Folder of the rows that train."""
+        """Folder of the training rows."""
         return self.folder / "train"
 
     @property
     def holdout(self) -> Path:
-        """Folder of the rows that decide, and never train."""
+        """Folder of the holdout rows, which never train."""
         return self.folder / "holdout"
 
 
 class PublishResult(TaskRecord):
-    """Rows kept as a data set of the lake for other models: its newest snapshot, and how many rows it added."""
+    """The result of publishing rows for other models: the snapshot, and how many rows it added."""
 
     dataset: str
     snapshot: str
@@ -68,9 +68,9 @@ class PublishResult(TaskRecord):
 
 
 class MaintenanceResult(TaskRecord):
-    """What a round of maintenance did, or would do: files taken together, orphans removed, reads verified.
+    """The result of a maintenance run or dry run: merged files, removed orphans, verified reads.
 
-    `reads_reverified` of the reads were read once more after something had changed, and returned the same rows.
+    `reads_reverified` counts the reads that were repeated after a change and returned the same rows.
     """
 
     datasets: tuple[str, ...]
@@ -83,9 +83,9 @@ class MaintenanceResult(TaskRecord):
 
 
 class ValidationResult(TaskRecord):
-    """How many expectations held on the tier's rows. A tier on which one failed has no such record.
+    """The result of a passed validation: how many expectations passed. A failed one raises Refusal.
 
-    `report_markdown` is the markdown for people.
+    `report_markdown` is the report for people.
     """
 
     suite: str
@@ -95,7 +95,7 @@ class ValidationResult(TaskRecord):
 
 
 class CodeProvenance(TaskRecord):
-    """Which code made a model: the commit, and the SHA-256 of the patch on top of it ("" when clean)."""
+    """The code that trained a model: the commit, and the uncommitted patch with its SHA-256 ("" when clean)."""
 
     commit: str
     patch_digest: str
@@ -103,9 +103,9 @@ class CodeProvenance(TaskRecord):
 
 
 class CostEstimate(TaskRecord):
-    """What a run may cost at worst, in US dollars, and that the budget allows it. `use_local_trainer`: the unpaid trainer takes it.
+    """The worst-case cost of a run in US dollars, which the budget allows.
 
-    `serving_usd_month` is None where nothing is paid for serving.
+    `use_local_trainer` selects the unpaid local trainer. `serving_usd_month` is None when serving costs nothing.
     """
 
     use_local_trainer: bool
@@ -116,10 +116,10 @@ class CostEstimate(TaskRecord):
 
 
 class TrainingResult(TaskRecord):
-    """A challenger: its registered version, the run that made it, and the digest of its exact artifact.
+    """A challenger: its registered version, its run, and the digest of its files.
 
-    `cost_usd` is what its training cost in US dollars, `serving_usd_month` what serving it may cost a month at
-    worst; None where nothing was paid for.
+    `cost_usd` is the cost of its training in US dollars, `serving_usd_month` the worst-case cost of serving it for a
+    month; None when nothing is paid.
     """
 
     version: str
@@ -138,12 +138,13 @@ class TrainingResult(TaskRecord):
 
 
 class EvaluationResult(TaskRecord):
-    """What the evaluation found; `champion_version` is "" for a first model, `failed_gates` name what did not open.
+    """The result of an evaluation. `champion_version` is "" for a first model; `failed_gates` lists the failed gates.
 
-    `digest_predictions` is the SHA-256 over the predictions of all holdout rows, bit by bit.
+    `deciding_metric` is the one by which challenger and champion are compared. `predictions_digest` is the SHA-256
+    over the predictions of all holdout rows, bit by bit.
 
-    `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` what the model
-    said of them (JSON): what a server that runs this model must answer.
+    `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` the model's predictions
+    for them (JSON), which a server of this model must return.
     """
 
     verdict: Literal["pass", "hold", "inconclusive"]
@@ -155,10 +156,11 @@ class EvaluationResult(TaskRecord):
     golden_predictions: str
     failed_gates: tuple[str, ...] = ()
     predictions_digest: str = ""
+    deciding_metric: str = ""
 
 
 class PendingApproval(TaskRecord):
-    """An approval request that waits in the ledger."""
+    """An approval request that waits for a decision."""
 
     request_id: str
     digest: str
@@ -167,9 +169,9 @@ class PendingApproval(TaskRecord):
 
 
 class DeploymentResult(TaskRecord):
-    """What an endpoint serves after a deployment or a rollback.
+    """The result of a deployment or a rollback: the deployed version.
 
-    `preflight_json` is what the real server said before the switch, as JSON; "" where there was none.
+    `preflight_json` is the result of the preflight in the real server as JSON; "" when there was none.
     """
 
     model: str
@@ -181,7 +183,7 @@ class DeploymentResult(TaskRecord):
 
 
 class EvidencePack(TaskRecord):
-    """Where the evidence pack of a version lies, and the digest over its files."""
+    """The evidence pack of a version: its folder, and the digest over its files."""
 
     model: str
     version: str
@@ -190,7 +192,7 @@ class EvidencePack(TaskRecord):
 
 
 class ReproductionResult(TaskRecord):
-    """What became of training a version again: the verdict, and which input differed if any did."""
+    """The result of retraining a version for reproduction: the verdict, and the inputs that differ."""
 
     model: str
     version: str
@@ -202,7 +204,7 @@ class ReproductionResult(TaskRecord):
 
 
 class DeliveryResult(TaskRecord):
-    """What became of the messages in the outbox: taken by a receiver, refused or out of reach, not yet their time."""
+    """The result of a delivery: how many messages were delivered, failed, or are not due yet."""
 
     delivered: int
     failed: int
@@ -210,7 +212,7 @@ class DeliveryResult(TaskRecord):
 
 
 class BatchInferenceResult(TaskRecord):
-    """Where a batch of predictions lies, and which version made them."""
+    """The result of batch inference: the snapshot with the predictions, and the version that made them."""
 
     dataset: str
     snapshot: str
@@ -219,7 +221,7 @@ class BatchInferenceResult(TaskRecord):
 
 
 class InferenceLogResult(TaskRecord):
-    """What was brought from an endpoint's log into the lake."""
+    """The result of ingesting an endpoint's inference log into the lake."""
 
     dataset: str
     segments: int
@@ -228,7 +230,7 @@ class InferenceLogResult(TaskRecord):
 
 
 class AlertEvent(TaskRecord):
-    """An event that a look at a model ends in: its causes, each as cause:column, how severe, and the sentence."""
+    """An alert raised by a monitoring run: its causes (each as cause:column), severity and summary."""
 
     event: str
     cause_columns: tuple[str, ...]
@@ -238,16 +240,16 @@ class AlertEvent(TaskRecord):
 
 
 class MonitoringResult(TaskRecord):
-    """What a look at a model found; `folder` holds the report, the plot and the samples.
+    """The result of a monitoring run; `folder` holds the report, the plot and the samples.
 
-    `psi_by_column` are the population stability indices of the newest window by column, `rows_per_window` those of the windows,
-    `cleared_events` the events that were looked for and not found.
+    `psi_by_column` holds the population stability indices of the newest window, `rows_per_window` the rows of each
+    window, and `cleared_events` the events that were checked and did not occur.
     """
 
     model: str
     version: str
     run_id: str
-    outcome: Literal["Quiet", "Drift", "Degraded", "CouldNotCheck"]
+    outcome: Literal["no_drift", "drift", "degraded", "not_checked"]
     summary: str
     rows_per_window: tuple[int, ...]
     alert_events: tuple[AlertEvent, ...]
@@ -257,12 +259,12 @@ class MonitoringResult(TaskRecord):
 
 
 class AutoRetrainDecision(TaskRecord):
-    """What comes of an alert: nothing where model.yaml does not want it, a retraining, or a refusal with its reasons.
+    """The decision on an alert: automatic retraining is off, was started, or was refused with reasons.
 
-    `alert_record_key` is that of the alert's signal: one signal starts one run at most.
+    `alert_record_key` is the ledger key of the alert. One alert starts at most one run.
     """
 
-    outcome: Literal["Off", "Retraining", "Refused"]
+    outcome: Literal["off", "started", "refused"]
     alert_record_key: str
     summary: str
     trigger_reason: str
@@ -270,7 +272,7 @@ class AutoRetrainDecision(TaskRecord):
 
 
 class DashboardResult(TaskRecord):
-    """A model's dashboard: what it says in one sentence, its file, and where that is served ("" for nowhere)."""
+    """A model's dashboard: its headline, its file, and its address ("" when it is not served)."""
 
     model: str
     headline: str
@@ -279,7 +281,7 @@ class DashboardResult(TaskRecord):
 
 
 class Trial(TaskRecord):
-    """One trial of an experiment: what was tried, and its validation metric (None when it failed)."""
+    """One trial of an experiment: its parameters, and its validation metric (None when it failed)."""
 
     number: int
     parameters: dict[str, int | float | str | bool]
@@ -290,7 +292,7 @@ class Trial(TaskRecord):
 
 
 class PlannedRemoval(TaskRecord):
-    """One thing that a sweep removes: its kind and name, what it is, and the bytes that this frees."""
+    """One artifact that garbage collection removes: its key, its description, and its size in bytes."""
 
     key: str
     description: str
@@ -298,7 +300,7 @@ class PlannedRemoval(TaskRecord):
 
 
 class GarbageCollectionPlan(TaskRecord):
-    """What a sweep would remove, dependents first; what stays, counted by reason; and what it would end in a cloud."""
+    """The plan of a garbage collection: removals (dependents first), kept artifacts by reason, and cloud actions."""
 
     remove: tuple[PlannedRemoval, ...]
     kept_counts: dict[str, int]
@@ -306,12 +308,12 @@ class GarbageCollectionPlan(TaskRecord):
 
     @property
     def bytes(self) -> int:
-        """What the removals free."""
+        """The bytes that the removals free."""
         return sum(each.bytes for each in self.remove)
 
 
 class GarbageCollectionResult(TaskRecord):
-    """What a sweep did; `skipped` of the planned things were needed by then, or gone."""
+    """The result of a garbage collection. `skipped` artifacts were in use by then, or gone."""
 
     removed: int
     bytes: int

@@ -1,4 +1,4 @@
-"""The one place that says which failures are tried again: the error's type alone decides."""
+"""The retry rule of all tasks: only the type of the error decides whether a task is retried."""
 
 from typing import Any
 
@@ -21,4 +21,4 @@ TASK_OPTIONS: dict[str, Any] = {
     "persist_result": True,
     "result_serializer": "json",
 }
-"""Options of every task: four more tries after about 1, 2, 4 and 8 s when transient; results survive a restart."""
+"""Options of every task: four retries after about 1, 2, 4 and 8 s for transient errors; results are persisted."""

@@ -1,12 +1,14 @@
-"""Hold a model's tables against the rules of joining, and find out which entities a tier takes."""
+"""A model's tables: the snapshots that are read, the checks before joining, and the entities of a tier."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from blocks.engines.base import Engine
-from blocks.lake.base import Lake
-from tasks.shared.reads import TableReads
-from tasks.shared.rules.model.spec import DataSpec, ModelSpec
+from blocks.lake.base import AsOf, Lake
+from runtime.digests import text_digest
+from tasks.shared.rules.model.spec import MAIN_TABLE, DataSpec, ModelSpec
 from tasks.shared.rules.rows.join_rules import (
+    ColumnTypes,
     check_tables,
     foreign_buckets_sql,
     refuse_foreign_buckets,
@@ -25,12 +27,78 @@ from tasks.shared.rules.rows.tiers import (
     tier_bucket_bound,
 )
 
+
+@dataclass(frozen=True)
+class TableReads:
+    """The fixed read of each table by its name in `model.yaml`; "" is the main table."""
+
+    tables: Mapping[str, AsOf]
+
+    @property
+    def main(self) -> AsOf:
+        """The read of the main table."""
+        return self.tables[MAIN_TABLE]
+
+    @property
+    def joined(self) -> dict[str, AsOf]:
+        """The reads of the joined tables, by name."""
+        return {name: read for name, read in self.tables.items() if name != MAIN_TABLE}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all reads; with one table, the digest of its read."""
+        if not self.joined:
+            return self.main.digest
+        lines = "\n".join(f"{name} {read.dataset} {read.digest}" for name, read in self.tables.items())
+        return text_digest(lines)
+
+    @property
+    def reread_as_of(self) -> str:
+        """The as-of by which the same snapshots are read again: with one table its snapshot's id, else a time.
+
+        The time is ISO 8601: when the newest of the snapshots was created.
+        """
+        if not self.joined:
+            return self.main.id
+        return max(read.snapshots[-1].created_at for read in self.tables.values()).isoformat()
+
+    def columns(self) -> dict[str, ColumnTypes]:
+        """Return the columns of each table with their Arrow types as text."""
+        return {name: dict(read.schema) for name, read in self.tables.items()}
+
+    def files(self, lake: Lake, data: DataSpec, below_bucket: int) -> dict[str, tuple[str, ...]]:
+        """Return the files that a tier needs, by the tables' names in SQL. Tables without the entity are read whole."""
+        return {
+            sql_name: lake.files(self.tables[name], below_bucket=below_bucket if is_tier_sampled(data, name) else None)
+            for name, sql_name in sql_table_names(data).items()
+        }
+
+
+def resolve_reads(lake: Lake, data: DataSpec, as_of: str) -> TableReads:
+    """Fix the snapshots to read.
+
+    Args:
+        lake: the lake that holds the tables.
+        data: the tables.
+        as_of: "" for the newest snapshot of each table; a time; or a snapshot's id of the main table, in which case the
+            joined tables are read as of that snapshot's time.
+
+    Raises:
+        NotFound: there is no such data set or snapshot, or a table was empty at that time.
+    """
+    main = lake.as_of(data.dataset, as_of or None)
+    when = as_of
+    if data.tables and as_of == main.id:
+        when = main.snapshots[-1].created_at.isoformat()
+    return TableReads({MAIN_TABLE: main, **{n: lake.as_of(t.dataset, when or None) for n, t in data.tables.items()}})
+
+
 TableFiles = Mapping[str, tuple[str, ...]]
 """The Parquet files of each table, by its name in SQL."""
 
 
 def tier_rule(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, tier: str) -> TierRule:
-    """Return which entities the tier takes. A stratified tier counts them all: it reads two columns of every row.
+    """Return the rule for the entities of the tier. For a stratified tier two columns of every row are read.
 
     Raises:
         Refusal: no such tier, or the column to stratify by has too many values.
@@ -47,11 +115,11 @@ def tier_rule(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, ti
 
 
 def check_tier_rows(engine: Engine, files: TableFiles, data: DataSpec, rule: TierRule) -> None:
-    """Look at the rows of a tier for what makes joins wrong.
+    """Check the rows of a tier for what would make joins wrong.
 
     Raises:
-        Refusal: a table is laid out by another key than the entity, keys repeat in a table without a time, or a
-            row to be joined by time has none.
+        Refusal: a table's buckets are not those of the entity, keys repeat in a table without a time, or a row
+            that is joined by time has none.
     """
     below = TierRule(rule.bound).condition()
     for table in sql_table_names(data):
@@ -69,12 +137,12 @@ def check_tier_rows(engine: Engine, files: TableFiles, data: DataSpec, rule: Tie
 
 
 def count_tier_rows(engine: Engine, files: TableFiles, rule: TierRule) -> int:
-    """Return how many rows of the main table the tier takes."""
+    """Return how many rows of the main table are in the tier."""
     condition = rule.condition()
     sql = "SELECT count(*) AS found FROM main" + (f" WHERE {condition}" if condition else "")  # noqa: S608
     return int(engine.query(sql, files)["found"][0].as_py())
 
 
 def check_table_columns(reads: TableReads, data: DataSpec) -> None:
-    """Hold the columns of the tables against `model.yaml`. Raises Refusal: see `check_tables`."""
+    """Check the columns of the tables against `model.yaml`. Raises Refusal: see `check_tables`."""
     check_tables(data, reads.columns())

@@ -16,7 +16,6 @@ from blocks.lake.base import Lake
 from runtime.digests import text_digest
 from tasks.evidence.rules.baseline import feature_baseline
 from tasks.shared.models import TeamModel
-from tasks.shared.reads import TableReads
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
@@ -24,7 +23,7 @@ from tasks.shared.rules.rows.content import ContentDigest
 from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
 from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty_split, tier_bucket_bound
-from tasks.shared.tables import TableFiles, check_table_columns, check_tier_rows, count_tier_rows, tier_rule
+from tasks.shared.tables import TableFiles, TableReads, check_table_columns, check_tier_rows, count_tier_rows, tier_rule
 from tasks.validation.rules.parquet_rows import to_frame
 
 TIER_LAYOUT_VERSION = 3
@@ -58,7 +57,7 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
             "tier": tier,
             "as_of": reads.main.id,
             "tables": {name: read.id for name, read in reads.joined.items()},
-            "read_at": reads.reread_time,
+            "reread_as_of": reads.reread_as_of,
             "data_digest": reads.digest,
             "digest": digest,
         }
@@ -67,7 +66,9 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
         files = reads.files(lake, spec.data, chosen.bound)
         check_tier_rows(engine, files, spec.data, chosen)
         _write_tier(engine, files, spec, chosen, folder, facts)
-    os.utime(folder / "tier.json")  # when it was last used: `sweep` removes tiers that nobody used for long
+    os.utime(
+        folder / "tier.json"
+    )  # when it was last used: garbage collection removes tiers that were not used for long
     return TierData(folder=folder, **json.loads((folder / "tier.json").read_text()))
 
 
@@ -142,7 +143,7 @@ BASELINE_ROWS = 100_000
 
 
 def training_feature_baseline(team_model: TeamModel, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return how many training rows were looked at, and what their features looked like."""
+    """Return how many training rows were read, and the baseline of their features."""
     features = team_model.spec.data.features
     with pq.ParquetFile(parquet_files(data.train)[0]) as file:
         first = next(file.iter_batches(BASELINE_ROWS, columns=list(features)))

@@ -1,4 +1,4 @@
-"""Who may decide what in an environment, whose signatures count, and the record of attempts that were refused."""
+"""Trust of an environment: approval policy, people, verified decisions, and the record of refused attempts."""
 
 import logging
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from blocks.approvals.anchor import read_head
-from blocks.approvals.base import ApprovalRequest, Decision, Link, RefusedAttempt
-from blocks.approvals.chain import Head, decisions_of, first_fault, record_of, request_digest
+from blocks.approvals.anchor import read_anchored_head
+from blocks.approvals.chain import ChainHead, decisions_of, find_first_fault, record_from_entry, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt
 from runtime.keys import Signer
 from tasks.approval.rules.people import People
 from tasks.approval.rules.policy import ApprovalRequirements, stricter_requirements
@@ -21,44 +21,44 @@ from tasks.shared.rules.refusal import Refusal
 
 
 def environment_people(env: Environment) -> People:
-    """Return who is who in an environment."""
+    """Return the people of an environment with their roles."""
     return People(env.people)
 
 
 def environment_policy(env: Environment, model: str) -> ApprovalRequirements:
-    """Return what the environment asks of the approvals of a model; in a namespace no less than of the shared one."""
+    """Return what the environment requires of a model's approvals. A namespace cannot lower the model's rules."""
     rule = env.required_approval(model if model in env.approval.models else base_name(model))
     return ApprovalRequirements(**{name: getattr(rule, name) for name in ApprovalRequirements.__dataclass_fields__})
 
 
 def approval_policy(env: Environment, spec: ModelSpec) -> ApprovalRequirements:
-    """Return what an approval of this model takes in this environment."""
+    """Return the requirements of an approval of this model in this environment."""
     return stricter_requirements(ApprovalRequirements(**spec.approval.model_dump()), environment_policy(env, spec.name))
 
 
 def current_approval_policy(env: Environment, model: str) -> ApprovalRequirements:
-    """Return what an approval takes now, by model.yaml as it is now.
+    """Return the requirements of an approval by the current model.yaml.
 
-    A model that has left the checkout asks for what its requests did when they were made.
+    For a model that is no longer in the checkout only the environment's rules apply.
     """
-    known = base_name(model) in model_names()
-    return approval_policy(env, load_model(model).spec) if known else environment_policy(env, model)
+    exists = base_name(model) in model_names()
+    return approval_policy(env, load_model(model).spec) if exists else environment_policy(env, model)
 
 
-def verified_chain(env: Environment) -> tuple[Link, ...]:
+def verified_chain(env: Environment) -> tuple[ChainEntry, ...]:
     """Return the whole chain of decisions, each link verified against the pinned keys.
 
     Raises:
-        Refusal: no key is pinned; or a link was changed, is missing, or is signed by another key.
+        Refusal: no key is pinned; or a link was changed, is missing, or has another signature.
     """
-    keys, links = env.signing.trusted_keys("decisions"), env.approvals().links()
+    keys, links = env.signing.trusted_keys("decisions"), env.approvals().chain_entries()
     if not keys:
         raise Refusal(
             "no key is pinned whose decisions count",
-            where=f"environment {env.name}, signing.decisions_trusted",
+            where=f"environment {env.name}, signing.trusted_decision_keys",
             remedy="Give the public key that python -m ratchet audit key prints.",
         )
-    if (fault := first_fault(links, keys, head=_anchored_head(env))) is not None:
+    if (fault := find_first_fault(links, keys, head=_anchored_head(env))) is not None:
         raise Refusal(
             f"the record of decisions is damaged: {fault.problem}",
             where=f"ledger, decision {fault.number}",
@@ -67,7 +67,7 @@ def verified_chain(env: Environment) -> tuple[Link, ...]:
     return links
 
 
-def verified_decisions(links: tuple[Link, ...], request: ApprovalRequest) -> tuple[Decision, ...]:
+def verified_decisions(links: tuple[ChainEntry, ...], request: ApprovalRequest) -> tuple[Decision, ...]:
     """Return the decisions of a request among verified links, made over the request as it stands now.
 
     Raises:
@@ -84,13 +84,13 @@ def verified_decisions(links: tuple[Link, ...], request: ApprovalRequest) -> tup
     return decisions
 
 
-def latest_signed_time(links: tuple[Link, ...]) -> datetime | None:
-    """Return the newest time in the chain that somebody signed: others could stop every clock with one row."""
-    return max((record_of(link).at for link in links if link.key_id), default=None)
+def latest_signed_time(links: tuple[ChainEntry, ...]) -> datetime | None:
+    """Return the newest time of a signed link: an unsigned row with a future time would block all later decisions."""
+    return max((record_from_entry(link).at for link in links if link.key_id), default=None)
 
 
 def decision_signer(env: Environment) -> Signer | None:
-    """Return who signs decisions on this machine; None when nobody does."""
+    """Return the signer of decisions on this machine; None when it has no key."""
     with suppress(PortError):
         return env.signing.signer("decisions")
     return None
@@ -100,25 +100,25 @@ def decision_signer(env: Environment) -> Signer | None:
 def record_refusals(
     env: Environment, request_id: str, action: str, attempted_by: str, channel: str, now: datetime
 ) -> Iterator[None]:
-    """Write into the ledger what is refused in the block, and let the refusal go on."""
+    """Record a refusal that the block raises in the ledger, and raise it again."""
     try:
         yield
-    except (Refusal, Conflict, Corrupt) as no:
-        _record_refusal(env, RefusedAttempt(request_id, action, attempted_by, channel, str(no), now))
+    except (Refusal, Conflict, Corrupt) as refusal:
+        _record_refusal(env, RefusedAttempt(request_id, action, attempted_by, channel, str(refusal), now))
         raise
 
 
 def _record_refusal(env: Environment, attempt: RefusedAttempt) -> None:
-    """Record a refused attempt; unsigned where nobody signs here, or where the signer misses rows."""
+    """Record a refused attempt, unsigned when this machine has no key or signing fails."""
     approvals, signer = env.approvals(), decision_signer(env)
-    for by in dict.fromkeys((signer, None)):
+    for each in dict.fromkeys((signer, None)):
         try:
-            approvals.refuse(attempt, by)
+            approvals.record_refusal(attempt, each)
             return
         except PortError as problem:
             logging.getLogger("ratchet.trust").error("a refusal could not be recorded: %s", problem)
 
 
-def _anchored_head(env: Environment) -> Head | None:
-    """Return the anchored head, where this machine keeps it."""
-    return read_head(Path(env.signing.decisions_head_file)) if env.signing.decisions_head_file else None
+def _anchored_head(env: Environment) -> ChainHead | None:
+    """Return the anchored head of the chain; None when this machine has none."""
+    return read_anchored_head(Path(env.signing.decisions_head_file)) if env.signing.decisions_head_file else None

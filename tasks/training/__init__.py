@@ -1,1 +1,1 @@
-"""Train a challenger or many trials, each one tracked run around one job."""
+"""Training: train a challenger, or many trials. Each is one tracked run with one job."""

@@ -1,4 +1,4 @@
-"""Train a challenger: one tracked run around one job of the environment's trainer."""
+"""Training jobs: the job and the tracked run of one training, its hyperparameters, tags and signature."""
 
 import json
 import math
@@ -7,20 +7,75 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from prefect.runtime import flow_run
 
 from blocks.environment import Environment
-from blocks.tracking.base import Tracking, TrackingRun
+from blocks.records.tracking import TrackingRun
+from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
+from runtime.digests import folder_digest
 from runtime.signatures import sign_folder
 from tasks.shared.cost import log_worst_case, max_seconds, try_log_job_cost
 from tasks.shared.inventory import current_inputs
-from tasks.shared.models import TeamModel
-from tasks.shared.records import CodeProvenance, CostEstimate, TierData
+from tasks.shared.models import TeamModel, code_provenance
+from tasks.shared.records import CodeProvenance, CostEstimate, TierData, TrainingResult
 from tasks.shared.rules.refusal import Refusal
 
 ParameterValue = int | float | str | bool
+
+
+def train_and_register(
+    env: Environment,
+    model: TeamModel,
+    data: TierData,
+    cost_estimate: CostEstimate,
+    parameters: Mapping[str, ParameterValue],
+    *,
+    key: str,
+    log: Callable[[str], None],
+) -> TrainingResult:
+    """Train on the tier's training rows, register the model as a signed version, and return it.
+
+    Args:
+        env: the adapters.
+        model: the model that is trained.
+        data: its tier.
+        cost_estimate: what the budget allows, and who trains.
+        parameters: hyperparameters that replace those of `model.yaml`, `seed` among them.
+        key: names run and version: a second call with the same key finds both.
+        log: takes the lines of the training program.
+    """
+    tracking, name, code = env.tracking(), model.spec.name, code_provenance()
+    env.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded
+    chosen = resolve_hyperparameters(model, parameters)
+    run = open_training_run(tracking, model, data, code, chosen, key=key)
+    job = job_of_run(tracking, run, model, data, code, chosen)
+    warming = Thread(target=warm_up_evaluation, args=(tracking,), daemon=True)
+    warming.start()
+    trainer = env.trainer_for(small=cost_estimate.use_local_trainer)
+    job_state, cost = run_training_job(trainer, tracking, run, job, cost_estimate, log=log)
+    warming.join()
+    tracking.close_run(run.id, "FINISHED")
+    version = tracking.register(name, run.id, key=key, tags=version_tags(model, data, code))
+    artifact = tracking.fetch_model(name, version.version, env.scratch / "models" / name / version.version)
+    sign_model(env, model, run.id, version.version, artifact)
+    return TrainingResult(
+        version=version.version,
+        run_id=run.id,
+        run_url=run.url,
+        version_url=version.url,
+        model_path=artifact,
+        model_digest=folder_digest(artifact),
+        parameters={each: value for each, value in chosen.items() if each != "seed"},
+        seed=int(chosen["seed"]),
+        commit=code.commit,
+        patch_digest=code.patch_digest,
+        seconds=job_state.seconds,
+        cost_usd=cost,
+        serving_usd_month=cost_estimate.serving_usd_month,
+    )
 
 
 def run_training_job(
@@ -31,44 +86,44 @@ def run_training_job(
     cost_estimate: CostEstimate,
     log: Callable[[str], None],
 ) -> tuple[TrainingJobState, float]:
-    """Run the job; return how it ended and what the run has cost so far in US dollars, its worst case if unknown.
+    """Run the job. Return its final state and the cost of the run so far in US dollars (the worst case if unknown).
 
-    Before it starts its worst case is written to the run, after it its cost, failed or not.
+    The worst case is logged to the run before the job starts, and the cost when it has ended, also after a failure.
     """
     log_worst_case(tracking, run, cost_estimate)
     try:
-        done = trainer.run(job, on_log_line=log)
+        job_state = trainer.run(job, on_log_line=log)
     except BaseException:
         try_log_job_cost(tracking, run.id, trainer, job)
         tracking.close_run(run.id, "FAILED")
         raise
     cost = try_log_job_cost(tracking, run.id, trainer, job)
-    return done, cost_estimate.worst_case_usd if cost is None else cost
+    return job_state, cost_estimate.worst_case_usd if cost is None else cost
 
 
 def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path) -> None:
-    """Sign the model's files, with what model.yaml allows it, and keep the signature with its run.
+    """Sign the model's files and the `serving` settings of model.yaml, and store the signature with the run.
 
     Raises:
         Rejected: no key on this machine signs models.
     """
     spec = model.spec
-    about = {"model": spec.name, "version": version, "run": run_id, "allow": spec.serving.model_dump(mode="json")}
-    signature = sign_folder(artifact, env.signing.signer("models"), about)
+    subject = {"model": spec.name, "version": version, "run": run_id, "allow": spec.serving.model_dump(mode="json")}
+    signature = sign_folder(artifact, env.signing.signer("models"), subject)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(signature, folder)
         env.tracking().log_files(run_id, Path(folder), artifact_folder="signature")
 
 
 def warm_up_evaluation(tracking: Tracking) -> None:
-    """Load what the evaluation needs while the training job has the other core: 3 s that nobody waits for."""
+    """Import the libraries of the evaluation while the training job runs, which saves about 3 s afterwards."""
     tracking.warm_up()
     for library in ("sklearn.metrics", "matplotlib.figure", "matplotlib.backends.backend_agg"):
         import_module(library)
 
 
 def resolve_hyperparameters(model: TeamModel, parameters: Mapping[str, ParameterValue]) -> dict[str, str]:
-    """Return the hyperparameters as text: those of `model.yaml`, replaced by `parameters`, and the seed.
+    """Return the hyperparameters and the seed as text: those of `model.yaml`, overridden by `parameters`.
 
     Raises:
         Refusal: a parameter that `model.yaml` does not know.
@@ -82,39 +137,52 @@ def resolve_hyperparameters(model: TeamModel, parameters: Mapping[str, Parameter
                 "the model has no such parameter",
                 where=f"parameters of {model.spec.name}",
                 value=name,
-                remedy=f"It knows: {', '.join(sorted(defaults))}.",
+                remedy=f"Its parameters are: {', '.join(sorted(defaults))}.",
             )
     return {name: str(value) for name, value in {**defaults, **parameters}.items()}
 
 
 def check_parameter_type(name: str, value: ParameterValue, default: ParameterValue, where: str) -> None:
-    """Refuse a value of another kind than the one in `model.yaml`; a whole number will do for a decimal one.
+    """Refuse a value of another type than the one in `model.yaml`. A whole number may stand for a decimal one.
 
     Raises:
         Refusal: text for a number, a decimal for a whole number, NaN, a seed below 0; names parameter and value.
     """
-    kinds = (int, float) if type(default) is float else (type(default),)
-    wrong = type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value))
+    types = (int, float) if type(default) is float else (type(default),)
+    wrong = type(value) not in types or (isinstance(value, float) and not math.isfinite(value))
     if wrong or (name == "seed" and int(value) < 0):
-        like = f"model.yaml has {default!r}"
-        raise Refusal(f"{name} cannot take this value", where=where, value=value, remedy=f"Write one like it: {like}.")
+        remedy = f"Give a value like that of model.yaml: {default!r}."
+        raise Refusal(f"{name} cannot take this value", where=where, value=value, remedy=remedy)
 
 
 def training_job_name(model: str, run_id: str) -> str:
-    """Return the name of a training job, within what SageMaker accepts: letters, digits and -, at most 63."""
+    """Return the name of a training job. SageMaker accepts letters, digits and hyphens, at most 63."""
     return f"{model.replace('_', '-')[:50]}-{run_id[:12]}"
 
 
-def training_job(
-    model: TeamModel, data: TierData, chosen: Mapping[str, str], environment: Mapping[str, str], name: str
+def job_of_run(
+    tracking: Tracking,
+    run: TrackingRun,
+    model: TeamModel,
+    data: TierData,
+    code: CodeProvenance,
+    chosen: Mapping[str, str],
 ) -> TrainingJob:
-    """Return the job: the model's program, the training rows alone, and the limits of `model.yaml`."""
+    """Return the job of an open run: it bears the run's name, and is told of the run, its data and its code."""
+    variables = {**tracking.job_environment(run.id), **lineage_variables(data, code)}
+    return training_job(model, data, chosen, variables, name=training_job_name(model.spec.name, run.id))
+
+
+def training_job(
+    model: TeamModel, data: TierData, hyperparameters: Mapping[str, str], environment: Mapping[str, str], name: str
+) -> TrainingJob:
+    """Return the job: the model's program, the training rows (never the holdout), and the limits of `model.yaml`."""
     limits = model.spec.training
     return TrainingJob(
         name=name,
         program_folder=model.folder,
         channels={"train": data.train},
-        hyperparameters=dict(chosen),
+        hyperparameters=dict(hyperparameters),
         environment=dict(environment),
         max_seconds=max_seconds(model),
         max_memory_mb=limits.max_memory_mb,
@@ -126,12 +194,12 @@ def open_training_run(
     model: TeamModel,
     data: TierData,
     code: CodeProvenance,
-    chosen: Mapping[str, str],
+    hyperparameters: Mapping[str, str],
     *,
     key: str,
     parent: str | None = None,
 ) -> TrackingRun:
-    """Open the tracked run of a training, with the data it will see and the code that makes it."""
+    """Open the tracked run of a training, and log its data, code, hyperparameters and installed packages."""
     tags = {**version_tags(model, data, code), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
     name = f"{model.spec.name} on {data.tier}"
     run = tracking.open_run(model.spec.name, key=key, name=name, tags=tags, parent=parent)
@@ -140,36 +208,36 @@ def open_training_run(
         rows=data.train_rows, context="training",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(chosen), indent=2))
-        (Path(folder) / "environment.json").write_text(json.dumps(current_inputs(""), indent=2))
+        (Path(folder) / "hyperparameters.json").write_text(json.dumps(dict(hyperparameters), indent=2))
+        (Path(folder) / "runtime.json").write_text(json.dumps(current_inputs(""), indent=2))
         if code.patch:
             (Path(folder) / "uncommitted.patch").write_bytes(code.patch.encode(errors="surrogateescape"))
-        tracking.log_files(run.id, Path(folder), artifact_folder="made-by")
+        tracking.log_files(run.id, Path(folder), artifact_folder="provenance")
     return run
 
 
 def trigger_tags() -> dict[str, str]:
-    """Return who asked for this flow run, and which delivery of a git host started it, by the tag of the gateway."""
-    found = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
-    delivery = {"ratchet.delivery": found[0].removeprefix("delivery:")} if found else {}
-    by = str((flow_run.parameters or {}).get("requested_by") or "")
-    return {**delivery, **({"ratchet.requested_by": by} if by else {})}
+    """Return tags: who requested this flow run, and which delivery of a git host started it (a tag of the gateway)."""
+    deliveries = [str(tag) for tag in flow_run.tags or () if str(tag).startswith("delivery:")]
+    delivery = {"ratchet.webhook_delivery": deliveries[0].removeprefix("delivery:")} if deliveries else {}
+    requested_by = str((flow_run.parameters or {}).get("requested_by") or "")
+    return {**delivery, **({"ratchet.requested_by": requested_by} if requested_by else {})}
 
 
 def lineage_variables(data: TierData, code: CodeProvenance) -> dict[str, str]:
-    """Return what a job is told of where it comes from: a trainer may show it with the job (tags on SageMaker)."""
+    """Return variables with commit and data digest for the job; SageMaker shows them as the job's tags."""
     return {"RATCHET_COMMIT": code.commit, "RATCHET_DATA_DIGEST": data.data_digest}
 
 
 def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict[str, str]:
-    """Return what is stamped on run and version: tier, snapshot, digests of the data, holdout rule, commit."""
+    """Return the tags of run and version: tier, snapshot, digests of the data, holdout rule, commit."""
     return {
         "ratchet.tier": data.tier,
         "ratchet.snapshot": data.as_of,
         "ratchet.data_digest": data.data_digest,
         "ratchet.tier_digest": data.digest,
-        **({"ratchet.read_at": data.reread_time} if data.reread_time else {}),
+        "ratchet.read_at": data.reread_as_of,
         "ratchet.holdout": str(model.spec.holdout),
         "ratchet.commit": code.commit,
-        "ratchet.dirty": "yes" if code.patch_digest else "no",
+        "ratchet.uncommitted_changes": "yes" if code.patch_digest else "no",
     }

@@ -1,4 +1,4 @@
-"""Stop the paid jobs of a flow run that was cancelled or crashed: whoever waited for them may be gone."""
+"""Stop the paid jobs of a flow run that was cancelled or crashed: its process may have ended before them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +10,8 @@ from prefect.exceptions import ObjectNotFound
 from blocks.batch_inference.base import BatchInference
 from blocks.common.errors import NotFound, PortError
 from blocks.environment import Environment
-from blocks.tracking.base import Tracking, TrackingRun
+from blocks.records.tracking import TrackingRun
+from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob
 from tasks.batch.rules.place import BATCH_JOB_TAG
 from tasks.shared.cost import log_job_cost
@@ -23,17 +24,17 @@ Log = Callable[[str], None]
 def stop_training_jobs_of(
     env: Environment, model: str, flow_run: str, flow_run_is_over: Callable[[], bool], log: Log
 ) -> list[str]:
-    """Stop the jobs that a flow run of the model has submitted, and return their names. Repeating it is no error.
+    """Stop the training jobs that a flow run of the model has submitted, and return their names. It may be repeated.
 
-    A job is named after the tracked run that it trains for, which knows its flow run. A tracked run that nobody
-    closed any more is settled and closed; of one that was closed the cost is known already.
+    A job is named after its tracked run, which carries the id of the flow run. A tracked run that is still open is
+    closed, and its cost is logged; the cost of a closed one is logged already.
 
     Args:
         env: where the jobs were submitted.
-        model: the name of what they train. Its folder is not read: the worker's checkout may be of another commit.
+        model: the model's name. Its folder is not read: the worker's checkout may be at another commit.
         flow_run: the id of the flow run.
-        flow_run_is_over: whether the flow run is still over; asked before each job, since a person may press *Retry* meanwhile.
-        log: told of each job, and of what went wrong.
+        flow_run_is_over: called before each job, because a person may press *Retry* in the meantime.
+        log: takes a line about each job, and about each error.
     """
     tracking, stopped = env.tracking(), list[str]()
     for run in _runs_of_flow_run(tracking, model, flow_run, flow_run_is_over):
@@ -49,16 +50,16 @@ def stop_training_jobs_of(
 
 
 def stop_batch_jobs_of(
-    env: Environment, model: str, flow_run: str, given_up: Callable[[], bool], log: Log
+    env: Environment, model: str, flow_run: str, flow_run_is_over: Callable[[], bool], log: Log
 ) -> list[str]:
-    """Stop the transform jobs of a flow run of the model, and return their names; see `stop_training_jobs_of`.
+    """Stop the batch inference jobs of a flow run, and return their names; see `stop_training_jobs_of`.
 
-    What a job cost is logged by who scores the same rows again; until then it counts with its worst case.
+    The next run over the same rows logs the cost of a stopped job; until then it counts with its worst case.
     """
     if not env.has_batch_inference:
         return []
     tracking, stopped = env.tracking(), list[str]()
-    for run in _runs_of_flow_run(tracking, model, flow_run, given_up):
+    for run in _runs_of_flow_run(tracking, model, flow_run, flow_run_is_over):
         name = run.tags.get(BATCH_JOB_TAG, "")
         if name and _stop_job(env.batch_inference(), name, log):
             stopped.append(name)
@@ -68,7 +69,7 @@ def stop_batch_jobs_of(
 
 
 def has_ended_or_cancelling(flow_run: UUID) -> bool:
-    """Whether the flow run has ended, or is being cancelled; not one that this Prefect server does not know."""
+    """Return whether the flow run has ended or is being cancelled; False when this Prefect server does not know it."""
     try:
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run).state
@@ -78,10 +79,10 @@ def has_ended_or_cancelling(flow_run: UUID) -> bool:
 
 
 def _runs_of_flow_run(
-    tracking: Tracking, model: str, flow_run: str, given_up: Callable[[], bool]
+    tracking: Tracking, model: str, flow_run: str, flow_run_is_over: Callable[[], bool]
 ) -> Iterator[TrackingRun]:
     for run in tracking.runs(model):
-        if run.tags.get("ratchet.flow_run") == flow_run and given_up():
+        if run.tags.get("ratchet.flow_run") == flow_run and flow_run_is_over():
             yield run
 
 
@@ -91,7 +92,7 @@ def _trainers(env: Environment) -> list[Trainer]:
 
 
 def _stop_job(runner: Trainer | BatchInference, name: str, log: Log) -> bool:
-    """Ask for the end of a job; return whether there is one. One that cannot be asked is said, and others go on."""
+    """Stop a job, and return whether it exists. An error is logged, so that the other jobs are stopped, too."""
     try:
         runner.stop(name)
     except NotFound:
@@ -104,7 +105,7 @@ def _stop_job(runner: Trainer | BatchInference, name: str, log: Log) -> bool:
 
 
 def _log_cost(tracking: Tracking, run_id: str, trainer: Trainer, name: str, log: Log) -> None:
-    try:  # what a job did cost does not depend on its files or its limit
+    try:  # the cost of an ended job depends neither on its files nor on its limit
         log_job_cost(tracking, run_id, trainer, TrainingJob(name, Path(), {}))
     except (PortError, Refusal) as problem:
-        log(f"what run {run_id} cost is not known, so it counts with its worst case: {problem}")
+        log(f"the cost of run {run_id} is unknown, so its worst case counts against the budget: {problem}")

@@ -1,4 +1,4 @@
-"""Hold rows against the model's expectations where they lie; what does not hold stops the run."""
+"""Validation of rows in their Parquet files, and the comparison of a tier with the next larger one."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -25,24 +25,24 @@ from tasks.validation.rules.statistics import (
 )
 
 VALIDATION_RULES_VERSION = 3
-"""Changes when the check itself is done in another way, so that an older pass is not taken for a new one."""
+"""Raise this number when the validation changes, so that stored passes of the old one are not used."""
 
 
 def parquet_rows(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
-    """Return Parquet files as rows that the engine computes over; each question opens them anew."""
+    """Return Parquet files as rows for the engine. Each query opens the files again."""
     paths = tuple(map(str, files))
     return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE_NAME: paths}))
 
 
 @contextmanager
 def open_parquet_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[ParquetRows]:
-    """Give Parquet files as rows that the engine computes over, opened once: for the many questions of a check."""
+    """Return Parquet files as rows for the engine, opened once for the many queries of a validation."""
     paths = tuple(map(str, files))
     if not paths:  # an engine has nothing to open
         yield parquet_rows(paths, engine)
         return
-    with engine.query_session({TABLE_NAME: paths}) as ask:
-        yield ParquetRows(paths, ask)
+    with engine.query_session({TABLE_NAME: paths}) as query:
+        yield ParquetRows(paths, query)
 
 
 def _tier_files(data: TierData) -> list[Path]:
@@ -51,7 +51,7 @@ def _tier_files(data: TierData) -> list[Path]:
 
 
 def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> str:
-    """Return the tier's statistics against those of the next larger tier, as markdown; "" for one that is all data."""
+    """Return the tier's statistics against those of the next larger tier as Markdown; "" for the largest tier."""
     if data.tier == TIERS[-1]:
         return ""
     parent = _parent_tier_statistics(lake, engine, scratch, model, data)
@@ -63,9 +63,9 @@ def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: T
 def _parent_tier_statistics(
     lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData
 ) -> TableStatistics:
-    """Return the statistics of the tier that holds this one, as of its read: measured once, kept below scratch.
+    """Return the statistics of the next larger tier as of the same read. They are computed once and cached in scratch.
 
-    Not of all data: a development tier of 1 % must not cost a read of the whole lake.
+    Only that tier is read: a development tier of 1 % must not cost a read of the whole lake.
     """
     spec, tiers = model.spec.data, model.spec.tiers
     larger = TIERS[TIERS.index(data.tier) + 1]
@@ -77,15 +77,15 @@ def _parent_tier_statistics(
     rule = json.dumps(
         [VALIDATION_RULES_VERSION, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound]
     )
-    kept = scratch / "statistics" / spec.dataset / f"{text_digest(rule)[:32]}.json"
-    if kept.exists():
-        return statistics_from_json(json.loads(kept.read_text()))
+    cached = scratch / "statistics" / spec.dataset / f"{text_digest(rule)[:32]}.json"
+    if cached.exists():
+        return statistics_from_json(json.loads(cached.read_text()))
     files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
     within = f"WITH {TABLE_NAME} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
-    with engine.query_session({"files": files}) as ask:
-        found = parent_statistics(ParquetRows(files, lambda sql: ask(f"{within} {sql}")), spec.entity, kinds)
-    _write_text(kept, json.dumps(statistics_to_json(found)))
-    return found
+    with engine.query_session({"files": files}) as query:
+        parent = parent_statistics(ParquetRows(files, lambda sql: query(f"{within} {sql}")), spec.entity, kinds)
+    _write_text(cached, json.dumps(statistics_to_json(parent)))
+    return parent
 
 
 def _suite_digest(model: TeamModel) -> str:

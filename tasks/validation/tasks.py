@@ -1,4 +1,4 @@
-"""Prefect task of validation."""
+"""Prefect task that validates a tier."""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -19,15 +19,15 @@ from tasks.validation.checking import (
 from tasks.validation.rules.expectations import validate_table
 
 
-@task(name="expect", **TASK_OPTIONS)
+@task(name="validate", **TASK_OPTIONS)
 def validate(model: str, data: TierData, environment: str = "") -> ValidationResult:
-    """Check all rows of a tier, train and holdout. Raises Refusal naming column, expectation and examples.
+    """Validate all rows of a tier, train and holdout. Raises Refusal with column, expectation and examples.
 
-    The same rows under the same suite and release of Great Expectations are checked once: the passed report
-    lies with the tier. A failure is never kept, so it is found anew each time.
+    A passed report is stored with the tier, so the same rows, suite and release of Great Expectations are validated
+    once. A failure is never stored, so it is found again each time.
 
-    The environment's engine computes, and the report compares the tier with the next larger one; without one, ""
-    DuckDB in this process computes, and nothing is compared.
+    The environment's engine computes, and the report compares the tier with the next larger one. With environment ""
+    DuckDB in this process computes, and the tier is not compared.
     """
     team_model = load_model(model)
     cached_report = data.folder / f"checks-{_suite_digest(team_model)}.json"
@@ -41,7 +41,10 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
         if env and report.passed:
             comparison_markdown = compare_with_parent_tier(env.lake(), env.engine(), env.scratch, team_model, data)
         return _cache_result(report_and_require_valid(report, where, comparison_markdown), cached_report)
-    checked = ValidationResult.model_validate_json(cached_report.read_text())
-    create_markdown_artifact(key="checks", markdown=checked.report_markdown, description=f"Checks of {where}, kept")
-    get_run_logger().info("%d expectations held on these %d rows before", checked.expectations_passed, checked.rows)
-    return checked
+    validation_result = ValidationResult.model_validate_json(cached_report.read_text())
+    create_markdown_artifact(
+        key="validation", markdown=validation_result.report_markdown, description=f"Checks of {where}, kept"
+    )
+    passed, rows_checked = validation_result.expectations_passed, validation_result.rows
+    get_run_logger().info("%d expectations passed on these %d rows in an earlier run", passed, rows_checked)
+    return validation_result

@@ -26,7 +26,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from deployments.flow_runs import start_run, wait_for_run
-from local.stack import down, use_running_stack
+from local.stack import use_running_stack
+from local.supervisor import down
 from tests.checkout import copy_checkout, start_stack
 from tests.fixtures.support import SMALL, approve, customers, outcome, processes_of_run, run
 
@@ -121,7 +122,7 @@ def small_figures(folder: Path) -> list[str]:
     again = [timed_retrain("churn")[0] for _ in range(3)]
     for parameters in (SMALL, None):
         asked = run("retrain/retrain", model="churn", requested_by=WHO, parameters=parameters)
-        assert outcome(approve(asked)) == "Deployed"
+        assert outcome(approve(asked)) == "deployed"
     started = time.monotonic()
     back = run("rollback/rollback", model="churn", requested_by=WHO, reason="bench")
     whole, inside = time.monotonic() - started, str(back.state.message if back.state else "").rsplit("after ", 1)[-1]

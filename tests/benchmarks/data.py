@@ -112,7 +112,7 @@ def read_tier(folder: Path, rows: int) -> dict[str, float]:
 
 def tier(folder: Path, rows: int) -> dict[str, float]:
     """Lay the development tier down as files, as the flow's stage `sample` does it."""
-    from tasks.shared.reads import resolve_reads
+    from tasks.shared.tables import resolve_reads
     from tasks.shared.tiers import materialise
 
     spec = model_spec()

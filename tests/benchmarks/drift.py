@@ -1,4 +1,4 @@
-"""False alarms and detection on the Telco churn table, beside Evidently's default preset: the tables of docs/drift.md.
+"""False alarms and detection on the Telco churn table, beside Evidently's default preset: the tables of docs/monitoring.md.
 
     python -m tests.benchmarks.drift [--quiet 500] [--drifted 60] [--evidently 40] [--labels 2000]
 
@@ -24,7 +24,7 @@ from tasks.monitoring.rules.columns import MonitoredColumn, category_column, num
 from tasks.monitoring.rules.counting import counts_sql, read_counts
 from tasks.monitoring.rules.drift import persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
-from tasks.monitoring.rules.labels import check_class_shares
+from tasks.monitoring.rules.quality import check_class_shares
 
 RULES = MonitoringRules()
 PREDICTION = "_prediction_Yes"

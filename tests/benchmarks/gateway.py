@@ -198,9 +198,9 @@ def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
         killer.join()
         taken = time.monotonic() - begun
         deadline = time.monotonic() + 1_500
-        while it.inbox.open_turns(1) and time.monotonic() < deadline:
+        while it.inbox.pending_attempts(1) and time.monotonic() < deadline:
             time.sleep(1)
-        entries = it.inbox.entries(10 * deliveries)
+        entries = it.inbox.delivery_statuses(10 * deliveries)
         ids = {entry.turn.delivery.id for entry in entries}
         lost = sum(f"github:d-{number}" not in ids for number in acknowledged)
         runs = [run.run_id for entry in entries for run in (entry.outcome.runs if entry.outcome else ())]
@@ -248,7 +248,7 @@ def latency(database: str, rate: float, seconds: float) -> None:
             found = asyncio.run(stream(it.ports["gateway"], rate, seconds, 0))
             times = sorted(each for each, _ in found)
             cuts = statistics.quantiles(times, n=1000)
-            started = len(it.inbox.entries(1_000_000, state="started"))
+            started = len(it.inbox.delivery_statuses(1_000_000, state="started"))
             print(f"latency on {database} at {rate:g} requests/s for {seconds:g} s, Prefect {'there' if with_prefect else 'away'}: p50 "
                   f"{cuts[499] * 1000:.0f} ms, p99 {cuts[989] * 1000:.0f} ms, max {times[-1] * 1000:.0f} ms; answers "
                   f"{sorted({status for _, status in found})}, {len(found):,} in all; runs started meanwhile: {started:,}")  # fmt: skip
@@ -264,7 +264,7 @@ def forgery(count: int, seed: int) -> None:
             answers[key] = answers.get(key, 0) + 1
     told = ", ".join(f"{number:,} × {status} {body.decode()}" for (status, body), number in answers.items())
     print(
-        f"forgery (seed {seed}): {told}; deliveries stored: {len(gateway.inbox.entries())}; {time.monotonic() - begun:.0f} s"
+        f"forgery (seed {seed}): {told}; deliveries stored: {len(gateway.inbox.delivery_statuses())}; {time.monotonic() - begun:.0f} s"
     )
 
 

@@ -6,7 +6,7 @@
 | canary   | updates with a canary under load: requests lost                                                          |
 | kills    | whoever submits a job is killed at random moments until one comes through: jobs that were started       |
 | throttle | half of all calls throttled: seconds, and jobs that were started                                         |
-| story    | land, retrain, approve, ask: `environment` local and staging on one stack, with MLflow's artifacts in S3 |
+| story    | land, retrain, approve, ask: `environment` local and aws on one stack, with MLflow's artifacts in S3 |
 """
 
 import argparse
@@ -139,10 +139,11 @@ def throttle(folder: Path, desk: SageMakerLab) -> str:
 
 def story(folder: Path, desk: SageMakerLab) -> str:
     """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
-    from local.stack import down, use_running_stack
+    from local.stack import use_running_stack
+    from local.supervisor import down
     from tests.checkout import copy_checkout, start_stack
     from tests.fixtures.aws_story import cancel_run_while_training as cancelled
-    from tests.fixtures.aws_story import run_story, staging
+    from tests.fixtures.aws_story import register_aws, run_story
 
     os.environ |= {"AWS_ENDPOINT_URL": desk.server.url, "MLFLOW_S3_ENDPOINT_URL": desk.server.url,
                    "RATCHET_ARTIFACTS": f"s3://{desk.bucket}/mlflow"}  # fmt: skip
@@ -151,21 +152,21 @@ def story(folder: Path, desk: SageMakerLab) -> str:
     try:
         start_stack(checkout, folder / "state")
         stack = use_running_stack(folder / "state")
-        staging(stack, desk.server.url, desk.bucket)
+        register_aws(stack, desk.server.url, desk.bucket)
         run_story("first", "local", folder / "first")  # both warm the stack up
         told = {
             "local": run_story("second", "local", folder / "second"),
-            "staging": run_story("third", "staging", folder / "third"),
+            "aws": run_story("third", "aws", folder / "third"),
         }
-        print(f"cancel: the training job of a cancelled run is {cancelled('third', 'staging', desk)}", flush=True)
+        print(f"cancel: the training job of a cancelled run is {cancelled('third', 'aws', desk)}", flush=True)
     finally:
         down(folder / "state")
-    same = told["local"].predictions == told["staging"].predictions
+    same = told["local"].predictions == told["aws"].predictions
     artifacts = desk.s3.list_objects_v2(Bucket=desk.bucket, Prefix="mlflow/")["KeyCount"]
     rows = [f"| {step} | {told['local'].seconds[step]:.1f} | {seconds:.1f} |"
-            for step, seconds in told["staging"].seconds.items() if step in told["local"].seconds]  # fmt: skip
+            for step, seconds in told["aws"].seconds.items() if step in told["local"].seconds]  # fmt: skip
     head = f"story: the same predictions: {same}; {artifacts} artifacts of MLflow in S3"
-    return "\n".join([head, "", "| step | local, s | staging, s |", "|---|---|---|", *rows])
+    return "\n".join([head, "", "| step | local, s | aws, s |", "|---|---|---|", *rows])
 
 
 PARTS: dict[str, Callable[[Path, SageMakerLab], str]] = {

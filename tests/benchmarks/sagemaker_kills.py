@@ -24,11 +24,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 
 from blocks.environment import open_environment
-from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
-from local.stack import down, use_running_stack
+from deployments.flow_runs import SUSPENDED, is_ended, outcome_of_run, start_run, wait_for_run
+from local.stack import use_running_stack
+from local.supervisor import down
 from services.decisions import record_decision
 from tests.checkout import copy_checkout, start_stack
-from tests.fixtures.aws_story import staging
+from tests.fixtures.aws_story import register_aws
 from tests.fixtures.local_aws import SageMakerLab, local_aws
 from tests.fixtures.support import SMALL, customers, kill, outcome, request_of, retry, run
 from tests.fixtures.workers import RestartableWorker
@@ -65,7 +66,7 @@ def main() -> int:
             try:
                 start_stack(checkout, folder / "state")
                 stack = use_running_stack(folder / "state")
-                staging(stack, server.url, desk.bucket)
+                register_aws(stack, server.url, desk.bucket)
                 workers = RestartableWorker(stack, checkout)
                 try:
                     return measure(workers, desk, names, asked.kills, asked.seed, folder)
@@ -81,7 +82,7 @@ def measure(
     """Spread the kills over the models, and hold what came of them against what should have."""
     for name in names:
         customers()[:2000].to_csv(folder / f"{name}.csv", index=False)
-        landed = run("ingest/ingest", model=name, source=str(folder / f"{name}.csv"), environment="staging")
+        landed = run("ingest/ingest", model=name, source=str(folder / f"{name}.csv"), environment="aws")
         assert outcome(landed) == "Completed", outcome(landed)
     each = [kills // len(names) + (place < kills % len(names)) for place in range(len(names))]
     begun = time.monotonic()
@@ -127,7 +128,7 @@ def suffer(workers: RestartableWorker, model: str, kills: int, seed: int) -> tup
     """Retrain one model until it was killed so often; return what was killed, and how many retrainings ended well."""
     chance, happened, number = random.Random(seed), Counter[str](), 0
     while sum(happened.values()) < kills:
-        wanted = {"model": model, "environment": "staging", "requested_by": "dana@example.com",
+        wanted = {"model": model, "environment": "aws", "requested_by": "dana@example.com",
                   "parameters": {**SMALL, "n_estimators": 6 + number}}  # fmt: skip
         run_id = start_run("retrain/retrain", wanted)
         for _ in range(min(chance.choice((1, 1, 2)), kills - sum(happened.values()))):
@@ -146,7 +147,7 @@ def strike(workers: RestartableWorker, run_id: Any, chance: random.Random) -> st
     """
     what, deadline = chance.choice(STRUCK), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
     while time.monotonic() < deadline:
-        if state_of(run_id) in (SUSPENDED, "Deployed", "Held", "Inconclusive"):
+        if state_of(run_id) in (SUSPENDED, "Completed"):
             return None
         time.sleep(0.3)
     if what != "worker" and not kill(run_id):
@@ -191,12 +192,10 @@ def decide(run_id: Any, *, first: bool) -> None:
     name = rested.state.name if rested.state else ""
     if name == SUSPENDED:
         request = request_of(rested)
-        record_decision(
-            open_environment("staging"), request, approved=first, by="max@example.com", reason="it survived"
-        )
+        record_decision(open_environment("aws"), request, approved=first, by="max@example.com", reason="it survived")
         rested = survived(run_id, until=is_ended)
     assert rested.state is not None
-    if rested.state.name not in ("Deployed", "Rejected", "Held", "Inconclusive"):
+    if outcome_of_run(rested) not in ("deployed", "rejected", "held", "inconclusive"):
         raise AssertionError(f"{run_id} ended as {rested.state.name}; its states: {states_of(run_id)}")
 
 

@@ -25,7 +25,7 @@ from blocks.tracking.fake import FakeTracking
 from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
 from tasks.batch.scoring import append_predictions
-from tasks.shared.reads import resolve_reads
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.checkout import ROOT
 from tests.fixtures.batch_scoring import DATA, made, predictions

@@ -16,8 +16,8 @@ UNEQUAL = {
     "a random sample": ("SELECT x FROM l USING SAMPLE 10", "sample.*bucket_of"),
     "a sample of a table": ("SELECT x FROM l TABLESAMPLE 10%", "sample.*bucket_of"),
     "a bucket of nothing said": ("SELECT bucket_of(x) AS b FROM l", "bucket_of takes 2 arguments here, not 1"),
-    "a statement": ("CREATE TABLE l AS SELECT 1 AS x", "not one query"),
-    "two queries": ("SELECT 1 AS x; SELECT 2 AS x", "not one query"),
+    "a statement": ("CREATE TABLE l AS SELECT 1 AS x", "not a single query"),
+    "two queries": ("SELECT 1 AS x; SELECT 2 AS x", "not a single query"),
 }
 
 

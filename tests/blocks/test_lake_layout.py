@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from blocks.lake import layout
 
-layout.MEMORY_BYTES = 20 << 20
+layout.MAX_SORT_BYTES = 20 << 20
 words = pa.array(["some text of a row " * 8] * 50_000)
 numbers = np.random.default_rng(1)
 
@@ -23,7 +23,7 @@ def tables():
 
 spill = Path(sys.argv[1])
 spill.mkdir()
-files = layout.lay_out(tables(), lambda name, data, sha256: None, spill)
+files = layout.write_sorted_files(tables(), lambda name, data, sha256: None, spill)
 assert sum(file.rows for file in files) == 50_000 * int(sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 """

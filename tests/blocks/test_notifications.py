@@ -44,7 +44,7 @@ def test_every_block_of_ours_is_found_by_its_slug() -> None:
 
 def smtp(port: int, **changes: Any) -> SmtpEmail:
     given = {"host": "127.0.0.1", "port": port, "security": "none", "sender": "ratchet@example.com",
-             "recipients": ("ann@example.com", "max@example.com"), "timeout": 5.0}  # fmt: skip
+             "recipients": ("ann@example.com", "max@example.com"), "timeout": 120.0}  # fmt: skip
     return SmtpEmail(**{**given, **changes})
 
 

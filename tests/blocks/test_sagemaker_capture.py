@@ -16,7 +16,7 @@ from blocks.endpoints.sagemaker_requests import ServingConfig, config_request, m
 GOLDEN = '{"dataframe_split": {"columns": ["rooms"], "data": [[1]]}}'
 ASKED = CapturedRelease(GOLDEN, ("rooms", "street"))
 HOSTING = ServingConfig(
-    "arn:aws:iam::123456789012:role/r", "image:1", "ml.m5.large", 1, None, 5, 300, ("k",), 20, "s3://b/captured"
+    "arn:aws:iam::123456789012:role/r", "image:1", "ml.m5.large", 1, None, 5, 300, ("k",), 20, "s3://b/data-capture"
 )
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_captured_of_which_a_part_may_not_be_written(
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateEndpointConfig")
     assert not ParamValidator().validate(request, model.input_shape).has_errors()
     if captured:
-        assert request["DataCaptureConfig"]["DestinationS3Uri"] == "s3://b/captured/price/3"
+        assert request["DataCaptureConfig"]["DestinationS3Uri"] == "s3://b/data-capture/price/3"
         assert request["DataCaptureConfig"]["InitialSamplingPercentage"] == 20
 
 
@@ -109,5 +109,5 @@ def test_other_rules_are_another_configuration_and_the_key_reaches_the_container
     }
     assert len(names) == 3
     said = model_request(kept(InferenceLogPolicy("house_id")), HOSTING)["PrimaryContainer"]["Environment"]
-    assert said["RATCHET_KEY_COLUMN"] == "house_id"
-    assert "RATCHET_KEY_COLUMN" not in model_request(kept(None), HOSTING)["PrimaryContainer"]["Environment"]
+    assert said["RATCHET_ENTITY_COLUMN"] == "house_id"
+    assert "RATCHET_ENTITY_COLUMN" not in model_request(kept(None), HOSTING)["PrimaryContainer"]["Environment"]

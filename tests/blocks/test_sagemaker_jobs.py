@@ -10,7 +10,7 @@ from botocore.validate import ParamValidator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.common.aws.job_names import attempt_name
+from blocks.common.aws.jobs import attempt_name
 from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.job_checks import NAME_PATTERN
@@ -95,8 +95,8 @@ def test_a_vpc_is_named_with_its_groups() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"spot": True, "instance_types": ["ml.m6i.large", "ml.m7i.large"]}, "on-demand instances alone"),
-        ({"subnets": ["subnet-1"]}, "go together"),
+        ({"spot": True, "instance_types": ["ml.m6i.large", "ml.m7i.large"]}, "on-demand instances only"),
+        ({"subnets": ["subnet-1"]}, "must be set together"),
         ({"instance_types": []}, "at least 1"),
         ({"keep_alive_seconds": 21_601}, "21600"),
     ],
@@ -150,7 +150,7 @@ def test_the_budget_is_told_what_a_job_asks_for_at_most() -> None:
         "bucket": "b",
         "role_arn": PLAN["role_arn"],
         "image": PLAN["image"],
-        "cache": Path("cache"),
+        "model_cache": Path("cache"),
         "region": "eu-west-1",
     }
     kinds = ["ml.m7i.large", "ml.m6i.large"]

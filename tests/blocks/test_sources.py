@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import sqlite3
-import time
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.sources import from_frame, read_source
+from tests.fixtures.calls import counted_calls
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
 HEADER = "id,age,plan,active\n"
@@ -36,7 +36,7 @@ def rows(source):
 
 
 def broken(source):
-    return [(row.position, row.reason) for row in source.broken]
+    return [(row.position, row.reason) for row in source.unreadable_rows]
 
 
 def test_a_csv_is_read_in_the_declared_order_with_lines_and_fixed_types(read_text):
@@ -44,7 +44,7 @@ def test_a_csv_is_read_in_the_declared_order_with_lines_and_fixed_types(read_tex
     assert rows(source) == [("a", 1.5, "basic", 0), ("b", 2.0, "pro", 1)]
     assert [str(field.type) for field in source.table.schema] == ["string", "double", "string", "int8"]
     assert source.positions.to_pylist() == ["line 2", "line 3"]
-    assert source.ignored == ("extra",)
+    assert source.undeclared_columns == ("extra",)
     assert "people.csv" in source.description
 
 
@@ -59,7 +59,7 @@ def test_ids_are_kept_as_they_are_written(read_text):
     ids = ["12345678901234567890", "007", "1e5", "1.0", " a", "NA", "None", "null", "nan"]
     source = read_text(HEADER + "".join(f"{i},1,x,0\n" for i in ids))
     assert source.table["id"].to_pylist() == ids
-    assert source.broken == ()
+    assert source.unreadable_rows == ()
 
 
 def test_blank_is_null_and_the_word_na_is_a_word(read_text):
@@ -89,7 +89,7 @@ def test_blank_is_null_and_the_word_na_is_a_word(read_text):
 def test_a_broken_row_is_set_aside_with_its_line_and_its_neighbours_stay(read_text, line, reason):
     source = read_text(f"{HEADER}a,1,basic,1\n\n{line}\nb, 2 ,pro,TRUE\n")
     assert broken(source) == [("line 4", reason)]
-    assert source.broken[0].text == line
+    assert source.unreadable_rows[0].raw_text == line
     assert rows(source) == [("a", 1.0, "basic", 1), ("b", 2.0, "pro", 1)]
     assert source.positions.to_pylist() == ["line 2", "line 5"]
 
@@ -125,7 +125,7 @@ def test_lines_are_right_after_values_of_several_lines_and_blank_lines(read_text
         (f'{HEADER}a,1,5" pipe,1\n', "line 2: a quote"),
         (f'{HEADER}a,1,"b"c,1\n', "line 2: a quote"),
         (f'{HEADER}a,1, "b",1\n', "line 2: a quote"),
-        (f"{HEADER}a,1,b,1\rb,1,c,1\n", "line 2: a carriage return"),
+        (f"{HEADER}a,1,b,1\rb,1,c,1\n", "line 2: a single carriage return"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -214,7 +214,7 @@ def test_an_integer_column_takes_whole_numbers_only(read_text):
     source = read_text("n\n1\n-2\n1.5\n99999999999999999999\n", {"n": "integer"})
     assert source.table["n"].to_pylist() == [1, -2]
     assert source.table["n"].type == pa.int64()
-    assert [row.position for row in source.broken] == ["line 4", "line 5"]
+    assert [row.position for row in source.unreadable_rows] == ["line 4", "line 5"]
 
 
 @pytest.mark.parametrize(
@@ -386,15 +386,14 @@ def test_every_source_gives_the_same_table(tmp_path, database):
 
 
 @pytest.mark.slow
-def test_a_million_rows_with_a_few_broken_are_read_in_seconds(tmp_path):
+def test_a_million_rows_with_a_few_broken_are_read_without_a_step_for_each(tmp_path):
     count, path = 1_000_000, tmp_path / "big.csv"
     numbers = np.random.default_rng(7).normal(size=count).round(4).astype(str)
     lines = [f'{i},{number},"p{i % 7}",{i % 2}' for i, number in enumerate(numbers)]
     lines[500_000], lines[700_000] = "x,1,000,p,1", "y,?,p,1"
     path.write_text(HEADER + "\n".join(lines))
-    begun = time.perf_counter()
-    source = read_source(str(path), kinds=KINDS)
-    assert time.perf_counter() - begun < 10
+    source, calls = counted_calls(lambda: read_source(str(path), kinds=KINDS))
+    assert calls < count / 2
     assert (source.table.num_rows, [row.position for row in source.unreadable_rows]) == (
         count - 2,
         ["line 500002", "line 700002"],

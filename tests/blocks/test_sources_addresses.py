@@ -34,7 +34,7 @@ def test_an_address_without_a_password_is_itself(source: str) -> None:
     ],
 )
 def test_a_password_is_refused_and_not_repeated(source: str) -> None:
-    with pytest.raises(Rejected, match=r"bears a password.*Secret block.*block:NAME") as refused:
+    with pytest.raises(Rejected, match=r"contains a password.*Secret block.*block:NAME") as refused:
         resolve_address(source)
     assert "hunter2" not in str(refused.value)
     assert "host/crm" in str(refused.value) or "account/crm" in str(refused.value)

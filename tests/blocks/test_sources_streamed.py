@@ -34,7 +34,7 @@ def rows(source):
 
 
 def broken(source):
-    return [(row.position, row.reason) for row in source.broken]
+    return [(row.position, row.reason) for row in source.unreadable_rows]
 
 
 def lines_of(*objects):
@@ -81,7 +81,7 @@ def test_json_lines_are_read_with_their_lines_and_fixed_types(read_json):
     ]
     assert source.positions.to_pylist() == ["line 1", "line 3", "line 4"]
     assert [str(f.type) for f in source.table.schema] == ["string", "double", "string", "int8"]
-    assert source.ignored == ("more",)
+    assert source.undeclared_columns == ("more",)
 
 
 GOOD = {"id": "a", "age": 1, "plan": "x", "active": 1}
@@ -94,7 +94,7 @@ GOOD = {"id": "a", "age": 1, "plan": "x", "active": 1}
         ("[1, 2]", "not a JSON object"),
         ("3", "not a JSON object"),
         ("b,1,x,1", "not a JSON object"),
-        ('{"id": "b", "id": "c", "age": 1}', "a name is there twice"),
+        ('{"id": "b", "id": "c", "age": 1}', "duplicate name"),
         ({**GOOD, "age": {"years": 3}}, "not a number: column 'age' holds '{\"years\":3}'"),
         ({**GOOD, "age": [3]}, "not a number: column 'age' holds '[3]'"),
         ({**GOOD, "plan": {"name": "x"}}, "not a text: column 'plan' holds '{\"name\":\"x\"}'"),
@@ -111,7 +111,7 @@ GOOD = {"id": "a", "age": 1, "plan": "x", "active": 1}
 def test_a_json_line_that_does_not_fit_is_set_aside_and_its_neighbours_stay(read_json, line, reason):
     source = read_json(lines_of(GOOD, "", line, {**GOOD, "id": "z"}))
     assert broken(source) == [("line 3", reason)]
-    assert source.broken[0].text == (line if isinstance(line, str) else json.dumps(line))
+    assert source.unreadable_rows[0].raw_text == (line if isinstance(line, str) else json.dumps(line))
     assert [row[0] for row in rows(source)] == ["a", "z"]
 
 
@@ -318,7 +318,9 @@ def test_parquet_that_fits_is_scanned_as_it_is_and_gives_what_reading_gives(tmp_
     )
     assert found.select(list(KINDS)).cast(expected.schema).equals(expected)
     assert found[ROW_COLUMN].to_pylist() == list(range(1, table.num_rows + 1))
-    assert ("age" in staged.finite) == (not any(v is not None and np.isinf(v) for v in table["age"].to_pylist()))
+    assert ("age" in staged.finite_columns) == (
+        not any(v is not None and np.isinf(v) for v in table["age"].to_pylist())
+    )
 
 
 UNFIT = {
@@ -336,15 +338,15 @@ def test_parquet_with_values_to_be_looked_at_is_read_first(tmp_path, table):
     pq.write_table(table, path)
     staged, found = staged_rows(open_source(str(path), kinds=KINDS), tmp_path / "work")
     assert staged.files != (path,)
-    assert found.num_rows + staged.broken_rows == 2
-    assert found[ROW_COLUMN].to_pylist() == ([1] if staged.broken_rows else [1, 2])
+    assert found.num_rows + staged.unreadable_row_count == 2
+    assert found[ROW_COLUMN].to_pylist() == ([1] if staged.unreadable_row_count else [1, 2])
 
 
 def test_an_integer_too_large_to_be_exact_everywhere_is_looked_at(tmp_path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"n": [1, 10**18]}), path)
     staged, found = staged_rows(open_source(str(path), kinds={"n": "integer"}), tmp_path / "work")
-    assert (found["n"].to_pylist(), staged.broken_rows) == ([1], 1)
+    assert (found["n"].to_pylist(), staged.unreadable_row_count) == ([1], 1)
     pq.write_table(pa.table({"n": [1, 10**18 - 1]}), path)
     staged, _ = staged_rows(open_source(str(path), kinds={"n": "integer"}), tmp_path / "more")
     assert staged.files == (path,)
@@ -391,15 +393,15 @@ def query_since(database, after=None, query="SELECT * FROM people -- all;", colu
 
 def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(database):
     first = query_since(database)
-    assert [row[0] for row in rows(first.table())] == ["a", "b", "c"]
-    notes = first.notes()
+    assert [row[0] for row in rows(first.read_table())] == ["a", "b", "c"]
+    notes = first.snapshot_notes()
     assert notes["watermark"] == "2026-01-03"
     with sqlite3.connect(database) as connection:
         connection.execute("INSERT INTO people VALUES ('d', 1, 'x', 1, '2026-01-04'), ('e', 1, 'x', 1, '2026-01-02')")
     connection.close()
-    second = query_since(database, Watermark.from_notes(notes, notes["watermark of"]))
-    assert [row[0] for row in rows(second.table())] == ["d"]
-    assert second.notes() == {**notes, "watermark": "2026-01-04"}
+    second = query_since(database, Watermark.from_notes(notes, notes["watermark id"]))
+    assert [row[0] for row in rows(second.read_table())] == ["d"]
+    assert second.snapshot_notes() == {**notes, "watermark": "2026-01-04"}
     assert "changed > 2026-01-03" in second.description
 
 
@@ -411,15 +413,15 @@ def test_a_watermark_is_the_highest_value_and_asks_only_for_what_is_newer(databa
 def test_a_watermark_is_kept_as_text_and_comes_back_as_it_was(value, kind):
     mark = Watermark.highest([value], None, "query", 1, "changed")
     assert mark.kind == kind
-    again = Watermark.from_notes(mark.snapshot_notes("changed of query 1"), "changed of query 1")
+    again = Watermark.from_notes(mark.notes("changed of query 1"), "changed of query 1")
     assert again.value() == value
-    assert Watermark.from_notes(mark.snapshot_notes("x"), "other") is None
+    assert Watermark.from_notes(mark.notes("x"), "other") is None
 
 
 def test_a_watermark_cannot_break_out_of_the_query(database):
     source = query_since(database, Watermark("text", "x' OR '1'='1"))
     with pytest.raises(Rejected, match="0 rows"):
-        source.table()
+        source.read_table()
 
 
 @pytest.mark.parametrize(
@@ -437,7 +439,7 @@ def test_a_watermark_without_an_order_is_refused(database, change, column, said)
         connection.execute(change)
     connection.close()
     with pytest.raises(Rejected, match=said):
-        query_since(database, column=column).table()
+        query_since(database, column=column).read_table()
 
 
 # S3
@@ -542,7 +544,7 @@ def test_an_address_without_readable_objects_is_refused(bucket, tmp_path, addres
 
 def test_an_s3_that_does_not_answer_is_worth_another_try(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(Unavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match="does not respond"):
         read_source("s3://bucket/x.csv", kinds=KINDS)
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_secret_given_to_a_job_is_not_written_into_its_folder(local: LocalTrai
 def test_a_job_above_its_memory_is_ended_and_says_so(local: LocalTrainer, tmp_path: Path) -> None:
     source = "import time\nheld = bytearray(300 * 2**20)\ntime.sleep(60)\n"
     said = failure(local, a_job(tmp_path, source, max_memory_mb=150))
-    held = re.search(r"held ([\d,]+) MB", said)
+    held = re.search(r"used ([\d,]+) MB", said)
     assert "150 MB (max_memory_mb)" in said and held is not None
     assert int(held[1].replace(",", "")) > 150, "what it held when it was looked at, still growing or not"
 
@@ -109,16 +110,16 @@ from pathlib import Path
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.local import LocalTrainer
 folder = Path(sys.argv[1])
-job = TrainingJob("churn-1", folder / "program", {"train": folder / "train"}, {"sleep": sys.argv[2]})
+job = TrainingJob("churn-1", folder / "program", {"train": folder / "train"}, {"until": sys.argv[2]})
 LocalTrainer(root=folder / "jobs").submit(job)
 print("submitted", flush=True)
 time.sleep(60)
 """
 
 
-def submitted_elsewhere(folder: Path, sleep: str) -> "subprocess.Popen[str]":
-    """Submit the job from a process of its own, so that it can be killed."""
-    command = [sys.executable, "-c", SUBMITTER, str(folder), sleep]
+def submitted_elsewhere(folder: Path, until: Path) -> "subprocess.Popen[str]":
+    """Submit the job, which trains until that file is there, from a process of its own, so that it can be killed."""
+    command = [sys.executable, "-c", SUBMITTER, str(folder), str(until)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None and process.stdout.readline() == "submitted\n"
     return process
@@ -131,25 +132,29 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 @pytest.mark.slow
 def test_a_job_whose_submitter_was_killed_ends_and_is_started_anew(local: LocalTrainer, tmp_path: Path) -> None:
-    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "2"})
-    kill(submitted_elsewhere(tmp_path, "2"))
+    go = tmp_path / "go"
+    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"until": str(go)})
+    kill(submitted_elsewhere(tmp_path, go))
     wait_for(lambda: local.state("churn-1").status is JobStatus.failed)
     assert "interrupted" in local.state("churn-1").reason
+    go.touch()
     assert local.run(job, lambda _line: None).status is JobStatus.completed
     assert (tmp_path / "runs").read_text() == "x"
 
 
 @pytest.mark.slow
 def test_a_retry_right_after_the_kill_does_not_attach_to_the_dying_job(local: LocalTrainer, tmp_path: Path) -> None:
-    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "2"})
-    kill(submitted_elsewhere(tmp_path, "2"))
+    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"until": str(tmp_path / "go")})
+    kill(submitted_elsewhere(tmp_path, tmp_path / "go"))
+    threading.Timer(2, (tmp_path / "go").touch).start()
     assert local.run(job, lambda _line: None).status is JobStatus.completed
 
 
 @pytest.mark.slow
 def test_a_job_that_completed_before_its_submitter_died_is_adopted(local: LocalTrainer, tmp_path: Path) -> None:
-    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"sleep": "0"})
-    submitter = submitted_elsewhere(tmp_path, "0")
+    (tmp_path / "go").touch()
+    job = replace(a_job(tmp_path, HEALTHY), hyperparameters={"until": str(tmp_path / "go")})
+    submitter = submitted_elsewhere(tmp_path, tmp_path / "go")
     wait_for(lambda: local.state("churn-1").status is JobStatus.completed)
     kill(submitter)
     assert local.run(job, lambda _line: None).status is JobStatus.completed

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from blocks.approvals.base import Approvals, RefusedAttempt, Waiver
-from blocks.approvals.chain import first_fault, record_of, request_digest
+from blocks.approvals.base import Approvals
+from blocks.approvals.chain import find_first_fault, record_from_entry, request_digest
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger, SqlLedger
+from blocks.records.approvals import RefusedAttempt, Waiver
 from runtime.keys import Keyring
 from tests.fixtures.decisions import DECISION, NOW, REQUEST
 from tests.fixtures.ledgers import again, database, ledger, postgres
@@ -24,7 +25,7 @@ __all__ = ["database", "ledger", "postgres"]  # fixtures
 WAIVER = Waiver(
     "churn", "production", ("auc by plan",), "grace", "a new plan", "terminal", NOW, NOW + timedelta(days=9)
 )
-REFUSED = RefusedAttempt("churn-7", "decide", "ada", "terminal", "who asked may not decide", NOW)
+REFUSED = RefusedAttempt("churn-7", "decide", "ada", "terminal", "the requester may not decide", NOW)
 
 
 @pytest.fixture
@@ -33,38 +34,38 @@ def approvals(ledger: Ledger) -> Approvals:
 
 
 def test_a_request_comes_back_as_it_was_asked(ledger: Ledger, approvals: Approvals) -> None:
-    assert approvals.request_approval(REQUEST) == REQUEST
-    assert again(ledger).approvals().approval_request("churn-7") == REQUEST
-    assert approvals.request_approval(replace(REQUEST, evidence="{}", requested_by="eve")) == REQUEST
+    assert approvals.add_request(REQUEST) == REQUEST
+    assert again(ledger).approvals().get_request("churn-7") == REQUEST
+    assert approvals.add_request(replace(REQUEST, evidence="{}", requested_by="eve")) == REQUEST
 
 
 def test_a_request_cannot_be_exchanged_for_one_over_another_digest(approvals: Approvals) -> None:
-    approvals.request_approval(REQUEST)
+    approvals.add_request(REQUEST)
     with pytest.raises(Conflict, match="churn-7.*another id"):
-        approvals.request_approval(replace(REQUEST, digest="e" * 64))
-    assert approvals.approval_request("churn-7").digest == REQUEST.digest
+        approvals.add_request(replace(REQUEST, digest="e" * 64))
+    assert approvals.get_request("churn-7").digest == REQUEST.digest
 
 
 def test_an_unknown_request_is_told_with_the_open_ones(approvals: Approvals) -> None:
     with pytest.raises(NotFound, match="Open requests: none"):
-        approvals.approval_request("ghost")
-    approvals.request_approval(REQUEST)
+        approvals.get_request("ghost")
+    approvals.add_request(REQUEST)
     for call in (
-        lambda: approvals.approval_request("ghost"),
-        lambda: approvals.decide(replace(DECISION, request_id="ghost"), SIGNER),
+        lambda: approvals.get_request("ghost"),
+        lambda: approvals.record_decision(replace(DECISION, request_id="ghost"), SIGNER),
     ):
         with pytest.raises(NotFound, match=r"'ghost'.*churn-7 \(churn 7\)"):
             call()
-    assert approvals.decision("ghost") is None
+    assert approvals.final_decision("ghost") is None
 
 
 def test_open_requests_are_those_without_a_decision_oldest_first(approvals: Approvals) -> None:
     expired = replace(REQUEST, id="old", expires_at=NOW - timedelta(days=1))
     for each in (expired, REQUEST, replace(REQUEST, id="other", model="price")):
-        approvals.request_approval(each)
+        approvals.add_request(each)
     assert [each.id for each in approvals.open_requests()] == ["old", "churn-7", "other"]
     assert [each.id for each in approvals.open_requests("churn")] == ["old", "churn-7"]
-    approvals.decide(DECISION, SIGNER)
+    approvals.record_decision(DECISION, SIGNER)
     assert [each.id for each in approvals.open_requests("churn")] == ["old"]
 
 
@@ -72,14 +73,16 @@ def test_open_requests_are_those_without_a_decision_oldest_first(approvals: Appr
 def test_a_decision_is_recorded_once_and_its_repeat_returns_it(
     ledger: Ledger, approvals: Approvals, approved: bool
 ) -> None:
-    approvals.request_approval(REQUEST)
+    approvals.add_request(REQUEST)
     given = replace(DECISION, approved=approved)
-    assert approvals.decide(given, SIGNER) == given
+    assert approvals.record_decision(given, SIGNER) == given
     assert (
-        approvals.decide(replace(given, at=NOW + timedelta(hours=2), reason="again", channel="prefect form"), SIGNER)
+        approvals.record_decision(
+            replace(given, at=NOW + timedelta(hours=2), reason="again", channel="prefect form"), SIGNER
+        )
         == given
     )
-    assert again(ledger).approvals().decision("churn-7") == given
+    assert again(ledger).approvals().final_decision("churn-7") == given
 
 
 @pytest.mark.parametrize(
@@ -88,102 +91,102 @@ def test_a_decision_is_recorded_once_and_its_repeat_returns_it(
     ids=["otherwise", "another person", "another digest"],
 )
 def test_a_second_decision_is_refused_and_says_who_decided_how(approvals: Approvals, change: dict[str, Any]) -> None:
-    approvals.request_approval(REQUEST)
-    approvals.decide(DECISION, SIGNER)
+    approvals.add_request(REQUEST)
+    approvals.record_decision(DECISION, SIGNER)
     with pytest.raises(Conflict, match="approved by grace on 2026-11-21.*looks fine"):
-        approvals.decide(replace(DECISION, **change), SIGNER)
-    assert approvals.decision("churn-7") == DECISION
+        approvals.record_decision(replace(DECISION, **change), SIGNER)
+    assert approvals.final_decision("churn-7") == DECISION
 
 
 def test_a_request_that_takes_two_approvals_is_open_until_two_people_approved(approvals: Approvals) -> None:
-    request = approvals.request_approval(replace(REQUEST, approvals=2))
+    request = approvals.add_request(replace(REQUEST, approvals=2))
     over = request_digest(request)
-    first = approvals.decide(DECISION, SIGNER)
-    assert approvals.decide(replace(DECISION, by=" Grace "), SIGNER) == first, "one person approves once"
-    assert approvals.decision("churn-7") is None
+    first = approvals.record_decision(DECISION, SIGNER)
+    assert approvals.record_decision(replace(DECISION, by=" Grace "), SIGNER) == first, "one person approves once"
+    assert approvals.final_decision("churn-7") is None
     assert approvals.open_requests() == (request,)
-    second = approvals.decide(replace(DECISION, by="linus"), SIGNER)
-    assert (approvals.decision("churn-7"), second.request_digest) == (second, over)
+    second = approvals.record_decision(replace(DECISION, by="linus"), SIGNER)
+    assert (approvals.final_decision("churn-7"), second.request_digest) == (second, over)
     assert approvals.open_requests() == ()
     with pytest.raises(Conflict, match="approved by linus"):
-        approvals.decide(replace(DECISION, by="barbara", approved=False), SIGNER)
+        approvals.record_decision(replace(DECISION, by="barbara", approved=False), SIGNER)
 
 
 def test_the_first_rejection_ends_a_request_whatever_it_takes(approvals: Approvals) -> None:
-    approvals.request_approval(replace(REQUEST, approvals=3))
-    approvals.decide(DECISION, SIGNER)
-    no = approvals.decide(replace(DECISION, by="linus", approved=False), SIGNER)
-    assert approvals.decision("churn-7") == no
+    approvals.add_request(replace(REQUEST, approvals=3))
+    approvals.record_decision(DECISION, SIGNER)
+    no = approvals.record_decision(replace(DECISION, by="linus", approved=False), SIGNER)
+    assert approvals.final_decision("churn-7") == no
     with pytest.raises(Conflict, match="rejected by linus"):
-        approvals.decide(replace(DECISION, by="barbara"), SIGNER)
+        approvals.record_decision(replace(DECISION, by="barbara"), SIGNER)
 
 
 def test_decisions_waivers_and_refusals_are_one_signed_chain(ledger: Ledger, approvals: Approvals) -> None:
-    approvals.request_approval(REQUEST)
-    approvals.refuse(REFUSED, None)
-    waived = approvals.waive(WAIVER, SIGNER)
-    decided = approvals.decide(DECISION, SIGNER)
-    approvals.refuse(REFUSED, SIGNER)
-    links = again(ledger).approvals().links()
-    assert [record_of(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED]
+    approvals.add_request(REQUEST)
+    approvals.record_refusal(REFUSED, None)
+    waived = approvals.record_waiver(WAIVER, SIGNER)
+    decided = approvals.record_decision(DECISION, SIGNER)
+    approvals.record_refusal(REFUSED, SIGNER)
+    links = again(ledger).approvals().chain_entries()
+    assert [record_from_entry(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED]
     assert [link.number for link in links] == [1, 2, 3, 4]
     assert links[1] == waived
     assert [bool(link.signature) for link in links] == [False, True, True, True]
-    assert approvals.links("churn-7") == (links[0], links[2], links[3])
-    assert first_fault(links, Keyring([SIGNER.public_key_line]), requests={"churn-7": REQUEST}) is None
+    assert approvals.chain_entries("churn-7") == (links[0], links[2], links[3])
+    assert find_first_fault(links, Keyring([SIGNER.public_key_line]), requests={"churn-7": REQUEST}) is None
 
 
 def test_links_that_many_threads_add_at_once_are_one_chain(approvals: Approvals) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: approvals.refuse(replace(REFUSED, by=f"person-{n}"), SIGNER), range(24)))
-    assert len(approvals.links()) == 24
-    assert first_fault(approvals.links(), Keyring([SIGNER.public_key_line])) is None
+        list(pool.map(lambda n: approvals.record_refusal(replace(REFUSED, by=f"person-{n}"), SIGNER), range(24)))
+    assert len(approvals.chain_entries()) == 24
+    assert find_first_fault(approvals.chain_entries(), Keyring([SIGNER.public_key_line])) is None
 
 
 def test_of_sixteen_threads_deciding_at_once_one_is_recorded(approvals: Approvals) -> None:
-    approvals.request_approval(REQUEST)
+    approvals.add_request(REQUEST)
     with ThreadPoolExecutor(16) as pool:
         outcomes = list(pool.map(lambda n: attempt(approvals, f"person-{n}"), range(16)))
-    recorded = approvals.decision("churn-7")
+    recorded = approvals.final_decision("churn-7")
     assert recorded is not None
     assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 15)
-    assert len(approvals.links()) == 1
+    assert len(approvals.chain_entries()) == 1
 
 
 def attempt(approvals: Approvals, person: str) -> str:
     try:
-        return approvals.decide(replace(DECISION, by=person, approved=person[-1] in "13579"), SIGNER).by
+        return approvals.record_decision(replace(DECISION, by=person, approved=person[-1] in "13579"), SIGNER).by
     except Conflict:
         return "conflict"
 
 
 @pytest.mark.slow  # each process imports its world anew
 def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger) -> None:
-    database.approvals().request_approval(REQUEST)
+    database.approvals().add_request(REQUEST)
     url = database.url
     outcomes = in_processes(4, lambda n: attempt(SqlLedger(url=url).approvals(), f"person-{n}"))
-    recorded = database.approvals().decision("churn-7")
+    recorded = database.approvals().final_decision("churn-7")
     assert recorded is not None
     assert sorted(outcomes) == sorted([recorded.by] + ["conflict"] * 3)
 
 
 def test_models_are_those_for_which_approval_was_requested(ledger: Ledger, approvals: Approvals) -> None:
-    assert approvals.models("production") == ()
+    assert approvals.model_names("production") == ()
     for model, where in [("price", "production"), ("asked--max", "production"), ("other", "local")]:
-        approvals.request_approval(replace(REQUEST, id=f"{model}-1", model=model, environment=where))
-    approvals.request_approval(replace(REQUEST, id="price-2", model="price"))
-    assert again(ledger).approvals().models("production") == ("asked--max", "price")
-    assert approvals.models("nowhere") == ()
+        approvals.add_request(replace(REQUEST, id=f"{model}-1", model=model, environment=where))
+    approvals.add_request(replace(REQUEST, id="price-2", model="price"))
+    assert again(ledger).approvals().model_names("production") == ("asked--max", "price")
+    assert approvals.model_names("nowhere") == ()
 
 
 def test_a_time_without_a_zone_is_refused(approvals: Approvals) -> None:
     with pytest.raises(Rejected, match="has no zone"):
-        approvals.request_approval(replace(REQUEST, expires_at=NOW.replace(tzinfo=None)))
+        approvals.add_request(replace(REQUEST, expires_at=NOW.replace(tzinfo=None)))
     assert approvals.open_requests() == ()
 
 
 def test_the_fake_fails_as_often_as_it_is_told() -> None:
     approvals = FakeApprovals(fail_writes=1)
     with pytest.raises(Unavailable):
-        approvals.request_approval(REQUEST)
-    assert approvals.request_approval(REQUEST) == REQUEST
+        approvals.add_request(REQUEST)
+    assert approvals.add_request(REQUEST) == REQUEST

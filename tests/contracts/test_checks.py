@@ -115,10 +115,10 @@ def test_what_sql_does_not_compute_is_refused_when_it_is_more_than_fits(tmp_path
     suite = Suite(
         "t", 1, (of("column_values_to_be_increasing", column="m"), of("column_min_to_be_between", **N, min_value=0))
     )
-    report, _ = asked(laid(tmp_path, TABLES["good"]), suite, most_cells=15)
+    report, _ = asked(laid(tmp_path, TABLES["good"]), suite, max_cells=15)
     assert [each.passed for each in report.results] == [False, True]
     assert "8 rows of 2 columns are more than the 15 values" in report.reasons[0]
-    assert "docs/checks.md" in report.reasons[0] and "smaller tier" in report.reasons[0]
+    assert "docs/validation.md" in report.reasons[0] and "smaller tier" in report.reasons[0]
 
 
 def test_a_table_expectation_that_sql_does_not_compute_is_refused_and_not_tried_on_some_columns(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from blocks.cloud_cleanup.base import ENVIRONMENT_TAG, FLOW_RUN_TAG, RUN_TAG, Checkpoints, CloudCleanup, PaidEndpoint
+from blocks.cloud_cleanup.base import ENVIRONMENT_TAG, FLOW_RUN_TAG, RUN_TAG, CloudCleanup
 from blocks.cloud_cleanup.fake import FakeCloudCleanup
 from blocks.cloud_cleanup.sagemaker import SageMakerCleanup
 from blocks.common.errors import Rejected, Unavailable
+from blocks.records.cloud import Checkpoints, PaidEndpoint
 from local.sagemaker.faults import Fault
 from tests.fixtures.batch_inference import a_job, parts, sagemaker_transform
 from tests.fixtures.local_aws import SageMakerLab
@@ -131,7 +132,7 @@ def test_an_account_without_jobs_has_none(bench: Bench) -> None:
     ("tags", "own", "in_own_account"),
     [
         ({ENVIRONMENT_TAG: "production"}, True, True),
-        ({ENVIRONMENT_TAG: "staging"}, False, False),
+        ({ENVIRONMENT_TAG: "aws"}, False, False),
         ({RUN_TAG: "run-1"}, False, True),
         ({"team": "growth"}, False, False),
         ({}, False, False),
@@ -141,8 +142,8 @@ def test_an_account_without_jobs_has_none(bench: Bench) -> None:
 def test_only_what_bears_a_tag_of_ratchet_is_the_environment_s(
     tags: dict[str, str], own: bool, in_own_account: bool
 ) -> None:
-    for whole_account, expected in ((False, own), (True, in_own_account)):
-        cloud = SageMakerCleanup(region=REGION, bucket=BUCKET, include_unassigned=whole_account)
+    for include_unassigned, expected in ((False, own), (True, in_own_account)):
+        cloud = SageMakerCleanup(region=REGION, bucket=BUCKET, include_unassigned=include_unassigned)
         assert cloud._belongs_to(tags, "production") is expected
 
 
@@ -185,7 +186,7 @@ def described(name: str) -> dict[str, Any]:
 def test_jobs_are_those_of_the_environment_with_who_asked_for_them() -> None:
     cloud, stub = stubbed()
     own = {ENVIRONMENT_TAG: "production", FLOW_RUN_TAG: "flow-1", RUN_TAG: "run-1"}
-    listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT_TAG: "staging"}, "a-person-s": {}})
+    listed(stub, {"churn-1": own, "theirs": {ENVIRONMENT_TAG: "aws"}, "a-person-s": {}})
     (job,) = cloud.training_jobs("production")
     assert (job.name, job.flow_run_id, job.instance_type, job.instance_count) == ("churn-1", "flow-1", "ml.m5.large", 2)
     assert (job.started, job.max_seconds, job.run_id) == (NOW, 600, "run-1")
@@ -225,7 +226,7 @@ def test_transform_jobs_that_run_are_found_by_their_tags_and_stopped(
 ) -> None:
     """On the local SageMaker, with jobs as the transform adapter starts them."""
     desk.server.faults.add(Fault("stuck", match=desk.bucket[-8:]))
-    for environment in ("production", "staging"):
+    for environment in ("production", "aws"):
         job = a_job(tmp_path / environment, f"price-score-{environment}-{desk.bucket[-8:]}")
         sagemaker_transform(desk, tags={ENVIRONMENT_TAG: environment}).submit(replace(job, run_id="run-1"), parts())
     cloud = SageMakerCleanup(region=REGION, bucket=desk.bucket, endpoint_url=desk.server.url)
@@ -233,4 +234,4 @@ def test_transform_jobs_that_run_are_found_by_their_tags_and_stopped(
     assert found.name.startswith("price-score-production") and (found.run_id, found.instance_count) == ("run-1", 1)
     for _ in range(2):
         cloud.stop_batch_inference_job(found.name)
-    assert cloud.batch_inference_jobs("production") == () and len(cloud.batch_inference_jobs("staging")) == 1
+    assert cloud.batch_inference_jobs("production") == () and len(cloud.batch_inference_jobs("aws")) == 1

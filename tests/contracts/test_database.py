@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 
 from blocks.common.errors import Rejected
 from blocks.database.ledger import SqlLedger
-from blocks.inbox.base import Note
-from blocks.outbox.base import Attempt
+from blocks.inbox.base import InboxNote
+from blocks.outbox.base import SendAttempt
 from tests.fixtures.alert_records import MESSAGE, NOW, RAISED
 from tests.fixtures.decisions import DECISION, REQUEST
 from tests.fixtures.deliveries import PUSH, STARTED
@@ -78,19 +78,19 @@ def test_a_ledger_opened_before_a_fork_serves_both_sides(database: SqlLedger) ->
 )
 def test_the_database_itself_refuses_to_change_or_delete_rows(database: SqlLedger, statement: str) -> None:
     approvals, effects, inbox, outbox = database.approvals(), database.effects(), database.inbox(), database.outbox()
-    approvals.request_approval(REQUEST)
-    approvals.decide(DECISION, SIGNER)
+    approvals.add_request(REQUEST)
+    approvals.record_decision(DECISION, SIGNER)
     effects.intend("k", "d", NOW)
     effects.record_deployment(DEPLOYMENT)
     inbox.receive(PUSH, outcome=STARTED)
-    inbox.report("run-1", "success", "", NOW, final=True)
-    inbox.note(Note("a", "b", "c", NOW))
-    outbox.signal(RAISED)
-    outbox.post(MESSAGE)
-    outbox.attempted(Attempt("m1", 1, True, "", NOW))
+    inbox.record_report("run-1", "success", "", NOW, final=True)
+    inbox.add_note(InboxNote("a", "b", "c", NOW))
+    outbox.record_signal(RAISED)
+    outbox.add_message(MESSAGE)
+    outbox.record_attempt(SendAttempt("m1", 1, True, "", NOW))
     with pytest.raises((DBAPIError, Rejected), match="only added to"):
         database.database().write(lambda connection: connection.execute(text(statement)))
-    assert approvals.decision("churn-7") == DECISION
+    assert approvals.final_decision("churn-7") == DECISION
     assert effects.deployments("churn", "production") == (DEPLOYMENT,)
 
 

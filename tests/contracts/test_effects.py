@@ -76,11 +76,11 @@ def test_the_fake_fails_as_often_as_it_is_told() -> None:
 
 
 def test_models_are_those_with_a_deployment(ledger: Ledger, effects: Effects) -> None:
-    assert effects.models("production") == ()
+    assert effects.model_names("production") == ()
     for model, where in [("price", "production"), ("churn--dana", "production"), ("other", "local")]:
         effects.record_deployment(replace(DEPLOYMENT, id=f"{model}-1", model=model, environment=where))
-    assert again(ledger).effects().models("production") == ("churn--dana", "price")
-    assert effects.models("nowhere") == ()
+    assert again(ledger).effects().model_names("production") == ("churn--dana", "price")
+    assert effects.model_names("nowhere") == ()
 
 
 def test_a_time_without_a_zone_is_refused(effects: Effects) -> None:

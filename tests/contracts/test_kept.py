@@ -55,7 +55,7 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
 )
 def test_what_is_no_key_of_these_folders_is_refused(tmp_path: Path, key: str) -> None:
     folders = tree(tmp_path / "in", "churn/a/rows")
-    with pytest.raises(Rejected, match="not removed"):
+    with pytest.raises(Rejected, match="not deleted"):
         folders.delete_collectables(key)
     assert (tmp_path / "in" / "churn" / "a" / "rows").exists()
 

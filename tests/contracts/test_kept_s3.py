@@ -14,8 +14,7 @@ from blocks.common.errors import NotFound, Rejected
 from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from local.sagemaker.faults import Fault
-from tasks.cleanup.rules.garbage.marks import plan_removal
-from tasks.cleanup.rules.garbage.roots import protected_model_keys
+from tasks.cleanup.rules.marks import plan_removal, protected_model_keys
 from tests.fixtures.batch_inference import a_job, parts, quiet, sagemaker_transform
 from tests.fixtures.local_aws import SageMakerLab, sagemaker_endpoint, sagemaker_trainer, tiny_release
 
@@ -130,7 +129,7 @@ def test_what_training_jobs_left_goes_and_the_next_job_copies_it_anew(
     trainer = sagemaker_trainer(desk, tmp_path)
     done = trainer.run(job, quiet)
     kinds = [key.partition(":")[0] for key in swept(trainer, [])]
-    assert sorted(kinds) == ["input", "input", "job"]
+    assert sorted(kinds) == ["training-input", "training-input", "training-output"]
     assert stored(desk, "training/models") == stored(desk, "training/inputs") == []
     assert done.model_folder is not None and not done.model_folder.exists()
     again = replace(job, name=unique(desk, "job"))
@@ -143,7 +142,7 @@ def test_a_job_that_runs_holds_its_output_and_its_inputs(desk: SageMakerLab, tmp
     desk.server.faults.add(Fault("stuck", match="holding"))
     running = replace(job, name=unique(desk, "holding"))
     trainer.submit(running)
-    assert swept(trainer, []) == [f"job:{job.name}"]
+    assert swept(trainer, []) == [f"training-output:{job.name}"]
     assert len(stored(desk, "training/inputs")) == 4
     desk.server.faults.clear()
     assert trainer.run(running, quiet).status is JobStatus.completed
@@ -156,7 +155,7 @@ def test_inputs_that_are_used_again_are_young_again(desk: SageMakerLab, tmp_path
     desk.until(lambda: datetime.now(UTC), lambda now: now > max(before.values()) + timedelta(seconds=1.5))
     trainer.run(replace(job, name=unique(desk, "job")), quiet)
     after = {thing.key: thing.last_used for thing in trainer.collectables([])}
-    assert all(after[key] > before[key] for key in before if key.startswith("input:"))
+    assert all(after[key] > before[key] for key in before if key.startswith("training-input:"))
 
 
 def test_what_a_transform_left_goes_with_its_model_unless_it_runs(desk: SageMakerLab, tmp_path: Path) -> None:
@@ -165,8 +164,8 @@ def test_what_a_transform_left_goes_with_its_model_unless_it_runs(desk: SageMake
     transform.run(done, parts(), quiet)
     desk.server.faults.add(Fault("stuck", match=running.name))
     transform.submit(running, parts())
-    assert swept(transform, []) == [f"transform:{done.name}"]
-    assert stored(desk, f"transforms/{done.name}/") == [] != stored(desk, f"transforms/{running.name}/")
+    assert swept(transform, []) == [f"batch-inference:{done.name}"]
+    assert stored(desk, f"batch-inference/{done.name}/") == [] != stored(desk, f"batch-inference/{running.name}/")
     assert desk.sagemaker.list_models(NameContains=done.name)["Models"] == []
     assert len(desk.sagemaker.list_models(NameContains=running.name)["Models"]) == 1
     transform.stop(running.name)
@@ -175,11 +174,14 @@ def test_what_a_transform_left_goes_with_its_model_unless_it_runs(desk: SageMake
 def test_a_key_of_another_kind_or_place_is_refused(desk: SageMakerLab, tmp_path: Path) -> None:
     desk.put("precious/1/x", "kept")
     for keeper, keys in (
-        (sagemaker_endpoint(desk), ("release:churn", "release:../1", "job:1", "release:a/b/c")),
-        (sagemaker_trainer(desk, tmp_path), ("release:a/1", "job:", "job:a/b", "input:..")),
-        (sagemaker_transform(desk), ("job:1", "transform:a/b", "transform:")),
+        (sagemaker_endpoint(desk), ("release:churn", "release:../1", "training-output:1", "release:a/b/c")),
+        (
+            sagemaker_trainer(desk, tmp_path),
+            ("release:a/1", "training-output:", "training-output:a/b", "training-input:.."),
+        ),
+        (sagemaker_transform(desk), ("training-output:1", "batch-inference:a/b", "batch-inference:")),
     ):
         for key in keys:
-            with pytest.raises(Rejected, match="not removed"):
+            with pytest.raises(Rejected, match="not deleted"):
                 keeper.delete_collectables(key)
     assert stored(desk, "") == ["precious/1/x"]

@@ -3,7 +3,7 @@
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import boto3
 import duckdb
@@ -19,7 +19,7 @@ from blocks.lake.s3 import S3Lake
 from tests.fixtures.lakes import NOON, alter, append, as_bytes, flipped, ids, in_bucket, lake, people, s3  # noqa: F401
 
 PAST = NOON - timedelta(days=9_000)
-FUTURE = datetime.now(UTC) + timedelta(days=1)
+FUTURE = NOON.replace(year=2100)
 
 
 def reader(table, rows=1_000):
@@ -112,9 +112,9 @@ def test_a_stream_is_not_touched_when_its_key_is_there(lake):
         yield
 
     assert append(lake, pa.RecordBatchReader.from_batches(people().schema, never()), "k1") == first
-    assert lake.find("people", "k1") == first
-    assert lake.find("people", "k2") is None
-    assert lake.find("nothing", "k1") is None
+    assert lake.find_by_key("people", "k1") == first
+    assert lake.find_by_key("people", "k2") is None
+    assert lake.find_by_key("nothing", "k1") is None
 
 
 def test_a_stream_that_fails_or_is_empty_adds_nothing(lake):
@@ -126,7 +126,7 @@ def test_a_stream_that_fails_or_is_empty_adds_nothing(lake):
     with pytest.raises(Rejected, match="no rows"):
         append(lake, reader(people().slice(0, 0)))
     assert lake.datasets() == ()
-    assert not list(lake.store.below("people/"))
+    assert not list(lake.store.list_objects("people/"))
 
 
 @pytest.mark.parametrize("columns", [["id"], ["_bucket", "plan"], None])
@@ -198,7 +198,7 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
     assert every_read(lake, reads) == before
     files = lake.files(lake.as_of("people"))
     assert 5 < len(files) < 15  # more than 100,000 rows are cut by stripe
-    freed = lake.collect("people", before=FUTURE)
+    freed = lake.collect_orphans("people", before=FUTURE)
     assert freed.bytes > 0  # the first compactions, which the last one contains
     assert every_read(lake, reads) == before
     assert lake.files(lake.as_of("people")) == files
@@ -215,30 +215,30 @@ def test_few_snapshots_are_not_compacted(lake):
 def test_a_compaction_says_what_it_takes_together_and_tried_out_it_changes_nothing(lake):
     reads = small_snapshots(lake)
     small = FileTotals(10, sum(file.bytes for read in reads[-1].snapshots for file in read.files))
-    before = lake.footprint("people")
+    before = lake.storage_use("people")
     assert before == StorageUse(small, small)
     assert lake.compact("people", at=NOON, dry_run=True) == small
-    assert lake.footprint("people") == before
+    assert lake.storage_use("people") == before
     assert lake.compact("people", at=NOON) == small
-    after = lake.footprint("people")
+    after = lake.storage_use("people")
     assert (after.opened.files, after.stored.files) == (1, 11), "those of before stay, for reads that end among them"
-    assert after.stored.bytes == small.size_bytes + after.opened.bytes
+    assert after.stored.size_bytes == small.size_bytes + after.opened.size_bytes
     assert lake.compact("people", at=NOON) == FileTotals(0, 0)
     with pytest.raises(NotFound):
-        lake.footprint("nothing")
+        lake.storage_use("nothing")
 
 
 def test_rows_that_were_made_for_another_snapshot_are_not_appended(lake):
-    first = append(lake, people(5), "k1", onto="")
-    with pytest.raises(ConcurrentWrite, match=f"an empty data set, and {first.id} has landed"):
-        append(lake, people(5, 5), "k2", onto="")
-    assert append(lake, people(5), "k1", onto="") == first, "what has landed has landed"
-    second = append(lake, people(5, 5), "k2", onto=first.id)
+    first = append(lake, people(5), "k1", expected_parent="")
+    with pytest.raises(ConcurrentWrite, match=f"an empty data set, but {first.id} was added since"):
+        append(lake, people(5, 5), "k2", expected_parent="")
+    assert append(lake, people(5), "k1", expected_parent="") == first, "what has landed has landed"
+    second = append(lake, people(5, 5), "k2", expected_parent=first.id)
     late = meanwhile(people(10, 10), lambda: append(lake, people(5, 50), "quick"))
     with pytest.raises(ConcurrentWrite, match=second.id):
-        append(lake, late, "k3", onto=second.id)
+        append(lake, late, "k3", expected_parent=second.id)
     assert lake.as_of("people").rows == 15
-    assert lake.footprint("people").stored.files == 3, "nothing of it is left behind"
+    assert lake.storage_use("people").stored.files == 3, "nothing of it is left behind"
 
 
 def test_damage_is_not_laundered_by_a_compaction(lake):
@@ -271,16 +271,16 @@ def test_files_that_nothing_names_are_removed_when_they_are_old_and_nothing_else
     reads = small_snapshots(lake, 10)
     lake.compact("people", at=NOON)
     before = every_read(lake, reads)
-    stored = {found.key for found in lake.store.below("people/_data/")}
+    stored = {found.key for found in lake.store.list_objects("people/_data/")}
     orphan(lake)
-    assert lake.collect("people", before=PAST) == FileTotals(0, 0)
-    assert lake.collect("people", before=FUTURE, dry_run=True) == FileTotals(1, 1_000)
-    assert len(set(lake.store.below("people/_data/"))) == len(stored) + 1
-    assert lake.footprint("people").stored.files == len(stored) + 1
-    assert lake.collect("people", before=FUTURE) == FileTotals(1, 1_000)
-    assert {found.key for found in lake.store.below("people/_data/")} == stored
-    assert lake.footprint("people").stored.files == len(stored)
-    assert lake.collect("people", before=FUTURE) == FileTotals(0, 0)
+    assert lake.collect_orphans("people", before=PAST) == FileTotals(0, 0)
+    assert lake.collect_orphans("people", before=FUTURE, dry_run=True) == FileTotals(1, 1_000)
+    assert len(set(lake.store.list_objects("people/_data/"))) == len(stored) + 1
+    assert lake.storage_use("people").stored.files == len(stored) + 1
+    assert lake.collect_orphans("people", before=FUTURE) == FileTotals(1, 1_000)
+    assert {found.key for found in lake.store.list_objects("people/_data/")} == stored
+    assert lake.storage_use("people").stored.files == len(stored)
+    assert lake.collect_orphans("people", before=FUTURE) == FileTotals(0, 0)
     assert every_read(lake, reads) == before
     assert append(lake, people(5, 900), "more").sequence == 11
 
@@ -293,8 +293,8 @@ def test_a_writer_at_work_keeps_its_files(lake, monkeypatch):
     lake.append("events", rows, source="test", key="k0", at=NOON)
 
     def act():
-        assert len(list(lake.store.below("events/_data/"))) > 10
-        assert lake.collect("events", before=datetime.now(UTC) - timedelta(hours=1)).files == 0
+        assert len(list(lake.store.list_objects("events/_data/"))) > 10
+        assert lake.collect_orphans("events", before=PAST).files == 0
 
     lake.append("events", meanwhile(rows, act), source="test", key="k1", at=NOON)
     assert lake.read(lake.as_of("events")).num_rows == 2_000
@@ -306,7 +306,7 @@ def test_a_writer_whose_files_were_collected_fails_as_a_whole(lake, monkeypatch)
     rows = people(2_000).drop_columns(BUCKET_COLUMN)
     first = lake.append("events", rows, source="test", key="k0", at=NOON)
     with pytest.raises(ConcurrentWrite, match="collected"):
-        stalled = meanwhile(rows, lambda: lake.collect("events", before=FUTURE))
+        stalled = meanwhile(rows, lambda: lake.collect_orphans("events", before=FUTURE))
         lake.append("events", stalled, source="test", key="k1", at=NOON)
     now = lake.as_of("events")
     assert (now.snapshots, lake.read(now).num_rows) == ((first,), 2_000)
@@ -375,7 +375,7 @@ def entry_of(body):
 
 
 def test_a_bucket_that_is_not_there_is_named(s3, tmp_path):
-    with pytest.raises(NotFound, match="no-such-bucket-here.*Make the bucket"):
+    with pytest.raises(NotFound, match="no-such-bucket-here.*Create the bucket"):
         append(S3Lake(bucket="no-such-bucket-here", endpoint_url=s3, spill_folder=tmp_path), people(5))
 
 

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from blocks.approvals.chain import first_fault
+from blocks.approvals.chain import find_first_fault
 from blocks.common.errors import Rejected
 from blocks.database import migration
 from blocks.database.ledger import SqlLedger
 from blocks.database.migration import HEAD, VERSION_TABLE
 from blocks.database.tables import METADATA
-from blocks.inbox.base import Note
+from blocks.inbox.base import InboxNote
 from runtime.keys import Keyring, Signer
 from tests.fixtures.alert_records import NOW, RAISED
 from tests.fixtures.deployments import DEPLOYMENT
@@ -97,24 +97,24 @@ def test_a_ledger_without_a_revision_is_adopted_with_all_its_rows(older: SqlLedg
     assert revision(older) == HEAD
     assert raw(older) == before
     assert older.database().read(differences) == []
-    decision = approvals.decision("churn-7")
+    decision = approvals.final_decision("churn-7")
     assert decision is not None and (decision.by, decision.reason) == ("grace", "it's fine")
-    requests = {"churn-7": approvals.approval_request("churn-7")}
+    requests = {"churn-7": approvals.get_request("churn-7")}
     assert requests["churn-7"].approvers == ("grace", "linus")
-    assert first_fault(approvals.links(), Keyring([SIGNED_BY.public_key_line]), requests=requests) is None
+    assert find_first_fault(approvals.chain_entries(), Keyring([SIGNED_BY.public_key_line]), requests=requests) is None
     effect = effects.effect("deploy:churn-7")
     assert effect is not None and (effect.detail, effect.outcome) == ("golden", "serves")
     assert [each.id for each in effects.deployments("churn", "production")] == ["dep-1"]
-    assert inbox.entry("github:a").state == "started" and inbox.report_text("run-1") == "# better"
-    assert inbox.lease("git dispatcher", "two", NOW.replace(year=2025), NOW) is None
+    assert inbox.delivery_status("github:a").state == "started" and inbox.report_text("run-1") == "# better"
+    assert inbox.acquire_lease("git dispatcher", "two", NOW.replace(year=2025), NOW) is None
     assert outbox.signals("churn/local/drift")[0].links == {"run": "http://here/ä"}
-    assert [(message.id, attempts[0].said) for message, attempts in outbox.undelivered()] == [("m1", "down")]
+    assert [(message.id, attempts[0].error) for message, attempts in outbox.undelivered()] == [("m1", "down")]
 
 
 def test_an_adopted_ledger_takes_new_rows_and_still_refuses_to_lose_old_ones(older: SqlLedger) -> None:
     older.effects().record_deployment(replace(DEPLOYMENT, id="dep-2"))
-    older.outbox().signal(replace(RAISED, key="k2"))
-    older.inbox().note(Note("a", "b", "c", NOW))
+    older.outbox().record_signal(replace(RAISED, key="k2"))
+    older.inbox().add_note(InboxNote("a", "b", "c", NOW))
     assert [each.id for each in older.effects().deployments("churn", "production")] == ["dep-2", "dep-1"]
     for table in ("ratchet_effects", "ratchet_decision_chain", "ratchet_delivery_reports"):
         with pytest.raises((DBAPIError, Rejected), match="only added to"):
@@ -129,8 +129,8 @@ def test_a_ledger_of_a_still_earlier_release_gets_the_tables_that_it_lacks(older
             connection.execute(text(f"DROP TABLE {name}"))
 
     past_the_program(older, drop)
-    assert older.outbox().signal(RAISED) == RAISED
-    assert older.inbox().entries() == ()
+    assert older.outbox().record_signal(RAISED) == RAISED
+    assert older.inbox().delivery_statuses() == ()
     assert older.effects().effect("deploy:churn-7") is not None
     with pytest.raises((DBAPIError, Rejected), match="only added to"):
         older.database().write(lambda connection: connection.execute(text("DELETE FROM ratchet_signals")))

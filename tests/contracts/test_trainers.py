@@ -111,13 +111,13 @@ def test_whatever_ends_the_wait_stops_the_job(bench: Bench) -> None:
     assert bench.healthy.state(job.name).status is JobStatus.stopped
 
 
-@pytest.mark.parametrize("part", ["hyperparameters", "program", "channels", "environment"])
+@pytest.mark.parametrize("part", ["hyperparameters", "program_folder", "channels", "environment"])
 def test_another_job_under_the_same_name_is_a_conflict(bench: Bench, tmp_path: Path, part: str) -> None:
     bench.healthy.run(bench.job, lambda _line: None)
     other = a_job(tmp_path / "other", HEALTHY + "\n")
     changes = {
         "hyperparameters": {"rounds": "4"},
-        "program": other.program_folder,
+        "program_folder": other.program_folder,
         "channels": other.channels,
         "environment": {"SWITCH": "on"},
     }

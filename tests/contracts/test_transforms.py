@@ -10,9 +10,9 @@ import pytest
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
 from blocks.batch_inference.fake import FakeBatchInference
-from blocks.common.compute import Compute
 from blocks.common.errors import Conflict, Corrupt, JobFailed, NotFound, Rejected, Unavailable
 from blocks.common.jobs import JobStatus
+from blocks.records.compute import Compute
 from local.sagemaker.faults import Fault
 from tests.fixtures.batch_inference import PARTS, a_job, parts, quiet, sagemaker_transform
 from tests.fixtures.local_aws import SageMakerLab
@@ -40,7 +40,7 @@ def fake_bench(tmp_path: Path) -> Bench:
     failing = FakeBatchInference(failing_attempts=1, reason="told to").with_predictions(lambda row: row[0])
     return Bench(
         FakeBatchInference().with_predictions(lambda row: row[0]), failing, job, replace(job, name="price-score-bad"), "told to",
-        lambda: FakeBatchInference(looks=10**9),
+        lambda: FakeBatchInference(polls_until_done=10**9),
     )  # fmt: skip
 
 

@@ -50,7 +50,17 @@ def test_the_environment_is_read_with_what_terraform_made(settings: dict[str, An
     assert settings["trainer"]["tags"] == {"ratchet:environment": "production"}
 
 
-PORTS = ("lake", "engine", "trainer", "small_trainer", "endpoint", "transform", "cloud", "tracking", "ledger")
+PORTS = (
+    "lake",
+    "engine",
+    "trainer",
+    "small_trainer",
+    "endpoint",
+    "batch_inference",
+    "cloud_cleanup",
+    "tracking",
+    "ledger",
+)
 
 
 def test_the_log_group_takes_every_field_that_is_written(settings: dict[str, Any]) -> None:
@@ -79,9 +89,9 @@ def test_a_managed_tracking_server_is_named_by_its_arn() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "not what `terraform output -json` prints"),
+        ("", "not the output of `terraform output -json`"),
         ("{}", "lack environment, region, bucket"),
-        ('{"bucket": "x"}', "not what"),
+        ('{"bucket": "x"}', "not the output of"),
         (printed(bucket=None), "lack bucket"),
         (printed(bucket=""), "bucket are not"),
         (printed(bucket='a"\nroot = "/'), "bucket are not"),

@@ -88,9 +88,9 @@ def test_without_a_commit_the_code_is_that_of_the_worker(monkeypatch: pytest.Mon
 STEP = """
 import sys
 sys.path[:] = [sys.argv[1], *sys.path]
-from deployments.pull import code
+from deployments.pull import check_out_code
 import os
-folder = code()["directory"]
+folder = check_out_code()["directory"]
 os.chdir(folder)
 assert sys.argv[1] not in sys.path, sys.path
 import flows

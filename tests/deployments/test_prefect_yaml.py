@@ -42,6 +42,7 @@ def test_every_field_of_the_form_is_described(deployment: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
 def test_the_deployment_s_own_parameters_fit_the_form(deployment: dict[str, Any]) -> None:
+    """Validation must not raise."""
     flow = loaded(deployment)
     given = deployment.get("parameters", {})
     required = {n for n, p in inspect.signature(flow.fn).parameters.items() if p.default is inspect.Parameter.empty}

@@ -60,7 +60,7 @@ def local_text() -> str:
 def test_keys_rules_and_people_come_from_the_environment_s_file() -> None:
     text = """
 approval = {approvals = 2, roles = ["risk"], models = {churn = {approvals = 3}}}
-people = {max = {also = ["max@example.com"], roles = ["risk"]}}
+people = {max = {aliases = ["max@example.com"], roles = ["risk"]}}
 """
     settings = shipped.read_environment_settings("local", VARIABLES) | tomllib.loads(text)
     made = shipped.build_environment("local", settings)
@@ -80,7 +80,7 @@ def test_an_environment_has_namespaces_only_where_its_file_says_so() -> None:
 
 WRONG = {
     "namespaces that are neither": ({"namespaces": "perhaps"}, "namespaces"),
-    "a key that is none": ({"signing": {"decisions_trusted": ["abc"]}}, "'abc' is no public key"),
+    "a key that is none": ({"signing": {"trusted_decision_keys": ["abc"]}}, "'abc' is no public key"),
     "a misspelt rule": ({"approval": {"aprovals": 2}}, "approval.aprovals"),
     "no approvals": ({"approval": {"approvals": 0}}, "approval.approvals"),
     "roles as text": ({"people": {"max": {"roles": "risk"}}}, "people.max.roles"),
@@ -116,7 +116,7 @@ ON_AWS = {name: name.lower() for name in ("RATCHET_AWS_URL", "RATCHET_BUCKET", "
 
 @pytest.mark.parametrize(
     ("environment", "port"),
-    [*((name, port) for name in ("local", "staging") for port in PORTS), ("staging", "transform")],
+    [*((name, port) for name in ("local", "aws") for port in PORTS), ("aws", "batch_inference")],
 )
 def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
     environment: str, port: str, tmp_path: Path
@@ -129,11 +129,11 @@ def test_each_adapter_of_a_shipped_environment_exists_and_takes_its_fields(
 
 
 def test_the_log_group_of_a_shipped_environment_takes_its_fields(tmp_path: Path) -> None:
-    settings = shipped.read_environment_settings("staging", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
-    logs = shipped.build_environment("staging", settings).logs
+    settings = shipped.read_environment_settings("aws", {**VARIABLES, **ON_AWS, "RATCHET_STATE": str(tmp_path)})
+    logs = shipped.build_environment("aws", settings).logs
     assert logs is not None and logs.group == "ratchet_log_group"
-    with pytest.raises(Rejected, match=r"staging\.toml.*logs\.groups"):
-        shipped.build_environment("staging", {**settings, "logs": {"groups": "/ratchet"}})
+    with pytest.raises(Rejected, match=r"aws\.toml.*logs\.groups"):
+        shipped.build_environment("aws", {**settings, "logs": {"groups": "/ratchet"}})
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
@@ -145,27 +145,27 @@ def test_a_variable_that_is_not_set_is_named(missing: str) -> None:
 
 def test_an_unknown_environment_is_refused_with_those_there_are(checkout: ModuleType) -> None:
     environment(checkout, "staging", local_text())
-    with pytest.raises(Rejected, match=r"no environment 'stagging'; there are: local, staging"):
-        checkout.read_environment("stagging", VARIABLES)
+    with pytest.raises(Rejected, match=r"no environment 'stagging'; there are: aws, local, staging"):
+        checkout.read_environment_settings("stagging", VARIABLES)
 
 
-def test_the_documentation_names_every_variable_of_staging() -> None:
-    text = (shipped.ROOT / "deployments" / "environments" / "staging.toml").read_text()
+def test_the_documentation_names_every_variable_of_aws() -> None:
+    text = (shipped.ROOT / "deployments" / "environments" / "aws.toml").read_text()
     documented = (shipped.ROOT / "docs" / "sagemaker.md").read_text()
     assert {name for name in re.findall(r"\$\{(\w+)\}", text) if f"| `{name}` |" not in documented} == set()
 
 
 def test_a_copy_of_the_default_is_another_environment(checkout: ModuleType) -> None:
     environment(checkout, "production", local_text().replace("sqlite:///${RATCHET_STATE}/ledger.db", "postgresql://db"))
-    assert checkout.read_environment("production", VARIABLES)["ledger"]["url"] == "postgresql://db"
-    assert checkout.read_environment("local", VARIABLES)["ledger"]["url"] != "postgresql://db"
+    assert checkout.read_environment_settings("production", VARIABLES)["ledger"]["url"] == "postgresql://db"
+    assert checkout.read_environment_settings("local", VARIABLES)["ledger"]["url"] != "postgresql://db"
 
 
 @pytest.mark.parametrize("port", PORTS)
 def test_a_port_that_the_file_says_nothing_of_is_named(checkout: ModuleType, port: str) -> None:
     environment(checkout, "local", local_text().replace(f"[{port}]", f"[{port}_of_old]"))
-    with pytest.raises(Rejected, match=rf"local\.toml says nothing of: {port};"):
-        checkout.read_environment("local", VARIABLES)
+    with pytest.raises(Rejected, match=rf"local\.toml has no table for: {port};"):
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 SMALL = '[small_trainer]\nadapter = "blocks.trainers.fake.FakeTrainer"\nroot = "/state/small"\n'
@@ -173,13 +173,13 @@ SMALL = '[small_trainer]\nadapter = "blocks.trainers.fake.FakeTrainer"\nroot = "
 
 def test_a_trainer_for_small_work_may_be_named(checkout: ModuleType) -> None:
     environment(checkout, "local", f"{local_text()}\n{SMALL}")
-    assert checkout.read_environment("local", VARIABLES)["small_trainer"]["root"] == "/state/small"
+    assert checkout.read_environment_settings("local", VARIABLES)["small_trainer"]["root"] == "/state/small"
 
 
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        (SMALL.replace("adapter", "adaptor"), "names no adapter for: small_trainer"),
+        (SMALL.replace("adapter", "adaptor"), "has no adapter for: small_trainer"),
         (SMALL.replace("fake.Fake", "local.Local"), r"names blocks\.trainers\.local\.LocalTrainer twice"),
     ],
     ids=["no adapter", "the same block as the other trainer"],
@@ -187,7 +187,7 @@ def test_a_trainer_for_small_work_may_be_named(checkout: ModuleType) -> None:
 def test_a_trainer_for_small_work_that_cannot_be_saved_is_refused(checkout: ModuleType, table: str, told: str) -> None:
     environment(checkout, "local", f"{local_text()}\n{table}")
     with pytest.raises(Rejected, match=told):
-        checkout.read_environment("local", VARIABLES)
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 BROKEN = {
@@ -202,13 +202,13 @@ BROKEN = {
 def test_a_file_that_cannot_be_read_is_named(checkout: ModuleType, text: str) -> None:
     environment(checkout, "local", text)
     with pytest.raises(Rejected, match=r"local\.toml cannot be read: "):
-        checkout.read_environment("local", VARIABLES)
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 def test_a_file_that_is_no_text_is_named(checkout: ModuleType) -> None:
     (checkout.ROOT / "deployments" / "environments" / "local.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Rejected, match=r"local\.toml cannot be read: "):
-        checkout.read_environment("local", VARIABLES)
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 LAKE = 'adapter = "blocks.lake.local.LocalLake"\n'
@@ -227,21 +227,23 @@ def test_what_every_environment_needs_is_named_when_it_is_missing(
     before = 'lake = "blocks.lake.local.LocalLake"\n' if named == "lake" else ""
     environment(checkout, "local", before + local_text().replace(line, instead))
     with pytest.raises(Rejected, match=named):
-        checkout.read_environment("local", VARIABLES)
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 def test_a_backslash_or_quote_in_a_variable_does_not_become_another_value(checkout: ModuleType) -> None:
-    assert checkout.read_environment("local", {**VARIABLES, "RATCHET_STATE": 'a"b'})["scratch"] == 'a"b/scratch'
+    assert (
+        checkout.read_environment_settings("local", {**VARIABLES, "RATCHET_STATE": 'a"b'})["scratch"] == 'a"b/scratch'
+    )
 
 
 def test_a_variable_is_taken_as_it_is(checkout: ModuleType) -> None:
-    settings = checkout.read_environment("local", {**VARIABLES, "RATCHET_STATE": r"/data\table"})
+    settings = checkout.read_environment_settings("local", {**VARIABLES, "RATCHET_STATE": r"/data\table"})
     assert settings["scratch"] == r"/data\table/scratch"
 
 
 TRIALS = {
-    "an unknown runner": ('task_runner = "celery"', "celery.*there are: thread, dask"),
-    "an address that is a number": ("task_runner_address = 8786", "no text"),
+    "an unknown runner": ('task_runner = "celery"', "celery.*known are: thread, dask"),
+    "an address that is a number": ("task_runner_address = 8786", "is not text"),
 }
 
 
@@ -250,7 +252,7 @@ def test_a_place_for_trials_that_does_not_exist_is_refused(checkout: ModuleType,
     lines = [each for each in local_text().splitlines() if not each.startswith("task_runner")]
     environment(checkout, "local", "\n".join([line, *lines]))
     with pytest.raises(Rejected, match=said):
-        checkout.read_environment("local", VARIABLES)
+        checkout.read_environment_settings("local", VARIABLES)
 
 
 OUTSIDE = {
@@ -288,9 +290,9 @@ def test_the_command_line_answers_a_mistake_with_one_line(monkeypatch: pytest.Mo
 def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team_checkout: Path) -> None:
     def deployed_anew() -> str:
         text = (
-            "from local.stack import use; from pathlib import Path; stack = use()\n"
-            "from deployments.register import deploy_changes\n"
-            "print('anew' if deploy_changes('local', stack.state / 'deployed') else 'as it was')"
+            "from local.stack import use_running_stack; from pathlib import Path; stack = use_running_stack()\n"
+            "from deployments.register import deploy_if_changed\n"
+            "print('anew' if deploy_if_changed('local', stack.state / 'deployed') else 'as it was')"
         )
         done = subprocess.run([sys.executable, "-c", text], cwd=team_checkout, capture_output=True, text=True,
                               env={**os.environ, "RATCHET_STATE": str(stack.state_folder)}, check=False)  # fmt: skip

@@ -5,16 +5,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from prefect.blocks.core import Block
 from pydantic import PrivateAttr
 
 from blocks.database.fake import FakeLedger
-from blocks.effects.base import Deployment
 from blocks.endpoints.fake import FakeEndpoint
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
-from blocks.tracking.base import ModelVersion
+from blocks.records.deployments import Deployment
+from blocks.records.tracking import ModelVersion
 from blocks.tracking.fake import FakeTracking
 from blocks.trainers.fake import FakeTrainer
 from tasks.shared.rules.model.spec import parse_spec
@@ -77,8 +76,3 @@ def release(
         "max@example.com", "it is better", f"{SPEC.name}-{version}", NOW + timedelta(minutes=minutes),
     )  # fmt: skip
     return env.effects().record_deployment(line)
-
-
-@pytest.fixture
-def env(tmp_path: Path) -> World:
-    return World.at(tmp_path)

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from blocks.approvals.base import ApprovalRequest, Approvals, Decision, Link
-from blocks.approvals.chain import decisions_of, link_hash, record_of
+from blocks.approvals.base import Approvals
+from blocks.approvals.chain import decisions_of, entry_hash, record_from_entry
 from blocks.common.errors import Conflict, Corrupt
-from blocks.common.trust import ApprovalSettings, Person
+from blocks.common.trust import ApprovalSettings
 from blocks.database.ledger import SqlLedger
-from blocks.database.tables import LINKS
+from blocks.database.tables import CHAIN_ENTRIES
 from blocks.endpoints.base import GoldenExample
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision
+from blocks.records.people import Person
 from blocks.tracking.fake import MODEL_FILE
 from flows.approval import FORM_CHANNEL
 from ratchet.audit import read_ledger, write_record
@@ -82,7 +84,7 @@ class Scene:
         """Sign in as that person and decide, past whatever the page shows or hides."""
         self.office.times["now"] = now or self.now
         name = request_id or self.request.id
-        sent: dict[str, Any] = {"reason": reason, "digest": self.approvals.approval_request(name).digest}
+        sent: dict[str, Any] = {"reason": reason, "digest": self.approvals.get_request(name).digest}
         if self.way == "page":
             browser = self.office.signed_in(by)
             token = hidden(browser.get("/approvals"), "/sign-out")["token"]
@@ -94,16 +96,16 @@ class Scene:
         if answer.status_code not in {200, 303}:
             assert answer.status_code in {403, 409, 503}
             raise Denied(html.unescape(answer.text))
-        (made,) = [each for each in decisions_of(self.approvals.links(name)) if each.by == by.strip()]
+        (made,) = [each for each in decisions_of(self.approvals.chain_entries(name)) if each.by == by.strip()]
         assert made.authenticated
         return made
 
     def deploy(self, request: ApprovalRequest | None = None, serving: str = "1") -> None:
-        asked = self.ledger.approval_request((request or self.request).id)
+        asked = self.approvals.get_request((request or self.request).id)
         approved_release(self.env, asked, serving, GOLDEN, begun=None, now=self.now)
 
     def ask(self, **changes: Any) -> ApprovalRequest:
-        return self.approvals.request_approval(replace(self.request, **changes))
+        return self.approvals.add_request(replace(self.request, **changes))
 
     def tamper(self, *statements: str) -> None:
         """Change rows as the database's owner can, who first removes what refuses it."""
@@ -118,8 +120,8 @@ class Scene:
         for statement in (*drop, *statements):
             self.ledger.database().write(lambda connection, it=statement: connection.exec_driver_sql(it))
 
-    def add(self, link: Link) -> None:
-        self.ledger.database().write(lambda connection: connection.execute(insert(LINKS), asdict(link)))
+    def add(self, link: ChainEntry) -> None:
+        self.ledger.database().write(lambda connection: connection.execute(insert(CHAIN_ENTRIES), asdict(link)))
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     digest = folder_digest(artifact_of(env, version))
     shown = evidence(trained=TRAINED.model_copy(update={"version": version, "model_digest": digest}))
     asked = request_over(shown, authors=("Nia Poe <nia@example.com>",))
-    return Scene(env, env.approvals().request_approval(asked), way, Office.at(tmp_path, env))
+    return Scene(env, env.approvals().add_request(asked), way, Office.at(tmp_path, env))
 
 
 def by_the_requester(it: Scene) -> None:
@@ -181,7 +183,7 @@ def by_an_alias_of_the_requester(it: Scene) -> None:
 def another_version_than_was_approved(it: Scene) -> None:
     it.say()
     other = evidence(trained=TRAINED.model_copy(update={"version": "3"}))
-    it.deploy(it.approvals.request_approval(request_over(other)))
+    it.deploy(it.approvals.add_request(request_over(other)))
 
 
 def files_swapped_after_the_approval(it: Scene) -> None:
@@ -192,10 +194,10 @@ def files_swapped_after_the_approval(it: Scene) -> None:
 
 def approval_replayed_for_another_request(it: Scene) -> None:
     it.say()
-    (link,) = it.approvals.links()
+    (link,) = it.approvals.chain_entries()
     other = it.ask(id="price-2-again")
     body = link.body.replace(link.request_id, other.id)
-    mended = link_hash(2, "decision", other.id, body, link.hash, link.key_id)
+    mended = entry_hash(2, "decision", other.id, body, link.hash, link.key_id)
     it.add(replace(link, number=2, request_id=other.id, body=body, previous=link.hash, hash=mended))
     it.deploy(other)
 
@@ -261,9 +263,9 @@ def edited_row(it: Scene) -> None:
 
 def edited_row_with_its_hash_mended(it: Scene) -> None:
     it.say(approved=False)
-    (link,) = it.approvals.links()
+    (link,) = it.approvals.chain_entries()
     body = link.body.replace('"approved":false', '"approved":true')
-    mended = link_hash(1, "decision", link.request_id, body, link.previous, link.key_id)
+    mended = entry_hash(1, "decision", link.request_id, body, link.previous, link.key_id)
     it.tamper(f"UPDATE ratchet_decision_chain SET body = '{body}', hash = '{mended}'")
     it.deploy()
 
@@ -293,7 +295,7 @@ def signed_with_a_key_that_is_not_pinned(it: Scene) -> None:
     own = Path(it.env.scratch) / "own.pem"
     create_key(own, "ed25519")
     made = Decision(it.request.id, it.request.digest, True, "max@example.com", "it is better", "terminal", NOW)
-    it.approvals.decide(made, load_signer(own))
+    it.approvals.record_decision(made, load_signer(own))
     it.deploy()
 
 
@@ -306,21 +308,21 @@ def one_person_for_two(it: Scene) -> None:
 
 
 ATTACKS: dict[str, tuple[Callable[[Scene], None], str]] = {
-    "A1 self-approval": (by_the_requester, "who asked may not decide"),
-    "A1 approval by the author": (by_the_author, "who wrote the code may not decide"),
-    "A2 in other letters": (by_the_requester_in_capitals, "who asked may not decide"),
-    "A2 under an alias": (by_an_alias_of_the_requester, "who asked may not decide"),
+    "A1 self-approval": (by_the_requester, "the requester may not decide"),
+    "A1 approval by the author": (by_the_author, "an author of the code may not decide"),
+    "A2 in other letters": (by_the_requester_in_capitals, "the requester may not decide"),
+    "A2 under an alias": (by_an_alias_of_the_requester, "the requester may not decide"),
     "A3 another version": (another_version_than_was_approved, "nobody has decided yet"),
-    "A4 swapped files": (files_swapped_after_the_approval, "not those that were approved"),
+    "A4 swapped files": (files_swapped_after_the_approval, "not the approved ones"),
     "A5 replayed": (approval_replayed_for_another_request, "no pinned key has signed it"),
     "A6 expired by a second": (expired_by_a_second, "the request has expired"),
     "A6 expired since": (expired_between_approval_and_deployment, "the approval has expired"),
     "A7 clock moved back": (with_the_clock_moved_back, "the clock has gone back"),
     "A8 approver removed": (approver_removed_since, "not among the approvers"),
-    "A8 role lost": (approver_lost_the_role_since, "bears none of the roles"),
+    "A8 role lost": (approver_lost_the_role_since, "has none of the roles"),
     "A9 approve, then reject": (approved_then_rejected, "decided already: approved by max"),
     "A9 reject, then approve": (rejected_then_approved, "decided already: rejected by max"),
-    "A10 forged name in the form": (forged_approver_in_the_form, "nobody proved that this name is theirs"),
+    "A10 forged name in the form": (forged_approver_in_the_form, "this person was not authenticated"),
     "A11 state set by hand": (run_pushed_past_its_pause, "nobody has decided yet"),
     "A12 edited row": (edited_row, "content is not that of its hash"),
     "A12 edited row and hash": (edited_row_with_its_hash_mended, "no pinned key has signed it"),
@@ -338,7 +340,7 @@ def test_an_attack_on_an_approval_is_refused_and_recorded(
 ) -> None:
     with pytest.raises((Refusal, Conflict, Corrupt, Denied), match=says):
         attack(scene)
-    recorded = [link for link in scene.approvals.links() if link.kind == "refusal"]
+    recorded = [link for link in scene.approvals.chain_entries() if link.kind == "refusal"]
     assert len(recorded) == 1
     assert says in recorded[0].body
 
@@ -352,7 +354,7 @@ def test_of_two_approvers_at_once_one_is_recorded_and_the_other_is_told(scene: S
 
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(attempt, ["ann@example.com", "max@example.com"]))
-    kinds = sorted(link.kind for link in scene.approvals.links())
+    kinds = sorted(link.kind for link in scene.approvals.chain_entries())
     assert (outcomes.count("refused"), kinds) == (1, ["decision", "refusal"])
 
 
@@ -366,9 +368,9 @@ def test_an_honest_approval_is_deployed_and_the_record_is_sound(scene: Scene) ->
     signing = scene.env.signing
     options = ["--file", str(file), "--key", signing.trusted_decision_keys[0], "--head", signing.decisions_head_file]
     checked = ratchet("audit", "verify", *options)
-    assert checked.exit_code == 0 and "sound: 1 links (1 decisions" in checked.stdout
+    assert checked.exit_code == 0 and "valid: 1 links (1 decisions" in checked.stdout
     file.write_text(file.read_text().replace("it is better", "it was better"))
     checked = ratchet("audit", "verify", *options)
     assert checked.exit_code == 1
-    assert "WRONG: decision 1 of 1: its content is not that of its hash" in checked.stdout
-    assert isinstance(record_of(links[0]), Decision)
+    assert "INVALID: decision 1 of 1: its content is not that of its hash" in checked.stdout
+    assert isinstance(record_from_entry(links[0]), Decision)

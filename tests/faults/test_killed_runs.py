@@ -30,7 +30,7 @@ from tests.waiting import wait_for
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.heavy, pytest.mark.timeout(900)]
 STAGES = {
     "sampled": "sample",
-    "checked": "expect",
+    "checked": "validate",
     "trained": "train",
     "judged": "evaluate",
     "asked": "request approval",
@@ -88,7 +88,7 @@ def running(run_id: Any, task: str) -> bool:
 def test_a_killed_run_that_is_retried_ends_deployed_and_nothing_happened_twice(
     survivors: dict[str, FlowRun], model: str
 ) -> None:
-    assert outcome(survivors[model]) == "Deployed"
+    assert outcome(survivors[model]) == "deployed"
     env = open_environment("local")
     assert len(env.lake().as_of(model).snapshots) == 1
     assert [(line.action, line.status, line.by) for line in deployments_of(model)] == [

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks.approvals.anchor import read_head
-from blocks.approvals.base import ApprovalRequest, Decision
-from blocks.approvals.chain import first_fault
+from blocks.approvals.anchor import read_anchored_head
+from blocks.approvals.chain import find_first_fault
 from blocks.database.ledger import SqlLedger
-from blocks.effects.base import Deployment
+from blocks.records.approvals import ApprovalRequest, Decision
+from blocks.records.deployments import Deployment
 from tests.fixtures.signing_keys import signing_in
 from tests.processes import FORKSERVER, messages_until_killed
 
@@ -29,8 +29,8 @@ def write_until_killed(url: str, round_number: int, acknowledge: Callable[[str],
     while True:
         key = f"{round_number}-{number}"
         effects.intend(key, "detail", NOW)
-        approvals.request_approval(ApprovalRequest(key, "m", "e", "1", key, "{}", "ada", NOW, NOW, "run"))
-        approvals.decide(Decision(key, key, True, "grace", "", "terminal", NOW), signer)
+        approvals.add_request(ApprovalRequest(key, "m", "e", "1", key, "{}", "ada", NOW, NOW, "run"))
+        approvals.record_decision(Decision(key, key, True, "grace", "", "terminal", NOW), signer)
         effects.record_deployment(Deployment(key, "m", "e", "1", key, "deploy", "serving", "ada", "", key, NOW))
         effects.finish(key, "outcome", NOW)
         acknowledge(key)
@@ -50,14 +50,16 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     assert len(keys) > ROUNDS
     deployed = {each.id for each in effects.deployments("m", "e")}
     for key in keys:
-        effect, decision = effects.effect(key), approvals.decision(key)
+        effect, decision = effects.effect(key), approvals.final_decision(key)
         assert effect is not None and (effect.state, effect.outcome) == ("done", "outcome")
         assert decision is not None and decision.approved
         assert key in deployed
     signing = signing_in(tmp_path)
     assert (
-        first_fault(
-            approvals.links(), signing.trusted_keys("decisions"), head=read_head(Path(signing.decisions_head_file))
+        find_first_fault(
+            approvals.chain_entries(),
+            signing.trusted_keys("decisions"),
+            head=read_anchored_head(Path(signing.decisions_head_file)),
         )
         is None
     )

@@ -1,7 +1,7 @@
 """Broken models, killed hosts, switches under load: the version before goes on answering."""
 
+import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,18 +20,19 @@ from services.model_server.state import ReleaseRequest, read_state
 from tests.fixtures.scoring import REQUEST, ModelServer, churn_model, host, python_code_model, release
 from tests.fixtures.signing_keys import MODELS
 from tests.processes import children
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
 ONES = [0.5, 0.5, 0.5]
 BROKEN = {
     "does not load": ({"at_load": "raise RuntimeError('the weights are gone')"}, "the weights are gone"),
-    "loads for ever": ({"at_load": "time.sleep(3600)"}, "did not answer /ping in time"),
+    "loads for ever": ({"at_load": "time.sleep(3600)"}, "did not respond to /ping in time"),
     "ends the process": ({"at_load": "os._exit(7)"}, "ended with code 7"),
     "crashes the process": ({"at_load": "os.kill(os.getpid(), 11)"}, "SIGSEGV"),
     "fails on the first request": ({"at_predict": "raise RuntimeError('no such layer')"}, "no such layer"),
-    "crashes on the first request": ({"at_predict": "os.kill(os.getpid(), 11)"}, "got no answer"),
-    "answers for ever": ({"at_predict": "time.sleep(3600)"}, "got no answer"),
+    "crashes on the first request": ({"at_predict": "os.kill(os.getpid(), 11)"}, "got no response"),
+    "answers for ever": ({"at_predict": "time.sleep(3600)"}, "got no response"),
     "answers otherwise": ({"at_predict": "return [0.5, 0.5, 0.6]"}, r"predictions\[2\] is 0.6, expected 0.5"),
     "answers too little": ({"at_predict": "return [0.5]"}, "1 entries, expected 3"),
     "answers NaN": ({"at_predict": "return [float('nan')] * 3"}, "NaN"),
@@ -63,17 +64,25 @@ def scene(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) -
         yield Scene(started, endpoint, one, two)
 
 
+@pytest.mark.timeout(600)  # of which `refusal` may take half
 @pytest.mark.parametrize(("told", "words"), BROKEN.values(), ids=BROKEN.keys())
 def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dict[str, str], words: str) -> None:
     bad = release(python_code_model(tmp_path / "model", **told), "bad", ONES)
-    hangs = "3600" in str(told)
-    endpoint = scene.endpoint.model_copy(update={"load_seconds": 8.0 if hangs else 60.0})
     before = children(psutil.Process())
-    with pytest.raises(Rejected, match=f"(?s)bad of churn is refused.*{words}"):
-        endpoint.preflight(bad)
+    assert re.search(f"(?s)bad of churn is refused.*{words}", refusal(scene.endpoint, bad, words))
     assert children(psutil.Process()) == before, "no server is left behind"
     assert not list((scene.host.state / "releases" / "churn").glob("*bad*")), "a refused copy is not kept"
     scene.endpoint.verify(scene.one)
+
+
+def refusal(endpoint: LocalEndpoint, bad: Release, words: str) -> str:
+    """Return why preflight refuses a model; one that hangs gets more time until the machine has got as far as that."""
+    for seconds in (8.0, 40.0, 200.0):
+        with pytest.raises(Rejected) as refused:
+            endpoint.model_copy(update={"load_timeout_seconds": seconds}).preflight(bad)
+        if re.search(words, str(refused.value)):
+            break
+    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -93,22 +102,25 @@ def test_a_switch_without_preflight_fails_closed_too(scene: Scene, tmp_path: Pat
 
 
 def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path: Path) -> None:
-    slow = release(python_code_model(tmp_path / "slow", at_load="time.sleep(20)"), "2", ONES)
+    waits = f"while not os.path.exists({str(tmp_path / 'end')!r}): time.sleep(0.05)"
+    slow = release(python_code_model(tmp_path / "slow", at_load=waits), "2", ONES)
     quick = release(python_code_model(tmp_path / "quick"), "1", ONES)
-    fleet = ServedEndpoints(tmp_path, keys=[MODELS.public_key_line])
+    fleet = ServedEndpoints(tmp_path, 250, keys=[MODELS.public_key_line])
     fleet.release("churn", order(quick))
     fleet.load_seconds = 1
-    begin = time.monotonic()
     with pytest.raises(ReleaseRefused, match="did not load and answer within 1 s"):
         fleet.release("churn", order(slow))
-    assert time.monotonic() - begin < 15
+    (tmp_path / "end").touch()  # only now does it end
     assert fleet.endpoints()["churn"].live.released.version == "1"
     assert fleet.release("churn", order(quick)), "the endpoint is not locked by what hangs"
 
 
 def order(wanted: Release) -> ReleaseRequest:
     """The order by which an adapter asks the host for a release."""
-    golden = {"request": wanted.golden_example.request, "predictions": wanted.golden_example.expected_predictions}
+    golden = {
+        "request": wanted.golden_example.request,
+        "expected_predictions": wanted.golden_example.expected_predictions,
+    }
     fields = {"version": wanted.version, "artifact": wanted.artifact, "digest": wanted.digest}
     return ReleaseRequest.model_validate(fields | {"golden": golden})
 
@@ -179,7 +191,7 @@ def test_a_host_that_is_not_there_is_unavailable(scene: Scene) -> None:
         lambda: endpoint.verify(scene.one),
         lambda: endpoint.invoke("churn", b"{}"),
     ):
-        with pytest.raises(Unavailable, match="does not answer"):
+        with pytest.raises(Unavailable, match="does not respond"):
             call()
 
 
@@ -254,13 +266,14 @@ def test_no_request_fails_while_versions_are_switched(scene: Scene) -> None:
         client.start()
     for number in range(10):
         third = replace(one, version=f"new-{number}")  # loaded anew each time, unlike one that stands by
-        scene.endpoint.switch((two, third)[number % 2])
-        time.sleep(0.4)
+        live = (200, scene.endpoint.switch((two, third)[number % 2]).version)
+        before = seen[live]
+        wait_for(lambda live=live, before=before: seen[live] > before)  # type: ignore[misc]
     stop.set()
     for client in clients:
         client.join()
     assert {status for status, _ in seen} == {200}, seen
-    assert len({version for _, version in seen}) >= 5, seen
+    assert {"2", *(f"new-{number}" for number in (1, 3, 5, 7, 9))} <= {version for _, version in seen}, seen
     print(f"{sum(seen.values())} requests over 10 switches, none failed")
 
 

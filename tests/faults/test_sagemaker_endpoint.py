@@ -40,7 +40,7 @@ def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
     with load(endpoint, name), pytest.raises(Rejected, match=f"(?s)serves .*-1-.* on.*{name}-Invocation5XXErrors"):
         endpoint.switch(bad)
     endpoint.verify(tiny_release(tmp_path, "1", name))
-    with pytest.raises(NotFound, match="no version 2 that served; it has kept: 1"):
+    with pytest.raises(NotFound, match="has no stored version 2 that was deployed; it has: 1"):
         endpoint.rollback(name, "2")
 
 
@@ -49,9 +49,9 @@ def test_a_version_that_does_not_come_up_leaves_the_one_before_it(
     desk: SageMakerLab, tmp_path: Path, name: str, told: dict[str, int]
 ) -> None:
     sagemaker_endpoint(desk).switch(tiny_release(tmp_path, "1", name))
-    endpoint = sagemaker_endpoint(desk, wait_seconds=1 if "ping" in told else 60)
+    endpoint = sagemaker_endpoint(desk, update_timeout_seconds=1 if "ping" in told else 60)
     broken = tiny_release(tmp_path, "2", name, **told)
-    with pytest.raises(Unavailable if "ping" in told else Rejected, match=r"wait_seconds|ping health check"):
+    with pytest.raises(Unavailable if "ping" in told else Rejected, match=r"update_timeout_seconds|ping health check"):
         endpoint.switch(broken)
     endpoint.verify(tiny_release(tmp_path, "1", name))
 
@@ -60,7 +60,7 @@ def test_a_first_version_that_does_not_come_up_leaves_nothing_and_the_next_can_s
     desk: SageMakerLab, tmp_path: Path, name: str
 ) -> None:
     endpoint = sagemaker_endpoint(desk)
-    with pytest.raises(Rejected, match="did not come up.*ping health check"):
+    with pytest.raises(Rejected, match="did not start.*ping health check"):
         endpoint.switch(tiny_release(tmp_path, "1", name, die=0))
     assert endpoint.live_version(name) is None
     assert endpoint.switch(tiny_release(tmp_path, "2", name)).version == "2"
@@ -72,7 +72,7 @@ def test_an_endpoint_that_is_lost_while_it_is_updated_is_made_anew_with_what_it_
     endpoint = sagemaker_endpoint(desk)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     desk.server.faults.add(Fault("lost", match=name, times=1))
-    with pytest.raises(Rejected, match="was lost on its way.*made anew with .*-1-.*InService"):
+    with pytest.raises(Rejected, match="failed while updating to.*recreated with .*-1-.*InService"):
         endpoint.switch(tiny_release(tmp_path, "2", name))
     endpoint.verify(tiny_release(tmp_path, "1", name))
 
@@ -88,9 +88,9 @@ def test_no_capacity_is_tried_again(desk: SageMakerLab, tmp_path: Path, name: st
 def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(
     desk: SageMakerLab, tmp_path: Path, name: str
 ) -> None:
-    endpoint = sagemaker_endpoint(desk, wait_seconds=0.3)
+    endpoint = sagemaker_endpoint(desk, update_timeout_seconds=0.3)
     desk.server.faults.add(Fault("stuck", match=name))
-    with pytest.raises(Unavailable, match="is Creating for longer than wait_seconds"):
+    with pytest.raises(Unavailable, match="is Creating for longer than update_timeout_seconds"):
         endpoint.switch(tiny_release(tmp_path, "1", name))
     desk.server.faults.clear()
     patient = sagemaker_endpoint(desk)
@@ -135,7 +135,7 @@ def test_an_endpoint_of_somebody_else_is_not_touched(desk: SageMakerLab, tmp_pat
     desk.endpoint(name, name)
     endpoint = sagemaker_endpoint(desk)
     for step in (lambda: endpoint.switch(tiny_release(tmp_path, "1", name)), lambda: endpoint.live_version(name)):
-        with pytest.raises(Rejected, match="belongs to somebody else"):
+        with pytest.raises(Rejected, match="belongs to another program"):
             step()
     assert desk.ask(name) == [name]
 
@@ -159,7 +159,7 @@ def test_files_that_went_missing_in_the_bucket_are_put_there_again(
     desk.s3.delete_object(Bucket=desk.bucket, Key=f"releases/{name}/1/{one.digest}/model/answers.json")
     endpoint.undeploy(name)
     endpoint.switch(one)
-    endpoint.verify(one)
+    endpoint.verify(one)  # raises when it does not answer as it should
 
 
 def test_an_artifact_that_changes_while_it_is_copied_is_never_used(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 
-from blocks.environment import AlertChannel, AlertRouting, open_environment
+from blocks.environment import AlertRouting, open_environment
 from blocks.notifications.webhook import SignedWebhook
+from blocks.records.alerts import AlertChannel
 from deployments.automations import build_automations, save_automations
 from local.stack import Stack
 from tests.fakes.receivers import web_server
@@ -40,10 +41,10 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             told = ratchet("alerts", "list")
             assert told.exit_code == 0
             shown = told.stdout
-            assert "alerted/local/release.awaiting-approval/" in shown
+            assert "alerted/local/approval.requested/" in shown
             assert "make approve REQUEST=alerted-1-" in shown
             assert "answered 503" in shown
-            assert outcome(approve(waiting)) == "Deployed"
+            assert outcome(approve(waiting)) == "deployed"
 
             def arrived() -> list[str]:
                 return [json.loads(body)["occasion"] for _, body in box.posts]

@@ -10,11 +10,12 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.flow_runs import resume_flow_run
 
-from blocks.approvals.base import ApprovalRequest
 from blocks.environment import open_environment
+from blocks.records.approvals import ApprovalRequest
 from deployments.flow_runs import SUSPENDED, is_ended, start_run, wait_for_run
 from flows.approval import await_decision
-from local.stack import Stack, down, use_running_stack
+from local.stack import Stack, use_running_stack
+from local.supervisor import down
 from tasks.approval.requests import submit_decision
 from tasks.shared.records import PendingApproval
 from tasks.shared.rules.refusal import Refusal
@@ -48,7 +49,7 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
     # the same through the form of the Prefect UI: it does not count, and the run waits on
     resume_flow_run(waiting.id, run_input={"approve": True, "reviewer": "dana@example.com", "reason": "I made it"})
     again = waits_anew(waiting)
-    assert approvals().decision(request.id) is None
+    assert approvals().final_decision(request.id) is None
 
     # a run that is pushed past its pause finds no approval, and waits again
     retry(waiting.id)
@@ -56,8 +57,8 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
 
     # a rejection through the form counts, and is recorded as what it is
     resume_flow_run(waiting.id, run_input={"approve": False, "reviewer": "max@example.com", "reason": "not now"})
-    assert outcome(wait_for_run(waiting.id, until=is_ended, seconds=120)) == "Rejected"
-    decision = approvals().decision(request.id)
+    assert outcome(wait_for_run(waiting.id, until=is_ended, seconds=120)) == "rejected"
+    decision = approvals().final_decision(request.id)
     assert decision is not None
     assert (decision.by, decision.approved) == ("max@example.com", False)
     assert "not verified" in decision.channel
@@ -84,7 +85,7 @@ def test_a_request_that_waits_survives_the_restart_of_everything(
     keys = waiting.state.state_details.run_input_keyset if waiting.state else None
     with get_client(sync_client=True) as client:
         client.delete_flow_run_input(waiting.id, keys["schema"] if keys else "")
-    assert outcome(approve(waiting)) == "Deployed"
+    assert outcome(approve(waiting)) == "deployed"
     assert open_environment("local").endpoint().live_version("delta") is not None
 
 
@@ -98,7 +99,7 @@ def test_two_retrainings_of_one_model_run_one_after_the_other(stack: Stack, tmp_
 
     # both ask; when one is approved, the other was compared with a champion that is none any more
     first, second = (wait_for_run(run_id) for run_id in both)
-    assert outcome(approve(first)) == "Deployed"
+    assert outcome(approve(first)) == "deployed"
     late = approve(second)
     assert "champion" in outcome(late)
     assert [line.status for line in deployments_of("epsilon")] == ["serving"]
@@ -116,7 +117,7 @@ def test_a_request_that_lapsed_is_a_hold_without_a_pause(stack: Stack) -> None:
     now = datetime.now(UTC)
     lapsed = ApprovalRequest("zeta-1-0", "zeta", "local", "1", "0" * 64, "{}", "dana@example.com",
                              now - timedelta(days=8), now - timedelta(days=1), "")  # fmt: skip
-    approvals().request_approval(lapsed)
+    approvals().add_request(lapsed)
     asked = PendingApproval(
         request_id=lapsed.id, digest=lapsed.digest, expires_at=lapsed.expires_at, request_markdown=""
     )

@@ -38,35 +38,35 @@ def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: St
     first, rest = customers()[:2000], customers()[2000:]
     ingest_frame("renewed", first, tmp_path)
     waiting = run("retrain/retrain", model="renewed", parameters=SMALL, requested_by="dana@example.com")
-    assert outcome(approve(waiting)) == "Deployed"
+    assert outcome(approve(waiting)) == "deployed"
 
     look: dict[str, Any] = {"model": "renewed", "dataset": "renewed"}
-    assert outcome(run("monitor/monitor", **look)) == "Quiet"
+    assert outcome(run("monitor/monitor", **look)) == "no_drift"
     ingest_frame("renewed", rest.assign(paperless_billing=1), tmp_path, "more.csv")
-    assert outcome(run("monitor/monitor", **look)) == "Drift"
+    assert outcome(run("monitor/monitor", **look)) == "drift"
 
     answer = answered(1)
-    assert outcome(answer) == "Retraining", answer.state and answer.state.message
-    assert answer.parameters["key"].startswith(f"{EVENT}:")
+    assert outcome(answer) == "started", answer.state and answer.state.message
+    assert answer.parameters["alert_record_key"].startswith(f"{EVENT}:")
     _, automatic = runs_of("retrain")
-    assert "automatic" in automatic.tags
+    assert "auto-retrain" in automatic.tags
     automatic = wait_for_run(automatic.id, seconds=240)
     assert outcome(automatic) == "Suspended"
 
     asked = request_of(automatic)
-    because = json.loads(asked.evidence)["because"]
+    because = json.loads(asked.evidence)["trigger_reason"]
     assert asked.requested_by == f"automation: {EVENT}"
     assert because.startswith("drift of 20") and "paperless_billing" in because
-    assert because == automatic.parameters["because"]
+    assert because == automatic.parameters["trigger_reason"]
 
-    assert outcome(run("monitor/monitor", **look)) == "Drift"
+    assert outcome(run("monitor/monitor", **look)) == "drift"
     refused = answered(2)
-    assert outcome(refused) == "Refused"
-    assert refused.state and f"decision: {asked.id} waits" in str(refused.state.message)
+    assert outcome(refused) == "refused"
+    assert refused.state and f"pending approval: {asked.id} waits" in str(refused.state.message)
     (written,) = open_environment("local").outbox().signals("renewed/local/retraining.refused")
-    assert written.sentence == refused.state.message
+    assert refused.state.message == f"Refused: {written.summary}"
 
-    again = run("auto_retrain/auto-retrain", model="renewed", key=answer.parameters["key"])
-    assert outcome(again) == "Retraining"
+    again = run("auto_retrain/auto-retrain", model="renewed", alert_record_key=answer.parameters["alert_record_key"])
+    assert outcome(again) == "started"
     assert len(runs_of("retrain")) == 2, "one finding starts one run, however often it is answered"
-    assert outcome(approve(automatic)) == "Deployed"
+    assert outcome(approve(automatic)) == "deployed"

@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Completed, Suspended
 
-from blocks.common.collectable import Collectable
 from blocks.common.prefect_results import ResultArtifacts
+from blocks.records.collectable import Collectable
 from local.stack import Stack
 from tests.fixtures.support import outcome, run
 
@@ -52,5 +52,5 @@ def test_results_of_a_run_that_waits_are_held_and_those_of_one_that_ended_are_no
 
 def test_a_sweep_is_dry_unless_told_otherwise_and_spares_what_is_young(stack: Stack) -> None:
     dry = run("collect_garbage/collect-garbage")
-    assert outcome(dry) == "Planned" and "Would remove 0 things" in str(dry.state.message if dry.state else "")
-    assert outcome(run("collect_garbage/collect-garbage", dry_run=False, grace_days=1)) == "Swept"
+    assert outcome(dry) == "planned" and "would remove 0 things" in str(dry.state.message if dry.state else "")
+    assert outcome(run("collect_garbage/collect-garbage", dry_run=False, grace_days=1)) == "removed"

@@ -72,7 +72,7 @@ def test_the_log_of_a_refused_run_names_file_column_and_remedy(stack: Stack, tmp
     wrong.write_text("customerID,tenur\na,1\n")
     refused = run("ingest/ingest", model="alpha", source=str(wrong))
     assert outcome(refused).startswith("Failed: ")
-    text = wait_for(lambda: whole_log(refused), seconds=30, what="the last line of the log")
+    text = wait_for(lambda: whole_log(refused), what="the last line of the log")
     assert "wrong.csv" in text
     assert "tenur" in text
     assert "Traceback" not in text

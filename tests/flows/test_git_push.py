@@ -14,8 +14,8 @@ import pytest
 
 from blocks.database.ledger import SqlLedger
 from blocks.environment import open_environment
-from blocks.inbox.base import Entry
-from deployments.flow_runs import is_ended, wait_for_run
+from blocks.inbox.base import DeliveryStatus
+from deployments.flow_runs import is_ended, outcome_of_run, wait_for_run
 from local.processes import start_process, wait_until_ready
 from local.stack import Stack
 from tests.fakes.git_hosts import Recorded, Remote, git, recording_api
@@ -79,9 +79,9 @@ def remote(team_checkout: Path, tmp_path: Path) -> Remote:
 def saying(remote: Remote, words: str) -> dict[str, str | None]:
     """Return the main flow with other words at its end, so that a run tells whose code it is."""
     flow = (remote.work / "flows" / "retrain.py").read_text()
-    text = "Refused for production: it saw only"
+    text = "it saw only the"
     assert text in flow
-    return {"flows/retrain.py": flow.replace(text, f"{words}: it saw only"), "models/pushed/NOTE.md": words}
+    return {"flows/retrain.py": flow.replace(text, f"{words}: {text}"), "models/pushed/NOTE.md": words}
 
 
 def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
@@ -105,20 +105,20 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
         ]
         assert [answer.status_code for answer in answers] == [202, 200]
         inbox = SqlLedger(url=f"sqlite:///{state}/ledger.db").inbox()
-        entry: Entry = wait_for(
-            lambda: (found := inbox.entry("github:d-1")).outcome and found, what="the start of a run"
+        entry: DeliveryStatus = wait_for(
+            lambda: (found := inbox.delivery_status("github:d-1")).outcome and found, what="the start of a run"
         )
         assert entry.outcome is not None
         (started,) = entry.outcome.runs
         run = wait_for_run(UUID(started.run_id), until=is_ended, seconds=240)
         assert run.state is not None
-        assert (run.state.name, run.state.message) == ("Refused", run.state.message)
-        assert str(run.state.message).startswith("Said by the pushed commit"), run.state.message
+        assert outcome_of_run(run) == "not_promotable", run.state.message
+        assert str(run.state.message).startswith("Not promotable: Said by the pushed commit"), run.state.message
         assert {f"commit:{commit}", "delivery:github:d-1"} <= set(run.tags)
         wait_for(lambda: inbox.report_text(started.run_id), what="the report")
 
     version = open_environment("local").tracking().version("pushed", "1")
-    assert (version.tags["ratchet.commit"], version.tags["ratchet.dirty"]) == (commit, "no")
+    assert (version.tags["ratchet.commit"], version.tags["ratchet.uncommitted_changes"]) == (commit, "no")
     check_told(api, commit)
     monkeypatch.setenv("RATCHET_STATE", str(state))
     listed = ratchet("gateway", "list")

@@ -26,7 +26,7 @@ def test_every_flow_keeps_its_log(name: str) -> None:
 def test_whoever_pays_for_jobs_stops_them() -> None:
     for name in ("retrain", "experiment"):
         assert FLOWS[name].on_cancellation_hooks == FLOWS[name].on_crashed_hooks == [stop_training_jobs]
-    assert FLOWS["score"].on_cancellation_hooks == [stop_batch_inference_jobs]
+    assert FLOWS["batch_inference"].on_cancellation_hooks == [stop_batch_inference_jobs]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_two_people_retrain_one_model_at_once_and_share_nothing(
     started = [run.start_time for run in waiting.values() if run.start_time]
     assert max(started) < min(each.requested_at for each in asked.values()), "neither waited for the other"
 
-    assert outcome(approve(waiting["dana"], by="second@example.com")) == "Deployed"
+    assert outcome(approve(waiting["dana"], by="second@example.com")) == "deployed"
     features = customers().drop(columns=["customer_id", "churn"])
     assert predict("paired--dana", features.head(3))[0] == "1"
     env = open_environment("local")
@@ -80,7 +80,7 @@ def check_repeat(stack: Stack, checkout: Path) -> None:
     his = str(listed["paired--max"]["id"])
     said = trained(stack, checkout, "repeat", his[:10], "--as", "dana", "--by", "dana@example.com", "--same-code")
     repeated = wait_for_run(UUID(re.findall(r"flow run (\S+)", said)[0]), seconds=400)
-    assert outcome(repeated) in {"Suspended", "Inconclusive", "Held"}, "against her own champion"
+    assert outcome(repeated) in {"Suspended", "inconclusive", "held"}, "against her own champion"
     assert f"commit:{listed['paired--max']['commit']}" in repeated.tags, "by the code that made his"
     hers = next(
         run for run in json.loads(trained(stack, checkout, "list", "paired", "--json")) if run["version"] == "2"

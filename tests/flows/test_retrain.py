@@ -38,7 +38,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # the development tier trains, and is refused
     refused = run("retrain/retrain", model="churn", tier="development", requested_by="dana@example.com")
-    assert outcome(refused) == "Refused"
+    assert outcome(refused) == "not_promotable"
     assert "only the development sample" in (refused.state.message or "")
     assert not deployments_of("churn")
     version = tracking.version("churn", "1")
@@ -54,7 +54,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert any("First model" in reason for reason in evidence["reasons"])
     assert not deployments_of("churn")
     deployed = approve(waiting)
-    assert outcome(deployed) == "Deployed"
+    assert outcome(deployed) == "deployed"
     champion = tracking.version("churn", "@champion")
     assert champion is not None
     assert champion.version == evidence["version"]
@@ -70,7 +70,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     better = run("retrain/retrain", model="churn", requested_by="dana@example.com")
     assert outcome(better) == "Suspended"
     assert json.loads(request_of(better).evidence)["champion_version"] == champion.version
-    assert outcome(approve(better)) == "Deployed"
+    assert outcome(approve(better)) == "deployed"
     second = tracking.version("churn", "@champion")
     assert second is not None
     assert second.version != champion.version
@@ -89,35 +89,37 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     # made again from that alone
     made_again = run("reproduce/reproduce", model="churn", version=second.version)
-    assert outcome(made_again) == "Reproduced"
+    assert outcome(made_again) == "reproduced"
     assert "bit-identical" in (made_again.state.message or "")
     # what it is asked is watched: as it was, and changed
     features = rows[["customer_id", *FEATURES]].dropna()
     quiet = run("monitor/monitor", model="churn", **send_traffic(features))
-    assert outcome(quiet) == "Quiet", quiet.state
+    assert outcome(quiet) == "no_drift", quiet.state
     assert list(monitoring_events(quiet.id, seconds=1)) == []
     watched = run("monitor/monitor", model="churn", **send_traffic(features.assign(contract="Two year", tenure=60)))
-    assert outcome(watched) == "Drift", watched.state
+    assert outcome(watched) == "drift", watched.state
     assert "contract" in (watched.state.message or "") and "tenure" in (watched.state.message or "")
-    (event,) = monitoring_events(watched.id, seconds=10)
+    (event,) = monitoring_events(watched.id, seconds=120)
     assert (event.event, event.payload["severity"]) == ("model.drift.detected", "critical")
     assert event.payload["links"]["version's run"].startswith(stack.url("mlflow"))
-    reports = files_of(second.run_id, f"watch/{watched.id}")
-    assert {"report.html", "report.json", "report.md", "judgement.json", "judgement.png"} <= reports
+    reports = files_of(second.run_id, f"monitoring/{watched.id}")
+    assert {"report.html", "report.json", "report.md", "monitoring-report.json", "monitoring-report.png"} <= reports
     nothing = run("monitor/monitor", model="churn", until="2026-01-01T00:00:00Z")
-    assert outcome(nothing).startswith("CouldNotCheck: No request was logged before 2026-01-01"), nothing.state
+    assert outcome(nothing).startswith("not_checked: Not checked: No request was logged before 2026-01-01"), (
+        nothing.state
+    )
 
     # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
     held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
-    assert outcome(held) == "Held"
+    assert outcome(held) == "held"
     assert "auc" in (held.state.message or "")
     same = run("retrain/retrain", model="churn", parameters={"seed": 8}, requested_by="dana@example.com")
-    assert outcome(same) == "Inconclusive"
+    assert outcome(same) == "inconclusive"
     assert predict("churn", rows[FEATURES].head(1))[0] == second.version
 
     # back, in seconds
     back = run("rollback/rollback", model="churn", requested_by="max@example.com", reason="a test")
-    assert outcome(back) == "RolledBack"
+    assert outcome(back) == "rolled_back"
     assert predict("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
     again = tracking.version("churn", "@champion")
     assert again is not None
@@ -132,10 +134,10 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     # all of it is on the model's page, served and as a file
     page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text
     assert page == (stack.state_folder / "dashboards" / "churn.html").read_text()
-    assert f"Version {champion.version} serves;" in page and "the endpoint answers with it" in page
-    assert "taken back to by max@example.com" in page and "<b>second@example.com</b>" in page
-    assert "Drift over time: 3 looks, 2 of them not quiet; 2 alerts are open" in page
-    assert (watched.state.message or "")[:80] in unescape(page)
+    assert f"Version {champion.version} is deployed;" in page and "confirmed by the endpoint" in page
+    assert "rolled back by max@example.com" in page and "<b>second@example.com</b>" in page
+    assert "Drift over time: 3 monitoring runs, 2 of them with findings; open alerts: 2" in page
+    assert (watched.state.message or "").removeprefix("Drift: ")[:80] in unescape(page)
     assert "No traffic yet" not in page and "retrain/churn-nightly" in page
 
     # batch predictions are a new snapshot, and scoring the same rows again, from another file, adds none
@@ -143,13 +145,15 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     some.to_csv(tmp_path / "score.csv", index=False)
     some.to_parquet(tmp_path / "score.parquet", index=False)
     for name in ("score.csv", "score.parquet"):
-        assert outcome(run("batch_inference/batch-inference", model="churn", input=str(tmp_path / name))) == "Completed"
+        assert (
+            outcome(run("batch_inference/batch-inference", model="churn", source=str(tmp_path / name))) == "Completed"
+        )
     scored = lake.as_of("churn-predictions")
     assert (len(scored.snapshots), scored.rows) == (1, 500)
     assert set(lake.read(scored)["model_version"].to_pylist()) == {champion.version}
     broken = rows.drop(columns="churn")[:500].assign(tenure=-5)
     broken.to_csv(tmp_path / "broken.csv", index=False)
-    bad = run("batch_inference/batch-inference", model="churn", input=str(tmp_path / "broken.csv"))
+    bad = run("batch_inference/batch-inference", model="churn", source=str(tmp_path / "broken.csv"))
     assert "tenure" in outcome(bad)
     assert lake.as_of("churn-predictions").rows == 500
 
@@ -158,15 +162,15 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
     assert {
         "ingest",
-        "checks",
+        "validation",
         "evaluation",
         "evaluation-plot",
         "approval-request",
         "rollback",
         "maintain",
-        "watch-churn",
-        "watch-plot",
-        "watch-evidently",
+        "monitoring-churn",
+        "monitoring-plot",
+        "monitoring-evidently",
         "dashboard-churn",
     } <= {artifact["key"] for artifact in shown}
 

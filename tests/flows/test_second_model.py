@@ -17,14 +17,14 @@ def test_a_second_model_needs_nothing_but_its_folder(stack: Stack, tmp_path: Pat
     assert outcome(ingest_frame("diamonds", stones, tmp_path)) == "Completed"
     waiting = run("retrain/retrain", model="diamonds", requested_by="dana@example.com")
     assert outcome(waiting) == "Suspended"
-    assert outcome(approve(waiting)) == "Deployed"
+    assert outcome(approve(waiting)) == "deployed"
     features = stones.drop(columns=["stone", "price"])
     version, prices = predict("diamonds", features.head(3))
     assert version == "1"
     assert all(100 < price < 20_000 for price in prices)
     lake = open_environment("local").lake()
     landed = lake.as_of("diamonds")
-    scored = run("batch_inference/batch-inference", model="diamonds", input="lake:diamonds", as_of=landed.id)
+    scored = run("batch_inference/batch-inference", model="diamonds", source="lake:diamonds", as_of=landed.id)
     assert outcome(scored) == "Completed"
     found = lake.read(lake.as_of("diamonds-predictions"))
     assert found.column_names[:2] == ["stone", "prediction"]

@@ -13,9 +13,10 @@ from prefect.blocks.notifications import MattermostWebhook
 from prefect.blocks.system import Secret
 
 from blocks.database.ledger import SqlLedger
-from blocks.environment import AlertChannel, AlertRouting, Environment, open_environment
+from blocks.environment import AlertRouting, Environment, open_environment
 from blocks.notifications.email import SmtpEmail
 from blocks.notifications.webhook import SignedWebhook
+from blocks.records.alerts import AlertChannel
 from local.processes import free_port
 from local.stack import Stack
 from tests.fakes.receivers import mail_server, web_server
@@ -83,7 +84,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
             failures = list(refused_sources())
             waiting = run("retrain/retrain", model=MODEL, parameters=SMALL, requested_by="dana@example.com")
             seen.update(shown_by_processes(canaries.ALL))
-            assert outcome(approve(waiting)) == "Deployed"
+            assert outcome(approve(waiting)) == "deployed"
             broken = run("retrain/retrain", model=MODEL, parameters={"num_leaves": -1}, requested_by="dana@example.com")
             assert outcome(broken).startswith("Failed")
             wait_for(lambda: box.posts, what="the second attempt at the webhook")
@@ -92,7 +93,7 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
             save_environment(before)
     assert answers == [401, 200]
     assert all(said.startswith("Failed") for said in failures), failures
-    assert "block:misspelt: what the block holds is no address" in failures[0]
+    assert "block:misspelt: the block's content is not an address" in failures[0]
     assert "reader:***@" in failures[1]
     assert canaries.PARAMETER not in failures[1]
     assert "reader:***@" in failures[2]

@@ -47,12 +47,12 @@ def submitting() -> State:
 @pytest.mark.parametrize(
     ("run", "why"),
     [
-        (flow_run(Pending(), START_TIMEOUT.seconds + 1), "Nothing began it for 120 s"),
+        (flow_run(Pending(), START_TIMEOUT.seconds + 1), "It did not start within 120 s"),
         (flow_run(Pending(), START_TIMEOUT.seconds - 1), ""),
         (flow_run(Pending(), 60, "here:7"), ""),
-        (flow_run(submitting(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
-        (flow_run(Running(), 60, "here:7"), "Its process is gone, and so is the worker that started it, here:7"),
-        (flow_run(Running(), 60, "here:2"), "Its process is gone"),
+        (flow_run(submitting(), 60, "here:7"), "Its process has ended, and so has the worker that started it, here:7"),
+        (flow_run(Running(), 60, "here:7"), "Its process has ended, and so has the worker that started it, here:7"),
+        (flow_run(Running(), 60, "here:2"), "Its process has ended"),
         (flow_run(Running(), 60, "here:7", UUID(int=9)), ""),
         (flow_run(Running(), 9_000, "here:1"), ""),
         (flow_run(Running(), 9_000, "elsewhere:7"), ""),
@@ -177,9 +177,9 @@ def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
 
     monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", loaded)
     lost = flow_run(Running(), 60)
-    asyncio.run(lost_runs.run_crash_hooks(lost, Crashed(message="Its process is gone")))
-    assert told == ["awaited, Its process is gone", "plain, r"]
-    assert "what flow run r leaves behind was not tidied up" in caplog.text and "no credentials" in caplog.text
+    asyncio.run(lost_runs.run_crash_hooks(lost, Crashed(message="Its process has ended")))
+    assert told == ["awaited, Its process has ended", "plain, r"]
+    assert "the crash hooks of flow run r failed" in caplog.text and "no credentials" in caplog.text
 
 
 def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
@@ -187,4 +187,4 @@ def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
 ) -> None:
     monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
     asyncio.run(lost_runs.run_crash_hooks(flow_run(Running(), 60), Crashed()))
-    assert "flow run r leaves behind was not tidied up" in caplog.text and "flows/gone.py" in caplog.text
+    assert "the crash hooks of flow run r failed" in caplog.text and "flows/gone.py" in caplog.text

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -68,7 +67,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 def test_a_started_process_runs_until_it_is_stopped(shell: Shell) -> None:
     process = shell("exec sleep 60")
     assert process.alive()
-    process.stop(grace_seconds=2)
+    process.stop(grace_seconds=60)
     assert not process.alive()
     process.stop()  # a second time changes nothing
 
@@ -77,7 +76,7 @@ def test_stopping_ends_children_and_grandchildren(shell: Shell) -> None:
     process = shell("sh -c 'echo $$ > child; sleep 60 & echo $! > grandchild; wait' & wait")
     family = [process.pid, shell.pid("child"), shell.pid("grandchild")]
     assert all(map(is_running, family))
-    process.stop(grace_seconds=2)
+    process.stop(grace_seconds=60)
     assert not any(map(is_running, family))
 
 
@@ -85,7 +84,7 @@ def test_stopping_ends_what_a_child_left_behind_when_it_ended(shell: Shell) -> N
     process = shell("sh -c 'sleep 60 & echo $! > orphan'; echo $$ > ready; sleep 60")
     shell.pid("ready")
     orphan = shell.pid("orphan")
-    process.stop(grace_seconds=2)
+    process.stop(grace_seconds=60)
     assert not is_running(orphan)
 
 
@@ -94,7 +93,7 @@ def test_stopping_a_process_that_crashed_ends_what_it_had_started(shell: Shell) 
     child = shell.pid("child")
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not process.alive())
-    process.stop(grace_seconds=2)
+    process.stop(grace_seconds=60)
     assert not is_running(child)
 
 
@@ -102,13 +101,13 @@ def test_a_process_that_ignores_the_request_to_end_is_killed(shell: Shell) -> No
     process = shell("trap '' TERM; echo $$ > ready; while true; do sleep 0.1; done")
     shell.pid("ready")
     process.stop(grace_seconds=0.3)
-    assert not process.alive()
+    wait_for(lambda: not process.alive(), what="the kill")
 
 
 def test_a_process_is_asked_before_it_is_killed(shell: Shell) -> None:
     process = shell("trap 'echo tidied up > tidy; exit' TERM; echo $$ > ready; while true; do sleep 0.05; done")
     shell.pid("ready")
-    process.stop(grace_seconds=5)
+    process.stop(grace_seconds=60)
     assert (shell.folder / "tidy").read_text() == "tidied up\n"
 
 
@@ -120,15 +119,14 @@ time.sleep(60)
 
 
 def test_a_process_that_has_ended_is_not_waited_for_when_nobody_reaps_it() -> None:
+    """Who waited would do so for an hour."""
     with subprocess.Popen([sys.executable, "-c", WITHOUT_REAPING], stdout=subprocess.PIPE, text=True) as parent:
         try:
             assert parent.stdout is not None
             pid = int(parent.stdout.readline())
             process = ManagedProcess("part", pid, psutil.Process(pid).create_time(), "")
-            begin = time.monotonic()
-            process.stop(grace_seconds=60)
+            process.stop(grace_seconds=3_600)
             assert not process.alive()
-            assert time.monotonic() - begin < 20
         finally:
             parent.kill()
 
@@ -211,7 +209,7 @@ def address() -> Iterator[str]:
 
 
 def test_a_part_is_ready_when_it_answers_200(shell: Shell, address: str) -> None:
-    wait_until_ready(shell("exec sleep 60"), address, seconds=10)
+    wait_until_ready(shell("exec sleep 60"), address, seconds=250)
     assert Answers.asked == 3, "503 is not ready"
 
 
@@ -220,17 +218,17 @@ def nowhere() -> str:
 
 
 def test_a_part_that_ends_while_starting_is_told_with_its_last_words(shell: Shell) -> None:
+    """What has ended is not waited for: that would be for an hour."""
     process = shell("echo 'database is locked: /state/ledger.db' >&2; exit 1", name="mlflow")
-    begin = time.monotonic()
     with pytest.raises(StackError, match=r"(?s)mlflow ended while starting.*database is locked: /state/ledger\.db"):
-        wait_until_ready(process, nowhere())
-    assert time.monotonic() - begin < 10, "what has ended is not waited for"
+        wait_until_ready(process, nowhere(), seconds=3_600)
 
 
 def test_a_part_that_never_answers_is_told_with_address_time_and_last_words(shell: Shell) -> None:
     process = shell("echo 'still migrating'; exec sleep 60", name="prefect")
+    wait_for(lambda: "still migrating" in Path(process.log).read_text())
     url = nowhere()
-    with pytest.raises(StackError, match=rf"(?s)prefect did not answer at {url} within 1 s.*still migrating"):
+    with pytest.raises(StackError, match=rf"(?s)prefect did not respond at {url} within 1 s.*still migrating"):
         wait_until_ready(process, url, seconds=1)
 
 
@@ -269,8 +267,8 @@ def test_a_process_that_loads_models_gets_nothing_of_our_environment(
 
 STARTS = """
 import sys, time
-from local.processes import one_start_at_a_time
-with one_start_at_a_time(lambda text: print(text, file=sys.stderr)):
+from local.processes import start_lock
+with start_lock(lambda text: print(text, file=sys.stderr)):
     print("begun", time.time(), flush=True)
     sys.stdin.readline()
     print("ended", time.time(), flush=True)
@@ -289,14 +287,13 @@ def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
             for process in (first, second):
                 assert process.stdout
                 waiting.register(process.stdout, selectors.EVENT_READ, process)
-            key, _ = waiting.select(60)[0]
-            time.sleep(0.5)
-            assert len(waiting.select(0)) == 1, "the other has not begun"
-        ahead = key.data
-        behind = second if ahead is first else first
-        said = ahead.communicate("go on\n", timeout=60)[0]
-        after, notice = behind.communicate("go on\n", timeout=60)
-        assert "another stack starts" in notice
+            ahead = waiting.select(120)[0][0].data
+            behind = second if ahead is first else first
+            assert behind.stderr
+            assert "another stack is starting" in behind.stderr.readline()
+            assert [key.data for key, _ in waiting.select(0)] == [ahead], "the other has not begun"
+        said = ahead.communicate("go on\n", timeout=120)[0]
+        after = behind.communicate("go on\n", timeout=120)[0]
         assert float(said.split()[-1]) <= float(after.split()[1])
     finally:
         for process in (first, second):

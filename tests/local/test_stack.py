@@ -14,7 +14,8 @@ import pytest
 
 from deployments.state import state_folder
 from local.processes import ManagedProcess, StackError, start_process
-from local.stack import Stack, down, find_stack, up, use_running_stack
+from local.stack import Stack, find_stack, use_running_stack
+from local.supervisor import down, up
 from tests.checkout import ROOT
 from tests.fixtures.command_line import ratchet
 from tests.waiting import wait_for

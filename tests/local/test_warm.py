@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,10 +24,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 Begin = Callable[..., "subprocess.Popen[str]"]
 
 
+PATIENT = "import sys; from local.warm_process import server; server.GRACE_SECONDS = 3_600; server.main(sys.argv[1:])"
+"""Starts the warm process, with an hour for programs to end when it is stopped itself."""
+
+
 @pytest.fixture
 def warm(tmp_path: Path) -> Iterator[psutil.Popen]:
     """Start the warm process with one small library."""
-    command = [sys.executable, "-m", "local.warm_process.server", str(tmp_path / "s"), "colorsys"]
+    command = [sys.executable, "-c", PATIENT, str(tmp_path / "s"), "colorsys"]
     server = psutil.Popen(command, cwd=ROOT)
     wait_for((tmp_path / "s").exists)
     yield server
@@ -203,8 +206,8 @@ def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
 @pytest.mark.slow  # imports Great Expectations, MLflow and Prefect
 def test_no_library_starts_a_thread_that_a_fork_would_lose() -> None:
     text = (
-        "import threading; from local.warm_process.server import LIBRARIES, load\n"
-        "for library in LIBRARIES: load(library)\n"
+        "import threading; from local.warm_process.server import PRELOADED_LIBRARIES as LIBRARIES, preload_library\n"
+        "for library in LIBRARIES: preload_library(library)\n"
         "import sys; print([name for name in LIBRARIES if name not in sys.modules], threading.active_count())"
     )
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -246,13 +249,13 @@ def test_a_program_that_ends_well_while_the_warm_process_is_stopped_is_told_so(
 ) -> None:
     """As a flow run that is about to wait for a person, and lets no SIGTERM disturb it any more."""
     program = begin(
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: open('asked', 'w').close()); print('ready', flush=True)\n"
         "while not os.path.exists('go'): time.sleep(0.02)"
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
     warm.terminate()
-    time.sleep(0.5)
+    wait_for((tmp_path / "work" / "asked").exists)
     assert program.poll() is None, "nobody says that it has ended"
     (tmp_path / "work" / "go").touch()
     assert ends(program) == (0, "", "")

@@ -14,10 +14,10 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tasks.validation.rules.expectations import parse_suite
 from tests.fixtures.flights import flights, planes, weather

@@ -34,9 +34,9 @@ def test_an_account_is_made_listed_and_disabled(state: Path) -> None:
     assert made == "max@example.com may sign in, with approver\n"
     (account,) = Accounts(open_store(state)).list_all()
     assert (account.name, account.roles, account.disabled) == ("max@example.com", ("approver",), False)
-    assert WORDS.encode() not in (state / "gateway" / "desk.db").read_bytes()
+    assert WORDS.encode() not in (state / "gateway" / "accounts.db").read_bytes()
     assert "approver" in said("list")
-    assert "cannot sign in" in said("disable", "Max@example.com")
+    assert "cannot sign in any more" in said("disable", "Max@example.com")
     assert "disabled" in said("list")
 
 

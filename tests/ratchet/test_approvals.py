@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest, Approvals
+from blocks.approvals.base import Approvals
 from blocks.common.errors import Conflict
+from blocks.records.approvals import ApprovalRequest
 from ratchet.approvals import requests_text, select_request
 from services.decisions import record_decision
 from tasks.shared.rules.refusal import Refusal
@@ -36,11 +37,11 @@ def test_a_named_request_is_chosen_among_several(wanted: ApprovalRequest) -> Non
 
 
 CHOICES = {
-    "none waits": ([], "", r"no request waits.*Open requests: none\."),
-    "none waits, one is named": ([], "churn-2", r"no such request waits.*'churn-2'.*none"),
+    "none waits": ([], "", r"no request is open.*Open requests: none\."),
+    "none waits, one is named": ([], "churn-2", r"there is no such open request.*'churn-2'.*none"),
     "several wait, none is named": ([ONE, OTHER], "", r"say which request.*churn-2, price-1"),
-    "another is named": ([ONE, OTHER], "churn-9", r"no such request waits.*'churn-9'.*churn-2, price-1"),
-    "a part of a name": ([ONE], "churn", r"no such request waits.*'churn'.*churn-2"),
+    "another is named": ([ONE, OTHER], "churn-9", r"there is no such open request.*'churn-9'.*churn-2, price-1"),
+    "a part of a name": ([ONE], "churn", r"there is no such open request.*'churn'.*churn-2"),
 }
 
 
@@ -53,7 +54,7 @@ def test_what_cannot_be_chosen_is_refused_with_what_there_is(
 
 
 def test_an_empty_list_says_that_nothing_waits() -> None:
-    assert requests_text([], NOW) == "no approval request waits"
+    assert requests_text([], NOW) == "no approval request is open"
 
 
 def test_the_list_has_a_line_each_with_requester_time_left_and_digest() -> None:
@@ -81,8 +82,8 @@ def env(tmp_path: Path) -> World:
 @pytest.fixture
 def approvals(env: World) -> Approvals:
     approvals = env.approvals()
-    approvals.request_approval(ONE)
-    approvals.request_approval(request("churn-1", left=timedelta(minutes=-1)))
+    approvals.add_request(ONE)
+    approvals.add_request(request("churn-1", left=timedelta(minutes=-1)))
     return approvals
 
 
@@ -98,14 +99,14 @@ def test_a_decision_is_recorded_even_when_its_run_cannot_be_woken(
     made = record_decision(
         env, ONE, approved=approved, by="max@example.com", reason="the evidence convinces me", now=NOW
     )
-    assert approvals.decision(ONE.id) == made
+    assert approvals.final_decision(ONE.id) == made
     assert (made.approved, made.by, made.channel) == (approved, "max@example.com", "terminal")
-    assert "decision is recorded" in capsys.readouterr().responses_prefix
+    assert "decision is recorded" in capsys.readouterr().out
     assert ONE not in approvals.open_requests()
 
 
 REFUSED = {
-    "the requester": (ONE, "dana@example.com", "it is mine", "who asked may not decide"),
+    "the requester": (ONE, "dana@example.com", "it is mine", "the requester may not decide"),
     "nobody": (ONE, "", "it is better", "needs a name"),
     "no reason": (ONE, "max@example.com", "", "needs a reason"),
     "too late": (request("churn-1"), "max@example.com", "it is better", "has expired"),
@@ -124,13 +125,13 @@ def test_a_decision_that_does_not_count_is_not_recorded_and_wakes_nobody(
 ) -> None:
     with pytest.raises(Refusal, match=problem):
         record_decision(env, asked, approved=True, by=by, reason=reason, now=NOW)
-    assert approvals.decision(asked.id) is None
-    assert capsys.readouterr().responses_prefix == ""
+    assert approvals.final_decision(asked.id) is None
+    assert capsys.readouterr().out == ""
 
 
 def test_what_is_decided_is_what_the_ledger_holds_and_not_what_was_handed_in(env: World, approvals: Approvals) -> None:
     forged = replace(ONE, digest="f" * 64, requested_by="nobody@example.com")
-    with pytest.raises(Refusal, match="who asked may not decide"):
+    with pytest.raises(Refusal, match="the requester may not decide"):
         record_decision(env, forged, approved=True, by="dana@example.com", reason="it is mine", now=NOW)
     assert (
         record_decision(env, forged, approved=True, by="max@example.com", reason="it is better", now=NOW).digest

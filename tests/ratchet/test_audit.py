@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blocks.approvals.base import ApprovalRequest, Decision, RefusedAttempt, Waiver
-from blocks.approvals.chain import Head, first_fault
+from blocks.approvals.chain import ChainHead, find_first_fault
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
+from blocks.records.approvals import ApprovalRequest, Decision, RefusedAttempt, Waiver
 from ratchet.audit import read_ledger, read_record, verification_text, write_record
 from runtime.keys import Keyring
 from tests.fixtures.command_line import ratchet
@@ -29,10 +29,16 @@ def written(count: int = 4) -> str:
     for number in range(count):
         asked = ApprovalRequest(f"churn-{number}", "churn", "local", "1", "d" * 64, "{}", "dana", NOW,
                                 NOW + timedelta(days=7), "", authors=("Ünna",), roles=("risk",))  # fmt: skip
-        approvals.request_approval(asked)
-        approvals.decide(Decision(asked.id, asked.digest, True, "max", "it is “better”", "terminal", NOW), SIGNER)
-    approvals.waive(Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER)
-    approvals.refuse(RefusedAttempt("churn-1", "decide", "dana", "terminal", "who asked may not decide", NOW), SIGNER)
+        approvals.add_request(asked)
+        approvals.record_decision(
+            Decision(asked.id, asked.digest, True, "max", "it is “better”", "terminal", NOW), SIGNER
+        )
+    approvals.record_waiver(
+        Waiver("churn", "local", ("auc",), "max", "why", "terminal", NOW, NOW + timedelta(days=1)), SIGNER
+    )
+    approvals.record_refusal(
+        RefusedAttempt("churn-1", "decide", "dana", "terminal", "the requester may not decide", NOW), SIGNER
+    )
     lines = io.StringIO()
     write_record(*read_ledger(approvals), lines)
     return lines.getvalue()
@@ -44,9 +50,9 @@ RECORD = written()
 def test_what_is_exported_is_read_back_and_sound() -> None:
     links, requests = read_record(RECORD.splitlines())
     assert len(links) == 6 and len(requests) == 4
-    assert first_fault(links, KEYS, requests=requests) is None
-    said = verification_text(links, None, Head(6, links[-1].hash))
-    assert said.startswith("sound: 6 links (4 decisions, 1 waivers, 1 refusals)")
+    assert find_first_fault(links, KEYS, requests=requests) is None
+    said = verification_text(links, None, ChainHead(6, links[-1].hash))
+    assert said.startswith("valid: 6 links (4 decisions, 1 waivers, 1 refusals)")
     assert "WITHOUT an anchored head" in verification_text(links, None, None)
 
 
@@ -61,17 +67,17 @@ def test_one_flipped_bit_is_found(bit: int) -> None:
     except (Corrupt, UnicodeDecodeError):
         return
     whole, _ = read_record(RECORD.splitlines())
-    head = Head(len(whole), whole[-1].hash)
+    head = ChainHead(len(whole), whole[-1].hash)
     same = (links, requests) == read_record(
         RECORD.splitlines()
     )  # "\u00e9" may also be written "\u00C9": case of an escape
-    assert same or first_fault(links, KEYS, requests=requests, head=head) is not None
+    assert same or find_first_fault(links, KEYS, requests=requests, head=head) is not None
 
 
 def test_the_first_row_that_is_wrong_is_named() -> None:
     links, _ = read_record(RECORD.splitlines())
     changed = [replace(link, body=link.body.replace("max", "eve")) if link.number == 3 else link for link in links]
-    fault = first_fault(changed, KEYS)
+    fault = find_first_fault(changed, KEYS)
     assert fault is not None and (fault.number, fault.problem) == (
         3, "its content is not that of its hash: it was changed",
     )  # fmt: skip
@@ -79,16 +85,16 @@ def test_the_first_row_that_is_wrong_is_named() -> None:
 
 def test_rows_taken_from_the_middle_or_the_end_are_missed() -> None:
     links, _ = read_record(RECORD.splitlines())
-    middle = first_fault([*links[:2], *links[3:]], KEYS)
+    middle = find_first_fault([*links[:2], *links[3:]], KEYS)
     assert middle is not None and middle.problem.startswith("a link is missing: number 4 stands where 3")
-    assert first_fault(links[:-1], KEYS) is None, "a shorter chain is a chain: hence the anchored head"
-    end = first_fault(links[:-1], KEYS, head=Head(6, links[-1].hash))
+    assert find_first_fault(links[:-1], KEYS) is None, "a shorter chain is a chain: hence the anchored head"
+    end = find_first_fault(links[:-1], KEYS, head=ChainHead(6, links[-1].hash))
     assert end is not None and "the chain has 5 links" in end.problem
 
 
 def test_an_empty_keyring_trusts_nobody() -> None:
     links, _ = read_record(RECORD.splitlines())
-    fault = first_fault(links, Keyring([]))
+    fault = find_first_fault(links, Keyring([]))
     assert fault is not None and "no pinned key has signed it" in fault.problem
 
 
@@ -99,32 +105,32 @@ def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     command = ["audit", "verify", "--file", str(file), "--key", SIGNER.public_key_line, "--head"]
     assert ratchet(*command, f"6:{links[-1].hash}").exit_code == 0
     wrong = ratchet(*command, f"7:{'0' * 64}")
-    assert wrong.exit_code == 1 and "WRONG: decision 7 of 6" in wrong.stdout
+    assert wrong.exit_code == 1 and "INVALID: decision 7 of 6" in wrong.stdout
     file.write_text("{]")
     refused = ratchet(*command, "6:0")
-    assert refused.exit_code == 2 and "line 1 is no JSON" in refused.stderr
+    assert refused.exit_code == 2 and "line 1 is not JSON" in refused.stderr
 
 
 def test_a_crash_between_note_and_commit_is_no_alarm_and_a_missing_row_is(tmp_path: Path) -> None:
     signing, approvals = signing_in(tmp_path), FakeApprovals()
     signer = signing.signer("decisions")
     refused = RefusedAttempt("", "deploy", "", "", "no", NOW)
-    first = approvals.refuse(refused, signer)
+    first = approvals.record_refusal(refused, signer)
     note = Path(signing.decisions_head_file)
     content = json.loads(note.read_text())
     content["pending"] = {"number": 2, "hash": "f" * 64}  # signed, and then the process died
     note.write_text(json.dumps(content))
-    second = approvals.refuse(refused, signer)
+    second = approvals.record_refusal(refused, signer)
     assert (second.number, json.loads(note.read_text())) == (
         2,
         {"head": {"number": 2, "hash": second.hash}, "pending": None},
     )
     approvals._links.pop()
-    with pytest.raises(Corrupt, match="decision 2 is gone"):
-        approvals.refuse(refused, signer)
+    with pytest.raises(Corrupt, match="decision 2 is missing"):
+        approvals.record_refusal(refused, signer)
     approvals._links[:] = [first, first]
     with pytest.raises(Corrupt, match="decision 2 has the hash"):
-        approvals.refuse(refused, signer)
+        approvals.record_refusal(refused, signer)
 
 
 def test_a_key_that_others_may_read_signs_nothing(tmp_path: Path) -> None:

@@ -21,4 +21,4 @@ def test_each_month_has_its_models_and_their_sum() -> None:
 
 
 def test_models_that_logged_nothing_are_told() -> None:
-    assert costs_table({"churn": ()}, {"churn": 120.0}) == "no run has logged what it cost"
+    assert costs_table({"churn": ()}, {"churn": 120.0}) == "no run has logged its cost"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.processes import StackError
-from ratchet import dashboard
+from ratchet import models
 from tasks.shared.records import DashboardResult
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.command_line import ratchet
@@ -23,16 +23,16 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(f"{model} in {env}")
         return DashboardResult(model=model, headline="Version 2 serves.", path=Path("/pages") / f"{model}.html", url="")
 
-    monkeypatch.setattr(dashboard, "running", lambda name: name)
-    monkeypatch.setattr(dashboard, "known_models", lambda _: ("churn", "price"))
-    monkeypatch.setattr(dashboard, "write_dashboard", draw)
+    monkeypatch.setattr(models, "running_environment", lambda name: name)
+    monkeypatch.setattr(models, "known_models", lambda _: ("churn", "price"))
+    monkeypatch.setattr(models, "write_dashboard", draw)
     return found
 
 
 def test_a_model_or_all_are_drawn_and_their_places_printed(drawn: list[str]) -> None:
-    one, all_there_are = ratchet("dashboard", "churn", "--environment", "staging"), ratchet("dashboard")
+    one, all_there_are = ratchet("dashboard", "churn", "--environment", "aws"), ratchet("dashboard")
     assert one.exit_code == all_there_are.exit_code == 0
-    assert drawn == ["churn in staging", "churn in local", "price in local"]
+    assert drawn == ["churn in aws", "churn in local", "price in local"]
     said = one.stdout + all_there_are.stdout
     assert "Version 2 serves." in said and "/pages/churn.html" in said and "not served in this environment" in said
 
@@ -44,11 +44,11 @@ def test_what_goes_wrong_is_said(drawn: list[str], monkeypatch: pytest.MonkeyPat
     def down(environment: str) -> None:
         raise StackError("the stack does not run; start it with: make up")
 
-    monkeypatch.setattr(dashboard, "running", down)
+    monkeypatch.setattr(models, "running_environment", down)
     refused = ratchet("dashboard", "churn")
     assert refused.exit_code == 1 and "make up" in refused.stderr
 
 
 def test_the_help_says_what_it_does() -> None:
     shown = ratchet("dashboard", "--help")
-    assert shown.exit_code == 0 and "Draw the page about a model" in shown.stdout
+    assert shown.exit_code == 0 and "Render the dashboard of a model" in shown.stdout

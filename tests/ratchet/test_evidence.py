@@ -57,7 +57,7 @@ def test_the_facts_are_those_of_the_run(made: PromotedModel) -> None:
     assert read("data.json")["holdout_digest"] == made.data.holdout_digest
     assert read("data.json")["tables"]["main"]["snapshots"][0]["rows"] == 300
     assert read("code.json")["authors"] == ["Nia <nia@example.com>"]
-    assert read("deployment.json")["line"]["by"] == "max@example.com"
+    assert read("deployment.json")["deployment"]["by"] == "max@example.com"
     assert read("deployment.json")["rollback_target"] == ""
     assert read("monitoring.json")["baseline"]["rooms"]["deciles"][0] == 0.0
     assert read("model.json")["digest"] == made.trained.model_digest
@@ -94,21 +94,25 @@ def copy(made: PromotedModel, tmp_path: Path) -> Path:
 
 def test_what_was_changed_and_what_is_absent_is_told_by_item(made: PromotedModel, copy: Path) -> None:
     (copy / "evaluation.md").write_text("all is well")
-    (copy / "limits.md").unlink()
+    (copy / "intended-use.md").unlink()
     found = verify_pack(copy, keys(made))
-    assert (found.items["evaluation"], found.items["limits"], found.items["data"]) == ("changed", "absent", "present")
-    assert "changed: evaluation.md" in found.problem and "missing: limits.md" in found.problem
+    assert (found.items["evaluation"], found.items["intended-use"], found.items["data"]) == (
+        "changed",
+        "absent",
+        "present",
+    )
+    assert "changed: evaluation.md" in found.problem and "missing: intended-use.md" in found.problem
 
 
 def test_an_item_that_the_team_never_brought_is_absent_and_not_passed_over(made: PromotedModel, tmp_path: Path) -> None:
     listed = json.loads((made.pack / "items.json").read_text())
-    limits = next(item for item in listed["items"] if item["key"] == "limits")
-    assert limits["expected"] == ["limits.md"]
+    limits = next(item for item in listed["items"] if item["key"] == "intended-use")
+    assert limits["expected"] == ["intended-use.md"]
     shutil.copytree(made.pack, tmp_path / "pack")
-    (tmp_path / "pack" / "limits.md").unlink()
+    (tmp_path / "pack" / "intended-use.md").unlink()
     limits["files"] = {}
     (tmp_path / "pack" / "items.json").write_text(json.dumps(listed))
-    assert verify_pack(tmp_path, keys(made)).items["limits"] == "absent"
+    assert verify_pack(tmp_path, keys(made)).items["intended-use"] == "absent"
 
 
 def test_another_key_has_not_signed_it(made: PromotedModel) -> None:

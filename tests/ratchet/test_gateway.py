@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from blocks.inbox.base import Delivery, Inbox, Note, Outcome, StartedRun
+from blocks.inbox.base import Delivery, Inbox, InboxNote, ProcessingOutcome, StartedRun
 from local.processes import start_process, wait_until_ready
 from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 from tests.checkout import ROOT
@@ -46,30 +46,33 @@ def test_what_came_is_listed_with_its_end_and_reason(inbox: Inbox) -> None:
     assert said("list") == "nothing has been delivered\n"
     inbox.receive(
         PUSH,
-        outcome=Outcome("started", "retrain/retrain by the rule 'x'", (StartedRun("r-1", "x", "retrain/retrain"),)),
+        outcome=ProcessingOutcome(
+            "started", "retrain/retrain by the rule 'x'", (StartedRun("r-1", "x", "retrain/retrain"),)
+        ),
     )
     inbox.receive(
-        Delivery("github:d-2", "github", "ping", "", "", "", "e" * 64, "", NOW), outcome=Outcome("ignored", "a ping")
+        Delivery("github:d-2", "github", "ping", "", "", "", "e" * 64, "", NOW),
+        outcome=ProcessingOutcome("ignored", "a ping"),
     )
     first, second = said("list").splitlines()
     assert "github:d-2" in first
     assert first.endswith("IGNORED: a ping")
     assert all(words in second for words in ("2026-11-21 10:00:00", "acme/models", C2[:12], "STARTED: retrain/retrain"))
     assert said("list", "--state", "ignored").count("\n") == 1
-    inbox.report("r-1", "success", "# the report", NOW, final=True)
+    inbox.record_report("r-1", "success", "# the report", NOW, final=True)
     assert "# the report" in said("show", "github:d-1")
 
 
 def test_forgeries_and_oddities_are_listed(inbox: Inbox) -> None:
-    inbox.note(Note("github:", "forged", "no signature; from 10.0.0.1", NOW))
-    assert "forged     github:  no signature; from 10.0.0.1" in said("notes")
+    inbox.add_note(InboxNote("github:", "invalid signature", "no signature; from 10.0.0.1", NOW))
+    assert "invalid signature github:  no signature; from 10.0.0.1" in said("notes")
 
 
 def test_a_delivery_is_redelivered_by_a_person_who_is_written_down(inbox: Inbox) -> None:
-    inbox.receive(PUSH, outcome=Outcome("ignored", "no rule"))
+    inbox.receive(PUSH, outcome=ProcessingOutcome("ignored", "no rule"))
     assert "turn 1 waits" in said("redeliver", "github:d-1", "--by", "ada")
-    (turn,) = inbox.open_turns()
-    assert (turn.number, turn.asked_by) == (1, "ada")
+    (turn,) = inbox.pending_attempts()
+    assert (turn.number, turn.requested_by) == (1, "ada")
     assert "waits for the dispatcher already" in said("redeliver", "github:d-1", code=2)
     assert "there is no delivery 'ghost'" in said("redeliver", "ghost", code=2)
 
@@ -80,10 +83,12 @@ def test_a_missed_push_is_found_and_taken_in(inbox: Inbox, tmp_path: Path) -> No
     rules.write_text(
         f"senders: {{github: {{secrets: [env:HOOK]}}}}\nrepositories: [{{name: acme/models, sender: github, clone: '{remote.url}'}}]\n"
     )
-    assert f"main is at {commit}, which never came" in said("missed", "--triggers", str(rules), code=1)
-    assert "taken in as github:missed:acme/models:main" in said("missed", "--take-in", "--triggers", str(rules))
+    assert f"main: commit {commit} was never delivered" in said("missed", "--triggers", str(rules), code=1)
+    assert "added to the inbox as github:missed:acme/models:main" in said(
+        "missed", "--ingest", "--triggers", str(rules)
+    )
     assert said("missed", "--triggers", str(rules)) == "0 missed\n"
-    assert [turn.delivery.commit for turn in inbox.open_turns()] == [commit]
+    assert [turn.delivery.commit for turn in inbox.pending_attempts()] == [commit]
 
 
 def test_the_shipped_rules_are_right_and_name_deployments_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,5 +145,5 @@ def test_the_process_takes_deliveries_in_while_prefect_is_away_and_ends_when_ask
         wait_for(lambda: not process.alive(), what="the end")
     finally:
         process.stop()
-    assert [turn.delivery.id for turn in inbox.open_turns()] == ["github:d-1"]
+    assert [turn.delivery.id for turn in inbox.pending_attempts()] == ["github:d-1"]
     assert SECRET not in Path(process.log).read_text()

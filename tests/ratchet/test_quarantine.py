@@ -8,7 +8,7 @@ import pytest
 
 from blocks.common.errors import NotFound
 from blocks.lake.fake import FakeLake
-from ratchet.quarantine import run_quarantine_command
+from ratchet.models import run_quarantine_command
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.command_line import ratchet
@@ -30,16 +30,16 @@ def test_what_was_set_aside_is_listed_with_its_reasons_newest_first(lake: FakeLa
     newest, oldest = run_quarantine_command(lake, HOUSES, "", None).splitlines()
     assert newest.startswith("00000002-")
     assert oldest.endswith("1 rows of a.csv: 1 null target")
-    assert run_quarantine_command(FakeLake(), HOUSES, "", None) == "houses-quarantine: nothing was set aside"
+    assert run_quarantine_command(FakeLake(), HOUSES, "", None) == "houses-quarantine: no rows are in quarantine"
 
 
 def test_a_snapshot_is_written_with_what_to_do_next(lake: FakeLake, tmp_path: Path) -> None:
-    snapshot, file = lake.as_of("houses-quarantine").id, tmp_path / "mended.csv"
+    snapshot, file = lake.as_of("houses-quarantine").id, tmp_path / "corrected.csv"
     assert f"ingest it with redrive={snapshot}" in run_quarantine_command(lake, HOUSES, snapshot, file)
     assert len(file.read_text().splitlines()) == 2
-    with pytest.raises(Refusal, match="there already"):
+    with pytest.raises(Refusal, match="exists already"):
         run_quarantine_command(lake, HOUSES, snapshot, file)
-    with pytest.raises(Refusal, match="Name one: mended.csv"):
+    with pytest.raises(Refusal, match="Name one: corrected.csv"):
         run_quarantine_command(lake, HOUSES, snapshot, None)
     with pytest.raises(NotFound):
         run_quarantine_command(lake, HOUSES, "00000009-00000000", tmp_path / "x.csv")

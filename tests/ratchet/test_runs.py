@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from blocks.effects.base import Deployment
+from blocks.records.deployments import Deployment
 from ratchet.runs import code_difference_note, compared, listed, repeated, start_with_same_code
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import open_training_run, resolve_hyperparameters
-from tasks.training.rules.run_history.compare import compare_runs
+from tasks.training.rules.run_history import compare_runs
 from tasks.training.run_history import find_training_run, repeat_parameters, training_runs
 from tests.fakes.environment import NOW, SPEC, World
 from tests.fixtures.approval_requests import DATA
@@ -44,7 +44,11 @@ def trained(env: World, who: str, metrics: Mapping[str, float], made_by: CodePro
     """Train in a person's namespace, as `train` and `evaluate` record it; return the run's id."""
     model, tracking = TeamModel(Path("price"), SPEC.model_copy(update={"name": f"price--{who}"})), env.tracking()
     run = open_training_run(tracking, model, DATA, made_by, resolve_hyperparameters(model, given), key="flow:train")
-    tags = {"ratchet.requested_by": f"{who}@example.com", "ratchet.verdict": "pass", "ratchet.predictions": "e" * 64}
+    tags = {
+        "ratchet.requested_by": f"{who}@example.com",
+        "ratchet.verdict": "pass",
+        "ratchet.predictions_digest": "e" * 64,
+    }
     tracking.log(run.id, metrics={f"holdout_{name}": value for name, value in metrics.items()}, tags=tags)
     tracking.log_model(run.id, {"rooms": 1.0})  # type: ignore[attr-defined] # of the fake
     tracking.close_run(run.id, "FINISHED")
@@ -69,7 +73,7 @@ def test_a_colleagues_runs_are_listed_with_all_that_says_what_they_are(desk: Des
     lines = desk.say("list", "price").splitlines()
     assert len(lines) == 3
     his, hers = (next(line for line in lines if who in line) for who in ("price--max", "price--dana"))
-    for words in (desk.max, "max@example.com", "full", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, serves"):
+    for words in (desk.max, "max@example.com", "full", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, deployed"):
         assert words in his, words
     assert "dana@example.com" in hers and "cccccccc " in hers and "serves" not in hers
     assert desk.say("list") == desk.say("list", "price--dana") == desk.say("list", "price"), "all namespaces"
@@ -85,13 +89,13 @@ def test_a_list_leaves_out_the_trials_of_an_experiment_and_other_experiments(des
 
 def test_a_list_as_json_has_everything(desk: Desk) -> None:
     his = next(run for run in json.loads(desk.say("list", "price", "--json")) if run["id"] == desk.max)
-    assert (his["namespace"], his["version"], his["serving"], his["metrics"]["auc"]) == ("max", "1", True, 0.86)
-    assert his["commit"] == DIRTY.commit and his["patch"] is True and his["at"]
+    assert (his["namespace"], his["version"], his["is_deployed"], his["metrics"]["auc"]) == ("max", "1", True, 0.86)
+    assert his["commit"] == DIRTY.commit and his["has_uncommitted_changes"] is True and his["at"]
 
 
 def test_nothing_trained_and_no_such_model_are_told(desk: Desk, tmp_path: Path) -> None:
     empty = World.at(tmp_path / "empty")
-    assert "no run has trained" in listed(empty, "price", root=desk.root)
+    assert "no training run yet" in listed(empty, "price", root=desk.root)
     with pytest.raises(Refusal, match="Did you mean 'price'"):
         desk.say("list", "prcie")
 
@@ -112,14 +116,14 @@ def test_runs_that_predict_alike_are_identical_and_say_that_nothing_differs(desk
     run = find_training_run(desk.env, desk.dana, desk.root)
     found = compare_runs(run, run, higher_is_better)
     assert found.identical and found.differences == ()
-    assert "nothing differs" in desk.say("compare", desk.dana, desk.dana)
-    assert json.loads(desk.say("compare", desk.dana, desk.dana, "--json"))["differs"] == []
+    assert "no differences" in desk.say("compare", desk.dana, desk.dana)
+    assert json.loads(desk.say("compare", desk.dana, desk.dana, "--json"))["differences"] == []
 
 
 def test_an_unknown_run_is_refused_with_the_nearest_and_a_beginning_is_enough(desk: Desk) -> None:
-    with pytest.raises(Refusal, match=rf"no such run.*'{desk.max}0'.*The nearest: run-"):
+    with pytest.raises(Refusal, match=rf"no such run.*'{desk.max}0'.*Similar ids: run-"):
         find_training_run(desk.env, f"{desk.max}0", desk.root)
-    with pytest.raises(Refusal, match=f"several runs begin so.*{desk.dana}"):
+    with pytest.raises(Refusal, match=f"several run ids start like this.*{desk.dana}"):
         find_training_run(desk.env, "run-", desk.root)
     third = trained(desk.env, "eve", {"auc": 0.8})
     assert find_training_run(desk.env, third, desk.root).model == "price--eve"
@@ -134,13 +138,13 @@ def test_a_repeat_asks_for_exactly_what_was_recorded_in_the_other_namespace(desk
     assert {name: type(value) for name, value in order["parameters"].items() if name != "seed"} == {
         name: type(value) for name, value in SPEC.training.parameters.items()
     }, "numbers are numbers again"
-    assert desk.max in order["because"] and "max@example.com" in order["because"]
+    assert desk.max in order["trigger_reason"] and "max@example.com" in order["trigger_reason"]
     assert repeat_parameters(desk.env, run, "", "dana@example.com", desk.root)["model"] == "price"
 
 
 def test_what_cannot_be_repeated_is_refused(desk: Desk) -> None:
     run = find_training_run(desk.env, desk.max, desk.root)
-    with pytest.raises(Refusal, match="no namespace"):
+    with pytest.raises(Refusal, match="not a valid namespace"):
         repeat_parameters(desk.env, run, "Dana", "dana", desk.root)
     model = desk.root / "models" / "price" / "model.yaml"
     model.write_text(model.read_text().replace("trees:", "forests:"))
@@ -149,7 +153,7 @@ def test_what_cannot_be_repeated_is_refused(desk: Desk) -> None:
     desk.env.namespaces = False
     with pytest.raises(Refusal, match="has no namespaces"):
         repeat_parameters(desk.env, run, "dana", "dana", desk.root)
-    with pytest.raises(Refusal, match="say who asks"):
+    with pytest.raises(Refusal, match="the name of the requester is missing"):
         repeated(desk.env, desk.max, "", root=desk.root)
 
 

@@ -25,8 +25,8 @@ def entry(rows: int = 1, **fields: Any) -> LoggedRequest:
     columns = {"name": ["Ada"] * rows, "tenure": list(range(rows)), "contract": [None] * rows}
     answer = json.dumps({"predictions": [[0.25, 0.75]] * rows}).encode()
     at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-    return LoggedRequest(**{"at": at, "request_id": "r1", "version": "7", "rows": rows, "columns": columns,
-                    "answer": answer, "size": 100, **fields})  # fmt: skip
+    return LoggedRequest(**{"answered_at": at, "request_id": "r1", "version": "7", "rows": rows, "columns": columns,
+                    "response_body": answer, "body_bytes": 100, **fields})  # fmt: skip
 
 
 def segments(root: Path, endpoint: str = "churn") -> list[list[dict[str, Any]]]:
@@ -56,7 +56,7 @@ def test_an_answered_request_is_written_as_it_was(log: InferenceLog) -> None:
 
 
 def test_columns_that_are_left_out_or_hashed_never_reach_the_disk(log: InferenceLog) -> None:
-    log.enqueue("churn", entry(rows=2, leave_out=("tenure",), hashed=("name", "contract")))
+    log.enqueue("churn", entry(rows=2, excluded_columns=("tenure",), hashed_columns=("name", "contract")))
     log.close_segments()
     (line,) = segments(log.root)[0]
     assert set(line["columns"]) == {"name", "contract"}
@@ -85,14 +85,23 @@ def test_what_finds_no_room_in_memory_is_dropped_and_counted(tmp_path: Path) -> 
     assert "wait to be written" in log.counts("churn").problem
 
 
-def test_a_disk_share_that_is_used_up_is_told_and_room_made_by_the_collector_is_used_again(tmp_path: Path) -> None:
-    log = InferenceLog(tmp_path, LogLimits(disk_bytes=1, flush_seconds=3600, retry_seconds=0))
-    log.enqueue("churn", entry())
-    log.close_segments()
-    log.enqueue("churn", entry())
-    log.close_segments()
+def used_up(folder: Path) -> InferenceLog:
+    """Return a log whose share of the disk one segment took: a second request found no room."""
+    log = InferenceLog(folder, LogLimits(disk_bytes=1, flush_seconds=3600, retry_seconds=0))
+    for _ in range(2):
+        log.enqueue("churn", entry())
+        log.close_segments()
+    return log
+
+
+def test_a_disk_share_that_is_used_up_is_told(tmp_path: Path) -> None:
+    log = used_up(tmp_path)
     assert (log.counts("churn").logged, log.counts("churn").dropped) == (1, 1)
     assert "wait to be collected" in log.counts("churn").problem
+
+
+def test_room_that_the_collector_makes_on_the_disk_is_used_again(tmp_path: Path) -> None:
+    log = used_up(tmp_path)
     next((tmp_path / "churn").glob("*.gz")).unlink()
     log.enqueue("churn", entry())
     log.close_segments()
@@ -105,13 +114,13 @@ def test_a_full_disk_fails_nothing_and_leaves_whole_lines(tmp_path: Path) -> Non
 import resource, signal, sys
 from pathlib import Path
 from tests.runtime.test_inference_log import entry, segments
-from runtime.inference_log import InferenceLog, Limits
-log = InferenceLog(Path(sys.argv[1]), Limits(wake_seconds=3600, after_failure_seconds=0))
+from runtime.inference_log import InferenceLog, LogLimits
+log = InferenceLog(Path(sys.argv[1]), LogLimits(flush_seconds=3600, retry_seconds=0))
 log.start()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 for _ in range(40):
-    log.put("churn", entry())
+    log.enqueue("churn", entry())
 log.close_segments()
 counts = log.counts("churn")
 lines = [line for segment in segments(log.root) for line in segment]

@@ -23,8 +23,9 @@ from runtime.digests import folder_digest
 from runtime.payload import Payload, parse_request
 from runtime.serve import create_app
 from tests.checkout import ROOT
-from tests.fixtures.scoring import COLUMNS, REQUEST, ROWS, churn_model, frame, python_code_model, wait_for
+from tests.fixtures.scoring import COLUMNS, REQUEST, ROWS, answers, churn_model, frame, python_code_model
 from tests.fixtures.signing_keys import MODELS
+from tests.waiting import wait_for
 
 KNOWN = (
     Column("tenure", "double"),
@@ -361,7 +362,7 @@ def test_a_model_with_modules_of_its_own_is_refused_where_models_share_a_process
     text = (folder / "MLmodel").read_text().replace("  python_function:\n", "  python_function:\n    code: code\n")
     (folder / "MLmodel").write_text(text)
     with pytest.raises(scoring.UnservableModel, match="modules of its own"):
-        scoring.load_model(folder, own_code=False)
+        scoring.load_model(folder, allow_custom_code=False)
 
 
 def test_a_model_that_is_not_the_one_that_was_approved_is_not_loaded(
@@ -391,7 +392,7 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
     command = [sys.executable, str(tmp_path / "runtime" / "serve.py"), "serve"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
     try:
-        wait_for(f"http://127.0.0.1:{port}/ping", process)
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/ping", process), what="the start of the server")
         url, kind = f"http://127.0.0.1:{port}/invocations", {"content-type": "application/json"}
         assert len(httpx.post(url, content=REQUEST, headers=kind, timeout=60).json()["predictions"]) == len(ROWS)
         process.terminate()

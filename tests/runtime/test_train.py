@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ def start(base: Path, **environment: str) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
@@ -91,15 +90,15 @@ def test_how_it_ended_is_written_for_whoever_comes_later(tmp_path: Path) -> None
 
 
 def test_training_ends_when_the_process_that_asked_for_it_is_gone(tmp_path: Path) -> None:
-    parent = subprocess.Popen(["sleep", "60"])
-    source = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+    """By itself it would go on for an hour."""
+    parent = subprocess.Popen(["sleep", "3600"])
+    source = "import time\nprint('ready', flush=True)\ntime.sleep(3600)\n"
     process = start(lay_out(tmp_path, source), RATCHET_PARENT_PID=str(parent.pid))
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     parent.kill()
     parent.wait()
-    began = time.monotonic()
     code, _, _ = finish(process)
-    assert code != 0 and time.monotonic() - began < 10
+    assert code != 0
     assert "interrupted" in (tmp_path / "output" / "failure").read_text()
 
 

@@ -1,1 +1,1 @@
-"""What adapters for AWS share: clients, errors turned into the ports', folders in S3. No port of its own."""
+"""Helpers shared by the AWS adapters: boto3 clients, error translation, job names, folders in S3. Not a port."""

@@ -1,4 +1,7 @@
-"""Clients of AWS, and AWS's errors as the ports' errors: the code alone decides whether it is tried again."""
+"""boto3 clients, and the translation of AWS errors into port errors.
+
+The AWS error code alone decides whether a call is retried.
+"""
 
 import os
 from collections.abc import Iterator
@@ -26,21 +29,21 @@ _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound", "ResourceNot
 
 
 def aws_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
-    """Return a client that tries again by itself, for about half a minute, what AWS asks to be tried again.
+    """Return a boto3 client that retries throttled and failed calls for about 30 seconds.
 
-    Who may do what is the credentials' matter: boto3's usual chain. A client takes a quarter of a second to make, is
-    safe among threads, and is made once a process.
+    Credentials come from boto3's default chain. The client is thread-safe and cached per process; creating one takes
+    about 0.25 s.
     """
     return _cached_client(service, region or None, endpoint_url or None, os.getpid())
 
 
 def short_timeout_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
-    """Return a client for what nobody may wait for: it tries twice, and gives up within seconds."""
-    return _cached_client(service, region or None, endpoint_url or None, os.getpid(), hasty=True)
+    """Return a boto3 client with short timeouts: two attempts, and an error within seconds."""
+    return _cached_client(service, region or None, endpoint_url or None, os.getpid(), short_timeout=True)
 
 
 def region_name(region: str | None) -> str:
-    """Return the region that a client would work in: the given one, or boto3's own choice; "" when there is none."""
+    """Return the region that a client would use: the given one, or boto3's default; "" if there is none."""
     import boto3
 
     return region or boto3.Session().region_name or ""
@@ -48,20 +51,22 @@ def region_name(region: str | None) -> str:
 
 @cache
 def _cached_client(
-    service: str, region: str | None, endpoint_url: str | None, process: int, *, hasty: bool = False
+    service: str, region: str | None, endpoint_url: str | None, process: int, *, short_timeout: bool = False
 ) -> Any:
     import boto3
     from botocore.config import Config
 
-    retries: Any = {"mode": "standard", "total_max_attempts": 2 if hasty else 7}
-    seconds = {"connect_timeout": 2, "read_timeout": 5} if hasty else {"connect_timeout": 10, "read_timeout": 70}
-    config = Config(retries=retries, max_pool_connections=16, **seconds)
+    retries: Any = {"mode": "standard", "total_max_attempts": 2 if short_timeout else 7}
+    timeouts = (
+        {"connect_timeout": 2, "read_timeout": 5} if short_timeout else {"connect_timeout": 10, "read_timeout": 70}
+    )
+    config = Config(retries=retries, max_pool_connections=16, **timeouts)
     return boto3.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 @contextmanager
 def port_errors(action: str) -> Iterator[None]:
-    """Turn what AWS answers into the ports' errors; `action` ("describing job churn-1") begins their message."""
+    """Translate AWS errors into port errors. `action` (such as "describing job churn-1") starts their message."""
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     try:
@@ -70,22 +75,22 @@ def port_errors(action: str) -> Iterator[None]:
         raise
     except ClientError as cause:
         raise _port_error(action, cause) from cause
-    except (HTTPClientError, ConnectionError) as cause:  # no connection, no answer in time
-        raise Unavailable(f"{action}: {cause}. Look at the network and the endpoint's address.") from cause
-    except BotoCoreError as cause:  # no credentials, no region, a request that is none
+    except (HTTPClientError, ConnectionError) as cause:  # no connection, or no response in time
+        raise Unavailable(f"{action}: {cause}. Check the network and the endpoint's URL.") from cause
+    except BotoCoreError as cause:  # no credentials, no region, an invalid request
         raise Rejected(f"{action}: {cause}") from cause
 
 
 def error_code(error: "ClientError") -> str:
-    """Return AWS's code of an error, such as ThrottlingException."""
+    """Return the AWS error code, such as ThrottlingException."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def is_missing(error: "ClientError") -> bool:
-    """Whether the thing that was named is not there: SageMaker says so with a ValidationException."""
-    said = str(error.response.get("Error", {}).get("Message", "")).lower()
+    """Return whether the resource does not exist. SageMaker reports this as a ValidationException."""
+    message = str(error.response.get("Error", {}).get("Message", "")).lower()
     return error_code(error) in _NOT_FOUND_CODES or (
-        error_code(error) == "ValidationException" and _message_says_missing(said)
+        error_code(error) == "ValidationException" and _message_says_missing(message)
     )
 
 
@@ -93,14 +98,14 @@ def _message_says_missing(message: str) -> bool:
     return "not found" in message or "could not find" in message or "does not exist" in message
 
 
-def _port_error(doing: str, cause: "ClientError") -> PortError:
+def _port_error(action: str, cause: "ClientError") -> PortError:
     status = int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if error_code(cause) in _TRANSIENT_CODES or status >= 500 or status == 429:
-        return Unavailable(f"{doing}: {cause}. Try again.")
+        return Unavailable(f"{action}: {cause}. Try again.")
     if error_code(cause) in _QUOTA_CODES:
-        return Rejected(f"{doing}: {cause}. Ask for a higher quota (Service Quotas), or name another instance type.")
+        return Rejected(f"{action}: {cause}. Request a higher quota (Service Quotas), or use another instance type.")
     if error_code(cause) in _PERMISSION_CODES:
-        return Rejected(f"{doing}: {cause}. Give these credentials the right to it.")
+        return Rejected(f"{action}: {cause}. Grant these credentials the permission.")
     if is_missing(cause):
-        return NotFound(f"{doing}: {cause}")
-    return Rejected(f"{doing}: {cause}")
+        return NotFound(f"{action}: {cause}")
+    return Rejected(f"{action}: {cause}")

@@ -1,7 +1,7 @@
-"""A logging handler that sends what a flow run logs to CloudWatch, beside Prefect's own log.
+"""A logging handler that sends the log lines of a flow run to CloudWatch, in addition to Prefect's own log.
 
-A line is handed over in memory and the run goes on; one thread sends what waits, once a second. Nothing of this fails
-or holds up a run: a line that finds no room, or cannot be sent until the process ends, is dropped and reported.
+Lines are buffered in memory, and one thread sends them once a second. The handler never fails or delays a run: a line
+that does not fit into the buffer, or cannot be sent before the process ends, is dropped, and the loss is reported.
 """
 
 import concurrent.futures.thread  # noqa: F401 - boto3 needs it, and it cannot be imported while the process ends
@@ -21,15 +21,15 @@ from blocks.common.aws.clients import port_errors, short_timeout_client
 from blocks.common.errors import TransientError
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
-"""Where Prefect writes what flows and tasks log."""
-OWN = "ratchet_own"
-"""What marks this handler's own report in Prefect's log: it is not sent."""
+"""Prefect's loggers of flows and tasks."""
+OWN = "ratchet_not_forwarded"
+"""Attribute of this handler's own records in Prefect's log, which are not sent."""
 MAX_BATCH_EVENTS = 10_000
 MAX_BATCH_BYTES = 1_048_576
 EVENT_OVERHEAD_BYTES = 26
-"""What CloudWatch counts of each event beside its text; all three are its limits for one call."""
-LONGEST = 250_000
-"""The longest text of one event, in bytes; a longer one is cut."""
+"""What CloudWatch adds to the size of each event. All three are its limits for one call."""
+MAX_EVENT_BYTES = 250_000
+"""Maximum size of the text of one event; a longer text is cut."""
 MAX_BATCH_SPAN_SECONDS = 23 * 3600.0
 """A call may not span more than 24 hours."""
 _log = logging.getLogger("ratchet.run_log")
@@ -37,35 +37,35 @@ _log = logging.getLogger("ratchet.run_log")
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line, or several that belong together (a traceback). `at` is in seconds since 1970, as in `time.time()`."""
+    """One log record: a line, or several (a traceback). `at` is in seconds since 1970, as in `time.time()`."""
 
     at: float
     text: str
 
 
 Send = Callable[[str, Sequence[LogLine]], None]
-"""Sends lines of a run, as `LogGroup.send`. TransientError: the same lines may be sent again; any other: never."""
+"""Sends lines of a run, like `LogGroup.send`. After a TransientError the same lines are sent again."""
 
 
 class LogGroup(BaseModel):
-    """A log group, which somebody has made (Terraform, with its retention): a missing one is an error."""
+    """An existing log group (Terraform creates it, with its retention). A missing one is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    group: str = Field(description="The log group, such as /ratchet/production; it exists.")
+    group: str = Field(description="Name of an existing log group, such as /ratchet/production.")
     region: str | None = Field(default=None, description="AWS region; boto3's own choice when none.")
     endpoint_url: str | None = Field(default=None, description="Another address than AWS: the local SageMaker's.")
 
     def send(self, run: str, lines: Sequence[LogLine]) -> None:
-        """Put lines into the stream of a run, in as many calls as CloudWatch's limits ask for, within seconds.
+        """Write lines to the stream of a run, in as many calls as CloudWatch's limits require, within seconds.
 
         Args:
-            run: a path, which names the stream: `retrain/<id>`.
-            lines: those that follow the lines that were sent of the run. Of lines sent twice, both may be kept.
+            run: path that names the stream: `retrain/<id>`.
+            lines: the next lines of the run. CloudWatch may store lines twice that are sent twice.
 
         Raises:
-            TransientError: CloudWatch did not answer, or is busy.
-            TerminalError: it will never take them: a right, the group or the request itself is the matter.
+            TransientError: CloudWatch did not respond, or is busy.
+            TerminalError: CloudWatch will never accept them: a permission, the group or the request is wrong.
         """
         with port_errors(f"sending {len(lines)} log lines to {self.group}"):
             logs = short_timeout_client("logs", self.region, self.endpoint_url)
@@ -80,7 +80,7 @@ class LogGroup(BaseModel):
 
 
 def event_batches(lines: Sequence[LogLine]) -> Iterator[list[dict[str, Any]]]:
-    """Yield events for one call each, in the order of their times, as CloudWatch wants them."""
+    """Yield the events of one call each, ordered by time as CloudWatch requires."""
     batch: list[dict[str, Any]] = []
     size = 0
     for line in sorted(lines, key=lambda each: each.at):
@@ -97,15 +97,15 @@ def event_batches(lines: Sequence[LogLine]) -> Iterator[list[dict[str, Any]]]:
 
 def _event(line: LogLine) -> tuple[dict[str, Any], int]:
     text = line.text.encode(errors="replace")
-    if len(text) > LONGEST:
-        text = text[:LONGEST] + f" … cut: {len(text):,} bytes".encode()
+    if len(text) > MAX_EVENT_BYTES:
+        text = text[:MAX_EVENT_BYTES] + f" … cut: {len(text):,} bytes".encode()
     shown = text.decode(errors="ignore") or " "  # an empty message is refused
     return {"timestamp": int(line.at * 1000), "message": shown}, len(shown.encode()) + EVENT_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may wait, how often and in what portions it is sent, and how long the end of a process may wait."""
+    """Limits of the buffer, the interval and size of a send, and the maximum wait at the end of a process."""
 
     lines: int = 20_000
     bytes: int = 16 << 20
@@ -116,9 +116,9 @@ class Limits:
 
 
 class RunLogHandler(logging.Handler):
-    """Sends the lines of one flow run; others' pass by. `run` names it where they are kept.
+    """Sends the lines of one flow run and ignores those of others. `run` names the stream.
 
-    `warn` is called once, when lines cannot be sent: where a person sees it who looks at the run.
+    `warn` is called once if lines cannot be sent; it should log where people see it who look at the run.
     """
 
     def __init__(
@@ -129,25 +129,22 @@ class RunLogHandler(logging.Handler):
         self.sent, self.dropped, self.problem = 0, 0, ""
         self._send, self._warn = send, warn
         self._waiting: deque[LogLine] = deque()
-        self._size, self._dropped_lines_notice, self._refused = (
-            0,
-            0,
-            False,
-        )  # _gap: lines dropped since the last that were sent
+        self._size, self._refused = 0, False
+        self._unreported_drops = 0  # lines dropped since the last send
         self._guard, self._wake, self._ended = threading.Lock(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="run-log", daemon=True)
         self._thread.start()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is of this flow run, and not this handler's own report."""
+        """Whether a record belongs to this flow run and is not this handler's own report."""
         return str(getattr(record, "flow_run_id", "")) == self.flow_run and not hasattr(record, OWN)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a line over; it is dropped when there is no room. Never waits, never fails."""
+        """Add a line to the buffer, or drop it if the buffer is full. Never waits, never fails."""
         try:
             line = LogLine(record.created, _text(record))
         except Exception as cause:  # a message whose arguments do not fit it
-            self._drop(1, f"it cannot be written: {type(cause).__name__}: {cause}")
+            self._drop(1, f"it cannot be formatted: {type(cause).__name__}: {cause}")
             return
         size = len(line.text)
         with self._guard:
@@ -155,17 +152,17 @@ class RunLogHandler(logging.Handler):
                 self._waiting.append(line)
                 self._size += size
                 return
-        self._drop(1, self.problem or "more lines wait than there is room for")
+        self._drop(1, self.problem or "the buffer is full")
 
     def close(self) -> None:
-        """Send what is left, for `at_end_seconds` at most, and log what was dropped. Called when the process ends."""
+        """Send the rest, for at most `at_end_seconds`, and log how many lines were dropped. Called at exit."""
         if not self._ended.is_set():
             self._ended.set()
             self._wake.set()
             self._thread.join(self.limits.at_end_seconds)
             self._drop(self._dequeue(len(self._waiting)), f"the process ended before they were sent ({self.limits})")
             if self.dropped:
-                _log.warning("%d log lines of %s were not kept: %s", self.dropped, self.run, self.problem)
+                _log.warning("%d log lines of %s were not stored: %s", self.dropped, self.run, self.problem)
         super().close()
 
     def _work(self) -> None:
@@ -177,10 +174,10 @@ class RunLogHandler(logging.Handler):
                 failed_at = failed_at if self._send_waiting() else time.monotonic()
 
     def _send_waiting(self) -> bool:
-        """Send what waits in portions; return whether all of it went."""
+        """Send the buffer in portions; return whether all of it was sent."""
         while self._waiting:
             with self._guard:
-                portion, gap = list(islice(self._waiting, self.limits.portion)), self._dropped_lines_notice
+                portion, gap = list(islice(self._waiting, self.limits.portion)), self._unreported_drops
             missing = f"WARNING {gap} lines were dropped here: {self.problem}"
             try:
                 self._send(self.run, [*([LogLine(time.time(), missing)] if gap else []), *portion])
@@ -194,7 +191,7 @@ class RunLogHandler(logging.Handler):
                 continue
             self.sent += self._dequeue(len(portion))
             with self._guard:
-                self._dropped_lines_notice -= gap
+                self._unreported_drops -= gap
         return True
 
     def _dequeue(self, count: int) -> int:
@@ -203,17 +200,17 @@ class RunLogHandler(logging.Handler):
             self._size -= sum(len(line.text) for line in taken)
         return len(taken)
 
-    def _drop(self, count: int, why: str) -> None:
+    def _drop(self, count: int, reason: str) -> None:
         with self._guard:
             self.dropped += count
-            self._dropped_lines_notice += count
-            self.problem = self.problem or (why if count else "")
+            self._unreported_drops += count
+            self.problem = self.problem or (reason if count else "")
 
     def _report_failure(self, problem: str) -> None:
         first, self.problem = not self.problem, problem
         if first:
-            with suppress(Exception):  # Prefect's handlers may be gone already
-                self._warn(f"log lines do not reach their place, but for Prefect's own log: {problem}")
+            with suppress(Exception):  # Prefect's handlers may be closed already
+                self._warn(f"log lines are in Prefect's own log only, and not in CloudWatch: {problem}")
 
 
 def _text(record: logging.LogRecord) -> str:
@@ -225,10 +222,10 @@ def _text(record: logging.LogRecord) -> str:
 def attach(
     send: Send, run: str, flow_run: str, warn: Callable[[str], None], limits: Limits = Limits()
 ) -> Callable[[], None]:
-    """Begin to send what this flow run logs, unless that is done already; return what ends it."""
+    """Attach a handler for this flow run, unless it has one; return a function that detaches it."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    there = [each for logger in loggers for each in logger.handlers if isinstance(each, RunLogHandler)]
-    if any(each.flow_run == flow_run for each in there):
+    attached = [each for logger in loggers for each in logger.handlers if isinstance(each, RunLogHandler)]
+    if any(each.flow_run == flow_run for each in attached):
         return lambda: None
     handler = RunLogHandler(send, run, flow_run, warn, limits)
     for logger in loggers:

@@ -1,6 +1,6 @@
-"""The AWS Pricing API: what an hour of each SageMaker instance costs on demand in a region.
+"""On-demand prices of SageMaker instances in a region, from the AWS Pricing API.
 
-Written from the service's own model and from public code that reads it. It was never run on a real account.
+Written from the service's API model and from public code that reads it. It was never run on a real account.
 """
 
 import json
@@ -11,38 +11,38 @@ from typing import Any
 from blocks.common.errors import NotFound, Rejected, Unavailable
 
 PRICING_REGION = "us-east-1"
-"""The Pricing API answers in a few regions only; this one knows the prices of all."""
+"""The Pricing API exists in a few regions only; this one returns the prices of all regions."""
 COMPONENTS = {
     "Training": "training", "Hosting": "hosting", "Batch Transform": "transform", "BatchTransform": "transform",
 }  # fmt: skip
-"""What the price list calls a component (or may, for the last: no source here is certain), and what the table does."""
+"""Use (as in our price table) by the component's name in the price list. "BatchTransform" is a guess."""
 REQUIRED_USES = ("training", "hosting")
-"""Uses without which a table is none; where batch transform has no price, it is not used."""
+"""Uses that must have prices. Without a price for batch transform, batch transform is not used."""
 HOUR_UNITS = {"Hrs", "hrs", "Hours", "Hour"}
 
 
 def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]:
-    """Return US dollars an hour by use ("training", "hosting", "transform") and instance type.
+    """Return US dollars per hour by use ("training", "hosting", "transform") and instance type.
 
-    Where the list has several prices for one type, the highest is taken: it is for a worst case.
+    If the list has several prices for one type, the highest counts, since the worst case is computed from it.
 
     Args:
-        region: such as "eu-central-1".
-        client: boto3's `pricing` client; one is made from the machine's credentials when there is none.
+        region: region code such as "eu-central-1".
+        client: boto3's `pricing` client; None creates one with the machine's credentials.
 
     Raises:
-        NotFound: the service knows no price of an instance there.
-        Rejected: its answer has another form than documented, or it refused the request.
-        Unavailable: it did not answer.
+        NotFound: the service has no price of an instance in this region.
+        Rejected: the response has another form than documented, or the service refused the request.
+        Unavailable: the service did not respond.
     """
-    found: dict[str, dict[str, float]] = {use: {} for use in REQUIRED_USES}
-    for use, kind, usd in _prices(_products(region, client or _client())):
-        prices = found.setdefault(use, {})
-        prices[kind] = max(usd, prices.get(kind, 0.0))
-    if empty := [use for use in REQUIRED_USES if not found[use]]:
+    prices_by_use: dict[str, dict[str, float]] = {use: {} for use in REQUIRED_USES}
+    for use, instance_type, usd in _prices(_products(region, client or _client())):
+        prices = prices_by_use.setdefault(use, {})
+        prices[instance_type] = max(usd, prices.get(instance_type, 0.0))
+    if empty := [use for use in REQUIRED_USES if not prices_by_use[use]]:
         problem = f"the Pricing API has no price for {' and '.join(empty)} of AmazonSageMaker in {region!r}"
         raise NotFound(f"{problem}; is that a region's code, such as eu-central-1?")
-    return found
+    return prices_by_use
 
 
 def _client() -> Any:
@@ -65,9 +65,9 @@ def _products(region: str, client: Any) -> Iterator[Mapping[str, Any]]:
     except ClientError as cause:
         raise Rejected(f"the Pricing API refused GetProducts for {region}: {cause}") from cause
     except BotoCoreError as cause:
-        raise Unavailable(f"the Pricing API did not answer GetProducts for {region}: {cause}") from cause
+        raise Unavailable(f"the Pricing API did not respond to GetProducts for {region}: {cause}") from cause
     except (ValueError, TypeError) as cause:
-        raise Rejected(f"the Pricing API answered with what is no product: {cause}") from cause
+        raise Rejected(f"the Pricing API returned something that is not a product: {cause}") from cause
 
 
 def _prices(products: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, float]]:
@@ -75,30 +75,32 @@ def _prices(products: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, f
     for product in products:
         try:
             attributes = product["product"]["attributes"]
-            use, kind = COMPONENTS.get(attributes.get("component", "")), attributes.get("instanceName", "")
-            if use is None or not kind.startswith("ml."):
+            use, instance_type = COMPONENTS.get(attributes.get("component", "")), attributes.get("instanceName", "")
+            if use is None or not instance_type.startswith("ml."):
                 continue
             for term in product["terms"].get("OnDemand", {}).values():
                 for rate in term["priceDimensions"].values():
-                    if (usd := _hourly(rate, kind)) > 0:
-                        yield use, kind, usd
+                    if (usd := _hourly(rate, instance_type)) > 0:
+                        yield use, instance_type, usd
         except (KeyError, AttributeError) as cause:
             raise Rejected(f"the Pricing API's product has no {cause}: {json.dumps(product)[:300]}") from cause
 
 
-def _hourly(rate: Mapping[str, Any], kind: str) -> float:
-    """Return the rate in US dollars an hour; 0 is not a price, and is passed over.
+def _hourly(rate: Mapping[str, Any], instance_type: str) -> float:
+    """Return the rate in US dollars per hour; 0 is not a price, and the caller skips it.
 
     Raises:
-        Rejected: it is in another unit or currency, or no number: it would be compared with budgets in dollars.
+        Rejected: the rate has another unit or currency, or is not a number, and cannot be compared with budgets.
     """
     unit, money = rate["unit"], rate["pricePerUnit"]
     if unit not in HOUR_UNITS or "USD" not in money:
-        raise Rejected(f"the Pricing API has {kind} in {unit} and {sorted(money)}, not in hours and US dollars")
+        raise Rejected(
+            f"the Pricing API has {instance_type} in {unit} and {sorted(money)}, not in hours and US dollars"
+        )
     try:
         usd = float(money["USD"])
     except ValueError:
         usd = math.nan
     if not (math.isfinite(usd) and usd >= 0):
-        raise Rejected(f"the Pricing API has {kind} at {money['USD']!r} an hour, which is no price")
+        raise Rejected(f"the Pricing API has {instance_type} at {money['USD']!r} an hour, which is not a price")
     return usd

@@ -1,21 +1,21 @@
-"""Things that each are all objects below a prefix: how `sweep` finds, measures and removes them in S3."""
+"""Collectable artifacts in S3, each made of all objects below one prefix: listed, measured and deleted."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from blocks.common.collectable import Collectable
 from blocks.common.errors import Rejected
+from blocks.records.collectable import Collectable
 
 EMPTY: Mapping[str, Any] = {}
 DELETE_BATCH_SIZE = 1000
-"""How many objects S3 removes in one call."""
+"""Maximum number of objects that S3 deletes in one call."""
 
 
 @dataclass(frozen=True)
 class S3Object:
-    """One object: its key, its bytes, and when it was last written."""
+    """An object in S3: its key, its size, and when it was last written."""
 
     key: str
     size_bytes: int
@@ -23,11 +23,11 @@ class S3Object:
 
 
 class S3Artifacts:
-    """Things named by the first `depth` parts of the keys below `root`. Errors are botocore's, but for wrong keys.
+    """Artifacts named by the first `depth` parts of the keys below `root`. Raises botocore's errors.
 
-    With a `mark` an object of the thing's name and that ending, beside it, says that it is whole, and when it was used.
-
-    In a bucket with versions what is removed stays as a version that is not current, until a lifecycle rule ends it.
+    If `complete_marker` is set, an object `<artifact><marker>` says that the artifact is complete, and the object's
+    time says when the artifact was last used. In a versioned bucket a deleted object remains as a noncurrent version
+    until a lifecycle rule removes it.
     """
 
     def __init__(self, client: Any, bucket: str, root: str, kind: str, depth: int, complete_marker: str = "") -> None:
@@ -35,11 +35,12 @@ class S3Artifacts:
         self._mark = complete_marker
 
     def prefix_of(self, key: str) -> str:
-        """Return the prefix of a key, with its slash. Raises Rejected when it is none of those below the root."""
+        """Return the prefix of a key, with a trailing slash. Raises Rejected if no artifact can have that key."""
         kind, _, name = key.partition(":")
         parts = name.split("/")
         if kind != self._kind or len(parts) != self._depth or {"", ".", ".."} & set(parts):
-            raise Rejected(f"{key!r} is no {self._kind} below s3://{self._bucket}/{self._root}; it was not removed")
+            root = f"s3://{self._bucket}/{self._root}"
+            raise Rejected(f"{key!r} is not a {self._kind} below {root}; it was not deleted")
         return f"{self._root}/{name}/"
 
     def collectables(
@@ -48,7 +49,7 @@ class S3Artifacts:
         keep_reasons: Mapping[str, str] = EMPTY,
         dependencies: Mapping[str, tuple[str, ...]] = EMPTY,
     ) -> tuple[Collectable, ...]:
-        """Return each thing below `<root>/<within>`, last used when anything of it was last written.
+        """Return each artifact below `<root>/<below>`, last used when any of its objects was last written.
 
         `keep_reasons` and `dependencies` are by name.
         """
@@ -72,24 +73,27 @@ class S3Artifacts:
         )
 
     def size_bytes(self, key: str) -> int:
-        """Return the bytes of all objects of a thing."""
+        """Return the bytes of all objects of an artifact."""
         return sum(stored.size_bytes for stored in self._objects(self.prefix_of(key)))
 
     def delete_collectables(self, key: str, delete_first: Sequence[str] = ()) -> None:
-        """Remove a thing: those objects `delete_first` by which it is taken for whole, so that nobody finds a part of it."""
-        place = self.prefix_of(key)
-        marks = [f"{place.rstrip('/')}{self._mark}"] if self._mark else []
-        self.remove([*marks, *(f"{place}{name}" for name in delete_first)])
-        self.remove(stored.key for stored in self._objects(place))
+        """Delete an artifact; first the objects in `delete_first`, which mark it as complete.
+
+        So no reader finds a partial artifact.
+        """
+        prefix = self.prefix_of(key)
+        marks = [f"{prefix.rstrip('/')}{self._mark}"] if self._mark else []
+        self.remove([*marks, *(f"{prefix}{name}" for name in delete_first)])
+        self.remove(stored.key for stored in self._objects(prefix))
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove objects; those that are not there are no error. Raises Rejected when S3 keeps one."""
+        """Delete objects; a missing one is no error. Raises Rejected if S3 did not delete one."""
         waiting = list(keys)
         for start in range(0, len(waiting), DELETE_BATCH_SIZE):
             named = [{"Key": each} for each in waiting[start : start + DELETE_BATCH_SIZE]]
-            told = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})
-            if failed := told.get("Errors"):
-                raise Rejected(f"S3 kept {len(failed)} objects, such as {failed[0]}")
+            response = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})
+            if failed := response.get("Errors"):
+                raise Rejected(f"S3 did not delete {len(failed)} objects, such as {failed[0]}")
 
     def _objects(self, prefix: str) -> Iterator[S3Object]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)

@@ -1,4 +1,4 @@
-# Without a cloud and without a stand-in: the provider's answers are made up, the configuration is checked as it is.
+# Tests with a mock provider, without a cloud or an emulator: they check the configuration only.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {

@@ -1,1 +1,1 @@
-"""The approvals desk: a page and an API behind the gateway's door, where people who have signed in decide."""
+"""The approvals UI: web pages and an API in the gateway where signed-in people approve or reject."""

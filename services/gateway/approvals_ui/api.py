@@ -1,4 +1,4 @@
-"""The API of the desk, for programs: a bearer token, JSON both ways. A browser's cookie opens nothing here."""
+"""The JSON API of the approvals UI, with bearer tokens. Session cookies are not accepted."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,13 +13,13 @@ from tasks.shared.rules.refusal import Refusal
 
 
 class ApprovalsApi:
-    """Handlers for programs."""
+    """The handlers of the API."""
 
-    def __init__(self, desk: ApprovalsContext) -> None:
-        self._desk = desk
+    def __init__(self, context: ApprovalsContext) -> None:
+        self._context = context
 
     def add_routes(self, router: APIRouter, pool: ThreadPoolExecutor) -> None:
-        """Add the paths."""
+        """Add the routes of the API."""
         add_route(router, pool, "POST", "/api/sign-in", self.sign_in, _error_response)
         add_route(router, pool, "POST", "/api/sign-out", self.sign_out, _error_response)
         add_route(router, pool, "GET", "/api/approvals", self.get_requests, _error_response)
@@ -27,63 +27,62 @@ class ApprovalsApi:
         add_route(router, pool, "POST", "/api/approvals/{name}/decision", self.decide, _error_response)
 
     def sign_in(self, call: UiRequest) -> UiResponse:
-        """Give a token for a name and a password."""
-        desk, said = self._desk, _json_body(call)
-        name, password = said.get("name"), said.get("password")
-        rules = desk.current_environment().gateway
+        """Return a token for a name and a password."""
+        context, content = self._context, _json_body(call)
+        name, password = content.get("name"), content.get("password")
+        rules = context.current_environment().gateway
         if not (isinstance(name, str) and isinstance(password, str)):
-            raise RequestError(422, "Send a name and a password, both as text.")
-        account = sign_in_with_password(desk, name, password, call.client_address)
-        token, ends = desk.sessions.start("api", account.name, "password", (), rules, desk.clock())
+            raise RequestError(422, 'Send "name" and "password", both as text.')
+        account = sign_in_with_password(context, name, password, call.client_address)
+        token, ends = context.sessions.start("api", account.name, "password", (), rules, context.clock())
         return json_response(200, {"token": token, "ends_at": ends.isoformat()})
 
     def sign_out(self, call: UiRequest) -> UiResponse:
         """End the session of the token."""
-        self._desk.sessions.end(self._user(call).session.key)
-        return json_response(200, {"said": "signed out"})
+        self._context.sessions.end(self._user(call).session.key)
+        return json_response(200, {"outcome": "signed out"})
 
     def get_requests(self, call: UiRequest) -> UiResponse:
-        """Return what waits and what is over."""
+        """Return the pending and the closed requests."""
         self._user(call)
-        waiting, over = list_requests(self._desk.current_environment(), self._desk.clock())
+        waiting, closed = list_requests(self._context.current_environment(), self._context.clock())
         return json_response(
             200,
             {
                 "waiting": [request_json(e, full=False) for e in waiting],
-                "over": [request_json(e, full=False) for e in over],
+                "closed": [request_json(e, full=False) for e in closed],
             },
         )
 
     def get_request(self, call: UiRequest) -> UiResponse:
         """Return one request with its evidence."""
-        visitor, env = self._user(call), self._desk.current_environment()
+        user, env = self._user(call), self._context.current_environment()
         request = find_request(env, call.request_id)
-        shown = request_view(env, request, env.approvals().links(request.id), self._desk.clock())
-        return json_response(
-            200, {**request_json(shown, full=True), "why_not": cannot_decide_reason(self._desk, visitor, request)}
-        )
+        view = request_view(env, request, env.approvals().chain_entries(request.id), self._context.clock())
+        reason = cannot_decide_reason(self._context, user, request)
+        return json_response(200, {**request_json(view, full=True), "cannot_decide_reason": reason})
 
     def decide(self, call: UiRequest) -> UiResponse:
         """Record a decision: {"approve": true, "reason": "…", "digest": "…"}."""
-        visitor, said = self._user(call), _json_body(call)
-        approve, reason, digest = said.get("approve"), said.get("reason"), said.get("digest")
+        user, content = self._user(call), _json_body(call)
+        approve, reason, digest = content.get("approve"), content.get("reason"), content.get("digest")
         if not (isinstance(approve, bool) and isinstance(reason, str) and isinstance(digest, str)):
-            raise RequestError(422, 'Send "approve": true or false, "reason" and the "digest" that you were shown.')
-        made = record_decision(
-            self._desk,
-            visitor,
+            raise RequestError(422, 'Send "approve": true or false, a "reason", and the "digest" of the request.')
+        decision = record_decision(
+            self._context,
+            user,
             call.request_id,
             approved=approve,
             reason=reason,
             shown_digest=digest,
             channel="approvals API",
         )
-        return json_response(200, decision_json(made))
+        return json_response(200, decision_json(decision))
 
     def _user(self, call: UiRequest) -> SignedInUser:
         kind, _, token = call.headers.get("authorization", "").partition(" ")
-        return self._desk.require_user(
-            self._desk.find_session("api", token.strip() if kind.lower() == "bearer" else "")
+        return self._context.require_user(
+            self._context.find_session("api", token.strip() if kind.lower() == "bearer" else "")
         )
 
 
@@ -96,7 +95,7 @@ def _json_body(call: UiRequest) -> dict[str, object]:
         raise RequestError(400, str(cause)) from cause
 
 
-def _error_response(_: UiRequest, denied: RequestError) -> UiResponse:
-    headers = {"www-authenticate": "Bearer"} if denied.status == 401 else {}
-    headers |= {"retry-after": "900"} if denied.status == 429 else {}
-    return json_response(denied.status, {"said": "refused", "reason": denied.message}, headers)
+def _error_response(_: UiRequest, error: RequestError) -> UiResponse:
+    headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
+    headers |= {"retry-after": "900"} if error.status == 429 else {}
+    return json_response(error.status, {"outcome": "refused", "reason": error.message}, headers)

@@ -1,8 +1,8 @@
-"""A decision of somebody who has signed in: over what they were shown, recorded or refused, the run woken."""
+"""Record the decision of a signed-in user on the evidence shown to them, then resume the flow run."""
 
-from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError
 from blocks.environment import Environment
+from blocks.records.approvals import ApprovalRequest, Decision
 from services.gateway.approvals_ui.users import ApprovalsContext, SignedInUser
 from services.gateway.approvals_ui.web import RequestError
 from tasks.approval.requests import submit_decision
@@ -11,24 +11,26 @@ from tasks.shared.rules.refusal import Refusal
 from tasks.shared.trust import current_approval_policy, environment_people
 
 MAX_REASON_LENGTH = 2_000
+VIEW_ONLY = "Your roles let you view requests, but not decide."
+_REASON_PLACEHOLDER = "(reason not given yet)"
 
 
 def find_request(env: Environment, name: str) -> ApprovalRequest:
-    """Return a request of this environment. Raises Denied when there is none by that name."""
+    """Return a request of this environment. Raises RequestError when there is none with that id."""
     try:
-        request = env.approvals().approval_request(name)
+        request = env.approvals().get_request(name)
     except NotFound:
         request = None
     except PortError as cause:
-        raise RequestError(503, "The ledger does not answer just now. Try again.") from cause
+        raise RequestError(503, "The ledger is unavailable at the moment. Try again.") from cause
     if request is None or request.environment != env.name:
         raise RequestError(404, "There is no such request.")
     return request
 
 
 def record_decision(
-    desk: ApprovalsContext,
-    visitor: SignedInUser,
+    context: ApprovalsContext,
+    user: SignedInUser,
     name: str,
     *,
     approved: bool,
@@ -36,44 +38,50 @@ def record_decision(
     shown_digest: str,
     channel: str,
 ) -> Decision:
-    """Record the visitor's decision; `channel` is the way it came ("approvals page"), `shown_digest` what was shown.
+    """Record the user's decision.
+
+    Args:
+        context, user, name: the approvals UI, who decides, and the id of the request.
+        approved, reason: the decision.
+        shown_digest: the digest of the evidence that was shown to the user.
+        channel: where the decision was made ("approvals page").
 
     Raises:
-        Denied: it does not count; what the rules refused is in the ledger.
+        RequestError: the decision does not count; an attempt that the rules refused is in the ledger.
     """
-    env = desk.current_environment()
+    env = context.current_environment()
     request = find_request(env, name)
-    if visitor.permission != "decide":
-        raise RequestError(403, "Your roles let you look, not decide.")
+    if user.permission != "decide":
+        raise RequestError(403, VIEW_ONLY)
     if len(reason) > MAX_REASON_LENGTH:
-        raise RequestError(422, f"The reason is longer than {MAX_REASON_LENGTH:,} letters.")
+        raise RequestError(422, f"The reason is longer than {MAX_REASON_LENGTH:,} characters.")
     try:
-        made = submit_decision(
+        decision = submit_decision(
             env,
             request.id,
             approved=approved,
-            decided_by=visitor.name,
+            decided_by=user.name,
             reason=reason,
-            channel=f"{channel}, {visitor.sign_in_method}",
-            now=desk.clock(),
+            channel=f"{channel}, {user.sign_in_method}",
+            now=context.clock(),
             authenticated=True,
-            roles=visitor.roles,
+            roles=user.roles,
             shown_digest=shown_digest,
         )
     except (Refusal, PortError) as cause:
         raise _to_request_error(cause) from cause
-    desk.on_decision()
-    return made
+    context.on_decision()
+    return decision
 
 
-def cannot_decide_reason(desk: ApprovalsContext, visitor: SignedInUser, request: ApprovalRequest) -> str:
-    """Return why the visitor may not decide the request, "" when they may: nothing is recorded of this."""
-    if visitor.permission != "decide":
-        return "Your roles let you look, not decide."
-    env = desk.current_environment()
+def cannot_decide_reason(context: ApprovalsContext, user: SignedInUser, request: ApprovalRequest) -> str:
+    """Return why the user may not decide the request, "" when they may. Nothing is recorded."""
+    if user.permission != "decide":
+        return VIEW_ONLY
+    env = context.current_environment()
     try:
         check_decider(
-            request, visitor.name, "a reason to come", desk.clock(), authenticated=True, proved_roles=visitor.roles,
+            request, user.name, _REASON_PLACEHOLDER, context.clock(), authenticated=True, proved_roles=user.roles,
             people=environment_people(env), policy=current_approval_policy(env, request.model),
         )  # fmt: skip
     except Refusal as refusal:
@@ -90,4 +98,4 @@ def _to_request_error(cause: Exception) -> RequestError:
         return RequestError(409, str(cause))
     if isinstance(cause, Corrupt):
         return RequestError(503, f"The record of decisions is damaged, so nothing can be decided: {cause}")
-    return RequestError(503, f"It could not be recorded just now: {cause}")
+    return RequestError(503, f"The decision could not be recorded at the moment: {cause}")

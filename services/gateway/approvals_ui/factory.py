@@ -1,4 +1,4 @@
-"""Put the desk together: its file in the state folder, its pages and its API behind one router."""
+"""Build the approvals UI: its SQLite file, its pages and its API, in one router."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,33 +18,33 @@ from services.gateway.approvals_ui.store import ApprovalsStore
 from services.gateway.approvals_ui.users import ApprovalsContext
 
 THREADS = 4
-"""So many people are served at once; the others wait, and deliveries of git hosts do not."""
+"""Threads for requests to the approvals UI. Webhook deliveries use other threads, so they never wait for these."""
 
 
 def open_store(state: Path) -> ApprovalsStore:
-    """Return the desk's file of a state folder."""
-    return ApprovalsStore(state / "gateway" / "desk.db")
+    """Open the accounts and sessions of a state folder."""
+    return ApprovalsStore(state / "gateway" / "accounts.db")
 
 
 def create_context(
     env: Callable[[], Environment],
     store: ApprovalsStore,
     on_decision: Callable[[], None] = lambda: None,
-    vault: SecretStore | None = None,
+    secret_store: SecretStore | None = None,
     cost: ScryptCost | None = None,
 ) -> ApprovalsContext:
-    """Return a desk over its file. `on_decision` is called when somebody has decided."""
+    """Return the context of the approvals UI over its file. `on_decision` is called after each decision."""
     accounts = Accounts(store, cost)
     return ApprovalsContext(
-        env, store, accounts, Sessions(store, accounts), on_decision, (vault or SecretStore()).value
+        env, store, accounts, Sessions(store, accounts), on_decision, (secret_store or SecretStore()).value
     )
 
 
-def create_router(desk: ApprovalsContext) -> APIRouter:
-    """Return the paths of the desk."""
-    router, pool = APIRouter(), ThreadPoolExecutor(THREADS, "desk")
-    pages = Pages(desk)
+def create_router(context: ApprovalsContext) -> APIRouter:
+    """Return the routes of the pages and of the API."""
+    router, pool = APIRouter(), ThreadPoolExecutor(THREADS, "approvals-ui")
+    pages = Pages(context)
     pages.mount(router, pool)
-    OidcPages(desk, pages).mount(router, pool)
-    ApprovalsApi(desk).add_routes(router, pool)
+    OidcPages(context, pages).mount(router, pool)
+    ApprovalsApi(context).add_routes(router, pool)
     return router

@@ -1,4 +1,4 @@
-"""Templates to pages. Everything that is put into one is escaped; a name that is missing is an error."""
+"""Render templates to pages. All values are escaped; a missing value is an error."""
 
 import unicodedata
 from datetime import UTC, datetime
@@ -16,27 +16,27 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(status: int, template: str, **values: Any) -> UiResponse:
-    """Return a page."""
+    """Return the page of a template."""
     return UiResponse(status, _templates().get_template(template).render(**values).encode(errors="replace"))
 
 
 @cache
 def _templates() -> Environment:
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         finalize=replace_invisible,
     )
-    found.filters |= {
+    templates.filters |= {
         "number": format_number,
         "time": format_time,
         "dollars": format_dollars,
         "markdown": render_markdown,
     }
-    found.globals["difference"] = metric_difference
-    return found
+    templates.globals["difference"] = metric_difference
+    return templates
 
 
 STYLESHEET = UiResponse(
@@ -45,24 +45,24 @@ STYLESHEET = UiResponse(
 
 
 def replace_invisible(value: object) -> object:
-    """Return text with its invisible signs shown as such: one that turns the direction of writing forges a line."""
-    if type(value) is not str:  # Markup is ours
+    """Replace invisible characters of a text; for example, bidirectional control characters could disguise it."""
+    if type(value) is not str:  # Markup is made here and is safe
         return value
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_invisible(sign) else sign for sign in value)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_invisible(character) else character for character in value)
 
 
-def _is_invisible(sign: str) -> bool:
-    return sign not in "\n\r\t" and unicodedata.category(sign) in {"Cc", "Cf", "Cs"}
+def _is_invisible(character: str) -> bool:
+    return character not in "\n\r\t" and unicodedata.category(character) in {"Cc", "Cf", "Cs"}
 
 
 def render_markdown(text: str) -> Markup:
-    """Return a report of ours as HTML: markup of others in it stays text, and it links to nothing."""
+    """Return a Markdown report as HTML. HTML in it is shown as text; links and images are switched off."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"])
     return Markup(reader.render(text))  # noqa: S704  (html is off: everything else is escaped)
 
 
 def format_number(value: float | None) -> str:
-    """Return a number with four digits after the point."""
+    """Return a number with four decimal places."""
     return "–" if value is None else f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
@@ -72,17 +72,17 @@ def format_time(value: datetime) -> str:
 
 
 def format_dollars(value: float | None) -> str:
-    """Return an amount of money."""
+    """Return an amount in US dollars."""
     return "none: no paid work" if not value else f"{value:,.2f} USD"
 
 
 def metric_difference(metric: str, ours: float | None, theirs: float | None) -> tuple[str, str]:
-    """Return the difference to the champion, and whether it is "better", "worse" or ""."""
-    from tasks.evaluation.rules.metrics import METRICS, higher_is_better  # brings pandas, for one table of names
+    """Return the difference from the champion, and whether it is "better", "worse" or ""."""
+    from tasks.evaluation.rules.metrics import METRICS, higher_is_better  # imports pandas
 
     if ours is None or theirs is None:
         return "–", ""
-    found = ours - theirs
-    if found == 0 or not any(metric in known for known in METRICS.values()):
-        return f"{found:+.4f}", ""
-    return f"{found:+.4f}", "better" if (found > 0) == higher_is_better(metric) else "worse"
+    difference = ours - theirs
+    if difference == 0 or not any(metric in names for names in METRICS.values()):
+        return f"{difference:+.4f}", ""
+    return f"{difference:+.4f}", "better" if (difference > 0) == higher_is_better(metric) else "worse"

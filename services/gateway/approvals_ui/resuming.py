@@ -1,6 +1,6 @@
-"""Wake the flow runs whose requests are decided: a decision is safe in the ledger before, and waits for nobody.
+"""Resume flow runs whose approval requests are decided.
 
-It looks at what was decided and at the runs that wait, so a gateway or Prefect that is away loses nothing.
+The decisions are already stored in the ledger, so an outage of the gateway or of Prefect loses nothing.
 """
 
 import logging
@@ -12,34 +12,35 @@ from uuid import UUID
 
 import httpx
 
-from blocks.approvals.base import Approvals, Decision
+from blocks.approvals.base import Approvals
 from blocks.approvals.chain import decisions_of
 from blocks.common.errors import PortError, Unavailable
+from blocks.records.approvals import Decision
 
-_log = logging.getLogger("ratchet.desk")
+_log = logging.getLogger("ratchet.approvals_ui")
 
 MAX_DECISION_AGE = timedelta(days=30)
 RETRY_SECONDS, POLL_SECONDS = 4.0, 60.0
 MAX_FAILURES = 3
-"""After so many Prefect is taken to be away, for all of them."""
+"""After this many failures in one pass Prefect is treated as unavailable, and the pass ends."""
 
 
 class SuspendedRuns(Protocol):
-    """The flow runs that may wait."""
+    """The flow runs that may be suspended."""
 
-    def wake(self, run_id: str, made: Decision) -> bool:
-        """Resume a run that waits; return whether it has been woken or does not wait any more.
+    def resume(self, run_id: str, decision: Decision) -> bool:
+        """Resume a suspended run; return whether nothing more is to be done for it.
 
         Raises:
-            Unavailable: Prefect does not answer.
+            Unavailable: Prefect does not respond.
         """
 
 
 class PrefectSuspendedRuns:
-    """Runs over the Prefect API of this process's settings."""
+    """Suspended runs, over the Prefect API that this process is configured for."""
 
-    def wake(self, run_id: str, made: Decision) -> bool:
-        """Resume a run that waits, with the form filled in as it was decided; the run looks into the ledger anyway."""
+    def resume(self, run_id: str, decision: Decision) -> bool:
+        """Resume a suspended run with its form filled in. The run itself reads the decision from the ledger."""
         from prefect.client.orchestration import get_client
         from prefect.exceptions import FlowPauseTimeout, NotPausedError, ObjectNotFound, PrefectHTTPStatusError
 
@@ -50,26 +51,26 @@ class PrefectSuspendedRuns:
                 state = client.read_flow_run(UUID(run_id)).state
             if state is None or not state.is_paused():
                 return state is not None and state.is_final()
-            resume_run(UUID(run_id), made)
-        except NotPausedError:  # somebody was quicker
+            resume_run(UUID(run_id), decision)
+        except NotPausedError:  # it was resumed in the meantime
             return False
         except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
-            _log.warning("flow run %s cannot be woken: %s", run_id, type(cause).__name__)
+            _log.warning("flow run %s cannot be resumed: %s", run_id, type(cause).__name__)
             return True
         except PrefectHTTPStatusError as cause:
             if (status := cause.response.status_code) >= 500 or status in {401, 403, 429}:
-                raise Unavailable(f"Prefect answers {status}") from cause
-            _log.warning("flow run %s cannot be woken: Prefect answers %d", run_id, status)
+                raise Unavailable(f"Prefect responds with status {status}") from cause
+            _log.warning("flow run %s cannot be resumed: Prefect responds with status %d", run_id, status)
             return True
-        except RuntimeError as cause:  # Prefect's own words: why it does not resume the run
-            raise Unavailable(f"flow run {run_id} sleeps on: {cause}") from cause
+        except RuntimeError as cause:  # the message of Prefect says why it does not resume the run
+            raise Unavailable(f"flow run {run_id} was not resumed: {cause}") from cause
         except httpx.HTTPError as cause:
-            raise Unavailable(f"Prefect does not answer: {type(cause).__name__}") from cause
-        return False  # looked at once more: a run that failed to start again is woken again
+            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
+        return False  # check it once more: a run that failed to start is resumed again
 
 
 class RunResumer:
-    """Wakes runs, one after the other."""
+    """Resumes runs, one after the other."""
 
     def __init__(
         self,
@@ -81,35 +82,35 @@ class RunResumer:
         self._resumed: set[str] = set()
 
     def run(self, stop: Event, wake: Event) -> None:
-        """Work until `stop`; `wake` cuts an idle wait short. No error ends it."""
+        """Work until `stop` is set; `wake` ends an idle wait early. No error ends the loop."""
         failed = 0
         while not stop.is_set():
             wake.clear()
             try:
                 left, failed = self.step(self._clock()), 0
             except PortError as cause:
-                _log.warning("runs could not be woken: %s", cause)
+                _log.warning("runs could not be resumed: %s", cause)
                 left, failed = 1, failed + 1
             except Exception:
-                _log.exception("waking runs met an error of ours; it goes on")
+                _log.exception("internal error while resuming runs; continuing")
                 left, failed = 1, failed + 1
             wake.wait(min(RETRY_SECONDS * 2**failed, POLL_SECONDS) if left else POLL_SECONDS)
 
     def step(self, now: datetime) -> int:
-        """Wake what was decided lately, and return how many runs are to be looked at again.
+        """Resume the runs of recent decisions, and return how many runs must be checked again.
 
         Raises:
-            Unavailable: after the others were woken: some could not be, or Prefect is away.
+            Unavailable: Prefect is unavailable, or some runs could not be resumed; the others were.
         """
         approvals, to_check_again, failures = self._approvals(), 0, list[Unavailable]()
-        recent = [each for each in decisions_of(approvals.links()) if each.at > now - MAX_DECISION_AGE]
+        recent = [each for each in decisions_of(approvals.chain_entries()) if each.at > now - MAX_DECISION_AGE]
         for name in dict.fromkeys(each.request_id for each in recent if each.request_id not in self._resumed):
-            end = approvals.decision(name)
+            end = approvals.final_decision(name)
             if end is None:
-                continue  # it takes more approvals yet
-            run_id = approvals.approval_request(name).flow_run_id
+                continue  # more approvals are needed
+            run_id = approvals.get_request(name).flow_run_id
             try:
-                if not run_id or self._runs.wake(run_id, end):
+                if not run_id or self._runs.resume(run_id, end):
                     self._resumed.add(name)
                 else:
                     to_check_again += 1

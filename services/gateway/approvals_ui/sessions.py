@@ -1,4 +1,4 @@
-"""Sessions of people who have signed in: known to the server alone, so that one can be ended; of bounded length."""
+"""Server-side sessions of signed-in people, with a limited lifetime, so that each can be revoked."""
 
 import hashlib
 import hmac
@@ -16,14 +16,14 @@ from services.gateway.approvals_ui.store import ApprovalsStore
 
 SessionKind = Literal["page", "api"]
 
-_LAST_USE_SAVE_SECONDS = 30.0  # a session's last use is written down no more often
+_LAST_USE_SAVE_SECONDS = 30.0  # minimum time between two updates of a session's last use
 
 
 @dataclass(frozen=True)
 class Session:
-    """Who has signed in, how ("password", or the identity provider's issuer), and which groups that proved.
+    """A signed-in person: the name, how they signed in ("password" or the provider's issuer), and their groups.
 
-    Of an account the groups are its roles, as they are now. `key` names the session; it opens nothing.
+    For a password account the groups are its current roles. `key` identifies the session; it is not the token.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions of a desk. A token for the page opens nothing on the API, and the reverse."""
+    """All sessions. A token for the pages is not valid for the API, and the reverse."""
 
     def __init__(self, store: ApprovalsStore, accounts: Accounts) -> None:
         self._store, self._accounts = store, accounts
@@ -42,7 +42,7 @@ class Sessions:
     def start(
         self, kind: SessionKind, name: str, via: str, groups: Sequence[str], rules: GatewaySettings, now: datetime
     ) -> tuple[str, datetime]:
-        """Begin a session and return its token, which is kept nowhere, and when it ends at the latest."""
+        """Start a session. Return its token, which is not stored, and the time at which it ends at the latest."""
         token, at = secrets.token_urlsafe(32), now.timestamp()
         ends = at + rules.session_hours * 3600
         self._store.write(
@@ -53,14 +53,14 @@ class Sessions:
         return token, datetime.fromtimestamp(ends, now.tzinfo)
 
     def find(self, kind: SessionKind, token: str, rules: GatewaySettings, now: datetime) -> Session | None:
-        """Return the session of a token, or None: there is none, it has ended, or its account is disabled."""
+        """Return the session of a token; None when there is none, it has ended, or its account is disabled."""
         at, digest = now.timestamp(), _token_digest(token)
-        found = self._store.rows("SELECT * FROM sessions WHERE digest = ? AND kind = ?", (digest, kind))
-        if not found:
+        rows = self._store.rows("SELECT * FROM sessions WHERE digest = ? AND kind = ?", (digest, kind))
+        if not rows:
             return None
-        row = found[0]
+        row = rows[0]
         if not row["seen_at"] - 300 <= at < min(row["ends_at"], row["seen_at"] + rules.idle_minutes * 60):
-            return None  # over; or the clock has gone back, and nothing would ever be over
+            return None  # it has ended; or the clock was set back, and it would never end
         groups = tuple(json.loads(row["groups_"]))
         if row["via"] == "password":
             account = self._accounts.find(row["name"])
@@ -74,16 +74,16 @@ class Sessions:
         return Session(digest, row["name"], row["via"], groups)
 
     def end(self, key: str) -> None:
-        """End a session: its token opens nothing from now on."""
+        """End a session: its token is no longer valid."""
         self._store.write(("DELETE FROM sessions WHERE digest = ?", (key,)))
 
     def form_token(self, key: str) -> str:
-        """Return what a form must bear that was made for the session (or for a browser before it signs in)."""
+        """Return the token of the forms of a session (or of a browser before it signs in), against forged forms."""
         return hmac.new(self._secret, f"form {key}".encode(), hashlib.sha256).hexdigest()
 
-    def is_form_token(self, key: str, given: str) -> bool:
-        """Whether a form was made for that session."""
-        return hmac.compare_digest(self.form_token(key).encode(), given.encode(errors="surrogatepass"))
+    def is_form_token(self, key: str, token: str) -> bool:
+        """Whether the token is the form token of that session."""
+        return hmac.compare_digest(self.form_token(key).encode(), token.encode(errors="surrogatepass"))
 
 
 def _token_digest(token: str) -> str:

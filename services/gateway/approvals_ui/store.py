@@ -1,6 +1,6 @@
-"""What the desk remembers, in a SQLite file of mode 0600: accounts, sessions, failed attempts, its own secrets.
+"""SQLite storage of the approvals UI (mode 0600): accounts, sessions, failed attempts, secrets.
 
-No password and no token is in it as it is typed or sent: of a password its scrypt, of a token its SHA-256.
+Passwords are stored as scrypt hashes, tokens as SHA-256.
 """
 
 import os
@@ -22,14 +22,14 @@ CREATE TABLE IF NOT EXISTS sessions (
     seen_at REAL NOT NULL, ends_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS failures (what TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS failures_by_what ON failures (what, at);
-CREATE TABLE IF NOT EXISTS errands (
-    digest TEXT PRIMARY KEY, wanted TEXT NOT NULL, ends_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS pending_sign_ins (
+    digest TEXT PRIMARY KEY, next_path TEXT NOT NULL, ends_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 
 
 class ApprovalsStore:
-    """The desk's file. A call is a transaction of its own, so that commands and the gateway may work on it at once."""
+    """The file. Each call is one transaction, so commands and the gateway can use the file at the same time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,7 +45,7 @@ class ApprovalsStore:
             return database.execute(query, values).fetchall()
 
     def write(self, *statements: tuple[str, Sequence[Any]]) -> int:
-        """Do all of the statements or none, and return how many rows the last one changed. Raises Unavailable."""
+        """Execute all statements or none, and return how many rows the last one changed. Raises Unavailable."""
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
             changed = 0
@@ -55,7 +55,7 @@ class ApprovalsStore:
             return changed
 
     def secret(self, name: str) -> bytes:
-        """Return 32 random bytes, made at the first use and kept."""
+        """Return 32 random bytes, created at the first use and stored."""
         self.write(("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32))))
         return bytes(self.rows("SELECT value FROM secrets WHERE name = ?", (name,))[0]["value"])
 
@@ -69,4 +69,4 @@ class ApprovalsStore:
             finally:
                 database.close()
         except sqlite3.OperationalError as cause:
-            raise Unavailable(f"the desk's file {self.path.name} cannot be used: {cause}") from cause
+            raise Unavailable(f"the approvals UI's file {self.path.name} cannot be used: {cause}") from cause

@@ -1,4 +1,4 @@
-"""Who is at the desk: signed in or not, with which roles, and what those let them do."""
+"""The signed-in user: identity, roles and permission."""
 
 import logging
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from services.gateway.approvals_ui.store import ApprovalsStore
 from services.gateway.approvals_ui.web import RequestError
 from tasks.shared.trust import environment_people
 
-_log = logging.getLogger("ratchet.desk")
+_log = logging.getLogger("ratchet.approvals_ui")
 
-NO_ROLE_MESSAGE = "Nothing here is for you: none of your roles is known. Ask whoever runs this environment for one."
+NO_ROLE_MESSAGE = "You have no access: none of your roles is known here. Ask the owner of this environment for a role."
 
 
 @dataclass(frozen=True)
 class SignedInUser:
-    """Somebody who has proved who they are; `roles` are those that the sign-in proved."""
+    """A user with a proved identity; `roles` are those that the sign-in proved."""
 
     session: Session
     roles: tuple[str, ...]
@@ -29,21 +29,22 @@ class SignedInUser:
 
     @property
     def name(self) -> str:
-        """The name under which they sign."""
+        """The name under which the user signs decisions."""
         return self.session.name
 
     @property
     def sign_in_method(self) -> str:
-        """How they proved who they are, as the ledger has it."""
+        """How the user proved their identity, as recorded in the ledger."""
         via = self.session.sign_in_via
         return "signed in by password" if via == "password" else f"signed in at {via}"
 
 
 @dataclass(frozen=True)
 class ApprovalsContext:
-    """What the page and the API work with. `current_environment` returns the environment by its file as it is now.
+    """What the pages and the API share.
 
-    `on_decision` is called when somebody has decided; `read_secret` returns the value of a secret by its name.
+    `current_environment` returns the environment as its file is now; `on_decision` is called after each decision;
+    `read_secret` returns the value of a secret by its name.
     """
 
     current_environment: Callable[[], Environment]
@@ -59,10 +60,10 @@ class ApprovalsContext:
         return self.sessions.find(kind, token, self.current_environment().gateway, self.clock()) if token else None
 
     def require_user(self, session: Session | None) -> SignedInUser:
-        """Return who this is.
+        """Return the user of a session.
 
         Raises:
-            Denied: nobody has signed in (401), or nothing is known that they may do (403).
+            RequestError: nobody has signed in (401), or the user has no permission here (403).
         """
         if session is None:
             raise RequestError(401, "Sign in first.")
@@ -72,32 +73,32 @@ class ApprovalsContext:
         may = {known[role] for role in people.roles_of(session.name) | set(proved) if role in known}
         if not may or people.is_barred(session.name):
             raise RequestError(403, NO_ROLE_MESSAGE)
-        return SignedInUser(session, proved, "decide" if "decide" in may else "look")
+        return SignedInUser(session, proved, "decide" if "decide" in may else "view")
 
 
-def sign_in_with_password(desk: ApprovalsContext, name: str, password: str, address: str) -> Account:
-    """Return the account of a name and password whose owner may do something here.
+def sign_in_with_password(context: ApprovalsContext, name: str, password: str, address: str) -> Account:
+    """Return the account of a name and password, if its owner has a permission here.
 
     Raises:
-        Denied: in the same words, whether it is the name or the password that is wrong.
+        RequestError: the sign-in failed; the message is the same for a wrong name and a wrong password.
     """
-    if not desk.current_environment().gateway.allow_passwords:
-        raise RequestError(403, "Nobody signs in with a password here.")
+    if not context.current_environment().gateway.allow_passwords:
+        raise RequestError(403, "Signing in with a password is switched off here.")
     try:
-        account = desk.accounts.authenticate(name, password, address, desk.clock())
+        account = context.accounts.authenticate(name, password, address, context.clock())
     except TooManyAttempts as cause:
         _log.warning("too many failed attempts to sign in, the last from %s", address)
-        raise RequestError(429, "Too many attempts have failed. Wait a quarter of an hour.") from cause
+        raise RequestError(429, "Too many attempts have failed. Wait 15 minutes.") from cause
     except SignInFailed as cause:
         _log.info("a failed attempt to sign in, from %s", address)
-        raise RequestError(401, "Name or password is not right.") from cause
-    desk.require_user(Session("", account.name, "password", account.roles))
+        raise RequestError(401, "Name or password is wrong.") from cause
+    context.require_user(Session("", account.name, "password", account.roles))
     _log.info("%r signed in by password, from %s", account.name, address)
     return account
 
 
 def _verified_roles(env: Environment, session: Session) -> tuple[str, ...]:
-    """Return the roles that a sign-in proved: an account's own, or those that the provider's groups stand for."""
+    """Return the roles that a sign-in proved: those of the account, or those that the provider's groups map to."""
     if session.sign_in_via == "password" or env.gateway.oidc is None:
         return session.groups
     table = env.gateway.oidc.role_by_group

@@ -1,4 +1,4 @@
-"""HTTP for the desk: a call with its body read within bounds, a reply with the headers that every reply bears."""
+"""HTTP helpers of the approvals UI: bounded request bodies, security headers on every response, error handling."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from blocks.common.errors import PortError
-from services.gateway.request_body import BodyRejected, RequestLimits, read_body
+from services.gateway.limits import BodyRejected, RequestLimits, read_body
 
-_log = logging.getLogger("ratchet.desk")
+_log = logging.getLogger("ratchet.approvals_ui")
 
 REQUEST_LIMITS = RequestLimits(body_bytes=32_768)
-"""Sign-ins and decisions are short."""
+"""Bodies of sign-ins and decisions are short."""
 MAX_QUERY_BYTES = 4_096
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 
@@ -32,12 +32,12 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""No script, nothing from elsewhere, in nobody's frame, in no cache."""
+"""No script, no external content, no framing, no caching."""
 
 
 @dataclass(frozen=True)
 class UiRequest:
-    """What a browser or program asks."""
+    """An HTTP request of a browser or a program."""
 
     method: str
     path: str
@@ -49,18 +49,18 @@ class UiRequest:
     client_address: str
 
     def form(self) -> dict[str, str]:
-        """Return the fields of a form; of two with one name none counts. Raises Denied when it is no form."""
+        """Return the fields of a form; a name that occurs twice is left out. Raises RequestError for other bodies."""
         if (
             self.headers.get("content-type", "").partition(";")[0].strip().lower()
             != "application/x-www-form-urlencoded"
         ):
-            raise RequestError(415, "This is not a form as a browser sends it.")
+            raise RequestError(415, "The request is not a form as a browser sends it.")
         return _fields(self.body.decode("utf-8", errors="replace"))
 
 
 @dataclass(frozen=True)
 class UiResponse:
-    """What it is told."""
+    """An HTTP response."""
 
     status: int
     content: bytes
@@ -69,16 +69,16 @@ class UiResponse:
     cookies: tuple[str, ...] = ()
 
     def with_cookies(self, *cookies: str) -> "UiResponse":
-        """Return it with cookies to set."""
+        """Return the response with further cookies to set."""
         return replace(self, cookies=(*self.cookies, *cookies))
 
 
 class RequestError(Exception):
-    """The call is refused: an HTTP status, and a sentence for whoever asked."""
+    """A request is refused: the HTTP status, and a message for the user."""
 
-    def __init__(self, status: int, said: str) -> None:
-        self.status, self.message = status, said
-        super().__init__(said)
+    def __init__(self, status: int, message: str) -> None:
+        self.status, self.message = status, message
+        super().__init__(message)
 
 
 Handler = Callable[[UiRequest], UiResponse]
@@ -86,49 +86,49 @@ ErrorHandler = Callable[[UiRequest, RequestError], UiResponse]
 
 
 def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> UiResponse:
-    """Return a reply to a program."""
+    """Return a JSON response."""
     return UiResponse(status, json.dumps(content, ensure_ascii=False).encode(errors="replace"), JSON, headers or {})
 
 
 def redirect(path: str) -> UiResponse:
-    """Return a reply that sends a browser to another page of ours."""
+    """Return a redirect to another page of the approvals UI."""
     return UiResponse(303, b"", headers={"location": path})
 
 
 def add_route(
     router: APIRouter, pool: ThreadPoolExecutor, method: str, path: str, handler: Handler, refuse: ErrorHandler
 ) -> None:
-    """Have the handler answer a path, on a thread of the pool: the event loop takes deliveries in meanwhile."""
+    """Add a route whose handler runs in a thread of the pool, so that the event loop can receive deliveries."""
 
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         call = _read_request(request, b"")
         try:
             if len(request.scope["query_string"]) > MAX_QUERY_BYTES:
                 raise RequestError(414, "The address is too long.")
             if method == "POST":
                 call = replace(call, body=await read_body(request, REQUEST_LIMITS))
-            reply = await asyncio.get_running_loop().run_in_executor(pool, _call_handler, handler, refuse, call)
-        except BodyRejected as cut:
-            reply = refuse(call, RequestError(cut.response.status, cut.response.reason))
-        except RequestError as denied:
-            reply = refuse(call, denied)
-        return _to_http_response(reply)
+            response = await asyncio.get_running_loop().run_in_executor(pool, _call_handler, handler, refuse, call)
+        except BodyRejected as rejected:
+            response = refuse(call, RequestError(rejected.response.status, rejected.response.reason))
+        except RequestError as error:
+            response = refuse(call, error)
+        return _to_http_response(response)
 
-    router.add_api_route(path, answer, methods=[method], response_model=None)
+    router.add_api_route(path, respond, methods=[method], response_model=None)
 
 
 def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> UiResponse:
     try:
         return handler(call)
-    except RequestError as denied:
-        return refuse(call, denied)
+    except RequestError as error:
+        return refuse(call, error)
     except PortError as cause:
         _log.warning("%s %s: %s", call.method, call.path, cause)
-        return refuse(call, RequestError(503, "What this needs does not answer just now. Try again."))
+        return refuse(call, RequestError(503, "A service that is needed for this is unavailable. Try again."))
     except Exception:
-        _log.exception("%s %s met an error of ours", call.method, call.path)
+        _log.exception("internal error in %s %s", call.method, call.path)
         return refuse(
-            call, RequestError(500, "Something went wrong here; nothing was decided. The gateway's log has it.")
+            call, RequestError(500, "Internal error; nothing was decided. The gateway's log has the details.")
         )
 
 
@@ -144,7 +144,7 @@ def _fields(text: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=20)
     except ValueError:
-        raise RequestError(400, "There are too many fields.") from None
+        raise RequestError(400, "The request has too many fields.") from None
     names = [name for name, _ in pairs]
     return {name: value for name, value in pairs if names.count(name) == 1}
 

@@ -1,4 +1,4 @@
-"""Which runs a change asks for: a plain function of the change and the rules."""
+"""Decide which runs a change starts: plain functions of the change and the trigger rules."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run that a rule asks for. `key` tells it from the other runs of the same delivery."""
+    """A run that a rule starts. `key` distinguishes it from the other runs of the same delivery."""
 
     rule: str
     deployment: str
@@ -24,49 +24,49 @@ class RunRequest:
 
 
 def ref_refusal(change_repository: str, ref: str, *, tag: bool, repository: Repository | None) -> str:
-    """Return why nothing of this branch or tag counts, or ""."""
+    """Return why changes of this branch or tag are ignored, or ""."""
     if repository is None:
-        return f"the repository {change_repository} is not among those of triggers.yaml"
+        return f"the repository {change_repository} is not in triggers.yaml"
     patterns = repository.tags if tag else repository.branches
     if any(pattern_matches(pattern, ref) for pattern in patterns):
         return ""
-    return f"the {'tag' if tag else 'branch'} {ref} of {change_repository} does not count by triggers.yaml"
+    return f"the {'tag' if tag else 'branch'} {ref} of {change_repository} is not configured in triggers.yaml"
 
 
 def matching_rules(triggers: Triggers, change: RefChange) -> list[TriggerRule]:
-    """Return the rules that a change meets but for its paths."""
+    """Return the rules that match a change, without regard to its paths."""
     return [rule for rule in triggers.rules if _rule_applies(rule, change)]
 
 
 def needs_paths(triggers: Triggers, change: RefChange) -> bool:
-    """Whether the change's files decide, and are not all known."""
+    """Whether a matching rule has paths, and the changed files are not all known."""
     return not change.paths_complete and any(rule.paths for rule in matching_rules(triggers, change))
 
 
 def run_requests(triggers: Triggers, change: RefChange) -> list[RunRequest]:
-    """Return the runs that a change asks for, in the order of the rules: one a rule, or one for each `{model}`.
+    """Return the runs that a change starts, in the order of the rules: one per rule, or one for each `{model}`.
 
-    A rule with paths asks for nothing while the files that changed are not all known; see `needs_paths`.
+    A rule with paths starts nothing while the changed files are not all known; see `needs_paths`.
     """
-    found: list[RunRequest] = []
+    runs: list[RunRequest] = []
     for rule in matching_rules(triggers, change):
         if not rule.paths:
-            found.append(_run_request(rule, change, ""))
+            runs.append(_run_request(rule, change, ""))
         elif change.paths_complete:
-            found += [_run_request(rule, change, model) for model in sorted(_captured_models(rule.paths, change.paths))]
-    return found
+            runs += [_run_request(rule, change, model) for model in sorted(_captured_models(rule.paths, change.paths))]
+    return runs
 
 
 def no_match_reason(triggers: Triggers, change: RefChange) -> str:
-    """Return why a change that asks for nothing does."""
-    if met := matching_rules(triggers, change):
-        names = ", ".join(rule.name for rule in met)
-        return f"none of the {len(change.paths)} changed files is one that matters to: {names}"
-    return f"no rule is about a {change.kind} on {change.ref} of {change.repository}"
+    """Return why a change starts no run."""
+    if rules := matching_rules(triggers, change):
+        names = ", ".join(rule.name for rule in rules)
+        return f"none of the {len(change.paths)} changed files matches the paths of: {names}"
+    return f"no rule matches a {change.kind} on {change.ref} of {change.repository}"
 
 
 def pattern_matches(pattern: str, text: str) -> bool:
-    """Whether a branch, tag or path fits: * and ? stay within a folder's name, ** spans folders."""
+    """Whether a branch, tag or path matches: `*` and `?` match within one path segment, `**` matches any folders."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
@@ -80,10 +80,10 @@ def _rule_applies(rule: TriggerRule, change: RefChange) -> bool:
 
 
 def _captured_models(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Return the models that the patterns catch; {""} when they match and catch none."""
+    """Return the models that the patterns capture; {""} when they match without a `{model}`."""
     compiled = [_compiled(pattern) for pattern in patterns]
-    found = (pattern.fullmatch(path) for path in paths for pattern in compiled)
-    return {each.groupdict().get("model", "") for each in found if each is not None}
+    matches = (pattern.fullmatch(path) for path in paths for pattern in compiled)
+    return {match.groupdict().get("model", "") for match in matches if match is not None}
 
 
 def _fill_placeholders(text: str, known: Mapping[str, str]) -> str:
@@ -91,7 +91,7 @@ def _fill_placeholders(text: str, known: Mapping[str, str]) -> str:
 
 
 def _run_request(rule: TriggerRule, change: RefChange, model: str) -> RunRequest:
-    """Return the run. In the parameter `model`, what the change fills in behind `--` comes out as a namespace."""
+    """Return the run. In the parameter `model`, the filled-in text after `--` is converted to a valid namespace."""
     known = {
         "model": model,
         "author": change.author,

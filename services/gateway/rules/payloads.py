@@ -1,6 +1,6 @@
-"""What each git host's delivery says: from its event and its JSON to a `RefChange`, or to `NoChange` with the reason.
+"""Parse the payloads of each git host: from event and JSON to a `RefChange`, or to `NoChange` with the reason.
 
-Read by each host's documentation: GitHub and Gitea `push`, `pull_request`, `create`; GitLab push, tag push and
+Written from each host's documentation: GitHub and Gitea `push`, `pull_request`, `create`; GitLab push, tag push and
 merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
 """
 
@@ -24,19 +24,19 @@ PayloadResult = RefChange | NoChange
 JsonObject = Mapping[str, Any]
 
 _COMMIT_COUNT_KEYS = {"gitlab": "total_commits_count", "gitea": "total_commits"}
-"""Where a host says how many commits a push has; it lists but the newest of them. GitHub lists up to 2,048."""
+"""The key with a push's number of commits; the host lists only the newest of them. GitHub lists up to 2,048."""
 
 
 def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResult:
-    """Return what a delivery of `sender` says.
+    """Return the change that a delivery reports.
 
     Args:
-        sender: which git host.
-        event: its word for the event, from the header.
+        sender: the git host.
+        event: the host's name of the event, from the header.
         payload: the body.
 
     Raises:
-        Refusal: a part that is needed is missing or of another kind; the message names its key.
+        Refusal: a required part is missing or has the wrong type; the message names its key.
     """
     readers: dict[tuple[Sender, str], Callable[[JsonObject], PayloadResult]] = {
         ("github", "push"): lambda body: _push("github", body),
@@ -52,7 +52,7 @@ def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResu
     reader = readers.get((sender, event))
     if reader is None:
         pings = {"ping", "diagnostics:ping"}
-        reason = "a ping: the webhook works" if event in pings else f"the event {event[:60]!r} starts nothing"
+        reason = "a ping: the webhook works" if event in pings else f"the event {event[:60]!r} starts no run"
         return NoChange("ping" if event in pings else "other", reason)
     return reader(payload)
 
@@ -67,7 +67,7 @@ def _push(sender: Sender, body: JsonObject) -> PayloadResult:
         *(_value_at(body, *path) for path in (("pusher", "email"), ("pusher", "name"), ("pusher", "login")))
     )
     if kind == "tag":
-        head = _value_at(body, "head_commit", "id")  # an annotated tag has an object of its own
+        head = _value_at(body, "head_commit", "id")  # an annotated tag is an object with its own id
         return RefChange("tag", where, ref, commit_id(head, "head_commit.id") if head else commit, before, author)
     paths, complete = _changed_files(sender, body, before)
     return RefChange("push", where, ref, commit, before, author, paths, complete)
@@ -87,12 +87,12 @@ def _pull_request(body: JsonObject) -> PayloadResult:
 
 def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResult:
     where = repository_name(_value_at(body, "project", "path_with_namespace"), "project.path_with_namespace")
-    found, ref = split_ref(body.get("ref"), "ref")
-    if (found == "tag") != (kind == "tag"):
-        raise Refusal("does not fit the event", where="ref", value=str(body.get("ref"))[:80])
+    ref_kind, ref = split_ref(body.get("ref"), "ref")
+    if (ref_kind == "tag") != (kind == "tag"):
+        raise Refusal("does not match the event", where="ref", value=str(body.get("ref"))[:80])
     after, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not after:
-        return NoChange("delete", f"the {found} {ref} was deleted", where, ref)
+        return NoChange("delete", f"the {ref_kind} {ref} was deleted", where, ref)
     commit = commit_id(body.get("checkout_sha") or body.get("after"), "checkout_sha")
     author = author_name(body.get("user_email"), body.get("user_username"), body.get("user_name"))
     if kind == "tag":
@@ -121,7 +121,7 @@ def _bitbucket_push(body: JsonObject) -> PayloadResult:
     if not isinstance(changes, list) or not changes:
         raise Refusal("has no changes", where="push.changes")
     if len(changes) > 1:
-        return NoChange("push", "several branches in one push: push them one by one, or redeliver by `missed`", where)
+        return NoChange("push", "several branches in one push: push them one by one, or use `gateway missed`", where)
     change = _mapping(changes[0], "push.changes[0]")
     if not change.get("new"):
         old = ref_name(_value_at(change, "old", "name"), "push.changes[0].old.name")
@@ -149,14 +149,14 @@ def _bitbucket_merge(body: JsonObject) -> PayloadResult:
     commit = _value_at(body, "pullrequest", "merge_commit", "hash")
     author = author_name(_value_at(body, "actor", "nickname"), _value_at(body, "actor", "display_name"))
     if isinstance(commit, str) and len(commit) < 40:
-        return NoChange("merge", "Bitbucket names only a part of the commit: let rules go by push", where, target)
+        return NoChange("merge", "Bitbucket sends only a part of the commit id: use rules for push", where, target)
     return RefChange("merge", where, target, _required_commit(commit_id(commit, key), key), "", author)
 
 
 def _changed_files(sender: Sender, body: JsonObject, before: str) -> tuple[tuple[str, ...], bool]:
-    """Return the files that the push's commits name, and whether they are all that changed.
+    """Return the files that the commits of a push name, and whether the list is complete.
 
-    A new branch, or one that was moved by force, differs from what was there by more than its commits say.
+    For a new branch or a forced push the list is not complete: more files may differ than its commits name.
     """
     commits = body.get("commits")
     if not isinstance(commits, list) or not all(isinstance(commit, Mapping) for commit in commits):
@@ -164,13 +164,13 @@ def _changed_files(sender: Sender, body: JsonObject, before: str) -> tuple[tuple
     lists = [commit.get(name) for commit in commits for name in ("added", "removed", "modified")]
     if not all(isinstance(names, list) for names in lists):
         return (), False
-    paths, whole = changed_paths(path for names in lists for path in names or ())
+    paths, complete = changed_paths(path for names in lists for path in names or ())
     listed = (
         len(commits) == body.get(_COMMIT_COUNT_KEYS[sender])
         if sender in _COMMIT_COUNT_KEYS
         else 0 < len(commits) < 2048
     )
-    return paths, whole and listed and bool(before) and body.get("forced") is not True
+    return paths, complete and listed and bool(before) and body.get("forced") is not True
 
 
 def _value_at(body: object, *keys: str) -> Any:
@@ -181,7 +181,7 @@ def _value_at(body: object, *keys: str) -> Any:
 
 def _mapping(value: object, where: str) -> JsonObject:
     if not isinstance(value, Mapping):
-        raise Refusal("is missing, or no object", where=where)
+        raise Refusal("is missing, or is not an object", where=where)
     return value
 
 

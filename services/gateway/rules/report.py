@@ -1,4 +1,4 @@
-"""What is told back about a run that a change started: a state for the commit, and a report to put under it."""
+"""Reports of a triggered run to the git host: the state of the commit, and a Markdown report for a comment."""
 
 import html
 from collections.abc import Mapping
@@ -6,22 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from services.gateway.rules.changes import RefChange
+from tasks.shared.rules.run_outcomes import end_text, outcome_words
 
 CommitState = Literal["pending", "success", "failure", "error"]
 
-REPORT_ARTIFACTS = ("evaluation", "checks", "rollback", "ingest", "experiment")
+REPORT_ARTIFACTS = ("evaluation", "validation", "rollback", "ingest", "experiment")
 """The artifacts of a run that belong into its report, in this order."""
 MAX_COMMENT_LENGTH = 60_000
 """GitHub refuses a comment of more than 65,536 characters."""
 
-_STATE_BY_NAME: Mapping[str, CommitState] = {
-    "Deployed": "success",
-    "RolledBack": "success",
-    "Refused": "success",
-    "Inconclusive": "success",
-    "Held": "failure",
-    "Rejected": "failure",
-}
+_STATE_BY_OUTCOME: Mapping[str, CommitState] = {"held": "failure", "expired": "failure", "rejected": "failure"}
 _STATE_BY_TYPE: Mapping[str, CommitState] = {
     "COMPLETED": "success",
     "FAILED": "failure",
@@ -33,7 +27,10 @@ _STATE_BY_TYPE: Mapping[str, CommitState] = {
 
 @dataclass(frozen=True)
 class RunReport:
-    """A flow run as it stands: Prefect's type and name of its state, and what there is to read about it."""
+    """A flow run as it stands: Prefect's type and name of its state, and what there is to read about it.
+
+    `outcome` is what the run came to, by its tag: "held"; "" while it runs, or when it has none.
+    """
 
     run_id: str
     url: str
@@ -44,36 +41,42 @@ class RunReport:
     message: str
     parameters: Mapping[str, object]
     artifacts: Mapping[str, str]
+    outcome: str = ""
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over."""
+        """Whether the run has ended."""
         return self.state_type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+    @property
+    def verdict(self) -> str:
+        """What the run came to, in words; Prefect's name of its state where it has no outcome."""
+        return outcome_words(self.outcome) or self.state_name
 
 
 def commit_state(view: RunReport) -> CommitState:
-    """Return the state for the commit: Held and Rejected are failures; Inconclusive and Refused are none.
+    """Return the state for the commit: held, expired and rejected are failures.
 
-    Refused means that the tier was a sample: measured, and never to be promoted.
+    Inconclusive is none, and neither is not promotable: the tier was a sample, measured and never to be promoted.
     """
     if not view.ended:
         return "pending"
-    return _STATE_BY_NAME.get(view.state_name) or _STATE_BY_TYPE.get(view.state_type, "error")
+    return _STATE_BY_OUTCOME.get(view.outcome) or _STATE_BY_TYPE.get(view.state_type, "error")
 
 
 def status_line(view: RunReport) -> str:
     """Return the state in at most 140 characters, as GitHub takes them; verdict and reasons are in the message."""
     if view.state_name == "Suspended":
         return f"{view.rule_name}: waits for approval"[:140]
-    words = f"{view.rule_name}: {view.state_name}" + (f". {view.message}" if view.ended and view.message else "")
-    return " ".join(words.split())[:140]
+    words = end_text(view.outcome, view.state_name, view.message if view.ended else "")
+    return " ".join(f"{view.rule_name}: {words}".split())[:140]
 
 
 def run_markdown(change: RefChange, view: RunReport) -> str:
     """Return the report: what changed, how it ended, then data, metrics against the champion, verdict."""
     signs = {"success": "✅", "failure": "⛔", "error": "💥", "pending": "⏳"}
     head = [
-        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(view.state_name)}",
+        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(view.verdict)}",
         _text(view.message) if view.message else "",
         "\n".join(
             [
@@ -88,24 +91,24 @@ def run_markdown(change: RefChange, view: RunReport) -> str:
     ]  # fmt: skip
     parts = [_lower_headings(view.artifacts[key]) for key in REPORT_ARTIFACTS if key in view.artifacts]
     if not parts and view.ended:
-        parts = ["This run left no report of data or metrics: it ended before there was one."]
-    whole = "\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n"
-    if len(whole) <= MAX_COMMENT_LENGTH:
-        return whole
-    return f"{whole[:MAX_COMMENT_LENGTH]}\n\n… the rest is among the run's artifacts.\n"
+        parts = ["This run has no report of data or metrics: it ended before it wrote one."]
+    report = "\n\n".join(part.strip() for part in [*head, *parts] if part.strip()) + "\n"
+    if len(report) <= MAX_COMMENT_LENGTH:
+        return report
+    return f"{report[:MAX_COMMENT_LENGTH]}\n\n… see the run's artifacts for the rest.\n"
 
 
 def _lower_headings(markdown: str) -> str:
-    """Return a report one level of headings lower, so that it stands below ours."""
+    """Return a report with its headings one level lower, below the heading of the comment."""
     return "\n".join(f"#{line}" if line.startswith("#") else line for line in markdown.splitlines())
 
 
 def _text(value: str) -> str:
-    """Return text that is shown as it stands: it makes no markup, mentions nobody and breaks no table."""
-    flat = html.escape(" ".join(value.split())[:500], quote=False)
-    for sign in "\\`*_[]~#!|":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat.replace("://", "&#58;//").replace("@", "&#64;")
+    """Return text with Markdown escaped: no markup, no mention of users, no broken table."""
+    escaped = html.escape(" ".join(value.split())[:500], quote=False)
+    for character in "\\`*_[]~#!|":
+        escaped = escaped.replace(character, f"\\{character}")
+    return escaped.replace("://", "&#58;//").replace("@", "&#64;")
 
 
 def _code(value: str) -> str:

@@ -1,6 +1,7 @@
-"""`triggers.yaml`: which repositories may start what. Strict, reviewed in git, every key described.
+"""Trigger rules (`triggers.yaml`): which changes of which repositories start which runs. Parsed strictly.
 
-It names secrets and never holds one: `env:NAME` is a variable of the gateway, `block:NAME` a Prefect Secret block.
+The file names secrets and never contains one: `env:NAME` is a variable of the gateway, `block:NAME` a Prefect Secret
+block.
 """
 
 import re
@@ -24,7 +25,7 @@ from tasks.shared.rules.refusal import Refusal
 _Key = TypeVar("_Key", bound=Hashable)
 
 PLACEHOLDERS = ("model", "author", "branch", "commit", "repository")
-"""What a parameter may take from the change, written `{model}`; `{model}` is what the path's pattern caught."""
+"""Placeholders in parameters that the change fills in; `{model}` is what the pattern of the path captured."""
 
 _SECRET = re.compile(r"env:[A-Z][A-Z0-9_]{0,99}|block:[a-z0-9][a-z0-9-]{0,99}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -33,21 +34,22 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 def _secret(text: str) -> str:
     if not _SECRET.fullmatch(text):
         raise validation_error(
-            "names no secret", "Write env:VARIABLE or block:name-of-a-secret-block; the secret never goes here."
+            "is not the name of a secret",
+            "Write env:VARIABLE or block:name-of-a-secret-block; never write the secret itself here.",
         )
     return text
 
 
 def _pattern(text: str) -> str:
     if text.startswith("/") or "//" in text or ".." in text or "\\" in text:
-        raise validation_error("is no pattern of a path", "Write it from the repository's root: models/churn/**.")
+        raise validation_error("is not a path pattern", "Write it relative to the repository's root: models/churn/**.")
     if (
         text.count("{model}") > 1
         or "{" in text.replace("{model}", "")
         or "**" in re.sub(r"(^|(?<=/))\*\*(/|$)", "", text)
     ):
         raise validation_error(
-            "is no pattern", "Write *, ? or {model} within a folder's name, and ** for any folders: a/**/b."
+            "is not a valid pattern", "Write *, ? or {model} within a folder's name, and ** for any folders: a/**/b."
         )
     return text
 
@@ -55,8 +57,10 @@ def _pattern(text: str) -> str:
 def _clone(text: str) -> str:
     plain = re.fullmatch(r"(https|ssh|file)://[^\s'\"\\]+|[a-z0-9_-]+@[A-Za-z0-9.-]+:[^\s'\"\\:]+", text)
     if not plain or text.startswith("-") or re.match(r"https://[^/]*@", text):
-        raise validation_error("is no address to clone from", "Write https://host/owner/name.git or git@host:owner/name.git, "
-                   "and no password: `credentials` names one.")  # fmt: skip
+        raise validation_error(
+            "is not a clone URL",
+            "Write https://host/owner/name.git or git@host:owner/name.git, without password: `credentials` names one.",
+        )
     return text
 
 
@@ -67,42 +71,42 @@ ChangeKind = Literal["push", "merge", "tag"]
 
 
 class HostRules(StrictRecord):
-    """A git host that may deliver."""
+    """A git host whose deliveries are accepted."""
 
     secrets: tuple[Secret, ...] = Field(
-        min_length=1, max_length=5, description="Names of the webhook's secrets; several while one is being replaced"
+        min_length=1, max_length=5, description="Names of the webhook's secrets; several while one is replaced"
     )
     api: str = Field(
-        default="", pattern=r"^(https?://[^\s?#@]+)?$", description="The host's API, to report back; empty: its own"
+        default="", pattern=r"^(https?://[^\s?#@]+)?$", description="URL of the host's API; empty: the default URL"
     )
     token: Secret | None = Field(default=None, description="Name of the API's token; without it nothing is reported")
-    comments: bool = Field(default=False, description="Put the report under the commit as a comment, too")
+    comments: bool = Field(default=False, description="Also add the report as a comment on the commit")
 
 
 class Repository(StrictRecord):
-    """A repository whose changes may start something."""
+    """A repository whose changes may start runs."""
 
-    name: OneLineText = Field(description="owner/name, letter by letter as the host writes it")
-    sender: Sender = Field(description="The host that it lies on")
-    clone: CloneUrl = Field(description="Where workers get its commits from; never taken from a delivery")
+    name: OneLineText = Field(description="owner/name, exactly as the host writes it")
+    sender: Sender = Field(description="The git host of the repository")
+    clone: CloneUrl = Field(description="URL that workers clone from; never read from a delivery")
     credentials: Secret | None = Field(default=None, description="Name of a token to clone with, over https")
-    branches: tuple[PathPattern, ...] = Field(default=("main",), description="Branches that count; patterns")
-    tags: tuple[PathPattern, ...] = Field(default=(), description="Tags that count; patterns")
+    branches: tuple[PathPattern, ...] = Field(default=("main",), description="Patterns of the branches to consider")
+    tags: tuple[PathPattern, ...] = Field(default=(), description="Patterns of the tags to consider")
 
 
 class TriggerRule(StrictRecord):
-    """Which change starts what."""
+    """A rule: which changes start which deployment."""
 
-    name: OneLineText = Field(max_length=80, description="What it is called where its runs are listed")
-    repositories: tuple[OneLineText, ...] = Field(default=(), description="Their names; empty: all")
+    name: OneLineText = Field(max_length=80, description="The rule's name, shown where its runs are listed")
+    repositories: tuple[OneLineText, ...] = Field(default=(), description="Names of repositories; empty: all")
     events: tuple[ChangeKind, ...] = Field(default=("push",), min_length=1, description="Kinds of change")
-    branches: tuple[PathPattern, ...] = Field(default=(), description="Of those that count; empty: all of them")
-    tags: tuple[PathPattern, ...] = Field(default=(), description="Of those that count; empty: all of them")
-    paths: tuple[PathPattern, ...] = Field(default=(), description="One of them must have changed; empty: any")
+    branches: tuple[PathPattern, ...] = Field(default=(), description="Patterns; empty: all branches of the repository")
+    tags: tuple[PathPattern, ...] = Field(default=(), description="Patterns; empty: all tags of the repository")
+    paths: tuple[PathPattern, ...] = Field(default=(), description="At least one file must match; empty: any file")
     deployment: str = Field(pattern=r"^[a-z][a-z0-9_-]*/[a-z][a-z0-9_-]*$", description="flow/deployment to start")
     parameters: dict[OneLineText, Parameter] = Field(
         default={},
-        description="The run's parameters; text may hold {model}, {author}, {branch}, {commit}, {repository}",
+        description="The run's parameters; text may contain {model}, {author}, {branch}, {commit}, {repository}",
     )
 
     @model_validator(mode="after")
@@ -111,43 +115,43 @@ class TriggerRule(StrictRecord):
         return self
 
     def _problems(self) -> ProblemIterator:
-        catches = bool(self.paths) and all("{model}" in path for path in self.paths)
+        captures_model = bool(self.paths) and all("{model}" in path for path in self.paths)
         for key, value in self.parameters.items():
-            for used in _PLACEHOLDER.findall(value) if isinstance(value, str) else ():
-                if used not in PLACEHOLDERS:
+            for name in _PLACEHOLDER.findall(value) if isinstance(value, str) else ():
+                if name not in PLACEHOLDERS:
                     yield (
                         ("parameters", key),
-                        validation_error(f"{{{used}}} is not known", did_you_mean(used, PLACEHOLDERS)),
+                        validation_error(f"{{{name}}} is not known", did_you_mean(name, PLACEHOLDERS)),
                     )
-                elif used == "model" and not catches:
-                    problem = "{model} is caught by no path"
+                elif name == "model" and not captures_model:
+                    problem = "{model} is not captured by the paths"
                     yield (
                         ("parameters", key),
                         validation_error(problem, "Write {model} in each of `paths`: models/{model}/**."),
                     )
-        named = self.parameters.get("model")
-        if isinstance(named, str) and (problem := _namespace_problem(named)):
+        model = self.parameters.get("model")
+        if isinstance(model, str) and (problem := _namespace_problem(model)):
             yield ("parameters", "model"), validation_error(problem, "Write it as {model}--{branch}, or {model}--dana.")
 
 
-def _namespace_problem(named: str) -> str:
-    """Return what is wrong with the namespace that a rule names; one that the change fills in comes out right."""
-    namespace = named.partition(SEPARATOR)[2]
-    if SEPARATOR not in named or _PLACEHOLDER.search(namespace):
+def _namespace_problem(model: str) -> str:
+    """Return what is wrong with the namespace in a rule, or "". A namespace with a placeholder is converted later."""
+    namespace = model.partition(SEPARATOR)[2]
+    if SEPARATOR not in model or _PLACEHOLDER.search(namespace):
         return ""
     try:
         check_name(f"m{SEPARATOR}{namespace}")
     except Refusal:
-        return "names no namespace"
+        return "has no valid namespace"
     return ""
 
 
 class Triggers(StrictRecord):
-    """The whole file."""
+    """The content of the file."""
 
-    senders: dict[Sender, HostRules] = Field(description="The git hosts that may deliver")
-    repositories: tuple[Repository, ...] = Field(description="What they may speak of")
-    rules: tuple[TriggerRule, ...] = Field(default=(), description="Which change starts what")
+    senders: dict[Sender, HostRules] = Field(description="The git hosts whose deliveries are accepted")
+    repositories: tuple[Repository, ...] = Field(description="The repositories that may start runs")
+    rules: tuple[TriggerRule, ...] = Field(default=(), description="The trigger rules")
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -159,24 +163,24 @@ class Triggers(StrictRecord):
             if repository.sender not in self.senders:
                 yield (
                     ("repositories", number, "sender"),
-                    validation_error("is not among `senders`", did_you_mean("", self.senders)),
+                    validation_error("is not in `senders`", did_you_mean("", self.senders)),
                 )
         known = [repository.name for repository in self.repositories]
-        for index, (_, twice) in _repeated((each.sender, each.name) for each in self.repositories):
-            yield ("repositories", index, "name"), validation_error(f"{twice} is there twice", "Keep one of them.")
+        for index, (_, name) in _repeated((each.sender, each.name) for each in self.repositories):
+            yield ("repositories", index, "name"), validation_error(f"{name} is listed twice", "Keep one of them.")
         for index, name in _repeated(each.name for each in self.rules):
             yield (
                 ("rules", index, "name"),
-                validation_error(f"{name} is there twice", "Its runs could not be told apart."),
+                validation_error(f"{name} is listed twice", "The runs of both rules would look the same."),
             )
         for number, each in enumerate(self.rules):
-            for place, wanted in enumerate(each.repositories):
-                if wanted not in known:
+            for place, name in enumerate(each.repositories):
+                if name not in known:
                     path = ("rules", number, "repositories", place)
-                    yield path, validation_error("is not among `repositories`", did_you_mean(wanted, known))
+                    yield path, validation_error("is not in `repositories`", did_you_mean(name, known))
 
     def repository(self, sender: str, name: str) -> Repository | None:
-        """Return the repository of that name on that host, letter by letter, or None: then nothing of it counts."""
+        """Return the repository with exactly that name on that host; None: its changes are ignored."""
         return next((each for each in self.repositories if (each.sender, each.name) == (sender, name)), None)
 
 
@@ -189,5 +193,5 @@ def _repeated(values: Iterable[_Key]) -> Iterator[tuple[int, _Key]]:
 
 
 def parse_triggers(text: str | bytes, where: str) -> Triggers:
-    """Read the file. Raises Mistakes (a Refusal) with file, line, key, value and remedy of every mistake."""
+    """Parse the file. Raises Mistakes (a Refusal) with file, line, key, value and remedy of every mistake."""
     return parse_record(Triggers, text, where)

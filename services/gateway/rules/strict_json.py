@@ -1,6 +1,6 @@
-"""JSON as a stranger may send it: nothing is guessed, and nothing exhausts stack, memory or time.
+"""A strict JSON parser for untrusted input: it guesses nothing, and its use of stack, memory and time is bounded.
 
-Python's own reader keeps the last of two equal keys, takes NaN, and dies of a number with 5,000 digits or of
+Python's own parser keeps the last of two equal keys, accepts NaN, and fails on a number with 5,000 digits or on
 200,000 brackets.
 """
 
@@ -12,16 +12,16 @@ from typing import Any
 from tasks.shared.rules.refusal import Refusal
 
 MAX_DEPTH = 64
-"""The deepest nesting that is read."""
+"""Maximum nesting depth."""
 MAX_DIGITS = 20
-"""The longest whole number that is read, sign included: 64 bits."""
+"""Maximum length of an integer, sign included: 64 bits."""
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that `body` (UTF-8) holds.
+    """Parse `body` (UTF-8) and return its JSON object.
 
     Raises:
-        Refusal: it is no JSON, or JSON that two readers may take differently; the message says why.
+        Refusal: the body is not JSON, or is JSON that two parsers may read differently; the message says why.
     """
     try:
         value = json.loads(
@@ -44,28 +44,28 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise _refusal(f"has the key {twice[:60]!r} twice")
-    return found
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise _refusal(f"has the key {key[:60]!r} twice")
+    return values
 
 
 def _whole_number(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise _refusal(f"has a whole number of {len(text)} digits")
+        raise _refusal(f"has an integer of {len(text)} digits")
     return int(text)
 
 
 def _finite_number(text: str) -> float:
     value = float(text) if len(text) <= 400 else math.inf
     if not math.isfinite(value):
-        raise _refusal("has a number beyond what a double holds")
+        raise _refusal("has a number that is too large for a double")
     return value
 
 
 def _no_constant(text: str) -> float:
-    raise _refusal(f"has {text}, which is no JSON")
+    raise _refusal(f"has {text}, which is not JSON")
 
 
 def _check_depth(value: object) -> None:
@@ -78,8 +78,8 @@ def _check_depth(value: object) -> None:
 
 
 def _parts(value: object) -> list[object]:
-    found = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [part for part in found if isinstance(part, dict | list)]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [part for part in parts if isinstance(part, dict | list)]
 
 
 def _refusal(problem: str) -> Refusal:

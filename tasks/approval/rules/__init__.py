@@ -1,1 +1,1 @@
-"""What an approval is about, who may give it, and what the ledger says of what served."""
+"""Rules of approvals: the evidence, who may decide, waivers, and which version the ledger says is deployed."""

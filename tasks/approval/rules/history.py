@@ -1,32 +1,16 @@
-"""What a model's deployment lines say: which version serves, and which one a rollback goes to."""
+"""Deployment history: the deployed version and the target of a rollback, from the lines of the ledger."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from blocks.records.deployments import Deployment
 from tasks.shared.rules.refusal import Refusal
 
 
-class DeploymentLike(Protocol):
-    """One line of the deployment ledger."""
-
-    @property
-    def version(self) -> str:
-        """The version that was tried."""
-
-    @property
-    def action(self) -> str:
-        """`deploy` or `rollback`."""
-
-    @property
-    def status(self) -> str:
-        """`serving` when it ended well, else `failed`."""
-
-
-def standing_versions(lines: Sequence[DeploymentLike]) -> list[str]:
-    """Return the versions that stand, oldest first: a deployment adds one, a rollback takes back to one.
+def standing_versions(lines: Sequence[Deployment]) -> list[str]:
+    """Return the stack of deployed versions, oldest first: a deployment pushes one, a rollback removes later ones.
 
     Args:
-        lines: newest first, as the ledger returns them. Lines that failed do not count.
+        lines: newest first, as the ledger returns them. Failed lines are ignored.
     """
     versions: list[str] = []
     for line in reversed([line for line in lines if line.status == "serving"]):
@@ -37,31 +21,31 @@ def standing_versions(lines: Sequence[DeploymentLike]) -> list[str]:
     return versions
 
 
-def champion_of(lines: Sequence[DeploymentLike]) -> str:
-    """Return the version that serves by the ledger, or "" when none was ever released."""
+def champion_of(lines: Sequence[Deployment]) -> str:
+    """Return the deployed version according to the ledger, or "" when none was ever deployed."""
     standing = standing_versions(lines)
     return standing[-1] if standing else ""
 
 
-def rollback_target(lines: Sequence[DeploymentLike], to_version: str = "") -> str:
-    """Return the version to go back to: `to_version`, or the one that served before today's champion.
+def rollback_target(lines: Sequence[Deployment], to_version: str = "") -> str:
+    """Return the target of a rollback: `to_version`, or the version that was deployed before the champion.
 
     Raises:
-        Refusal: nothing served before, or `to_version` never served healthily, or it serves already.
+        Refusal: there is no earlier version; or `to_version` was never deployed successfully, or is deployed now.
     """
     standing = standing_versions(lines)
     ever = {line.version for line in lines if line.status == "serving"}
     if to_version:
         if to_version not in ever:
             known = ", ".join(sorted(ever)) or "none"
-            raise Refusal("that version never served", value=to_version, remedy=f"Versions that did: {known}.")
+            raise Refusal("that version was never deployed", value=to_version, remedy=f"Versions that were: {known}.")
         if to_version == champion_of(lines):
-            raise Refusal("that version serves already", value=to_version, remedy="There is nothing to take back.")
+            raise Refusal("that version is deployed already", value=to_version, remedy="There is nothing to roll back.")
         return to_version
     if len(standing) < 2:
         raise Refusal(
-            "there is no earlier version to go back to",
+            "there is no earlier version to roll back to",
             value=champion_of(lines) or None,
-            remedy="A rollback needs two versions that served; name one with to_version if you know better.",
+            remedy="A rollback needs two deployed versions. Name the target with to_version if you know it.",
         )
     return standing[-2]

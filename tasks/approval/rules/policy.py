@@ -1,19 +1,19 @@
-"""How many people must approve, and who: the stricter of what a model and its environment ask for."""
+"""What an approval requires, and the members of requests and decisions that the rules of approvals read."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ApprovalRequirements:
-    """What an approval takes.
+    """The requirements of an approval.
 
     Attributes:
         approvals: how many different people must approve.
-        roles: each of them bears one of these; empty: any.
-        approvers: each of them is one of these; empty: anyone with a name.
-        four_eyes: neither who asked nor who wrote the code may decide.
-        expires_days: days after which a request lapses.
-        authenticated: only decisions count whose channel proved who it was.
+        roles: each approver needs one of these roles. Empty: no role is needed.
+        approvers: only these people may approve. Empty: anyone.
+        four_eyes: the requester and the authors of the code may not decide.
+        expires_days: days after which a request expires.
+        require_authentication: a decision counts only when its channel authenticated the person.
     """
 
     approvals: int = 1
@@ -21,16 +21,16 @@ class ApprovalRequirements:
     approvers: tuple[str, ...] = ()
     four_eyes: bool = True
     expires_days: int = 7
-    authenticated: bool = False
+    require_authentication: bool = False
 
 
 def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequirements) -> ApprovalRequirements:
-    """Return the policy that satisfies both; where both name people or roles, those of the environment count."""
+    """Return requirements that satisfy both. When both name people or roles, those of the environment apply."""
     return ApprovalRequirements(
         approvals=max(model.approvals, environment.approvals),
         roles=environment.roles or model.roles,
         approvers=environment.approvers or model.approvers,
         four_eyes=model.four_eyes or environment.four_eyes,
         expires_days=min(model.expires_days, environment.expires_days),
-        authenticated=model.authenticated or environment.authenticated,
+        require_authentication=model.require_authentication or environment.require_authentication,
     )

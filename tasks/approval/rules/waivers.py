@@ -1,69 +1,48 @@
-"""Which gates people may waive, who may, for how long, and what a waiver opens."""
+"""Waivers: which gates people may waive, who may do it, for how long, and which gates a waiver opens."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
 
+from blocks.records.approvals import Waiver
 from tasks.approval.rules.people import People, normalized_name
 from tasks.approval.rules.policy import ApprovalRequirements
 from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
 MAX_WAIVER_DURATION = timedelta(days=90)
-"""How far ahead a waiver may reach: what is waived for ever is a rule, and belongs in model.yaml."""
-
-
-class WaiverLike(Protocol):
-    """What these rules read of a waiver."""
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        """The gates that it opens."""
-
-    @property
-    def waived_by(self) -> str:
-        """Who waives."""
-
-    @property
-    def reason(self) -> str:
-        """Why."""
-
-    @property
-    def at(self) -> datetime:
-        """When it was granted."""
-
-    @property
-    def until(self) -> datetime:
-        """When it ends."""
-
-    @property
-    def authenticated(self) -> bool:
-        """Whether the channel proved who it was."""
+"""The longest duration of a waiver. A permanent exception belongs in model.yaml."""
 
 
 def waivable_gates(spec: EvaluationSpec) -> tuple[str, ...]:
-    """Return the gates of a model that may be waived. A leak, or a metric that is no number, may not."""
+    """Return the gates of a model that may be waived. A leak, or a metric that is NaN, cannot be waived."""
     slices = [f"{rule.metric} by {rule.column}" for rule in spec.slices]
     return tuple(dict.fromkeys(["minimum_rows", *(floor.metric for floor in spec.floors), *slices, "comparison"]))
 
 
-def check_waiver(waiver: WaiverLike, spec: EvaluationSpec, people: People, policy: ApprovalRequirements) -> None:
-    """Let a waiver be recorded.
+def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: ApprovalRequirements) -> None:
+    """Check that a waiver may be recorded.
 
     Raises:
-        Refusal: no name, no reason, a gate that the model does not have, an end that is past or too far ahead; or
-            the person may not decide on this model.
+        Refusal: it has no name, no reason, a gate that the model does not have, or an end that is past or too far
+            ahead; or the person may not decide on this model.
     """
     known = waivable_gates(spec)
     if len(normalized_name(waiver.waived_by)) < 2 or len(normalized_name(waiver.reason)) < 3:
         raise Refusal(
             "a waiver needs a name and a reason", where="waiver", value=f"{waiver.waived_by}: {waiver.reason}"
         )
-    if wrong := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
-        raise Refusal("there is no such gate", where="waiver", value=wrong[0], remedy=f"There are: {', '.join(known)}.")
+    if unknown := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
+        raise Refusal(
+            "there is no such gate", where="waiver", value=unknown[0], remedy=f"There are: {', '.join(known)}."
+        )
     if not waiver.at < waiver.until <= waiver.at + MAX_WAIVER_DURATION:
         remedy = f"Give an end after now, and at most {MAX_WAIVER_DURATION.days} days ahead."
-        raise Refusal("a waiver needs an end in sight", where="waiver", value=waiver.until.isoformat(), remedy=remedy)
+        raise Refusal(
+            "the end of the waiver is past or too far ahead",
+            where="waiver",
+            value=waiver.until.isoformat(),
+            remedy=remedy,
+        )
     if problem := _entitlement_problem(waiver, people, policy):
         raise Refusal(
             problem, where="waiver", value=waiver.waived_by, remedy="Ask someone who may decide on this model."
@@ -71,12 +50,17 @@ def check_waiver(waiver: WaiverLike, spec: EvaluationSpec, people: People, polic
 
 
 def covering_waivers(
-    waivers: Mapping[str, WaiverLike], gates: Iterable[str], *, requested_by: str, people: People, policy: ApprovalRequirements,
+    waivers: Mapping[str, Waiver],
+    gates: Iterable[str],
+    *,
+    requested_by: str,
+    people: People,
+    policy: ApprovalRequirements,
     now: datetime,
-) -> tuple[str, ...]:  # fmt: skip
-    """Return the names of the waivers that together open all the gates; none when one stays shut.
+) -> tuple[str, ...]:
+    """Return the names of the waivers that together open all the gates; none when a gate stays closed.
 
-    What counts is who may waive now, and that it is not who asked for the run, where it takes four eyes.
+    A waiver counts only when its person may waive now. Under the four-eyes rule this is not the requester of the run.
     """
     valid = {
         name: waiver
@@ -94,11 +78,11 @@ def covering_waivers(
     return tuple(dict.fromkeys(used))
 
 
-def _entitlement_problem(waiver: WaiverLike, people: People, policy: ApprovalRequirements) -> str:
+def _entitlement_problem(waiver: Waiver, people: People, policy: ApprovalRequirements) -> str:
     if policy.approvers and not any(people.is_same_person(waiver.waived_by, name) for name in policy.approvers):
-        return "the name is not among the approvers"
+        return "this person is not among the approvers"
     if policy.roles and not people.roles_of(waiver.waived_by) & set(policy.roles):
-        return "the name bears none of the roles that may decide"
-    if policy.authenticated and not waiver.authenticated:
-        return "nobody proved that this name is theirs"
+        return "this person has none of the roles that may decide"
+    if policy.require_authentication and not waiver.authenticated:
+        return "this person was not authenticated"
     return ""

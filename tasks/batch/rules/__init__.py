@@ -1,1 +1,1 @@
-"""Rules of batch scoring: where rows are predicted."""
+"""Rules of batch inference: where rows are predicted, and the payload of requests and responses."""

@@ -1,1 +1,1 @@
-"""What may be removed, and how the lake is kept small."""
+"""Rules of cleanup: what garbage collection may remove, and how the lake is maintained."""

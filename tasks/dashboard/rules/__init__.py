@@ -1,1 +1,1 @@
-"""The page about one model: what serves, how it fares, and what is due, as one file that needs no server."""
+"""The dashboard of one model as a self-contained HTML file: its data, charts and sections."""

@@ -1,51 +1,19 @@
-"""Alerts as they are drawn on a line of time: from when to when, how grave, how often seen."""
+"""Alert episodes: the time range, highest severity and number of occurrences of each alert."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
+from blocks.records.alerts import AlertRecord
 from tasks.notification.rules.kinds import EVENT_KINDS, SEVERITIES
-
-
-class AlertRecordLike(Protocol):
-    """What is read of a signal of the ledger."""
-
-    @property
-    def cause(self) -> str:
-        """The alert that it belongs to."""
-
-    @property
-    def event(self) -> str:
-        """One of `tasks.notification.rules.kinds`."""
-
-    @property
-    def state(self) -> str:
-        """`news`, `raised`, `recovered` or `acknowledged`."""
-
-    @property
-    def severity(self) -> str:
-        """`info`, `warning` or `critical`."""
-
-    @property
-    def sentence(self) -> str:
-        """What happened."""
-
-    @property
-    def at(self) -> datetime:
-        """When."""
-
-    @property
-    def by(self) -> str:
-        """Who acknowledged it, or ""."""
 
 
 @dataclass(frozen=True)
 class AlertEpisode:
-    """An alert from its beginning to its end, or a piece of news, which is over at once.
+    """An alert from its beginning to its end, or news, which ends at once.
 
-    `end` is None while it lasts; `severity` and `sentence` are the gravest and the newest; `occurrences` how often it was
-    raised; `acknowledged_by` who looks after it, "" for nobody.
+    `end` is None while the alert is open. `severity` is the highest one, and `sentence` the newest. `occurrences` is
+    how often it was raised. `acknowledged_by` is the person who acknowledged it, or "".
     """
 
     cause: str
@@ -60,38 +28,42 @@ class AlertEpisode:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open."""
+        """Whether the alert is open."""
         return self.end is None
 
 
-def alert_episodes_of(signals: Iterable[AlertRecordLike]) -> tuple[AlertEpisode, ...]:
-    """Return what the signals of one cause (oldest first) tell of, oldest first."""
-    found: list[AlertEpisode] = []
+def alert_episodes_of(signals: Iterable[AlertRecord]) -> tuple[AlertEpisode, ...]:
+    """Return the episodes of one alert from its signals (oldest first), oldest first."""
+    episodes: list[AlertEpisode] = []
     for signal in signals:
-        open_now = found[-1] if found and found[-1].is_open else None
+        open_now = episodes[-1] if episodes and episodes[-1].is_open else None
         if signal.state == "news":
-            found.append(replace(_new_episode(signal), end=signal.at))
+            episodes.append(replace(_new_episode(signal), end=signal.at))
         elif signal.state == "raised" and open_now is None:
-            found.append(_new_episode(signal))
+            episodes.append(_new_episode(signal))
         elif open_now is not None:
-            found[-1] = _updated_episode(open_now, signal)
-    return tuple(found)
+            episodes[-1] = _updated_episode(open_now, signal)
+    return tuple(episodes)
 
 
-def _new_episode(signal: AlertRecordLike) -> AlertEpisode:
+def _new_episode(signal: AlertRecord) -> AlertEpisode:
     title = EVENT_KINDS[signal.event].title if signal.event in EVENT_KINDS else signal.event
-    return AlertEpisode(signal.cause, signal.event, title, signal.severity, signal.sentence, signal.at, None)
+    return AlertEpisode(signal.cause, signal.event, title, signal.severity, signal.summary, signal.at, None)
 
 
-def _updated_episode(episode: AlertEpisode, signal: AlertRecordLike) -> AlertEpisode:
+def _updated_episode(episode: AlertEpisode, signal: AlertRecord) -> AlertEpisode:
     if signal.state == "recovered":
         return replace(episode, end=signal.at)
     if signal.state == "acknowledged":
-        return replace(episode, acknowledged_by=signal.by)
-    graver = max(episode.severity, signal.severity, key=_severity_rank)
-    again = "" if _severity_rank(graver) > _severity_rank(episode.severity) else episode.acknowledged_by
+        return replace(episode, acknowledged_by=signal.acknowledged_by)
+    severity = max(episode.severity, signal.severity, key=_severity_rank)
+    acknowledged_by = "" if _severity_rank(severity) > _severity_rank(episode.severity) else episode.acknowledged_by
     return replace(
-        episode, severity=graver, sentence=signal.sentence, occurrences=episode.occurrences + 1, acknowledged_by=again
+        episode,
+        severity=severity,
+        sentence=signal.summary,
+        occurrences=episode.occurrences + 1,
+        acknowledged_by=acknowledged_by,
     )
 
 
@@ -99,8 +71,10 @@ def _severity_rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
-def open_episodes(found: Sequence[AlertEpisode]) -> tuple[AlertEpisode, ...]:
-    """Return those that last, the gravest first, then the oldest."""
+def open_episodes(episodes: Sequence[AlertEpisode]) -> tuple[AlertEpisode, ...]:
+    """Return the open episodes, the highest severity first, then the oldest."""
     return tuple(
-        sorted((each for each in found if each.is_open), key=lambda each: (-_severity_rank(each.severity), each.begin))
+        sorted(
+            (each for each in episodes if each.is_open), key=lambda each: (-_severity_rank(each.severity), each.begin)
+        )
     )

@@ -1,25 +1,25 @@
-"""What a dashboard shows, gathered at one moment. What could not be learnt is `Unknown`, with the reason."""
+"""The data of a dashboard at one time. A part that could not be read is `Unknown`, with the reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tasks.dashboard.rules.episodes import AlertEpisode
+from tasks.dashboard.rules.traffic import RequestStep
 from tasks.monitoring.rules.history import MonitoringRun
-from tasks.monitoring.rules.traffic import RequestStep
 from tasks.shared.rules.cost.spent import MonthlyCost
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Something that could not be learnt, and why: never shown as nothing or as zero."""
+    """A part that could not be read, and the reason. It is never shown as empty or as zero."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class DecisionSummary:
-    """A person who decided on a request; `authenticated` says whether the channel proved who it was."""
+    """A decision on a request. `authenticated` is whether the channel authenticated the person."""
 
     by: str
     at: datetime
@@ -31,7 +31,7 @@ class DecisionSummary:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """A line of what served when: `action` is what was tried, `status` how it ended, `actor` who approved or took back."""
+    """A line of the deployment history: the action, its status, and the person who approved it or rolled back."""
 
     version: str
     action: str
@@ -43,9 +43,9 @@ class ReleaseSummary:
 
 @dataclass(frozen=True)
 class DeployedVersionSummary:
-    """The version that serves by the ledger, and how it came to.
+    """The deployed version according to the ledger, with its approval.
 
-    `endpoint_version` is the version that the endpoint itself names; "" when it answers with none.
+    `endpoint_version` is the version that the endpoint itself reports; "" for none.
     """
 
     release: ReleaseSummary
@@ -57,10 +57,10 @@ class DeployedVersionSummary:
 
 @dataclass(frozen=True)
 class RequestHistory:
-    """Requests by stretches of time.
+    """Requests per time step.
 
-    `has_errors_and_latency` says that refused and failed requests and latencies are among the counts; the inference log alone has
-    answered requests and no times.
+    `has_errors_and_latency` is whether refused requests, failed requests and latencies were counted. The inference log
+    has only successful requests, without latencies.
     """
 
     steps: tuple[RequestStep, ...]
@@ -69,7 +69,7 @@ class RequestHistory:
 
 @dataclass(frozen=True)
 class InferenceLogSummary:
-    """What the inference log in the lake holds of one version."""
+    """The contents of the inference log for one version."""
 
     version: str
     requests: int
@@ -79,7 +79,7 @@ class InferenceLogSummary:
 
 @dataclass(frozen=True)
 class SnapshotSummary:
-    """A snapshot of a data set: when it landed, how many rows it added, and where they came from."""
+    """A snapshot of a data set: its time, the rows that it added, and their source."""
 
     at: datetime
     rows: int
@@ -88,7 +88,7 @@ class SnapshotSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A data set that the model uses: for what, its snapshots (oldest first), and the bytes that are stored."""
+    """A data set that the model uses: its purpose, its snapshots (oldest first), and its stored bytes."""
 
     name: str
     use: str
@@ -98,7 +98,7 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class CostHistory:
-    """What the model's runs cost by month, newest first, and what they may in a month, in US dollars."""
+    """The cost of the model's runs per month, newest first, and the monthly budget, in US dollars."""
 
     months: tuple[MonthlyCost, ...]
     budget: float
@@ -106,7 +106,7 @@ class CostHistory:
 
 @dataclass(frozen=True)
 class ScheduledRun:
-    """A deployment that a schedule starts: when next (None: no run is planned), and whether it is paused."""
+    """A scheduled deployment: its next run (None: none is planned), and whether it is paused."""
 
     deployment: str
     at: datetime | None
@@ -115,7 +115,7 @@ class ScheduledRun:
 
 @dataclass(frozen=True)
 class DashboardData:
-    """All that one page shows of a model in an environment; `links` are addresses by what they lead to."""
+    """The data of one dashboard: a model in an environment. `links` are addresses by label."""
 
     model: str
     environment: str

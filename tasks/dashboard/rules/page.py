@@ -1,4 +1,4 @@
-"""A dashboard as one HTML file that asks nothing of anyone, and the list of all of them."""
+"""A dashboard as one self-contained HTML file, and the list of all dashboards."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,26 +6,24 @@ from datetime import datetime, timedelta
 
 from tasks.dashboard.rules.episodes import open_episodes
 from tasks.dashboard.rules.facts import DashboardData, DeployedVersionSummary, Unknown
-from tasks.dashboard.rules.parts import badge, empty_html, html_table, tile_html
+from tasks.dashboard.rules.monitoring import alerts_section, drift_section, outcome_pill, quality_section
+from tasks.dashboard.rules.parts import CONTENT_SECURITY_POLICY, STYLE, badge, empty_html, html_table, tile_html
 from tasks.dashboard.rules.sections import (
-    alerts_section,
     cost_section,
     data_section,
     schedule_section,
     serving_section,
     traffic_section,
 )
-from tasks.dashboard.rules.style import CONTENT_SECURITY_POLICY, STYLE
-from tasks.dashboard.rules.watching import drift_section, outcome_pill, quality_section
+from tasks.dashboard.rules.traffic import RequestStep, merge_steps
 from tasks.dashboard.rules.words import escape_text, latency_text, percent_text, relative_time, time_html
-from tasks.monitoring.rules.traffic import RequestStep, merge_steps
 
 _UNKNOWN_HTML = '<span class="unknown">unknown</span>'
 
 
 @dataclass(frozen=True)
 class DashboardEntry:
-    """A line of the list: a model's page, what it says in one sentence, and when it was drawn."""
+    """An entry of the list: a model, its state in one sentence, and when its page was drawn."""
 
     model: str
     headline: str
@@ -58,7 +56,7 @@ def dashboard_html(facts: DashboardData) -> str:
 
 
 _FOOTER = (
-    "<footer>Times are UTC. This page is drawn anew by every look at the model, deployment and rollback; it holds no "
+    "<footer>Times are UTC. This page is updated after each monitoring run, deployment and rollback. It has no "
     'script and loads nothing. <a href="index.html">All models</a></footer>'
 )
 
@@ -74,11 +72,11 @@ def dashboards_index_html(listed: Iterable[DashboardEntry]) -> str:
         for each in sorted(listed, key=lambda each: each.model)
     ]
     content = (
-        html_table("Dashboards", ("model", "in words", "drawn"), rows)
+        html_table("Dashboards", ("model", "state", "drawn"), rows)
         if rows
-        else empty_html("None has been drawn yet.")
+        else empty_html("There is no dashboard yet.")
     )
-    head = "<header><h1>Dashboards</h1><p>One for each model.</p></header>"
+    head = "<header><h1>Dashboards</h1><p>One per model.</p></header>"
     return _html_document("Ratchet dashboards", f"{head}<main><section>{content}</section></main>")
 
 
@@ -89,67 +87,66 @@ def status_sentence(facts: DashboardData) -> str:
 
 def _deployed_sentence(facts: DashboardData) -> str:
     if isinstance(facts.deployed, Unknown):
-        return "What serves is unknown"
+        return "The deployed version is unknown"
     if facts.deployed is None:
-        return "Nothing serves yet"
-    release, answers = facts.deployed.release, facts.deployed.endpoint_version
-    wrong = isinstance(answers, str) and answers != release.version
-    but = f", but the endpoint answers with {f'version {answers}' if answers else 'nothing'}" if wrong else ""
-    return f"Version {release.version} serves{but}"
+        return "No version is deployed yet"
+    release, reported = facts.deployed.release, facts.deployed.endpoint_version
+    differs = isinstance(reported, str) and reported != release.version
+    but = f", but the endpoint reports {f'version {reported}' if reported else 'no version'}" if differs else ""
+    return f"Version {release.version} is deployed{but}"
 
 
 def _last_monitoring_sentence(facts: DashboardData) -> str:
     if isinstance(facts.monitoring_runs, Unknown):
-        return "what the last look found is unknown"
+        return "the monitoring history is unknown"
     if not facts.monitoring_runs:
-        return "nobody has looked at its traffic yet"
+        return "no monitoring run yet"
     last = facts.monitoring_runs[-1]
-    found = _OUTCOME_PHRASES.get(last.outcome, f"found it {last.outcome}")
-    serves = facts.deployed.release.version if isinstance(facts.deployed, DeployedVersionSummary) else last.version
-    at = "" if last.version == serves else f" at version {last.version}"
-    return f"the last look{at}, {relative_time(last.started_at, facts.drawn_at)}, {found}"
+    outcome = _OUTCOME_PHRASES.get(last.outcome, f"ended as {last.outcome}")
+    deployed = facts.deployed.release.version if isinstance(facts.deployed, DeployedVersionSummary) else last.version
+    of_version = "" if last.version == deployed else f" of version {last.version}"
+    return f"the last monitoring run{of_version}, {relative_time(last.started_at, facts.drawn_at)}, {outcome}"
 
 
 _OUTCOME_PHRASES = {
-    "Quiet": "was quiet",
-    "Drift": "found drift",
-    "Degraded": "found it degraded",
-    "CouldNotCheck": "could not check it",
+    "no_drift": "found no drift",
+    "drift": "found drift",
+    "degraded": "found degraded quality",
+    "not_checked": "failed",
 }
 
 
 def _open_alerts(facts: DashboardData) -> str:
     if isinstance(facts.alerts, Unknown):
-        return "its alerts are unknown"
+        return "the alerts are unknown"
     number = len(open_episodes(facts.alerts))
     return f"{number} alerts are open" if number > 1 else "1 alert is open" if number else "no alert is open"
 
 
 def _tiles(facts: DashboardData) -> str:
     requests, errors, latency = _traffic_tiles(facts)
-    return f"{_version_tile(facts)}{_monitoring_tile(facts)}{_alert_tile(facts)}{requests}{errors}{latency}{_cost_tile(facts)}"
+    first = f"{_version_tile(facts)}{_monitoring_tile(facts)}{_alert_tile(facts)}"
+    return f"{first}{requests}{errors}{latency}{_cost_tile(facts)}"
 
 
 def _version_tile(facts: DashboardData) -> str:
     if isinstance(facts.deployed, Unknown):
         return tile_html("Version", _UNKNOWN_HTML)
     if facts.deployed is None:
-        return tile_html("Version", "none", "nothing serves yet")
+        return tile_html("Version", "none", "not deployed yet")
     release = facts.deployed.release
-    return tile_html(
-        "Version", escape_text(release.version), f"serves since {relative_time(release.at, facts.drawn_at)}"
-    )
+    return tile_html("Version", escape_text(release.version), f"deployed {relative_time(release.at, facts.drawn_at)}")
 
 
 def _monitoring_tile(facts: DashboardData) -> str:
     if isinstance(facts.monitoring_runs, Unknown) or not facts.monitoring_runs:
         return tile_html(
-            "Last look",
-            *((_UNKNOWN_HTML,) if isinstance(facts.monitoring_runs, Unknown) else ("none", "`monitor` looks")),
+            "Last monitoring run",
+            *((_UNKNOWN_HTML,) if isinstance(facts.monitoring_runs, Unknown) else ("none", "run `monitor`")),
         )
     last = facts.monitoring_runs[-1]
     return tile_html(
-        "Last look",
+        "Last monitoring run",
         outcome_pill(last.outcome),
         f"{relative_time(last.started_at, facts.drawn_at)}, version {escape_text(last.version)}",
     )
@@ -158,10 +155,10 @@ def _monitoring_tile(facts: DashboardData) -> str:
 def _alert_tile(facts: DashboardData) -> str:
     if isinstance(facts.alerts, Unknown):
         return tile_html("Open alerts", _UNKNOWN_HTML)
-    found = open_episodes(facts.alerts)
-    kind = "bad" if any(each.severity == "critical" for each in found) else "warn"
-    worst = escape_text(found[0].title) if found else "nothing is amiss that is known"
-    return tile_html("Open alerts", badge(str(len(found)), kind if found else "ok"), worst)
+    episodes = open_episodes(facts.alerts)
+    kind = "bad" if any(each.severity == "critical" for each in episodes) else "warn"
+    worst = escape_text(episodes[0].title) if episodes else "no open alerts"
+    return tile_html("Open alerts", badge(str(len(episodes)), kind if episodes else "ok"), worst)
 
 
 def _traffic_tiles(facts: DashboardData) -> tuple[str, str, str]:
@@ -176,26 +173,24 @@ def _traffic_tiles(facts: DashboardData) -> tuple[str, str, str]:
     if day is None or not day.requests:
         none = "no traffic"
         return tile_html(names[0], none), tile_html(names[1], "–", none), tile_html(names[2], "–", none)
-    asked = tile_html(names[0], f"{day.requests:,}", f"since {time_html(day.start)}")
+    requests = tile_html(names[0], f"{day.requests:,}", f"since {time_html(day.start)}")
     if not facts.traffic.has_errors_and_latency:
         return (
-            asked,
+            requests,
             tile_html(names[1], _UNKNOWN_HTML, "not counted here"),
             tile_html(names[2], _UNKNOWN_HTML, "not counted here"),
         )
-    wrong = f"{day.server_errors:,} failed, {day.client_errors:,} refused"
-    errors = tile_html(names[1], percent_text(day.server_errors + day.client_errors, day.requests), wrong)
+    counts = f"{day.server_errors:,} failed, {day.client_errors:,} refused"
+    errors = tile_html(names[1], percent_text(day.server_errors + day.client_errors, day.requests), counts)
     return (
-        asked,
+        requests,
         errors,
         tile_html(names[2], latency_text(day.quantile(0.95)), f"median {latency_text(day.quantile(0.5))}"),
     )
 
 
-def _last_day(stretches: Iterable[RequestStep], now: datetime) -> RequestStep | None:
-    recent = [
-        each for each in stretches if each.start + timedelta(seconds=each.interval_seconds) > now - timedelta(days=1)
-    ]
+def _last_day(steps: Iterable[RequestStep], now: datetime) -> RequestStep | None:
+    recent = [each for each in steps if each.start + timedelta(seconds=each.interval_seconds) > now - timedelta(days=1)]
     return merge_steps(recent)
 
 
@@ -214,7 +209,7 @@ def _cost_tile(facts: DashboardData) -> str:
 
 
 def _is_web_url(url: str) -> bool:
-    """Whether an address is one of the web: a link must not run anything."""
+    """Return whether an address is an http(s) address. Other links could run code."""
     return url.startswith(("http://", "https://"))
 
 

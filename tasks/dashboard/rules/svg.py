@@ -1,6 +1,6 @@
-"""Charts as SVG inside the page: axes of time and values, bars, lines and marks, each with its words on hovering.
+"""SVG charts: time and value axes, bars, lines and marks, each with a tooltip.
 
-Colours, widths and fonts are those of the page's style, by class: so one chart is right on light and dark.
+Colours, widths and fonts come from the page's style sheet by class, so that a chart works in light and dark mode.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _MOST_TICKS = 5
 
 @dataclass(frozen=True)
 class PlotArea:
-    """The rectangle of a chart: the times from left to right, and the values from the floor up."""
+    """The plot area of a chart: the ranges of its time and value axes."""
 
     first: datetime
     last: datetime
@@ -27,18 +27,18 @@ class PlotArea:
     top: float
 
     def x(self, at: datetime) -> float:
-        """Return the place of a time; one outside stands at the edge."""
+        """Return the x coordinate of a time, clipped to the plot area."""
         part = (at - self.first) / (self.last - self.first)
         return round(LEFT + min(max(part, 0.0), 1.0) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        """Return the place of a value; one outside stands at the edge."""
+        """Return the y coordinate of a value, clipped to the plot area."""
         part = (value - self.bottom) / (self.top - self.bottom)
         return round(HEIGHT - BOTTOM - min(max(part, 0.0), 1.0) * (HEIGHT - TOP - BOTTOM), 1)
 
 
 def plot_area_for(times: Sequence[datetime], values: Sequence[float], *, bottom: float | None = 0.0) -> PlotArea:
-    """Return the frame that holds all times and values, with room above them; values from 0 up unless told."""
+    """Return a plot area for all times and values, with some room above. Values start at `bottom`, or fit if None."""
     first, last = min(times), max(times)
     if last - first < timedelta(minutes=1):
         first, last = first - timedelta(seconds=30), last + timedelta(seconds=30)
@@ -51,9 +51,9 @@ def plot_area_for(times: Sequence[datetime], values: Sequence[float], *, bottom:
 def chart(
     label: str, inside: PlotArea, parts: Iterable[str], ticks: Sequence[tuple[datetime, str]] | None = None
 ) -> str:
-    """Return a whole chart: its axes, and what is drawn inside. `label` says in words what it shows.
+    """Return a chart with its axes and parts. `label` describes it for screen readers.
 
-    `ticks` are the times that are named below it; round ones when there are none.
+    `ticks` are the labelled times of the axis; by default round times.
     """
     named = time_ticks(inside.first, inside.last) if ticks is None else ticks
     return (
@@ -63,7 +63,7 @@ def chart(
 
 
 def line(inside: PlotArea, points: Sequence[tuple[datetime, float | None]], kind: str) -> str:
-    """Return a line through the points; where there is no value it is broken, and a point alone is a dot."""
+    """Return a line through the points. A missing value interrupts it, and a single point is drawn as a dot."""
     strokes: list[list[str]] = [[]]
     for at, value in points:
         if value is None:
@@ -71,12 +71,12 @@ def line(inside: PlotArea, points: Sequence[tuple[datetime, float | None]], kind
         else:
             strokes[-1].append(f"{inside.x(at)},{inside.y(value)}")
     drawn = [f'<polyline class="line {kind}" points="{" ".join(each)}"/>' for each in strokes if len(each) > 1]
-    alone = [each[0].split(",") for each in strokes if len(each) == 1]
-    return "".join([*drawn, *(f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in alone)])
+    single_points = [each[0].split(",") for each in strokes if len(each) == 1]
+    return "".join([*drawn, *(f'<circle class="dot {kind}" cx="{x}" cy="{y}" r="2.5"/>' for x, y in single_points)])
 
 
 def step_line(inside: PlotArea, points: Sequence[tuple[datetime, float]], kind: str) -> str:
-    """Return a line that stays at each value until the next, up to the frame's end, with the area below it."""
+    """Return a step line that keeps each value until the next point, with the area below it."""
     path = [f"M{inside.x(points[0][0])},{inside.y(points[0][1])}"]
     path += [f"H{inside.x(at)}V{inside.y(value)}" for _, (at, value) in pairwise(points)]
     path.append(f"H{inside.x(inside.last)}")
@@ -87,7 +87,7 @@ def step_line(inside: PlotArea, points: Sequence[tuple[datetime, float]], kind: 
 
 
 def bar(left: float, width: float, inside: PlotArea, low: float, high: float, kind: str, words: str) -> str:
-    """Return a bar from one value to another, with its words."""
+    """Return a bar from one value to another, with a tooltip."""
     top, bottom = inside.y(high), inside.y(low)
     height = round(bottom - top, 1)
     return (
@@ -97,7 +97,7 @@ def bar(left: float, width: float, inside: PlotArea, low: float, high: float, ki
 
 
 def threshold_line(inside: PlotArea, value: float, words: str) -> str:
-    """Return a dashed line across at a value, with its name at the left end."""
+    """Return a dashed horizontal line at a value, with its name at the left end."""
     y = inside.y(value)
     return (
         f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
@@ -106,7 +106,7 @@ def threshold_line(inside: PlotArea, value: float, words: str) -> str:
 
 
 def event_line(inside: PlotArea, at: datetime, words: str, long: str) -> str:
-    """Return a line from top to floor at a time, with a short name on top."""
+    """Return a vertical line at a time, with a short name on top."""
     x, bottom = inside.x(at), HEIGHT - BOTTOM
     anchor = "end" if x > WIDTH - 60 else "middle" if x > LEFT + 20 else "start"
     return (
@@ -116,7 +116,7 @@ def event_line(inside: PlotArea, at: datetime, words: str, long: str) -> str:
 
 
 def time_band(inside: PlotArea, begin: datetime, end: datetime, kind: str, words: str) -> str:
-    """Return a shade over a stretch of time, with a flag where it begins."""
+    """Return a shaded time range, with a flag at its begin."""
     x, far, bottom = inside.x(begin), inside.x(end), HEIGHT - BOTTOM
     width = max(round(far - x, 1), 2.0)
     flag = f"M{x},{bottom}V{TOP + 2}l9,4l-9,4Z"
@@ -137,19 +137,19 @@ _SHAPES = {
 
 
 def mark(inside: PlotArea, at: datetime, value: float, shape: str, kind: str, words: str) -> str:
-    """Return a mark at a point: told apart by shape as well as by colour."""
+    """Return a mark at a point. Kinds differ by shape as well as by colour."""
     path = _SHAPES[shape].format(x=inside.x(at), y=inside.y(value))
     return f'<path class="mark {kind}" d="{path}"><title>{escape_text(words, 500)}</title></path>'
 
 
 def interval_bar(inside: PlotArea, at: datetime, low: float, high: float, kind: str) -> str:
-    """Return a line up and down from one value to another."""
+    """Return a vertical line between two values."""
     x = inside.x(at)
     return f'<line class="whisker {kind}" x1="{x}" x2="{x}" y1="{inside.y(low)}" y2="{inside.y(high)}"/>'
 
 
 def sparkline(values: Sequence[float | None], most: float, label: str) -> str:
-    """Return a small line of values without axes, scaled so that `most` is its height."""
+    """Return a small line without axes. `most` is the value at its full height."""
     wide, high = 90, 20
     known = [(at, value) for at, value in enumerate(values) if value is not None]
     across = (wide - 6) / max(len(values) - 1, 1)
@@ -166,7 +166,7 @@ def sparkline(values: Sequence[float | None], most: float, label: str) -> str:
 
 
 def nice_ticks(bottom: float, top: float) -> tuple[float, ...]:
-    """Return three to six round values between two."""
+    """Return three to six round values in a range."""
     size = 10.0 ** floor(log10((top - bottom) / 4))
     step = next(size * by for by in (1, 2, 5, 10) if (top - bottom) / (size * by) <= 5)
     begin = ceil(bottom / step - 1e-9)
@@ -174,7 +174,7 @@ def nice_ticks(bottom: float, top: float) -> tuple[float, ...]:
 
 
 def time_ticks(first: datetime, last: datetime) -> tuple[tuple[datetime, str], ...]:
-    """Return a few round times between two (UTC), each with its label."""
+    """Return a few round times in a range (UTC), each with its label."""
     within = last - first
     step = timedelta(
         minutes=next((each for each in _MINUTES if within / timedelta(minutes=each) <= _MOST_TICKS), _MINUTES[-1])

@@ -1,4 +1,4 @@
-"""Times, amounts and texts as a dashboard writes them."""
+"""Formats of times, amounts and texts on a dashboard."""
 
 from datetime import datetime, timedelta
 from html import escape
@@ -8,26 +8,26 @@ _MAX_TEXT_LENGTH = 300
 
 
 def escape_text(value: object, most: int = _MAX_TEXT_LENGTH) -> str:
-    """Return anything as text for HTML: escaped, without control characters, and cut when it is very long."""
+    """Return a value as HTML text: escaped, without control characters, and shortened when it is very long."""
     plain = "".join(char if char.isprintable() else " " for char in str(value))
     return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…", quote=True)
 
 
 def time_html(at: datetime) -> str:
-    """Return a time such as "25 Nov 2026 14:03 UTC", with the exact one behind it."""
+    """Return a time such as "25 Nov 2026 14:03 UTC", with the exact time as an attribute."""
     return f'<time datetime="{at.isoformat(timespec="seconds")}">{at:%d %b %Y %H:%M} UTC</time>'
 
 
 def relative_time(at: datetime, now: datetime) -> str:
-    """Return how long ago a time was, or until it comes: "3 hours ago", "in 2 days"."""
-    apart = now - at
-    said = duration_text(abs(apart))
-    return f"{said} ago" if apart >= timedelta(0) else f"in {said}"
+    """Return a time relative to now: "3 hours ago", "in 2 days"."""
+    difference = now - at
+    duration = duration_text(abs(difference))
+    return f"{duration} ago" if difference >= timedelta(0) else f"in {duration}"
 
 
-def duration_text(apart: timedelta) -> str:
-    """Return a length of time in its largest unit that it has two of: "90 minutes", "36 hours", "3 days"."""
-    seconds = apart.total_seconds()
+def duration_text(duration: timedelta) -> str:
+    """Return a duration in the largest unit with at least two of it: "90 minutes", "36 hours", "3 days"."""
+    seconds = duration.total_seconds()
     for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds // size)} {unit}s"
@@ -35,7 +35,7 @@ def duration_text(apart: timedelta) -> str:
 
 
 def latency_text(value: float | None) -> str:
-    """Return a latency such as "7.6 ms" or "1.2 s"; a dash for none."""
+    """Return a latency such as "7.6 ms" or "1.2 s"; a dash for None."""
     if value is None:
         return "–"
     return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
@@ -50,12 +50,12 @@ def bytes_text(value: int) -> str:
 
 
 def percent_text(part: int, whole: int) -> str:
-    """Return a share such as "0.4%"; a dash when there is no whole."""
+    """Return a share such as "0.4%"; a dash when the whole is 0."""
     return "–" if not whole else f"{part / whole:.1%}"
 
 
 def axis_number(value: float) -> str:
-    """Return a number for the tick of an axis: 1200 as "1.2k"."""
+    """Return the tick label of a number: "1.2k" for 1200."""
     for size_, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size_:
             return f"{value / size_:.3g}{sign}"

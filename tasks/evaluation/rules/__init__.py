@@ -1,1 +1,1 @@
-"""How good a challenger is beside the champion, and whether it may go on."""
+"""Rules of evaluation: predictions, metrics, slices, intervals, the comparison with the champion, and the gate."""

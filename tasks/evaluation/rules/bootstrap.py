@@ -38,7 +38,9 @@ def bootstrap_bounds(
     generator = np.random.default_rng(seed)
     groups = min(len(codes), GROUPS)
     group = generator.permutation(len(codes)) % groups
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # becomes NaN, and NaN tells nothing
+    with np.errstate(
+        over="ignore", divide="ignore", invalid="ignore"
+    ):  # becomes NaN, which gives the outcome `cannot tell`
         sums = [_group_sums(metric, codes, each, group) for each in (champion, challenger)]
         differences = _resampled(metric, np.bincount(group), sums, generator)
     level = _percentile(groups, confidence)
@@ -81,7 +83,7 @@ def _percentile(groups: int, confidence: float) -> float:
 
 
 def _columns(metric: str, codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:
-    """Yield the columns (rows,) of whose means the metric is a function."""
+    """Yield the columns (rows,) from whose means the metric is computed."""
     if metric == "log_loss":
         yield row_log_loss(codes, predictions)
     elif metric == "brier":
@@ -99,7 +101,7 @@ def _columns(metric: str, codes: EncodedTruth, predictions: FloatArray) -> Itera
         bins, gaps = calibration_bins(predictions[:, 1]), codes - predictions[:, 1]
         yield from (np.where(bins == each, gaps, 0.0) for each in range(CALIBRATION_BINS))
     else:
-        raise NotImplementedError(f"No interval is known for the metric {metric!r}.")
+        raise NotImplementedError(f"there is no interval for the metric {metric!r}")
 
 
 def _f1_columns(codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:

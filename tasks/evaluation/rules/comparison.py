@@ -1,4 +1,4 @@
-"""Champion against challenger on the same rows: the difference of one metric, its interval, a finding."""
+"""Comparison of champion and challenger on the same rows: the difference of a metric, its interval, the outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tasks.evaluation.rules.predictions import FloatArray, Labels, TaskType, che
 from tasks.shared.rules.refusal import Refusal
 
 ComparisonRule = Literal["superior", "non_inferior"]
-"""What a challenger has to show: that it is better, or that it is not worse by the margin or more."""
+"""What the challenger has to show: that it is better, or that it is worse by less than the margin."""
 
 ComparisonOutcome = Literal["better", "worse", "no different", "cannot tell"]
 
@@ -24,18 +24,18 @@ class ModelComparison:
 
     Attributes:
         metric: what was compared.
-        champion_value: its value of the metric.
-        challenger_value: the same.
+        champion_value: the champion's value of the metric.
+        challenger_value: the challenger's value.
         difference: in favour of the challenger: positive is better, whichever way the metric points.
         lower: lower bound of the difference; NaN when no interval can be given.
-        upper: upper bound, the same.
-        confidence: of the two-sided interval.
+        upper: upper bound; NaN in the same cases.
+        confidence: confidence level of the two-sided interval.
         margin: the difference that does not matter, in the unit of the metric.
         rule: what the challenger had to show.
-        method: how the interval was found.
+        method: how the interval was computed.
         rows: the rows that both models predicted.
         outcome: `better` satisfies the rule.
-        sentence: all of it for a reader.
+        sentence: the result in one sentence.
     """
 
     metric: str
@@ -73,15 +73,16 @@ def compare_models(
         classes: labels in the order of the predictions' columns.
         metric: one of the task's metrics.
         truth: (rows,) labels or numbers.
-        champion: predictions of the model that serves.
-        challenger: predictions of the model that is judged.
-        confidence: of the two-sided interval, between 0 and 1; a wrong `better` has at most half the rest.
+        champion: the champion's predictions.
+        challenger: the challenger's predictions.
+        confidence: confidence level of the two-sided interval, between 0 and 1. With 0.95 the chance of a wrong
+            `better` is at most 2.5 %.
         margin: the difference that does not matter, 0 or more, in the unit of the metric.
         rule: `superior` (lower bound above 0) or `non_inferior` (lower bound above -margin).
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Raises:
-        Refusal: truth or predictions cannot be read, or confidence, margin or rule make no sense.
+        Refusal: truth or predictions are invalid, or confidence, margin or rule are.
     """
     _check_settings(confidence, margin, rule)
     codes = encode_truth(task, classes, truth)
@@ -96,16 +97,16 @@ def compare_models(
 
 
 def _check_settings(confidence: float, margin: float, rule: str) -> None:
-    """Refuse terms under which a comparison would mean nothing."""
+    """Refuse an invalid confidence, margin or rule."""
     if not 0 < confidence < 1:
         remedy = "Use a number between 0 and 1, such as 0.95."
-        raise Refusal("The confidence makes no sense", where="confidence", value=confidence, remedy=remedy)
+        raise Refusal("the confidence is not between 0 and 1", where="confidence", value=confidence, remedy=remedy)
     if not 0 <= margin < float("inf"):
         remedy = "Use a number of 0 or more, in the unit of the metric."
-        raise Refusal("The margin makes no sense", where="margin", value=margin, remedy=remedy)
+        raise Refusal("the margin is not a number of 0 or more", where="margin", value=margin, remedy=remedy)
     if rule not in ("superior", "non_inferior"):
         remedy = "Use superior or non_inferior."
-        raise Refusal("No rule has this name", where="rule", value=rule, remedy=remedy)
+        raise Refusal("there is no such rule", where="rule", value=rule, remedy=remedy)
 
 
 def _degenerate_interval(old: FloatArray, new: FloatArray) -> Interval:
@@ -125,14 +126,14 @@ def _comparison_result(
     margin: float,
     rule: ComparisonRule,
 ) -> ModelComparison:
-    """Turn everything in favour of the challenger, find, and say it."""
+    """Return the result, with the difference and its bounds in favour of the challenger."""
     champion, challenger = values
     sign = 1 if higher_is_better(metric) else -1
     lower, upper = (interval.lower, interval.upper) if sign == 1 else (0 - interval.upper, 0 - interval.lower)
     identical = interval.method == "identical predictions"
     difference = 0.0 if identical else sign * (challenger - champion)
-    finding = interval_outcome(lower, upper, margin, rule)
-    sentence = f"On {metric} the challenger ({_number(challenger)}) {_OUTCOME_VERBS[finding, rule]} the champion "
+    outcome = interval_outcome(lower, upper, margin, rule)
+    sentence = f"On {metric} the challenger ({_number(challenger)}) {_OUTCOME_VERBS[outcome, rule]} the champion "
     sentence += f"({_number(champion)}), margin {margin:g}: "
     if interval.insufficiency:
         sentence += f"{interval.insufficiency}."
@@ -151,7 +152,7 @@ def _comparison_result(
         rule,
         interval.method,
         rows,
-        finding,
+        outcome,
         sentence,
     )
 
@@ -163,13 +164,13 @@ _OUTCOME_VERBS: dict[tuple[ComparisonOutcome, ComparisonRule], str] = {
     ("worse", "non_inferior"): "is worse than",
     ("no different", "superior"): "is no different from",
     ("no different", "non_inferior"): "is no different from",
-    ("cannot tell", "superior"): "cannot be told from",
-    ("cannot tell", "non_inferior"): "cannot be told from",
+    ("cannot tell", "superior"): "cannot be distinguished from",
+    ("cannot tell", "non_inferior"): "cannot be distinguished from",
 }
 
 
 def interval_outcome(lower: float, upper: float, margin: float, rule: ComparisonRule) -> ComparisonOutcome:
-    """Return what an interval in favour of the challenger says, in this order.
+    """Return the outcome for an interval in favour of the challenger. The first rule that applies decides.
 
     An interval that is exactly zero: no different. No interval: cannot tell. Lower bound above 0 (superior)
     or above -margin (non-inferior): better. Upper bound below 0: worse. Wholly within the margin: no

@@ -1,4 +1,4 @@
-"""Small curves of a model's behaviour on the holdout, enough to draw and to keep with the evidence."""
+"""Curves of a model on the holdout, thinned so that they can be drawn and stored with the evidence."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,7 +36,7 @@ class Curve:
 
 
 def compute_curves(task: TaskType, codes: EncodedTruth, predictions: FloatArray, model: str) -> tuple[Curve, ...]:
-    """Return the curves that the task has, for encoded truth and checked predictions."""
+    """Return the curves of the task type, for encoded truth and checked predictions."""
     if task == "regression":
         return (_binned("fit", model, predictions, codes),)
     if task == "binary":

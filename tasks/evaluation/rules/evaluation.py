@@ -12,8 +12,8 @@ import pandas as pd
 
 from tasks.evaluation.rules.comparison import ModelComparison, compare_models
 from tasks.evaluation.rules.curves import Curve, compute_curves
-from tasks.evaluation.rules.gate import SliceResult, Verdict, apply_gate
-from tasks.evaluation.rules.metrics import METRICS, compute_metric, undefined_reason
+from tasks.evaluation.rules.gate import Verdict, apply_gate
+from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metric, measure_slices, undefined_reason
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
     FloatArray,
@@ -22,14 +22,13 @@ from tasks.evaluation.rules.predictions import (
     check_predictions,
     encode_truth,
 )
-from tasks.evaluation.rules.slices import measure_slices
 from tasks.shared.rules.model.spec import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
 
 @dataclass(frozen=True)
 class DeclaredBound:
-    """A declared bound, as the evaluation found it: over all rows, or over each value of `column`."""
+    """A bound declared in model.yaml: over all rows, or over the rows of each value of `column`."""
 
     metric: str
     at_least: float | None
@@ -40,7 +39,7 @@ class DeclaredBound:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured and concluded on the holdout.
+    """The result of an evaluation on the holdout.
 
     Attributes:
         task: the kind of task.
@@ -48,13 +47,13 @@ class Evaluation:
         rows: rows of the holdout.
         metrics: the challenger's metrics by name; NaN where the rows do not define one.
         champion_metrics: the champion's; None without a champion.
-        champion_version: the version it was compared with; empty without a champion.
+        champion_version: the champion's version; empty without a champion.
         bounds: the floors and slices that were declared.
         slices: the results by slice.
         comparison: challenger against champion; None without a champion.
         leaked: entities of the holdout that were seen in training.
         curves: of challenger and champion.
-        verdict: what the gate says.
+        verdict: the decision of the gate.
     """
 
     task: TaskType
@@ -84,7 +83,7 @@ def evaluate_predictions(
     leaked_entities: int,
     seed: int,
 ) -> Evaluation:
-    """Measure the challenger, compare it with the champion, and judge it.
+    """Compute the challenger's metrics, compare it with the champion, and apply the gate.
 
     Args:
         task_type: the kind of task.
@@ -99,12 +98,12 @@ def evaluate_predictions(
         seed: of the bootstrap.
 
     Raises:
-        Refusal: truth, predictions or slice columns cannot be read, or champion and version do not agree.
+        Refusal: truth, predictions or slice columns are invalid, or only one of champion and version is given.
     """
     if (champion is None) != (champion_version == ""):
         remedy = "Give both the champion's predictions and its version, or neither."
         raise Refusal(
-            "Champion and version do not agree",
+            "only one of champion and champion_version is given",
             where="champion_version",
             value=champion_version,
             remedy=remedy,
@@ -162,7 +161,7 @@ def _compare_with_champion(
     predictions: dict[str, FloatArray],
     seed: int,
 ) -> ModelComparison | None:
-    """Return the comparison that the specification asks for, or None without a champion."""
+    """Return the declared comparison; None without a champion."""
     if "champion" not in predictions:
         return None
     terms = spec.comparison
@@ -188,14 +187,14 @@ def _bounds(spec: EvaluationSpec) -> Iterator[DeclaredBound]:
 
 
 def count_leaked(training_keys: Any, holdout_keys: Any) -> int:
-    """Return how many different entities of the holdout occur in the training rows too.
+    """Return how many entities of the holdout occur in the training rows, too.
 
     Args:
         training_keys: (rows,) entity keys of the training rows, integers or text, repeats allowed.
-        holdout_keys: (rows,) the same of the holdout.
+        holdout_keys: (rows,) entity keys of the holdout rows.
 
     Raises:
-        Refusal: no keys, null keys, or keys that are neither integers nor text: nothing would be proved.
+        Refusal: there are no keys, null keys, or keys that are neither integers nor text.
     """
     return len(_keys_as_text(training_keys, "training keys") & _keys_as_text(holdout_keys, "holdout keys"))
 
@@ -204,11 +203,11 @@ def _keys_as_text(keys: Any, where: str) -> set[str]:
     """Return the different keys as text: integers as decimal digits, text as it is."""
     unique = pd.Series(keys).drop_duplicates()
     if unique.empty:
-        raise Refusal("There are no keys", where=where, remedy="Without keys no leak can be ruled out.")
-    strange = [key for key in unique if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool)]
-    if strange:
+        raise Refusal("there are no keys", where=where, remedy="Without keys a leak cannot be excluded.")
+    invalid = [key for key in unique if not isinstance(key, (str, int, np.integer)) or isinstance(key, bool)]
+    if invalid:
         remedy = "Keys are integers or text: read the column without nulls and without decimals."
-        raise Refusal("A key is neither an integer nor text", where=where, value=strange[0], remedy=remedy)
+        raise Refusal("a key is neither an integer nor text", where=where, value=invalid[0], remedy=remedy)
     return {str(key) for key in unique}
 
 
@@ -218,7 +217,7 @@ def evaluation_json(evaluation: Evaluation) -> str:
 
 
 def _json_finite(value: Any) -> Any:
-    """Return the value with null for every number that is not finite, all the way down."""
+    """Return the value with None for every number that is not finite, at any depth."""
     if isinstance(value, dict):
         return {key: _json_finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -227,5 +226,5 @@ def _json_finite(value: Any) -> Any:
 
 
 def finite_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Return the metrics that are numbers; the verdict says of the others that they are not."""
+    """Return the metrics that are finite numbers. The verdict names the others."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -1,7 +1,7 @@
-"""The gate: whether an evaluated model may go on to approval.
+"""The gate: whether an evaluated model may be proposed for approval.
 
-It fails closed. A pass needs something measured, every measured metric finite, every floor and slice within
-its bound, no leak, and a comparison that satisfies its rule; what is missing, NaN, infinite or empty holds.
+It fails closed. A pass needs at least one metric, only finite metrics, every floor and slice within its bound, no
+leak, and a comparison that satisfies its rule. The verdict is hold when a value is missing, NaN, infinite or empty.
 """
 
 import math
@@ -11,51 +11,26 @@ from numbers import Real
 from typing import Literal, TypeGuard
 
 from tasks.evaluation.rules.comparison import ModelComparison
+from tasks.evaluation.rules.metrics import SliceResult
 from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
 
 GateOutcome = Literal["pass", "hold", "inconclusive"]
 
-FIRST_MODEL = "First model: judged by floors alone, for there is no champion to compare with."
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """One metric over the rows that share one value of a column.
-
-    Attributes:
-        column: the column.
-        value: the value as text; `(null)` for rows without one.
-        metric: what was measured.
-        rows: how many rows have the value.
-        metric_value: the metric over them; None when they are too few to be judged.
-        undefined_because: why `metric_value` is NaN, when it is.
-    """
-
-    column: str
-    value: str
-    metric: str
-    rows: int
-    metric_value: float | None
-    undefined_because: str = ""
-
-    @property
-    def place(self) -> str:
-        """The slice in words, with its size."""
-        return f"where {self.column} is {self.value} ({self.rows} rows)"
+FIRST_MODEL = "First model: evaluated against floors only, because there is no champion."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says.
+    """The decision of the gate.
 
     Attributes:
         outcome: `pass` opens the gate; `hold` and `inconclusive` keep the champion.
-        reasons: full sentences: why it holds, or what was satisfied.
-        notes: full sentences on what was not judged and decides nothing.
+        reasons: sentences: why the model is held, or what it satisfied.
+        notes: sentences about slices that were not evaluated. They decide nothing.
         first_model: whether there was no champion to compare with.
-        failed_gates: what did not open, by the name under which people may waive it: `minimum_rows`, a floor's metric,
-            `<metric> by <column>` of a slice, `comparison`. "" stands for what nobody may waive: a leak, nothing
-            measured, a metric that is no number, no rules.
+        failed_gates: the gates that failed, by the names under which people may waive them: `minimum_rows`, a floor's
+            metric, `<metric> by <column>` of a slice, `comparison`. "" is a failure that nobody may waive: a leak,
+            no metric, a metric that is not a number, no rules.
     """
 
     outcome: GateOutcome
@@ -110,39 +85,39 @@ def apply_gate(
 
 
 def _row_and_leak_reasons(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str]]:
-    """Return gate and reason of what needs no metric: rows, rules, leak."""
+    """Return gates and reasons of the failures that need no metric: too few rows, no floor, a leak."""
     reasons = []
     least = max(1, spec.minimum_rows)
     if not rows >= least:
         few = f"The holdout has {rows} rows, fewer than the {least} that minimum_rows asks for."
         reasons.append(("minimum_rows" if rows >= 1 else "", few))
     if not spec.floors:
-        reasons.append(("", "There is no floor, so nothing would be judged: declare one in evaluation.floors."))
+        reasons.append(("", "There is no floor, so nothing would be evaluated: declare one in evaluation.floors."))
     if leaked != 0:  # not `> 0`: a count that is NaN or negative is no proof either
         reasons.append(("", f"{leaked} entities of the holdout were seen in training, where 0 are allowed."))
     return reasons
 
 
 def _floor_reason(floor: Floor, value: float | None, why: str) -> tuple[str, str]:
-    """Return gate and reason of a floor that is not kept; what is no number, or has no bound, has no gate."""
-    sound = not _not_finite(floor.metric, value, why) and not _unbounded_floor(floor, floor.metric)
-    return (floor.metric if sound else ""), _floor_violation(floor, value, why)
+    """Return gate and reason of a violated floor. The gate is "" when the value is not finite or there is no bound."""
+    is_waivable = not _not_finite(floor.metric, value, why) and not _unbounded_floor(floor, floor.metric)
+    return (floor.metric if is_waivable else ""), _floor_violation(floor, value, why)
 
 
 def _unmeasured_reasons(metrics: Mapping[str, float | None], why: Mapping[str, str]) -> list[str]:
-    """Return a reason for each metric that is no finite number, and one when there is no metric."""
+    """Return a reason for each metric that is not a finite number, and one when there is no metric."""
     if not metrics:
-        return ["No metric was measured, so nothing can be judged."]
+        return ["No metric was measured, so nothing can be evaluated."]
     return [_not_finite(name, value, why.get(name, "")) for name, value in metrics.items()]
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Say whether the value is a number, NaN and infinity included; True and False are none."""
+    """Return whether the value is a number, NaN and infinity included. True and False are not numbers."""
     return type(value) is not bool and isinstance(value, Real)
 
 
 def _not_finite(name: str, value: object, why: str) -> str:
-    """Return the sentence on a value that is no finite number, or nothing when it is one."""
+    """Return the sentence about a value that is not a finite number; "" when it is one."""
     if value is None:
         return f"{name} was not measured."
     if not _is_number(value) or math.isnan(value):
@@ -151,22 +126,22 @@ def _not_finite(name: str, value: object, why: str) -> str:
 
 
 def _floor_violation(floor: Floor, value: float | None, why: str, where: str = "") -> str:
-    """Return the sentence on a floor that is not kept, or nothing when it is."""
+    """Return the sentence about a violated floor; "" when the value is within its bound."""
     name = floor.metric + where
     problem = _not_finite(name, value, why) or _unbounded_floor(floor, name)
     if problem or value is None:
         return problem
     if floor.at_least is not None and not value >= floor.at_least:
-        return f"{name} is {_distinguishing_text(value, floor.at_least)}, below its floor of {_exact_text(floor.at_least)}."
+        shown = _distinguishing_text(value, floor.at_least)
+        return f"{name} is {shown}, below its floor of {_exact_text(floor.at_least)}."
     if floor.at_most is not None and not value <= floor.at_most:
-        return (
-            f"{name} is {_distinguishing_text(value, floor.at_most)}, above its limit of {_exact_text(floor.at_most)}."
-        )
+        shown = _distinguishing_text(value, floor.at_most)
+        return f"{name} is {shown}, above its limit of {_exact_text(floor.at_most)}."
     return ""
 
 
 def _unbounded_floor(floor: Floor, name: str) -> str:
-    """Return the sentence on a floor that any value would keep, or nothing."""
+    """Return the sentence about a floor without a finite bound; "" for a bound that can fail."""
     bounds = [bound for bound in (floor.at_least, floor.at_most) if bound is not None]
     if bounds and all(_is_number(bound) and math.isfinite(bound) for bound in bounds):
         return ""
@@ -174,7 +149,7 @@ def _unbounded_floor(floor: Floor, name: str) -> str:
 
 
 def _distinguishing_text(value: float, *bounds: float) -> str:
-    """Return the value with 4 digits, or as many more as it takes to lie on its side of every bound."""
+    """Return the value with 4 digits, or with as many as show on which side of each bound it lies."""
     texts = (f"{value:.{digits}g}" for digits in range(4, 18))
     sides = [(value > bound, value < bound) for bound in bounds]
     fits = (text for text in texts if [(float(text) > each, float(text) < each) for each in bounds] == sides)
@@ -182,13 +157,13 @@ def _distinguishing_text(value: float, *bounds: float) -> str:
 
 
 def _exact_text(bound: float) -> str:
-    """Return the bound with 6 digits where they say all of it, otherwise with all it has."""
+    """Return the bound with 6 digits, or with as many as give its exact value."""
     texts = (f"{bound:.{digits}g}" for digits in range(6, 18))
     return next((text for text in texts if float(text) == bound), repr(bound))
 
 
 def _floor_kept_sentence(floor: Floor, metrics: Mapping[str, float | None]) -> str:
-    """Return the sentence on a floor that is kept."""
+    """Return the sentence about a floor that the value satisfies."""
     named = (("at least", floor.at_least), ("at most", floor.at_most))
     bounds = " and ".join(f"{name} {_exact_text(bound)}" for name, bound in named if bound is not None)
     value = _distinguishing_text(metrics[floor.metric] or 0.0, *(bound for _, bound in named if bound is not None))
@@ -196,15 +171,15 @@ def _floor_kept_sentence(floor: Floor, metrics: Mapping[str, float | None]) -> s
 
 
 def _slice_results(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[SliceResult]:
-    """Return the results that the slice floor is about."""
+    """Return the results for the column and metric of a slice floor."""
     return [each for each in slices if (each.column, each.metric) == (floor.column, floor.metric)]
 
 
 def _slice_reasons(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:
-    """Return why the slice floor holds: a value out of bound or undefined, or no value judged."""
-    judged = [each for each in _slice_results(floor, slices) if each.rows >= max(1, floor.minimum_rows)]
-    if not judged:
-        return [f"No value of {floor.column} has the {floor.minimum_rows} rows to judge {floor.metric} by slice."]
+    """Return why a slice floor fails: a value out of bound or undefined, or no value with enough rows."""
+    evaluated = [each for each in _slice_results(floor, slices) if each.rows >= max(1, floor.minimum_rows)]
+    if not evaluated:
+        return [f"No value of {floor.column} has the {floor.minimum_rows} rows that {floor.metric} by slice needs."]
     return [
         _floor_violation(
             floor,
@@ -212,21 +187,21 @@ def _slice_reasons(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str
             each.undefined_because,
             f" where {each.column} is {each.value} ({each.rows} rows)",
         )
-        for each in judged
+        for each in evaluated
     ]
 
 
 def _slice_notes(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:
-    """Return a note for each value that has too few rows to be judged."""
+    """Return a note for each value that has too few rows."""
     return [
-        f"{each.metric} {each.place} was not judged: fewer than {floor.minimum_rows} rows."
+        f"{each.metric} {each.place} was not evaluated: fewer than {floor.minimum_rows} rows."
         for each in _slice_results(floor, slices)
         if each.rows < max(1, floor.minimum_rows)
     ]
 
 
 def _comparison_reasons(comparison: ModelComparison | None, first_model: bool) -> list[tuple[str, str]]:
-    """Return gate and reason when the comparison holds: worse, absent, or a finding without an interval."""
+    """Return gate and reason when the comparison fails: worse, missing, or an outcome without an interval."""
     if comparison is None:
         return [] if first_model else [("", "There is a champion, but the challenger was not compared with it.")]
     if first_model:

@@ -17,14 +17,17 @@ from tasks.evaluation.rules.bootstrap import bootstrap_bounds
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 
 MIN_DIFFERING_ROWS = 10
-"""Below so many differing rows, or rows of a class, no interval says anything."""
+"""With fewer differing rows, or fewer rows of a class, no interval is computed."""
 
 RANK_METRICS = ("auc", "average_precision")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The interval of `challenger - champion` in the metric's own direction, how it was found, any doubt."""
+    """The interval of `challenger - champion` in the metric's own direction.
+
+    `method` is how it was computed; `insufficiency` is why the rows do not suffice for one, or "".
+    """
 
     lower: float
     upper: float
@@ -48,17 +51,17 @@ def paired_interval(
         task: the kind of task.
         metric: one of the task's metrics.
         codes: (rows,) as `encode_truth` returns them.
-        champion: predictions of the model that serves, as `check_predictions` returns them.
-        challenger: predictions of the model that is judged, the same.
+        champion: the champion's predictions, as `check_predictions` returns them.
+        challenger: the challenger's predictions, the same.
         confidence: of the two-sided interval, between 0 and 1.
         seed: of the resampling.
 
     Returns:
-        The interval. Its `doubt` is not empty, and its bounds are NaN, when the rows are too few to tell.
+        The interval. When the rows are too few, `insufficiency` says why and the bounds are NaN.
     """
-    doubt = _insufficient_rows_reason(metric, codes, champion, challenger)
-    if doubt:
-        return Interval(float("nan"), float("nan"), "none", doubt)
+    insufficiency = _insufficient_rows_reason(metric, codes, champion, challenger)
+    if insufficiency:
+        return Interval(float("nan"), float("nan"), "none", insufficiency)
     if metric in RANK_METRICS:
         return _normal_interval(metric, codes, champion, challenger, confidence)
     bounds = bootstrap_bounds(metric, codes, champion, challenger, confidence=confidence, seed=seed)
@@ -66,7 +69,7 @@ def paired_interval(
 
 
 def _insufficient_rows_reason(metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray) -> str:
-    """Return why the rows are too few to tell, or nothing."""
+    """Return why the rows are too few for an interval; "" when they suffice."""
     changed = _compared_part(metric, codes, champion) != _compared_part(metric, codes, challenger)
     differing = int(np.count_nonzero(changed.reshape(len(codes), -1).any(axis=1)))
     if differing < MIN_DIFFERING_ROWS:
@@ -80,7 +83,7 @@ def _insufficient_rows_reason(metric: str, codes: EncodedTruth, champion: FloatA
 
 
 def _compared_part(metric: str, codes: EncodedTruth, predictions: FloatArray) -> npt.NDArray[Any]:
-    """Return the part of the predictions that the metric looks at."""
+    """Return the part of the predictions that the metric depends on."""
     if metric == "accuracy":
         return np.asarray(predictions.argmax(axis=1) == codes)
     return predictions.argmax(axis=1) if metric == "f1_macro" else predictions

@@ -1,14 +1,16 @@
-"""How good predictions are: the metrics of the three kinds of task, computed by scikit-learn.
+"""The metrics of the three task types, over all rows and by slice, computed by scikit-learn.
 
-A metric that the rows do not define (auc of a single class, r2 of a constant target) is NaN, never a
-convenient 0 or 1: the gate holds on NaN.
+A metric that the rows do not define (auc of a single class, r2 of a constant target) is NaN, never a default such
+as 0 or 1: the gate holds a model with a NaN metric.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
@@ -18,6 +20,7 @@ from tasks.evaluation.rules.predictions import (
     check_predictions,
     encode_truth,
 )
+from tasks.shared.rules.model.spec import SliceFloor
 from tasks.shared.rules.refusal import Refusal
 
 CALIBRATION_BINS = 10
@@ -44,14 +47,14 @@ METRICS: dict[TaskType, tuple[str, ...]] = {
 
 
 def higher_is_better(metric: str) -> bool:
-    """Say whether a larger value of `metric` is the better one.
+    """Return whether a larger value of the metric is better.
 
     Raises:
         Refusal: no metric has that name.
     """
     if metric not in _HIGHER_IS_BETTER:
         known = ", ".join(sorted(_HIGHER_IS_BETTER))
-        raise Refusal("No metric has this name", where="metric", value=metric, remedy=f"Use one of {known}.")
+        raise Refusal("there is no such metric", where="metric", value=metric, remedy=f"Use one of {known}.")
     return _HIGHER_IS_BETTER[metric]
 
 
@@ -82,7 +85,7 @@ def compute_metric(task: TaskType, metric: str, codes: EncodedTruth, predictions
     """
     if metric not in METRICS[task]:
         remedy = f"A {task} task has {', '.join(METRICS[task])}."
-        raise Refusal("The task has no such metric", where="metric", value=metric, remedy=remedy)
+        raise Refusal("the task has no such metric", where="metric", value=metric, remedy=remedy)
     if undefined_reason(task, metric, codes, classes=predictions.shape[-1]):
         return float("nan")
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow is infinity, on which the gate holds
@@ -90,7 +93,7 @@ def compute_metric(task: TaskType, metric: str, codes: EncodedTruth, predictions
 
 
 def undefined_reason(task: TaskType, metric: str, codes: EncodedTruth, *, classes: int) -> str:
-    """Return why the rows do not define the metric, or nothing when they do."""
+    """Return why the rows do not define the metric; "" when they do."""
     if task == "regression":
         constant = metric == "r2" and (codes == codes[0]).all()
         return "the target is the same in every row" if constant else ""
@@ -103,7 +106,7 @@ def undefined_reason(task: TaskType, metric: str, codes: EncodedTruth, *, classe
 
 
 def _metric_function(task: TaskType, metric: str) -> Callable[[EncodedTruth, FloatArray], float]:
-    """Return the function that computes a metric; scikit-learn is imported here, for it is slow to import."""
+    """Return the function that computes a metric; scikit-learn is imported here because its import is slow."""
     from sklearn import metrics as sk
 
     if task == "binary":
@@ -159,3 +162,80 @@ def calibration_bins(scores: FloatArray) -> npt.NDArray[np.int64]:
     ordered = np.sort(scores)
     middle = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return np.asarray(middle * CALIBRATION_BINS // (2 * len(scores)), dtype=np.int64)
+
+
+NULL_SLICE = "(null)"
+MAX_SLICE_VALUES = 1_000
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """One metric over the rows that share one value of a column.
+
+    Attributes:
+        column: the column.
+        value: the value as text; `(null)` for rows without one.
+        metric: what was measured.
+        rows: how many rows have the value.
+        metric_value: the metric over them; None when there are too few.
+        undefined_because: why `metric_value` is NaN, when it is.
+    """
+
+    column: str
+    value: str
+    metric: str
+    rows: int
+    metric_value: float | None
+    undefined_because: str = ""
+
+    @property
+    def place(self) -> str:
+        """The slice and its size as text."""
+        return f"where {self.column} is {self.value} ({self.rows} rows)"
+
+
+def measure_slices(
+    task: TaskType, floors: Sequence[SliceFloor], codes: EncodedTruth, columns: pd.DataFrame, predictions: FloatArray
+) -> Iterator[SliceResult]:
+    """Yield a result for each column and metric of `floors` and each value, rows without a value included.
+
+    Args:
+        task: the kind of task.
+        floors: the declared slices.
+        codes: (rows,) as `encode_truth` returns them.
+        columns: the columns that the floors name, in the order of the rows of `codes`.
+        predictions: as `check_predictions` returns them.
+
+    Raises:
+        Refusal: a column is missing, of another length, or has more than 1,000 values.
+    """
+    least: dict[tuple[str, str], int] = {}
+    for floor in floors:
+        pair = floor.column, floor.metric
+        least[pair] = min(floor.minimum_rows, least.get(pair, floor.minimum_rows))
+    for (column, metric), minimum in least.items():
+        for value, members in _slice_rows(columns, column, len(codes)):
+            if len(members) < minimum:
+                yield SliceResult(column, value, metric, len(members), None)
+            else:
+                metric_value = compute_metric(task, metric, codes[members], predictions[members])
+                why = undefined_reason(task, metric, codes[members], classes=predictions.shape[-1])
+                yield SliceResult(column, value, metric, len(members), metric_value, why)
+
+
+def _slice_rows(columns: pd.DataFrame, column: str, rows: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield each value of the column as text, in the order of the texts, with the positions of its rows."""
+    if column not in columns:
+        remedy = "Add it to data.features, or take the slice out of evaluation.slices."
+        raise Refusal("the slice's column is not in the holdout", where=f"slices, {column}", remedy=remedy)
+    if len(columns) != rows:
+        remedy = f"Give the columns of the same {rows} rows as the truth."
+        raise Refusal("the slice columns have another length", where=column, value=len(columns), remedy=remedy)
+    text = columns[column].astype(object).map(str, na_action="ignore")
+    values, names = pd.factorize(text.where(text.notna(), NULL_SLICE), sort=True)
+    if len(names) > MAX_SLICE_VALUES:
+        remedy = "Slice by a column of few values: a category, a flag, or a number in ranges."
+        raise Refusal("the slice's column has too many values", where=column, value=len(names), remedy=remedy)
+    ends = np.cumsum(np.bincount(values, minlength=len(names)))[:-1]
+    groups = np.split(np.argsort(values, kind="stable"), ends)
+    yield from zip([str(name) for name in names], groups, strict=True)

@@ -1,4 +1,4 @@
-"""The picture of an evaluation, drawn off-screen; matplotlib is imported here alone, and only when drawing."""
+"""The plot of an evaluation, drawn off-screen. Only this module imports matplotlib, and only when it draws."""
 
 import io
 import math
@@ -7,7 +7,7 @@ from typing import Any
 from tasks.evaluation.rules.curves import Curve
 from tasks.evaluation.rules.evaluation import Evaluation
 
-# Okabe and Ito's palette: told apart with every common colour blindness, and in grey by the line styles.
+# Okabe and Ito's palette: distinguishable with common colour blindness, and in grey by the line styles.
 _STYLE: dict[str, dict[str, Any]] = {
     "champion": {"color": "#56606b", "linestyle": "--", "marker": "s"},
     "challenger": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
@@ -142,6 +142,6 @@ def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
 
 
 def _draw_text(axes: Any, text: str) -> None:
-    """Write instead of drawing, where there is nothing to draw."""
+    """Write a text in place of a plot that has no data."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=11)

@@ -1,4 +1,4 @@
-"""What may be read as truth and as predictions; everything else is refused before anything is measured.
+"""Checks of truth and predictions: invalid ones are refused before any metric is computed.
 
 Predictions are, for a classification, an array (rows, classes) of probabilities in the order of `classes`
 (binary: two columns, the last is the positive class); for a regression, an array (rows,) in the unit of
@@ -16,13 +16,13 @@ from runtime.digests import bytes_digest
 from tasks.shared.rules.refusal import Refusal
 
 TaskType = Literal["binary", "multiclass", "regression"]
-"""The kinds of task a model may have."""
+"""The task types that a model may have."""
 
 Labels = pd.Series | npt.NDArray[Any]
 """Truth as the table holds it: labels of classes, or numbers."""
 
 FloatArray = npt.NDArray[np.float64]
-"""Predictions after their check, or any column of numbers."""
+"""Checked predictions, or any column of numbers."""
 
 EncodedTruth = npt.NDArray[Any]
 """Encoded truth (rows,): positions in `classes` (int64), or the target itself (float64)."""
@@ -44,13 +44,13 @@ def encode_truth(task: TaskType, classes: Sequence[str], truth: Labels) -> Encod
     position = {name: index for index, name in enumerate(classes)}
     unknown = [label for label in labels if str(label) not in position]
     if unknown:
-        remedy = f"The classes are {', '.join(classes)}: mend the rows, or add the label to data.classes."
+        remedy = f"The classes are {', '.join(classes)}: correct the rows, or add the label to data.classes."
         raise Refusal("The truth holds a label outside the classes", where="truth", value=unknown[0], remedy=remedy)
     return np.array([position[str(label)] for label in labels], dtype=np.int64)[numbers]
 
 
 def _one_column(truth: Labels) -> pd.Series:
-    """Return the truth as a series without nulls, or refuse it."""
+    """Return the truth as a series without nulls; refuse anything else."""
     if np.ndim(truth) != 1 or len(truth) == 0:
         remedy = "Give one label a row, of one row at least."
         raise Refusal("The truth is not one column of rows", where="truth", value=np.shape(truth), remedy=remedy)
@@ -63,7 +63,7 @@ def _one_column(truth: Labels) -> pd.Series:
 
 
 def _numeric_target(series: pd.Series) -> FloatArray:
-    """Return a regression's target as float64, finite throughout, or refuse it."""
+    """Return the target of a regression as float64; refuse values that are not finite."""
     if not pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series):
         remedy = "A regression needs a target of numbers."
         raise Refusal("The truth is not a number", where="truth", value=str(series.dtype), remedy=remedy)
@@ -83,7 +83,7 @@ def _check_classes(task: TaskType, classes: Sequence[str]) -> None:
 def check_predictions(
     task: TaskType, classes: Sequence[str], rows: int, predictions: npt.NDArray[Any], where: str = "predictions"
 ) -> FloatArray:
-    """Return the predictions as float64 in the shape of the task.
+    """Return the predictions as float64 in the shape that the task needs.
 
     Raises:
         Refusal: another shape, no number, NaN or infinity, outside 0 to 1, rows that do not sum to 1.

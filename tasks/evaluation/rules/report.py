@@ -1,4 +1,4 @@
-"""An evaluation for people: GitHub markdown for the artifact and the run, a small picture beside it."""
+"""The report of an evaluation: GitHub Markdown for the artifact and the run, and a plot."""
 
 import html
 import math
@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
-from tasks.evaluation.rules.gate import SliceResult
-from tasks.evaluation.rules.metrics import METRICS
+from tasks.evaluation.rules.metrics import METRICS, SliceResult
 from tasks.evaluation.rules.plot import evaluation_plot
 
 __all__ = ["evaluation_markdown", "evaluation_plot"]
@@ -16,10 +15,10 @@ _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡
 
 
 def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str, champion_version: str | None) -> str:
-    """Return the evaluation as GitHub markdown: verdict and reasons first, then the tables.
+    """Return the evaluation as GitHub Markdown: verdict and reasons first, then the tables.
 
     Args:
-        evaluation: what was measured and concluded.
+        evaluation: the result.
         model: the model's name.
         version: the challenger's version.
         champion_version: the champion's; None or empty when there is none.
@@ -42,14 +41,14 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str, cha
 
 
 def _cell(text: object) -> str:
-    """Return text that is shown letter by letter: no cell, line, markup, link or picture comes of it."""
+    """Return text escaped for a table cell, so that it never becomes markup, a link or an image."""
     flat = " ".join(str(text).split())
     marked = re.sub(r"([\\`*\[\]|~#!])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\g<0>", flat)
     return html.escape(marked, quote=False).replace("://", "&#58;//").replace("@", "&#64;")
 
 
 def _number(value: float | None) -> str:
-    """Return a number with 4 digits, and in words what is none."""
+    """Return a number with 4 digits; "–" for None, and a text for a number that is not finite."""
     if value is None:
         return "–"
     return f"{value:.4g}" if math.isfinite(value) else "**not finite**"
@@ -81,7 +80,7 @@ def _comparison_part(evaluation: Evaluation) -> list[str]:
     found = evaluation.comparison
     if found is None:
         return []
-    head = ("metric", "difference", f"{found.confidence:.0%} interval", "margin", "rule", "finding")
+    head = ("metric", "difference", f"{found.confidence:.0%} interval", "margin", "rule", "outcome")
     bounds = f"{found.lower:+.4f} to {found.upper:+.4f}" if math.isfinite(found.lower) else "none"
     shown = f"{found.difference:+.4f}" if math.isfinite(found.difference) else "none"
     row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, f"**{found.outcome}**")
@@ -98,22 +97,26 @@ def _slice_part(evaluation: Evaluation) -> list[str]:
 
 
 def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[str]:
-    """Return one row of the table of slices; the last cell says whether the bounds are kept."""
+    """Return one row of the table of slices; the last cell tells whether the value is within its bounds."""
     declared = [each for each in bounds if (each.column, each.metric) == (found.column, found.metric)]
-    judged = [each for each in declared if found.rows >= each.minimum_rows]
-    kept = "kept" if all(_is_within_bound(found.metric_value, each) for each in judged) else "**not kept**"
+    applicable = [each for each in declared if found.rows >= each.minimum_rows]
+    state = (
+        "within bounds"
+        if all(_is_within_bound(found.metric_value, each) for each in applicable)
+        else "**out of bounds**"
+    )
     return (
         f"{_cell(found.column)} = {_cell(found.value)}",
         found.metric,
         f"{found.rows:,}",
         _number(found.metric_value),
         ", ".join(_bound_text(each) for each in declared),
-        kept if judged else "not judged",
+        state if applicable else "not evaluated",
     )
 
 
 def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
-    """Say whether a value is a number within the bound."""
+    """Return whether a value is a number within the bound."""
     if value is None or not math.isfinite(value):
         return False
     low = bound.at_least is None or value >= bound.at_least
@@ -121,9 +124,9 @@ def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
 
 
 def _notes_part(evaluation: Evaluation) -> list[str]:
-    """Return what was not judged, or nothing."""
+    """Return the slices that were not evaluated, or nothing."""
     notes = evaluation.verdict.notes
-    return ["## Not judged", "\n".join(f"- {_cell(note)}" for note in notes)] if notes else []
+    return ["## Not evaluated", "\n".join(f"- {_cell(note)}" for note in notes)] if notes else []
 
 
 def _curve_part(evaluation: Evaluation) -> list[str]:

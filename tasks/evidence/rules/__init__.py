@@ -1,1 +1,1 @@
-"""The evidence pack of a promoted model: what belongs into it, and how people read it."""
+"""Rules of the evidence pack: its items, its readable pages, and the comparison of a reproduction."""

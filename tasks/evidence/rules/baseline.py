@@ -1,4 +1,4 @@
-"""What the training rows looked like: the baseline that drift is measured against."""
+"""Baselines of the training features, and the differences between two baselines."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ MAX_BASELINE_VALUES = 50
 
 
 def feature_baseline(rows: pd.DataFrame, features: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return a summary of each feature: nulls, and deciles of a number or the shares of a category's values."""
+    """Return a summary of each feature: its nulls, and the deciles of a number or the value shares of a category."""
     return {name: _summary(rows[name], kind) for name, kind in features.items() if name in rows}
 
 
@@ -22,3 +22,44 @@ def _summary(column: "pd.Series[Any]", kind: str) -> dict[str, Any]:
     numbers = known.astype("float64")
     deciles = [float(numbers.quantile(tenth / 10)) for tenth in range(11)]
     return {**summary, "mean": float(numbers.mean()), "deviation": float(numbers.std(ddof=0)), "deciles": deciles}
+
+
+def baseline_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the changes between two baselines of `feature_baseline`, the largest first.
+
+    Each entry has the feature's name, both shares of nulls, `words` (the change in words), and `moved`: for a number,
+    the change of its mean in standard deviations; for a category, the largest change of a value's share; None when
+    only one baseline has the feature, or when one of them has only nulls.
+    """
+    names = sorted({*before, *now})
+    differences = [_difference(name, before.get(name), now.get(name)) for name in names]
+    return sorted(differences, key=lambda each: -1.0 if each["change"] is None else each["change"], reverse=True)
+
+
+def _difference(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> dict[str, Any]:
+    nulls = {"nulls_before": _nulls(before), "nulls_now": _nulls(now)}
+    if before is None or now is None:
+        words = "new" if before is None else "gone"
+        return {"feature": name, **nulls, "description": words, "change": None}
+    if "mean" in before and "mean" in now:
+        distance = abs(now["mean"] - before["mean"])
+        scale = before["deviation"] or now["deviation"] or distance or 1.0  # a constant has no deviation
+        words = f"mean {before['mean']:.4g} → {now['mean']:.4g}"
+        return {"feature": name, **nulls, "description": words, "change": distance / scale}
+    if "shares" in before and "shares" in now:
+        then, today = before["shares"], now["shares"]
+        values = sorted({*then, *today})
+        if values:
+            value = max(values, key=lambda each: abs(today.get(each, 0.0) - then.get(each, 0.0)))
+            share = f"{value}: {then.get(value, 0.0):.1%} → {today.get(value, 0.0):.1%}"
+            return {
+                "feature": name,
+                **nulls,
+                "description": share,
+                "change": abs(today.get(value, 0.0) - then.get(value, 0.0)),
+            }
+    return {"feature": name, **nulls, "description": "cannot be compared", "change": None}
+
+
+def _nulls(summary: Mapping[str, Any] | None) -> float | None:
+    return summary["nulls"] / summary["rows"] if summary and summary["rows"] else None

@@ -1,4 +1,4 @@
-"""The sixteen items of an evidence pack, each a few files, and the list of them that is signed with the rest."""
+"""The sixteen items of an evidence pack, and the list of their files that is signed with the pack."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ PAGE_FILE = "index.html"
 
 @dataclass(frozen=True)
 class EvidenceItem:
-    """An item: its key, what it is called, and the files that hold it. `optional` ones may rightly be absent."""
+    """One item of the pack: its key, title and files. Files in `optional` may be absent."""
 
     key: str
     title: str
@@ -25,9 +25,10 @@ EVIDENCE_ITEMS = (
     EvidenceItem("card", "Model card", ("card.md",)),
     EvidenceItem("digests", "Digests of the model's files, and their signature", ("model.json", "model.sig")),
     EvidenceItem("code", "Code: commit, authors, patch", ("code.json",), ("uncommitted.patch",)),
-    EvidenceItem("data", "Data: manifests and the query as of a time", ("data.json",)),
-    EvidenceItem("checks", "Expectations and what they found", ("checks.md", "expectations.yaml")),
-    EvidenceItem("training", "Parameters, seed, environment lock", ("training.json", "model.yaml", "requirements.lock")),
+    EvidenceItem("data", "Data: snapshot manifests and the as-of query", ("data.json",)),
+    EvidenceItem("validation", "Expectations and their results", ("validation.md", "expectations.yaml")),
+    EvidenceItem("training", "Parameters, seed, environment lock",
+         ("training.json", "model.yaml", "requirements.lock")),
     EvidenceItem("evaluation", "Metrics with intervals, slices, rules and verdict",
          ("evaluation.json", "evaluation.md", "evaluation.png", "evidence.json")),
     EvidenceItem("comparison", "Comparison with the champion", ("comparison.json",)),
@@ -37,14 +38,14 @@ EVIDENCE_ITEMS = (
     EvidenceItem("monitoring", "Monitoring plan and drift baseline", ("monitoring.json",)),
     EvidenceItem("sbom", "Bill of materials (CycloneDX)", ("sbom.json",)),
     EvidenceItem("provenance", "Provenance (in-toto, SLSA)", ("provenance.json",)),
-    EvidenceItem("limits", "Intended use and limits, by the team", ("limits.md",)),
+    EvidenceItem("intended-use", "Intended use and limits, by the team", ("intended-use.md",)),
     EvidenceItem("retention", "Retention, and the head of the audit chain", ("retention.json",)),
 )  # fmt: skip
 """In the order of the page."""
 
 
 def items_json(files: Mapping[str, bytes]) -> str:
-    """Return the list of items as JSON: of each its files with their SHA-256, for those that there are."""
+    """Return the list of items as JSON, with the SHA-256 of each file that exists."""
     items = [
         {
             "key": item.key,

@@ -1,4 +1,4 @@
-"""The evidence pack as people read it: one page that needs no server, and the model card."""
+"""The readable files of an evidence pack: an HTML page that needs no server, and the model card."""
 
 import html
 import json
@@ -19,7 +19,7 @@ pre{padding:.8rem;overflow:auto;max-height:28rem}h1{margin-bottom:0}img{max-widt
 
 
 def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: list[Mapping[str, Any]]) -> str:
-    """Return the page: what was promoted, why, by whom, and every item with its files inside."""
+    """Return the page: the promoted version, its approvals, and every item with its files."""
     title = f"{evidence.model} version {evidence.version} in {evidence.environment}"
     facts = {
         "verdict": evidence.verdict,
@@ -34,14 +34,14 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Evidence: {_text(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style>",
-        f"<h1>{_text(title)}</h1><p>The evidence of a promoted model. This page needs no server; "
-        "<code>python -m ratchet evidence verify</code> says whether anything of it was changed.</p>",
+        f"<h1>{_text(title)}</h1><p>The evidence of a promoted model. This page needs no server. "
+        "<code>python -m ratchet evidence verify</code> shows whether a file was changed.</p>",
         _table(["fact", ""], [[name, value] for name, value in facts.items()]),
         "<h2>Metrics on the holdout</h2>",
         _table(["metric", "this version", f"champion {evidence.champion_version or '(none)'}"], _metrics(evidence)),
         *_plot(files),
-        "<h2>Who approved</h2>",
-        _table(["who", "decided", "when", "why", "how"], [_decision(each) for each in approvals]),
+        "<h2>Decisions</h2>",
+        _table(["person", "decision", "time", "reason", "channel"], [_decision(each) for each in approvals]),
         "<h2>The sixteen items</h2>",
         *(
             _item(number, item.title, (*item.files, *item.optional), files)
@@ -54,7 +54,7 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
 def model_card_markdown(
     evidence: Evidence, *, description: str, owner: str, task: str, rows: Mapping[str, int], limits_text: str
 ) -> str:
-    """Return the model card: what the run knows of the model, then what its team says of it."""
+    """Return the model card: first the facts of the run, then the text of the team."""
     measured = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(evidence.metrics.items()))
     parameters_text = ", ".join(f"`{name}` {value}" for name, value in sorted(evidence.parameters.items())) or "none"
     return f"""# {evidence.model}, version {evidence.version}
@@ -64,13 +64,13 @@ def model_card_markdown(
 - **Task**: {task}. **Owner**: {owner}.
 - **Trained** on {rows["train"]:,} rows of the {evidence.tier} tier, data as of `{evidence.as_of}`, commit `{evidence.commit}`, seed {evidence.seed}.
 - **Parameters**: {parameters_text}.
-- **Judged** on {rows["holdout"]:,} rows that never train: {evidence.verdict}. {" ".join(evidence.reasons)}
+- **Evaluated** on {rows["holdout"]:,} holdout rows: {evidence.verdict}. {" ".join(evidence.reasons)}
 
 | metric on the holdout | value |
 |---|---|
 {measured}
 
-Made from the run. What follows was written and reviewed by the team.
+The text above was generated from the run. The text below was written and reviewed by the team.
 
 {limits_text or "The team has written nothing about intended use and limits: models/" + base_name(evidence.model) + "/CARD.md is missing."}
 """  # noqa: E501  (a list's entry is one line)
@@ -97,9 +97,8 @@ def _plot(files: Mapping[str, bytes]) -> list[str]:
 
 
 def _item(number: int, title: str, names: tuple[str, ...], files: Mapping[str, bytes]) -> str:
-    there = [name for name in names if name in files]
-    shown = "".join(_file(name, files[name]) for name in there) or "<p>absent</p>"
-    return f"<details><summary><b>{number}. {_text(title)}</b></summary>{shown}</details>"
+    content = "".join(_file(name, files[name]) for name in names if name in files) or "<p>absent</p>"
+    return f"<details><summary><b>{number}. {_text(title)}</b></summary>{content}</details>"
 
 
 def _file(name: str, content: bytes) -> str:

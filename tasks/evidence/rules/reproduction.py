@@ -1,4 +1,4 @@
-"""What became of training a version again: the same to the bit, the same in its metrics, or different, and by what."""
+"""The verdict of a reproduction: bit-identical, metric-identical or different, and the differences."""
 
 import math
 from collections.abc import Mapping
@@ -7,18 +7,19 @@ from typing import Literal
 ReproductionVerdict = Literal["bit-identical", "metric-identical", "different"]
 
 METRIC_TOLERANCE = 1e-6
-"""By how much a metric may differ and still be called the same."""
+"""The largest difference of a metric that still counts as the same."""
 
 
 def reproduction_verdict(
     *, recorded: Mapping[str, float], current: Mapping[str, float], predictions_then: str, predictions_now: str
 ) -> ReproductionVerdict:
-    """Return how the model that was trained again compares with the one that was promoted.
+    """Return how the retrained model compares with the promoted one.
 
     Args:
-        then, now: metrics on the same holdout rows, by name.
-        predictions_then, predictions_now: digests over the predictions of all those rows; "" is unknown, and equals
-            nothing.
+        recorded: metrics of the promoted model on the holdout rows, by name.
+        current: metrics of the retrained model on the same rows, by name.
+        predictions_then: digest of the promoted model's predictions of these rows; "" is unknown and equals nothing.
+        predictions_now: digest of the retrained model's predictions.
     """
     if predictions_then and predictions_then == predictions_now:
         return "bit-identical"
@@ -27,7 +28,7 @@ def reproduction_verdict(
 
 
 def differing_inputs(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what was otherwise: a sentence for each input by name, those with a name in only one of both included."""
+    """Return a sentence for each input that differs, including inputs that only one side has."""
     names = sorted({*then, *now})
     return tuple(
         f"{name} was {then.get(name) or 'absent'}, is {now.get(name) or 'absent'}"
@@ -37,7 +38,7 @@ def differing_inputs(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[s
 
 
 def largest_difference(then: Mapping[str, float], now: Mapping[str, float]) -> str:
-    """Return the metric that differs most, in words; "" when none does."""
+    """Return a sentence about the metric that differs most; "" when none differs."""
     gaps = {name: abs(value - now.get(name, math.nan)) for name, value in then.items()}
     missing = [name for name, gap in gaps.items() if math.isnan(gap)]
     if missing:

@@ -1,4 +1,4 @@
-"""What other tools read of a model: the statement of how it was made, and its entry in the bill of materials."""
+"""Statements about a model in standard formats: SLSA provenance, and its entry in a CycloneDX bill of materials."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,16 +19,16 @@ def slsa_provenance(
     run: str,
     finished: datetime,
 ) -> dict[str, Any]:
-    """Return SLSA provenance 1.0 over the model's files.
+    """Return SLSA provenance 1.0 for the model's files.
 
     Args:
-        files: SHA-256 by file of the model.
-        external: what whoever started the run chose.
-        internal: what the platform chose.
-        dependencies: commit, data, lock file: each with `uri` and `digest`.
-        builder: what made it.
+        files: SHA-256 of each file of the model.
+        external: the parameters that the requester chose.
+        internal: the parameters that the platform chose.
+        dependencies: commit, data and lock file, each with `uri` and `digest`.
+        builder: the id of the builder.
         run: the id of the run.
-        finished: when.
+        finished: the time at which the model was finished.
     """
     return {
         "_type": STATEMENT_TYPE,
@@ -61,7 +61,7 @@ def add_model_to_bom(
     data_digest: str,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return a CycloneDX bill of materials with the model as what it is about, and its model card."""
+    """Return a CycloneDX bill of materials with the model as its component, and the model card."""
     reference = f"{name}@{version}"
     model = {
         "type": "machine-learning-model",

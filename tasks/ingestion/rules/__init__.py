@@ -1,1 +1,1 @@
-"""Which rows may enter the lake, and what becomes of the others."""
+"""Rules of ingestion: which rows are accepted, and how the others are quarantined."""

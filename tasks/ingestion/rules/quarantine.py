@@ -1,4 +1,4 @@
-"""The rows that do not enter the lake: which, why, and what a person needs to find and mend them."""
+"""Quarantined rows: the reason of each, and what a person needs to find and correct it."""
 
 import json
 import math
@@ -16,29 +16,29 @@ QUARANTINE_REASONS = (
     "not finite",
     "duplicate key",
 )
-"""Why a row that could be read is quarantined."""
+"""The reasons for which a readable row is quarantined. A row gets the first that applies."""
 
 FILE_COLUMN, ROW_COLUMN, REASON_CODE_COLUMN = "_ratchet_file", "_ratchet_row", "_ratchet_code"
-"""Where a row is (the place of its file, its number there), and the number of its reason in `QUARANTINE_REASONS`."""
+"""The position of a row (index of its file, number within it), and the index of its reason in `QUARANTINE_REASONS`."""
 
 FIRST_FILE_COLUMN, FIRST_ROW_COLUMN, SAME_VALUES_COLUMN = "_ratchet_first_file", "_ratchet_first_row", "_ratchet_same"
-"""For a duplicate key: the row that is kept, and whether its values are the same."""
+"""For a duplicate key: the position of the accepted row, and whether its values are the same."""
 
 QUARANTINE_SCHEMA = pa.schema([(name, pa.string()) for name in ("position", "reason", "key", "row")])
-"""The columns of a quarantine, all text; `row` is JSON, `key` null when unknown."""
+"""The columns of a quarantine data set, all text. `row` is JSON; `key` is null when unknown."""
 
 
 def quarantine_table(
     invalid_rows: pa.Table, columns: Sequence[str], entity: str, target: str | None, places: Sequence[str]
 ) -> pa.Table:
-    """Return rows with a reason against them as they are kept.
+    """Return invalid rows in the form of the quarantine data set.
 
     Args:
         invalid_rows: the declared columns, and the columns named above.
         columns: the declared columns, in order.
         entity: the key's column.
-        target: the column to be predicted, or None.
-        places: what stands before a row's number, by file.
+        target: the column to predict, or None.
+        places: the text before a row's number, by file.
     """
     rows = invalid_rows.select(columns).to_pylist()
     reason_rows = invalid_rows.drop_columns([*columns]).to_pylist()
@@ -54,34 +54,34 @@ def quarantine_table(
 
 
 def unreadable_table(broken: pa.Table) -> pa.Table:
-    """Return rows that the source could not read (position, reason, text) as they are kept."""
+    """Return unreadable rows (position, reason, text) in the form of the quarantine data set."""
     texts = [row_json({"text": text}) for text in broken.column("text").to_pylist()]
     keys = pa.nulls(broken.num_rows, pa.string())
     return pa.table([broken.column("position"), broken.column("reason"), keys, texts], schema=QUARANTINE_SCHEMA)
 
 
 def reason_summary(counts: Mapping[str, int]) -> str:
-    """Return how often each reason occurs, most frequent first: "3 null target, 1 broken"."""
-    often: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda entry: -entry[1])
-    return ", ".join(f"{count} {reason}" for reason, count in often if count)
+    """Return how often each reason occurs, the most frequent first: "3 null target, 1 broken"."""
+    by_frequency: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda entry: -entry[1])
+    return ", ".join(f"{count} {reason}" for reason, count in by_frequency if count)
 
 
 def row_json(row: Mapping[str, object]) -> str:
-    """Return a row as JSON text; what JSON has no word for (infinity, NaN) as text."""
+    """Return a row as JSON text. NaN and infinity, which JSON lacks, become text."""
     plain = {name: str(value) if _is_not_finite(value) else value for name, value in row.items()}
     return json.dumps(plain, default=str, ensure_ascii=False)
 
 
-def _reason(row: Mapping[str, object], told: Mapping[str, Any], target: str | None, places: Sequence[str]) -> str:
-    reason = QUARANTINE_REASONS[told[REASON_CODE_COLUMN]]
+def _reason(row: Mapping[str, object], position: Mapping[str, Any], target: str | None, places: Sequence[str]) -> str:
+    reason = QUARANTINE_REASONS[position[REASON_CODE_COLUMN]]
     if reason == "not finite":
         columns = [name for name, value in row.items() if _is_not_finite(value)]
         return f"{reason}: {', '.join(f'column {c!r} holds {row[c]}' for c in columns)}"
     if reason == "target outside the classes":
         return f"{reason}: {row[str(target)]!r}"
     if reason == "duplicate key":
-        where = _position(places, told[FIRST_FILE_COLUMN], told[FIRST_ROW_COLUMN])
-        return f"{reason}: kept is {where}, with {'the same' if told[SAME_VALUES_COLUMN] else 'other'} values"
+        where = _position(places, position[FIRST_FILE_COLUMN], position[FIRST_ROW_COLUMN])
+        return f"{reason}: kept is {where}, with {'the same' if position[SAME_VALUES_COLUMN] else 'other'} values"
     return reason
 
 

@@ -1,11 +1,13 @@
-"""Which rows may enter the lake, as SQL over the files that hold them; nothing here is done row by row.
+"""The row checks of ingestion as SQL over the files that hold the rows, without a loop over rows.
 
-A row is known by its file and its number there. The SQL is DuckDB's; of engine-specific functions only `hash`
+A row is identified by its file and its number there. The SQL is DuckDB's; of engine-specific functions only `hash`
 is used, and only to find rows whose keys *may* be equal.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -22,7 +24,7 @@ from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 
 STAGED_TABLE = "staged"
-"""The name of the table of rows, in the SQL of a relation."""
+"""The table of staged rows in the SQL of a relation."""
 
 LAKE_TABLE, KNOWN_KEYS_TABLE, INVALID_TABLE, REPEATED_HASHES_TABLE, DUPLICATES_TABLE = (
     "lake",
@@ -31,22 +33,38 @@ LAKE_TABLE, KNOWN_KEYS_TABLE, INVALID_TABLE, REPEATED_HASHES_TABLE, DUPLICATES_T
     "hashes",
     "repeats",
 )
-"""The other tables: the lake's rows, the keys among them that come again, rows with a reason, hashes that more
-than one key has, and rows with a duplicate key."""
+"""The other tables: the lake's rows, the keys of it that occur again, invalid rows, hashes of more than one row,
+and rows with a duplicate key."""
 
 
 _DUPLICATE_CODE = QUARANTINE_REASONS.index("duplicate key")
 _NO_FIRST_ROW = f"CAST(NULL AS INTEGER) AS {FIRST_FILE_COLUMN}, CAST(NULL AS BIGINT) AS {FIRST_ROW_COLUMN}"
 
 
+class EngineLike(Protocol):
+    """An engine that runs SQL over Parquet files (`blocks.engines.base`); `tables` maps names in the SQL to files."""
+
+    def query(self, sql: str, tables: Mapping[str, Sequence[str]]) -> pa.Table:
+        """Return a small result."""
+
+    def stream(self, sql: str, tables: Mapping[str, Sequence[str]]) -> pa.RecordBatchReader:
+        """Return a large result in bounded memory, in the order of the rows."""
+
+    def write(self, sql: str, tables: Mapping[str, Sequence[str]], to: Path) -> int:
+        """Write the result as Parquet files into a new folder; return how many rows."""
+
+
 @dataclass(frozen=True)
 class RowRules:
-    """What makes a row right.
+    """What a valid row looks like.
 
-    `schema` are the declared columns with their types, in order, entity first; `target` None when rows are to be
-    scored; `unique` are the columns that together may occur once, none null: the entity alone when empty;
-    `classes` None unless the target is one of them; `finite` names columns that hold no infinity, by
-    their files' statistics.
+    Attributes:
+        schema: the declared columns with their types, in order, the entity first.
+        entity: the key's column.
+        target: the column to predict; None for rows to be scored.
+        classes: the values that the target may have; None for a target without classes.
+        finite: columns without infinity, by their files' statistics: these are not checked.
+        unique: the columns that together may occur once and are not null; empty means the entity alone.
     """
 
     schema: pa.Schema
@@ -63,28 +81,30 @@ class RowRules:
 
 
 def invalid_rows_sql(relation: str, rules: RowRules, *, known: bool) -> str:
-    """Return SQL for the rows with a reason against them: place and code. Duplicate keys are found later."""
+    """Return SQL for the invalid rows: position and reason code. Duplicate keys are found later."""
     code = _reason_code_sql(rules, known=known)
     return (
-        f"SELECT {FILE_COLUMN}, {ROW_COLUMN}, {REASON_CODE_COLUMN} FROM (SELECT {FILE_COLUMN}, {ROW_COLUMN}, {code} AS {REASON_CODE_COLUMN} FROM ({relation}) r) judged "  # noqa: S608
+        f"SELECT {FILE_COLUMN}, {ROW_COLUMN}, {REASON_CODE_COLUMN} "  # noqa: S608
+        f"FROM (SELECT {FILE_COLUMN}, {ROW_COLUMN}, {code} AS {REASON_CODE_COLUMN} FROM ({relation}) r) checked "
         f"WHERE {REASON_CODE_COLUMN} IS NOT NULL"
     )
 
 
 def known_keys_sql(relation: str, rules: RowRules) -> str:
-    """Return SQL for the keys of the rows that the lake holds: its files are the table `LAKE`."""
-    held = _unique_key_sql(rules, "l")
-    return f"SELECT DISTINCT {held} AS key FROM {LAKE_TABLE} l SEMI JOIN ({relation}) r ON {held} = {_unique_key_sql(rules)}"  # noqa: S608
+    """Return SQL for the keys of the rows that the lake holds already; the lake's files are `LAKE_TABLE`."""
+    lake_key, key = _unique_key_sql(rules, "l"), _unique_key_sql(rules)
+    return f"SELECT DISTINCT {lake_key} AS key FROM {LAKE_TABLE} l SEMI JOIN ({relation}) r ON {lake_key} = {key}"  # noqa: S608
 
 
 def repeated_hashes_sql(relation: str, rules: RowRules, *, known: bool) -> str:
-    """Return SQL for the hashes that more than one good row's key has."""
-    good = f"SELECT hash({_unique_key_sql(rules)}) AS h FROM ({relation}) r WHERE {_reason_code_sql(rules, known=known)} IS NULL"  # noqa: S608
-    return f"SELECT h FROM ({good}) GROUP BY h HAVING count(*) > 1"  # noqa: S608
+    """Return SQL for the key hashes that more than one valid row has."""
+    valid = f"{_reason_code_sql(rules, known=known)} IS NULL"
+    hashes = f"SELECT hash({_unique_key_sql(rules)}) AS h FROM ({relation}) r WHERE {valid}"  # noqa: S608
+    return f"SELECT h FROM ({hashes}) GROUP BY h HAVING count(*) > 1"  # noqa: S608
 
 
 def duplicate_rows_sql(relation: str, rules: RowRules, *, known: bool) -> str:
-    """Return SQL for the good rows whose key an earlier good row has: place, and place of the first."""
+    """Return SQL for the valid rows whose key an earlier valid row has: their position, and that of the first."""
     return f"""
         SELECT {FILE_COLUMN}, {ROW_COLUMN}, {FIRST_FILE_COLUMN}, {FIRST_ROW_COLUMN} FROM (
             SELECT {FILE_COLUMN}, {ROW_COLUMN}, first_value({FILE_COLUMN}) OVER same AS {FIRST_FILE_COLUMN}, first_value({ROW_COLUMN}) OVER same AS {FIRST_ROW_COLUMN}
@@ -95,10 +115,13 @@ def duplicate_rows_sql(relation: str, rules: RowRules, *, known: bool) -> str:
 
 
 def quarantine_reasons_sql(tables: Sequence[str]) -> str:
-    """Return SQL for all rows with a reason: place, code, and for duplicates the place of the row that is kept."""
+    """Return SQL for all invalid rows: position, reason code, and for duplicates the position of the accepted row."""
+    position = f"{FILE_COLUMN}, {ROW_COLUMN}"
+    first = f"{FIRST_FILE_COLUMN}, {FIRST_ROW_COLUMN}"
     parts = {
-        INVALID_TABLE: f"SELECT {FILE_COLUMN}, {ROW_COLUMN}, {REASON_CODE_COLUMN}, {_NO_FIRST_ROW} FROM {INVALID_TABLE}",  # noqa: S608
-        DUPLICATES_TABLE: f"SELECT {FILE_COLUMN}, {ROW_COLUMN}, {_DUPLICATE_CODE} AS {REASON_CODE_COLUMN}, {FIRST_FILE_COLUMN}, {FIRST_ROW_COLUMN} FROM {DUPLICATES_TABLE}",  # noqa: S608
+        INVALID_TABLE: f"SELECT {position}, {REASON_CODE_COLUMN}, {_NO_FIRST_ROW} FROM {INVALID_TABLE}",  # noqa: S608
+        DUPLICATES_TABLE: f"SELECT {position}, {_DUPLICATE_CODE} AS {REASON_CODE_COLUMN}, {first} "  # noqa: S608
+        f"FROM {DUPLICATES_TABLE}",
     }
     return " UNION ALL ".join(parts[table] for table in parts if table in tables)
 
@@ -113,20 +136,23 @@ def all_rows_sql(relation: str, rules: RowRules) -> str:
 
 
 def quarantined_positions_sql(tables: Sequence[str]) -> str:
-    """Return SQL for where the rows with a reason against them are."""
+    """Return SQL for the positions of all invalid rows."""
     return f"SELECT {FILE_COLUMN}, {ROW_COLUMN} FROM ({quarantine_reasons_sql(tables)}) w"  # noqa: S608
 
 
 def quarantined_rows_sql(relation: str, rules: RowRules, tables: Sequence[str], limit: int | None = None) -> str:
-    """Return SQL for the rows with a reason, in the source's order: place, code, declared columns."""
+    """Return SQL for the invalid rows in the source's order: position, reason code, declared columns."""
     same, join = "CAST(NULL AS BOOLEAN)", ""
     if DUPLICATES_TABLE in tables:
         pairs = (f"r.{quoted_name(c)} IS NOT DISTINCT FROM f.{quoted_name(c)}" for c in rules.schema.names)
         same = " AND ".join(pairs)
-        join = f"LEFT JOIN ({relation}) f ON f.{FILE_COLUMN} = w.{FIRST_FILE_COLUMN} AND f.{ROW_COLUMN} = w.{FIRST_ROW_COLUMN}"
+        on_first = f"f.{FILE_COLUMN} = w.{FIRST_FILE_COLUMN} AND f.{ROW_COLUMN} = w.{FIRST_ROW_COLUMN}"
+        join = f"LEFT JOIN ({relation}) f ON {on_first}"
     return (
-        f"SELECT r.{FILE_COLUMN}, r.{ROW_COLUMN}, w.{REASON_CODE_COLUMN}, w.{FIRST_FILE_COLUMN}, w.{FIRST_ROW_COLUMN}, {same} AS {SAME_VALUES_COLUMN}, {rules.columns} "  # noqa: S608
-        f"FROM ({relation}) r JOIN ({quarantine_reasons_sql(tables)}) w ON r.{FILE_COLUMN} = w.{FILE_COLUMN} AND r.{ROW_COLUMN} = w.{ROW_COLUMN} {join} "
+        f"SELECT r.{FILE_COLUMN}, r.{ROW_COLUMN}, w.{REASON_CODE_COLUMN}, "  # noqa: S608
+        f"w.{FIRST_FILE_COLUMN}, w.{FIRST_ROW_COLUMN}, {same} AS {SAME_VALUES_COLUMN}, {rules.columns} "
+        f"FROM ({relation}) r JOIN ({quarantine_reasons_sql(tables)}) w "
+        f"ON r.{FILE_COLUMN} = w.{FILE_COLUMN} AND r.{ROW_COLUMN} = w.{ROW_COLUMN} {join} "
         f"ORDER BY r.{FILE_COLUMN}, r.{ROW_COLUMN}" + limit_sql(limit)
     )
 
@@ -151,7 +177,7 @@ def _entity_key_sql(rules: RowRules) -> str:
 
 
 def _unique_key_sql(rules: RowRules, rows: str = "r") -> str:
-    """What may occur once, of the table `rows`: the entity's key, or a struct of several columns."""
+    """Return SQL for the unique key of the table `rows`: the entity's key, or a struct of several columns."""
     columns = [f"{rows}.{quoted_name(column)}" for column in rules.unique or (rules.entity,)]
     moments = [pa.types.is_timestamp(rules.schema.field(column).type) for column in rules.unique or (rules.entity,)]
     keys = [c if moment else f"CAST({c} AS VARCHAR)" for c, moment in zip(columns, moments, strict=True)]
@@ -163,7 +189,7 @@ def _bucket_sql(rules: RowRules) -> str:
 
 
 def _reason_code_sql(rules: RowRules, *, known: bool) -> str:
-    """The first reason that applies, in the order of `QUARANTINE_REASONS`."""
+    """Return SQL for the index of the first reason that applies, in the order of `QUARANTINE_REASONS`."""
     key = _entity_key_sql(rules)
     tests = {"null entity key": f"{key} IS NULL OR {key} = ''"}
     if others := [column for column in rules.unique if column != rules.entity]:
@@ -175,15 +201,15 @@ def _reason_code_sql(rules: RowRules, *, known: bool) -> str:
         tests["null target"] = f"{target} IS NULL"
         if rules.classes is not None:
             tests["target outside the classes"] = f"{target} NOT IN ({', '.join(_class_literals(rules))})"
-    odd = [f for f in rules.schema if pa.types.is_floating(f.type) and f.name not in rules.finite]
-    if odd:
-        tests["not finite"] = " OR ".join(f"NOT isfinite(r.{quoted_name(f.name)})" for f in odd)
+    floats = [f for f in rules.schema if pa.types.is_floating(f.type) and f.name not in rules.finite]
+    if floats:
+        tests["not finite"] = " OR ".join(f"NOT isfinite(r.{quoted_name(f.name)})" for f in floats)
     ordered = (reason for reason in QUARANTINE_REASONS if reason in tests)
     return f"CASE {' '.join(f'WHEN {tests[r]} THEN {QUARANTINE_REASONS.index(r)}' for r in ordered)} END"
 
 
 def _class_literals(rules: RowRules) -> list[str]:
-    """The classes as SQL literals of the target's type."""
+    """Return the classes as SQL literals of the target's type."""
     found = rules.schema.field(str(rules.target)).type
     text = pa.types.is_string(found) or pa.types.is_large_string(found)
     classes = rules.classes or ()

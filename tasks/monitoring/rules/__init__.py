@@ -1,1 +1,1 @@
-"""The rules of watching: what was asked lately, held against what a version was promoted on."""
+"""Rules of monitoring: compare current data with the reference data, and draw conclusions."""

@@ -1,4 +1,4 @@
-"""What is watched of a model: its columns, cut into bins once, and the counts by bin that everything is judged on."""
+"""Monitored columns with their bins, and the counts per bin on which all comparisons are based."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ import numpy.typing as npt
 ColumnKind = Literal["number", "category"]
 
 BINS = 10
-"""Bins of a number, of equal counts in the reference as nearly as ties allow."""
+"""The number of bins of a number. They have equal counts in the reference, except for ties."""
 
 MAX_CATEGORY_VALUES = 50
-"""Values of a category that are told apart; with more, the most frequent ones are, and new ones are not looked for."""
+"""The most values of a category that have their own bin. With more values, unseen ones are not detected."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class MonitoredColumn:
     """A column and its bins, fixed by the reference.
 
     Attributes:
-        name: the column in the rows.
-        kind: number (flags are numbers, cut at one half) or category.
-        edges: of a number, in order: bin i holds what is at least edge i-1 and below edge i.
-        values: of a category, the most frequent first; one more bin holds all others.
-        has_all_values: whether `values` are all that the reference has.
-        centre: about the middle of a number; sums are taken around it, so that nothing cancels.
-        is_prediction: whether it is what the model said.
+        name: the name of the column.
+        kind: number or category. A flag is a number with one edge at 0.5.
+        edges: the bin edges of a number, in order. Bin i has values from edge i-1 (included) to edge i (excluded).
+        values: the values of a category, the most frequent first. One more bin counts all others.
+        has_all_values: whether `values` are all values of the reference.
+        centre: a value near the median of a number. Sums are taken around it, to avoid cancellation.
+        is_prediction: whether the column is a prediction of the model.
     """
 
     name: str
@@ -40,12 +40,12 @@ class MonitoredColumn:
 
     @property
     def bins(self) -> int:
-        """How many bins it has."""
+        """The number of bins."""
         return len(self.edges) + 1 if self.kind == "number" else len(self.values) + 1
 
     @property
     def display_name(self) -> str:
-        """The name that people read."""
+        """The name in reports."""
         return (
             "prediction" + self.name.removeprefix("_prediction").replace("_", " ", 1)
             if self.is_prediction
@@ -53,7 +53,7 @@ class MonitoredColumn:
         )
 
     def label(self, index: int) -> str:
-        """Return a bin in words."""
+        """Return the label of a bin."""
         if self.kind == "category":
             others = "new values" if self.has_all_values else "(others)"
             return self.values[index] if index < len(self.values) else others
@@ -72,8 +72,8 @@ class MonitoredColumn:
 class BinCounts:
     """The rows of one window by the bins of one column.
 
-    `centred_sum` and `centred_square_sum` are the sums over finite numbers of their distance from the column's centre, and of its
-    square; `unseen` are a few values that the reference does not have, each with its rows.
+    `centred_sum` and `centred_square_sum` are the sums, over finite numbers, of the difference from the column's
+    centre and of its square. `unseen` are examples of values that are not in the reference, with their rows.
     """
 
     bins: tuple[int, ...]
@@ -85,12 +85,12 @@ class BinCounts:
 
     @property
     def binned_rows(self) -> int:
-        """Rows with a value that is in a bin."""
+        """The number of rows with a value in a bin."""
         return sum(self.bins)
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of all rows."""
         return self.binned_rows + self.nulls + self.not_finite
 
     @property
@@ -128,7 +128,7 @@ WindowCounts = Mapping[str, BinCounts]
 def number_column(
     name: str, sample: npt.NDArray[Any], *, flag: bool = False, prediction: bool = False
 ) -> MonitoredColumn:
-    """Return a number's column, its edges from a sample of the reference; values that are not finite do not count."""
+    """Return a number column with edges from a sample of the reference. Values that are not finite are ignored."""
     values = np.asarray(sample, dtype=np.float64)
     values = values[np.isfinite(values)]
     if flag or not len(values):
@@ -139,7 +139,7 @@ def number_column(
 
 
 def category_column(name: str, counted: Sequence[tuple[str, int]]) -> MonitoredColumn:
-    """Return a category's column from the reference's values with their rows, in any order."""
+    """Return a category column from the values of the reference with their rows, in any order."""
     ordered = sorted(counted, key=lambda each: (-each[1], each[0]))
     values = tuple(value for value, _ in ordered[:MAX_CATEGORY_VALUES])
     return MonitoredColumn(name, "category", values=values, has_all_values=len(ordered) <= MAX_CATEGORY_VALUES)

@@ -1,4 +1,4 @@
-"""The SQL by which rows are counted where they lie, one scan a column, and what its answers mean."""
+"""SQL that counts rows by window, column and bin, and the parsing of its result."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ _UNSEEN_SHOWN = 5
 
 
 def counts_sql(columns: Sequence[MonitoredColumn], source: str, window: str = "0") -> str:
-    """Return the query of all columns' counts: rows (feature, win, bin, found, total, squares).
+    """Return the query of all columns' counts, with the columns feature, win, bin, found, total and squares.
 
     Args:
-        columns: what is counted; at least one.
+        columns: the columns to count; at least one.
         source: the table in SQL, with its conditions: "rows" or "(SELECT …)".
-        window: the number of a row's window, as SQL.
+        window: SQL for the index of a row's window.
     """
     return " UNION ALL ".join(_column_counts_sql(column, source, window) for column in columns)
 
@@ -25,39 +25,42 @@ def counts_sql(columns: Sequence[MonitoredColumn], source: str, window: str = "0
 def read_counts(
     columns: Sequence[MonitoredColumn], answer: Iterable[Mapping[str, Any]]
 ) -> dict[int, dict[str, BinCounts]]:
-    """Return the counts by window and column, from the rows of `counts_sql`'s answer."""
-    found: dict[int, dict[str, dict[int, tuple[int, float, float]]]] = {}
+    """Return the counts by window and column from the result rows of `counts_sql`."""
+    windows: dict[int, dict[str, dict[int, tuple[int, float, float]]]] = {}
     for row in answer:
-        by_bin = found.setdefault(int(row["win"]), {}).setdefault(row["feature"], {})
+        by_bin = windows.setdefault(int(row["win"]), {}).setdefault(row["feature"], {})
         by_bin[int(row["bin"])] = (int(row["found"]), float(row["total"] or 0), float(row["squares"] or 0))
     return {
         number: {column.name: _counts(column, window.get(column.name, {})) for column in columns}
-        for number, window in sorted(found.items())
+        for number, window in sorted(windows.items())
     }
 
 
 def values_sql(name: str, source: str, excluded: Sequence[str] = (), limit: int = MAX_CATEGORY_VALUES + 1) -> str:
-    """Return the query of a category's values with their rows, the most frequent first: rows (value, found)."""
+    """Return the query of a category's values with their numbers of rows, the most frequent first."""
     value = f"CAST({sql.quoted_name(name)} AS VARCHAR)"
     known = f" AND {value} NOT IN ({', '.join(map(_text, excluded))})" if excluded else ""
     return sql.select_sql(
-        f"{value} AS value, count(*) AS found", source, f"WHERE {sql.quoted_name(name)} IS NOT NULL{known}", "GROUP BY 1",
+        f"{value} AS value, count(*) AS found",
+        source,
+        f"WHERE {sql.quoted_name(name)} IS NOT NULL{known}",
+        "GROUP BY 1",
         f"ORDER BY 2 DESC, 1 LIMIT {limit}",
-    )  # fmt: skip
+    )
 
 
 def unseen_sql(column: MonitoredColumn, source: str) -> str:
-    """Return the query of a few values that the reference does not have."""
+    """Return the query of examples of unseen values."""
     return values_sql(column.name, source, column.values, _UNSEEN_SHOWN)
 
 
 def with_unseen(window: WindowCounts, name: str, values: Sequence[tuple[str, int]]) -> dict[str, BinCounts]:
-    """Return the window with the values that the reference does not have, for one column."""
+    """Return the window with examples of unseen values added to one column."""
     counts = window[name]
-    told = BinCounts(
+    completed = BinCounts(
         counts.bins, counts.nulls, counts.not_finite, counts.centred_sum, counts.centred_square_sum, tuple(values)
     )
-    return {**window, name: told}
+    return {**window, name: completed}
 
 
 def _column_counts_sql(column: MonitoredColumn, source: str, window: str) -> str:
@@ -80,8 +83,8 @@ def _column_counts_sql(column: MonitoredColumn, source: str, window: str) -> str
         chosen = f"CASE {value} {cases} ELSE {len(column.values)} END" if cases else "0"
         place = f"CASE WHEN {known} IS NULL THEN {_NULL} ELSE {chosen} END"
         sums = "CAST(0 AS DOUBLE) AS total, CAST(0 AS DOUBLE) AS squares"
-    what = f"{_text(column.name)} AS feature, {window} AS win, {place} AS bin, count(*) AS found, {sums}"
-    return sql.select_sql(what, source, "GROUP BY 1, 2, 3")
+    columns = f"{_text(column.name)} AS feature, {window} AS win, {place} AS bin, count(*) AS found, {sums}"
+    return sql.select_sql(columns, source, "GROUP BY 1, 2, 3")
 
 
 def _counts(column: MonitoredColumn, by_bin: Mapping[int, tuple[int, float, float]]) -> BinCounts:

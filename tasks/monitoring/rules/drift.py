@@ -1,4 +1,4 @@
-"""Drift: columns whose distribution differs from the reference by enough to matter, in enough windows."""
+"""Drift: columns whose distribution differs enough from the reference, in enough windows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _MIN_OTHER_WINDOWS = 3
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column of one window against the reference: the index, and the probability of it by chance."""
+    """The comparison of one column of one window with the reference: the index, and its p-value."""
 
     column: MonitoredColumn
     reference: BinCounts
@@ -27,34 +27,34 @@ class ColumnDrift:
 
     @property
     def change(self) -> str:
-        """What changed most, in a few words."""
+        """The largest change, in a few words."""
         if self.column.kind == "number":
             return f"mean {self.reference.mean(self.column):.4g} → {self.current.mean(self.column):.4g}"
         before, now = (_bin_shares(counts) for counts in (self.reference, self.current))
-        most = max(range(len(before)), key=lambda at: abs(now[at] - before[at]))
-        return f"{self.column.label(most)} {before[most]:.0%} → {now[most]:.0%}"
+        largest = max(range(len(before)), key=lambda index: abs(now[index] - before[index]))
+        return f"{self.column.label(largest)} {before[largest]:.0%} → {now[largest]:.0%}"
 
 
 def column_drifts(
     columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
 ) -> dict[str, ColumnDrift]:
-    """Return the comparison of every column that the window has."""
+    """Return the comparison of every column of the window."""
     known = [column for column in columns if column.name in window and column.name in reference]
-    chances = {c.name: homogeneity_p_value(reference[c.name].bins, window[c.name].bins) for c in known}
-    beyond = holm_significant(chances, rules.significance_level)
+    p_values = {c.name: homogeneity_p_value(reference[c.name].bins, window[c.name].bins) for c in known}
+    significant = holm_significant(p_values, rules.significance_level)
     compared = {}
     for column in known:
         before, now = reference[column.name], window[column.name]
         effect = stability_index(before.bins, now.bins) if now.binned_rows >= rules.minimum_rows else 0.0
-        drifted = column.name in beyond and effect >= rules.psi_threshold
-        compared[column.name] = ColumnDrift(column, before, now, effect, chances[column.name], drifted)
+        drifted = column.name in significant and effect >= rules.psi_threshold
+        compared[column.name] = ColumnDrift(column, before, now, effect, p_values[column.name], drifted)
     return compared
 
 
 def window_findings(
     columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
 ) -> list[Finding]:
-    """Return all that is found in one window, as if it were the only one."""
+    """Return the findings of one window, as if it were the only one."""
     known = [column for column in columns if column.name in window and column.name in reference]
     compared = column_drifts(known, reference, window, rules)
     return [
@@ -64,22 +64,22 @@ def window_findings(
     ]
 
 
-def persistent_findings(found: Sequence[Sequence[Finding]], rules: MonitoringRules) -> list[Finding]:
-    """Return what was found in enough windows, as the newest of them says it; the most important first.
+def persistent_findings(findings_by_window: Sequence[Sequence[Finding]], rules: MonitoringRules) -> list[Finding]:
+    """Return the findings that occur in enough windows, each from its newest window; the most important first.
 
     Args:
-        found: the findings of each judged window, newest first.
-        rules: `needed` says how many are enough.
+        findings_by_window: the findings of each compared window, newest first.
+        rules: `min_breached_windows` is the required number of windows.
     """
-    counted = Counter(key for window in found for key in {finding.key for finding in window})
+    counted = Counter(key for window in findings_by_window for key in {finding.key for finding in window})
     newest: dict[str, Finding] = {}
-    for window in found:
+    for window in findings_by_window:
         for finding in window:
             newest.setdefault(finding.key, finding)
-    kept = [
+    persistent = [
         finding for key, finding in newest.items() if counted[key] >= min(rules.min_breached_windows, rules.windows)
     ]
-    return sorted(kept, key=lambda each: (each.severity != "critical", -each.effect_size, each.key))
+    return sorted(persistent, key=lambda each: (each.severity != "critical", -each.effect_size, each.key))
 
 
 def is_seasonal(
@@ -90,19 +90,19 @@ def is_seasonal(
     reference: BinCounts,
     rules: MonitoringRules,
 ) -> bool:
-    """Tell whether a window differs from the reference only as its weekday always does.
+    """Return whether a window differs from the reference only in the way in which its weekday always differs.
 
     Args:
         column: the column that drifted.
-        window: its counts now.
-        same_weekday: its counts in windows one, two, … weeks earlier.
+        window: its counts in the window.
+        same_weekday: its counts in the same window one, two, … weeks earlier.
         others: its counts in the other windows of those weeks.
         reference: its counts in the reference.
-        rules: the least effect and rows.
+        rules: the thresholds of the index and of the rows.
 
     Returns:
-        True when at least two such windows looked like this one, and the other windows of those weeks looked
-        like the reference: so a lasting drift is not excused once it is a week old.
+        True when at least two earlier windows of this weekday are like this one, and the other windows are like the
+        reference. So a lasting drift does not count as seasonal once it is a week old.
     """
     same_weekday = [counts for counts in same_weekday if counts.binned_rows >= rules.minimum_rows]
     others = [counts for counts in others if counts.binned_rows >= rules.minimum_rows]
@@ -111,20 +111,20 @@ def is_seasonal(
     pooled = same_weekday[0]
     for counts in same_weekday[1:]:
         pooled = pooled + counts
-    as_then = stability_index(pooled.bins, window.bins) < rules.psi_threshold
+    like_earlier = stability_index(pooled.bins, window.bins) < rules.psi_threshold
     usual = median(stability_index(reference.bins, counts.bins) for counts in others)
-    return as_then and usual < rules.psi_threshold
+    return like_earlier and usual < rules.psi_threshold
 
 
 def _drift_finding(each: ColumnDrift, rules: MonitoringRules) -> Finding:
     column = each.column
-    severe = column.is_prediction or each.psi >= rules.critical_psi
+    critical = column.is_prediction or each.psi >= rules.critical_psi
     text = (
         f"{column.display_name} differs from the reference: {each.change} "
-        f"(population stability index {each.psi:.2f}, of which {rules.psi_threshold:g} counts)."
+        f"(population stability index {each.psi:.2f}, threshold {rules.psi_threshold:g})."
     )
     short = f"{column.display_name} ({each.change}, PSI {each.psi:.2f})"
-    return Finding("drift", "distribution", column.name, text, each.psi, "critical" if severe else "warning", short)
+    return Finding("drift", "distribution", column.name, text, each.psi, "critical" if critical else "warning", short)
 
 
 def _bin_shares(counts: BinCounts) -> list[float]:

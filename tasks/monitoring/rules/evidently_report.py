@@ -1,10 +1,10 @@
-"""Evidently's report on a sample, with our scores in it: a program of its own, and the only place that imports it.
+"""A program that writes Evidently's report on samples, with our scores. Only this module imports Evidently.
 
     python -m tasks.monitoring.rules.evidently_report FOLDER
 
 The folder holds `reference.parquet`, `current.parquet` and `scores.json` (by column: score, threshold, drifted);
-`report.html` and `report.json` are added. It runs apart because Evidently takes seconds to load and gigabytes for
-many rows. What decides are our scores, over all rows; Evidently's own are for people to look at.
+`report.html` and `report.json` are added. It is a separate process because Evidently needs seconds to load, and
+gigabytes for many rows. Alerts depend only on our scores over all rows; Evidently's own scores are for information.
 """
 
 import json
@@ -24,28 +24,28 @@ from evidently.tests import lt
 
 
 class StabilityIndex(SingleValueMetric):  # type: ignore[misc]  # Evidently has no types for mypy
-    """The population stability index of a column over all rows, as the judgement has it."""
+    """The population stability index of a column over all rows, from the monitoring report."""
 
     column: str
     score: float
 
 
 class StabilityIndexCalculation(SingleValueCalculation[StabilityIndex]):  # type: ignore[misc]  # the same
-    """Carries the score into the report."""
+    """Puts the score into the report."""
 
     def calculate(self, context: Any, current_data: Any, reference_data: Any) -> Any:
         """Return the score, and nothing for the reference."""
         return self.result(self.metric.score), None
 
     def display_name(self) -> str:
-        """Return what the report calls it."""
+        """Return the name in the report."""
         return f"Population stability index of {self.metric.column}, over all rows"
 
 
 def build_report(reference: pd.DataFrame, current: pd.DataFrame, scores: dict[str, dict[str, Any]]) -> Any:
-    """Return Evidently's evaluated report: our scores first, each with its test, then its own comparison.
+    """Return Evidently's evaluated report: first our scores, each with its test, then its own comparison.
 
-    Columns without a value in one of the samples are left to our checks: Evidently raises on them.
+    Columns without a value in one of the samples are left out, because Evidently raises on them.
     """
     columns = [
         name
@@ -68,33 +68,33 @@ def build_report(reference: pd.DataFrame, current: pd.DataFrame, scores: dict[st
 
 
 def default_preset_drift(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str]) -> tuple[bool, list[str]]:
-    """Return what Evidently's default preset says by itself: whether the data set drifted, and which columns."""
+    """Return the result of Evidently's default preset: whether the data set drifted, and which columns did."""
     numbers = [name for name in columns if pd.api.types.is_numeric_dtype(reference[name])]
     texts = [name for name in columns if name not in numbers]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
     pair = [Dataset.from_pandas(rows[columns], definition) for rows in (current, reference)]
-    said = Report([DataDriftPreset(columns=columns)]).run(*pair)
+    result = Report([DataDriftPreset(columns=columns)]).run(*pair)
     drifted = [
         each["config"]["column"]
-        for each in said.dict()["metrics"]
+        for each in result.dict()["metrics"]
         if each["config"].get("column") and _is_drift(each["config"], float(each["value"]))
     ]
     return len(drifted) >= len(columns) / 2, drifted
 
 
 def _is_drift(config: dict[str, Any], value: float) -> bool:
-    """Tell whether a column's value is drift by its method: a probability below, a distance above its threshold."""
+    """Return whether a value is drift: a p-value below the threshold, or a distance at or above it."""
     threshold = float(config["threshold"])
     return value < threshold if "p_value" in str(config["method"]) else value >= threshold
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report of a folder."""
+    """Write the report for a folder."""
     folder = Path(arguments[0])
     reference, current = (pd.read_parquet(folder / f"{part}.parquet") for part in ("reference", "current"))
-    made = build_report(reference, current, json.loads((folder / "scores.json").read_text()))
-    made.save_html(str(folder / "report.html"))
-    made.save_json(str(folder / "report.json"))
+    report = build_report(reference, current, json.loads((folder / "scores.json").read_text()))
+    report.save_html(str(folder / "report.html"))
+    report.save_json(str(folder / "report.json"))
     return 0
 
 

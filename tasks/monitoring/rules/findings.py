@@ -1,4 +1,4 @@
-"""What watching found: each with its cause, the column, how much, and a sentence for people."""
+"""Findings of a monitoring run, and the rules that decide what counts as a finding."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,17 +9,17 @@ FindingSeverity = Literal["warning", "critical"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it was, or that could not be looked at.
+    """One deviation from the reference, or one check that was not possible.
 
     Attributes:
-        kind: `impossible`: it could not be checked; `drift`: it differs from the reference; `quality`: the
-            predictions are worse than they were.
+        kind: `impossible`: the check was not possible; `drift`: the data differs from the reference; `quality`: the
+            predictions are worse than at promotion.
         cause: schema, type, volume, freshness, reference, rows, nulls, new values, distribution, labels, quality.
-        column: the column, or "" for the whole.
-        effect_size: how much, in the cause's own measure; NaN where there is none.
-        severity: how urgent.
+        column: the column, or "" for all rows.
+        effect_size: the size of the deviation, in a unit that depends on the cause; NaN without one.
+        severity: warning or critical.
         text: a full sentence.
-        summary: the same in a few words, to be listed with others.
+        summary: the same in a few words, for lists.
     """
 
     kind: FindingKind
@@ -32,26 +32,26 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What makes it the same finding in another window: its cause and column."""
+        """The cause and column. Findings of two windows with the same key are the same finding."""
         return f"{self.cause}:{self.column}"
 
 
 @dataclass(frozen=True)
 class MonitoringRules:
-    """When something counts as found.
+    """The thresholds of findings.
 
     Attributes:
-        windows: how many of the newest windows are looked at (n).
-        min_breached_windows: in how many of them the same must be found before it is told (k).
-        minimum_rows: a window with fewer rows is not judged.
-        psi_threshold: the least population stability index of a column that counts.
-        critical_psi: the index from which it is critical; so is any of the predictions.
-        significance_level: probability of one false finding among all columns of a window, by chance alone.
-        min_missing_change: the least change of the share of missing values, 0 to 1, that counts.
-        min_unseen_share: the least share of rows with values that the reference does not have.
-        min_label_change: the least change of a class's share among labels, 0 to 1, that counts.
-        label_significance_level: probability of a false finding among labels, by chance alone, in one look.
-        max_volume_factor: how many times more or fewer rows than usual count.
+        windows: the number of the newest windows that are compared.
+        min_breached_windows: a finding is raised when it occurs in at least this many of them.
+        minimum_rows: a window with fewer rows is not compared.
+        psi_threshold: the smallest population stability index of a column that is drift.
+        critical_psi: the index from which drift is critical. Drift of predictions is always critical.
+        significance_level: the probability of any false finding among all columns of a window.
+        min_missing_change: the smallest change of the share of missing values, 0 to 1, that is a finding.
+        min_unseen_share: the smallest share of rows with unseen values, 0 to 1, that is a finding.
+        min_label_change: the smallest change of a class's share among labels, 0 to 1, that is a finding.
+        label_significance_level: the probability of a false finding of label shift in one monitoring run.
+        max_volume_factor: more or fewer rows than usual by this factor are a finding.
     """
 
     windows: int = 3

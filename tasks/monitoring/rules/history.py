@@ -1,4 +1,4 @@
-"""Looks at a model as rows of the lake, one row a measure: so that drift and quality can be seen over time."""
+"""The monitoring history of a model: its monitoring runs as rows of the lake, one row per measure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ MeasureKind = Literal["drift", "quality", "none"]
 
 MONITORING_HISTORY_SCHEMA = pa.schema(
     [
-        ("look", pa.string()),
-        ("looked_at", pa.timestamp("us", "UTC")),
+        ("run_id", pa.string()),
+        ("run_at", pa.timestamp("us", "UTC")),
         ("version", pa.string()),
         ("outcome", pa.string()),
         ("sentence", pa.string()),
-        ("newest_rows", pa.int64()),
+        ("newest_window_rows", pa.int64()),
         ("kind", pa.string()),
         ("measure", pa.string()),
         ("value", pa.float64()),
         ("reference", pa.float64()),
         ("lower", pa.float64()),
         ("upper", pa.float64()),
-        ("found", pa.bool_()),
+        ("is_finding", pa.bool_()),
     ]
 )
-"""`look` is the flow run; `measure` a column, whose `value` is its index of drift, or a metric with its interval;
-`reference` the metric at promotion; `found` whether it was told. A look that measured nothing is one row."""
+"""`run_id` is the flow run. `measure` is a column, with its drift index as `value`, or a metric with its interval.
+`reference` is the metric at promotion, and `is_finding` whether it is a finding. A run without measures has one row."""
 
 
 @dataclass(frozen=True)
 class MonitoringMeasure:
-    """One thing that a look measured; what there is none of is None."""
+    """One measure of a monitoring run. Values that it does not have are None."""
 
     kind: MeasureKind
     name: str
@@ -47,7 +47,7 @@ class MonitoringMeasure:
 
 @dataclass(frozen=True)
 class MonitoringRun:
-    """What one look at a model found; `newest_rows` are those of its newest window."""
+    """One monitoring run of a model. `newest_rows` is the number of rows of its newest window."""
 
     id: str
     started_at: datetime
@@ -63,72 +63,72 @@ class MonitoringRun:
 
 
 def monitoring_dataset(model: str) -> str:
-    """Return the name of the data set in which the looks at a model lie."""
-    return f"{model}-watch"
+    """Return the name of the data set with a model's monitoring history."""
+    return f"{model}-monitoring"
 
 
-def monitoring_run_table(judgement: Mapping[str, Any], look: str, at: datetime) -> pa.Table:
-    """Return a judgement, as `monitoring_report_json` wrote it, as rows.
+def monitoring_run_table(report: Mapping[str, Any], run_id: str, at: datetime) -> pa.Table:
+    """Return the report of a monitoring run, as `monitoring_report_json` writes it, as rows.
 
     Raises:
-        KeyError, TypeError: it is not a judgement.
+        KeyError, TypeError: it is not such a report.
     """
-    rows = judgement["rows"]
+    rows = report["rows_per_window"]
     run_columns = {
-        "look": look,
-        "looked_at": at,
-        "version": judgement["version"],
-        "outcome": judgement["outcome"],
-        "sentence": judgement["sentence"],
-        "newest_rows": int(rows[0]) if rows else 0,
+        "run_id": run_id,
+        "run_at": at,
+        "version": report["version"],
+        "outcome": report["outcome"],
+        "sentence": report["sentence"],
+        "newest_window_rows": int(rows[0]) if rows else 0,
     }
     columns = [
-        {"kind": "drift", "measure": _shown(each["column"]), "value": each["effect"], "found": each["drifted"]}
-        for each in judgement["compared"]
+        {"kind": "drift", "measure": _display_name(each["column"]), "value": each["psi"], "is_finding": each["drifted"]}
+        for each in report["column_drifts"]
     ]
     metrics = [
         {
             "kind": "quality",
             "measure": each["metric"],
-            "value": each["now"],
-            "reference": each["before"],
+            "value": each["current_value"],
+            "reference": each["reference_value"],
             "lower": each["lower"],
             "upper": each["upper"],
-            "found": each["worse"],
+            "is_finding": each["worse"],
         }
-        for each in judgement["measured"]
+        for each in report["quality_metrics"]
     ]
-    measured = [*columns, *metrics] or [{"kind": "none", "measure": "", "found": False}]
+    measured = [*columns, *metrics] or [{"kind": "none", "measure": "", "is_finding": False}]
     return pa.Table.from_pylist([run_columns | each for each in measured], schema=MONITORING_HISTORY_SCHEMA)
 
 
 def monitoring_runs(rows: Iterable[Mapping[str, Any]]) -> tuple[MonitoringRun, ...]:
-    """Return the looks that the rows tell of, oldest first."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    """Return the monitoring runs of the rows, oldest first."""
+    rows_by_run: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["look"], []).append(row)
-    looks = [_monitoring_run(its) for its in found.values()]
-    return tuple(sorted(looks, key=lambda each: (each.started_at, each.id)))
+        rows_by_run.setdefault(row["run_id"], []).append(row)
+    runs = [_monitoring_run(run_rows) for run_rows in rows_by_run.values()]
+    return tuple(sorted(runs, key=lambda each: (each.started_at, each.id)))
 
 
-def _shown(column: Mapping[str, Any]) -> str:
-    return MonitoredColumn(column["name"], column["kind"], is_prediction=column["prediction"]).display_name
+def _display_name(column: Mapping[str, Any]) -> str:
+    return MonitoredColumn(column["name"], column["kind"], is_prediction=column["is_prediction"]).display_name
 
 
 def _monitoring_run(rows: Sequence[Mapping[str, Any]]) -> MonitoringRun:
     first = rows[0]
     return MonitoringRun(
-        id=first["look"],
-        started_at=first["looked_at"],
+        id=first["run_id"],
+        started_at=first["run_at"],
         version=first["version"],
         outcome=first["outcome"],
         sentence=first["sentence"],
-        newest_rows=first["newest_rows"],
+        newest_rows=first["newest_window_rows"],
         measures=tuple(_measure(row) for row in rows if row["kind"] != "none"),
     )
 
 
 def _measure(row: Mapping[str, Any]) -> MonitoringMeasure:
     return MonitoringMeasure(
-        row["kind"], row["measure"], row["value"], row["reference"], row["lower"], row["upper"], bool(row["found"])
+        row["kind"], row["measure"], row["value"], row["reference"], row["lower"], row["upper"], bool(row["is_finding"])
     )

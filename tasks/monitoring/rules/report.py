@@ -1,67 +1,143 @@
-"""A judgement as Markdown for people: the sentence first, then what was found, then every column."""
+"""The report of a monitoring run as Markdown, and its plot: the index of each column, and the largest changes."""
 
+import io
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from tasks.monitoring.rules.conclusion import MAX_FINDINGS_NAMED, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
-from tasks.monitoring.rules.judgement import MonitoringReport
+from tasks.shared.rules.run_outcomes import outcome_words
 
-_OUTCOME_SYMBOLS = {"Quiet": "🟢", "Drift": "🟠", "Degraded": "🔴", "CouldNotCheck": "⚪"}
+_OUTCOME_SYMBOLS = {"no_drift": "🟢", "drift": "🟠", "degraded": "🔴", "not_checked": "⚪"}
 _MAX_COLUMNS = 60
 
 
 def monitoring_markdown(
-    judgement: MonitoringReport, rules: MonitoringRules, *, where: str, links: Mapping[str, str]
+    report: MonitoringReport, rules: MonitoringRules, *, where: str, links: Mapping[str, str]
 ) -> str:
-    """Return the judgement as Markdown.
+    """Return the report as Markdown.
 
     Args:
-        judgement: what was concluded.
-        rules: by which.
-        where: the rows that were looked at, in words.
-        links: addresses by what they lead to.
+        report: the report.
+        rules: the rules of the monitoring run.
+        where: the current data in words.
+        links: addresses by label.
     """
-    return "\n".join(_lines(judgement, rules, where, links)) + "\n"
+    return "\n".join(_lines(report, rules, where, links)) + "\n"
 
 
-def _lines(judgement: MonitoringReport, rules: MonitoringRules, where: str, links: Mapping[str, str]) -> Iterator[str]:
-    yield f"# {_OUTCOME_SYMBOLS[judgement.outcome]} {judgement.model} {judgement.version}: {judgement.outcome}"
-    yield from ("", f"**{judgement.sentence}**", "", f"Looked at: {where}.")
-    if judgement.rows_per_window:
-        yield f"Rows by window, newest first: {', '.join(f'{rows:,}' for rows in judgement.rows_per_window)}."
+def _lines(report: MonitoringReport, rules: MonitoringRules, where: str, links: Mapping[str, str]) -> Iterator[str]:
+    title = f"{_OUTCOME_SYMBOLS[report.outcome]} {report.model} {report.version}"
+    yield f"# {title}: {outcome_words(report.outcome)}"
+    yield from ("", f"**{report.sentence}**", "", f"Data: {where}.")
+    if report.rows_per_window:
+        yield f"Rows per window, newest first: {', '.join(f'{rows:,}' for rows in report.rows_per_window)}."
     if links:
         yield from ("", " · ".join(f"[{name}]({address})" for name, address in links.items() if address))
-    if judgement.findings:
-        yield from ("", "## Found", "", "| what | column | severity | |", "|---|---|---|---|")
-        for each in judgement.findings:
+    if report.findings:
+        yield from ("", "## Findings", "", "| cause | column | severity | |", "|---|---|---|---|")
+        for each in report.findings:
             yield f"| {each.cause} | {_cell(each.column or '–')} | {each.severity} | {_cell(each.text)} |"
-    if judgement.quality_metrics:
-        yield from ("", "## Quality where labels have arrived", "")
+    if report.quality_metrics:
+        yield from ("", "## Quality on labels that have arrived", "")
         yield from ("| metric | at promotion | now | interval (99 %) | rows | |", "|---|---|---|---|---|---|")
-        for measured in judgement.quality_metrics:
+        for measured in report.quality_metrics:
             interval = f"{measured.lower:.4f} to {measured.upper:.4f}"
-            verdict = "**worse**" if measured.worse else "as it was"
+            verdict = "**worse**" if measured.worse else "unchanged"
             yield (
                 f"| {measured.metric} | {measured.reference_value:.4f} | {measured.current_value:.4f} | {interval} "
                 f"| {measured.rows:,} | {verdict} |"
             )
-    if judgement.column_drifts:
-        yield from ("", f"## Columns of the newest window (an index of {rules.psi_threshold:g} counts)", "")
-        yield from ("| column | index | by chance | change | missing | |", "|---|---|---|---|---|---|")
-        yield from (_column(each) for each in judgement.column_drifts[:_MAX_COLUMNS])
-        if (more := len(judgement.column_drifts) - _MAX_COLUMNS) > 0:
+    if report.column_drifts:
+        yield from ("", f"## Columns of the newest window (threshold of the index: {rules.psi_threshold:g})", "")
+        yield from ("| column | index | p-value | change | missing | |", "|---|---|---|---|---|---|")
+        yield from (_column(each) for each in report.column_drifts[:_MAX_COLUMNS])
+        if (more := len(report.column_drifts) - _MAX_COLUMNS) > 0:
             yield f"| … {more} more | | | | | |"
-    if judgement.notes:
-        yield from ("", "## Not looked at", "", *(f"- {note}" for note in judgement.notes))
+    if report.notes:
+        yield from ("", "## Not monitored", "", *(f"- {note}" for note in report.notes))
 
 
 def _column(each: ColumnDrift) -> str:
     effect = "–" if math.isnan(each.psi) else f"{each.psi:.3f}"
     missing = f"{each.reference.missing_share:.1%} → {each.current.missing_share:.1%}"
     mark = "**drift**" if each.drifted else ""
-    return f"| {_cell(each.column.display_name)} | {effect} | {each.p_value:.2g} | {_cell(each.change)} | {missing} | {mark} |"
+    name = _cell(each.column.display_name)
+    return f"| {name} | {effect} | {each.p_value:.2g} | {_cell(each.change)} | {missing} | {mark} |"
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+# Okabe and Ito's palette, as in the evaluation plot.
+_THEN = "#9aa3ad"
+
+
+_NOW = "#0072B2"
+
+
+_DRIFT = "#D55E00"
+
+
+_INK = "#2b2f36"
+
+
+_FAINT = "#c9ced6"
+
+
+_MAX_BARS = 12
+
+
+def monitoring_plot(report: MonitoringReport, rules: MonitoringRules) -> bytes | None:
+    """Return a PNG of the index by column, and the shares by bin of the three largest; None without columns."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not report.column_drifts:
+        return None
+    inks = {"text.color": _INK, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
+    with rc_context({"font.size": 8, "text.parse_math": False} | inks):
+        figure = Figure(figsize=(11, 3.6), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        first = report.column_drifts[:MAX_FINDINGS_NAMED]
+        axes = figure.subplots(1, 1 + len(first), squeeze=False)[0]
+        for each in axes:
+            each.spines[["top", "right"]].set_visible(False)
+        _draw_effects(axes[0], report.column_drifts[:_MAX_BARS], rules)
+        for place, compared in zip(axes[1:], first, strict=True):
+            _draw_shares(place, compared)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _draw_effects(axes: Any, compared: tuple[ColumnDrift, ...], rules: MonitoringRules) -> None:
+    ordered = list(reversed(compared))
+    colours = [_DRIFT if each.drifted else _THEN for each in ordered]
+    names = [_short(each.column.display_name) for each in ordered]
+    axes.barh(range(len(ordered)), [each.psi for each in ordered], color=colours)
+    axes.set_yticks(range(len(ordered)), names)
+    axes.axvline(rules.psi_threshold, color=_INK, linewidth=1, linestyle="--")
+    axes.set_xlim(0, max(rules.psi_threshold * 1.2, max(each.psi for each in ordered) * 1.05))
+    axes.set(title=f"Index by column (threshold {rules.psi_threshold:g})")
+
+
+def _draw_shares(axes: Any, each: ColumnDrift) -> None:
+    places = range(each.column.bins)
+    for shift, counts, colour, label in ((-0.2, each.reference, _THEN, "reference"), (0.2, each.current, _NOW, "now")):
+        known = counts.binned_rows or 1
+        shares = [found / known for found in counts.bins]
+        axes.bar([place + shift for place in places], shares, 0.4, color=colour, label=label)
+    labels = [_short(each.column.label(place)) for place in places]
+    if len(labels) <= _MAX_BARS:
+        axes.set_xticks(list(places), labels, rotation=40, ha="right")
+    axes.set(title=f"{_short(each.column.display_name)}: {each.psi:.2f}")
+    axes.legend(frameon=False)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 22 else text[:21] + "…"

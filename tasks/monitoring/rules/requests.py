@@ -1,4 +1,4 @@
-"""Logged requests as rows of the lake: one row a prediction, its columns typed as `model.yaml` declares them."""
+"""Logged inference requests as rows of the lake: one row per prediction, with the column types of `model.yaml`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,14 +14,14 @@ REQUEST_COLUMN, REQUEST_ROW_COLUMN, REQUESTED_AT_COLUMN, MODEL_VERSION_COLUMN = 
     "_requested_at",
     "_model_version",
 )
-"""The columns beside those of the model: the request, the row's place in it, its time (UTC) and the version."""
+"""The columns besides those of the model: the request, the row's index in it, its time (UTC) and the version."""
 
 _HASHED_PREFIX = "_hashed_"
 _PREDICTION_PREFIX = "_prediction"
 
 
 def inference_dataset(spec: ModelSpec) -> str:
-    """Return the name of the data set in which the model's requests and answers lie."""
+    """Return the name of the data set with the model's inference log."""
     return spec.own_dataset("inference")
 
 
@@ -31,25 +31,25 @@ def logged_prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
 
 
 def monitored_prediction_columns(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the columns of the predictions that say something of their own: of two probabilities, the last."""
+    """Return the prediction columns to monitor: of two probabilities only the last, because they are redundant."""
     columns = logged_prediction_columns(spec)
     return columns[-1:] if len(columns) == 2 else columns
 
 
 def logged_features(spec: ModelSpec) -> dict[str, str]:
-    """Return the features that are logged as they are, with their kinds; what is hashed or left out is missing."""
-    away = {*spec.inference_log.exclude, *spec.inference_log.hash}
-    return {name: kind for name, kind in spec.data.features.items() if name not in away}
+    """Return the features that are logged unchanged, with their kinds; without hashed and excluded ones."""
+    hidden = {*spec.inference_log.exclude, *spec.inference_log.hash}
+    return {name: kind for name, kind in spec.data.features.items() if name not in hidden}
 
 
 def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) -> pa.Table | None:
     """Return logged requests as rows, or None when there are none.
 
-    What the rules of today keep out is left out here, too, whatever the rules were when it was logged. A value
-    that is not of its column's kind becomes null; the checks count it as missing.
+    The present rules apply: a column that they exclude is left out, even if it was logged under earlier rules. A value
+    of another kind than its column becomes null, and counts as missing.
 
     Raises:
-        ValueError: a request does not hold what it has to, or not as many answers as rows.
+        ValueError: a request is malformed, or does not have one prediction for each row.
     """
     counts = [int(request["rows"]) for request in requests]
     if not sum(counts):
@@ -78,13 +78,13 @@ def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) 
 def _inputs(
     spec: ModelSpec, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]
 ) -> list[tuple[str, pa.DataType, list[Any]]]:
-    """Return name, type and values of the entity's column and of each feature that is kept."""
+    """Return name, type and values of the entity's column and of each logged feature."""
     rules: InferenceLogSpec = spec.inference_log
     columns = {} if spec.data.entity in rules.exclude else {spec.data.entity: "category"}
     columns |= logged_features(spec)
-    found = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in columns.items()]
+    logged = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in columns.items()]
     hashed = [(_HASHED_PREFIX + name, pa.string(), _values(name, requests, counts)) for name in rules.hash]
-    return found + hashed
+    return logged + hashed
 
 
 def _values(name: str, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> list[Any]:
@@ -113,12 +113,12 @@ def _number(value: Any) -> float | None:
 def _answers(request: Mapping[str, Any], rows: int) -> list[Any]:
     answers = request["answer"]["predictions"]
     if not isinstance(answers, list) or len(answers) != rows:
-        raise ValueError(f"request {request['id']} has not one answer for each of its {rows} rows")
+        raise ValueError(f"request {request['id']} does not have one prediction for each of its {rows} rows")
     return answers
 
 
 def _probability(answer: Any, place: int, columns: int) -> float | None:
-    """Return one value of an answer: of a list by place, else the answer itself where there is one column."""
+    """Return one value of a prediction: by index from a list, else the prediction itself when there is one column."""
     if isinstance(answer, list):
         return _number(answer[place]) if len(answer) == columns else None
     return _number(answer) if columns == 1 else None

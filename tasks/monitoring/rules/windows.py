@@ -1,4 +1,4 @@
-"""The windows of time that are looked at, and the conditions in SQL that tell which one a row is in."""
+"""Time windows of the inference log, and SQL for the window of a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ _MIN_SEASONAL_WINDOW = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class TimeSpan:
-    """A stretch of time: after `start`, up to and including `end`."""
+    """A time span: after `start`, up to and including `end`."""
 
     start: datetime
     end: datetime
 
 
 def newest_windows(until: datetime, length: timedelta, count: int) -> list[TimeSpan]:
-    """Return windows that follow one another back from a time, the newest first."""
+    """Return consecutive windows that end at a time, the newest first."""
     return [TimeSpan(until - (at + 1) * length, until - at * length) for at in range(count)]
 
 
 def divides_week(length: timedelta) -> bool:
-    """Tell whether windows of this length repeat every week: from an hour up to three days, and a part of a week."""
+    """Return whether a week is a whole number of windows of this length (one hour to three and a half days)."""
     return _MIN_SEASONAL_WINDOW <= length <= timedelta(days=3.5) and not WEEK % length
 
 
@@ -46,15 +46,16 @@ def other_windows_before(window: TimeSpan, length: timedelta, skipped: int) -> l
 
 
 def version_requests_sql(version: str, spans: Sequence[TimeSpan]) -> str:
-    """Return the requests that a version answered in any of the spans, as a table in SQL."""
+    """Return the requests of a version between the first start and the last end of the spans, as a table in SQL."""
     first, last = min(span.start for span in spans), max(span.end for span in spans)
     known = f"{sql.quoted_name(MODEL_VERSION_COLUMN)} = {sql.text_literal(version)}"
     at = sql.quoted_name(REQUESTED_AT_COLUMN)
-    return f"(SELECT * FROM rows WHERE {known} AND {at} > {sql.timestamp_literal(first)} AND {at} <= {sql.timestamp_literal(last)}) AS requests"  # noqa: S608 - quoted
+    between = f"{at} > {sql.timestamp_literal(first)} AND {at} <= {sql.timestamp_literal(last)}"
+    return f"(SELECT * FROM rows WHERE {known} AND {between}) AS requests"  # noqa: S608 - quoted
 
 
 def window_index_sql(spans: Sequence[TimeSpan]) -> str:
-    """Return the place of a row's window among the spans as SQL; -1 for a row that is in none."""
+    """Return SQL for the index of a row's span; -1 for a row outside all spans."""
     at = sql.quoted_name(REQUESTED_AT_COLUMN)
     cases = " ".join(
         f"WHEN {at} > {sql.timestamp_literal(span.start)} AND {at} <= {sql.timestamp_literal(span.end)} THEN {place}"

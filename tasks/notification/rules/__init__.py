@@ -1,1 +1,1 @@
-"""What is told to whom: one alert for a cause, a reminder while it lasts, a word when it is over."""
+"""Rules of alerts: the kinds of events, alert routing, and the messages and reminders of an alert."""

@@ -1,22 +1,24 @@
-"""What can happen to a model that people are told of, and how grave each is.
+"""The events that people are alerted to, their severities, and the channels that accept them.
 
-News is told once (a version was deployed). A condition lasts (drift, a request that waits): it is told when it
-begins, again while nobody has acknowledged it, and when it is over.
+News causes one message (a version was deployed). A condition lasts (drift, an open approval request): it causes a
+message when it begins, reminders while nobody has acknowledged it, and a message when it ends.
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
+from blocks.records.alerts import AlertChannel
 from tasks.shared.rules.refusal import Refusal
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
-"""From the least to the gravest."""
+"""From the lowest to the highest."""
 
 
 @dataclass(frozen=True)
 class EventKind:
-    """One kind of event: its Prefect event name, a title for people, its severity, and whether it lasts."""
+    """A kind of event: its Prefect event name, a title for people, its severity, and whether it is a condition."""
 
     event: str
     title: str
@@ -27,27 +29,37 @@ class EventKind:
 EVENT_KINDS = {
     kind.event: kind
     for kind in (
-        EventKind("model.drift.detected", "the data drifts", "warning", is_condition=True),
-        EventKind("model.quality.degraded", "the model has become worse", "critical", is_condition=True),
-        EventKind("model.check.impossible", "the model cannot be watched", "critical", is_condition=True),
-        EventKind("release.awaiting-approval", "a version waits for approval", "warning", is_condition=True),
-        EventKind("retraining.started", "it is retrained by itself", "info", is_condition=False),
-        EventKind("retraining.refused", "it is not retrained by itself", "info", is_condition=False),
-        EventKind("release.held", "a challenger was held", "info", is_condition=False),
+        EventKind("model.drift.detected", "drift was detected", "warning", is_condition=True),
+        EventKind("model.quality.degraded", "the model's quality has degraded", "critical", is_condition=True),
+        EventKind("model.monitoring.failed", "monitoring failed", "critical", is_condition=True),
+        EventKind("approval.requested", "a version waits for approval", "warning", is_condition=True),
+        EventKind("retraining.started", "automatic retraining started", "info", is_condition=False),
+        EventKind("retraining.refused", "automatic retraining refused", "info", is_condition=False),
+        EventKind("evaluation.held", "a challenger was held", "info", is_condition=False),
         EventKind("release.deployed", "a version was deployed", "info", is_condition=False),
         EventKind("release.failed", "a deployment failed", "critical", is_condition=False),
-        EventKind("release.rolled-back", "a version was taken back", "warning", is_condition=False),
+        EventKind("release.rolled-back", "a version was rolled back", "warning", is_condition=False),
     )
 }
 """Every event of Ratchet, by name."""
 
 
 def event_kind(event: str) -> EventKind:
-    """Return what the event is.
+    """Return the kind of an event.
 
     Raises:
-        Refusal: there is no such event; the message lists those there are.
+        Refusal: there is no such event. The message lists the known ones.
     """
     if event not in EVENT_KINDS:
         raise Refusal("there is no such event", value=event, remedy=f"There are: {', '.join(sorted(EVENT_KINDS))}.")
     return EVENT_KINDS[event]
+
+
+def channel_accepts(channel: AlertChannel, *, severity: str, model: str, event: str) -> bool:
+    """Return whether the channel accepts the event. An unknown severity counts as the highest."""
+    severe_enough = severity not in SEVERITIES or SEVERITIES.index(severity) >= SEVERITIES.index(channel.min_severity)
+    return (
+        severe_enough
+        and any(fnmatchcase(model, pattern) for pattern in channel.models)
+        and any(fnmatchcase(event, pattern) for pattern in channel.events)
+    )

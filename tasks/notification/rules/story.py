@@ -1,47 +1,32 @@
-"""What is said of a cause, from what has happened to it: never twice the same, and never nothing.
+"""Which messages the signals of an alert cause, when, and with which text.
 
-The signals of a cause are a list that is only added to. Which of them become messages follows from the list alone,
-so whoever crashed while telling can begin again: the same signal gives the same message under the same id.
+The signals of an alert are an append-only list, and the messages follow from this list alone. So a retry after a
+crash gives the same messages with the same ids: no message is lost, and none is sent twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal
 
+from blocks.records.alerts import AlertRecord
 from runtime.digests import text_digest
-from tasks.notification.rules.kinds import SEVERITIES
+from tasks.notification.rules.kinds import SEVERITIES, event_kind
 
 AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 MessageOccasion = Literal["news", "new", "worse", "reminder", "recovered"]
 
 
-class AlertRecordLike(Protocol):
-    """What these rules read of a signal."""
-
-    @property
-    def key(self) -> str:
-        """Its name in the ledger."""
-
-    @property
-    def state(self) -> str:
-        """`news`, `raised`, `recovered` or `acknowledged`."""
-
-    @property
-    def severity(self) -> str:
-        """`info`, `warning` or `critical`."""
-
-    @property
-    def at(self) -> datetime:
-        """When, with a time zone."""
-
-
 @dataclass(frozen=True)
 class DueMessage:
-    """A message that is to be sent.
+    """A message that is due.
 
-    `record_index` is that of the signal in the list, `occurrences` how often the cause has been seen since it opened, at `since`,
-    and `id_source` what the message's id is made of.
+    Attributes:
+        occasion: why the message is sent.
+        record_index: the index of its signal in the list.
+        occurrences: how often the alert was raised since it opened.
+        since: when the alert opened.
+        id_source: the text from which the message's id is derived.
     """
 
     occasion: MessageOccasion
@@ -51,20 +36,18 @@ class DueMessage:
     id_source: str
 
 
-def due_messages(
-    signals: Sequence[AlertRecordLike], now: datetime, reminder_interval: timedelta
-) -> tuple[DueMessage, ...]:
-    """Return every message that the signals of one cause (oldest first) have called for by `now`.
+def due_messages(signals: Sequence[AlertRecord], now: datetime, reminder_interval: timedelta) -> tuple[DueMessage, ...]:
+    """Return every message that the signals of one alert (oldest first) have caused by `now`.
 
-    A condition that is raised again while it is open is counted, not told again, unless it has become graver.
-    While it is open and nobody has acknowledged it since it opened or became graver, the latest reminder that is
-    due is told, each `reminder_interval` after the first word; a zero `reminder_interval` means none.
+    An open alert that is raised again is counted, and causes a message only when its severity has increased. While
+    an alert is open and not acknowledged since then, a reminder is due after each `reminder_interval`; only the
+    latest one is returned. A zero `reminder_interval` means no reminders.
     """
-    found: list[DueMessage] = []
+    messages: list[DueMessage] = []
     now_open: _OpenAlert | None = None
     for place, signal in enumerate(signals):
         if signal.state == "news":
-            found.append(DueMessage("news", place, 1, signal.at, signal.key))
+            messages.append(DueMessage("news", place, 1, signal.at, signal.key))
         elif signal.state == "raised":
             occasion: MessageOccasion | None = None
             if now_open is None:
@@ -73,49 +56,87 @@ def due_messages(
                 occasion, now_open.last_alerted, now_open.acknowledged = "worse", signal, False
             now_open.occurrences, now_open.last_record_index = now_open.occurrences + 1, place
             if occasion:
-                found.append(DueMessage(occasion, place, now_open.occurrences, now_open.since, signal.key))
+                messages.append(DueMessage(occasion, place, now_open.occurrences, now_open.since, signal.key))
         elif now_open and signal.state == "acknowledged":
             now_open.acknowledged = True
         elif now_open and signal.state == "recovered":
-            found.append(DueMessage("recovered", place, now_open.occurrences, now_open.since, signal.key))
+            messages.append(DueMessage("recovered", place, now_open.occurrences, now_open.since, signal.key))
             now_open = None
     if now_open and not now_open.acknowledged and reminder_interval > timedelta(0):
-        number = int(
-            (now - now_open.last_alerted.at) / reminder_interval
-        )  # those that were missed while nothing ran are not told late
+        # Only the latest: reminders that were missed while nothing ran are not sent late.
+        number = int((now - now_open.last_alerted.at) / reminder_interval)
         name = f"{now_open.last_alerted.key}:reminder:{number}"
-        found += [DueMessage("reminder", now_open.last_record_index, now_open.occurrences, now_open.since, name)] * (
+        messages += [DueMessage("reminder", now_open.last_record_index, now_open.occurrences, now_open.since, name)] * (
             number > 0
         )
-    return tuple(found)
+    return tuple(messages)
 
 
 @dataclass
 class _OpenAlert:
-    """A condition that lasts: since when, the signal that was told last, how often and where it was seen last."""
+    """An open alert: since when, the last signal that caused a message, and how often it was raised."""
 
     since: datetime
-    last_alerted: AlertRecordLike
+    last_alerted: AlertRecord
     occurrences: int = 0
     last_record_index: int = 0
     acknowledged: bool = False
 
 
-def is_alert_open(signals: Sequence[AlertRecordLike]) -> bool:
-    """Whether the condition of these signals (oldest first) lasts."""
+def is_alert_open(signals: Sequence[AlertRecord]) -> bool:
+    """Return whether the alert of these signals (oldest first) is open."""
     states = [signal.state for signal in signals if signal.state in ("raised", "recovered")]
     return bool(states) and states[-1] == "raised"
 
 
 def message_id(due_name: str, occasion: str, channel: str) -> str:
-    """Return the one id of a message, 32 hexadecimal digits: the same for each attempt to deliver it."""
+    """Return the id of a message, 32 hexadecimal digits: equal for each delivery attempt."""
     return text_digest(f"{due_name}\n{occasion}\n{channel}")[:32]
 
 
 def next_delivery_attempt(failed: int, last: datetime) -> datetime:
-    """Return when a message is tried again after `failed` attempts: 1, 2, 4, 8 and then every 15 minutes, for ever."""
+    """Return the time of the next attempt after `failed` ones: after 1, 2, 4, 8, then every 15 minutes, without end."""
     return last + timedelta(minutes=min(2 ** max(0, failed - 1), 15))
 
 
-def _severity_rank(signal: AlertRecordLike) -> int:
+def _severity_rank(signal: AlertRecord) -> int:
     return SEVERITIES.index(signal.severity) if signal.severity in SEVERITIES else len(SEVERITIES)
+
+
+SUBJECT_PREFIXES = {
+    "news": "",
+    "new": "",
+    "worse": "severity raised: ",
+    "reminder": "reminder: ",
+    "recovered": "recovered: ",
+}
+
+
+def message_subject(occasion: str, severity: str, event: str, model: str, environment: str) -> str:
+    """Return a subject such as "[critical] churn (local): reminder: monitoring failed"."""
+    tag = "recovered" if occasion == "recovered" else severity
+    return f"[{tag}] {model} ({environment}): {SUBJECT_PREFIXES[occasion]}{event_kind(event).title}"
+
+
+def message_body(
+    sentence: str, links: Mapping[str, str], *, owner: str, cause: str, since: datetime, occurrences: int, is_open: bool
+) -> str:
+    """Return the body: the sentence, the links, the owner, and the command to acknowledge an open alert.
+
+    Args:
+        sentence: what happened, in one sentence.
+        links: addresses, or commands to type, by label.
+        owner: the owner of the model.
+        cause: the name of the alert.
+        since: when the alert opened, with a time zone.
+        occurrences: how often it was raised since then.
+        is_open: whether the alert is open.
+    """
+    lines = [sentence, ""]
+    if is_open and occurrences > 1:
+        lines.append(f"Raised {occurrences} times since {since:%Y-%m-%d %H:%M %Z}.")
+    lines += [f"{label}: {target}" for label, target in links.items()]
+    lines.append(f"owner: {owner}")
+    if is_open:
+        lines.append(f'acknowledge (no more reminders): make ack ALERT="{cause}" BY=you')
+    return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""The retrain guard: may a model be retrained by itself, because watching found something?"""
+"""Rules of automatic retraining: the guards that an alert must pass before it starts a retraining."""

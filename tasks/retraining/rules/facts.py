@@ -1,24 +1,25 @@
-"""What the guards look at, and what they say. What could not be found out is said so, and allows nothing."""
+"""The facts that the guards of automatic retraining evaluate, and the guards' results."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from tasks.shared.rules.cost.budget import BudgetLike, CostBreakdown
+from tasks.shared.rules.cost.budget import CostBreakdown
+from tasks.shared.rules.model.parts import BudgetSpec
 
 TriggerKind = Literal["drift", "quality"]
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """What could not be found out, and why: no reason to go on."""
+    """A fact that could not be found, and the reason. A guard that needs it fails."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class RetrainTrigger:
-    """What watching found: drift or lost quality, when, whether that alert is still open, and in which words."""
+    """The alert that triggers a retraining: its kind, when it was raised, whether it is open, and its sentence."""
 
     kind: TriggerKind
     raised_at: datetime
@@ -27,13 +28,13 @@ class RetrainTrigger:
 
     @property
     def reason(self) -> str:
-        """The reason of a retraining, as whoever approves its result reads it."""
+        """The reason of the retraining, for the approvers."""
         return f"{self.kind} of {self.raised_at:%Y-%m-%d}: {self.sentence}"
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """The rows with a label that have landed since the champion's snapshot, and the newest label's time, if any."""
+    """The number of labelled rows added since the champion's snapshot, and the newest label's time, if any."""
 
     new_rows: int
     newest_label_time: datetime | None
@@ -41,18 +42,18 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class RetrainFacts:
-    """What is so at `now`.
+    """The facts at `now`. All times have a zone.
 
     Attributes:
-        now: with a time zone, as all times here.
-        trigger: what is to be answered.
-        earlier_retrainings: when the earlier retrainings of this kind were started, oldest first.
-        deployed_at: when versions were deployed, each of which people had approved.
-        deployed_since: since when the version serves that serves now, deployed or taken back; None for no version.
-        pending_approvals: the approval requests of the model that nobody has decided, with the times when they lapse.
-        rows: what has landed.
-        costs: what the run may cost.
-        budget: what it may cost at most.
+        now: the time of the decision.
+        trigger: the alert.
+        earlier_retrainings: the start times of earlier automatic retrainings, oldest first.
+        deployed_at: the times of all deployments (each had an approval).
+        deployed_since: when the deployed version was deployed or rolled back to; None without a version.
+        pending_approvals: the undecided approval requests of the model, with their expiry times.
+        rows: the labelled rows that arrived.
+        costs: the worst-case cost of the run.
+        budget: the model's budget.
     """
 
     now: datetime
@@ -63,15 +64,15 @@ class RetrainFacts:
     pending_approvals: tuple[tuple[str, datetime], ...]
     rows: LabelledRows | Unknown
     costs: CostBreakdown | Unknown
-    budget: BudgetLike
+    budget: BudgetSpec
 
 
 @dataclass(frozen=True)
 class GuardResult:
-    """What one guard says: the value that it looked at, in words, its limit, and when it would allow.
+    """The result of one guard: the value in words, its limit, and when the guard will pass.
 
-    `passes_at` is the moment from which it allows by the clock alone; None where something else has to happen, which
-    `passes_when` then says.
+    `passes_at` is the time at which the guard passes by the clock alone. When something else has to happen first, it
+    is None, and `passes_when` describes the event.
     """
 
     guard: str
@@ -83,7 +84,7 @@ class GuardResult:
 
     @property
     def passes_text(self) -> str:
-        """When it would allow, in words; "" when it does."""
+        """When the guard will pass, in words; "" when it passes now."""
         if self.passed:
             return ""
         return f"{self.passes_at:%Y-%m-%d %H:%M %Z}" if self.passes_at else self.passes_when

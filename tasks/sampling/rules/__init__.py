@@ -1,1 +1,1 @@
-"""Rules of rows that are published as a data set of the lake."""
+"""Rules of sampling: publishing rows as a data set of the lake."""

@@ -11,15 +11,15 @@ def commit_id(value: object, where: str) -> str:
     """Return a full commit id (SHA-1 or SHA-256, lower case), or "" for the one of zeros that means "none".
 
     Raises:
-        Refusal: it is none.
+        Refusal: it is not a full commit id.
     """
     if not isinstance(value, str) or not _COMMIT.fullmatch(value):
         raise Refusal(
-            "is no commit id", where=where, value=shortened(value), remedy="40 or 64 digits a-f are expected."
+            "is not a commit id", where=where, value=shortened(value), remedy="40 or 64 digits a-f are expected."
         )
     return "" if not value.strip("0") else value
 
 
 def shortened(value: object) -> object:
-    """Return a value of a delivery as an error may show it: text cut to 80 characters."""
+    """Return a value for an error message: text is cut to 80 characters."""
     return value if not isinstance(value, str) or len(value) <= 80 else f"{value[:77]}..."

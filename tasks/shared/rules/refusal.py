@@ -1,13 +1,13 @@
-"""The one way in which a rule says no."""
+"""The error with which a rule refuses its input."""
 
 
 class Refusal(Exception):
-    """A rule refuses, with what a person needs to mend it. Never tried again: the same input is refused again.
+    """A rule refuses its input, with what a person needs to correct it. It is never retried.
 
     Args:
         problem: what is wrong, in one sentence without a full stop.
         where: the place: a file with its line, a column, a row, a key.
-        value: the offending value, shown as Python would write it; left out when there is none.
+        value: the wrong value, shown as Python writes it; left out when there is none.
         remedy: what to do about it.
     """
 

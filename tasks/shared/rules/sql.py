@@ -1,6 +1,6 @@
-"""Names and values as SQL writes them, safe whatever a column or a value is called.
+"""Quoted names and literals for SQL, safe for any column name or value.
 
-The dialect is DuckDB's, which the engines translate.
+The dialect is DuckDB's; the engines translate it.
 """
 
 import math
@@ -39,7 +39,7 @@ def timestamp_literal(at: datetime) -> str:
 
 
 def select_sql(what: str, source: str, *clauses: str) -> str:
-    """Return a query; what it is made of was quoted by `name` and `literal`."""
+    """Return a query. Its parts must be quoted by `quoted_name` and `value_literal`."""
     return " ".join((f"SELECT {what} FROM {source}", *clauses))  # noqa: S608 - identifiers and literals are quoted
 
 
@@ -57,7 +57,7 @@ def value_literal(value: object) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether the value is a finite number, whole ones within 64 bits; True and False are none."""
+    """Return whether the value is a finite number, whole ones within 64 bits; True and False are not."""
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value) < 2**63
     return isinstance(value, float) and math.isfinite(value)

@@ -1,1 +1,1 @@
-"""Rules of hyperparameter search and of listing and comparing runs."""
+"""Rules of training: listing and comparing training runs."""

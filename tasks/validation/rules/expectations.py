@@ -1,14 +1,13 @@
-"""Expectations of a table, in Great Expectations' own words, that fail closed; its only import is here.
+"""Validation of a table by Great Expectations, failing closed. Only this module imports the library.
 
-The library passes what it did not look at: an empty table, a column of nulls, a suite without expectations,
-`mostly: 0`, a mean without bounds, pairs of which one is always missing. Here a check passes only when there
-are rows enough, every column named is there and not wholly null, and every expectation gave a result of its
-own that is True, without an exception, over at least one value.
+The library passes what it did not evaluate: an empty table, a column of nulls, a suite without expectations,
+`mostly: 0`, a mean without bounds, pairs of which one value is always missing. Here a table passes only when it has
+enough rows, no named column is missing or wholly null, and every expectation gave its own result that is True,
+without an exception, over at least one value.
 
-A frame is checked by the library's pandas engine, without a data context: no project folder, no telemetry, no
-copy of the rows kept. Of Parquet files the metrics are computed where the rows are, by SQL with the meaning of
-the pandas engine (`sql_checks.py`), and the same expectations of the library judge them; docs/checks.md says
-why not by the library's own SQL engine, and what was measured.
+A frame is validated by the library's pandas engine without a data context: no project folder, no telemetry, no copy
+of the rows. For Parquet files, SQL with the meaning of the pandas engine computes the metrics (`parquet_checks`),
+and the library's expectations decide on them; docs/validation.md tells why the library's own SQL engine is not used.
 """
 
 import sys
@@ -22,35 +21,27 @@ from typing import Any, cast
 import pandas as pd
 
 from tasks.validation.rules import outcomes
-from tasks.validation.rules.examples import failing_examples
-from tasks.validation.rules.outcomes import ExpectationOutcome
+from tasks.validation.rules.outcomes import ExpectationOutcome, failing_examples
 from tasks.validation.rules.parquet_checks import LibraryFunctions, validate_parquet
 from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.report import ExpectationResult, ValidationReport
 from tasks.validation.rules.suites import Expectation, ExpectationArguments, Suite, read_suite
 
-__all__ = [
-    "Expectation",
-    "ExpectationResult",
-    "ParquetRows",
-    "Suite",
-    "ValidationReport",
-    "parse_suite",
-    "validate_table",
-]
+__all__ = ["Expectation", "ExpectationResult", "ParquetRows", "Suite", "ValidationReport", "parse_suite",
+           "validate_table"]  # fmt: skip
 
 _MAX_UNEXPECTED_LISTED = 20
 _NOT_VALIDATED_TOGETHER = ("expect_column_quantile_values_to_be_between",)
 
 
 def validate_table(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> ValidationReport:
-    """Check a table and say row by row what is wrong. Never raises for what is in the data: it fails instead.
+    """Validate a table, with examples of the rows that fail. Bad data never raises: it makes the report fail.
 
     Args:
-        rows: a frame, one column a name, left as it is; or Parquet files, of which only aggregates, and up to
-            five rows an expectation, come into memory.
-        suite: what is expected of them.
-        key: the column that names a row in the examples; it must be there.
+        rows: a frame, which is not changed, or Parquet files, of which only aggregates and up to five rows an
+            expectation come into memory.
+        suite: the expectations.
+        key: the column that identifies a row in the examples; it must exist.
     """
     if isinstance(rows, ParquetRows):
         return validate_parquet(
@@ -68,11 +59,11 @@ def parse_suite(text: str | bytes, where: str) -> Suite:
         where: the file's name, for messages.
 
     Raises:
-        Refusal: every mistake with its line, key, value and remedy: an unknown type or argument with the
-            nearest there is, a rule that could not fail, a key or an expectation that is there twice.
+        Refusal: every mistake with its line, key, value and remedy: an unknown type or argument with the most
+            similar one, a rule that cannot fail, a repeated key or expectation.
     """
-    taken = {name: kind.__fields__ for name, kind in _library_types().items()}
-    known = {name: ExpectationArguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in taken.items()}
+    fields = {name: kind.__fields__ for name, kind in _library_types().items()}
+    known = {name: ExpectationArguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in fields.items()}
     return read_suite(text, where, known, _library_error)
 
 
@@ -102,17 +93,17 @@ def _library_types() -> dict[str, Any]:
 
 @contextmanager
 def _without_spark() -> Iterator[None]:
-    """Keep the library from importing pyspark where it is installed: its Spark engine is not used here.
+    """Prevent the library from importing pyspark, whose engine is not used here.
 
-    That import takes seconds, warns of pandas 3 and prints that it skips doctests (pyspark 4.3).
+    That import takes seconds, warns about pandas 3, and prints that it skips doctests (pyspark 4.3).
     """
-    there = "pyspark" in sys.modules
-    if not there:
+    imported = "pyspark" in sys.modules
+    if not imported:
         sys.modules["pyspark"] = cast(ModuleType, None)  # so an import of it is an ImportError
     try:
         yield
     finally:
-        if not there:
+        if not imported:
             del sys.modules["pyspark"]
 
 
@@ -154,27 +145,27 @@ def _blocking_reason(frame: pd.DataFrame, expectation: Expectation, key: str) ->
 
 
 def _run_library(frame: pd.DataFrame, expectations: Mapping[int, Expectation]) -> dict[int, list[ExpectationOutcome]]:
-    """Return the library's results by position: together, and each alone when that is more than it bears."""
+    """Return the library's results by position. When validating together fails, each is validated alone."""
     found: dict[int, list[ExpectationOutcome]] = {n: [] for n in expectations}
     configurations = {}
     for n, each in expectations.items():
         try:
             configurations[n] = _build_expectation(each, n).configuration
-        except Exception as error:  # whatever the library throws is a failed check, with its words
+        except Exception as error:  # any error of the library is a failed expectation, with its text
             found[n] = [outcomes.failed_outcome(error)]
     for some in _validation_rounds(configurations):
         try:
             found |= _validate(frame, some)
-        except Exception:  # it is asked of each alone, so that the others keep their results
+        except Exception:  # each is validated alone, so that the others keep their results
             found |= {n: _validate_alone(frame, n, each) for n, each in some.items()}
     return found
 
 
 def _validation_rounds(configurations: Mapping[int, Any]) -> list[dict[int, Any]]:
-    """Share the expectations out so that no two that the library mixes up are validated together.
+    """Split the expectations so that two which the library confuses are never validated together.
 
-    Of two expectations of a column's quantiles the second is given the quantiles of the first (1.24.1): the
-    metric's key is made before the quantiles are put into it.
+    With two quantile expectations on one column, the second one gets the quantiles of the first (1.24.1), because
+    the metric's key is made before the quantiles are added to it.
     """
     rounds, before = [dict[int, Any]()], Counter[tuple[str, str]]()
     for n, each in configurations.items():
@@ -211,20 +202,20 @@ def _validate(frame: pd.DataFrame, configurations: Mapping[int, Any]) -> dict[in
 
 
 def _validate_metrics(expectation: Expectation, metrics: Mapping[str, object]) -> ExpectationOutcome:
-    """Let the library judge metrics that were computed elsewhere, named as its pandas engine names them.
+    """Let the library decide on metrics that were computed elsewhere, by the names of its pandas engine.
 
     Raises:
-        KeyError: it wants a metric that is not there.
+        KeyError: it needs a metric that is missing.
     """
     built = _build_expectation(expectation, 0)  # first, since the library is to be imported as `_library_types` does it
     from great_expectations.execution_engine import PandasExecutionEngine
 
     engine = PandasExecutionEngine()
-    wanted = built.get_validation_dependencies(
+    dependencies = built.get_validation_dependencies(
         execution_engine=engine, runtime_configuration={"result_format": _result_format()}
     ).metric_configurations
     outcome = built.metrics_validate(
-        metrics={configuration.id: metrics[name] for name, configuration in wanted.items()},
+        metrics={configuration.id: metrics[name] for name, configuration in dependencies.items()},
         runtime_configuration={"result_format": _result_format()},
         execution_engine=engine,
     )
@@ -240,15 +231,17 @@ def _to_outcome(found: Any) -> ExpectationOutcome:
 
 
 def _exception_text(information: Mapping[str, Any]) -> str:
-    """Return the words of an exception, of the expectation or a metric beneath it: the first by the alphabet,
-    since the library has them in no order."""
-    told = (each for each in (information, *information.values()) if isinstance(each, Mapping))
-    words = [str(e.get("exception_message")) for e in told if e.get("raised_exception") or e.get("exception_message")]
+    """Return the text of an exception of the expectation or of one of its metrics: the first in alphabetical order,
+    because the library returns them in no order."""
+    exceptions = (each for each in (information, *information.values()) if isinstance(each, Mapping))
+    words = [
+        str(e.get("exception_message")) for e in exceptions if e.get("raised_exception") or e.get("exception_message")
+    ]
     return outcomes.one_line_text(min(words)) if words else ""
 
 
 def _lists_for_tuples(value: object) -> object:
-    """Return the value with lists for tuples, as the library takes them."""
+    """Return the value with lists in place of tuples, as the library expects."""
     if isinstance(value, Mapping):
         return {word: _lists_for_tuples(each) for word, each in value.items()}
     return [_lists_for_tuples(each) for each in value] if isinstance(value, tuple) else value

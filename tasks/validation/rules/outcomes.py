@@ -1,11 +1,12 @@
-"""From what the library says of one expectation to a result that fails closed; the same for every engine."""
+"""The outcome of one expectation: from the library's result to one that fails closed, for every engine."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tasks.validation.rules.report import ExpectationResult
 from tasks.validation.rules.suites import Expectation
@@ -17,9 +18,9 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class ExpectationOutcome:
-    """What the library said of one expectation, from metrics that any engine computed.
+    """The library's outcome of one expectation, from metrics that any engine computed.
 
-    `details` is its result in the format BASIC, `error` the words of an exception ("" for none).
+    `details` is its result in the format BASIC, `error` the text of an exception ("" for none).
     """
 
     success: object
@@ -33,26 +34,26 @@ def failed_outcome(error: object) -> ExpectationOutcome:
 
 
 def missing_column_reason(column: str) -> str:
-    """Return the reason of an expectation whose column is not there."""
+    """Return the reason for an expectation whose column is missing."""
     return f"not evaluated: column {column!r} is missing"
 
 
 def repeated_column_reason(column: str) -> str:
-    """Return the reason of an expectation whose column is there more than once."""
+    """Return the reason for an expectation whose column occurs more than once."""
     return f"not evaluated: column {column!r} is there more than once"
 
 
 def all_null_reason(column: str) -> str:
-    """Return the reason of an expectation whose column holds nothing."""
+    """Return the reason for an expectation whose column is null in every row."""
     return f"not evaluated: column {column!r} is null in every row"
 
 
 def expectation_failure_reason(expectation: Expectation, outcome: ExpectationOutcome, rows: int) -> str:
-    """Return why the outcome is no pass, or "".
+    """Return why the outcome is a failure; "" for a pass.
 
     Args:
         expectation: what was expected.
-        outcome: what the library said.
+        outcome: the library's outcome.
         rows: how many rows the table has.
     """
     details = outcome.details
@@ -62,17 +63,17 @@ def expectation_failure_reason(expectation: Expectation, outcome: ExpectationOut
         return "nothing was measured"
     if "element_count" in details and (problem := _not_measured_reason(details, rows)):
         return problem
-    found = details.get("observed_value")
-    if isinstance(found, float) and not math.isfinite(found):
-        return f"observed {found}, which is not a finite number"
-    holds = isinstance(outcome.success, bool | np.bool_) and bool(outcome.success)
-    return "" if holds else _failure_text(expectation, details)
+    observed = details.get("observed_value")
+    if isinstance(observed, float) and not math.isfinite(observed):
+        return f"observed {observed}, which is not a finite number"
+    passed = isinstance(outcome.success, bool | np.bool_) and bool(outcome.success)
+    return "" if passed else _failure_text(expectation, details)
 
 
 def evaluated_result(
     expectation: Expectation, outcome: ExpectationOutcome, reason: str, examples: Iterable[tuple[str, str]] = ()
 ) -> ExpectationResult:
-    """Return the result of an expectation that was evaluated: it passes when there is no reason against it."""
+    """Return the result of an evaluated expectation: it passes when `reason` is empty."""
     count, percent = outcome.details.get("unexpected_count"), outcome.details.get("unexpected_percent")
     return expectation_result(
         expectation,
@@ -85,7 +86,7 @@ def evaluated_result(
 
 
 def expectation_result(expectation: Expectation, *, reason: str, **rest: Any) -> ExpectationResult:
-    """Return the result of an expectation, which passes when there is no reason against it."""
+    """Return the result of an expectation: it passes when `reason` is empty."""
     columns = ", ".join(expectation.columns)
     return ExpectationResult(
         expectation.type, columns, expectation.kwargs_text, passed=not reason, reason=reason, **rest
@@ -94,7 +95,7 @@ def expectation_result(expectation: Expectation, *, reason: str, **rest: Any) ->
 
 def _not_measured_reason(details: Mapping[str, Any], rows: int) -> str:
     if details["element_count"] != rows:
-        return f"only {details['element_count']:,} of {rows:,} rows were looked at"
+        return f"only {details['element_count']:,} of {rows:,} rows were checked"
     return "" if _evaluated(details) > 0 else "no row has the values that it compares"
 
 
@@ -125,9 +126,9 @@ def _observed(details: Mapping[str, Any]) -> str:
 
 
 def display_value(value: object) -> str:
-    """Return a value as people read it: floats at 6 digits, numpy's scalars as Python's, and one zero.
+    """Return a value as text: floats with 6 digits, numpy scalars as Python values, and -0.0 as 0.0.
 
-    Of a column that holds 0.0 and -0.0, which are equal, it is chance which one an engine answers with.
+    0.0 and -0.0 are equal, so an engine may return either of them for a column that holds both.
     """
     bare = _with_one_zero(value)
     return f"{bare:.6g}" if isinstance(bare, float) else one_line_text(bare)
@@ -146,3 +147,50 @@ def one_line_text(value: object) -> str:
     """Return the text of a value on one line, cut at 200 characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+MAX_EXAMPLES = 5
+"""How many rows that violate an expectation are shown."""
+
+_BY_POSITION = ("expect_column_values_to_be_increasing", "expect_column_values_to_be_decreasing")
+_NULL = object()
+
+
+def failing_examples(
+    frame: pd.DataFrame, expectation: Expectation, details: Mapping[str, Any], key: str
+) -> Iterator[tuple[str, str]]:
+    """Yield key and values of rows that hold the unexpected values: rows with equal values violate the same rule."""
+    columns, found = expectation.columns, 0
+    values = details.get("partial_unexpected_list", ())
+    if expectation.type in _BY_POSITION or not columns:
+        yield from (("", display_value(value)) for value in values[:MAX_EXAMPLES])
+        return
+    tuples = (value for value in map(_comparable, values) if len(value) == len(columns))
+    for value in dict.fromkeys(tuples):
+        rows = frame.iloc[np.flatnonzero(_matching_rows(frame, columns, value))[: MAX_EXAMPLES - found]]
+        found += len(rows)
+        yield from rows_with_keys(rows, columns, key)
+
+
+def rows_with_keys(rows: pd.DataFrame, columns: tuple[str, ...], key: str) -> Iterator[tuple[str, str]]:
+    """Yield for each of these rows its key and the values of the columns as text."""
+    for row in range(len(rows)):
+        cells = [display_value(rows[name].iloc[row]) for name in columns]
+        text = cells[0] if len(cells) == 1 else ", ".join(map("{}={}".format, columns, cells))
+        yield display_value(rows[key].iloc[row]), text
+
+
+def _comparable(value: Any) -> tuple[Hashable, ...]:
+    """Return an unexpected value as the library lists it (scalar, pair or mapping) as one tuple of columns."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+    scalars = (part if pd.api.types.is_scalar(part) else repr(part) for part in parts)
+    return tuple(_NULL if pd.isna(part) else part for part in scalars)
+
+
+def _matching_rows(frame: pd.DataFrame, columns: tuple[str, ...], value: tuple[Hashable, ...]) -> Any:
+    """Return which rows (rows,) hold exactly these values in these columns."""
+    matches = np.ones(len(frame), dtype=bool)
+    for name, part in zip(columns, value, strict=True):
+        same = frame[name].isna() if part is _NULL else (frame[name] == part).fillna(False)
+        matches &= same.to_numpy(dtype=bool)
+    return matches

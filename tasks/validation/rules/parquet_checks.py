@@ -1,7 +1,7 @@
-"""Check Parquet files where they lie: one pass for all aggregates, more only for what is asked beyond, or failed.
+"""Validate Parquet files by SQL: one pass for all aggregates, and more queries only where one needs or fails it.
 
-An expectation without a plan in SQL is computed by the library's pandas engine over its own columns, when these
-are few enough values to hold; else it is refused with the remedy. Nothing passes that was not computed.
+The library's pandas engine computes an expectation without a plan in SQL over its own columns, when these fit in
+memory; otherwise the expectation fails with the remedy. An expectation that was not computed never passes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,13 +11,11 @@ import pandas as pd
 
 from tasks.shared.rules import sql
 from tasks.validation.rules import outcomes
-from tasks.validation.rules.examples import MAX_EXAMPLES, rows_with_keys
-from tasks.validation.rules.outcomes import ExpectationOutcome
-from tasks.validation.rules.parquet_answers import ParquetQueryResults
+from tasks.validation.rules.outcomes import MAX_EXAMPLES, ExpectationOutcome, rows_with_keys
 from tasks.validation.rules.parquet_rows import ParquetRows, to_frame
 from tasks.validation.rules.report import ExpectationResult, ValidationReport
 from tasks.validation.rules.sql_numbers import COLUMN_PLANS
-from tasks.validation.rules.sql_plan import ROW_COUNT_SQL, PlanFactory, SqlPlan, as_count
+from tasks.validation.rules.sql_plan import ROW_COUNT_SQL, PlanFactory, QueryResults, SqlPlan, as_count
 from tasks.validation.rules.sql_row_rules import ROW_PLANS
 from tasks.validation.rules.suites import Expectation, Suite
 
@@ -27,26 +25,26 @@ SQL_PLANS: Mapping[str, PlanFactory] = {**ROW_PLANS, **COLUMN_PLANS}
 
 @dataclass(frozen=True)
 class LibraryFunctions:
-    """The two things that are Great Expectations': to check a frame, and to judge metrics."""
+    """The two functions of Great Expectations that are used: validate a frame, and decide on metrics."""
 
     validate_frame: Callable[[pd.DataFrame, Mapping[int, Expectation], str], dict[int, ExpectationResult]]
     validate_metrics: Callable[[Expectation, Mapping[str, object]], ExpectationOutcome]
 
 
 def validate_parquet(rows: ParquetRows, suite: Suite, key: str, library: LibraryFunctions) -> ValidationReport:
-    """Check Parquet files, with the verdict and the reasons that a frame of the same rows gets.
+    """Validate Parquet files. The result is the same as for a frame of the same rows.
 
     Raises:
-        Exception: the files cannot be read, as the engine says it: that is no verdict about what is in them.
+        Exception: the engine cannot read the files. That is not a verdict about their content.
     """
-    there = {n: why for n, each in enumerate(suite.expectations) if (why := _missing_column_reason(rows, each, key))}
-    plans = {n: _sql_plan(rows, each) for n, each in enumerate(suite.expectations) if n not in there}
+    missing = {n: why for n, each in enumerate(suite.expectations) if (why := _missing_column_reason(rows, each, key))}
+    plans = {n: _sql_plan(rows, each) for n, each in enumerate(suite.expectations) if n not in missing}
     asked = [aggregate for plan in plans.values() if plan for aggregate in plan.aggregates]
-    answers = ParquetQueryResults(rows, [*_count_aggregates(rows, suite, key), *asked])
+    answers = QueryResults(rows, [*_count_aggregates(rows, suite, key), *asked])
     count = as_count(answers.value(ROW_COUNT_SQL)) if rows.files else 0
     results, left = dict[int, ExpectationResult](), dict[int, Expectation]()
     for n, each in enumerate(suite.expectations):
-        why = outcomes.EMPTY_TABLE if not count else there.get(n) or _all_null_reason(answers, each, key)
+        why = outcomes.EMPTY_TABLE if not count else missing.get(n) or _all_null_reason(answers, each, key)
         plan = plans.get(n)
         if why:
             results[n] = outcomes.expectation_result(each, reason=why)
@@ -68,7 +66,7 @@ def _missing_column_reason(rows: ParquetRows, expectation: Expectation, key: str
     return ""
 
 
-def _all_null_reason(answers: ParquetQueryResults, expectation: Expectation, key: str) -> str:
+def _all_null_reason(answers: QueryResults, expectation: Expectation, key: str) -> str:
     for name in (*expectation.columns, key):
         if not as_count(answers.value(f"count({sql.quoted_name(name)})")):
             return outcomes.all_null_reason(name)
@@ -90,19 +88,19 @@ def _sql_plan(rows: ParquetRows, expectation: Expectation) -> SqlPlan | None:
 
 
 def _outcome_by_sql(
-    answers: ParquetQueryResults, expectation: Expectation, plan: SqlPlan, library: LibraryFunctions
+    answers: QueryResults, expectation: Expectation, plan: SqlPlan, library: LibraryFunctions
 ) -> ExpectationOutcome | None:
     """Return what the library says of the metrics; None when SQL or the library does not bear them."""
     try:
         return library.validate_metrics(expectation, plan.metrics(answers))
-    except Exception:  # an overflow, say: the pandas engine is to say what it makes of it
+    except Exception:  # for example an overflow: the pandas engine decides
         return None
 
 
 def _in_memory(
     rows: ParquetRows, expectations: Mapping[int, Expectation], key: str, count: int, library: LibraryFunctions
 ) -> dict[int, ExpectationResult]:
-    """Check by the library's pandas engine: those on the same columns together, so that these are read once."""
+    """Validate by the library's pandas engine; expectations on the same columns together, which are read once."""
     results, together = dict[int, ExpectationResult](), dict[tuple[str, ...], dict[int, Expectation]]()
     for n, each in expectations.items():
         columns = tuple(dict.fromkeys((*each.columns, key)))
@@ -117,13 +115,13 @@ def _in_memory(
 
 def _memory_refusal(expectation: Expectation, columns: tuple[str, ...], rows: ParquetRows, count: int) -> str:
     """Return why the columns are not read into memory, or ""."""
-    if expectation.type.startswith("expect_table_"):  # a part of the columns is another table
-        return "is not computed by SQL: use one that docs/checks.md lists"
-    if count * len(columns) <= rows.most_cells:
+    if expectation.type.startswith("expect_table_"):  # on a part of the columns it would mean another table
+        return "is not computed by SQL: use one that docs/validation.md lists"
+    if count * len(columns) <= rows.max_cells:
         return ""
     problem = f"is not computed by SQL, and {count:,} rows of {len(columns)} columns are more than the"
-    remedy = "use an expectation that docs/checks.md lists, or check a smaller tier"
-    return f"{problem} {rows.most_cells:,} values that are read into memory: {remedy}"
+    remedy = "use an expectation that docs/validation.md lists, or check a smaller tier"
+    return f"{problem} {rows.max_cells:,} values that are read into memory: {remedy}"
 
 
 def _sql_check_result(

@@ -1,7 +1,7 @@
-"""A first suite of expectations, proposed from what is in the data, for people to edit.
+"""A first suite of expectations, proposed from the data, for people to edit.
 
-Bounds get a margin, since next month's rows are not this month's; what was seen stands beside each as a comment.
-What the data says is not yet what it should say: a broken export proposes a broken suite.
+Bounds get a margin, because next month's rows will differ; a comment beside each bound shows the observed value.
+The proposal describes the data as it is, which may be wrong: a broken export gives a broken suite.
 """
 
 import json
@@ -17,17 +17,17 @@ from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.parquet_rows import ParquetRows
 
 BOUND_MARGIN = 0.1
-"""How far beyond what was seen a bound lies, as a share of the range."""
+"""The distance of a bound from the observed extreme, as a share of the range."""
 
 MAX_LISTED_VALUES = 50
-"""Up to how many different values a column's values are listed."""
+"""The largest number of different values for which a column's values are listed."""
 
 _REVIEW_PREFIX = "Look here: "
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What a column holds: `kind` is model.yaml's word for it, the numbers are None where it holds no number."""
+    """The profile of a column: `kind` as in model.yaml; the numbers are None for a column without numbers."""
 
     column: str
     kind: str
@@ -44,18 +44,18 @@ class ColumnProfile:
 def propose_suite_yaml(
     rows: ParquetRows, *, name: str, source: str, entity: str, target: str, kinds: Mapping[str, str]
 ) -> str:
-    """Return a suite as YAML that `parse_suite` reads and that holds on these rows.
+    """Return a suite as YAML that `parse_suite` reads and that these rows pass.
 
     Args:
         rows: the data.
         name: the model's name.
-        source: where the rows are from, for the head of the file.
-        entity: the column that names what a row is about.
-        target: the column that is learnt.
+        source: where the rows come from, for the head of the file.
+        entity: the entity's column.
+        target: the column to predict.
         kinds: `number`, `flag` or `category` by column, the target among them.
 
     Raises:
-        Refusal: there is no row, or a column of the model is not there.
+        Refusal: there is no row, or a column of the model is missing.
     """
     count, seen = _profile_columns(rows, entity, kinds, source)
     if not count:
@@ -80,17 +80,17 @@ def propose_suite_yaml(
 def _profile_columns(
     rows: ParquetRows, entity: str, kinds: Mapping[str, str], source: str
 ) -> tuple[int, dict[str, ColumnProfile]]:
-    wanted = {entity: "entity", **kinds}
-    for column in wanted:
+    column_kinds = {entity: "entity", **kinds}
+    for column in column_kinds:
         if column not in rows.kinds:
             remedy = f"There are: {', '.join(rows.kinds)}. Correct model.yaml, or ingest the column."
             raise Refusal("the data has no such column", where=source, value=column, remedy=remedy)
     numbers = [c for c, kind in kinds.items() if kind == "number" and rows.family(c) in ("whole", "double")]
     distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
-    asked = ["count(*)", distinct, *(f"count({sql.quoted_name(c)})" for c in wanted)]
+    asked = ["count(*)", distinct, *(f"count({sql.quoted_name(c)})" for c in column_kinds)]
     found = rows.values([*asked, *(f"{f}({sql.quoted_name(c)})" for c in numbers for f in _NUMBERS)])
     seen = {}
-    for column, kind in wanted.items():
+    for column, kind in column_kinds.items():
         figures = [_float(found[f"{f}({sql.quoted_name(column)})"]) for f in _NUMBERS] if column in numbers else []
         listed = tuple(_values(rows, column)) if kind in ("category", "flag") else ()
         different = found[distinct] if column == entity else None
@@ -106,7 +106,7 @@ _NUMBERS = ("min", "max", "avg", "stddev_pop")
 
 
 def _values(rows: ParquetRows, column: str) -> list[Any]:
-    """Return the column's different values, at most one more than are listed; none of a kind that is no value."""
+    """Return the different values of a column, one more than may be listed at most; none for unsupported types."""
     if rows.family(column) == "other" and not pa.types.is_boolean(rows.kinds[column]):
         return []
     name = sql.quoted_name(column)
@@ -124,7 +124,7 @@ def _entity_rules(seen: ColumnProfile) -> Iterator[str]:
 
 def _column_rules(seen: ColumnProfile, target: bool) -> Iterator[str]:
     if not seen.non_null:
-        yield f"  # {_REVIEW_PREFIX}null in every row: nothing was seen. Mend the source, or take it out of model.yaml."
+        yield f"  # {_REVIEW_PREFIX}null in every row: no value was seen: fix the source, or take it out of model.yaml."
         return
     yield from _null_rules(seen)
     if seen.kind == "number":
@@ -174,7 +174,7 @@ def _number_rules(seen: ColumnProfile) -> Iterator[str]:
 
 
 def _rounded_outward(value: float, scale: float, *, down: bool) -> float:
-    """Return the value rounded away from what was seen, to a tenth of the scale's digit or so."""
+    """Return the value rounded outward, to about two digits of the scale."""
     digits = 1 - math.floor(math.log10(scale))
     step = 10.0**-digits
     rounded = (math.floor if down else math.ceil)(value / step) * step if math.isfinite(value / step) else value
@@ -193,7 +193,7 @@ def _is_finite_value(value: object) -> bool:
 
 
 def _yaml(value: object) -> str:
-    """Return a value as YAML's flow style has it, unmistakable: text in quotes, and a point in each float."""
+    """Return a value in YAML's flow style without ambiguity: text in quotes, and a point in each exponent float."""
     if isinstance(value, str):
         return '"' + "".join(map(_escaped_character, value)) + '"'
     if not isinstance(value, float):

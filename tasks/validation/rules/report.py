@@ -1,4 +1,4 @@
-"""What a check of a table found, and how it is shown to people."""
+"""The report of a validation, and its Markdown."""
 
 import html
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ MAX_CELL_LENGTH = 300
 
 @dataclass(frozen=True)
 class ExpectationResult:
-    """How one expectation ended.
+    """The result of one expectation.
 
     `expectation` is Great Expectations' type, `column` the column or columns it names, `kwargs` its other
     arguments as text. `unexpected_percent` (0 to 100) is a share of the values evaluated. `examples` holds up
-    to five (entity key, value) of rows that broke it; the key is "" where a value cannot be laid to one row.
+    to five (entity key, value) of rows that violate it; the key is "" when a value does not belong to one row.
     """
 
     expectation: str
@@ -34,7 +34,7 @@ class ExpectationResult:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """How a suite ended. It cannot be made to pass: `passed` and `reasons` follow from the rest.
+    """The result of a suite. `passed` and `reasons` are computed from the other fields and cannot be set.
 
     `expected` is how many expectations the suite holds, `rows` how many rows the table had.
     """
@@ -68,7 +68,7 @@ def _passed(result: ExpectationResult) -> bool:
 
 
 def validation_markdown(report: ValidationReport) -> str:
-    """Return the report as GitHub markdown for a Prefect artifact: verdict, reasons, then one line each."""
+    """Return the report as GitHub Markdown: verdict, reasons, then a line for each expectation."""
     failed = sum(not _passed(result) for result in report.results)
     verdict = "✅ passed" if report.passed else "❌ refused"
     lines = [
@@ -100,7 +100,7 @@ def _row(result: ExpectationResult) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Return text that stays in its cell and is shown as it is, whatever a data set put there."""
+    """Return text escaped for a table cell: it may come from any data set."""
     short = text if len(text) <= MAX_CELL_LENGTH else f"{text[:MAX_CELL_LENGTH]}…"
     escaped = html.escape(" ".join(short.split()), quote=False)
     for sign in "\\`*_[]~#!":

@@ -1,4 +1,4 @@
-"""Plans of the expectations of a column as a whole (its mean, its different values) and of the table."""
+"""SQL plans of expectations on a whole column (its mean, its different values) and on the table."""
 
 from collections.abc import Callable, Mapping
 
@@ -95,7 +95,7 @@ def _rank_plan(
 
 
 def _distinct_set_plan(*, check_unexpected: bool, check_missing: bool) -> PlanFactory:
-    """Plan a comparison of a column's different values with a set: `check_unexpected` to it, and those `check_missing`."""
+    """Plan a comparison of a column's different values with a set, for unexpected values, missing ones, or both."""
 
     def make(expectation: Expectation, found: set[ColumnFamily]) -> SqlPlan | None:
         if found != {"text"} and not found <= {"whole", "double"}:

@@ -1,4 +1,4 @@
-"""Plans of the expectations of each row: a condition on one value, or on several columns."""
+"""SQL plans of expectations on each row: a condition on one value, or on several columns."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -156,12 +156,12 @@ def _pair_plan(metric: str, sign: Callable[[Mapping[str, object]], str], *texts:
 
 
 def _row_plan(metric: str, domain: str, broken: str) -> SqlPlan:
-    unexpected, looked_at = count_where_sql(broken), count_where_sql(domain)
+    unexpected, checked = count_where_sql(broken), count_where_sql(domain)
     return SqlPlan(
-        (unexpected, looked_at),
+        (unexpected, checked),
         lambda answers: {
             "table.row_count": answers.value(ROW_COUNT_SQL),
-            f"{metric}.filtered_row_count": answers.value(looked_at),
+            f"{metric}.filtered_row_count": answers.value(checked),
             f"{metric}.unexpected_count": answers.value(unexpected),
             f"{metric}.unexpected_values": [],
         },
@@ -174,14 +174,14 @@ def _compound_unique_plan(expectation: Expectation, found: set[ColumnFamily]) ->
     if "other" in found or expectation.kwargs["column_list"] != columns:
         return None
     domain = _row_domain_sql(columns, expectation.kwargs, "all_values_are_missing")
-    looked_at, metric = count_where_sql(domain), "compound_columns.unique"
+    checked, metric = count_where_sql(domain), "compound_columns.unique"
     return SqlPlan(
-        (looked_at,),
+        (checked,),
         lambda answers: {
             "table.row_count": answers.value(ROW_COUNT_SQL),
-            f"{metric}.filtered_row_count": answers.value(looked_at),
+            f"{metric}.filtered_row_count": answers.value(checked),
             f"{metric}.unexpected_count": answers.count_repeated_rows(
-                columns, domain, as_count(answers.value(looked_at))
+                columns, domain, as_count(answers.value(checked))
             ),
             f"{metric}.unexpected_values": [],
         },

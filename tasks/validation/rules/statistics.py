@@ -1,8 +1,8 @@
-"""How a tier differs from the data that it was drawn from: each column's mean, shares and nulls, by SQL.
+"""Comparison of a tier with the data it was drawn from: each column's mean, shares and nulls, by SQL.
 
-A tier is a sample of entities. A difference is told in standard errors, as of a sample of that many entities
-without replacement: rows of one entity say no more than one row. It is marked when chance alone would make one
-so large in less than one of a hundred tiers, over all the figures that are compared.
+A tier is a sample of entities. A difference is given in standard errors of a sample of that many entities without
+replacement: several rows of one entity count like one row. It is marked as significant when chance alone gives a
+difference this large in fewer than one of a hundred tiers, over all the figures that are compared.
 """
 
 import math
@@ -16,10 +16,10 @@ from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.report import markdown_cell
 
 FALSE_ALARM_RATE = 0.01
-"""In which share of tiers drawn by chance alone any figure may be marked."""
+"""The share of randomly drawn tiers in which any figure may be marked."""
 
 TOP_CATEGORY_VALUES = 3
-"""Of how many of a category's most frequent values the shares are compared."""
+"""How many of a category's most frequent values are compared by their shares."""
 
 MAX_FIGURES_SHOWN = 15
 """How many figures are shown besides those of the target and those marked."""
@@ -30,7 +30,7 @@ class ColumnStatistic:
     """One figure of a table: the mean of an SQL expression over its rows.
 
     `statistic` is `mean`, `null` or `share of X`; `value` and `deviation` (of the rows, not of the mean) are None
-    where nothing could be measured.
+    when nothing could be computed.
     """
 
     column: str
@@ -42,7 +42,7 @@ class ColumnStatistic:
 
 @dataclass(frozen=True)
 class TableStatistics:
-    """The figures of a table, its rows, and how many entities these are of."""
+    """The figures of a table, and its numbers of rows and entities."""
 
     rows: int
     entities: int
@@ -51,10 +51,10 @@ class TableStatistics:
 
 @dataclass(frozen=True)
 class StatisticDifference:
-    """A figure in the data and in its tier; `standard_errors` is the difference in standard errors, None for unknown."""
+    """A figure in the data and in its tier, and their difference in standard errors (None when unknown)."""
 
     column: str
-    what: str
+    statistic: str
     parent: float | None
     tier: float | None
     standard_errors: float | None
@@ -62,35 +62,35 @@ class StatisticDifference:
 
 
 def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) -> TableStatistics:
-    """Measure the data that tiers are drawn from.
+    """Compute the figures of the data that tiers are drawn from.
 
     Args:
-        rows: all rows of it.
-        entity: the column that names what tiers consist of.
-        kinds: what to compare: `number`, `flag` or `category` by column, the target first. A column that is not
-            there, as one that a join brings, is left out.
+        rows: all its rows.
+        entity: the entity's column.
+        kinds: the columns to compare with their kinds (`number`, `flag` or `category`), the target first. A column
+            that the rows do not have, such as a joined one, is left out.
     """
-    asked: list[ColumnStatistic] = []
+    requested: list[ColumnStatistic] = []
     for column, kind in kinds.items():
         if column in rows.kinds:
-            asked += _requested_statistics(rows, column, kind)
-    return _compute_statistics(rows, entity, asked)
+            requested += _requested_statistics(rows, column, kind)
+    return _compute_statistics(rows, entity, requested)
 
 
 def tier_statistics(rows: ParquetRows, entity: str, parent: TableStatistics) -> TableStatistics:
-    """Measure the same figures of a tier."""
+    """Compute the same figures of a tier."""
     return _compute_statistics(rows, entity, [each for each in parent.figures if each.column in rows.kinds])
 
 
 def statistic_differences(parent: TableStatistics, tier: TableStatistics) -> tuple[StatisticDifference, ...]:
-    """Compare each figure of the tier with that of its parent; one that cannot be compared is marked."""
-    found = {(each.column, each.statistic): each for each in tier.figures}
+    """Compare each figure of the tier with that of its parent; one that cannot be compared is significant."""
+    of_tier = {(each.column, each.statistic): each for each in tier.figures}
     limit = _standard_error_limit(len(parent.figures))
     share = min(tier.entities / parent.entities, 1.0) if parent.entities else 0.0
     differences = []
     for each in parent.figures:
-        there = found.get((each.column, each.statistic))
-        value = there.value if there else None
+        figure = of_tier.get((each.column, each.statistic))
+        value = figure.value if figure else None
         errors = _standard_errors(each, value, tier.entities, share)
         differences.append(
             StatisticDifference(
@@ -101,19 +101,24 @@ def statistic_differences(parent: TableStatistics, tier: TableStatistics) -> tup
 
 
 def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, target: str) -> str:
-    """Return the comparison for the checks artifact: the target, what is marked, then the largest differences."""
-    told = statistic_differences(parent, tier)
+    """Return the comparison as Markdown: the target, the significant differences, then the largest others."""
+    differences = statistic_differences(parent, tier)
     rest = sorted(
-        (d for d in told if not d.is_significant and d.column != target), key=lambda d: -abs(d.standard_errors or 0.0)
+        (d for d in differences if not d.is_significant and d.column != target),
+        key=lambda d: -abs(d.standard_errors or 0.0),
     )
-    first = [d for d in told if d.column == target] + [d for d in told if d.is_significant and d.column != target]
-    marked = sum(each.is_significant for each in told)
-    verdict = f"⚠️ {marked} of {len(told)} figures differ" if marked else f"none of {len(told)} figures differs"
+    first = [d for d in differences if d.column == target] + [
+        d for d in differences if d.is_significant and d.column != target
+    ]
+    marked = sum(each.is_significant for each in differences)
+    verdict = (
+        f"⚠️ {marked} of {len(differences)} figures differ" if marked else f"none of {len(differences)} figures differs"
+    )
     lines = [
         "## The tier against the one that holds it",
         "",
         f"{tier.rows:,} of {parent.rows:,} rows, {tier.entities:,} of {parent.entities:,} entities: {verdict} "
-        f"by more than chance gives ({_standard_error_limit(len(told)):.1f} standard errors).",
+        f"by more than chance gives ({_standard_error_limit(len(differences)):.1f} standard errors).",
         "",
         "| | column | figure | all data | tier | difference, standard errors |",
         "|---|---|---|---|---|---|",
@@ -158,9 +163,9 @@ def _frequent(rows: ParquetRows, column: str) -> list[str]:
     return [str(each) for each in found.column("v").to_pylist() if "\x00" not in str(each)]
 
 
-def _compute_statistics(rows: ParquetRows, entity: str, asked: Iterable[ColumnStatistic]) -> TableStatistics:
-    wanted = list(asked)
-    parts = [f"{function}({each.expression})" for each in wanted for function in ("avg", "stddev_pop")]
+def _compute_statistics(rows: ParquetRows, entity: str, requested: Iterable[ColumnStatistic]) -> TableStatistics:
+    statistics = list(requested)
+    parts = [f"{function}({each.expression})" for each in statistics for function in ("avg", "stddev_pop")]
     distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
     found = rows.values(["count(*)", distinct, *parts])
     figures = tuple(
@@ -171,7 +176,7 @@ def _compute_statistics(rows: ParquetRows, entity: str, asked: Iterable[ColumnSt
             _finite(found[f"avg({each.expression})"]),
             _finite(found[f"stddev_pop({each.expression})"]),
         )
-        for each in wanted
+        for each in statistics
     )
     return TableStatistics(int(found["count(*)"]), int(found[distinct]), figures)
 
@@ -187,7 +192,7 @@ def _standard_errors(parent: ColumnStatistic, value: float | None, entities: int
     difference = value - parent.value
     error = parent.deviation / math.sqrt(entities) * math.sqrt(1 - share)
     if abs(difference) <= 1e-9 * max(abs(parent.value), parent.deviation, 1e-300):
-        return 0.0  # the order of the additions
+        return 0.0  # rounding: the engine adds in any order
     return difference / error if error else math.copysign(math.inf, difference)
 
 
@@ -197,11 +202,11 @@ def _standard_error_limit(figures: int) -> float:
 
 def _line(each: StatisticDifference) -> str:
     errors = "not measured" if each.standard_errors is None else f"{each.standard_errors:+.1f}"
-    cells = (each.column, each.what, _shown(each, each.parent), _shown(each, each.tier), errors)
+    cells = (each.column, each.statistic, _shown(each, each.parent), _shown(each, each.tier), errors)
     return f"| {'⚠️' if each.is_significant else ''} | " + " | ".join(map(markdown_cell, cells)) + " |"
 
 
 def _shown(each: StatisticDifference, value: float | None) -> str:
     if value is None:
         return "none"
-    return f"{value:.4g}" if each.what == "mean" else f"{100 * value:.3g} %"
+    return f"{value:.4g}" if each.statistic == "mean" else f"{100 * value:.3g} %"

@@ -1,4 +1,4 @@
-"""Suites of expectations as a team writes them (`expectations.yaml`), read strictly; knows no library.
+"""Suites of expectations (`expectations.yaml`), read strictly. This module needs no library.
 
 ```yaml
 name: churn
@@ -7,8 +7,7 @@ expectations:
   - type: expect_column_values_to_be_between
     kwargs: {column: tenure, min_value: 0, max_value: 120}
 ```
-Types and arguments are Great Expectations'. What could not fail is a mistake: `mostly: 0`, an empty list, a
-range without bounds, a pattern left to its default.
+Types and arguments are those of Great Expectations. A rule that cannot fail (`mostly: 0`, no bounds) is a mistake.
 """
 
 import json
@@ -44,7 +43,7 @@ _UNSUPPORTED_TYPES = (
 
 @dataclass(frozen=True)
 class ExpectationArguments:
-    """What a type of expectation takes: all its arguments, and those that it demands."""
+    """The arguments of a type of expectation: all of them, and the required ones."""
 
     all: tuple[str, ...]
     required: tuple[str, ...]
@@ -68,14 +67,14 @@ class Expectation:
 
     @property
     def kwargs_text(self) -> str:
-        """The other arguments as people read them: `min_value=0, max_value=120`."""
+        """The other arguments as text: `min_value=0, max_value=120`."""
         rest = {word: value for word, value in self.kwargs.items() if word not in COLUMN_KWARGS}
         return ", ".join(f"{word}={json.dumps(value, ensure_ascii=False)}" for word, value in rest.items())
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The expectations of a table, and the fewest rows with which they say anything."""
+    """The expectations of a table, and the least number of rows."""
 
     name: str
     minimum_rows: int
@@ -91,11 +90,11 @@ class Suite:
         return tuple(dict.fromkeys(name for each in self.expectations for name in each.columns))
 
     def without_column(self, column: str) -> "Suite":
-        """Return the suite less the expectations that name `column`: the target, which scoring does not have."""
+        """Return the suite without the expectations that name `column`, such as the target, which scored rows lack."""
         return replace(self, expectations=tuple(e for e in self.expectations if column not in e.columns))
 
     def with_minimum_rows(self, minimum_rows: int) -> "Suite":
-        """Return the suite with another least number of rows, as for a small batch to score."""
+        """Return the suite with another least number of rows, for example for a small batch to score."""
         return replace(self, minimum_rows=minimum_rows)
 
 
@@ -110,16 +109,16 @@ def read_suite(
     Args:
         text: the file's content.
         where: the file's name, for messages.
-        known: the types there are, with their arguments.
-        library_error: what the library itself has against an expectation; "" for nothing.
+        known: the known types with their arguments.
+        library_error: returns the library's own error for an expectation; "" for none.
 
     Raises:
         Refusal: all mistakes together, each with its line.
     """
     document = read_yaml(text, where)
     reader = _SuiteReader(document, known, library_error)
-    told = {mistake.line for mistake in document.mistakes}
-    more = [mistake for mistake in reader.mistakes() if mistake.line not in told]
+    reported = {mistake.line for mistake in document.mistakes}
+    more = [mistake for mistake in reader.mistakes() if mistake.line not in reported]
     if mistakes := [*document.mistakes, *more]:
         raise Mistakes(where, mistakes)
     value = document.value
@@ -131,7 +130,7 @@ def read_suite(
 class _SuiteReader:
     document: Document
     known: Mapping[str, ExpectationArguments]
-    complaint: Callable[[Expectation], str]
+    library_error: Callable[[Expectation], str]
 
     def mistakes(self) -> Iterator[Mistake]:
         value = self.document.value
@@ -150,7 +149,7 @@ class _SuiteReader:
         seen: dict[str, int] = {}
         for number, item in enumerate(_items(found)):
             if _has_unread(item):
-                continue  # told already
+                continue  # reported already
             path: KeyPath = ("expectations", number)
             own = list(self._one(item, path))
             yield from own
@@ -165,7 +164,7 @@ class _SuiteReader:
         own = [*self._keys(item, path, ("type", "kwargs")), *self._type(item, path)]
         if not own:
             own += self._arguments(_expectation(item), path)
-        if not own and (problem := self.complaint(_expectation(item))):
+        if not own and (problem := self.library_error(_expectation(item))):
             own.append(self._at((*path, "kwargs"), f"is refused by Great Expectations: {problem}"))
         yield from own
 
@@ -199,11 +198,11 @@ class _SuiteReader:
         if ranged and not bounds & set(expectation.kwargs):
             yield self._at((*path, "kwargs"), "has neither min_value nor max_value", "Give one or both.")
 
-    def _keys(self, item: Mapping[str, object], path: KeyPath, wanted: tuple[str, ...]) -> Iterator[Mistake]:
+    def _keys(self, item: Mapping[str, object], path: KeyPath, expected: tuple[str, ...]) -> Iterator[Mistake]:
         for word in item:
-            if word not in wanted:
-                yield self._at((*path, word), "is an unknown key", _nearest(word, wanted))
-        for word in wanted:
+            if word not in expected:
+                yield self._at((*path, word), "is an unknown key", _nearest(word, expected))
+        for word in expected:
             if word not in item:
                 yield self._at(path, f"the key {word} is missing")
 

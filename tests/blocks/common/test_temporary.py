@@ -13,6 +13,8 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.tracking.predictor_process import PredictorProcess
 from tests.processes import messages_until_killed
 
+NOW = 1_000_000_000.0
+
 
 def age(folder: Path) -> None:
     """Let a folder be as old as one that nobody is just making."""
@@ -48,13 +50,12 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
 
 
 def test_what_is_in_use_or_was_just_made_or_is_named_otherwise_stays(tmp_path: Path) -> None:
-    for name in ("work-new", "others-old", "work-dead"):
+    for name, seconds in (("work-new", 60), ("others-old", 61), ("work-dead", 61)):
         (tmp_path / name).mkdir()
-    age(tmp_path / "others-old")
-    age(tmp_path / "work-dead")
-    with temporary_folder(tmp_path, "work-") as mine:
-        age(mine)
-        with temporary_folder(tmp_path, "work-") as second:
+        os.utime(tmp_path / name, (NOW - seconds,) * 2)
+    with temporary_folder(tmp_path, "work-", lambda: NOW) as mine:
+        os.utime(mine, (NOW - 61,) * 2)
+        with temporary_folder(tmp_path, "work-", lambda: NOW) as second:
             assert {path.name for path in tmp_path.iterdir()} == {"work-new", "others-old", mine.name, second.name}
 
 

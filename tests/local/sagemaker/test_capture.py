@@ -16,7 +16,7 @@ KNOWN = {"requests": {"*": [0.5]}}
 def capturing(desk: SageMakerLab, name: str, percent: int = 100, **more: Any) -> str:
     """Make an endpoint that captures, and return where to."""
     desk.model(f"{name}-model", KNOWN)
-    where = f"s3://{desk.bucket}/captured"
+    where = f"s3://{desk.bucket}/data-capture"
     config = {"InitialSamplingPercentage": percent, "DestinationS3Uri": where,
               "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}], "EnableCapture": True, **more}  # fmt: skip
     desk.config(f"{name}-config", f"{name}-model", DataCaptureConfig=config)
@@ -24,7 +24,7 @@ def capturing(desk: SageMakerLab, name: str, percent: int = 100, **more: Any) ->
     return where
 
 
-def lines(desk: SageMakerLab, prefix: str = "captured/") -> list[tuple[str, dict[str, Any]]]:
+def lines(desk: SageMakerLab, prefix: str = "data-capture/") -> list[tuple[str, dict[str, Any]]]:
     desk.server.operations.capture.flush()
     keys = [each["Key"] for each in desk.s3.list_objects_v2(Bucket=desk.bucket, Prefix=prefix).get("Contents", ())]
     return [(key, json.loads(line)) for key in keys for line in desk.get(f"s3://{desk.bucket}/{key}").splitlines()]
@@ -39,7 +39,7 @@ def test_requests_and_answers_are_written_where_and_as_aws_documents_it(desk: Sa
         )
     found = lines(desk)
     assert len(found) == 3
-    place = r"captured/watched/AllTraffic/\d{4}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{3}-[0-9a-f-]{36}\.jsonl"
+    place = r"data-capture/watched/AllTraffic/\d{4}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{3}-[0-9a-f-]{36}\.jsonl"
     assert all(re.fullmatch(place, key) for key, _ in found)
     inputs = [line["captureData"]["endpointInput"] for _, line in found]
     assert inputs == [
@@ -77,7 +77,7 @@ def test_capture_that_is_off_and_requests_that_fail_leave_nothing(desk: SageMake
     capturing(desk, "off", EnableCapture=False)
     desk.ask("off")
     desk.model("failing-model", {"requests": {}})
-    config = {"InitialSamplingPercentage": 100, "DestinationS3Uri": f"s3://{desk.bucket}/captured",
+    config = {"InitialSamplingPercentage": 100, "DestinationS3Uri": f"s3://{desk.bucket}/data-capture",
               "CaptureOptions": [{"CaptureMode": "InputAndOutput"}]}  # fmt: skip
     desk.config("failing-config", "failing-model", DataCaptureConfig=config)
     desk.endpoint("failing", "failing-config")

@@ -86,7 +86,7 @@ def test_faults_are_set_seen_and_cleared_over_http(desk: SageMakerLab) -> None:
         desk.sagemaker.list_models()
     assert httpx.delete(url, trust_env=False).json() == []
     wrong = httpx.post(url, json={"kind": "earthquake"}, trust_env=False)
-    assert wrong.status_code == 400 and "there are throttle" in wrong.json()["message"]
+    assert wrong.status_code == 400 and "known are throttle" in wrong.json()["message"]
 
 
 def test_images_are_read_from_a_file_and_a_mistake_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.common.errors import Conflict
-from blocks.inbox.base import Arrival, Delivery
+from blocks.inbox.base import Delivery, IncomingDelivery
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
 from services.gateway.dispatch import LEASE_NAME, Dispatcher
@@ -39,11 +39,11 @@ class World:
     def deliver(self, given: Hook) -> None:
         rules = self.dispatcher.triggers
         read = read_delivery(rules, given.sender, given.raw, given.body, VerifiedDelivery(), NOW)
-        assert isinstance(read, Arrival)
+        assert isinstance(read, IncomingDelivery)
         self.inbox.receive_all([read])
 
     def outcome(self, delivery_id: str = "github:d-1") -> Any:
-        return self.inbox.entry(delivery_id).outcome
+        return self.inbox.delivery_status(delivery_id).outcome
 
 
 def env(tmp_path: Path, rules: Triggers | None = None, **knobs: Any) -> World:
@@ -88,7 +88,7 @@ def test_what_no_rule_wants_is_ignored_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_while_prefect_is_away_nothing_is_lost_and_one_run_comes_of_it(tmp_path: Path) -> None:
-    it = env(tmp_path, away=3)
+    it = env(tmp_path, unavailable_calls=3)
     it.deliver(hook("github", "push", push()))
     for wait in (1, 2, 4):
         it.dispatcher.run_once()
@@ -101,7 +101,7 @@ def test_while_prefect_is_away_nothing_is_lost_and_one_run_comes_of_it(tmp_path:
 
 
 def test_what_waits_does_not_hold_up_what_comes_after_it(tmp_path: Path) -> None:
-    it = env(tmp_path, away=1)
+    it = env(tmp_path, unavailable_calls=1)
     it.deliver(hook("github", "push", push()))
     it.deliver(hook("github", "push", push(after="3" * 40), id="d-2"))
     assert it.dispatcher.run_once() == 1
@@ -119,12 +119,12 @@ def test_an_error_of_ours_in_one_delivery_does_not_hold_up_the_others(tmp_path: 
 
 def test_an_order_that_prefect_refuses_is_told_and_the_others_start(tmp_path: Path) -> None:
     two = TRIGGERS + "  - {name: second, deployment: batch_inference/batch-inference}\n"
-    it = env(tmp_path, triggers(two), unknown=("retrain/retrain",))
+    it = env(tmp_path, triggers(two), refused_deployments=("retrain/retrain",))
     it.deliver(hook("github", "push", push()))
     it.dispatcher.run_once()
     assert [order.deployment for order in it.starter.specs.values()] == ["batch_inference/batch-inference"]
     assert (it.outcome().state, it.outcome().reason) == ("started", "changed models: this fake refuses retrain/retrain")
-    alone = env(tmp_path, unknown=("retrain/retrain",))
+    alone = env(tmp_path, refused_deployments=("retrain/retrain",))
     alone.deliver(hook("github", "push", push()))
     alone.dispatcher.run_once()
     assert alone.outcome().state == "refused"
@@ -133,7 +133,7 @@ def test_an_order_that_prefect_refuses_is_told_and_the_others_start(tmp_path: Pa
 def test_killed_between_start_and_outcome_it_finds_the_same_run_again(tmp_path: Path) -> None:
     it = env(tmp_path)
     it.deliver(hook("github", "push", push()))
-    (turn,) = it.inbox.open_turns()
+    (turn,) = it.inbox.pending_attempts()
     first = it.dispatcher._outcome(turn)  # the run is started; killed here, nothing is written down
     assert it.dispatcher.run_once() == 1
     assert it.outcome() == first
@@ -146,18 +146,18 @@ def test_rules_that_changed_since_are_those_of_today(tmp_path: Path) -> None:
     it.dispatcher.triggers = triggers(TRIGGERS.replace("branches: [main,", "branches: [trunk,"))
     it.dispatcher.run_once()
     assert it.outcome().state == "ignored"
-    assert "does not count" in it.outcome().reason
+    assert "is not configured in triggers.yaml" in it.outcome().reason
 
 
 def test_a_redelivery_is_a_turn_of_its_own_under_todays_rules(tmp_path: Path) -> None:
     it = env(tmp_path, triggers(TRIGGERS.partition("rules:")[0]))
     it.deliver(hook("github", "push", push()))
     with pytest.raises(Conflict):
-        it.inbox.ask_again("github:d-1", "ada", NOW)
+        it.inbox.request_reprocessing("github:d-1", "ada", NOW)
     it.dispatcher.run_once()
     assert it.outcome().state == "ignored"
     it.dispatcher.triggers = triggers()
-    it.inbox.ask_again("github:d-1", "ada", NOW)
+    it.inbox.request_reprocessing("github:d-1", "ada", NOW)
     it.dispatcher.run_once()
     assert it.outcome().state == "started"
     assert list(it.starter.specs) == ["git/github:d-1#1/changed models/churn"]
@@ -185,7 +185,7 @@ def test_it_works_when_woken_and_lets_go_of_its_lease_in_the_end(tmp_path: Path)
     woken.set()
     thread.join(60)
     assert not thread.is_alive()
-    assert it.inbox.lease(LEASE_NAME, "another", NOW, NOW + timedelta(minutes=1)) is not None
+    assert it.inbox.acquire_lease(LEASE_NAME, "another", NOW, NOW + timedelta(minutes=1)) is not None
 
 
 @pytest.fixture

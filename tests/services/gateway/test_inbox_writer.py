@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.inbox.base import Arrival, Delivery, Receipt
+from blocks.inbox.base import Delivery, IncomingDelivery, Receipt
 from blocks.inbox.fake import FakeInbox
-from services.gateway.in_flight import BUSY_AFTER_RESPONSE_SECONDS, MAX_WAIT_SECONDS, InFlightDeliveries
 from services.gateway.inbox_writer import MAX_BATCH_SIZE, InboxWriter
+from services.gateway.limits import BUSY_AFTER_RESPONSE_SECONDS, MAX_WAIT_SECONDS, InFlightDeliveries
 from tests.fixtures.clocks import Clock
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
@@ -25,19 +25,19 @@ class CountingInbox(FakeInbox):
         super().__init__()
         self.sizes: list[int] = []
 
-    def receive_all(self, arrivals: Sequence[Arrival]) -> tuple[Receipt, ...]:
+    def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
         self.sizes.append(len(arrivals))
         if any(arrival.delivery.event == "bad" for arrival in arrivals):
             raise Rejected("the database refuses it")
         return super().receive_all(arrivals)
 
 
-def arrivals(count: int, bad: Sequence[int] = ()) -> list[Arrival]:
+def arrivals(count: int, bad: Sequence[int] = ()) -> list[IncomingDelivery]:
     given = (replace(PUSH, id=f"github:{n}", digest=f"{n}", event="bad" if n in bad else "push") for n in range(count))
-    return [Arrival(delivery) for delivery in given]
+    return [IncomingDelivery(delivery) for delivery in given]
 
 
-def written(inbox: FakeInbox, given: Sequence[Arrival]) -> list[Receipt | BaseException]:
+def written(inbox: FakeInbox, given: Sequence[IncomingDelivery]) -> list[Receipt | BaseException]:
     async def all_at_once() -> list[Receipt | BaseException]:
         writer = InboxWriter(inbox)
         try:
@@ -61,7 +61,7 @@ def test_what_is_refused_takes_nobody_along() -> None:
     inbox = CountingInbox()
     outcomes = written(inbox, arrivals(5, bad=[3]))
     assert [type(outcome) for outcome in outcomes] == [Receipt, Receipt, Receipt, Rejected, Receipt]
-    assert len(inbox.open_turns()) == 4
+    assert len(inbox.pending_attempts()) == 4
 
 
 def test_a_batch_that_fails_in_passing_is_in_the_inbox_or_told() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.common.errors import Unavailable
-from blocks.inbox.base import Delivery, Outcome, StartedRun, UnreportedRun
+from blocks.inbox.base import Delivery, ProcessingOutcome, StartedRun, UnreportedRun
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
 from services.gateway.inbox_commands import delivery_text
@@ -28,9 +28,9 @@ CHECKS = "# Checks `churn`: ✅ passed\n\n7,043 rows (at least 1,000 needed), 18
 RUNNING = RunReport("run-1", "http://prefect/runs/flow-run/run-1", "retrain/retrain", "changed models", "RUNNING", "Running", "",
                   {"model": "churn", "tier": "staging"}, {})  # fmt: skip
 WAITS = replace(RUNNING, state_type="PAUSED", state_name="Suspended")
-DEPLOYED = replace(RUNNING, state_type="COMPLETED", state_name="Deployed", message="Version 4 serves",
-                   artifacts={"evaluation": EVALUATION, "checks": CHECKS, "evaluation-plot": "no text"})  # fmt: skip
-HELD = replace(DEPLOYED, state_name="Held", message="auc is 0.7, below 0.8.")
+DEPLOYED = replace(RUNNING, state_type="COMPLETED", state_name="Completed", message="Deployed: version 4 serves", outcome="deployed",
+                   artifacts={"evaluation": EVALUATION, "validation": CHECKS, "evaluation-plot": "no text"})  # fmt: skip
+HELD = replace(DEPLOYED, outcome="held", message="Held: auc is 0.7, below 0.8.")
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ class Told:
             rules = rules.model_copy(update={"senders": {**rules.senders, sender: told}})
         self.inbox, self.view = FakeInbox(), RUNNING
         delivery = Delivery(f"{sender}:d-1", sender, "push", "acme/models", "main", C2, "d" * 64, CHANGE.text(), NOW)
-        started = Outcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
+        started = ProcessingOutcome("started", "1 run", (StartedRun("run-1", "changed models", "retrain/retrain"),))
         self.inbox.receive(delivery, outcome=started)
         self.clock, self.looks = Clock(), list[float]()
-        vault = SecretStore({"TOKEN": "api-token"})
-        self.reporter = Reporter(self.inbox, rules, vault, self.look, lambda: NOW, monotonic=self.clock)
+        secret_store = SecretStore({"TOKEN": "api-token"})
+        self.reporter = Reporter(self.inbox, rules, secret_store, self.look, lambda: NOW, monotonic=self.clock)
 
     def look(self, watched: UnreportedRun) -> RunReport | None:
         assert watched.run.run_id == "run-1"
@@ -78,7 +78,7 @@ def test_github_is_told_when_a_run_begins_waits_and_ends_with_a_comment(api: Rec
     path = f"/repos/acme/models/statuses/{C2}"
     url, context = RUNNING.url, "ratchet/retrain/retrain/churn"
     said = [("pending", "changed models: Running"), ("pending", "changed models: waits for approval"),
-            ("success", "changed models: Deployed. Version 4 serves")]  # fmt: skip
+            ("success", "changed models: Deployed: version 4 serves")]  # fmt: skip
     statuses = [{"state": state, "context": context, "target_url": url, "description": text} for state, text in said]
     assert [(place, content) for place, _, content in api.calls[:3]] == [(path, each) for each in statuses]
     assert all(headers["authorization"] == "Bearer api-token" for _, headers, _ in api.calls)
@@ -117,14 +117,14 @@ def test_a_host_that_is_busy_is_told_later_and_one_that_refuses_is_noted(api: Re
     api.status = 403
     assert told.step(DEPLOYED) == 1
     (note,) = told.inbox.notes()
-    assert (note.kind, "answers 403" in note.text, "api-token" in note.text) == ("unreported", True, False)
+    assert (note.kind, "status 403" in note.text, "api-token" in note.text) == ("unreported", True, False)
     assert told.inbox.report_text("run-1") == run_markdown(CHANGE, DEPLOYED), "the report is kept all the same"
 
 
 def test_without_a_token_nothing_is_sent_and_the_report_is_kept() -> None:
     told = Told(None)
     assert told.step(HELD) == 1
-    assert told.inbox.report_text("run-1").startswith("# ⛔ changed models: Held")
+    assert told.inbox.report_text("run-1").startswith("# ⛔ changed models: held")
 
 
 def test_a_run_that_prefect_does_not_know_any_more_is_watched_no_longer(api: Recorded) -> None:
@@ -157,21 +157,24 @@ def test_while_prefect_is_away_the_run_stays_watched(api: Recorded) -> None:
 
 
 STATES = {
-    ("RUNNING", "Running"): "pending", ("SCHEDULED", "Late"): "pending", ("PAUSED", "Suspended"): "pending",
-    ("COMPLETED", "Deployed"): "success", ("COMPLETED", "Refused"): "success", ("COMPLETED", "Inconclusive"): "success",
-    ("COMPLETED", "Completed"): "success", ("COMPLETED", "Held"): "failure", ("CANCELLED", "Rejected"): "failure",
-    ("FAILED", "Failed"): "failure", ("CRASHED", "Crashed"): "error", ("CANCELLED", "Cancelled"): "error",
+    ("RUNNING", ""): "pending", ("SCHEDULED", ""): "pending", ("PAUSED", ""): "pending",
+    ("COMPLETED", "deployed"): "success", ("COMPLETED", "not_promotable"): "success",
+    ("COMPLETED", "inconclusive"): "success", ("COMPLETED", ""): "success", ("COMPLETED", "held"): "failure",
+    ("COMPLETED", "expired"): "failure", ("CANCELLED", "rejected"): "failure", ("COMPLETED", "rolled_back"): "success",
+    ("FAILED", ""): "failure", ("CRASHED", ""): "error", ("CANCELLED", ""): "error",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("state", "expected"), STATES.items(), ids=[name for _, name in STATES])
+@pytest.mark.parametrize(
+    ("state", "expected"), STATES.items(), ids=["-".join(filter(None, each)).lower() for each in STATES]
+)
 def test_each_end_of_a_run_is_a_state_of_the_commit(state: tuple[str, str], expected: str) -> None:
-    assert commit_state(replace(RUNNING, state_type=state[0], state_name=state[1])) == expected
+    assert commit_state(replace(RUNNING, state_type=state[0], outcome=state[1])) == expected
 
 
 def test_the_report_shows_change_run_metrics_and_data() -> None:
     text = run_markdown(CHANGE, DEPLOYED)
-    assert text.splitlines()[0] == "# ✅ changed models: Deployed"
+    assert text.splitlines()[0] == "# ✅ changed models: deployed"
     for words in (C2, "by ada&#64;acme.example", "(http://prefect/runs/flow-run/run-1)", "## ✅ Pass: churn version 4",
                   "| auc | 0.84 | 0.82 | ≥ 0.8 |", "## Checks `churn`", "| tier | `staging` |"):  # fmt: skip
         assert words in text
@@ -181,7 +184,7 @@ def test_the_report_shows_change_run_metrics_and_data() -> None:
 
 def test_a_report_without_metrics_says_so_and_a_long_one_is_cut() -> None:
     failed = replace(RUNNING, state_type="FAILED", state_name="Failed", message="the data is refused")
-    assert "left no report" in run_markdown(CHANGE, failed)
+    assert "has no report" in run_markdown(CHANGE, failed)
     assert (
         len(run_markdown(CHANGE, replace(DEPLOYED, artifacts={"evaluation": "x" * 100_000}))) < MAX_COMMENT_LENGTH + 100
     )

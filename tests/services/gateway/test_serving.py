@@ -29,7 +29,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Return what sets how long the door waits for headers, from the next time it begins to wait: long, at first."""
 
     def within(seconds: float) -> None:
-        monkeypatch.setattr("services.gateway.header_timeout.HEADER_TIMEOUT_SECONDS", seconds)
+        monkeypatch.setattr("services.gateway.limits.HEADER_TIMEOUT_SECONDS", seconds)
 
     within(PATIENT)
     return within

@@ -89,7 +89,7 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again_at_once(
 
 def test_a_server_that_stays_busy_is_unavailable(server: Server) -> None:
     server.answers = [503] * 6
-    with pytest.raises(Unavailable, match="Prefect answers 503"):
+    with pytest.raises(Unavailable, match="Prefect responds with status 503"):
         PrefectRunStarter().start(ORDER)
     assert not server.orders
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from services.model_server.dashboards import MAX_PAGE_BYTES, read_page
 from services.model_server.endpoints import ServedEndpoints
+from services.model_server.pages import MAX_PAGE_BYTES, read_page
 from services.model_server.server import create_app
 from tests.fixtures.scoring import TOKEN
 
@@ -66,7 +66,7 @@ def test_nothing_else_of_the_disk_is_shown(client: TestClient, path: str) -> Non
 
 def test_a_page_that_was_never_drawn_says_what_draws_it(client: TestClient) -> None:
     answer = client.get("/dashboards/none")
-    assert answer.status_code == 404 and "a run of `monitor` draws it" in answer.json()["error"]
+    assert answer.status_code == 404 and "a run of `monitor` renders it" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

@@ -56,7 +56,7 @@ class Logging:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
     folder = tmp_path_factory.mktemp("state")
     made = release(churn_model(folder / "models" / "3", 3), "3")
-    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
+    golden = {"request": made.golden_example.request, "expected_predictions": made.golden_example.expected_predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
     with TestClient(
         create_app(ServedEndpoints(folder, keys=[MODELS.public_key_line]), TOKEN), base_url="http://127.0.0.1"
@@ -95,7 +95,9 @@ def test_a_csv_file_may_hold_the_key_and_is_answered_row_by_row(host: Logging) -
 
 
 def test_new_rules_of_the_version_that_serves_count_at_once(host: Logging) -> None:
-    host.release({"key": "customer", "leave_out": ["customer", "tenure"], "hashed": ["contract"]})
+    host.release(
+        {"entity_column": "customer", "excluded_columns": ["customer", "tenure"], "hashed_columns": ["contract"]}
+    )
     assert host.ask().status_code == 200
     (line,) = host.collect()
     assert set(line["columns"]) == {"charges", "flag", "contract"}

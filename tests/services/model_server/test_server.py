@@ -13,11 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.model_server import state
-from services.model_server.__main__ import main
-from services.model_server.access import InvalidTokenFile, access_error, read_token
+from services.model_server.__main__ import InvalidTokenFile, main, read_token
 from services.model_server.endpoints import ServedEndpoints
-from services.model_server.page import render_page
-from services.model_server.server import create_app
+from services.model_server.pages import render_page
+from services.model_server.server import access_error, create_app
 from tests.fixtures.scoring import REQUEST, ROWS, TOKEN, ModelServer, churn_model, host, release, token_file
 from tests.fixtures.signing_keys import MODELS
 
@@ -68,7 +67,7 @@ def test_two_hosts_do_not_share_a_state_folder(tmp_path: Path, capsys: pytest.Ca
     with state.lock_state(tmp_path):
         arguments = ["--port", "0", "--state", str(tmp_path), "--token-file", str(token_file(tmp_path))]
         assert main(arguments) == 2
-    assert "another host" in capsys.readouterr().err
+    assert "another model server" in capsys.readouterr().err
 
 
 def test_the_state_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +100,7 @@ def test_the_page_escapes_what_it_shows() -> None:
 
 
 def placement(version: str) -> state.ReleasedVersion:
-    golden = {"request": "{}", "predictions": "[1]"}
+    golden = {"request": "{}", "expected_predictions": "[1]"}
     fields = {"version": version, "artifact": "/model", "digest": "0" * 64, "golden": golden}
     return state.ReleasedVersion.model_validate(fields | {"since": "2026-11-21T10:00:00Z"})
 
@@ -133,7 +132,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 def order(model: Path, version: str) -> dict[str, Any]:
     made = release(model, version)
-    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
+    golden = {"request": made.golden_example.request, "expected_predictions": made.golden_example.expected_predictions}
     return {"version": version, "artifact": str(model), "digest": made.digest, "golden": golden}
 
 
@@ -148,7 +147,7 @@ def test_a_release_serves_and_the_one_before_stands_by(local: Local) -> None:
     assert local.fleet.endpoints()["churn"].live is before, "a repeated order changes nothing"
     answer = local.ask()
     assert (answer.status_code, answer.headers["X-Model-Version"]) == (200, "5")
-    assert json.loads(local.orders[1]["golden"]["predictions"]) == [
+    assert json.loads(local.orders[1]["golden"]["expected_predictions"]) == [
         pytest.approx(row, abs=1e-9) for row in answer.json()["predictions"]
     ]
 
@@ -197,8 +196,8 @@ def test_orders_that_cannot_be_carried_out_leave_the_live_version(local: Local, 
         (changed(local, digest="short"), 400, "body.digest"),
         (changed(local, version="../3"), 400, "body.version"),
         (changed(local, more=1), 400, "body.more"),
-        (changed(local, golden={"request": REQUEST, "predictions": "[[0.5, 0.5]]"}), 422, "predictions"),
-        (changed(local, golden={"request": "{}", "predictions": "[1]"}), 422, "status 400"),
+        (changed(local, golden={"request": REQUEST, "expected_predictions": "[[0.5, 0.5]]"}), 422, "predictions"),
+        (changed(local, golden={"request": "{}", "expected_predictions": "[1]"}), 422, "status 400"),
         ({}, 400, "body.version"),
     ]
     for wrong, status, words in cases:

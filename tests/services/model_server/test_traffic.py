@@ -96,11 +96,10 @@ def test_a_disk_that_refuses_costs_no_answer_and_is_tried_again(tmp_path: Path) 
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("state")
     made = release(churn_model(folder / "models" / "3", 3), "3")
-    golden = {"request": made.golden_example.request, "predictions": made.golden_example.expected_predictions}
+    golden = {"request": made.golden_example.request, "expected_predictions": made.golden_example.expected_predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
-    with TestClient(
-        create_app(ServedEndpoints(folder, keys=[MODELS.public_key_line]), TOKEN), base_url="http://127.0.0.1"
-    ) as client:
+    app = create_app(ServedEndpoints(folder, keys=[MODELS.public_key_line]), TOKEN, clock=Clock())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         assert client.put("/admin/endpoints/churn", json=order, headers=headers).status_code == 200
         yield client

@@ -5,6 +5,7 @@
 
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,18 @@ from blocks.approvals.base import Approvals
 from blocks.approvals.chain import request_digest
 from blocks.common.errors import Conflict, NotFound
 from blocks.common.gateway_settings import GatewaySettings
-from blocks.common.trust import Person
-from tasks.approval.requests import approval_link
+from blocks.records.people import Person
+from tasks.approval.requests import approval_link, submit_request
 from tasks.approval.rules.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
+from tasks.shared.models import TeamModel
 from tasks.shared.rules.refusal import Refusal
-from tests.fakes.environment import NOW, World
+from tests.fakes.environment import NOW, SPEC, World
 from tests.fixtures.approval_requests import CHECKED, DATA, FIRST, JUDGED, TRAINED, evidence, request_over, say
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path)
 
 
 @pytest.fixture
@@ -54,16 +61,16 @@ CHANGES = {
     "as_of": {"data": DATA.model_copy(update={"as_of": "00000002-bbbbbbbb"})},
     "data_digest": {"data": DATA.model_copy(update={"data_digest": "x" * 64})},
     "holdout_digest": {"data": DATA.model_copy(update={"holdout_digest": "x" * 64})},
-    "checks": {"checked": CHECKED.model_copy(update={"passed": 11})},
+    "expectations": {"checked": CHECKED.model_copy(update={"expectations_passed": 11})},
     "metrics": {"judged": JUDGED.model_copy(update={"metrics": {"auc": 0.86}})},
-    "champion_version": {"judged": JUDGED.model_copy(update={"champion": "0"})},
+    "champion_version": {"judged": JUDGED.model_copy(update={"champion_version": "0"})},
     "champion_metrics": {"judged": JUDGED.model_copy(update={"champion_metrics": {"auc": 0.82}})},
-    "verdict": {"judged": JUDGED.model_copy(update={"outcome": "hold"})},
+    "verdict": {"judged": JUDGED.model_copy(update={"verdict": "hold"})},
     "reasons": {"judged": JUDGED.model_copy(update={"reasons": ("auc is no worse",)})},
     "cost_usd": {"trained": TRAINED.model_copy(update={"cost_usd": 1.25})},
     "serving_usd_month": {"trained": TRAINED.model_copy(update={"serving_usd_month": 84.0})},
-    "gates": {"judged": JUDGED.model_copy(update={"gates": ("comparison",)})},
-    "because": {"because": "drift of 2026-11-25: The rows differ."},
+    "failed_gates": {"judged": JUDGED.model_copy(update={"failed_gates": ("comparison",)})},
+    "trigger_reason": {"because": "drift of 2026-11-25: The rows differ."},
 }
 
 
@@ -73,16 +80,16 @@ def test_whatever_a_stage_found_otherwise_makes_another_digest(changed: dict[str
 
 
 def test_every_part_of_the_evidence_comes_from_a_stage() -> None:
-    fixed = {"model", "environment", "waivers", "exhibits"}
+    fixed = {"model", "environment", "waivers", "attachments_digest"}
     assert {field.name for field in fields(Evidence)} == {*CHANGES, *fixed}
 
 
 def test_a_decision_is_recorded_with_who_why_and_by_which_channel(env: World, approvals: Approvals) -> None:
-    request = approvals.request_approval(request_over(evidence()))
+    request = approvals.add_request(request_over(evidence()))
     made = say(
         env, request, by=" max@example.com ", reason=" it is better\n", channel="prefect form, name not verified"
     )
-    assert made == approvals.decision(request.id)
+    assert made == approvals.final_decision(request.id)
     assert made.request_digest == request_digest(request)
     assert not made.authenticated
     assert (made.by, made.reason, made.approved) == ("max@example.com", "it is better", True)
@@ -90,9 +97,9 @@ def test_a_decision_is_recorded_with_who_why_and_by_which_channel(env: World, ap
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "by the requester": ({}, {"by": "dana@example.com"}, "who asked may not decide"),
-    "by the requester in capitals": ({}, {"by": " Dana@Example.COM"}, "who asked may not decide"),
-    "against it, by the requester": ({}, {"by": "dana@example.com", "approved": False}, "who asked may not decide"),
+    "by the requester": ({}, {"by": "dana@example.com"}, "the requester may not decide"),
+    "by the requester in capitals": ({}, {"by": " Dana@Example.COM"}, "the requester may not decide"),
+    "against it, by the requester": ({}, {"by": "dana@example.com", "approved": False}, "the requester may not decide"),
     "by nobody": ({}, {"by": " "}, "needs a name"),
     "without a reason": ({}, {"reason": "  "}, "needs a reason"),
     "by someone not on the list": ({"approvers": ("ann@example.com",)}, {}, "not among the approvers"),
@@ -104,27 +111,27 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_a_decision_that_does_not_count_is_refused_and_leaves_the_request_open(
     env: World, approvals: Approvals, asked: dict[str, Any], said: dict[str, Any], problem: str
 ) -> None:
-    request = approvals.request_approval(request_over(evidence(), **asked))
+    request = approvals.add_request(request_over(evidence(), **asked))
     with pytest.raises(Refusal, match=rf"price-2.*{problem}"):
         say(env, request, **said)
-    assert approvals.decision(request.id) is None
+    assert approvals.final_decision(request.id) is None
     assert approvals.open_requests() == (request,)
 
 
 def test_with_two_eyes_the_requester_may_decide(env: World, approvals: Approvals) -> None:
-    request = approvals.request_approval(request_over(evidence(), four_eyes=False))
+    request = approvals.add_request(request_over(evidence(), four_eyes=False))
     assert say(env, request, by="dana@example.com").approved
 
 
 def test_the_first_decision_stays(env: World, approvals: Approvals) -> None:
-    request = approvals.request_approval(request_over(evidence()))
+    request = approvals.add_request(request_over(evidence()))
     first = say(env, request, approved=False)
     assert say(env, request, approved=False) == first, "the same word again is the same decision"
     with pytest.raises(Conflict, match=r"rejected by max@example\.com"):
         say(env, request, approved=True)
     with pytest.raises(Conflict, match="decided already"):
         say(env, request, approved=False, by="ann@example.com")
-    assert approvals.decision(request.id) == first
+    assert approvals.final_decision(request.id) == first
 
 
 def test_a_request_that_nobody_made_cannot_be_decided(env: World, approvals: Approvals) -> None:
@@ -135,26 +142,26 @@ def test_a_request_that_nobody_made_cannot_be_decided(env: World, approvals: App
 def test_a_decision_over_something_else_than_was_shown_is_refused_and_recorded(
     env: World, approvals: Approvals
 ) -> None:
-    request = approvals.request_approval(request_over(evidence()))
-    with pytest.raises(Conflict, match="not what was shown"):
-        say(env, request, shown="0" * 64)
-    (link,) = approvals.links()
-    assert (link.kind, approvals.decision(request.id)) == ("refusal", None)
-    assert say(env, request, shown=request.digest).approved
+    request = approvals.add_request(request_over(evidence()))
+    with pytest.raises(Conflict, match="has changed since it was shown"):
+        say(env, request, shown_digest="0" * 64)
+    (link,) = approvals.chain_entries()
+    assert (link.kind, approvals.final_decision(request.id)) == ("refusal", None)
+    assert say(env, request, shown_digest=request.digest).approved
 
 
 def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(
     env: World, approvals: Approvals
 ) -> None:
-    request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
+    request = approvals.add_request(request_over(evidence(), roles=("risk",)))
     with pytest.raises(Refusal, match="none of the roles"):
         say(env, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
     made = say(env, request, roles=("risk",), authenticated=True)
-    assert (made.roles, approvals.decision(request.id)) == (("risk",), made)
+    assert (made.roles, approvals.final_decision(request.id)) == (("risk",), made)
 
 
 def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(env: World, approvals: Approvals) -> None:
-    request = approvals.request_approval(request_over(evidence(), roles=("risk",)))
+    request = approvals.add_request(request_over(evidence(), roles=("risk",)))
     env.people = {"max@example.com": Person(revoked=True)}
     with pytest.raises(Refusal, match="barred"):
         say(env, request, roles=("risk",), authenticated=True)
@@ -164,3 +171,13 @@ def test_the_alert_links_to_the_page_where_there_is_one(env: World) -> None:
     assert approval_link(env, "price-2") == 'make approve REQUEST=price-2 BY=you REASON="why"'
     env.gateway = GatewaySettings(address="https://ratchet.example.com")
     assert approval_link(env, "price-2") == "https://ratchet.example.com/approvals/price-2"
+
+
+def test_a_request_is_over_its_evidence_and_a_retry_finds_it(tmp_path: Path) -> None:
+    env, brought, shown = World.at(tmp_path), TeamModel(Path("models/price"), SPEC), evidence()
+    made = submit_request(env, brought, shown, "dana@example.com", "run-1", NOW)
+    assert (made.model, made.environment, made.version) == ("price", "local", "2")
+    assert (made.digest, made.evidence) == (evidence_digest(shown), canonical_json(shown))
+    assert made.expires_at - made.requested_at == timedelta(days=SPEC.approval.expires_days)
+    assert submit_request(env, brought, shown, "dana@example.com", "run-1", NOW + timedelta(hours=1)) == made
+    assert env.approvals().get_request(made.id) == made

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tasks.approval.review_attachments import attachments_folder, data_changes, store_review_attachments
-from tasks.evidence.rules.difference import baseline_differences
+from tasks.evidence.rules.baseline import baseline_differences
 from tests.fixtures.promoted import PromotedModel, promoted
 
 
@@ -18,13 +18,18 @@ def test_the_files_lie_under_their_digest_and_a_retry_finds_them(made: PromotedM
     stages = (made.env, made.brought, made.data, made.checked, made.trained, made.judged)
     digest = store_review_attachments(*stages)
     folder = attachments_folder(made.env, "price", "1", digest)
-    assert {file.name for file in folder.iterdir()} == {"evaluation.json", "evaluation.png", "checks.md", "data.json"}
+    assert {file.name for file in folder.iterdir()} == {
+        "evaluation.json",
+        "evaluation.png",
+        "validation.md",
+        "data.json",
+    }
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert store_review_attachments(*stages) == digest
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    (folder / "checks.md").write_text("all is well")
+    (folder / "validation.md").write_text("all is well")
     assert store_review_attachments(*stages) == digest
-    assert "all is well" not in (folder / "checks.md").read_text(), "what was changed is laid down anew"
+    assert "all is well" not in (folder / "validation.md").read_text(), "what was changed is laid down anew"
     assert [each.name for each in folder.parent.iterdir() if each.name.startswith(".")] == []
 
 
@@ -47,8 +52,8 @@ def test_how_features_moved_is_told_from_the_champions_pack(made: PromotedModel)
     (kept / "monitoring.json").write_text(json.dumps({"baseline": baseline}))
     moved = data_changes(made.env, made.brought, made.data, "1")["features"]
     assert moved[0]["feature"] == name
-    assert moved[0]["moved"] == pytest.approx(2.0)
-    assert all(each["moved"] == 0 for each in moved[1:])
+    assert moved[0]["change"] == pytest.approx(2.0)
+    assert all(each["change"] == 0 for each in moved[1:])
 
 
 def test_features_are_compared_by_what_they_are() -> None:
@@ -59,11 +64,11 @@ def test_features_are_compared_by_what_they_are() -> None:
            "new": number, "still": number, "kind": {"rows": 10, "nulls": 0, "shares": {"a": 1.0}}}  # fmt: skip
     found = {each["feature"]: each for each in baseline_differences(before, now)}
     assert [each["feature"] for each in baseline_differences(before, now)][:2] == ["plan", "age"]
-    assert (found["age"]["moved"], found["age"]["words"]) == (0.5, "mean 5 → 6")
+    assert (found["age"]["change"], found["age"]["description"]) == (0.5, "mean 5 → 6")
     assert (found["age"]["nulls_before"], found["age"]["nulls_now"]) == (0.1, 0.5)
-    assert (found["plan"]["moved"], found["plan"]["words"]) == (0.8, "c: 0.0% → 80.0%")
-    assert [found[name]["words"] for name in ("gone", "new", "kind")] == ["gone", "new", "cannot be compared"]
-    assert found["still"]["moved"] == 0.0
+    assert (found["plan"]["change"], found["plan"]["description"]) == (0.8, "c: 0.0% → 80.0%")
+    assert [found[name]["description"] for name in ("gone", "new", "kind")] == ["gone", "new", "cannot be compared"]
+    assert found["still"]["change"] == 0.0
     constant = {"still": {**number, "deviation": 0.0}}
-    assert baseline_differences(constant, {"still": {**number, "mean": 9.0, "deviation": 4.0}})[0]["moved"] == 1.0
-    assert baseline_differences(constant, {"still": {**number, "mean": 9.0, "deviation": 0.0}})[0]["moved"] == 1.0
+    assert baseline_differences(constant, {"still": {**number, "mean": 9.0, "deviation": 4.0}})[0]["change"] == 1.0
+    assert baseline_differences(constant, {"still": {**number, "mean": 9.0, "deviation": 0.0}})[0]["change"] == 1.0

@@ -64,4 +64,4 @@ def test_rows_that_cannot_be_read_are_refused_with_place_and_reason() -> None:
         refuse_unreadable_rows(2, UnreadableRow("line 12", "3 fields, expected 4", "h9,3,Elm"), "houses.csv")
     told = str(refused.value)
     assert all(part in told for part in ("2 rows", "houses.csv, line 12", "3 fields, expected 4", "h9,3,Elm"))
-    assert "nothing was scored" in told
+    assert "nothing was predicted" in told

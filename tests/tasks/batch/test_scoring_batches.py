@@ -146,7 +146,7 @@ def test_rows_that_cannot_be_read_are_refused_with_the_first_and_their_number(
         input_from_source(DATA, str(tmp_path / "h.csv"), "", folder_of(tmp_path))
     told = str(refused.value)
     assert all(part in told for part in ("2 rows cannot be read", "h.csv, line 2", "column 'rooms' holds 'x'", "h0,x"))
-    assert "nothing was scored" in told
+    assert "nothing was predicted" in told
 
 
 def test_a_source_without_a_row_is_refused(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_rows_that_do_not_hold_leave_nothing(predictor: Predictor, tmp_path: Pat
 def test_a_model_that_is_not_the_approved_one_is_not_loaded(predictor: Predictor, tmp_path: Path) -> None:
     lake, rows = FakeLake(), input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
     (predictor.model_path / "more.txt").write_text("put in later")
-    with pytest.raises(Corrupt, match="which was approved"):
+    with pytest.raises(Corrupt, match="was approved"):
         score(lake, predictor, rows, tmp_path / "work")
     assert isinstance(predictor.tracking, CountedTracking)
     assert predictor.tracking._times == 0
@@ -204,7 +204,7 @@ def test_a_failed_append_leaves_nothing_and_is_done_again(predictor: Predictor, 
 
 
 ODD: dict[str, tuple[str, str, str, str]] = {
-    "a query on the lake": ("lake:houses", "SELECT 1", "", "a query is for a database"),
+    "a query on the lake": ("lake:houses", "SELECT 1", "", "only a database takes a query"),
     "a time for a file": ("houses.csv", "", "2026-11-21T10:00:00Z", "read the lake: lake:houses"),
 }
 

@@ -76,22 +76,22 @@ import sys, time
 from pathlib import Path
 import tests.fixtures.batch_scoring as t
 from blocks.lake.local import LocalLake
-from blocks.common.temporary_folders import swept_folder
+from blocks.common.temporary_folders import temporary_folder
 from tasks.batch.predictor import Predictor
-from tasks.batch.input import of_source
+from tasks.batch.input import input_from_source
 
 lake, source, mark, tracking, work = sys.argv[1:]
 
 class Slow(t.FakeTracking):
     _block_type_slug = 'slow'
-    def loaded(self, artifact):
+    def load_model(self, artifact):
         Path(mark).touch()
         time.sleep(60)
 
 whole = t.made(Path(tracking))
-slow = Predictor(Slow(root=Path(tracking)), whole.artifact, whole.digest, whole.data, whole.version)
-with swept_folder(Path(work), 'score-') as folder:
-    t.score(LocalLake(root=lake), slow, of_source(t.DATA, source, "", folder), folder)
+slow = Predictor(Slow(root=Path(tracking)), whole.model_path, whole.model_digest, whole.data, whole.version)
+with temporary_folder(Path(work), 'score-') as folder:
+    t.score(LocalLake(root=lake), slow, input_from_source(t.DATA, source, "", folder), folder)
 """
 
 

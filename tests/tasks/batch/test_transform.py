@@ -16,10 +16,10 @@ from prefect.logging import disable_run_logger
 
 from blocks.batch_inference.base import BatchInference
 from blocks.batch_inference.fake import FakeBatchInference
-from blocks.common.compute import Compute
 from blocks.common.errors import JobFailed, NotFound
 from blocks.lake.base import Snapshot
 from blocks.lake.fake import FakeLake
+from blocks.records.compute import Compute
 from blocks.tracking.mlflow import MlflowTracking
 from local.sagemaker.faults import Fault
 from runtime.digests import folder_digest
@@ -30,9 +30,8 @@ from tasks.batch.rules.place import BatchPlacement
 from tasks.batch.scoring import append_predictions
 from tasks.batch.transform import CHEAPER_BATCH_REMEDY, batch_job_name, predict_by_batch_job, price_placement
 from tasks.shared.models import TeamModel
-from tasks.shared.rules.cost.budget import check_budget
+from tasks.shared.rules.cost.budget import WorstCaseCost, check_budget
 from tasks.shared.rules.cost.spent import COST_METRIC, FAILED_COST_METRIC, WORST_CASE_TAG
-from tasks.shared.rules.cost.worst import WorstCaseCost
 from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -93,11 +92,11 @@ def priced(env: World, rows: int, **budget: float) -> Any:
 def test_many_rows_are_priced_and_refused_above_the_budget_or_without_a_price(env: World) -> None:
     machines = with_transform(env, FakeBatchInference(fixed_compute=PAID, rows_per_second=1e5))
     place, bill = priced(machines, 10**9, per_run_usd=2.0, per_month_usd=5.0)
-    assert place.where == "transform"
-    assert bill.training.usd == pytest.approx(0.115 * place.max_seconds / 3600)
-    with pytest.raises(Refusal, match="Take a cheaper instance, or leave .transform. out"):
+    assert place.target == "transform"
+    assert bill.run.usd == pytest.approx(0.115 * place.max_seconds / 3600)
+    with pytest.raises(Refusal, match=r"Use a cheaper instance, or remove \[batch_inference\] from"):
         priced(machines, 10**9)
-    with pytest.raises(Refusal, match="no price of that instance type for transform"):
+    with pytest.raises(Refusal, match="no price for this instance type for transform"):
         priced(
             with_transform(
                 env, FakeBatchInference(fixed_compute=replace(PAID, instance_types=("ml.z1",)), rows_per_second=1e5)
@@ -117,7 +116,7 @@ def test_the_month_so_far_counts_what_scoring_cost(env: World) -> None:
 
 def test_few_rows_are_free_and_need_no_budget(env: World) -> None:
     place, bill = priced(with_transform(env, FakeBatchInference(fixed_compute=PAID)), 500)
-    assert (place.where, bill.training.is_paid) == ("flow", False)
+    assert (place.target, bill.run.is_paid) == ("flow", False)
 
 
 def test_predictions_are_joined_to_their_keys_and_the_cost_is_logged(
@@ -135,7 +134,7 @@ def test_predictions_are_joined_to_their_keys_and_the_cost_is_logged(
     assert kept.rows == 500 and by_key == wanted
     (run,) = env.tracking().runs(NAME)
     assert run.status == "FINISHED" and run.metrics[COST_METRIC] == pytest.approx(0.115 / 100)
-    assert run.tags[WORST_CASE_TAG] == "0.020000" and run.tags["ratchet.transform"] == transform.started[0]
+    assert run.tags[WORST_CASE_TAG] == "0.020000" and run.tags["ratchet.batch_inference_job"] == transform.started[0]
 
 
 def regression() -> DataSpec:
@@ -163,8 +162,8 @@ class Lossy(FakeBatchInference):
 
     _block_type_slug = "ratchet-transform-lossy"
 
-    def answers(self, name: str) -> Any:
-        *whole, (carried, body) = super().answers(name)
+    def responses(self, name: str) -> Any:
+        *whole, (carried, body) = super().responses(name)
         yield from whole
         yield carried, body.replace(b"[0.5, ", b"[", 1)
 
@@ -179,7 +178,7 @@ def test_answers_that_are_not_one_a_row_are_refused_whole(env: World, tmp_path: 
 
 def test_the_name_of_a_job_is_of_rows_and_version_and_one_that_sagemaker_takes(tmp_path: Path) -> None:
     rows = input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path))
-    assert batch_job_name("a_long-" * 9, rows, "3").startswith("a-long-a-long-a-long-a-lon-score-")
+    assert batch_job_name("a_long-" * 9, rows, "3").startswith("a-long-a-long-a-long-a-lon-batch-")
     assert (
         batch_job_name("price", rows, "3") == batch_job_name("price", rows, "3") != batch_job_name("price", rows, "4")
     )
@@ -229,7 +228,7 @@ def test_batch_transform_answers_as_the_flow_run_does_row_for_row_to_the_last_bi
 SCORER = """
 import sys
 from pathlib import Path
-from tests.tasks import test_score_transform as tests
+from tests.tasks.batch import test_transform as tests
 folder, url, bucket = Path(sys.argv[1]), *sys.argv[2:]
 tests.score_on_sagemaker(folder, url, bucket)
 """

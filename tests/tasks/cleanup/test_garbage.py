@@ -4,27 +4,33 @@ import os
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest
-from blocks.cloud_cleanup.base import Checkpoints, PaidEndpoint, PaidJob
 from blocks.cloud_cleanup.fake import FakeCloudCleanup
 from blocks.common.collectable import ArtifactOwner
+from blocks.records.approvals import ApprovalRequest
+from blocks.records.cloud import Checkpoints, PaidEndpoint, PaidJob
 from blocks.tracking.base import KEEP_TAG, KEY_TAG, PROMOTED_TAG
 from tasks.cleanup.garbage import artifact_owners, remove_planned, run_cloud_actions, with_flow_run
-from tasks.cleanup.rules.garbage import roots
-from tasks.cleanup.rules.garbage.cloud import (
+from tasks.cleanup.rules import marks
+from tasks.cleanup.rules.cloud import (
     CloudAction,
     expired_checkpoint_actions,
     idle_endpoint_actions,
     orphaned_job_actions,
 )
-from tasks.cleanup.rules.garbage.report import bytes_text, garbage_collection_markdown
+from tasks.cleanup.rules.report import bytes_text, garbage_collection_markdown
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World, register, release
 from tests.fixtures.garbage import LATER, NAME, deployed, planned
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path)
 
 
 def swept(env: World) -> list[str]:
@@ -68,7 +74,7 @@ def test_trials_go_with_their_experiment_unless_a_person_keeps_one(env: World) -
 def test_what_an_open_request_is_about_stays(env: World) -> None:
     version = trained(env, {"a": 1.0}, tier="full", verdict="hold")
     request = ApprovalRequest("r1", NAME, env.name, version, "d", "{}", "dana", NOW, NOW, "")
-    env.approvals().request_approval(request)
+    env.approvals().add_request(request)
     assert planned(env).remove == ()
 
 
@@ -79,7 +85,7 @@ def test_a_tier_that_a_run_reads_and_a_promoted_version_s_fetched_files_stay(env
     version = trained(env, {"a": 1.0})
     deployed(env, version, 1)
     shutil.copytree(env.scratch / "models" / NAME / version, env.scratch / "models" / NAME / "99")
-    assert set(swept(env)) == {f"tier:{NAME}/{'b' * 32}", f"fetched:{NAME}/99"}
+    assert set(swept(env)) == {f"tier:{NAME}/{'b' * 32}", f"fetched-model:{NAME}/99"}
     assert (env.scratch / "models" / NAME / version).is_dir()
 
 
@@ -94,7 +100,7 @@ def test_an_old_tier_that_was_used_lately_stays(env: World) -> None:
 def test_a_registry_that_lacks_what_serves_is_not_swept(env: World) -> None:
     trained(env, {"a": 1.0})
     env.effects().record_deployment(release(env, "7", "d"))
-    with pytest.raises(Refusal, match=r"'7'.*not swept"):
+    with pytest.raises(Refusal, match=r"'7'.*No garbage is collected"):
         planned(env)
 
 
@@ -124,17 +130,25 @@ def test_a_job_whose_flow_run_has_ended_is_stopped_and_what_that_saves_is_said()
     assert unpriced.saving_usd is None
 
 
-def test_a_transform_job_that_nobody_waits_for_is_stopped_and_no_training_job_of_that_name() -> None:
+def orphaned_transform() -> CloudAction:
     (action,) = orphaned_job_actions(
         [JOB], lambda _run: True, lambda use, _kind: {"transform": 0.4}[use], NOW, "transform"
     )
+    return action
+
+
+def test_a_transform_job_that_nobody_waits_for_is_stopped_at_the_price_of_transforms() -> None:
+    action = orphaned_transform()
     assert (action.action, action.saving_usd) == ("stop transform", pytest.approx(0.4 * 2 * 0.5))
+
+
+def test_stopping_a_transform_job_stops_no_training_job_of_its_name_and_no_other_environment_s() -> None:
     cloud = FakeCloudCleanup()
     cloud.add("local", JOB)
     cloud.add_batch_inference_job("local", JOB)
     cloud.add_batch_inference_job("production", replace(JOB, name="theirs"))
     for _ in range(2):
-        run_cloud_actions(cloud, (action, CloudAction("stop transform", "theirs", "")), "local", NOW)
+        run_cloud_actions(cloud, (orphaned_transform(), CloudAction("stop transform", "theirs", "")), "local", NOW)
     assert (
         cloud.batch_inference_jobs("local") == ()
         and len(cloud.batch_inference_jobs("production")) == len(cloud.training_jobs("local")) == 1
@@ -159,7 +173,7 @@ def test_a_job_s_flow_run_is_known_by_its_tracked_run(env: World) -> None:
 )
 def test_an_idle_endpoint_is_treated_as_told(what: Any, do: str, usd: float) -> None:
     (action,) = idle_endpoint_actions([ENDPOINT], 24, what, price, NOW)
-    assert (action.action, action.saving_usd) == (do, pytest.approx(usd)) and "churn-2 stays" in action.reason
+    assert (action.action, action.saving_usd) == (do, pytest.approx(usd)) and "churn-2 is kept" in action.reason
 
 
 @pytest.mark.parametrize(
@@ -210,9 +224,9 @@ def test_the_report_has_bytes_reasons_and_savings(env: World) -> None:
     kept = trained(env, {"a": 2.0}, tier="full", verdict="pass")
     page = garbage_collection_markdown(
         planned(env).remove, planned(env).kept_counts, [CloudAction("stop job", "churn-1", "its flow run ended", 0.2)],
-        heading="What a sweep removes",
+        heading="What garbage collection removes",
     )  # fmt: skip
-    assert "| run | 1 |" in page and "it passed on the full tier | 1 |" in page
+    assert "| run | 1 |" in page and "it passed the evaluation on the full tier | 1 |" in page
     assert "| stop job | churn-1 | its flow run ended | 0.20 USD |" in page
     assert f"version {NAME}/{kept}" not in page
 
@@ -223,4 +237,4 @@ def test_bytes_are_told_as_people_read_them(count: float, words: str) -> None:
 
 
 def test_the_rules_and_the_registry_mean_the_same_tags() -> None:
-    assert (roots.KEEP_TAG, roots.PROMOTED_TAG, KEY_TAG) == (KEEP_TAG, PROMOTED_TAG, "ratchet.key")
+    assert (marks.KEEP_TAG, marks.PROMOTED_TAG, KEY_TAG) == (KEEP_TAG, PROMOTED_TAG, "ratchet.key")

@@ -18,7 +18,7 @@ from tasks.dashboard.drawing import read_summaries, write_dashboard
 from tasks.dashboard.facts import gather_dashboard_data
 from tasks.dashboard.rules.facts import DeployedVersionSummary, ScheduledRun, Unknown
 from tasks.dashboard.tasks import update_dashboard
-from tasks.monitoring.collection import ingest_log_segments
+from tasks.monitoring.current import ingest_log_segments
 from tasks.monitoring.reporting import emit_monitoring_alerts
 from tasks.shared.monitoring_history import store_monitoring_run
 from tasks.shared.rules.refusal import Refusal
@@ -49,13 +49,15 @@ def test_a_model_at_work_is_shown_with_all_that_is_recorded(env: World, tmp_path
     facts = gather_dashboard_data(env, MODEL, NOW)
     assert isinstance(facts.deployed, DeployedVersionSummary)
     assert (facts.deployed.release.version, facts.deployed.endpoint_version) == ("1", "")
-    assert [look.outcome for look in facts.monitoring_runs] == ["Drift"]  # type: ignore[union-attr]
-    assert [(e.event, e.lasts) for e in facts.alerts] == [("model.drift.detected", True)]  # type: ignore[union-attr]
+    assert [look.outcome for look in facts.monitoring_runs] == ["drift"]  # type: ignore[union-attr]
+    assert [(e.event, e.is_open) for e in facts.alerts] == [("model.drift.detected", True)]  # type: ignore[union-attr]
     assert {d.name: sum(a.rows for a in d.snapshots) for d in facts.data} == {"houses": 3000, "houses-inference": 1500}  # type: ignore[union-attr]
     assert facts.schedule == PLANNED
     drawn = write_dashboard(env, "price", NOW)
     text = drawn.path.read_text()
-    assert drawn.headline.startswith("Version 1 serves, but the endpoint answers with nothing; the last look")
+    assert drawn.headline.startswith(
+        "Version 1 is deployed, but the endpoint reports no version; the last monitoring run"
+    )
     assert "found drift; 1 alert is open." in drawn.headline
     assert seen.summary[:60] in text and "monitor/price-nightly" in text
 
@@ -93,7 +95,7 @@ def test_whose_approval_it_was_is_read_from_the_signed_record(tmp_path: Path) ->
 
 def test_a_model_that_never_served_has_a_page(tmp_path: Path) -> None:
     drawn = write_dashboard(World.at(tmp_path), "price", UNTIL)
-    assert drawn.headline == "Nothing serves yet; nobody has looked at its traffic yet; no alert is open."
+    assert drawn.headline == "No version is deployed yet; no monitoring run yet; no alert is open."
     assert "unknown" not in re.sub(r"\.unknown|class=.unknown.|[Uu]nknown so far", "", drawn.path.read_text()).lower()
 
 
@@ -118,19 +120,28 @@ def test_a_request_that_the_ledger_does_not_know_leaves_its_part_unknown(env: Wo
 
 def test_alerts_of_other_models_and_environments_are_not_shown(env: World, tmp_path: Path) -> None:
     emit_monitoring_alerts(env, looked(env, tmp_path), "", key="mine", now=NOW)
-    (mine,) = env.outbox().signals("price/local/model.check.impossible")
-    for name, change in {"model": {"model": "price2"}, "environment": {"environment": "staging"}}.items():
-        env.outbox().signal(replace(mine, key=name, cause=f"other/{name}", **change))
+    (mine,) = env.outbox().signals("price/local/model.monitoring.failed")
+    for name, change in {"model": {"model": "price2"}, "environment": {"environment": "aws"}}.items():
+        env.outbox().record_signal(replace(mine, key=name, cause=f"other/{name}", **change))
     assert [each.cause for each in gather_dashboard_data(env, MODEL, UNTIL).alerts] == [mine.cause]  # type: ignore[union-attr]
 
 
-def test_pages_and_the_list_of_them_are_written_whole_and_readable_by_their_owner_alone(env: World) -> None:
+def test_a_page_is_written_beside_the_list_of_all_pages(env: World) -> None:
     drawn = write_dashboard(env, "price", UNTIL)
     folder = env.dashboards_folder
     assert sorted(path.name for path in folder.iterdir()) == ["index.html", "price.html", "price.json"]
-    assert folder.stat().st_mode & 0o077 == 0
     assert 'href="price.html"' in (folder / "index.html").read_text()
     assert drawn.url == "", "this environment serves it nowhere"
+
+
+def test_pages_are_readable_by_their_owner_alone(env: World) -> None:
+    write_dashboard(env, "price", UNTIL)
+    assert env.dashboards_folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_page_that_is_broken_or_gone_is_not_in_the_list(env: World) -> None:
+    write_dashboard(env, "price", UNTIL)
+    folder = env.dashboards_folder
     (folder / "broken.json").write_text("{")
     (folder / "gone.json").write_text((folder / "price.json").read_text().replace('"price"', '"gone"'))
     assert [each.model for each in read_summaries(folder)] == ["price"]

@@ -56,7 +56,7 @@ def trained(env: World, weights: dict[str, float]) -> TrainingResult:
     """Register a model of these weights and return it as `train` hands it on."""
     version = register(env, weights)
     artifact = artifact_of(env, version.version)
-    changes = {"version": version.version, "run_id": version.run_id, "artifact": artifact}
+    changes = {"version": version.version, "run_id": version.run_id, "model_path": artifact}
     return TRAINED.model_copy(update={**changes, "model_digest": folder_digest(artifact)})
 
 

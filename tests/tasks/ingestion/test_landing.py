@@ -15,7 +15,8 @@ from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import dataset_snapshots, ingest_rows
+from tasks.ingestion.datasets import dataset_snapshots
+from tasks.ingestion.landing import ingest_rows
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -39,12 +40,14 @@ class StoppedHalfway(FakeLake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
-        onto: str | None = None,
+        expected_parent: str | None = None,
     ) -> Snapshot:
         """Append as the fake does, with `fail_appends` set for the data set alone."""
         if dataset == HOUSES.dataset and self._stops:
             self._stops, self.fail_appends = 0, 1
-        return super().append(dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=onto)
+        return super().append(
+            dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=expected_parent
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +108,7 @@ def test_the_same_rows_again_add_nothing_and_say_so(lake: Lake) -> None:
     first = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     again = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     assert not again.appended
-    assert again == first.model_copy(update={"new": False}), "the counts are those of the first time"
+    assert again == first.model_copy(update={"appended": False}), "the counts are those of the first time"
     assert (len(dataset_snapshots(lake, "houses")), len(dataset_snapshots(lake, ASIDE))) == (1, 1)
 
 

@@ -16,7 +16,8 @@ from blocks.common.errors import ConcurrentWrite, PortError, Rejected
 from blocks.lake.base import Lake, Snapshot
 from blocks.lake.fake import FakeLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import dataset_snapshots, ingest_rows, processed_files, quarantine_dataset
+from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarantine_dataset
+from tasks.ingestion.landing import ingest_rows
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
@@ -134,7 +135,7 @@ def test_a_file_that_changed_after_it_landed_is_refused_by_name(lake: Lake, plac
     land(lake, place.address)
     place.put("b.csv", rows(20, 25))
     place.put("c.csv", rows(60))
-    with pytest.raises(Rejected, match=r"in/b\.csv: the file changed.*had 238 .*Put it back.*another name"):
+    with pytest.raises(Rejected, match=r"in/b\.csv: the file changed.*had 238 .*Restore the old content.*a new file"):
         land(lake, place.address)
     assert keys(lake) == numbered(40)
     place.put("b.csv", rows(20))
@@ -216,13 +217,15 @@ class Unreliable(FakeLake):
         key: str,
         at: datetime,
         notes: Mapping[str, str] | None = None,
-        onto: str | None = None,
+        expected_parent: str | None = None,
     ) -> Snapshot:
         """Append, or fail as a process does that is killed."""
         fate = self._chance.choice(["before", "after", *["well"] * 4])
         if fate == "before":
             raise KeyboardInterrupt
-        done = super().append(dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=onto)
+        done = super().append(
+            dataset, rows, source=source, key=key, at=at, notes=notes, expected_parent=expected_parent
+        )
         if fate == "after":
             raise KeyboardInterrupt
         return done
@@ -260,7 +263,7 @@ def test_rows_that_another_ingest_brought_meanwhile_do_not_land_twice(lake: Lake
             ingest_rows(lake, HOUSES, FrameSource(frame, KINDS))
 
     slow.check_unchanged = meanwhile  # type: ignore[method-assign]
-    with pytest.raises(ConcurrentWrite, match="has landed since. Try again") as lost:
+    with pytest.raises(ConcurrentWrite, match="was added since. Try again") as lost:
         ingest_rows(lake, HOUSES, slow)
     assert isinstance(lost.value, PortError)
     landed = land(lake, folder.address)

@@ -16,18 +16,14 @@ from blocks.common.errors import Rejected, Unavailable
 from blocks.lake.base import Lake
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
-from tasks.ingestion.landing import (
-    dataset_snapshots,
-    ingest_rows,
-    processed_files,
-    quarantine_dataset,
-    watermark_filter,
-)
+from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarantine_dataset, watermark_filter
+from tasks.ingestion.landing import ingest_rows
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import IngestSchema, column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
+from tests.fixtures.clocks import Clock
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number", "street": "category"})
 KINDS = column_kinds(HOUSES)
@@ -274,7 +270,7 @@ def test_a_quarantine_in_which_nothing_was_mended_lands_nothing(
 def test_a_quarantine_file_without_its_snapshot_is_told_what_to_name(
     lake: Lake, set_aside: IngestResult, tmp_path: Path
 ) -> None:
-    with pytest.raises(Exception, match=r"quarantine file: name the snapshot.*redrive"):
+    with pytest.raises(Exception, match=r"quarantine file: to re-drive it, give the quarantine snapshot.*redrive"):
         land(lake, mended(lake, tmp_path / "mended.csv"))
 
 
@@ -315,13 +311,11 @@ def test_an_s3_prefix_lands_once(lake: Lake, tmp_path: Path, monkeypatch: pytest
         server.stop()
 
 
-def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("tasks.shared.progress.time.monotonic", lambda: now[0])
-    said: list[str] = []
-    progress = Progress("reading x.csv", total_bytes=100_000_000, say=said.append)
+def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds() -> None:
+    clock, said = Clock(), list[str]()
+    progress = Progress("reading x.csv", total_bytes=100_000_000, say=said.append, clock=clock)
     for _ in range(20):
-        now[0] += 0.5
+        clock.sleep(0.5)
         progress.add(5_000, 5_000_000)
     assert said == ["reading x.csv: 50,000 rows, 50 of 100 MB", "reading x.csv: 100,000 rows, 100 of 100 MB"]
 

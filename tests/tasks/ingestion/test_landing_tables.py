@@ -12,8 +12,8 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.landing import ingest_rows
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import IngestResult
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.fixtures.join_cases import SCHEMAS, at, joined_spec
 

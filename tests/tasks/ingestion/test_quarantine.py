@@ -8,8 +8,8 @@ import pytest
 from blocks.common.errors import NotFound
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
+from tasks.ingestion.datasets import export_quarantine
 from tasks.ingestion.landing import ingest_rows
-from tasks.ingestion.quarantine import export_quarantine
 from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
@@ -51,7 +51,7 @@ def test_one_snapshot_of_the_quarantine_comes_out_mends_and_lands(lake: LocalLak
 def test_nothing_is_written_over_or_made_up(lake: LocalLake, tmp_path: Path) -> None:
     (tmp_path / "there.csv").write_text("mine")
     newest = lake.as_of("houses-quarantine").id
-    with pytest.raises(Refusal, match="there already"):
+    with pytest.raises(Refusal, match="exists already"):
         export_quarantine(lake, HOUSES, newest, tmp_path / "there.csv")
     with pytest.raises(Refusal, match=r"\.csv or \.parquet"):
         export_quarantine(lake, HOUSES, newest, tmp_path / "x.xlsx")

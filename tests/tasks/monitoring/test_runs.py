@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from blocks.common.errors import Unavailable
-from tasks.monitoring.collection import ingest_log_segments
+from tasks.monitoring.current import ingest_log_segments
 from tasks.monitoring.reporting import emit_monitoring_alerts
-from tasks.monitoring.rules.plot import monitoring_plot
+from tasks.monitoring.rules.report import monitoring_plot
 from tasks.monitoring.runs import MonitoringScope, parse_end_time
 from tasks.notification.delivery import open_causes
 from tasks.shared.rules.refusal import Refusal
@@ -39,12 +39,12 @@ def env(tmp_path: Path) -> World:
 def test_traffic_like_the_reference_is_quiet(env: World, tmp_path: Path) -> None:
     ask_days(env, 500)
     seen = looked(env, tmp_path, draw=monitoring_plot)
-    assert (seen.outcome, seen.alert_events, seen.rows_per_window) == ("Quiet", (), (500, 500, 500))
+    assert (seen.outcome, seen.alert_events, seen.rows_per_window) == ("no_drift", (), (500, 500, 500))
     assert set(seen.psi_by_column) == {"rooms", "street", "garden", "_prediction_Yes"}
-    assert "None of 4 columns" in seen.summary
+    assert "none of 4 columns" in seen.summary
     report = (seen.folder / "report.md").read_text()
-    assert "Quiet" in report and "rooms" in report
-    assert (seen.folder / "judgement.png").read_bytes().startswith(b"\x89PNG")
+    assert "no drift" in report and "rooms" in report
+    assert (seen.folder / "monitoring-report.png").read_bytes().startswith(b"\x89PNG")
 
 
 DRIFTS = {
@@ -61,21 +61,21 @@ DRIFTS = {
 def test_drift_is_told_with_its_cause_and_what_changed(env: World, tmp_path: Path, change, cause, words) -> None:
     ask_days(env, 500, **change)
     seen = looked(env, tmp_path)
-    assert seen.outcome == "Drift"
+    assert seen.outcome == "drift"
     (told,) = seen.alert_events
     assert told.event == "model.drift.detected"
     assert cause in told.cause_columns
     assert cause.partition(":")[2] in seen.summary and words in seen.summary, seen.summary
-    assert "version 1 was promoted on (2 of 3 windows count)" in seen.summary
+    assert "the reference data of version 1 in at least 2 of 3 windows" in seen.summary
 
 
 def test_one_window_of_three_is_no_drift_and_two_are(env: World, tmp_path: Path) -> None:
     ask_days(env, 500, days=1, garden=1)
     for day in (1, 2):
         ask(env, houses(500, seed=day, first=5000 * day), days_ago=day + 0.5)
-    assert looked(env, tmp_path).outcome == "Quiet"
+    assert looked(env, tmp_path).outcome == "no_drift"
     ask(env, houses(1500, seed=9, first=50_000).assign(garden=1), days_ago=1.4)
-    assert looked(env, tmp_path).outcome == "Drift"
+    assert looked(env, tmp_path).outcome == "drift"
 
 
 def test_the_three_furthest_columns_are_named_in_one_sentence(env: World, tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_traffic_that_stopped_is_not_silence(env: World, tmp_path: Path) -> None
     ask(env, houses(500), days_ago=1.5)
     ask(env, houses(500), days_ago=2.5)
     seen = looked(env, tmp_path)
-    assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"freshness:"})
-    assert seen.alert_events[0].event == "model.check.impossible"
+    assert (seen.outcome, causes(seen)) == ("not_checked", {"freshness:"})
+    assert seen.alert_events[0].event == "model.monitoring.failed"
     assert "between 2026-11-23 12:00 and 2026-11-25 00:00 UTC" in seen.summary
 
 
@@ -106,8 +106,8 @@ def test_no_traffic_at_all_and_too_little_are_told(env: World, tmp_path: Path) -
     assert causes(looked(env, tmp_path)) == {"freshness:"}
     ask_days(env, 20)
     seen = looked(env, tmp_path)
-    assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"rows:"})
-    assert "Only 0 of the 3 newest windows have the 200 rows" in seen.summary
+    assert (seen.outcome, causes(seen)) == ("not_checked", {"rows:"})
+    assert "Only 0 of the 3 newest windows have the required 200 rows" in seen.summary
 
 
 def test_another_version_s_traffic_is_none_of_this_one_s(env: World, tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_a_version_that_is_a_day_old_is_judged_by_its_one_window(tmp_path: Path)
     (line,) = env.effects().deployments("price", "local")
     env.effects().record_deployment(replace(line, id="again", action="rollback", at=UNTIL - 0.9 * DAY))
     ask_days(env, 500, days=1)
-    assert looked(env, tmp_path).outcome == "Quiet"
+    assert looked(env, tmp_path).outcome == "no_drift"
     ask(env, houses(2500, seed=3, first=30_000).assign(garden=1), days_ago=0.4)
     seen = looked(env, tmp_path)
-    assert (seen.outcome, seen.rows_per_window) == ("Drift", (3000,))
+    assert (seen.outcome, seen.rows_per_window) == ("drift", (3000,))
 
 
 def test_far_fewer_rows_than_usual_are_told(env: World, tmp_path: Path) -> None:
@@ -132,21 +132,21 @@ def test_far_fewer_rows_than_usual_are_told(env: World, tmp_path: Path) -> None:
         ask(env, houses(300 if day == 0 else 1500, seed=day, first=5000 * day + 5000), days_ago=day + 0.5)
     seen = looked(env, tmp_path)
     assert causes(seen) == {"volume:"}
-    assert "300 rows, where 1,500 are usual" in seen.alert_events[0].details[0]
+    assert "300 rows; 1,500 are usual" in seen.alert_events[0].details[0]
 
 
 def test_nothing_serves_is_told(tmp_path: Path) -> None:
     seen = looked(World.at(tmp_path), tmp_path)
-    assert (seen.outcome, seen.version) == ("CouldNotCheck", "(none)")
-    assert "serves nothing yet" in seen.summary
+    assert (seen.outcome, seen.version) == ("not_checked", "(none)")
+    assert "is deployed yet" in seen.summary
 
 
 def test_a_reference_that_the_lake_no_longer_has_is_told(env: World, tmp_path: Path) -> None:
     env.tracking().tag_version("price", "1", {"ratchet.data_digest": "0" * 64})
     ask_days(env, 500)
     seen = looked(env, tmp_path)
-    assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"reference:"})
-    assert "no longer has the rows" in seen.summary
+    assert (seen.outcome, causes(seen)) == ("not_checked", {"reference:"})
+    assert "no longer has the reference data" in seen.summary
 
 
 def test_a_server_that_is_down_is_tried_again_and_not_judged(env: World, tmp_path: Path) -> None:
@@ -156,17 +156,19 @@ def test_a_server_that_is_down_is_tried_again_and_not_judged(env: World, tmp_pat
 
 
 def test_a_log_that_is_off_is_told(env: World, tmp_path: Path) -> None:
-    off = MODEL.spec.model_copy(update={"inference_log": MODEL.spec.inference_log.model_copy(update={"keep": False})})
+    off = MODEL.spec.model_copy(
+        update={"inference_log": MODEL.spec.inference_log.model_copy(update={"enabled": False})}
+    )
     seen = looked(env, tmp_path, model=replace(MODEL, spec=off))
-    assert seen.outcome == "CouldNotCheck" and "inference log is off" in seen.summary
+    assert seen.outcome == "not_checked" and "inference log is off" in seen.summary
 
 
 def test_a_hashed_column_is_not_watched_and_that_is_said(env: World, tmp_path: Path) -> None:
-    rules = MODEL.spec.inference_log.model_copy(update={"hash": ("street",), "leave_out": ("garden",)})
+    rules = MODEL.spec.inference_log.model_copy(update={"hash": ("street",), "exclude": ("garden",)})
     private = replace(MODEL, spec=MODEL.spec.model_copy(update={"inference_log": rules}))
     ask_days(env, 500)
     seen = looked(env, tmp_path, model=private)
-    assert (seen.outcome, set(seen.psi_by_column)) == ("Quiet", {"rooms", "_prediction_Yes"})
+    assert (seen.outcome, set(seen.psi_by_column)) == ("no_drift", {"rooms", "_prediction_Yes"})
     assert "street, garden" in (seen.folder / "report.md").read_text()
     landed = env.lake().read(env.lake().as_of("houses-inference"))
     assert "garden" not in landed.column_names and "street" not in landed.column_names
@@ -177,7 +179,7 @@ def test_a_segment_lands_once_and_is_discarded(env: World) -> None:
     (logged,) = env.endpoint().log_segments("price")
     assert ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec).rows == 50
     assert list(env.endpoint().log_segments("price")) == []
-    env.endpoint().keep("price", logged)  # type: ignore[attr-defined]  # killed before it was discarded
+    env.endpoint().add_log_segment("price", logged)  # type: ignore[attr-defined]  # killed before it was discarded
     again = ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
     assert (again.segments, again.rows) == (1, 0)
     assert env.lake().as_of("houses-inference").rows == 50
@@ -187,7 +189,7 @@ def test_a_broken_segment_is_told_and_stays(env: World, tmp_path: Path) -> None:
     ask(env, houses(50), said=[[0.5, 0.5]] * 49)
     seen = looked(env, tmp_path)
     assert {"log:"} <= causes(seen)
-    assert "not one answer for each of its 50 rows" in " ".join(seen.alert_events[0].details)
+    assert "not have one prediction for each of its 50 rows" in " ".join(seen.alert_events[0].details)
     assert len(list(env.endpoint().log_segments("price"))) == 1
 
 
@@ -200,13 +202,13 @@ def test_a_weekday_that_always_differs_is_no_drift_and_a_lasting_change_is(tmp_p
     for day in range(29):
         rows = houses(300, seed=day, first=5000 * day + 5000)
         ask(env, weekend(rows) if day % 7 == 0 else rows, days_ago=day + 0.5)
-    seen = looked(env, tmp_path, windows=1, needed=1)
-    assert seen.outcome == "Quiet", seen.summary
-    assert "garden differs as it does on this weekday" in (seen.folder / "report.md").read_text()
+    seen = looked(env, tmp_path, windows=1, min_breached_windows=1)
+    assert seen.outcome == "no_drift", seen.summary
+    assert "garden differs, but only as always on this weekday" in (seen.folder / "report.md").read_text()
     lasting = serving(tmp_path / "other")
     for day in range(29):
         ask(lasting, weekend(houses(300, seed=day, first=5000 * day + 5000)), days_ago=day + 0.5)
-    assert looked(lasting, tmp_path, windows=1, needed=1).outcome == "Drift"
+    assert looked(lasting, tmp_path, windows=1, min_breached_windows=1).outcome == "drift"
 
 
 def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(env: World, tmp_path: Path) -> None:
@@ -214,21 +216,21 @@ def test_what_was_open_is_over_when_it_was_looked_for_and_not_found(env: World, 
         return {cause.rpartition("/")[2] for cause in open_causes(env.outbox(), NOW)}
 
     assert emit_monitoring_alerts(env, looked(env, tmp_path), "", key="no traffic", now=NOW) == 1
-    assert open_now() == {"model.check.impossible"}
+    assert open_now() == {"model.monitoring.failed"}
     ask_days(env, 500, garden=1)
     drifted = looked(env, tmp_path)
     for _ in range(2):
         emit_monitoring_alerts(env, drifted, "http://run", key="drift", now=NOW)
     assert open_now() == {"model.drift.detected"}, "it could be checked again, and it drifts"
     (signal,) = env.outbox().signals("price/local/model.drift.detected")
-    assert (signal.severity, signal.sentence, signal.links) == (
+    assert (signal.severity, signal.summary, signal.links) == (
         "critical",
         drifted.summary,
         {"version's run": "http://run"},
     )
     far = MonitoringScope(UNTIL + 30 * DAY, DAY)
     emit_monitoring_alerts(env, looked(env, tmp_path, wanted=far), "", key="silent", now=NOW)
-    assert open_now() == {"model.drift.detected", "model.check.impossible"}, "what was not looked at is not over"
+    assert open_now() == {"model.drift.detected", "model.monitoring.failed"}, "what was not looked at is not over"
 
 
 # quality -------------------------------------------------------------------------------------------------------
@@ -239,10 +241,10 @@ def test_quality_is_measured_on_labels_that_arrived_later(env: World, tmp_path: 
     for day in range(3):
         land(env, houses(500, seed=100 + day, first=10_000 * (day + 1)), f"labels {day}")
     seen = looked(env, tmp_path)
-    assert seen.outcome == "Quiet"
-    (auc,) = judgement(seen)["measured"]
+    assert seen.outcome == "no_drift"
+    (auc,) = judgement(seen)["quality_metrics"]
     assert (auc["metric"], auc["rows"], auc["worse"]) == ("auc", 1500, False)
-    assert auc["lower"] < auc["before"] < auc["upper"]
+    assert auc["lower"] < auc["reference_value"] < auc["upper"]
 
 
 def test_predictions_that_got_worse_are_told(env: World, tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_predictions_that_got_worse_are_told(env: World, tmp_path: Path) -> None
     )
     model = replace(MODEL, spec=MODEL.spec.model_copy(update={"evaluation": spec}))
     seen = looked(env, tmp_path, model=model)
-    assert seen.outcome == "Degraded"
+    assert seen.outcome == "degraded"
     assert [told.event for told in seen.alert_events] == ["model.quality.degraded"]
     assert "auc is 0." in seen.summary and "at promotion" in seen.summary
 
@@ -265,7 +267,7 @@ def test_labels_that_the_version_was_trained_on_prove_nothing(env: World, tmp_pa
     for day in range(3):
         ask(env, houses(500), days_ago=day + 0.5)
     seen = looked(env, tmp_path)
-    assert judgement(seen)["measured"] == []
+    assert judgement(seen)["quality_metrics"] == []
     assert "0 rows have labels that arrived later, fewer than the 50" in (seen.folder / "report.md").read_text()
 
 
@@ -289,7 +291,7 @@ def test_a_label_shift_is_told_with_both_shares(env: World, tmp_path: Path, shar
     seen = looked(env, tmp_path)
     (told,) = [each for each in seen.alert_events if each.event == "model.drift.detected"]
     assert (told.cause_columns, told.severity) == (("labels:price",), severity)
-    assert "On 900 rows whose labels have arrived price is Yes in" in told.details[0]
+    assert "Of 900 labels that have arrived, " in told.details[0] and "have price = Yes" in told.details[0]
     assert set(seen.psi_by_column) == {"rooms", "street", "garden", "_prediction_Yes"}
 
 
@@ -308,8 +310,8 @@ def test_a_few_labels_are_not_judged(env: World, tmp_path: Path) -> None:
 
 
 def test_a_data_set_is_looked_at_as_one_window(env: World, tmp_path: Path) -> None:
-    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "houses"), windows=1, needed=1)
-    assert (seen.outcome, seen.rows_per_window) == ("Quiet", (3000,))
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "houses"), windows=1, min_breached_windows=1)
+    assert (seen.outcome, seen.rows_per_window) == ("no_drift", (3000,))
     assert "_prediction_Yes" not in seen.psi_by_column
 
 
@@ -319,15 +321,15 @@ def test_a_missing_column_and_another_type_are_told_and_the_rest_is_compared(env
     rows = houses(1000, seed=5).assign(garden=1)
     table = pa.table({"rooms": [str(each) for each in rows["rooms"]], "garden": rows["garden"].tolist()})
     env.lake().append("other", table, source="test", key="other", at=UNTIL)
-    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "other"), windows=1, needed=1)
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "other"), windows=1, min_breached_windows=1)
     assert causes(seen) == {"type:rooms", "schema:street", "distribution:garden"}
-    assert seen.outcome == "Drift"
-    assert {told.event for told in seen.alert_events} == {"model.drift.detected", "model.check.impossible"}
+    assert seen.outcome == "drift"
+    assert {told.event for told in seen.alert_events} == {"model.drift.detected", "model.monitoring.failed"}
 
 
 def test_a_data_set_that_is_not_there_is_told(env: World, tmp_path: Path) -> None:
-    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "nowhere"), windows=1, needed=1)
-    assert (seen.outcome, causes(seen)) == ("CouldNotCheck", {"rows:"})
+    seen = looked(env, tmp_path, wanted=MonitoringScope(UNTIL, DAY, "nowhere"), windows=1, min_breached_windows=1)
+    assert (seen.outcome, causes(seen)) == ("not_checked", {"rows:"})
 
 
 def test_a_time_is_read_with_its_zone_or_refused() -> None:

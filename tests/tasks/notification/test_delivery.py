@@ -7,8 +7,9 @@ import pytest
 from prefect.blocks.abstract import NotificationBlock
 
 from blocks.common.errors import NotFound, Unavailable
-from blocks.environment import AlertChannel, AlertRouting
+from blocks.environment import AlertRouting
 from blocks.notifications.base import Notification, RatchetNotificationBlock
+from blocks.records.alerts import AlertChannel
 from tasks.notification.delivery import acknowledge_alert, deliver_messages, open_causes
 from tasks.shared.alerts import emit_alert
 from tasks.shared.rules.refusal import Refusal
@@ -64,12 +65,12 @@ def drift(env: World, number: int = 1, **more: str) -> None:
 def test_each_channel_is_told_what_it_asked_for_once(env: World, receivers: dict[str, Receiver]) -> None:
     drift(env)
     emit_alert(
-        env, "model.check.impossible", model="churn", sentence="no rows", alert_record_key="impossible 1", now=NOW
+        env, "model.monitoring.failed", model="churn", sentence="no rows", alert_record_key="impossible 1", now=NOW
     )
     assert deliver(env, receivers) == (3, 0, 0)
     assert deliver(env, receivers) == (0, 0, 0)
     assert [notice.subject for notice in receivers["receiver/team"].taken] == [
-        "[warning] churn (local): the data drifts", "[critical] churn (local): the model cannot be watched"]  # fmt: skip
+        "[warning] churn (local): drift was detected", "[critical] churn (local): monitoring failed"]  # fmt: skip
     assert [notice.severity for notice in receivers["receiver/oncall"].taken] == ["critical"]
     assert "growth-team@example.com" in receivers["receiver/team"].taken[0].body
 
@@ -113,12 +114,12 @@ def test_a_ledger_that_fails_while_it_is_told_has_everything_when_it_is_told_aga
 ) -> None:
     for fails in (1, 2, 3):
         env.outbox().fail_writes = 0  # type: ignore[attr-defined]
-        drift(env, fails, about=str(fails))
+        drift(env, fails, subject_id=str(fails))
     for number in (4, 5):
         env.outbox().fail_writes = 1  # type: ignore[attr-defined]
         with pytest.raises(Unavailable):
-            drift(env, number, about=str(number))
-        drift(env, number, about=str(number))
+            drift(env, number, subject_id=str(number))
+        drift(env, number, subject_id=str(number))
     assert deliver(env, receivers) == (5, 0, 0)
 
 
@@ -151,7 +152,7 @@ def test_an_alert_that_somebody_looks_after_is_not_reminded_of(env: World, recei
 
 def test_requests_of_one_model_are_alerts_of_their_own(env: World, receivers: dict[str, Receiver]) -> None:
     for request in ("churn-1", "churn-2"):
-        emit_alert(env, "release.awaiting-approval", model="churn", subject_id=request, sentence=request, alert_record_key=f"asked {request}",
+        emit_alert(env, "approval.requested", model="churn", subject_id=request, sentence=request, alert_record_key=f"asked {request}",
              now=NOW)  # fmt: skip
     assert deliver(env, receivers) == (2, 0, 0)
     assert len(open_causes(env.outbox(), NOW)) == 2
@@ -164,12 +165,15 @@ def test_a_channel_that_is_gone_keeps_its_messages_and_says_why(env: World, rece
     env.alerts = AlertRouting()
     assert deliver(env, receivers, timedelta(hours=1)) == (0, 1, 0)
     ((_, attempts),) = env.outbox().undelivered()
-    assert ["no notification block" in attempts[0].said, "no channel 'team'" in attempts[1].said] == [True, True]
+    assert ["no notification block" in attempts[0].error, "no longer has the channel 'team'" in attempts[1].error] == [
+        True,
+        True,
+    ]
 
 
 def test_an_alert_is_told_also_when_the_model_cannot_be_read(env: World, receivers: dict[str, Receiver]) -> None:
     emit_alert(
-        env, "model.check.impossible", model="gone", sentence="no such folder", alert_record_key="gone 1", now=NOW
+        env, "model.monitoring.failed", model="gone", sentence="no such folder", alert_record_key="gone 1", now=NOW
     )
     assert deliver(env, receivers) == (2, 0, 0)
     assert "models/gone/model.yaml cannot be read" in receivers["receiver/team"].taken[0].body

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest, Decision
 from blocks.common.errors import Corrupt, Rejected, TerminalError, Unavailable
 from blocks.effects.base import Effect
 from blocks.endpoints.base import GoldenExample, InferenceLogPolicy, ProbeResult, Release
+from blocks.records.approvals import ApprovalRequest, Decision
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import Evidence
@@ -35,6 +35,11 @@ BEGUN = Effect("deploy:it", "intent", "", "", NOW)
 """What a deployment that was interrupted left in the ledger."""
 
 
+@pytest.fixture
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path)
+
+
 def decision(request: ApprovalRequest, **changes: Any) -> Decision:
     given = Decision(request.id, request.digest, True, "max@example.com", "it is better", "terminal", NOW)
     return replace(given, **changes)
@@ -51,15 +56,15 @@ def test_a_first_model_is_approved_with_nothing_serving(env: World) -> None:
 
 
 def test_without_a_decision_nothing_is_deployed(env: World) -> None:
-    request = env.approvals().request_approval(request_over(evidence()))
+    request = env.approvals().add_request(request_over(evidence()))
     with pytest.raises(Refusal, match="nobody has decided yet"):
         verify_approval(env, request, "1", interrupted_effect=None, now=NOW)
 
 
 UNSOUND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "rejected": ({}, {"approved": False, "reason": "not now"}, r"rejected by max@example\.com: not now"),
-    "over another digest": ({}, {"digest": "0" * 64}, "over other evidence"),
-    "by the requester": ({}, {"by": "dana@example.com"}, "who asked may not decide"),
+    "over another digest": ({}, {"digest": "0" * 64}, "about other evidence"),
+    "by the requester": ({}, {"by": "dana@example.com"}, "the requester may not decide"),
     "by someone not on the list": ({"approvers": ("ann@example.com",)}, {}, "not among the approvers"),
     "expired since": ({"expires_at": NOW - timedelta(seconds=1)}, {"at": NOW - timedelta(minutes=1)}, "has expired"),
     "decided too late": ({"expires_at": NOW + timedelta(hours=1)}, {"at": NOW + timedelta(hours=2)}, "clock has gone back"),
@@ -71,8 +76,8 @@ UNSOUND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 def test_a_decision_that_does_not_stand_deploys_nothing(
     env: World, asked: dict[str, Any], said: dict[str, Any], problem: str, resumed: bool
 ) -> None:
-    request = env.approvals().request_approval(request_over(evidence(), **asked))
-    env.approvals().decide(
+    request = env.approvals().add_request(request_over(evidence(), **asked))
+    env.approvals().record_decision(
         decision(request, **said), env.signing.signer("decisions")
     )  # straight into the ledger, past the rules of `decide`
     with pytest.raises(Refusal, match=problem):
@@ -98,13 +103,13 @@ def test_an_approval_against_another_champion_has_lapsed(env: World, serving: st
 @pytest.mark.parametrize("tier", ["development", "staging"])
 def test_a_model_of_a_sample_is_never_deployed(env: World, tier: str) -> None:
     request = approved(env, replace(evidence(), tier=tier))
-    with pytest.raises(Refusal, match=rf"only a model of the full tier.*{tier} tier, pass"):
+    with pytest.raises(Refusal, match=rf"only a model trained on the full tier.*{tier} tier, pass"):
         verify_approval(env, request, "1", interrupted_effect=None, now=NOW)
 
 
 @pytest.mark.parametrize("outcome", ["hold", "inconclusive"])
 def test_a_model_that_did_not_pass_is_never_deployed(env: World, outcome: str) -> None:
-    request = approved(env, evidence(judged=JUDGED.model_copy(update={"outcome": outcome})))
+    request = approved(env, evidence(judged=JUDGED.model_copy(update={"verdict": outcome})))
     with pytest.raises(Refusal, match=rf"full tier, {outcome}"):
         verify_approval(env, request, "1", interrupted_effect=None, now=NOW)
 
@@ -112,7 +117,7 @@ def test_a_model_that_did_not_pass_is_never_deployed(env: World, outcome: str) -
 def test_an_approval_that_was_used_is_none_after_the_version_was_taken_back(env: World) -> None:
     request = approved(env, evidence())
     done = replace(BEGUN, state="done", outcome="version 2 served")
-    with pytest.raises(Refusal, match="was used"):
+    with pytest.raises(Refusal, match="was already used"):
         verify_approval(env, request, "1", interrupted_effect=done, now=NOW)
     assert verify_approval(env, request, request.version, interrupted_effect=done, now=NOW) == evidence()
 
@@ -166,7 +171,7 @@ def test_files_that_were_changed_after_the_approval_are_refused(env: World, tmp_
         env = env.model_copy(update={"scratch": tmp_path / "another machine"})
         changed = tmp_path / "runs" / "run-2" / "model"
     (changed / MODEL_FILE).write_text('{"rooms": -2.0}')
-    with pytest.raises(Refusal, match=r"(?s)price version 2.*not those that were approved.*retrain"):
+    with pytest.raises(Refusal, match=r"(?s)price version 2.*not the approved ones.*retrain"):
         approved_files(env, request, shown)
 
 
@@ -224,7 +229,7 @@ def test_an_approved_version_serves_and_bears_the_alias_and_stands_in_the_ledger
 
 TROUBLE: dict[str, tuple[dict[str, Any], str]] = {
     "refused by preflight": ({"reject_versions": ("2",)}, "refused"),
-    "wrong answers once live": ({"wrong_answers": ("2",)}, "predictions"),
+    "wrong answers once live": ({"wrong_answer_versions": ("2",)}, "predictions"),
 }
 
 
@@ -262,7 +267,7 @@ def test_a_first_version_that_preflight_refuses_is_never_live(tmp_path: Path) ->
 
 
 def test_a_first_version_that_answers_wrongly_is_withdrawn_and_no_champion(tmp_path: Path) -> None:
-    env = World.at(tmp_path, wrong_answers=("1",))
+    env = World.at(tmp_path, wrong_answer_versions=("1",))
     register(env, {"rooms": 1.0})
     with pytest.raises(Rejected, match="predictions"):
         in_service(env, releases(tmp_path)[0])
@@ -272,7 +277,7 @@ def test_a_first_version_that_answers_wrongly_is_withdrawn_and_no_champion(tmp_p
 
 
 def test_the_ledger_says_what_was_wrong_even_when_the_version_before_cannot_be_restored(tmp_path: Path) -> None:
-    env = World.at(tmp_path, wrong_answers=("2",))
+    env = World.at(tmp_path, wrong_answer_versions=("2",))
     with pytest.raises(TerminalError):
         in_service(env, releases(tmp_path)[1], before="1")  # which this endpoint has not kept
     (line,) = env.effects().deployments("price", "local")
@@ -295,10 +300,10 @@ def test_a_second_switch_after_a_kill_changes_nothing_and_needs_no_second_prefli
     env, two = world_with(tmp_path)
     endpoint: Any = env.endpoint()
     switch_and_verify(endpoint, two, "1")
-    first = endpoint.serving("price")
+    first = endpoint.live_version("price")
     endpoint.reject_versions = ("2",)  # what would refuse a second preflight
     assert switch_and_verify(endpoint, two, "1")[0] == first.url
-    assert endpoint.serving("price") == first
+    assert endpoint.live_version("price") == first
 
 
 def test_the_same_version_with_other_files_is_not_taken_for_the_one_that_serves(tmp_path: Path) -> None:
@@ -325,6 +330,6 @@ def test_a_golden_request_is_read_back_from_the_ledger_as_it_was() -> None:
 def test_the_endpoint_logs_what_model_yaml_lets_it() -> None:
     spec = parse_spec(BINARY, "model.yaml")
     assert inference_log_rules(spec) == InferenceLogPolicy(entity_column=spec.data.entity)
-    limited = parse_spec(f"{BINARY}\ninference_log: {{leave_out: [rooms], hash: [street]}}\n", "model.yaml")
+    limited = parse_spec(f"{BINARY}\ninference_log: {{exclude: [rooms], hash: [street]}}\n", "model.yaml")
     assert inference_log_rules(limited) == InferenceLogPolicy(spec.data.entity, ("rooms",), ("street",))
-    assert inference_log_rules(parse_spec(f"{BINARY}\ninference_log: {{keep: false}}\n", "model.yaml")) is None
+    assert inference_log_rules(parse_spec(f"{BINARY}\ninference_log: {{enabled: false}}\n", "model.yaml")) is None

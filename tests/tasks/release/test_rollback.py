@@ -13,10 +13,11 @@ import pytest
 
 from blocks.common.errors import NotFound, Rejected
 from blocks.database.ledger import SqlLedger
-from blocks.effects.base import Deployment, Effects
+from blocks.effects.base import Effects
 from blocks.effects.fake import FakeEffects
 from blocks.endpoints.base import GoldenExample, Release
 from blocks.endpoints.fake import FakeEndpoint
+from blocks.records.deployments import Deployment
 from runtime.digests import folder_digest
 from tasks.approval.rules.history import champion_of, rollback_target
 from tasks.release.deployment import golden_json
@@ -66,9 +67,9 @@ def test_a_rollback_goes_to_a_version_that_served(
 REFUSED = {
     "nothing was ever released": ([], "", "no earlier version"),
     "only one was": ([line("1")], "", "no earlier version"),
-    "an unknown version": (DEPLOYED, "9", r"never served.*'9'.*1, 2, 3"),
-    "one that failed": ([line("1"), line("2"), line("3", status="failed")], "3", "never served"),
-    "the one that serves": (DEPLOYED, "3", "serves already"),
+    "an unknown version": (DEPLOYED, "9", r"was never deployed.*'9'.*1, 2, 3"),
+    "one that failed": ([line("1"), line("2"), line("3", status="failed")], "3", "was never deployed"),
+    "the one that serves": (DEPLOYED, "3", "is deployed already"),
 }
 
 
@@ -93,7 +94,7 @@ def test_what_a_version_must_answer_is_found_in_the_ledger(effects: Effects) -> 
 
 
 def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(effects: Effects) -> None:
-    with pytest.raises(Refusal, match=r"does not know how.*'r9'.*deployed by Ratchet"):
+    with pytest.raises(Refusal, match=r"no golden example.*'r9'.*deployed by Ratchet"):
         recorded_golden(effects, "r9")
 
 
@@ -129,6 +130,6 @@ def test_a_version_that_answers_otherwise_than_when_it_was_released_is_not_prove
 def test_a_version_that_the_endpoint_has_not_kept_is_not_found(tmp_path: Path) -> None:
     endpoint = FakeEndpoint()
     released(endpoint, tmp_path)
-    with pytest.raises(NotFound, match=r"no version 9.*\['1', '2'\]"):
+    with pytest.raises(NotFound, match=r"no stored version 9.*\['1', '2'\]"):
         endpoint.rollback("price", "9")
     assert endpoint.live_version("price").version == "2"  # type: ignore[union-attr]

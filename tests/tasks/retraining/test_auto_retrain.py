@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from blocks.common.compute import Compute
 from blocks.common.errors import NotFound, Unavailable
+from blocks.records.compute import Compute
 from blocks.trainers.fake import FakeTrainer
-from tasks.retraining.auto_retrain import RETRAIN_REFUSED, RETRAIN_STARTED, decide_on_alert, gather_retrain_facts
-from tasks.retraining.label_arrivals import labelled_rows_since
+from tasks.retraining.auto_retrain import (
+    RETRAIN_REFUSED,
+    RETRAIN_STARTED,
+    decide_on_alert,
+    gather_retrain_facts,
+    labelled_rows_since,
+)
 from tasks.retraining.rules.facts import LabelledRows, RetrainTrigger, Unknown
 from tasks.shared.alerts import emit_alert
 from tasks.shared.models import TeamModel
@@ -28,7 +33,7 @@ LATER = NOW + timedelta(minutes=5)
 
 def model(**rules: Any) -> TeamModel:
     """Return the model that retrains by itself, for what has landed in the tests' lake."""
-    wanted = {"automatic": True, "new_rows": 500, "labels_days": 3650.0, **rules}
+    wanted = {"automatic": True, "min_new_labelled_rows": 500, "max_label_age_days": 3650.0, **rules}
     spec = MODEL.spec.model_copy(update={"retraining": RetrainingSpec(**wanted)})
     return replace(MODEL, spec=spec)
 
@@ -49,13 +54,13 @@ def answer(env: World, key: str = "", now: datetime = LATER, **rules: Any) -> Au
 
 
 def written(env: World, event: str) -> list[str]:
-    return [signal.sentence for signal in env.outbox().signals(f"price/local/{event}")]
+    return [signal.summary for signal in env.outbox().signals(f"price/local/{event}")]
 
 
 def test_a_drift_whose_guards_all_allow_it_is_answered_with_its_reason(env: World) -> None:
     drift(env)
     answered = answer(env)
-    assert answered.outcome == "Retraining", answered.summary
+    assert answered.outcome == "started", answered.summary
     assert answered.trigger_reason == "drift of 2026-11-26: The rows differ: rooms."
     assert answered.requested_by == "automation: model.drift.detected"
     assert answered.alert_record_key == "look 1"
@@ -65,7 +70,7 @@ def test_a_drift_whose_guards_all_allow_it_is_answered_with_its_reason(env: Worl
 def test_a_model_that_does_not_ask_for_it_is_left_alone(env: World) -> None:
     drift(env)
     answered, page = decide_on_alert(env, MODEL, DRIFT, "", LATER)
-    assert (answered.outcome, page) == ("Off", "")
+    assert (answered.outcome, page) == ("off", "")
     assert written(env, RETRAIN_STARTED) == written(env, RETRAIN_REFUSED) == []
 
 
@@ -79,40 +84,40 @@ def test_the_same_finding_is_decided_once_whatever_happened_since(env: World) ->
 
 def test_what_is_refused_is_written_down_with_its_guards_and_stays_refused(env: World) -> None:
     drift(env)
-    refused = answer(env, new_rows=601)
-    assert refused.outcome == "Refused"
-    assert "new rows: 600 (needed: 601 labelled rows" in refused.summary
-    assert "not until 1 more have landed" in refused.summary
+    refused = answer(env, min_new_labelled_rows=601)
+    assert refused.outcome == "refused"
+    assert "new rows: 600 (required: 601 labelled rows" in refused.summary
+    assert "passes when: 1 more have arrived" in refused.summary
     assert answer(env) == refused
     assert (written(env, RETRAIN_REFUSED), written(env, RETRAIN_STARTED)) == ([refused.summary], [])
 
 
 def test_the_next_finding_is_another_question(env: World) -> None:
     drift(env)
-    assert answer(env, new_rows=601).outcome == "Refused"
+    assert answer(env, min_new_labelled_rows=601).outcome == "refused"
     drift(env, "look 2")
-    assert answer(env).outcome == "Retraining"
+    assert answer(env).outcome == "started"
     drift(env, "look 3")
     third = answer(env)
-    assert third.outcome == "Refused"
+    assert third.outcome == "refused"
     assert "cool-down" in third.summary
 
 
 def test_drift_and_lost_quality_of_one_look_are_answered_together(env: World) -> None:
     drift(env)
     emit_alert(env, QUALITY, model="price", sentence="auc is 0.6.", alert_record_key="look 1, quality", now=NOW)
-    assert answer(env, cool_down_hours=0.0).outcome == "Retraining"
+    assert answer(env, cool_down_hours=0.0).outcome == "started"
     second, _ = decide_on_alert(env, model(cool_down_hours=0.0), QUALITY, "", LATER)
-    assert (second.outcome, second.requested_by) == ("Refused", "automation: model.quality.degraded")
-    assert "alert: answered at" in second.summary and "quality of 20" in second.summary
+    assert (second.outcome, second.requested_by) == ("refused", "automation: model.quality.degraded")
+    assert "alert: a retraining started at" in second.summary and "quality of 20" in second.summary
 
 
 def test_retraining_that_does_not_help_ends_and_people_are_warned(env: World) -> None:
     outcomes = []
     for night in range(5):
         drift(env, f"look {night}")
-        outcomes.append(answer(env, now=LATER + timedelta(days=2 * night), most_in_vain=1).outcome)
-    assert outcomes == ["Retraining", *["Refused"] * 4]
+        outcomes.append(answer(env, now=LATER + timedelta(days=2 * night), max_unsuccessful=1).outcome)
+    assert outcomes == ["started", *["refused"] * 4]
     warned = env.outbox().signals(f"price/local/{RETRAIN_REFUSED}")
     assert {each.severity for each in warned} == {"warning"}
 
@@ -123,7 +128,7 @@ def test_a_ledger_that_fails_while_the_decision_is_written_decides_nothing(env: 
     with pytest.raises(Unavailable):
         answer(env)
     assert written(env, RETRAIN_STARTED) == []
-    assert answer(env).outcome == "Retraining"
+    assert answer(env).outcome == "started"
     assert len(written(env, RETRAIN_STARTED)) == 1
 
 
@@ -139,10 +144,10 @@ def test_an_event_that_no_look_wrote_down_starts_nothing(env: World) -> None:
 def test_what_is_over_or_waits_for_people_is_not_answered(env: World) -> None:
     drift(env)
     drift(env, "look 2", state="recovered")
-    assert "alert: over" in answer(env, "look 1").summary
-    env.approvals().request_approval(request_over(evidence()))
+    assert "alert: closed" in answer(env, "look 1").summary
+    env.approvals().add_request(request_over(evidence()))
     drift(env, "look 3")
-    assert "price-2 waits" in answer(env).summary
+    assert "price-2 pending" in answer(env).summary
 
 
 def test_paid_work_is_refused_above_the_budget_and_without_a_price(env: World, tmp_path: Path) -> None:
@@ -155,8 +160,13 @@ def test_paid_work_is_refused_above_the_budget_and_without_a_price(env: World, t
     assert "budget: unknown:" in answer(env).summary
 
 
-def test_what_has_landed_is_counted_by_label_and_dated_by_the_snapshot_that_brought_the_last_one(env: World) -> None:
+def test_what_has_landed_is_counted_by_label(env: World) -> None:
     assert labelled_rows_since(env, MODEL.spec, "1", LATER).new_rows == 600
+    land(env, houses(50, seed=3, first=200_000).assign(price=None), "unlabelled")
+    assert labelled_rows_since(env, MODEL.spec, "1", LATER).new_rows == 600
+
+
+def test_what_has_landed_is_dated_by_the_snapshot_that_brought_the_last_label(env: World) -> None:
     brought = env.lake().as_of("houses").snapshots[-1].created_at
     land(env, houses(50, seed=3, first=200_000).assign(price=None), "unlabelled")
     found = labelled_rows_since(env, MODEL.spec, "1", LATER)

@@ -10,10 +10,10 @@ import pytest
 from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.fixtures.join_cases import SCHEMAS, at, comparable, slowly, table
 from tests.fixtures.joined_tiers import CUSTOMERS, DATA, ROWS, SPEC, filled, land
@@ -85,7 +85,7 @@ def test_a_time_or_a_snapshot_gives_the_tables_of_then(tmp_path: Path) -> None:
     then = tier(lake, tmp_path)
     land(lake, "weather", table("weather", [("north", at(3), 77.0)]), key="second", hours=1)
     land(lake, "", table("", [("new", at(3), "north", 1.0, "No")]), key="second", hours=2)
-    assert tier(lake, tmp_path, as_of=then.reread_time) == then
+    assert tier(lake, tmp_path, as_of=then.reread_as_of) == then
     assert tier(lake, tmp_path, as_of=then.as_of) == then
     assert tier(lake, tmp_path) != then
 
@@ -159,7 +159,7 @@ def test_a_table_laid_out_by_another_key_is_refused(tmp_path: Path) -> None:
 
 def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
     people = table("people", ROWS["people"]).rename_columns(["who", "cuntry"])
-    with pytest.raises(Refusal, match=r"data set people: the column.*'country'\)\. Did you mean `cuntry`\?"):
+    with pytest.raises(Refusal, match=r"data set people: a column.*'country'\)\. Did you mean `cuntry`\?"):
         tier(filled(people=people), tmp_path)
 
 

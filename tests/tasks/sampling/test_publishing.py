@@ -10,11 +10,11 @@ import pytest
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from tasks.sampling.publishing import publish_rows
-from tasks.shared.reads import resolve_reads
 from tasks.shared.records import PublishResult, TierData
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.fixtures.join_cases import JOINED, at, table
 from tests.fixtures.joined_tiers import filled, land
@@ -115,7 +115,7 @@ def test_other_rules_need_another_name(tmp_path: Path) -> None:
     )
     data = read(lake, tmp_path)
     with pytest.raises(
-        Refusal, match=r"data set late-features: the rows there were made by other rules.*data\.publish"
+        Refusal, match=r"data set late-features: the rows there were published by other rules.*data\.publish"
     ):
         publish_rows(lake, ENGINE, changed, data.model_copy(update={"digest": "x" * 64}), at=NOW)
 
@@ -123,7 +123,7 @@ def test_other_rules_need_another_name(tmp_path: Path) -> None:
 def test_a_data_set_of_another_making_is_not_added_to(tmp_path: Path) -> None:
     lake = filled()
     lake.append("late-features", pa.table({"a": [1]}), source="a person", key="k", at=NOW)
-    with pytest.raises(Refusal, match="late-features: the rows there were published by something else than a model"):
+    with pytest.raises(Refusal, match="late-features: the rows there were published by something that is no model"):
         publish(lake, tmp_path)
     other = parse_spec(
         NAMED.replace("name: late\n", "name: later\n").replace("late-features", "features"), "model.yaml"

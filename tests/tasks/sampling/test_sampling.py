@@ -10,15 +10,21 @@ from blocks.common.errors import Corrupt
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import Lake
 from blocks.lake.fake import FakeLake
-from tasks.shared.reads import TableReads, resolve_reads
 from tasks.shared.records import TierData
 from tasks.shared.rules.model.spec import ModelSpec, TierSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import holdout_buckets, tier_buckets
 from tasks.shared.rules.rows.content import table_content_digest
+from tasks.shared.tables import TableReads, resolve_reads
 from tasks.shared.tiers import materialise
 from tests.fixtures.sampled_rows import NOW, SPEC, append, ids
 from tests.fixtures.spec_cases import GOOD
+
+
+@pytest.fixture
+def lake() -> FakeLake:
+    return FakeLake()
+
 
 ENGINE = DuckDBEngine()
 
@@ -129,7 +135,7 @@ def test_a_tier_with_an_empty_side_is_refused_and_leaves_nothing(
 @pytest.mark.parametrize("holdout", [0.0001, 0.5], ids=["nobody decides", "nobody trains"])
 def test_a_tier_with_an_empty_side_is_named_with_its_data_set(lake: FakeLake, tmp_path: Path, holdout: float) -> None:
     read = append(lake, *lonely(holdout))
-    with pytest.raises(Refusal, match=rf"(?s)(production.*{read.main.id}|{read.main.id}.*production).*model\.yaml"):
+    with pytest.raises(Refusal, match=rf"(?s)(full.*{read.main.id}|{read.main.id}.*full).*model\.yaml"):
         materialise(lake, ENGINE, read, spec_with(holdout), "full", tmp_path)
 
 
@@ -164,7 +170,7 @@ def test_a_tier_carries_the_digests_of_its_read_and_of_the_rows_that_decide(lake
     data = materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     assert data.data_digest == read.digest
     assert data.holdout_digest == table_content_digest(pq.read_table(data.holdout))
-    assert (data.tables, data.reread_time) == ({}, "")
+    assert (data.tables, data.reread_as_of) == ({}, data.as_of)
 
 
 def test_the_rows_hold_entity_features_and_target_and_nothing_else(lake: FakeLake, tmp_path: Path) -> None:

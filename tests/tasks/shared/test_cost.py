@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from blocks.common.compute import EndpointCompute
 from blocks.common.errors import JobFailed
 from blocks.endpoints.fake import FakeEndpoint
+from blocks.records.compute import EndpointCompute
 from blocks.trainers.base import TrainingJob
 from tasks.shared.cost import (
     log_job_cost,
@@ -26,6 +26,11 @@ from tasks.training.jobs import run_training_job
 from tests.fakes.environment import NOW, SPEC, World
 from tests.fixtures.approval_requests import DATA
 from tests.fixtures.costs import COSTED, HOUR, PAID, PRICES, paid_trainer
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> World:
+    return World.at(tmp_path)
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def test_small_work_goes_to_the_unpaid_trainer_where_there_is_one(env: World, mo
 
 
 def test_the_worst_case_is_written_before_and_the_cost_after(env: World, model: TeamModel) -> None:
-    trainer, tracking, run = paid_trainer(env, billed=36.0), env.tracking(), run_of(env)
+    trainer, tracking, run = paid_trainer(env, billable_seconds=36.0), env.tracking(), run_of(env)
     seen: list[str] = []
     with disable_run_logger():
         done, cost = run_training_job(trainer, tracking, run, job(model), COSTED,
@@ -100,7 +105,7 @@ def test_the_worst_case_is_written_before_and_the_cost_after(env: World, model: 
 
 
 def test_a_failed_attempt_is_paid_and_stays_in_the_sum(env: World, model: TeamModel) -> None:
-    trainer, tracking, run = paid_trainer(env, billed=36.0, fail_first=1), env.tracking(), run_of(env)
+    trainer, tracking, run = paid_trainer(env, billable_seconds=36.0, failing_attempts=1), env.tracking(), run_of(env)
     with disable_run_logger():
         with pytest.raises(JobFailed):
             run_training_job(trainer, tracking, run, job(model), COSTED, log=print)
@@ -114,7 +119,7 @@ def test_a_failed_attempt_is_paid_and_stays_in_the_sum(env: World, model: TeamMo
 
 
 def test_a_job_that_runs_on_has_no_cost_yet_and_counts_with_its_worst_case(env: World, model: TeamModel) -> None:
-    trainer, tracking, run = paid_trainer(env, billed=36.0), env.tracking(), run_of(env)
+    trainer, tracking, run = paid_trainer(env, billable_seconds=36.0), env.tracking(), run_of(env)
     trainer.polls_in_progress = 5
     trainer.submit(job(model))
     log_worst_case(tracking, run, COSTED)

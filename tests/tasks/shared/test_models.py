@@ -77,8 +77,8 @@ def test_a_model_in_a_namespace_is_the_same_folder_under_its_own_name(root: Path
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("prcie--dana", r"Did you mean 'price'"), ("price--", "no namespace"), ("price--a--b", "no namespace"),
-     ("--dana", "no such model"), ("price--../x", "no namespace")],
+    [("prcie--dana", r"Did you mean 'price'"), ("price--", "not a valid namespace"), ("price--a--b", "not a valid namespace"),
+     ("--dana", "no such model"), ("price--../x", "not a valid namespace")],
 )  # fmt: skip
 def test_a_namespace_of_no_model_or_none_at_all_is_refused(root: Path, name: str, words: str) -> None:
     with pytest.raises(Refusal, match=f"(?s){words}"):
@@ -181,8 +181,8 @@ def test_a_patch_puts_back_what_was_on_top_of_the_commit(
     (repository / "models" / "price" / "train.py").write_bytes(program)
     copy = tmp_path_factory.mktemp("again") / "checkout"
     git(repository, "clone", "--quiet", str(repository), str(copy))
-    (copy / "made-by.patch").write_text(code_provenance(repository).patch)
-    git(copy, "apply", "made-by.patch")
+    (copy / "provenance.patch").write_text(code_provenance(repository).patch)
+    git(copy, "apply", "provenance.patch")
     assert "new@example.com" in (copy / "models" / "price" / "model.yaml").read_text()
     assert (copy / "models" / "price" / "train.py").read_bytes() == program
 

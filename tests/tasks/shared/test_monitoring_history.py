@@ -24,19 +24,19 @@ def test_each_look_is_kept_once_and_read_again_in_order(env: World, tmp_path: Pa
     assert store_monitoring_run(env, quiet, UNTIL - DAY) and store_monitoring_run(env, drifted, UNTIL)
     assert store_monitoring_run(env, drifted, UNTIL + DAY), "a task that is tried again"
     first, second = monitoring_runs_since(env, "price", UNTIL - 2 * DAY)
-    assert (first.started_at, first.outcome, first.newest_rows) == (UNTIL - DAY, "Quiet", 500)
-    assert (second.started_at, second.outcome) == (UNTIL, "Drift")
+    assert (first.started_at, first.outcome, first.newest_rows) == (UNTIL - DAY, "no_drift", 500)
+    assert (second.started_at, second.outcome) == (UNTIL, "drift")
     found = {measure.name: measure for measure in second.of("drift")}
     assert set(found) == {"rooms", "street", "garden", "prediction Yes"}
     assert found["garden"].is_finding and (found["garden"].value or 0) > 0.25
-    assert [look.outcome for look in monitoring_runs_since(env, "price", UNTIL - timedelta(hours=1))] == ["Drift"]
+    assert [look.outcome for look in monitoring_runs_since(env, "price", UNTIL - timedelta(hours=1))] == ["drift"]
 
 
 def test_a_look_that_was_impossible_is_kept_too(tmp_path: Path) -> None:
     env = serving(tmp_path)
     assert store_monitoring_run(env, looked(env, tmp_path), UNTIL)
     (look,) = monitoring_runs_since(env, "price", UNTIL - DAY)
-    assert (look.outcome, look.measures) == ("CouldNotCheck", ())
+    assert (look.outcome, look.measures) == ("not_checked", ())
 
 
 def test_no_look_is_none(env: World) -> None:
@@ -47,6 +47,6 @@ def test_a_lake_that_refuses_a_look_does_not_stop_the_telling(env: World, tmp_pa
     seen = looked(env, tmp_path)
     env.lake().fail_appends = 1  # type: ignore[attr-defined]  # the fake's knob
     assert not store_monitoring_run(env, seen, UNTIL)
-    assert "is not kept in price-watch" in caplog.text
-    (seen.folder / "judgement.json").write_text("{")
+    assert "is not stored in price-monitoring" in caplog.text
+    (seen.folder / "monitoring-report.json").write_text("{")
     assert not store_monitoring_run(env, seen, UNTIL)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from blocks.approvals.base import ApprovalRequest
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Rejected
 from blocks.common.trust import ApprovalSettings, RequiredApproval
@@ -16,22 +15,23 @@ from blocks.endpoints.sagemaker_release_store import StoredRelease
 from blocks.endpoints.sagemaker_requests import endpoint_name, release_name
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.schemas import check_dataset
+from blocks.records.approvals import ApprovalRequest
 from blocks.trainers.job_checks import NAME_PATTERN
+from ratchet.frames import ingest_frame
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import canonical_json
 from tasks.batch.input import input_from_source
 from tasks.batch.scoring import append_predictions
 from tasks.cleanup.garbage import artifact_owners, plan_removals, remove_planned
 from tasks.cleanup.maintenance import model_datasets
-from tasks.cleanup.rules.maintenance.maintenance import model_dataset_names
+from tasks.cleanup.rules.maintenance import model_dataset_names
 from tasks.evidence.reproduction import versions_to_reproduce
-from tasks.ingestion.landing import ingest_frame, ingest_schema
+from tasks.ingestion.datasets import ingest_schema
 from tasks.monitoring.rules.requests import inference_dataset
 from tasks.release.deployment import switch_and_record, verify_approval
 from tasks.sampling.publishing import reason_not_published
 from tasks.shared.cost import worst_case_costs
-from tasks.shared.models import TeamModel
-from tasks.shared.namespaces import check_namespace_allowed, known_models, model_with_namespaces
+from tasks.shared.models import TeamModel, check_namespace_allowed, known_models, load_model, model_with_namespaces
 from tasks.shared.records import CodeProvenance, TierData
 from tasks.shared.rules.cost.spent import COST_METRIC
 from tasks.shared.rules.model.namespaces import check_name
@@ -78,7 +78,7 @@ def train_and_deploy(env: World, name: str, data: TierData, weight: float) -> st
     tracking.close_run(run.id, "FINISHED")
     made = tracking.register(name, run.id, key="flow:train", tags=version_tags(brought(name), data, MADE_BY))
     artifact = tracking.fetch_model(name, made.version, env.scratch / "models" / name / made.version)
-    request = env.approvals().request_approval(request_of(name, made.version))
+    request = env.approvals().add_request(request_of(name, made.version))
     release = Release(name, made.version, artifact, folder_digest(artifact), GOLDEN)
     switch_and_record(env, request, release, "")
     return made.version
@@ -197,7 +197,7 @@ def test_version_1_of_a_namespace_never_answers_for_version_1_of_another(env: Wo
 
 def test_a_namespace_lands_no_rows_and_publishes_none() -> None:
     with pytest.raises(Refusal, match=r"which is shared.*churn--dana.*model=churn"):
-        ingest_schema("churn--dana", "")
+        ingest_schema(load_model("churn--dana"), "")
     with pytest.raises(Refusal, match="only reads the data"):
         ingest_frame("churn--dana", None, environment="nowhere")  # type: ignore[arg-type]
     published = SPEC.model_copy(update={"data": SPEC.data.model_copy(update={"publish": "features"})})
@@ -247,7 +247,7 @@ def test_a_model_in_a_namespace_has_a_name_that_fits_everywhere(name: str) -> No
     for external in (training_job_name(name, "0123456789abcdef"), endpoint_name(name)):
         assert NAME_PATTERN.fullmatch(external) and len(external) <= 63, "SageMaker takes it"
     assert NAME_PATTERN.fullmatch(release_name(StoredRelease(name, "12", "d" * 64, GOLDEN, "s3://b/k"), HOSTING))
-    for kind in ("predictions", "inference", "watch"):
+    for kind in ("predictions", "inference", "monitoring"):
         check_dataset(brought(name).spec.own_dataset(kind))
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from blocks.approvals.base import Waiver
-from blocks.common.trust import ApprovalSettings, Person
+from blocks.common.trust import ApprovalSettings
+from blocks.records.approvals import Waiver
+from blocks.records.people import Person
 from tasks.approval.requests import submit_decision
 from tasks.approval.rules.waivers import waivable_gates
 from tasks.release.deployment import verify_approval
@@ -27,8 +28,10 @@ def env(tmp_path: Path) -> World:
     return World.at(tmp_path)
 
 
-def standing(env: World, gates: tuple[str, ...] = GATES, by: str = "dana@example.com", days: float = 0.01) -> Any:
-    return valid_waivers(env, "churn", gates, by, NOW + timedelta(days=days))
+def standing(
+    env: World, gates: tuple[str, ...] = GATES, requested_by: str = "dana@example.com", days: float = 0.01
+) -> Any:
+    return valid_waivers(env, load_model("churn").spec, gates, requested_by, NOW + timedelta(days=days))
 
 
 def test_the_gates_that_may_be_waived_are_those_of_model_yaml() -> None:
@@ -48,7 +51,7 @@ def test_a_waiver_opens_its_gates_until_it_ends_and_is_a_signed_decision(env: Wo
 CLOSED: dict[str, dict[str, Any]] = {
     "another gate": {"gates": (*GATES, "brier")},
     "what nobody may waive": {"gates": (*GATES, "")},
-    "a run that the waiver's author asked for": {"by": "MAX@example.com"},
+    "a run that the waiver's author asked for": {"requested_by": "MAX@example.com"},
 }
 
 
@@ -72,8 +75,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no gate": ({"gates": ()}, "no such gate"),
     "a leak": ({"gates": ("",)}, "no such gate"),
     "no reason": ({"reason": " "}, "needs a name and a reason"),
-    "no name": ({"by": ""}, "needs a name and a reason"),
-    "an end that is past": ({"until": NOW}, "an end in sight"),
+    "no name": ({"waived_by": ""}, "needs a name and a reason"),
+    "an end that is past": ({"until": NOW}, "past or too far ahead"),
     "for ever": ({"until": NOW + timedelta(days=91)}, "at most 90 days"),
 }
 
@@ -82,18 +85,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_waiver_that_does_not_count_is_refused_and_recorded(env: World, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(Refusal, match=says):
         record_waiver(env, replace(WAIVER, **changes))
-    assert [link.kind for link in env.approvals().links()] == ["refusal"]
+    assert [link.kind for link in env.approvals().chain_entries()] == ["refusal"]
 
 
 def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(env: World) -> None:
     waived = record_waiver(env, replace(WAIVER, at=NOW - timedelta(hours=1)))
-    held = JUDGED.model_copy(update={"outcome": "hold", "gates": GATES})
+    held = JUDGED.model_copy(update={"verdict": "hold", "failed_gates": GATES})
     shown = replace(evidence(judged=held), model="churn", waivers=(waived.hash,))
-    asked = env.approvals().request_approval(request_over(shown))
+    asked = env.approvals().add_request(request_over(shown))
     submit_decision(
         env, asked.id, approved=True, decided_by="ann@example.com", reason="with the waiver", channel="t", now=NOW
     )
     assert verify_approval(env, asked, "1", interrupted_effect=None, now=NOW).waivers == (waived.hash,)
     env.approval = ApprovalSettings(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
-    with pytest.raises(Refusal, match=r"no waiver that stands opens it.*auc by contract, comparison"):
+    with pytest.raises(Refusal, match=r"no valid waiver covers it.*auc by contract, comparison"):
         verify_approval(env, asked, "1", interrupted_effect=None, now=NOW)

@@ -85,7 +85,7 @@ def test_a_training_job_gets_the_rows_that_train_and_no_others(model: TeamModel,
 
 def test_a_training_job_is_the_models_program_within_its_limits(model: TeamModel, data: TierData) -> None:
     job = a_job(model, data)
-    assert (job.program, job.max_seconds, job.max_memory_mb) == (model.folder, 600, 1024)
+    assert (job.program_folder, job.max_seconds, job.max_memory_mb) == (model.folder, 600, 1024)
     assert (dict(job.hyperparameters), dict(job.environment)) == ({"seed": "7"}, {"MLFLOW_RUN_ID": "run-1"})
     check_job(job)
 
@@ -113,6 +113,7 @@ def test_a_tier_that_is_gone_starts_no_job(model: TeamModel, data: TierData, tmp
 
 
 def test_a_limit_of_less_than_a_second_is_still_a_limit(model: TeamModel, data: TierData) -> None:
+    """The check of the job must not raise, as it would for a limit of 0 s."""
     short = SPEC.model_copy(update={"training": SPEC.training.model_copy(update={"max_minutes": 0.01})})
     check_job(a_job(TeamModel(model.folder, short), data))
 
@@ -123,11 +124,12 @@ def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model:
         "ratchet.snapshot": DATA.as_of,
         "ratchet.data_digest": DATA.data_digest,
         "ratchet.tier_digest": DATA.digest,
+        "ratchet.read_at": DATA.reread_as_of,
         "ratchet.holdout": "0.2",
         "ratchet.commit": MADE_BY.commit,
-        "ratchet.dirty": "no",
+        "ratchet.uncommitted_changes": "no",
     }
-    assert version_tags(model, DATA, DIRTY)["ratchet.dirty"] == "yes"
+    assert version_tags(model, DATA, DIRTY)["ratchet.uncommitted_changes"] == "yes"
 
 
 def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
@@ -140,7 +142,7 @@ def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
     (seen,) = tracking.datasets(run.id)
     assert (seen["name"], seen["digest"], seen["rows"]) == ("houses", data.digest, data.train_rows)
     assert data.as_of in str(seen["source"])
-    files = tmp_path / "runs" / run.id / "files" / "made-by"
+    files = tmp_path / "runs" / run.id / "files" / "provenance"
     assert json.loads((files / "hyperparameters.json").read_text()) == {"trees": "100", "seed": "7"}
     assert (files / "uncommitted.patch").read_text() == DIRTY.patch
 
@@ -154,8 +156,8 @@ def test_a_clean_checkout_keeps_no_patch_and_the_same_key_is_the_same_run(
     )
     assert first.id == again.id
     kept = {path.name: path for path in (tmp_path / "runs" / first.id).rglob("*.*")}
-    assert set(kept) == {"environment.json", "hyperparameters.json"}
-    made_on = json.loads(kept["environment.json"].read_text())
+    assert set(kept) == {"runtime.json", "hyperparameters.json"}
+    made_on = json.loads(kept["runtime.json"].read_text())
     assert made_on["Python"] == platform.python_version() and made_on["scikit-learn"], "on what it was made"
 
 

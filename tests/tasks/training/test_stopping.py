@@ -49,12 +49,17 @@ def stopped(env: World, flow_run: str, *, given_up: bool = True, said: list[str]
     return stop_training_jobs_of(env, NAME, flow_run, lambda: given_up, told.append)
 
 
-def test_the_jobs_of_that_flow_run_alone_are_stopped_and_its_runs_closed_with_their_cost(env: World) -> None:
-    (run, job), (trial, other), (_, theirs) = (at_work(env, "mine"), at_work(env, "mine", "trial:1"),
-                                               at_work(env, "theirs"))  # fmt: skip
+def test_the_jobs_of_that_flow_run_alone_are_stopped(env: World) -> None:
+    (_, job), (_, other), (_, theirs) = (at_work(env, "mine"), at_work(env, "mine", "trial:1"),
+                                         at_work(env, "theirs"))  # fmt: skip
     assert stopped(env, "mine") == [job, other]
     assert [env.trainer().state(name).status for name in (job, other)] == [JobStatus.stopped] * 2
     assert env.trainer().state(theirs).status is JobStatus.in_progress
+
+
+def test_the_tracked_runs_of_stopped_jobs_are_closed_with_their_cost(env: World) -> None:
+    (run, _), (trial, _) = at_work(env, "mine"), at_work(env, "mine", "trial:1")
+    stopped(env, "mine")
     tracking = env.tracking()
     assert {tracking.run(each).status for each in (run, trial)} == {"FAILED"}
     assert all(COST_METRIC in tracking.run(each).metrics for each in (run, trial))
@@ -95,7 +100,7 @@ class Deaf(FakeTrainer):
 
 def test_a_job_that_cannot_be_stopped_is_said_and_its_worst_case_stays(env: World, tmp_path: Path) -> None:
     run, job = at_work(env, "mine")
-    env._adapters["trainer"] = Deaf(root=tmp_path / "deaf", asks_for=PAID)
+    env._adapters["trainer"] = Deaf(root=tmp_path / "deaf", fixed_compute=PAID)
     said: list[str] = []
     assert stopped(env, "mine", said=said) == []
     assert f"{job} could not be stopped, and may run until its own limit" in said[0]
@@ -104,7 +109,7 @@ def test_a_job_that_cannot_be_stopped_is_said_and_its_worst_case_stays(env: Worl
 
 
 def test_the_transform_job_of_a_scoring_that_was_cancelled_is_stopped(env: World) -> None:
-    transform = FakeBatchInference(looks=9)
+    transform = FakeBatchInference(polls_until_done=9)
     env._adapters["transform"] = transform
     job = BatchInferenceJob("price-score-1", env.scratch, "3", "d", 60)
     transform.submit(job, [RequestPart(b"{}", pa.table({"key": ["a"]}))])

@@ -10,11 +10,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from blocks.tracking.fake import FakeTracking
 from tasks.shared.models import TeamModel
 from tasks.shared.records import Trial
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.trials import experiment_markdown, open_study, report_trial, suggest_trial
+from tasks.training.trials import close_experiment, experiment_markdown, open_study, report_trial, suggest_trial
 from tests.fixtures.approval_requests import DATA
 from tests.fixtures.spec_cases import BINARY, GOOD
 
@@ -125,3 +126,20 @@ def test_the_summary_says_how_many_were_tried_and_shows_the_ten_best() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and "[run]" in line]
     assert [int(row.split("|")[1]) for row in rows] == [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
     assert "[run](fake://4)" in rows[0]
+
+
+def test_an_experiment_is_closed_with_its_best_metric_and_ranks_its_trials(tmp_path: Path) -> None:
+    tracking = FakeTracking(root=tmp_path / "runs")
+    run = tracking.open_run("price", key="experiment", name="experiment")
+    trials = [ended(0, {"trees": 10}, 2.0), ended(1, {"trees": 20}, None), ended(2, {"trees": 30}, 1.5)]
+    assert [trial.number for trial in close_experiment(tracking, MODEL, trials, run.id)] == [2, 0]
+    assert tracking.run(run.id).status == "FINISHED"
+    assert tracking.run(run.id).metrics == {"best_validation_rmse": 1.5}
+
+
+def test_an_experiment_without_a_metric_fails_and_is_refused(tmp_path: Path) -> None:
+    tracking = FakeTracking(root=tmp_path / "runs")
+    run = tracking.open_run("price", key="experiment", name="experiment")
+    with pytest.raises(Refusal, match="none of 2 trials gave a metric"):
+        close_experiment(tracking, MODEL, [ended(0, {}, None), ended(1, {}, None)], run.id)
+    assert tracking.run(run.id).status == "FAILED"

@@ -47,8 +47,8 @@ def settled(report: ValidationReport) -> Any:
 
 def test_a_report_in_which_all_holds_is_counted() -> None:
     checked = settled(ValidationReport("price", 60, 50, 2, (HELD, HELD)))
-    assert (checked.suite, checked.rows, checked.passed) == ("price", 60, 2)
-    assert "✅ passed" in checked.report
+    assert (checked.suite, checked.rows, checked.expectations_passed) == ("price", 60, 2)
+    assert "✅ passed" in checked.report_markdown
 
 
 REPORTS = {
@@ -64,10 +64,10 @@ REPORTS = {
 def test_a_report_that_does_not_hold_is_refused_and_its_artifact_is_there_first(
     shown: list[dict[str, Any]], report: ValidationReport, problem: str
 ) -> None:
-    with pytest.raises(Refusal, match=rf"price, full tier.*{problem}.*artifact `checks`"):
+    with pytest.raises(Refusal, match=rf"price, full tier.*{problem}.*artifact `validation`"):
         settled(report)
     (artifact,) = shown
-    assert artifact["key"] == "checks"
+    assert artifact["key"] == "validation"
     assert "❌ refused" in artifact["markdown"]
 
 

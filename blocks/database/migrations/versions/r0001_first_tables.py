@@ -23,7 +23,7 @@ def upgrade() -> None:
     new = [table for table in _METADATA.sorted_tables if table.name not in there]
     _METADATA.create_all(bind, tables=new, checkfirst=False)
     if bind.dialect.name == "postgresql":
-        op.execute(_POSTGRES_REFUSE)
+        op.execute(_POSTGRES_FUNCTION)
     for table in new:
         if table.name != _LEASES:
             _guard(table.name, bind.dialect.name)
@@ -43,7 +43,7 @@ def _guard(table: str, dialect: str) -> None:
         )
 
 
-_POSTGRES_REFUSE = """
+_POSTGRES_FUNCTION = """
 CREATE OR REPLACE FUNCTION ratchet_only_added_to() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'the ledger is only added to'; END $$
 """

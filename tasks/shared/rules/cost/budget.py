@@ -1,30 +1,84 @@
-"""The gate: no paid work above what the model's budget allows, for a run and for a month."""
+"""The budget gate: the worst case of paid work, and its refusal above the budget of a run or a month."""
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import date
 
-from tasks.shared.rules.cost.worst import WorstCaseCost
+from blocks.records.compute import Compute, EndpointCompute
+from tasks.shared.rules.cost.prices import InstanceUse, PriceTable, hourly_price
 from tasks.shared.rules.model.namespaces import base_name
+from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.refusal import Refusal
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class WorstCaseCost:
+    """A worst case in US dollars with its explanation. `is_paid` is False for work on this machine."""
+
+    usd: float
+    explanation: str
+    is_paid: bool
+
+
+def training_worst_case(price_table: PriceTable, job: Compute, today: date, times: int = 1) -> WorstCaseCost:
+    """Return the worst case of `times` such trainings; see `job_worst_case`."""
+    return job_worst_case(price_table, "training", job, today, times)
+
+
+def job_worst_case(
+    price_table: PriceTable, use: InstanceUse, job: Compute, today: date, count: int = 1
+) -> WorstCaseCost:
+    """Return the worst case of `count` such jobs: price x instances x (longest time + warm pool).
+
+    Raises:
+        Refusal: an instance type has no price, or time, instances or warm pool are not limited.
+    """
+    if not job.instance_types:
+        return WorstCaseCost(0.0, "0.00 USD: it runs on this machine", is_paid=False)
+    _refuse_unlimited(job, count)
+    price, most_expensive_type = max(
+        (hourly_price(price_table, use, job.region, kind, today), kind) for kind in job.instance_types
+    )
+    seconds = job.max_seconds + job.keep_alive_seconds
+    usd = price * job.instance_count * seconds / SECONDS_PER_HOUR * count
+    warm = f" + {job.keep_alive_seconds} s of warm pool" if job.keep_alive_seconds else ""
+    jobs = f"{count} jobs x " if count > 1 else ""
+    instances = f"{jobs}{job.instance_count} x {most_expensive_type}"
+    explanation = f"{usd:,.2f} USD: {instances} at {price:g} USD an hour for {job.max_seconds} s{warm}"
+    return WorstCaseCost(usd, explanation, is_paid=True)
+
+
+def serving_worst_case(price_table: PriceTable, served: EndpointCompute, today: date) -> WorstCaseCost:
+    """Return the worst case of serving for a month. Raises Refusal as `job_worst_case`."""
+    if not served.instance_type:
+        return WorstCaseCost(0.0, "0.00 USD a month: the endpoint runs on this machine", is_paid=False)
+    if served.instance_count < 1 or not (math.isfinite(served.hours_per_month) and served.hours_per_month > 0):
+        value = f"{served.instance_count} instances, {served.hours_per_month} hours"
+        raise Refusal(
+            "serving without a limit has no worst case", value=value, remedy="Correct the endpoint's settings."
+        )
+    price = hourly_price(price_table, "hosting", served.region, served.instance_type, today)
+    usd = price * served.instance_count * served.hours_per_month
+    instances = f"{served.instance_count} x {served.instance_type}"
+    explanation = f"{instances} at {price:g} USD an hour for {served.hours_per_month:g} hours"
+    return WorstCaseCost(usd, f"{usd:,.2f} USD a month: {explanation}", is_paid=True)
+
+
+def _refuse_unlimited(job: Compute, times: int) -> None:
+    if job.max_seconds <= 0 or job.instance_count < 1 or job.keep_alive_seconds < 0 or times < 1:
+        seconds = f"{job.max_seconds} s, {job.keep_alive_seconds} s of warm pool"
+        value = f"{times} jobs of {job.instance_count} instances, {seconds}"
+        raise Refusal("work without a limit has no worst case", value=value, remedy="Correct the trainer's settings.")
+
 
 CHEAPER_TRAINING_REMEDY = "Lower training.max_minutes, take a cheaper instance"
 
 
-class BudgetLike(Protocol):
-    """What a model may spend; `budget` of `model.yaml` is one."""
-
-    @property
-    def per_run_usd(self) -> float:
-        """At most this much for one run; 0 is none."""
-
-    @property
-    def per_month_usd(self) -> float:
-        """At most this much in a calendar month (UTC), serving included; 0 is none."""
-
-
 @dataclass(frozen=True)
 class CostBreakdown:
-    """What a run may cost at worst, what serving its model would cost a month, and what the month has cost so far."""
+    """The worst case of a run, that of serving its model for a month, and the month-to-date cost."""
 
     run: WorstCaseCost
     serving: WorstCaseCost
@@ -36,7 +90,7 @@ class CostBreakdown:
         return self.month_to_date_usd + self.run.usd + self.serving.usd
 
 
-def check_budget(bill: CostBreakdown, budget: BudgetLike, model: str, remedy: str = CHEAPER_TRAINING_REMEDY) -> None:
+def check_budget(bill: CostBreakdown, budget: BudgetSpec, model: str, remedy: str = CHEAPER_TRAINING_REMEDY) -> None:
     """Let the work through, or refuse it before anything is paid. Work on this machine is always let through.
 
     `remedy` says how the work would cost less.
@@ -61,12 +115,12 @@ def _budget_remedy(cheaper: str, needed: float) -> str:
 
 
 def is_local_work(rows: int, local_rows: int) -> bool:
-    """Whether work of so many training rows is small: starting a paid instance takes longer than the work."""
+    """Return whether so few training rows run on the local trainer, where they need no paid instance."""
     return 0 < rows <= local_rows
 
 
-def cost_markdown(bill: CostBreakdown, budget: BudgetLike, model: str, where: str) -> str:
-    """Return the bill as Markdown; `where` says who trains, in words."""
+def cost_markdown(bill: CostBreakdown, budget: BudgetSpec, model: str, where: str) -> str:
+    """Return the costs as Markdown; `where` is a sentence about the trainer."""
     rows = [
         ("this run, at worst", bill.run.explanation, f"{budget.per_run_usd:,.2f} USD a run"),
         ("serving, at worst", bill.serving.explanation, ""),

@@ -1,4 +1,4 @@
-"""The price table: dated, of one currency, read strictly. What it does not know has no price, and is refused."""
+"""The price table: dated, in one currency, read strictly. Work without a price in it is refused."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -12,7 +12,7 @@ from tasks.shared.rules.model.types import OneLineText
 from tasks.shared.rules.refusal import Refusal
 
 InstanceUse = Literal["training", "hosting", "transform"]
-"""What an instance is paid for: SageMaker has a price for each."""
+"""The use of an instance: SageMaker has a price for each."""
 
 REFRESH_REMEDY = "Refresh the table: make prices REGION={region}."
 
@@ -23,7 +23,7 @@ def _iso_date(text: str) -> str:
     except ValueError:
         written = ""
     if written != text:
-        raise validation_error("is no day", 'Write one as "2026-11-25".')
+        raise validation_error("is not a date", 'Write one as "2026-11-25".')
     return text
 
 
@@ -45,7 +45,7 @@ class PriceTable(StrictRecord):
 
     currency: Literal["USD"] = Field(description="The currency of every price and budget")
     date: Annotated[str, AfterValidator(_iso_date)] = Field(description="The day on which the prices were read")
-    valid_days: int = Field(ge=1, le=366, description="Days after which they are no longer believed")
+    valid_days: int = Field(ge=1, le=366, description="Days for which they are valid")
     source: OneLineText = Field(description="Where they are from")
     regions: dict[OneLineText, RegionPrices] = Field(min_length=1, description="Prices by region")
 
@@ -59,17 +59,19 @@ def hourly_price(price_table: PriceTable, use: InstanceUse, region: str, instanc
     """Return what an hour of one instance costs, in US dollars.
 
     Raises:
-        Refusal: the table is too old or of a day to come, or it has no such region or type: an unknown price
-            is not a price of nothing.
+        Refusal: the table is too old or dated in the future, or it has no such region or type: an unknown price is
+            not zero.
     """
     _refuse_stale_prices(price_table, region, today)
     remedy = REFRESH_REMEDY.format(region=region or "…")
     if region not in price_table.regions:
         known = ", ".join(sorted(price_table.regions))
-        raise Refusal("no prices of that region", where="price table", value=region, remedy=f"{remedy} Known: {known}.")
+        raise Refusal(
+            "there are no prices for this region", where="price table", value=region, remedy=f"{remedy} Known: {known}."
+        )
     known_types: Mapping[str, float] = getattr(price_table.regions[region], use)
     if instance_type not in known_types:
-        problem = f"no price of that instance type for {use} in {region}, so the work is not started"
+        problem = f"there is no price for this instance type for {use} in {region}, so the work is not started"
         raise Refusal(problem, where="price table", value=instance_type,
                       remedy=f"{did_you_mean(instance_type, known_types)} {remedy}".strip())  # fmt: skip
     return known_types[instance_type]
@@ -77,15 +79,15 @@ def hourly_price(price_table: PriceTable, use: InstanceUse, region: str, instanc
 
 def _refuse_stale_prices(price_table: PriceTable, region: str, today: date) -> None:
     age = (today - date.fromisoformat(price_table.date)).days
-    if not -1 <= age <= price_table.valid_days:  # a day to come is one of another time zone
-        problem = f"the prices are {age} days old, and believed for {price_table.valid_days}"
+    if not -1 <= age <= price_table.valid_days:  # one day in the future: another time zone
+        problem = f"the prices are {age} days old, and valid for {price_table.valid_days}"
         raise Refusal(
             problem, where="price table", value=price_table.date, remedy=REFRESH_REMEDY.format(region=region or "…")
         )
 
 
 def prices_yaml(price_table: PriceTable) -> str:
-    """Return the table as YAML, types in order: what `parse_prices` reads back as the same table."""
+    """Return the table as YAML, types in order. `parse_prices` reads it back as the same table."""
     plain = price_table.model_dump()
     plain["regions"] = {
         region: {use: dict(sorted(prices.items())) for use, prices in parts.items() if prices}

@@ -1,68 +1,50 @@
-"""What was spent: a run's own cost, and the sums by model and month.
+"""Spent costs: the cost of a run, and the sums by model and month.
 
-A run that has not said what it cost counts with its worst case: one that is running, or died before it could say.
-Attempts of a run that failed were paid too, and stay in the sum when a later one succeeds.
+A run without a logged cost (it is running, or crashed before logging) counts with its worst case. Failed attempts of
+a run are paid, too: they stay in the sum when a later attempt succeeds.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+from blocks.records.compute import Compute
+from blocks.records.tracking import TrackingRun
+from tasks.shared.rules.cost.budget import SECONDS_PER_HOUR
 from tasks.shared.rules.cost.prices import InstanceUse, PriceTable, hourly_price
-from tasks.shared.rules.cost.worst import SECONDS_PER_HOUR, ComputeLike
 from tasks.shared.rules.refusal import Refusal
 
 COST_METRIC = "cost_usd"
-"""The metric of a tracked run: what it cost in US dollars, its failed attempts included."""
+"""Metric of a tracked run: its cost in US dollars, failed attempts included."""
 FAILED_COST_METRIC = "cost_failed_attempts_usd"
-"""The metric: what its failed attempts cost."""
+"""Metric: the cost of its failed attempts in US dollars."""
 BILLED_SECONDS_METRIC = "billable_seconds"
-"""The metric: what the service billed for each instance."""
+"""Metric: the seconds that the service billed for each instance."""
 WORST_CASE_TAG = "ratchet.worst_case_usd"
-"""The tag: what the run may cost at worst, written before it starts."""
+"""Tag: the worst case of the run in US dollars, written before it starts."""
 
 
 class JobStateLike(Protocol):
-    """How a job ended; `blocks.trainers.base.TrainingJobState` is one."""
+    """The final state of a job, such as `blocks.trainers.base.TrainingJobState`."""
 
     @property
     def seconds(self) -> float:
-        """How long it ran."""
+        """How long it ran, in seconds."""
 
     @property
     def billable_seconds(self) -> float | None:
-        """What the service bills for each instance, or None when it has not said."""
+        """The billed seconds of each instance; None when unknown."""
 
     @property
     def instance_type(self) -> str:
-        """Which instance type ran it, or "" when the service has not said."""
-
-
-class RunLike(Protocol):
-    """A run as the tracking server has it."""
-
-    @property
-    def started(self) -> datetime | None:
-        """When it was started."""
-
-    @property
-    def status(self) -> str:
-        """ "RUNNING" while it may still spend."""
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The last value of each metric."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Its tags."""
+        """The instance type that ran it; "" when unknown."""
 
 
 @dataclass(frozen=True)
 class MonthlyCost:
-    """What a model's runs of a month ("2026-11") cost; `pending_runs` of them count with their worst case."""
+    """The cost of a model's runs of a month ("2026-11"); `pending_runs` of them count with their worst case."""
 
     month: str
     usd: float
@@ -71,12 +53,12 @@ class MonthlyCost:
 
 
 def actual_cost(
-    price_table: PriceTable, job: ComputeLike, ended: JobStateLike, use: InstanceUse = "training"
+    price_table: PriceTable, job: Compute, ended: JobStateLike, use: InstanceUse = "training"
 ) -> tuple[float, float]:
-    """Return what a job cost in US dollars, and the seconds billed for each instance.
+    """Return the cost of a job in US dollars, and the seconds billed for each instance.
 
-    What the service has not said counts at its worst: all of the run's seconds, on the dearest of its types. The
-    prices were believed when the work was let through, so their age is not asked again.
+    Unknown values count at their worst: all seconds of the job, on its most expensive type. The age of the prices was
+    checked before the job started, and is not checked again.
     """
     if not job.instance_types:
         return 0.0, 0.0
@@ -87,16 +69,16 @@ def actual_cost(
     return price * job.instance_count * seconds / SECONDS_PER_HOUR, seconds
 
 
-def cost_is_pending(run: RunLike) -> bool:
-    """Whether the run has still to say what it cost."""
+def cost_is_pending(run: TrackingRun) -> bool:
+    """Return whether the cost of the run is not logged yet."""
     return run.status == "RUNNING" or COST_METRIC not in run.metrics
 
 
-def charged_cost(run: RunLike) -> float:
-    """Return what a run counts with: its cost; while it is open its failed attempts and its worst case.
+def charged_cost(run: TrackingRun) -> float:
+    """Return the cost that a run counts with. While it is pending: its failed attempts and its worst case.
 
     Raises:
-        Refusal: what is written there is no amount of money.
+        Refusal: the recorded value is not an amount of money.
     """
     written: tuple[float | str, ...] = (run.metrics.get(COST_METRIC, 0.0),)
     if cost_is_pending(run):
@@ -106,13 +88,13 @@ def charged_cost(run: RunLike) -> float:
     except (ValueError, OverflowError):
         usd = math.nan
     if not (math.isfinite(usd) and usd >= 0):
-        remedy = f"Mend its metric {COST_METRIC} or its tag {WORST_CASE_TAG}."
-        raise Refusal("a tracked run has a cost that is no amount", value=written, remedy=remedy)
+        remedy = f"Correct its metric {COST_METRIC} or its tag {WORST_CASE_TAG}."
+        raise Refusal("the recorded cost of a tracked run is not an amount", value=written, remedy=remedy)
     return usd
 
 
-def monthly_costs(runs: Iterable[RunLike]) -> tuple[MonthlyCost, ...]:
-    """Return the sums of the months in which the runs began (UTC), newest first."""
+def monthly_costs(runs: Iterable[TrackingRun]) -> tuple[MonthlyCost, ...]:
+    """Return the sums by month (UTC) of the runs' start, newest first."""
     sums: dict[str, list[tuple[float, bool]]] = {}
     for run in runs:
         if run.started is not None and (COST_METRIC in run.metrics or WORST_CASE_TAG in run.tags):
@@ -125,6 +107,6 @@ def monthly_costs(runs: Iterable[RunLike]) -> tuple[MonthlyCost, ...]:
     )
 
 
-def month_to_date_cost(runs: Iterable[RunLike], now: datetime) -> float:
-    """Return what the runs that began in the month of `now` (in UTC) cost so far, in US dollars."""
+def month_to_date_cost(runs: Iterable[TrackingRun], now: datetime) -> float:
+    """Return the cost so far of the runs that started in the month of `now` (UTC), in US dollars."""
     return next((each.usd for each in monthly_costs(runs) if each.month == f"{now:%Y-%m}"), 0.0)

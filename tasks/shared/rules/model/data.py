@@ -1,4 +1,4 @@
-"""What a model learns from, as `model.yaml` says it: the tables, their keys and times, and the tiers."""
+"""The data sections of `model.yaml`: the tables, their keys and times, and the tiers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from tasks.shared.rules.refusal import Refusal
 FeatureKind = Literal["number", "category", "flag"]
 
 MAIN_TABLE = ""
-"""Name of the table that holds the target, beside the names under `data.tables`."""
+"""The name of the main table, which holds the target; other tables have names under `data.tables`."""
 
 
 @dataclass(frozen=True)
 class IngestSchema:
-    """What `ingest` has to know of one table of a model.
+    """The schema by which `ingest` reads one table of a model.
 
     Attributes:
         dataset: the lake's name for it.
@@ -27,8 +27,8 @@ class IngestSchema:
         column_kinds: the declared columns in order with their kinds: text, time, number, category or flag.
         unique: the columns that together may occur once; rows that repeat them are duplicates.
         target: the column to predict, when the table holds it.
-        classes: what the target may be, in a classification.
-        time: the column that says when a row was asked, or since when it was known; never null.
+        classes: the values of the target in a classification.
+        time: the column with the time of a row (main table), or since when it was known (others); never null.
     """
 
     dataset: str
@@ -41,7 +41,7 @@ class IngestSchema:
 
 
 class TableSpec(StrictRecord):
-    """A further table of which the model's rows take columns. Each row takes from one row of it, or none."""
+    """A joined table: each row of the main table takes columns from at most one row of it."""
 
     dataset: Dataset = Field(description="The lake's name for this table")
     keys: dict[Column, Column] = Field(
@@ -58,8 +58,8 @@ class TableSpec(StrictRecord):
         min_length=1, description="What is taken, as `feature: column of this table`; kinds stand in `data.features`"
     )
 
-    def landing(self, data: "DataSpec") -> IngestSchema:
-        """Return what `ingest` has to know of this table of `data`."""
+    def ingest_schema(self, data: "DataSpec") -> IngestSchema:
+        """Return the ingest schema of this table of `data`."""
         own = list(self.keys.values())
         kinds: dict[str, str] = {**dict.fromkeys(own, "text"), **({self.time: "time"} if self.time else {})}
         kinds |= {column: data.features[feature] for feature, column in self.columns.items() if column not in kinds}
@@ -69,7 +69,7 @@ class TableSpec(StrictRecord):
 
 
 class DataSpec(StrictRecord):
-    """Which tables the model learns from, and what their columns are."""
+    """The tables that the model is trained on, and their columns."""
 
     dataset: Dataset = Field(description="The lake's name for the main table, the one that holds the target")
     entity: Column = Field(description="The column that names who or what a row is about; it decides tier and holdout")
@@ -88,7 +88,7 @@ class DataSpec(StrictRecord):
         min_length=1,
         description="The columns that the model sees, each number, category or flag (0 or 1), of whichever table",
     )
-    tables: dict[Name, TableSpec] = Field(default={}, description="Further tables, by a name that you choose")
+    tables: dict[Name, TableSpec] = Field(default={}, description="Joined tables, by a name that you choose")
     publish: Dataset | None = Field(
         default=None,
         description="Keep the rows that the model reads as this data set of the lake, which other models may name",
@@ -116,17 +116,17 @@ class DataSpec(StrictRecord):
         return (*self.unique, *self.features, self.target)
 
     def ingest_schema(self, table: str = MAIN_TABLE) -> IngestSchema:
-        """Return what `ingest` has to know of a table: the main one, or one of `tables` by name.
+        """Return the ingest schema of a table: the main one, or one of `tables` by name.
 
         Raises:
-            Refusal: there is no such table; the message names the nearest.
+            Refusal: there is no such table; the message names the most similar one.
         """
         if table != MAIN_TABLE and table not in self.tables:
             remedy = did_you_mean(table, self.tables) or "The model has one table: leave the name empty."
             raise Refusal("the model has no such table", where="data.tables", value=table, remedy=remedy)
-        return self.tables[table].landing(self) if table != MAIN_TABLE else self._main_landing()
+        return self.tables[table].ingest_schema(self) if table != MAIN_TABLE else self._main_ingest_schema()
 
-    def _main_landing(self) -> IngestSchema:
+    def _main_ingest_schema(self) -> IngestSchema:
         kinds: dict[str, str] = {self.entity: "text", **({self.time: "time"} if self.time else {})}
         kinds |= {column: self.features.get(column, "text") for column in self._main_columns() if column not in kinds}
         kinds[self.target] = "category" if self.classes else "number"
@@ -174,7 +174,7 @@ class DataSpec(StrictRecord):
 
 
 class TierSpec(StrictRecord):
-    """How much of the data each tier sees: the share of the entities; each tier holds the one before it."""
+    """The share of the entities in each tier; each tier contains the one before it."""
 
     development: Share = Field(default=0.01, description="Share of the entities for trying things, 0.0001 to 1")
     staging: Share = Field(default=0.10, description="Share for rehearsals; at least that of development")
@@ -194,11 +194,11 @@ class TierSpec(StrictRecord):
         if self.development > self.staging:
             yield ("development",), validation_error(f"must be at most that of staging, {self.staging:g}")
         if self.full != 1:
-            yield ("full",), validation_error("must be 1.0", "Models of the full tier see all the data.")
+            yield ("full",), validation_error("must be 1.0", "The full tier contains all the data.")
 
 
 def strata_problems(tiers: TierSpec, data: DataSpec) -> ProblemIterator:
-    """Yield what is wrong with `tiers.stratify_by`, given the columns of `data`."""
+    """Yield the problems of `tiers.stratify_by`, given the columns of `data`."""
     column = tiers.stratify_by
     if column is None:
         return
@@ -252,7 +252,7 @@ def _table_problems(table: TableSpec, data: DataSpec, taken: Mapping[str, str]) 
 
 
 def _case_conflicts(columns: Iterable[str]) -> ProblemIterator:
-    """Yield columns of one table that differ only in case: engines of SQL take them for one."""
+    """Yield columns of one table that differ only in case: SQL engines treat them as one."""
     seen: dict[str, str] = {}
     for column in columns:
         other = seen.setdefault(column.lower(), column)
@@ -267,6 +267,6 @@ def _case_conflicts(columns: Iterable[str]) -> ProblemIterator:
 
 
 def column_kinds(data: DataSpec) -> dict[str, str]:
-    """Return the columns of a row to be predicted, entity first, and the target last, with the kind of each."""
+    """Return the columns of a row with their kinds: entity, features, target."""
     target = "category" if data.classes else "number"
     return {data.entity: "text", **data.features, data.target: target}

@@ -1,4 +1,4 @@
-"""Mistakes in a file that a person writes: each with its line and key, all of them told at once."""
+"""Mistakes in a file that a person writes: each with its line and key, all reported together."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ MAX_SHOWN = 20
 """How many mistakes a message lists; `Mistakes.mistakes` holds all."""
 
 KeyPath = tuple[str | int, ...]
-"""The way to a value: keys of mappings and positions in lists, from the root."""
+"""The path to a value from the root: keys of mappings and positions in lists."""
 
 
 def key_name(path: Sequence[str | int]) -> str:
@@ -29,7 +29,7 @@ def key_name(path: Sequence[str | int]) -> str:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing to mend: line (from 1), key as `a.b[0].c`, the problem, the value as written, the remedy."""
+    """One mistake: line (from 1), key as `a.b[0].c`, the problem, the value as written, the remedy."""
 
     line: int
     key: str
@@ -44,7 +44,7 @@ class Mistake:
 
 
 class Mistakes(Refusal):
-    """A file is refused for one or more mistakes, all reported together, in the order of their lines."""
+    """The Refusal of a file with one or more mistakes, in the order of their lines."""
 
     def __init__(self, where: str, mistakes: Sequence[Mistake]) -> None:
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))

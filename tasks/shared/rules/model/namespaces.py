@@ -1,7 +1,8 @@
-"""Namespaces: a model's name says whose it is, so that the work of people and branches never meets.
+"""Namespaces: a suffix of the model's name that separates the work of people and branches.
 
 `churn--dana` is the model of `models/churn` in the namespace `dana`. Experiment, versions, endpoint, ledger lines,
-tiers and limits go by the name, so all of them are its own. No other name has two hyphens in a row: `EndpointName` refuses it.
+tiers and limits use this name, so a namespace has its own. No other name has two hyphens in a row:
+`EndpointName` refuses it.
 """
 
 import re
@@ -34,7 +35,7 @@ def in_namespace(name: str, namespace: str) -> str:
     """Return the name of the same model in a namespace; "" is the shared one.
 
     Raises:
-        Refusal: it is no namespace, or too long with this model's name.
+        Refusal: it is not a valid namespace, or too long with this model's name.
     """
     return check_name(f"{base_name(name)}{SEPARATOR}{namespace}") if namespace else base_name(name)
 
@@ -43,14 +44,15 @@ def check_name(name: str) -> str:
     """Return the name of a model, in a namespace or not.
 
     Raises:
-        Refusal: what stands behind `--` is no namespace, or the whole is too long.
+        Refusal: the part after `--` is not a valid namespace, or the whole name is too long.
     """
     base, separator, namespace = name.partition(SEPARATOR)
     if not separator:
         return name
     if not _NAMESPACE.fullmatch(namespace) or len(namespace) > MAX_NAMESPACE_LENGTH:
-        form = f"Write a small letter, then a to z, 0 to 9, single hyphens, at most {MAX_NAMESPACE_LENGTH}: {base or 'churn'}--dana."
-        raise Refusal("that is no namespace", where=f"the model {name!r}", value=namespace, remedy=form)
+        rule = f"a small letter, then a to z, 0 to 9, single hyphens, at most {MAX_NAMESPACE_LENGTH}"
+        form = f"Write {rule}: {base or 'churn'}--dana."
+        raise Refusal("this is not a valid namespace", where=f"the model {name!r}", value=namespace, remedy=form)
     if len(name) > MAX_NAMESPACED_NAME_LENGTH:
         room = MAX_NAMESPACED_NAME_LENGTH - len(base) - len(SEPARATOR)
         remedy = f"Choose a namespace of at most {room} letters." if room > 0 else "Give the model a shorter name."

@@ -1,6 +1,6 @@
-"""The parts of `model.yaml` that do not speak of data, each a strict record that checks itself.
+"""The sections of `model.yaml` except the data, each a strict record that validates itself.
 
-`model_data` holds what the model learns from; `model_spec` puts the parts together.
+`data` holds the sections about data; `spec` puts all sections together.
 """
 
 from typing import Annotated, Literal, Self
@@ -96,11 +96,11 @@ class SliceFloor(Floor):
     """A floor for each group of rows that share a value of a column."""
 
     column: Column = Field(description="The feature by whose values the holdout is cut")
-    minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not judged")
+    minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not evaluated")
 
 
 class ComparisonSpec(StrictRecord):
-    """How a challenger is held against the champion."""
+    """How a challenger is compared with the champion."""
 
     metric: OneLineText = Field(description="The metric of the task by which they are compared")
     rule: Literal["superior", "non_inferior"] = Field(
@@ -116,7 +116,7 @@ class EvaluationSpec(StrictRecord):
     minimum_rows: int = Field(ge=1, description="With fewer holdout rows the verdict is hold")
     floors: tuple[Floor, ...] = Field(min_length=1, description="Bounds that every model must keep")
     slices: tuple[SliceFloor, ...] = Field(default=(), description="Bounds within groups of rows")
-    comparison: ComparisonSpec = Field(description="The challenger against the champion")
+    comparison: ComparisonSpec = Field(description="How the challenger is compared with the champion")
 
 
 class BudgetSpec(StrictRecord):
@@ -127,7 +127,9 @@ class BudgetSpec(StrictRecord):
         default=0.0, ge=0, le=1_000_000, description="The most for a calendar month (UTC), serving included; 0: nothing"
     )
     local_rows: int = Field(
-        default=50_000, ge=0, description="With at most so many training rows it trains unpaid, where that is set up"
+        default=50_000,
+        ge=0,
+        description="Up to this many training rows the job runs on the local trainer, where there is one",
     )
 
     @model_validator(mode="after")
@@ -140,21 +142,19 @@ class BudgetSpec(StrictRecord):
 
 
 class ApprovalSpec(StrictRecord):
-    """Who may approve, and for how long it counts. An environment may ask for more."""
+    """Who may approve, and how long a request is valid. An environment may require more."""
 
-    expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request lapses, 1 to 365")
+    expires_days: int = Field(default=7, ge=1, le=365, description="Days after which a request expires, 1 to 365")
     approvals: int = Field(default=1, ge=1, le=10, description="How many different people must approve, 1 to 10")
-    approvers: tuple[OneLineText, ...] = Field(
-        default=(), description="Names that may decide; empty: anyone with a name"
-    )
+    approvers: tuple[OneLineText, ...] = Field(default=(), description="People who may decide; empty: anyone")
     roles: tuple[OneLineText, ...] = Field(
-        default=(), description="Roles, one of which each approver bears; the environment's file says who does"
+        default=(), description="Each approver needs one of these roles; the environment's file assigns them"
     )
-    four_eyes: bool = Field(default=True, description="Neither who asked nor who wrote the code may decide")
+    four_eyes: bool = Field(default=True, description="Neither the requester nor an author of the code may decide")
 
 
 class ServingSpec(StrictRecord):
-    """What the model may be made of, beyond scikit-learn pipelines in skops' format; each is a risk taken by name."""
+    """What a served model may contain beyond scikit-learn pipelines in skops' format. Each key accepts a risk."""
 
     loaders: tuple[OneLineText, ...] = Field(
         default=(), description="MLflow loaders that may load it, beside `mlflow.sklearn`: `mlflow.pyfunc.model`, ..."
@@ -168,56 +168,59 @@ class ServingSpec(StrictRecord):
 
 
 class EvidenceSpec(StrictRecord):
-    """For how long the evidence of a promoted version is kept, and when people look at it again."""
+    """How long the evidence of a promoted version is kept, and when its owner reviews the model."""
 
     retention_years: float = Field(default=10.0, ge=0.5, le=100, description="Years that it is kept, 0.5 to 100")
     review_days: int = Field(default=180, ge=1, le=3650, description="Days after which its owner reviews the model")
 
 
 class InferenceLogSpec(StrictRecord):
-    """What is kept of what the served model is asked and answers; it is what `monitor` looks at."""
+    """What the inference log stores of requests and predictions; monitoring reads it."""
 
-    enabled: bool = Field(default=True, description="Log requests and answers; without it the model cannot be watched")
+    enabled: bool = Field(
+        default=True, description="Log requests and predictions; without it the model cannot be monitored"
+    )
     exclude: tuple[Column, ...] = Field(
-        default=(), description="Features, or the entity, that are never written; they cannot be watched"
+        default=(), description="Features, or the entity, that are never written; they cannot be monitored"
     )
     hash: tuple[Column, ...] = Field(
         default=(),
         description="Features of which only a hash under the server's own key is written: equal values stay equal, "
-        "and nothing else of them can be watched",
+        "and nothing else of them can be monitored",
     )
 
 
 class RetrainingSpec(StrictRecord):
-    """Whether it is retrained because watching found something, and what must hold for that.
+    """When an alert starts a retraining automatically.
 
-    Whatever is trained so takes the gates and the approval of any other run.
+    The resulting model needs the same gates and approval as that of any other run.
     """
 
     automatic: bool = Field(
-        default=False, description="Retrain by itself when watching found something and every key below allows it"
+        default=False,
+        description="Retrain automatically after a drift or quality alert, when every condition below holds",
     )
     triggers: tuple[Literal["drift", "quality"], ...] = Field(
         default=("drift", "quality"),
         min_length=1,
-        description="What it answers: drift of rows or predictions, quality on labels that arrived",
+        description="Alerts that start a retraining: drift (inputs, predictions, labels), quality (arrived labels)",
     )
     cool_down_hours: float = Field(
         default=24.0,
         ge=0,
         le=8760,
-        description="Hours after such a retraining, and after a deployment, without another",
+        description="Hours without another one after an automatic retraining and after a deployment",
     )
     max_unsuccessful: int = Field(
-        default=3, ge=1, le=100, description="So many such retrainings without an approved version, and no more"
+        default=3, ge=1, le=100, description="Stop after this many automatic retrainings without an approved version"
     )
-    unsuccessful_window_days: float = Field(default=30.0, ge=1, le=366, description="Days in which those are counted")
+    unsuccessful_window_days: float = Field(default=30.0, ge=1, le=366, description="Days in which these are counted")
     min_new_labelled_rows: int = Field(
-        default=1000, ge=1, description="Rows with a label that must have landed since the champion's snapshot"
+        default=1000, ge=1, description="Labelled rows that must have been ingested since the champion's snapshot"
     )
     max_label_age_days: float = Field(
         default=7.0,
         gt=0,
         le=3660,
-        description="Days that the newest label may be old: by `data.time`, without it by when it landed",
+        description="Largest age of the newest label in days: by `data.time`, without it by its ingestion",
     )

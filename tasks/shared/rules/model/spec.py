@@ -1,6 +1,6 @@
-"""`model.yaml`: everything that the house knows of a model. Strict, with every key described.
+"""`model.yaml` as a strict record, with every key described.
 
-What is wrong between two parts (a metric that is not of the task) is told once each part is right by itself.
+Problems between two sections (a metric of another task) are reported once each section is valid.
 """
 
 from collections import Counter
@@ -70,11 +70,11 @@ TaskType = Literal["binary", "multiclass", "regression"]
 
 
 class ModelSpec(StrictRecord):
-    """A model as its team describes it. What is wrong between two parts is found here."""
+    """The content of a `model.yaml`. The rules between its sections are checked here."""
 
     name: Name = Field(description="The model's name, and that of its folder")
     description: str = Field(min_length=1, description="What it predicts, in a sentence")
-    owner: OneLineText = Field(description="Who answers for it: a person or a team")
+    owner: OneLineText = Field(description="Who is responsible for it: a person or a team")
     task: TaskType = Field(description="What kind of prediction it makes")
     data: DataSpec = Field(description="What it learns from")
     tiers: TierSpec = Field(default=TierSpec(), description="How much of the data each tier sees")
@@ -82,7 +82,7 @@ class ModelSpec(StrictRecord):
         default=0.2,
         ge=0.0001,
         le=0.5,
-        description="Share of the entities that decide and never train, up to 0.5",
+        description="Share of the entities in the holdout, which never trains, up to 0.5",
     )
     training: TrainingSpec = Field(description="How the training program is run")
     search: dict[OneLineText, SearchSpace] = Field(
@@ -94,17 +94,17 @@ class ModelSpec(StrictRecord):
     serving: ServingSpec = Field(default=ServingSpec(), description="What it may be made of")
     evidence: EvidenceSpec = Field(default=EvidenceSpec(), description="How long the evidence of a version is kept")
     inference_log: InferenceLogSpec = Field(
-        default=InferenceLogSpec(), description="What is kept of requests and answers, from the next deployment on"
+        default=InferenceLogSpec(), description="What the inference log stores, from the next deployment on"
     )
     retraining: RetrainingSpec = Field(
-        default=RetrainingSpec(), description="Whether it is retrained by itself when watching found something"
+        default=RetrainingSpec(), description="Whether an alert starts a retraining automatically"
     )
 
     def ingest_schema(self, name: str = MAIN_TABLE) -> IngestSchema:
-        """Return what `ingest` has to know of a table: "" for the main one, else a name under `data.tables`.
+        """Return the ingest schema of a table: "" for the main one, else a name under `data.tables`.
 
         Raises:
-            Refusal: the model has no such table; the message names the nearest.
+            Refusal: the model has no such table; the message names the most similar one.
         """
         return self.data.ingest_schema(name)
 
@@ -178,7 +178,7 @@ def spec_keys_markdown() -> str:
 def _class_problems(classes: tuple[str, ...], task: TaskType) -> ProblemIterator:
     count = len(classes)
     if task == "regression" and count:
-        yield ("classes",), validation_error("a regression has no classes", "Take it out, or mend `task`.")
+        yield ("classes",), validation_error("a regression has no classes", "Take it out, or correct `task`.")
     if task == "binary" and count != 2:
         yield (
             ("classes",),
@@ -232,9 +232,9 @@ def _metric_problems(evaluation: EvaluationSpec, task: TaskType) -> ProblemItera
     for path, metric in places:
         if metric not in known:
             yield path, validation_error(f"is no metric of a {task} task", did_you_mean(metric, known))
-    told = Counter((floor.metric, floor.side) for floor in evaluation.floors)
+    counts = Counter((floor.metric, floor.side) for floor in evaluation.floors)
     for at, floor in enumerate(evaluation.floors):
-        if told[floor.metric, floor.side] > 1:
+        if counts[floor.metric, floor.side] > 1:
             yield (
                 ("floors", at, floor.side),
                 validation_error(f"{floor.metric} has more than one such floor", "Keep one."),
@@ -254,7 +254,7 @@ def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:
     for at, column in enumerate(log.exclude):
         if column not in (*data.features, data.entity):
             yield (
-                ("leave_out", at),
+                ("exclude", at),
                 validation_error("is neither a feature nor the entity", did_you_mean(column, data.features)),
             )
     for at, column in enumerate(log.hash):

@@ -1,4 +1,4 @@
-"""The types of single values in `model.yaml`: text that an eye can trust, plain names, columns, numbers."""
+"""The types of single values in `model.yaml`: visible text, plain names, columns, numbers."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _RESERVED_COLUMN = "_bucket"
 
 
 def _one_line(text: str) -> str:
-    """Refuse text that is blank, or that an eye cannot tell from other text."""
+    """Refuse blank text, and text with invisible characters."""
     if not text or text != text.strip():
         raise validation_error("is empty, or begins or ends with a space")
     if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for character in text):
@@ -25,7 +25,7 @@ def _one_line(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """Refuse what could not be part of a file name, a registry name and an address alike."""
+    """Refuse a name that is not valid in file names, registry names and addresses."""
     plain = text.isascii() and text.replace("_", "").replace("-", "").isalnum() and text == text.lower()
     apart = all(part for part in text.replace("_", "-").split("-"))
     if not (plain and apart and text[0].isalpha() and len(text) <= 63):

@@ -52,7 +52,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _buckets(keys: EntityKeys, *, first_digit: int) -> npt.NDArray[np.int32]:
-    import duckdb  # here, because it costs 0.1 s and most who import the rules hash nothing
+    import duckdb  # imported here: it takes 0.1 s, and most importers never hash
 
     text = pa.table({"key": key_text(keys)})
     digits = f"'0x' || substr(md5(key), {first_digit}, 8)"
@@ -62,5 +62,5 @@ def _buckets(keys: EntityKeys, *, first_digit: int) -> npt.NDArray[np.int32]:
         engine.register("text", text)
         found: npt.NDArray[np.int32] = engine.execute(query).fetchnumpy()["bucket"]
     if len(found) != len(keys) or np.ma.is_masked(found):
-        raise Refusal(f"{len(keys)} keys gave {len(found)} buckets", remedy="Report this: it cannot happen.")
+        raise Refusal(f"{len(keys)} keys gave {len(found)} buckets", remedy="This is a defect of Ratchet: report it.")
     return np.ascontiguousarray(found, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""What is refused before tables are joined: missing columns, keys and times that cannot be compared, repeated keys."""
+"""Checks before tables are joined: missing columns, incomparable keys and times, repeated keys."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ MAX_KEY_EXAMPLES = 3
 """How many examples a message shows."""
 
 BUCKET_SAMPLE = 1_000
-"""How many rows are looked at to see whether a table's buckets are those of the entity."""
+"""How many rows are checked to see whether a table's buckets are those of the entity."""
 
 _KEY = re.compile(r"(dictionary<values=)?(string|large_string|string_view|u?int(8|16|32|64))\b.*")
 _TIME = re.compile(r"timestamp\[(s|ms|us|ns)(, tz=.+)?\]")
@@ -44,15 +44,17 @@ def check_tables(data: DataSpec, columns: Mapping[str, ColumnTypes]) -> None:
 
 
 def foreign_buckets_sql(data: DataSpec, table: str) -> str:
-    """Return the SELECT of keys, among some rows of a sampled table, whose bucket is not that of the entity."""
+    """Return the SELECT of keys whose bucket is not that of the entity, among some rows of a sampled table."""
     key = _entity_column(data, table)
-    some = f"SELECT {sql.quoted_name(key)}, {sql.quoted_name(BUCKET_COLUMN)} FROM {sql_table_names(data)[table]} LIMIT {BUCKET_SAMPLE}"  # noqa: S608
+    columns = f"{sql.quoted_name(key)}, {sql.quoted_name(BUCKET_COLUMN)}"
+    some = f"SELECT {columns} FROM {sql_table_names(data)[table]} LIMIT {BUCKET_SAMPLE}"  # noqa: S608
     wrong = f"{sql.quoted_name(key)} IS NOT NULL AND {sql.bucket_sql(key, 1)} <> {sql.quoted_name(BUCKET_COLUMN)}"
-    return f"{select_where([f'{sql.key_text_sql(key)} AS example'], f'({some})', wrong)} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
+    foreign = select_where([f"{sql.key_text_sql(key)} AS example"], f"({some})", wrong)
+    return f"{foreign} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
 
 
 def refuse_foreign_buckets(data: DataSpec, table: str, examples: Sequence[str]) -> None:
-    """Refuse a table that is laid out by another key than the entity: a tier would miss its rows.
+    """Refuse a table whose buckets are those of another key than the entity: a tier would miss its rows.
 
     Raises:
         Refusal: there is an example.
@@ -94,12 +96,13 @@ def refuse_repeated_keys(data: DataSpec, table: str, examples: Sequence[Mapping[
 
 def rows_without_time_sql(data: DataSpec, within: str = "") -> str:
     """Return the SELECT of entities of the main table that have a row without a time."""
-    there = " AND ".join([f"{sql.quoted_name(data.time or '')} IS NULL", *([within] if within else [])])
-    return f"{select_where([f'{sql.key_text_sql(data.entity)} AS example'], 'main', there)} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
+    condition = " AND ".join([f"{sql.quoted_name(data.time or '')} IS NULL", *([within] if within else [])])
+    rows = select_where([f"{sql.key_text_sql(data.entity)} AS example"], "main", condition)
+    return f"{rows} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
 
 
 def refuse_rows_without_time(data: DataSpec, examples: Sequence[str]) -> None:
-    """Refuse rows of the main table without a time: what was known then cannot be said.
+    """Refuse rows of the main table without a time: they cannot be joined as of their time.
 
     Raises:
         Refusal: there is an example.
@@ -118,7 +121,7 @@ def refuse_changed_row_count(data: DataSpec, asked: int, found: int) -> None:
     """
     if asked != found:
         problem = f"{asked} rows of the main table became {found} by joining"
-        raise Refusal(problem, where=f"data set {data.dataset}", remedy="Report this: it cannot happen.")
+        raise Refusal(problem, where=f"data set {data.dataset}", remedy="This is a defect of Ratchet: report it.")
 
 
 def _check_present(data: DataSpec, table: str, held: ColumnTypes) -> None:
@@ -129,7 +132,7 @@ def _check_present(data: DataSpec, table: str, held: ColumnTypes) -> None:
             if column == BUCKET_COLUMN:
                 remedy = f"Ingest the table with {_entity_column(data, table)!r} as its entity."
             where = f"data set {_dataset(data, table)}"
-            raise Refusal("the column that model.yaml names is not there", where=where, value=column, remedy=remedy)
+            raise Refusal("a column that model.yaml names is missing", where=where, value=column, remedy=remedy)
 
 
 def _check_keys(data: DataSpec, table: str, held: ColumnTypes) -> None:

@@ -1,12 +1,12 @@
-"""Which rows a tier holds and which decide: by hash of the entity, hence stable when data is added."""
+"""The rows of a tier and of the holdout, by the hash of the entity, which is stable when data is added."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
 
 from tasks.shared.rules import sql
+from tasks.shared.rules.model.data import TierSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 
@@ -14,32 +14,16 @@ TIERS = ("development", "staging", "full")
 """The tiers, smallest first; each holds the one before it."""
 
 MAX_STRATA = 200
-"""How many values a column may have by which a tier is stratified."""
-
-
-class TierRates(Protocol):
-    """The share of the entities in each tier, above 0 and at most 1."""
-
-    @property
-    def development(self) -> float:
-        """Share of the smallest tier."""
-
-    @property
-    def staging(self) -> float:
-        """Share of the middle tier."""
-
-    @property
-    def full(self) -> float:
-        """Share of the largest tier."""
+"""The largest number of values of a column by which a tier is stratified."""
 
 
 @dataclass(frozen=True)
 class TierRule:
-    """Which entities a tier holds: those below a bucket, or below a bucket of their own stratum's.
+    """The entities of a tier: those below a bucket, or below the bucket of their stratum.
 
     Attributes:
-        bound: no entity of the tier has this bucket or a larger one; 10,000 is everything.
-        column: what parts the entities into strata, "" when nothing does.
+        bound: all entities of the tier have a lower bucket than this; 10,000 means all entities.
+        column: the column that divides the entities into strata; "" for none.
         strata: the bound of each value of `column`, as text; None is the stratum of nulls.
     """
 
@@ -53,14 +37,14 @@ class TierRule:
             return f"{sql.quoted_name(BUCKET_COLUMN)} < {self.bound}" if self.bound < BUCKETS else ""
         value = sql.key_text_sql(self.column)
         cases = "".join(
-            f" WHEN {f'{value} = {sql.text_literal(stratum)}' if stratum is not None else f'{value} IS NULL'} THEN {bound}"
+            f" WHEN {value} {'IS NULL' if stratum is None else f'= {sql.text_literal(stratum)}'} THEN {bound}"
             for stratum, bound in self.strata.items()
         )
         return f"{sql.quoted_name(BUCKET_COLUMN)} < CASE{cases} ELSE 0 END"
 
 
-def tier_bucket_bound(rates: TierRates, tier: str) -> int:
-    """Return the bucket that the tier stays below: 100 for a rate of 0.01.
+def tier_bucket_bound(rates: TierSpec, tier: str) -> int:
+    """Return the bucket below which the tier's entities are: 100 for a rate of 0.01.
 
     Raises:
         Refusal: no such tier, a rate that is not above 0 and at most 1, or tiers that are not nested.
@@ -74,7 +58,7 @@ def tier_bucket_bound(rates: TierRates, tier: str) -> int:
 
 
 def holdout_bucket_bound(share: float) -> int:
-    """Return the holdout bucket that the entities of the holdout stay below: 2,000 for a share of 0.2.
+    """Return the holdout bucket below which the holdout's entities are: 2,000 for a share of 0.2.
 
     Raises:
         Refusal: `share` is not above 0 and below 1.
@@ -86,20 +70,20 @@ def holdout_bucket_bound(share: float) -> int:
 
 
 def holdout_condition(entity: str, share: float) -> str:
-    """Return the condition in SQL that holds for the rows that decide; `Refusal` as for `holdout_bucket_bound`."""
+    """Return the condition in SQL for the holdout rows. Raises Refusal as `holdout_bucket_bound`."""
     return f"{sql.bucket_sql(entity, 9)} < {holdout_bucket_bound(share)}"
 
 
 def refuse_empty_split(training_rows: int, holdout_rows: int, where: str) -> None:
-    """Refuse a tier with a side on which nothing is.
+    """Refuse a tier whose training rows or holdout rows are empty.
 
     Raises:
-        Refusal: there is no row to train on, or none to decide with.
+        Refusal: one of the two is empty.
     """
     if not training_rows or not holdout_rows:
         rows = training_rows + holdout_rows
         raise Refusal(
-            f"of {rows} rows, {training_rows} may train and {holdout_rows} decide",
+            f"of {rows} rows, {training_rows} are for training and {holdout_rows} for the holdout",
             where=where,
             value=rows,
             remedy="Neither may be empty: ingest more rows, or raise the tier's rate or the holdout in model.yaml.",
@@ -108,8 +92,8 @@ def refuse_empty_split(training_rows: int, holdout_rows: int, where: str) -> Non
 
 def stratum_counts_sql(column: str) -> str:
     """Return the SELECT that counts the entities: stratum (text), bucket, entities; one row an entity is assumed."""
-    counted = f"SELECT {sql.key_text_sql(column)} AS stratum, {sql.quoted_name(BUCKET_COLUMN)} AS bucket, count(*) AS entities"
-    return f"{counted} FROM main GROUP BY 1, 2 ORDER BY 1, 2"
+    columns = f"{sql.key_text_sql(column)} AS stratum, {sql.quoted_name(BUCKET_COLUMN)} AS bucket"
+    return f"SELECT {columns}, count(*) AS entities FROM main GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608
 
 
 def count_strata_sql(column: str) -> str:
@@ -118,7 +102,7 @@ def count_strata_sql(column: str) -> str:
 
 
 def refuse_too_many_strata(column: str, strata: int) -> None:
-    """Refuse a column of so many values that it is no stratum but a key.
+    """Refuse a column with too many values to stratify by.
 
     Raises:
         Refusal: more than `MAX_STRATA`.
@@ -146,10 +130,10 @@ def stratum_bucket_bounds(counts: Iterable[tuple[str | None, int, int]], rate: f
 
 
 def _smallest_bound(counts: list[tuple[int, int]], rate: float) -> int:
-    wanted = math.ceil(Decimal(str(rate)) * sum(entities for _, entities in counts))
+    missing = math.ceil(Decimal(str(rate)) * sum(entities for _, entities in counts))
     for bucket, entities in counts:
-        wanted -= entities
-        if wanted <= 0:
+        missing -= entities
+        if missing <= 0:
             return bucket + 1
     return BUCKETS
 

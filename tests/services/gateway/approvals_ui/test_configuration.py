@@ -20,7 +20,7 @@ OIDC = {"issuer": "https://login.example.com", "client_id": "ratchet"}
     [
         {"address": "http://ratchet.example.com"}, {"address": "https://ratchet.example.com/"},
         {"address": "http://127.0.0.1.evil.example"}, {"session_hours": 0}, {"session_hours": 48}, {"idle_minutes": 0},
-        {"roles": {"approver": "own"}}, {"unknown": 1}, {"oidc": {**OIDC, "issuer": "http://login.example.com"}},
+        {"permissions_by_role": {"approver": "own"}}, {"unknown": 1}, {"oidc": {**OIDC, "issuer": "http://login.example.com"}},
         {"oidc": {**OIDC, "scopes": ("email",)}}, {"oidc": {**OIDC, "algorithms": ("none",)}},
         {"oidc": {**OIDC, "algorithms": ("HS256",)}}, {"oidc": {**OIDC, "algorithms": ()}},
         {"oidc": {**OIDC, "client_secret": "in clear"}},

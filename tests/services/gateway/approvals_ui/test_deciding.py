@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.common.trust import ApprovalSettings, Person
+from blocks.common.trust import ApprovalSettings
+from blocks.records.people import Person
 from tasks.approval.rules.evidence import evidence_digest
 from tests.fixtures.approval_requests import JUDGED, evidence
 from tests.fixtures.office import WORDS, Office, decide, hidden
@@ -20,7 +21,7 @@ def test_what_waits_is_listed_and_what_is_over_below(office: Office) -> None:
     browser = office.signed_in()
     assert decide(browser, second.id, "reject").status_code == 303
     page = browser.get("/approvals").text
-    waiting, over = page.split("<h2>Over</h2>")
+    waiting, over = page.split("<h2>Closed</h2>")
     assert first.id in waiting
     assert second.id not in waiting
     assert second.id in over
@@ -51,7 +52,7 @@ def test_a_decision_is_recorded_as_that_persons_proved_and_signed(office: Office
     )  # fmt: skip
     assert office.woken == ["woken"]
     after = browser.get(f"/approvals/{request.id}").text
-    assert "proved who it was" in after
+    assert "identity verified" in after
     assert 'name="verdict"' not in after
 
 
@@ -61,7 +62,7 @@ def test_a_program_decides_with_a_token(office: Office) -> None:
     assert (listed["id"], listed["state"], listed["verdict"]) == (request.id, "waiting", "pass")
     one = office.client.get(f"/api/approvals/{request.id}", headers=bearer).json()
     assert one["evidence"]["metrics"] == {"auc": 0.85}
-    assert one["why_not"] == ""
+    assert one["cannot_decide_reason"] == ""
     said = {"approve": True, "reason": "it is better", "digest": one["digest"]}
     answer = office.client.post(f"/api/approvals/{request.id}/decision", json=said, headers=bearer)
     assert (answer.status_code, answer.json()["authenticated"]) == (200, True)
@@ -72,15 +73,15 @@ def test_a_program_decides_with_a_token(office: Office) -> None:
 
 def test_two_people_approve_where_it_takes_two(office: Office) -> None:
     office.env.approval = ApprovalSettings(approvals=2, roles=("risk",), require_authentication=True)
-    office.env.gateway = office.env.gateway.model_copy(update={"roles": {"risk": "decide"}})
+    office.env.gateway = office.env.gateway.model_copy(update={"permissions_by_role": {"risk": "decide"}})
     request = office.ask(approvals=2, roles=("risk",))
     first, second = office.signed_in("max@example.com", "risk"), office.signed_in("ann@example.com", "risk")
     assert decide(first, request.id).status_code == 303
     page = first.get(f"/approvals/{request.id}").text
     assert "1 of 2" in page
-    assert office.env.approvals().decision(request.id) is None
+    assert office.env.approvals().final_decision(request.id) is None
     assert decide(second, request.id).status_code == 303
-    ended = office.env.approvals().decision(request.id)
+    ended = office.env.approvals().final_decision(request.id)
     assert ended is not None
     assert ended.by == "ann@example.com"
 
@@ -88,7 +89,10 @@ def test_two_people_approve_where_it_takes_two(office: Office) -> None:
 def test_who_may_not_decide_is_told_why_and_sees_no_form(office: Office) -> None:
     request = office.ask(authors=("Nia Poe",))
     office.env.people = {"nia@example.com": Person(aliases=("Nia Poe",))}
-    for name, words in (("dana@example.com", "Who asked may not decide"), ("nia@example.com", "Who wrote the code")):
+    for name, words in (
+        ("dana@example.com", "The requester may not decide"),
+        ("nia@example.com", "An author of the code may not decide"),
+    ):
         page = office.signed_in(name).get(f"/approvals/{request.id}").text
         assert words in page
         assert 'name="verdict"' not in page
@@ -98,7 +102,7 @@ def test_who_may_look_sees_all_and_decides_nothing(office: Office) -> None:
     request = office.ask()
     browser = office.signed_in("vera@example.com", "viewer")
     page = browser.get(f"/approvals/{request.id}")
-    assert "let you look, not decide" in page.text
+    assert "let you view requests, but not decide" in page.text
     token = hidden(page, "/sign-out")["token"]
     sent = {"token": token, "digest": request.digest, "verdict": "approve", "reason": "I want it"}
     assert browser.post(f"/approvals/{request.id}", data=sent).status_code == 403
@@ -112,7 +116,7 @@ def test_what_was_shown_and_is_asked_no_more_is_refused_and_recorded(office: Off
     other = evidence(judged=JUDGED.model_copy(update={"metrics": {"auc": 0.99}}))
     answer = decide(browser, request.id, digest=evidence_digest(other))
     assert answer.status_code == 409
-    assert "not what was shown" in answer.text
+    assert "has changed since it was shown" in answer.text
     assert (len(office.refused()), office.decisions()) == (1, [])
     bearer = office.token("ann@example.com")
     said = {"approve": True, "reason": "it is better", "digest": "0" * 64}
@@ -145,7 +149,7 @@ def test_a_request_of_another_environment_is_not_there(office: Office) -> None:
 def test_evidence_that_is_not_that_of_its_digest_is_not_shown(office: Office) -> None:
     request = office.ask(id="changed", digest="f" * 64)
     page = office.signed_in().get(f"/approvals/{request.id}").text
-    assert "not that of its digest" in page
+    assert "does not match its digest" in page
     assert "auc" not in page
     assert 'name="verdict"' not in page
 

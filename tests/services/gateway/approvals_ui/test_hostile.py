@@ -53,7 +53,7 @@ def test_text_that_is_markup_is_shown_letter_by_letter(office: Office, text: str
         trained=TRAINED.model_copy(update={"parameters": {text: text}, "commit": text, "version": text}),
     )
     request = request_over(shown, id="hostile", requested_by=f"dana {text}", authors=(text,))
-    office.env.approvals().request_approval(request)
+    office.env.approvals().add_request(request)
     browser = office.signed_in(f"max {text}")
     for page in (browser.get("/approvals"), browser.get("/approvals/hostile")):
         assert page.status_code == 200
@@ -86,7 +86,7 @@ def test_every_answer_forbids_scripts_frames_caches_and_what_is_elsewhere(office
         assert answer.headers["x-content-type-options"] == "nosniff"
         for outside in ("http://", "https://", "//cdn", " style=", "<script", " onclick"):
             assert outside not in answer.text
-    assert browser.get("/desk/style.css").headers["content-type"].startswith("text/css")
+    assert browser.get("/static/style.css").headers["content-type"].startswith("text/css")
 
 
 ELSEWHERE = (

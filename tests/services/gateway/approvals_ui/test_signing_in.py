@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from blocks.common.errors import PortError
-from blocks.common.trust import Person
+from blocks.records.people import Person
 from services.gateway.approvals_ui.accounts import MAX_FAILURES_BY_ADDRESS, MAX_FAILURES_BY_NAME
 from services.gateway.approvals_ui.passwords import ScryptCost, hash_password, verify_password
 from tasks.shared.rules.refusal import Refusal
@@ -87,22 +87,22 @@ WRONG = {
 def test_whatever_is_wrong_the_answer_is_the_same(office: Office, name: str, password: str) -> None:
     office.account()
     office.account("gone@example.com")
-    office.desk.accounts.disable("gone@example.com")
+    office.context.accounts.disable("gone@example.com")
     answer = sign_in(office.client, name.encode(errors="replace").decode(), password)
     assert answer.status_code == 401
-    assert "Name or password is not right." in answer.text
+    assert "Name or password is wrong." in answer.text
     assert "ratchet-session" not in office.client.cookies
     said = office.client.post(
         "/api/sign-in", json={"name": name.encode(errors="replace").decode(), "password": password}
     )
-    assert (said.status_code, said.json()["reason"]) == (401, "Name or password is not right.")
+    assert (said.status_code, said.json()["reason"]) == (401, "Name or password is wrong.")
 
 
 def test_an_unknown_name_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
     office = Office.at(tmp_path)
-    object.__setattr__(office.desk.accounts, "_cost", ScryptCost(n=2**12, r=8, p=1))
+    object.__setattr__(office.context.accounts, "_cost", ScryptCost(n=2**12, r=8, p=1))
     office.account()
-    office.desk.accounts._dummy_hash  # noqa: B018  (made once, at the first attempt)
+    office.context.accounts._dummy_hash  # noqa: B018  (made once, at the first attempt)
 
     def seconds(name: str) -> float:
         begun = time.process_time()  # of this process: how busy the machine is does not count
@@ -153,7 +153,7 @@ def test_a_role_that_is_not_configured_lets_nobody_in(office: Office) -> None:
 
 def test_a_role_taken_out_of_the_configuration_closes_sessions_that_are_open(office: Office) -> None:
     browser, bearer = office.signed_in(), office.token("ann@example.com")
-    office.env.gateway = office.env.gateway.model_copy(update={"roles": {"viewer": "look"}})
+    office.env.gateway = office.env.gateway.model_copy(update={"permissions_by_role": {"viewer": "view"}})
     for answer in (browser.get("/approvals"), office.client.get("/api/approvals", headers=bearer)):
         assert answer.status_code == 403
         assert shows_nothing(answer)
@@ -208,10 +208,10 @@ def test_an_account_that_is_disabled_or_given_a_new_password_is_signed_out(offic
     office.account()
     assert browser.get("/approvals").status_code == 401
     browser = office.signed_in()
-    office.desk.accounts.disable("MAX@example.com")
+    office.context.accounts.disable("MAX@example.com")
     assert browser.get("/approvals").status_code == 401
     with pytest.raises(Refusal, match=r"no such account.*max@example\.com"):
-        office.desk.accounts.disable("ghost")
+        office.context.accounts.disable("ghost")
 
 
 def test_where_passwords_are_off_nobody_signs_in_with_one(office: Office) -> None:
@@ -247,10 +247,10 @@ def test_neither_passwords_nor_tokens_are_in_the_desks_file_or_in_the_log(
     sign_in(office.another(), "max@example.com", "a password that is wrong")
     decide(browser, request.id)
     cookie = browser.cookies["ratchet-session"]
-    file = office.desk.store.path
+    file = office.context.store.path
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    secret = office.desk.store.secret("forms")
+    secret = office.context.store.secret("forms")
     for value in (WORDS, "a password that is wrong", token, cookie):
         assert value.encode() not in file.read_bytes()
         assert value not in caplog.text
@@ -281,16 +281,16 @@ def test_an_account_that_protects_nothing_is_refused(
     office: Office, name: str, password: str, roles: list[str]
 ) -> None:
     with pytest.raises(Refusal):
-        office.desk.accounts.add(name, password, roles, office.times["now"])
-    assert office.desk.accounts.list_all() == ()
+        office.context.accounts.add(name, password, roles, office.times["now"])
+    assert office.context.accounts.list_all() == ()
 
 
 def test_a_file_that_cannot_be_used_lets_nobody_in(office: Office) -> None:
     browser = office.signed_in()
-    office.desk.store.path.unlink()
-    office.desk.store.path.mkdir()
+    office.context.store.path.unlink()
+    office.context.store.path.mkdir()
     answer = browser.get("/approvals")
     assert answer.status_code == 503
     assert shows_nothing(answer)
     with pytest.raises(PortError):
-        office.desk.accounts.list_all()
+        office.context.accounts.list_all()

@@ -34,7 +34,7 @@ def rules(text: str = RULES) -> Triggers:
 
 def change(**changes: Any) -> RefChange:
     given = {"kind": "push", "repository": "acme/models", "ref": "main", "commit": C2, "before": C1, "author": "ada",
-             "paths": ("models/churn/train.py",), "complete": True}  # fmt: skip
+             "paths": ("models/churn/train.py",), "paths_complete": True}  # fmt: skip
     return RefChange(**{**given, **changes})
 
 
@@ -71,7 +71,7 @@ rules:
     deployment: retrain/retrain
     parameters: {{model: churn--{namespace}}}
 """
-    with pytest.raises(Mistakes, match="names no namespace"):
+    with pytest.raises(Mistakes, match="has no valid namespace"):
         rules(HEAD + rule)
     assert rules(HEAD + rule.replace(f"--{namespace}", "--dana")).rules[0].parameters == {"model": "churn--dana"}
 
@@ -86,11 +86,11 @@ def test_a_rule_with_a_placeholder_asks_once_for_each_model_that_changed() -> No
     [
         ({"paths": ("README.md",)}, []),
         ({"ref": "release/1"}, []),
-        ({"kind": "tag", "ref": "v1.2", "paths": (), "complete": False}, ["released/"]),
+        ({"kind": "tag", "ref": "v1.2", "paths": (), "paths_complete": False}, ["released/"]),
         ({"kind": "tag", "ref": "v2.0"}, []),
         ({"kind": "merge", "ref": "release/1"}, ["merged/"]),
         ({"kind": "merge", "ref": "main"}, []),
-        ({"complete": False}, []),
+        ({"paths_complete": False}, []),
     ],
     ids=["other files", "other branch", "tag", "other tag", "merge", "merge elsewhere", "files not known"],
 )
@@ -99,15 +99,15 @@ def test_events_branches_tags_and_paths_all_have_to_fit(changes: dict[str, Any],
 
 
 def test_files_are_asked_for_only_when_they_decide_and_are_not_known() -> None:
-    assert needs_paths(rules(), change(complete=False))
+    assert needs_paths(rules(), change(paths_complete=False))
     assert not needs_paths(rules(), change())
-    assert not needs_paths(rules(), change(kind="tag", ref="v1.0", complete=False))
-    assert not needs_paths(rules(), change(ref="release/1", complete=False))
+    assert not needs_paths(rules(), change(kind="tag", ref="v1.0", paths_complete=False))
+    assert not needs_paths(rules(), change(ref="release/1", paths_complete=False))
 
 
 def test_a_change_that_asks_for_nothing_is_told_why() -> None:
-    assert "no rule is about a push on release/1" in no_match_reason(rules(), change(ref="release/1"))
-    assert "none of the 1 changed files is one that matters to: churn, each" in no_match_reason(
+    assert "no rule matches a push on release/1" in no_match_reason(rules(), change(ref="release/1"))
+    assert "none of the 1 changed files matches the paths of: churn, each" in no_match_reason(
         rules(), change(paths=("README.md",))
     )
 
@@ -125,7 +125,7 @@ def test_only_listed_branches_and_tags_count(ref: str, tag: bool, allowed: bool)
 def test_only_listed_repositories_count_letter_by_letter_and_by_host() -> None:
     assert rules().repository("github", "Acme/models") is None
     assert rules().repository("gitlab", "acme/models") is None
-    assert "not among" in ref_refusal("x/y", "main", tag=False, repository=None)
+    assert "is not in triggers.yaml" in ref_refusal("x/y", "main", tag=False, repository=None)
 
 
 @pytest.mark.parametrize(
@@ -156,23 +156,23 @@ def test_a_change_survives_its_text() -> None:
 
 
 MISTAKES = {
-    "a secret in clear": ("senders: {github: {secrets: [hunter2]}}\nrepositories: []", "names no secret"),
+    "a secret in clear": ("senders: {github: {secrets: [hunter2]}}\nrepositories: []", "is not the name of a secret"),
     "no secret": ("senders: {github: {secrets: []}}\nrepositories: []", "senders.github.secrets"),
     "an unknown host": ("senders: {githib: {secrets: [env:HOOK]}}\nrepositories: []", "githib"),
-    "a password in an address": (HEAD.replace("https://github", "https://me:pw@github"), "repositories[0].clone: is no address"),
-    "an address that is an option": (HEAD.replace("https://github.com/acme/models.git", "--upload-pack=x"), "is no address"),
-    "another program as transport": (HEAD.replace("https://github.com", "ext::sh -c x"), "is no address"),
-    "a host that is not a sender": (HEAD.replace("sender: github", "sender: gitlab"), "is not among `senders`"),
-    "a repository twice": (HEAD + HEAD.splitlines()[3], "acme/models is there twice"),
+    "a password in an address": (HEAD.replace("https://github", "https://me:pw@github"), "repositories[0].clone: is not a clone URL"),
+    "an address that is an option": (HEAD.replace("https://github.com/acme/models.git", "--upload-pack=x"), "is not a clone URL"),
+    "another program as transport": (HEAD.replace("https://github.com", "ext::sh -c x"), "is not a clone URL"),
+    "a host that is not a sender": (HEAD.replace("sender: github", "sender: gitlab"), "is not in `senders`"),
+    "a repository twice": (HEAD + HEAD.splitlines()[3], "acme/models is listed twice"),
     "an unknown key": (RULES.replace("branches: [main], paths", "branch: [main], paths"), "Did you mean `branches`?"),
     "an unknown repository": (RULES.replace("name: churn,", "name: churn, repositories: [acme/model],"), "Did you mean `acme/models`?"),
     "an unknown event": (RULES.replace("events: [tag]", "events: [tags]"), "rules[2].events[0]"),
     "an unknown placeholder": (RULES.replace("{author} on", "{auther} on"), "Did you mean `author`?"),
-    "a model that no path catches": (RULES.replace('"{commit}"', '"{model}"'), "{model} is caught by no path"),
-    "a path from the root": (RULES.replace("models/churn/**", "/models/churn/**"), "is no pattern of a path"),
-    "a path out of the repository": (RULES.replace("models/churn/**", "models/../x"), "is no pattern of a path"),
-    "three stars": (RULES.replace("models/churn/**", "models/***"), "is no pattern"),
-    "a rule twice": (RULES.replace("name: each", "name: churn"), "churn is there twice"),
+    "a model that no path catches": (RULES.replace('"{commit}"', '"{model}"'), "{model} is not captured by the paths"),
+    "a path from the root": (RULES.replace("models/churn/**", "/models/churn/**"), "is not a path pattern"),
+    "a path out of the repository": (RULES.replace("models/churn/**", "models/../x"), "is not a path pattern"),
+    "three stars": (RULES.replace("models/churn/**", "models/***"), "is not a valid pattern"),
+    "a rule twice": (RULES.replace("name: each", "name: churn"), "churn is listed twice"),
     "no deployment's name": (RULES.replace("batch_inference/batch-inference", "score"), "rules[2].deployment"),
     "a key twice": (RULES.replace("name: churn,", "name: churn, name: churn,"), "twice"),
     "a token in the API's address": (HEAD.replace("[env:HOOK]", "[env:HOOK], api: 'https://t@h/api'"), "senders.github.api"),

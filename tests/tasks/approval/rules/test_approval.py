@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.approvals.base import ApprovalRequest
-from blocks.approvals.base import Decision as LedgerDecision
+from blocks.records.approvals import ApprovalRequest
+from blocks.records.approvals import Decision as LedgerDecision
 from tasks.approval.rules.approval import CLOCK_TOLERANCE, check_decider, check_deployable, normalized_name
 from tasks.approval.rules.evidence import text_digest
 from tasks.shared.rules.refusal import Refusal
@@ -79,6 +79,7 @@ ENTITLED = {
 
 @pytest.mark.parametrize(("by", "changes"), ENTITLED.values(), ids=ENTITLED)
 def test_someone_entitled_decides(by, changes):
+    """The check must not raise."""
     check_decider(replace(REQUEST, **changes), by, "looks right", EXPIRES - SECOND)
 
 
@@ -87,16 +88,16 @@ NOT_ENTITLED = {
     "spaces": ("   ", {}, "2 letters"),
     "one letter": ("B", {}, "2 letters"),
     "invisible letters": ("\u200b\u200b\u2060", {}, "2 letters"),
-    "who asked": ("Ann Lee", {}, "who asked may not decide"),
-    "who asked, other case": ("ANN lee", {}, "who asked may not decide"),
-    "who asked, more spaces": ("  Ann \t Lee ", {}, "who asked may not decide"),
-    "who asked, full-width": ("Ａｎｎ Ｌｅｅ", {}, "who asked may not decide"),
-    "who asked, with an invisible letter": ("Ann\u200b Lee", {}, "who asked may not decide"),
-    "who asked, in the list": ("Ann Lee", {"approvers": ("Ann Lee",)}, "who asked may not decide"),
-    "who asked, with sharp s": ("STRASSE", {"requested_by": "straße"}, "who asked may not decide"),
+    "who asked": ("Ann Lee", {}, "the requester may not decide"),
+    "who asked, other case": ("ANN lee", {}, "the requester may not decide"),
+    "who asked, more spaces": ("  Ann \t Lee ", {}, "the requester may not decide"),
+    "who asked, full-width": ("Ａｎｎ Ｌｅｅ", {}, "the requester may not decide"),
+    "who asked, with an invisible letter": ("Ann\u200b Lee", {}, "the requester may not decide"),
+    "who asked, in the list": ("Ann Lee", {"approvers": ("Ann Lee",)}, "the requester may not decide"),
+    "who asked, with sharp s": ("STRASSE", {"requested_by": "straße"}, "the requester may not decide"),
     "not listed": ("Bob", {"approvers": ("Cid", "Dora")}, "Ask one of: Cid, Dora"),
     "part of a listed name": ("Bo", {"approvers": ("Bob",)}, "not among the approvers"),
-    "nobody asked": ("Bob", {"requested_by": " "}, "four eyes cannot be checked"),
+    "nobody asked": ("Bob", {"requested_by": " "}, "four-eyes rule cannot be checked"),
 }
 
 
@@ -132,18 +133,18 @@ REFUSED = {
     "no decision": (Case(decision=None), "nobody has decided"),
     "rejected": (Case(decision=decided(approved=False, reason="too early")), "rejected by Bob: too early"),
     "approved by a text": (Case(decision=decided(approved="no")), "rejected"),
-    "decision over other evidence": (Case(decision=decided(digest="f" * 64)), "decision is over other evidence"),
-    "decision of another request": (Case(decision=decided(request_id="r0")), "answers another request"),
+    "decision over other evidence": (Case(decision=decided(digest="f" * 64)), "decision is about other evidence"),
+    "decision of another request": (Case(decision=decided(request_id="r0")), "decision is about another request"),
     "other evidence is deployed": (Case(evidence_digest="f" * 64), "not what was approved"),
     "digest in capitals": (Case(evidence_digest=DIGEST.upper()), "not what was approved"),
     "no digest": (Case(evidence_digest=""), "not what was approved"),
-    "shown evidence was edited": (Case(request=replace(REQUEST, evidence=EVIDENCE + " ")), "that was shown"),
+    "shown evidence was edited": (Case(request=replace(REQUEST, evidence=EVIDENCE + " ")), "does not match its digest"),
     "decided a second late": (Case(decision=decided(at=EXPIRES + SECOND)), "after it had expired"),
     "decided as it expired": (Case(decision=decided(at=EXPIRES)), "after it had expired"),
-    "decided before it was asked": (Case(decision=decided(at=ASKED - 2 * CLOCK_TOLERANCE)), "before it was asked"),
+    "decided before it was asked": (Case(decision=decided(at=ASKED - 2 * CLOCK_TOLERANCE)), "before it was requested"),
     "approval expired": (Case(now=EXPIRES), "approval has expired"),
     "clock moved back": (Case(now=ASKED), "check the clock"),
-    "decided by who asked": (Case(decision=decided(by="ann lee")), "who asked may not decide"),
+    "decided by who asked": (Case(decision=decided(by="ann lee")), "the requester may not decide"),
     "approver removed since": (Case(request=replace(REQUEST, approvers=("Cid",))), "not among the approvers"),
     "decided by nobody": (Case(decision=decided(by=" ")), "2 letters"),
     "decided without a reason": (Case(decision=decided(reason="")), "3 letters"),
@@ -157,6 +158,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", DEPLOYABLE.values(), ids=DEPLOYABLE)
 def test_what_was_approved_is_deployed(case):
+    """The check must not raise."""
     deploy(case)
 
 

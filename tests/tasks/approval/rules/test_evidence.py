@@ -16,9 +16,9 @@ from tasks.approval.rules.evidence import (
     canonical_json,
     evidence_digest,
     parse_evidence,
-    request_markdown,
     text_digest,
 )
+from tasks.approval.rules.request_page import request_markdown
 from tasks.shared.rules.refusal import Refusal
 
 GOOD = Evidence(
@@ -54,17 +54,17 @@ FIELDS = {
     "patch_digest": TEXT,
     "parameters": st.dictionaries(TEXT, TEXT),
     "seed": st.integers(),
-    "checks": st.builds(ExpectationCounts, st.integers(0), st.integers(0)),
+    "expectations": st.builds(ExpectationCounts, st.integers(0), st.integers(0)),
     "metrics": METRICS,
     "champion_metrics": METRICS,
     "verdict": st.sampled_from(["pass", "hold", "inconclusive"]),
     "reasons": st.lists(TEXT).map(tuple),
-    "gates": st.lists(TEXT).map(tuple),
+    "failed_gates": st.lists(TEXT).map(tuple),
     "waivers": st.lists(TEXT).map(tuple),
     "cost_usd": st.none() | st.floats(0, 1e12),
     "serving_usd_month": st.none() | st.floats(0, 1e12),
-    "because": st.none() | GIVEN,
-    "exhibits": st.none() | GIVEN,
+    "trigger_reason": st.none() | GIVEN,
+    "attachments_digest": st.none() | GIVEN,
 }
 ANY = st.builds(Evidence, **FIELDS)
 
@@ -133,7 +133,7 @@ REFUSED = {
     "reasons as a list": ({"reasons": ["a"]}, "evidence.reasons"),
     "number as a parameter": ({"parameters": {"a": 1}}, "evidence.parameters.a"),
     "seed as text": ({"seed": "7"}, "evidence.seed"),
-    "negative checks": ({"checks": ExpectationCounts(-1, 0)}, "evidence.checks.passed"),
+    "negative checks": ({"expectations": ExpectationCounts(-1, 0)}, "evidence.expectations.passed"),
     "champion without metrics": ({"champion_metrics": {}}, "evidence.champion_metrics"),
     "metrics of no champion": ({"champion_version": ""}, "evidence.champion_metrics"),
     "half a character": ({"commit": "\ud800"}, "evidence.commit"),
@@ -160,16 +160,16 @@ def test_a_first_model_has_no_champion():
 TEXTS = {
     "nothing": ("", "is not JSON"),
     "list": ("[]", "not a JSON object"),
-    "no keys": ("{}", "keys missing or unknown: as_of"),
+    "no keys": ("{}", "missing or unknown keys: as_of"),
     "deep": ("[" * 100_000, "is not JSON"),
     "trailing space": (canonical_json(GOOD) + " ", "edited"),
     "key twice": (canonical_json(GOOD).replace('"seed":7', '"seed":7,"seed":7'), "edited"),
     "other order": ('{"seed":7,' + canonical_json(GOOD)[1:].replace('"seed":7,', ""), "edited"),
     "escaped letter": (canonical_json(GOOD).replace("churn", "chur\\u006e"), "edited"),
-    "unknown key": (canonical_json(GOOD).replace('{"as_of"', '{"a":1,"as_of"'), "unknown: a"),
+    "unknown key": (canonical_json(GOOD).replace('{"as_of"', '{"a":1,"as_of"'), "unknown keys: a"),
     "NaN": (canonical_json(GOOD).replace("0.85", "NaN"), "finite"),
-    "null checks": (canonical_json(GOOD).replace('{"failed":0,"passed":12}', "null"), "another form"),
-    "unknown check": (canonical_json(GOOD).replace('"failed":0', '"failing":0'), "another form"),
+    "null checks": (canonical_json(GOOD).replace('{"failed":0,"passed":12}', "null"), "malformed"),
+    "unknown check": (canonical_json(GOOD).replace('"failed":0', '"failing":0'), "malformed"),
 }
 
 
@@ -187,13 +187,13 @@ def shown(evidence=GOOD, requested_by="ann"):
 def test_the_request_shows_what_a_person_needs_to_decide():
     page = shown()
     assert page.startswith("# Approve churn version 3 for local?")
-    assert "Asked by **ann**. Lapses on 2026-11-28 at 09:30 UTC." in page
+    assert "Requested by **ann**. Expires on 2026-11-28 at 09:30 UTC." in page
     assert "## Verdict: ✅ pass\n\n- auc is better by 0.0100" in page
     assert "| metric | challenger 3 | champion 2 | difference |\n|---|---:|---:|---:|\n" in page
     assert "| auc | 0.8500 | 0.8400 | +0.0100 better |" in page
     assert "| brier | 0.1200 | 0.1100 | +0.0100 worse |" in page
     assert "| commit | c0ffeec0ffee, clean |" in page
-    assert "| checks | 12 passed, 0 failed |" in page
+    assert "| expectations | 12 passed, 0 failed |" in page
     assert "| cost | none (no paid work) |" in page
     assert "| learning_rate | 0.04 |" in page
     assert evidence_digest(GOOD) in page
@@ -207,24 +207,35 @@ def test_the_request_of_a_first_model_from_a_changed_checkout_says_so():
     assert "| auc | 0.8500 | – | – |" in page
     assert "uncommitted changes (ffffffffffff)" in page
     assert "| cost | 3.46 USD |" in page
-    assert "| cost of serving, at worst | none (no paid work) |" in page
+    assert "| worst-case cost of serving | none (no paid work) |" in page
 
 
-def test_what_serving_may_cost_is_part_of_what_is_approved_and_older_texts_stay_what_they_were():
-    dear = dataclasses.replace(GOOD, serving_usd_month=83.95)
-    assert "| cost of serving, at worst | 83.95 USD a month |" in shown(dear)
-    assert evidence_digest(dear) != evidence_digest(GOOD)
-    assert "serving_usd_month" not in canonical_json(GOOD)
+DEAR = dataclasses.replace(GOOD, serving_usd_month=83.95)
+ASKED = dataclasses.replace(GOOD, trigger_reason="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
+
+
+def test_what_serving_may_cost_is_shown():
+    assert "| worst-case cost of serving | 83.95 USD a month |" in shown(DEAR)
+
+
+def test_what_asked_for_it_is_shown():
+    by = "Requested by **automation: model.drift.detected**: drift of 2026-11-25: plan (new: '&lt;b&gt;', 3.0%). Expires on"
+    assert by in shown(ASKED, requested_by="automation: model.drift.detected")
+
+
+@pytest.mark.parametrize("more", [DEAR, ASKED], ids=["what serving may cost", "what asked for it"])
+def test_what_is_shown_is_part_of_what_is_approved(more):
+    assert evidence_digest(more) != evidence_digest(GOOD)
+
+
+@pytest.mark.parametrize("name", ["serving_usd_month", "trigger_reason"])
+def test_the_text_of_evidence_without_it_stays_what_it_was_before_it_was_known(name):
+    assert name not in canonical_json(GOOD)
+
+
+def test_a_cost_of_serving_that_is_null_is_not_the_canonical_form():
     with pytest.raises(Refusal, match="canonical form"):
-        parse_evidence(canonical_json(dear).replace("83.95", "null"))
-
-
-def test_what_asked_for_it_is_shown_and_part_of_what_is_approved_and_older_texts_stay_what_they_were():
-    asked = dataclasses.replace(GOOD, trigger_reason="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
-    by = "Asked by **automation: model.drift.detected**: drift of 2026-11-25: plan (new: '&lt;b&gt;', 3.0%). Lapses on"
-    assert by in shown(asked, requested_by="automation: model.drift.detected")
-    assert evidence_digest(asked) != evidence_digest(GOOD)
-    assert "because" not in canonical_json(GOOD)
+        parse_evidence(canonical_json(DEAR).replace("83.95", "null"))
 
 
 def test_a_metric_of_one_side_alone_and_an_unknown_one_are_shown():
@@ -253,7 +264,7 @@ HOSTILE = {
 def test_values_are_shown_letter_by_letter_and_cannot_forge_the_page(value, safe):
     hostile = dataclasses.replace(GOOD, reasons=(value,), parameters={value: value})
     page = shown(hostile, requested_by=value)
-    assert f"Asked by **{safe}**." in page
+    assert f"Requested by **{safe}**." in page
     assert f"\n- {safe}\n" in page
     assert f"| {safe} | {safe} |" in page
 

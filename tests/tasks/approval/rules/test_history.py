@@ -37,7 +37,7 @@ def test_a_version_that_failed_never_served() -> None:
     lines = newest_first(Line("1"), Line("2"), Line("3", status="failed"))
     assert champion_of(lines) == "2"
     assert rollback_target(lines) == "1"
-    with pytest.raises(Refusal, match="never served"):
+    with pytest.raises(Refusal, match="was never deployed"):
         rollback_target(lines, "3")
 
 
@@ -50,7 +50,7 @@ def test_a_second_rollback_goes_further_back_and_not_to_the_version_taken_back()
 def test_a_named_version_that_served_once_can_be_restored() -> None:
     lines = newest_first(Line("1"), Line("2"), Line("1", action="rollback"))
     assert rollback_target(lines, "2") == "2"
-    with pytest.raises(Refusal, match="serves already"):
+    with pytest.raises(Refusal, match="is deployed already"):
         rollback_target(lines, "1")
 
 

@@ -10,9 +10,9 @@ from tasks.approval.rules.policy import ApprovalRequirements, stricter_requireme
 
 @dataclass(frozen=True)
 class Known:
-    also: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
-    barred: bool = False
+    revoked: bool = False
 
 
 PEOPLE = People({"ann@example.com": Known(("Ann Lee", "alee"), ("risk",)), "bob": Known((), ("risk", "product"))})
@@ -46,13 +46,15 @@ def test_roles_are_those_of_the_person_under_any_name() -> None:
 
 def test_the_stricter_of_two_policies_counts() -> None:
     model = ApprovalRequirements(approvals=2, approvers=("ann",), roles=("risk",), four_eyes=False, expires_days=7)
-    server = ApprovalRequirements(approvals=1, approvers=("bob",), four_eyes=True, expires_days=30, authenticated=True)
+    server = ApprovalRequirements(
+        approvals=1, approvers=("bob",), four_eyes=True, expires_days=30, require_authentication=True
+    )
     assert stricter_requirements(model, server) == ApprovalRequirements(2, ("risk",), ("bob",), True, 7, True)
     assert stricter_requirements(model, ApprovalRequirements(four_eyes=False, expires_days=365)) == model
 
 
 def test_who_is_barred_is_so_under_each_of_their_names() -> None:
-    people = People({"ann@example.com": Known(("Ann Lee",), ("risk",), barred=True), "bob": Known()})
+    people = People({"ann@example.com": Known(("Ann Lee",), ("risk",), revoked=True), "bob": Known()})
     assert people.is_barred("ANN lee")
     assert people.is_barred("ann+x@example.com")
     assert not people.is_barred("bob")

@@ -45,7 +45,7 @@ def test_what_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(Refusal, match="cannot be sent"):
         request_body(pa.table({"a": [float("inf")]}), ["a"])
     monkeypatch.setattr(payload, "MAX_REQUEST_BYTES", 50)
-    with pytest.raises(Refusal, match="one row is larger"):
+    with pytest.raises(Refusal, match="a single row exceeds"):
         split_into_requests(pa.table({"a": ["x" * 100]}), ["a"])
 
 

@@ -15,7 +15,7 @@ class Told:
     state: str
     hour: int
     severity: str = "warning"
-    by: str = ""
+    acknowledged_by: str = ""
     cause: str = "churn/local/model.drift.detected"
     event: str = "model.drift.detected"
 
@@ -24,7 +24,7 @@ class Told:
         return NOON + timedelta(hours=self.hour)
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         return f"said at {self.hour}"
 
 
@@ -37,16 +37,22 @@ def test_a_condition_is_one_episode_until_it_is_over_and_then_another() -> None:
         "said at 1",
     )
     assert (second.begin, second.end, second.is_open, second.title) == (
-        NOON + timedelta(hours=5), None, True, "the data drifts"
+        NOON + timedelta(hours=5), None, True, "drift was detected"
     )  # fmt: skip
 
 
-def test_an_episode_is_as_grave_as_it_ever_was_and_graver_news_needs_somebody_again() -> None:
-    signals = [Told("raised", 0), Told("acknowledged", 1, by="Nia")]
-    assert alert_episodes_of(signals)[0].acknowledged_by == "Nia"
-    assert alert_episodes_of([*signals, Told("raised", 2)])[0].acknowledged_by == "Nia"
-    worse = alert_episodes_of([*signals, Told("raised", 2, "critical"), Told("raised", 3)])[0]
-    assert (worse.severity, worse.acknowledged_by) == ("critical", "")
+LOOKED_AFTER = (Told("raised", 0), Told("acknowledged", 1, acknowledged_by="Nia"))
+GRAVER = (*LOOKED_AFTER, Told("raised", 2, "critical"), Told("raised", 3))
+
+
+def test_an_episode_is_as_grave_as_it_ever_was() -> None:
+    assert alert_episodes_of(GRAVER)[0].severity == "critical"
+
+
+def test_who_looks_after_an_episode_does_so_until_it_becomes_graver() -> None:
+    assert alert_episodes_of(LOOKED_AFTER)[0].acknowledged_by == "Nia"
+    assert alert_episodes_of([*LOOKED_AFTER, Told("raised", 2)])[0].acknowledged_by == "Nia"
+    assert alert_episodes_of(GRAVER)[0].acknowledged_by == ""
 
 
 def test_news_is_over_at_once_and_what_was_never_raised_is_none() -> None:

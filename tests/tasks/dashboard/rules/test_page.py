@@ -10,7 +10,7 @@ import pytest
 
 from tasks.dashboard.rules.facts import DashboardData, DatasetSummary, ReleaseSummary, SnapshotSummary, Unknown
 from tasks.dashboard.rules.page import DashboardEntry, dashboard_html, dashboards_index_html, status_sentence
-from tasks.monitoring.rules.traffic import RequestStep
+from tasks.dashboard.rules.traffic import RequestStep
 from tests.fixtures.dashboard_cases import DAY, NOW, blank, busy, look, unreached
 
 HOSTILE = (
@@ -93,7 +93,7 @@ def test_what_is_not_known_is_said_and_no_zero_is_shown_for_it() -> None:
     words = " ".join(Read(dashboard_html(unreached())).words)
     assert words.count("Unknown: the service at http://127.0.0.1:1 does not answer") == 9
     assert status_sentence(unreached()) == (
-        "What serves is unknown; what the last look found is unknown; its alerts are unknown."
+        "The deployed version is unknown; the monitoring history is unknown; the alerts are unknown."
     )
     assert not re.search(r"\b0(\.0+)?( USD|%| ms)", words)
 
@@ -101,9 +101,9 @@ def test_what_is_not_known_is_said_and_no_zero_is_shown_for_it() -> None:
 def test_a_model_of_which_nothing_happened_yet_says_so() -> None:
     words = " ".join(Read(dashboard_html(blank())).words)
     for said in (
-        "Nothing serves yet", "no alert is open", "Nobody has looked yet", "No traffic yet", "No rows have landed yet",
-        "No run has logged what it cost", "Nothing of this model is on a schedule",
-        "no look has found enough labels",
+        "No version is deployed yet", "no alert is open", "No monitoring run yet", "No traffic", "No rows were ingested yet",
+        "No run has logged its cost", "No deployment of this model has a schedule",
+        "no monitoring run found enough labels",
     ):  # fmt: skip
         assert said in words, said
 
@@ -112,33 +112,34 @@ def test_a_busy_model_tells_who_approved_what_drifts_and_what_it_costs() -> None
     text = dashboard_html(busy())
     words = " ".join(Read(text).words)
     assert (
-        status_sentence(busy()) == "Version 2 serves; the last look, 9 hours ago, found it degraded; 2 alerts are open."
+        status_sentence(busy())
+        == "Version 2 is deployed; the last monitoring run, 9 hours ago, found degraded quality; 2 alerts are open."
     )
     for said in (
         "Max (second person)", "better by 0.02 AUC", "prefect form, name not verified", "Dana (data scientist)",
-        "the endpoint answers with it", "deploy failed", "nobody has acknowledged it", "looked after by Nia",
-        "In words: Drift.", "31.50 USD", "58.25", "monitor/churn-monitor-nightly", "in 14 hours", "paused", "2,945",
+        "confirmed by the endpoint", "deploy failed", "not acknowledged", "acknowledged by Nia",
+        "In words: drift.", "31.50 USD", "58.25", "monitor/churn-monitor-nightly", "in 14 hours", "paused", "2,945",
     ):  # fmt: skip
         assert said in words, said
-    assert "Drift over time: 27 looks, 3 of them not quiet; 2 alerts are open" in text
+    assert "Drift over time: 27 monitoring runs, 3 of them with findings; open alerts: 2" in text
 
 
 def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
     facts = busy()
     assert facts.deployed and not isinstance(facts.deployed, Unknown)
     other = replace(facts, deployed=replace(facts.deployed, endpoint_version="1"))
-    assert status_sentence(other).startswith("Version 2 serves, but the endpoint answers with version 1;")
+    assert status_sentence(other).startswith("Version 2 is deployed, but the endpoint reports version 1;")
     none = replace(facts, deployed=replace(facts.deployed, endpoint_version=""))
-    assert status_sentence(none).startswith("Version 2 serves, but the endpoint answers with nothing;")
+    assert status_sentence(none).startswith("Version 2 is deployed, but the endpoint reports no version;")
     away = replace(facts, deployed=replace(facts.deployed, endpoint_version=Unknown("it is down")))
     assert "the endpoint was not reached" in dashboard_html(away) and status_sentence(away).startswith(
-        "Version 2 serves;"
+        "Version 2 is deployed;"
     )
 
 
 def test_a_look_at_another_version_than_serves_now_says_which() -> None:
-    other = replace(busy(), monitoring_runs=(replace(look(NOW - timedelta(hours=3), 0.4, "Drift"), version="3"),))
-    assert "the last look at version 3, 3 hours ago, found drift" in status_sentence(other)
+    other = replace(busy(), monitoring_runs=(replace(look(NOW - timedelta(hours=3), 0.4, "drift"), version="3"),))
+    assert "the last monitoring run of version 3, 3 hours ago, found drift" in status_sentence(other)
 
 
 def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
@@ -146,7 +147,7 @@ def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
     assert facts.deployed and not isinstance(facts.deployed, Unknown)
     back = ReleaseSummary("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
     words = " ".join(Read(dashboard_html(replace(facts, deployed=replace(facts.deployed, release=back)))).words)
-    assert "taken back to by Nia" in words and "it was slow" in words and "Max (second person)" in words
+    assert "rolled back by Nia" in words and "it was slow" in words and "Max (second person)" in words
 
 
 def test_a_page_stays_small_however_much_there_is_to_show() -> None:
@@ -158,7 +159,7 @@ def test_a_page_stays_small_however_much_there_is_to_show() -> None:
     )
     text = dashboard_html(facts)
     assert len(text) < 400_000
-    assert "3,000,000" in text and "and 1,488 more" in text and "the newest 200 of 2,160 looks" in text
+    assert "3,000,000" in text and "and 1,488 more" in text and "the newest 200 of 2,160 monitoring runs" in text
     assert (Read(text).open, Read(text).wrong) == ([], [])
 
 
@@ -182,7 +183,7 @@ def test_the_list_links_to_every_page_by_its_file() -> None:
     read = Read(text)
     assert [a["href"] for tag, a in read.tags if tag == "a"] == ["churn.html", "price.html"]
     assert not {tag for tag, _ in read.tags} & {"script", "img"} and (read.open, read.wrong) == ([], [])
-    assert "None has been drawn yet" in dashboards_index_html([])
+    assert "There is no dashboard yet" in dashboards_index_html([])
 
 
 def test_the_page_forbids_all_but_its_own_style() -> None:

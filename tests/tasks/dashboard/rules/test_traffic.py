@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.endpoints.traffic import latency_bin
-from tasks.monitoring.rules.traffic import (
+from tasks.dashboard.rules.traffic import (
     MAX_STEPS,
     TRAFFIC_LOOKBACK,
     RequestStep,

@@ -19,7 +19,7 @@ def test_swapping_the_models_mirrors_the_interval(task, metric):
     classes, truth, champion, challenger = models(task)
     there = compared(task, metric, (classes, truth, champion, challenger))
     back = compared(task, metric, (classes, truth, challenger, champion))
-    assert (there.champion, there.challenger_value) == (back.challenger_value, back.champion)
+    assert (there.champion_value, there.challenger_value) == (back.challenger_value, back.champion_value)
     mirrored = (-back.difference, -back.upper, -back.lower)
     assert (there.difference, there.lower, there.upper) == pytest.approx(mirrored, abs=1e-9)
     assert there.lower < there.difference < there.upper
@@ -41,7 +41,7 @@ def test_a_clear_difference_is_better_one_way_and_worse_the_other(task, metric):
     found = compared(task, metric, (classes, truth, weak, strong))
     assert found.outcome == "better"
     assert found.lower > 0
-    assert f"is better than the champion ({found.champion:.4f})" in found.sentence
+    assert f"is better than the champion ({found.champion_value:.4f})" in found.sentence
     found = compared(task, metric, (classes, truth, strong, weak))
     assert found.outcome == "worse"
     assert found.upper < 0
@@ -52,7 +52,7 @@ def test_a_clear_difference_is_better_one_way_and_worse_the_other(task, metric):
 def test_a_positive_difference_is_in_the_challengers_favour_whichever_way_the_metric_points(task, metric):
     found = compared(task, metric, models(task, rows=200, noise=(0.1, 1.0)))
     sign = 1 if higher_is_better(metric) else -1
-    assert found.difference == pytest.approx(sign * (found.challenger_value - found.champion), abs=1e-12)
+    assert found.difference == pytest.approx(sign * (found.challenger_value - found.champion_value), abs=1e-12)
     assert found.metric == metric
     assert found.rows == 200
 

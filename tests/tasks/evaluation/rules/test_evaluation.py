@@ -78,7 +78,7 @@ def test_a_weak_model_is_held_by_its_floors_and_slices_without_a_champion(task):
 
 @every_task
 def test_one_leaked_entity_holds_what_would_pass(task):
-    found = trained(task).evaluated(leaked=1)
+    found = trained(task).evaluated(leaked_entities=1)
     assert found.verdict.outcome == "hold"
     assert "1 entities of the holdout were seen in training, where 0 are allowed." in found.verdict.reasons
     assert found.leaked == 1
@@ -114,7 +114,7 @@ def test_a_slice_is_the_metric_over_its_rows_and_rows_without_a_value_are_one(ta
         rows = columns["size"].isna() if each.value == "(null)" else columns["size"] == each.value
         expected = compute_metrics(task, case.classes, case.truth[rows], case.strong[rows])[each.metric]
         assert each.rows == rows.sum()
-        assert each.measured == pytest.approx(expected)
+        assert each.metric_value == pytest.approx(expected)
 
 
 def test_a_slice_with_too_few_rows_is_not_measured():
@@ -122,16 +122,22 @@ def test_a_slice_with_too_few_rows_is_not_measured():
     columns = case.columns.copy()
     columns.iloc[:39, 0] = ["huge"] * 19 + ["big"] * 20
     found = case.evaluated(slice_columns=columns)
-    assert [each.value for each in found.slices if each.measured is None] == ["huge"]
+    assert [each.value for each in found.slices if each.metric_value is None] == ["huge"]
     assert found.verdict.outcome == "pass"
-    assert "brier where size is huge (19 rows) was not judged: fewer than 20 rows." in found.verdict.notes
+    assert "brier where size is huge (19 rows) was not evaluated: fewer than 20 rows." in found.verdict.notes
 
 
 IDS = pd.DataFrame({"size": [f"row {row}" for row in range(1_001)]})
 SCORES = both(np.linspace(0, 1, 1_001))
 REFUSED = {
-    "champion without version": ({"champion": SCORES, "champion_version": ""}, "Champion and version do not agree"),
-    "version without champion": ({"champion_version": "4"}, "champion_version.*do not agree.*'4'"),
+    "champion without version": (
+        {"champion": SCORES, "champion_version": ""},
+        "only one of champion and champion_version is given",
+    ),
+    "version without champion": (
+        {"champion_version": "4"},
+        "champion_version.*only one of champion and champion_version is given.*'4'",
+    ),
     "champion of other rows": ({"champion": SCORES[1:]}, "champion.*another shape"),
     "challenger NaN": ({"challenger": SCORES * math.nan}, "challenger, row 0.*not finite"),
     "slice column missing": ({"slice_columns": IDS.rename(columns={"size": "x"})}, "slices, size.*not in the holdout"),
@@ -211,9 +217,9 @@ def test_the_record_is_strict_json_that_reads_back_as_what_was_found(task, with_
 
 def test_what_is_not_finite_is_null_in_the_record_however_deep():
     found = trained("binary").evaluated()
-    slices = (replace(found.slices[0], measured=-math.inf),)
+    slices = (replace(found.slices[0], metric_value=-math.inf),)
     record = strict(evaluation_json(replace(found, metrics={"auc": math.inf}, slices=slices)))
-    assert (record["metrics"], record["slices"][0]["measured"]) == ({"auc": None}, None)
+    assert (record["metrics"], record["slices"][0]["metric_value"]) == ({"auc": None}, None)
 
 
 def test_the_roc_curve_runs_from_corner_to_corner_and_has_the_area_of_auc():

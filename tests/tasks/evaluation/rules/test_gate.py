@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.evaluation.rules.comparison import ModelComparison
-from tasks.evaluation.rules.gate import FIRST_MODEL, SliceResult, apply_gate
+from tasks.evaluation.rules.gate import FIRST_MODEL, apply_gate
+from tasks.evaluation.rules.metrics import SliceResult
 from tasks.shared.rules.model.parts import ComparisonSpec as Terms
 from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
 
@@ -72,7 +73,7 @@ def test_what_is_measured_and_within_every_bound_passes_and_says_so(changes, sai
     assert all(any(each in reason for reason in verdict.reasons) for each in said)
 
 
-UNJUDGED = "No value of plan has the 50 rows to judge auc by slice."
+UNJUDGED = "No value of plan has the 50 rows that auc by slice needs."
 NO_INTERVAL = "The comparison on auc finds better without an interval."
 HELD = {
     "auc NaN": ({"metrics": measured(math.nan)}, "auc is not a number."),
@@ -86,7 +87,7 @@ HELD = {
     "auc below": ({"metrics": measured(0.7)}, "auc is 0.7, below its floor of 0.8."),
     "auc just below": ({"metrics": measured(0.79999999)}, "auc is 0.79999999, below its floor of 0.8."),
     "brier above": ({"metrics": measured(brier=0.3)}, "brier is 0.3, above its limit of 0.2."),
-    "no floor": ({"spec": rules(floors=())}, "There is no floor, so nothing would be judged"),
+    "no floor": ({"spec": rules(floors=())}, "There is no floor, so nothing would be evaluated"),
     "floor without bound": ({"spec": rules(floors=(bound("auc"),))}, "auc has a floor without a finite bound"),
     "floor of -inf": ({"spec": rules(floors=(bound("auc", -math.inf),))}, "auc has a floor without a finite"),
     "too few rows": ({"rows": 99}, "The holdout has 99 rows, fewer than the 100 that minimum_rows asks for."),
@@ -128,9 +129,13 @@ INCONCLUSIVE = {
 
 
 @pytest.mark.parametrize("comparison", INCONCLUSIVE.values(), ids=INCONCLUSIVE)
-def test_a_comparison_that_shows_nothing_is_inconclusive_and_a_broken_floor_still_holds(comparison):
+def test_a_comparison_that_shows_nothing_is_inconclusive(comparison):
     verdict = judged(comparison=comparison)
     assert (verdict.outcome, verdict.reasons) == ("inconclusive", (comparison.sentence,))
+
+
+@pytest.mark.parametrize("comparison", INCONCLUSIVE.values(), ids=INCONCLUSIVE)
+def test_a_broken_floor_holds_though_the_comparison_shows_nothing(comparison):
     assert judged(comparison=comparison, metrics=measured(0.7)).outcome == "hold"
 
 
@@ -144,12 +149,16 @@ def test_all_that_is_wrong_is_said_at_once():
     verdict = judged(rows=5, leaked=2, metrics=measured(0.7, math.nan), slices=plan(0.1))
     assert verdict.outcome == "hold"
     assert [reason.split()[0] for reason in verdict.reasons] == ["The", "2", "brier", "auc", "auc"]
-    nothing = ("No metric was measured, so nothing can be judged.", "auc was not measured.", "brier was not measured.")
+    nothing = (
+        "No metric was measured, so nothing can be evaluated.",
+        "auc was not measured.",
+        "brier was not measured.",
+    )
     assert judged(metrics={}).reasons == nothing
 
 
 def test_a_slice_that_is_too_small_is_noted_and_decides_nothing():
-    assert judged().notes == ("auc where plan is free (20 rows) was not judged: fewer than 50 rows.",)
+    assert judged().notes == ("auc where plan is free (20 rows) was not evaluated: fewer than 50 rows.",)
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

@@ -101,5 +101,5 @@ def test_delong_answers_for_two_hundred_thousand_rows():
     found = compared("binary", "auc", (classes, truth, champion, challenger))
     tenth = compared("binary", "auc", (classes, truth[::10], champion[::10], challenger[::10]))
     assert found.outcome == "better"
-    assert found.difference == pytest.approx(found.challenger_value - found.champion)
+    assert found.difference == pytest.approx(found.challenger_value - found.champion_value)
     assert tenth.upper - tenth.lower == pytest.approx(math.sqrt(10) * (found.upper - found.lower), rel=0.05)

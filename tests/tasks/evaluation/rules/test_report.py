@@ -62,7 +62,7 @@ def test_a_first_model_has_no_table_against_a_champion_and_says_so(task):
 
 
 @every_task
-def test_the_champion_is_shown_metric_by_metric_with_difference_interval_and_finding(task):
+def test_the_champion_is_shown_metric_by_metric(task):
     case = trained(task)
     found = case.evaluated(champion=case.weak)
     text = report(found)
@@ -71,8 +71,14 @@ def test_the_champion_is_shown_metric_by_metric_with_difference_interval_and_fin
         assert float(theirs) == pytest.approx(found.champion_metrics[metric], rel=1e-3)
         named = [floor for floor in case.spec.floors if floor.metric == metric]
         assert limits == (f"{'≥' if named[0].at_most is None else '≤'} {named[0].bound:g}" if named else "–")
-    head, row = table(text, "Against the champion")
-    assert head == ["metric", "difference", "95% interval", "margin", "rule", "finding"]
+
+
+@every_task
+def test_the_comparison_is_shown_with_difference_interval_margin_and_finding(task):
+    case = trained(task)
+    found = case.evaluated(champion=case.weak)
+    head, row = table(report(found), "Against the champion")
+    assert head == ["metric", "difference", "95% interval", "margin", "rule", "outcome"]
     compared = found.comparison
     assert row[:2] == [compared.metric, f"{compared.difference:+.4f}"]
     assert row[2] == f"{compared.lower:+.4f} to {compared.upper:+.4f}"
@@ -88,13 +94,13 @@ def test_each_slice_has_its_row_and_says_whether_its_bound_is_kept():
     found = case.evaluated(slice_columns=columns, spec=case.spec.model_copy(update={"slices": slices}))
     text = report(found)
     shown = {row[0]: (row[3], row[4], row[5]) for row in table(text, "Slices")[1:]}
-    large, small = (f"{each.measured:.4g}" for each in found.slices[1:])
+    large, small = (f"{each.metric_value:.4g}" for each in found.slices[1:])
     assert shown == {
-        "size = huge": ("–", "≥ 0.001, ≤ 0.03", "not judged"),
-        "size = large": (large, "≥ 0.001, ≤ 0.03", "**not kept**"),
-        "size = small": (small, "≥ 0.001, ≤ 0.03", "kept"),
+        "size = huge": ("–", "≥ 0.001, ≤ 0.03", "not evaluated"),
+        "size = large": (large, "≥ 0.001, ≤ 0.03", "**out of bounds**"),
+        "size = small": (small, "≥ 0.001, ≤ 0.03", "within bounds"),
     }
-    assert "## Not judged\n\n- brier where size is huge (19 rows) was not judged" in text
+    assert "## Not evaluated\n\n- brier where size is huge (19 rows) was not evaluated" in text
 
 
 @pytest.mark.parametrize(("task", "title"), list(TITLES.items()), ids=TITLES)

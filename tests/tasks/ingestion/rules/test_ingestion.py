@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.ingestion.rules.acceptance import RowRules, StagedRows, partition_rows, table_content_digest
+from tasks.ingestion.rules.acceptance import StagedRows, partition_rows
 from tasks.ingestion.rules.quarantine import FILE_COLUMN, QUARANTINE_REASONS, ROW_COLUMN
-from tasks.ingestion.rules.row_checks import STAGED_TABLE, staged_relation_sql
+from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
+from tasks.shared.rules.rows.content import table_content_digest
+from tests.fixtures.calls import counted_calls
 
 COLUMNS = ["age", "plan", "active"]
 
@@ -185,7 +187,7 @@ def test_more_than_a_tenth_quarantined_is_refused_with_examples():
         (rows_of((None, 1.0, "a", 1, "No")), {"most_quarantined": 1.0}, "none is left"),
         (rows_of(*good(2)), {"broken": [BrokenLine()]}, "1 of 3 rows .*1 broken"),
         (rows_of(*good(2)), {"entity": "age"}, "integer or text"),
-        (rows_of(*good(2)), {"most_quarantined": math.nan}, "has to be 0 to 1"),
+        (rows_of(*good(2)), {"most_quarantined": math.nan}, "must be from 0 to 1"),
     ],
     ids=["empty", "nothing left", "broken", "float key", "nan share"],
 )
@@ -261,11 +263,12 @@ def test_a_column_without_a_digest_is_refused():
 
 
 @pytest.mark.slow
-def test_a_million_rows_are_judged_in_seconds_and_keep_their_order():
+def test_a_million_rows_are_judged_without_a_step_for_each():
     count = 1_000_000
     ids = pa.array(np.random.default_rng(7).permutation(count).astype(str))
     table = rows_of(*good(1)).slice(0, 0)
     columns = {"left": ["No"] * count, "age": np.ones(count), "id": ids, "plan": ["a"] * count}
     table = pa.table({**columns, "active": np.ones(count, dtype=np.int8)}, schema=table.schema)
-    done = ingest(table, existing_keys=ids[:9])
+    done, calls = counted_calls(lambda: ingest(table, existing_keys=ids[:9]))
+    assert calls < count / 2
     assert done.accepted["id"].to_pylist() == ids[9:].to_pylist(), "a join would change the order"

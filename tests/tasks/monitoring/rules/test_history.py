@@ -13,12 +13,20 @@ from tasks.monitoring.rules.history import (
 )
 
 AT = datetime(2026, 11, 25, 3, 30, tzinfo=UTC)
-COLUMN = {"name": "_prediction_Yes", "kind": "number", "prediction": True}
-DRIFTED = {"column": COLUMN, "effect": 0.3, "drifted": True}
-AUC = {"metric": "auc", "before": 0.85, "now": 0.8, "lower": 0.78, "upper": None, "rows": 500, "worse": True}
+COLUMN = {"name": "_prediction_Yes", "kind": "number", "is_prediction": True}
+DRIFTED = {"column": COLUMN, "psi": 0.3, "drifted": True}
+AUC = {
+    "metric": "auc",
+    "reference_value": 0.85,
+    "current_value": 0.8,
+    "lower": 0.78,
+    "upper": None,
+    "rows": 500,
+    "worse": True,
+}
 WHOLE = {
-    "version": "2", "outcome": "Degraded", "sentence": "auc is 0.8.", "rows": [500, 400],
-    "compared": [DRIFTED], "measured": [AUC],
+    "version": "2", "outcome": "degraded", "sentence": "auc is 0.8.", "rows_per_window": [500, 400],
+    "column_drifts": [DRIFTED], "quality_metrics": [AUC],
 }  # fmt: skip
 
 
@@ -27,17 +35,18 @@ def test_a_look_is_read_back_as_it_was() -> None:
     assert table.schema == MONITORING_HISTORY_SCHEMA
     (look,) = monitoring_runs(table.to_pylist())
     assert (look.id, look.started_at, look.version, look.outcome, look.sentence, look.newest_rows) == (
-        "run-1", AT, "2", "Degraded", "auc is 0.8.", 500
+        "run-1", AT, "2", "degraded", "auc is 0.8.", 500
     )  # fmt: skip
     assert look.of("drift") == (MonitoringMeasure("drift", "prediction Yes", 0.3, None, None, None, True),)
     assert look.of("quality") == (MonitoringMeasure("quality", "auc", 0.8, 0.85, 0.78, None, True),)
 
 
 def test_a_look_that_could_measure_nothing_is_kept_as_well() -> None:
-    nothing = json.loads(json.dumps({**WHOLE, "rows": [], "compared": [], "measured": [], "outcome": "CouldNotCheck"}))
+    empty = {"rows_per_window": [], "column_drifts": [], "quality_metrics": [], "outcome": "not_checked"}
+    nothing = json.loads(json.dumps({**WHOLE, **empty}))
     table = monitoring_run_table(nothing, "run-2", AT)
     (look,) = monitoring_runs(table.to_pylist())
-    assert (table.num_rows, look.measures, look.newest_rows, look.outcome) == (1, (), 0, "CouldNotCheck")
+    assert (table.num_rows, look.measures, look.newest_rows, look.outcome) == (1, (), 0, "not_checked")
 
 
 def test_looks_come_in_the_order_of_their_times() -> None:

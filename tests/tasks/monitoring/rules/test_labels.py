@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tasks.monitoring.rules.findings import MonitoringRules
-from tasks.monitoring.rules.labels import check_class_shares, check_label_values
+from tasks.monitoring.rules.quality import check_class_shares, check_label_values
 
 RULES = MonitoringRules()
 CASES = {
     "as before": ((730, 270), (365, 135), None),
     "within 5 points, on any number of rows": ((73_000, 27_000), (69_000, 31_000), None),
     "5 points that chance makes": ((730, 270), (68, 32), None),
-    "8 points": ((5145, 1898), (650, 350), "Yes in 35.0%, where it was in 26.9%"),
-    "20 points are critical": ((5145, 1898), (500, 500), "Yes in 50.0%, where it was in 26.9%"),
-    "a class that is gone": ((730, 270), (500, 0), "Yes in 0.0%, where it was in 27.0%"),
+    "8 points": ((5145, 1898), (650, 350), "35.0% have churn = Yes; in the reference data it was 26.9%"),
+    "20 points are critical": ((5145, 1898), (500, 500), "50.0% have churn = Yes; in the reference data it was 26.9%"),
+    "a class that is gone": ((730, 270), (500, 0), "0.0% have churn = Yes; in the reference data it was 27.0%"),
     "nothing before": ((0, 0), (10, 10), None),
     "nothing now": ((10, 10), (0, 0), None),
 }
@@ -34,7 +34,7 @@ def test_what_is_told_of_two_classes(before: tuple[int, ...], now: tuple[int, ..
 
 def test_the_class_that_changed_most_is_named() -> None:
     (found,) = check_class_shares("grade", ("a", "b", "c"), (500, 300, 200), (480, 120, 400), RULES)
-    assert "grade is c in 40.0%, where it was in 20.0%" in found.text
+    assert "40.0% have grade = c; in the reference data it was 20.0%" in found.text
 
 
 def test_chance_alone_is_told_at_most_once_in_a_hundred_looks() -> None:

@@ -56,8 +56,8 @@ def test_columns_are_the_same_whatever_was_logged() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"answer": {"predictions": [[0.5, 0.5]]}}, "not one answer"),
-        ({"answer": {"predictions": {"a": 1}}}, "not one answer"),
+        ({"answer": {"predictions": [[0.5, 0.5]]}}, "not have one prediction"),
+        ({"answer": {"predictions": {"a": 1}}}, "not have one prediction"),
         ({"columns": {"rooms": [1]}}, "1 values of rooms in 2 rows"),
         ({"at": "yesterday"}, "isoformat"),
     ],

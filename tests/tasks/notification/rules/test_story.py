@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.notification.rules.channels import channel_accepts
-from tasks.notification.rules.kinds import EVENT_KINDS, event_kind
-from tasks.notification.rules.story import due_messages, is_alert_open, message_id, next_delivery_attempt
-from tasks.notification.rules.words import message_body, message_subject
+from tasks.notification.rules.kinds import EVENT_KINDS, channel_accepts, event_kind
+from tasks.notification.rules.story import (
+    due_messages,
+    is_alert_open,
+    message_body,
+    message_id,
+    message_subject,
+    next_delivery_attempt,
+)
 from tasks.shared.rules.refusal import Refusal
 
 START = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
@@ -116,7 +121,7 @@ def test_a_message_that_failed_is_tried_again_sooner_at_first_and_for_ever() -> 
 @dataclass(frozen=True)
 class Team:
     name: str = "team"
-    least: str = "warning"
+    min_severity: str = "warning"
     models: tuple[str, ...] = ("*",)
     events: tuple[str, ...] = ("*",)
 
@@ -125,7 +130,7 @@ TAKES = {
     "as grave as asked": (Team(), "warning", True),
     "graver": (Team(), "critical", True),
     "less grave": (Team(), "info", False),
-    "of an unknown severity": (Team(least="critical"), "dreadful", True),
+    "of an unknown severity": (Team(min_severity="critical"), "dreadful", True),
     "of another model": (Team(models=("price-*",)), "critical", False),
     "of a model by pattern": (Team(models=("price", "ch*")), "critical", True),
     "of another event": (Team(events=("release.*",)), "critical", False),
@@ -139,8 +144,8 @@ def test_a_channel_is_told_of_what_it_asked_for(channel: Team, severity: str, to
 
 
 def test_a_message_says_what_where_since_when_whose_and_what_to_do() -> None:
-    assert message_subject("reminder", "critical", "model.check.impossible", "churn", "local") == (
-        "[critical] churn (local): still: the model cannot be watched"
+    assert message_subject("reminder", "critical", "model.monitoring.failed", "churn", "local") == (
+        "[critical] churn (local): reminder: monitoring failed"
     )
     assert message_subject("recovered", "critical", "model.drift.detected", "churn", "local").startswith(
         "[recovered] churn"

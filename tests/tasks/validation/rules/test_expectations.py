@@ -233,7 +233,7 @@ import tasks.validation.rules.expectations as rules
 assert "great_expectations" not in sys.modules, "the library is imported only where it is used"
 import pandas as pd
 suite = rules.parse_suite({SUITE!r}, "suite.yaml")
-report = rules.check(pd.DataFrame({{"id": [1, 2], "a": [1, 1]}}), suite, key="id")
+report = rules.validate_table(pd.DataFrame({{"id": [1, 2], "a": [1, 1]}}), suite, key="id")
 assert not report.passed
 """
     home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}

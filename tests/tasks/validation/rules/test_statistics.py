@@ -52,13 +52,13 @@ def compared(folder: Path, all_rows: pd.DataFrame, tier: pd.DataFrame) -> tuple[
 
 
 def marked(parent: TableStatistics, tier: TableStatistics) -> set[tuple[str, str]]:
-    return {(each.column, each.what) for each in statistic_differences(parent, tier) if each.is_significant}
+    return {(each.column, each.statistic) for each in statistic_differences(parent, tier) if each.is_significant}
 
 
 def test_the_figures_are_those_of_the_rows(tmp_path: Path) -> None:
     frame = houses()
     parent, tier = compared(tmp_path, frame, frame.head(400))
-    told = {(each.column, each.what): each for each in statistic_differences(parent, tier)}
+    told = {(each.column, each.statistic): each for each in statistic_differences(parent, tier)}
     assert (parent.rows, parent.entities, tier.rows, tier.entities) == (ROWS, ROWS, 400, 400)
     assert told["price", "mean"].parent == pytest.approx(frame.price.mean())
     assert told["price", "mean"].tier == pytest.approx(frame.price[:400].mean())

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.common.compute import Compute, EndpointCompute
-from tasks.shared.rules.cost.budget import CostBreakdown, check_budget, cost_markdown, is_local_work
-from tasks.shared.rules.cost.worst import WorstCaseCost, serving_worst_case, training_worst_case
+from blocks.records.compute import Compute, EndpointCompute
+from tasks.shared.rules.cost.budget import (
+    CostBreakdown,
+    WorstCaseCost,
+    check_budget,
+    cost_markdown,
+    is_local_work,
+    serving_worst_case,
+    training_worst_case,
+)
 from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.cost_breakdowns import PAID
@@ -52,7 +59,7 @@ def test_spot_is_not_cheaper_at_worst() -> None:
     assert training_worst_case(TABLE, replace(PAID, spot=True), TODAY) == training_worst_case(TABLE, PAID, TODAY)
 
 
-@pytest.mark.parametrize("wrong", [{"max_seconds": 0}, {"count": 0}, {"keep_alive_seconds": -1}], ids=str)
+@pytest.mark.parametrize("wrong", [{"max_seconds": 0}, {"instance_count": 0}, {"keep_alive_seconds": -1}], ids=str)
 def test_work_without_a_limit_has_no_worst_case(wrong: dict[str, int]) -> None:
     with pytest.raises(Refusal, match="no worst case"):
         training_worst_case(TABLE, replace(PAID, **wrong), TODAY)
@@ -103,6 +110,7 @@ def test_a_cost_that_is_no_number_is_refused() -> None:
 
 
 def test_free_work_is_let_through_without_a_budget() -> None:
+    """The check must not raise."""
     check_budget(CostBreakdown(HERE, HERE, 1e9), BudgetSpec(), "churn")
 
 

@@ -54,7 +54,7 @@ def test_a_run_counts_with(run: Seen, usd: float) -> None:
     [Seen(metrics={COST_METRIC: float("nan")}), Seen(metrics={COST_METRIC: -1.0}), Seen(tags={WORST_CASE_TAG: "much"})],
 )
 def test_a_cost_that_is_no_amount_is_refused(run: Seen) -> None:
-    with pytest.raises(Refusal, match="no amount"):
+    with pytest.raises(Refusal, match="not an amount"):
         charged_cost(run)
 
 

@@ -33,7 +33,7 @@ def test_a_name_says_which_folder_and_which_namespace(name: str, base: str, name
      "churn--a/b", "churn--a\n", "churn--" + "a" * (MAX_NAMESPACE_LENGTH + 1)],
 )  # fmt: skip
 def test_what_is_no_namespace_is_refused_with_one_that_is(name: str) -> None:
-    with pytest.raises(Refusal, match=r"(?s)no namespace.*churn--dana"):
+    with pytest.raises(Refusal, match=r"(?s)not a valid namespace.*churn--dana"):
         check_name(name)
 
 

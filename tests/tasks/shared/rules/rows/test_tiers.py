@@ -78,7 +78,7 @@ def test_a_holdout_of_everything_is_refused():
 
 
 def test_an_unknown_tier_and_tiers_that_are_not_nested_are_refused():
-    with pytest.raises(Refusal, match=r"no such tier.*'prod'.*production"):
+    with pytest.raises(Refusal, match=r"no such tier.*'prod'.*full"):
         tier_bucket_bound(Rates(), "prod")
     with pytest.raises(Refusal, match="hold the one before it"):
         tier_bucket_bound(Rates(development=0.5, staging=0.1), "full")
@@ -87,7 +87,8 @@ def test_an_unknown_tier_and_tiers_that_are_not_nested_are_refused():
 def test_a_tier_with_an_empty_side_is_refused():
     for trains, decides in ((0, 0), (1, 0), (0, 1)):
         with pytest.raises(
-            Refusal, match=rf"the small tier: of {trains + decides} rows, {trains} may train and {decides} decide"
+            Refusal,
+            match=rf"the small tier: of {trains + decides} rows, {trains} are for training and {decides} for the holdout",
         ):
             refuse_empty_split(trains, decides, "the small tier")
     refuse_empty_split(1, 1, "the small tier")

@@ -1,0 +1,47 @@
+"""Records of alerts: what happened to a model, and where alerts go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class AlertRecord:
+    """Something happened to a model.
+
+    `cause` groups what belongs together ("churn/local/model.drift.detected"). `links` are label and address,
+    or a command. `by` is who acknowledged it, or "".
+    """
+
+    key: str
+    cause: str
+    event: str
+    state: Literal["news", "raised", "recovered", "acknowledged"]
+    model: str
+    environment: str
+    severity: Literal["info", "warning", "critical"]
+    owner: str
+    summary: str
+    at: datetime
+    links: Mapping[str, str] = field(default_factory=dict)
+    acknowledged_by: str = ""
+
+
+class AlertChannel(BaseModel):
+    """An alert channel: a notification block, and which alerts it receives.
+
+    By default it receives warnings and critical alerts of every model.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, description="The channel's name; messages bear it.")
+    block: str = Field(pattern=r"^[a-z0-9-]+/.+$", description="A notification block: slack-webhook/team.")
+    min_severity: Literal["info", "warning", "critical"] = Field(
+        default="warning", description="The least severity to be told of."
+    )
+    models: tuple[str, ...] = Field(default=("*",), description="Patterns of models.")
+    events: tuple[str, ...] = Field(default=("*",), description="Patterns of events, such as release.*.")

@@ -1,0 +1,97 @@
+"""Records of approval: a request, what people decided, waivers, refused attempts, and the chain of all of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+ChainEntryKind = Literal["decision", "waiver", "refusal"]
+
+
+@dataclass(frozen=True)
+class ApprovalRequest:
+    """A request for a decision, with the evidence as shown (canonical JSON) and its digest.
+
+    Empty `approvers` means anyone. With `four_eyes` neither the requester nor one of the `authors` of the code may
+    decide. The request requires `approvals` different people, each with one of `roles` (empty: any).
+    """
+
+    id: str
+    model: str
+    environment: str
+    version: str
+    digest: str
+    evidence: str
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    flow_run_id: str
+    approvers: tuple[str, ...] = ()
+    four_eyes: bool = True
+    authors: tuple[str, ...] = ()
+    approvals: int = 1
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A person's decision over a digest, through a channel ("prefect form", "terminal", "approvals page").
+
+    `authenticated` says whether the channel proved the person's identity, and `roles` are the roles that it proved;
+    `request_digest` covers the whole request.
+    """
+
+    request_id: str
+    digest: str
+    approved: bool
+    by: str
+    reason: str
+    channel: str
+    at: datetime
+    authenticated: bool = False
+    request_digest: str = ""
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A person's decision that named gates of a model may fail in an environment, until a time."""
+
+    model: str
+    environment: str
+    gates: tuple[str, ...]
+    waived_by: str
+    reason: str
+    channel: str
+    at: datetime
+    until: datetime
+    authenticated: bool = False
+
+
+@dataclass(frozen=True)
+class RefusedAttempt:
+    """A refused attempt: the action ("decide", "deploy", "waive"), the person, and the reason."""
+
+    request_id: str
+    action: str
+    by: str
+    channel: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class ChainEntry:
+    """One row of the decision chain; `body` is the record as canonical JSON (`blocks.approvals.chain`).
+
+    `previous` is the hash of the previous row. `signature` is that of the key `key_id` over `hash`, in hexadecimal
+    digits; only a refusal may be unsigned.
+    """
+
+    number: int
+    kind: ChainEntryKind
+    request_id: str
+    body: str
+    previous: str
+    hash: str
+    key_id: str
+    signature: str

@@ -1,0 +1,140 @@
+"""Limits of the gateway: size and time of request bodies, a timeout for headers, and deliveries in flight."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.gateway.ingest import WebhookResponse
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """Limits of one delivery: bytes of its body, seconds to receive the body, seconds to store it in the inbox."""
+
+    body_bytes: int = 1_048_576
+    body_seconds: float = 10.0
+    inbox_seconds: float = 8.0
+
+
+class BodyRejected(Exception):
+    """The request body was rejected (too large, too slow, or incomplete). `response` is the response for the sender."""
+
+    def __init__(self, response: WebhookResponse) -> None:
+        self.response = response
+
+
+async def read_body(request: Request, limits: RequestLimits) -> bytes:
+    """Return the body. A body that is too large is read a little further, so that the sender can receive the response.
+
+    Raises:
+        BodyRejected: the body is too large, too slow, or incomplete because the sender closed the connection.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limits.body_bytes:
+                    chunks.append(chunk)
+                elif size > 4 * limits.body_bytes:
+                    break
+    except TimeoutError:
+        raise BodyRejected(
+            WebhookResponse(408, "refused", f"the body took longer than {limits.body_seconds:g} s")
+        ) from None
+    except ClientDisconnect:
+        raise BodyRejected(WebhookResponse(400, "refused", "the body is incomplete")) from None
+    if size > limits.body_bytes:
+        raise BodyRejected(WebhookResponse(413, "refused", f"the body is larger than {limits.body_bytes:,} bytes"))
+    return b"".join(chunks)
+
+
+HEADER_TIMEOUT_SECONDS = 10.0
+"""Seconds after which a connection is closed that has not sent all headers of its request."""
+
+
+class HeaderTimeoutProtocol(HttpToolsProtocol):
+    """Closes connections that never send the complete headers of a request."""
+
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn itself
+        """Start the timer."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def on_message_begin(self) -> None:
+        """Restart the timer: one connection can carry several requests."""
+        super().on_message_begin()
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        """Stop the timer: the body has its own time limit."""
+        self._cancel_timer()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timer."""
+        self._cancel_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._cancel_timer()
+        self._header_timer = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._close_connection)
+
+    def _cancel_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _close_connection(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+BUSY_AFTER_RESPONSE_SECONDS = 0.2
+
+
+MAX_WAIT_SECONDS = 1.0
+"""Maximum seconds that background work waits. Under constant load it still runs about once per second."""
+
+
+class InFlightDeliveries:
+    """Counts the deliveries in flight. Only the event loop changes the count; other threads read it.
+
+    `clock` returns seconds, `pause` sleeps for some.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock, self._pause = clock, pause
+        self._count = 0
+        self._last_response_at = -BUSY_AFTER_RESPONSE_SECONDS
+
+    @contextmanager
+    def track(self) -> Iterator[None]:
+        """Count one delivery as in flight during the block."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._last_response_at = self._clock()
+
+    def is_busy(self) -> bool:
+        """Whether a delivery is in flight, or was responded to a moment ago."""
+        return self._count > 0 or self._clock() - self._last_response_at < BUSY_AFTER_RESPONSE_SECONDS
+
+    def wait_until_idle(self) -> None:
+        """Wait while deliveries are in flight, for at most one second."""
+        deadline = self._clock() + MAX_WAIT_SECONDS
+        while self.is_busy() and self._clock() < deadline:
+            self._pause(0.05)

@@ -1,1 +1,0 @@
-"""Runs that trained a model: how they are listed, and by what two of them differ."""

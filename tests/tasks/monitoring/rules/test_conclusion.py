@@ -1,0 +1,68 @@
+"""One word and one sentence, of which none is silence by accident."""
+
+import json
+import math
+
+import pytest
+
+from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn
+from tasks.monitoring.rules.conclusion import conclude_monitoring, monitoring_report_json
+from tasks.monitoring.rules.drift import column_drifts, persistent_findings, window_findings
+from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.report import monitoring_markdown, monitoring_plot
+
+COLUMN = MonitoredColumn("a|b", "category", values=("x", "y"))
+THEN, NOW = {"a|b": BinCounts((500, 500, 0))}, {"a|b": BinCounts((100, 900, 0))}
+RULES = MonitoringRules()
+DRIFT = Finding("drift", "distribution", "rooms", "rooms differs.", 0.3, "critical", "rooms (PSI 0.30)")
+BLIND = Finding("impossible", "schema", "street", "street is missing.", summary="street missing")
+WORSE = Finding("quality", "quality", "auc", "auc fell.", 0.1, "critical", "auc")
+
+
+@pytest.mark.parametrize(
+    ("findings", "outcome"),
+    [
+        ([BLIND], "not_checked"),
+        ([BLIND, DRIFT], "drift"),
+        ([DRIFT, WORSE, BLIND], "degraded"),
+    ],
+)
+def test_the_worst_of_the_findings_names_the_outcome_and_none_is_lost(findings, outcome):
+    said = conclude_monitoring("price", "1", findings)
+    assert said.outcome == outcome
+    assert set(said.findings) == set(findings)
+    assert sum(len(said.findings_of(kind)) for kind in ("drift", "quality", "impossible")) == len(findings)
+
+
+def test_nothing_compared_and_nothing_found_is_no_silence():
+    with pytest.raises(ValueError, match="nothing was compared"):
+        conclude_monitoring("price", "1", [])
+
+
+def test_a_window_that_differs_is_found_and_one_too_small_is_not_judged():
+    (found,) = window_findings([COLUMN], THEN, NOW, RULES)
+    assert (found.cause, found.column) == ("distribution", "a|b")
+    assert "x 50% → 10%" in found.summary
+    small = {"a|b": BinCounts((10, 90, 0))}
+    assert [each.cause for each in window_findings([COLUMN], THEN, small, RULES)] == []
+
+
+def test_what_is_found_in_one_window_of_three_does_not_last():
+    assert persistent_findings([[DRIFT], [], []], RULES) == []
+    assert persistent_findings([[], [DRIFT], [DRIFT]], RULES) == [DRIFT]
+    assert persistent_findings([[DRIFT], [WORSE], []], RULES) == [], "two different findings are not one that lasts"
+
+
+def test_report_plot_and_json_hold_names_and_numbers_of_any_kind():
+    compared = list(column_drifts([COLUMN], THEN, NOW, RULES).values())
+    said = conclude_monitoring(
+        "price", "1", [DRIFT, BLIND], compared=compared, rows=(1000, 1000), min_breached_windows=2
+    )
+    report = monitoring_markdown(said, RULES, where="two windows", links={"run": "http://run"})
+    assert said.sentence in report and "a\\|b" in report and "[run](http://run)" in report
+    picture = monitoring_plot(said, RULES)
+    assert picture is not None and picture.startswith(b"\x89PNG")
+    blind = conclude_monitoring("price", "1", [BLIND])
+    assert monitoring_plot(blind, RULES) is None
+    assert json.loads(monitoring_report_json(blind))["findings"][0]["effect_size"] is None
+    assert math.isnan(BLIND.effect_size)
