@@ -19,11 +19,6 @@ def service_model(name: str = "sagemaker") -> Any:
     return botocore.session.get_session().get_service_model(name)
 
 
-def is_known_operation(operation: str) -> bool:
-    """Whether AWS has an operation with that name."""
-    return operation in service_model().operation_names
-
-
 def parse_request(operation: str, body: bytes) -> dict[str, Any]:
     """Parse a request and check types, required members, patterns, lengths and enumerations.
 

@@ -28,6 +28,7 @@ from tasks.notification.rules.story import is_alert_open
 from tasks.shared.alerts import emit_alert, model_owner
 from tasks.shared.records import AlertEvent, MonitoringResult
 from tasks.shared.rules import sql
+from tasks.shared.rules.rows.buckets import BUCKETS
 from tasks.shared.rules.run_outcomes import outcome_words
 
 EVIDENTLY_TIMEOUT_SECONDS = 120
@@ -157,9 +158,6 @@ def alert_monitoring_failure(env: Environment, model: str, error: BaseException)
 REPORT_SAMPLE_ROWS = 5_000
 
 
-_BUCKETS = 10_000
-
-
 def write_report_samples(
     env: Environment,
     reference: ReferenceData,
@@ -176,11 +174,11 @@ def write_report_samples(
     columns = [each.column for each in compared]
     before = pq.read_table(reference.holdout).slice(0, REPORT_SAMPLE_ROWS)
     pq.write_table(cast_columns(before, columns), folder / "reference.parquet")
-    share = max(1, min(_BUCKETS, math.ceil(1.1 * _BUCKETS * REPORT_SAMPLE_ROWS / max(1, sum(current.rows_per_window)))))
+    share = max(1, min(BUCKETS, math.ceil(1.1 * BUCKETS * REPORT_SAMPLE_ROWS / max(1, sum(current.rows_per_window)))))
     text = " || '-' || ".join(
         f"coalesce(CAST({sql.quoted_name(name)} AS VARCHAR), '')" for name in current.sampling_key
     )
-    chosen = f"WHERE bucket_of({text}, 1) < {share}" if share < _BUCKETS else ""
+    chosen = f"WHERE bucket_of({text}, 1) < {share}" if share < BUCKETS else ""
     query = sql.select_sql(
         sql.quoted_names(each.name for each in columns), current.source_sql, chosen, f"LIMIT {REPORT_SAMPLE_ROWS}"
     )

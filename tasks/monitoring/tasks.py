@@ -6,7 +6,6 @@ from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
-from tasks.monitoring.current import ingest_log_segments
 from tasks.monitoring.reporting import (
     create_monitoring_artifacts,
     emit_monitoring_alerts,
@@ -18,17 +17,8 @@ from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.monitoring.runs import MonitoringScope, monitor_model, parse_end_time
 from tasks.shared.models import load_model
 from tasks.shared.monitoring_history import store_monitoring_run
-from tasks.shared.records import InferenceLogResult, MonitoringResult
+from tasks.shared.records import MonitoringResult
 from tasks.shared.retries import TASK_OPTIONS
-
-
-@task(name="ingest inference log", **TASK_OPTIONS)
-def ingest_inference_log(model: str, environment: str) -> InferenceLogResult:
-    """Append the pending segments of the model's inference log to the lake, then delete them at the endpoint."""
-    env, spec = open_environment(environment), load_model(model).spec
-    done = ingest_log_segments(env.endpoint(), env.lake(), spec)
-    get_run_logger().info("%d rows of %d segments appended to %s", done.rows, done.segments, done.dataset)
-    return done
 
 
 @task(name="report monitoring", **TASK_OPTIONS)
