@@ -199,7 +199,7 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
     files = lake.files(lake.as_of("people"))
     assert 5 < len(files) < 15  # more than 100,000 rows are cut by stripe
     freed = lake.collect_orphans("people", before=FUTURE)
-    assert freed.bytes > 0  # the first compactions, which the last one contains
+    assert freed.size_bytes > 0  # the first compactions, which the last one contains
     assert every_read(lake, reads) == before
     assert lake.files(lake.as_of("people")) == files
 

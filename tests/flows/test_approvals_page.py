@@ -40,7 +40,14 @@ def test_a_person_who_signed_in_approves_and_the_version_is_deployed(
     with httpx.Client(base_url=stack.url("gateway"), timeout=120) as person:
         assert sign_in(person, "max@example.com").status_code == 303
         page = person.get(f"/approvals/{request.id}")
-        for shown in (request.digest, "auc", "plot.png", "Slices", "Data since the champion", "The report"):
+        for shown in (
+            request.digest,
+            "auc",
+            "plot.png",
+            "Slices",
+            "Data since the champion",
+            "<summary>Report</summary>",
+        ):
             assert shown in page.text
         assert person.get(f"/approvals/{request.id}/plot.png").content.startswith(b"\x89PNG")
         assert decide(person, request.id, reason="the evidence convinces me").status_code == 303
