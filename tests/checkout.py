@@ -1,4 +1,4 @@
-"""A copy of this checkout with a few more models, and the stack started from it: as a team would have it."""
+"""A copy of this checkout with additional models, as a team would have it, and the stack started from it."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ def copy_checkout(
     more: Iterable[Path] = (),
     changed: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
-    """Copy what git knows or would add, add only folders below `models/`, and commit the lot.
+    """Copy the files that git tracks or would add, add only folders below `models/`, and commit everything.
 
     Args:
         to: an empty folder.
-        like_churn: names of models that are churn under another name, with a data set of their own.
-        more: model folders to copy as they are.
-        changed: what the `model.yaml` of some of the copies says otherwise: by name, old text and new.
+        like_churn: names of models that are copies of churn, each with its own data set.
+        more: model folders to copy unchanged.
+        changed: replacements in the `model.yaml` of some of the copies: by name, old text and new.
     """
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -47,7 +47,7 @@ def copy_checkout(
 
 
 def start_stack(checkout: Path, state: Path) -> None:
-    """Run `ratchet up` in the copy, with its state in a folder of its own."""
+    """Run `ratchet up` in the copy, with its state in a separate folder."""
     command = [sys.executable, "-m", "ratchet", "up"]
     environment = {**os.environ, "RATCHET_STATE": str(state)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)

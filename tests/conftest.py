@@ -1,4 +1,4 @@
-"""The embedded stack as a user has it: started once, from a copy of the checkout with a few more models."""
+"""Shared fixtures: the local stack, started once from a copy of the checkout with additional models."""
 
 import os
 import sys
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from local.sagemaker.server import LocalSageMaker
     from tests.fixtures.local_aws import SageMakerLab
 
-# No property is false because the machine was busy. Where the variable CI is set, Hypothesis draws the same each time.
+# A busy machine fails no property. Where the variable CI is set, Hypothesis draws the same examples each time.
 settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
 if not hasattr(sys.modules["__main__"], "__file__"):
-    # In a process of pytest-xdist: pyspark, where it is installed, takes that for a doctest and ends the process.
+    # In a process of pytest-xdist, an installed pyspark takes this for a doctest and ends the process.
     sys.modules["__main__"].__file__ = __file__
 
 COPIES = (
@@ -47,21 +47,22 @@ COPIES = (
     "signed",
     "halted",
 )
-"""Models like churn under other names, so that no test needs what another one left."""
+"""Models like churn under other names, so that no test depends on what another one left."""
 
 CHANGED = {"renewed": {"automatic: false": "automatic: true", "cool_down_hours: 24.0": "cool_down_hours: 0.0"}}
-"""What the `model.yaml` of some copies says otherwise than that of churn."""
+"""Differences of some copies' `model.yaml` from that of churn."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the local SageMaker as slow, and share the tests out over processes: what needs the stack goes first and to one, the rest file by file.
+    """Mark tests of the local SageMaker as slow, and distribute the tests over processes.
 
-    So one stack is started, and a module's servers once; `--dist loadgroup` goes by these marks.
+    Tests that need the stack run first, in one process; the others are distributed by file. So one stack is
+    started, and a module's servers once; `--dist loadgroup` uses these marks.
     """
     for item in items:
         if "local_sagemaker" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)  # a server with processes of its own, for which its tests wait
+            item.add_marker(pytest.mark.slow)  # a server with its own processes, for which its tests wait
     items.sort(key=lambda item: item.get_closest_marker("stack") is None)
     for item in items:
         group = "stack" if item.get_closest_marker("stack") else str(item.path)
@@ -78,10 +79,10 @@ def team_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Start the stack from the copy, point this process at it, and stop it in the end."""
+    """Start the stack from the copy, point this process at it, and stop it at the end."""
     state = tmp_path_factory.mktemp("state")
     before = dict(os.environ)
-    os.environ |= {"AWS_ACCESS_KEY_ID": "testing", **CANARIES_IN_ENVIRONMENT}  # of the local SageMaker, too
+    os.environ |= {"AWS_ACCESS_KEY_ID": "testing", **CANARIES_IN_ENVIRONMENT}  # also of the local SageMaker
     try:
         start_stack(team_checkout, state)
         yield use_running_stack(state)
@@ -93,7 +94,7 @@ def stack(team_checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="session")
 def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator["LocalSageMaker"]:
-    """Run one local SageMaker for all tests of this process; each takes a bucket and names of its own."""
+    """Run one local SageMaker for all tests of this process; each test uses its own bucket and names."""
     from tests.fixtures.local_aws import local_aws  # prefect and boto3: 2 s that most tests need not wait for
 
     with local_aws(tmp_path_factory.mktemp("local-sagemaker")) as started:
@@ -102,7 +103,7 @@ def local_sagemaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Local
 
 @pytest.fixture
 def desk(local_sagemaker: "LocalSageMaker") -> Iterator["SageMakerLab"]:
-    """Return boto3 clients for the local SageMaker; the faults that a test sets end with it."""
+    """Return boto3 clients for the local SageMaker; the faults that a test sets end with the test."""
     from tests.fixtures.local_aws import SageMakerLab
 
     yield SageMakerLab(local_sagemaker)

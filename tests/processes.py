@@ -1,4 +1,4 @@
-"""Processes of a test's own: which run, asked while they may end, and such as do not inherit this one's threads."""
+"""Processes of tests: which of them run, and how to start some that do not inherit this process's threads."""
 
 import multiprocessing
 import signal
@@ -10,16 +10,19 @@ from typing import Any
 import cloudpickle
 import psutil
 
-FORKSERVER = multiprocessing.get_context("forkserver")  # noqa: TID251 - that which all others are told to take
-"""Where a test's processes come from. Forked from this one they could wait for ever for a lock that one of its threads,
-which a fork does not copy, held at that moment: pytest's process has threads of every server it ever ran."""
+FORKSERVER = multiprocessing.get_context("forkserver")  # noqa: TID251 - the context that all tests must use
+"""The source of a test's processes. Forks of this process could wait for ever for a lock of one of its threads.
+
+A fork does not copy threads, but it copies the locks that they hold; pytest's process has the threads of every server
+that it ever ran.
+"""
 FORKSERVER.set_forkserver_preload(
     ["blocks.lake.local", "tests.fixtures.lakes", "blocks.database.ledger", "tests.fixtures.hooks"]
 )
 
 
 def is_running(pid: int) -> bool:
-    """Return whether the process of this number runs: one that has ended but was not waited for does not."""
+    """Return whether the process of this number runs; one that has ended but was not reaped does not run."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -32,10 +35,10 @@ def children(parent: psutil.Process) -> set[int]:
 
 
 def messages_until_killed(work: Callable[..., object], *arguments: object, words: int, seconds: float) -> list[Any]:
-    """Run `work(*arguments, say)` in a process, kill it so many seconds after its first words, and return all it said.
+    """Run `work(*arguments, say)` in a process, kill it so many seconds after its first messages, and return them all.
 
-    What is given to `say` has left the process when `say` returns. A process that ends by itself fails the test:
-    nothing was killed.
+    A message given to `say` has left the process when `say` returns. A process that ends by itself fails the test,
+    because nothing was killed.
     """
     reader, writer = FORKSERVER.Pipe(duplex=False)
     process = FORKSERVER.Process(target=_speak, args=(work, arguments, writer))
@@ -56,7 +59,7 @@ def messages_until_killed(work: Callable[..., object], *arguments: object, words
 
 
 def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run `work` in as many processes, released at once, and return what each returned or raised."""
+    """Run `work` in this many processes, released at once, and return what each returned or raised."""
     start, results = FORKSERVER.Barrier(count), FORKSERVER.Queue()
     parts = [cloudpickle.dumps((work, number)) for number in range(count)]
     processes = [FORKSERVER.Process(target=_run_part, args=(part, start, results)) for part in parts]

@@ -1,6 +1,6 @@
 """Measures of the code's structure, by its syntax alone: `python -m tests.structure` prints them.
 
-`tests/test_structure.py` holds the bounds.
+`tests/test_structure.py` has the bounds.
 """
 
 import ast
@@ -13,11 +13,11 @@ from pathlib import Path
 from tests.checkout import ROOT
 
 ROOMS = ("runtime", "blocks", "tasks", "flows", "deployments", "services", "local", "ratchet")
-"""The rooms, lowest first: none names one that comes after it."""
+"""The top-level folders, lowest first: none imports or names one that comes after it."""
 
 
 def python_files(root: Path = ROOT) -> dict[str, Path]:
-    """Return the Python files of all rooms, without the tests, by their dotted module names."""
+    """Return the Python files of these folders, without the tests, by their dotted module names."""
     found: dict[str, Path] = {}
     for room in ROOMS:
         for path in sorted((root / room).rglob("*.py")):
@@ -32,12 +32,12 @@ def line_count(path: Path) -> int:
 
 
 def percentile(values: Sequence[int], share: float) -> int:
-    """Return the smallest of the values that at least this share of them does not exceed."""
+    """Return the smallest value that is not exceeded by at least this share of the values."""
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def decorated_functions(tree: ast.AST, decorator: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield the functions that bear `@decorator` or `@decorator(...)`."""
+    """Yield the functions with `@decorator` or `@decorator(...)`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             used = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
@@ -85,9 +85,9 @@ def imported_modules(tree: ast.AST, known: set[str]) -> set[str]:
 
 
 def one_importer_modules(root: Path = ROOT) -> dict[str, str]:
-    """Return the modules that exactly one other module imports, tests apart, with that one.
+    """Return the modules that exactly one other module imports, and that module; tests do not count.
 
-    Packages and `__main__` modules are no candidates.
+    Packages and `__main__` modules are excluded.
     """
     files = python_files(root)
     importers: dict[str, set[str]] = {module: set() for module in files}
@@ -102,15 +102,15 @@ def one_importer_modules(root: Path = ROOT) -> dict[str, str]:
 
 
 def higher_room_names(source: str, room: str, modules: set[str]) -> list[str]:
-    """Return what in the source names a higher room where the import linter cannot see it, as "line: text".
+    """Return what in the source names a higher folder and is hidden from the import linter, as "line: text".
 
-    That is a dotted module, its name after `-m`, or a path to it. Docstrings and comments are not looked at, and a
-    sentence that names the command `python -m ratchet` is for people.
+    That is a dotted module, its name after `-m`, or a path to it. Docstrings and comments are ignored, and so is a
+    sentence for people that names the command `python -m ratchet`.
 
     Args:
         source: the text of a module.
-        room: the room that it lies in.
-        modules: the dotted names of all modules there are: `ratchet.tier` is a tag and no module.
+        room: the folder that it is in.
+        modules: the dotted names of all modules that exist: `ratchet.tier` is a tag and no module.
     """
     higher = ROOMS[ROOMS.index(room) + 1 :]
     if not higher:
@@ -135,7 +135,7 @@ def _in_room(name: str, rooms: Sequence[str]) -> bool:
 
 
 def _names_module(text: str, higher: Sequence[str], modules: set[str]) -> bool:
-    """Whether a string is a module of a higher room, or an attribute of one, or holds `-m module` or its path."""
+    """Return whether a string names a module of a higher folder or an attribute of it, `-m module`, or its path."""
     rooms = "|".join(higher)
     if re.search(rf"-m (?!ratchet\b)(?:{rooms})\b", text):
         return True
@@ -146,13 +146,13 @@ def _names_module(text: str, higher: Sequence[str], modules: set[str]) -> bool:
         return False
     name = text.partition(":")[0]
     parent = name.rpartition(".")[0]
-    if text.startswith("ratchet."):  # tags and loggers bear the project's name, and are no modules
+    if text.startswith("ratchet."):  # tags and loggers have the project's name, and are no modules
         return False
     return name in modules or ("." in parent and parent in modules)
 
 
 def _run_names(node: ast.AST) -> Iterator[str]:
-    """Yield the module names in argument lists after "-m", and those that are handed to `import_module`."""
+    """Yield the module names in argument lists after "-m", and those passed to `import_module`."""
     if isinstance(node, ast.List | ast.Tuple):
         texts = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
     elif isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""The pages name what there is: each link, file, command, deployment and parameter exists, and each word is used."""
+"""Documentation pages: each link, file, command, deployment and parameter exists, and each glossary word is used."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ PAGES = {
     for path in (*(ROOT / name for name in TOP_PAGES), *(ROOT / "docs").rglob("*.md"))
 }
 WRITTEN_BY_USERS = {"deployments/environments/production.toml"}
-"""What a page tells people to write."""
+"""Files that a page tells users to write."""
 FOLDERS = "blocks|deployments|docs|flows|local|models|ratchet|requirements|runtime|services|tasks|tests"
 
 
@@ -31,7 +31,7 @@ def links(page: str) -> Iterator[tuple[str, str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub builds them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

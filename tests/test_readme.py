@@ -1,4 +1,4 @@
-"""The README names what there is, all of it, and nothing else."""
+"""The README names the commands, deployments and files that exist, and all of them."""
 
 import re
 import shlex

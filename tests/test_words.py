@@ -1,4 +1,4 @@
-"""Retired words stay out of names, docstrings, comments, messages, pages and templates: each has a word to write instead.
+"""Retired words stay out of names, docstrings, comments, messages, pages and templates; each has a replacement.
 
 `docs/glossary.md` defines the words that are used. A word of the list that means something else in one place goes on
 `ALLOWED`, with its reason.
@@ -71,7 +71,7 @@ RETIRED = {
     r"\bdeployments[./](?:gateway|hosting|container|prefork|local_sagemaker)\b": "services, runtime, local",
     r"\btasks[./]logic\b": "tasks/<stage>/rules",
 }
-"""Pattern (small and capital letters alike) and the words to write instead."""
+"""Pattern (upper and lower case alike) and the words to write instead."""
 
 ANY = re.compile("|".join(f"(?:{pattern})" for pattern in RETIRED), re.IGNORECASE)
 
@@ -91,15 +91,15 @@ ALLOWED = (
     (QUIET, "local/sagemaker/server.py", "a log filter that keeps a server quiet"),
     (SWEEP, "docs/garbage-collection.md", "the algorithm's name: mark and sweep"),
 )
-"""Pattern, files, and what else the word means there."""
+"""Pattern, files, and the other meaning of the word there."""
 
 LEFT_OUT = ("tests/*", "requirements/*", "LICENSE", "CHANGELOG.md")
-"""Not production code; licence and changelog quote others, and names of before."""
+"""Not production code; licence and changelog quote others, and earlier names."""
 READ = (".py", ".md", ".html", ".toml", ".yaml", ".yml", ".tf", ".hcl", "Makefile", "Jenkinsfile", "Dockerfile")
 
 
 def files() -> list[str]:
-    """Return the files that are searched: what git knows or would add."""
+    """Return the files that are searched: those that git tracks or would add."""
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     kept = [name for name in listed if name.endswith(READ) and not any(fnmatch(name, left) for left in LEFT_OUT)]
@@ -107,7 +107,7 @@ def files() -> list[str]:
 
 
 def pieces(name: str) -> Iterator[tuple[int, str]]:
-    """Yield what there is to read in a file, each with its line: its path, names, texts and comments, or paragraphs."""
+    """Yield the texts of a file, each with its line: its path, names, strings and comments, or paragraphs."""
     yield 0, name
     text = (ROOT / name).read_text(encoding="utf-8")
     if name.endswith(".py"):
@@ -133,13 +133,13 @@ def python_pieces(text: str) -> Iterator[tuple[int, str]]:
 
 
 def as_words(text: str) -> str:
-    """Return a text with names taken apart: `watch_drift`, `watch-drift` and `WatchDrift` as words, on one line."""
+    """Return a text with names split into words, on one line: `watch_drift`, `watch-drift` and `WatchDrift`."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text.replace("CloudWatch", "Cloudwatch"))
     return re.sub(r"[\s_#*-]+", " ", apart)
 
 
 def retired_words(name: str) -> Iterator[str]:
-    """Yield each retired word in a file, with its line and the word to write instead."""
+    """Yield each retired word in a file, with its line and its replacement."""
     for line, piece in pieces(name):
         if not ANY.search(f"{piece}\n{as_words(piece)}"):
             continue

@@ -1,4 +1,4 @@
-"""Wait for what happens elsewhere: as long as the slowest machine needs, and hardly longer than it takes."""
+"""Wait for an event elsewhere: as long as the slowest machine needs, and hardly longer than the event takes."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def wait_for(seen: Callable[[], Any], seconds: float = 120, what: str = "it") -> Any:
-    """Look again and again, at first every hundredth of a second, until `seen` returns something true; return that.
+    """Call `seen` again and again, at first every hundredth of a second, until it returns something true; return that.
 
     Raises:
         AssertionError: it did not happen in time.

@@ -1,7 +1,6 @@
-"""The figures of docs/benchmarks.md: `python -m tests.benchmarks [--rows N]` prints them as markdown.
+"""The figures of docs/benchmarks.md: `python -m tests.benchmarks [--rows N]` prints them as Markdown.
 
-Nothing is compared with a clock alone: `retrain` is held against a bare script that does the same work in the
-same run, in turn with it.
+`retrain` is compared with a bare script that does the same work. Both run in turn, so that a busy machine slows both.
 """
 
 import argparse
@@ -35,14 +34,14 @@ WHO = "bench@example.com"
 
 
 class Peak(threading.Thread):
-    """Watch the memory of processes and what they start; `megabytes` is the largest sum of resident sizes seen."""
+    """Measure the memory of processes and their children; `megabytes` is the highest sum of resident sizes."""
 
     def __init__(self, find: Callable[[], list[psutil.Process]]) -> None:
         super().__init__(daemon=True)
         self.find, self.megabytes, self.over = find, 0.0, False
 
     def run(self) -> None:
-        """Look about every tenth of a second, until `over`."""
+        """Measure about every tenth of a second, until `over`."""
         while not self.over:
             family: dict[int, psutil.Process] = {}
             for process in self.find():
@@ -55,7 +54,7 @@ class Peak(threading.Thread):
 
 
 def resident(process: psutil.Process) -> int:
-    """Return the resident bytes of a process, 0 when it is gone."""
+    """Return the resident bytes of a process, or 0 when it has ended."""
     try:
         return int(process.memory_info().rss)
     except psutil.Error:
@@ -63,7 +62,7 @@ def resident(process: psutil.Process) -> int:
 
 
 def scaled(rows: int, seed: int = 7) -> pd.DataFrame:
-    """Return the churn table drawn with replacement to `rows` rows, its numbers jittered by up to 5 %."""
+    """Return `rows` rows drawn from the churn table with replacement; their numbers vary by up to 5 %."""
     generator = np.random.default_rng(seed)
     table = customers()
     drawn = table.iloc[generator.integers(0, len(table), rows)].reset_index(drop=True)
@@ -75,7 +74,7 @@ def scaled(rows: int, seed: int = 7) -> pd.DataFrame:
 
 
 def timed_retrain(model: str, **parameters: Any) -> tuple[float, float, dict[str, float]]:
-    """Return seconds from trigger to approval request, peak megabytes, and seconds by task."""
+    """Return the seconds from trigger to approval request, the peak megabytes, and the seconds by task."""
     started = time.monotonic()
     run_id = start_run("retrain/retrain", {"model": model, "requested_by": WHO, **parameters})
     peak = Peak(lambda: processes_of_run(run_id))
@@ -88,7 +87,7 @@ def timed_retrain(model: str, **parameters: Any) -> tuple[float, float, dict[str
 
 
 def seconds_by_task(run_id: Any, started_at: datetime | None) -> dict[str, float]:
-    """Return how long each task ran, and how long it took until the first one began."""
+    """Return how long each task ran, and how long it took until the first task began."""
     with get_client(sync_client=True) as client:
         tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
     tasks = sorted((t for t in tasks if t.start_time and t.end_time), key=lambda t: str(t.start_time))
@@ -97,7 +96,7 @@ def seconds_by_task(run_id: Any, started_at: datetime | None) -> dict[str, float
 
 
 def timed_bare(rows_file: Path, folder: Path, uri: str) -> tuple[float, float, dict[str, float]]:
-    """Return seconds, peak megabytes and seconds by stage of the bare script."""
+    """Return the seconds, the peak megabytes and the seconds by stage of the bare script."""
     started = time.monotonic()
     command = [sys.executable, str(Path(__file__).with_name("bare.py")), str(rows_file), str(folder), uri]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -114,7 +113,7 @@ def small_figures(folder: Path) -> list[str]:
     """Measure a warm retrain on the real table, and a rollback."""
     customers().to_csv(folder / "churn.csv", index=False)
     assert outcome(run("ingest/ingest", model="churn", source=str(folder / "churn.csv"))) == "Completed"
-    timed_retrain("churn")  # the first one compiles what is imported
+    timed_retrain("churn")  # the first run compiles the imported modules
     fresh = []
     for _ in range(3):
         forget_tiers("churn")
@@ -137,17 +136,17 @@ def small_figures(folder: Path) -> list[str]:
 
 
 def shown(values: list[float]) -> str:
-    """Return the median, and the range."""
+    """Return the median and the range."""
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def forget_tiers(model: str) -> None:
-    """Remove the tiers that were laid down, so that the next run reads the lake and checks anew."""
+    """Remove the tiers that were written, so that the next run reads the lake and validates again."""
     shutil.rmtree(Path(os.environ["RATCHET_STATE"]) / "scratch" / "tiers" / model, ignore_errors=True)
 
 
 def big_figures(folder: Path, rows: int, uri: str, pairs: int) -> list[str]:
-    """Measure retrain and the bare script in turn, on the same rows."""
+    """Measure `retrain` and the bare script in turn, on the same rows."""
     source = folder / "big.parquet"
     scaled(rows).to_parquet(source, index=False)
     started = time.monotonic()
@@ -181,12 +180,12 @@ def big_figures(folder: Path, rows: int, uri: str, pairs: int) -> list[str]:
 
 
 def seconds(value: float | None) -> str:
-    """Return seconds with one decimal, or nothing."""
+    """Return seconds with one decimal, or an empty text."""
     return "" if value is None else f"{value:.1f}"
 
 
 def main() -> None:
-    """Run all benchmarks on a stack of their own and print the tables."""
+    """Run all benchmarks on their own stack and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large table")
     parser.add_argument("--pairs", type=int, default=3, help="how often retrain and the bare script run in turn")

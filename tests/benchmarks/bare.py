@@ -1,6 +1,6 @@
-"""The bare script that `retrain` is measured against: the same work in one process, as a notebook would do it.
+"""The bare script that `retrain` is compared with: the same work in one process, as in a notebook.
 
-`python bare.py ROWS.parquet MODEL_FOLDER MLFLOW_URL`: read, sample, check, train, evaluate, log.
+`python bare.py ROWS.parquet MODEL_FOLDER MLFLOW_URL`: read, sample, validate, train, evaluate, log.
 """
 
 import json
@@ -28,7 +28,7 @@ clock = time.monotonic()
 
 
 def lap(stage: str) -> None:
-    """Note the seconds since the last lap."""
+    """Record the seconds since the last lap."""
     global clock  # noqa: PLW0603
     took[stage] = time.monotonic() - clock
     clock = time.monotonic()

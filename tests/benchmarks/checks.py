@@ -1,8 +1,8 @@
-"""A suite of 18 expectations where the rows are, against pandas and against one hand-written query.
+"""A suite of 18 expectations by SQL over the files, compared with pandas and with one hand-written query.
 
-`python -m tests.benchmarks.checks [--rows N] [--pandas-rows N]` prints a markdown table. Each way runs in a
-process of its own, so that its peak of memory is its own; what an import takes is counted for none. Pandas holds
-all ten million rows in about 5 GB; where there is less, `--pandas-rows` measures it on fewer, and scales by them.
+`python -m tests.benchmarks.checks [--rows N] [--pandas-rows N]` prints a Markdown table. Each way runs in its own
+process, so that its peak memory is its own; the memory of imports is not counted. Pandas holds all ten million rows
+in about 5 GB. Where there is less memory, `--pandas-rows` measures pandas on fewer rows and scales the result.
 """
 
 import argparse
@@ -69,18 +69,18 @@ BY_HAND = """SELECT count(*), count(id), count(DISTINCT id), count(label), count
 
 
 def engine() -> DuckDBEngine:
-    """Return the engine that computes here."""
+    """Return the engine of this benchmark."""
     return DuckDBEngine.model_validate({})
 
 
 def by_files(file: str, suite: Suite) -> None:
-    """Check where the rows are."""
+    """Validate by SQL over the files, without loading them."""
     with open_parquet_rows([file], engine()) as rows:
         _passed(validate_table(rows, suite, key="id").passed)
 
 
 def by_pandas(file: str, suite: Suite) -> None:
-    """Load all of it and check by the library's pandas engine."""
+    """Load all rows and validate them by the library's pandas engine."""
     _passed(validate_table(to_frame(pq.read_table(file)), suite, key="id").passed)
 
 
@@ -93,7 +93,7 @@ WAYS: dict[str, Callable[[str, Suite], None]] = {"files": by_files, "pandas": by
 
 
 def measure(way: str, file: str) -> dict[str, float]:
-    """Run one way in a process of its own; return its seconds, and the megabytes by which it grew at its peak."""
+    """Measure one way in its own process; return the seconds and by how many megabytes its memory grew at the peak."""
     command = [sys.executable, "-m", "tests.benchmarks.checks", "--way", way, "--file", file]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -101,7 +101,7 @@ def measure(way: str, file: str) -> dict[str, float]:
 
 
 def run_way(way: str, file: str) -> dict[str, float]:
-    """Run one way here, watched; the library is imported before the clock starts."""
+    """Run one way in this process and measure it; the library is imported before the clock starts."""
 
     suite, process = parse_suite(SUITE, "bench"), psutil.Process()
     engine().query("SELECT 1", {})
@@ -126,7 +126,7 @@ def run_way(way: str, file: str) -> dict[str, float]:
 
 
 def report(rows: int, pandas_rows: int, repeats: int) -> str:
-    """Measure all ways, in turn, and return a markdown table of the best of each."""
+    """Measure all ways in turn, and return a Markdown table with the best run of each."""
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for count in {rows, pandas_rows}:

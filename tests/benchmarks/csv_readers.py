@@ -1,8 +1,8 @@
-"""What CSV readers make of files that are not right: `python -m tests.benchmarks.csv_readers` prints it as markdown.
+"""CSV readers on faulty files: `python -m tests.benchmarks.csv_readers` prints what they return, as Markdown.
 
-Each file is small and known. A reader is right when it gives exactly the rows that are whole, or refuses a file that
-leaves doubt; it refuses when it loads nothing though some rows are whole; else it is silently wrong. Faults are tried
-again amid 60,000 whole rows: some readers look at the first rows more closely.
+Each file is small and its rows are known. A reader is right when it returns exactly the complete rows, or refuses an
+ambiguous file. A reader refuses when it loads nothing although some rows are complete. Otherwise it is silently
+wrong. Each fault is tried again amid 60,000 complete rows, because some readers inspect the first rows more closely.
 """
 
 import tempfile
@@ -51,57 +51,57 @@ FILES: dict[str, tuple[str | bytes, Rows | None]] = {
         [("12345678901234567891", "ann", "5"), ("", *BOB[1:])],
     ),
 }
-"""Files, and the rows of each that are whole; None where the file leaves doubt what its rows are."""
+"""Files, and the complete rows of each; None where the file is ambiguous."""
 
 
 def rows_of(table: pa.Table) -> Rows:
     """Return the rows of the expected columns as text, null as "".
 
     Raises:
-        KeyError: a column is not there, or there twice.
+        KeyError: a column is missing, or is there twice.
     """
     return [tuple("" if row[name] is None else str(row[name]) for name in NAMES) for row in table.to_pylist()]
 
 
 def ours(path: Path) -> Rows:
-    """Read by Ratchet's sources."""
+    """Read with Ratchet's sources."""
     return rows_of(read_source(str(path), kinds=dict.fromkeys(NAMES, "text")).table)
 
 
 def pandas_as_it_comes(path: Path) -> Rows:
-    """Read by pandas with its defaults."""
+    """Read with pandas and its defaults."""
     return _of_frame(pd.read_csv(path))
 
 
 def pandas_as_text(path: Path) -> Rows:
-    """Read by pandas, all as text, nothing taken for null."""
+    """Read with pandas, all columns as text, no value read as null."""
     return _of_frame(pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False))
 
 
 def arrow_as_it_comes(path: Path) -> Rows:
-    """Read by PyArrow with its defaults."""
+    """Read with PyArrow and its defaults."""
     return rows_of(pcsv.read_csv(path))
 
 
 def arrow_as_text(path: Path) -> Rows:
-    """Read by PyArrow, all as text, with values of several lines."""
+    """Read with PyArrow, all columns as text, with values of several lines."""
     text = pcsv.ConvertOptions(column_types=dict.fromkeys(NAMES, pa.string()))
     return rows_of(pcsv.read_csv(path, parse_options=pcsv.ParseOptions(newlines_in_values=True), convert_options=text))
 
 
 def duckdb_as_it_comes(path: Path) -> Rows:
-    """Read by DuckDB, which looks for the dialect itself."""
+    """Read with DuckDB, which detects the dialect."""
     return rows_of(duckdb.sql(f"FROM read_csv('{path}')").to_arrow_table())
 
 
 def duckdb_as_text(path: Path) -> Rows:
-    """Read by DuckDB, all as text, the dialect given, strictly."""
+    """Read with DuckDB, all columns as text, in strict mode, with the dialect given."""
     told = "all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
     return rows_of(duckdb.sql(f"FROM read_csv('{path}', {told})").to_arrow_table())
 
 
 def duckdb_with_rejects(path: Path) -> Rows:
-    """Read by DuckDB in the same way, rows that it cannot read put into a table of their own."""
+    """Read with DuckDB in the same way; rows that it cannot read go into a separate table."""
     told = "all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
     with duckdb.connect() as connection:
         return rows_of(connection.sql(f"FROM read_csv('{path}', {told}, store_rejects = true)").to_arrow_table())
@@ -120,7 +120,7 @@ READERS: dict[str, Callable[[Path], Rows]] = {
 
 
 def verdict(read: Callable[[Path], Rows], path: Path, right: Rows | None) -> str:
-    """Return what the reader made of the file: right, refused, wrong."""
+    """Return what the reader made of the file: right, refused or wrong."""
     try:
         found = read(path)
     except Exception:
@@ -129,7 +129,7 @@ def verdict(read: Callable[[Path], Rows], path: Path, right: Rows | None) -> str
 
 
 def amid(whole: Rows) -> dict[str, tuple[str | bytes, Rows | None]]:
-    """Return the files with a fault in their rows, those rows amid whole ones."""
+    """Return the files that have a fault in their rows, with these rows amid complete ones."""
     text = "".join(f"{','.join(row)}\n" for row in whole)
     return {
         f"{name}, amid": (f"{HEAD}{text}{content.removeprefix(HEAD)}{text}", right and [*whole, *right, *whole])
@@ -139,7 +139,7 @@ def amid(whole: Rows) -> dict[str, tuple[str | bytes, Rows | None]]:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Return the best of three."""
+    """Return the seconds of the best of three runs."""
     taken = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -149,7 +149,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def speed(folder: Path) -> None:
-    """Print how long a file without a fault takes, as text."""
+    """Print how long a file without a fault takes, read as text."""
     path, random = folder / "large.csv", np.random.default_rng(1)
     columns = {name: random.integers(0, 10**9, ROWS) for name in NAMES}
     pcsv.write_csv(pa.table(columns), path)
@@ -169,7 +169,7 @@ def _of_frame(frame: pd.DataFrame) -> Rows:
 
 
 def main() -> None:
-    """Print a line for each reader: how many files it reads right, refuses, reads wrong, and which these are."""
+    """Print one line per reader: how many files it reads right, refuses and reads wrong, with their names."""
     files = FILES | amid([(str(number), "zed", "9") for number in range(30_000)])
     with tempfile.TemporaryDirectory() as folder:
         print(f"{len(files)} files\n")

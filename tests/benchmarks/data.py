@@ -1,8 +1,8 @@
-"""Data at real size: `python -m tests.benchmarks.data [--rows N] [--only PART]` prints the figures as markdown.
+"""Data at real size: `python -m tests.benchmarks.data [--rows N] [--only PART]` prints the figures as Markdown.
 
-Each step runs in a process of its own, so that its peak memory is its own; each ratio is of two steps of one run.
-The table is made by arithmetic from the row number, hence the same everywhere: 20 columns, of them the key as
-text, ten numbers (three with nulls), five categories, three flags, and the target.
+Each step runs in its own process, so that its peak memory is its own. Each ratio compares two steps of one run. The
+values are computed from the row number, so the table is the same everywhere. It has 20 columns: the key as text, ten
+numbers (three with nulls), five categories, three flags, and the target.
 """
 
 import argparse
@@ -38,14 +38,14 @@ PEER = "SET threads = 2; SET memory_limit = '2GB';"
 
 
 def source(folder: Path, rows: int) -> dict[str, float]:
-    """Write the source: Parquet, in no order that helps."""
+    """Write the source as Parquet, in an order that does not help the reader."""
     fine, coarse = "hash(i * 31 + {k}) / 18446744073709551616.0 * 1000", "(hash(i * 31 + {k}) % 100000) / 100.0"
     numbers = [f"{_nulls(k, (fine if k % 2 else coarse).format(k=k))} AS n{k}" for k in range(10)]
     categories = [f"'value ' || (hash(i * 37 + {k}) % {4 + 3 * k}) AS c{k}" for k in range(5)]
     flags = [f"CAST(hash(i * 41 + {k}) % 2 AS TINYINT) AS f{k}" for k in range(3)]
     target = "CASE WHEN hash(i * 43) % 10 < 3 THEN 'Yes' ELSE 'No' END AS left_us"
     columns = ", ".join(["'customer-' || i AS customer", *numbers, *categories, *flags, target])
-    # A step of a prime through all numbers: every key once, neighbours far apart.
+    # Steps of a prime modulo the number of rows: each key occurs once, neighbours are far apart.
     made = f"SELECT {columns} FROM (SELECT (range * 7919) % {rows} AS i FROM range({rows}))"
     duckdb.sql(f"{PEER} SET preserve_insertion_order = false")
     duckdb.sql(f"COPY ({made}) TO '{folder}/source.parquet' (FORMAT parquet, COMPRESSION zstd)")
@@ -57,7 +57,7 @@ def _nulls(place: int, value: str) -> str:
 
 
 def copy(folder: Path, rows: int) -> dict[str, float]:
-    """Do what ingest is held against: DuckDB alone, bucket and sort, to one Parquet file."""
+    """Do what ingest is compared with: DuckDB alone adds the bucket and sorts, into one Parquet file."""
     bucket = "CAST(CAST('0x' || substr(md5(customer), 1, 8) AS BIGINT) % 10000 AS INTEGER) AS _bucket"
     duckdb.sql(f"{PEER} SET temp_directory = '{folder}/spill'")
     rows_sql = f"SELECT *, {bucket} FROM '{folder}/source.parquet' ORDER BY _bucket"
@@ -69,7 +69,7 @@ def copy(folder: Path, rows: int) -> dict[str, float]:
 
 
 def ingest(folder: Path, rows: int) -> dict[str, float]:
-    """Land the source as the flow does; its artifact is left out, which needs a Prefect server."""
+    """Ingest the source as the flow does, without its artifact, which needs a Prefect server."""
     import tasks.ingestion.landing as stage
     from blocks.sources import open_source
 
@@ -85,19 +85,19 @@ def ingest(folder: Path, rows: int) -> dict[str, float]:
 
 
 def read_plain(folder: Path, rows: int) -> dict[str, float]:
-    """Aggregate every column of the sorted file with DuckDB: the peer of both reads."""
+    """Aggregate every column of the sorted file with DuckDB; both reads are compared with it."""
     return several(lambda: scanned([str(folder / "sorted.parquet")]))
 
 
 def read_lake(folder: Path, rows: int) -> dict[str, float]:
-    """Aggregate every column of the lake as of now, from finding the snapshot on; `first_s` verifies the files."""
+    """Aggregate every column of the lake as of now, snapshot lookup included; `first_s` also verifies the files."""
     begun = time.perf_counter()
     read_now(folder)
     return {"first_s": time.perf_counter() - begun, **several(lambda: read_now(folder))}
 
 
 def read_tier(folder: Path, rows: int) -> dict[str, float]:
-    """Aggregate every column of the 1 % tier; the bytes are those that this process read from files."""
+    """Aggregate every column of the 1 % tier; `bytes` is what this process read from files."""
     begun, before = time.perf_counter(), bytes_read()
     found = read_now(folder, below=100)
     first, first_bytes = time.perf_counter() - begun, bytes_read() - before
@@ -111,7 +111,7 @@ def read_tier(folder: Path, rows: int) -> dict[str, float]:
 
 
 def tier(folder: Path, rows: int) -> dict[str, float]:
-    """Lay the development tier down as files, as the flow's stage `sample` does it."""
+    """Write the development tier as files, as stage `sample` of the flow does."""
     from tasks.shared.tables import resolve_reads
     from tasks.shared.tiers import materialise
 
@@ -124,7 +124,7 @@ def tier(folder: Path, rows: int) -> dict[str, float]:
 
 
 def checks(folder: Path, rows: int) -> dict[str, float]:
-    """Hold the whole lake against the suite of 18 expectations, where it lies."""
+    """Validate the whole lake by the suite of 18 expectations, without copying it."""
     from tasks.validation.checking import open_parquet_rows
     from tasks.validation.rules.expectations import parse_suite, validate_table
 
@@ -159,14 +159,14 @@ def lake(folder: Path) -> LocalLake:
 
 
 def read_now(folder: Path, below: int | None = None) -> int:
-    """Fix a read, have its files verified, and aggregate all of their columns."""
+    """Fix an as-of read, verify its files, and aggregate all of their columns."""
     from_lake = lake(folder)
     files = from_lake.files(from_lake.as_of("big"), below_bucket=below)
     return scanned(list(files), f"WHERE _bucket < {below}" if below is not None else "")
 
 
 def scanned(files: list[str], where: str = "") -> int:
-    """Aggregate every column, so that each value is read (minima would come from the footer); return the rows."""
+    """Aggregate every column so that each value is read (minima would come from the footer); return the rows."""
     texts = {DATA.entity, DATA.target, *CATEGORIES}
     aggregates = ", ".join(f"sum({f'strlen({name})' if name in texts else name})" for name in COLUMNS)
     with duckdb.connect(config={"threads": 2, "memory_limit": "2GB"}) as connection:
@@ -178,14 +178,14 @@ def scanned(files: list[str], where: str = "") -> int:
 
 
 def clocked(work: Callable[[], object]) -> dict[str, float]:
-    """Return how many seconds the work took, and `cpu`, how many of them a processor worked for it (all threads)."""
+    """Return the seconds of the work, and as `cpu` its processor seconds over all threads."""
     begun, used = time.perf_counter(), time.process_time()
     work()
     return {"s": time.perf_counter() - begun, "cpu": time.process_time() - used}
 
 
 def several(work: Callable[[], object], times: int = 5) -> dict[str, float]:
-    """Return the medians of several times, after one that is not counted."""
+    """Return the medians of several times, after one run that is not counted."""
     work()
     runs = [clocked(work) for _ in range(times)]
     return {name: statistics.median(run[name] for run in runs) for name in ("s", "cpu")}
@@ -198,7 +198,7 @@ def bytes_read() -> float:
 
 
 def suite_text(rows: int) -> str:
-    """Return 18 expectations that hold: bounds, nulls, sets, lengths, types, uniqueness, aggregates."""
+    """Return 18 expectations that the data meets: bounds, nulls, sets, lengths, types, uniqueness, aggregates."""
     rules = [("expect_table_row_count_to_be_between", {"min_value": rows, "max_value": rows})]
     rules += [("expect_column_values_to_not_be_null", {"column": name}) for name in ("customer", "n5", "c0", "left_us")]
     rules += [("expect_column_values_to_be_unique", {"column": "customer"})]
@@ -216,7 +216,7 @@ def suite_text(rows: int) -> str:
 
 
 def model_spec() -> Any:
-    """Return the model of this table: churn's rules over these columns."""
+    """Return the model of this table: churn's settings over these columns."""
     from tasks.shared.rules.model.spec import parse_spec
 
     features = "\n".join(f"    {name}: {kind}" for name, kind in KINDS.items())
@@ -246,7 +246,7 @@ STEPS: dict[str, Callable[[Path, int], dict[str, float]]] = {
 
 
 def run(step: str, folder: Path, rows: int) -> dict[str, float]:
-    """Run a step in a process of its own and return its figures, with its peak resident megabytes."""
+    """Run a step in its own process and return its figures, with its peak resident megabytes."""
     command = [
         sys.executable,
         "-m",
@@ -269,7 +269,7 @@ def run(step: str, folder: Path, rows: int) -> dict[str, float]:
 
 
 def report(found: dict[str, dict[str, float]], rows: int) -> str:
-    """Return the figures as a table beside what is to be reached; of a step that was skipped, nothing."""
+    """Return the figures as a table beside their targets; a skipped step has no line."""
     total, whole, one = found["source"]["bytes"], found["read_lake"], found["read_tier"]
     ingested, checked, tier_made = found["ingest"], found["checks"], found["tier"]
     lines = [
@@ -295,7 +295,7 @@ def report(found: dict[str, dict[str, float]], rows: int) -> str:
 
 
 def versus(work: str, ours: dict[str, float], peer: str, theirs: dict[str, float] | None, reach: float | str) -> str:
-    """Return a line that holds our seconds against a peer's, if that ran."""
+    """Return a line that compares our seconds with those of another program, if that ran."""
     if theirs is None:
         return f"| {work} | {_cost(ours)} | | | |"
     ratios = f"{ours['s'] / theirs['s']:.3g}, of processor {ours['cpu'] / theirs['cpu']:.3g}"
@@ -312,7 +312,7 @@ def _a_million(found: dict[str, float], rows: int) -> str:
 
 
 def main() -> None:
-    """Run all steps, or the one that is named."""
+    """Run all steps, or the named one."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.data", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--step", choices=STEPS)

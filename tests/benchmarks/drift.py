@@ -1,10 +1,10 @@
-"""False alarms and detection on the Telco churn table, beside Evidently's default preset: the tables of docs/monitoring.md.
+"""The tables of docs/monitoring.md: false alarms and detection on the Telco churn table, beside Evidently's default.
 
     python -m tests.benchmarks.drift [--quiet 500] [--drifted 60] [--evidently 40] [--labels 2000]
 
-The table is split once: a model learns from 40 % of the customers, its predictions of 10 % and the columns of both
-are the reference, and windows are drawn with replacement from the other half. What is done to a window is done to
-its rows before the model predicts them. Every window is judged by the rules as they are by default.
+The table is split once. A model trains on 40 % of the customers. Its predictions for another 10 %, and the columns of
+both parts, are the reference data. Windows are drawn with replacement from the other half. A change is applied to the
+rows of a window before the model predicts them. Every window is compared by the default rules.
 """
 
 import argparse
@@ -32,7 +32,7 @@ Change = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 
 
 class Telco:
-    """The table split once, a model, and the reference with its bins."""
+    """The table split once, a model, and the reference data with its bins."""
 
     def __init__(self) -> None:
         from lightgbm import LGBMClassifier
@@ -58,11 +58,11 @@ class Telco:
         self.judged = self.predicted(rows[learnt:half])
 
     def predicted(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows with what the model says of them."""
+        """Return the rows with the model's predictions."""
         return rows.assign(**{PREDICTION: self.model.predict_proba(rows[self.features])[:, 1]})
 
     def columns(self) -> list[MonitoredColumn]:
-        """Return the watched columns with their bins."""
+        """Return the monitored columns with their bins."""
         found = [
             category_column(name, list(self.reference[name].value_counts().items()))
             if name in self.texts
@@ -72,35 +72,35 @@ class Telco:
         return [*found, number_column(PREDICTION, self.judged[PREDICTION].to_numpy(), prediction=True)]
 
     def window(self, size: int, random: np.random.Generator, change: Change | None) -> pd.DataFrame:
-        """Draw a window, change it, and let the model predict it."""
+        """Draw a window, change it, and predict it with the model."""
         drawn = self.pool.iloc[random.integers(0, len(self.pool), size)].reset_index(drop=True)
         return self.predicted(change(drawn, random) if change else drawn)
 
 
 def shift(column: str, deviations: float) -> Change:
-    """Add so many standard deviations to a number."""
+    """Add this many standard deviations to a number."""
     return lambda rows, _: rows.assign(**{column: rows[column] + deviations * rows[column].std()})
 
 
 def scale(column: str, factor: float) -> Change:
-    """Stretch a number around its mean."""
+    """Scale a number around its mean."""
     return lambda rows, _: rows.assign(**{column: (rows[column] - rows[column].mean()) * factor + rows[column].mean()})
 
 
 def new_value(column: str, share: float) -> Change:
-    """Give some rows a value that the reference does not have."""
+    """Give some rows a value that the reference data does not have."""
     return lambda rows, random: rows.assign(
         **{column: rows[column].where(random.random(len(rows)) >= share, "Voucher")}
     )
 
 
 def nulls(column: str, share: float) -> Change:
-    """Take the value from some rows."""
+    """Remove the value from some rows."""
     return lambda rows, random: rows.assign(**{column: rows[column].where(random.random(len(rows)) >= share)})
 
 
 def label_shift(pool: pd.DataFrame, share: float) -> Change:
-    """Draw so that this share of the customers leaves, in place of 27 %."""
+    """Draw rows so that this share of the customers leaves, instead of 27 %."""
     leaves = (pool["churn"] == "Yes").to_numpy()
     weights = np.where(leaves, share / leaves.sum(), (1 - share) / (~leaves).sum())
 
@@ -111,7 +111,7 @@ def label_shift(pool: pd.DataFrame, share: float) -> Change:
 
 
 def drifts(pool: pd.DataFrame) -> Iterator[tuple[str, str, Change]]:
-    """Yield kind, grade and change of every injected drift."""
+    """Yield the kind, the grade and the change of every injected drift."""
     for size in (0.1, 0.25, 0.5, 1.0):
         yield "shift of monthly_charges", f"{size:g} SD", shift("monthly_charges", size)
     for factor in (1.1, 1.25, 1.5, 2.0):
@@ -148,7 +148,7 @@ def write(rows: pd.DataFrame, path: Path) -> str:
 
 
 def told(found: list[list[Finding]]) -> list[bool]:
-    """Return for each window whether it and those before it would have been told, by k of n."""
+    """Return for each window whether an alert would be raised for it and the windows before it (k of n)."""
     newest_first = [found[max(0, at - RULES.windows + 1) : at + 1][::-1] for at in range(len(found))]
     return [
         len(window) >= RULES.min_breached_windows and bool(persistent_findings(window, RULES))
@@ -157,7 +157,7 @@ def told(found: list[list[Finding]]) -> list[bool]:
 
 
 def delays(telco: Telco, quiet: list[list[Finding]], drifted: list[list[Finding]]) -> str:
-    """Return how many windows pass until a drift is told, over runs of six windows after two quiet ones."""
+    """Return how many windows pass until an alert, over runs of six windows after two without drift."""
     waits = []
     for at in range(0, len(drifted) - 5, 6):
         run = told([*quiet[at : at + 2], *drifted[at : at + 6]])[2:]
@@ -171,7 +171,7 @@ def delays(telco: Telco, quiet: list[list[Finding]], drifted: list[list[Finding]
 
 
 def by_evidently(telco: Telco, windows: list[pd.DataFrame]) -> tuple[float, float, float]:
-    """Return the shares of windows in which Evidently's preset says the data set, or any column, drifted; seconds each."""
+    """Return the shares of windows in which Evidently's preset finds drift (data set, any column), and its seconds."""
     from tasks.monitoring.rules.evidently_report import default_preset_drift
 
     begin, whole, some = time.perf_counter(), 0, 0
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def labels(telco: Telco, looks: int, random: np.random.Generator) -> None:
-    """Print in how many looks the labels that arrived are told to be of other shares: of none, and of a shift."""
+    """Print the share of monitoring runs that report label shift: without a shift (false alarms), and with one."""
     before = counted(telco.reference)
     print("\n| labels that have arrived | share that leaves | told at one look |")
     print("|---|---|---|")
@@ -231,13 +231,13 @@ def labels(telco: Telco, looks: int, random: np.random.Generator) -> None:
 
 
 def counted(rows: pd.DataFrame) -> tuple[int, int]:
-    """Return how many customers stay, and leave."""
+    """Return how many customers stay, and how many leave."""
     leaves = int((rows["churn"] == "Yes").sum())
     return len(rows) - leaves, leaves
 
 
 def compared(telco: Telco, windows: list[pd.DataFrame]) -> str:
-    """Return the three cells on Evidently."""
+    """Return the three table cells about Evidently."""
     if not windows:
         return "– | – | –"
     whole, some, seconds = by_evidently(telco, windows)

@@ -1,7 +1,7 @@
-"""The figures of docs/engines.md: `python -m tests.benchmarks.engines [--rows N …] [--trials]` prints them as markdown.
+"""The figures of docs/engines.md: `python -m tests.benchmarks.engines [--rows N …] [--trials]` prints them as Markdown.
 
-Each query is run by every engine in turn on the same files: rows laid out by bucket, 20 columns. Spark's session is
-warm (its start is a line of its own); the best of three runs counts, since both engines share a machine with others.
+The engines run each query in turn on the same files: rows sorted by bucket, 20 columns. Spark's session is warm; its
+start has a line of its own. The best of three runs counts, because the machine is shared with other programs.
 """
 
 import argparse
@@ -41,7 +41,7 @@ WRITTEN = {
 
 
 def lay_out(rows: int, folder: Path) -> tuple[str, ...]:
-    """Write the table in files of a million rows, each sorted by bucket, and return them."""
+    """Write the table in files of a million rows, each sorted by bucket, and return their paths."""
     draw, files = np.random.default_rng(7), []
     for place, start in enumerate(range(0, rows, PART)):
         many = min(PART, rows - start)
@@ -68,7 +68,7 @@ def best(work: Callable[[], object], times: int) -> float:
 
 
 def once(engine: Engine, sql: str, files: dict[str, tuple[str, ...]], to: Path | None) -> None:
-    """Run the query, and where it is written, remove what was."""
+    """Run the query, and remove the files that it wrote."""
     if to is None:
         engine.query(sql, files)
         return
@@ -77,7 +77,7 @@ def once(engine: Engine, sql: str, files: dict[str, tuple[str, ...]], to: Path |
 
 
 def measure(rows: int, engines: list[Engine], folder: Path, times: int, only: str) -> None:
-    """Print a line for each query: the seconds of each engine, and how many times DuckDB's the other took."""
+    """Print one line per query: the seconds of each engine, and the ratio to DuckDB's."""
     files = {"t": lay_out(rows, folder)}
     for name, sql in {**QUERIES, **WRITTEN}.items():
         if only not in name:
@@ -89,7 +89,7 @@ def measure(rows: int, engines: list[Engine], folder: Path, times: int, only: st
 
 
 def compare_engines(sizes: list[int], times: int, memory_mb: int, only: str) -> None:
-    """Print the table of DuckDB and Spark."""
+    """Print the table that compares DuckDB and Spark."""
     with tempfile.TemporaryDirectory(prefix="ratchet-engines-") as scratch:
         spark = SparkEngine(spill=Path(scratch), memory_mb=memory_mb)
         engines = [DuckDBEngine(spill=Path(scratch)), spark]
@@ -106,7 +106,7 @@ def compare_engines(sizes: list[int], times: int, memory_mb: int, only: str) -> 
 
 
 def search(seconds: float) -> float:
-    """Stand for a trial whose work is in this process and holds the interpreter; return what it counted to."""
+    """A trial that computes in this process and holds the interpreter lock; return the number that it counted to."""
     end, count = time.perf_counter() + seconds, 0.0
     while time.perf_counter() < end:
         count += 1
@@ -114,7 +114,7 @@ def search(seconds: float) -> float:
 
 
 def compare_runners(trials: int) -> None:
-    """Print what a cluster of this machine costs and gains beside threads, for work in Python and for waiting."""
+    """Print the cost and the gain of a cluster on this machine compared with threads, for computing and for waiting."""
     from distributed import Client, LocalCluster
 
     def started() -> tuple[LocalCluster, Client]:

@@ -1,9 +1,9 @@
 """The gateway's figures: `python -m tests.benchmarks.gateway [durability] [latency] [forgery]`.
 
-durability: deliveries over HTTP to a gateway that is killed again and again, with a real Prefect server behind it.
-latency: a steady stream of deliveries, each answer timed from the moment when it was due. forgery: random mutations.
-Everything on 127.0.0.1; the number of requests and the time are bounded. The first two over a ledger on SQLite, or on a
-PostgreSQL server that is started for it (`--ledger postgresql`).
+durability: deliveries over HTTP to a gateway that is killed repeatedly, with a real Prefect server behind it.
+latency: deliveries at a steady rate; each response is timed from the moment when the request was due. forgery: random
+mutations. Everything runs on 127.0.0.1; the number of requests and the time are bounded. The first two use a ledger
+on SQLite, or on a PostgreSQL server that is started for it (`--ledger postgresql`).
 """
 
 import argparse
@@ -47,12 +47,12 @@ rules: [{name: bench, paths: ["models/churn/**"], deployment: bench/bench}]
 """
 
 EMBEDDED_LEDGER = "sqlite:///${RATCHET_STATE}/ledger.db"
-"""What `deployments/environments/local.toml` says of the ledger."""
+"""The value of the ledger in `deployments/environments/local.toml`."""
 
 
 @dataclass
 class Bench:
-    """A Prefect server, and a gateway that can be killed and started again; state in one folder."""
+    """A Prefect server, and a gateway that can be killed and restarted; all state is in one folder."""
 
     state: Path
     ports: dict[str, int]
@@ -88,7 +88,7 @@ class Bench:
 
 @contextmanager
 def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
-    """Start what is measured, and leave nothing behind."""
+    """Start the programs to measure, and stop and remove everything at the end."""
     with tempfile.TemporaryDirectory(prefix="ratchet-gateway-") as folder, server_of(database) as url:
         ports = {name: free_port(0) for name in ("prefect", "mlflow", "endpoints", "gateway")}
         state = Path(folder)
@@ -99,7 +99,7 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
             if with_prefect:
                 command = [sys.executable, "-m", "local.prefect_server", "--host", "127.0.0.1",
                            "--port", str(ports["prefect"])]  # fmt: skip
-                # No worker takes the runs up, and marking thousands of them as late keeps SQLite locked for minutes.
+                # No worker starts the runs, and marking thousands of them as late locks SQLite for minutes.
                 variables = {**it.variables, "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false"}
                 server = start_process(
                     "prefect", command, environment=variables, folder=ROOT, log=it.state / "prefect.log"
@@ -114,7 +114,7 @@ def bench(database: str, *, with_prefect: bool = True) -> Iterator[Bench]:
 
 
 def server_of(database: str) -> AbstractContextManager[str | None]:
-    """Start the database's server, where it has one; give the address that its databases are named below."""
+    """Start the database server, if there is one; yield the address of its databases without their names."""
     if database == "sqlite":
         return nullcontext()
     if (binaries := server_binaries()) is None:
@@ -123,7 +123,7 @@ def server_of(database: str) -> AbstractContextManager[str | None]:
 
 
 def over(ledger_url: str, to: Path) -> Path:
-    """Return a checkout as a team has it that keeps its ledger there."""
+    """Return a checkout of a team whose environment stores the ledger there."""
     to.mkdir()
     names = copy_checkout(to) / "deployments" / "environments" / "local.toml"
     embedded = names.read_text()
@@ -133,7 +133,7 @@ def over(ledger_url: str, to: Path) -> Path:
 
 
 def deploy(it: Bench) -> str:
-    """Make the deployment that the rule names; no worker serves it, so its runs stay scheduled. Return its id."""
+    """Create the deployment that the rule names, and return its id. No worker polls it, so its runs stay scheduled."""
     import os
 
     os.environ.update(it.variables)
@@ -155,7 +155,7 @@ def given(number: int) -> httpx.Request:
 
 
 def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
-    """Send so many deliveries, a fifth of them repeats; kill the gateway so many times; then count."""
+    """Send this many deliveries, a fifth of them repeated; kill the gateway this many times; then count."""
     chance = random.Random(seed)
     unique = deliveries * 4 // 5
     plan = [*range(unique), *(chance.randrange(unique) for _ in range(deliveries - unique))]
@@ -169,7 +169,7 @@ def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
         def send(client: httpx.Client, number: int) -> None:
             nonlocal sent
             request = given(number)
-            for _ in range(400):  # a sender that tries again; GitHub's is a person, or `missed`
+            for _ in range(400):  # a sender that retries; for GitHub a person does it, or `missed`
                 try:
                     url = f"{it.url}/hooks/github"
                     answer = client.post(url, content=request.content, headers=request.headers, timeout=20)
@@ -212,9 +212,9 @@ def durability(database: str, deliveries: int, kills: int, seed: int) -> None:
 
 
 async def stream(port: int, rate: float, seconds: float, first: int) -> list[tuple[float, int]]:
-    """Send at a steady rate over 64 connections; return seconds and status of each, from when it was due.
+    """Send at a steady rate over 64 connections; return seconds and status of each, from the time it was due.
 
-    Without httpx: its pool takes more of a core than the gateway once a few hundred requests wait in it.
+    Without httpx: its connection pool takes more processor time than the gateway when a few hundred requests wait.
     """
     numbers = iter(range(int(rate * seconds)))
     found: list[tuple[float, int]] = []
@@ -239,12 +239,12 @@ async def stream(port: int, rate: float, seconds: float, first: int) -> list[tup
 
 
 def latency(database: str, rate: float, seconds: float) -> None:
-    """Measure the answers at a steady rate: the door alone (Prefect away), then with runs being started."""
+    """Measure responses at a steady rate: first the gateway's app alone (Prefect is down), then while runs start."""
     for with_prefect in (False, True):
         with bench(database, with_prefect=with_prefect) as it:
             if with_prefect:
                 deploy(it)
-            asyncio.run(stream(it.ports["gateway"], rate / 4, 4, 10_000_000))  # warm
+            asyncio.run(stream(it.ports["gateway"], rate / 4, 4, 10_000_000))  # warm-up
             found = asyncio.run(stream(it.ports["gateway"], rate, seconds, 0))
             times = sorted(each for each, _ in found)
             cuts = statistics.quantiles(times, n=1000)
@@ -255,7 +255,7 @@ def latency(database: str, rate: float, seconds: float) -> None:
 
 
 def forgery(count: int, seed: int) -> None:
-    """Send random mutations of genuine deliveries, in this process."""
+    """Send random mutations of verified deliveries, in this process."""
     gateway, begun = Gateway(), time.monotonic()
     answers: dict[tuple[int, bytes], int] = {}
     for part in range(0, count, 5_000):
@@ -269,7 +269,7 @@ def forgery(count: int, seed: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is named, or everything."""
+    """Measure the named parts, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gateway", description=__doc__)
     parser.add_argument("what", nargs="*", default=["latency", "durability", "forgery"])
     parser.add_argument("--ledger", choices=("sqlite", "postgresql"), default="sqlite", help="where the inbox is kept")
@@ -280,9 +280,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mutations", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the started programs are stopped then, too
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what was measured is told, though a later part may fail
+        sys.stdout.reconfigure(line_buffering=True)  # report what was measured, even if a later part fails
     load = subprocess.run(["uptime"], capture_output=True, text=True, check=False).stdout.strip()
     print(f"prefect {prefect.__version__}, {psutil.cpu_count()} cores; {load}")
     if "latency" in options.what:

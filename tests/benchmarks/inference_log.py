@@ -1,10 +1,10 @@
-"""What the inference log costs: the same host, asked with its log on and off by turns.
+"""The cost of the inference log: the same model server with its log on and off, in turn.
 
     python -m tests.benchmarks.inference_log [--pairs 20] [--seconds 2]
 
-One row a request over kept-alive connections, from two threads of this process; the model is the Telco churn
-table's, with its 19 columns. The order of on and off is turned around from pair to pair. Throughput is told, and
-the processor's time that the host took for a request: what else runs on the machine disturbs that far less.
+Two threads of this process send one row per request over keep-alive connections. The model has the 19 columns of the
+Telco churn table. The order of on and off changes from pair to pair. The benchmark prints the throughput and the
+processor time of the model server per request; other programs on the machine disturb the latter far less.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.fixtures.signing_keys import signed
 
 
 def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
-    """Train a model of the churn table's 19 columns, and make a request of each of 500 rows."""
+    """Train a model on the churn table's 19 columns, and make a request of each of 500 rows."""
     import mlflow.models
     import mlflow.sklearn
     from lightgbm import LGBMClassifier
@@ -59,14 +59,14 @@ def churn_release(folder: Path) -> tuple[Release, list[bytes]]:
 
 
 def body(rows: pd.DataFrame) -> bytes:
-    """Return rows as posted to /invocations."""
+    """Return rows in the form that is posted to /invocations."""
     return json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}).encode()
 
 
 def measure(
     running: ModelServer, url: str, requests: list[bytes], seconds: float, clients: int = 2
 ) -> tuple[float, float]:
-    """Return the answered requests a second, and the milliseconds of processor time that the host took for each."""
+    """Return the responses per second, and the milliseconds of the server's processor time per request."""
     counts, until = [0] * clients, time.perf_counter() + seconds
 
     def ask(client: int) -> None:
@@ -84,14 +84,14 @@ def measure(
         thread.start()
     for thread in threads:
         thread.join()
-    time.sleep(0.7)  # the log writes twice a second: what this run left to write is its own
+    time.sleep(0.7)  # the log writes twice a second: what is still to be written belongs to this run
     after, answered = process.cpu_times(), sum(counts)
     busy = after.user + after.system - before.user - before.system
     return answered / (time.perf_counter() - begin - 0.7), 1000 * busy / answered
 
 
 def alone(requests: list[bytes], folder: Path, times: int = 20_000) -> float:
-    """Return the microseconds of processor time that the log itself takes a request: handed over, written, compressed."""
+    """Return the microseconds of processor time that the log takes per request: queue, write and compress."""
     columns = [json.loads(sent)["dataframe_split"] for sent in requests]
     given = [{name: [value] for name, value in zip(each["columns"], each["data"][0], strict=True)} for each in columns]
     answer = b'{"predictions": [[0.8123456789, 0.1876543211]]}'
@@ -128,7 +128,7 @@ def main() -> None:
                 for name in ("off", "on") if pair % 2 else ("on", "off"):
                     endpoint.switch(replace(release, log_policy=rules[name]))
                     found = measure(running, url, requests, options.seconds)
-                    if pair:  # the first pair warms up
+                    if pair:  # the first pair is the warm-up
                         measured[name].append(found)
             status = httpx.get(f"{running.url}/endpoints/churn", trust_env=False).json()
             kept = sum(len(logged.requests) for logged in endpoint.log_segments("churn"))

@@ -1,7 +1,7 @@
-"""The lake's own figures: `python -m tests.benchmarks.lake [--rows N] [--snapshots N]` prints them as markdown.
+"""The lake's own figures: `python -m tests.benchmarks.lake [--rows N] [--snapshots N]` prints them as Markdown.
 
-Each is held against a peer in the same run, in turn with it: ingest against DuckDB's `COPY ... ORDER BY _bucket`,
-reads against DuckDB on that plain file, a read of many snapshots against one of a single snapshot.
+Each is compared with a baseline in the same run, in turn: ingest with DuckDB's `COPY ... ORDER BY _bucket`, reads
+with DuckDB on that plain file, a read of many snapshots with a read of one snapshot.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PAIRS = 3
 
 
 def source(rows: int) -> pa.RecordBatchReader:
-    """Return rows of 20 columns and their bucket as a stream that holds a fraction of them."""
+    """Return rows of 20 columns and their bucket as a stream, which holds a fraction of them in memory."""
     made = [rows_of(BATCH, seed) for seed in range(4)]
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -44,14 +44,14 @@ def ingest(root: Path, rows: int) -> None:
 
 
 def copy(to: Path, rows: int) -> None:
-    """Write the same rows sorted by bucket, by DuckDB alone."""
+    """Write the same rows sorted by bucket, with DuckDB alone."""
     connection = duckdb.connect(config={"threads": 2, "memory_limit": "2GB", "temp_directory": str(to.parent)})
     connection.register("t", source(rows))
     connection.execute(f"COPY (SELECT * FROM t ORDER BY _bucket) TO '{to}' (FORMAT parquet)")
 
 
 def apart(work: Callable[..., None], *arguments: Any) -> tuple[float, float, float]:
-    """Return (seconds, seconds of processors, peak megabytes) of work in a process of its own."""
+    """Return (seconds, processor seconds, peak megabytes) of work in its own process."""
     with get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (work, arguments))
 
@@ -79,7 +79,7 @@ def line(name: str, ours: str, peer: str, ratio: float) -> None:
 
 
 def of_ingest(base: Path, rows: int) -> None:
-    """Ingest and `COPY` in turn."""
+    """Measure ingest and `COPY` in turn."""
     ours, peer = [], []
     for _ in range(PAIRS):
         shutil.rmtree(base / "lake", ignore_errors=True)
@@ -91,7 +91,7 @@ def of_ingest(base: Path, rows: int) -> None:
 
 
 def of_reads(base: Path) -> None:
-    """Full and tier reads of what was ingested."""
+    """Measure full reads and tier reads of the ingested rows."""
     plain, root = [str(base / "plain.parquet")], base / "lake"
 
     def files(below: int | None) -> list[str]:
@@ -123,7 +123,7 @@ def of_reads(base: Path) -> None:
 
 
 def of_snapshots(base: Path, count: int) -> None:
-    """The same rows in one snapshot and in many; then many, compacted."""
+    """Measure the same rows in one snapshot and in many, then in many after a compaction."""
     one, many = LocalLake(root=base / "one"), LocalLake(root=base / "many")
     tables = [rows_of(500, seed + 1) for seed in range(count)]
     one.append("t", pa.concat_tables(tables), source="bench", key="k", at=datetime.now(UTC))

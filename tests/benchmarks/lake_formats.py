@@ -1,7 +1,8 @@
-"""The figures of docs/decisions/0001-lake-format.md: `python -m tests.benchmarks.lake_formats [--rows N] [--snapshots N]`.
+"""The figures of docs/decisions/0001-lake-format.md: `python -m tests.benchmarks.lake_formats`.
 
-Three ways to keep the same Parquet files (laid out by bucket, SHA-256 of each known): our own log, Delta Lake's log by
-`deltalake`, Iceberg's by `pyiceberg`. Each does the same work in turn; what is printed is a markdown table.
+Options: `[--rows N] [--snapshots N]`. Three logs over the same Parquet files (sorted by bucket, with the SHA-256 of
+each): our own log, Delta Lake's by `deltalake`, Iceberg's by `pyiceberg`. They do the same work in turn. The output
+is a Markdown table.
 """
 
 import argparse
@@ -75,7 +76,7 @@ class Ours:
 
 
 class Delta:
-    """Delta Lake's log over files of ours: layout, SHA-256 (in the file's name) and key are ours."""
+    """Delta Lake's log over our files: layout, SHA-256 (in the file's name) and key are ours."""
 
     name: ClassVar[str] = "Delta, our files"
 
@@ -120,7 +121,7 @@ class Delta:
 
 
 class Iceberg:
-    """Iceberg over files of ours (`add_files`), with the catalog in SQLite, without which it has no commit."""
+    """Iceberg over our files (`add_files`), with the catalog in SQLite; without a catalog it has no commit."""
 
     name: ClassVar[str] = "Iceberg, our files"
 
@@ -158,14 +159,14 @@ class Iceberg:
 
 
 def delta_schema(table: pa.Table) -> Any:
-    """Return the schema as Delta names it."""
+    """Return the schema in Delta's terms."""
     from deltalake import Schema
 
     return Schema.from_arrow(table.schema)
 
 
 def write_layout(table: pa.Table, root: Path, key: str) -> list[tuple[Path, int]]:
-    """Write the table as the lake lays it out, flushed, and return (file, rows)."""
+    """Write the table in the lake's layout, with fsync, and return (file, rows)."""
     import hashlib
 
     table = table.sort_by("_bucket")
@@ -185,7 +186,7 @@ def write_layout(table: pa.Table, root: Path, key: str) -> list[tuple[Path, int]
 
 
 def seconds(work: Callable[[], Any], times: int = 5) -> float:
-    """Return the median time of the work after one warm-up."""
+    """Return the median seconds of the work after one warm-up."""
     work()
     spent = []
     for _ in range(times):
@@ -205,7 +206,7 @@ def query(files: list[str], where: str = "") -> float:
 
 
 def sizes(kind: type, base: Path, rows: int) -> dict[str, str]:
-    """Append once; read all and 1 % by DuckDB on the files that the format names."""
+    """Append once; read all rows and 1 % with DuckDB from the files that the format lists."""
     kept = kind(base / "size")
     table = rows_of(rows)
     begun = time.perf_counter()
@@ -222,7 +223,7 @@ def sizes(kind: type, base: Path, rows: int) -> dict[str, str]:
 
 
 def metadata(kind: type, base: Path, snapshots: int) -> dict[str, str]:
-    """Compare a fixed read of many snapshots with one of a single snapshot: each newly opened."""
+    """Compare a fixed read of many snapshots with one of a single snapshot, each newly opened."""
     one, many = kind(base / "one"), kind(base / "many")
     one.append(rows_of(50), "k")
     begun = time.perf_counter()
@@ -239,14 +240,14 @@ def metadata(kind: type, base: Path, snapshots: int) -> dict[str, str]:
 
 
 def writers(kind: type, base: Path) -> dict[str, str]:
-    """8 threads append 10 times each; then 8 threads append under one key."""
+    """Append 10 times in each of 8 threads; then append under one key in 8 threads."""
     kept = kind(base / "writers")
     kept.append(rows_of(50), "first")
 
     def attempt(key: str) -> str:
         try:
             kept.append(rows_of(50), key)
-        except Exception as error:  # what the library raises is the finding
+        except Exception as error:  # the exception of the library is the result
             return type(error).__name__
         return ""
 
@@ -265,7 +266,7 @@ def writers(kind: type, base: Path) -> dict[str, str]:
 
 
 def damage(kind: type, base: Path) -> dict[str, str]:
-    """Flip one bit of a random byte of a random metadata file; count the answers that are wrong or unremarked."""
+    """Flip one bit in a random byte of a random metadata file; count wrong results and undetected changes."""
     kept = kind(base / "damage")
     for number in range(12):
         kept.append(rows_of(50), f"k{number}")
@@ -287,7 +288,7 @@ def damage(kind: type, base: Path) -> dict[str, str]:
 
 
 def types(kind: type, base: Path) -> dict[str, str]:
-    """Say which types a table may not have."""
+    """Return which types a table may not have."""
     refused = []
     for number, (name, kind_of) in enumerate(ODD_TYPES.items()):
         kept = kind(base / f"type{number}")
@@ -309,7 +310,7 @@ def main() -> None:
     columns: dict[str, dict[str, str]] = {}
     for kind in (Ours, Delta, Iceberg):
         base = Path(tempfile.mkdtemp(prefix="lake-formats-"))
-        snapshots = min(chosen.snapshots, 200) if kind is Iceberg else chosen.snapshots  # its appends grow with them
+        snapshots = min(chosen.snapshots, 200) if kind is Iceberg else chosen.snapshots  # its appends slow down
         found: dict[str, str] = {}
         try:
             for part in (

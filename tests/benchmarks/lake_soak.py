@@ -1,7 +1,8 @@
-"""The as-of contract for longer: `python -m tests.benchmarks.lake_soak [--operations 1000] [--seed N]`, or `make soak-lake`.
+"""The as-of contract over a longer time: `python -m tests.benchmarks.lake_soak`, or `make soak-lake`.
 
-Random appends, compactions, collections, kills and readers on one lake (tests/faults/test_lake_contract.py, of which
-CI runs a hundred). It ends with an error at the first read that does not repeat to the byte; the seed is printed.
+Options: `[--operations 1000] [--seed N]`. Random appends, compactions, garbage collections, kills and readers on one
+lake (tests/faults/test_lake_contract.py, of which CI runs a hundred). The program ends with an error at the first
+read that does not repeat byte by byte. It prints the seed.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from tests.fixtures.live_lake import live
 
 
 def main() -> None:
-    """Run it once, and say what was done."""
+    """Run it once, and print what was done."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.lake_soak", description=__doc__)
     parser.add_argument("--operations", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**8), help="by chance when it is not given")

@@ -1,12 +1,13 @@
-"""How long a look takes, and in how much memory: `watch` and Evidently's report over rows of 20 columns.
+"""Time and memory of a monitoring run: `monitor` and Evidently's report over rows of 20 columns.
 
     python -m tests.benchmarks.monitoring [--rows 100000 10000000] [--log 10000000] [--alone 100000]
 
-Half of the columns are numbers, the others categories of eight values, in a lake in a local folder; the reference
-is a tenth of the rows, one million at most. The first look counts the reference as well, the second finds it
-counted. `--log` has as many rows as the inference log of the ten days that a nightly look reads: three windows and the
-seven before, and predictions that are joined with labels. Memory is the most that the process, or the one that it starts for Evidently, ever held. `--alone` gives as
-many rows to Evidently's default preset, in a process of its own, in the same run.
+Half of the columns are numbers, the others are categories of eight values, in a lake in a local folder. The reference
+data is a tenth of the rows, at most one million. The first monitoring run also counts the reference data; the second
+finds it counted. `--log` has as many rows as the inference log of the ten days that a nightly monitoring run reads:
+three windows and the seven before, and predictions that are joined with labels. Memory is the peak of the process, or
+of the process that it starts for Evidently. `--alone` runs Evidently's default preset on this many rows, in its own
+process, in the same benchmark.
 """
 
 import argparse
@@ -45,7 +46,7 @@ BATCH = 200_000
 
 
 def model() -> TeamModel:
-    """Return a model of 20 columns; its two columns of weights are numbers among them."""
+    """Return a model of 20 columns; the numbers include the two columns that have weights."""
     known = "    rooms: number\n    street: category\n    garden: flag\n"
     columns = ["rooms", *NUMBERS[1:]], TEXTS
     features = "".join(
@@ -56,7 +57,7 @@ def model() -> TeamModel:
 
 
 def rows(count: int, seed: int, log: bool = False) -> pa.RecordBatchReader:
-    """Return so many rows as a stream; with `log` as what version 1 was asked, and answered, in the last ten days."""
+    """Return rows as a stream; with `log` they are logged requests to version 1 in the last ten days."""
     random = np.random.default_rng(seed)
     values = pa.array([f"value {letter}" for letter in "abcdefgh"])
 
@@ -77,7 +78,7 @@ def rows(count: int, seed: int, log: bool = False) -> pa.RecordBatchReader:
 
 
 def logged(rooms: np.ndarray, start: int, count: int) -> dict[str, pa.Array]:
-    """Return what the log says besides: request, row, time, version, and the probabilities that were answered."""
+    """Return the other columns of the log: request, row, time, version, and the predicted probabilities."""
     n = len(rooms)
     places = np.arange(start, start + n)
     first = np.datetime64((UNTIL - 10 * DAY).replace(tzinfo=None), "us")
@@ -94,7 +95,7 @@ def logged(rooms: np.ndarray, start: int, count: int) -> dict[str, pa.Array]:
 
 
 def measure(count: int, folder: Path, log: bool = False) -> None:
-    """Land, promote, look twice; print."""
+    """Ingest, promote, run monitoring twice; print."""
     env, brought = World.at(folder), model()
     env._adapters["lake"] = LocalLake(root=folder / "lake")
     env._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
@@ -122,13 +123,13 @@ def measure(count: int, folder: Path, log: bool = False) -> None:
 
 
 def processor_seconds() -> float:
-    """Return what this process and its ended children have taken of processors."""
+    """Return the processor seconds of this process and of its ended children."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def alone(count: int) -> None:
-    """Give as many rows to Evidently's default preset, and print."""
+    """Run Evidently's default preset on this many rows, and print."""
     from tasks.monitoring.rules.evidently_report import default_preset_drift
 
     then, now = (rows(count, seed).read_all().to_pandas() for seed in (1, 2))
@@ -139,7 +140,7 @@ def alone(count: int) -> None:
 
 
 def main() -> None:
-    """Measure each size in a process of its own, so that memory is each one's own."""
+    """Measure each size in its own process, so that its memory is its own."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.monitoring", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 10_000_000])
     parser.add_argument("--log", type=int, nargs="*", default=[10_000_000])

@@ -1,12 +1,12 @@
-"""The figures of docs/local-sagemaker.md: `python -m tests.benchmarks.sagemaker [--only overhead canary kills throttle story]`.
+"""The figures of docs/local-sagemaker.md: `python -m tests.benchmarks.sagemaker [--only PART …]`.
 
 | part     | what it measures |
 |---|---|
 | overhead | the same training by the local trainer and as a job on the local SageMaker: seconds by step              |
-| canary   | updates with a canary under load: requests lost                                                          |
-| kills    | whoever submits a job is killed at random moments until one comes through: jobs that were started       |
-| throttle | half of all calls throttled: seconds, and jobs that were started                                         |
-| story    | land, retrain, approve, ask: `environment` local and aws on one stack, with MLflow's artifacts in S3 |
+| canary   | updates with a canary under load: lost requests                                                          |
+| kills    | the submitting process is killed at random moments until one attempt succeeds: started jobs              |
+| throttle | half of all calls are throttled: seconds, and started jobs                                               |
+| story    | ingest, retrain, approve, predict: `environment` local and aws on one stack, MLflow's artifacts in S3    |
 """
 
 import argparse
@@ -58,14 +58,14 @@ def churn_job(folder: Path, name: str) -> TrainingJob:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return how many seconds the work takes."""
+    """Return the seconds of the work."""
     began = time.monotonic()
     work()
     return time.monotonic() - began
 
 
 def overhead(folder: Path, desk: SageMakerLab, times: int = 5) -> str:
-    """Train by both trainers, in turn: churn, and a program that does nothing, which shows the way alone."""
+    """Train with both trainers in turn: churn, and a program that does nothing, which shows the overhead alone."""
     made: dict[str, Callable[[str], TrainingJob]] = {
         "churn": lambda name: churn_job(folder, name),
         "a program that does nothing": lambda name: a_job(folder / name, name, NOTHING),
@@ -74,7 +74,7 @@ def overhead(folder: Path, desk: SageMakerLab, times: int = 5) -> str:
 
 
 def compared(folder: Path, desk: SageMakerLab, job_of: Callable[[str], TrainingJob], times: int) -> str:
-    """Return the median of both, their difference, and every run."""
+    """Return the medians of both, their difference, and every run."""
     trainers: dict[str, Trainer] = {
         "local process": LocalTrainer(root=folder / "jobs"),
         "local SageMaker": sagemaker_trainer(desk, folder, poll_seconds=0.2),
@@ -90,7 +90,7 @@ def compared(folder: Path, desk: SageMakerLab, job_of: Callable[[str], TrainingJ
 
 
 def canary(folder: Path, desk: SageMakerLab, updates: int = 20) -> str:
-    """Update with a canary under the load of two callers, and count what they got."""
+    """Update with a canary under the load of two clients, and count their responses."""
     from tests.fixtures.sagemaker_load import load
 
     endpoint = sagemaker_endpoint(desk, canary_percent=20, bake_seconds=60)
@@ -103,7 +103,7 @@ def canary(folder: Path, desk: SageMakerLab, updates: int = 20) -> str:
 
 
 def submit_and_follow(trainer: Trainer, job: TrainingJob, say: Callable[[str], None]) -> None:
-    """Run a job, and wait to be killed."""
+    """Submit a job and follow it; this process is going to be killed."""
     say("begun")
     trainer.run(job, lambda _line: None)
     say("ended")
@@ -111,7 +111,7 @@ def submit_and_follow(trainer: Trainer, job: TrainingJob, say: Callable[[str], N
 
 
 def kills(folder: Path, desk: SageMakerLab, rounds: int = 50, seed: int = 7) -> str:
-    """Kill whoever submits and follows a job at random moments, then let one through; count the jobs."""
+    """Kill the process that submits and follows a job at random moments, then let one finish; count the jobs."""
     chance, jobs, killed = random.Random(seed), Counter[int](), 0
     for number in range(rounds):
         job = a_job(folder / f"kill-{number}", f"kill-{number}-{desk.bucket[-8:]}", SLOW)
@@ -138,7 +138,7 @@ def throttle(folder: Path, desk: SageMakerLab) -> str:
 
 
 def story(folder: Path, desk: SageMakerLab) -> str:
-    """Tell the same story in both environments on one stack, MLflow's artifacts in S3."""
+    """Run the same story in both environments on one stack, with MLflow's artifacts in S3."""
     from local.stack import use_running_stack
     from local.supervisor import down
     from tests.checkout import copy_checkout, start_stack
@@ -153,7 +153,7 @@ def story(folder: Path, desk: SageMakerLab) -> str:
         start_stack(checkout, folder / "state")
         stack = use_running_stack(folder / "state")
         register_aws(stack, desk.server.url, desk.bucket)
-        run_story("first", "local", folder / "first")  # both warm the stack up
+        run_story("first", "local", folder / "first")  # the first story of each environment warms the stack up
         told = {
             "local": run_story("second", "local", folder / "second"),
             "aws": run_story("third", "aws", folder / "third"),

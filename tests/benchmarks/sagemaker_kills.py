@@ -1,10 +1,11 @@
 """Retrainings on SageMaker whose flow, worker or both are killed: `python -m tests.benchmarks.sagemaker_kills`.
 
-A stack and a local SageMaker of their own. Of several models side by side each is retrained again and again, always by
-other parameters; a seeded chance says at which moment what is killed. What a person or Prefect does then is done: the
-worker is started again, the run retried. Each retraining has to reach its end with one training job that completed, never two
-of them at once, and each model with one endpoint. (A run that crashed ends its job, so that nobody pays for what nobody
-waits for; when it is retried after that, the job is started anew.) Prints the counts; its exit code says whether they hold.
+The benchmark has its own stack and local SageMaker. Several models are retrained in parallel, again and again, each
+time with other parameters. A seeded random number selects the moment of a kill and its target. After it the benchmark
+does what a person or Prefect does: it restarts the worker and retries the run. Each retraining must end with one
+completed training job and never two at once, and each model with one endpoint. (A run that crashed stops its job, so
+that nobody pays for an unused job; when it is retried after that, the job is started anew.) Prints the counts; the
+exit code says whether these conditions hold.
 """
 
 import argparse
@@ -36,16 +37,16 @@ from tests.fixtures.workers import RestartableWorker
 from tests.waiting import wait_for
 
 LONGEST_SECONDS = 25.0
-"""A kill comes at most so long after the start: a retraining of these takes about as long."""
+"""Upper bound of the time from start to kill: one of these retrainings takes about as long."""
 
 STRUCK = ("flow", "flow", "flow", "worker", "both")
-"""What is killed, by chance: a worker's death holds up the runs of all models."""
+"""The targets, drawn at random. The death of a worker delays the runs of all models."""
 
 DEAD_OR_ALIVE = ("Pending", "Submitting", "Running", "Retrying", "Resuming")
-"""The names of states in which Prefect does not know yet that a run is dead."""
+"""State names of a run of which Prefect does not know yet that it is dead."""
 
 SEEN_SECONDS = 240.0
-"""So long it may take until a run that is dead is seen: its worker does so at once, the next one in its second look."""
+"""Time limit until a dead run is detected: its worker detects it at once, the next worker in its second check."""
 
 
 def main() -> int:
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=4, help="how many are retrained side by side")
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped then, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the started programs are stopped then, too
     names = [f"killed{number}" for number in range(asked.models)]
     with tempfile.TemporaryDirectory(prefix="bench-kills-") as made:
         folder = Path(made)
@@ -79,7 +80,7 @@ def main() -> int:
 def measure(
     workers: RestartableWorker, desk: SageMakerLab, names: list[str], kills: int, seed: int, folder: Path
 ) -> int:
-    """Spread the kills over the models, and hold what came of them against what should have."""
+    """Distribute the kills over the models, and compare the outcomes with the expected ones."""
     for name in names:
         customers()[:2000].to_csv(folder / f"{name}.csv", index=False)
         landed = run("ingest/ingest", model=name, source=str(folder / f"{name}.csv"), environment="aws")
@@ -92,7 +93,7 @@ def measure(
         begun_all = [side_by_side.submit(suffer, workers, name, share, seed + place) for place, (name, share) in shares]
         told = [one.result() for one in as_completed(begun_all)]
     finally:
-        side_by_side.shutdown(wait=False, cancel_futures=True)  # the first that fails ends all: the stack is stopped
+        side_by_side.shutdown(wait=False, cancel_futures=True)  # the first failure ends all: the stack is stopped
     jobs = [job for name in names for job in jobs_of(desk, name)]
     twice = [
         key
@@ -125,7 +126,7 @@ def _by_run_and_time(job: tuple[str, dict[str, Any]]) -> tuple[str, Any]:
 
 
 def suffer(workers: RestartableWorker, model: str, kills: int, seed: int) -> tuple[Counter[str], int]:
-    """Retrain one model until it was killed so often; return what was killed, and how many retrainings ended well."""
+    """Retrain one model until it was killed this often; return the targets, and how many retrainings succeeded."""
     chance, happened, number = random.Random(seed), Counter[str](), 0
     while sum(happened.values()) < kills:
         wanted = {"model": model, "environment": "aws", "requested_by": "dana@example.com",
@@ -141,9 +142,9 @@ def suffer(workers: RestartableWorker, model: str, kills: int, seed: int) -> tup
 
 
 def strike(workers: RestartableWorker, run_id: Any, chance: random.Random) -> str | None:
-    """Wait for a moment, kill, and bring the run back; None when the run was faster, or waits for its turn.
+    """Wait for a moment, kill, and retry the run; None when the run ended before, or waits for a slot.
 
-    A kill counts when it hit a process: a run that no process runs yet has none that could die.
+    A kill counts when it ended a process. A run that has no process yet cannot be killed.
     """
     what, deadline = chance.choice(STRUCK), time.monotonic() + chance.uniform(1.0, LONGEST_SECONDS)
     while time.monotonic() < deadline:
@@ -159,7 +160,7 @@ def strike(workers: RestartableWorker, run_id: Any, chance: random.Random) -> st
             wait_for(lambda: state_of(run_id) not in DEAD_OR_ALIVE, SEEN_SECONDS, f"Prefect sees that {run_id} is dead")
         except AssertionError as late:
             raise AssertionError(f"{late}; struck was {what}; its states: {states_of(run_id)}") from None
-        if state_of(run_id) == "Crashed":  # else it had come to its end when it was hit
+        if state_of(run_id) == "Crashed":  # otherwise the run had ended when the kill came
             retry(run_id)
     return what
 
@@ -178,7 +179,7 @@ def states_of(run_id: Any) -> str:
 
 
 def survived(run_id: Any, until: Callable[[FlowRun], bool] | None = None) -> FlowRun:
-    """Follow the run, retrying it whenever it crashed: a worker that is killed for another model may take it along."""
+    """Follow the run and retry it whenever it crashed: killing the worker for another model may kill this run, too."""
     while True:
         rested = wait_for_run(run_id, until=until, seconds=600)
         if rested.state is None or rested.state.name != "Crashed":
@@ -187,7 +188,7 @@ def survived(run_id: Any, until: Callable[[FlowRun], bool] | None = None) -> Flo
 
 
 def decide(run_id: Any, *, first: bool) -> None:
-    """Follow the run to its approval; deploy the first of a model, and let later ones be."""
+    """Follow the run to its approval; deploy the first version of a model, and reject later ones."""
     rested = survived(run_id)
     name = rested.state.name if rested.state else ""
     if name == SUSPENDED:

@@ -1,8 +1,8 @@
-"""Batch scoring at size: `python -m tests.benchmarks.score [--rows N …] [--spark]` prints the figures as markdown.
+"""Batch inference at size: `python -m tests.benchmarks.score [--rows N …] [--spark]` prints the figures as Markdown.
 
-The table is churn drawn with replacement, its charges jittered; the model is churn's own, trained on the real table.
-Each step runs in a process of its own, so that its peak memory is its own (with Spark's Java and Python processes).
-What needs a Prefect server, artifacts and the log, is left out.
+The table is churn drawn with replacement, with varied charges. The model is churn's own, trained on the real table.
+Each step runs in its own process, so that its peak memory is its own (with Spark's Java and Python processes). What
+needs a Prefect server is excluded: artifacts and the run log.
 """
 
 import argparse
@@ -39,11 +39,11 @@ from tests.fixtures.support import customers
 
 PART = 250_000
 MOST_BARE = 2_000_000
-"""The bare script holds all rows and more: 1.8 GB for a million."""
+"""The bare script holds all rows in memory and more: 1.8 GB for a million."""
 
 
 def source(folder: Path, rows: int) -> dict[str, float]:
-    """Write the rows as Parquet files, in parts, so that making them needs little memory."""
+    """Write the rows as several Parquet files, so that creating them needs little memory."""
     (folder / "in").mkdir()
     for place, start in enumerate(range(0, rows, PART)):
         part = scaled(min(PART, rows - start), seed=place).drop(columns="churn")
@@ -64,7 +64,7 @@ def train(folder: Path, rows: int) -> dict[str, float]:
 
 
 def bare(folder: Path, rows: int) -> dict[str, float]:
-    """Do what a script does: read all, predict at once, write. Nothing is checked, and nothing is kept apart."""
+    """Do what a script does: read all, predict at once, write. It checks nothing and quarantines nothing."""
     import mlflow
     import pandas as pd
 
@@ -82,12 +82,12 @@ def bare(folder: Path, rows: int) -> dict[str, float]:
 
 
 def from_files(folder: Path, rows: int) -> dict[str, float]:
-    """Score the folder of files, as the flow does on DuckDB: stage, digest, check, predict, append."""
+    """Predict a folder of files as the flow does on DuckDB: stage, digest, check, predict, append."""
     return scored(folder, "by-files", rows, partial(input_from_source, churn().spec.data, str(folder / "in"), ""))
 
 
 def from_lake(folder: Path, rows: int) -> dict[str, float]:
-    """Score a data set of the lake where it lies."""
+    """Predict a data set of the lake."""
     lake, data = LocalLake(root=folder / "lake"), churn().spec.data
     engine = DuckDBEngine(spill=folder)
     land(lake, folder)
@@ -95,7 +95,7 @@ def from_lake(folder: Path, rows: int) -> dict[str, float]:
 
 
 def on_spark(folder: Path, rows: int) -> dict[str, float]:
-    """Score the same data set on Spark in local mode; what its start takes is not counted."""
+    """Predict the same data set on Spark in local mode; its start is not counted."""
     from blocks.engines.spark import SparkEngine
 
     lake, data = LocalLake(root=folder / "lake"), churn().spec.data
@@ -108,12 +108,12 @@ def on_spark(folder: Path, rows: int) -> dict[str, float]:
 
 
 def map_duckdb(folder: Path, rows: int) -> dict[str, float]:
-    """Predict and write alone, on DuckDB: the best of two runs, the model being loaded in the first."""
+    """Only predict and write, on DuckDB: the best of two runs; the first run loads the model."""
     return mapped(folder, DuckDBEngine(spill=folder))
 
 
 def map_spark(folder: Path, rows: int) -> dict[str, float]:
-    """Predict and write alone, on Spark in local mode: the best of two runs, its workers being warm in the second."""
+    """Only predict and write, on Spark in local mode: the best of two runs; in the second the workers are warm."""
     from blocks.engines.spark import SparkEngine
 
     engine = SparkEngine(spill=folder)
@@ -152,14 +152,14 @@ def predictor(folder: Path) -> Predictor:
 
 
 def land(lake: LocalLake, folder: Path) -> None:
-    """Put the files into the lake, with buckets."""
+    """Append the files to the lake, with buckets."""
     files = tuple(map(str, sorted((folder / "in").iterdir())))
     rows = DuckDBEngine(spill=folder).stream("SELECT *, bucket_of(customer_id, 1) AS _bucket FROM t", {"t": files})
     lake.append("candidates", rows, source="benchmark", key="once", at=datetime.now(UTC))
 
 
 def scored(folder: Path, name: str, rows: int, opened: Callable[[Path], InferenceInput]) -> dict[str, float]:
-    """Score into a lake of its own and return the seconds of each part."""
+    """Append the predictions to a new lake and return the seconds of each part."""
     suite = (
         churn().expectation_suite().without_column("churn").with_minimum_rows(1)
     )  # imports Great Expectations, which is not counted
@@ -188,7 +188,7 @@ SPARK = ("on_spark", "map_spark")
 
 
 def run(step: str, folder: Path, rows: int) -> dict[str, float]:
-    """Run a step in a process of its own and return its figures, with the most memory that it and its children had."""
+    """Run a step in its own process and return its figures, with the peak memory of it and its children."""
     command = [
         sys.executable,
         "-m",
@@ -226,7 +226,7 @@ NAMES = {
 
 
 def report(rows: int, found: dict[str, dict[str, float]]) -> None:
-    """Print a line for each step that ran."""
+    """Print one line per step that ran."""
     for step, name in NAMES.items():
         if step in found:
             parts = [
@@ -239,7 +239,7 @@ def report(rows: int, found: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Run all steps for each size, or the one that is named."""
+    """Run all steps for each size, or the named one."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.score", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000_000, 5_000_000])
     parser.add_argument("--spark", action="store_true", help="Spark as well")

@@ -1,7 +1,7 @@
-"""Spark on a cluster: `python -m tests.benchmarks.spark_cluster` starts a standalone master and worker, and asks them.
+"""Spark on a cluster: `python -m tests.benchmarks.spark_cluster` starts a standalone master and worker, and uses them.
 
-Executors are processes of their own, as on machines of their own: nothing is shared but folders. Tiers, checks' SQL and
-batch scoring are computed there by configuration alone, and held against DuckDB's rows.
+Executors are separate processes, as on separate machines: they share only folders. Configuration alone moves tiers,
+SQL of the expectations and batch inference to the cluster. The results are compared with DuckDB's rows.
 """
 
 import os
@@ -37,7 +37,7 @@ MASTER, WORKER = "org.apache.spark.deploy.master.Master", "org.apache.spark.depl
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[str]:
-    """Start a master and a worker on ports of the system's choice, and give the master's address."""
+    """Start a master and a worker on free ports, and yield the master's address."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -67,7 +67,7 @@ def cluster(folder: Path) -> Iterator[str]:
 
 
 def asked(engine: Engine, lake: LocalLake, folder: Path) -> dict[str, object]:
-    """Return what the engine makes of the lake's rows: a tier, an aggregate, predictions."""
+    """Return what the engine computes from the lake's rows: a tier, an aggregate, predictions."""
     reads = resolve_reads(lake, SPEC.data, "")
     tier = materialise(lake, engine, reads, SPEC, "development", folder / "tiers")
     files = {"t": lake.files(reads.main)}
@@ -92,7 +92,7 @@ def asked(engine: Engine, lake: LocalLake, folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Start the cluster, ask both engines, compare."""
+    """Start the cluster, query both engines, and compare."""
     folder = Path(tempfile.mkdtemp(prefix="ratchet-cluster-"))
     try:
         lake = LocalLake(root=folder / "lake")

@@ -1,7 +1,7 @@
-"""What a defined order of a tier's rows costs: `python -m tests.benchmarks.tier_order [--rows N]` prints the figures.
+"""The cost of a defined row order in a tier: `python -m tests.benchmarks.tier_order [--rows N]` prints the figures.
 
-The full tier of the table of `tests.benchmarks.data`, which landed in eight snapshots, is laid down by DuckDB
-as the stage `sample` does it (two parts, 1.5 GB, two threads), each time in another order and in a process of its own.
+DuckDB writes the full tier of the table of `tests.benchmarks.data`, appended in eight snapshots, as stage `sample`
+does (two parts, 1.5 GB, two threads). Each order runs in its own process.
 """
 
 import argparse
@@ -29,7 +29,7 @@ DECIDES = f"bucket_of({DATA.entity}, 9) < 2000"
 
 
 def land(folder: Path, rows: int) -> dict[str, float]:
-    """Append the source in parts, so that every bucket lies in each of them."""
+    """Append the source in parts, so that every bucket occurs in each of them."""
     bucket = "CAST(CAST('0x' || substr(md5(customer), 1, 8) AS BIGINT) % 10000 AS INTEGER) AS _bucket"
 
     def every_part() -> None:
@@ -48,7 +48,7 @@ def land(folder: Path, rows: int) -> dict[str, float]:
 
 
 def laid_down(folder: Path, train: str, holdout: str) -> dict[str, float]:
-    """Write both parts, and digest the rows that decide."""
+    """Write both parts, and compute the digest of the holdout rows."""
     from_lake, engine, to = lake(folder), DuckDBEngine.model_validate({}), folder / "tier"
     columns = ", ".join(COLUMNS)
 
@@ -66,22 +66,22 @@ def laid_down(folder: Path, train: str, holdout: str) -> dict[str, float]:
 
 
 def as_it_lies(folder: Path, rows: int) -> dict[str, float]:
-    """In the order of the files: another one after a compaction."""
+    """In the order of the files, which changes with a compaction."""
     return laid_down(folder, "", "")
 
 
 def by_key(folder: Path, rows: int) -> dict[str, float]:
-    """By bucket and key: total where a key has one row."""
+    """By bucket and key: a total order where each key has one row."""
     return laid_down(folder, f"ORDER BY {KEY}", f"ORDER BY {KEY}")
 
 
 def by_all_columns(folder: Path, rows: int) -> dict[str, float]:
-    """By bucket, key and then every other column: total whatever the rows are."""
+    """By bucket, key and then every other column: a total order for any rows."""
     return laid_down(folder, f"ORDER BY {KEY}, {REST}", f"ORDER BY {KEY}, {REST}")
 
 
 def by_key_training_rows_only(folder: Path, rows: int) -> dict[str, float]:
-    """Only the rows that train in order; those that decide are digested by a sum of hashes, here DuckDB's own."""
+    """Only the training rows in order; the digest of the holdout rows is a sum of hashes, here DuckDB's own."""
     found = laid_down(folder, f"ORDER BY {KEY}", "")
     from_lake, engine = lake(folder), DuckDBEngine.model_validate({})
     files = {"main": from_lake.files(from_lake.as_of(DATA.dataset))}
@@ -99,7 +99,7 @@ STEPS = {step.__name__: step for step in (source, land, *ORDERS)}
 
 
 def run(step: str, folder: Path, rows: int) -> dict[str, float]:
-    """Run a step in a process of its own and return its figures, with its peak resident megabytes."""
+    """Run a step in its own process and return its figures, with its peak resident megabytes."""
     command = [sys.executable, "-m", "tests.benchmarks.tier_order", "--step", step, "--folder", str(folder)]
     done = subprocess.run([*command, "--rows", str(rows)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -110,7 +110,7 @@ def run(step: str, folder: Path, rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run all steps, or the one that is named."""
+    """Run all steps, or the named one."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.tier_order", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--step", choices=STEPS)

@@ -1,4 +1,4 @@
-"""How fast programs start, and what holds: cold, from the warm process, from the standard library's fork server.
+"""Start-up time of programs, and limits: cold, from the warm process, and from the standard library's fork server.
 
 `python -m tests.benchmarks.warm_process` prints a table; Linux, about two minutes on 2 cores.
 """
@@ -24,7 +24,7 @@ from runtime.warm_client import SOCKET_VARIABLE
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - it is what is measured
+APART = multiprocessing.get_context("forkserver")  # noqa: TID251 - this is what is measured
 STARTS, LOADED_SECONDS = 20, 60
 
 
@@ -40,20 +40,20 @@ def leave_word(path: Path) -> None:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long it took."""
+    """Return the seconds of the work."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def memory(process: psutil.Process) -> str:
-    """Return the proportional size of a process and its children, in MB."""
+    """Return the proportional size (PSS) of a process and its children, in MB."""
     family = [process, *process.children(recursive=True)]
     return f"{sum(each.memory_full_info().pss for each in family) / 1e6:.0f} MB in {len(family)}"
 
 
 def starts(start: Callable[[], object]) -> str:
-    """Return the median and range of some starts, in seconds."""
+    """Return the median and range of several starts, in seconds."""
     taken = [seconds(start) for _ in range(STARTS)]
     return f"{statistics.median(taken):.2f} ({min(taken):.2f} to {max(taken):.2f})"
 
@@ -66,7 +66,7 @@ def cold() -> None:
 
 
 def warm(folder: Path) -> None:
-    """Start programs from our warm process."""
+    """Start programs from Ratchet's warm process."""
     address = folder / "socket"
     (folder / "program.py").write_text("")
     server = psutil.Popen([sys.executable, "-m", "local.warm_process.server", str(address)], cwd=ROOT)
@@ -86,7 +86,7 @@ def warm(folder: Path) -> None:
 
 
 def standard(folder: Path) -> None:
-    """Start processes from the standard library's fork server; then see what ends it."""
+    """Start processes from the standard library's fork server; then test what ends it."""
 
     def start() -> int | None:
         process = APART.Process(target=nothing)
@@ -133,7 +133,7 @@ def fork_server() -> psutil.Process:
 
 
 def ends(process: psutil.Process) -> bool:
-    """Return whether it ends within 20 s: to take apart what it has loaded takes some."""
+    """Return whether it ends within 20 s: freeing the loaded modules takes some seconds."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -143,7 +143,7 @@ def ends(process: psutil.Process) -> bool:
 
 
 def served(start: Callable[[], int | None]) -> bool:
-    """Return whether a process can be started and ends well."""
+    """Return whether a process can be started and ends without an error."""
     with suppress(EOFError, OSError):
         return start() == 0
     return False

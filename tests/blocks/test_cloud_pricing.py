@@ -1,7 +1,7 @@
-"""Prices come from answers of the documented form alone, and a table is written only when it is whole.
+"""Cloud prices: only responses of the documented form are accepted, and a price table is written only when complete.
 
-The answers are shaped as the Pricing API's documentation and public code have them; none was recorded here from a
-real account. botocore's own model checks the request, its stub the answer.
+The responses have the form of the Pricing API's documentation and of public code; none was recorded from a real
+account. botocore's own model checks the request, its stub the response.
 """
 
 import json
@@ -39,7 +39,7 @@ GOOD = [product("Training", "ml.m5.large", "0.1380000000"), product("Hosting", "
 
 
 def answering(*pages: list[str]) -> Any:
-    """Return boto3's client, answering with these pages."""
+    """Return a boto3 client that returns these pages."""
     client = boto3.client("pricing", "us-east-1", aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106 - no secret
     stub = Stubber(client)
     for number, page in enumerate(pages):

@@ -1,4 +1,4 @@
-"""What a flow run logs reaches CloudWatch; the run is never slowed and never fails, and what is lost is reported."""
+"""Run logs in CloudWatch: a log call never blocks or fails a flow run, and lost lines are reported."""
 
 import logging
 import subprocess
@@ -70,7 +70,7 @@ def test_a_group_that_nobody_made_is_not_found(desk: SageMakerLab) -> None:
 
 
 def test_a_service_that_is_away_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # without, boto3 would not even look for AWS
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # without them boto3 would not even try to reach AWS
         monkeypatch.setenv(name, "testing")
     with pytest.raises(Unavailable):
         LogGroup(group="/a", region="us-east-1", endpoint_url="http://127.0.0.1:9").send("r/1", [LogLine(NOW, "x")])
@@ -95,7 +95,7 @@ def test_many_lines_are_parted_by_their_number() -> None:
 
 
 class Sent:
-    """Where a handler under test sends to: a list of lines by flow run, with faults on demand."""
+    """The target of a handler under test: lists of lines by flow run, with faults on demand."""
 
     def __init__(self, *, unavailable: int = 0, refused: bool = False) -> None:
         self.unavailable, self.refused = unavailable, refused
@@ -115,7 +115,7 @@ class Sent:
 
 
 class Run:
-    """A flow run as Prefect's loggers see it, and what its handler told."""
+    """A flow run as Prefect's loggers know it, and what its handler reported."""
 
     def __init__(self, send: Send, limits: Limits = QUICK) -> None:
         self.told: list[str] = []
@@ -135,7 +135,7 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def only_ours() -> Iterator[None]:
-    """Keep Prefect's own handlers, which want a server, out of it."""
+    """Remove Prefect's own handlers, which need a server."""
     loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
     before = [(each, list(each.handlers), each.propagate) for each in loggers]
     for each in loggers:
@@ -225,7 +225,7 @@ def test_a_mistake_in_sending_reaches_nobody() -> None:
 
 
 class Stuck(Sent):
-    """A service that takes a call and answers when it is let."""
+    """A service that accepts a call and responds only when it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ class Stuck(Sent):
 
 
 def test_a_run_is_not_held_up_by_a_service_that_does_not_answer_nor_is_its_end() -> None:
-    """Whoever waited for it would do so for ever."""
+    """A handler that waited for the service would wait for ever."""
     stuck = Stuck()
     run = Run(stuck, Limits(seconds=0.02, at_end_seconds=0.2))
     run.say("line 0")
@@ -250,7 +250,7 @@ def test_a_run_is_not_held_up_by_a_service_that_does_not_answer_nor_is_its_end()
 
 
 def test_with_aws_away_lines_are_dropped_and_its_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # without, boto3 would not even look for AWS
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # without them boto3 would not even try to reach AWS
         monkeypatch.setenv(name, "testing")
     away = LogGroup(group="/ratchet", region="us-east-1", endpoint_url="http://127.0.0.1:9")
     run = Run(away.send, Limits(at_end_seconds=1))

@@ -1,4 +1,4 @@
-"""What DuckDB is told not to do: it would hold in memory what it can stream."""
+"""DuckDB: distinct counts beside other aggregates do not copy all rows into memory."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""DuckDB reads the files of a bucket as it reads those of a folder, and names what is missing there."""
+"""DuckDB on S3: it reads the files of a bucket like those of a folder, and names missing files."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from blocks.engines.duckdb import DuckDBEngine
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[DuckDBEngine]:
-    """Return an engine that reads from a bucket `lake` of this machine, with two files of different columns."""
+    """Return an engine that reads from the bucket `lake` of a local S3 server, with two files of different columns."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,4 +1,4 @@
-"""What Spark would understand as something else is refused before it starts, and so is what would change answers."""
+"""Spark: SQL that it would read differently, and settings that would change results, are refused before it starts."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""How large appends are laid out: in memory that does not grow with them."""
+"""The layout of large appends: memory does not grow with the rows."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows_of_a_stripe(tmp_path: Path) -> None:
-    """Of 100 and of 700 MB; what is mapped from the disk counts as memory, too."""
+    """Stripes of 100 and of 700 MB; memory-mapped files count as memory, too."""
 
     def peak(tables: int) -> int:
         command = [sys.executable, "-c", LAID_OUT, str(tmp_path / f"spill-{tables}"), str(tables)]

@@ -1,4 +1,4 @@
-"""What the SQL ledger says when its database is locked, damaged, away, or none at all."""
+"""Errors of the SQL ledger: the database is locked, damaged, unreachable, or no database at all."""
 
 import sqlite3
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Each channel hands over a whole notice under its id, and says by the error's type whether to try again."""
+"""Notification channels: each delivers a complete message under its id; the error's type says whether to retry."""
 
 import base64
 import json
@@ -180,7 +180,7 @@ def test_a_notice_block_is_a_notification_block_for_prefects_automations() -> No
 
 @pytest.fixture
 def internet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServices]:
-    """Every HTTPS service by its own name: what is sent passes this machine's TLS and HTTP, and never leaves it."""
+    """Every HTTPS service under its own name: requests use real TLS and HTTP, and never leave this machine."""
     with services(tmp_path) as box:
         for name, value in box.variables.items():
             monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What a line of data capture says, in every shape of a request, and what is captured at all."""
+"""Lines of SageMaker's data capture: their meaning for every form of a request, and which requests are captured."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Requests that put a release on SageMaker: no calls, no server."""
+"""Requests that deploy a release on SageMaker: no calls, no server."""
 
 import re
 from dataclasses import replace

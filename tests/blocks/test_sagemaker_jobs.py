@@ -1,4 +1,4 @@
-"""The request that starts a training job, and what its description means: no calls, no server."""
+"""SageMaker training jobs: the request that starts one, and the meaning of its description. No calls, no server."""
 
 from datetime import UTC, datetime
 from pathlib import Path

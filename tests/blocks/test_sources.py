@@ -1,4 +1,4 @@
-"""Sources give typed rows with positions; what is broken is set aside or refused, and nothing shifts or drifts."""
+"""Sources: typed rows with positions; broken rows are quarantined or the file is refused, no value changes."""
 
 import csv
 import io
@@ -149,7 +149,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 @settings(max_examples=100)
 @given(st.lists(st.tuples(texts, texts, st.lists(texts, max_size=1)), min_size=1, max_size=12), st.booleans())
 def test_what_a_csv_writer_wrote_is_read_back_or_set_aside(tmp_path_factory, records, quoted):
-    # The writer does not quote a value for its carriage return, which makes a file of two meanings.
+    # The writer does not quote a value because of its carriage return, which makes the file ambiguous.
     assume(quoted or not any("\r" in value for a, b, more in records for value in (a, b, *more)))
     lines = [["a", "b"], *([first, second, *more] for first, second, more in records)]
     text = io.StringIO(newline="")

@@ -1,4 +1,4 @@
-"""A password never comes to be a parameter: it is refused there, and the message does not repeat it."""
+"""Addresses of sources: a password in a parameter is refused, and the message does not repeat it."""
 
 import pytest
 

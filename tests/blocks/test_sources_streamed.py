@@ -1,4 +1,4 @@
-"""Folders, globs, JSON lines, S3, watermarks and staging: the same rows as from one file, in bounded memory."""
+"""Streamed sources (folders, globs, JSON lines, S3, watermarks, staging): the rows of one file, in bounded memory."""
 
 import json
 import sqlite3
@@ -42,7 +42,7 @@ def lines_of(*objects):
 
 
 def people(count, start=0, **changes):
-    """A table of people; `changes` replace whole columns."""
+    """A table of people; `changes` replaces whole columns."""
     columns = {
         "id": [f"c{i}" for i in range(start, start + count)],
         "age": [float(i) for i in range(count)],
@@ -132,7 +132,7 @@ def test_json_lines_that_cannot_be_used_are_refused_with_the_place(read_json, te
         read_json(text)
 
 
-# Blocks: where a file is cut must not matter
+# Blocks: the position where a file is cut must not matter
 
 
 texts = st.text(st.sampled_from('ab ,"\n\u00e4é'), max_size=5)
@@ -578,7 +578,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path, monkeypatch, pool, form)
     monkeypatch.setattr("blocks.sources.staging._ROW_GROUP_ROWS", 2_500)
     monkeypatch.setattr("blocks.sources.parquet_files.BATCH_ROWS", 2_500)
     count, path, held, whole = 300_000, tmp_path / f"people.{form}", [], []
-    if form == "parquet":  # with page checksums, so that it is read here and not scanned by the engine
+    if form == "parquet":  # with page checksums, so that it is read by this code and not scanned by the engine
         table = people(1_000).take(pa.array(np.arange(count) % 1_000))
         pq.write_table(table, path, write_page_checksum=True, row_group_size=20_000)
         del table

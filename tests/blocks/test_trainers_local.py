@@ -1,4 +1,4 @@
-"""What the local trainer promises beyond the port's contract: limits, no secrets, and nothing left training."""
+"""The local trainer beyond the port's contract: limits, no secrets in the job, and no process left behind."""
 
 import json
 import os
@@ -118,7 +118,7 @@ time.sleep(60)
 
 
 def submitted_elsewhere(folder: Path, until: Path) -> "subprocess.Popen[str]":
-    """Submit the job, which trains until that file is there, from a process of its own, so that it can be killed."""
+    """Submit the job, which trains until that file exists, from a separate process that can be killed."""
     command = [sys.executable, "-c", SUBMITTER, str(folder), str(until)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None and process.stdout.readline() == "submitted\n"

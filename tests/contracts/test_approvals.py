@@ -1,4 +1,4 @@
-"""Every adapter of approvals keeps the same promises: one decision a request, one signed chain, nothing lost."""
+"""The contract of approvals, over every adapter: one decision per request, one signed chain, no decision lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -160,7 +160,7 @@ def attempt(approvals: Approvals, person: str) -> str:
         return "conflict"
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_of_four_processes_deciding_at_once_one_is_recorded(database: SqlLedger) -> None:
     database.approvals().add_request(REQUEST)
     url = database.url

@@ -1,6 +1,6 @@
-"""One check, whatever computes it: the same verdict and the same reasons from pandas and from every engine.
+"""Validation in pandas and on every engine: the same verdict and the same reasons.
 
-Of the types that SQL computes, `test_engines.py` holds Spark to the same.
+For the types that SQL computes, `test_engines.py` checks Spark as well.
 """
 
 import math
@@ -77,7 +77,7 @@ def test_every_type_that_sql_computes_is_in_the_contract() -> None:
 
 
 def asked(files: tuple[str, ...], suite: Suite, **limits: int) -> tuple[ValidationReport, list[tuple[str, int]]]:
-    """Check, and return what was asked of the engine: the SQL and how many rows came back."""
+    """Validate, and return the SQL that the engine received and how many rows it returned."""
     log: list[tuple[str, int]] = []
 
     def query(sql: str) -> pa.Table:
@@ -242,7 +242,7 @@ def rules(draw: st.DrawFn) -> Expectation:
 
 
 @pytest.mark.slow
-# Many rules a table, since to open one is what costs; a failure is told as it was found, since to shrink it takes minutes.
+# Many rules per table, because opening one is slow; failing examples are not shrunk, which takes minutes.
 @settings(max_examples=60, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(table=tables(), suite=st.lists(rules(), min_size=6, max_size=20))
 def test_any_small_table_gets_the_same_verdict_from_pandas_and_from_duckdb(

@@ -1,7 +1,7 @@
 """The cloud port's contract, over SageMaker's adapter (moto's S3, endpoints and metrics) and the fake.
 
-moto completes every job at once and cannot stop one, so jobs are answered by botocore's stub, which checks request and
-answer against the service's own model.
+moto completes every job at once and cannot stop one. For jobs, botocore's stub responds; it checks request and
+response against the service's own model.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ROLE = "arn:aws:iam::123456789012:role/jobs"
 
 @dataclass(frozen=True)
 class Bench:
-    """A cloud with two endpoints of `production` (churn, asked 7 times; idle, of 2 instances) and one of another."""
+    """A cloud with two endpoints of `production` (churn with 7 requests; idle with 2 instances) and one of another."""
 
     cloud: CloudCleanup
 
@@ -160,7 +160,7 @@ def arn(name: str) -> str:
 
 
 def listed(stub: Stubber, tags: dict[str, dict[str, str]]) -> None:
-    """Answer as SageMaker does when these jobs run, with these tags; `churn-1` is described."""
+    """Respond as SageMaker does while these jobs run, with these tags; `churn-1` is described."""
     summaries = [
         {"TrainingJobName": name, "TrainingJobArn": arn(name), "CreationTime": NOW, "TrainingJobStatus": "InProgress"}
         for name in tags
@@ -224,7 +224,7 @@ def test_a_job_is_stopped_by_its_name() -> None:
 def test_transform_jobs_that_run_are_found_by_their_tags_and_stopped(
     desk: SageMakerLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the local SageMaker, with jobs as the transform adapter starts them."""
+    """On the local SageMaker, with jobs started by the transform adapter."""
     desk.server.faults.add(Fault("stuck", match=desk.bucket[-8:]))
     for environment in ("production", "aws"):
         job = a_job(tmp_path / environment, f"price-score-{environment}-{desk.bucket[-8:]}")

@@ -1,4 +1,4 @@
-"""The database under the ledger's ports: opened by many at once, across a fork, in an event loop; rows are only added."""
+"""The ledger's database: opened by many processes at once, after a fork, and in an event loop; rows are only added."""
 
 import asyncio
 import subprocess
@@ -27,7 +27,7 @@ __all__ = ["database", "postgres"]  # fixtures
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_eight_processes_may_open_a_new_ledger_at_once(database: SqlLedger) -> None:
     url = database.url
     outcomes = in_processes(8, lambda n: SqlLedger(url=url).effects().intend(f"k{n}", "d", NOW).state)

@@ -1,4 +1,4 @@
-"""Every adapter of effects keeps the same promises: each key once, the first outcome stays, nothing lost."""
+"""The contract of effects, over every adapter: each key once, the first outcome stays, no effect lost."""
 
 from dataclasses import replace
 from datetime import timedelta, timezone

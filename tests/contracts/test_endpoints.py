@@ -1,4 +1,4 @@
-"""What every endpoint adapter promises, over the adapters and the fake."""
+"""The contract of endpoints, over every adapter and the fake."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ROW = {"tenure": 1, "charges": 2.5, "flag": 0, "contract": "year", "customer": "
 
 @dataclass
 class Subject:
-    """An adapter and three releases of one endpoint name that no other test uses."""
+    """An adapter and three releases of one endpoint, whose name no other test uses."""
 
     endpoint: Endpoint
     one: Release
@@ -45,7 +45,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
 @pytest.fixture(params=["local", "fake", "sagemaker"])
 def subject(request: pytest.FixtureRequest, models: list[Path], tmp_path: Path) -> Subject:
     name = f"{request.node.originalname.replace('_', '-')[5:60]}"
-    if request.param == "sagemaker":  # a tiny server that knows answers by heart: the real one takes 4 s to start
+    if request.param == "sagemaker":  # a tiny server with fixed predictions: the real one takes 4 s to start
         desk = request.getfixturevalue("desk")
         name = f"{name[:40].strip('-')}-{desk.bucket[-6:]}"
         known = {json.dumps({"dataframe_records": [ROW]}): [[0.5, 0.5]]}
@@ -153,7 +153,7 @@ def test_an_artifact_of_another_digest_is_corrupt_and_changes_nothing(subject: S
 
 def test_what_is_withdrawn_answers_no_more_and_can_be_restored(subject: Subject) -> None:
     endpoint, name = subject.endpoint, subject.one.endpoint
-    endpoint.undeploy(name)  # nothing serves: nothing changes
+    endpoint.undeploy(name)  # no version is deployed: nothing changes
     endpoint.switch(subject.one)
     endpoint.switch(subject.two)
     for _ in range(2):
@@ -220,7 +220,7 @@ def test_what_was_asked_is_collected_segment_by_segment_until_it_is_discarded(su
 
 
 def ask(endpoint: Endpoint, name: str, row: dict[str, object]) -> None:
-    """Ask for one row, and have what was begun of the log ended; the fake, which answers nothing, is told."""
+    """Send a request of one row, and wait for its segment of the log; the fake is given the segment directly."""
     if isinstance(endpoint, FakeEndpoint):
         columns = {column: [value] for column, value in row.items()}
         request = {"at": "2026-11-25T12:00:00+00:00", "id": "r", "version": "1", "rows": 1, "columns": columns}

@@ -1,4 +1,4 @@
-"""A function over batches gives the same rows on every engine, however they are cut; what fails leaves nothing."""
+"""Functions over batches: the same rows on every engine for any batch size; a failure leaves nothing behind."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ def loud(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def thirds(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Return every third row: other batches come out than went in, and some are empty."""
+    """Return every third row: the batches differ from the input's, and some are empty."""
     for batch in loud(batches):
         yield batch.filter(pc.equal(pc.bit_wise_and(batch["n"], 3), 0))
 

@@ -1,4 +1,4 @@
-"""Every engine gives the same answers, row for row, the same whole files, and the same named errors."""
+"""The contract of engines: the same results row for row, the same complete files, and the same named errors."""
 
 import hashlib
 import math
@@ -48,7 +48,7 @@ def store(folder: Path, *tables: pa.Table | Mapping[str, Any], name: str = "part
 
 
 def rows(engine: Engine, sql: str, tables: Mapping[str, Sequence[str]]) -> list[tuple[Any, ...]]:
-    """Return the answer as tuples, NaN as text so that it equals itself."""
+    """Return the result as tuples, NaN as text so that it equals itself."""
     answer = engine.query(sql, tables)
     columns = [column.to_pylist() for column in answer.columns]
     return [tuple("NaN" if isinstance(each, float) and math.isnan(each) else each for each in row)
@@ -81,7 +81,7 @@ def test_an_integer_has_the_bucket_of_its_digits_and_a_null_has_none(engine: Eng
 
 def test_any_text_has_the_bucket_of_its_utf8_bytes(engine: Engine, tmp_path: Path) -> None:
     draw = random.Random(7)
-    last = [0x7F, 0x7FF, 0xD7FF, 0x10FFFF]  # of 1, 2, 3 and 4 bytes; what lies between 0xD800 and 0xDFFF is no text
+    last = [0x7F, 0x7FF, 0xD7FF, 0x10FFFF]  # of 1, 2, 3 and 4 bytes; the code points 0xD800 to 0xDFFF are no text
     signs = [
         sign for sign in (draw.randint(0, draw.choice(last)) for _ in range(60_000)) if not 0xD800 <= sign < 0xE000
     ]
@@ -96,7 +96,7 @@ BOUNDS = (500, 2_500, 10_000)
 
 
 def tier(engine: Engine, files: Sequence[str], bound: int) -> list[tuple[Any, ...]]:
-    """Return the rows of a tier: their numbers, their entities, and whether they are held out."""
+    """Return the rows of a tier: their numbers, their entities, and whether they belong to the holdout."""
     sql = f"SELECT row, key, bucket_of(key, 9) < 2000 AS held FROM rows WHERE bucket_of(key, 1) < {bound}"
     return rows(engine, sql, {"rows": files})
 
@@ -336,7 +336,7 @@ def test_no_question_is_answered_after_the_end(engine: Engine, tmp_path: Path) -
         ask("SELECT count(*) AS c FROM t")
 
 
-# checks
+# expectations
 
 CHECKED = ("some null", "no number")
 
@@ -353,7 +353,7 @@ def test_a_suite_has_the_verdicts_of_pandas(engine: Engine, tmp_path: Path) -> N
     assert found == {name: told(by_pandas(files[name], suite)) for name in CHECKED}
 
 
-# large answers and files
+# large results and files
 
 
 def test_a_stream_comes_in_order_and_in_batches(engine: Engine, tmp_path: Path) -> None:
@@ -436,7 +436,7 @@ def test_a_write_that_is_killed_midway_is_not_visible_and_can_be_done_again(engi
             return out.exists() and any(out.iterdir()) and (engine.name == "duckdb" or any(out.rglob("*made*")))
 
         wait_for(is_writing)
-        time.sleep(0.5)  # into its work
+        time.sleep(0.5)  # errors inside its work
         family = process.children(recursive=True)
     finally:
         writer.kill()
@@ -451,7 +451,7 @@ def test_a_write_that_is_killed_midway_is_not_visible_and_can_be_done_again(engi
 
 
 def failing(engine: Engine, sql: str, tables: Mapping[str, Sequence[str]], to: Path) -> PortError:
-    """Return the error of a query, after looking that streaming and writing give one of the same type."""
+    """Return the error of a query; streaming and writing must raise the same type."""
     with pytest.raises(PortError) as asked:
         engine.query(sql, tables)
     with pytest.raises(type(asked.value)):

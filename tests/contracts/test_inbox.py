@@ -1,4 +1,4 @@
-"""Every inbox keeps the same promises: each delivery once, each turn one outcome, one holder of a lease."""
+"""The contract of the inbox, over every adapter: each delivery once, one outcome per attempt, one holder of a lease."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What adapters keep, over the trainer and endpoint that keep files: listed, measured, removed once and for good."""
+"""Collectable artifacts of trainers and endpoints in folders: listed, measured, and removed for good."""
 
 import os
 from pathlib import Path

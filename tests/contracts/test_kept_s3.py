@@ -1,4 +1,4 @@
-"""What the SageMaker adapters keep in S3: listed, measured, removed once, and never what a rollback may name."""
+"""Collectable artifacts of the SageMaker adapters in S3: listed, measured, removed once; rollback targets are kept."""
 
 import itertools
 from dataclasses import replace
@@ -21,12 +21,12 @@ from tests.fixtures.local_aws import SageMakerLab, sagemaker_endpoint, sagemaker
 GRACE = timedelta(days=30)
 NUMBERS = itertools.count()
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
-"""When everything that the tests have just made is older than the grace period."""
+"""A time when everything that the tests have just made is older than the grace period."""
 SLOW = "import os, time\ntime.sleep({})\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('made')\n"
 
 
 def swept(keeper: ArtifactOwner, names: list[str], roots: dict[str, str] | None = None) -> list[str]:
-    """Remove what a sweep in some decades would, and return the keys."""
+    """Remove what garbage collection would remove at `LATER`, and return the keys."""
     gone = plan_removal(keeper.collectables(names), roots or {}, GRACE, LATER).remove
     for key in gone:
         assert keeper.size_bytes(key) >= 0
@@ -40,7 +40,7 @@ def stored(desk: SageMakerLab, prefix: str) -> list[str]:
 
 
 class Line:
-    """A line of the ledger: this version serves, or served."""
+    """A line of the ledger: this version is or was deployed."""
 
     status = "serving"
 
@@ -92,7 +92,7 @@ def test_a_removed_release_takes_its_names_on_sagemaker_along_and_no_others(desk
 def test_whatever_was_released_every_version_that_served_can_be_restored_after_a_sweep(
     desk: SageMakerLab, tmp_path: Path, steps: list[str], data: st.DataObject
 ) -> None:
-    """Releases that were only copied (a switch that was killed) go; what the ledger names answers again."""
+    """Releases that were only copied (a killed switch) are removed; the versions in the ledger can be restored."""
     endpoint, name, served = sagemaker_endpoint(desk), unique(desk, "any"), list[str]()
     for number, step in enumerate(steps, start=1):
         release = tiny_release(tmp_path, str(number), name)

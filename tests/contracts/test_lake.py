@@ -1,5 +1,5 @@
 # ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
-"""What every lake promises, over every adapter and the fake."""
+"""The contract of the lake, over every adapter and the fake."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor

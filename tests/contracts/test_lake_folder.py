@@ -1,5 +1,5 @@
 # ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
-"""What only a lake in a folder can suffer: damage and strays on the disk, dead writers, the layout before the log."""
+"""A lake in a folder: damaged and unknown files on the disk, killed writers, and the layout before the log existed."""
 
 import fcntl
 import hashlib
@@ -25,7 +25,7 @@ def entry_path(lake, number):
 
 
 def anew(lake):
-    """The lake as another process sees it."""
+    """Return the lake as another process opens it."""
     return LocalLake(root=lake.root)
 
 
@@ -55,10 +55,10 @@ def test_a_manifest_that_is_missing_or_misplaced_is_named(local, damage, number)
         path.unlink()
     elif damage == "of another data set":
         path.write_bytes((local.root / "others" / "_log" / path.name).read_bytes())
-    else:  # whole by itself, but not what the next one vouches for
+    else:  # valid by itself, but the next entry has another digest of it
         path.write_bytes(entry_path(other, number).read_bytes())
     if damage == "of another time" and number == 3:
-        return  # nothing came after it: there is nobody to vouch for the newest
+        return  # no later entry: nothing confirms the newest
     with pytest.raises(Corrupt, match="0000000"):
         _ = anew(local).as_of("people").snapshots
     if damage != "of another time":
@@ -146,7 +146,7 @@ def test_what_was_verified_is_not_hashed_again_until_it_changes(local, monkeypat
     monkeypatch.setattr(other.store, "sha256", lambda key: hashed.append(key) or true(key))
     other.files(now)
     assert hashed == []
-    os.utime(path)  # may be another file by now
+    os.utime(path)  # the name may belong to another file by now
     other.files(now)
     other.files(now)
     assert len(hashed) == 1
@@ -168,7 +168,7 @@ def test_a_changed_file_is_found_though_its_size_and_time_are_as_before(local):
 
 
 def before_the_log(lake, tables):
-    """Lay out snapshots as the lake did before it had a log; return their manifests."""
+    """Write snapshots in the layout that the lake had before its log; return their manifests."""
     snapshots = []
     for number, table in enumerate(tables, 1):
         folder = lake.root / "people" / f"{number:08d}"

@@ -1,5 +1,5 @@
 # ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
-"""What every lake promises of large appends, of compactions, of orphans, and of what happens at the same time."""
+"""The contract of the lake for large appends, compactions, orphaned files, and concurrent operations."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ def reader(table, rows=1_000):
 
 
 def meanwhile(table, act):
-    """Rows as a stream, between whose halves something else happens."""
+    """Rows as a stream; something else happens between its two halves."""
 
     def batches():
         half = table.num_rows // 2
@@ -45,7 +45,7 @@ def small_snapshots(lake, count=10, rows=30):
 
 
 def every_read(lake, reads):
-    """What reads of different ends, tiers and columns return, to the byte."""
+    """Return what reads of different times, tiers and columns return, as bytes."""
     return [
         as_bytes(lake.read(read, below_bucket=below, columns=columns))
         for read in {id(read): read for read in (reads[0], reads[len(reads) // 2], reads[-2], reads[-1])}.values()
@@ -63,13 +63,13 @@ def test_a_stream_is_laid_out_as_a_table_is(lake):
 def test_what_does_not_fit_into_memory_is_laid_out_as_what_does(lake, monkeypatch):
     table = people(130_000)
     one = append(lake, table, "k1")
-    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 200_000)  # each stripe is parted again, too
+    monkeypatch.setattr(layout, "MAX_SORT_BYTES", 200_000)  # each stripe is split again, too
     two = append(lake, reader(table), "k2")
     assert [(f.sha256, f.rows) for f in one.files] == [(f.sha256, f.rows) for f in two.files]
 
 
 def dawdle(frame, event, arg):
-    """Let the threads of the lake overtake each other between any two lines."""
+    """Pause at every line, so that the threads of the lake overtake each other."""
     if not frame.f_code.co_filename.endswith(("lake/stored.py", "lake/layout.py")):
         return None
     if event == "line":
@@ -163,7 +163,7 @@ def test_an_engine_finds_the_rows_and_columns_of_the_read_in_its_files(lake):
         sql = "SELECT count(*), count(city), count(age2) FROM read_parquet(?, union_by_name=true) WHERE _bucket < ?"
         expected = lake.read(now, below_bucket=below)
         counts = [len(expected) - expected[column].null_count for column in ("id", "city", "age2")]
-        with duckdb.connect() as engine:  # its own: an answer that is not fetched to its end blocks the common one
+        with duckdb.connect() as engine:  # a separate connection: an unfinished result blocks the shared one
             assert list(engine.execute(sql, [files, below]).fetchone()) == counts
 
 
@@ -320,7 +320,7 @@ def bucket(s3, tmp_path):
 
 
 def on_commit(lake, answer):
-    """Let `answer` reply to the puts of log entries, as long as it replies at all."""
+    """Call `answer` for each put of a log entry, as long as it returns something; use its response."""
 
     def before_send(request, **_):
         return answer(request) if "/_log/0" in request.url else None
@@ -355,7 +355,7 @@ def test_an_answer_that_was_lost_on_its_way_does_not_lose_the_append(bucket, s3)
     sent = []
 
     def answer(request):
-        if not sent:  # it arrives, but the caller never hears of it and sends it once more
+        if not sent:  # it arrives, but the caller gets no response and sends it again
             sent.append(request.url)
             key = request.url.split(f"{bucket.bucket}/", 1)[1]
             body = request.body if isinstance(request.body, bytes) else request.body.read()
@@ -370,7 +370,7 @@ def test_an_answer_that_was_lost_on_its_way_does_not_lose_the_append(bucket, s3)
 
 
 def entry_of(body):
-    """The entry in a request's body, which may be sent in chunks with a checksum behind them."""
+    """The entry in a request's body, which may come in chunks followed by a checksum."""
     return body[body.index(b'{"sha256"') : body.rindex(b"}") + 1] + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""A ledger of an earlier release is upgraded with all its rows, by whoever opens it first; one of a later is refused."""
+"""Migrations of the ledger: an older ledger is upgraded with all its rows when first opened; a newer one is refused."""
 
 import sqlite3
 import subprocess
@@ -33,7 +33,7 @@ from tests.processes import in_processes
 __all__ = ["database", "postgres"]  # fixtures
 
 BEFORE = Path(__file__).with_name("ledger_before_revisions")
-"""A ledger as the last release without revisions made it: its DDL on each database, and a row or more of each table."""
+"""A ledger of the last release without revisions: its DDL for each database, and at least one row per table."""
 SIGNED_BY = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
 
 
@@ -54,13 +54,13 @@ def older(request: pytest.FixtureRequest, database: SqlLedger) -> SqlLedger:
 
 
 def everything(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Return all rows of all tables, as the database has them."""
+    """Return all rows of all tables as the database stores them."""
     names = [name for name in METADATA.tables if name != VERSION_TABLE]
     return {name: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {name}")))) for name in names}
 
 
 def past_the_program(ledger: SqlLedger, work: Callable[[Connection], Any]) -> Any:
-    """Work on the database as it is: nothing is upgraded."""
+    """Open the database directly: nothing is upgraded."""
     database = SqlLedger(url=ledger.url).database()
     return database._run(lambda: database._transaction(work, writes=True))
 
@@ -148,7 +148,7 @@ def test_a_ledger_of_a_newer_release_is_refused_and_left_alone(database: SqlLedg
 
 
 def test_an_upgrade_that_fails_halfway_leaves_the_ledger_as_it_was(older: SqlLedger) -> None:
-    in_the_way = "ratchet_deployments_model"  # the name of what the last revision makes
+    in_the_way = "ratchet_deployments_model"  # the name that the last revision creates
     past_the_program(older, lambda connection: connection.execute(text(f"CREATE TABLE {in_the_way} (x INTEGER)")))
     before = raw(older)
     with pytest.raises(Rejected, match="already"):
@@ -159,7 +159,7 @@ def test_an_upgrade_that_fails_halfway_leaves_the_ledger_as_it_was(older: SqlLed
     assert raw(older) == before
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_eight_processes_may_upgrade_a_ledger_at_once(older: SqlLedger) -> None:
     url = older.url
     outcomes = in_processes(8, lambda n: SqlLedger(url=url).effects().intend(f"k{n}", "d", NOW).state)

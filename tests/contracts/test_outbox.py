@@ -1,4 +1,4 @@
-"""Every outbox keeps alerts alike: each key once, nothing lost, what was not taken is still to be delivered."""
+"""The contract of the outbox, over every adapter: each key once, nothing lost, undelivered messages stay queued."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +29,7 @@ def test_a_signal_comes_back_as_it_was_and_a_repeat_changes_nothing(ledger: Ledg
 
 
 def test_signals_of_a_cause_come_in_the_order_in_which_they_were_written(outbox: Outbox) -> None:
-    later = replace(RAISED, key="k2", state="recovered", at=NOW - timedelta(hours=1))  # a clock that went back
+    later = replace(RAISED, key="k2", state="recovered", at=NOW - timedelta(hours=1))  # a clock that was set back
     outbox.record_signal(RAISED)
     outbox.record_signal(later)
     assert [signal.key for signal in outbox.signals(RAISED.cause)] == ["k1", "k2"]

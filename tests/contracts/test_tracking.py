@@ -44,7 +44,7 @@ ROWS = pd.DataFrame({"tenure": [1, 20, 60], "charges": [70.0, 20.5, 99.0]})
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server on a free port, with SQLite and artifacts in a temporary folder; its address."""
+    """Return the address of a real MLflow server on a free port, with SQLite and artifacts in a temporary folder."""
     folder = tmp_path_factory.mktemp("mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    """Return whether the server answers well; one that has ended never will."""
+    """Return whether the server responds without an error; an ended server fails the test."""
     assert process.poll() is None, f"no MLflow server at {url}"
     try:
         return httpx.get(url, timeout=60).is_success
@@ -84,7 +84,7 @@ class Bench:
 
 @cache
 def adapter(server: str) -> MlflowTracking:
-    """One for all tests: the process that predicts takes seconds to start."""
+    """One adapter for all tests: its prediction process takes seconds to start."""
     return MlflowTracking(tracking_uri=server, retries=1, trusted_keys=[MODELS.public_key_line])
 
 
@@ -459,7 +459,7 @@ def test_the_churn_training_joins_the_run_and_its_model_is_registered_as_it_was_
 
 @pytest.mark.slow
 def test_after_a_sweep_of_a_real_server_the_champion_loads_and_the_rollback_works(server: str, tmp_path: Path) -> None:
-    """Four versions, none of which passed, of which two served: those stay, and the way back works without the rest."""
+    """Of four versions that did not pass, two were deployed: those stay, and a rollback works without the others."""
     tracking, env, name = adapter(server), World.at(tmp_path), SPEC.name
     env._adapters["tracking"] = tracking
     versions = []

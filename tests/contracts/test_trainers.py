@@ -18,7 +18,7 @@ from tests.fixtures.training_jobs import FAILING, HEALTHY, a_job
 
 @dataclass(frozen=True)
 class Bench:
-    """One adapter under test: a trainer whose jobs succeed, one whose first job fails, and a job to give them."""
+    """One adapter under test: a trainer whose jobs succeed, one whose first job fails, and a job for them."""
 
     healthy: Trainer
     failing: Trainer
@@ -41,7 +41,7 @@ def fake_bench(tmp_path: Path) -> Bench:
 
 def sagemaker_bench(tmp_path: Path, desk: SageMakerLab) -> Bench:
     trainer = sagemaker_trainer(desk, tmp_path)
-    unique = desk.bucket.removeprefix("tests-")  # a name is taken for ever on SageMaker
+    unique = desk.bucket.removeprefix("tests-")  # on SageMaker a name can never be used again
     bad = a_job(tmp_path / "bad", FAILING, f"churn-bad-{unique}")
     return Bench(trainer, trainer, a_job(tmp_path / "good", HEALTHY, f"churn-1-{unique}"), bad, "column fee is bad")
 
@@ -163,7 +163,7 @@ def test_log_lines_come_once_each_from_a_position(bench: Bench) -> None:
 
 
 def attempts(bench: Bench, trainer: Trainer, job: TrainingJob) -> int:
-    """How often the job was really started, as each adapter shows it."""
+    """How often the job was actually started, as each adapter shows it."""
     if isinstance(trainer, FakeTrainer):
         return trainer.started.count(job.name)
     if isinstance(trainer, SageMakerTrainer):

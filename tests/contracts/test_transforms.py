@@ -1,4 +1,4 @@
-"""The transform port's contract, over every adapter, and what SageMaker's promises beyond it."""
+"""The transform port's contract, over every adapter, and what SageMaker's adapter guarantees beyond it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def refused() -> Iterator[RequestPart]:
 
 @dataclass(frozen=True)
 class Bench:
-    """One adapter under test, with a job that completes, one that fails, and how a job is held in progress."""
+    """One adapter under test, with a job that completes, one that fails, and a way to hold a job in progress."""
 
     transform: BatchInference
     failing: BatchInference
@@ -45,7 +45,7 @@ def fake_bench(tmp_path: Path) -> Bench:
 
 
 def sagemaker_bench(tmp_path: Path, desk: SageMakerLab) -> Bench:
-    unique = desk.bucket.removeprefix("tests-")  # a name is taken for ever on SageMaker
+    unique = desk.bucket.removeprefix("tests-")  # on SageMaker a name can never be used again
     transform = sagemaker_transform(desk)
 
     def held() -> BatchInference:

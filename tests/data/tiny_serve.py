@@ -1,7 +1,7 @@
-"""A scoring server of the container contract that starts in 60 ms: it knows answers by heart.
+"""A model server of the container contract that starts in 60 ms and returns fixed predictions.
 
-`answers.json` of the model folder: `requests` (predictions by request), `status` (of every answer), `ping`
-(what /ping answers), `die` (seconds until the process ends).
+`answers.json` of the model folder: `requests` (predictions by request), `status` (of every response), `ping` (what
+/ping returns), `die` (seconds until the process ends).
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Terraform's outputs become an environment that `register` reads and whose adapters take every field."""
+"""Settings from Terraform: its outputs become an environment that `register` and all adapters accept."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def printed(**changes: object) -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What `register` reads of the written file."""
+    """Return what `register` reads from the written file."""
     (tmp_path / "deployments" / "environments").mkdir(parents=True)
     write_environment(read_outputs(printed()), tmp_path / "deployments" / "environments", force=False)
     monkeypatch.setattr(register, "ROOT", tmp_path)

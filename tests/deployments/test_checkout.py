@@ -1,4 +1,4 @@
-"""A run's code is that of exactly the pushed commit, or it does not run."""
+"""The code of a run: it is that of exactly the pushed commit, or the run does not start."""
 
 import os
 import subprocess

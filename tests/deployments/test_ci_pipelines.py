@@ -1,7 +1,7 @@
-"""The pipelines for teams: valid by their vendors' schemas, and what they call exists and does what they say.
+"""CI pipelines for teams: valid by their vendors' schemas, and the commands in them exist and do what they say.
 
 Not checked offline: CodeBuild's buildspec (no schema on PyPI; its keys are compared with the documented ones here),
-and the Jenkinsfile (only a running Jenkins knows its steps; here its brackets and its commands).
+and the Jenkinsfile (only a running Jenkins knows its steps; here its brackets and its commands are checked).
 """
 
 import re
@@ -27,7 +27,7 @@ CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
 
 
 def lint(program: str, *arguments: str) -> str:
-    """Return what a linter complains of, "" when it finds nothing."""
+    """Return the errors of a linter, "" when it finds none."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
@@ -39,7 +39,7 @@ LINTED = {
                       "stage: retrain", "stage: [1]"),
     "aws/codepipeline.yaml": (CFN_LINT, [], "PipelineType: V2", "PipelineTyp: V2"),
 }  # fmt: skip
-"""Which linter knows a pipeline's schema, and a mistake that it must find."""
+"""The linter of each pipeline, and a mistake that it must find."""
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The image's entry point, tried as SageMaker would without Docker, and what its Dockerfile takes."""
+"""The container image: its entry point runs as on SageMaker, without Docker, and its Dockerfile copies real files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def entry(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str
 
 
 def opt_ml(folder: Path, program: str) -> Path:
-    """Lay out `/opt/ml` as SageMaker does, with this program in the channel `code`."""
+    """Create `/opt/ml` as SageMaker does, with this program in the channel `code`."""
     (folder / "input" / "config").mkdir(parents=True)
     (folder / "input" / "data" / "code").mkdir(parents=True)
     (folder / "input" / "data" / "code" / "train.py").write_text(program)

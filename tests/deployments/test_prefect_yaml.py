@@ -1,4 +1,4 @@
-"""Every deployment that a worker will see: it loads for real, its form is described, and it is reviewed in git."""
+"""The deployments of `prefect.yaml`: each flow loads, each form is described, and the list is reviewed in git."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ SNAPSHOT = Path(__file__).with_name("deployments.json")
 
 
 def loaded(deployment: dict[str, Any]) -> Flow[Any, Any]:
-    """Load the flow as a worker does, from its path, and leave `sys.path` as it was."""
+    """Load the flow from its path as a worker does, and restore `sys.path`."""
     before = list(sys.path)
     try:
         return load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]), use_placeholder_flow=False)
@@ -50,7 +50,7 @@ def test_the_deployment_s_own_parameters_fit_the_form(deployment: dict[str, Any]
 
 
 def test_the_deployments_are_those_that_were_reviewed() -> None:
-    """Nothing rewrites deployments.json: edit it by hand, so that a reviewer sees what changes."""
+    """Nothing rewrites deployments.json: edit it by hand, so that a reviewer sees the change."""
     seen = [
         {
             "name": f"{flow.name}/{deployment['name']}",

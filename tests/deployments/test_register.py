@@ -1,7 +1,7 @@
-"""An environment is read strictly: what is missing is named before anything is saved.
+"""Registration of environments: files are read strictly, and missing settings are named before anything is saved.
 
-Each test reads the environments of a checkout of its own, by a copy of the module that lies in it. Saving blocks
-needs a Prefect server; the tests of `tests/flows` do that through `make up`.
+Each test reads the environments of its own checkout, with a copy of the module in it. Saving blocks needs a Prefect
+server; the tests of `tests/flows` do that through `make up`.
 """
 
 import os
@@ -35,7 +35,7 @@ PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[ModuleType]:
-    """Return the module as it is when it lies in a checkout with the environment `local`."""
+    """Return the module as it is in a checkout with the environment `local`."""
     folder = tmp_path / "deployments"
     shutil.copytree(shipped.ROOT / "deployments" / "environments", folder / "environments")
     shutil.copy(str(shipped.__file__), folder / "register.py")

@@ -1,7 +1,7 @@
-"""The infrastructure is well formed, valid and as its own tests say; and against moto it is made, found and removed.
+"""The infrastructure: formatted, valid and as its own tests expect; moto shows that it is created, found and destroyed.
 
-These need the terraform program and its AWS provider: from a mirror of packages in the usual places (or
-`$RATCHET_TERRAFORM_MIRROR`), else from the registry. Where they cannot be had, the tests say so. Making everything
+The tests need the terraform program and its AWS provider: from a mirror of packages in the usual places (or
+`$RATCHET_TERRAFORM_MIRROR`), else from the registry. Where these are missing, the tests say so. Creating everything
 against moto takes two to four minutes, so it runs by `make terraform`, not in CI.
 """
 
@@ -40,7 +40,7 @@ def terraform(folder: Path, *arguments: str, seconds: float = 300) -> "subproces
 
 
 def mirror() -> list[str]:
-    """Return the option that names a folder with the provider, or none for the registry."""
+    """Return the option that names a folder with the provider, or no option for the registry."""
     places = [os.environ.get("RATCHET_TERRAFORM_MIRROR", ""), *MIRRORS, *map(str, Path("/opt").glob("*"))]
     found = (Path(place).expanduser() for place in places if place)
     return next(([f"-plugin-dir={place}"] for place in found if (place / PROVIDER).is_dir()), [])
@@ -48,7 +48,7 @@ def mirror() -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the configuration, initialised."""
+    """Return a copy of the configuration, initialised."""
     copy = tmp_path_factory.mktemp("terraform") / "aws"
     shutil.copytree(AWS, copy, ignore=shutil.ignore_patterns(".terraform*", "*.py", "__pycache__"))
     made = terraform(copy, "init", "-backend=false", "-input=false", "-no-color", *mirror(), seconds=120)
@@ -78,7 +78,7 @@ def moto() -> Iterator[str]:
 
 
 def network(url: str) -> tuple[str, str, str]:
-    """Make the VPC, subnet and security group that a team has already, and return their ids."""
+    """Create the VPC, subnet and security group that a team already has, and return their ids."""
     ec2 = boto3.client(
         "ec2", "us-east-1", endpoint_url=url, aws_access_key_id="testing", aws_secret_access_key="testing"  # noqa: S106 - no secret
     )  # fmt: skip
@@ -92,7 +92,7 @@ def network(url: str) -> tuple[str, str, str]:
 )
 @pytest.mark.timeout(600)
 def test_against_moto_it_is_made_found_unchanged_and_removed(folder: Path, moto: str) -> None:
-    """With worker and MLflow's service; budgets and managed MLflow are none of moto's."""
+    """Includes the worker and MLflow's service; moto has no budgets and no managed MLflow."""
     vpc, subnet, group = network(moto)
     variables = [
         "-var=region=us-east-1", f"-var=endpoint={moto}", "-var=monthly_budget_usd=200", f'-var=subnets=["{subnet}"]',

@@ -1,4 +1,4 @@
-"""An environment of fakes: lake, tracking, endpoint and ledger in memory, as tasks open it."""
+"""An environment of fakes for tests of tasks: lake, tracking, endpoint and ledger in memory."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -24,11 +24,11 @@ SPEC = parse_spec(BINARY, "models/price/model.yaml")
 
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
-"""When it is in the tests of tasks: what they call is given the time."""
+"""The current time in tests of tasks, which pass it to the functions under test."""
 
 
 class World(Environment):
-    """An environment whose adapters are at hand, instead of blocks that a Prefect server keeps."""
+    """An environment that holds its adapters directly, instead of blocks on a Prefect server."""
 
     _block_type_name = "Ratchet environment in memory"
     _block_type_slug = "ratchet-environment-in-memory"
@@ -36,7 +36,7 @@ class World(Environment):
 
     @classmethod
     def at(cls, folder: Path, **knobs: Any) -> "World":
-        """Return a world with its files below `folder`; `knobs` are those of the endpoint."""
+        """Return an environment with its files below `folder`; `knobs` are those of the endpoint."""
         names = {f"{port}_adapter": port for port in ("lake", "trainer", "endpoint", "tracking", "ledger")}
         env = cls(name="local", scratch=folder / "scratch", signing=signing_in(folder), **names)
         env._adapters = {
@@ -53,7 +53,7 @@ class World(Environment):
 
 
 def register(env: World, weights: dict[str, float], holdout: float = SPEC.holdout) -> ModelVersion:
-    """Train nothing, but register a model of these weights as the next version of `price`."""
+    """Register a model with these weights as the next version of `price`, without training."""
     tracking: Any = env.tracking()
     key = json.dumps(weights)
     run = tracking.open_run(SPEC.name, key=key, name="test")
@@ -70,7 +70,7 @@ def artifact_of(env: World, version: str) -> Path:
 def release(
     env: World, version: str, digest: str, status: Literal["serving", "failed"] = "serving", minutes: int = 0
 ) -> Deployment:
-    """Write down that a version was deployed, with the digest that was approved."""
+    """Record in the ledger that a version was deployed, with the approved digest."""
     line = Deployment(
         f"deploy:{SPEC.name}-{version}:{status}", SPEC.name, env.name, version, digest, "deploy", status,
         "max@example.com", "it is better", f"{SPEC.name}-{version}", NOW + timedelta(minutes=minutes),

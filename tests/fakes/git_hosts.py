@@ -55,7 +55,7 @@ class Remote:
 
 @dataclass
 class Recorded:
-    """What was posted to the API, and how it answers."""
+    """The requests that were posted to the API, and the statuses that it returns."""
 
     url: str = ""
     status: int = 201
@@ -77,7 +77,7 @@ def recording_api() -> Iterator[Recorded]:
             self.wfile.write(b"{}")
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     recorded.url = f"http://127.0.0.1:{server.server_port}"

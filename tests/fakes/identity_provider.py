@@ -1,6 +1,6 @@
 """An OpenID Connect provider on this machine: a real HTTP server with discovery, keys, codes and signed ID tokens.
 
-It holds clients to the rules (PKCE, redirect, secret, a code once); `spoil` makes it one that lies.
+It enforces the rules on clients (PKCE, redirect, secret, each code once); `spoil` makes it send false tokens.
 """
 
 import base64
@@ -26,7 +26,7 @@ _ONCE = rsa.generate_private_key(65537, 2048)
 
 @dataclass
 class IdentityProvider:
-    """The provider; `person` are the claims of whoever signs in, at once and without being asked."""
+    """The provider; `person` holds the claims of the person who signs in, at once and without a prompt."""
 
     issuer: str = ""
     key: Key = _ONCE
@@ -59,7 +59,7 @@ class IdentityProvider:
         return {"keys": [{**shown, "kid": self.key_id, "use": "sig", "alg": self.algorithm}]}
 
     def authorize(self, query: dict[str, str]) -> str:
-        """Return where the browser is sent, with a code."""
+        """Return the address to which the browser is redirected, with a code."""
         assert query["response_type"] == "code"
         assert query["code_challenge_method"] == "S256"
         assert "openid" in query["scope"].split()
@@ -68,7 +68,7 @@ class IdentityProvider:
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state'], 'iss': self.issuer})}"
 
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
-        """Return the ID token for a code, once, to the client that asked for it."""
+        """Return the ID token for a code, once, to the client that requested it."""
         query = self.codes.pop(form.get("code", ""), None)
         given = base64.b64decode(authorization.removeprefix("Basic ")).decode().split(":")
         proved = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
@@ -119,7 +119,7 @@ def identity_provider() -> Iterator[IdentityProvider]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         provider.issuer = f"http://127.0.0.1:{server.server_address[1]}"

@@ -16,7 +16,7 @@ from tests.fixtures.certificates import CertificateAuthority
 
 @dataclass
 class Mailbox:
-    """What a mail server (RFC 5321) took; `answers` are said in place of "250" to a mail's end, one each."""
+    """The mails that a mail server (RFC 5321) accepted; `answers` replace "250" at the end of a mail, one each."""
 
     port: int = 0
     mails: list[EmailMessage] = field(default_factory=list)
@@ -64,7 +64,7 @@ def mail_server() -> Iterator[Mailbox]:
 
 @dataclass
 class WebhookReceiver:
-    """What a web server was posted: headers and body. `answers` are statuses in place of 200, one each."""
+    """The headers and bodies posted to a web server. `answers` are statuses instead of 200, one each."""
 
     url: str = ""
     posts: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class WebhookReceiver:
 
 @contextmanager
 def web_server() -> Iterator[WebhookReceiver]:
-    """Run a web server on a free port of 127.0.0.1 that takes what is posted."""
+    """Run a web server on a free port of 127.0.0.1 that accepts POST requests."""
     box = WebhookReceiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ def web_server() -> Iterator[WebhookReceiver]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         box.url = f"http://127.0.0.1:{server.server_address[1]}/hook"
@@ -96,7 +96,7 @@ def web_server() -> Iterator[WebhookReceiver]:
 
 @dataclass
 class PostedRequest:
-    """What a service was posted: host and path as the sender sees them, headers, and body."""
+    """A request posted to a service: host and path as the sender sees them, headers, and body."""
 
     host: str
     path: str
@@ -106,7 +106,7 @@ class PostedRequest:
 
 @dataclass
 class FakeServices:
-    """What was posted to services on the internet, by whatever name. `answers` are statuses in place of 200.
+    """The requests posted to internet services, under any name. `answers` are statuses instead of 200.
 
     A sender whose environment has `variables` reaches them: a proxy, and the authority that certifies their names.
     """
@@ -118,9 +118,9 @@ class FakeServices:
 
 @contextmanager
 def services(folder: Path) -> Iterator[FakeServices]:
-    """Stand in for every HTTPS service: a proxy that ends each tunnel in itself, under a certificate of that name.
+    """Replace every HTTPS service: a proxy ends each tunnel itself, with a certificate of that name.
 
-    So the sender's own code builds the address, looks at the certificate, and speaks TLS and HTTP to the end.
+    So the sender's own code builds the address, verifies the certificate, and uses TLS and HTTP to the end.
     """
     box, authority = FakeServices(), CertificateAuthority(folder)
 
@@ -145,17 +145,17 @@ def services(folder: Path) -> Iterator[FakeServices]:
                 box.posts.append(PostedRequest(self.host, self.path, headers, body))
             self.send_response(status)
             self.send_header("content-type", "application/json")
-            said = b"ok" if self.host == "hooks.slack.com" else b"{}"  # Slack's word for yes
+            said = b"ok" if self.host == "hooks.slack.com" else b"{}"  # Slack's response for success
             self.send_header("content-length", str(len(said)))
             self.end_headers()
             self.wfile.write(said)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     class Proxy(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A sender that does not trust the authority breaks off: that is no error of the proxy's."""
+            """A sender that does not trust the authority disconnects: this is no error of the proxy."""
 
     with Proxy(("127.0.0.1", 0), Tunnel) as server:
         address = f"http://127.0.0.1:{server.server_address[1]}"

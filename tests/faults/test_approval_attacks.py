@@ -1,7 +1,7 @@
-"""Fourteen ways to get a model into service without an approval that counts: each is refused, and recorded.
+"""Attacks on approvals: fourteen ways to deploy a model without a valid approval are refused and recorded.
 
-The table is that of notes on approvals (A1 to A14), over both databases that hold a ledger, and each way to decide: the
-function that all of them call, the approvals page and the API, by people who have signed in.
+The cases A1 to A14 run over both databases of a ledger, and over each way to decide: the function that all ways call,
+the approvals page and the API, by signed-in people.
 """
 
 import html
@@ -44,14 +44,14 @@ SECOND = timedelta(seconds=1)
 
 
 class Denied(Exception):
-    """What the desk answered, when that was no."""
+    """The response of the approvals UI when it refused."""
 
 
 @dataclass
 class Scene:
-    """Version 1 serves, version 2 is asked about; the ledger is in a real database. `way`: how people decide.
+    """Version 1 is deployed, version 2 has an approval request; the ledger is in a real database.
 
-    Time stands where `now` says.
+    `way` is how people decide. The clock stands at `now`.
     """
 
     env: World
@@ -81,7 +81,7 @@ class Scene:
     def say_signed_in(
         self, by: str, approved: bool, request_id: str = "", now: datetime | None = None, reason: str = "it is better"
     ) -> Decision:
-        """Sign in as that person and decide, past whatever the page shows or hides."""
+        """Sign in as that person and decide, whatever the page shows or hides."""
         self.office.times["now"] = now or self.now
         name = request_id or self.request.id
         sent: dict[str, Any] = {"reason": reason, "digest": self.approvals.get_request(name).digest}
@@ -108,7 +108,7 @@ class Scene:
         return self.approvals.add_request(replace(self.request, **changes))
 
     def tamper(self, *statements: str) -> None:
-        """Change rows as the database's owner can, who first removes what refuses it."""
+        """Change rows as the database's owner can, who first removes the triggers that protect them."""
         sqlite = self.ledger.url.get_secret_value().startswith("sqlite")
         name = "ratchet_decision_chain"
         drop = (

@@ -1,7 +1,7 @@
-"""A gateway is killed while it takes deliveries in and starts runs: none acknowledged is lost, none runs twice.
+"""A gateway is killed while it accepts deliveries and starts runs: no acknowledged one is lost, none runs twice.
 
-Door and dispatcher are the real ones; Prefect is stood for by a folder with a file a run. The same over HTTP, with
-a real Prefect server and 10,000 deliveries, is `python -m tests.benchmarks.gateway`.
+App and dispatcher are the real ones; a folder with one file per run replaces Prefect. `python -m
+tests.benchmarks.gateway` does the same over HTTP, with a real Prefect server and 10,000 deliveries.
 """
 
 import random
@@ -30,7 +30,7 @@ KILLS, DELIVERIES = 20, 160
 
 
 class FolderStarter:
-    """Starts a run as Prefect does, once for each key, and survives a kill of who asks; each call is a line."""
+    """Starts each run once per key, as Prefect does, and survives a kill of the caller; each call is a line."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,12 +42,12 @@ class FolderStarter:
             calls.write(f"{order.idempotency_key}\n")
         if not place.exists():
             place.write_text(order.idempotency_key)
-        time.sleep(0.002)  # as much as to say: a request over the network, in which a kill may fall
+        time.sleep(0.002)  # stands for a request over the network, during which a kill may come
         return run_id
 
 
 def gateway(url: str, folder: Path, numbers: list[int], acknowledge: Callable[[int], None]) -> None:
-    """Take deliveries in and acknowledge each; at the same time start runs, until killed."""
+    """Accept deliveries and acknowledge each; start runs at the same time, until killed."""
     inbox, rules = SqlLedger(url=url).inbox(), triggers()
     dispatcher = Dispatcher(
         inbox, rules, FolderStarter(folder), RepositoryCache(folder), SecretStore({}), holder="the one gateway"
@@ -75,7 +75,7 @@ def test_twenty_kills_lose_no_acknowledged_delivery_and_double_no_run(tmp_path: 
     for _ in range(KILLS):
         repeats = chance.sample(sorted(acknowledged), min(3, len(acknowledged)))
         now = repeats + left[: DELIVERIES // KILLS]
-        words, seconds = 1 + len(repeats), chance.uniform(0.0, 0.12)  # after one at least that is no repeat
+        words, seconds = 1 + len(repeats), chance.uniform(0.0, 0.12)  # after at least one that is no repeat
         acknowledged |= set(messages_until_killed(gateway, url, folder, now, words=words, seconds=seconds))
         left = [number for number in left if number not in acknowledged]
     assert len(acknowledged) >= KILLS, "something was at work whenever it was killed"

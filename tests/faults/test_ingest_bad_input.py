@@ -1,7 +1,7 @@
-"""The data cases 25 to 60 of bad input: each is a named error with its place, or rows set aside with their reason.
+"""Bad input, data cases 25 to 60: each is a named error with its place, or rows in quarantine with their reason.
 
-A source that is refused leaves nothing in the lake. Cases that only show later (one class alone, leaks between
-training and test) are the business of expectations and evaluation.
+A refused source leaves nothing in the lake. Expectations and evaluation find what shows only later (a single class,
+leaks between training and test).
 """
 
 import json
@@ -51,7 +51,7 @@ def people(**changes: Any) -> pa.Table:
 
 
 def last(column: str, value: Any) -> Callable[[Path], None]:
-    """Write the people as Parquet, the last of them with another value."""
+    """Write the people as Parquet, with another value in the last row."""
     values = people()[column].to_pylist()
     return parquet(people(**{column: [*values[:-1], value]}))
 

@@ -1,4 +1,4 @@
-"""An ingest killed at any moment and run again lands every row once; nothing partial is ever seen."""
+"""An ingest that is killed at any moment and run again appends every row once; no partial append is ever visible."""
 
 import random
 import signal
@@ -37,7 +37,7 @@ print("landed", landed.accepted, landed.quarantined, flush=True)
 
 
 def source_of(folder: Path, form: str) -> Path:
-    """Write rows of which some are wrong: without a target, or with a key that was there before."""
+    """Write rows of which some are invalid: without a target, or with a repeated key."""
     ids = np.arange(ROWS)
     ids[-WRONG // 2 :] = 0
     missing = np.zeros(ROWS, dtype=bool)
@@ -54,7 +54,7 @@ def source_of(folder: Path, form: str) -> Path:
 
 
 def ingest(root: Path, source: Path, scratch: Path, seconds: float | None) -> tuple[str, float]:
-    """Run an ingest; kill it after so many seconds of work. Return what it said, and how long it worked."""
+    """Run an ingest; kill it after this many seconds of work. Return its messages, and how long it worked."""
     command = [sys.executable, "-c", INGEST, str(root), str(source), str(scratch)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -70,14 +70,14 @@ def ingest(root: Path, source: Path, scratch: Path, seconds: float | None) -> tu
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("form", ["parquet", pytest.param("csv", marks=pytest.mark.heavy)])
 def test_an_ingest_killed_at_any_moment_lands_every_row_once_when_run_again(tmp_path: Path, form: str) -> None:
-    """It is killed until at least one kill came before the end, however the machine's pace changes."""
+    """It is killed until at least one kill came before the end, however the machine's speed changes."""
     chance = random.Random(20261123)
     source, scratch = source_of(tmp_path, form), tmp_path / "scratch"
     said, whole = ingest(tmp_path / "whole", source, scratch, None)
     assert said == f"landed {ROWS - WRONG} {WRONG}\n"
     undisturbed = LocalLake(root=tmp_path / "whole")
     expected = undisturbed.read(undisturbed.as_of("events"))
-    moments = [(number + chance.uniform(0.0, 1.0)) / KILLS * whole for number in range(KILLS)]  # the first comes early
+    moments = [(number + chance.uniform(0.0, 1.0)) / KILLS * whole for number in range(KILLS)]  # the first is early
     halfway = 0
     for number in count():
         if number >= KILLS and halfway:

@@ -1,4 +1,4 @@
-"""A retraining that is killed at any stage and run again: nothing happens twice, nothing partial, nothing lost."""
+"""Retrainings that are killed at any stage and retried: nothing happens twice, nothing is partial or lost."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -36,18 +36,18 @@ STAGES = {
     "asked": "request approval",
     "deployed": "deploy",
 }
-"""Which model is killed while which task runs."""
+"""The task at which each model's run is killed."""
 
 
 @pytest.fixture(scope="module")
 def survivors(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, FlowRun]:
-    """Kill one retraining at each stage, retry each as a user does, approve, and return the runs at their end."""
+    """Kill one retraining at each stage, retry each as a user does, approve, and return the ended runs."""
 
     def survive(model: str, stage: str) -> FlowRun:
         ingest_frame(model, customers()[:2000], tmp_path_factory.mktemp(model))
         return killed_and_retried(model, stage)
 
-    with ThreadPoolExecutor(len(STAGES)) as side_by_side:  # each waits a minute until the dead run's hold lapses
+    with ThreadPoolExecutor(len(STAGES)) as side_by_side:  # each waits a minute until the dead run's lease expires
         return dict(zip(STAGES, side_by_side.map(survive, STAGES, STAGES.values()), strict=True))
 
 
@@ -69,7 +69,7 @@ def killed_and_retried(model: str, stage: str) -> FlowRun:
 
 
 def kill_and_retry(run_id: Any) -> None:
-    """Kill the run's processes, wait until Prefect has seen it, and retry at once."""
+    """Kill the run's processes, wait until Prefect has detected it, and retry at once."""
     kill(run_id)
     crashed = wait_for_run(run_id, until=is_ended, seconds=120)
     assert outcome(crashed) == "Crashed"
@@ -77,7 +77,7 @@ def kill_and_retry(run_id: Any) -> None:
 
 
 def running(run_id: Any, task: str) -> bool:
-    """Whether a task of that name has begun in the flow run; the shortest take a tenth of a second."""
+    """Return whether a task of that name has begun in the flow run; the shortest take a tenth of a second."""
     only = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(flow_run_filter=only)

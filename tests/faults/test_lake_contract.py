@@ -1,7 +1,7 @@
-"""The as-of contract under everything at once: appends, compactions, collections, kills and readers, drawn at random.
+"""The as-of contract under random appends, compactions, garbage collections, kills and readers at the same time.
 
-A second process does the same to the same lake and is killed at any moment. Whatever happens, a read that was
-fixed once returns the same rows ever after, to the byte, and every snapshot is whole.
+A second process does the same to the same lake and is killed at any moment. In all cases a fixed read always returns
+the same rows, byte by byte, and every snapshot is complete.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from tests.fixtures.live_lake import live
 
 @pytest.mark.slow
 def test_every_read_repeats_whatever_happens(tmp_path):
-    """A thousand, and more, by `make soak-lake`."""
+    """`make soak-lake` runs a thousand and more."""
     done = live(tmp_path / "lake", seed=3, operations=100)
     assert min(done["appends"], done["compactions"], done["collections"], done["kills"]) >= 1
     assert done["reads"] >= 30

@@ -1,4 +1,4 @@
-"""A writer killed at any moment leaves whole snapshots only, and loses none that it acknowledged."""
+"""A writer of the lake is killed at any moment: snapshots are complete, and no acknowledged one is lost."""
 
 import random
 import signal
@@ -36,13 +36,13 @@ for number in range(100_000):
 
 
 def batch(key):
-    """The rows of one append, all of them marked with its key."""
+    """Return the rows of one append, all of them marked with its key."""
     buckets = np.random.default_rng(len(key)).integers(0, 10_000, ROWS).astype(np.int32)
     return pa.table({"key": [key] * ROWS, "value": np.arange(ROWS), "_bucket": buckets})
 
 
 def write_and_be_killed(root, life, appends, seconds):
-    """Kill a process so many seconds after so many appends; return what it acknowledged: key to id."""
+    """Kill a process this many seconds after some appends; return the acknowledged ones: key to id."""
     command = [sys.executable, "-c", WRITER, str(root), str(life)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"

@@ -1,4 +1,4 @@
-"""Processes are killed while they write to the ledger: what was acknowledged is there, and nothing is torn."""
+"""Processes are killed while they write to the ledger: acknowledged rows are there, and no row is partial."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ ROUNDS = 25
 
 
 def write_until_killed(url: str, round_number: int, acknowledge: Callable[[str], None]) -> None:
-    """Write work after work, and acknowledge the key of each."""
+    """Write requests, decisions and effects in a loop, and acknowledge the key of each."""
     ledger, number = SqlLedger(url=url), 0
     approvals, effects = ledger.approvals(), ledger.effects()
     signer = signing_in(Path(url.removeprefix("sqlite:///")).parent).signer("decisions")
@@ -38,7 +38,7 @@ def write_until_killed(url: str, round_number: int, acknowledge: Callable[[str],
 
 
 def acknowledged_before_the_kill(url: str, number: int) -> list[str]:
-    """Kill a writer at another moment of its work in each round, but after some of it is done."""
+    """Kill a writer at a different moment in each round, but after it has done some of its work."""
     return messages_until_killed(write_until_killed, url, number, words=1 + number % 3, seconds=0.004 * (number % 13))
 
 
@@ -73,7 +73,7 @@ def intend_and_die(url: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_an_intent_survives_its_killed_writer_and_is_found_by_the_next(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     process = FORKSERVER.Process(target=intend_and_die, args=(url,))
@@ -91,7 +91,7 @@ def make_and_wait(url: str, say: Callable[[str], None]) -> None:
     signal.pause()
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_a_ledger_whose_maker_was_killed_is_made_whole_by_the_next(tmp_path: Path) -> None:
     for delay in (0.0, 0.01, 0.04, 0.1, 0.2, 0.3, 0.4):  # Alembic is loaded in between
         url = f"sqlite:///{tmp_path}/{delay}.db"

@@ -1,4 +1,4 @@
-"""Models that would run code when they are loaded: each is refused before any of it runs, signed or not.
+"""Malicious models, which would run code when they are loaded: each is refused before its code runs, signed or not.
 
 The eight kinds are those of `tests/fixtures/malicious_models.py`.
 """
@@ -39,7 +39,7 @@ def test_a_malicious_model_is_refused_before_any_of_its_code_runs(
 ) -> None:
     model, marker = plain(tmp_path / "model"), tmp_path / "marker"
     change(model, marker)
-    signed(model)  # even by our own key: a training program that was fooled signs nothing into being allowed
+    signed(model)  # even by our own key: the signature of a deceived training program allows nothing
     with pytest.raises((UnsafeModel, UntrustedSignature), match=says):
         admit_model(model, keys)
     assert not marker.exists()

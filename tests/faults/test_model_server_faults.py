@@ -1,4 +1,4 @@
-"""Broken models, killed hosts, switches under load: the version before goes on answering."""
+"""Faults of the model server (broken models, kills, switches under load): the deployed version still answers."""
 
 import re
 import threading
@@ -41,7 +41,7 @@ BROKEN = {
 
 @dataclass
 class Scene:
-    """A host that serves version 1, and its adapter."""
+    """A model server with version 1 deployed, and its adapter."""
 
     host: ModelServer
     endpoint: LocalEndpoint
@@ -64,7 +64,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, models: tuple[Path, Path]) -
         yield Scene(started, endpoint, one, two)
 
 
-@pytest.mark.timeout(600)  # of which `refusal` may take half
+@pytest.mark.timeout(600)  # `refusal` may take half of it
 @pytest.mark.parametrize(("told", "words"), BROKEN.values(), ids=BROKEN.keys())
 def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dict[str, str], words: str) -> None:
     bad = release(python_code_model(tmp_path / "model", **told), "bad", ONES)
@@ -76,7 +76,7 @@ def test_preflight_survives_a_model_that(scene: Scene, tmp_path: Path, told: dic
 
 
 def refusal(endpoint: LocalEndpoint, bad: Release, words: str) -> str:
-    """Return why preflight refuses a model; one that hangs gets more time until the machine has got as far as that."""
+    """Return why preflight refuses a model; one that hangs gets more time if the machine was too slow."""
     for seconds in (8.0, 40.0, 200.0):
         with pytest.raises(Rejected) as refused:
             endpoint.model_copy(update={"load_timeout_seconds": seconds}).preflight(bad)
@@ -118,7 +118,7 @@ def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path:
 
 
 def order(wanted: Release) -> ReleaseRequest:
-    """The order by which an adapter asks the host for a release."""
+    """Return the request by which an adapter orders a release from the model server."""
     golden = {
         "request": wanted.golden_example.request,
         "expected_predictions": wanted.golden_example.expected_predictions,
@@ -267,7 +267,7 @@ def test_no_request_fails_while_versions_are_switched(scene: Scene) -> None:
     for client in clients:
         client.start()
     for number in range(10):
-        third = replace(one, version=f"new-{number}")  # loaded anew each time, unlike one that stands by
+        third = replace(one, version=f"new-{number}")  # loaded anew each time, unlike a release that is already loaded
         live = (200, scene.endpoint.switch((two, third)[number % 2]).version)
         before = seen[live]
         wait_for(lambda live=live, before=before: seen[live] > before)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What the SageMaker endpoint does on bad days: what served before serves on, and the message says why."""
+"""Faults of the SageMaker endpoint: the deployed version stays deployed, and the message gives the reason."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.slow
 
 CANARY = {"canary_percent": 50, "bake_seconds": 60}
-"""A minute of watching is a second at the tests' speed."""
+"""A bake time of a minute takes a second at the tests' speed."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_canary_updates_under_load_lose_no_request(desk: SageMakerLab, tmp_path:
 def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
     desk: SageMakerLab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
+    desk.watched_by(Clock(), monkeypatch)  # would never end without the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     bad = tiny_release(tmp_path, "2", name, status=503)
@@ -106,7 +106,7 @@ def test_an_update_that_is_stuck_is_waited_for_again_and_not_made_twice(
 def test_a_rollback_that_fails_is_said_plainly_and_restore_mends_it(
     desk: SageMakerLab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
+    desk.watched_by(Clock(), monkeypatch)  # would never end without the alarm
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     desk.server.faults.add(Fault("rollback_fails", match=name, times=1))
@@ -164,7 +164,7 @@ def test_files_that_went_missing_in_the_bucket_are_put_there_again(
     desk.s3.delete_object(Bucket=desk.bucket, Key=f"releases/{name}/1/{one.digest}/model/answers.json")
     endpoint.undeploy(name)
     endpoint.switch(one)
-    endpoint.verify(one)  # raises when it does not answer as it should
+    endpoint.verify(one)  # raises when a prediction is not the expected one
 
 
 def test_an_artifact_that_changes_while_it_is_copied_is_never_used(

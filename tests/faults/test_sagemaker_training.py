@@ -1,4 +1,4 @@
-"""What the SageMaker trainer does on bad days: each fault ends in the right state, with one job paid for."""
+"""Faults of the SageMaker trainer: each ends in the right state, and one job is paid for."""
 
 import os
 import signal

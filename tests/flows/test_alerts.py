@@ -1,4 +1,4 @@
-"""What happens to a model reaches a receiver by itself: flow, ledger, event, automation, flow, channel."""
+"""Alerts: an event of a model reaches a receiver automatically (flow, ledger, event, automation, flow, channel)."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
 ) -> None:
     before = open_environment("local")
     with web_server() as box:
-        box.answers.append(503)  # the first attempt fails: whatever comes next delivers it, too
+        box.answers.append(503)  # the first attempt fails: the next delivery includes it
         SignedWebhook(url=box.url, secret=SECRET).save("test", overwrite=True)
         channel = AlertChannel(
             name="test", block="ratchet-signed-webhook/test", min_severity="info", models=("alerted",)

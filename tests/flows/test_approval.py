@@ -1,4 +1,4 @@
-"""The pause itself: a stack that is stopped while a run begins to wait does not end it halfway."""
+"""The pause for an approval: a stack that stops while a run begins to wait does not end the run halfway."""
 
 import signal
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ ASKED = PendingApproval(
 
 @pytest.fixture
 def asked_to_stop() -> Iterator[list[int]]:
-    """Note SIGTERM as the test's process gets it, and put its own way with it back afterwards."""
+    """Record each SIGTERM of the test's process instead of ending it; restore the handler afterwards."""
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
     yield seen
@@ -34,7 +34,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stopped_and_then(raises: BaseException) -> Any:
-    """Return what Prefect does once its server knows that the run waits, with SIGTERM in that very moment."""
+    """Return a replacement of Prefect's pause that gets SIGTERM once the server knows of the pause, then raises."""
 
     def suspend(**_: object) -> None:
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What an approval is worth: only this person's, only over this evidence, only in time, only once."""
+"""Approvals of a run: valid only by an entitled person, over this evidence, in time, and once."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,16 +46,16 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
         submit_decision(open_environment("local"), request.id, approved=True, decided_by="Dana@Example.com ", reason="I made it", channel="terminal",
                now=datetime.now(UTC))  # fmt: skip
 
-    # the same through the form of the Prefect UI: it does not count, and the run waits on
+    # the same through the form of the Prefect UI: it does not count, and the run still waits
     resume_flow_run(waiting.id, run_input={"approve": True, "reviewer": "dana@example.com", "reason": "I made it"})
     again = waits_anew(waiting)
     assert approvals().final_decision(request.id) is None
 
-    # a run that is pushed past its pause finds no approval, and waits again
+    # a run that is resumed without a decision finds no approval, and waits again
     retry(waiting.id)
     waits_anew(again)
 
-    # a rejection through the form counts, and is recorded as what it is
+    # a rejection through the form counts, and is recorded as made there
     resume_flow_run(waiting.id, run_input={"approve": False, "reviewer": "max@example.com", "reason": "not now"})
     assert outcome(wait_for_run(waiting.id, until=is_ended, seconds=120)) == "rejected"
     decision = approvals().final_decision(request.id)
@@ -67,7 +67,7 @@ def test_who_may_not_decide_is_refused_and_a_rejection_deploys_nothing(stack: St
 
 
 def waits_anew(before: FlowRun) -> FlowRun:
-    """Return the run once it waits again, after it was woken."""
+    """Return the run once it waits again after a resume."""
     return wait_for_run(before.id, seconds=120, until=lambda now: bool(now.state and now.state.name == SUSPENDED
                                                                  and now.state_id != before.state_id))  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_a_request_that_waits_survives_the_restart_of_everything(
     down(stack.state_folder)
     start_stack(team_checkout, stack.state_folder)
     use_running_stack(stack.state_folder)
-    # its form is lost as well, as when it is killed just after it was suspended: the decision wakes it all the same
+    # its form is lost as well, as after a kill just after the pause: the decision resumes it all the same
     keys = waiting.state.state_details.run_input_keyset if waiting.state else None
     with get_client(sync_client=True) as client:
         client.delete_flow_run_input(waiting.id, keys["schema"] if keys else "")
@@ -97,7 +97,7 @@ def test_two_retrainings_of_one_model_run_one_after_the_other(stack: Stack, tmp_
     spans = sorted(span_of_tasks(run_id) for run_id in both)
     assert spans[0][1] <= spans[1][0]
 
-    # both ask; when one is approved, the other was compared with a champion that is none any more
+    # both request approval; once the first is deployed, the second was compared with an outdated champion
     first, second = (wait_for_run(run_id) for run_id in both)
     assert outcome(approve(first)) == "deployed"
     late = approve(second)

@@ -1,4 +1,4 @@
-"""A person signs in on the gateway, reads the evidence and approves; the run that waits goes on and deploys."""
+"""The approvals page: a person signs in, reads the evidence and approves; the waiting run continues and deploys."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A drift starts a retraining by itself, once, guarded, and a person still decides: flow, event, automation, flows."""
+"""Auto-retrain: drift starts one guarded retraining, and a person still decides (flow, event, automation, flows)."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def runs_of(deployment: str) -> list[FlowRun]:
 
 
 def answered(number: int) -> FlowRun:
-    """Wait for that many answers, and return the last when it has ended."""
+    """Wait for this many runs of auto-retrain, and return the last when it has ended."""
     runs = wait_for(lambda: runs_of("answer")[number - 1 :], what=f"answer {number}")
     return wait_for_run(runs[0].id, until=is_ended, seconds=120)
 

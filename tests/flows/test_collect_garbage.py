@@ -1,4 +1,4 @@
-"""The sweep as people run it: dry unless told otherwise, and never at the cost of a run that waits."""
+"""Garbage collection as people run it: a dry run by default, and results of a waiting run are kept."""
 
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,19 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 @task(persist_result=True, result_serializer="json")
 def measure(what: str) -> str:
-    """Return `what`, and keep it."""
+    """Return `what`, as a stored result."""
     return what
 
 
 @flow(persist_result=True, result_serializer="json")
 def short(what: str) -> Any:
-    """Keep a result of a task and one of its own."""
+    """Store the result of a task and the flow's own."""
     measure(what)
     return what
 
 
 def held(kept: tuple[Collectable, ...], folder: Path, what: str) -> list[bool]:
-    """Return for each result of that run whether it is held."""
+    """Return for each result of that run whether it is kept."""
     return [bool(each.keep_reason) for each in kept if what in (folder / each.key.removeprefix("result:")).read_text()]
 
 

@@ -1,4 +1,4 @@
-"""One retraining of a model at a time, however many begin at once."""
+"""Exclusive retraining: one run of a model at a time, however many start at once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

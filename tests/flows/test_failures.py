@@ -1,4 +1,4 @@
-"""A person who reads the log of a refused run reads what is wrong, and no traceback."""
+"""The log of a refused run: it says what is wrong, without a traceback."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ REFUSAL = Refusal("has no such column", where="file.csv, line 1", value="tenur",
 
 
 class Lines(logging.Handler):
-    """Keeps what a handler of Prefect's would send."""
+    """Keeps the lines that Prefect's handlers would send."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def test_other_errors_keep_their_traceback(logger: tuple[logging.Logger, Lines],
 
 
 def whole_log(run: FlowRun) -> str:
-    """Return a run's log, or nothing as long as its last line is missing: Prefect sends logs behind the state."""
+    """Return a run's log, or nothing while its last line is missing: Prefect sends logs later than the state."""
     with get_client(sync_client=True) as client:
         logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
     text = "\n".join(log.message for log in logs)

@@ -1,4 +1,4 @@
-"""A push to a git repository retrains a model with exactly the code that was pushed, and the host is told how it went."""
+"""A push to a git repository retrains a model with exactly the pushed code, and the run is reported to the git host."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ rules:
 
 @contextmanager
 def gateway(stack: Stack, checkout: Path, state: Path, rules: str) -> Iterator[str]:
-    """Run a gateway beside the stack's own, with an inbox of its own, and give its address."""
+    """Run a gateway beside the stack's own, with its own inbox, and yield its address."""
     state.mkdir()
     (state / "triggers.yaml").write_text(rules)
     variables = {**stack.environment_variables(), "RATCHET_STATE": str(state), "HOOK": SECRET, "TOKEN": "api-token"}
@@ -77,7 +77,7 @@ def remote(team_checkout: Path, tmp_path: Path) -> Remote:
 
 
 def saying(remote: Remote, words: str) -> dict[str, str | None]:
-    """Return the main flow with other words at its end, so that a run tells whose code it is."""
+    """Return the main flow with another message at its end, so that a run shows whose code it is."""
     flow = (remote.work / "flows" / "retrain.py").read_text()
     text = "it saw only the"
     assert text in flow
@@ -127,7 +127,7 @@ def test_a_push_retrains_with_the_pushed_code_and_is_answered_on_the_commit(
 
 
 def check_told(api: Recorded, commit: str) -> None:
-    """Check what the host was told: first that it runs, in the end how it went, with metrics and data."""
+    """Check the reports to the git host: first that the run started, then its outcome, with metrics and data."""
     states = [content["state"] for path, _, content in api.calls if path == f"/repos/acme/models/statuses/{commit}"]
     assert (states[0], states[-1]) == ("pending", "success")
     (comment,) = [content["body"] for path, _, content in api.calls if path.endswith(f"{commit}/comments")]

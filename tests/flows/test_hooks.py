@@ -1,4 +1,4 @@
-"""Every flow keeps its log where the environment wants it; those that pay for jobs stop them."""
+"""Hooks of flows: every flow sends its run log as the environment says, and flows with paid jobs stop them."""
 
 import inspect
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""A flow run that its worker claimed and never began does not stay pending, nor take a place of the pool, for ever."""
+"""Lost runs: a flow run that its worker claimed and never started does not stay pending or keep a slot of the pool."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def test_a_run_that_nobody_begins_has_crashed_and_says_so(stack: Stack) -> None:
         seen, before = list[str](), set[str]()
         async with get_client() as client:
             notify = (await client.read_deployment_by_name("notify/notify")).id
-            tomorrow = datetime.now(UTC) + timedelta(days=1)  # so that the worker, which lives here, leaves it alone
+            tomorrow = datetime.now(UTC) + timedelta(days=1)  # so that the worker, which runs here, leaves it alone
             claimed = await client.create_flow_run_from_deployment(notify, state=Scheduled(scheduled_time=tomorrow))
             await client.set_flow_run_state(claimed.id, Pending(), force=True)
             pending = (await client.read_flow_run(claimed.id)).state

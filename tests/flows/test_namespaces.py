@@ -1,4 +1,4 @@
-"""Two people retrain one model at the same time, each in a namespace: nothing of the one touches the other."""
+"""Namespaces: two people retrain one model at the same time, and neither run touches the other."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_two_people_retrain_one_model_at_once_and_share_nothing(
 
 
 def check_repeat(stack: Stack, checkout: Path) -> None:
-    """Let dana list what max did, repeat it in her namespace with one command, and compare: it is the same model."""
+    """Let dana list max's runs, repeat one in her namespace with one command, and compare: the models are the same."""
     listed = {run["model"]: run for run in json.loads(trained(stack, checkout, "list", "paired", "--json"))}
     assert {model: (run["requested_by"], run["serving"]) for model, run in listed.items()} == {
         "paired--dana": ("dana@example.com", True), "paired--max": ("max@example.com", False)

@@ -1,4 +1,4 @@
-"""The story that the README tells, as a user lives it: over the API, through the worker, on real data."""
+"""The README's story as a user runs it: over the API, through the worker, on real data."""
 
 import json
 from html import unescape
@@ -46,7 +46,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert version.tags["ratchet.tier"] == "development"
     assert version.tags["ratchet.snapshot"] == first
 
-    # the full tier passes its floors and waits; the requester may not approve; somebody else may
+    # the full tier passes its floors and waits; the requester may not approve; another person may
     waiting = run("retrain/retrain", model="churn", as_of=first, parameters=SMALL, requested_by="dana@example.com")
     assert outcome(waiting) == "Suspended"
     request = request_of(waiting)
@@ -75,23 +75,23 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert second is not None
     assert second.version != champion.version
 
-    # the lake is looked after, and no read of it changes
+    # maintenance of the lake changes no read
     before = lake.read(lake.as_of("churn", first))
     assert outcome(run("maintain_lake/maintain-lake", model="churn")) == "Completed"
     assert lake.read(lake.as_of("churn", first)).equals(before)
 
-    # its evidence: every item, signed, in the folder and with its run; and the record of decisions is sound
+    # its evidence pack: every item, signed, in the folder and with its run; the record of decisions is valid
     env = open_environment("local")
     keys = list(env.signing.trusted_model_keys)
     assert verify_pack(env.evidence_folder / "churn" / second.version, keys).valid
     assert verify_pack(tracking.fetch_files(second.run_id, "evidence", tmp_path), keys).valid
     assert ratchet("audit", "verify").exit_code == 0
 
-    # made again from that alone
+    # reproduced from the evidence pack alone
     made_again = run("reproduce/reproduce", model="churn", version=second.version)
     assert outcome(made_again) == "reproduced"
     assert "bit-identical" in (made_again.state.message or "")
-    # what it is asked is watched: as it was, and changed
+    # inference requests are monitored: without a change, and with one
     features = rows[["customer_id", *FEATURES]].dropna()
     quiet = run("monitor/monitor", model="churn", **send_traffic(features))
     assert outcome(quiet) == "no_drift", quiet.state
@@ -109,7 +109,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
         nothing.state
     )
 
-    # a weakened challenger is held, one that is no different is inconclusive; the champion serves on
+    # a weakened challenger is held, one without a difference is inconclusive; the champion stays deployed
     held = run("retrain/retrain", model="churn", parameters=WEAK, requested_by="dana@example.com")
     assert outcome(held) == "held"
     assert "auc" in (held.state.message or "")
@@ -117,7 +117,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert outcome(same) == "inconclusive"
     assert predict("churn", rows[FEATURES].head(1))[0] == second.version
 
-    # back, in seconds
+    # rollback, in seconds
     back = run("rollback/rollback", model="churn", requested_by="max@example.com", reason="a test")
     assert outcome(back) == "rolled_back"
     assert predict("churn", rows[FEATURES].head(1)) == (champion.version, predictions[:1])
@@ -131,7 +131,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     ]
     assert approvals().open_requests("churn") == ()
 
-    # all of it is on the model's page, served and as a file
+    # all of it is on the model's dashboard, over HTTP and as a file
     page = httpx.get(f"{stack.url('endpoints')}/dashboards/churn", timeout=60).text
     assert page == (stack.state_folder / "dashboards" / "churn.html").read_text()
     assert f"Version {champion.version} is deployed;" in page and "confirmed by the endpoint" in page
@@ -140,7 +140,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert (watched.state.message or "").removeprefix("Drift: ")[:80] in unescape(page)
     assert "No traffic yet" not in page and "retrain/churn-nightly" in page
 
-    # batch predictions are a new snapshot, and scoring the same rows again, from another file, adds none
+    # batch predictions are a new snapshot; predicting the same rows again, from another file, adds none
     some = rows.drop(columns="churn")[:500]
     some.to_csv(tmp_path / "score.csv", index=False)
     some.to_parquet(tmp_path / "score.parquet", index=False)
@@ -157,7 +157,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
     assert "tenure" in outcome(bad)
     assert lake.as_of("churn-predictions").rows == 500
 
-    # each run left artifacts worth looking at
+    # each run left readable artifacts
     shown = httpx.post(f"{stack.url('prefect')}/api/artifacts/latest/filter", json={}, headers=csrf(stack)).json()
 
     assert {
@@ -176,7 +176,7 @@ def test_the_whole_story(stack: Stack, tmp_path: Path) -> None:  # noqa: PLR0915
 
 
 def files_of(run_id: str, under: str) -> set[str]:
-    """Return the names of the files that MLflow keeps with a run, below a folder."""
+    """Return the names of the files that MLflow stores with a run, below a folder."""
     import mlflow
 
     client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]
@@ -184,7 +184,7 @@ def files_of(run_id: str, under: str) -> set[str]:
 
 
 def csrf(stack: Stack) -> dict[str, str]:
-    """Return the headers that the server wants of a browser."""
+    """Return the headers that the server requires of a browser."""
     token = httpx.get(f"{stack.url('prefect')}/api/csrf-token", params={"client": "tests"}, timeout=60).json()
     return {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": "tests"}
 
@@ -201,7 +201,7 @@ def test_an_experiment_reads_no_holdout_and_its_best_parameters_train(stack: Sta
 
 
 def parent_of_trials(model: str) -> str:
-    """Return the id of the run that the model's trials are children of."""
+    """Return the id of the parent run of the model's trials."""
     import mlflow
 
     client = mlflow.MlflowClient(open_environment("local").tracking().tracking_uri)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A schedule in `prefect.yaml` makes runs by itself: the server plans each night at its hour, in its time zone."""
+"""Schedules of `prefect.yaml`: the server plans the nightly runs at their hour, in their time zone."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""Bring your own model: a folder below `models/` and nothing else. Here a regression, on another data set."""
+"""Bring your own model: a folder below `models/` is enough. Here a regression, on another data set."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Secrets in every place where users keep them, a whole run with its failures, and then a look into everything."""
+"""Secrets in every place where users store them: after a whole run with failures, none is found anywhere else."""
 
 import mmap
 import subprocess
@@ -50,7 +50,7 @@ def shown_by_processes(secrets: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.heavy)])
 def ledger_dump(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Iterator[Callable[[], bytes]]:
-    """Have the flows keep their ledger on SQLite or PostgreSQL; give what writes out all that it holds."""
+    """Let the flows store their ledger on SQLite or PostgreSQL; return a function that dumps its whole content."""
     if request.param == "sqlite":
         yield lambda: b"".join(file.read_bytes() for file in stack.state_folder.glob("ledger.db*"))
         return
@@ -106,14 +106,14 @@ def test_secrets_are_found_nowhere_after_a_run_with_failures(
 
 
 def test_this_search_would_find_one(stack: Stack, tmp_path: Path) -> None:
-    """What is no secret is found where it was put: in Prefect's and the ledger's databases, logs and results."""
+    """Other text is found where it was put: in Prefect's and the ledger's databases, logs and results."""
     assert outcome(run("ingest/ingest", model=MODEL, source=f"/{canaries.PARAMETER}.csv")).startswith("Failed")
     places = {Path(place).suffix for _, place in found_in(stack.state_folder, (canaries.PARAMETER,))}
     assert places & {".db", ".db-wal"}
 
 
 def save_channels(before: Environment, url: str, mail_port: int) -> None:
-    """Tell everything about the model to a webhook, a chat that is not there, and a mail server that refuses."""
+    """Send all alerts of the model to a webhook, an unreachable chat, and a mail server that refuses."""
     SignedWebhook(url=f"{url}/{canaries.ADDRESS}", secret=canaries.SIGNING).save("hushed", overwrite=True)  # type: ignore[arg-type]
     MattermostWebhook(hostname="127.0.0.1", port=free_port(0), token=canaries.CHAT).save("hushed", overwrite=True)  # type: ignore[arg-type]
     SmtpEmail(
@@ -129,7 +129,7 @@ def save_channels(before: Environment, url: str, mail_port: int) -> None:
 
 
 def refused_sources() -> Iterator[str]:
-    """Read databases that are not there, whose passwords are in Secret blocks, or should have been."""
+    """Read unreachable databases whose passwords are, or should have been, in Secret blocks."""
     nowhere = f"127.0.0.1:{free_port(0)}/crm"
     Secret(value=f"postgresql+psycopg://reader:{canaries.DATABASE}@{nowhere}").save("crm", overwrite=True)  # type: ignore[call-arg]
     Secret(value=f"postgresql:/reader:{canaries.MISSPELT}@{nowhere}").save("misspelt", overwrite=True)  # type: ignore[call-arg]
@@ -138,7 +138,7 @@ def refused_sources() -> Iterator[str]:
 
 
 def deliveries(stack: Stack) -> list[int]:
-    """Post a push with a wrong and one with the right signature, and return the answers' statuses."""
+    """Post a push with a wrong and one with the right signature, and return the statuses of the responses."""
     answers = []
     for secret in ("another-secret-altogether", canaries.IN_ENVIRONMENT["RATCHET_GITHUB_SECRET"]):
         delivery = hook("github", "push", push(), id=str(uuid4()), secret=secret)

@@ -1,4 +1,4 @@
-"""Changing `environment` is all: the flows that ran on folders and processes run on S3 and SageMaker."""
+"""The environment `aws`: the flows that ran on folders and processes run on S3 and SageMaker without other changes."""
 
 from pathlib import Path
 from uuid import UUID
@@ -51,7 +51,7 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
 
 
 def many_rows_are_scored_by_batch_transform(desk: SageMakerLab, folder: Path) -> None:
-    """Score more rows than `local_rows`, where machines are said to be fast and the flow run slow."""
+    """Predict more rows than `local_rows`, where settings make machines fast and the flow run slow."""
     block = SageMakerBatchInference.load("aws")
     slow = {"local_rows_per_second": 1.0, "startup_seconds": 0.0, "poll_seconds": 0.2}
     block.model_copy(update=slow).save("aws", overwrite=True)
@@ -98,7 +98,7 @@ def test_a_run_that_is_cancelled_or_killed_while_it_trains_leaves_no_job_that_is
         kill(run_id)
         workers.replace()
 
-    try:  # nobody who waited for the job is left: the worker that finds the run lost stops it
+    try:  # no process waits for the job any more: the worker that detects the lost run stops it
         assert end_run_while_training("halted", "aws", desk, kill_both) == "Stopped"
     finally:
         workers.stop()

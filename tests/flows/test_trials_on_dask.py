@@ -1,4 +1,4 @@
-"""Trials on the workers of a Dask cluster: the environment says so, and nothing else of an experiment changes."""
+"""Trials on the workers of a Dask cluster: a setting of the environment; nothing else of an experiment changes."""
 
 import importlib.util
 import json
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def cluster(team_checkout: Path, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Start a scheduler and two workers that stand in the checkout, as a team's cluster would."""
+    """Start a scheduler and two workers that run in the checkout, as a team's cluster would."""
     script = tmp_path / "cluster.py"
     script.write_text(f"import sys\nsys.path.insert(0, {str(team_checkout)!r})\n{CLUSTER}")
     started = subprocess.Popen([sys.executable, str(script), str(tmp_path / "done.json")], cwd=team_checkout, text=True,
@@ -56,7 +56,7 @@ def cluster(team_checkout: Path, tmp_path: Path) -> Iterator["subprocess.Popen[s
 
 
 def like_local(name: str, **changed: Any) -> None:
-    """Save another environment with the adapters of the embedded one."""
+    """Save another environment with the adapters of the local one."""
     local = open_environment("local")
     for port in REQUIRED_PORTS:
         adapter_class(getattr(local, f"{port}_adapter")).load("local").save(name, overwrite=True)
@@ -98,7 +98,7 @@ def test_a_scheduler_that_is_not_there_is_named(stack: Stack, tmp_path: Path) ->
 
 
 def spawned(run_id: Any) -> set[int]:
-    """Return the processes of a run that were started anew, as Dask starts workers; a trial's job is none of them."""
+    """Return the processes of a run that were spawned, as Dask starts workers; a trial's job is none of them."""
     found = set()
     for process in processes_of_run(run_id):
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""What a reader types into `make demo APPROVE=ask`: a decision is never guessed."""
+"""The approval step of `make demo APPROVE=ask`: a decision is typed in full and never guessed."""
 
 import pytest
 

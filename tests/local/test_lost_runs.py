@@ -1,4 +1,4 @@
-"""Which flow runs nobody runs any more, by what is the case on this machine."""
+"""Lost runs: which flow runs no process runs any more, by the processes of this machine."""
 
 import asyncio
 import os
@@ -97,7 +97,7 @@ def test_a_worker_is_named_after_the_machine_and_the_process_in_which_it_works()
 
 
 class Server:
-    """Answers as a Prefect server on which somebody deletes a run between two questions."""
+    """A Prefect server on which a user deletes a run between two calls."""
 
     def __init__(self, *runs: FlowRun, deleted: FlowRun) -> None:
         self.runs, self.deleted = runs, deleted

@@ -1,4 +1,4 @@
-"""The event loop of Prefect's server does not wait for a connection that waits for the event loop."""
+"""The local Prefect server: its event loop does not wait for a connection that waits for the event loop."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ holder.execute("COMMIT")
 waiting.join()
 print(*said)
 """
-"""What stood still: a thread that works and holds the lock, one that waits for it, and a cursor among the garbage."""
+"""The deadlock: a thread that works and holds the lock, one that waits for it, and a cursor in the garbage."""
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ print(*said)
 def test_garbage_of_a_connection_that_waits_holds_up_nobody(
     where: str, busy_seconds: int, said: str, tmp_path: Path
 ) -> None:
-    """Repeated where the second thread was so slow that it did not wait yet: it shows what happens when it does."""
+    """Repeated where the second thread was too slow to wait already: it shows what happens when it waits."""
     for pause in (1, 10, 60):
         database = tmp_path / f"{pause}.db"
         command = [sys.executable, "-c", DEADLOCK, str(database), where, str(busy_seconds + pause), str(pause)]

@@ -1,4 +1,4 @@
-"""Processes of ours are stopped with all that they started, and nobody else's are touched."""
+"""Processes of the stack: they are stopped with all their children, and other processes are not touched."""
 
 import os
 import selectors
@@ -30,14 +30,14 @@ from tests.waiting import wait_for
 
 
 class Shell:
-    """Starts shell scripts as parts of a stack, and remembers them to tidy up."""
+    """Starts shell scripts as parts of a stack, and records them for the cleanup."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.started: list[ManagedProcess] = []
 
     def __call__(self, script: str, name: str = "part", **environment: str) -> ManagedProcess:
-        """Start `script`, which may write the pids of what it starts to files in the folder."""
+        """Start `script`, which may write the pids of its children to files in the folder."""
         log = self.folder / "logs" / f"{name}.log"
         process = start_process(name, ["sh", "-c", script], environment=environment, folder=self.folder, log=log)
         self.started.append(process)
@@ -52,7 +52,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """Return a starter of scripts; in the end every process of the sessions that it began is killed."""
+    """Return a starter of scripts; at the end, kill every process of the sessions that it began."""
     shell = Shell(tmp_path)
     yield shell
     sessions = {process.pid for process in shell.started}
@@ -119,7 +119,7 @@ time.sleep(60)
 
 
 def test_a_process_that_has_ended_is_not_waited_for_when_nobody_reaps_it() -> None:
-    """Who waited would do so for an hour."""
+    """A caller that waited for it would wait for an hour."""
     with subprocess.Popen([sys.executable, "-c", WITHOUT_REAPING], stdout=subprocess.PIPE, text=True) as parent:
         try:
             assert parent.stdout is not None
@@ -183,7 +183,7 @@ def test_another_port_is_taken_when_the_preferred_one_is_not_free(address: str) 
 
 
 class Answers(BaseHTTPRequestHandler):
-    """Answers 503 twice and then 200."""
+    """Responds with 503 twice and then with 200."""
 
     asked = 0
 
@@ -193,7 +193,7 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def nowhere() -> str:
 
 
 def test_a_part_that_ends_while_starting_is_told_with_its_last_words(shell: Shell) -> None:
-    """What has ended is not waited for: that would be for an hour."""
+    """A caller that waited for an ended process would wait for an hour."""
     process = shell("echo 'database is locked: /state/ledger.db' >&2; exit 1", name="mlflow")
     with pytest.raises(StackError, match=r"(?s)mlflow ended while starting.*database is locked: /state/ledger\.db"):
         wait_until_ready(process, nowhere(), seconds=3_600)
@@ -234,7 +234,7 @@ def test_a_part_that_never_answers_is_told_with_address_time_and_last_words(shel
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C raise as in a terminal: whoever is started in the background by a script ignores it."""
+    """Let Ctrl-C raise as in a terminal: a process that a script starts in the background ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -273,7 +273,7 @@ with start_lock(lambda text: print(text, file=sys.stderr)):
     sys.stdin.readline()
     print("ended", time.time(), flush=True)
 """
-"""A start that goes on until it is told to, and says when it began and ended."""
+"""A start that continues until it is ended, and prints when it began and ended."""
 
 
 def test_of_two_starts_at_once_one_waits_for_the_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stack's bookkeeping: what is found, what is refused, and who may read it. No part of it comes up here."""
+"""The records of the local stack: what is found, what is refused, and who may read it. No part of it is started."""
 
 import fcntl
 import json
@@ -46,7 +46,7 @@ def process(tmp_path: Path) -> Iterator[ManagedProcess]:
 
 
 def gone(tmp_path: Path) -> ManagedProcess:
-    """Return a process that has said something and ended."""
+    """Return a process that has printed something and ended."""
     log = tmp_path / "mlflow.log"
     ended = start_process(
         "mlflow", ["sh", "-c", "echo out of memory; exit 1"], environment={}, folder=tmp_path, log=log
@@ -172,7 +172,7 @@ def test_only_one_starts_the_stack_at_a_time(state: Path) -> None:
 
 @pytest.fixture
 def failed(state: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Try to start a stack on a Python that does not come up, and return the error."""
+    """Try to start a stack with a Python that does not start, and return the error."""
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     with pytest.raises(StackError) as told:
         up(print, state)

@@ -1,4 +1,4 @@
-"""A program forked from the warm process behaves as if `python -m` had started it; without one it still runs."""
+"""The warm process: a program forked from it behaves as if started by `python -m`; without it, programs still run."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 
 
 PATIENT = "import sys; from local.warm_process import server; server.GRACE_SECONDS = 3_600; server.main(sys.argv[1:])"
-"""Starts the warm process, with an hour for programs to end when it is stopped itself."""
+"""Starts the warm process, which gives programs an hour to end when it is stopped itself."""
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def warm(tmp_path: Path) -> Iterator[psutil.Popen]:
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Begin:
-    """Return how a program is started: its text, then its arguments."""
+    """Return a function that starts a program: its text, then its arguments."""
 
     def start(text: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         folder = tmp_path / "work"
         folder.mkdir(exist_ok=True)
         (folder / "next.py").write_text("import os, sys, time, signal\n" + text)
-        (folder / "next.py").replace(folder / "program.py")  # one that begins just now reads the old one whole
+        (folder / "next.py").replace(folder / "program.py")  # a starting program reads the whole old file
         command = [sys.executable, "-I", "-S", client.__file__, "program", *arguments]
         variables = {**os.environ, SOCKET_VARIABLE: str(tmp_path / "s"), **environment}
         return subprocess.Popen(
@@ -93,7 +93,7 @@ threading.Thread(target=lambda: (time.sleep(0.2), print("a thread's last word"))
 print("said", end="")
 print(" aside", end="", file=sys.stderr)
 """
-"""What a program leaves to be done at its end: exit functions, a thread that works on, text without a line's end."""
+"""What a program leaves to do at its end: exit functions, a running thread, text without a line end."""
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_its_end_is_that_of_python(
 def test_what_was_loaded_before_the_fork_is_not_taken_apart_at_the_end(
     there: bool, said: str, begin: Begin, request: pytest.FixtureRequest
 ) -> None:
-    """It costs a flow run 2 s of a core. Stood for by what a module of Python's own holds."""
+    """Freeing it would cost a flow run 2 s of a core. A module of Python's own stands for it."""
     if there:
         request.getfixturevalue("warm")
     text = "class Loaded:\n    def __del__(self, write=os.write): write(1, b'taken apart')\nsys.loaded = Loaded()"
@@ -161,7 +161,7 @@ open(f"{os.getpid()}.here", "w").close()
 while sum(name.endswith(".here") for name in os.listdir()) < 5:
     time.sleep(0.05)
 """
-"""Ends when five of them run."""
+"""Ends when five of them run at the same time."""
 
 
 def test_programs_run_side_by_side_and_ask_different_numbers(warm: psutil.Popen, begin: Begin) -> None:
@@ -247,7 +247,7 @@ def test_a_place_that_cannot_be_written_leaves_output_with_the_caller(begin: Beg
 def test_a_program_that_ends_well_while_the_warm_process_is_stopped_is_told_so(
     warm: psutil.Popen, begin: Begin, tmp_path: Path
 ) -> None:
-    """As a flow run that is about to wait for a person, and lets no SIGTERM disturb it any more."""
+    """For example a flow run that is about to wait for a person, and ignores SIGTERM from then on."""
     program = begin(
         "signal.signal(signal.SIGTERM, lambda *_: open('asked', 'w').close()); print('ready', flush=True)\n"
         "while not os.path.exists('go'): time.sleep(0.02)"

@@ -1,4 +1,4 @@
-"""The churn model's training program, run as a container would run it, on the real Telco table."""
+"""The churn model's training program, run as in a container, on the real Telco table."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def telco() -> pd.DataFrame:
 def train(
     folder: Path, rows: pd.DataFrame, *arguments: str, files: int = 1, **hyperparameters: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Train on the rows, cut into so many files, in a process of its own; the model lands in `folder`/model."""
+    """Train on the rows, split into this many files, in a separate process; the model is written to `folder`/model."""
     (folder / "train").mkdir(parents=True, exist_ok=True)
     for part in range(files):
         cut = rows[part * len(rows) // files : (part + 1) * len(rows) // files]
@@ -49,7 +49,7 @@ def train(
 
 
 TRACKING = MlflowTracking(tracking_uri="", trusted_keys=[MODELS.public_key_line])
-"""One for all tests: the process that predicts takes seconds to start."""
+"""One adapter for all tests: its prediction process takes seconds to start."""
 
 
 def predictions(folder: Path, rows: pd.DataFrame) -> np.ndarray:
@@ -58,7 +58,7 @@ def predictions(folder: Path, rows: pd.DataFrame) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def trained(telco: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A model of the default hyperparameters, and what its training printed."""
+    """Return a model with the default hyperparameters, and the output of its training."""
     folder = tmp_path_factory.mktemp("trained")
     done = train(folder, telco)
     assert done.returncode == 0, done.stderr
@@ -156,7 +156,7 @@ def test_an_argument_wins_over_sm_hps_and_that_over_the_default(telco: pd.DataFr
 
 
 def holding(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
-    """Return the rows with one value put into the first of them."""
+    """Return the rows with one value in the first of them replaced."""
     return rows.assign(**{column: [value, *rows[column].iloc[1:]]})
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(telco: pd.DataFrame, t
 @pytest.mark.slow
 def test_a_hyperparameter_out_of_its_range_is_refused_with_its_name(telco: pd.DataFrame, tmp_path: Path) -> None:
     done = train(tmp_path, telco.head(700), "--num-leaves", "1")
-    last = done.stderr.splitlines()[-1]  # LightGBM writes a line of its own before
+    last = done.stderr.splitlines()[-1]  # LightGBM prints a line before it
     assert done.returncode == 1 and last.startswith("train.py: LightGBM refuses") and "num_leaves" in last
 
 

@@ -1,4 +1,4 @@
-"""A model of several real tables: flights, the weather that was known when they were due, and their planes."""
+"""The flights model, trained on several real tables: flights, the weather known before departure, and their planes."""
 
 import json
 import os

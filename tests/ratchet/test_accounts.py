@@ -1,4 +1,4 @@
-"""Accounts are made on the terminal of whoever runs the gateway, and a password is never an argument."""
+"""The commands of accounts: the gateway's operator creates them on a terminal, and a password is never an argument."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a terminal: which requests wait, which one is meant, and a decision that is safe before the run is woken."""
+"""The commands of approvals: list pending requests, select one, and record a decision before the run is resumed."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +17,7 @@ from tests.fixtures.command_line import ratchet
 
 
 def request(name: str = "churn-2", left: timedelta = timedelta(days=2, hours=3, minutes=30)) -> ApprovalRequest:
-    """Return a request that waits; no flow run waits for it."""
+    """Return a pending approval request; no flow run waits for it."""
     return ApprovalRequest(
         id=name, model="churn", environment="local", version="2", digest="0123456789abcdef" * 4, evidence="{}",
         requested_by="dana@example.com", requested_at=NOW - timedelta(days=1), expires_at=NOW + left, flow_run_id="",

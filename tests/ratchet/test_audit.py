@@ -1,4 +1,4 @@
-"""The record of decisions is checked offline: any single changed row is found, and named."""
+"""The audit of the decision record, offline: any single changed row is found and named."""
 
 import io
 import json
@@ -24,7 +24,7 @@ KEYS = Keyring([SIGNER.public_key_line])
 
 
 def written(count: int = 4) -> str:
-    """Return the record of so many decisions, a waiver and a refusal, as `export` writes it."""
+    """Return the record of this many decisions, a waiver and a refusal, as `export` writes it."""
     approvals = FakeApprovals()
     for number in range(count):
         asked = ApprovalRequest(f"churn-{number}", "churn", "local", "1", "d" * 64, "{}", "dana", NOW,
@@ -58,7 +58,7 @@ def test_what_is_exported_is_read_back_and_sound() -> None:
 
 @settings(max_examples=300)
 @given(st.integers(0, len(RECORD.encode()) * 8 - 1))
-@example(8 * RECORD.encode().index(b'"signature": "') + 8 * 14 + 5)  # a capital in the digits of a signature, or none
+@example(8 * RECORD.encode().index(b'"signature": "') + 8 * 14 + 5)  # a capital letter in a signature, or none
 def test_one_flipped_bit_is_found(bit: int) -> None:
     raw = bytearray(RECORD.encode())
     raw[bit // 8] ^= 1 << bit % 8

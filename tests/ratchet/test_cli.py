@@ -1,4 +1,4 @@
-"""The front door: every command has help for each of its options, opens quickly, and says in one line what is wrong."""
+"""The command line: every command has help for each option, starts quickly, and reports an error in one line."""
 
 import json
 import os
@@ -25,7 +25,7 @@ finally:
 
 
 def ran(*arguments: str, **variables: str) -> str:
-    """Return what a process of its own says."""
+    """Return the output of a separate process."""
     command = [sys.executable, "-c", IMPORTED, *arguments]
     environment = {**os.environ, **variables}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout

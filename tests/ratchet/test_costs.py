@@ -1,4 +1,4 @@
-"""From a terminal: what each model cost in each month."""
+"""The command `costs`: the cost of each model in each month."""
 
 from ratchet.costs import costs_table
 from tasks.shared.rules.cost.spent import MonthlyCost

@@ -1,4 +1,4 @@
-"""From a terminal: a page is drawn by hand, and what goes wrong is said in one line."""
+"""The command `dashboard`: it draws a page on demand, and reports an error in one line."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.fixtures.command_line import ratchet
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Answer for the stack, and return the models that are drawn."""
+    """Replace the stack, and return the models that are drawn."""
     found: list[str] = []
 
     def draw(env: str, model: str, now: datetime) -> DashboardResult:

@@ -1,4 +1,4 @@
-"""The evidence pack of a promoted model has its sixteen items, reads without a server, and hides no changed bit."""
+"""Evidence packs: sixteen items, readable without a server, and every changed bit is found."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""The gateway as a person has it: its commands, and its process on a real port."""
+"""The commands of the gateway, and its process on a real port."""
 
 import os
 import signal

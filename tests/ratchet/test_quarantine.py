@@ -1,4 +1,4 @@
-"""Rows come out of quarantine from a terminal, and what is wrong is said in one line with exit code 1."""
+"""The commands of quarantine: rows are exported on a terminal; an error is one line and exit code 1."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a terminal: what was trained in which namespace, by what two runs differ, and the same once more."""
+"""The commands of run history: list runs by namespace, compare two, and repeat one."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ DIRTY = CodeProvenance(commit="d" * 40, patch_digest="p" * 64, patch="+SEED = 1\
 
 @dataclass
 class Desk:
-    """A world in which max and dana have trained `price`, and a checkout that holds it."""
+    """An environment in which max and dana have trained `price`, and a checkout with that model."""
 
     env: World
     root: Path

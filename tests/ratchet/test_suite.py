@@ -1,4 +1,4 @@
-"""A first suite comes from the lake, never over one that people edited."""
+"""The command that proposes a first suite of expectations from the lake: it never overwrites an edited one."""
 
 from pathlib import Path
 

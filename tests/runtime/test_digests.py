@@ -1,4 +1,4 @@
-"""Digests have the values that `sha256sum` prints, whoever takes them, and they are taken in one module."""
+"""Digests of files and folders: the values that `sha256sum` prints, computed in one module only."""
 
 import ast
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_a_twin_is_found(source: str) -> None:
 
 
 def twins(source: str) -> Iterator[int]:
-    """Yield the lines that hash a file, or list or name a folder's digest, by themselves."""
+    """Yield the lines outside that module that hash a file, or list or name a folder's digest."""
     tree = ast.parse(source)
     yield from hashed_whole(tree, set())
     for node in ast.walk(tree):
@@ -88,11 +88,11 @@ def twins(source: str) -> Iterator[int]:
                 node, {name for each in assigned for target in each.targets for name in names(target)}
             )
         if is_digest_of_its_own(node):
-            yield node.lineno  # type: ignore[attr-defined] # each of them is a node with a place
+            yield node.lineno  # type: ignore[attr-defined] # each of these nodes has a line number
 
 
 def hashed_whole(scope: ast.AST, held: set[str]) -> Iterator[int]:
-    """Yield the lines that hash what was just read whole, or a name that holds it."""
+    """Yield the lines that hash a file's whole content read before, or a name that holds it."""
     for node in ast.walk(scope):
         if (
             isinstance(node, ast.Call)
@@ -103,7 +103,7 @@ def hashed_whole(scope: ast.AST, held: set[str]) -> Iterator[int]:
 
 
 def is_digest_of_its_own(node: ast.AST) -> bool:
-    """Whether it calls `hashlib.file_digest`, defines a digest of ours again, or writes a line of `sha256sum`."""
+    """Return whether it calls `hashlib.file_digest`, redefines a digest of ours, or writes a line of `sha256sum`."""
     if isinstance(node, ast.Call):
         return called(node) == "file_digest" and len(node.args) > 1
     if isinstance(node, ast.FunctionDef):

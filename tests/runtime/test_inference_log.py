@@ -1,4 +1,4 @@
-"""The inference log: what was answered is written without holding up a request, and nothing of it is lost silently."""
+"""The inference log: predictions are logged without delaying a request, and every lost line is counted."""
 
 import gzip
 import json
@@ -17,11 +17,11 @@ from runtime.inference_log import MAX_ROWS_PER_LINE, InferenceLog, LoggedRequest
 from tests.checkout import ROOT
 
 SLOW = LogLimits(flush_seconds=3600)
-"""Nothing is written until somebody asks for it."""
+"""Nothing is written until a test closes the segments."""
 
 
 def entry(rows: int = 1, **fields: Any) -> LoggedRequest:
-    """An answered request of a customer with a name, a tenure and a contract."""
+    """Return a predicted request about a customer with a name, a tenure and a contract."""
     columns = {"name": ["Ada"] * rows, "tenure": list(range(rows)), "contract": [None] * rows}
     answer = json.dumps({"predictions": [[0.25, 0.75]] * rows}).encode()
     at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -30,7 +30,7 @@ def entry(rows: int = 1, **fields: Any) -> LoggedRequest:
 
 
 def segments(root: Path, endpoint: str = "churn") -> list[list[dict[str, Any]]]:
-    """The lines of each segment, oldest first."""
+    """Return the lines of each segment, oldest first."""
     paths = sorted((root / endpoint).glob("[!.]*.jsonl.gz"))
     return [[json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()] for path in paths]
 
@@ -86,7 +86,7 @@ def test_what_finds_no_room_in_memory_is_dropped_and_counted(tmp_path: Path) -> 
 
 
 def used_up(folder: Path) -> InferenceLog:
-    """Return a log whose share of the disk one segment took: a second request found no room."""
+    """Return a log whose share of the disk one segment has used: there was no space for a second request."""
     log = InferenceLog(folder, LogLimits(disk_bytes=1, flush_seconds=3600, retry_seconds=0))
     for _ in range(2):
         log.enqueue("churn", entry())
@@ -109,7 +109,7 @@ def test_room_that_the_collector_makes_on_the_disk_is_used_again(tmp_path: Path)
 
 
 def test_a_full_disk_fails_nothing_and_leaves_whole_lines(tmp_path: Path) -> None:
-    """A process that may write 3,000 bytes a file at most: the kernel cuts the write that crosses it."""
+    """In a process that may write at most 3,000 bytes per file: the kernel cuts the write that exceeds it."""
     program = """
 import resource, signal, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The scoring server: what it takes, what it answers, and what it says of input that it cannot take."""
+"""The server in a model's container: which input it accepts, what it predicts, and its errors for invalid input."""
 
 import json
 import os
@@ -39,7 +39,7 @@ CSV = "tenure,charges,flag,contract\n"
 
 
 def records(**changes: object) -> bytes:
-    """One good row and one with changes; a change to `...` takes the column away."""
+    """Return one valid row and one with changes; a change to `...` removes the column."""
     row = {name: value for name, value in (GOOD | changes).items() if value is not ...}
     return json.dumps({"dataframe_records": [GOOD, row]}).encode()
 

@@ -1,4 +1,4 @@
-"""The container's entry point `train`, run as SageMaker would run it: a process, a base folder, JSON files."""
+"""The container's entry point `train`, run as on SageMaker: a process, a base folder, JSON files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SHOW = "import json, os\nprint(json.dumps({k: v for k, v in os.environ.items() i
 
 
 def lay_out(base: Path, source: str) -> Path:
-    """Make a base folder with a channel of data, one of code, and the three files of configuration."""
+    """Create a base folder with a channel of data, one of code, and the three files of configuration."""
     for channel in ("train", "code"):
         (base / "input" / "data" / channel).mkdir(parents=True)
     (base / "input" / "data" / "code" / "train.py").write_text(source)
@@ -90,7 +90,7 @@ def test_how_it_ended_is_written_for_whoever_comes_later(tmp_path: Path) -> None
 
 
 def test_training_ends_when_the_process_that_asked_for_it_is_gone(tmp_path: Path) -> None:
-    """By itself it would go on for an hour."""
+    """Without that it would run for an hour."""
     parent = subprocess.Popen(["sleep", "3600"])
     source = "import time\nprint('ready', flush=True)\ntime.sleep(3600)\n"
     process = start(lay_out(tmp_path, source), RATCHET_PARENT_PID=str(parent.pid))

@@ -1,4 +1,4 @@
-"""Prefect's results as a keeper: files, measured and removed by name. What is in use is tested with the stack."""
+"""Prefect's results in garbage collection: measured and removed by name. Stack tests cover those in use."""
 
 import os
 from pathlib import Path

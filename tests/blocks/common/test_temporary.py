@@ -1,4 +1,4 @@
-"""Temporary folders: lent, gone afterwards, and those of killed processes removed by the next that comes."""
+"""Temporary folders: removed after use; those of killed processes are removed by the next process."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ NOW = 1_000_000_000.0
 
 
 def age(folder: Path) -> None:
-    """Let a folder be as old as one that nobody is just making."""
+    """Make a folder older than any that is just being created."""
     hour_ago = time.time() - 3_600
     os.utime(folder, (hour_ago, hour_ago), follow_symlinks=False)
 
@@ -40,7 +40,7 @@ def hold(below: Path, say: Callable[[Path], None]) -> None:
         signal.pause()
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
     (left,) = messages_until_killed(hold, tmp_path, words=1, seconds=0.0)
     assert (left / "half").exists()
@@ -78,7 +78,7 @@ def query(below: Path, say: Callable[[str], None]) -> None:
     signal.pause()
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_the_next_query_removes_what_a_killed_one_spilled(tmp_path: Path) -> None:
     messages_until_killed(query, tmp_path, words=1, seconds=0.0)
     (left,) = tmp_path.iterdir()
@@ -94,7 +94,7 @@ def predict(say: Callable[[Path], None]) -> None:
     signal.pause()
 
 
-@pytest.mark.slow  # each process imports its world anew
+@pytest.mark.slow  # each process imports its modules again
 def test_a_predictor_that_is_killed_leaves_nothing_nor_when_its_owner_is_killed_too() -> None:
     predictor = PredictorProcess([])
     predictor._process.kill()

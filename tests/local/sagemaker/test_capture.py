@@ -1,4 +1,4 @@
-"""Data capture of the local SageMaker, as boto3 and S3 show it: AWS's documented places and lines."""
+"""Data capture of the local SageMaker, read with boto3 from S3: the places and lines that AWS documents."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ KNOWN = {"requests": {"*": [0.5]}}
 
 
 def capturing(desk: SageMakerLab, name: str, percent: int = 100, **more: Any) -> str:
-    """Make an endpoint that captures, and return where to."""
+    """Create an endpoint that captures, and return the place of its capture."""
     desk.model(f"{name}-model", KNOWN)
     where = f"s3://{desk.bucket}/data-capture"
     config = {"InitialSamplingPercentage": percent, "DestinationS3Uri": where,

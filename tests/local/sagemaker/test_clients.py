@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote drive the local SageMaker: AWS's SDK, its toolkit, and MLflow's deployment plugin."""
+"""Third-party clients of the local SageMaker: AWS's SDK, its toolkit, and MLflow's deployment plugin work with it."""
 
 import importlib.util
 import json
@@ -13,13 +13,13 @@ import pytest
 from local.sagemaker.settings import Image
 from tests.fixtures.local_aws import ROLE, SageMakerLab, local_aws
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what their libraries warn of is not ours
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of their libraries are not ours
 TOOLKIT = os.environ.get("RATCHET_TOOLKIT_PYTHON", sys.executable)
-"""An interpreter whose environment has `sagemaker-training`; it needs a compiler to install, and is in no lock file."""
+"""An interpreter whose environment has `sagemaker-training`: it needs a compiler, and is in no lock file."""
 
 
 def needs(module: str) -> None:
-    """Skip where a client is not installed."""
+    """Skip the test where a client is not installed."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed (extra `aws`)")
 
@@ -31,7 +31,7 @@ def pointed(desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sag
         "AWS_ENDPOINT_URL": desk.server.url,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
-        "SAGEMAKER_VALIDATE_ROLE": "false",  # ModelTrainer asks IAM to simulate policies, which moto does not
+        "SAGEMAKER_VALIDATE_ROLE": "false",  # ModelTrainer asks IAM to simulate policies, which moto cannot do
         "MLFLOW_S3_ENDPOINT_URL": desk.server.url,
     }
     for name, value in variables.items():
@@ -91,7 +91,7 @@ def test_the_sdks_model_trainer_runs_its_own_scripts_in_the_container(pointed: S
         "pathlib.Path(os.environ['SM_MODEL_DIR'], 'm').write_text('made')\n"
     )
     trainer = ModelTrainer(
-        sagemaker_session=Session(default_bucket=pointed.bucket),  # else it asks STS at an address of its own
+        sagemaker_session=Session(default_bucket=pointed.bucket),  # otherwise it calls STS at another address
         training_image="tiny",
         role=ROLE,
         base_job_name="sdk-job",

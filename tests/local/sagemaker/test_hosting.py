@@ -1,4 +1,4 @@
-"""Endpoints of the local SageMaker, as boto3 sees them: variants, shadows, errors, batch transform."""
+"""Endpoints of the local SageMaker, called with boto3: variants, shadows, errors, batch transform."""
 
 import json
 import time

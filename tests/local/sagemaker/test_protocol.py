@@ -1,4 +1,4 @@
-"""What the local SageMaker says of itself, what it refuses, and that its documentation is true."""
+"""The protocol of the local SageMaker: what it reports about itself, what it refuses, and its documentation."""
 
 import os
 import signal

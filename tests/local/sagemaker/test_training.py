@@ -1,4 +1,4 @@
-"""Training jobs of the local SageMaker, as boto3 sees them."""
+"""Training jobs of the local SageMaker, called with boto3."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def began(desk: SageMakerLab, name: str) -> None:
 
 
 def left_over(job: str) -> list[int]:
-    """The processes that still bear the job's name in their environment."""
+    """Return the processes that still have the job's name in their environment."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -142,9 +142,7 @@ def test_a_spot_job_resumes_from_its_checkpoint(desk: SageMakerLab) -> None:
     desk.server.operations.training.interrupt_spot("spot")
     job = desk.trained("spot")
     assert job["TrainingJobStatus"] == "Completed"
-    said = [
-        line for line in desk.log_of("spot") if line.startswith("step")
-    ]  # beside it, at times, the word of `unshare`
+    said = [line for line in desk.log_of("spot") if line.startswith("step")]  # sometimes beside a message of `unshare`
     assert said == ["step none", "step 37"]
     assert "Interrupted" in [each["Status"] for each in job["SecondaryStatusTransitions"]]
     assert job["BillableTimeInSeconds"] <= job["TrainingTimeInSeconds"]

@@ -1,4 +1,4 @@
-"""Updates of endpoints of the local SageMaker: the traffic, the alarms that guard it, and the way back."""
+"""Endpoint updates of the local SageMaker: traffic shifting, the alarms that guard it, and rollback."""
 
 import threading
 from collections import Counter
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def canary(percent: int = 20, wait: int = 60, alarms: tuple[str, ...] = (), kind: str = "CANARY") -> dict[str, Any]:
-    """A guarded deployment; at the tests' speed a wait of 60 s is one second."""
+    """Return a guarded deployment; at the tests' speed a wait of 60 s is one second."""
     size = "CanarySize" if kind == "CANARY" else "LinearStepSize"
     routing = {"Type": kind, "WaitIntervalInSeconds": wait, size: {"Type": "CAPACITY_PERCENT", "Value": percent}}
     policy = {"TrafficRoutingConfiguration": routing, "TerminationWaitInSeconds": 0}
@@ -28,7 +28,7 @@ def canary(percent: int = 20, wait: int = 60, alarms: tuple[str, ...] = (), kind
 
 
 def alarm(desk: SageMakerLab, name: str, endpoint: str, **more: Any) -> str:
-    """An alarm on the endpoint's errors, looked at every minute: every second here."""
+    """Create an alarm on the endpoint's errors, evaluated every minute: every second here."""
     desk.cloudwatch.put_metric_alarm(**{
         "AlarmName": name, "Namespace": "AWS/SageMaker", "MetricName": "Invocation5XXErrors", "Statistic": "Sum",
         "Period": 60, "EvaluationPeriods": 1, "Threshold": 0, "ComparisonOperator": "GreaterThanThreshold",
@@ -68,7 +68,7 @@ def test_the_old_config_is_shown_and_no_other_update_begins_until_one_is_through
     for name in ("left", "right"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("turning", "left")
-    desk.server.faults.add_from_json({"kind": "stuck", "match": "^turning$"})  # until we have looked at it
+    desk.server.faults.add_from_json({"kind": "stuck", "match": "^turning$"})  # until the test has read it
     desk.sagemaker.update_endpoint(EndpointName="turning", EndpointConfigName="right")
     during = desk.sagemaker.describe_endpoint(EndpointName="turning")
     assert (during["EndpointStatus"], during["EndpointConfigName"]) == ("Updating", "left")
@@ -94,7 +94,7 @@ def test_a_canary_gets_its_share_then_everything(desk: SageMakerLab, monkeypatch
 def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(
     desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
+    desk.watched_by(Clock(), monkeypatch)  # would never end without the alarm
     desk.config("good", desk.model("good", {}))
     desk.config("bad", desk.model("bad", {"status": 500}))
     desk.endpoint("guarded", "good")
@@ -125,7 +125,7 @@ def test_an_alarm_over_real_metrics_rolls_a_canary_back_and_tells_the_topic(
 def test_a_rollback_that_fails_leaves_both_serving_and_says_so(
     desk: SageMakerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.watched_by(Clock(), monkeypatch)  # for ever, but for the alarm
+    desk.watched_by(Clock(), monkeypatch)  # would never end without the alarm
     for name in ("first", "second"):
         desk.config(name, desk.model(name, {}))
     desk.endpoint("torn", "first")

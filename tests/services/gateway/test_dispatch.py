@@ -1,4 +1,4 @@
-"""From the inbox to flow runs: by the rules, once, whatever fails in between."""
+"""The dispatcher, from the inbox to flow runs: each delivery starts its runs by the rules, once, despite failures."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
 @dataclass
 class World:
-    """An inbox, a stand-in for Prefect, and the dispatcher between them."""
+    """An inbox, a replacement of Prefect, and the dispatcher between them."""
 
     inbox: FakeInbox
     starter: FakeRunStarter
@@ -134,7 +134,7 @@ def test_killed_between_start_and_outcome_it_finds_the_same_run_again(tmp_path: 
     it = env(tmp_path)
     it.deliver(hook("github", "push", push()))
     (turn,) = it.inbox.pending_attempts()
-    first = it.dispatcher._outcome(turn)  # the run is started; killed here, nothing is written down
+    first = it.dispatcher._outcome(turn)  # the run is started; killed here, nothing is recorded
     assert it.dispatcher.run_once() == 1
     assert it.outcome() == first
     assert len(it.starter.specs) == 1

@@ -1,4 +1,4 @@
-"""What arrives at the same time is written together, and none suffers for another."""
+"""The inbox writer: concurrent deliveries are written together, and a bad one does not harm the others."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ PUSH = Delivery("github:0", "github", "push", "acme/models", "main", "c" * 40, "
 
 
 class CountingInbox(FakeInbox):
-    """Remembers how many came at once; refuses what is called `bad`, and with it all that came along."""
+    """Counts the deliveries of each write; refuses a delivery named `bad`, and with it all of the same write."""
 
     def __init__(self) -> None:
         super().__init__()

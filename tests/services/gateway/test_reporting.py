@@ -1,4 +1,4 @@
-"""What a git host is told of the runs that its pushes started: recorded by a server that stands for its API."""
+"""Reports to a git host about the runs that its pushes started, recorded by a server that replaces its API."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ def api() -> Iterator[Recorded]:
 
 
 class Told:
-    """A reporter over an inbox with one started run, which stands as `view` says."""
+    """A reporter over an inbox with one started run, whose state is `view`."""
 
     def __init__(self, api: Recorded | None, sender: Sender = "github") -> None:
         rules = triggers()

@@ -1,4 +1,4 @@
-"""The door on a real socket: what takes too long is cut, whichever part of a request it is."""
+"""The gateway's app on a real socket: every part of a request has a timeout."""
 
 import socket
 import threading
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.slow
 
 
 PATIENT, IMPATIENT = 3_600.0, 0.3
-"""Seconds. Whoever is not slow on purpose has as long as the slowest machine takes."""
+"""Seconds. The first is long enough for the slowest machine, the second is for tests of a timeout."""
 
 
 @pytest.fixture
 def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return what sets how long the door waits for headers, from the next time it begins to wait: long, at first."""
+    """Return a function that sets the header timeout for later connections; at first it is long."""
 
     def within(seconds: float) -> None:
         monkeypatch.setattr("services.gateway.limits.HEADER_TIMEOUT_SECONDS", seconds)
@@ -37,7 +37,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @contextmanager
 def served(body_seconds: float = PATIENT) -> Iterator[int]:
-    """Serve a door, and yield its port."""
+    """Serve the app, and yield its port."""
     limits = RequestLimits(body_seconds=body_seconds, inbox_seconds=PATIENT)
     server = uvicorn.Server(uvicorn_config(create_app(FakeInbox(), triggers(), SecretStore(VARIABLES), limits)))
     with listen("127.0.0.1", 0) as listener:
@@ -57,7 +57,7 @@ def connected(port: int) -> socket.socket:
 
 
 def answer_to(connection: socket.socket, drops: Iterable[bytes] = ()) -> bytes:
-    """Return what comes until the other side hangs up; until then let `drops` fall, one every 0.05 s."""
+    """Return all bytes until the other side closes; until then send one of `drops` every 0.05 s."""
     found = b""
     try:
         for drop in drops:
@@ -89,7 +89,7 @@ def answer_to(connection: socket.socket, drops: Iterable[bytes] = ()) -> bytes:
 def test_who_never_ends_the_headers_is_hung_up_on(
     head: Callable[[float], None], sent: bytes, drops: Iterable[bytes]
 ) -> None:
-    """Drops fall without end: a door that began to wait anew with each would never hang up."""
+    """Bytes arrive without end: an app that restarted its timeout with each would never close the connection."""
     head(IMPATIENT)
     with served() as port, connected(port) as connection:
         connection.sendall(sent)
@@ -124,5 +124,5 @@ def test_one_who_is_slow_does_not_hold_up_the_others() -> None:
         url = f"http://127.0.0.1:{port}/hooks/github"
         assert httpx.post(url, content=given.body, headers=given.raw, timeout=120).status_code == 202
         slow.settimeout(0.0)
-        with pytest.raises(BlockingIOError):  # it is connected yet
+        with pytest.raises(BlockingIOError):  # it is still connected
             slow.recv(1)

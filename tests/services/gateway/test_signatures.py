@@ -1,4 +1,4 @@
-"""The fuzz list W1 to W27 of webhooks, as a table: what is answered, what is stored, what is started."""
+"""Signatures of webhooks, the fuzz list W1 to W27 as a table: the response, the stored deliveries, the started runs."""
 
 import asyncio
 import gzip
@@ -197,7 +197,7 @@ def test_w21_a_slow_body_is_cut() -> None:
     gateway = Gateway(limits=replace(PATIENT, body_seconds=0.3))
 
     async def drops() -> AsyncIterator[bytes]:
-        while True:  # who waited for its end would wait for ever
+        while True:  # never ends: reading it to its end would take for ever
             yield b" "
             await asyncio.sleep(0.05)
 

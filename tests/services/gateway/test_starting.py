@@ -1,4 +1,4 @@
-"""Runs are started over the Prefect API, soon after a server that was busy has a moment."""
+"""Start of runs over the Prefect API: a busy server is retried, and its run starts soon after."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ STAMP = "2026-11-26T03:00:00Z"
 
 
 class Server(ThreadingHTTPServer):
-    """Answers as the Prefect API does where a run is started; `answers` come first, a status each."""
+    """Responds as the Prefect API does when a run is created; `answers` come first, one status each."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -1,4 +1,4 @@
-"""Dashboards over HTTP: read-only, nothing but pages, and a policy under which nothing in them runs."""
+"""Dashboards over HTTP: read-only, only pages, and a policy that forbids scripts."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the host keeps of what it is asked: as the release says, under the caller's id, without the golden request."""
+"""The inference log of the model server: it follows the release, has the caller's id, and omits the golden request."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Logging:
-    """A host with one model, which logs as the last order said."""
+    """A model server with one model, which logs as the last release request said."""
 
     client: TestClient
     order: dict[str, Any]
@@ -41,7 +41,7 @@ class Logging:
         return self.client.post("/endpoints/churn/invocations", content=body, headers={"content-type": kind, **headers})
 
     def collect(self) -> list[dict[str, Any]]:
-        """The lines of all segments, which are removed."""
+        """Return the lines of all segments, and remove these."""
         found = []
         for name in self.client.get("/admin/endpoints/churn/log", headers=ADMIN).json():
             path = f"/admin/endpoints/churn/log/{name}"

@@ -1,4 +1,4 @@
-"""The host: who may change what, what it says of itself, and that AWS's own client can ask it."""
+"""The model server: who may change what, what it reports about itself, and that AWS's own client can call it."""
 
 import json
 import os
@@ -107,7 +107,7 @@ def placement(version: str) -> state.ReleasedVersion:
 
 @dataclass
 class Local:
-    """A host in this process, over a folder with two models."""
+    """A model server in this process, over a folder with two models."""
 
     client: TestClient
     fleet: ServedEndpoints
@@ -267,7 +267,7 @@ def test_awss_own_client_asks_the_host(process: ModelServer) -> None:
         endpoint_url=process.url,
         region_name="eu-central-1",
         aws_access_key_id="none",
-        aws_secret_access_key="none",  # noqa: S106 - the host asks for none
+        aws_secret_access_key="none",  # noqa: S106 - the model server needs none
     )
     answer = runtime.invoke_endpoint(EndpointName="churn", ContentType="application/json", Body=REQUEST)
     assert len(json.loads(answer["Body"].read())["predictions"]) == len(ROWS)

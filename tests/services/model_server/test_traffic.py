@@ -1,4 +1,4 @@
-"""What the host counts of its traffic: kept within bounds, over restarts, and never in the way of an answer."""
+"""The model server's traffic counts: bounded in size, kept over restarts, and never an obstacle to a prediction."""
 
 import json
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
-"""What is asked is everything that the decision is about, and only who may decide decides.
+"""Approval requests: the evidence they carry, and who may decide.
 
-`DATA`, `TRAINED` and the like are what the stages of one retraining hand on; the tests of `deploy` use them too.
+`DATA`, `TRAINED` and similar names are the results that the stages of one retraining pass on; the tests of `deploy`
+use them, too.
 """
 
 from dataclasses import fields
@@ -155,7 +156,7 @@ def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(
 ) -> None:
     request = approvals.add_request(request_over(evidence(), roles=("risk",)))
     with pytest.raises(Refusal, match="none of the roles"):
-        say(env, request, roles=("risk",))  # nobody proved who it is, so nobody proved the role
+        say(env, request, roles=("risk",))  # nobody has proved their identity, so nobody has proved the role
     made = say(env, request, roles=("risk",), authenticated=True)
     assert (made.roles, approvals.final_decision(request.id)) == (("risk",), made)
 

@@ -1,4 +1,4 @@
-"""What people are shown beside the evidence is kept under its digest, and says what is new in the data."""
+"""Review attachments: stored under their digest with the request; they show what is new in the data."""
 
 import json
 

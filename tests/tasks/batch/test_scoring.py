@@ -1,4 +1,4 @@
-"""Predictions are a row an entity, in the shape of the task, or they are refused."""
+"""Predictions: one row per entity, in the form of the task type; others are refused."""
 
 import numpy as np
 import pyarrow as pa

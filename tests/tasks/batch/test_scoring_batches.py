@@ -1,4 +1,4 @@
-"""Rows of any source and size are predicted once, the same however they came and were cut, or not at all."""
+"""Batch inference over batches: rows of any source and size are predicted once, with the same result, or refused."""
 
 import sqlite3
 from dataclasses import replace
@@ -115,7 +115,7 @@ def test_batches_of_any_size_give_the_same_and_the_model_is_loaded_once(
 
 
 class World(Environment):
-    """An environment whose engine tells that it is the environment's."""
+    """An environment whose engine reports that it belongs to the environment."""
 
     _block_type_slug = "ratchet-environment-here"
 
@@ -213,6 +213,6 @@ ODD: dict[str, tuple[str, str, str, str]] = {
 def test_arguments_that_do_not_go_together_are_refused(
     source: str, query: str, as_of: str, said: str, tmp_path: Path
 ) -> None:
-    env: Any = None  # is not asked before the arguments are known to be right
+    env: Any = None  # is not loaded before the arguments are valid
     with pytest.raises(Refusal, match=said):
         open_inference_input(env, DATA, source, query, as_of, tmp_path)

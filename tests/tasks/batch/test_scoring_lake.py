@@ -1,4 +1,4 @@
-"""A read of the lake is predicted as of a snapshot, with whatever tables it is joined of; a killed run, anew."""
+"""Batch inference over the lake: predictions as of a snapshot, from all joined tables; a killed run is repeated."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`score` by batch transform gives the same rows as in the flow run, is paid once, and leaves nothing partial."""
+"""Batch inference by batch transform: the same rows as in the flow run, paid once, and nothing partial remains."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ WORST_CASE = WorstCaseCost(0.02, "0.02 USD", is_paid=True)
 
 
 def house(row: list[Any]) -> float:
-    """Answer as `FakeTracking` does: the sum of the weighted numbers, of rooms, street, garden."""
+    """Predict as `FakeTracking` does: the weighted sum of the numbers, of rooms, street, garden."""
     return float(row[0] * WEIGHTS["rooms"] + row[2] * WEIGHTS["garden"])
 
 
@@ -158,7 +158,7 @@ def test_a_job_that_fails_is_paid_leaves_nothing_and_is_tried_anew_under_one_run
 
 
 class Lossy(FakeBatchInference):
-    """A transform whose last answer is of one row too few."""
+    """A transform whose last response has one row too few."""
 
     _block_type_slug = "ratchet-transform-lossy"
 
@@ -194,7 +194,7 @@ PEOPLE = DataSpec(
 
 
 def people(count: int) -> pd.DataFrame:
-    """Return rows with digits to lose, missing numbers, and text that was never seen in training."""
+    """Return rows with many digits, missing numbers, and text that was never seen in training."""
     random = np.random.default_rng(11)
     charges = random.normal(60, 20, count)
     charges[::7] = np.nan
@@ -235,7 +235,7 @@ tests.score_on_sagemaker(folder, url, bucket)
 
 
 def score_on_sagemaker(folder: Path, url: str, bucket: str) -> Snapshot:
-    """Score the houses on the local SageMaker into a lake on disk, with a container that says 0.5 of each row."""
+    """Predict the houses on the local SageMaker into a lake on disk; the container predicts 0.5 for each row."""
     from blocks.batch_inference.sagemaker import SageMakerBatchInference
     from blocks.lake.local import LocalLake
     from local.sagemaker.settings import ROLE

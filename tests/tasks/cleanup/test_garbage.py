@@ -1,4 +1,4 @@
-"""A sweep removes what nobody needs, and after it the champion still answers and the way back still works."""
+"""Garbage collection: unreferenced files are removed; the champion still predicts and a rollback still works."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def swept(env: World) -> list[str]:
 
 
 def trained(env: World, weights: dict[str, float], **tags: str) -> str:
-    """Register a version as an ended run made it, with these tags, and return its number."""
+    """Register a version of an ended run with these tags, and return its number."""
     version = register(env, weights)
     env.tracking().close_run(version.run_id, "FINISHED")
     env.tracking().tag_version(NAME, version.version, {f"ratchet.{key}": value for key, value in tags.items()})

@@ -1,6 +1,6 @@
-"""A round of maintenance makes the lake smaller to read, removes orphans alone, and never changes a read unnoticed.
+"""Maintenance of the lake: small files are merged, only orphaned files are removed, and a changed read is detected.
 
-The task itself opens an environment of a Prefect server; `tests/flows/test_retrain.py` runs it whole.
+The task itself opens an environment of a Prefect server; `tests/flows/test_retrain.py` runs all of it.
 """
 
 import os
@@ -23,7 +23,7 @@ from tasks.cleanup.rules.maintenance import DatasetMaintenance
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 SOON = NOW.replace(year=2100)
-"""When all files that a test has just made are old."""
+"""A time when all files that a test has just made are old."""
 
 
 def rows(number: int, count: int = 30) -> pa.Table:
@@ -39,7 +39,7 @@ def filled(lake: Lake, count: int = 12) -> list[AsOf]:
 
 
 def orphan(lake: LocalLake | FakeLake, age: timedelta = timedelta(0)) -> Path:
-    """Leave a file that no snapshot names, as a writer does that died so long ago."""
+    """Write a file that no snapshot references, as left by a writer that died long ago."""
     path = lake.root / "events" / "_data" / "dead" / "part-000000.parquet"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 500)
@@ -183,7 +183,7 @@ def test_it_is_safe_beside_writers_and_readers(tmp_path: Path) -> None:
     threads = [threading.Thread(target=work) for work in (write, read)]
     for thread in threads:
         thread.start()
-    rounds = [tended(LocalLake(root=root)) for _ in range(6)]  # takes no heed of writers at work: all is old enough
+    rounds = [tended(LocalLake(root=root)) for _ in range(6)]  # ignores active writers: every file is old enough
     stop.set()
     for thread in threads:
         thread.join()

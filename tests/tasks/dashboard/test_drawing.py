@@ -1,4 +1,4 @@
-"""The page of a model, gathered and written: from fakes, whole or not at all, and never in anybody's way."""
+"""Drawing of the dashboard, from fakes: written completely or not at all; a failure stops no other work."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ PLANNED = (ScheduledRun("monitor/price-nightly", UNTIL + DAY, False),)
 
 @pytest.fixture(autouse=True)
 def prefect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answer for the Prefect server, which these tests do not start."""
+    """Replace the Prefect server, which these tests do not start."""
     monkeypatch.setattr("tasks.dashboard.facts.scheduled_runs", lambda model: PLANNED)
     monkeypatch.setattr(drawing, "load_model", lambda name: MODEL)
 

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: from the disk and over HTTP it is laid out, complains of nothing and loads nothing."""
+"""The dashboard in a real browser, from the disk and over HTTP: laid out, without console errors, loads nothing."""
 
 import re
 import threading
@@ -50,12 +50,12 @@ def served(pages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 def complaints(seen: RenderedPage) -> list[str]:
-    """Return what the page said on the console: errors, and whatever its policy forbade."""
+    """Return the console messages of the page: errors, and what its policy forbade."""
     return re.findall(r"CONSOLE.*|Refused to .*|violates .*", seen.console)
 
 
 def is_picture_with_content(seen: RenderedPage) -> bool:
-    """Whether the screenshot holds more than one colour."""
+    """Return whether the screenshot has more than one colour."""
     from PIL import Image
 
     with Image.open(seen.picture) as picture:
@@ -67,7 +67,7 @@ def is_picture_with_content(seen: RenderedPage) -> bool:
 def test_the_page_from_the_disk_is_laid_out_on_wide_and_narrow_screens(
     pages: Path, tmp_path: Path, name: str, width: int
 ) -> None:
-    """The measuring script is the test's own: the page's policy, which forbids all scripts, is taken off for it."""
+    """The script that measures is the test's own: the page's policy, which forbids all scripts, is removed for it."""
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", (pages / f"{name}.html").read_text())
     (tmp_path / "measured.html").write_text(text.replace("</body>", f"{MEASURE}</body>"))
     seen = open_page((tmp_path / "measured.html").as_uri(), tmp_path, width=width)

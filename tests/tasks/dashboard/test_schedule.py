@@ -1,4 +1,4 @@
-"""What starts next by itself: by the deployments and planned runs that a Prefect server describes."""
+"""The schedule of a model: its next runs, from the deployments and planned runs of a Prefect server."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ NIGHTLY = CronSchedule(cron="0 2 * * *")
 
 
 def deployment(active: bool | None = True, default: Any = ..., **more: Any) -> DeploymentResponse:
-    """A deployment; `active` None has no schedule, `default` is that of its flow's parameter `model`."""
+    """A deployment; `active` None has no schedule, `default` is the default of its flow's parameter `model`."""
     schedules = [] if active is None else [DeploymentSchedule(schedule=NIGHTLY, active=active)]
     properties = {} if default is ... else {"model": {"default": default}}
     return DeploymentResponse(

@@ -1,4 +1,4 @@
-"""Both models are scored on rows that never trained, and nothing is loaded that is not what it should be."""
+"""Evaluation: both models predict rows that they never trained on, and only verified models are loaded."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def env(tmp_path: Path) -> World:
 
 
 def rows(first: int = 0) -> pd.DataFrame:
-    """Return houses numbered from `first`; the more rooms (around 0), the likelier a "Yes"."""
+    """Return houses numbered from `first`; the more rooms (around 0), the more likely a "Yes"."""
     random = np.random.default_rng(first)
     rooms = random.normal(0.0, 2.0, ROWS)
     target = np.where(rooms + random.normal(0.0, 1.0, ROWS) > 0, "Yes", "No")
@@ -53,7 +53,7 @@ def tier(folder: Path, train: pd.DataFrame, holdout: pd.DataFrame) -> TierData:
 
 
 def trained(env: World, weights: dict[str, float]) -> TrainingResult:
-    """Register a model of these weights and return it as `train` hands it on."""
+    """Register a model with these weights and return it as `train` passes it on."""
     version = register(env, weights)
     artifact = artifact_of(env, version.version)
     changes = {"version": version.version, "run_id": version.run_id, "model_path": artifact}
@@ -65,7 +65,7 @@ def says(env: World, model: TrainingResult, frame: pd.DataFrame) -> np.ndarray:
 
 
 def judged(env: World, tmp_path: Path, challenger: dict[str, float], champion: dict[str, float] | None) -> Evaluation:
-    """Evaluate one model against another on fresh rows."""
+    """Evaluate one model against another on new rows."""
     holdout = rows(1000)
     data = tier(tmp_path / "tier", rows(0), holdout)
     theirs = says(env, trained(env, champion), holdout) if champion else None

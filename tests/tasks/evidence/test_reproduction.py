@@ -1,4 +1,4 @@
-"""A promoted version is trained again from its evidence pack alone, and what comes of it is said without flattery."""
+"""Reproduction: a promoted version is trained again from its evidence pack alone, and every difference is reported."""
 
 import json
 import re
@@ -44,7 +44,7 @@ from tests.fixtures.approval_requests import CHECKED, TRAINED
 
 
 class RealModels(FakeTracking):
-    """Runs in memory, and real MLflow models, loaded as the MLflow adapter loads them."""
+    """Runs in memory, with real MLflow models, loaded as the MLflow adapter loads them."""
 
     _block_type_name = "Ratchet tracking: runs in memory, real models"
     _block_type_slug = "ratchet-tracking-real-models"
@@ -66,7 +66,7 @@ class Scene:
         return reproduce_from_pack(self.env, "churn", "1", log=lambda _: None, root=self.repository)
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-        """Change a JSON file of the pack, and sign it anew, as only the key's owner can."""
+        """Change a JSON file of the pack, and sign the pack again, as only the key's owner can."""
         facts = json.loads((self.pack / name).read_text())
         change(facts)
         self.write(name, json.dumps(facts).encode())
@@ -113,7 +113,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def repository_in(folder: Path) -> Path:
-    """Make a repository with the model, and change its program without committing."""
+    """Create a repository with the model, and change its program without a commit."""
     shutil.copytree(
         ROOT / "models" / "churn", folder / "models" / "churn", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -159,7 +159,7 @@ def packed(env: World, brought: TeamModel, data: TierData, trained: TrainingResu
 
 @pytest.fixture
 def scene(first: Scene, tmp_path: Path) -> Scene:
-    """The same scene over a copy of the pack."""
+    """Return the same scene over a copy of the pack."""
     env = first.env.model_copy(update={"evidence_root": str(tmp_path)})
     env._adapters = first.env._adapters
     shutil.copytree(first.pack.parent, tmp_path / "churn" / "1")

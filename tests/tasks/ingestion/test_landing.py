@@ -1,4 +1,4 @@
-"""Rows land once, whole, and counted: what is right in the data set, what is wrong aside with its reason."""
+"""Ingestion: valid rows are appended once and counted, invalid rows are quarantined with their reason."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ ASIDE = "houses-quarantine"
 
 
 class StoppedHalfway(FakeLake):
-    """A lake that fails once at the data set itself, when the quarantine has been written."""
+    """A lake that fails once at the data set itself, after the quarantine was written."""
 
     _block_type_slug = "ratchet-lake-stopped-halfway"
     _stops: int = PrivateAttr(default=1)
@@ -52,7 +52,7 @@ class StoppedHalfway(FakeLake):
 
 @pytest.fixture(autouse=True)
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """Keep the artifacts here instead of on a Prefect server."""
+    """Collect the artifacts here instead of on a Prefect server."""
     artifacts: list[dict[str, str]] = []
     monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **given: artifacts.append(given))
     return artifacts
@@ -147,7 +147,7 @@ def test_new_broken_rows_beside_known_rows_are_not_lost(lake: Lake, tmp_path: Pa
     second = open_source(str(tmp_path / "second.csv"), kinds=kinds)
     try:
         landed = ingest_rows(lake, HOUSES, second)
-    except Refusal as told:  # as all others are there already, it may well be refused: but it must be told
+    except Refusal as told:  # all other rows are there already, so it may be refused, but with this count
         assert "1 broken" in str(told)
     else:
         assert (landed.rows_in, landed.quarantined) == (21, 1)

@@ -1,4 +1,4 @@
-"""Of a folder, a glob or a prefix that grows, each load takes the files that are new, and none of them twice."""
+"""Ingestion from a growing folder, glob or prefix: each run ingests the new files, and no file twice."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ def rows(first: int, count: int = 20, *, wrong: int = 0) -> str:
 
 
 def land(lake: Lake, source: str) -> IngestResult:
-    """Land as the task does, but for the environment."""
+    """Ingest as the task does, without its environment."""
     opened = open_source(source, kinds=KINDS, processed=processed_files(lake, HOUSES))
     try:
         return ingest_rows(lake, HOUSES, opened)
@@ -203,7 +203,7 @@ def test_a_file_that_was_named_itself_is_known_in_its_folder(lake: Lake, tmp_pat
 
 
 class Unreliable(FakeLake):
-    """A lake of which every third append fails, before or after its files were written, or after it was committed."""
+    """A lake of which every third append fails: before or after its files were written, or after it was committed."""
 
     _block_type_slug = "ratchet-lake-unreliable"
     _chance: random.Random = PrivateAttr(default_factory=lambda: random.Random(7))
@@ -219,7 +219,7 @@ class Unreliable(FakeLake):
         notes: Mapping[str, str] | None = None,
         expected_parent: str | None = None,
     ) -> Snapshot:
-        """Append, or fail as a process does that is killed."""
+        """Append, or fail as a killed process does."""
         fate = self._chance.choice(["before", "after", *["well"] * 4])
         if fate == "before":
             raise KeyboardInterrupt
@@ -259,7 +259,7 @@ def test_rows_that_another_ingest_brought_meanwhile_do_not_land_twice(lake: Lake
     def meanwhile() -> None:
         looked()
         asked.append(1)
-        if len(asked) == 2:  # the rows have been judged, and stream into the lake
+        if len(asked) == 2:  # the rows were checked, and are being written to the lake
             ingest_rows(lake, HOUSES, FrameSource(frame, KINDS))
 
     slow.check_unchanged = meanwhile  # type: ignore[method-assign]

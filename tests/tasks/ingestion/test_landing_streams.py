@@ -1,4 +1,4 @@
-"""What lands from folders, JSON lines, databases with a watermark, S3 and mended quarantine files."""
+"""Ingestion of streams: folders, JSON lines, databases with a watermark, S3, and re-driven quarantine files."""
 
 import json
 import sqlite3
@@ -41,7 +41,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def land(lake: Lake, source: object, query: str = "", watermark: str = "", redrive: str = "") -> IngestResult:
-    """Land as the task does, but for the environment."""
+    """Ingest as the task does, without its environment."""
     since = watermark_filter(lake, HOUSES, str(source), query, watermark)
     taken = None if redrive else processed_files(lake, HOUSES)
     rows = open_source(str(source), query=query, kinds=KINDS, watermark=since, processed=taken, redrive=bool(redrive))
@@ -116,7 +116,7 @@ def test_a_file_that_changes_while_it_lands_leaves_no_snapshot(lake: Lake, tmp_p
 
     def touched() -> None:
         calls.append(1)
-        if len(calls) > 1:  # after the identity was taken, when the rows have been read
+        if len(calls) > 1:  # after the source's identity was read, once the rows are read
             path.touch()
         looked()
 
@@ -191,7 +191,7 @@ def test_another_query_has_a_watermark_of_its_own(lake: Lake, database: Path) ->
 
 @pytest.fixture
 def set_aside(lake: Lake, tmp_path: Path) -> IngestResult:
-    """Forty houses of which four are set aside: two unreadable, one without a price, one of odd rooms."""
+    """Forty houses, four of them quarantined: two unreadable, one without a price, one with invalid rooms."""
     lines = [
         HEADER,
         *(f"h{n},3,Elm,{1000 + n}" for n in range(36)),
@@ -320,7 +320,7 @@ def test_progress_is_said_in_rows_and_bytes_at_most_every_few_seconds() -> None:
     assert said == ["reading x.csv: 50,000 rows, 50 of 100 MB", "reading x.csv: 100,000 rows, 100 of 100 MB"]
 
 
-# Times and further tables
+# Times and additional tables
 
 
 VISITS = IngestSchema(

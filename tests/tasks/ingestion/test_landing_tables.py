@@ -1,4 +1,4 @@
-"""Each table of a model lands by its own rules: its key with its time once, times with a zone, and then they join."""
+"""Ingestion of a model's tables: each follows its own rules (key and time once, times with a zone); then they join."""
 
 from pathlib import Path
 
@@ -23,12 +23,12 @@ MAIN = "customer,asked_at,depot,weight,late\n"
 
 @pytest.fixture(autouse=True)
 def no_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep artifacts away from a server that these tests do not have."""
+    """Send no artifacts: these tests have no Prefect server."""
     monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **_: None)
 
 
 def land(lake: FakeLake, folder: Path, name: str, text: str) -> IngestResult:
-    """Land a CSV file as the table of that name."""
+    """Ingest a CSV file as the table of that name."""
     file = folder / f"{name or 'main'}.csv"
     file.write_text(text)
     landing = SPEC.ingest_schema(name)
@@ -89,7 +89,7 @@ def test_tables_that_were_ingested_join(tmp_path: Path) -> None:
 
 
 def test_late_rows_and_late_news_reach_later_reads_and_never_earlier_ones(tmp_path: Path) -> None:
-    """The remedy of docs/ingest.md for what changes: each state with the time since when it was known."""
+    """What docs/ingest.md advises for changing values: each state with the time from which it was known."""
     lake = FakeLake()
     land(lake, tmp_path, "", MAIN + rows(40))
     head = 'customer_id,valid_from,balance,"seg""ment"\n'

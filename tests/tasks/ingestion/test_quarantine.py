@@ -1,4 +1,4 @@
-"""Rows come out of quarantine as a file that can be mended and ingested again."""
+"""Quarantine: rows are exported to a file, which can be repaired and ingested again (re-drive)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Requests that SageMaker captured land in the lake once, typed and with their version, whoever is killed between."""
+"""Captured requests of SageMaker: ingested once, typed and with their version, even after a kill."""
 
 import json
 from dataclasses import replace
@@ -39,7 +39,7 @@ def test_what_was_asked_lands_once_with_the_version_that_answered(desk: SageMake
     assert found["_model_version"].to_pylist() == ["1", "1", "2", "2"]
     assert found["rooms"].to_pylist() == [3.0, 2.5] * 2 and found["street"].to_pylist() == ["Elm", None] * 2
     assert found["_requested_at"].type == pa.timestamp("us", "UTC")
-    desk.put(f"data-capture/{spec.name}/{first.name}", "")  # as if the collector was killed before it forgot it
+    desk.put(f"data-capture/{spec.name}/{first.name}", "")  # as if ingest was killed before it removed the segment
     assert ingest_log_segments(endpoint, lake, spec).rows == 0
     endpoint.undeploy(spec.name)
 

@@ -1,4 +1,4 @@
-"""Watching: silence when nothing changed, one sentence when something did, and never silence when it could not look."""
+"""Monitoring runs: no alert without a change, one sentence for a change, and an alert when the check failed."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -179,7 +179,7 @@ def test_a_segment_lands_once_and_is_discarded(env: World) -> None:
     (logged,) = env.endpoint().log_segments("price")
     assert ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec).rows == 50
     assert list(env.endpoint().log_segments("price")) == []
-    env.endpoint().add_log_segment("price", logged)  # type: ignore[attr-defined]  # killed before it was discarded
+    env.endpoint().add_log_segment("price", logged)  # type: ignore[attr-defined]  # as if killed before it was removed
     again = ingest_log_segments(env.endpoint(), env.lake(), MODEL.spec)
     assert (again.segments, again.rows) == (1, 0)
     assert env.lake().as_of("houses-inference").rows == 50
@@ -272,7 +272,7 @@ def test_labels_that_the_version_was_trained_on_prove_nothing(env: World, tmp_pa
 
 
 def labelled(env: World, share: float, rows: int = 300) -> None:
-    """Have new houses asked about, of which this share turns out to be sold; the model sees nothing of it."""
+    """Log requests about new houses, of which this share is sold later; the model's predictions do not depend on it."""
     for day in range(3):
         asked = houses(rows, seed=100 + day, first=10_000 * (day + 1))
         ask(env, asked, days_ago=day + 0.5)
@@ -302,7 +302,7 @@ def test_a_class_of_which_no_label_arrives_is_the_largest_shift(env: World, tmp_
 
 
 def test_a_few_labels_are_not_judged(env: World, tmp_path: Path) -> None:
-    labelled(env, 0.9, rows=15)  # 45 of the 50 that are needed
+    labelled(env, 0.9, rows=15)  # 45 labels of the 50 that are needed
     assert "labels:price" not in causes(looked(env, tmp_path, minimum_rows=10))
 
 

@@ -1,4 +1,4 @@
-"""What happens to a model reaches people at least once, under one id, whatever is down or dies in between."""
+"""Delivery of alerts: each message reaches people at least once, under one id, despite outages and kills."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.fakes.environment import NOW, World
 
 
 class Receiver(RatchetNotificationBlock):
-    """Takes notices while it is up; dies after taking one when told to."""
+    """Accepts messages while it is up; dies after accepting one if so configured."""
 
     _block_type_slug = "receiver-in-memory"
     up: bool = True

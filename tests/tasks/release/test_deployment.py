@@ -1,4 +1,4 @@
-"""Only what was approved goes into service, once; whatever goes wrong, the version before it serves on."""
+"""Deployment: only an approved version is deployed, once; after any failure the previous version stays deployed."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ from tests.fixtures.spec_cases import BINARY
 
 GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")
 BEGUN = Effect("deploy:it", "intent", "", "", NOW)
-"""What a deployment that was interrupted left in the ledger."""
+"""What an interrupted deployment left in the ledger."""
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_decision_that_does_not_stand_deploys_nothing(
     request = env.approvals().add_request(request_over(evidence(), **asked))
     env.approvals().record_decision(
         decision(request, **said), env.signing.signer("decisions")
-    )  # straight into the ledger, past the rules of `decide`
+    )  # straight into the ledger, without the rules of `decide`
     with pytest.raises(Refusal, match=problem):
         verify_approval(env, request, "1", interrupted_effect=BEGUN if resumed else None, now=NOW)
 
@@ -140,7 +140,7 @@ def test_an_interrupted_deployment_does_not_go_on_over_a_third_champion(env: Wor
 
 
 def challenger(env: World) -> tuple[ApprovalRequest, Evidence]:
-    """Register versions 1 and 2 of `price`, and ask for approval of the second."""
+    """Register versions 1 and 2 of `price`, and request approval of the second."""
     register(env, {"rooms": 1.0})
     version = register(env, {"rooms": 2.0}).version
     digest = folder_digest(artifact_of(env, version))
@@ -176,7 +176,7 @@ def test_files_that_were_changed_after_the_approval_are_refused(env: World, tmp_
 
 
 def releases(folder: Path) -> tuple[Release, Release]:
-    """Return two releases of one endpoint, each with an artifact of its own."""
+    """Return two releases of one endpoint, each with its own artifact."""
     made = []
     for version in ("1", "2"):
         artifact = folder / version
@@ -187,7 +187,7 @@ def releases(folder: Path) -> tuple[Release, Release]:
 
 
 def in_service(env: World, release: Release, before: str = "") -> tuple[str, ProbeResult]:
-    """Put an approved release into service."""
+    """Deploy an approved release."""
     shown = evidence(
         trained=TRAINED.model_copy(update={"version": release.version, "model_digest": release.digest}),
         judged=JUDGED if before else FIRST,
@@ -205,7 +205,7 @@ def served(env: World) -> str:
 
 
 def world_with(tmp_path: Path, **knobs: Any) -> tuple[World, Release]:
-    """Return a world in which version 1 serves, and the release of version 2."""
+    """Return an environment in which version 1 is deployed, and the release of version 2."""
     env = World.at(tmp_path, **knobs)
     register(env, {"rooms": 1.0})
     register(env, {"rooms": 2.0})
@@ -279,7 +279,7 @@ def test_a_first_version_that_answers_wrongly_is_withdrawn_and_no_champion(tmp_p
 def test_the_ledger_says_what_was_wrong_even_when_the_version_before_cannot_be_restored(tmp_path: Path) -> None:
     env = World.at(tmp_path, wrong_answer_versions=("2",))
     with pytest.raises(TerminalError):
-        in_service(env, releases(tmp_path)[1], before="1")  # which this endpoint has not kept
+        in_service(env, releases(tmp_path)[1], before="1")  # which this endpoint does not have
     (line,) = env.effects().deployments("price", "local")
     assert "predictions" in line.reason
 
@@ -301,7 +301,7 @@ def test_a_second_switch_after_a_kill_changes_nothing_and_needs_no_second_prefli
     endpoint: Any = env.endpoint()
     switch_and_verify(endpoint, two, "1")
     first = endpoint.live_version("price")
-    endpoint.reject_versions = ("2",)  # what would refuse a second preflight
+    endpoint.reject_versions = ("2",)  # would make a second preflight fail
     assert switch_and_verify(endpoint, two, "1")[0] == first.url
     assert endpoint.live_version("price") == first
 

@@ -1,7 +1,7 @@
-"""The way back: which version, from the endpoint's own copy, proven by the golden request it was released with.
+"""Rollback: to which version, from the endpoint's own copy, verified by the golden request of its release.
 
-The task itself opens an environment of a Prefect server; `tests/flows/test_retrain.py` runs it whole. Here are its
-parts, over the ledgers and the endpoint that it uses.
+The task itself opens an environment of a Prefect server; `tests/flows/test_retrain.py` runs all of it. Here its parts
+are tested, over the ledgers and the endpoint that it uses.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tasks.release.rollback import recorded_golden
 from tasks.shared.rules.refusal import Refusal
 
 GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")
-AT = datetime(2026, 11, 21, 10, tzinfo=UTC)  # all lines at the same moment: their order is the ledger's
+AT = datetime(2026, 11, 21, 10, tzinfo=UTC)  # all lines at the same moment: the ledger decides their order
 
 
 @pytest.fixture(params=["fake", "sqlite"])
@@ -99,7 +99,7 @@ def test_a_version_of_which_the_ledger_has_no_golden_request_is_refused(effects:
 
 
 def released(endpoint: FakeEndpoint, folder: Path) -> dict[str, str]:
-    """Release versions 1 and 2, throw their artifacts away, and return their digests."""
+    """Release versions 1 and 2, delete their artifacts, and return their digests."""
     digests = {}
     for version in ("1", "2"):
         artifact = folder / version

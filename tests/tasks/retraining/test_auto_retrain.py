@@ -1,4 +1,4 @@
-"""An alert is answered once, by what the ledger, the lake and the budget say; what is refused is written down."""
+"""Auto-retrain: one decision per alert, from ledger, lake and budget; a refusal is recorded."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,7 +32,7 @@ LATER = NOW + timedelta(minutes=5)
 
 
 def model(**rules: Any) -> TeamModel:
-    """Return the model that retrains by itself, for what has landed in the tests' lake."""
+    """Return the model with auto-retrain enabled, for the rows that are in the tests' lake."""
     wanted = {"automatic": True, "min_new_labelled_rows": 500, "max_label_age_days": 3650.0, **rules}
     spec = MODEL.spec.model_copy(update={"retraining": RetrainingSpec(**wanted)})
     return replace(MODEL, spec=spec)

@@ -1,4 +1,4 @@
-"""A tier of several tables: drawn by the same entity in each, joined as of each row's time, and repeatable."""
+"""Tiers of several tables: drawn by the same entity in each, joined as of each row's time, and repeatable."""
 
 from pathlib import Path
 from typing import Any

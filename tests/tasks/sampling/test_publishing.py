@@ -1,4 +1,4 @@
-"""What one model reads, another may name as its data set: each row once, as it was first computed."""
+"""Publishing: one model's rows become a data set for others, each row once, as it was first computed."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A tier is the same bytes for the same read, nested in the next, and split once by entity."""
+"""Sampling: a tier has the same bytes for the same read, is part of the larger tier, and is split once by entity."""
 
 from pathlib import Path
 
@@ -44,10 +44,10 @@ def test_the_same_read_is_found_again_and_not_written_anew(lake: FakeLake, tmp_p
     first = materialise(lake, ENGINE, read, SPEC, "full", tmp_path)
     times = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
     used = times.pop(first.folder / "tier.json")
-    damage(lake, read)  # would be found if the rows were read once more
+    damage(lake, read)  # would be found if the rows were read again
     assert materialise(lake, ENGINE, read, SPEC, "full", tmp_path) == first
     now = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
-    assert now.pop(first.folder / "tier.json") >= used  # by which `sweep` sees that somebody uses it
+    assert now.pop(first.folder / "tier.json") >= used  # from which garbage collection sees that it is in use
     assert now == times
 
 
@@ -116,7 +116,7 @@ def spec_with(holdout: float) -> ModelSpec:
 
 
 def lonely(holdout: float) -> tuple[int, int]:
-    """Return number and count of one house: it trains when the holdout is next to nothing, else it decides."""
+    """Return number and count of one house: it trains when the holdout is almost empty, else it is in the holdout."""
     wanted = holdout == 0.5
     decides = holdout_buckets(pa.array([f"h{number}" for number in range(50)])) < holdout * 10_000
     return next((at, 1) for at, decided in enumerate(decides) if decided == wanted)
@@ -190,7 +190,7 @@ STRATIFIED = parse_spec(GOOD + "tiers: {development: 0.1, staging: 0.3, stratify
 
 
 def with_streets(lake: Lake, streets: list[str | None], key: str = "streets") -> TableReads:
-    """Land a house in each of these streets, and fix the read."""
+    """Append a house in each of these streets, and fix the as-of read."""
     ids = pa.array([f"{key}{number}" for number in range(len(streets))])
     columns = {
         "house_id": ids,

@@ -1,4 +1,4 @@
-"""A tier has the same rows in the same order from the same read: after any compaction, and from any engine."""
+"""Row order of a tier: the same rows in the same order from the same read, after any compaction and from any engine."""
 
 import importlib.util
 import random
@@ -33,7 +33,7 @@ MISSING += [] if shutil.which("java") else ["java"]
 
 @pytest.fixture(autouse=True)
 def cut_by_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a compaction of few rows be laid out as one of many: by stripe of buckets, and not by snapshot."""
+    """Let a compaction of few rows be written like one of many: by stripe of buckets, and not by snapshot."""
     monkeypatch.setattr("blocks.lake.compaction.ONE_FILE_ROWS", 50)
 
 
@@ -47,7 +47,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def some(chance: random.Random, count: int, *, repeated: bool) -> pa.Table:
-    """Return so many houses; `repeated` draws from few keys, so that one house has many rows, some of them equal."""
+    """Return this many houses; `repeated` draws from few keys, so that one house has many rows, some of them equal."""
     named = [f"h{chance.randrange(8 if repeated else 10**9)}" for _ in range(count)]
     numbers = np.random.default_rng(chance.randrange(10**6))
     rooms = numbers.choice([1.0, 2.0, -0.5], count) if repeated else numbers.normal(size=count)
@@ -63,7 +63,7 @@ def some(chance: random.Random, count: int, *, repeated: bool) -> pa.Table:
 
 
 def parcels(chance: random.Random, count: int) -> dict[str, pa.Table]:
-    """Return rows of each table of a model that joins, as they would land in one night."""
+    """Return rows of each table of a model with joins, as they would be appended in one night."""
     who = [f"c{chance.randrange(30)}" for _ in range(count)]
     hour, place = (lambda: at(chance.randrange(40))), (lambda: chance.choice(["north", "south", None]))
     rows = {
@@ -108,7 +108,7 @@ def compact(lake: FakeLake) -> None:
 def rows_of(data: TierData) -> list[pa.Table]:
     """Return the rows of train and holdout, in the order in which a training program reads them."""
     parts = [pa.concat_tables(map(pq.read_table, parquet_files(part))) for part in (data.train, data.holdout)]
-    # Spark says of some columns that they hold no null: a remark in the files, no difference of the rows.
+    # Spark marks some columns as not nullable: a difference of the files, not of the rows.
     return [part.cast(pa.schema([pa.field(each.name, each.type) for each in part.schema])) for part in parts]
 
 

@@ -1,6 +1,6 @@
-"""The version that serves is the ledger's, and nothing of it is loaded that was not approved.
+"""The champion: the version that is deployed according to the ledger; only its approved files are loaded.
 
-`EnvironmentReader` is an environment in memory, over the fakes that ship beside the adapters; the tests of other tasks use it.
+`EnvironmentReader` is an environment in memory, over the fakes beside the adapters; the tests of other tasks use it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The gate in the way of a training: what it may cost is known before, what it did cost is logged after."""
+"""Cost of paid work: the worst case is known before a training, and the actual cost is logged after it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -124,7 +124,7 @@ def test_a_job_that_runs_on_has_no_cost_yet_and_counts_with_its_worst_case(env: 
     trainer.submit(job(model))
     log_worst_case(tracking, run, COSTED)
     assert log_job_cost(tracking, run.id, trainer, job(model)) is None
-    tracking.close_run(run.id, "FAILED")  # as when the service did not answer any more
+    tracking.close_run(run.id, "FAILED")  # as when the service no longer responded
     assert month_to_date_cost(tracking.runs(SPEC.name), NOW) == pytest.approx(0.02)
 
 

@@ -1,4 +1,4 @@
-"""A model is found by its folder's name, and which code made a version is known to the last edited byte."""
+"""Model folders: a model is found by its folder's name, and a version's code is recorded to the last edited byte."""
 
 import shutil
 import subprocess

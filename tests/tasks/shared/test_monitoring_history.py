@@ -1,4 +1,4 @@
-"""Looks kept in the lake: each once, found again by time, and never in the way of what is told."""
+"""The monitoring history in the lake: each run once, found again by time; a failure to write it stops no alert."""
 
 from datetime import datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two namespaces of one model share the data, its code and its budget, and nothing that either of them makes."""
+"""Namespaces of one model: they share data, code and budget, and none of their runs, versions and approvals."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,7 @@ def brought(name: str) -> TeamModel:
 
 
 def train_and_deploy(env: World, name: str, data: TierData, weight: float) -> str:
-    """Train, register, ask for approval and deploy under this name, as `retrain` does; return the version."""
+    """Train, register, request approval and deploy under this name, as `retrain` does; return the version."""
     tracking = env.tracking()
     run = open_training_run(tracking, brought(name), data, MADE_BY, {"seed": "7"}, key="flow:train")
     tracking.log_model(run.id, {"rooms": weight})
@@ -94,7 +94,7 @@ def request_of(name: str, version: str) -> ApprovalRequest:
 
 @pytest.fixture
 def both(env: World) -> World:
-    """Return a world in which both namespaces have trained on the same data, under the same keys, and serve."""
+    """Return an environment in which both namespaces have trained and deployed, with the same data and keys."""
     reads = append(env.lake(), 0, 300)
     for name, weight in ((DANA, 1.0), (MAX, 2.0)):
         data = materialise(env.lake(), DuckDBEngine(), reads, brought(name).spec, "full", env.scratch)

@@ -1,4 +1,4 @@
-"""The error's type alone decides whether a task is tried again."""
+"""Retries: only the type of the error decides whether a task is retried."""
 
 import asyncio
 from importlib import import_module

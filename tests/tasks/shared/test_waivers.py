@@ -1,4 +1,4 @@
-"""A failed gate is opened by a recorded waiver alone: of someone entitled, with a reason and an end."""
+"""Waivers: only a recorded waiver of an entitled person, with a reason and an end, opens a failed gate."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -97,6 +97,6 @@ def test_a_held_model_is_deployed_while_its_waiver_stands_and_not_after(env: Wor
         env, asked.id, approved=True, decided_by="ann@example.com", reason="with the waiver", channel="t", now=NOW
     )
     assert verify_approval(env, asked, "1", interrupted_effect=None, now=NOW).waivers == (waived.hash,)
-    env.approval = ApprovalSettings(approvers=("ann@example.com",))  # max may decide no more: nor does his waiver stand
+    env.approval = ApprovalSettings(approvers=("ann@example.com",))  # max may decide no more: his waiver does not count
     with pytest.raises(Refusal, match=r"no valid waiver covers it.*auc by contract, comparison"):
         verify_approval(env, asked, "1", interrupted_effect=None, now=NOW)

@@ -1,4 +1,4 @@
-"""A training sees its own rows, its own parameters and nothing that decides, and is stamped with what made it."""
+"""Training jobs: each gets its training rows and hyperparameters, no holdout, and tags that say what made it."""
 
 import json
 import platform

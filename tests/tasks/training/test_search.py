@@ -1,4 +1,4 @@
-"""Trials try what `search` in model.yaml allows: nothing else, and the same for the same seed."""
+"""Hyperparameter search: trials stay within `search` of model.yaml, and one seed gives the same trials."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a flow run that was cancelled or crashed leaves: no job that is paid for, and its cost known."""
+"""Stopping of jobs: a cancelled or crashed flow run leaves no running paid job, and its cost is known."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def env(tmp_path: Path) -> World:
 
 
 def at_work(env: World, flow_run: str, key: str = "train", trainer: Any = None) -> tuple[str, str]:
-    """Open a tracked run and submit its job, as a flow run that then disappears; return the ids of both."""
+    """Open a tracked run and submit its job, like a flow run that then disappears; return the ids of both."""
     tags = {"ratchet.flow_run": flow_run}
     run = env.tracking().open_run(NAME, key=f"{flow_run}:{key}", name="price on production", tags=tags)
     program = env.scratch / "program"
@@ -90,7 +90,7 @@ def test_the_job_of_the_trainer_for_small_work_is_stopped_too(env: World, tmp_pa
 
 
 class Deaf(FakeTrainer):
-    """A trainer whose service does not answer."""
+    """A trainer whose service does not respond."""
 
     _block_type_slug = "ratchet-trainer-deaf"
 

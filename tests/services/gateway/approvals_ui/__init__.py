@@ -1,1 +1,1 @@
-"""The approvals desk: who gets in, what is shown, what is recorded."""
+"""Tests of the approvals UI: who gets access, what is shown, what is recorded."""

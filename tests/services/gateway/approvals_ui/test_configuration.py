@@ -1,4 +1,4 @@
-"""What [gateway] may say, and that the desk goes by the file as it is now."""
+"""Configuration of the approvals UI: the valid settings of [gateway]; a change of the file takes effect at once."""
 
 from pathlib import Path
 from typing import Any

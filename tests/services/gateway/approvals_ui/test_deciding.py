@@ -1,4 +1,4 @@
-"""A person signs in, reads the evidence and decides: that is signed, by that person, over what was shown."""
+"""Decisions on the approvals page: a person signs in, reads the evidence and decides; the decision is signed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a hostile page, program or text may try at the desk: forged forms, scripts, redirects, bodies without end."""
+"""Attacks on the approvals UI: forged forms, scripts, redirects and endless bodies are refused."""
 
 from pathlib import Path
 from urllib.parse import urlencode
@@ -114,7 +114,7 @@ def test_who_came_for_a_request_is_brought_to_it(office: Office) -> None:
 
 
 def test_a_link_in_a_message_leads_on_with_the_cookie_that_browsers_keep_back(office: Office) -> None:
-    """SameSite=Strict: the first request from elsewhere comes without it, the one from our own page with it."""
+    """SameSite=Strict: the first request from another site lacks the cookie, the next one from our own page has it."""
     request = office.ask()
     answer = office.client.get(f"/approvals/{request.id}", headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 401

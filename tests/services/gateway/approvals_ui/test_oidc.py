@@ -1,4 +1,4 @@
-"""People sign in at an identity provider, a real HTTP server here; one that lies, or an answer that is stolen, proves nothing."""
+"""Sign-in at an OpenID Connect provider, a real HTTP server here: false tokens and stolen responses are refused."""
 
 import base64
 import hmac
@@ -54,7 +54,7 @@ def office(provider: IdentityProvider, tmp_path: Path) -> Office:
 
 
 def go(browser: httpx.Client, wanted: str = "") -> str:
-    """Follow the link on the sign-in page, and the provider's redirect; return the path that it leads back to."""
+    """Follow the link on the sign-in page, and the provider's redirect; return the path to which it leads back."""
     answer = browser.get("/sign-in/provider", params={"next": wanted} if wanted else {})
     assert answer.status_code == 303
     back = httpx.get(answer.headers["location"]).headers["location"]
@@ -67,7 +67,7 @@ def sign_in(browser: httpx.Client, wanted: str = "") -> httpx.Response:
 
 
 def is_refused(office: Office, browser: httpx.Client, answer: httpx.Response) -> bool:
-    """Whether nobody was signed in, and nothing said but that."""
+    """Return whether nobody was signed in, and the page says nothing else."""
     return (
         answer.status_code == 401
         and SIGN_IN_FAILED.replace("'", "&#39;") in answer.text
@@ -241,7 +241,7 @@ def _by_hand(header: dict[str, Any], claims: dict[str, Any], key: bytes) -> str:
 
 
 def _by_its_public_key(provider: IdentityProvider, claims: dict[str, Any]) -> str:
-    """The oldest trick: the public key, which everybody has, as the secret of an HMAC."""
+    """The oldest attack: the public key, which everybody has, used as the secret of an HMAC."""
     form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return _by_hand({"alg": "HS256", "kid": provider.key_id}, claims, provider.key.public_key().public_bytes(*form))
 

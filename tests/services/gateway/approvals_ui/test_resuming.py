@@ -1,4 +1,4 @@
-"""A run that waits is woken once its request is decided, whoever was away in between."""
+"""Resuming: a waiting run is resumed once its request is decided, even if Prefect or the gateway was down meanwhile."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.waiting import wait_for
 
 @dataclass
 class Runs:
-    """Runs of a Prefect that is away for so many calls; each needs to be woken so often."""
+    """Runs of a Prefect server that is down for this many calls; each run must be resumed this many times."""
 
     unavailable_calls: int = 0
     tries: int = 1

@@ -1,4 +1,4 @@
-"""Plot, intervals, slices, checks and data difference on the page: those that were asked about, or none."""
+"""Review attachments on the page (plot, intervals, slices, checks, data difference): those of the request, or none."""
 
 import html
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_where_the_files_are_not_at_hand_the_page_says_so(asked: tuple[Office, A
 
 
 def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_is_new(tmp_path: Path) -> None:
-    """Version 1 serves; 400 more houses landed, and version 2 was trained on all of them and held against it."""
+    """Version 1 is deployed; 400 more houses were appended, and version 2, trained on all, is compared with it."""
     made = promoted(tmp_path)
     env, lake = made.env, made.env.lake()
     (env.evidence_folder / "price" / "1").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Closed by default: who has not proved who they are sees nothing, and who tries learns nothing."""
+"""Sign-in to the approvals UI: nothing is shown without it, and a failed attempt reveals nothing."""
 
 import re
 import stat
@@ -32,7 +32,7 @@ def office(tmp_path: Path) -> Office:
 
 
 def shows_nothing(answer: httpx.Response, path: str = "") -> bool:
-    """Whether the answer says nothing of any request, besides the path that was asked for."""
+    """Return whether the response reveals nothing about any request, except the requested path."""
     text = answer.text.replace(path, "") if path else answer.text
     return not [each for each in SECRETS if each in text]
 
@@ -105,7 +105,7 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(tmp_path: Path) -> No
     office.context.accounts._dummy_hash  # noqa: B018  (made once, at the first attempt)
 
     def seconds(name: str) -> float:
-        begun = time.process_time()  # of this process: how busy the machine is does not count
+        begun = time.process_time()  # of this process: the load of the machine does not count
         assert sign_in(office.client, name, "wrong wrong wrong").status_code == 401
         return time.process_time() - begun
 

@@ -1,4 +1,4 @@
-"""Which change asks for which runs."""
+"""Trigger rules: which change starts which runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What each git host says, read into one form."""
+"""Payloads of the git hosts, parsed into one form."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Only a decision by someone entitled, in time, over exactly this evidence lets a model be deployed."""
+"""The rules of approvals: only an entitled person's decision, in time and over this evidence, allows a deployment."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ DECISION = LedgerDecision(
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that the deployer hands over."""
+    """All arguments that the deployment passes to the rule."""
 
     request: ApprovalRequest = REQUEST
     decision: LedgerDecision | None = DECISION
@@ -204,7 +204,7 @@ CASES = st.builds(Case, REQUESTS, DECISIONS, DIGESTS, VERSIONS, VERSIONS, TIMES)
 
 
 def allowed(case):
-    """Say the same as the rule, in other words."""
+    """The same rule as an independent expression."""
     request, decision = case.request, case.decision
     if decision is None:
         return False

@@ -1,4 +1,4 @@
-"""Evidence has one text and one digest, and nothing can be changed without changing it."""
+"""Evidence: one canonical text with one digest; any change of it changes the digest."""
 
 import dataclasses
 import re

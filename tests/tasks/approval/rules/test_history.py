@@ -1,4 +1,4 @@
-"""Which version serves, and where a rollback goes."""
+"""Deployment history: the deployed version, and the target of a rollback."""
 
 from dataclasses import dataclass
 

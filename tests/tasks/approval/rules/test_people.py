@@ -1,4 +1,4 @@
-"""A person is one person under all their names, and bears the roles that the configuration gives."""
+"""People: all names of a person count as one person, with the roles of the configuration."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is sent to a scoring server is what the rows hold, to the last digit, and what it answers is numbers a row."""
+"""The payload of inference requests: rows are sent to the last digit, and a response must be numbers for each row."""
 
 import json
 

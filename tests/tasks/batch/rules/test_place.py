@@ -1,4 +1,4 @@
-"""Rows go to paid machines when the hours that this saves are worth its cost, and by no other rule."""
+"""The place of batch inference: rows go to paid machines only when the hours that this saves are worth the cost."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Which data sets and reads a round of maintenance looks at, and what it says of them."""
+"""Rules of maintenance: which data sets and reads a run covers, and its report."""
 
 from tasks.cleanup.rules.maintenance import (
     MAX_DIGEST_ROWS,

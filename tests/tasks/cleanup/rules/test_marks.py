@@ -1,4 +1,4 @@
-"""Whatever graph there is: nothing that a root needs is ever removed, and what is removed goes dependents first."""
+"""Marks of garbage collection, for any graph: nothing that a root needs is removed; dependents are removed first."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ def thing(key: str, *needs: str, days: float = 100.0, held: str = "") -> Collect
 
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[list[Collectable], dict[str, str]]:
-    """Random things that need each other in any way, cycles and what is not there included, and random roots."""
+    """Random artifacts that need each other in any way, with cycles and missing ones, and random roots."""
     names = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
     needs = st.lists(st.sampled_from([*NAMES, "run:gone"]), max_size=4).map(tuple)
     things = [
@@ -33,7 +33,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Collectable], dict[str, str]]:
 
 
 def needed_by(things: dict[str, Collectable], key: str) -> set[str]:
-    """All that `key` needs, found in another way than the rule: by growing the set until it does not grow."""
+    """Return all that `key` needs, by another algorithm than the rule: grow the set until it does not change."""
     found = {key}
     while more := {needed for each in found if each in things for needed in things[each].depends_on} - found:
         found |= more
@@ -63,7 +63,7 @@ def test_a_sweep_that_is_cut_short_leaves_nothing_without_what_it_needs(
     gone, by_key = set(order[:done]), {each.key: each for each in things}
     for key in set(by_key) - gone:
         broken = set(by_key[key].depends_on) & gone
-        assert all(key in needed_by(by_key, lost) for lost in broken)  # only within a ring of garbage
+        assert all(key in needed_by(by_key, lost) for lost in broken)  # only within a cycle of garbage
 
 
 @settings(max_examples=50)
@@ -95,7 +95,7 @@ def test_one_key_for_two_things_is_refused() -> None:
 
 
 class Registered:
-    """A registered version, made by Ratchet unless told otherwise."""
+    """A registered version, made by Ratchet unless given otherwise."""
 
     def __init__(self, version: str, aliases: tuple[str, ...] = (), **tags: str) -> None:
         self.version, self.aliases, self.status = version, aliases, "serving"

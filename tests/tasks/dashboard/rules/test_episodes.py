@@ -1,4 +1,4 @@
-"""Alerts on a line of time: from when to when, the gravest that they were, and who looks after them."""
+"""Alert episodes: the time range, the highest severity, and the person who acknowledged the alert."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The page of a model: it says what is known, says so where nothing is, and nothing in it can run or load anything."""
+"""The dashboard's page: it shows what is known, says what is not, and can run or load nothing."""
 
 import re
 from dataclasses import fields, is_dataclass, replace
@@ -21,7 +21,7 @@ CASES = {"busy": busy, "blank": blank, "unreached": unreached}
 
 
 class Read(HTMLParser):
-    """Reads a page as a browser would: tags, attributes, texts, and whether every tag is closed."""
+    """Parses a page as a browser does: tags, attributes, texts, and whether every tag is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Read(HTMLParser):
 
 
 def with_text(value: Any, text: str) -> Any:
-    """Return facts in which every text, however deep, is another."""
+    """Return the data with every text, however deep, replaced."""
     if isinstance(value, str):
         return text
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Traffic in even steps: nothing is counted twice, nothing between is left out, and quantiles are within their bins."""
+"""Traffic in even steps: each request is counted once, empty steps are shown, and quantiles are within their bins."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

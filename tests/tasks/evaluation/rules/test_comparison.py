@@ -1,4 +1,4 @@
-"""Champion against challenger: the rule reads the interval rightly, and what is found is no stronger than it."""
+"""Comparison of champion and challenger: the outcome follows from the interval, and claims no more than it."""
 
 import math
 
@@ -93,7 +93,7 @@ def test_a_margin_lets_a_slightly_different_model_pass_as_not_inferior_only():
 
 @pytest.mark.slow
 def test_of_equally_good_models_at_most_one_in_twenty_is_found_better():
-    """400 pairs at a one-sided error of 2.5 %: more than 20 found better has a chance below 0.2 %."""
+    """400 pairs at a one-sided error of 2.5 %: the chance of more than 20 found better is below 0.2 %."""
     drawn = (models("binary", rows=300, seed=1_000 + pair) for pair in range(400))
     findings = [compared("binary", "auc", each).outcome for each in drawn]
     assert len(findings) == 400
@@ -102,7 +102,7 @@ def test_of_equally_good_models_at_most_one_in_twenty_is_found_better():
 
 
 def few(rows, positives, differing):
-    """Return binary models over so many rows, of which few are positive and few predicted differently."""
+    """Return binary models over this many rows, of which few are positive and few predicted differently."""
     truth = np.array(["yes"] * positives + ["no"] * (rows - positives))
     champion = np.linspace(0.1, 0.8, rows)
     challenger = champion.copy()

@@ -1,4 +1,4 @@
-"""From predictions on the holdout to a verdict and a strict record, on real models of all three tasks."""
+"""Evaluation on the holdout: from predictions to a verdict and a strict record, on real models of all three tasks."""
 
 import json
 import math
@@ -194,7 +194,7 @@ def test_keys_that_prove_nothing_are_refused(training, holdout, said):
 
 
 def strict(text):
-    """Read JSON as the standard has it: no NaN, no Infinity."""
+    """Parse JSON by the standard: no NaN, no Infinity."""
 
     def refuse(literal):
         raise AssertionError(f"{literal} is no JSON")

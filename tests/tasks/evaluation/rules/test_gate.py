@@ -1,4 +1,4 @@
-"""The gate opens only when everything was measured, is finite and within its bound; else it says what is wrong."""
+"""The gate: a version passes only when all values are measured, finite and within bounds; a failure has its reasons."""
 
 import math
 import re
@@ -24,13 +24,13 @@ SLICES = (SliceResult("plan", "gold", "auc", 90, 0.7), SliceResult("plan", "free
 
 
 def rules(minimum_rows=100, floors=FLOORS, slices=PLANS):
-    """Return a specification, even one that `model.yaml` would not be allowed to hold."""
+    """Return a specification, including one that `model.yaml` may not contain."""
     terms = Terms(metric="auc", rule="superior", margin=0.005, confidence=0.95)
     return EvaluationSpec.model_construct(minimum_rows=minimum_rows, floors=floors, slices=slices, comparison=terms)
 
 
 def bound(metric, at_least=None, at_most=None):
-    """Return a floor that was not validated."""
+    """Return a floor without validation."""
     return Floor.model_construct(metric=metric, at_least=at_least, at_most=at_most)
 
 
@@ -44,7 +44,7 @@ def plan(value, rows=90):
 
 
 def judged(spec=None, **changes):
-    """Judge a challenger that passes, but for the changes."""
+    """Evaluate a challenger that passes, except for the changes."""
     good = {"rows": 500, "metrics": measured(), "slices": SLICES, "comparison": BETTER}
     return apply_gate(spec or rules(), **good | {"first_model": False, "leaked": 0} | changes)
 
@@ -178,7 +178,7 @@ def test_the_sentence_on_a_floor_shows_a_value_on_the_side_of_the_bound_it_speak
 
 
 def mostly(good, *bad):
-    """Return a strategy that draws the good values twelve times as often as each of the bad ones."""
+    """Return a strategy that draws each good value twelve times as often as each bad one."""
     return st.sampled_from([good] * 12 + list(bad)).flatmap(lambda each: each)
 
 
@@ -210,14 +210,14 @@ def finite(*values):
 
 
 def keeps(value, limits):
-    """Say whether the value is finite and within limits of which there is one at least."""
+    """Return whether the value is finite and within its limits, of which there is at least one."""
     given_limits = [each for each in limits if each is not None]
     low, high = (each if each is not None else value for each in limits)
     return len(given_limits) > 0 and finite(value, *given_limits) and low <= value <= high
 
 
 def may_pass(case, first_model):
-    """Say whether a case may pass, from the definition of the gate."""
+    """Return whether a case may pass, by the definition of the gate."""
     compared, sliced = case["comparison"], []
     for name, limits in case["slices"]:
         values = [value for metric, rows, value in case["results"] if metric == name and rows >= 50]

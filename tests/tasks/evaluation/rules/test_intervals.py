@@ -1,4 +1,4 @@
-"""Intervals are those of slow, independent computations: DeLong's from all pairs, others by a plain bootstrap."""
+"""Confidence intervals: equal to slow, independent computations (DeLong's from all pairs; a plain bootstrap)."""
 
 import math
 
@@ -14,7 +14,7 @@ from tests.fixtures.evaluation_cases import compared, every_metric, models
 
 
 def slow_delong(positive, champion, challenger):
-    """Return the difference of the aucs and its error by DeLong's formulas, from all pairs of rows."""
+    """Return the difference of the AUCs and its error by DeLong's formulas, from all pairs of rows."""
     placed = []
     for scores in (champion, challenger):
         gap = scores[positive][:, None] - scores[~positive][None, :]
@@ -60,7 +60,7 @@ def test_the_interval_of_a_mean_is_students(task, metric, confidence):
 
 
 def plain_bootstrap(task, metric, drawn, resamples=120):
-    """Return the bounds of the difference over resampled rows, the metric computed anew for each resample."""
+    """Return the bounds of the difference over resampled rows; the metric is computed again for each resample."""
     classes, truth, champion, challenger = drawn
     codes, rng, differences = encode_truth(task, classes, truth), np.random.default_rng(9), []
     for _ in range(resamples):

@@ -1,4 +1,4 @@
-"""Every metric is what scikit-learn or pen and paper say, and nothing is measured on what cannot be read."""
+"""Metrics: each equals the value of scikit-learn or a manual calculation; invalid predictions are refused."""
 
 import math
 
@@ -21,7 +21,7 @@ from tests.fixtures.evaluation_cases import BINARY, PAIRS, THREE, both
 
 
 def sample(task, rows=500, seed=3):
-    """Return labels and predictions that know something, with many ties."""
+    """Return labels and predictions that correlate with them, with many ties."""
     rng = np.random.default_rng(seed)
     if task == "regression":
         truth = rng.normal(50, 10, rows)

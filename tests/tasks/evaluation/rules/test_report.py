@@ -1,4 +1,4 @@
-"""The report says the verdict first, hides nothing, lets no value become markup, and its picture is small."""
+"""The report of an evaluation: the verdict first, nothing omitted, every value escaped, and a small plot."""
 
 import io
 import math
@@ -24,7 +24,7 @@ def report(found, model="churn", version="5"):
 
 
 def table(text, heading):
-    """Return the cells of the table below a heading, a list a row, without the rule below its head."""
+    """Return the cells of the table below a heading, one list per row, without the line below its head."""
     part = text.split(f"## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in part.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in [lines[0], *lines[2:]]]
@@ -111,7 +111,7 @@ def test_the_calibration_or_fit_is_shown_for_every_row_of_the_holdout(task, titl
 
 
 def undefined(task, with_champion):
-    """Return an evaluation of a holdout on which some metrics are NaN."""
+    """Return an evaluation with a holdout on which some metrics are NaN."""
     case = trained(task)
     same = np.full(len(case.truth), case.truth[0])
     return case.evaluated(champion=case.weak if with_champion else None, truth=same)
@@ -159,7 +159,7 @@ def test_no_value_of_the_data_becomes_markup_or_breaks_its_table(value, shown):
 
 
 def decoded(picture):
-    """Return the pixels of a PNG that is one, and small."""
+    """Return the pixels of a picture, which must be a PNG and small."""
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(picture) < 80_000
     pixels = image.imread(io.BytesIO(picture), format="png")

@@ -1,4 +1,4 @@
-"""Every row of a source is accepted or quarantined with a reason, and nothing vanishes."""
+"""Rules of ingestion: every row of a source is accepted, or quarantined with a reason; none is lost."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ class BrokenLine:
 
 
 def rows_of(*rows):
-    """Rows of (id, age, plan, active, left) as a table."""
+    """Return rows of (id, age, plan, active, left) as a table."""
     ids, ages, plans, actives, left = zip(*rows, strict=True) if rows else ([],) * 5
     return pa.table(
         {
@@ -54,7 +54,7 @@ def good(count, start=0):
 
 @dataclass(frozen=True)
 class Done:
-    """All that became of some rows."""
+    """The accepted and the quarantined rows of a source."""
 
     accepted: pa.Table
     quarantined: pa.Table

@@ -1,4 +1,4 @@
-"""One word and one sentence, of which none is silence by accident."""
+"""The conclusion of a monitoring run: one outcome and one sentence; a failed check never counts as no drift."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Counted where the rows lie, a column's bins hold every row once, whatever the values are."""
+"""Counts by bin, computed by SQL: every row is in exactly one bin of a column, for any values."""
 
 from pathlib import Path
 

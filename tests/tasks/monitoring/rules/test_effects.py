@@ -1,4 +1,4 @@
-"""Effects are what they are called, and chance is told from change."""
+"""Effect sizes and significance tests: the values of their definitions; chance is distinguished from change."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Evidently's report bears our scores, and survives the columns on which Evidently alone raises."""
+"""Evidently's report: it has our scores, and includes columns on which Evidently alone raises an error."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Looks as rows of the lake: written once, read back the same, whatever they found."""
+"""The monitoring history: monitoring runs as rows of the lake, written once and read back unchanged."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Labels of other shares are told beyond chance and by enough to matter; chance alone is not told."""
+"""Label shift: a change of the labels' shares is found only beyond chance and when large enough."""
 
 import numpy as np
 import pytest

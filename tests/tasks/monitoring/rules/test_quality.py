@@ -1,4 +1,4 @@
-"""A model is called worse only beyond chance and by enough to matter; labels are those that came after the prediction."""
+"""Quality monitoring: degraded only beyond chance and by enough to matter; labels must be later than predictions."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

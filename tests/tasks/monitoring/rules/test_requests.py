@@ -1,4 +1,4 @@
-"""Logged requests become rows of fixed types, and none that does not hold what it has to."""
+"""Logged inference requests: they become rows of fixed types; incomplete requests are refused."""
 
 from typing import Any
 

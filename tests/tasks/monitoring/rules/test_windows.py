@@ -1,4 +1,4 @@
-"""Windows follow one another without a gap, and each knows the same one of earlier weeks."""
+"""Monitoring windows: consecutive without a gap, each with its counterparts in earlier weeks."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

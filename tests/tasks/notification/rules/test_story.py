@@ -1,4 +1,4 @@
-"""What is said of a cause follows from what happened: once, again while it lasts, and when it is over."""
+"""The messages of an alert, from its signals: once, reminders while it lasts, and one when it is over."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

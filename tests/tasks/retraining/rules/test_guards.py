@@ -1,4 +1,4 @@
-"""A model is retrained by itself only when every guard allows it; each that does not says what, why and until when."""
+"""The guards of auto-retrain: it starts only when every guard allows it; each refusal says what, why and until when."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -182,7 +182,7 @@ def test_a_refusal_has_a_value_a_limit_and_a_time_that_is_true(rules: Retraining
 
 @given(RULE, FACT, some.integers(1, 30))
 def test_it_ends_by_itself_while_nobody_approves(rules: RetrainingSpec, facts: RetrainFacts, nights: int) -> None:
-    """Found again every night, and never approved: in any window no more are started than are allowed in vain."""
+    """Drift is found every night and nobody approves: no window has more unsuccessful retrainings than allowed."""
     rules = rules.model_copy(update={"automatic": True, "triggers": ("drift", "quality")})
     started: list[datetime] = []
     for night in range(nights):

@@ -1,4 +1,4 @@
-"""What is published under one name means one thing: what changes its meaning asks for another name, and nothing else."""
+"""Published rows: one name has one meaning; exactly the changes of meaning need another name."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def weather(**parts):
         weather(keys={"airport": "town"}),
         weather(time="until"),
         weather(columns={"wind": "gusts_ms", "gusts": "wind_ms"}),
-        weather(columns={"gusts": "gusts_ms", "wind": "wind_ms"}),  # of equal rows another counts
+        weather(columns={"gusts": "gusts_ms", "wind": "wind_ms"}),  # of equal rows another one counts
     ],
     ids=str,
 )
@@ -55,5 +55,5 @@ def test_the_order_of_the_features_and_the_name_of_the_set_mean_nothing():
 
 
 def test_the_digest_is_of_the_description_and_stays_as_it_is():
-    """What was published keeps its name over versions of Ratchet: `RULES` alone may change this."""
+    """Published data sets keep their names in later versions of Ratchet: only `RULES` may change the digest."""
     assert feature_rules_digest(changed()).startswith("d48fa35257d21bfb")

@@ -1,4 +1,4 @@
-"""Which models may be put into service."""
+"""Promotion: which models may be deployed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a run that has ended is called, and how its outcome is read from its tags."""
+"""Outcomes of runs: name and message of an ended run, and its outcome read from the tags."""
 
 import pytest
 

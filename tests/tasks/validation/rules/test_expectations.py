@@ -1,4 +1,4 @@
-"""A check passes only what it has looked at; every vacuous pass of the library is refused."""
+"""Expectations: only what was checked can pass; each case in which the library passes without checking is refused."""
 
 import gc
 import inspect

@@ -1,4 +1,4 @@
-"""A proposed suite says what was seen, is read by the strict reader, holds on its data and refuses broken data."""
+"""Proposed expectations: they describe the data, parse strictly, pass on their data and fail on broken data."""
 
 import math
 from collections.abc import Callable

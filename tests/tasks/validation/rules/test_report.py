@@ -1,4 +1,4 @@
-"""The report on a check shows the verdict first, and nothing in the data can disturb how it looks."""
+"""The report of a validation: the verdict first; nothing in the data can change its format."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A tier drawn by chance is not marked, a skewed one is, and nothing unmeasured goes unmarked."""
+"""Tier statistics: a random tier is not marked, a skewed one is, and a column that was not measured is marked."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ ROWS = 4000
 
 
 def houses(seed: int = 7, each: int = 1) -> pd.DataFrame:
-    """Return houses of which each has so many like rows."""
+    """Return houses with this many equal rows each."""
     chance = np.random.default_rng(seed)
     frame = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""A suite of expectations is read strictly: what could not fail is a mistake, told with its place."""
+"""Suites of expectations: parsed strictly; an expectation that could not fail is an error, with its place."""
 
 import pytest
 

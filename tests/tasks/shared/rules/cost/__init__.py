@@ -1,1 +1,1 @@
-"""Tests of what paid work may cost."""
+"""Tests of the cost rules."""

@@ -1,4 +1,4 @@
-"""The worst case is price x instances x time, and nothing above the budget, or without a price, is let through."""
+"""The budget: the worst case is price x instances x time; work above the budget, or without a price, is refused."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The price table is dated and strict, and what it does not know is not free."""
+"""The price table: dated and parsed strictly; an unknown item is refused, not free."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What was spent is summed by month, and what has not been said counts at its worst."""
+"""Cost by month: the sum of logged costs, and the worst case of runs without one."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime

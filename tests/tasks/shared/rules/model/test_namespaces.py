@@ -1,4 +1,4 @@
-"""A namespace is part of a model's name, and no two branches ever have the same one."""
+"""Namespaces: part of a model's name; two branches never share one."""
 
 import pytest
 from hypothesis import given

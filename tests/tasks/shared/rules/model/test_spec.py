@@ -1,4 +1,4 @@
-"""`model.yaml`: what is right is read, and each mistake is told with file, line, key, value and remedy."""
+"""`model.yaml`: valid files are read, and each error names file, line, key, value and remedy."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""YAML that could be read otherwise than it was meant is refused, with its line."""
+"""Strict YAML: ambiguous text is refused, with its line."""
 
 import pickle
 
@@ -160,7 +160,7 @@ def test_what_a_dumper_quotes_is_read_back(value):
     document = read_yaml(text, "x.yaml")
     if not document.mistakes:
         assert document.value == {"a": _tuples(value)}
-    for mistake in document.mistakes:  # the dumper leaves text such as 1e3 or 0o17 bare
+    for mistake in document.mistakes:  # the dumper does not quote text such as 1e3 or 0o17
         assert mistake.problem
 
 

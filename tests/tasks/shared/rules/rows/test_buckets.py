@@ -1,4 +1,4 @@
-"""Buckets are what the documentation says, on any engine, and refuse keys that could be two entities."""
+"""Buckets: computed as documented on every engine; keys that could be two entities are refused."""
 
 import hashlib
 import re

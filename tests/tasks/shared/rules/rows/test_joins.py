@@ -1,4 +1,4 @@
-"""Each row takes from each table the latest row that was known at its time: never a later one, never two."""
+"""As-of joins: each row takes from each table the latest row known at its time, never a later one, never two."""
 
 import pyarrow as pa
 import pytest
@@ -29,7 +29,7 @@ def join(**tables):
 
 
 def filled(rows):
-    """The tables by their names in SQL: these rows of the main one, and none of the others."""
+    """Return the tables by their names in SQL: these rows of the main one, and none of the others."""
     return {sql_table_names(DATA)[name or ""]: rows_of for name, rows_of in whole({"main": rows}).items()}
 
 

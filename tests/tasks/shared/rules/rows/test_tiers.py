@@ -1,4 +1,4 @@
-"""Tiers are nested and stable, whole or by stratum, and shares that mean nothing are refused."""
+"""Data tiers: nested and stable, as a whole or by stratum; invalid shares are refused."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -99,7 +99,7 @@ counts = st.lists(st.tuples(st.none() | st.sampled_from(["a", "b", "it's"]), st.
 
 
 def held(counts, bounds):
-    """Return of each stratum how many entities lie below its bound, and how many there are."""
+    """Return for each stratum how many entities are below its bound, and how many there are."""
     found = {}
     for stratum, bucket, entities in counts:
         inside, whole = found.get(stratum, (0, 0))
