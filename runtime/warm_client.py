@@ -74,7 +74,7 @@ def connect(address: str) -> socket.socket | None:
 
 def send_job(connection: socket.socket, arguments: list[str]) -> None:
     """Send what to run, where and with what, and the three standard streams."""
-    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "client": os.getpid()}  # noqa: PTH109  pathlib is slow to import
+    job = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd(), "client_pid": os.getpid()}  # noqa: PTH109  pathlib is slow to import
     socket.send_fds(connection, [b" "], [0, 1, 2])  # with one byte, which cannot be sent in part
     connection.sendall(json.dumps(job).encode() + b"\n")
 

@@ -28,7 +28,7 @@ class DataCapture:
     def __init__(self, configs: RecordStore, aws: AwsClients, speed: float) -> None:
         self._configs, self._aws, self._period = configs, aws, WRITE_SECONDS / speed
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._writing, self._ended = threading.Lock(), threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="data-capture")
 
     def start(self) -> None:
@@ -69,16 +69,22 @@ class DataCapture:
         return dict(capture_config) if capture_config else None
 
     def flush(self) -> None:
-        """Write the captured data: one or more files for each endpoint, variant and hour."""
-        with self._lock:
-            waiting, self._lines = self._lines, defaultdict(list)
-        for place, lines in waiting.items():
-            for start in range(0, len(lines), MAX_LINES_PER_FILE):
-                now = datetime.now(UTC)
-                name = f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
-                bucket, key = split_s3_uri(f"{place}/{name}")
-                content = "".join(f"{line}\n" for line in lines[start : start + MAX_LINES_PER_FILE])
-                self._aws.s3.put_object(Bucket=bucket, Key=key, Body=content.encode())
+        """Write what was captured before this call: one or more files for each endpoint, variant and hour.
+
+        It also waits for what another thread is writing just now.
+        """
+        with self._writing:
+            with self._lock:
+                waiting, self._lines = self._lines, defaultdict(list)
+            for place, lines in waiting.items():
+                for start in range(0, len(lines), MAX_LINES_PER_FILE):
+                    self._write(place, lines[start : start + MAX_LINES_PER_FILE])
+
+    def _write(self, place: str, lines: list[str]) -> None:
+        now = datetime.now(UTC)
+        name = f"{now:%M-%S}-{now.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
+        bucket, key = split_s3_uri(f"{place}/{name}")
+        self._aws.s3.put_object(Bucket=bucket, Key=key, Body="".join(f"{line}\n" for line in lines).encode())
 
     def _run(self) -> None:
         while not self._ended.wait(self._period):

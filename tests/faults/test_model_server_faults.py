@@ -173,7 +173,7 @@ def test_a_wrong_token_changes_nothing(scene: Scene, tmp_path: Path) -> None:
 
 def test_a_store_outside_the_hosts_state_is_refused(scene: Scene, tmp_path: Path) -> None:
     endpoint = scene.endpoint.model_copy(update={"releases_folder": tmp_path})
-    with pytest.raises(Rejected, match="not below the state folder"):
+    with pytest.raises(Rejected, match="not inside the state folder"):
         endpoint.switch(scene.two)
     scene.endpoint.verify(scene.one)
 

@@ -75,7 +75,7 @@ def test_a_release_without_rules_logs_nothing_and_knows_no_key(host: Logging) ->
 
 
 def test_a_request_is_logged_with_its_key_its_id_and_its_answer(host: Logging) -> None:
-    host.release({"key": "customer"})
+    host.release({"entity_column": "customer"})
     answer = host.ask(**{"X-Amzn-SageMaker-Inference-Id": "order-17"})
     assert answer.status_code == 200
     assert answer.headers["X-Request-Id"] == "order-17"
@@ -86,7 +86,7 @@ def test_a_request_is_logged_with_its_key_its_id_and_its_answer(host: Logging) -
 
 
 def test_a_csv_file_may_hold_the_key_and_is_answered_row_by_row(host: Logging) -> None:
-    host.release({"key": "customer"})
+    host.release({"entity_column": "customer"})
     answer = host.ask(CSV, "text/csv")
     assert len(answer.json()["predictions"]) == 2
     (line,) = host.collect()
@@ -105,7 +105,7 @@ def test_new_rules_of_the_version_that_serves_count_at_once(host: Logging) -> No
 
 
 def test_neither_the_golden_request_nor_a_refused_one_is_traffic(host: Logging) -> None:
-    host.release({"key": "customer"})
+    host.release({"entity_column": "customer"})
     assert host.ask(REQUEST).status_code == 200
     assert host.ask("{}").status_code == 400
     assert host.collect() == []
@@ -113,7 +113,7 @@ def test_neither_the_golden_request_nor_a_refused_one_is_traffic(host: Logging) 
 
 @pytest.mark.parametrize("key", ["1.5", "true", "[1]"])
 def test_a_key_is_text_or_a_whole_number(host: Logging, key: str) -> None:
-    host.release({"key": "customer"})
+    host.release({"entity_column": "customer"})
     answer = host.ask(ASKED.replace('"c-1"', key))
     assert answer.status_code == 400
     assert "customer" in answer.json()["error"] and "row 0" in answer.json()["error"]
@@ -134,7 +134,7 @@ def test_the_log_is_for_whoever_has_the_token_and_stays_in_its_folder(host: Logg
 
 
 def test_people_see_what_was_logged_and_dropped(host: Logging) -> None:
-    host.release({"key": "customer"})
+    host.release({"entity_column": "customer"})
     host.ask()
     host.collect()
     assert host.client.get("/endpoints/churn").json()["logged"] >= 1

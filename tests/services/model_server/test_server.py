@@ -187,9 +187,9 @@ def test_orders_that_cannot_be_carried_out_leave_the_live_version(local: Local, 
     link.symlink_to(tmp_path)
     (tmp_path / "MLmodel").touch()
     cases: list[tuple[dict[str, Any], int, str]] = [
-        (changed(local, artifact=str(tmp_path)), 400, "not below the state folder"),
-        (changed(local, artifact=str(link)), 400, "not below the state folder"),
-        (changed(local, artifact=f"{local.folder}/../../etc"), 400, "not below the state folder"),
+        (changed(local, artifact=str(tmp_path)), 400, "not inside the state folder"),
+        (changed(local, artifact=str(link)), 400, "not inside the state folder"),
+        (changed(local, artifact=f"{local.folder}/../../etc"), 400, "not inside the state folder"),
         (changed(local, artifact=str(local.folder / "none")), 422, "no file MLmodel"),
         (changed(local, digest="f" * 64), 409, "has the digest"),
         (changed(local, version="3"), 409, "a version never changes"),

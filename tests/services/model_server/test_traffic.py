@@ -111,6 +111,6 @@ def test_the_host_counts_what_it_is_asked_but_not_the_golden_request(client: Tes
     for body in (REQUEST, REQUEST.replace("34", "35", 1), "{}"):
         client.post("/endpoints/churn/invocations", content=body, headers=json_rows)
     hour = client.get("/endpoints/churn/traffic").json()[0]
-    assert (hour["requests"], hour["refused"], hour["failed"]) == (2, 1, 0)
-    assert sum(hour["latency"].values()) == 2
+    assert (hour["requests"], hour["client_errors"], hour["server_errors"]) == (2, 1, 0)
+    assert sum(hour["latency_bins"].values()) == 2
     assert client.get("/endpoints/none/traffic").status_code == 404

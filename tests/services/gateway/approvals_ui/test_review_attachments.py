@@ -95,12 +95,12 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     env.tracking().log_files(run.run_id, tmp_path / "second", artifact_folder="evaluation")
     trained = made.trained.model_copy(update={"version": "2", "run_id": run.run_id})
     judged = made.judged.model_copy(
-        update={"champion": "1", "metrics": dict(evaluation.metrics),
+        update={"champion_version": "1", "metrics": dict(evaluation.metrics),
                 "champion_metrics": dict(evaluation.champion_metrics or {})}
     )  # fmt: skip
     digest = store_review_attachments(env, made.brought, data, made.checked, trained, judged)
     shown = build_evidence(
-        "price", "local", data, made.checked, trained, judged, because="drift of today", attachments_digest=digest
+        "price", "local", data, made.checked, trained, judged, trigger_reason="drift of today", attachments_digest=digest
     )
     office = Office.at(tmp_path / "desk", env)
     request = env.approvals().add_request(request_over(shown, id="second"))
