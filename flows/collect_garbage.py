@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
-from flows.run_log import send_run_log
 from tasks.cleanup.rules.report import bytes_text
 from tasks.cleanup.tasks import plan_garbage_collection, run_garbage_collection
 from tasks.shared.rules.run_outcomes import run_name
@@ -22,13 +22,7 @@ IdleHours = Annotated[float, Field(ge=1, le=10_000)]
 IdleEndpointAction = Literal["report", "scale_down", "delete"]
 
 
-@flow(
-    name="collect_garbage",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{environment}",
-    on_running=[send_run_log],
-)
+@flow(name="collect_garbage", flow_run_name="{environment}", **FLOW_OPTIONS)
 def collect_garbage(
     environment: EnvironmentName = "local",
     grace_days: GraceDays = 30,
