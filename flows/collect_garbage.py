@@ -13,7 +13,7 @@ from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
-from tasks.cleanup.rules.report import bytes_text
+from tasks.cleanup.rules.garbage import bytes_text
 from tasks.cleanup.tasks import plan_garbage_collection, run_garbage_collection
 from tasks.shared.rules.run_outcomes import run_name
 

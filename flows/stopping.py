@@ -19,7 +19,7 @@ from blocks.environment import Environment, open_environment
 from blocks.records.tracking import TrackingRun
 from blocks.tracking.base import Tracking
 from blocks.trainers.base import Trainer, TrainingJob
-from tasks.batch.rules.place import BATCH_JOB_TAG
+from tasks.batch.rules.transform import BATCH_JOB_TAG
 from tasks.shared.cost import log_job_cost
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import training_job_name

@@ -19,8 +19,14 @@ from blocks.tracking.base import Tracking
 from runtime.digests import text_digest
 from tasks.batch.input import InferenceInput
 from tasks.batch.predictor import Predictor, predictions_table
-from tasks.batch.rules.payload import parse_predictions, split_into_requests
-from tasks.batch.rules.place import BATCH_JOB_TAG, BatchPlacement, choose_placement, placement_markdown
+from tasks.batch.rules.transform import (
+    BATCH_JOB_TAG,
+    BatchPlacement,
+    choose_placement,
+    parse_predictions,
+    placement_markdown,
+    split_into_requests,
+)
 from tasks.shared.cost import log_attempt_cost, model_month_to_date_cost, read_prices
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost, check_budget, job_worst_case

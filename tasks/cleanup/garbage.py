@@ -25,7 +25,7 @@ from tasks.cleanup.rules.cloud import (
     idle_endpoint_actions,
     orphaned_job_actions,
 )
-from tasks.cleanup.rules.marks import MIN_GRACE_PERIOD, plan_removal, protected_model_keys
+from tasks.cleanup.rules.garbage import MIN_GRACE_PERIOD, plan_removal, protected_model_keys
 from tasks.shared.cost import read_prices
 from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, PlannedRemoval
 from tasks.shared.rules.cost.prices import InstanceUse, hourly_price
