@@ -23,13 +23,12 @@ from tasks.shared.rules.model.strict_record import did_you_mean
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 from tasks.shared.rules.rows.content import ContentDigest
-from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
+from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, select_where
 from tasks.shared.rules.rows.tiers import TierRule
 from tasks.shared.tables import (
     TableFiles,
     TableReads,
-    check_table_columns,
     check_tier_rows,
     count_tier_rows,
     resolve_reads,
@@ -168,7 +167,7 @@ def input_from_lake(
         refuse_missing_columns(needed, reads)
         chosen, tables = select_where(columns, "main"), reads.files(lake, read, BUCKETS)
         return InferenceInput(engine, chosen, tables, reads.main.rows, _input_digest(reads, chosen), description)
-    check_table_columns(reads, read)
+    check_tables(read, reads.columns())
     files, everything = reads.files(lake, read, BUCKETS), TierRule(BUCKETS)
     check_tier_rows(engine, files, read, everything)
     chosen = select_where(columns, f"({model_rows_sql(read)}) AS joined")

@@ -26,8 +26,7 @@ from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partit
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
-from tasks.shared.rules.model.data import IngestSchema
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 
 _MEMORY_MB = 600

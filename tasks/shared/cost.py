@@ -18,8 +18,8 @@ from tasks.shared.rules.cost.budget import (
     CostBreakdown,
     WorstCaseCost,
     is_local_work,
+    job_worst_case,
     serving_worst_case,
-    training_worst_case,
 )
 from tasks.shared.rules.cost.prices import PriceTable, parse_prices
 from tasks.shared.rules.cost.spent import (
@@ -59,7 +59,7 @@ def worst_case_costs(
         Refusal: a paid instance type has no price.
     """
     name = model.spec.name
-    training = training_worst_case(price_table, trainer.compute(max_seconds(model)), now.date(), times=trials)
+    training = job_worst_case(price_table, "training", trainer.compute(max_seconds(model)), now.date(), trials)
     serving = (
         serving_worst_case(price_table, env.endpoint().compute(name), now.date()) if include_serving else NOT_SERVED
     )

@@ -20,10 +20,10 @@ from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest
-from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
+from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
 from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty_split, tier_bucket_bound
-from tasks.shared.tables import TableFiles, TableReads, check_table_columns, check_tier_rows, count_tier_rows, tier_rule
+from tasks.shared.tables import TableFiles, TableReads, check_tier_rows, count_tier_rows, tier_rule
 from tasks.validation.rules.parquet_rows import to_frame
 
 TIER_LAYOUT_VERSION = 3
@@ -61,7 +61,7 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
             "data_digest": reads.digest,
             "digest": digest,
         }
-        check_table_columns(reads, spec.data)
+        check_tables(spec.data, reads.columns())
         chosen = tier_rule(lake, engine, reads, spec, tier)
         files = reads.files(lake, spec.data, chosen.bound)
         check_tier_rows(engine, files, spec.data, chosen)

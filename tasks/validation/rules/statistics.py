@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 from tasks.shared.rules import sql
 from tasks.validation.rules.parquet_rows import ParquetRows
@@ -127,22 +126,6 @@ def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, tar
     if left := len(rest) - MAX_FIGURES_SHOWN:
         lines += ["", f"{left} smaller differences are not shown."] if left > 0 else []
     return "\n".join([*lines, ""])
-
-
-def statistics_to_json(statistics: TableStatistics) -> dict[str, Any]:
-    """Return the statistics as plain values, for a file."""
-    return {
-        "rows": statistics.rows,
-        "entities": statistics.entities,
-        "figures": [[e.column, e.statistic, e.expression, e.value, e.deviation] for e in statistics.figures],
-    }
-
-
-def statistics_from_json(values: Mapping[str, Any]) -> TableStatistics:
-    """Return the statistics that `statistics_to_json` wrote."""
-    return TableStatistics(
-        values["rows"], values["entities"], tuple(ColumnStatistic(*each) for each in values["figures"])
-    )
 
 
 def _requested_statistics(rows: ParquetRows, column: str, kind: str) -> Iterable[ColumnStatistic]:

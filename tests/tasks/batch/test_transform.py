@@ -32,8 +32,8 @@ from tasks.batch.transform import CHEAPER_BATCH_REMEDY, batch_job_name, predict_
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import WorstCaseCost, check_budget
 from tasks.shared.rules.cost.spent import COST_METRIC, FAILED_COST_METRIC, WORST_CASE_TAG
+from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.model.parts import BudgetSpec
-from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
 from tests.fakes.environment import SPEC, World

@@ -10,27 +10,23 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec, IngestSchema, TableSpec, TierSpec, strata_problems
+from tasks.shared.rules.model.data import DataSpec, TierSpec, strata_problems
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.namespaces import namespace_part
 from tasks.shared.rules.model.parts import (
     ApprovalSpec,
     BudgetSpec,
-    ComparisonSpec,
     EvaluationSpec,
     EvidenceSpec,
-    Floor,
     InferenceLogSpec,
     RetrainingSpec,
     SearchChoices,
     SearchRange,
     SearchSpace,
     ServingSpec,
-    SliceFloor,
     TrainingSpec,
 )
 from tasks.shared.rules.model.strict_record import (
-    KeyDescription,
     StrictRecord,
     did_you_mean,
     parse_record,
@@ -39,32 +35,6 @@ from tasks.shared.rules.model.strict_record import (
     validation_error,
 )
 from tasks.shared.rules.model.types import Name, OneLineText, ProblemIterator
-
-__all__ = [
-    "MAIN_TABLE",
-    "ApprovalSpec",
-    "BudgetSpec",
-    "ComparisonSpec",
-    "DataSpec",
-    "EvaluationSpec",
-    "EvidenceSpec",
-    "Floor",
-    "InferenceLogSpec",
-    "IngestSchema",
-    "ModelSpec",
-    "RetrainingSpec",
-    "SearchChoices",
-    "SearchRange",
-    "SearchSpace",
-    "ServingSpec",
-    "SliceFloor",
-    "TableSpec",
-    "TierSpec",
-    "TrainingSpec",
-    "parse_spec",
-    "spec_keys",
-    "spec_keys_markdown",
-]
 
 TaskType = Literal["binary", "multiclass", "regression"]
 
@@ -99,14 +69,6 @@ class ModelSpec(StrictRecord):
     retraining: RetrainingSpec = Field(
         default=RetrainingSpec(), description="Whether an alert starts a retraining automatically"
     )
-
-    def ingest_schema(self, name: str = MAIN_TABLE) -> IngestSchema:
-        """Return the ingest schema of a table: "" for the main one, else a name under `data.tables`.
-
-        Raises:
-            Refusal: the model has no such table; the message names the most similar one.
-        """
-        return self.data.ingest_schema(name)
 
     def own_dataset(self, kind: str) -> str:
         """Return the data set that the model itself writes: `churn-predictions`, in a namespace one of its own."""
@@ -164,14 +126,9 @@ def parse_spec(text: str | bytes, where: str) -> ModelSpec:
     return parse_record(ModelSpec, text, where)
 
 
-def spec_keys() -> tuple[KeyDescription, ...]:
-    """Return every key of `model.yaml` with its type, default and meaning, in the file's order."""
-    return record_keys(ModelSpec)
-
-
 def spec_keys_markdown() -> str:
     """Return the table of all keys as Markdown, as `docs/model-yaml.md` holds it."""
-    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in spec_keys()]
+    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in record_keys(ModelSpec)]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
