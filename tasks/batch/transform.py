@@ -11,11 +11,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
-from blocks.common.errors import NotFound, PortError
-from blocks.common.jobs import JobStatus
 from blocks.environment import Environment
 from blocks.lake.base import BUCKET_COLUMN
-from blocks.tracking.base import Tracking
 from runtime.digests import text_digest
 from tasks.batch.input import InferenceInput
 from tasks.batch.predictor import Predictor, predictions_table
@@ -27,12 +24,11 @@ from tasks.batch.rules.transform import (
     placement_markdown,
     split_into_requests,
 )
-from tasks.shared.cost import log_attempt_cost, model_month_to_date_cost, read_prices
+from tasks.shared.cost import model_month_to_date_cost, read_prices, try_log_job_cost
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost, check_budget, job_worst_case
 from tasks.shared.rules.cost.prices import PriceTable
-from tasks.shared.rules.cost.spent import WORST_CASE_TAG, actual_cost
-from tasks.shared.rules.refusal import Refusal
+from tasks.shared.rules.cost.spent import WORST_CASE_TAG
 
 CHEAPER_BATCH_REMEDY = "Use a cheaper instance, or remove [batch_inference] from the environment"
 LOCAL_COST = WorstCaseCost(0.0, "0.00 USD: predicted in the flow run", is_paid=False)
@@ -117,7 +113,7 @@ def predict_by_batch_job(
         write_predictions(transform, job.name, predictor, to)
         succeeded = True
     finally:
-        log_batch_job_cost(tracking, run.id, transform, job)
+        try_log_job_cost(tracking, run.id, transform, job)
         tracking.close_run(run.id, "FINISHED" if succeeded else "FAILED")
 
 
@@ -152,19 +148,3 @@ def write_predictions(transform: BatchInference, name: str, predictor: Predictor
             keys, buckets = key_table.column(predictor.data.entity), key_table.column(BUCKET_COLUMN)
             table = predictions_table(predictor.data, keys, buckets, numbers, predictor.version)
             file.write_table(table.cast(predictor.schema))
-
-
-def log_batch_job_cost(tracking: Tracking, run_id: str, transform: BatchInference, job: BatchInferenceJob) -> None:
-    """Log what a job cost, by what it ran; where it runs on, or its price is not known, its worst case stays."""
-    try:
-        state = transform.state(job.name)
-        if state.status is not JobStatus.in_progress:
-            compute = transform.compute(job.max_seconds)
-            usd, seconds = actual_cost(read_prices(), compute, state, "transform")
-            log_attempt_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
-    except NotFound:  # the job was refused before it started: nothing is billed
-        log_attempt_cost(tracking, run_id, 0.0, 0.0, failed=True)
-    except (PortError, Refusal) as problem:
-        get_run_logger().warning(
-            "the cost of run %s is unknown, so its worst case counts against the budget: %s", run_id, problem
-        )

@@ -11,6 +11,7 @@ from typing import Literal
 from blocks.records.alerts import AlertChannel
 from tasks.shared.rules.refusal import Refusal
 
+AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From the lowest to the highest."""

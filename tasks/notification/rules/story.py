@@ -13,7 +13,6 @@ from blocks.records.alerts import AlertRecord
 from runtime.digests import text_digest
 from tasks.notification.rules.kinds import SEVERITIES, event_kind
 
-AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 MessageOccasion = Literal["news", "new", "worse", "reminder", "recovered"]
 
 
