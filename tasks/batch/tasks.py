@@ -67,11 +67,7 @@ def predict_source(
 
 
 def champion_predictor(env: Environment, team_model: TeamModel) -> Predictor:
-    """Return what predicts with the version that serves.
-
-    Raises:
-        Refusal: the model serves nothing yet, or its files are not those that were approved.
-    """
+    """Return what predicts with the version that serves."""
     model = team_model.spec.name
     version = champion_version(env, model)
     if not version:

@@ -53,11 +53,7 @@ def choose_and_price_placement(env: Environment, model: TeamModel, rows: int) ->
 def price_placement(
     env: Environment, model: TeamModel, rows: int, price_table: PriceTable, now: datetime
 ) -> tuple[BatchPlacement, CostBreakdown]:  # fmt: skip
-    """Return where the rows are predicted, and the worst-case cost.
-
-    Raises:
-        Refusal: the decision needs the price of paid machines, and there is none.
-    """
+    """Return where the rows are predicted, and the worst-case cost."""
     batch_inference = env.batch_inference() if env.has_batch_inference else None
 
     def hourly() -> float:
@@ -85,19 +81,11 @@ def predict_by_batch_job(
     worst: WorstCaseCost,
     to: Path,
 ) -> None:
-    """Predict the rows with a transform job, and write the predictions as Parquet below `to`.
+    """Predict the rows with a transform job, and write the predictions as Parquet below the new folder `to`.
 
     The job's name is derived from the rows and the version, so that a retry after a crash attaches to the running job.
-
-    Args:
-        env: the environment with the machines.
-        name: the model's name.
-        rows: the input rows.
-        rows_sql: SQL over the input's tables that returns entity, features and bucket.
-        predictor: the version, its files and its columns. It loads no model here.
-        place: the placement, with the job's time limit.
-        worst: the worst-case cost.
-        to: a new folder.
+    `rows_sql` is SQL over the input's tables that returns entity, features and bucket. The predictor names the version,
+    its files and its columns, and loads no model here.
     """
     transform, tracking = env.batch_inference(), env.tracking()
     job_name = batch_job_name(name, rows, predictor.version)

@@ -126,11 +126,7 @@ def model_with_namespaces(env: Environment, model: str) -> list[str]:
 
 
 def check_namespace_allowed(env: Environment, model: str) -> None:
-    """Refuse a namespaced model in an environment without namespaces.
-
-    Raises:
-        Refusal: the environment has no namespaces.
-    """
+    """Refuse a namespaced model in an environment without namespaces."""
     if namespace_part(model) and not env.namespaces:
         raise Refusal(
             f"the environment {env.name} has no namespaces",

@@ -77,11 +77,8 @@ class TableReads:
 def resolve_reads(lake: Lake, data: DataSpec, as_of: str) -> TableReads:
     """Fix the snapshots to read.
 
-    Args:
-        lake: the lake that holds the tables.
-        data: the tables.
-        as_of: "" for the newest snapshot of each table; a time; or a snapshot's id of the main table, in which case the
-            joined tables are read as of that snapshot's time.
+    `as_of` is "" for the newest snapshot of each table; a time; or a snapshot's id of the main table, in which case the
+    joined tables are read as of that snapshot's time.
 
     Raises:
         NotFound: there is no such data set or snapshot, or a table was empty at that time.

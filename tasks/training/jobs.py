@@ -38,14 +38,8 @@ def train_and_register(
 ) -> TrainingResult:
     """Train on the tier's training rows, register the model as a signed version, and return it.
 
-    Args:
-        env: the adapters.
-        model: the model that is trained.
-        data: its tier.
-        cost_estimate: what the budget allows, and who trains.
-        parameters: hyperparameters that replace those of `model.yaml`, `seed` among them.
-        key: names run and version: a second call with the same key finds both.
-        log: takes the lines of the training program.
+    `cost_estimate` says who trains. `parameters` replace hyperparameters of `model.yaml`, `seed` among them. `key`
+    names run and version: a second call with the same key finds both. `log` takes the lines of the training program.
     """
     tracking, name, code = env.tracking(), model.spec.name, code_provenance()
     env.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded

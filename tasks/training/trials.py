@@ -92,11 +92,7 @@ def train_trial(
 
 
 def close_experiment(tracking: Tracking, model: TeamModel, trials: Sequence[Trial], run_id: str) -> list[Trial]:
-    """Close the run of an experiment with its best metric, and return the trials that have one, best first.
-
-    Raises:
-        Refusal: not one trial ended with a finite metric.
-    """
+    """Close the run of an experiment with its best metric, and return the trials that have one, best first."""
     metric = model.spec.evaluation.comparison.metric
     usable = [trial for trial in trials if trial.value is not None]
     tracking.close_run(run_id, "FINISHED" if usable else "FAILED")

@@ -49,13 +49,7 @@ def all_null_reason(column: str) -> str:
 
 
 def expectation_failure_reason(expectation: Expectation, outcome: ExpectationOutcome, rows: int) -> str:
-    """Return why the outcome is a failure; "" for a pass.
-
-    Args:
-        expectation: what was expected.
-        outcome: the library's outcome.
-        rows: how many rows the table has.
-    """
+    """Return why the outcome, on a table of so many rows, is a failure; "" for a pass."""
     details = outcome.details
     if outcome.error:
         return f"could not be evaluated: {outcome.error}"

@@ -63,11 +63,8 @@ class StatisticDifference:
 def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) -> TableStatistics:
     """Compute the figures of the data that tiers are drawn from.
 
-    Args:
-        rows: all its rows.
-        entity: the entity's column.
-        kinds: the columns to compare with their kinds (`number`, `flag` or `category`), the target first. A column
-            that the rows do not have, such as a joined one, is left out.
+    `kinds` are the columns to compare with their kinds (`number`, `flag` or `category`), the target first. A column
+    that the rows do not have, such as a joined one, is left out.
     """
     requested: list[ColumnStatistic] = []
     for column, kind in kinds.items():

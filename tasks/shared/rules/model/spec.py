@@ -114,15 +114,7 @@ class ModelSpec(StrictRecord):
 
 
 def parse_spec(text: str | bytes, where: str) -> ModelSpec:
-    """Read a `model.yaml`.
-
-    Args:
-        text: the file's content; bytes must be UTF-8.
-        where: the file's name, for messages.
-
-    Raises:
-        Mistakes: a Refusal with every mistake of the file: line, key, value as written, remedy.
-    """
+    """Read a `model.yaml`. Raises Mistakes (a Refusal) with every mistake: line, key, value as written, remedy."""
     return parse_record(ModelSpec, text, where)
 
 

@@ -59,11 +59,7 @@ class Document:
 
 
 def read_yaml(text: str | bytes, where: str) -> Document:
-    """Read one mapping.
-
-    Args:
-        text: the file's content; bytes must be UTF-8.
-        where: the file's name, for messages.
+    """Read one mapping; `where` is the file's name for messages, and bytes must be UTF-8.
 
     Raises:
         Mistakes: it cannot be read at all. Lesser mistakes are in the document returned.

@@ -80,9 +80,6 @@ def table_content_digest(table: pa.Table) -> str:
 
     Independent of chunks, of what lies under a null, and of schema metadata; not of the order of rows. It is
     the key under which rows that have no file are appended to the lake, so that landing them again adds nothing.
-
-    Raises:
-        Refusal: a column's type has no digest (nested and binary types).
     """
     digest = ContentDigest()
     digest.update(table)

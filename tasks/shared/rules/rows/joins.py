@@ -27,10 +27,8 @@ def is_tier_sampled(data: DataSpec, table: str) -> bool:
 def model_rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) -> str:
     """Return the SELECT of the rows that the model reads, in no order, with the columns `data.row_columns`.
 
-    Args:
-        data: the tables and how they join.
-        within: condition on the main table's rows, "" for all of them.
-        bound: further tables that are sampled are read below this bucket.
+    `within` is a condition on the main table's rows, "" for all of them. Sampled further tables are read below the
+    bucket `bound`.
     """
     if not data.tables:
         return select_where(map(sql.quoted_name, data.row_columns), "main", within)
