@@ -9,17 +9,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from runtime.digests import file_digests, text_digest
+from runtime.digests import text_digest
 from tasks.shared.models import ROOT
 from tasks.shared.rules.refusal import Refusal
 
 LOCK_FILE = ROOT / "requirements" / "requirements.lock"
 """The lock file that `make setup` installs."""
-
-
-def model_files(artifact: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of the model's files."""
-    return file_digests(artifact)
 
 
 def installed_packages() -> dict[str, str]:

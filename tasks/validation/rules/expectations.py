@@ -129,11 +129,11 @@ def _blocking_reason(frame: pd.DataFrame, expectation: Expectation, key: str) ->
         return outcomes.EMPTY_TABLE
     for name in (*expectation.columns, key):
         if name not in frame.columns:
-            return outcomes.missing_column_reason(name)
+            return outcomes.MISSING_COLUMN.format(name)
         if (found := frame[name]).ndim != 1:
-            return outcomes.repeated_column_reason(name)
+            return outcomes.REPEATED_COLUMN.format(name)
         if found.isna().all():
-            return outcomes.all_null_reason(name)
+            return outcomes.NULL_COLUMN.format(name)
     return ""
 
 

@@ -7,7 +7,7 @@ difference this large in fewer than one of a hundred tiers, over all the figures
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from tasks.shared.rules import sql
@@ -149,12 +149,10 @@ def _compute_statistics(rows: ParquetRows, entity: str, requested: Iterable[Colu
     distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
     found = rows.values(["count(*)", distinct, *parts])
     figures = tuple(
-        ColumnStatistic(
-            each.column,
-            each.statistic,
-            each.expression,
-            _finite(found[f"avg({each.expression})"]),
-            _finite(found[f"stddev_pop({each.expression})"]),
+        replace(
+            each,
+            value=_finite(found[f"avg({each.expression})"]),
+            deviation=_finite(found[f"stddev_pop({each.expression})"]),
         )
         for each in statistics
     )
