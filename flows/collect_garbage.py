@@ -43,17 +43,12 @@ def collect_garbage(
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"collect-garbage-{environment}"):
         plan = plan_garbage_collection(environment, grace_days, idle_hours, idle_endpoints)
-        planned_text = (
-            f"{len(plan.remove)} things, {bytes_text(plan.bytes)}; {len(plan.cloud_actions)} in the cloud account"
-        )
+        count, size = len(plan.remove), bytes_text(plan.bytes)
+        planned_text = f"{count} things, {size}; {len(plan.cloud_actions)} in the cloud account"
         if dry_run:
             message = f"would remove {planned_text}. The artifact `garbage-collection` lists them."
-            return end_run(
-                "planned", message, run_name(environment, f"{len(plan.remove)} planned", bytes_text(plan.bytes))
-            )
+            return end_run("planned", message, run_name(environment, f"{count} planned", size))
         result = run_garbage_collection(plan, environment, grace_days)
-        return end_run(
-            "removed",
-            f"{result.removed} things, {bytes_text(result.bytes)}, of {planned_text}.",
-            run_name(environment, f"{result.removed} removed", bytes_text(result.bytes)),
-        )
+        removed, freed = result.removed, bytes_text(result.bytes)
+        message = f"{removed} things, {freed}, of {planned_text}."
+        return end_run("removed", message, run_name(environment, f"{removed} removed", freed))

@@ -19,8 +19,9 @@ import psutil
 import pyarrow.parquet as pq
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
+from tasks.validation.rules.expectations import parse_suite, validate_table
 from tasks.validation.rules.parquet_rows import TABLE_NAME, to_frame
+from tasks.validation.rules.suites import Suite
 from tasks.validation.tasks import open_parquet_rows
 
 TABLE_SQL = """SELECT i AS id, 'user-' || i AS name, CAST(hash(i) % 100 AS INTEGER) AS tenure,

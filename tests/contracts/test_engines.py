@@ -21,7 +21,8 @@ import pytest
 
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from blocks.engines.base import Engine
-from tasks.validation.rules.expectations import Suite, validate_table
+from tasks.validation.rules.expectations import validate_table
+from tasks.validation.rules.suites import Suite
 from tasks.validation.tasks import open_parquet_rows
 from tests.checkout import ROOT
 from tests.fixtures.expectation_tables import IN_SQL, TABLES, by_pandas, laid, told

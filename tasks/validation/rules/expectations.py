@@ -27,9 +27,6 @@ from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.report import ExpectationResult, ValidationReport
 from tasks.validation.rules.suites import Expectation, ExpectationArguments, Suite, read_suite
 
-__all__ = ["Expectation", "ExpectationResult", "ParquetRows", "Suite", "ValidationReport", "parse_suite",
-           "validate_table"]  # fmt: skip
-
 _MAX_UNEXPECTED_LISTED = 20
 _NOT_VALIDATED_TOGETHER = ("expect_column_quantile_values_to_be_between",)
 

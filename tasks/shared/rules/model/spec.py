@@ -129,10 +129,8 @@ def _class_problems(classes: tuple[str, ...], task: TaskType) -> ProblemIterator
     if task == "regression" and count:
         yield ("classes",), validation_error("a regression has no classes", "Take it out, or correct `task`.")
     if task == "binary" and count != 2:
-        yield (
-            ("classes",),
-            validation_error(f"a binary task has two classes, not {count}", "Negative first, positive last."),
-        )
+        error = validation_error(f"a binary task has two classes, not {count}", "Negative first, positive last.")
+        yield ("classes",), error
     if task == "multiclass" and count < 3:
         yield ("classes",), validation_error(f"a multiclass task has three classes or more, not {count}")
 
@@ -153,15 +151,15 @@ def _range_problems(name: str, space: SearchRange, parameter: object) -> Problem
     if isinstance(parameter, bool | str):
         yield (name,), validation_error(f"training.parameters.{name} is no number", "List its values under `choices`.")
     elif isinstance(parameter, int) and not space.whole:
-        yield (
-            (name,),
-            validation_error(f"training.parameters.{name} is a whole number", "Write low and high without decimals."),
+        error = validation_error(
+            f"training.parameters.{name} is a whole number", "Write low and high without decimals."
         )
+        yield (name,), error
     elif isinstance(parameter, float) and space.whole:
-        yield (
-            (name,),
-            validation_error(f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."),
+        error = validation_error(
+            f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."
         )
+        yield (name,), error
 
 
 def _choice_problems(name: str, space: SearchChoices, parameter: object) -> ProblemIterator:
@@ -184,34 +182,26 @@ def _metric_problems(evaluation: EvaluationSpec, task: TaskType) -> ProblemItera
     counts = Counter((floor.metric, floor.side) for floor in evaluation.floors)
     for at, floor in enumerate(evaluation.floors):
         if counts[floor.metric, floor.side] > 1:
-            yield (
-                ("floors", at, floor.side),
-                validation_error(f"{floor.metric} has more than one such floor", "Keep one."),
-            )
+            error = validation_error(f"{floor.metric} has more than one such floor", "Keep one.")
+            yield ("floors", at, floor.side), error
 
 
 def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> ProblemIterator:
     for at, floor in enumerate(evaluation.slices):
         if floor.column not in features:
-            yield (
-                ("slices", at, "column"),
-                validation_error("is not among data.features", did_you_mean(floor.column, features)),
-            )
+            error = validation_error("is not among data.features", did_you_mean(floor.column, features))
+            yield ("slices", at, "column"), error
 
 
 def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:
     for at, column in enumerate(log.exclude):
         if column not in (*data.features, data.entity):
-            yield (
-                ("exclude", at),
-                validation_error("is neither a feature nor the entity", did_you_mean(column, data.features)),
-            )
+            error = validation_error("is neither a feature nor the entity", did_you_mean(column, data.features))
+            yield ("exclude", at), error
     for at, column in enumerate(log.hash):
         if column == data.entity:
-            yield (
-                ("hash", at),
-                validation_error("is the entity, and labels are joined by it", "Leave it out altogether."),
-            )
+            error = validation_error("is the entity, and labels are joined by it", "Leave it out altogether.")
+            yield ("hash", at), error
         elif column not in data.features:
             yield ("hash", at), validation_error("is not among data.features", did_you_mean(column, data.features))
         elif column in log.exclude:

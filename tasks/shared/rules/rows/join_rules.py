@@ -1,7 +1,7 @@
 """Checks before tables are joined: missing columns, incomparable keys and times, repeated keys."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
@@ -74,9 +74,10 @@ def refuse_repeated_keys(data: DataSpec, table: str, examples: Sequence[Mapping[
     """Refuse a table without a time whose keys repeat: each row of the main table would become many."""
     if examples:
         shown = ", ".join(f"{row['example']} ({row['found']} rows)" for row in examples)
+        keys = ", ".join(map(repr, data.tables[table].keys.values()))
         raise Refusal(
             f"key not unique: {shown}",
-            where=f"data set {_dataset(data, table)}, column {_quoted_list(data.tables[table].keys.values())}",
+            where=f"data set {_dataset(data, table)}, column {keys}",
             remedy=f"Keep one row a key, or name the column that tells them apart: data.tables.{table}.time, "
             f"or one more of data.tables.{table}.keys.",
         )
@@ -158,7 +159,3 @@ def _entity_column(data: DataSpec, table: str) -> str:
 
 def _dataset(data: DataSpec, table: str) -> str:
     return data.dataset if table == MAIN_TABLE else data.tables[table].dataset
-
-
-def _quoted_list(columns: Iterable[str]) -> str:
-    return ", ".join(map(repr, columns))
