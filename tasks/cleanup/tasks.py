@@ -26,7 +26,7 @@ def plan_garbage_collection(
     actions = plan_cloud_actions(env, idle_hours, idle_endpoints, grace_days, now) if env.has_cloud_cleanup else ()
     planned = planned.model_copy(update={"cloud_actions": actions})
     shown = garbage_collection_markdown(planned)
-    create_markdown_artifact(key="garbage-collection", markdown=shown, description="What goes, and what stays")
+    create_markdown_artifact(key="garbage-collection", markdown=shown, description="What is removed, and what is kept")
     get_run_logger().info("%s things may go, %s", len(planned.remove), bytes_text(planned.bytes))
     return planned
 

@@ -90,7 +90,7 @@ def _sql_plan(rows: ParquetRows, expectation: Expectation) -> SqlPlan | None:
 def _outcome_by_sql(
     answers: QueryResults, expectation: Expectation, plan: SqlPlan, library: LibraryFunctions
 ) -> ExpectationOutcome | None:
-    """Return what the library says of the metrics; None when SQL or the library does not bear them."""
+    """Return the library's outcome from the metrics of SQL; None when SQL or the library raises an error."""
     try:
         return library.validate_metrics(expectation, plan.metrics(answers))
     except Exception:  # for example an overflow: the pandas engine decides
