@@ -9,9 +9,9 @@ from prefect.deployments import run_deployment
 from prefect.utilities.urls import url_for
 
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import AlertRecordKey, EnvironmentName, ModelName, RetrainEvent
-from flows.run_log import send_run_log
 from tasks.retraining.tasks import decide_auto_retrain
 from tasks.shared.records import AutoRetrainDecision
 from tasks.shared.rules.run_outcomes import run_name
@@ -19,13 +19,7 @@ from tasks.shared.rules.run_outcomes import run_name
 RETRAIN_DEPLOYMENT = "retrain/retrain"
 
 
-@flow(
-    name="auto_retrain",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{event} of {model}",
-    on_running=[send_run_log],
-)
+@flow(name="auto_retrain", flow_run_name="{event} of {model}", **FLOW_OPTIONS)
 def auto_retrain(
     model: ModelName,
     event: RetrainEvent = "model.drift.detected",

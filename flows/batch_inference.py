@@ -2,8 +2,8 @@
 
 from prefect import flow
 
+from flows.options import FLOW_OPTIONS
 from flows.parameters import AsOf, EnvironmentName, ModelName
-from flows.run_log import send_run_log
 from flows.stopping import stop_batch_inference_jobs
 from tasks.batch.tasks import run_batch_inference
 from tasks.shared.records import BatchInferenceResult
@@ -11,11 +11,9 @@ from tasks.shared.records import BatchInferenceResult
 
 @flow(
     name="batch_inference",
-    persist_result=True,
-    result_serializer="json",
     flow_run_name="{model} on {source}",
     on_cancellation=[stop_batch_inference_jobs],
-    on_running=[send_run_log],
+    **FLOW_OPTIONS,
 )
 def batch_inference(
     model: ModelName, source: str, query: str = "", as_of: AsOf = "", environment: EnvironmentName = "local"

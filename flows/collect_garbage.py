@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
-from flows.run_log import send_run_log
-from tasks.cleanup.rules.report import bytes_text
+from tasks.cleanup.rules.garbage import bytes_text
 from tasks.cleanup.tasks import plan_garbage_collection, run_garbage_collection
 from tasks.shared.rules.run_outcomes import run_name
 
@@ -22,13 +22,7 @@ IdleHours = Annotated[float, Field(ge=1, le=10_000)]
 IdleEndpointAction = Literal["report", "scale_down", "delete"]
 
 
-@flow(
-    name="collect_garbage",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{environment}",
-    on_running=[send_run_log],
-)
+@flow(name="collect_garbage", flow_run_name="{environment}", **FLOW_OPTIONS)
 def collect_garbage(
     environment: EnvironmentName = "local",
     grace_days: GraceDays = 30,
@@ -49,17 +43,12 @@ def collect_garbage(
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"collect-garbage-{environment}"):
         plan = plan_garbage_collection(environment, grace_days, idle_hours, idle_endpoints)
-        planned_text = (
-            f"{len(plan.remove)} things, {bytes_text(plan.bytes)}; {len(plan.cloud_actions)} in the cloud account"
-        )
+        count, size = len(plan.remove), bytes_text(plan.bytes)
+        planned_text = f"{count} things, {size}; {len(plan.cloud_actions)} in the cloud account"
         if dry_run:
             message = f"would remove {planned_text}. The artifact `garbage-collection` lists them."
-            return end_run(
-                "planned", message, run_name(environment, f"{len(plan.remove)} planned", bytes_text(plan.bytes))
-            )
+            return end_run("planned", message, run_name(environment, f"{count} planned", size))
         result = run_garbage_collection(plan, environment, grace_days)
-        return end_run(
-            "removed",
-            f"{result.removed} things, {bytes_text(result.bytes)}, of {planned_text}.",
-            run_name(environment, f"{result.removed} removed", bytes_text(result.bytes)),
-        )
+        removed, freed = result.removed, bytes_text(result.bytes)
+        message = f"{removed} things, {freed}, of {planned_text}."
+        return end_run("removed", message, run_name(environment, f"{removed} removed", freed))

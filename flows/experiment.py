@@ -3,25 +3,23 @@
 from prefect import flow
 
 from blocks.environment import open_environment
+from flows.options import FLOW_OPTIONS
 from flows.parameters import AsOf, Count, DataTier, EnvironmentName, ModelName, Parallel
-from flows.run_log import send_run_log
 from flows.stopping import stop_training_jobs
 from tasks.sampling.tasks import sample
 from tasks.shared.models import load_model
 from tasks.shared.records import Trial
 from tasks.training.tasks import conclude_experiment, estimate_cost, open_experiment_run, run_trial
-from tasks.training.trials import open_study, report_trial, suggest_trial, trial_arguments, trial_task_runner
+from tasks.training.trials import open_study, report_trial, suggest_trial, trial_task_runner
 from tasks.validation.tasks import validate
 
 
 @flow(
     name="experiment",
-    persist_result=True,
-    result_serializer="json",
     flow_run_name="{model}, {trials} trials on {tier}",
     on_cancellation=[stop_training_jobs],
     on_crashed=[stop_training_jobs],
-    on_running=[send_run_log],
+    **FLOW_OPTIONS,
 )
 def experiment(
     model: ModelName,
@@ -48,15 +46,16 @@ def experiment(
     cost_estimate = estimate_cost(model, data, environment, trials)
     study = open_study(team_model)
     experiment_run_id = open_experiment_run(model, data, environment)
+    arguments = {"model": model, "data": data, "cost_estimate": cost_estimate, "environment": environment}
     finished_trials: list[Trial] = []
     with trial_task_runner(open_environment(environment), parallel) as runner:
         while len(finished_trials) < trials:
             batch = [suggest_trial(study, team_model) for _ in range(min(parallel, trials - len(finished_trials)))]
             futures = [
                 runner.submit(
-                    run_trial, trial_arguments(model, data, cost_estimate, *each, experiment_run_id, environment)
+                    run_trial, {**arguments, "number": number, "parameters": parameters, "parent": experiment_run_id}
                 )
-                for each in batch
+                for number, parameters in batch
             ]
             finished_trials += [report_trial(study, future.result()) for future in futures]
     return conclude_experiment(model, data, finished_trials, experiment_run_id, environment)

@@ -3,19 +3,13 @@
 from prefect import flow
 
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.parameters import EnvironmentName, ModelName
-from flows.run_log import send_run_log
 from tasks.ingestion.tasks import ingest_source
 from tasks.shared.records import IngestResult
 
 
-@flow(
-    name="ingest",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{model} from {source}",
-    on_running=[send_run_log],
-)
+@flow(name="ingest", flow_run_name="{model} from {source}", **FLOW_OPTIONS)
 def ingest(
     model: ModelName,
     source: str,

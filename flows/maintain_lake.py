@@ -3,19 +3,13 @@
 from prefect import flow
 
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.parameters import EnvironmentName, Hours, ModelOrAll
-from flows.run_log import send_run_log
 from tasks.cleanup.tasks import maintain_datasets
 from tasks.shared.records import MaintenanceResult
 
 
-@flow(
-    name="maintain_lake",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="lake of {environment}",
-    on_running=[send_run_log],
-)
+@flow(name="maintain_lake", flow_run_name="lake of {environment}", **FLOW_OPTIONS)
 def maintain_lake(
     model: ModelOrAll = "",
     dry_run: bool = False,

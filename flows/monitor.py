@@ -8,22 +8,16 @@ from prefect.client.schemas.objects import State
 from blocks.common.errors import PortError
 from blocks.environment import open_environment
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
-from flows.run_log import send_run_log
 from tasks.dashboard.tasks import update_dashboard
 from tasks.monitoring.reporting import alert_monitoring_failure
 from tasks.monitoring.tasks import emit_finding_alerts, report_monitoring, run_monitoring
 from tasks.shared.rules.run_outcomes import outcome_words, run_name
 
 
-@flow(
-    name="monitor",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{model}",
-    on_running=[send_run_log],
-)
+@flow(name="monitor", flow_run_name="{model}", **FLOW_OPTIONS)
 def monitor(
     model: ModelName,
     window_minutes: Minutes = 1440,

@@ -5,21 +5,15 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from blocks.environment import open_environment
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
-from flows.run_log import send_run_log
 from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.evidence.tasks import reproduce_version
 from tasks.shared.rules.run_outcomes import Outcome, outcome_words, run_name, versioned
 
 
-@flow(
-    name="reproduce",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="reproduce {model} {version}",
-    on_running=[send_run_log],
-)
+@flow(name="reproduce", flow_run_name="reproduce {model} {version}", **FLOW_OPTIONS)
 def reproduce(
     model: str = "", version: str = "", environment: EnvironmentName = "local", fresh_venv: bool = False
 ) -> State:

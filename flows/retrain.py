@@ -9,9 +9,9 @@ from blocks.environment import open_environment
 from blocks.records.approvals import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import AsOf, DataTier, EnvironmentName, Hyperparameters, ModelName, PersonName, TriggerReason
-from flows.run_log import send_run_log
 from flows.stopping import stop_training_jobs
 from tasks.approval.tasks import request_approval
 from tasks.dashboard.tasks import update_dashboard
@@ -31,12 +31,10 @@ from tasks.validation.tasks import validate
 
 @flow(
     name="retrain",
-    persist_result=True,
-    result_serializer="json",
     flow_run_name="{model} on {tier}",
     on_cancellation=[stop_training_jobs],
     on_crashed=[stop_training_jobs],
-    on_running=[send_run_log],
+    **FLOW_OPTIONS,
 )
 def retrain(
     model: ModelName,
@@ -89,7 +87,7 @@ def retrain(
             deployment_result, parameters or {}, environment,
         )  # fmt: skip
         update_dashboard(model, environment)
-        return end_deployed(model, training_result, evaluation_result, deployment_result)
+        return finish_run(model, training_result, evaluation_result, "deployed", deployed_at(deployment_result))
 
 
 def passed_or_waived(
@@ -103,18 +101,14 @@ def passed_or_waived(
     return may_be_promoted(tier, evaluation_result.verdict, waived=waived)
 
 
-def decision_sentence(pending_approval: PendingApproval, decision: Decision | None) -> str:
-    """Return the outcome of an approval request in one sentence."""
-    if decision is None:
-        return f"Nobody decided on {pending_approval.request_id} before it expired."
-    verdict = "approved" if decision.approved else "rejected"
-    return f"{pending_approval.request_id} was {verdict} by {decision.by}: {decision.reason}"
-
-
 def notify_decision(model: str, pending_approval: PendingApproval, decision: Decision | None, environment: str) -> str:
     """Notify people that the approval request is no longer open, and return its outcome in one sentence."""
-    sentence = decision_sentence(pending_approval, decision)
-    notify_run(model, AWAITING_APPROVAL, sentence, environment, about=pending_approval.request_id, state="recovered")
+    request = pending_approval.request_id
+    sentence = f"Nobody decided on {request} before it expired."
+    if decision is not None:
+        verdict = "approved" if decision.approved else "rejected"
+        sentence = f"{request} was {verdict} by {decision.by}: {decision.reason}"
+    notify_run(model, "approval.requested", sentence, environment, about=request, state="recovered")
     return sentence
 
 
@@ -125,21 +119,13 @@ def end_not_approved(
     training_result: TrainingResult,
     evaluation_result: EvaluationResult,
 ) -> State:
-    """Return the final state of a run whose request was not approved: rejected, or expired without a decision."""
-    outcome: Outcome = "rejected" if decision else "expired"
-    name = challenger_run_name(model, training_result, evaluation_result, outcome_words(outcome))
-    return end_run(outcome, sentence, name)
+    """Return the final state of a run whose request was rejected, or expired without a decision."""
+    return finish_run(model, training_result, evaluation_result, "rejected" if decision else "expired", sentence)
 
 
-def end_deployed(
-    model: str,
-    training_result: TrainingResult,
-    evaluation_result: EvaluationResult,
-    deployment_result: DeploymentResult,
-) -> State:
-    """Return the final state of a run whose challenger is deployed: the message names its version and address."""
-    message = f"version {deployment_result.version} serves at {deployment_result.url}"
-    return end_run("deployed", message, challenger_run_name(model, training_result, evaluation_result, "deployed"))
+def deployed_at(deployment_result: DeploymentResult) -> str:
+    """Return version and address of a deployment in one sentence."""
+    return f"version {deployment_result.version} serves at {deployment_result.url}"
 
 
 def end_not_promoted(
@@ -147,19 +133,10 @@ def end_not_promoted(
 ) -> State:
     """Notify people that the champion stays deployed, and return the final state: held or inconclusive."""
     reasons = " ".join(evaluation_result.reasons)
-    notify_run(
-        model,
-        "evaluation.held",
-        f"Version {training_result.version} does not replace the champion: {reasons}",
-        environment,
-    )
-    outcome = VERDICT_OUTCOMES[evaluation_result.verdict]
-    return end_run(outcome, reasons, challenger_run_name(model, training_result, evaluation_result, outcome))
-
-
-AWAITING_APPROVAL = "approval.requested"
-VERDICT_OUTCOMES: dict[str, Outcome] = {"hold": "held", "inconclusive": "inconclusive"}
-"""What comes of a run that a verdict stops."""
+    sentence = f"Version {training_result.version} does not replace the champion: {reasons}"
+    notify_run(model, "evaluation.held", sentence, environment)
+    outcome: Outcome = "inconclusive" if evaluation_result.verdict == "inconclusive" else "held"
+    return finish_run(model, training_result, evaluation_result, outcome, reasons)
 
 
 def end_sample_tier(
@@ -167,15 +144,21 @@ def end_sample_tier(
 ) -> State:
     """Return the final state of a run on a sample: its model is evaluated and registered, but cannot be promoted."""
     message = f"it saw only the {tier} sample. Verdict there: {evaluation_result.verdict}."
-    name = challenger_run_name(model, training_result, evaluation_result, f"not promotable ({tier})")
-    return end_run("not_promotable", f"{message} {' '.join(evaluation_result.reasons)}", name)
+    message = f"{message} {' '.join(evaluation_result.reasons)}"
+    return finish_run(model, training_result, evaluation_result, "not_promotable", message, f" ({tier})")
 
 
-def challenger_run_name(
-    model: str, training_result: TrainingResult, evaluation_result: EvaluationResult, verdict: str
-) -> str:
-    """Return the name of a run that trained: "churn v4 · held · auc 0.795 (−0.061)"."""
+def finish_run(
+    model: str,
+    training_result: TrainingResult,
+    evaluation_result: EvaluationResult,
+    outcome: Outcome,
+    message: str,
+    note: str = "",
+) -> State:
+    """Return the final state of a run that trained. Its name is like "churn v4 · held · auc 0.795 (−0.061)"."""
     metrics = metric_text(
         evaluation_result.deciding_metric, evaluation_result.metrics, evaluation_result.champion_metrics
     )
-    return run_name(versioned(model, training_result.version), verdict, metrics)
+    name = run_name(versioned(model, training_result.version), outcome_words(outcome) + note, metrics)
+    return end_run(outcome, message, name)

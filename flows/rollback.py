@@ -5,21 +5,15 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
+from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName, ModelName, PersonName, Reason
-from flows.run_log import send_run_log
 from tasks.dashboard.tasks import update_dashboard
 from tasks.release.tasks import rollback_deployment
 from tasks.shared.rules.run_outcomes import run_name, versioned
 
 
-@flow(
-    name="rollback",
-    persist_result=True,
-    result_serializer="json",
-    flow_run_name="{model} back",
-    on_running=[send_run_log],
-)
+@flow(name="rollback", flow_run_name="{model} back", **FLOW_OPTIONS)
 def rollback(
     model: ModelName,
     requested_by: PersonName,

@@ -14,8 +14,8 @@ from tasks.shared.models import TeamModel, known_models, load_model
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.checking import parquet_rows
 from tasks.validation.rules.profile import propose_suite_yaml
+from tasks.validation.tasks import parquet_rows
 
 
 def write_proposed_suite(name: str, environment: str, *, force: bool) -> str:

@@ -23,13 +23,12 @@ from tasks.shared.rules.model.strict_record import did_you_mean
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 from tasks.shared.rules.rows.content import ContentDigest
-from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
+from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, select_where
 from tasks.shared.rules.rows.tiers import TierRule
 from tasks.shared.tables import (
     TableFiles,
     TableReads,
-    check_table_columns,
     check_tier_rows,
     count_tier_rows,
     resolve_reads,
@@ -47,13 +46,8 @@ LOCAL_ENGINE_ROWS = 100_000
 class InferenceInput:
     """The rows to predict, in Parquet files.
 
-    Attributes:
-        engine: the engine that reads the files.
-        rows_sql: SQL over `tables` that returns the entity (as text) and the features.
-        tables: the files by table name.
-        rows: the number of rows.
-        digest: a digest of the rows. Equal rows have equal digests.
-        description: the source of the rows, for people.
+    `rows_sql` is SQL over `tables` that returns the entity (as text) and the features. Equal rows have equal digests.
+    `description` names the source for people.
     """
 
     engine: Engine
@@ -92,15 +86,9 @@ class InferenceInput:
 def open_inference_input(
     env: Environment, data: DataSpec, source: str, query: str, as_of: str, folder: Path
 ) -> InferenceInput:
-    """Return the input rows that `source` names. `flows.batch_inference` documents the arguments.
+    """Return the input rows that `source` names. `flows.batch_inference` documents source, query and as_of.
 
-    Args:
-        env: the environment with lake and engine.
-        data: the columns that the model needs.
-        source: a file, a folder, a glob, an s3:// address, a database, or `lake:` and a data set.
-        query: the query of a database.
-        as_of: the snapshot or time of a data set of the lake.
-        folder: an empty folder for staged files. It must exist as long as the rows are read.
+    `folder` is empty and receives the staged files. It must exist as long as the rows are read.
 
     Raises:
         Refusal: a row cannot be read, a column is missing, or the arguments contradict each other.
@@ -168,7 +156,7 @@ def input_from_lake(
         refuse_missing_columns(needed, reads)
         chosen, tables = select_where(columns, "main"), reads.files(lake, read, BUCKETS)
         return InferenceInput(engine, chosen, tables, reads.main.rows, _input_digest(reads, chosen), description)
-    check_table_columns(reads, read)
+    check_tables(read, reads.columns())
     files, everything = reads.files(lake, read, BUCKETS), TierRule(BUCKETS)
     check_tier_rows(engine, files, read, everything)
     chosen = select_where(columns, f"({model_rows_sql(read)}) AS joined")

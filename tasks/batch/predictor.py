@@ -12,7 +12,7 @@ from blocks.lake.base import BUCKET_COLUMN
 from blocks.tracking.base import PredictFunction, Tracking
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.predictions import TaskType, check_predictions
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec
 from tasks.validation.rules.parquet_rows import to_frame
 
 VERSION_COLUMN = "model_version"

@@ -11,22 +11,24 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
-from blocks.common.errors import NotFound, PortError
-from blocks.common.jobs import JobStatus
 from blocks.environment import Environment
 from blocks.lake.base import BUCKET_COLUMN
-from blocks.tracking.base import Tracking
 from runtime.digests import text_digest
 from tasks.batch.input import InferenceInput
 from tasks.batch.predictor import Predictor, predictions_table
-from tasks.batch.rules.payload import parse_predictions, split_into_requests
-from tasks.batch.rules.place import BATCH_JOB_TAG, BatchPlacement, choose_placement, placement_markdown
-from tasks.shared.cost import log_attempt_cost, model_month_to_date_cost, read_prices
+from tasks.batch.rules.transform import (
+    BATCH_JOB_TAG,
+    BatchPlacement,
+    choose_placement,
+    parse_predictions,
+    placement_markdown,
+    split_into_requests,
+)
+from tasks.shared.cost import model_month_to_date_cost, read_prices, try_log_job_cost
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost, check_budget, job_worst_case
 from tasks.shared.rules.cost.prices import PriceTable
-from tasks.shared.rules.cost.spent import WORST_CASE_TAG, actual_cost
-from tasks.shared.rules.refusal import Refusal
+from tasks.shared.rules.cost.spent import WORST_CASE_TAG
 
 CHEAPER_BATCH_REMEDY = "Use a cheaper instance, or remove [batch_inference] from the environment"
 LOCAL_COST = WorstCaseCost(0.0, "0.00 USD: predicted in the flow run", is_paid=False)
@@ -51,11 +53,7 @@ def choose_and_price_placement(env: Environment, model: TeamModel, rows: int) ->
 def price_placement(
     env: Environment, model: TeamModel, rows: int, price_table: PriceTable, now: datetime
 ) -> tuple[BatchPlacement, CostBreakdown]:  # fmt: skip
-    """Return where the rows are predicted, and the worst-case cost.
-
-    Raises:
-        Refusal: the decision needs the price of paid machines, and there is none.
-    """
+    """Return where the rows are predicted, and the worst-case cost."""
     batch_inference = env.batch_inference() if env.has_batch_inference else None
 
     def hourly() -> float:
@@ -83,19 +81,11 @@ def predict_by_batch_job(
     worst: WorstCaseCost,
     to: Path,
 ) -> None:
-    """Predict the rows with a transform job, and write the predictions as Parquet below `to`.
+    """Predict the rows with a transform job, and write the predictions as Parquet below the new folder `to`.
 
     The job's name is derived from the rows and the version, so that a retry after a crash attaches to the running job.
-
-    Args:
-        env: the environment with the machines.
-        name: the model's name.
-        rows: the input rows.
-        rows_sql: SQL over the input's tables that returns entity, features and bucket.
-        predictor: the version, its files and its columns. It loads no model here.
-        place: the placement, with the job's time limit.
-        worst: the worst-case cost.
-        to: a new folder.
+    `rows_sql` is SQL over the input's tables that returns entity, features and bucket. The predictor names the version,
+    its files and its columns, and loads no model here.
     """
     transform, tracking = env.batch_inference(), env.tracking()
     job_name = batch_job_name(name, rows, predictor.version)
@@ -111,7 +101,7 @@ def predict_by_batch_job(
         write_predictions(transform, job.name, predictor, to)
         succeeded = True
     finally:
-        log_batch_job_cost(tracking, run.id, transform, job)
+        try_log_job_cost(tracking, run.id, transform, job)
         tracking.close_run(run.id, "FINISHED" if succeeded else "FAILED")
 
 
@@ -146,19 +136,3 @@ def write_predictions(transform: BatchInference, name: str, predictor: Predictor
             keys, buckets = key_table.column(predictor.data.entity), key_table.column(BUCKET_COLUMN)
             table = predictions_table(predictor.data, keys, buckets, numbers, predictor.version)
             file.write_table(table.cast(predictor.schema))
-
-
-def log_batch_job_cost(tracking: Tracking, run_id: str, transform: BatchInference, job: BatchInferenceJob) -> None:
-    """Log what a job cost, by what it ran; where it runs on, or its price is not known, its worst case stays."""
-    try:
-        state = transform.state(job.name)
-        if state.status is not JobStatus.in_progress:
-            compute = transform.compute(job.max_seconds)
-            usd, seconds = actual_cost(read_prices(), compute, state, "transform")
-            log_attempt_cost(tracking, run_id, usd, seconds, failed=state.status is not JobStatus.completed)
-    except NotFound:  # the job was refused before it started: nothing is billed
-        log_attempt_cost(tracking, run_id, 0.0, 0.0, failed=True)
-    except (PortError, Refusal) as problem:
-        get_run_logger().warning(
-            "the cost of run %s is unknown, so its worst case counts against the budget: %s", run_id, problem
-        )

@@ -25,7 +25,7 @@ from tasks.cleanup.rules.cloud import (
     idle_endpoint_actions,
     orphaned_job_actions,
 )
-from tasks.cleanup.rules.marks import MIN_GRACE_PERIOD, plan_removal, protected_model_keys
+from tasks.cleanup.rules.garbage import MIN_GRACE_PERIOD, plan_removal, protected_model_keys
 from tasks.shared.cost import read_prices
 from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, PlannedRemoval
 from tasks.shared.rules.cost.prices import InstanceUse, hourly_price
@@ -86,11 +86,7 @@ def plan_removals(
 
 
 def protected_keys(env: Environment, model: str) -> dict[str, str]:
-    """Return the artifact keys of a model that must be kept, each with its reason, from the ledger and the registry.
-
-    Raises:
-        Refusal: the registry does not have the version that is deployed according to the ledger.
-    """
+    """Return the artifact keys of a model that must be kept, each with its reason, from the ledger and the registry."""
     tracking, waiting = env.tracking(), env.approvals().open_requests(model)
     lines = env.effects().deployments(model, env.name)
     serving = champion_of(lines)

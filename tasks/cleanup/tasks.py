@@ -9,8 +9,8 @@ from blocks.environment import open_environment
 from tasks.cleanup.garbage import artifact_owners, plan_cloud_actions, plan_removals, remove_planned, run_cloud_actions
 from tasks.cleanup.maintenance import maintain_dataset, maintenance_result, model_datasets
 from tasks.cleanup.rules.cloud import IdleEndpointAction
+from tasks.cleanup.rules.garbage import bytes_text, garbage_collection_markdown
 from tasks.cleanup.rules.maintenance import DatasetMaintenance, maintenance_markdown
-from tasks.cleanup.rules.report import bytes_text, garbage_collection_markdown
 from tasks.shared.models import known_models, load_model
 from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, MaintenanceResult
 from tasks.shared.retries import TASK_OPTIONS
@@ -25,10 +25,8 @@ def plan_garbage_collection(
     planned = plan_removals(env, artifact_owners(env), known_models(env), timedelta(days=grace_days), now)
     actions = plan_cloud_actions(env, idle_hours, idle_endpoints, grace_days, now) if env.has_cloud_cleanup else ()
     planned = planned.model_copy(update={"cloud_actions": actions})
-    shown = garbage_collection_markdown(
-        planned.remove, planned.kept_counts, planned.cloud_actions, heading="What garbage collection removes"
-    )
-    create_markdown_artifact(key="garbage-collection", markdown=shown, description="What goes, and what stays")
+    shown = garbage_collection_markdown(planned)
+    create_markdown_artifact(key="garbage-collection", markdown=shown, description="What is removed, and what is kept")
     get_run_logger().info("%s things may go, %s", len(planned.remove), bytes_text(planned.bytes))
     return planned
 

@@ -13,7 +13,7 @@ from typing import Any
 from blocks.approvals.chain import decisions_of
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, ChainEntry
-from runtime.digests import file_digest, folder_digest
+from runtime.digests import file_digest, file_digests, folder_digest
 from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evidence.facts import (
@@ -29,7 +29,7 @@ from tasks.evidence.facts import (
 from tasks.evidence.rules.items import ITEMS_FILE, PAGE_FILE, items_json
 from tasks.evidence.rules.page import evidence_html, model_card_markdown
 from tasks.evidence.rules.statements import add_model_to_bom
-from tasks.shared.inventory import LOCK_FILE, bill_of_materials, model_files
+from tasks.shared.inventory import LOCK_FILE, bill_of_materials
 from tasks.shared.models import TeamModel
 from tasks.shared.records import (
     DeploymentResult,
@@ -69,7 +69,7 @@ def evidence_pack_files(
         "approvals.jsonl": _approvals_jsonl(request, links),
         "preflight.json": deployment_result.preflight_json.encode(),
     }
-    hashes = model_files(training_result.model_path)
+    hashes = file_digests(training_result.model_path)
     patch = _uncommitted_patch(env, training_result.run_id)
     if patch:
         files["uncommitted.patch"] = patch

@@ -13,9 +13,8 @@ from blocks.sources.processed_files import processed_from_notes
 from blocks.sources.sql_query import watermark_id
 from blocks.sources.watermarks import Watermark
 from tasks.shared.models import TeamModel
-from tasks.shared.rules.model.data import IngestSchema
+from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.model.namespaces import base_name, namespace_part
-from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 
 

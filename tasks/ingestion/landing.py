@@ -1,7 +1,6 @@
 """Ingest rows into the lake: valid rows are appended as one snapshot, invalid rows are quarantined with reasons."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,8 +25,7 @@ from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partit
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
-from tasks.shared.rules.model.data import IngestSchema
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 
 _MEMORY_MB = 600
@@ -79,7 +77,7 @@ def ingest_rows(
     with temporary_folder(scratch, "ingest-") as folder:
         progress = Progress(f"reading {source.description}", source.size_bytes)
         digest = ContentDigest()
-        staged = stage_rows(source, _ensure_folder(folder / "rows"), piece_observer(progress, None if key else digest))
+        staged = stage_rows(source, _ensure_folder(folder / "rows"), _piece_observer(progress, None if key else digest))
         key = key or digest.hexdigest()
         if staged.rows + staged.unreadable_row_count == 0:
             return _no_new_rows(lake, data, source)
@@ -96,34 +94,11 @@ def ingest_rows(
             folder,
             max_quarantined_share=_NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE,
         )
-        return _append_snapshots(
-            lake,
-            data,
-            _PartitionedSource(source, partitioned, key, redrive, lake_read.id if lake_read else ""),
-            progress,
-        )
-
-
-@dataclass(frozen=True)
-class _PartitionedSource:
-    """A source whose rows are checked, and the key under which they will be appended.
-
-    `redrive` is the quarantine snapshot that the source corrects, or "". `expected_latest` is the id of the lake's
-    newest snapshot when the rows were checked; "" when the data set was empty.
-    """
-
-    source: Source
-    partitioned: PartitionedRows
-    key: str
-    redrive: str
-    expected_latest: str
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """The notes that both snapshots carry."""
-        counts = {"rows_in": str(self.partitioned.rows_in), "quarantined": str(self.partitioned.quarantined)}
-        origin = {"redriven_from": self.redrive} if self.redrive else {}
-        return {**self.partitioned.notes, **self.source.snapshot_notes(), **counts, **origin}
+        counts = {"rows_in": str(partitioned.rows_in), "quarantined": str(partitioned.quarantined)}
+        origin = {"redriven_from": redrive} if redrive else {}
+        notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin}
+        expected_latest = lake_read.id if lake_read else ""
+        return _append_snapshots(lake, data, source, partitioned, key, notes, expected_latest, progress)
 
 
 def partition_source(
@@ -157,38 +132,63 @@ def partition_source(
     )
 
 
-def _append_snapshots(lake: Lake, data: IngestSchema, checked: _PartitionedSource, progress: Progress) -> IngestResult:
-    partitioned, now, notes = checked.partitioned, datetime.now(UTC), checked.notes
-    description, key = checked.source.description, checked.key
+def _append_snapshots(
+    lake: Lake,
+    data: IngestSchema,
+    source: Source,
+    partitioned: PartitionedRows,
+    key: str,
+    notes: Mapping[str, str],
+    expected_latest: str,
+    progress: Progress,
+) -> IngestResult:
+    """Append the quarantined and the accepted rows, the latter only onto the snapshot that they were compared with."""
+    now = datetime.now(UTC)
     if partitioned.quarantined:
         # The key names the snapshot that the rows were compared with: after another ingest, other rows may be invalid.
-        quarantine_key = f"{key} onto {checked.expected_latest}" if checked.expected_latest else key
         quarantine_snapshot = lake.append(
             quarantine_dataset(data),
             partitioned.quarantined_rows(),
-            source=description,
-            key=quarantine_key,
+            source=source.description,
+            key=f"{key} onto {expected_latest}" if expected_latest else key,
             at=now,
             notes=notes,
         )
         notes = {**notes, "quarantine_snapshot": quarantine_snapshot.id}
-    counted_rows = CountedSourceRows(
-        partitioned.accepted_rows(), checked.source, checked.source.size_bytes / partitioned.rows_in, progress
-    )
+    rows, errors = partitioned.accepted_rows(), list[Exception]()
     try:
         snapshot = lake.append(
             data.dataset,
-            counted_rows.reader(),
-            source=description,
+            pa.RecordBatchReader.from_batches(
+                rows.schema, _counted_rows(rows, source, source.size_bytes / partitioned.rows_in, progress, errors)
+            ),
+            source=source.description,
             key=key,
             at=now,
             notes=notes,
-            expected_parent=checked.expected_latest,
+            expected_parent=expected_latest,
         )
     except Exception as error:
-        raise counted_rows.error or error from error
+        raise (errors[0] if errors else error) from error
     _create_ingest_artifact(snapshot, partitioned)
     return _ingest_result(snapshot, new=True)
+
+
+def _counted_rows(
+    rows: pa.RecordBatchReader, source: Source, bytes_a_row: float, progress: Progress, errors: list[Exception]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that are appended, count them, and fail at their end when the source has changed meanwhile.
+
+    `errors` receives the original exception: a reader in C++ sees only its text.
+    """
+    try:
+        for batch in rows:
+            progress.add(batch.num_rows, int(batch.num_rows * bytes_a_row))
+            yield batch
+        source.check_unchanged()
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def _no_new_rows(lake: Lake, data: IngestSchema, source: Source) -> IngestResult:
@@ -229,33 +229,7 @@ def _create_ingest_artifact(snapshot: Snapshot, partitioned: PartitionedRows) ->
     create_markdown_artifact(key="ingest", markdown="\n".join(lines), description=snapshot.source)
 
 
-class CountedSourceRows:
-    """The stream of rows that is appended: it counts them, and fails at its end when the source has changed meanwhile.
-
-    `error` keeps the original exception: a reader in C++ sees only its text.
-    """
-
-    def __init__(self, rows: pa.RecordBatchReader, source: Source, bytes_a_row: float, progress: Progress) -> None:
-        self._rows, self._source, self._progress = rows, source, progress
-        self._bytes_a_row = bytes_a_row
-        self.error: Exception | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        """Return the rows as a stream that can be read once."""
-        return pa.RecordBatchReader.from_batches(self._rows.schema, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in self._rows:
-                self._progress.add(batch.num_rows, int(batch.num_rows * self._bytes_a_row))
-                yield batch
-            self._source.check_unchanged()
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def piece_observer(progress: Progress, digest: ContentDigest | None) -> Callable[[RowBatch], None]:
+def _piece_observer(progress: Progress, digest: ContentDigest | None) -> Callable[[RowBatch], None]:
     """Return the callback for each piece of a source: it counts its rows, and adds them to the digest if given."""
 
     def observe(piece: RowBatch) -> None:

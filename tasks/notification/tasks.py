@@ -7,7 +7,8 @@ from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from tasks.notification.delivery import deliver_messages
-from tasks.shared.alerts import AlertRecordState, emit_alert
+from tasks.notification.rules.kinds import AlertRecordState
+from tasks.shared.alerts import emit_alert
 from tasks.shared.records import DeliveryResult
 from tasks.shared.retries import TASK_OPTIONS
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from prefect.events import emit_event
 from prefect.runtime import flow_run
@@ -11,13 +11,11 @@ from prefect.utilities.urls import url_for
 from blocks.environment import Environment
 from blocks.outbox.base import AlertMessage, Outbox
 from blocks.records.alerts import AlertRecord
-from tasks.notification.rules.kinds import Severity, channel_accepts, event_kind
+from tasks.notification.rules.kinds import AlertRecordState, Severity, channel_accepts, event_kind
 from tasks.notification.rules.story import DueMessage, due_messages, message_body, message_id, message_subject
 from tasks.shared.models import load_model
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.refusal import Refusal
-
-AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 
 CLOSED_CAUSE_LOOKBACK = timedelta(days=1)
 """Closed alerts are still checked for this long, for messages that a crash prevented from being queued."""

@@ -21,11 +21,7 @@ def approved_digest(env: Environment, model: str, version: str) -> str:
 
 
 def verified_champion_files(env: Environment, model: str, version: str) -> Path:
-    """Return the folder of the champion's files, verified against the digest in the ledger before they are loaded.
-
-    Raises:
-        Refusal: the files are not the approved ones.
-    """
+    """Return the folder of the champion's files, verified against the digest in the ledger before they are loaded."""
     artifact = env.tracking().fetch_model(model, version, env.scratch / "models" / model / version)
     if folder_digest(artifact) != approved_digest(env, model, version):
         raise Refusal(

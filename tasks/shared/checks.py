@@ -5,8 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.shared.records import ValidationResult
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.rules.expectations import ValidationReport
-from tasks.validation.rules.report import validation_markdown
+from tasks.validation.rules.report import ValidationReport, validation_markdown
 
 
 def report_and_require_valid(report: ValidationReport, where: str, extra_markdown: str = "") -> ValidationResult:

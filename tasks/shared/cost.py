@@ -6,22 +6,23 @@ from pathlib import Path
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob
 from blocks.common.errors import NotFound, PortError
 from blocks.common.jobs import JobStatus
 from blocks.environment import Environment
 from blocks.records.tracking import TrackingRun
 from blocks.tracking.base import Tracking
-from blocks.trainers.base import Trainer, TrainingJob, TrainingJobState
+from blocks.trainers.base import Trainer, TrainingJob
 from tasks.shared.models import TeamModel, model_with_namespaces
 from tasks.shared.records import CostEstimate, TierData
 from tasks.shared.rules.cost.budget import (
     CostBreakdown,
     WorstCaseCost,
     is_local_work,
+    job_worst_case,
     serving_worst_case,
-    training_worst_case,
 )
-from tasks.shared.rules.cost.prices import PriceTable, parse_prices
+from tasks.shared.rules.cost.prices import InstanceUse, PriceTable, parse_prices
 from tasks.shared.rules.cost.spent import (
     BILLED_SECONDS_METRIC,
     COST_METRIC,
@@ -59,7 +60,7 @@ def worst_case_costs(
         Refusal: a paid instance type has no price.
     """
     name = model.spec.name
-    training = training_worst_case(price_table, trainer.compute(max_seconds(model)), now.date(), times=trials)
+    training = job_worst_case(price_table, "training", trainer.compute(max_seconds(model)), now.date(), trials)
     serving = (
         serving_worst_case(price_table, env.endpoint().compute(name), now.date()) if include_serving else NOT_SERVED
     )
@@ -103,7 +104,9 @@ def log_worst_case(tracking: Tracking, run: TrackingRun, cost_estimate: CostEsti
         tracking.log(run.id, tags={WORST_CASE_TAG: f"{cost_estimate.worst_case_usd:.6f}"})
 
 
-def log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
+def log_job_cost(
+    tracking: Tracking, run_id: str, machines: Trainer | BatchInference, job: TrainingJob | BatchInferenceJob
+) -> float | None:
     """Log the cost of a job to its run. Return the cost of the run so far in US dollars; None while the job runs.
 
     Failed attempts are paid, too: they stay in the sum when a later attempt succeeds.
@@ -111,18 +114,16 @@ def log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: Trainin
     Raises:
         Refusal: the job's price is unknown; its worst case counts.
     """
+    use: InstanceUse = "transform" if isinstance(job, BatchInferenceJob) else "training"
     try:
-        job_state = trainer.state(job.name)
+        job_state = machines.state(job.name)
     except NotFound:  # the job was refused before it began, so nothing is billed
-        job_state = TrainingJobState(job.name, JobStatus.failed, billable_seconds=0.0)
-    if job_state.status is JobStatus.in_progress:
-        return None
-    usd, seconds = actual_cost(read_prices(), trainer.compute(job.max_seconds), job_state)
-    return log_attempt_cost(tracking, run_id, usd, seconds, failed=job_state.status is not JobStatus.completed)
-
-
-def log_attempt_cost(tracking: Tracking, run_id: str, usd: float, seconds: float, *, failed: bool) -> float:
-    """Add the cost of an attempt to that of the failed ones before it, log the sum, and return it."""
+        usd, seconds, failed = 0.0, 0.0, True
+    else:
+        if job_state.status is JobStatus.in_progress:
+            return None
+        usd, seconds = actual_cost(read_prices(), machines.compute(job.max_seconds), job_state, use)
+        failed = job_state.status is not JobStatus.completed
     so_far = tracking.run(run_id).metrics.get(FAILED_COST_METRIC, 0.0) + usd
     tracking.log(
         run_id,
@@ -135,10 +136,12 @@ def log_attempt_cost(tracking: Tracking, run_id: str, usd: float, seconds: float
     return so_far
 
 
-def try_log_job_cost(tracking: Tracking, run_id: str, trainer: Trainer, job: TrainingJob) -> float | None:
+def try_log_job_cost(
+    tracking: Tracking, run_id: str, machines: Trainer | BatchInference, job: TrainingJob | BatchInferenceJob
+) -> float | None:
     """Call `log_job_cost`. On failure log a warning and return None: the worst case keeps counting."""
     try:
-        return log_job_cost(tracking, run_id, trainer, job)
+        return log_job_cost(tracking, run_id, machines, job)
     except (PortError, Refusal) as problem:
         get_run_logger().warning(
             "the cost of run %s is unknown, so its worst case counts against the budget: %s", run_id, problem

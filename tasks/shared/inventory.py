@@ -9,17 +9,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from runtime.digests import file_digests, text_digest
+from runtime.digests import text_digest
 from tasks.shared.models import ROOT
 from tasks.shared.rules.refusal import Refusal
 
 LOCK_FILE = ROOT / "requirements" / "requirements.lock"
 """The lock file that `make setup` installs."""
-
-
-def model_files(artifact: Path) -> dict[str, str]:
-    """Return the SHA-256 of each of the model's files."""
-    return file_digests(artifact)
 
 
 def installed_packages() -> dict[str, str]:
@@ -31,8 +26,7 @@ def installed_packages() -> dict[str, str]:
 def bill_of_materials(scratch: Path) -> dict[str, Any]:
     """Return the bill of materials of this interpreter as CycloneDX; made once for each set of packages.
 
-    Raises:
-        Refusal: cyclonedx-bom failed; the message ends with its output.
+    Raises Refusal with the end of the output when cyclonedx-bom fails.
     """
     packages = text_digest(json.dumps(installed_packages()))
     cached = scratch / "sbom" / f"{packages[:32]}.json"
@@ -56,8 +50,7 @@ def bill_of_materials(scratch: Path) -> dict[str, Any]:
 def install_lock_file(lock: Path, work: Path) -> str:
     """Install a lock file into a new virtual environment, and return its Python.
 
-    Raises:
-        Refusal: the installation failed; the message ends with the installer's output.
+    Raises Refusal with the end of the installer's output when it fails.
     """
     uv, python = Path(sys.executable).with_name("uv"), work / "venv" / "bin" / "python"
     steps = [

@@ -12,7 +12,8 @@ from tasks.shared.records import CodeProvenance
 from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.rules.expectations import Suite, parse_suite
+from tasks.validation.rules.expectations import parse_suite
+from tasks.validation.rules.suites import Suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,11 +127,7 @@ def model_with_namespaces(env: Environment, model: str) -> list[str]:
 
 
 def check_namespace_allowed(env: Environment, model: str) -> None:
-    """Refuse a namespaced model in an environment without namespaces.
-
-    Raises:
-        Refusal: the environment has no namespaces.
-    """
+    """Refuse a namespaced model in an environment without namespaces."""
     if namespace_part(model) and not env.namespaces:
         raise Refusal(
             f"the environment {env.name} has no namespaces",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from blocks.engines.base import Engine
 from blocks.lake.base import AsOf, Lake
 from runtime.digests import text_digest
-from tasks.shared.rules.model.spec import MAIN_TABLE, DataSpec, ModelSpec
+from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
+from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.join_rules import (
     ColumnTypes,
-    check_tables,
     foreign_buckets_sql,
     refuse_foreign_buckets,
     refuse_repeated_keys,
@@ -77,11 +77,8 @@ class TableReads:
 def resolve_reads(lake: Lake, data: DataSpec, as_of: str) -> TableReads:
     """Fix the snapshots to read.
 
-    Args:
-        lake: the lake that holds the tables.
-        data: the tables.
-        as_of: "" for the newest snapshot of each table; a time; or a snapshot's id of the main table, in which case the
-            joined tables are read as of that snapshot's time.
+    `as_of` is "" for the newest snapshot of each table; a time; or a snapshot's id of the main table, in which case the
+    joined tables are read as of that snapshot's time.
 
     Raises:
         NotFound: there is no such data set or snapshot, or a table was empty at that time.
@@ -141,8 +138,3 @@ def count_tier_rows(engine: Engine, files: TableFiles, rule: TierRule) -> int:
     condition = rule.condition()
     sql = "SELECT count(*) AS found FROM main" + (f" WHERE {condition}" if condition else "")  # noqa: S608
     return int(engine.query(sql, files)["found"][0].as_py())
-
-
-def check_table_columns(reads: TableReads, data: DataSpec) -> None:
-    """Check the columns of the tables against `model.yaml`. Raises Refusal: see `check_tables`."""
-    check_tables(data, reads.columns())

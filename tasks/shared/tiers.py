@@ -1,4 +1,4 @@
-"""Take a tier of the lake at a point in time, split it once, and lay it down as files for checks and training."""
+"""Read a tier of the lake as of a point in time, split it once, and write it as files for validation and training."""
 
 import json
 import os
@@ -20,24 +20,24 @@ from tasks.shared.records import TierData
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest
-from tasks.shared.rules.rows.join_rules import refuse_changed_row_count
+from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
 from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty_split, tier_bucket_bound
-from tasks.shared.tables import TableFiles, TableReads, check_table_columns, check_tier_rows, count_tier_rows, tier_rule
+from tasks.shared.tables import TableFiles, TableReads, check_tier_rows, count_tier_rows, tier_rule
 from tasks.validation.rules.parquet_rows import to_frame
 
 TIER_LAYOUT_VERSION = 3
-"""Changes when tiers are laid down in another way, so that one of the old way is not taken for one of the new."""
+"""Raise this number when tiers are written in another way, so that tiers of the old way are not reused."""
 
 
 def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
-    """Lay the tier down below `scratch`, or find it there: the same reads and rules make the same rows.
+    """Write the tier below `scratch`, or find it there: the same reads and rules give the same rows in the same order.
 
-    In the same order, too (`row_order_sql`): neither a compaction of the lake nor another engine changes the rows,
-    the digests, or the bits of a model that is trained on them.
+    Neither a compaction of the lake nor another engine changes the rows, the digests, or the bits of a model that is
+    trained on them (`row_order_sql`).
 
     Raises:
-        Refusal: the tier holds no row to train on, or none to decide with; or the tables cannot be joined.
+        Refusal: the tier has no training row or no holdout row, or the tables cannot be joined.
     """
     bound = tier_bucket_bound(spec.tiers, tier)
     rule = [
@@ -61,7 +61,7 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
             "data_digest": reads.digest,
             "digest": digest,
         }
-        check_table_columns(reads, spec.data)
+        check_tables(spec.data, reads.columns())
         chosen = tier_rule(lake, engine, reads, spec, tier)
         files = reads.files(lake, spec.data, chosen.bound)
         check_tier_rows(engine, files, spec.data, chosen)
@@ -75,7 +75,7 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
 def _write_tier(
     engine: Engine, files: TableFiles, spec: ModelSpec, tier_rule: TierRule, folder: Path, facts: Mapping[str, object]
 ) -> None:
-    """Write beside, then rename: a tier that is visible is whole."""
+    """Write the tier to a temporary folder, then rename it: a visible tier is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder.parent))
     try:
@@ -94,7 +94,7 @@ def _write_tier(
 
 
 def _write_split(engine: Engine, files: TableFiles, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
-    """Write the rows that train and those that decide, and return how many there are of each."""
+    """Write the training rows and the holdout rows, and return how many there are of each."""
     data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), row_order_sql(spec.data)
     conditions = {"train": f"NOT ({decides})", "holdout": decides}
     within = chosen.condition()
@@ -115,7 +115,7 @@ def _write_split(engine: Engine, files: TableFiles, spec: ModelSpec, chosen: Tie
 
 
 def _write_query(engine: Engine, sql: str, files: TableFiles, to: Path) -> int:
-    """Write the answer as Parquet files below a folder, one alone as rows.parquet; return how many rows."""
+    """Write the result as Parquet files below a folder, a single file as rows.parquet; return how many rows."""
     rows = engine.write(sql, files, to)
     written = parquet_files(to)
     if len(written) == 1:
@@ -129,7 +129,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def content_digest(folder: Path) -> str:
-    """Return the digest of a part's rows in order, in bounded memory: not of its files, which an engine may cut."""
+    """Return the digest of a part's rows in order, in bounded memory. It does not depend on how the files are cut."""
     digest = ContentDigest()
     for path in parquet_files(folder):
         with pq.ParquetFile(path) as file:
@@ -139,7 +139,7 @@ def content_digest(folder: Path) -> str:
 
 
 BASELINE_ROWS = 100_000
-"""So many training rows, at most, say what the features looked like."""
+"""The largest number of training rows from which the baseline of the features is computed."""
 
 
 def training_feature_baseline(team_model: TeamModel, data: TierData) -> tuple[int, dict[str, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from blocks.approvals.anchor import read_anchored_head
-from blocks.approvals.chain import ChainHead, decisions_of, find_first_fault, record_from_entry, request_digest
+from blocks.approvals.chain import decisions_of, find_first_fault, record_from_entry, request_digest
 from blocks.common.errors import Conflict, Corrupt, PortError
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt
@@ -58,7 +58,8 @@ def verified_chain(env: Environment) -> tuple[ChainEntry, ...]:
             where=f"environment {env.name}, signing.trusted_decision_keys",
             remedy="Give the public key that python -m ratchet audit key prints.",
         )
-    if (fault := find_first_fault(links, keys, head=_anchored_head(env))) is not None:
+    head = read_anchored_head(Path(env.signing.decisions_head_file)) if env.signing.decisions_head_file else None
+    if (fault := find_first_fault(links, keys, head=head)) is not None:
         raise Refusal(
             f"the record of decisions is damaged: {fault.problem}",
             where=f"ledger, decision {fault.number}",
@@ -117,8 +118,3 @@ def _record_refusal(env: Environment, attempt: RefusedAttempt) -> None:
             return
         except PortError as problem:
             logging.getLogger("ratchet.trust").error("a refusal could not be recorded: %s", problem)
-
-
-def _anchored_head(env: Environment) -> ChainHead | None:
-    """Return the anchored head of the chain; None when this machine has none."""
-    return read_anchored_head(Path(env.signing.decisions_head_file)) if env.signing.decisions_head_file else None

@@ -38,14 +38,8 @@ def train_and_register(
 ) -> TrainingResult:
     """Train on the tier's training rows, register the model as a signed version, and return it.
 
-    Args:
-        env: the adapters.
-        model: the model that is trained.
-        data: its tier.
-        cost_estimate: what the budget allows, and who trains.
-        parameters: hyperparameters that replace those of `model.yaml`, `seed` among them.
-        key: names run and version: a second call with the same key finds both.
-        log: takes the lines of the training program.
+    `cost_estimate` says who trains. `parameters` replace hyperparameters of `model.yaml`, `seed` among them. `key`
+    names run and version: a second call with the same key finds both. `log` takes the lines of the training program.
     """
     tracking, name, code = env.tracking(), model.spec.name, code_provenance()
     env.signing.signer("models")  # before the work is paid for: a model that nobody signs is never loaded
@@ -169,7 +163,8 @@ def job_of_run(
     chosen: Mapping[str, str],
 ) -> TrainingJob:
     """Return the job of an open run: it bears the run's name, and is told of the run, its data and its code."""
-    variables = {**tracking.job_environment(run.id), **lineage_variables(data, code)}
+    lineage = {"RATCHET_COMMIT": code.commit, "RATCHET_DATA_DIGEST": data.data_digest}  # SageMaker's tags of the job
+    variables = {**tracking.job_environment(run.id), **lineage}
     return training_job(model, data, chosen, variables, name=training_job_name(model.spec.name, run.id))
 
 
@@ -222,11 +217,6 @@ def trigger_tags() -> dict[str, str]:
     delivery = {"ratchet.webhook_delivery": deliveries[0].removeprefix("delivery:")} if deliveries else {}
     requested_by = str((flow_run.parameters or {}).get("requested_by") or "")
     return {**delivery, **({"ratchet.requested_by": requested_by} if requested_by else {})}
-
-
-def lineage_variables(data: TierData, code: CodeProvenance) -> dict[str, str]:
-    """Return variables with commit and data digest for the job; SageMaker shows them as the job's tags."""
-    return {"RATCHET_COMMIT": code.commit, "RATCHET_DATA_DIGEST": data.data_digest}
 
 
 def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict[str, str]:

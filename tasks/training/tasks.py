@@ -23,12 +23,8 @@ def estimate_cost(
 ) -> CostEstimate:
     """Estimate the worst-case cost of the run, and refuse the run when it exceeds the model's budget.
 
-    Args:
-        model: the model's name.
-        data: the tier to train on.
-        environment: the environment's name.
-        trials: how many trainings the run makes.
-        include_serving: whether the model may be deployed by this run, and cost money from then on.
+    `trials` is how many trainings the run makes. `include_serving` says whether this run may deploy the model, which
+    costs money from then on.
     """
     env, team_model = open_environment(environment), load_model(model)
     small = uses_local_trainer(env, team_model, data)

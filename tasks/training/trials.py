@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel, code_provenance
 from tasks.shared.records import CostEstimate, TierData, Trial
+from tasks.shared.rules.model.parts import SearchRange, SearchSpace
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import (
     ParameterValue,
@@ -26,11 +27,6 @@ from tasks.training.jobs import (
 
 if TYPE_CHECKING:
     from prefect_dask.task_runners import DaskTaskRunner
-
-from collections.abc import Mapping
-from typing import Protocol
-
-from tasks.shared.rules.model.parts import SearchRange, SearchSpace
 
 
 def open_study(model: TeamModel) -> optuna.Study:
@@ -65,20 +61,6 @@ def report_trial(study: optuna.Study, trial: Trial) -> Trial:
     return trial
 
 
-def trial_arguments(
-    model: str,
-    data: TierData,
-    cost_estimate: CostEstimate,
-    number: int,
-    parameters: dict[str, ParameterValue],
-    parent: str,
-    environment: str,
-) -> dict[str, Any]:
-    """Return the arguments of `run_trial` by name, for a task runner."""
-    return {"model": model, "data": data, "cost_estimate": cost_estimate, "number": number, "parameters": parameters,
-            "parent": parent, "environment": environment}  # fmt: skip
-
-
 def train_trial(
     env: Environment,
     model: TeamModel,
@@ -110,11 +92,7 @@ def train_trial(
 
 
 def close_experiment(tracking: Tracking, model: TeamModel, trials: Sequence[Trial], run_id: str) -> list[Trial]:
-    """Close the run of an experiment with its best metric, and return the trials that have one, best first.
-
-    Raises:
-        Refusal: not one trial ended with a finite metric.
-    """
+    """Close the run of an experiment with its best metric, and return the trials that have one, best first."""
     metric = model.spec.evaluation.comparison.metric
     usable = [trial for trial in trials if trial.value is not None]
     tracking.close_run(run_id, "FINISHED" if usable else "FAILED")
@@ -183,20 +161,7 @@ def _dask_runner(address: str, parallel: int) -> "DaskTaskRunner":
     return DaskTaskRunner(cluster_kwargs={"n_workers": parallel, "threads_per_worker": 1, **loopback})
 
 
-class TrialLike(Protocol):
-    """The methods of an Optuna trial that are used here."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Return a whole number from low to high."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a number from low to high."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[ParameterValue]) -> ParameterValue:
-        """Return one of the choices."""
-
-
-def suggest_parameters(trial: TrialLike, space: Mapping[str, SearchSpace]) -> dict[str, ParameterValue]:
+def suggest_parameters(trial: optuna.Trial, space: Mapping[str, SearchSpace]) -> dict[str, ParameterValue]:
     """Return a value for each parameter; a whole number when both ends of its range are whole.
 
     The parameters are taken in the order of their names: the same seed gives the same trials in any file order.
@@ -210,9 +175,10 @@ def suggest_parameters(trial: TrialLike, space: Mapping[str, SearchSpace]) -> di
     return {name: _suggest_value(trial, name, space[name]) for name in sorted(space)}
 
 
-def _suggest_value(trial: TrialLike, name: str, space: SearchSpace) -> ParameterValue:
+def _suggest_value(trial: optuna.Trial, name: str, space: SearchSpace) -> ParameterValue:
     if not isinstance(space, SearchRange):
-        return trial.suggest_categorical(name, space.choices)
+        choice: ParameterValue = trial.suggest_categorical(name, space.choices)
+        return choice
     if isinstance(space.low, int) and isinstance(space.high, int):
         return int(trial.suggest_int(name, space.low, space.high, log=space.log))
     return float(trial.suggest_float(name, space.low, space.high, log=space.log))

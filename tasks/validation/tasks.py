@@ -1,22 +1,39 @@
-"""Prefect task that validates a tier."""
+"""Validation of the rows of a tier in their Parquet files, and its comparison with the next larger tier."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from pydantic import TypeAdapter
 
+from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.environment import open_environment
+from blocks.environment import Environment, open_environment
+from blocks.lake.base import Lake
+from runtime.digests import text_digest
+from runtime.files import write_text_atomically
 from tasks.shared.checks import report_and_require_valid
-from tasks.shared.models import load_model
+from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import TierData, ValidationResult
 from tasks.shared.retries import TASK_OPTIONS
-from tasks.validation.checking import (
-    _cache_result,
-    _suite_digest,
-    _tier_files,
-    compare_with_parent_tier,
-    open_parquet_rows,
-)
+from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
+from tasks.shared.rules.rows.tiers import TIERS, tier_bucket_bound
 from tasks.validation.rules.expectations import validate_table
+from tasks.validation.rules.parquet_rows import TABLE_NAME, ParquetRows
+from tasks.validation.rules.statistics import (
+    TableStatistics,
+    parent_statistics,
+    tier_comparison_markdown,
+    tier_statistics,
+)
+
+VALIDATION_RULES_VERSION = 4
+"""Raise this number when the validation changes, so that stored passes of the old one are not used."""
 
 
 @task(name="validate", **TASK_OPTIONS)
@@ -34,13 +51,9 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
     where = f"{model}, {data.tier} tier as of {data.as_of}"
     if not cached_report.exists():
         env = open_environment(environment) if environment else None
-        engine = env.engine() if env else DuckDBEngine.model_validate({})
-        with open_parquet_rows(_tier_files(data), engine) as rows:
-            report = validate_table(rows, team_model.expectation_suite(), key=team_model.spec.data.entity)
-        comparison_markdown = ""
-        if env and report.passed:
-            comparison_markdown = compare_with_parent_tier(env.lake(), env.engine(), env.scratch, team_model, data)
-        return _cache_result(report_and_require_valid(report, where, comparison_markdown), cached_report)
+        validation_result = _validate_tier(env, team_model, data, where)
+        _write_text(cached_report, validation_result.model_dump_json())
+        return validation_result
     validation_result = ValidationResult.model_validate_json(cached_report.read_text())
     create_markdown_artifact(
         key="validation", markdown=validation_result.report_markdown, description=f"Checks of {where}, kept"
@@ -48,3 +61,83 @@ def validate(model: str, data: TierData, environment: str = "") -> ValidationRes
     passed, rows_checked = validation_result.expectations_passed, validation_result.rows
     get_run_logger().info("%d expectations passed on these %d rows in an earlier run", passed, rows_checked)
     return validation_result
+
+
+def _validate_tier(env: Environment | None, model: TeamModel, data: TierData, where: str) -> ValidationResult:
+    engine, comparison_markdown = env.engine() if env else DuckDBEngine.model_validate({}), ""
+    with open_parquet_rows(_tier_files(data), engine) as rows:
+        report = validate_table(rows, model.expectation_suite(), key=model.spec.data.entity)
+    if env and report.passed:
+        comparison_markdown = compare_with_parent_tier(env.lake(), engine, env.scratch, model, data)
+    return report_and_require_valid(report, where, comparison_markdown)
+
+
+def parquet_rows(files: Sequence[str | Path], engine: Engine) -> ParquetRows:
+    """Return Parquet files as rows for the engine. Each query opens the files again."""
+    paths = tuple(map(str, files))
+    return ParquetRows(paths, lambda sql: engine.query(sql, {TABLE_NAME: paths}))
+
+
+@contextmanager
+def open_parquet_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[ParquetRows]:
+    """Return Parquet files as rows for the engine, opened once for the many queries of a validation."""
+    paths = tuple(map(str, files))
+    if not paths:  # an engine has nothing to open
+        yield parquet_rows(paths, engine)
+        return
+    with engine.query_session({TABLE_NAME: paths}) as query:
+        yield ParquetRows(paths, query)
+
+
+def _tier_files(data: TierData) -> list[Path]:
+    """Return the files of all rows of a tier, train and holdout."""
+    return [file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))]
+
+
+def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> str:
+    """Return the tier's statistics against those of the next larger tier as Markdown; "" for the largest tier."""
+    if data.tier == TIERS[-1]:
+        return ""
+    parent = _parent_tier_statistics(lake, engine, scratch, model, data)
+    with open_parquet_rows(_tier_files(data), engine) as rows:
+        tier = tier_statistics(rows, model.spec.data.entity, parent)
+    return "" if tier.rows == parent.rows else tier_comparison_markdown(parent, tier, model.spec.data.target)
+
+
+def _parent_tier_statistics(
+    lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData
+) -> TableStatistics:
+    """Return the statistics of the next larger tier as of the same read. They are computed once and cached in scratch.
+
+    Only that tier is read: a development tier of 1 % must not cost a read of the whole lake.
+    """
+    spec, tiers = model.spec.data, model.spec.tiers
+    larger = TIERS[TIERS.index(data.tier) + 1]
+    bound = BUCKETS if tiers.stratify_by else tier_bucket_bound(tiers, larger)
+    kinds = {
+        spec.target: "number" if model.spec.task == "regression" else "category",
+        **{name: spec.features[name] for name in spec.main_features},
+    }
+    rule = json.dumps(
+        [VALIDATION_RULES_VERSION, data.data_digest, spec.dataset, spec.entity, list(kinds.items()), bound]
+    )
+    cached = scratch / "statistics" / spec.dataset / f"{text_digest(rule)[:32]}.json"
+    if cached.exists():
+        return TypeAdapter(TableStatistics).validate_json(cached.read_text())
+    files = lake.files(lake.as_of(spec.dataset, data.as_of), below_bucket=bound)
+    within = f"WITH {TABLE_NAME} AS (SELECT * FROM files WHERE {BUCKET_COLUMN} < {bound})"  # noqa: S608  a number
+    with engine.query_session({"files": files}) as query:
+        parent = parent_statistics(ParquetRows(files, lambda sql: query(f"{within} {sql}")), spec.entity, kinds)
+    _write_text(cached, json.dumps(asdict(parent)))
+    return parent
+
+
+def _suite_digest(model: TeamModel) -> str:
+    release = f"{VALIDATION_RULES_VERSION}\n{version('great-expectations')}"
+    rules = f"{release}\n{model.spec.data.entity}\n{model.expectations_file().read_text()}"
+    return text_digest(rules)[:32]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, text)

@@ -19,9 +19,10 @@ import psutil
 import pyarrow.parquet as pq
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import open_parquet_rows
-from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
+from tasks.validation.rules.expectations import parse_suite, validate_table
 from tasks.validation.rules.parquet_rows import TABLE_NAME, to_frame
+from tasks.validation.rules.suites import Suite
+from tasks.validation.tasks import open_parquet_rows
 
 TABLE_SQL = """SELECT i AS id, 'user-' || i AS name, CAST(hash(i) % 100 AS INTEGER) AS tenure,
     (hash(i + 1) % 10000) / 100e0 AS charge, CASE WHEN hash(i + 2) % 50 > 0 THEN (hash(i + 3) % 100000) / 10e0 END AS total,

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.local import LocalLake
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec
 
 NUMBERS = [f"n{place}" for place in range(10)]
 CATEGORIES = [f"c{place}" for place in range(5)]
@@ -125,8 +125,8 @@ def tier(folder: Path, rows: int) -> dict[str, float]:
 
 def checks(folder: Path, rows: int) -> dict[str, float]:
     """Validate the whole lake by the suite of 18 expectations, without copying it."""
-    from tasks.validation.checking import open_parquet_rows
     from tasks.validation.rules.expectations import parse_suite, validate_table
+    from tasks.validation.tasks import open_parquet_rows
 
     suite = parse_suite(suite_text(rows), "expectations.yaml")
     from_lake = lake(folder)

@@ -29,7 +29,7 @@ from blocks.tracking.mlflow import MlflowTracking
 from runtime.digests import folder_digest
 from tasks.batch.input import InferenceInput, input_from_lake, input_from_source
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import append_predictions
+from tasks.batch.tasks import append_predictions
 from tasks.shared.models import TeamModel, load_model
 from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.parquet_rows import ParquetRows

@@ -24,7 +24,7 @@ from blocks.lake.local import LocalLake
 from blocks.tracking.fake import FakeTracking
 from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import append_predictions
+from tasks.batch.tasks import append_predictions
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
 from tests.checkout import ROOT

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import open_parquet_rows, parquet_rows
-from tasks.validation.rules.expectations import Expectation, ParquetRows, Suite, ValidationReport, validate_table
+from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.parquet_checks import SQL_PLANS
+from tasks.validation.rules.parquet_rows import ParquetRows
+from tasks.validation.rules.report import ValidationReport
+from tasks.validation.rules.suites import Expectation, Suite
+from tasks.validation.tasks import open_parquet_rows, parquet_rows
 from tests.fixtures.expectation_tables import (
     EXPECTATIONS,
     IN_SQL,

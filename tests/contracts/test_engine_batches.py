@@ -17,7 +17,7 @@ from blocks.lake.fake import FakeLake
 from blocks.tracking.fake import FakeTracking
 from tasks.batch.input import input_from_lake
 from tasks.batch.predictor import Predictor
-from tasks.batch.scoring import append_predictions
+from tasks.batch.tasks import append_predictions
 from tests.checkout import ROOT
 from tests.fixtures.batch_scoring import DATA, HOUSES, expected, landed, made, predictions
 from tests.fixtures.running_engines import ENGINES, ENGINES_KILLED, running_engine

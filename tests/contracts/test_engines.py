@@ -21,8 +21,9 @@ import pytest
 
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from blocks.engines.base import Engine
-from tasks.validation.checking import open_parquet_rows
-from tasks.validation.rules.expectations import Suite, validate_table
+from tasks.validation.rules.expectations import validate_table
+from tasks.validation.rules.suites import Suite
+from tasks.validation.tasks import open_parquet_rows
 from tests.checkout import ROOT
 from tests.fixtures.expectation_tables import IN_SQL, TABLES, by_pandas, laid, told
 from tests.fixtures.running_engines import ENGINES, ENGINES_KILLED, running_engine

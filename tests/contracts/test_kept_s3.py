@@ -14,7 +14,7 @@ from blocks.common.errors import NotFound, Rejected
 from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from local.sagemaker.faults import Fault
-from tasks.cleanup.rules.marks import plan_removal, protected_model_keys
+from tasks.cleanup.rules.garbage import plan_removal, protected_model_keys
 from tests.fixtures.batch_inference import a_job, parts, quiet, sagemaker_transform
 from tests.fixtures.local_aws import SageMakerLab, sagemaker_endpoint, sagemaker_trainer, tiny_release
 

@@ -18,8 +18,7 @@ from blocks.common.errors import Corrupt, NotFound, Rejected, TerminalError
 from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.landing import ingest_rows
-from tasks.shared.rules.model.data import column_kinds
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
 
 SPEC = DataSpec(

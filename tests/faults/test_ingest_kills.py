@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.lake.local import LocalLake
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec
 from tests.checkout import ROOT
 
 REPOSITORY = ROOT

@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 from prefect import Flow
 
-from flows.run_log import send_run_log
+from flows.options import send_run_log
 from flows.stopping import stop_batch_inference_jobs, stop_training_jobs
 from tests.checkout import ROOT
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 def lake() -> FakeLake:
     filled = FakeLake()
     for name, frame in TABLES.items():
-        landing = SPEC.ingest_schema(name)
+        landing = SPEC.data.ingest_schema(name)
         rows = pa.Table.from_pandas(frame(), preserve_index=False).select(list(landing.column_kinds))
         buckets = pa.array(tier_buckets(rows[landing.entity]), pa.int32())
         at = datetime(2026, 11, 21, tzinfo=UTC)

@@ -38,17 +38,8 @@ class StorageStats:
 class DatasetMaintenance:
     """The maintenance of one data set, or its plan in a dry run.
 
-    Attributes:
-        dataset: the data set.
-        snapshots: the number of its snapshots.
-        before: its storage before the maintenance.
-        after: its storage after the maintenance.
-        merged: the number of small files that were merged into larger ones.
-        orphans: the number of orphaned files.
-        orphan_bytes: their size.
-        reads: the number of reads whose files were verified.
-        repeated: how many of these were repeated after a change, and returned the same rows.
-        problem: the problem of the data set, or "".
+    `merged` small files became larger ones; `orphans` of `orphan_bytes` were removed. The files of `reads` reads were
+    verified, and `repeated` of these returned the same rows after a change. `problem` is "" for none.
     """
 
     dataset: str

@@ -22,7 +22,7 @@ from tasks.evaluation.rules.predictions import (
     check_predictions,
     encode_truth,
 )
-from tasks.shared.rules.model.spec import EvaluationSpec
+from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
 

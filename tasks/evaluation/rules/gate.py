@@ -12,7 +12,7 @@ from typing import Literal, TypeGuard
 
 from tasks.evaluation.rules.comparison import ModelComparison
 from tasks.evaluation.rules.metrics import SliceResult
-from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
+from tasks.shared.rules.model.parts import EvaluationSpec, Floor, SliceFloor
 
 GateOutcome = Literal["pass", "hold", "inconclusive"]
 

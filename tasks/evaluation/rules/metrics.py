@@ -20,7 +20,7 @@ from tasks.evaluation.rules.predictions import (
     check_predictions,
     encode_truth,
 )
-from tasks.shared.rules.model.spec import SliceFloor
+from tasks.shared.rules.model.parts import SliceFloor
 from tasks.shared.rules.refusal import Refusal
 
 CALIBRATION_BINS = 10

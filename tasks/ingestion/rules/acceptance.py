@@ -160,22 +160,17 @@ def partition_rows(
     """
     _check_arguments(rules, max_quarantined_share)
     tables = dict(staged.tables)
-    writer = _QueryWriter(engine, folder)
     if lake_keys:
         with_lake = {**tables, row_checks.LAKE_TABLE: lake_keys}
-        tables |= writer.write(
-            row_checks.KNOWN_KEYS_TABLE, row_checks.known_keys_sql(staged.relation, rules), with_lake
-        )
+        sql = row_checks.known_keys_sql(staged.relation, rules)
+        tables |= _write_result(engine, sql, with_lake, folder / row_checks.KNOWN_KEYS_TABLE)
     known = row_checks.KNOWN_KEYS_TABLE in tables
-    tables |= writer.write(
-        row_checks.INVALID_TABLE, row_checks.invalid_rows_sql(staged.relation, rules, known=known), tables
-    )
-    hashes = writer.write(
-        row_checks.REPEATED_HASHES_TABLE, row_checks.repeated_hashes_sql(staged.relation, rules, known=known), tables
-    )
-    if hashes:
+    sql = row_checks.invalid_rows_sql(staged.relation, rules, known=known)
+    tables |= _write_result(engine, sql, tables, folder / row_checks.INVALID_TABLE)
+    sql = row_checks.repeated_hashes_sql(staged.relation, rules, known=known)
+    if hashes := _write_result(engine, sql, tables, folder / row_checks.REPEATED_HASHES_TABLE):
         sql = row_checks.duplicate_rows_sql(staged.relation, rules, known=known)
-        tables |= writer.write(row_checks.DUPLICATES_TABLE, sql, {**tables, **hashes})
+        tables |= _write_result(engine, sql, {**tables, **hashes}, folder / row_checks.DUPLICATES_TABLE)
     counts = _reason_counts(engine, tables, staged.unreadable_rows)
     partitioned = PartitionedRows(engine, staged, rules, tables, counts, _count_notes(staged, counts))
     _check_quarantine_share(partitioned, max_quarantined_share)
@@ -195,17 +190,11 @@ def _is_in_positions(positions: RowPositions, invalid: RowPositions) -> npt.NDAr
     return np.asarray(invalid[nearest] == positions)
 
 
-@dataclass(frozen=True)
-class _QueryWriter:
-    """Writes query results into a folder."""
-
-    engine: EngineLike
-    folder: Path
-
-    def write(self, name: str, sql: str, tables: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-        """Write a result and return its files under its name; an empty mapping when it has no row."""
-        rows = self.engine.write(sql, tables, self.folder / name)
-        return {name: tuple(sorted(map(str, (self.folder / name).glob("*.parquet"))))} if rows else {}
+def _write_result(
+    engine: EngineLike, sql: str, tables: Mapping[str, Sequence[str]], to: Path
+) -> dict[str, Sequence[str]]:
+    """Write a query's result and return its files under the folder's name; an empty mapping when it has no row."""
+    return {to.name: tuple(sorted(map(str, to.glob("*.parquet"))))} if engine.write(sql, tables, to) else {}
 
 
 def _reason_counts(engine: EngineLike, tables: Mapping[str, Sequence[str]], broken: int) -> dict[str, int]:

@@ -33,12 +33,8 @@ def quarantine_table(
 ) -> pa.Table:
     """Return invalid rows in the form of the quarantine data set.
 
-    Args:
-        invalid_rows: the declared columns, and the columns named above.
-        columns: the declared columns, in order.
-        entity: the key's column.
-        target: the column to predict, or None.
-        places: the text before a row's number, by file.
+    `invalid_rows` holds the declared `columns` and the columns named above. `places` are the texts before a row's
+    number, by file.
     """
     rows = invalid_rows.select(columns).to_pylist()
     reason_rows = invalid_rows.drop_columns([*columns]).to_pylist()

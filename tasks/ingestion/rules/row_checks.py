@@ -20,8 +20,9 @@ from tasks.ingestion.rules.quarantine import (
     ROW_COLUMN,
     SAME_VALUES_COLUMN,
 )
+from tasks.shared.rules import sql
 from tasks.shared.rules.refusal import Refusal
-from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
+from tasks.shared.rules.rows.buckets import BUCKET_COLUMN
 
 STAGED_TABLE = "staged"
 """The table of staged rows in the SQL of a relation."""
@@ -77,7 +78,7 @@ class RowRules:
     @property
     def columns(self) -> str:
         """The declared columns of the relation `r`, in order, as SQL."""
-        return ", ".join(f"r.{quoted_name(column)}" for column in self.schema.names)
+        return ", ".join(f"r.{sql.quoted_name(column)}" for column in self.schema.names)
 
 
 def invalid_rows_sql(relation: str, rules: RowRules, *, known: bool) -> str:
@@ -131,7 +132,7 @@ def all_rows_sql(relation: str, rules: RowRules) -> str:
 
     Those with a reason against them are left out while they stream: a join would change the order of the rows.
     """
-    bucket = f"{_bucket_sql(rules)} AS {BUCKET_COLUMN}"
+    bucket = f"bucket_of({sql.key_text_sql(rules.entity, 'r')}, 1) AS {BUCKET_COLUMN}"
     return f"SELECT {rules.columns}, {bucket}, r.{FILE_COLUMN}, r.{ROW_COLUMN} FROM ({relation}) r"  # noqa: S608
 
 
@@ -144,7 +145,7 @@ def quarantined_rows_sql(relation: str, rules: RowRules, tables: Sequence[str], 
     """Return SQL for the invalid rows in the source's order: position, reason code, declared columns."""
     same, join = "CAST(NULL AS BOOLEAN)", ""
     if DUPLICATES_TABLE in tables:
-        pairs = (f"r.{quoted_name(c)} IS NOT DISTINCT FROM f.{quoted_name(c)}" for c in rules.schema.names)
+        pairs = (f"r.{sql.quoted_name(c)} IS NOT DISTINCT FROM f.{sql.quoted_name(c)}" for c in rules.schema.names)
         same = " AND ".join(pairs)
         on_first = f"f.{FILE_COLUMN} = w.{FIRST_FILE_COLUMN} AND f.{ROW_COLUMN} = w.{FIRST_ROW_COLUMN}"
         join = f"LEFT JOIN ({relation}) f ON {on_first}"
@@ -153,57 +154,43 @@ def quarantined_rows_sql(relation: str, rules: RowRules, tables: Sequence[str], 
         f"w.{FIRST_FILE_COLUMN}, w.{FIRST_ROW_COLUMN}, {same} AS {SAME_VALUES_COLUMN}, {rules.columns} "
         f"FROM ({relation}) r JOIN ({quarantine_reasons_sql(tables)}) w "
         f"ON r.{FILE_COLUMN} = w.{FILE_COLUMN} AND r.{ROW_COLUMN} = w.{ROW_COLUMN} {join} "
-        f"ORDER BY r.{FILE_COLUMN}, r.{ROW_COLUMN}" + limit_sql(limit)
+        f"ORDER BY r.{FILE_COLUMN}, r.{ROW_COLUMN}" + _limit_sql(limit)
     )
 
 
 def unreadable_rows_sql(limit: int | None = None) -> str:
     """Return SQL for the rows that the source could not read: its files are the table `broken`."""
-    return f"SELECT position, reason, text FROM broken{limit_sql(limit)}"  # noqa: S608
+    return f"SELECT position, reason, text FROM broken{_limit_sql(limit)}"  # noqa: S608
 
 
-def limit_sql(rows: int | None) -> str:
-    """Return SQL that ends an answer after so many rows; nothing when None."""
+def _limit_sql(rows: int | None) -> str:
     return "" if rows is None else f" LIMIT {rows}"
-
-
-def quoted_name(column: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _entity_key_sql(rules: RowRules) -> str:
-    return f"CAST(r.{quoted_name(rules.entity)} AS VARCHAR)"
 
 
 def _unique_key_sql(rules: RowRules, rows: str = "r") -> str:
     """Return SQL for the unique key of the table `rows`: the entity's key, or a struct of several columns."""
-    columns = [f"{rows}.{quoted_name(column)}" for column in rules.unique or (rules.entity,)]
+    columns = [f"{rows}.{sql.quoted_name(column)}" for column in rules.unique or (rules.entity,)]
     moments = [pa.types.is_timestamp(rules.schema.field(column).type) for column in rules.unique or (rules.entity,)]
     keys = [c if moment else f"CAST({c} AS VARCHAR)" for c, moment in zip(columns, moments, strict=True)]
     return keys[0] if len(keys) == 1 else f"struct_pack({', '.join(f'k{i} := {key}' for i, key in enumerate(keys))})"
 
 
-def _bucket_sql(rules: RowRules) -> str:
-    return f"CAST(CAST('0x' || substr(md5({_entity_key_sql(rules)}), 1, 8) AS BIGINT) % {BUCKETS} AS INTEGER)"
-
-
 def _reason_code_sql(rules: RowRules, *, known: bool) -> str:
     """Return SQL for the index of the first reason that applies, in the order of `QUARANTINE_REASONS`."""
-    key = _entity_key_sql(rules)
+    key = sql.key_text_sql(rules.entity, "r")
     tests = {"null entity key": f"{key} IS NULL OR {key} = ''"}
     if others := [column for column in rules.unique if column != rules.entity]:
-        tests["null key or time"] = " OR ".join(f"r.{quoted_name(column)} IS NULL" for column in others)
+        tests["null key or time"] = " OR ".join(f"r.{sql.quoted_name(column)} IS NULL" for column in others)
     if known:
         tests["key already in the lake"] = f"{_unique_key_sql(rules)} IN (SELECT key FROM {KNOWN_KEYS_TABLE})"  # noqa: S608
     if rules.target:
-        target = f"r.{quoted_name(rules.target)}"
+        target = f"r.{sql.quoted_name(rules.target)}"
         tests["null target"] = f"{target} IS NULL"
         if rules.classes is not None:
             tests["target outside the classes"] = f"{target} NOT IN ({', '.join(_class_literals(rules))})"
     floats = [f for f in rules.schema if pa.types.is_floating(f.type) and f.name not in rules.finite]
     if floats:
-        tests["not finite"] = " OR ".join(f"NOT isfinite(r.{quoted_name(f.name)})" for f in floats)
+        tests["not finite"] = " OR ".join(f"NOT isfinite(r.{sql.quoted_name(f.name)})" for f in floats)
     ordered = (reason for reason in QUARANTINE_REASONS if reason in tests)
     return f"CASE {' '.join(f'WHEN {tests[r]} THEN {QUARANTINE_REASONS.index(r)}' for r in ordered)} END"
 
@@ -217,20 +204,15 @@ def _class_literals(rules: RowRules) -> list[str]:
         values = pa.array([str(c) for c in classes] if text else list(classes)).cast(found).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as cause:
         raise Refusal(f"the classes cannot be values of type {found}", value=list(classes)) from cause
-    return [text_literal(value) if text else repr(value) for value in values] or ["NULL"]
-
-
-def text_literal(text: str) -> str:
-    """Return a text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
+    return [sql.text_literal(value) if text else repr(value) for value in values] or ["NULL"]
 
 
 def staged_relation_sql(columns: Mapping[str, str] | None, files: Sequence[str]) -> str:
     """Return SQL for the rows: of our own staged files, or of Parquet files as they are with `columns` as SQL."""
     if columns is None:
         return f"SELECT * FROM {STAGED_TABLE}"  # noqa: S608
-    chosen = ", ".join(f"{sql} AS {quoted_name(column)}" for column, sql in columns.items())
-    paths = ", ".join(map(text_literal, files))
+    chosen = ", ".join(f"{value} AS {sql.quoted_name(column)}" for column, value in columns.items())
+    paths = ", ".join(map(sql.text_literal, files))
     return (
         f"SELECT {chosen}, CAST(file_index AS INTEGER) AS {FILE_COLUMN}, file_row_number + 1 AS {ROW_COLUMN} "  # noqa: S608
         f"FROM read_parquet([{paths}])"

@@ -21,7 +21,8 @@ from tasks.monitoring.rules.effects import homogeneity_p_value, stability_index
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import REQUESTED_AT_COLUMN, logged_prediction_columns
 from tasks.shared.rules import sql
-from tasks.shared.rules.model.spec import EvaluationSpec, ModelSpec
+from tasks.shared.rules.model.parts import EvaluationSpec
+from tasks.shared.rules.model.spec import ModelSpec
 
 QUALITY_RESAMPLES = 200
 _MAX_RESAMPLED_ROWS = 20_000

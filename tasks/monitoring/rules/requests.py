@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.shared.rules.model.spec import InferenceLogSpec, ModelSpec
+from tasks.shared.rules.model.parts import InferenceLogSpec
+from tasks.shared.rules.model.spec import ModelSpec
 
 REQUEST_COLUMN, REQUEST_ROW_COLUMN, REQUESTED_AT_COLUMN, MODEL_VERSION_COLUMN = (
     "_request_id",

@@ -11,6 +11,7 @@ from typing import Literal
 from blocks.records.alerts import AlertChannel
 from tasks.shared.rules.refusal import Refusal
 
+AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From the lowest to the highest."""
@@ -45,11 +46,7 @@ EVENT_KINDS = {
 
 
 def event_kind(event: str) -> EventKind:
-    """Return the kind of an event.
-
-    Raises:
-        Refusal: there is no such event. The message lists the known ones.
-    """
+    """Return the kind of an event. Raises Refusal, with the known events, when there is no such event."""
     if event not in EVENT_KINDS:
         raise Refusal("there is no such event", value=event, remedy=f"There are: {', '.join(sorted(EVENT_KINDS))}.")
     return EVENT_KINDS[event]

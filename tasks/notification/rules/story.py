@@ -13,20 +13,15 @@ from blocks.records.alerts import AlertRecord
 from runtime.digests import text_digest
 from tasks.notification.rules.kinds import SEVERITIES, event_kind
 
-AlertRecordState = Literal["news", "raised", "recovered", "acknowledged"]
 MessageOccasion = Literal["news", "new", "worse", "reminder", "recovered"]
 
 
 @dataclass(frozen=True)
 class DueMessage:
-    """A message that is due.
+    """A message that is due, why it is sent, and the index of its signal in the list.
 
-    Attributes:
-        occasion: why the message is sent.
-        record_index: the index of its signal in the list.
-        occurrences: how often the alert was raised since it opened.
-        since: when the alert opened.
-        id_source: the text from which the message's id is derived.
+    The alert opened at `since` and was raised `occurrences` times from then on. The message's id is derived from
+    `id_source`.
     """
 
     occasion: MessageOccasion
@@ -123,14 +118,8 @@ def message_body(
 ) -> str:
     """Return the body: the sentence, the links, the owner, and the command to acknowledge an open alert.
 
-    Args:
-        sentence: what happened, in one sentence.
-        links: addresses, or commands to type, by label.
-        owner: the owner of the model.
-        cause: the name of the alert.
-        since: when the alert opened, with a time zone.
-        occurrences: how often it was raised since then.
-        is_open: whether the alert is open.
+    `links` are addresses, or commands to type, by label. `cause` is the name of the alert, which opened at `since` and
+    was raised `occurrences` times from then on.
     """
     lines = [sentence, ""]
     if is_open and occurrences > 1:

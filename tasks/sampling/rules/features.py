@@ -40,14 +40,7 @@ def feature_rules_digest(data: DataSpec) -> str:
 def refuse_other_publisher(dataset: str, notes: Mapping[str, str], model: str, rules: str) -> None:
     """Refuse to add rows to a data set that was published by another model or by other rules.
 
-    Args:
-        dataset: the data set's name.
-        notes: the notes of its newest snapshot.
-        model: the model that publishes now.
-        rules: the digest of its rules.
-
-    Raises:
-        Refusal: model or rules differ.
+    `notes` are those of its newest snapshot; `rules` is the digest of the rules of the model that publishes now.
     """
     where, remedy = f"data set {dataset}", "Choose a new name for data.publish, such as the old one with -2."
     if notes.get(MODEL_NOTE) != model:

@@ -10,8 +10,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 def commit_id(value: object, where: str) -> str:
     """Return a full commit id (SHA-1 or SHA-256, lower case), or "" for the one of zeros that means "none".
 
-    Raises:
-        Refusal: it is not a full commit id.
+    Any other value is a Refusal.
     """
     if not isinstance(value, str) or not _COMMIT.fullmatch(value):
         raise Refusal(

@@ -14,9 +14,6 @@ def is_promotable_tier(tier: str) -> bool:
 def may_be_promoted(tier: str, verdict: str, *, waived: bool = False) -> bool:
     """Whether a model may be put into service: it saw all data, and it passed or what failed was waived.
 
-    Args:
-        tier: the data tier that it was trained on.
-        verdict: what its evaluation found; "" where there was none.
-        waived: whether waivers stand for every gate that failed.
+    The verdict is "" where nothing was evaluated. `waived` means that waivers stand for every gate that failed.
     """
     return is_promotable_tier(tier) and (verdict == "pass" or waived)

@@ -16,12 +16,9 @@ class TrainingRun:
 
     Attributes:
         model: the model's name with its namespace.
-        version: the version that was registered from it.
         as_of: the `as_of` with which the lake returns the same rows.
-        has_uncommitted_changes: whether files differed from the commit.
         verdict: pass, hold or inconclusive.
         predictions_digest: SHA-256 over the predictions of all holdout rows.
-        is_deployed: whether its version is deployed now.
         parameters: the hyperparameters and the seed as text; empty in a list of runs.
         runtime: versions of Python, platform and packages by name; empty in a list of runs.
     """
@@ -77,11 +74,7 @@ class RunComparison:
 
 
 def compare_runs(one: TrainingRun, other: TrainingRun, higher_is_better: Callable[[str], bool]) -> RunComparison:
-    """Return the differences between two runs.
-
-    Raises:
-        Refusal: the runs belong to two models.
-    """
+    """Return the differences between two runs of one model. Raises Refusal for runs of two models."""
     if base_name(one.model) != base_name(other.model):
         remedy = f"{one.id} is of {one.model}, {other.id} of {other.model}."
         raise Refusal("runs of two models cannot be compared", remedy=remedy)

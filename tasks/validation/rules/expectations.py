@@ -27,9 +27,6 @@ from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.report import ExpectationResult, ValidationReport
 from tasks.validation.rules.suites import Expectation, ExpectationArguments, Suite, read_suite
 
-__all__ = ["Expectation", "ExpectationResult", "ParquetRows", "Suite", "ValidationReport", "parse_suite",
-           "validate_table"]  # fmt: skip
-
 _MAX_UNEXPECTED_LISTED = 20
 _NOT_VALIDATED_TOGETHER = ("expect_column_quantile_values_to_be_between",)
 
@@ -37,11 +34,8 @@ _NOT_VALIDATED_TOGETHER = ("expect_column_quantile_values_to_be_between",)
 def validate_table(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) -> ValidationReport:
     """Validate a table, with examples of the rows that fail. Bad data never raises: it makes the report fail.
 
-    Args:
-        rows: a frame, which is not changed, or Parquet files, of which only aggregates and up to five rows an
-            expectation come into memory.
-        suite: the expectations.
-        key: the column that identifies a row in the examples; it must exist.
+    A frame is not changed. Of Parquet files, only aggregates and up to five rows an expectation come into memory. The
+    column `key`, which must exist, identifies a row in the examples.
     """
     if isinstance(rows, ParquetRows):
         return validate_parquet(
@@ -53,10 +47,6 @@ def validate_table(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) 
 
 def parse_suite(text: str | bytes, where: str) -> Suite:
     """Read a suite (`expectations.yaml`) strictly. Takes 4.5 s the first time, for the library's import.
-
-    Args:
-        text: YAML with `name`, `minimum_rows` and `expectations`, each of these with `type` and `kwargs`.
-        where: the file's name, for messages.
 
     Raises:
         Refusal: every mistake with its line, key, value and remedy: an unknown type or argument with the most
@@ -136,11 +126,11 @@ def _blocking_reason(frame: pd.DataFrame, expectation: Expectation, key: str) ->
         return outcomes.EMPTY_TABLE
     for name in (*expectation.columns, key):
         if name not in frame.columns:
-            return outcomes.missing_column_reason(name)
+            return outcomes.MISSING_COLUMN.format(name)
         if (found := frame[name]).ndim != 1:
-            return outcomes.repeated_column_reason(name)
+            return outcomes.REPEATED_COLUMN.format(name)
         if found.isna().all():
-            return outcomes.all_null_reason(name)
+            return outcomes.NULL_COLUMN.format(name)
     return ""
 
 

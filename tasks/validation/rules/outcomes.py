@@ -13,6 +13,9 @@ from tasks.validation.rules.suites import Expectation
 
 NO_RESULT = "Great Expectations gave no result, or more than one"
 EMPTY_TABLE = "not evaluated: the table is empty"
+MISSING_COLUMN = "not evaluated: column {!r} is missing"
+REPEATED_COLUMN = "not evaluated: column {!r} is there more than once"
+NULL_COLUMN = "not evaluated: column {!r} is null in every row"
 _LONGEST = 200
 
 
@@ -33,29 +36,8 @@ def failed_outcome(error: object) -> ExpectationOutcome:
     return ExpectationOutcome(success=False, details={}, error=one_line_text(error) or type(error).__name__)
 
 
-def missing_column_reason(column: str) -> str:
-    """Return the reason for an expectation whose column is missing."""
-    return f"not evaluated: column {column!r} is missing"
-
-
-def repeated_column_reason(column: str) -> str:
-    """Return the reason for an expectation whose column occurs more than once."""
-    return f"not evaluated: column {column!r} is there more than once"
-
-
-def all_null_reason(column: str) -> str:
-    """Return the reason for an expectation whose column is null in every row."""
-    return f"not evaluated: column {column!r} is null in every row"
-
-
 def expectation_failure_reason(expectation: Expectation, outcome: ExpectationOutcome, rows: int) -> str:
-    """Return why the outcome is a failure; "" for a pass.
-
-    Args:
-        expectation: what was expected.
-        outcome: the library's outcome.
-        rows: how many rows the table has.
-    """
+    """Return why the outcome, on a table of so many rows, is a failure; "" for a pass."""
     details = outcome.details
     if outcome.error:
         return f"could not be evaluated: {outcome.error}"

@@ -60,16 +60,16 @@ def validate_parquet(rows: ParquetRows, suite: Suite, key: str, library: Library
 def _missing_column_reason(rows: ParquetRows, expectation: Expectation, key: str) -> str:
     for name in (*expectation.columns, key):
         if name not in rows.kinds:
-            return outcomes.missing_column_reason(name)
+            return outcomes.MISSING_COLUMN.format(name)
         if name in rows.repeated:
-            return outcomes.repeated_column_reason(name)
+            return outcomes.REPEATED_COLUMN.format(name)
     return ""
 
 
 def _all_null_reason(answers: QueryResults, expectation: Expectation, key: str) -> str:
     for name in (*expectation.columns, key):
         if not as_count(answers.value(f"count({sql.quoted_name(name)})")):
-            return outcomes.all_null_reason(name)
+            return outcomes.NULL_COLUMN.format(name)
     return ""
 
 
@@ -90,7 +90,7 @@ def _sql_plan(rows: ParquetRows, expectation: Expectation) -> SqlPlan | None:
 def _outcome_by_sql(
     answers: QueryResults, expectation: Expectation, plan: SqlPlan, library: LibraryFunctions
 ) -> ExpectationOutcome | None:
-    """Return what the library says of the metrics; None when SQL or the library does not bear them."""
+    """Return the library's outcome from the metrics of SQL; None when SQL or the library raises an error."""
     try:
         return library.validate_metrics(expectation, plan.metrics(answers))
     except Exception:  # for example an overflow: the pandas engine decides
@@ -144,11 +144,6 @@ def _examples(rows: ParquetRows, columns: tuple[str, ...], plan: SqlPlan, key: s
         )
         source, order = f"{source} JOIN ({groups}) AS g ON {same}", "t." + sql.quoted_name(key)
         where = "TRUE"
-    found = rows.query(
-        sql.select_sql(_qualified_columns(shown), source, f"WHERE {where} ORDER BY {order} LIMIT {MAX_EXAMPLES}")
-    )
+    chosen = ", ".join(f"t.{sql.quoted_name(each)}" for each in shown)
+    found = rows.query(sql.select_sql(chosen, source, f"WHERE {where} ORDER BY {order} LIMIT {MAX_EXAMPLES}"))
     return rows_with_keys(to_frame(found), columns, key)
-
-
-def _qualified_columns(columns: tuple[str, ...]) -> str:
-    return ", ".join(f"t.{sql.quoted_name(each)}" for each in columns)

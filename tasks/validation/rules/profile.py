@@ -44,15 +44,10 @@ class ColumnProfile:
 def propose_suite_yaml(
     rows: ParquetRows, *, name: str, source: str, entity: str, target: str, kinds: Mapping[str, str]
 ) -> str:
-    """Return a suite as YAML that `parse_suite` reads and that these rows pass.
+    """Return a suite as YAML that `parse_suite` reads and that these rows of the model `name` pass.
 
-    Args:
-        rows: the data.
-        name: the model's name.
-        source: where the rows come from, for the head of the file.
-        entity: the entity's column.
-        target: the column to predict.
-        kinds: `number`, `flag` or `category` by column, the target among them.
+    The head of the file names the `source`. `kinds` are `number`, `flag` or `category` by column, the target among
+    them.
 
     Raises:
         Refusal: there is no row, or a column of the model is missing.

@@ -17,12 +17,7 @@ MAX_VALUES_LISTED = 20
 
 
 class QueryResults:
-    """The query results of one validation. Each is computed once.
-
-    Args:
-        rows: the files.
-        aggregates: all aggregates that `value` will return: one pass over the rows computes them.
-    """
+    """The query results of one validation, each computed once. One pass over the rows computes all `aggregates`."""
 
     def __init__(self, rows: ParquetRows, aggregates: Iterable[str]) -> None:
         self._rows = rows

@@ -7,9 +7,8 @@ difference this large in fewer than one of a hundred tiers, over all the figures
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 from tasks.shared.rules import sql
 from tasks.validation.rules.parquet_rows import ParquetRows
@@ -64,11 +63,8 @@ class StatisticDifference:
 def parent_statistics(rows: ParquetRows, entity: str, kinds: Mapping[str, str]) -> TableStatistics:
     """Compute the figures of the data that tiers are drawn from.
 
-    Args:
-        rows: all its rows.
-        entity: the entity's column.
-        kinds: the columns to compare with their kinds (`number`, `flag` or `category`), the target first. A column
-            that the rows do not have, such as a joined one, is left out.
+    `kinds` are the columns to compare with their kinds (`number`, `flag` or `category`), the target first. A column
+    that the rows do not have, such as a joined one, is left out.
     """
     requested: list[ColumnStatistic] = []
     for column, kind in kinds.items():
@@ -129,22 +125,6 @@ def tier_comparison_markdown(parent: TableStatistics, tier: TableStatistics, tar
     return "\n".join([*lines, ""])
 
 
-def statistics_to_json(statistics: TableStatistics) -> dict[str, Any]:
-    """Return the statistics as plain values, for a file."""
-    return {
-        "rows": statistics.rows,
-        "entities": statistics.entities,
-        "figures": [[e.column, e.statistic, e.expression, e.value, e.deviation] for e in statistics.figures],
-    }
-
-
-def statistics_from_json(values: Mapping[str, Any]) -> TableStatistics:
-    """Return the statistics that `statistics_to_json` wrote."""
-    return TableStatistics(
-        values["rows"], values["entities"], tuple(ColumnStatistic(*each) for each in values["figures"])
-    )
-
-
 def _requested_statistics(rows: ParquetRows, column: str, kind: str) -> Iterable[ColumnStatistic]:
     name = sql.quoted_name(column)
     yield ColumnStatistic(column, "null", f"CASE WHEN {name} IS NULL THEN 1e0 ELSE 0e0 END")
@@ -169,12 +149,10 @@ def _compute_statistics(rows: ParquetRows, entity: str, requested: Iterable[Colu
     distinct = f"count(DISTINCT {sql.quoted_name(entity)})"
     found = rows.values(["count(*)", distinct, *parts])
     figures = tuple(
-        ColumnStatistic(
-            each.column,
-            each.statistic,
-            each.expression,
-            _finite(found[f"avg({each.expression})"]),
-            _finite(found[f"stddev_pop({each.expression})"]),
+        replace(
+            each,
+            value=_finite(found[f"avg({each.expression})"]),
+            deviation=_finite(found[f"stddev_pop({each.expression})"]),
         )
         for each in statistics
     )

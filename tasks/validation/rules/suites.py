@@ -104,16 +104,9 @@ def read_suite(
     known: Mapping[str, ExpectationArguments],
     library_error: Callable[[Expectation], str],
 ) -> Suite:
-    """Read a suite.
+    """Read a suite of the `known` types of expectation.
 
-    Args:
-        text: the file's content.
-        where: the file's name, for messages.
-        known: the known types with their arguments.
-        library_error: returns the library's own error for an expectation; "" for none.
-
-    Raises:
-        Refusal: all mistakes together, each with its line.
+    `library_error` returns the library's own error for an expectation, "" for none. All mistakes are raised together.
     """
     document = read_yaml(text, where)
     reader = _SuiteReader(document, known, library_error)

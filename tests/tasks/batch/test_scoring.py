@@ -7,7 +7,7 @@ import pytest
 from blocks.sources import UnreadableRow
 from tasks.batch.input import refuse_unreadable_rows
 from tasks.batch.predictor import predictions_table
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
 

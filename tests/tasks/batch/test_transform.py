@@ -25,15 +25,15 @@ from local.sagemaker.faults import Fault
 from runtime.digests import folder_digest
 from tasks.batch.input import InferenceInput, input_from_source
 from tasks.batch.predictor import Predictor
-from tasks.batch.rules import payload
-from tasks.batch.rules.place import BatchPlacement
-from tasks.batch.scoring import append_predictions
+from tasks.batch.rules import transform as rules
+from tasks.batch.rules.transform import BatchPlacement
+from tasks.batch.tasks import append_predictions
 from tasks.batch.transform import CHEAPER_BATCH_REMEDY, batch_job_name, predict_by_batch_job, price_placement
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.cost.budget import WorstCaseCost, check_budget
 from tasks.shared.rules.cost.spent import COST_METRIC, FAILED_COST_METRIC, WORST_CASE_TAG
+from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.model.parts import BudgetSpec
-from tasks.shared.rules.model.spec import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
 from tests.fakes.environment import SPEC, World
@@ -122,7 +122,7 @@ def test_few_rows_are_free_and_need_no_budget(env: World) -> None:
 def test_predictions_are_joined_to_their_keys_and_the_cost_is_logged(
     env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "MAX_REQUEST_ROWS", 37)
+    monkeypatch.setattr(rules, "MAX_REQUEST_ROWS", 37)
     predictor, lake = made(tmp_path / "tracking", regression()), FakeLake()
     transform = FakeBatchInference(fixed_compute=PAID, billable_seconds=36.0).with_predictions(house)
     kept = scored(with_transform(env, transform), lake, predictor, tmp_path)
@@ -208,7 +208,7 @@ def people(count: int) -> pd.DataFrame:
 def test_batch_transform_answers_as_the_flow_run_does_row_for_row_to_the_last_bit(
     desk: SageMakerLab, env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(payload, "MAX_REQUEST_ROWS", 300)
+    monkeypatch.setattr(rules, "MAX_REQUEST_ROWS", 300)
     artifact = churn_model(tmp_path / "model", trees=20)
     tracking = MlflowTracking(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", trusted_keys=[MODELS.public_key_line])
     predictor = Predictor(tracking, artifact, folder_digest(artifact), PEOPLE, "3")

@@ -15,14 +15,14 @@ from blocks.records.approvals import ApprovalRequest
 from blocks.records.cloud import Checkpoints, PaidEndpoint, PaidJob
 from blocks.tracking.base import KEEP_TAG, KEY_TAG, PROMOTED_TAG
 from tasks.cleanup.garbage import artifact_owners, remove_planned, run_cloud_actions, with_flow_run
-from tasks.cleanup.rules import marks
+from tasks.cleanup.rules import garbage as rules
 from tasks.cleanup.rules.cloud import (
     CloudAction,
     expired_checkpoint_actions,
     idle_endpoint_actions,
     orphaned_job_actions,
 )
-from tasks.cleanup.rules.report import bytes_text, garbage_collection_markdown
+from tasks.cleanup.rules.garbage import bytes_text, garbage_collection_markdown
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World, register, release
 from tests.fixtures.garbage import LATER, NAME, deployed, planned
@@ -222,10 +222,8 @@ def test_what_was_planned_is_ended_unless_it_changed_meanwhile() -> None:
 def test_the_report_has_bytes_reasons_and_savings(env: World) -> None:
     trained(env, {"a": 1.0})
     kept = trained(env, {"a": 2.0}, tier="full", verdict="pass")
-    page = garbage_collection_markdown(
-        planned(env).remove, planned(env).kept_counts, [CloudAction("stop job", "churn-1", "its flow run ended", 0.2)],
-        heading="What garbage collection removes",
-    )  # fmt: skip
+    action = CloudAction("stop job", "churn-1", "its flow run ended", 0.2)
+    page = garbage_collection_markdown(planned(env).model_copy(update={"cloud_actions": (action,)}))
     assert "| run | 1 |" in page and "it passed the evaluation on the full tier | 1 |" in page
     assert "| stop job | churn-1 | its flow run ended | 0.20 USD |" in page
     assert f"version {NAME}/{kept}" not in page
@@ -237,4 +235,4 @@ def test_bytes_are_told_as_people_read_them(count: float, words: str) -> None:
 
 
 def test_the_rules_and_the_registry_mean_the_same_tags() -> None:
-    assert (marks.KEEP_TAG, marks.PROMOTED_TAG, KEY_TAG) == (KEEP_TAG, PROMOTED_TAG, "ratchet.key")
+    assert (rules.KEEP_TAG, rules.PROMOTED_TAG, KEY_TAG) == (KEEP_TAG, PROMOTED_TAG, "ratchet.key")

@@ -19,8 +19,7 @@ from blocks.sources import FrameSource, open_source
 from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarantine_dataset
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.records import IngestResult
-from tasks.shared.rules.model.data import column_kinds
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"rooms": "number"})

@@ -20,8 +20,7 @@ from tasks.ingestion.datasets import dataset_snapshots, processed_files, quarant
 from tasks.ingestion.landing import ingest_rows
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
-from tasks.shared.rules.model.data import IngestSchema, column_kinds
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, IngestSchema, column_kinds
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.clocks import Clock
 

@@ -31,7 +31,7 @@ def land(lake: FakeLake, folder: Path, name: str, text: str) -> IngestResult:
     """Ingest a CSV file as the table of that name."""
     file = folder / f"{name or 'main'}.csv"
     file.write_text(text)
-    landing = SPEC.ingest_schema(name)
+    landing = SPEC.data.ingest_schema(name)
     return ingest_rows(lake, landing, open_source(str(file), kinds=landing.column_kinds), scratch=folder / "scratch")
 
 
@@ -110,7 +110,7 @@ def test_late_rows_and_late_news_reach_later_reads_and_never_earlier_ones(tmp_pa
 
 
 def test_a_frame_of_times_without_a_zone_is_no_frame_of_times() -> None:
-    landing = SPEC.ingest_schema("weather")
+    landing = SPEC.data.ingest_schema("weather")
     frame = pd.DataFrame({"place": ["north"] * 2, "seen_at": [at(1), at(2)], "rain": [1.0, 2.0]})
     table = FrameSource(frame, landing.column_kinds).read_table()
     assert table.table.schema.field("seen_at").type == SCHEMAS["weather"].field("seen_at").type

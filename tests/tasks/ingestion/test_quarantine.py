@@ -10,8 +10,7 @@ from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.datasets import export_quarantine
 from tasks.ingestion.landing import ingest_rows
-from tasks.shared.rules.model.data import column_kinds
-from tasks.shared.rules.model.spec import DataSpec
+from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
 
 HOUSES = DataSpec(dataset="houses", entity="house", target="price", features={"street": "category"})

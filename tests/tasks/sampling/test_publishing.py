@@ -9,7 +9,7 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.sampling.publishing import publish_rows
+from tasks.sampling.tasks import publish_rows
 from tasks.shared.records import PublishResult, TierData
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal

@@ -11,7 +11,8 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.base import Lake
 from blocks.lake.fake import FakeLake
 from tasks.shared.records import TierData
-from tasks.shared.rules.model.spec import ModelSpec, TierSpec, parse_spec
+from tasks.shared.rules.model.data import TierSpec
+from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import holdout_buckets, tier_buckets
 from tasks.shared.rules.rows.content import table_content_digest

@@ -16,7 +16,8 @@ from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from tasks.shared.records import TierData
-from tasks.shared.rules.model.spec import ModelSpec, TierSpec, parse_spec
+from tasks.shared.rules.model.data import TierSpec
+from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tables import TableReads, resolve_reads
 from tasks.shared.tiers import materialise, parquet_files

@@ -21,7 +21,7 @@ from ratchet.frames import ingest_frame
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import canonical_json
 from tasks.batch.input import input_from_source
-from tasks.batch.scoring import append_predictions
+from tasks.batch.tasks import append_predictions
 from tasks.cleanup.garbage import artifact_owners, plan_removals, remove_planned
 from tasks.cleanup.maintenance import model_datasets
 from tasks.cleanup.rules.maintenance import model_dataset_names
@@ -29,7 +29,7 @@ from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.ingestion.datasets import ingest_schema
 from tasks.monitoring.rules.requests import inference_dataset
 from tasks.release.deployment import switch_and_record, verify_approval
-from tasks.sampling.publishing import reason_not_published
+from tasks.sampling.tasks import reason_not_published
 from tasks.shared.cost import worst_case_costs
 from tasks.shared.models import TeamModel, check_namespace_allowed, known_models, load_model, model_with_namespaces
 from tasks.shared.records import CodeProvenance, TierData

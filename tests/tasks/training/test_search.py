@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.shared.rules.model.spec import SearchChoices, SearchRange
+from tasks.shared.rules.model.parts import SearchChoices, SearchRange
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.trials import suggest_parameters
 

@@ -22,11 +22,6 @@ class WorstCaseCost:
     is_paid: bool
 
 
-def training_worst_case(price_table: PriceTable, job: Compute, today: date, times: int = 1) -> WorstCaseCost:
-    """Return the worst case of `times` such trainings; see `job_worst_case`."""
-    return job_worst_case(price_table, "training", job, today, times)
-
-
 def job_worst_case(
     price_table: PriceTable, use: InstanceUse, job: Compute, today: date, count: int = 1
 ) -> WorstCaseCost:

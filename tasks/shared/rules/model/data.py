@@ -141,17 +141,13 @@ class DataSpec(StrictRecord):
         roles = {"entity": self.entity, "target": self.target, **({"time": self.time} if self.time else {})}
         for role, column in roles.items():
             if column in self.features:
-                yield (
-                    ("features", column),
-                    validation_error(f"is the {role}, and must not be a feature", "Take it out."),
-                )
+                error = validation_error(f"is the {role}, and must not be a feature", "Take it out.")
+                yield ("features", column), error
         if self.entity == self.target:
             yield ("target",), validation_error("is the entity as well", "Name the column to predict.")
         if self.time in (self.entity, self.target):
-            yield (
-                ("time",),
-                validation_error("is the entity or the target as well", "Name the column that holds a time."),
-            )
+            error = validation_error("is the entity or the target as well", "Name the column that holds a time.")
+            yield ("time",), error
         for number, label in enumerate(self.classes):
             if label in self.classes[:number]:
                 yield ("classes", number), validation_error("is there twice", "Keep one of them.")
@@ -207,10 +203,8 @@ def strata_problems(tiers: TierSpec, data: DataSpec) -> ProblemIterator:
     if column not in known:
         kind = "is a number" if data.features.get(column) == "number" or column == data.target else "cannot part rows"
         remedy = did_you_mean(column, known) or "Take it out."
-        yield (
-            ("stratify_by",),
-            validation_error(f"{kind}: it takes a category, flag or class of the main table", remedy),
-        )
+        error = validation_error(f"{kind}: it takes a category, flag or class of the main table", remedy)
+        yield ("stratify_by",), error
     elif data.time:
         problem = "does not go with data.time: an entity with many rows may have many values"
         yield ("stratify_by",), validation_error(problem, "Take it out.")
@@ -219,33 +213,23 @@ def strata_problems(tiers: TierSpec, data: DataSpec) -> ProblemIterator:
 def _table_problems(table: TableSpec, data: DataSpec, taken: Mapping[str, str]) -> ProblemIterator:
     for feature in table.columns:
         if feature not in data.features:
-            yield (
-                ("columns", feature),
-                validation_error("is not among data.features", did_you_mean(feature, data.features)),
-            )
+            error = validation_error("is not among data.features", did_you_mean(feature, data.features))
+            yield ("columns", feature), error
         elif feature in taken:
-            yield (
-                ("columns", feature),
-                validation_error(f"comes from the table `{taken[feature]}` already", "Keep one of them."),
-            )
+            error = validation_error(f"comes from the table `{taken[feature]}` already", "Keep one of them.")
+            yield ("columns", feature), error
     for key in table.keys:
         if key in (data.target, data.time):
             yield ("keys", key), validation_error("is the target or the time, and joins nothing", "Name a key.")
         elif key in data.features and key not in data.main_features:
-            yield (
-                ("keys", key),
-                validation_error("is no column of the main table", "Name a column that the main table holds."),
-            )
+            error = validation_error("is no column of the main table", "Name a column that the main table holds.")
+            yield ("keys", key), error
         elif data.features.get(key) in ("number", "flag"):
-            yield (
-                ("keys", key),
-                validation_error(f"is a {data.features[key]}, and keys are text", "Declare it as a category."),
-            )
+            error = validation_error(f"is a {data.features[key]}, and keys are text", "Declare it as a category.")
+            yield ("keys", key), error
     if table.time and data.time is None:
-        yield (
-            ("time",),
-            validation_error("needs data.time, the time of the main table's rows", "Add it, or take this out."),
-        )
+        error = validation_error("needs data.time, the time of the main table's rows", "Add it, or take this out.")
+        yield ("time",), error
     if table.time in table.keys.values():
         yield ("time",), validation_error("is among the keys as well", "Name the column that holds a time.")
     yield from _case_conflicts([*table.keys.values(), *([table.time] if table.time else []), *table.columns.values()])

@@ -32,11 +32,7 @@ def namespace_part(name: str) -> str:
 
 
 def in_namespace(name: str, namespace: str) -> str:
-    """Return the name of the same model in a namespace; "" is the shared one.
-
-    Raises:
-        Refusal: it is not a valid namespace, or too long with this model's name.
-    """
+    """Return the name of the same model in a namespace; "" is the shared one. Raises Refusal as `check_name`."""
     return check_name(f"{base_name(name)}{SEPARATOR}{namespace}") if namespace else base_name(name)
 
 

@@ -10,27 +10,23 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec, IngestSchema, TableSpec, TierSpec, strata_problems
+from tasks.shared.rules.model.data import DataSpec, TierSpec, strata_problems
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.namespaces import namespace_part
 from tasks.shared.rules.model.parts import (
     ApprovalSpec,
     BudgetSpec,
-    ComparisonSpec,
     EvaluationSpec,
     EvidenceSpec,
-    Floor,
     InferenceLogSpec,
     RetrainingSpec,
     SearchChoices,
     SearchRange,
     SearchSpace,
     ServingSpec,
-    SliceFloor,
     TrainingSpec,
 )
 from tasks.shared.rules.model.strict_record import (
-    KeyDescription,
     StrictRecord,
     did_you_mean,
     parse_record,
@@ -39,32 +35,6 @@ from tasks.shared.rules.model.strict_record import (
     validation_error,
 )
 from tasks.shared.rules.model.types import Name, OneLineText, ProblemIterator
-
-__all__ = [
-    "MAIN_TABLE",
-    "ApprovalSpec",
-    "BudgetSpec",
-    "ComparisonSpec",
-    "DataSpec",
-    "EvaluationSpec",
-    "EvidenceSpec",
-    "Floor",
-    "InferenceLogSpec",
-    "IngestSchema",
-    "ModelSpec",
-    "RetrainingSpec",
-    "SearchChoices",
-    "SearchRange",
-    "SearchSpace",
-    "ServingSpec",
-    "SliceFloor",
-    "TableSpec",
-    "TierSpec",
-    "TrainingSpec",
-    "parse_spec",
-    "spec_keys",
-    "spec_keys_markdown",
-]
 
 TaskType = Literal["binary", "multiclass", "regression"]
 
@@ -99,14 +69,6 @@ class ModelSpec(StrictRecord):
     retraining: RetrainingSpec = Field(
         default=RetrainingSpec(), description="Whether an alert starts a retraining automatically"
     )
-
-    def ingest_schema(self, name: str = MAIN_TABLE) -> IngestSchema:
-        """Return the ingest schema of a table: "" for the main one, else a name under `data.tables`.
-
-        Raises:
-            Refusal: the model has no such table; the message names the most similar one.
-        """
-        return self.data.ingest_schema(name)
 
     def own_dataset(self, kind: str) -> str:
         """Return the data set that the model itself writes: `churn-predictions`, in a namespace one of its own."""
@@ -152,26 +114,13 @@ class ModelSpec(StrictRecord):
 
 
 def parse_spec(text: str | bytes, where: str) -> ModelSpec:
-    """Read a `model.yaml`.
-
-    Args:
-        text: the file's content; bytes must be UTF-8.
-        where: the file's name, for messages.
-
-    Raises:
-        Mistakes: a Refusal with every mistake of the file: line, key, value as written, remedy.
-    """
+    """Read a `model.yaml`. Raises Mistakes (a Refusal) with every mistake: line, key, value as written, remedy."""
     return parse_record(ModelSpec, text, where)
-
-
-def spec_keys() -> tuple[KeyDescription, ...]:
-    """Return every key of `model.yaml` with its type, default and meaning, in the file's order."""
-    return record_keys(ModelSpec)
 
 
 def spec_keys_markdown() -> str:
     """Return the table of all keys as Markdown, as `docs/model-yaml.md` holds it."""
-    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in spec_keys()]
+    rows = [f"| `{key.key}` | {key.type} | {key.default} | {key.description} |" for key in record_keys(ModelSpec)]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
@@ -180,10 +129,8 @@ def _class_problems(classes: tuple[str, ...], task: TaskType) -> ProblemIterator
     if task == "regression" and count:
         yield ("classes",), validation_error("a regression has no classes", "Take it out, or correct `task`.")
     if task == "binary" and count != 2:
-        yield (
-            ("classes",),
-            validation_error(f"a binary task has two classes, not {count}", "Negative first, positive last."),
-        )
+        error = validation_error(f"a binary task has two classes, not {count}", "Negative first, positive last.")
+        yield ("classes",), error
     if task == "multiclass" and count < 3:
         yield ("classes",), validation_error(f"a multiclass task has three classes or more, not {count}")
 
@@ -204,15 +151,15 @@ def _range_problems(name: str, space: SearchRange, parameter: object) -> Problem
     if isinstance(parameter, bool | str):
         yield (name,), validation_error(f"training.parameters.{name} is no number", "List its values under `choices`.")
     elif isinstance(parameter, int) and not space.whole:
-        yield (
-            (name,),
-            validation_error(f"training.parameters.{name} is a whole number", "Write low and high without decimals."),
+        error = validation_error(
+            f"training.parameters.{name} is a whole number", "Write low and high without decimals."
         )
+        yield (name,), error
     elif isinstance(parameter, float) and space.whole:
-        yield (
-            (name,),
-            validation_error(f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."),
+        error = validation_error(
+            f"training.parameters.{name} has decimals", f"Write {space.low:.1f}, {space.high:.1f}."
         )
+        yield (name,), error
 
 
 def _choice_problems(name: str, space: SearchChoices, parameter: object) -> ProblemIterator:
@@ -235,34 +182,26 @@ def _metric_problems(evaluation: EvaluationSpec, task: TaskType) -> ProblemItera
     counts = Counter((floor.metric, floor.side) for floor in evaluation.floors)
     for at, floor in enumerate(evaluation.floors):
         if counts[floor.metric, floor.side] > 1:
-            yield (
-                ("floors", at, floor.side),
-                validation_error(f"{floor.metric} has more than one such floor", "Keep one."),
-            )
+            error = validation_error(f"{floor.metric} has more than one such floor", "Keep one.")
+            yield ("floors", at, floor.side), error
 
 
 def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> ProblemIterator:
     for at, floor in enumerate(evaluation.slices):
         if floor.column not in features:
-            yield (
-                ("slices", at, "column"),
-                validation_error("is not among data.features", did_you_mean(floor.column, features)),
-            )
+            error = validation_error("is not among data.features", did_you_mean(floor.column, features))
+            yield ("slices", at, "column"), error
 
 
 def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:
     for at, column in enumerate(log.exclude):
         if column not in (*data.features, data.entity):
-            yield (
-                ("exclude", at),
-                validation_error("is neither a feature nor the entity", did_you_mean(column, data.features)),
-            )
+            error = validation_error("is neither a feature nor the entity", did_you_mean(column, data.features))
+            yield ("exclude", at), error
     for at, column in enumerate(log.hash):
         if column == data.entity:
-            yield (
-                ("hash", at),
-                validation_error("is the entity, and labels are joined by it", "Leave it out altogether."),
-            )
+            error = validation_error("is the entity, and labels are joined by it", "Leave it out altogether.")
+            yield ("hash", at), error
         elif column not in data.features:
             yield ("hash", at), validation_error("is not among data.features", did_you_mean(column, data.features))
         elif column in log.exclude:

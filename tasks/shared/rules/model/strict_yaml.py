@@ -22,7 +22,7 @@ MAX_DEPTH = 20
 """The deepest nesting that is read."""
 
 INVALID_VALUE = object()
-"""Stands in a document for a value that is a mistake: of no type that a record takes."""
+"""Stands in a document for a value that is a mistake. No record accepts its type."""
 
 _TEXT, _BOOL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:bool"
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -50,7 +50,7 @@ class SourceLocation:
 class Document:
     """A file's mapping with the place of every key and item; lists come as tuples.
 
-    `mistakes` are those that did not stop the reading; where a value should be, UNREAD is.
+    `mistakes` are those that did not stop the reading; the value of each is `INVALID_VALUE`.
     """
 
     value: dict[str, object]
@@ -59,11 +59,7 @@ class Document:
 
 
 def read_yaml(text: str | bytes, where: str) -> Document:
-    """Read one mapping.
-
-    Args:
-        text: the file's content; bytes must be UTF-8.
-        where: the file's name, for messages.
+    """Read one mapping; `where` is the file's name for messages, and bytes must be UTF-8.
 
     Raises:
         Mistakes: it cannot be read at all. Lesser mistakes are in the document returned.

@@ -10,8 +10,6 @@ from pydantic_core import PydanticCustomError
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.strict_record import validation_error
 
-__all__ = ["Column", "Dataset", "Name", "Number", "OneLineText", "Parameter", "ProblemIterator", "Share"]
-
 _RESERVED_COLUMN = "_bucket"
 
 

@@ -79,10 +79,7 @@ def table_content_digest(table: pa.Table) -> str:
     """Return the SHA-256, 64 hexadecimal digits, of the columns' names, types, values and nulls, in order.
 
     Independent of chunks, of what lies under a null, and of schema metadata; not of the order of rows. It is
-    the key under which rows that have no file are appended to the lake, so that landing them again adds nothing.
-
-    Raises:
-        Refusal: a column's type has no digest (nested and binary types).
+    the key under which rows that have no file are appended to the lake, so that ingesting them again adds nothing.
     """
     digest = ContentDigest()
     digest.update(table)

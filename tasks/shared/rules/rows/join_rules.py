@@ -1,7 +1,7 @@
 """Checks before tables are joined: missing columns, incomparable keys and times, repeated keys."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
@@ -24,11 +24,7 @@ _TIME = re.compile(r"timestamp\[(s|ms|us|ns)(, tz=.+)?\]")
 
 
 def check_tables(data: DataSpec, columns: Mapping[str, ColumnTypes]) -> None:
-    """Refuse tables that cannot be joined as `model.yaml` says.
-
-    Args:
-        data: the tables and how they join.
-        columns: of each table ("" is the main one) the columns that its data set holds.
+    """Refuse tables that cannot be joined as `model.yaml` says; `columns` are those of each data set, by table.
 
     Raises:
         Refusal: a column is missing, a key is neither integer nor text, a time is none, one time has a zone and
@@ -54,11 +50,7 @@ def foreign_buckets_sql(data: DataSpec, table: str) -> str:
 
 
 def refuse_foreign_buckets(data: DataSpec, table: str, examples: Sequence[str]) -> None:
-    """Refuse a table whose buckets are those of another key than the entity: a tier would miss its rows.
-
-    Raises:
-        Refusal: there is an example.
-    """
+    """Refuse a table whose buckets are those of another key than the entity: a tier would miss its rows."""
     if examples:
         raise Refusal(
             f"the rows are not laid out by {_entity_column(data, table)!r}",
@@ -79,16 +71,13 @@ def repeated_keys_sql(data: DataSpec, table: str, within: str = "") -> str:
 
 
 def refuse_repeated_keys(data: DataSpec, table: str, examples: Sequence[Mapping[str, object]]) -> None:
-    """Refuse a table without a time whose keys repeat: each row of the main table would become many.
-
-    Raises:
-        Refusal: there is an example.
-    """
+    """Refuse a table without a time whose keys repeat: each row of the main table would become many."""
     if examples:
         shown = ", ".join(f"{row['example']} ({row['found']} rows)" for row in examples)
+        keys = ", ".join(map(repr, data.tables[table].keys.values()))
         raise Refusal(
             f"key not unique: {shown}",
-            where=f"data set {_dataset(data, table)}, column {_quoted_list(data.tables[table].keys.values())}",
+            where=f"data set {_dataset(data, table)}, column {keys}",
             remedy=f"Keep one row a key, or name the column that tells them apart: data.tables.{table}.time, "
             f"or one more of data.tables.{table}.keys.",
         )
@@ -102,11 +91,7 @@ def rows_without_time_sql(data: DataSpec, within: str = "") -> str:
 
 
 def refuse_rows_without_time(data: DataSpec, examples: Sequence[str]) -> None:
-    """Refuse rows of the main table without a time: they cannot be joined as of their time.
-
-    Raises:
-        Refusal: there is an example.
-    """
+    """Refuse rows of the main table without a time: they cannot be joined as of their time."""
     if examples:
         where = f"data set {data.dataset}, column {data.time!r}"
         remedy = "Ingest these rows with their time, or take them out of the source."
@@ -114,11 +99,7 @@ def refuse_rows_without_time(data: DataSpec, examples: Sequence[str]) -> None:
 
 
 def refuse_changed_row_count(data: DataSpec, asked: int, found: int) -> None:
-    """Refuse joined rows that are more or fewer than those of the main table.
-
-    Raises:
-        Refusal: the counts differ.
-    """
+    """Refuse joined rows that are more or fewer than those of the main table."""
     if asked != found:
         problem = f"{asked} rows of the main table became {found} by joining"
         raise Refusal(problem, where=f"data set {data.dataset}", remedy="This is a defect of Ratchet: report it.")
@@ -178,7 +159,3 @@ def _entity_column(data: DataSpec, table: str) -> str:
 
 def _dataset(data: DataSpec, table: str) -> str:
     return data.dataset if table == MAIN_TABLE else data.tables[table].dataset
-
-
-def _quoted_list(columns: Iterable[str]) -> str:
-    return ", ".join(map(repr, columns))

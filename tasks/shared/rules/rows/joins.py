@@ -2,7 +2,7 @@
 
 Each row of the main table gives one row: from each further table it takes the one row whose keys are equal
 or, where that table has a time, the latest such row that is not after its own time. Keys are compared as
-text; null keys and null times meet nothing. Of rows with the same keys and time, the one whose columns are
+text; null keys and null times match nothing. Of rows with the same keys and time, the one whose columns are
 greatest counts, compared in the order of `model.yaml`, any value before null. `join_rules` says what is refused.
 """
 
@@ -27,10 +27,8 @@ def is_tier_sampled(data: DataSpec, table: str) -> bool:
 def model_rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) -> str:
     """Return the SELECT of the rows that the model reads, in no order, with the columns `data.row_columns`.
 
-    Args:
-        data: the tables and how they join.
-        within: condition on the main table's rows, "" for all of them.
-        bound: further tables that are sampled are read below this bucket.
+    `within` is a condition on the main table's rows, "" for all of them. Sampled further tables are read below the
+    bucket `bound`.
     """
     if not data.tables:
         return select_where(map(sql.quoted_name, data.row_columns), "main", within)
@@ -63,7 +61,7 @@ def select_where(values: Iterable[str], source: str, condition: str = "") -> str
 
 @dataclass(frozen=True)
 class _Join:
-    """How one further table is met. In its parts the keys are called k0, k1, ..., the columns c0, c1, ..."""
+    """The join of one further table. In its parts the keys are named k0, k1, ..., the columns c0, c1, ..."""
 
     table_name: str
     table: TableSpec
@@ -81,7 +79,7 @@ class _Join:
             yield feature, f"{self.table_name}_rows.c{place}"
 
     def parts(self) -> list[str]:
-        """Return the named parts: the rows, each key and time once, and the times at which to look."""
+        """Return the named parts: the rows, each key and time once, and the times for which a row is needed."""
         rows = f"{self.table_name}_rows"
         if not self.table.time:
             return [f"{rows} AS ({self._joinable_rows_sql()})"]
@@ -101,7 +99,7 @@ class _Join:
         return [_left_join(times, [*zip(self.keys, mains, strict=True), ("happened", at)]), _left_join(rows, seen)]
 
     def _joinable_rows_sql(self) -> str:
-        """Return the table's rows that can be met at all."""
+        """Return the table's rows that can match: those with all keys and a time, below the bound."""
         own = [*self.table.keys.values(), *([self.table.time] if self.table.time else [])]
         known = [f"{sql.quoted_name(column)} IS NOT NULL" for column in own]
         if self.data.entity in self.table.keys and self.bound < BUCKETS:

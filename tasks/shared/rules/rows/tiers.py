@@ -75,11 +75,7 @@ def holdout_condition(entity: str, share: float) -> str:
 
 
 def refuse_empty_split(training_rows: int, holdout_rows: int, where: str) -> None:
-    """Refuse a tier whose training rows or holdout rows are empty.
-
-    Raises:
-        Refusal: one of the two is empty.
-    """
+    """Refuse a tier whose training rows or holdout rows are empty."""
     if not training_rows or not holdout_rows:
         rows = training_rows + holdout_rows
         raise Refusal(
@@ -102,11 +98,7 @@ def count_strata_sql(column: str) -> str:
 
 
 def refuse_too_many_strata(column: str, strata: int) -> None:
-    """Refuse a column with too many values to stratify by.
-
-    Raises:
-        Refusal: more than `MAX_STRATA`.
-    """
+    """Refuse a column with too many values to stratify by."""
     if strata > MAX_STRATA:
         remedy = f"Choose a column of at most {MAX_STRATA} values, or take it out."
         raise Refusal(f"{column!r} has {strata} values", where="tiers.stratify_by", remedy=remedy)
@@ -115,12 +107,7 @@ def refuse_too_many_strata(column: str, strata: int) -> None:
 def stratum_bucket_bounds(counts: Iterable[tuple[str | None, int, int]], rate: float) -> dict[str | None, int]:
     """Return for each stratum the smallest bound below which at least `rate` of its entities lie.
 
-    Args:
-        counts: (stratum, bucket, entities), in any order.
-        rate: share of each stratum, above 0 and at most 1.
-
-    Raises:
-        Refusal: the rate is no such share.
+    `counts` are (stratum, bucket, entities), in any order. The rate is above 0 and at most 1.
     """
     _bucket_bound(rate, where="tiers")
     parted: dict[str | None, list[tuple[int, int]]] = {}

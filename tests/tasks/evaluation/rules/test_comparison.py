@@ -9,7 +9,7 @@ from tasks.evaluation.rules.comparison import interval_outcome
 from tasks.evaluation.rules.gate import apply_gate
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.rules.model.parts import ComparisonSpec as Terms
-from tasks.shared.rules.model.spec import EvaluationSpec, Floor
+from tasks.shared.rules.model.parts import EvaluationSpec, Floor
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.evaluation_cases import BINARY, both, compared, every_metric, models
 

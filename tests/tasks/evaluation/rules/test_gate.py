@@ -13,7 +13,7 @@ from tasks.evaluation.rules.comparison import ModelComparison
 from tasks.evaluation.rules.gate import FIRST_MODEL, apply_gate
 from tasks.evaluation.rules.metrics import SliceResult
 from tasks.shared.rules.model.parts import ComparisonSpec as Terms
-from tasks.shared.rules.model.spec import EvaluationSpec, Floor, SliceFloor
+from tasks.shared.rules.model.parts import EvaluationSpec, Floor, SliceFloor
 
 BETTER = ModelComparison(
     "auc", 0.80, 0.84, 0.04, 0.01, 0.07, 0.95, 0.005, "superior", "DeLong", 500, "better", "On auc 0.84 beats 0.80."

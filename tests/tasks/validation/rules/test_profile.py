@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from blocks.engines.duckdb import DuckDBEngine
 from tasks.shared.rules.refusal import Refusal
-from tasks.validation.checking import parquet_rows
-from tasks.validation.rules.expectations import ParquetRows, Suite, ValidationReport, parse_suite, validate_table
+from tasks.validation.rules.expectations import parse_suite, validate_table
+from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.profile import propose_suite_yaml
+from tasks.validation.rules.report import ValidationReport
+from tasks.validation.rules.suites import Suite
+from tasks.validation.tasks import parquet_rows
 
 KINDS = {"price": "number", "rooms": "number", "plan": "category", "garden": "flag"}
 

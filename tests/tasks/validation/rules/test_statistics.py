@@ -1,5 +1,7 @@
 """Tier statistics: a random tier is not marked, a skewed one is, and a column that was not measured is marked."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +9,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import TypeAdapter
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.validation.checking import parquet_rows
 from tasks.validation.rules.parquet_rows import ParquetRows
 from tasks.validation.rules.statistics import (
     TableStatistics,
     parent_statistics,
     statistic_differences,
-    statistics_from_json,
-    statistics_to_json,
     tier_comparison_markdown,
     tier_statistics,
 )
+from tasks.validation.tasks import parquet_rows
 
 KINDS = {"label": "category", "price": "number", "rooms": "number", "plan": "category", "garden": "flag"}
 ROWS = 4000
@@ -122,7 +123,7 @@ def test_the_whole_as_its_own_tier_differs_in_nothing(tmp_path: Path) -> None:
 
 def test_the_parent_is_kept_as_it_was_measured(tmp_path: Path) -> None:
     parent, _ = compared(tmp_path, houses(), houses().head(10))
-    assert statistics_from_json(statistics_to_json(parent)) == parent
+    assert TypeAdapter(TableStatistics).validate_json(json.dumps(asdict(parent))) == parent
 
 
 def test_the_target_comes_first_and_names_cannot_break_the_table(tmp_path: Path) -> None:

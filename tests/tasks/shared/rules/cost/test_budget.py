@@ -13,8 +13,8 @@ from tasks.shared.rules.cost.budget import (
     check_budget,
     cost_markdown,
     is_local_work,
+    job_worst_case,
     serving_worst_case,
-    training_worst_case,
 )
 from tasks.shared.rules.model.parts import BudgetSpec
 from tasks.shared.rules.refusal import Refusal
@@ -31,38 +31,40 @@ def bill(training: float, serving: float = 0.0, so_far: float = 0.0) -> CostBrea
 
 
 def test_work_on_this_machine_costs_nothing_and_says_so() -> None:
-    estimate = training_worst_case(TABLE, Compute(max_seconds=600), TODAY)
+    estimate = job_worst_case(TABLE, "training", Compute(max_seconds=600), TODAY)
     assert (estimate.usd, estimate.is_paid) == (0.0, False) and "this machine" in estimate.explanation
     assert "this machine" in serving_worst_case(TABLE, EndpointCompute(), TODAY).explanation
 
 
 def test_a_job_costs_price_times_instances_times_its_longest_time() -> None:
-    estimate = training_worst_case(TABLE, PAID, TODAY)
+    estimate = job_worst_case(TABLE, "training", PAID, TODAY)
     assert estimate.usd == pytest.approx(0.138 * 2 * 0.5)
     assert estimate.explanation == "0.14 USD: 2 x ml.m5.large at 0.138 USD an hour for 1800 s"
 
 
 def test_the_warm_pool_and_each_trial_are_paid_too() -> None:
-    estimate = training_worst_case(TABLE, replace(PAID, keep_alive_seconds=1800), TODAY, times=10)
+    estimate = job_worst_case(TABLE, "training", replace(PAID, keep_alive_seconds=1800), TODAY, count=10)
     assert estimate.usd == pytest.approx(0.138 * 2 * 1.0 * 10)
     assert "10 jobs" in estimate.explanation and "1800 s of warm pool" in estimate.explanation
 
 
 def test_of_several_types_the_dearest_counts_and_each_needs_a_price() -> None:
     either = replace(PAID, instance_types=("ml.m5.large", "ml.m5.xlarge"))
-    assert training_worst_case(TABLE, either, TODAY).usd == pytest.approx(0.276)
+    assert job_worst_case(TABLE, "training", either, TODAY).usd == pytest.approx(0.276)
     with pytest.raises(Refusal, match="ml.p9.large"):
-        training_worst_case(TABLE, replace(PAID, instance_types=("ml.m5.large", "ml.p9.large")), TODAY)
+        job_worst_case(TABLE, "training", replace(PAID, instance_types=("ml.m5.large", "ml.p9.large")), TODAY)
 
 
 def test_spot_is_not_cheaper_at_worst() -> None:
-    assert training_worst_case(TABLE, replace(PAID, spot=True), TODAY) == training_worst_case(TABLE, PAID, TODAY)
+    assert job_worst_case(TABLE, "training", replace(PAID, spot=True), TODAY) == job_worst_case(
+        TABLE, "training", PAID, TODAY
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"max_seconds": 0}, {"instance_count": 0}, {"keep_alive_seconds": -1}], ids=str)
 def test_work_without_a_limit_has_no_worst_case(wrong: dict[str, int]) -> None:
     with pytest.raises(Refusal, match="no worst case"):
-        training_worst_case(TABLE, replace(PAID, **wrong), TODAY)
+        job_worst_case(TABLE, "training", replace(PAID, **wrong), TODAY)
 
 
 def test_serving_costs_its_hours_of_a_month() -> None:

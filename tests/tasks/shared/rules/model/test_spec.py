@@ -6,14 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.shared.rules.model.mistakes import Mistakes
-from tasks.shared.rules.model.spec import (
-    ModelSpec,
-    SearchChoices,
-    SearchRange,
-    parse_spec,
-    spec_keys,
-    spec_keys_markdown,
-)
+from tasks.shared.rules.model.parts import SearchChoices, SearchRange
+from tasks.shared.rules.model.spec import ModelSpec, parse_spec, spec_keys_markdown
+from tasks.shared.rules.model.strict_record import record_keys
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
 from tests.fixtures.join_cases import JOINED
@@ -75,7 +70,7 @@ def test_an_unreadable_file_is_refused_with_file_and_line(text):
 
 def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
     spec = parse_spec(JOINED, "model.yaml")
-    main, accounts, weather = (spec.ingest_schema(name) for name in ("", "accounts", "weather"))
+    main, accounts, weather = (spec.data.ingest_schema(name) for name in ("", "accounts", "weather"))
     assert dict(main.column_kinds) == {
         "customer": "text",
         "asked_at": "time",
@@ -97,7 +92,7 @@ def test_a_model_of_several_tables_says_what_ingest_needs_of_each():
 
 
 def test_a_model_of_one_table_lands_its_columns_as_before():
-    landing = parse_spec(BINARY, "model.yaml").ingest_schema()
+    landing = parse_spec(BINARY, "model.yaml").data.ingest_schema()
     assert list(landing.column_kinds.items()) == [
         ("house_id", "text"), ("rooms", "number"), ("street", "category"), ("garden", "flag"), ("price", "category"),
     ]  # fmt: skip
@@ -106,9 +101,9 @@ def test_a_model_of_one_table_lands_its_columns_as_before():
 
 def test_a_table_that_the_model_does_not_have_is_refused_with_the_nearest():
     with pytest.raises(Refusal, match=r"data\.tables.*'acounts'.*Did you mean `accounts`\?"):
-        parse_spec(JOINED, "model.yaml").ingest_schema("acounts")
+        parse_spec(JOINED, "model.yaml").data.ingest_schema("acounts")
     with pytest.raises(Refusal, match="The model has one table"):
-        parse_spec(GOOD, "model.yaml").ingest_schema("acounts")
+        parse_spec(GOOD, "model.yaml").data.ingest_schema("acounts")
 
 
 def test_all_mistakes_are_told_together_in_the_order_of_lines():
@@ -137,7 +132,7 @@ def test_a_record_cannot_be_changed():
 
 def test_every_key_of_the_table_is_described_and_the_document_is_in_step():
     document = (ROOT / "docs/model-yaml.md").read_text()
-    assert all(key.description for key in spec_keys())
+    assert all(key.description for key in record_keys(ModelSpec))
     table = document.partition("<!-- keys -->\n")[2].partition("<!-- end of keys -->")[0]
     assert table.strip() == spec_keys_markdown().strip(), (
         "paste the output of tasks.shared.rules.model.spec.spec_keys_markdown()"
@@ -160,7 +155,7 @@ def test_the_example_of_joined_tables_is_read():
 
 
 def test_the_table_names_every_key_of_the_churn_model():
-    known = {key.key for key in spec_keys()}
+    known = {key.key for key in record_keys(ModelSpec)}
     values = yaml.safe_load((ROOT / "models/churn/model.yaml").read_text())
     sections = {name for name in values if not isinstance(values[name], dict)}
     sections |= {f"{name}.{key}" for name in ("data", "tiers", "training", "evaluation") for key in values[name]}

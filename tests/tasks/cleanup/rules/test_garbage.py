@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.records.collectable import Collectable
-from tasks.cleanup.rules.marks import KEEP_TAG, PROMOTED_TAG, plan_removal, protected_model_keys
+from tasks.cleanup.rules.garbage import KEEP_TAG, PROMOTED_TAG, plan_removal, protected_model_keys
 from tasks.shared.rules.refusal import Refusal
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)

@@ -17,10 +17,9 @@ from tasks.shared.models import ROOT, TeamModel, load_model
 from tasks.shared.records import TierData
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tiers import materialise
-from tasks.validation.checking import _suite_digest, compare_with_parent_tier
 from tasks.validation.rules.parquet_rows import to_frame
 from tasks.validation.rules.report import ExpectationResult, ValidationReport
-from tasks.validation.tasks import validate
+from tasks.validation.tasks import _suite_digest, compare_with_parent_tier, validate
 from tests.fixtures.approval_requests import DATA
 from tests.fixtures.sampled_rows import SPEC, append
 

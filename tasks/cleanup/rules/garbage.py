@@ -1,4 +1,4 @@
-"""What garbage collection keeps: roots and their dependencies. Others may be removed after the grace period.
+"""What garbage collection keeps, roots and their dependencies, and its report. Others go after the grace period.
 
 Roots are versions that were deployed, requested, passed or aliased, or that Ratchet did not make.
 """
@@ -12,11 +12,22 @@ from blocks.records.approvals import ApprovalRequest
 from blocks.records.collectable import Collectable
 from blocks.records.deployments import Deployment
 from blocks.records.tracking import ModelVersion
+from tasks.cleanup.rules.cloud import CloudAction
+from tasks.shared.records import GarbageCollectionPlan
 from tasks.shared.rules.promotion import may_be_promoted
 from tasks.shared.rules.refusal import Refusal
 
 MIN_GRACE_PERIOD = timedelta(days=1)
 """The shortest grace period: a new artifact may not be referenced yet."""
+
+KEEP_TAG = "ratchet.keep"
+"""The tag with which a person keeps a run or a version permanently. Its value is ignored."""
+
+PROMOTED_TAG = "ratchet.promoted"
+"""The tag of a version that was deployed. Its value is the environment."""
+
+MAX_ROWS_SHOWN = 200
+"""The largest number of rows in each table."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,6 @@ def _dependents_first(artifacts: Mapping[str, Collectable], keys: Sequence[str])
     return tuple(reversed(ordered))
 
 
-KEEP_TAG = "ratchet.keep"
-"""The tag with which a person keeps a run or a version permanently. Its value is ignored."""
-
-
-PROMOTED_TAG = "ratchet.promoted"
-"""The tag of a version that was deployed. Its value is the environment."""
-
-
 def protected_model_keys(
     model: str, lines: Iterable[Deployment], requests: Iterable[ApprovalRequest], versions: Iterable[ModelVersion]
 ) -> dict[str, str]:
@@ -143,3 +146,51 @@ def _version_keep_reason(version: ModelVersion) -> str:
     if may_be_promoted(tags.get("ratchet.tier", ""), tags.get("ratchet.verdict", "")):
         return "it passed the evaluation on the full tier"
     return ""
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes in a readable unit."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def garbage_collection_markdown(plan: GarbageCollectionPlan) -> str:
+    """Return the plan as Markdown: the removed artifacts with their bytes, and the reasons to keep others."""
+    kinds: dict[str, list[int]] = {}
+    for removal in plan.remove:
+        kinds.setdefault(removal.key.partition(":")[0], []).append(removal.bytes)
+    totals = [f"| {kind} | {len(sizes)} | {bytes_text(sum(sizes))} |" for kind, sizes in sorted(kinds.items())]
+    parts = ["## What garbage collection removes", f"**{len(plan.remove)} artifacts, {bytes_text(plan.bytes)}.**"]
+    if totals:
+        parts += ["| kind | number | bytes |\n|---|---:|---:|\n" + "\n".join(totals)]
+    if plan.cloud_actions:
+        parts += ["### In the cloud account", _actions_table(plan.cloud_actions)]
+    kept_rows = [f"| {reason} | {count} |" for reason, count in plan.kept_counts.items()]
+    parts += [
+        "### Kept",
+        "| reason | artifacts |\n|---|---:|\n" + "\n".join(kept_rows) if kept_rows else "Nothing is kept.",
+    ]
+    if plan.remove:
+        rows = [f"| {each.description} | {bytes_text(each.bytes)} |" for each in plan.remove[:MAX_ROWS_SHOWN]]
+        more = f"\n\n… and {len(plan.remove) - MAX_ROWS_SHOWN} more" if len(plan.remove) > MAX_ROWS_SHOWN else ""
+        parts += ["### Removed", "| artifact | bytes |\n|---|---:|\n" + "\n".join(rows) + more]
+    return "\n\n".join(parts)
+
+
+def _actions_table(actions: Sequence[CloudAction]) -> str:
+    rows = [
+        f"| {each.action} | {each.name} | {each.reason} | {_saving_text(each)} |" for each in actions[:MAX_ROWS_SHOWN]
+    ]
+    return "| action | name | reason | largest saving |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _saving_text(action: CloudAction) -> str:
+    if action.action == "remove checkpoints":
+        return bytes_text(action.freed_bytes)
+    if action.saving_usd is None:
+        return "no price is known"
+    return f"{action.saving_usd:,.2f} USD" + ("" if action.action in ("stop job", "stop transform") else " a day")

@@ -12,11 +12,11 @@ from blocks.common.errors import Unavailable
 from blocks.common.jobs import JobStatus
 from blocks.trainers.base import TrainingJob
 from blocks.trainers.fake import FakeTrainer
-from tasks.batch.rules.place import BATCH_JOB_TAG
+from flows.stopping import stop_batch_jobs_of, stop_training_jobs_of
+from tasks.batch.rules.transform import BATCH_JOB_TAG
 from tasks.shared.cost import log_worst_case
 from tasks.shared.rules.cost.spent import COST_METRIC, FAILED_COST_METRIC
 from tasks.training.jobs import training_job_name
-from tasks.training.stopping import stop_batch_jobs_of, stop_training_jobs_of
 from tests.fakes.environment import SPEC, World
 from tests.fixtures.costs import COSTED, HOUR, PAID
 

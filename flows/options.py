@@ -1,4 +1,4 @@
-"""The flow hook that forwards a run's log lines to the environment's log store."""
+"""The options of all flows: results are stored as JSON, and log lines go to the environment's log store."""
 
 from contextlib import suppress
 from typing import Any
@@ -26,3 +26,11 @@ def send_run_log(flow: Flow[Any, Any], flow_run: FlowRun, state: State) -> None:
         own: dict[str, Any] = {OWN: True}
         warn = flow_run_logger(flow_run, flow, **own).warning
         attach(env.logs.send, f"{flow.name}/{flow_run.id}", str(flow_run.id), warn)
+
+
+FLOW_OPTIONS: dict[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",
+    "on_running": [send_run_log],
+}
+"""Options of every flow that stores its result."""
