@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from blocks.records.approvals import Decision
+from blocks.records.deployments import Deployment
+from blocks.records.traffic import TrafficInterval
 from tasks.dashboard.rules.episodes import AlertEpisode
-from tasks.dashboard.rules.traffic import RequestStep
 from tasks.monitoring.rules.history import MonitoringRun
 from tasks.shared.rules.cost.spent import MonthlyCost
 
@@ -18,40 +20,15 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class DecisionSummary:
-    """A decision on a request. `authenticated` is whether the channel authenticated the person."""
-
-    by: str
-    at: datetime
-    approved: bool
-    reason: str
-    channel: str
-    authenticated: bool
-
-
-@dataclass(frozen=True)
-class ReleaseSummary:
-    """A line of the deployment history: the action, its status, and the person who approved it or rolled back."""
-
-    version: str
-    action: str
-    status: str
-    actor: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True)
 class DeployedVersionSummary:
     """The deployed version according to the ledger, with its approval.
 
     `endpoint_version` is the version that the endpoint itself reports; "" for none.
     """
 
-    release: ReleaseSummary
-    digest: str
+    release: Deployment
     requested_by: str | Unknown
-    decisions: tuple[DecisionSummary, ...] | Unknown
+    decisions: tuple[Decision, ...] | Unknown
     endpoint_version: str | Unknown
 
 
@@ -63,7 +40,7 @@ class RequestHistory:
     has only successful requests, without latencies.
     """
 
-    steps: tuple[RequestStep, ...]
+    steps: tuple[TrafficInterval, ...]
     has_errors_and_latency: bool
 
 
@@ -123,7 +100,7 @@ class DashboardData:
     owner: str
     drawn_at: datetime
     deployed: DeployedVersionSummary | Unknown | None
-    releases: tuple[ReleaseSummary, ...] | Unknown
+    releases: tuple[Deployment, ...] | Unknown
     alerts: tuple[AlertEpisode, ...] | Unknown
     traffic: RequestHistory | Unknown
     inference_log: tuple[InferenceLogSummary, ...] | Unknown
