@@ -13,7 +13,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
-from tasks.evaluation.rules.evaluation import Evaluation, evaluation_json, finite_metrics
+from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics, record_json
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
 from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
@@ -44,7 +44,7 @@ def evaluate_challenger(
         team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed
     )
     digest = digest_predictions(predictions)
-    store_evaluation(env.tracking(), evaluation, team_model, training_result, serving, digest)
+    store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
     golden = features[:GOLDEN_ROWS]
     return EvaluationResult(
         verdict=evaluation.verdict.outcome,
@@ -83,26 +83,20 @@ def store_evaluation(
     evaluation: Evaluation,
     model: TeamModel,
     training_result: TrainingResult,
-    champion_version: str,
-    predictions_digest: str = "",
+    predictions_digest: str,
 ) -> None:
     """Store verdict, metrics, report and plot with the run and version, and as artifacts of the flow run."""
     name, outcome = model.spec.name, evaluation.verdict.outcome
-    report = evaluation_markdown(
-        evaluation, model=name, version=training_result.version, champion_version=champion_version
-    )
+    report = evaluation_markdown(evaluation, model=name, version=training_result.version)
     plot = evaluation_plot(evaluation)
-    tags = {
-        "ratchet.verdict": outcome,
-        **({"ratchet.predictions_digest": predictions_digest} if predictions_digest else {}),
-    }
+    tags = {"ratchet.verdict": outcome, "ratchet.predictions_digest": predictions_digest}
     metrics = {f"holdout_{key}": value for key, value in finite_metrics(evaluation.metrics).items()}
     tracking.log(training_result.run_id, metrics=metrics, tags=tags)
     tracking.tag_version(name, training_result.version, {"ratchet.verdict": outcome})
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "evaluation.md").write_text(report)
         (Path(folder) / "evaluation.png").write_bytes(plot)
-        (Path(folder) / "evaluation.json").write_text(evaluation_json(evaluation))
+        (Path(folder) / "evaluation.json").write_text(record_json(evaluation))
         tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")
     create_markdown_artifact(key="evaluation", markdown=report, description=f"{name} version {training_result.version}")
     image = "data:image/png;base64," + b64encode(plot).decode()

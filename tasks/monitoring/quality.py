@@ -12,10 +12,10 @@ from blocks.environment import Environment
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, check_predictions, encode_truth
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
-from tasks.monitoring.rules.conclusion import QualityMetric
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.quality import (
     TRUTH_COLUMN,
+    QualityMetric,
     check_class_shares,
     check_label_values,
     check_quality,

@@ -20,13 +20,10 @@ from tasks.monitoring.current import (
 from tasks.monitoring.quality import measure_label_quality
 from tasks.monitoring.reference import ReferenceData, load_reference
 from tasks.monitoring.reporting import write_monitoring_report, write_report_samples
-from tasks.monitoring.rules.conclusion import (
-    MonitoringReport,
-    QualityMetric,
-    conclude_monitoring,
-)
+from tasks.monitoring.rules.conclusion import MonitoringReport, conclude_monitoring
 from tasks.monitoring.rules.drift import ColumnDrift, column_drifts, is_seasonal, persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.quality import QualityMetric
 from tasks.monitoring.rules.report import monitoring_plot
 from tasks.monitoring.rules.windows import TimeSpan, divides_week, other_windows_before, same_window_weeks_before
 from tasks.shared.champion import champion_version

@@ -92,7 +92,7 @@ def compare_models(
     if np.array_equal(old, new) or not np.isfinite(values).all():
         interval = _degenerate_interval(old, new)
     else:
-        interval = paired_interval(task, metric, codes, old, new, confidence=confidence, seed=seed)
+        interval = paired_interval(metric, codes, old, new, confidence=confidence, seed=seed)
     return _comparison_result(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from tasks.evaluation.rules.comparison import ModelComparison, compare_models
 from tasks.evaluation.rules.curves import Curve, compute_curves
 from tasks.evaluation.rules.gate import Verdict, apply_gate
-from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metric, measure_slices, undefined_reason
+from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metrics, measure_slices, undefined_reason
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
     FloatArray,
@@ -112,7 +112,7 @@ def evaluate_predictions(
     predictions = {"challenger": check_predictions(task_type, classes, len(codes), challenger, "challenger")}
     if champion is not None:
         predictions["champion"] = check_predictions(task_type, classes, len(codes), champion, "champion")
-    metrics = {name: _all_metrics(task_type, codes, values) for name, values in predictions.items()}
+    metrics = {name: compute_metrics(task_type, codes, values) for name, values in predictions.items()}
     slices = tuple(measure_slices(task_type, spec.slices, codes, slice_columns, predictions["challenger"]))
     comparison = _compare_with_champion(spec, task_type, classes, truth, predictions=predictions, seed=seed)
     verdict = apply_gate(
@@ -139,11 +139,6 @@ def evaluate_predictions(
         curves=tuple(c for name, values in predictions.items() for c in compute_curves(task_type, codes, values, name)),
         verdict=verdict,
     )
-
-
-def _all_metrics(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, float]:
-    """Return every metric of the task."""
-    return {metric: compute_metric(task, metric, codes, predictions) for metric in METRICS[task]}
 
 
 def _undefined_reasons(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, str]:
@@ -211,9 +206,9 @@ def _keys_as_text(keys: Any, where: str) -> set[str]:
     return {str(key) for key in unique}
 
 
-def evaluation_json(evaluation: Evaluation) -> str:
-    """Return the evaluation as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
-    return json.dumps(_json_finite(asdict(evaluation)), sort_keys=True, allow_nan=False, ensure_ascii=False)
+def record_json(record: Any) -> str:
+    """Return a dataclass as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
+    return json.dumps(_json_finite(asdict(record)), sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def _json_finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Checks on labels that have arrived: quality metrics compared with those at promotion, and label shift."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
@@ -16,7 +17,6 @@ from tasks.evaluation.rules.intervals import (
 from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 from tasks.monitoring.rules.columns import number_column
-from tasks.monitoring.rules.conclusion import QualityMetric
 from tasks.monitoring.rules.effects import homogeneity_p_value, stability_index
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import REQUESTED_AT_COLUMN, logged_prediction_columns
@@ -26,6 +26,19 @@ from tasks.shared.rules.model.spec import EvaluationSpec, ModelSpec
 QUALITY_RESAMPLES = 200
 _MAX_RESAMPLED_ROWS = 20_000
 TRUTH_COLUMN = "_truth"
+
+
+@dataclass(frozen=True)
+class QualityMetric:
+    """A quality metric on labels that have arrived: its present interval, and its value at promotion."""
+
+    metric: str
+    reference_value: float
+    current_value: float
+    lower: float
+    upper: float
+    rows: int
+    worse: bool
 
 
 def labelled_predictions_sql(spec: ModelSpec, requests: str) -> str:
