@@ -62,8 +62,7 @@ def paired_interval(
         confidence: of the two-sided interval, between 0 and 1.
         seed: of the resampling; the same seed draws the same rows.
     """
-    insufficiency = _insufficient_rows_reason(metric, codes, champion, challenger)
-    if insufficiency:
+    if insufficiency := _insufficient_rows_reason(metric, codes, champion, challenger):
         return Interval(float("nan"), float("nan"), "none", insufficiency)
     if metric in RANK_METRICS:
         return _normal_interval(metric, codes, champion, challenger, confidence)
@@ -184,8 +183,8 @@ def _bootstrap_interval(
 
 def _group_sums(metric: str, codes: EncodedTruth, predictions: FloatArray, group: npt.NDArray[np.int64]) -> FloatArray:
     """Return (groups, columns) the sums over each group's rows of the metric's columns."""
-    columns = _columns(metric, codes, predictions)
-    return np.stack([np.bincount(group, column) for column in columns], axis=1).astype(np.float64)
+    sums = [np.bincount(group, column) for column in _columns(metric, codes, predictions)]
+    return np.stack(sums, axis=1).astype(np.float64)
 
 
 def _resampled(

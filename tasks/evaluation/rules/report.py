@@ -1,7 +1,6 @@
-"""The report of an evaluation: GitHub Markdown for the artifact and the run, and a plot, drawn off-screen."""
+"""The report of an evaluation: GitHub Markdown for the artifact and the run, and a plot."""
 
 import html
-import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 from tasks.evaluation.rules.curves import Curve
 from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
 from tasks.evaluation.rules.metrics import METRICS, SliceResult
+from tasks.shared.rules.figures import BLUE, FAINT, GREY, INK, RED, drawn_png
 
 _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
 
@@ -87,7 +87,6 @@ def _slice_part(evaluation: Evaluation) -> list[str]:
 
 
 def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[str]:
-    """Return one row of the table of slices; the last cell tells whether the value is within its bounds."""
     declared = [each for each in bounds if (each.column, each.metric) == (found.column, found.metric)]
     applicable = [each for each in declared if found.rows >= each.minimum_rows]
     within = all(_is_within_bound(found.metric_value, each) for each in applicable)
@@ -129,33 +128,22 @@ def _curve_part(evaluation: Evaluation) -> list[str]:
     return [f"## {title} of the challenger", _table(("rows", predicted, observed), rows)]
 
 
-# Okabe and Ito's palette: distinguishable with common colour blindness, and in grey by the line styles.
 _STYLE: dict[str, dict[str, Any]] = {
-    "champion": {"color": "#56606b", "linestyle": "--", "marker": "s"},
-    "challenger": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "champion": {"color": GREY, "linestyle": "--", "marker": "s"},
+    "challenger": {"color": BLUE, "linestyle": "-", "marker": "o"},
 }
-_OUTCOME_COLOURS = {"better": "#009E73", "worse": "#D55E00", "no different": "#B07D00", "cannot tell": "#B07D00"}
-_INK, _FAINT = "#2b2f36", "#c9ced6"
+_OUTCOME_COLOURS = {"better": "#009E73", "worse": RED, "no different": "#B07D00", "cannot tell": "#B07D00"}
 
 
 def evaluation_plot(evaluation: Evaluation) -> bytes:
     """Return a PNG of two panels: the models' behaviour, and their difference (first model: calibration)."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    inks = {"text.color": _INK, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
-    with rc_context({"font.size": 9, "text.parse_math": False} | inks):  # a class may be called `$a_$`
-        figure = Figure(figsize=(9, 3.9), dpi=100, layout="constrained")
-        FigureCanvasAgg(figure)
+    def draw(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
         _draw_behaviour(left, evaluation)
         _draw_comparison_panel(right, evaluation)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+
+    return drawn_png(draw, (9, 3.9), font_size=9)
 
 
 def _draw_behaviour(axes: Any, evaluation: Evaluation) -> None:
@@ -182,7 +170,7 @@ def _auc_labels(evaluation: Evaluation) -> dict[str, str]:
 
 def _draw_lines(axes: Any, curves: list[Curve], labels: dict[str, str], *, marked: bool) -> None:
     ends = [value for curve in curves for value in (*curve.x, *curve.y)] if marked else [0.0, 1.0]
-    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=_FAINT, linewidth=1, zorder=1)
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
     for curve in sorted(curves, key=lambda each: each.model, reverse=True):
         style = _STYLE[curve.model] | ({"markersize": 4} if marked else {"marker": ""})
         label = labels.get(curve.model, curve.model)
@@ -227,10 +215,10 @@ def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
         _draw_text(axes, "No interval: the rows are too few\nto compare the models.")
         return
     colour = _OUTCOME_COLOURS[found.outcome]
-    axes.axvspan(-found.margin, found.margin, color=_FAINT, alpha=0.45, linewidth=0, label=f"margin ±{found.margin:g}")
+    axes.axvspan(-found.margin, found.margin, color=FAINT, alpha=0.45, linewidth=0, label=f"margin ±{found.margin:g}")
     for edge in (-found.margin, found.margin):
-        axes.axvline(edge, color=_FAINT, linewidth=1)
-    axes.axvline(0, color=_INK, linewidth=1)
+        axes.axvline(edge, color=FAINT, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=1)
     reach = (found.difference - found.lower, found.upper - found.difference)
     axes.errorbar(
         [found.difference],
