@@ -29,8 +29,14 @@ from tasks.dashboard.rules.facts import (
 from tasks.dashboard.rules.traffic import TRAFFIC_LOOKBACK, even_request_steps, finest_step, step_starts
 from tasks.dashboard.schedule import scheduled_runs
 from tasks.monitoring.rules.findings import MonitoringRules
-from tasks.monitoring.rules.requests import MODEL_VERSION_COLUMN, REQUEST_COLUMN, REQUESTED_AT_COLUMN, inference_dataset
-from tasks.monitoring.rules.windows import TimeSpan, window_index_sql
+from tasks.monitoring.rules.requests import (
+    MODEL_VERSION_COLUMN,
+    REQUEST_COLUMN,
+    REQUESTED_AT_COLUMN,
+    TimeSpan,
+    inference_dataset,
+    window_index_sql,
+)
 from tasks.shared.models import TeamModel
 from tasks.shared.monitoring_history import monitoring_runs_since
 from tasks.shared.rules import sql

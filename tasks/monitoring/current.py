@@ -10,26 +10,28 @@ from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
-from tasks.monitoring.rules.checks import (
+from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, counts_sql, read_counts, unseen_sql, with_unseen
+from tasks.monitoring.rules.drift import (
     check_freshness,
     check_schema,
     check_unseen_values,
     check_volume,
     check_window_rows,
 )
-from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn
-from tasks.monitoring.rules.counting import counts_sql, read_counts, unseen_sql, with_unseen
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import (
     MODEL_VERSION_COLUMN,
     REQUEST_COLUMN,
     REQUEST_ROW_COLUMN,
     REQUESTED_AT_COLUMN,
+    TimeSpan,
     inference_dataset,
     inference_log_table,
     logged_features,
+    newest_windows,
+    version_requests_sql,
+    window_index_sql,
 )
-from tasks.monitoring.rules.windows import TimeSpan, newest_windows, version_requests_sql, window_index_sql
 from tasks.shared.records import InferenceLogResult
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec

@@ -22,8 +22,7 @@ from tasks.monitoring.rules.quality import (
     labelled_predictions_sql,
     too_few_labels_reason,
 )
-from tasks.monitoring.rules.requests import logged_prediction_columns
-from tasks.monitoring.rules.windows import TimeSpan, version_requests_sql
+from tasks.monitoring.rules.requests import TimeSpan, logged_prediction_columns, version_requests_sql
 from tasks.shared.models import TeamModel
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec

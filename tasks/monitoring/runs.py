@@ -25,7 +25,7 @@ from tasks.monitoring.rules.drift import ColumnDrift, column_drifts, is_seasonal
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.quality import QualityMetric
 from tasks.monitoring.rules.report import monitoring_plot
-from tasks.monitoring.rules.windows import TimeSpan, divides_week, other_windows_before, same_window_weeks_before
+from tasks.monitoring.rules.requests import TimeSpan, divides_week, other_windows_before, same_window_weeks_before
 from tasks.shared.champion import champion_version
 from tasks.shared.models import TeamModel
 from tasks.shared.records import MonitoringResult

@@ -215,7 +215,7 @@ def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tupl
 
 
 def verify_or_restore(endpoint: Endpoint, release: Release, before: str) -> ProbeResult:
-    """Verify what serves. When that fails, version `before` is restored; a first version is undeployed."""
+    """Verify the switch. When that fails, version `before` is restored; a first version is undeployed."""
     try:
         return endpoint.verify(release)
     except Exception as wrong:

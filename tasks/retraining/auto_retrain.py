@@ -14,8 +14,17 @@ from blocks.lake.base import AsOf
 from blocks.outbox.base import Outbox
 from blocks.records.alerts import AlertRecord
 from tasks.notification.rules.story import is_alert_open
-from tasks.retraining.rules.facts import LabelledRows, RetrainFacts, RetrainTrigger, TriggerKind, Unknown
-from tasks.retraining.rules.guards import evaluate_guards, failed_guards, guards_markdown, retrain_decision_sentence
+from tasks.retraining.rules.guards import (
+    LabelledRows,
+    RetrainFacts,
+    RetrainTrigger,
+    TriggerKind,
+    Unknown,
+    evaluate_guards,
+    failed_guards,
+    guards_markdown,
+    retrain_decision_sentence,
+)
 from tasks.shared.alerts import emit_alert
 from tasks.shared.champion import champion_version
 from tasks.shared.cost import read_prices, worst_case_costs

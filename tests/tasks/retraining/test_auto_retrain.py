@@ -17,7 +17,7 @@ from tasks.retraining.auto_retrain import (
     gather_retrain_facts,
     labelled_rows_since,
 )
-from tasks.retraining.rules.facts import LabelledRows, RetrainTrigger, Unknown
+from tasks.retraining.rules.guards import LabelledRows, RetrainTrigger, Unknown
 from tasks.shared.alerts import emit_alert
 from tasks.shared.models import TeamModel
 from tasks.shared.records import AutoRetrainDecision
