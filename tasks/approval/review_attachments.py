@@ -14,7 +14,7 @@ from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import parse_evidence
-from tasks.evidence.rules.baseline import baseline_differences
+from tasks.evidence.rules.differences import baseline_differences
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
 from tasks.shared.rules.refusal import Refusal

@@ -26,7 +26,7 @@ from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evaluation.rules.evaluation import finite_metrics
 from tasks.evaluation.rules.predictions import digest_predictions
-from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
+from tasks.evidence.rules.differences import differing_inputs, largest_difference, reproduction_verdict
 from tasks.evidence.verification import report, verify_pack
 from tasks.shared.champion import champion_version
 from tasks.shared.evaluation import evaluate_on_holdout
