@@ -160,7 +160,6 @@ def submit_decision(
         request_id: the request that is decided.
         approved: True to approve, False to reject.
         decided_by: the person's name or e-mail address.
-        reason: the person's reason.
         channel: how the decision was made, for example "terminal".
         now: the time of the decision, with a zone.
         authenticated: whether the channel authenticated the person.

@@ -172,15 +172,12 @@ def request_history(env: Environment, spec: ModelSpec, now: datetime) -> Request
 def logged_request_steps(env: Environment, spec: ModelSpec, now: datetime) -> tuple[TrafficInterval, ...]:
     """Return the requests of the inference log in even steps; empty without requests."""
     files = inference_log_files(env, spec)
-    recent = f"WHERE {sql.quoted_name(REQUESTED_AT_COLUMN)} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}"
-    first = (
-        env.engine().query(
-            sql.select_sql(f"min({sql.quoted_name(REQUESTED_AT_COLUMN)}) AS earliest", "rows", recent), {"rows": files}
-        )
-        if files
-        else None
-    )
-    if first is None or (begin := first["earliest"][0].as_py()) is None:
+    if not files:
+        return ()
+    column = sql.quoted_name(REQUESTED_AT_COLUMN)
+    recent = f"WHERE {column} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}"
+    first = env.engine().query(sql.select_sql(f"min({column}) AS earliest", "rows", recent), {"rows": files})
+    if (begin := first["earliest"][0].as_py()) is None:
         return ()
     step, starts = finest_step(begin, now), step_starts(begin, now)
     number = window_index_sql([TimeSpan(start - _MICROSECOND, start + step - _MICROSECOND) for start in starts])

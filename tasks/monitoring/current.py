@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from blocks.common.errors import Corrupt, NotFound
@@ -10,7 +10,15 @@ from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
-from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, counts_sql, read_counts, unseen_sql, with_unseen
+from tasks.monitoring.rules.columns import (
+    UNSEEN_SHOWN,
+    BinCounts,
+    MonitoredColumn,
+    counts_sql,
+    read_counts,
+    values_sql,
+    with_unseen,
+)
 from tasks.monitoring.rules.drift import (
     check_freshness,
     check_schema,
@@ -63,7 +71,7 @@ class CurrentData:
     counts_by_window: tuple[dict[str, BinCounts], ...] = ()
     rows_per_window: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     sampling_key: tuple[str, ...] = (REQUEST_COLUMN, REQUEST_ROW_COLUMN)
 
 
@@ -176,7 +184,8 @@ def _with_unseen_values(
     completed = list(windows)
     for column in columns:
         if any(check_unseen_values([column], window, rules) for window in windows):
-            values = engine.query(unseen_sql(column, source), {"rows": files}).to_pylist()
+            query = values_sql(column.name, source, column.values, UNSEEN_SHOWN)
+            values = engine.query(query, {"rows": files}).to_pylist()
             unseen = [(row["value"], row["found"]) for row in values]
             completed = [
                 with_unseen(window, column.name, unseen) if column.name in window else window for window in completed

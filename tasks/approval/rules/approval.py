@@ -36,7 +36,6 @@ def check_decider(
     Args:
         request: the request in the ledger. It names the requester, the authors, and who may decide.
         decided_by: the person's name or e-mail address.
-        reason: the person's reason.
         now: the time of the decision, with a zone.
         authenticated: whether the channel authenticated the person.
         proved_roles: the roles that the authentication proved, in addition to those of `people`.
@@ -126,12 +125,7 @@ def check_deployable(
 
 
 def check_clock(latest: datetime, now: datetime) -> None:
-    """Refuse to decide or deploy when the clock is behind the newest record: nothing would expire then.
-
-    Args:
-        latest: the time of the newest record.
-        now: the present time, with a zone.
-    """
+    """Refuse to decide or deploy when the clock is behind the newest record: nothing would expire then."""
     if now < latest - CLOCK_TOLERANCE:
         remedy = "Correct the clock: requests expire by it."
         raise Refusal(

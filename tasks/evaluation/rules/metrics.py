@@ -156,7 +156,6 @@ class SliceResult:
     """One metric over the rows that share one value of a column.
 
     Attributes:
-        column: the column.
         value: the value as text; `(null)` for rows without one.
         metric: what was measured.
         rows: how many rows have the value.
@@ -183,7 +182,6 @@ def measure_slices(
     """Yield a result for each column and metric of `floors` and each value, rows without a value included.
 
     Args:
-        task: the kind of task.
         floors: the declared slices.
         codes: (rows,) as `encode_truth` returns them.
         columns: the columns that the floors name, in the order of the rows of `codes`.

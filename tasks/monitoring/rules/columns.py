@@ -19,7 +19,8 @@ MAX_CATEGORY_VALUES = 50
 
 _NULL, _NOT_FINITE = -1, -2
 _LARGEST = "1.7976931348623157e308"
-_UNSEEN_SHOWN = 5
+UNSEEN_SHOWN = 5
+"""The largest number of unseen values that are shown."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,6 @@ def values_sql(name: str, source: str, excluded: Sequence[str] = (), limit: int 
         "GROUP BY 1",
         f"ORDER BY 2 DESC, 1 LIMIT {limit}",
     )
-
-
-def unseen_sql(column: MonitoredColumn, source: str) -> str:
-    """Return the query of examples of unseen values."""
-    return values_sql(column.name, source, column.values, _UNSEEN_SHOWN)
 
 
 def with_unseen(window: WindowCounts, name: str, values: Sequence[tuple[str, int]]) -> dict[str, BinCounts]:

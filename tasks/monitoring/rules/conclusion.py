@@ -25,8 +25,6 @@ class MonitoringReport:
     """The report of a monitoring run.
 
     Attributes:
-        model: the model's name.
-        version: the deployed version.
         outcome: the worst outcome of the findings, in the order "degraded", "drift", "not_checked", "no_drift".
         sentence: the reason of the outcome, in one sentence.
         findings: all findings, the most important first.

@@ -48,7 +48,6 @@ def labelled_predictions_sql(spec: ModelSpec, requests: str) -> str:
     label is the first one with a time after the prediction.
 
     Args:
-        spec: the model.
         requests: the requests as a table in SQL. The query also reads the tables `labels` (the present rows of the
             main table) and `seen` (the rows of the version's tier).
     """
@@ -88,7 +87,6 @@ def check_quality(
 
     Args:
         spec: the metrics, margin and floors. The caller has checked that there are enough rows.
-        task: the kind of task.
         before: encoded truth and checked predictions of the holdout at promotion.
         now: the same for the labels that have arrived.
         confidence: the confidence of the two-sided intervals.

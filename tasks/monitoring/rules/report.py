@@ -17,14 +17,7 @@ _MAX_COLUMNS = 60
 def monitoring_markdown(
     report: MonitoringReport, rules: MonitoringRules, *, where: str, links: Mapping[str, str]
 ) -> str:
-    """Return the report as Markdown.
-
-    Args:
-        report: the report.
-        rules: the rules of the monitoring run.
-        where: the current data in words.
-        links: addresses by label.
-    """
+    """Return the report as Markdown. `where` is the current data in words, and `links` are addresses by label."""
     return "\n".join(_lines(report, rules, where, links)) + "\n"
 
 
