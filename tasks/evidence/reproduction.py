@@ -58,7 +58,7 @@ def versions_to_reproduce(env: Environment, model: str = "", version: str = "") 
 
 
 def reproduce_from_pack(
-    env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any = print, root: Path = ROOT
+    env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any, root: Path = ROOT
 ) -> ReproductionResult:
     """Retrain in an empty folder and compare.
 
@@ -86,7 +86,7 @@ def reproduce_from_pack(
 
 
 def rebuild_and_compare(
-    env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path = ROOT
+    env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path
 ) -> tuple[Any, tuple[str, ...], dict[str, float], str]:
     """Restore code, data and packages, train, and return verdict, differences, metrics and predictions digest.
 

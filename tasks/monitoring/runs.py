@@ -203,9 +203,7 @@ def is_weekday_pattern(
     same_weekday_counts = [counts[index] for index in range(len(same)) if index in counts]
     other_counts = [each for index, each in counts.items() if index >= len(same)]
     now = current.counts_by_window[0].get(column.name)
-    return now is not None and is_seasonal(
-        column, now, same_weekday_counts, other_counts, reference.counts[column.name], rules
-    )
+    return now is not None and is_seasonal(now, same_weekday_counts, other_counts, reference.counts[column.name], rules)
 
 
 @contextmanager

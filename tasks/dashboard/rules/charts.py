@@ -158,9 +158,9 @@ def data_chart(data: DatasetSummary, now: datetime) -> Markup:
     )
 
 
-def thin_points(points: Sequence[Point], max_points: int = 120) -> list[Point]:
-    """Return about `max_points` evenly chosen points, including the last: more would not be visible."""
-    every = -(-len(points) // max_points)
+def thin_points(points: Sequence[Point]) -> list[Point]:
+    """Return about 120 evenly chosen points, including the last: more would not be visible."""
+    every = -(-len(points) // 120)
     return [*points[:-1:every], *points[-1:]]
 
 

@@ -197,7 +197,6 @@ def persistent_findings(findings_by_window: Sequence[Sequence[Finding]], rules: 
 
 
 def is_seasonal(
-    column: MonitoredColumn,
     window: BinCounts,
     same_weekday: Sequence[BinCounts],
     others: Sequence[BinCounts],
@@ -207,8 +206,7 @@ def is_seasonal(
     """Return whether a window differs from the reference only in the way in which its weekday always differs.
 
     Args:
-        column: the column that drifted.
-        window: its counts in the window.
+        window: the counts of the column that drifted.
         same_weekday: its counts in the same window one, two, … weeks earlier.
         others: its counts in the other windows of those weeks.
         reference: its counts in the reference.

@@ -23,6 +23,8 @@ from tasks.monitoring.rules.requests import REQUESTED_AT_COLUMN, logged_predicti
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import EvaluationSpec, ModelSpec
 
+QUALITY_CONFIDENCE = 0.99
+"""The confidence of the two-sided intervals."""
 QUALITY_RESAMPLES = 200
 _MAX_RESAMPLED_ROWS = 20_000
 TRUTH_COLUMN = "_truth"
@@ -76,9 +78,6 @@ def check_quality(
     task: TaskType,
     before: tuple[EncodedTruth, FloatArray],
     now: tuple[EncodedTruth, FloatArray],
-    *,
-    confidence: float = 0.99,
-    seed: int = 0,
 ) -> tuple[list[QualityMetric], list[Finding]]:
     """Return the metrics with their intervals, and a finding for each metric that is worse than allowed.
 
@@ -89,15 +88,13 @@ def check_quality(
         spec: the metrics, margin and floors. The caller has checked that there are enough rows.
         before: encoded truth and checked predictions of the holdout at promotion.
         now: the same for the labels that have arrived.
-        confidence: the confidence of the two-sided intervals.
-        seed: the seed of the resampling.
     """
     names = dict.fromkeys((spec.comparison.metric, *(floor.metric for floor in spec.floors)))
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf((1 + QUALITY_CONFIDENCE) / 2)
     measured, findings = [], []
     for metric in names:
         (reference_value, reference_error), (current_value, error) = (
-            _metric_with_error(task, metric, *rows, seed=seed) for rows in (before, now)
+            _metric_with_error(task, metric, *rows) for rows in (before, now)
         )
         lower, upper = current_value - z * error, current_value + z * error
         sign = 1 if higher_is_better(metric) else -1
@@ -137,7 +134,7 @@ def _broken_floor(spec: EvaluationSpec, metric: str, lower: float, upper: float)
 
 
 def _metric_with_error(
-    task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray, *, seed: int
+    task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray
 ) -> tuple[float, float]:
     """Return a metric and its standard error, from the rows' influence or by resampling."""
     if metric in RANK_METRICS and task == "binary":
@@ -145,7 +142,7 @@ def _metric_with_error(
         value, each = influence(codes == 1, predictions[:, 1])
         return value, float(np.sqrt((each**2).sum()) / len(codes))
     value = compute_metric(task, metric, codes, predictions)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     sample_size = min(len(codes), _MAX_RESAMPLED_ROWS)
     samples = (generator.integers(0, len(codes), sample_size) for _ in range(QUALITY_RESAMPLES))
     values = [compute_metric(task, metric, codes[rows], predictions[rows]) for rows in samples]
