@@ -18,8 +18,7 @@ from blocks.environment import Environment
 from runtime.files import write_text_atomically
 from tasks.dashboard.facts import gather_dashboard_data
 from tasks.dashboard.rules import charts, words
-from tasks.dashboard.rules.episodes import open_episodes
-from tasks.dashboard.rules.facts import DashboardData, DeployedVersionSummary, Unknown
+from tasks.dashboard.rules.facts import DashboardData, DeployedVersionSummary, Unknown, open_episodes
 from tasks.dashboard.rules.traffic import latency_quantile, merge_steps
 from tasks.shared.models import load_model
 from tasks.shared.records import DashboardResult

@@ -15,8 +15,8 @@ from blocks.environment import Environment
 from blocks.records.deployments import Deployment
 from blocks.records.traffic import TrafficInterval
 from tasks.approval.rules.history import champion_of
-from tasks.dashboard.rules.episodes import AlertEpisode, alert_episodes_of
 from tasks.dashboard.rules.facts import (
+    AlertEpisode,
     CostHistory,
     DashboardData,
     DatasetSummary,
@@ -25,6 +25,7 @@ from tasks.dashboard.rules.facts import (
     RequestHistory,
     SnapshotSummary,
     Unknown,
+    alert_episodes_of,
 )
 from tasks.dashboard.rules.traffic import TRAFFIC_LOOKBACK, even_request_steps, finest_step, step_starts
 from tasks.dashboard.schedule import scheduled_runs

@@ -9,8 +9,7 @@ from markupsafe import Markup
 from blocks.records.deployments import Deployment
 from blocks.records.traffic import TrafficInterval
 from tasks.dashboard.rules import svg
-from tasks.dashboard.rules.episodes import AlertEpisode
-from tasks.dashboard.rules.facts import CostHistory, DatasetSummary
+from tasks.dashboard.rules.facts import AlertEpisode, CostHistory, DatasetSummary
 from tasks.dashboard.rules.traffic import latency_quantile
 from tasks.dashboard.rules.words import latency_text
 from tasks.monitoring.rules.history import MonitoringRun
