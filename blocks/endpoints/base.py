@@ -10,8 +10,8 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
-from blocks.endpoints.traffic import TrafficInterval
 from blocks.records.compute import EndpointCompute
+from blocks.records.traffic import TrafficInterval
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pydantic import Field, PrivateAttr
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import Endpoint, InferenceResponse, LiveVersion, LogSegment, ProbeResult, Release
 from blocks.endpoints.golden import difference
-from blocks.endpoints.traffic import TrafficInterval
 from blocks.records.compute import EndpointCompute
+from blocks.records.traffic import TrafficInterval
 from runtime.digests import folder_digest
 
 

@@ -20,9 +20,9 @@ from blocks.endpoints.base import Endpoint, InferenceResponse, LiveVersion, LogS
 from blocks.endpoints.golden import difference
 from blocks.endpoints.release_store import ReleaseStore
 from blocks.endpoints.scoring_process import probe_server, scoring_server
-from blocks.endpoints.traffic import TrafficInterval
 from blocks.records.collectable import Collectable
 from blocks.records.compute import EndpointCompute
+from blocks.records.traffic import TrafficInterval
 
 _SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 _TRAFFIC_ADAPTER = TypeAdapter(list[TrafficInterval])

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from blocks.endpoints.traffic import TrafficInterval
+from blocks.records.traffic import TrafficInterval
 from runtime.inference_log import InferenceLog
 from runtime.web import add_json_error_handlers, error_response, json_response, read_body
 from services.model_server.endpoints import EndpointSlot, ServedEndpoints

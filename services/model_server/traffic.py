@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from blocks.endpoints.traffic import TrafficInterval, latency_bin
+from blocks.records.traffic import TrafficInterval, latency_bin
 from runtime.files import write_text_atomically
 
 _log = logging.getLogger("ratchet.model_server")

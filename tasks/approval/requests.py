@@ -35,12 +35,6 @@ def approval_link(env: Environment, request_id: str) -> str:
     return f'make approve REQUEST={request_id} BY=you REASON="why"'
 
 
-def version_commit(env: Environment, model: str, version: str) -> str:
-    """Return the commit that a version was trained from, or "" when there is no such version."""
-    registered = env.tracking().version(model, version) if version else None
-    return registered.tags.get("ratchet.commit", "") if registered else ""
-
-
 def build_evidence(
     model: str,
     environment: str,
@@ -110,6 +104,7 @@ def submit_request(
     """Write the request over this evidence into the ledger, with who may decide it; a retry finds it there."""
     spec, digest = team_model.spec, evidence_digest(evidence)
     policy = approval_policy(env, spec)
+    champion = env.tracking().version(spec.name, evidence.champion_version) if evidence.champion_version else None
     return env.approvals().add_request(
         ApprovalRequest(
             id=f"{spec.name}-{evidence.version}-{digest[:8]}",
@@ -124,7 +119,7 @@ def submit_request(
             flow_run_id=flow_run_id,
             approvers=policy.approvers,
             four_eyes=policy.four_eyes,
-            authors=unapproved_authors(spec.name, version_commit(env, spec.name, evidence.champion_version)),
+            authors=unapproved_authors(spec.name, champion.tags.get("ratchet.commit", "") if champion else ""),
             approvals=policy.approvals,
             roles=policy.roles,
         )
@@ -165,7 +160,6 @@ def submit_decision(
         request_id: the request that is decided.
         approved: True to approve, False to reject.
         decided_by: the person's name or e-mail address.
-        reason: the person's reason.
         channel: how the decision was made, for example "terminal".
         now: the time of the decision, with a zone.
         authenticated: whether the channel authenticated the person.
@@ -184,7 +178,11 @@ def submit_decision(
     with record_refusals(env, request_id, "decide", decided_by, channel, now):
         signer = env.signing.signer("decisions")
         check_clock(latest_signed_time(approvals.chain_entries()) or request.requested_at, now)
-        check_shown_digest(request, shown_digest)
+        if shown_digest is not None and not (shown_digest == request.digest == text_digest(request.evidence)):
+            raise Conflict(
+                f"approval request {request.id!r} has changed since it was shown (digest {shown_digest[:64]!r}). "
+                "Read it again, and decide again."
+            )
         check_decider(
             request, decided_by, reason, now, authenticated=authenticated, proved_roles=roles,
             people=environment_people(env), policy=current_approval_policy(env, request.model),
@@ -194,16 +192,3 @@ def submit_decision(
             roles=tuple(sorted(roles)) if authenticated else (),
         )  # fmt: skip
         return approvals.record_decision(decision, signer)
-
-
-def check_shown_digest(request: ApprovalRequest, shown: str | None) -> None:
-    """Refuse a decision on an outdated request.
-
-    Raises:
-        Conflict: the digest that the person saw is not the digest of the request and of its evidence.
-    """
-    if shown is not None and not (shown == request.digest == text_digest(request.evidence)):
-        raise Conflict(
-            f"approval request {request.id!r} has changed since it was shown (digest {shown[:64]!r}). "
-            "Read it again, and decide again."
-        )

@@ -14,7 +14,7 @@ from blocks.common.errors import NotFound
 from blocks.environment import Environment
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import parse_evidence
-from tasks.evidence.rules.baseline import baseline_differences
+from tasks.evidence.rules.differences import baseline_differences
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult, ValidationResult
 from tasks.shared.rules.refusal import Refusal
@@ -36,10 +36,13 @@ def store_review_attachments(
     with tempfile.TemporaryDirectory(prefix=".request-", dir=parent_folder) as temporary:
         staging_folder = Path(temporary) / "request"
         staging_folder.mkdir()
-        for name, content in review_attachments(
-            env, team_model, data, validation_result, training_result, evaluation_result
-        ).items():
-            (staging_folder / name).write_bytes(content)
+        fetched = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(temporary))
+        for name in ("evaluation.json", "evaluation.png"):
+            if (fetched / name).is_file():
+                shutil.copyfile(fetched / name, staging_folder / name)
+        (staging_folder / "validation.md").write_bytes(validation_result.report_markdown.encode())
+        changes = data_changes(env, team_model, data, evaluation_result.champion_version)
+        (staging_folder / "data.json").write_bytes(json.dumps(changes, sort_keys=True, ensure_ascii=False).encode())
         digest = folder_digest(staging_folder)
         final = attachments_folder(env, data.model, training_result.version, digest)
         if final.exists() and folder_digest(final) != digest:
@@ -52,27 +55,6 @@ def store_review_attachments(
 def attachments_folder(env: Environment, model: str, version: str, digest: str) -> Path:
     """Return the folder of a request's review attachments."""
     return env.evidence_folder / model / version / f"request-{digest[:16]}"
-
-
-def review_attachments(
-    env: Environment,
-    team_model: TeamModel,
-    data: TierData,
-    validation_result: ValidationResult,
-    training_result: TrainingResult,
-    evaluation_result: EvaluationResult,
-) -> dict[str, bytes]:
-    """Return the review attachments: content by file name."""
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = env.tracking().fetch_files(training_result.run_id, "evaluation", Path(folder))
-        files = {name: (fetched / name).read_bytes() for name in EVALUATION_FILES if (fetched / name).is_file()}
-    difference = json.dumps(
-        data_changes(env, team_model, data, evaluation_result.champion_version), sort_keys=True, ensure_ascii=False
-    )
-    return {**files, "validation.md": validation_result.report_markdown.encode(), "data.json": difference.encode()}
-
-
-EVALUATION_FILES = ("evaluation.json", "evaluation.png")
 
 
 def data_changes(env: Environment, team_model: TeamModel, data: TierData, champion: str) -> dict[str, Any]:

@@ -13,25 +13,31 @@ from blocks.approvals.chain import decisions_of
 from blocks.common.errors import NotFound, PortError
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
+from blocks.records.traffic import TrafficInterval
 from tasks.approval.rules.history import champion_of
-from tasks.dashboard.rules.episodes import AlertEpisode, alert_episodes_of
 from tasks.dashboard.rules.facts import (
+    AlertEpisode,
     CostHistory,
     DashboardData,
     DatasetSummary,
-    DecisionSummary,
     DeployedVersionSummary,
     InferenceLogSummary,
-    ReleaseSummary,
     RequestHistory,
     SnapshotSummary,
     Unknown,
+    alert_episodes_of,
 )
-from tasks.dashboard.rules.traffic import TRAFFIC_LOOKBACK, RequestStep, even_request_steps, finest_step, step_starts
+from tasks.dashboard.rules.traffic import TRAFFIC_LOOKBACK, even_request_steps, finest_step, step_starts
 from tasks.dashboard.schedule import scheduled_runs
 from tasks.monitoring.rules.findings import MonitoringRules
-from tasks.monitoring.rules.requests import MODEL_VERSION_COLUMN, REQUEST_COLUMN, REQUESTED_AT_COLUMN, inference_dataset
-from tasks.monitoring.rules.windows import TimeSpan, window_index_sql
+from tasks.monitoring.rules.requests import (
+    MODEL_VERSION_COLUMN,
+    REQUEST_COLUMN,
+    REQUESTED_AT_COLUMN,
+    TimeSpan,
+    inference_dataset,
+    window_index_sql,
+)
 from tasks.shared.models import TeamModel
 from tasks.shared.monitoring_history import monitoring_runs_since
 from tasks.shared.rules import sql
@@ -63,7 +69,7 @@ def gather_dashboard_data(env: Environment, model: TeamModel, now: datetime) -> 
         owner=spec.owner,
         drawn_at=now,
         deployed=serving,
-        releases=lines if isinstance(lines, Unknown) else tuple(map(to_release, lines)),
+        releases=lines,
         alerts=or_unknown("alerts", lambda: alert_episodes(env, spec.name, now - HISTORY_SHOWN)),
         traffic=or_unknown("traffic", lambda: request_history(env, spec, now)),
         inference_log=or_unknown("inference log", lambda: inference_log_summary(env, spec, now)),
@@ -99,10 +105,9 @@ def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]
         return None
     line = next(each for each in lines if (each.version, each.status) == (version, "serving"))
     return DeployedVersionSummary(
-        release=to_release(line),
-        digest=line.digest,
+        release=line,
         requested_by=or_unknown("request", lambda: env.approvals().get_request(line.request_id).requested_by),
-        decisions=or_unknown("decisions", lambda: request_deciders(env, line.request_id)),
+        decisions=or_unknown("decisions", lambda: decisions_of(env.approvals().chain_entries(line.request_id))),
         endpoint_version=or_unknown("endpoint", lambda: endpoint_version(env, model)),
     )
 
@@ -111,19 +116,6 @@ def endpoint_version(env: Environment, model: str) -> str:
     """Return the version that the endpoint itself reports; "" for none."""
     live = env.endpoint().live_version(model)
     return live.version if live else ""
-
-
-def to_release(line: Deployment) -> ReleaseSummary:
-    """Return a line of the ledger for the dashboard."""
-    return ReleaseSummary(line.version, line.action, line.status, line.by, line.reason, line.at)
-
-
-def request_deciders(env: Environment, request_id: str) -> tuple[DecisionSummary, ...]:
-    """Return the decisions on a request, in order."""
-    return tuple(
-        DecisionSummary(each.by, each.at, each.approved, each.reason, each.channel, each.authenticated)
-        for each in decisions_of(env.approvals().chain_entries(request_id))
-    )
 
 
 def alert_episodes(env: Environment, model: str, since: datetime) -> tuple[AlertEpisode, ...]:
@@ -178,18 +170,15 @@ def request_history(env: Environment, spec: ModelSpec, now: datetime) -> Request
     )
 
 
-def logged_request_steps(env: Environment, spec: ModelSpec, now: datetime) -> tuple[RequestStep, ...]:
+def logged_request_steps(env: Environment, spec: ModelSpec, now: datetime) -> tuple[TrafficInterval, ...]:
     """Return the requests of the inference log in even steps; empty without requests."""
     files = inference_log_files(env, spec)
-    recent = f"WHERE {sql.quoted_name(REQUESTED_AT_COLUMN)} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}"
-    first = (
-        env.engine().query(
-            sql.select_sql(f"min({sql.quoted_name(REQUESTED_AT_COLUMN)}) AS earliest", "rows", recent), {"rows": files}
-        )
-        if files
-        else None
-    )
-    if first is None or (begin := first["earliest"][0].as_py()) is None:
+    if not files:
+        return ()
+    column = sql.quoted_name(REQUESTED_AT_COLUMN)
+    recent = f"WHERE {column} >= {sql.timestamp_literal(now - TRAFFIC_LOOKBACK)}"
+    first = env.engine().query(sql.select_sql(f"min({column}) AS earliest", "rows", recent), {"rows": files})
+    if (begin := first["earliest"][0].as_py()) is None:
         return ()
     step, starts = finest_step(begin, now), step_starts(begin, now)
     number = window_index_sql([TimeSpan(start - _MICROSECOND, start + step - _MICROSECOND) for start in starts])
@@ -200,7 +189,9 @@ def logged_request_steps(env: Environment, spec: ModelSpec, now: datetime) -> tu
         "GROUP BY 1",
     )
     counts = {row["place"]: row["requests"] for row in env.engine().query(query, {"rows": files}).to_pylist()}
-    return tuple(RequestStep(at, int(step.total_seconds()), counts.get(place, 0)) for place, at in enumerate(starts))
+    return tuple(
+        TrafficInterval(at, int(step.total_seconds()), counts.get(place, 0), 0, 0) for place, at in enumerate(starts)
+    )
 
 
 def inference_log_summary(env: Environment, spec: ModelSpec, now: datetime) -> tuple[InferenceLogSummary, ...]:

@@ -1,12 +1,32 @@
 """Prefect task of evaluation: challenger against champion on the frozen holdout."""
 
-from prefect import get_run_logger, task
+import json
+import tempfile
+from base64 import b64encode
+from pathlib import Path
 
-from blocks.environment import open_environment
-from tasks.evaluation.evaluating import evaluate_challenger
-from tasks.shared.models import load_model
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from prefect import get_run_logger, task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
+
+from blocks.environment import Environment, open_environment
+from blocks.tracking.base import Tracking
+from runtime.digests import folder_digest
+from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics, record_json
+from tasks.evaluation.rules.predictions import digest_predictions
+from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
+from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
+from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.retries import TASK_OPTIONS
+from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.parquet_rows import to_frame
+
+GOLDEN_ROWS = 3
+"""How many holdout rows become the golden request, which a server of this model must answer."""
 
 
 @task(name="evaluate", **TASK_OPTIONS)
@@ -16,3 +36,79 @@ def evaluate(model: str, data: TierData, training_result: TrainingResult, enviro
     result = evaluate_challenger(env, team_model, data, training_result)
     get_run_logger().info("verdict: %s. %s", result.verdict, " ".join(result.reasons))
     return result
+
+
+def evaluate_challenger(
+    env: Environment, team_model: TeamModel, data: TierData, training_result: TrainingResult
+) -> EvaluationResult:
+    """Score challenger and champion on the holdout, decide the verdict, and store the evaluation.
+
+    Raises:
+        Refusal: a model's files are not those that were trained or approved, or the champion may know the holdout.
+    """
+    serving = champion_version(env, team_model.spec.name)
+    holdout_rows = to_frame(pq.read_table(data.holdout))
+    features = holdout_rows[list(team_model.spec.data.features)]
+    predictions = predict_challenger(env.tracking(), training_result, features)
+    champion_predictions = predict_champion(env, team_model, serving, features) if serving else None
+    evaluation = evaluate_on_holdout(
+        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed
+    )
+    digest = digest_predictions(predictions)
+    store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
+    golden = features[:GOLDEN_ROWS]
+    return EvaluationResult(
+        verdict=evaluation.verdict.outcome,
+        reasons=evaluation.verdict.reasons,
+        metrics=finite_metrics(evaluation.metrics),
+        champion_version=serving,
+        champion_metrics=finite_metrics(evaluation.champion_metrics or {}),
+        golden_request=json.dumps({"dataframe_split": json.loads(golden.to_json(orient="split", index=False))}),
+        golden_predictions=json.dumps(predictions[:GOLDEN_ROWS].tolist()),
+        failed_gates=evaluation.verdict.failed_gates,
+        predictions_digest=digest,
+        deciding_metric=team_model.spec.evaluation.comparison.metric,
+    )
+
+
+def predict_challenger(tracking: Tracking, training_result: TrainingResult, features: pd.DataFrame) -> np.ndarray:
+    """Return the challenger's predictions. Raises Refusal when its files changed since training."""
+    if folder_digest(training_result.model_path) != training_result.model_digest:
+        where = f"version {training_result.version}"
+        raise Refusal("the model is not the one that was trained", where=where, remedy="Train again.")
+    return tracking.predict(training_result.model_path, features)
+
+
+def predict_champion(env: Environment, model: TeamModel, version: str, features: pd.DataFrame) -> np.ndarray:
+    """Return the champion's predictions.
+
+    Raises:
+        Refusal: its files are not the approved ones, or it was trained with another holdout rule.
+    """
+    check_holdout_rule(env, model.spec, version)
+    return env.tracking().predict(verified_champion_files(env, model.spec.name, version), features)
+
+
+def store_evaluation(
+    tracking: Tracking,
+    evaluation: Evaluation,
+    model: TeamModel,
+    training_result: TrainingResult,
+    predictions_digest: str,
+) -> None:
+    """Store verdict, metrics, report and plot with the run and version, and as artifacts of the flow run."""
+    name, outcome = model.spec.name, evaluation.verdict.outcome
+    report = evaluation_markdown(evaluation, model=name, version=training_result.version)
+    plot = evaluation_plot(evaluation)
+    tags = {"ratchet.verdict": outcome, "ratchet.predictions_digest": predictions_digest}
+    metrics = {f"holdout_{key}": value for key, value in finite_metrics(evaluation.metrics).items()}
+    tracking.log(training_result.run_id, metrics=metrics, tags=tags)
+    tracking.tag_version(name, training_result.version, {"ratchet.verdict": outcome})
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "evaluation.md").write_text(report)
+        (Path(folder) / "evaluation.png").write_bytes(plot)
+        (Path(folder) / "evaluation.json").write_text(record_json(evaluation))
+        tracking.log_files(training_result.run_id, Path(folder), artifact_folder="evaluation")
+    create_markdown_artifact(key="evaluation", markdown=report, description=f"{name} version {training_result.version}")
+    image = "data:image/png;base64," + b64encode(plot).decode()
+    create_image_artifact(key="evaluation-plot", image_url=image, description="Challenger against champion")

@@ -1,4 +1,4 @@
-"""The facts of an evidence pack, as JSON values: code, data, training, deployment, monitoring and retention."""
+"""The facts of an evidence pack, as JSON values: from code and data to provenance and the bill of materials."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from blocks.records.approvals import ApprovalRequest
 from runtime.digests import file_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.approval.rules.history import rollback_target
-from tasks.evidence.rules.statements import slsa_provenance
 from tasks.shared.inventory import LOCK_FILE, installed_packages
 from tasks.shared.models import TeamModel
 from tasks.shared.records import DeploymentResult, TierData, TrainingResult
+from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import content_digest, training_feature_baseline
@@ -169,26 +169,77 @@ def provenance_statement(
     files: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the provenance of the model as an in-toto statement."""
+    """Return the provenance of the model as an in-toto statement with SLSA provenance 1.0.
+
+    `files` are the SHA-256 of the model's files. External parameters are those that the requester chose, internal ones
+    those that the platform chose.
+    """
     dependencies: list[dict[str, Any]] = [
         {"uri": "git:commit", "digest": {"gitCommit": evidence.commit}},
-        {
-            "uri": f"lake:{data.model}?as_of={data.reread_as_of}",
-            "digest": {"sha256": evidence.data_digest},
-        },
+        {"uri": f"lake:{data.model}?as_of={data.reread_as_of}", "digest": {"sha256": evidence.data_digest}},
     ]
     if evidence.patch_digest:
         dependencies.append({"uri": "file:uncommitted.patch", "digest": {"sha256": evidence.patch_digest}})
     if LOCK_FILE.exists():
         dependencies.append({"uri": "file:requirements.lock", "digest": {"sha256": file_digest(LOCK_FILE)}})
-    return slsa_provenance(
-        files,
-        external={"model": request.model, "tier": data.tier, "as_of": data.as_of, "parameters": dict(parameters),
-                  "requested_by": request.requested_by},
-        internal={"environment": request.environment, "parameters": training_result.parameters,
-                  "seed": training_result.seed},
-        dependencies=dependencies,
-        builder="ratchet:retrain",
-        run=str(flow_run.id or request.flow_run_id),
-        finished=datetime.now(UTC),
-    )  # fmt: skip
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "https://ratchet.example/retrain/v1",
+                "externalParameters": {
+                    "model": request.model,
+                    "tier": data.tier,
+                    "as_of": data.as_of,
+                    "parameters": dict(parameters),
+                    "requested_by": request.requested_by,
+                },
+                "internalParameters": {
+                    "environment": request.environment,
+                    "parameters": training_result.parameters,
+                    "seed": training_result.seed,
+                },
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {
+                "builder": {"id": "ratchet:retrain"},
+                "metadata": {
+                    "invocationId": str(flow_run.id or request.flow_run_id),
+                    "finishedOn": datetime.now(UTC).isoformat(timespec="seconds"),
+                },
+            },
+        },
+    }
+
+
+def add_model_to_bom(bom: Mapping[str, Any], spec: ModelSpec, evidence: Evidence) -> dict[str, Any]:
+    """Return a CycloneDX bill of materials with the model as its component, and the model card."""
+    reference = f"{evidence.model}@{evidence.version}"
+    model = {
+        "type": "machine-learning-model",
+        "bom-ref": reference,
+        "name": evidence.model,
+        "version": evidence.version,
+        "description": spec.description,
+        "hashes": [{"alg": "SHA-256", "content": evidence.model_digest}],
+        "modelCard": {
+            "modelParameters": {
+                "task": spec.task,
+                "datasets": [
+                    {"type": "dataset", "name": spec.data.dataset, "contents": {"properties": [
+                        {"name": "ratchet:as-of-digest", "value": evidence.data_digest}]}}
+                ],
+            },
+            "quantitativeAnalysis": {
+                "performanceMetrics": [
+                    {"type": key, "value": repr(value)} for key, value in sorted(evidence.metrics.items())
+                ]
+            },
+        },
+    }  # fmt: skip
+    components = list(bom.get("components", []))
+    needs = {"ref": reference, "dependsOn": sorted({str(each["bom-ref"]) for each in components if "bom-ref" in each})}
+    metadata = {**bom.get("metadata", {}), "component": model}
+    return {**bom, "metadata": metadata, "dependencies": [*bom.get("dependencies", []), needs]}

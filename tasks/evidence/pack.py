@@ -17,6 +17,7 @@ from runtime.digests import file_digest, file_digests, folder_digest
 from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evidence.facts import (
+    add_model_to_bom,
     code_facts,
     comparison_facts,
     data_facts,
@@ -26,9 +27,7 @@ from tasks.evidence.facts import (
     retention_facts,
     training_facts,
 )
-from tasks.evidence.rules.items import ITEMS_FILE, PAGE_FILE, items_json
-from tasks.evidence.rules.page import evidence_html, model_card_markdown
-from tasks.evidence.rules.statements import add_model_to_bom
+from tasks.evidence.rules.page import ITEMS_FILE, PAGE_FILE, evidence_html, items_json, model_card_markdown
 from tasks.shared.inventory import LOCK_FILE, bill_of_materials
 from tasks.shared.models import TeamModel
 from tasks.shared.records import (
@@ -60,7 +59,8 @@ def evidence_pack_files(
         if link.request_id == request.id or link.hash in evidence.waivers
     ]
     files = {
-        **_evaluation_files(env, training_result.run_id),
+        **_run_files(env, training_result.run_id, "evaluation", "evaluation."),
+        **_run_files(env, training_result.run_id, "provenance", "uncommitted.patch"),
         **_team_files(team_model),
         "evidence.json": request.evidence.encode(),
         "model.sig": training_result.model_path.with_name(f"{training_result.model_path.name}.sig").read_bytes(),
@@ -70,9 +70,6 @@ def evidence_pack_files(
         "preflight.json": deployment_result.preflight_json.encode(),
     }
     hashes = file_digests(training_result.model_path)
-    patch = _uncommitted_patch(env, training_result.run_id)
-    if patch:
-        files["uncommitted.patch"] = patch
     facts: dict[str, Any] = {
         "model.json": {"digest": evidence.model_digest, "files": hashes, "page": training_result.version_url,
                        "holdout_predictions": evaluation_result.predictions_digest},
@@ -84,20 +81,13 @@ def evidence_pack_files(
         "monitoring.json": monitoring_facts(team_model, data),
         "retention.json": retention_facts(env, team_model),
         "provenance.json": provenance_statement(request, evidence, data, training_result, hashes, parameters),
-        "sbom.json": add_model_to_bom(
-            bill_of_materials(env.scratch), name=request.model, version=request.version,
-            description=team_model.spec.description, task=team_model.spec.task, digest=evidence.model_digest,
-            dataset=team_model.spec.data.dataset, data_digest=evidence.data_digest, metrics=evidence.metrics,
-        ),
+        "sbom.json": add_model_to_bom(bill_of_materials(env.scratch), team_model.spec, evidence),
     }  # fmt: skip
     files |= {name: _to_json(content) for name, content in facts.items()}
     limits_text = files.get("intended-use.md", b"").decode(errors="replace")
-    rows = {"train": data.train_rows, "holdout": data.holdout_rows}
-    spec = team_model.spec
-    model_card = model_card_markdown(
-        evidence, description=spec.description, owner=spec.owner, task=spec.task, rows=rows, limits_text=limits_text
-    )
-    files["card.md"] = model_card.encode()
+    files["card.md"] = model_card_markdown(
+        evidence, team_model.spec, data.train_rows, data.holdout_rows, limits_text
+    ).encode()
     files = {name: content for name, content in files.items() if content}
     files[PAGE_FILE] = evidence_html(evidence, files, [asdict(decision) for decision in decisions_of(links)]).encode()
     files[ITEMS_FILE] = items_json(files).encode()
@@ -134,18 +124,10 @@ def write_pack(pack: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(staging_folder, ignore_errors=True)
 
 
-def _evaluation_files(env: Environment, run_id: str) -> dict[str, bytes]:
+def _run_files(env: Environment, run_id: str, under: str, prefix: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        fetched = env.tracking().fetch_files(run_id, "evaluation", Path(folder))
-        return {
-            path.name: path.read_bytes() for path in sorted(fetched.iterdir()) if path.name.startswith("evaluation.")
-        }
-
-
-def _uncommitted_patch(env: Environment, run_id: str) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = env.tracking().fetch_files(run_id, "provenance", Path(folder)) / "uncommitted.patch"
-        return path.read_bytes() if path.exists() else b""
+        fetched = env.tracking().fetch_files(run_id, under, Path(folder))
+        return {path.name: path.read_bytes() for path in sorted(fetched.iterdir()) if path.name.startswith(prefix)}
 
 
 def _team_files(team_model: TeamModel) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ from runtime.signatures import sign_folder
 from tasks.approval.rules.evidence import parse_evidence
 from tasks.evaluation.rules.evaluation import finite_metrics
 from tasks.evaluation.rules.predictions import digest_predictions
-from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
+from tasks.evidence.rules.differences import differing_inputs, largest_difference, reproduction_verdict
 from tasks.evidence.verification import report, verify_pack
 from tasks.shared.champion import champion_version
 from tasks.shared.evaluation import evaluate_on_holdout
@@ -58,7 +58,7 @@ def versions_to_reproduce(env: Environment, model: str = "", version: str = "") 
 
 
 def reproduce_from_pack(
-    env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any = print, root: Path = ROOT
+    env: Environment, model: str, version: str, *, fresh_venv: bool = False, log: Any, root: Path = ROOT
 ) -> ReproductionResult:
     """Retrain in an empty folder and compare.
 
@@ -86,7 +86,7 @@ def reproduce_from_pack(
 
 
 def rebuild_and_compare(
-    env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path = ROOT
+    env: Environment, pack: VerifiedPack, work: Path, *, fresh: bool, log: Any, root: Path
 ) -> tuple[Any, tuple[str, ...], dict[str, float], str]:
     """Restore code, data and packages, train, and return verdict, differences, metrics and predictions digest.
 

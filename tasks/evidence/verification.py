@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from runtime.digests import file_digest
 from runtime.signatures import UntrustedSignature, check_form, signature_file, verify_folder
-from tasks.evidence.rules.items import EVIDENCE_ITEMS, ITEMS_FILE, PACK_FORMAT, PAGE_FILE
+from tasks.evidence.rules.page import EVIDENCE_ITEMS, ITEMS_FILE, PACK_FORMAT, PAGE_FILE
 
 ItemState = Literal["present", "absent", "changed"]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from blocks.common.errors import Corrupt, NotFound
@@ -10,26 +10,36 @@ from blocks.endpoints.base import Endpoint
 from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
-from tasks.monitoring.rules.checks import (
+from tasks.monitoring.rules.columns import (
+    UNSEEN_SHOWN,
+    BinCounts,
+    MonitoredColumn,
+    counts_sql,
+    read_counts,
+    values_sql,
+    with_unseen,
+)
+from tasks.monitoring.rules.drift import (
     check_freshness,
     check_schema,
     check_unseen_values,
     check_volume,
     check_window_rows,
 )
-from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn
-from tasks.monitoring.rules.counting import counts_sql, read_counts, unseen_sql, with_unseen
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import (
     MODEL_VERSION_COLUMN,
     REQUEST_COLUMN,
     REQUEST_ROW_COLUMN,
     REQUESTED_AT_COLUMN,
+    TimeSpan,
     inference_dataset,
     inference_log_table,
     logged_features,
+    newest_windows,
+    version_requests_sql,
+    window_index_sql,
 )
-from tasks.monitoring.rules.windows import TimeSpan, newest_windows, version_requests_sql, window_index_sql
 from tasks.shared.records import InferenceLogResult
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec
@@ -61,7 +71,7 @@ class CurrentData:
     counts_by_window: tuple[dict[str, BinCounts], ...] = ()
     rows_per_window: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     sampling_key: tuple[str, ...] = (REQUEST_COLUMN, REQUEST_ROW_COLUMN)
 
 
@@ -174,7 +184,8 @@ def _with_unseen_values(
     completed = list(windows)
     for column in columns:
         if any(check_unseen_values([column], window, rules) for window in windows):
-            values = engine.query(unseen_sql(column, source), {"rows": files}).to_pylist()
+            query = values_sql(column.name, source, column.values, UNSEEN_SHOWN)
+            values = engine.query(query, {"rows": files}).to_pylist()
             unseen = [(row["value"], row["found"]) for row in values]
             completed = [
                 with_unseen(window, column.name, unseen) if column.name in window else window for window in completed

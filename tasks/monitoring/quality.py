@@ -12,18 +12,17 @@ from blocks.environment import Environment
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, check_predictions, encode_truth
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
-from tasks.monitoring.rules.conclusion import QualityMetric
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.quality import (
     TRUTH_COLUMN,
+    QualityMetric,
     check_class_shares,
     check_label_values,
     check_quality,
     labelled_predictions_sql,
     too_few_labels_reason,
 )
-from tasks.monitoring.rules.requests import logged_prediction_columns
-from tasks.monitoring.rules.windows import TimeSpan, version_requests_sql
+from tasks.monitoring.rules.requests import TimeSpan, logged_prediction_columns, version_requests_sql
 from tasks.shared.models import TeamModel
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.spec import ModelSpec

@@ -15,8 +15,15 @@ from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.records.tracking import ModelVersion
 from tasks.evaluation.rules.predictions import check_predictions
-from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, category_column, number_column
-from tasks.monitoring.rules.counting import counts_sql, read_counts, values_sql
+from tasks.monitoring.rules.columns import (
+    BinCounts,
+    MonitoredColumn,
+    category_column,
+    counts_sql,
+    number_column,
+    read_counts,
+    values_sql,
+)
 from tasks.monitoring.rules.requests import logged_prediction_columns, monitored_prediction_columns
 from tasks.shared.champion import verified_champion_files
 from tasks.shared.models import TeamModel

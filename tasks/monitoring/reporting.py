@@ -17,10 +17,11 @@ from prefect.runtime import flow_run
 
 from blocks.environment import Environment
 from blocks.tracking.base import Tracking
+from tasks.evaluation.rules.evaluation import record_json
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
 from tasks.monitoring.rules.columns import MonitoredColumn
-from tasks.monitoring.rules.conclusion import FINDING_EVENTS, MonitoringReport, monitoring_report_json
+from tasks.monitoring.rules.conclusion import FINDING_EVENTS, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.monitoring.rules.report import monitoring_markdown
@@ -210,7 +211,7 @@ def write_monitoring_report(
 ) -> MonitoringResult:
     """Write the report as Markdown and JSON, and return the result for the next tasks."""
     links = {"model version": reference.version.url} if reference else {}
-    (folder / "monitoring-report.json").write_text(monitoring_report_json(report))
+    (folder / "monitoring-report.json").write_text(record_json(report))
     (folder / "report.md").write_text(monitoring_markdown(report, rules, where=current.description, links=links))
     return MonitoringResult(
         model=report.model,

@@ -20,15 +20,12 @@ from tasks.monitoring.current import (
 from tasks.monitoring.quality import measure_label_quality
 from tasks.monitoring.reference import ReferenceData, load_reference
 from tasks.monitoring.reporting import write_monitoring_report, write_report_samples
-from tasks.monitoring.rules.conclusion import (
-    MonitoringReport,
-    QualityMetric,
-    conclude_monitoring,
-)
+from tasks.monitoring.rules.conclusion import MonitoringReport, conclude_monitoring
 from tasks.monitoring.rules.drift import ColumnDrift, column_drifts, is_seasonal, persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.quality import QualityMetric
 from tasks.monitoring.rules.report import monitoring_plot
-from tasks.monitoring.rules.windows import TimeSpan, divides_week, other_windows_before, same_window_weeks_before
+from tasks.monitoring.rules.requests import TimeSpan, divides_week, other_windows_before, same_window_weeks_before
 from tasks.shared.champion import champion_version
 from tasks.shared.models import TeamModel
 from tasks.shared.records import MonitoringResult
@@ -206,9 +203,7 @@ def is_weekday_pattern(
     same_weekday_counts = [counts[index] for index in range(len(same)) if index in counts]
     other_counts = [each for index, each in counts.items() if index >= len(same)]
     now = current.counts_by_window[0].get(column.name)
-    return now is not None and is_seasonal(
-        column, now, same_weekday_counts, other_counts, reference.counts[column.name], rules
-    )
+    return now is not None and is_seasonal(now, same_weekday_counts, other_counts, reference.counts[column.name], rules)
 
 
 @contextmanager

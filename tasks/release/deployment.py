@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
+from typing import Literal
 
 from blocks.approvals.base import Approvals
 from blocks.common.errors import PortError, TerminalError
@@ -204,16 +205,19 @@ def warm_up_tracking_client(tracking: Tracking) -> None:
 
 
 def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tuple[str, ProbeResult]:
-    """Preflight the release, switch to it, verify it, and return the URL and the probe's result.
-
-    When verification fails, the previous version is restored; a first version is undeployed.
-    """
+    """Preflight the release, switch to it, verify it, and return the URL and the probe's result."""
     serving, probe = endpoint.live_version(release.endpoint), None
     if serving is None or (serving.version, serving.digest) != (release.version, release.digest):
         probe = endpoint.preflight(release)
         serving = endpoint.switch(release)
+    verified = verify_or_restore(endpoint, release, before)
+    return serving.url, probe or verified
+
+
+def verify_or_restore(endpoint: Endpoint, release: Release, before: str) -> ProbeResult:
+    """Verify the switch. When that fails, version `before` is restored; a first version is undeployed."""
     try:
-        verified = endpoint.verify(release)
+        return endpoint.verify(release)
     except Exception as wrong:
         try:
             endpoint.rollback(release.endpoint, before) if before else endpoint.undeploy(release.endpoint)
@@ -221,11 +225,10 @@ def switch_and_verify(endpoint: Endpoint, release: Release, before: str) -> tupl
             wrong.add_note(f"version {before} could not be restored: {worse}" if before else
                            f"the version could not be undeployed: {worse}")  # fmt: skip
         raise
-    return serving.url, probe or verified
 
 
 def record_deployment(
-    approvals: Approvals, effects: Effects, request: ApprovalRequest, status: str, problem: str
+    approvals: Approvals, effects: Effects, request: ApprovalRequest, status: Literal["serving", "failed"], problem: str
 ) -> Deployment:
     """Add a line to the deployment ledger: the approver and the reason, or the problem."""
     decision = approvals.final_decision(request.id)
@@ -237,7 +240,7 @@ def record_deployment(
             version=request.version,
             digest=parse_evidence(request.evidence).model_digest,
             action="deploy",
-            status="serving" if status == "serving" else "failed",
+            status=status,
             by=decision.by if decision else "",
             reason=problem or (decision.reason if decision else ""),
             request_id=request.id,
@@ -255,6 +258,13 @@ def inference_log_rules(spec: ModelSpec) -> InferenceLogPolicy | None:
 
 def golden_json(golden: GoldenExample) -> str:
     """Return the golden example as JSON. The ledger stores it with the intent to deploy, for a later rollback."""
-    return json.dumps(
-        {"request": golden.request, "expected_predictions": golden.expected_predictions, "tolerance": golden.tolerance}
-    )
+    return json.dumps(asdict(golden))
+
+
+def recorded_golden(effects: Effects, request_id: str) -> GoldenExample:
+    """Return the golden example of a deployed version from the ledger."""
+    effect = effects.effect(f"deploy:{request_id}")
+    if effect is None:
+        remedy = "Name a version that was deployed by Ratchet."
+        raise Refusal("the ledger has no golden example of that version", value=request_id, remedy=remedy)
+    return GoldenExample(**json.loads(effect.detail))

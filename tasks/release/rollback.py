@@ -1,21 +1,19 @@
 """Roll a model back to an earlier version, without registry, training or preflight."""
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from blocks.common.errors import PortError, TerminalError
-from blocks.effects.base import Effects
-from blocks.endpoints.base import GoldenExample, LiveVersion, Release
+from blocks.common.errors import TerminalError
+from blocks.endpoints.base import Release
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
 from blocks.tracking.base import CHAMPION_ALIAS
 from tasks.approval.rules.history import champion_of, rollback_target
+from tasks.release.deployment import recorded_golden, verify_or_restore
 from tasks.shared.alerts import emit_alert
 from tasks.shared.records import DeploymentResult
-from tasks.shared.rules.refusal import Refusal
 
 
 def rollback_version(
@@ -44,9 +42,9 @@ def rollback_version(
         )  # fmt: skip
 
     try:
-        serving = _restore_and_verify(
-            env, model, target_deployment, recorded_golden(effects, target_deployment.request_id), replaced
-        )
+        golden, endpoint = recorded_golden(effects, target_deployment.request_id), env.endpoint()
+        serving = endpoint.rollback(model, target)
+        verify_or_restore(endpoint, Release(model, target, Path(), target_deployment.digest, golden), replaced)
     except TerminalError as failed:
         record("failed", str(failed), f"{key}:failed")
         raise
@@ -56,32 +54,3 @@ def rollback_version(
     emit_alert(env, "release.rolled-back", model=model, alert_record_key=f"release:{key}", sentence=alert_text)
     seconds = time.monotonic() - started
     return DeploymentResult(model=model, version=target, replaced_version=replaced, url=serving.url, seconds=seconds)
-
-
-def _restore_and_verify(
-    env: Environment, model: str, released: Deployment, golden: GoldenExample, replaced: str
-) -> LiveVersion:
-    """Switch back and verify. When the old version gives other predictions, the replaced version is restored."""
-    endpoint = env.endpoint()
-    serving = endpoint.rollback(model, released.version)
-    try:
-        endpoint.verify(Release(model, released.version, Path(), released.digest, golden))
-    except Exception as wrong:
-        try:
-            endpoint.rollback(model, replaced)
-        except PortError as worse:
-            wrong.add_note(f"version {replaced} could not be restored: {worse}")
-        raise
-    return serving
-
-
-def recorded_golden(effects: Effects, request_id: str) -> GoldenExample:
-    """Return the golden example of a deployed version from the ledger."""
-    effect = effects.effect(f"deploy:{request_id}")
-    if effect is None:
-        raise Refusal(
-            "the ledger has no golden example of that version",
-            value=request_id,
-            remedy="Name a version that was deployed by Ratchet.",
-        )
-    return GoldenExample(**json.loads(effect.detail))

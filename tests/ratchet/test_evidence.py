@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratchet.audit import read_record
 from runtime.signatures import signature_file
-from tasks.evidence.rules.items import EVIDENCE_ITEMS
+from tasks.evidence.rules.page import EVIDENCE_ITEMS
 from tasks.evidence.verification import report, verify_pack
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.promoted import PromotedModel, promoted

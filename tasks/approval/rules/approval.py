@@ -15,7 +15,6 @@ from tasks.shared.rules.refusal import Refusal
 CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the clocks of two machines may differ. A time that goes back by more is refused."""
 
-
 NO_PEOPLE = People()
 PERMISSIVE_POLICY = ApprovalRequirements(four_eyes=False)
 """A policy that adds no requirement to those of the request itself."""
@@ -37,7 +36,6 @@ def check_decider(
     Args:
         request: the request in the ledger. It names the requester, the authors, and who may decide.
         decided_by: the person's name or e-mail address.
-        reason: the person's reason.
         now: the time of the decision, with a zone.
         authenticated: whether the channel authenticated the person.
         proved_roles: the roles that the authentication proved, in addition to those of `people`.
@@ -52,7 +50,9 @@ def check_decider(
     where = f"approval request {request.id}"
     _check_name_and_reason(where, decided_by, reason)
     if _require_timezone(now, where) >= _require_timezone(request.expires_at, where):
-        raise Refusal("the request has expired", where=where, value=_expiry_text(request), remedy="Request it again.")
+        raise Refusal(
+            "the request has expired", where=where, value=request.expires_at.isoformat(), remedy="Request it again."
+        )
     if request.four_eyes or policy.four_eyes:
         _check_four_eyes(request, decided_by, people, where)
     if people.is_barred(decided_by):
@@ -125,12 +125,7 @@ def check_deployable(
 
 
 def check_clock(latest: datetime, now: datetime) -> None:
-    """Refuse to decide or deploy when the clock is behind the newest record: nothing would expire then.
-
-    Args:
-        latest: the time of the newest record.
-        now: the present time, with a zone.
-    """
+    """Refuse to decide or deploy when the clock is behind the newest record: nothing would expire then."""
     if now < latest - CLOCK_TOLERANCE:
         remedy = "Correct the clock: requests expire by it."
         raise Refusal(
@@ -188,14 +183,12 @@ def _check_times(request: ApprovalRequest, decision: Decision, now: datetime, wh
     if now < decided - CLOCK_TOLERANCE:
         raise Refusal("was decided in the future: check the clock", where=where, value=decided.isoformat())
     if now >= expires:
-        raise Refusal("the approval has expired", where=where, value=_expiry_text(request), remedy="Request it again.")
+        raise Refusal(
+            "the approval has expired", where=where, value=request.expires_at.isoformat(), remedy="Request it again."
+        )
 
 
 def _require_timezone(time: datetime, where: str) -> datetime:
     if time.utcoffset() is None:
         raise Refusal("the time has no zone", where=where, value=time.isoformat())
     return time
-
-
-def _expiry_text(request: ApprovalRequest) -> str:
-    return request.expires_at.isoformat()

@@ -38,13 +38,11 @@ class Evidence:
     """The facts that a person approves.
 
     Attributes:
-        model: the model's name.
         environment: the environment that the version is to be deployed to.
         version: the registered version.
         model_digest: SHA-256 of the model's files.
         commit: the commit of the code.
         patch_digest: SHA-256 of the uncommitted changes; "" for a clean checkout.
-        tier: the data tier.
         as_of: the snapshot that was read.
         data_digest: SHA-256 of the read.
         holdout_digest: SHA-256 of the holdout rows.
@@ -54,12 +52,9 @@ class Evidence:
         metrics: the challenger's metrics on the holdout, by name.
         champion_version: the version that the challenger was compared with; "" for a first model.
         champion_metrics: the champion's metrics on the same rows; empty for a first model.
-        verdict: the verdict of the evaluation.
-        reasons: the reasons of the verdict.
         cost_usd: the cost of the run in US dollars; None when nothing was paid.
         serving_usd_month: the worst-case cost of serving in US dollars a month; None when serving is not paid.
         attachments_digest: SHA-256 of the review attachments; None without attachments.
-        failed_gates: the gates that failed.
         waivers: the hashes of the ledger's waivers that open the failed gates.
         trigger_reason: why the run was started ("drift of 2026-11-25: ..."); None when a person simply requested it.
     """

@@ -1,6 +1,16 @@
-"""What an approval requires, and the members of requests and decisions that the rules of approvals read."""
+"""What an approval requires, which gates of a model people may waive, and which gates the waivers open."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from blocks.records.approvals import Waiver
+from tasks.approval.rules.people import People, normalized_name
+from tasks.shared.rules.model.parts import EvaluationSpec
+from tasks.shared.rules.refusal import Refusal
+
+MAX_WAIVER_DURATION = timedelta(days=90)
+"""The longest duration of a waiver. A permanent exception belongs in model.yaml."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +44,73 @@ def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequ
         expires_days=min(model.expires_days, environment.expires_days),
         require_authentication=model.require_authentication or environment.require_authentication,
     )
+
+
+def waivable_gates(spec: EvaluationSpec) -> tuple[str, ...]:
+    """Return the gates of a model that may be waived. A leak, or a metric that is NaN, cannot be waived."""
+    slices = [f"{rule.metric} by {rule.column}" for rule in spec.slices]
+    return tuple(dict.fromkeys(["minimum_rows", *(floor.metric for floor in spec.floors), *slices, "comparison"]))
+
+
+def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: ApprovalRequirements) -> None:
+    """Check that a waiver may be recorded.
+
+    Raises:
+        Refusal: it has no name, no reason, a gate that the model does not have, or an end that is past or too far
+            ahead; or the person may not decide on this model.
+    """
+    known = waivable_gates(spec)
+    if len(normalized_name(waiver.waived_by)) < 2 or len(normalized_name(waiver.reason)) < 3:
+        raise Refusal(
+            "a waiver needs a name and a reason", where="waiver", value=f"{waiver.waived_by}: {waiver.reason}"
+        )
+    if unknown := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
+        raise Refusal(
+            "there is no such gate", where="waiver", value=unknown[0], remedy=f"There are: {', '.join(known)}."
+        )
+    if not waiver.at < waiver.until <= waiver.at + MAX_WAIVER_DURATION:
+        remedy = f"Give an end after now, and at most {MAX_WAIVER_DURATION.days} days ahead."
+        problem = "the end of the waiver is past or too far ahead"
+        raise Refusal(problem, where="waiver", value=waiver.until.isoformat(), remedy=remedy)
+    if problem := _entitlement_problem(waiver, people, policy):
+        remedy = "Ask someone who may decide on this model."
+        raise Refusal(problem, where="waiver", value=waiver.waived_by, remedy=remedy)
+
+
+def covering_waivers(
+    waivers: Mapping[str, Waiver],
+    gates: Iterable[str],
+    *,
+    requested_by: str,
+    people: People,
+    policy: ApprovalRequirements,
+    now: datetime,
+) -> tuple[str, ...]:
+    """Return the names of the waivers that together open all the gates; none when a gate stays closed.
+
+    A waiver counts only when its person may waive now. Under the four-eyes rule this is not the requester of the run.
+    """
+    valid = {
+        name: waiver
+        for name, waiver in waivers.items()
+        if waiver.at <= now < waiver.until
+        and not _entitlement_problem(waiver, people, policy)
+        and not (policy.four_eyes and people.is_same_person(waiver.waived_by, requested_by))
+    }
+    used = []
+    for gate in gates:
+        name = next((name for name, waiver in valid.items() if gate and gate in waiver.gates), None)
+        if name is None:
+            return ()
+        used.append(name)
+    return tuple(dict.fromkeys(used))
+
+
+def _entitlement_problem(waiver: Waiver, people: People, policy: ApprovalRequirements) -> str:
+    if policy.approvers and not any(people.is_same_person(waiver.waived_by, name) for name in policy.approvers):
+        return "this person is not among the approvers"
+    if policy.roles and not people.roles_of(waiver.waived_by) & set(policy.roles):
+        return "this person has none of the roles that may decide"
+    if policy.require_authentication and not waiver.authenticated:
+        return "this person was not authenticated"
+    return ""

@@ -10,7 +10,6 @@ from tasks.approval.rules.evidence import Evidence
 
 _VERDICT_LABELS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
 
-
 _HOW_TO_DECIDE = """- **Approvals page**: sign in on the gateway (see `make status`). Only this page authenticates you.
 - **Prefect UI**: open the suspended flow run, press *Resume*, and fill in the form.
 - **Terminal**: `make approve BY=you REASON="why"` or `make reject BY=you REASON="why"`;
@@ -21,14 +20,7 @@ The deployment verifies the decision again: who decided, when, and on which dige
 
 
 def request_markdown(evidence: Evidence, *, requested_by: str, expires_at: datetime, digest: str) -> str:
-    """Return the approval request as GitHub Markdown, for the Prefect UI.
-
-    Args:
-        evidence: the evidence that people decide on.
-        requested_by: the requester.
-        expires_at: when the request expires, with a time zone.
-        digest: the digest of the evidence. The decision names it.
-    """
+    """Return the approval request as GitHub Markdown. `expires_at` has a time zone."""
     model, version, environment = map(_markdown_text, (evidence.model, evidence.version, evidence.environment))
     title = f"# Approve {model} version {version} for {environment}?"
     reason = f": {_markdown_text(evidence.trigger_reason).rstrip('.')}" if evidence.trigger_reason else ""

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from markupsafe import Markup
+
+from blocks.records.deployments import Deployment
+from blocks.records.traffic import TrafficInterval
 from tasks.dashboard.rules import svg
-from tasks.dashboard.rules.episodes import AlertEpisode
-from tasks.dashboard.rules.facts import CostHistory, DatasetSummary, ReleaseSummary
-from tasks.dashboard.rules.traffic import RequestStep
+from tasks.dashboard.rules.facts import AlertEpisode, CostHistory, DatasetSummary
+from tasks.dashboard.rules.traffic import latency_quantile
 from tasks.dashboard.rules.words import latency_text
 from tasks.monitoring.rules.history import MonitoringRun
 from tasks.shared.rules.run_outcomes import outcome_words
@@ -26,22 +29,22 @@ Point = tuple[datetime, float]
 
 @dataclass(frozen=True)
 class TimelineEvents:
-    """The alerts and releases that are drawn on every time axis."""
+    """The model's alerts and releases, which are drawn on every time axis."""
 
     alerts: Sequence[AlertEpisode]
-    releases: Sequence[ReleaseSummary]
+    releases: Sequence[Deployment]
     now: datetime
 
 
-def requests_chart(steps: Sequence[RequestStep]) -> str:
+def requests_chart(steps: Sequence[TrafficInterval]) -> Markup:
     """Return the requests of each step as bars: successful, refused, failed."""
     first, last, step = _step_bounds(steps)
     inside = svg.plot_area_for([first, last + step], [each.requests for each in steps])
     width = (inside.x(last + step) - inside.x(first)) / len(steps)
     parts = []
     for each in steps:
-        low, left = 0, inside.x(each.start)
-        for kind, count in (("a", each.answered), ("warn", each.client_errors), ("bad", each.server_errors)):
+        low, left, answered = 0, inside.x(each.start), each.requests - each.client_errors - each.server_errors
+        for kind, count in (("a", answered), ("warn", each.client_errors), ("bad", each.server_errors)):
             if count:
                 time = f"{each.start:%d %b %H:%M} UTC, {_duration_text(step)}"
                 words = f"{time}: {count:,} {_REQUEST_KINDS[kind]} of {each.requests:,}"
@@ -55,12 +58,12 @@ def requests_chart(steps: Sequence[RequestStep]) -> str:
 _REQUEST_KINDS = {"a": "answered", "warn": "refused", "bad": "failed"}
 
 
-def latency_chart(steps: Sequence[RequestStep]) -> str:
+def latency_chart(steps: Sequence[TrafficInterval]) -> Markup:
     """Return the median and the 95th percentile of the latency."""
     first, last, step = _step_bounds(steps)
     middle = step / 2
     lines = {
-        kind: [(each.start + middle, each.quantile(share)) for each in steps]
+        kind: [(each.start + middle, latency_quantile(each.latency_bins, share)) for each in steps]
         for kind, share in (("a", 0.5), ("b", 0.95))
     }
     known = [value for points in lines.values() for _, value in points if value is not None]
@@ -85,7 +88,7 @@ def latency_chart(steps: Sequence[RequestStep]) -> str:
 _LATENCY_NAMES = {"a": "median", "b": "95th percentile"}
 
 
-def drift_chart(runs: Sequence[MonitoringRun], events: TimelineEvents, drift_threshold: float) -> str:
+def drift_chart(runs: Sequence[MonitoringRun], events: TimelineEvents, drift_threshold: float) -> Markup:
     """Return the largest drift index of each monitoring run, its threshold, and the alerts."""
     points = [(run, max_drift_index(run)) for run in runs]
     times = [run.started_at for run in runs] + [each.begin for each in events.alerts] + [events.now]
@@ -109,7 +112,14 @@ def drift_chart(runs: Sequence[MonitoringRun], events: TimelineEvents, drift_thr
     return svg.chart(label, inside, parts)
 
 
-def quality_chart(metric: str, runs: Sequence[MonitoringRun], events: TimelineEvents) -> str:
+def column_line(name: str, runs: Sequence[MonitoringRun], drift_threshold: float) -> Markup:
+    """Return the index of a column over the monitoring runs as a small line."""
+    history = [next((each.value for each in run.of("drift") if each.name == name), None) for run in runs]
+    highest = max([drift_threshold, *(value for value in history if value is not None)])
+    return svg.sparkline(history, highest, f"index of {name} over {len(history)} monitoring runs")
+
+
+def quality_chart(metric: str, runs: Sequence[MonitoringRun], events: TimelineEvents) -> Markup:
     """Return a quality metric over time with its interval, and its value at promotion as a dashed line."""
     known = [
         (run, each) for run in runs for each in run.of("quality") if each.name == metric and each.value is not None
@@ -130,7 +140,7 @@ def quality_chart(metric: str, runs: Sequence[MonitoringRun], events: TimelineEv
     return svg.chart(f"{metric} on labels that have arrived, with its 99 percent interval", inside, parts)
 
 
-def data_chart(data: DatasetSummary, now: datetime) -> str:
+def data_chart(data: DatasetSummary, now: datetime) -> Markup:
     """Return the rows of a data set over time, with a step for each snapshot."""
     total, points = 0, []
     for each in data.snapshots:
@@ -147,13 +157,13 @@ def data_chart(data: DatasetSummary, now: datetime) -> str:
     )
 
 
-def thin_points(points: Sequence[Point], max_points: int = 120) -> list[Point]:
-    """Return about `max_points` evenly chosen points, including the last: more would not be visible."""
-    every = -(-len(points) // max_points)
+def thin_points(points: Sequence[Point]) -> list[Point]:
+    """Return about 120 evenly chosen points, including the last: more would not be visible."""
+    every = -(-len(points) // 120)
     return [*points[:-1:every], *points[-1:]]
 
 
-def cost_chart(costs: CostHistory) -> str:
+def cost_chart(costs: CostHistory) -> Markup:
     """Return the cost of each of the last twelve months as a bar, and the monthly budget as a line."""
     months = list(reversed(costs.months[:12]))
     middles = [datetime.fromisoformat(f"{each.month}-15T00:00:00+00:00") for each in months]
@@ -181,23 +191,23 @@ def _timeline_marks(inside: svg.PlotArea, events: TimelineEvents) -> list[str]:
     parts = []
     for each in events.alerts:
         end = each.end or events.now
-        if each.event.startswith("model.") and end >= inside.first:
+        if end >= inside.first:
             kind = "bad" if each.severity == "critical" else "warn"
             duration = f"until {each.end:%d %b %H:%M} UTC" if each.end else "and is open"
             words = f"Alert ({each.severity}): {each.title}, from {each.begin:%d %b %Y %H:%M} UTC {duration}"
             parts.append(svg.time_band(inside, each.begin, end, kind, words))
     for release in _visible_releases(events.releases, inside):
-        words = f"{release.at:%d %b %Y %H:%M} UTC: {release.action} of version {release.version}, by {release.actor}"
+        words = f"{release.at:%d %b %Y %H:%M} UTC: {release.action} of version {release.version}, by {release.by}"
         parts.append(svg.event_line(inside, release.at, f"v{release.version}", words))
     return parts
 
 
-def _visible_releases(releases: Iterable[ReleaseSummary], inside: svg.PlotArea) -> list[ReleaseSummary]:
+def _visible_releases(releases: Iterable[Deployment], inside: svg.PlotArea) -> list[Deployment]:
     """Return the newest successful releases in the chart's time range, at most 8: more would hide the line."""
     return [each for each in releases if each.status == "serving" and inside.first <= each.at <= inside.last][:8]
 
 
-def _step_bounds(steps: Sequence[RequestStep]) -> tuple[datetime, datetime, timedelta]:
+def _step_bounds(steps: Sequence[TrafficInterval]) -> tuple[datetime, datetime, timedelta]:
     return steps[0].start, steps[-1].start, timedelta(seconds=steps[0].interval_seconds)
 
 

@@ -1,12 +1,15 @@
 """The data of a dashboard at one time. A part that could not be read is `Unknown`, with the reason."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tasks.dashboard.rules.episodes import AlertEpisode
-from tasks.dashboard.rules.traffic import RequestStep
+from blocks.records.alerts import AlertRecord
+from blocks.records.approvals import Decision
+from blocks.records.deployments import Deployment
+from blocks.records.traffic import TrafficInterval
 from tasks.monitoring.rules.history import MonitoringRun
+from tasks.notification.rules.kinds import EVENT_KINDS, SEVERITIES
 from tasks.shared.rules.cost.spent import MonthlyCost
 
 
@@ -18,41 +21,40 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class DecisionSummary:
-    """A decision on a request. `authenticated` is whether the channel authenticated the person."""
-
-    by: str
-    at: datetime
-    approved: bool
-    reason: str
-    channel: str
-    authenticated: bool
-
-
-@dataclass(frozen=True)
-class ReleaseSummary:
-    """A line of the deployment history: the action, its status, and the person who approved it or rolled back."""
-
-    version: str
-    action: str
-    status: str
-    actor: str
-    reason: str
-    at: datetime
-
-
-@dataclass(frozen=True)
 class DeployedVersionSummary:
     """The deployed version according to the ledger, with its approval.
 
     `endpoint_version` is the version that the endpoint itself reports; "" for none.
     """
 
-    release: ReleaseSummary
-    digest: str
+    release: Deployment
     requested_by: str | Unknown
-    decisions: tuple[DecisionSummary, ...] | Unknown
+    decisions: tuple[Decision, ...] | Unknown
     endpoint_version: str | Unknown
+
+
+@dataclass(frozen=True)
+class AlertEpisode:
+    """An alert from its beginning to its end, or news, which ends at once.
+
+    `end` is None while the alert is open. `severity` is the highest one, and `sentence` the newest. `occurrences` is
+    how often it was raised. `acknowledged_by` is the person who acknowledged it, or "".
+    """
+
+    cause: str
+    event: str
+    title: str
+    severity: str
+    sentence: str
+    begin: datetime
+    end: datetime | None
+    occurrences: int = 1
+    acknowledged_by: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the alert is open."""
+        return self.end is None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class RequestHistory:
     has only successful requests, without latencies.
     """
 
-    steps: tuple[RequestStep, ...]
+    steps: tuple[TrafficInterval, ...]
     has_errors_and_latency: bool
 
 
@@ -123,7 +125,7 @@ class DashboardData:
     owner: str
     drawn_at: datetime
     deployed: DeployedVersionSummary | Unknown | None
-    releases: tuple[ReleaseSummary, ...] | Unknown
+    releases: tuple[Deployment, ...] | Unknown
     alerts: tuple[AlertEpisode, ...] | Unknown
     traffic: RequestHistory | Unknown
     inference_log: tuple[InferenceLogSummary, ...] | Unknown
@@ -133,3 +135,51 @@ class DashboardData:
     schedule: tuple[ScheduledRun, ...] | Unknown
     drift_threshold: float = 0.1
     links: Mapping[str, str] = field(default_factory=dict)
+
+
+def alert_episodes_of(signals: Iterable[AlertRecord]) -> tuple[AlertEpisode, ...]:
+    """Return the episodes of one alert from its signals (oldest first), oldest first."""
+    episodes: list[AlertEpisode] = []
+    for signal in signals:
+        open_now = episodes[-1] if episodes and episodes[-1].is_open else None
+        if signal.state == "news":
+            episodes.append(replace(_new_episode(signal), end=signal.at))
+        elif signal.state == "raised" and open_now is None:
+            episodes.append(_new_episode(signal))
+        elif open_now is not None:
+            episodes[-1] = _updated_episode(open_now, signal)
+    return tuple(episodes)
+
+
+def _new_episode(signal: AlertRecord) -> AlertEpisode:
+    title = EVENT_KINDS[signal.event].title if signal.event in EVENT_KINDS else signal.event
+    return AlertEpisode(signal.cause, signal.event, title, signal.severity, signal.summary, signal.at, None)
+
+
+def _updated_episode(episode: AlertEpisode, signal: AlertRecord) -> AlertEpisode:
+    if signal.state == "recovered":
+        return replace(episode, end=signal.at)
+    if signal.state == "acknowledged":
+        return replace(episode, acknowledged_by=signal.acknowledged_by)
+    severity = max(episode.severity, signal.severity, key=_severity_rank)
+    acknowledged_by = "" if _severity_rank(severity) > _severity_rank(episode.severity) else episode.acknowledged_by
+    return replace(
+        episode,
+        severity=severity,
+        sentence=signal.summary,
+        occurrences=episode.occurrences + 1,
+        acknowledged_by=acknowledged_by,
+    )
+
+
+def _severity_rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def open_episodes(episodes: Sequence[AlertEpisode]) -> tuple[AlertEpisode, ...]:
+    """Return the open episodes, the highest severity first, then the oldest."""
+    return tuple(
+        sorted(
+            (each for each in episodes if each.is_open), key=lambda each: (-_severity_rank(each.severity), each.begin)
+        )
+    )

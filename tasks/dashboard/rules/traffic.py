@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+
+from blocks.records.traffic import TrafficInterval
 
 MAX_STEPS = 60
 _STEPS = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 360, 1440))
@@ -12,67 +13,18 @@ TRAFFIC_LOOKBACK = timedelta(days=31)
 """The time range of the charts."""
 
 
-class RequestCountsLike(Protocol):
-    """The request counts of one interval, such as `blocks.endpoints.traffic.TrafficInterval`."""
-
-    @property
-    def start(self) -> datetime:
-        """The start of the interval."""
-
-    @property
-    def interval_seconds(self) -> int:
-        """The length of the interval."""
-
-    @property
-    def requests(self) -> int:
-        """The number of requests."""
-
-    @property
-    def client_errors(self) -> int:
-        """The number of refused requests (4xx)."""
-
-    @property
-    def server_errors(self) -> int:
-        """The number of failed requests (5xx or timeout)."""
-
-    @property
-    def latency_bins(self) -> Mapping[int, int]:
-        """The number of requests per latency bin. Bin k ends at 10 ** (k / 10) ms."""
-
-
-@dataclass(frozen=True)
-class RequestStep:
-    """The requests of one step."""
-
-    start: datetime
-    interval_seconds: int
-    requests: int = 0
-    client_errors: int = 0
-    server_errors: int = 0
-    latency_bins: Mapping[int, int] = field(default_factory=dict)
-
-    @property
-    def answered(self) -> int:
-        """The number of successful requests."""
-        return self.requests - self.client_errors - self.server_errors
-
-    def quantile(self, share: float) -> float | None:
-        """Return a quantile of the latency in milliseconds, to a tenth of a decade; None without requests."""
-        return latency_quantile(self.latency_bins, share)
-
-
 def finest_step(first: datetime, now: datetime) -> timedelta:
     """Return the finest step with which the time from `first` to `now` has fewer than `MAX_STEPS` steps."""
     return next((step for step in _STEPS if (now - first) / step < MAX_STEPS), _STEPS[-1])
 
 
-def even_request_steps(counts: Sequence[RequestCountsLike], now: datetime) -> tuple[RequestStep, ...]:
+def even_request_steps(counts: Sequence[TrafficInterval], now: datetime) -> tuple[TrafficInterval, ...]:
     """Return the counts in even steps up to `now`, oldest first. Steps without counts are zero.
 
     Intervals of different lengths count the same requests. The finest length that has all of them is used.
     """
     recent = [each for each in counts if each.start + timedelta(seconds=each.interval_seconds) > now - TRAFFIC_LOOKBACK]
-    by_length: dict[int, list[RequestCountsLike]] = {}
+    by_length: dict[int, list[TrafficInterval]] = {}
     for each in recent:
         by_length.setdefault(each.interval_seconds, []).append(each)
     if not by_length:
@@ -98,7 +50,7 @@ def floor_to_step(at: datetime, step: timedelta) -> datetime:
 
 
 def latency_quantile(latency: Mapping[int, int], share: float) -> float | None:
-    """Return a quantile of the latency in milliseconds; None without requests.
+    """Return a quantile of the latency in milliseconds, to a tenth of a decade; None without requests.
 
     Within a bin the logarithms are assumed to be uniform.
     """
@@ -113,7 +65,7 @@ def latency_quantile(latency: Mapping[int, int], share: float) -> float | None:
     return float(10 ** (max(latency) / 10))
 
 
-def merge_steps(parts: Iterable[RequestCountsLike]) -> RequestStep | None:
+def merge_steps(parts: Iterable[TrafficInterval]) -> TrafficInterval | None:
     """Return several intervals as one; None when there are none."""
     intervals = list(parts)
     if not intervals:
@@ -123,7 +75,7 @@ def merge_steps(parts: Iterable[RequestCountsLike]) -> RequestStep | None:
     latency: Counter[int] = Counter()
     for each in intervals:
         latency.update(each.latency_bins)
-    return RequestStep(
+    return TrafficInterval(
         begin,
         int((end - begin).total_seconds()),
         sum(each.requests for each in intervals),
@@ -133,16 +85,14 @@ def merge_steps(parts: Iterable[RequestCountsLike]) -> RequestStep | None:
     )
 
 
-def _in_even_steps(counts: Sequence[RequestCountsLike], step: timedelta, now: datetime) -> tuple[RequestStep, ...]:
-    by_step: dict[datetime, list[RequestCountsLike]] = {}
+def _in_even_steps(counts: Sequence[TrafficInterval], step: timedelta, now: datetime) -> tuple[TrafficInterval, ...]:
+    by_step: dict[datetime, list[TrafficInterval]] = {}
     for each in counts:
         by_step.setdefault(floor_to_step(each.start, step), []).append(each)
     begin, seconds = min(by_step), int(step.total_seconds())
     steps = []
     for number in range(int((now - begin) / step) + 1):
         start = begin + number * step
-        whole = merge_steps(by_step.get(start, [])) or RequestStep(start, seconds)
-        steps.append(
-            RequestStep(start, seconds, whole.requests, whole.client_errors, whole.server_errors, whole.latency_bins)
-        )
+        whole = merge_steps(by_step.get(start, [])) or TrafficInterval(start, seconds, 0, 0, 0)
+        steps.append(replace(whole, start=start, interval_seconds=seconds))
     return tuple(steps)

@@ -1,21 +1,17 @@
 """Formats of times, amounts and texts on a dashboard."""
 
 from datetime import datetime, timedelta
-from html import escape
+
+from markupsafe import Markup, escape
 
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
 _MAX_TEXT_LENGTH = 300
 
 
-def escape_text(value: object, most: int = _MAX_TEXT_LENGTH) -> str:
+def escape_text(value: object, most: int = _MAX_TEXT_LENGTH) -> Markup:
     """Return a value as HTML text: escaped, without control characters, and shortened when it is very long."""
     plain = "".join(char if char.isprintable() else " " for char in str(value))
-    return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…", quote=True)
-
-
-def time_html(at: datetime) -> str:
-    """Return a time such as "25 Nov 2026 14:03 UTC", with the exact time as an attribute."""
-    return f'<time datetime="{at.isoformat(timespec="seconds")}">{at:%d %b %Y %H:%M} UTC</time>'
+    return escape(plain if len(plain) <= most else f"{plain[: most - 1]}…")
 
 
 def relative_time(at: datetime, now: datetime) -> str:

@@ -23,9 +23,6 @@ class ModelComparison:
     """How the challenger compares with the champion.
 
     Attributes:
-        metric: what was compared.
-        champion_value: the champion's value of the metric.
-        challenger_value: the challenger's value.
         difference: in favour of the challenger: positive is better, whichever way the metric points.
         lower: lower bound of the difference; NaN when no interval can be given.
         upper: upper bound; NaN in the same cases.
@@ -69,12 +66,9 @@ def compare_models(
     """Compare two models on the same rows.
 
     Args:
-        task: the kind of task.
         classes: labels in the order of the predictions' columns.
         metric: one of the task's metrics.
         truth: (rows,) labels or numbers.
-        champion: the champion's predictions.
-        challenger: the challenger's predictions.
         confidence: confidence level of the two-sided interval, between 0 and 1. With 0.95 the chance of a wrong
             `better` is at most 2.5 %.
         margin: the difference that does not matter, 0 or more, in the unit of the metric.
@@ -92,7 +86,7 @@ def compare_models(
     if np.array_equal(old, new) or not np.isfinite(values).all():
         interval = _degenerate_interval(old, new)
     else:
-        interval = paired_interval(task, metric, codes, old, new, confidence=confidence, seed=seed)
+        interval = paired_interval(metric, codes, old, new, confidence=confidence, seed=seed)
     return _comparison_result(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from tasks.evaluation.rules.comparison import ModelComparison, compare_models
 from tasks.evaluation.rules.curves import Curve, compute_curves
 from tasks.evaluation.rules.gate import Verdict, apply_gate
-from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metric, measure_slices, undefined_reason
+from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metrics, measure_slices, undefined_reason
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
     FloatArray,
@@ -42,9 +42,7 @@ class Evaluation:
     """The result of an evaluation on the holdout.
 
     Attributes:
-        task: the kind of task.
         classes: the labels, in the order of the predictions' columns.
-        rows: rows of the holdout.
         metrics: the challenger's metrics by name; NaN where the rows do not define one.
         champion_metrics: the champion's; None without a champion.
         champion_version: the champion's version; empty without a champion.
@@ -86,12 +84,10 @@ def evaluate_predictions(
     """Compute the challenger's metrics, compare it with the champion, and apply the gate.
 
     Args:
-        task_type: the kind of task.
         classes: labels in the order of the predictions' columns; empty for a regression.
         spec: floors, slices and comparison.
         truth: (rows,) labels or numbers of the holdout.
         slice_columns: the columns that `spec.slices` names, in the order of the rows of `truth`.
-        challenger: its predictions of these rows.
         champion: the champion's predictions of the same rows; None when there is none.
         champion_version: the champion's version; empty when there is none.
         leaked_entities: entities of the holdout that were seen in training, from `count_leaked`.
@@ -101,20 +97,29 @@ def evaluate_predictions(
         Refusal: truth, predictions or slice columns are invalid, or only one of champion and version is given.
     """
     if (champion is None) != (champion_version == ""):
+        problem = "only one of champion and champion_version is given"
         remedy = "Give both the champion's predictions and its version, or neither."
-        raise Refusal(
-            "only one of champion and champion_version is given",
-            where="champion_version",
-            value=champion_version,
-            remedy=remedy,
-        )
+        raise Refusal(problem, where="champion_version", value=champion_version, remedy=remedy)
     codes = encode_truth(task_type, classes, truth)
     predictions = {"challenger": check_predictions(task_type, classes, len(codes), challenger, "challenger")}
     if champion is not None:
         predictions["champion"] = check_predictions(task_type, classes, len(codes), champion, "champion")
-    metrics = {name: _all_metrics(task_type, codes, values) for name, values in predictions.items()}
+    metrics = {name: compute_metrics(task_type, codes, values) for name, values in predictions.items()}
     slices = tuple(measure_slices(task_type, spec.slices, codes, slice_columns, predictions["challenger"]))
-    comparison = _compare_with_champion(spec, task_type, classes, truth, predictions=predictions, seed=seed)
+    comparison = None
+    if champion is not None:
+        terms = spec.comparison
+        comparison = compare_models(
+            task_type,
+            classes,
+            terms.metric,
+            truth,
+            **predictions,
+            confidence=terms.confidence,
+            margin=terms.margin,
+            rule=terms.rule,
+            seed=seed,
+        )
     verdict = apply_gate(
         spec,
         rows=len(codes),
@@ -141,41 +146,10 @@ def evaluate_predictions(
     )
 
 
-def _all_metrics(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, float]:
-    """Return every metric of the task."""
-    return {metric: compute_metric(task, metric, codes, predictions) for metric in METRICS[task]}
-
-
 def _undefined_reasons(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, str]:
     """Return why the rows do not define a metric, by metric; empty text for one that they define."""
     classes = predictions.shape[-1]
     return {metric: undefined_reason(task, metric, codes, classes=classes) for metric in METRICS[task]}
-
-
-def _compare_with_champion(
-    spec: EvaluationSpec,
-    task: TaskType,
-    classes: Sequence[str],
-    truth: Labels,
-    *,
-    predictions: dict[str, FloatArray],
-    seed: int,
-) -> ModelComparison | None:
-    """Return the declared comparison; None without a champion."""
-    if "champion" not in predictions:
-        return None
-    terms = spec.comparison
-    return compare_models(
-        task,
-        classes,
-        terms.metric,
-        truth,
-        **predictions,
-        confidence=terms.confidence,
-        margin=terms.margin,
-        rule=terms.rule,
-        seed=seed,
-    )
 
 
 def _bounds(spec: EvaluationSpec) -> Iterator[DeclaredBound]:
@@ -211,9 +185,9 @@ def _keys_as_text(keys: Any, where: str) -> set[str]:
     return {str(key) for key in unique}
 
 
-def evaluation_json(evaluation: Evaluation) -> str:
-    """Return the evaluation as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
-    return json.dumps(_json_finite(asdict(evaluation)), sort_keys=True, allow_nan=False, ensure_ascii=False)
+def record_json(record: Any) -> str:
+    """Return a dataclass as JSON with sorted keys; NaN and infinity, which JSON lacks, become null."""
+    return json.dumps(_json_finite(asdict(record)), sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def _json_finite(value: Any) -> Any:

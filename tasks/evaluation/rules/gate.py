@@ -180,15 +180,7 @@ def _slice_reasons(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str
     evaluated = [each for each in _slice_results(floor, slices) if each.rows >= max(1, floor.minimum_rows)]
     if not evaluated:
         return [f"No value of {floor.column} has the {floor.minimum_rows} rows that {floor.metric} by slice needs."]
-    return [
-        _floor_violation(
-            floor,
-            each.metric_value,
-            each.undefined_because,
-            f" where {each.column} is {each.value} ({each.rows} rows)",
-        )
-        for each in evaluated
-    ]
+    return [_floor_violation(floor, each.metric_value, each.undefined_because, f" {each.place}") for each in evaluated]
 
 
 def _slice_notes(floor: SliceFloor, slices: Sequence[SliceResult]) -> list[str]:

@@ -3,9 +3,13 @@
 - auc: DeLong, DeLong and Clarke-Pearson (Biometrics 1988), in O(n log n) by sorting as Sun and Xu (IEEE
   Signal Processing Letters 2014) do; several classes: each row's components averaged over the classes.
 - average_precision: infinitesimal jackknife (Efron 1982), from the influence of each row.
-- all others: the paired bootstrap of `tasks.evaluation.rules.bootstrap`.
+- all others, which are functions of column means: the paired percentile bootstrap. The percentiles are widened for
+  few rows (Hesterberg, The American Statistician 2015). Above 5,000 rows, 5,000 random groups of rows are
+  resampled instead of rows, which leaves the variance unbiased (Wolter, Introduction to Variance Estimation
+  2007, chapter 2) and the cost independent of the number of rows.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,13 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation.rules.bootstrap import bootstrap_bounds
-from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
+from tasks.evaluation.rules.metrics import CALIBRATION_BINS, calibration_bins, row_log_loss
+from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray
 
 MIN_DIFFERING_ROWS = 10
 """With fewer differing rows, or fewer rows of a class, no interval is computed."""
 
 RANK_METRICS = ("auc", "average_precision")
+
+RESAMPLES = 2_000
+GROUPS = 5_000
+CHUNK_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,6 @@ class Interval:
 
 
 def paired_interval(
-    task: TaskType,
     metric: str,
     codes: EncodedTruth,
     champion: FloatArray,
@@ -45,27 +52,21 @@ def paired_interval(
     confidence: float,
     seed: int,
 ) -> Interval:
-    """Return the interval for encoded truth and checked predictions.
+    """Return the interval for encoded truth and checked predictions. Too few rows give bounds that are NaN.
 
     Args:
-        task: the kind of task.
         metric: one of the task's metrics.
         codes: (rows,) as `encode_truth` returns them.
         champion: the champion's predictions, as `check_predictions` returns them.
         challenger: the challenger's predictions, the same.
         confidence: of the two-sided interval, between 0 and 1.
-        seed: of the resampling.
-
-    Returns:
-        The interval. When the rows are too few, `insufficiency` says why and the bounds are NaN.
+        seed: of the resampling; the same seed draws the same rows.
     """
-    insufficiency = _insufficient_rows_reason(metric, codes, champion, challenger)
-    if insufficiency:
+    if insufficiency := _insufficient_rows_reason(metric, codes, champion, challenger):
         return Interval(float("nan"), float("nan"), "none", insufficiency)
     if metric in RANK_METRICS:
         return _normal_interval(metric, codes, champion, challenger, confidence)
-    bounds = bootstrap_bounds(metric, codes, champion, challenger, confidence=confidence, seed=seed)
-    return Interval(*bounds, "")
+    return _bootstrap_interval(metric, codes, champion, challenger, confidence=confidence, seed=seed)
 
 
 def _insufficient_rows_reason(metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray) -> str:
@@ -161,3 +162,93 @@ def average_precision_influence(positive: npt.NDArray[np.bool_], scores: FloatAr
 def _prefix_sums(values: FloatArray) -> FloatArray:
     """Return the sums of the first 0, 1, … values."""
     return np.concatenate(([0.0], np.cumsum(values)))
+
+
+def _bootstrap_interval(
+    metric: str, codes: EncodedTruth, champion: FloatArray, challenger: FloatArray, *, confidence: float, seed: int
+) -> Interval:
+    """Return percentiles over resamples of the same rows for both; NaN when a resample does not define the metric."""
+    generator = np.random.default_rng(seed)
+    groups = min(len(codes), GROUPS)
+    group = generator.permutation(len(codes)) % groups
+    # What overflows becomes NaN, which gives the outcome `cannot tell`.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        sums = [_group_sums(metric, codes, each, group) for each in (champion, challenger)]
+        differences = _resampled(metric, np.bincount(group), sums, generator)
+    level = _percentile(groups, confidence)
+    lower, upper = np.quantile(differences, [level, 1 - level])
+    of_groups = f" of {GROUPS:,} groups of rows" if len(codes) > groups else ""
+    return Interval(float(lower), float(upper), f"paired bootstrap, {RESAMPLES:,} resamples{of_groups}", "")
+
+
+def _group_sums(metric: str, codes: EncodedTruth, predictions: FloatArray, group: npt.NDArray[np.int64]) -> FloatArray:
+    """Return (groups, columns) the sums over each group's rows of the metric's columns."""
+    sums = [np.bincount(group, column) for column in _columns(metric, codes, predictions)]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
+def _resampled(
+    metric: str, rows: npt.NDArray[np.int64], sums: list[FloatArray], generator: np.random.Generator
+) -> FloatArray:
+    """Return (resamples,) differences, given each group's count of rows and sums (groups, columns)."""
+    groups, parts = len(rows), []
+    shift = np.arange(CHUNK_RESAMPLES)[:, None] * groups
+    for _ in range(RESAMPLES // CHUNK_RESAMPLES):
+        drawn = generator.integers(0, groups, (CHUNK_RESAMPLES, groups)) + shift
+        counts = np.bincount(drawn.ravel(), minlength=CHUNK_RESAMPLES * groups)
+        times = counts.reshape(CHUNK_RESAMPLES, groups).astype(np.float64)
+        size = (times @ rows)[:, None]
+        champion, challenger = (_metric_of_means(metric, times @ each / size) for each in sums)
+        parts.append(challenger - champion)
+    return np.concatenate(parts)
+
+
+def _percentile(groups: int, confidence: float) -> float:
+    """Return the lower percentile level, widened as Student's t is wider than the normal distribution."""
+    from scipy.special import stdtrit  # half a second to import
+
+    quantile = float(stdtrit(groups - 1, (1 - confidence) / 2))
+    return NormalDist().cdf(quantile * np.sqrt(groups / (groups - 1)))
+
+
+def _columns(metric: str, codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:
+    """Yield the columns (rows,) from whose means the metric is computed."""
+    if metric == "log_loss":
+        yield row_log_loss(codes, predictions)
+    elif metric == "brier":
+        yield (predictions[:, 1] - codes) ** 2
+    elif metric == "accuracy":
+        yield (predictions.argmax(axis=1) == codes).astype(np.float64)
+    elif metric == "mae":
+        yield np.abs(predictions - codes)
+    elif metric in ("rmse", "r2"):
+        centred = codes - codes.mean()  # so that the variance below does not cancel
+        yield from ((predictions - codes) ** 2, centred, centred**2)
+    elif metric == "f1_macro":
+        yield from _f1_columns(codes, predictions)
+    elif metric == "calibration_error":
+        bins, gaps = calibration_bins(predictions[:, 1]), codes - predictions[:, 1]
+        yield from (np.where(bins == each, gaps, 0.0) for each in range(CALIBRATION_BINS))
+    else:
+        raise NotImplementedError(f"there is no interval for the metric {metric!r}")
+
+
+def _f1_columns(codes: EncodedTruth, predictions: FloatArray) -> Iterator[FloatArray]:
+    """Yield for each class: twice the true positives, then predicted plus true members."""
+    chosen = predictions.argmax(axis=1)
+    for each in range(predictions.shape[1]):
+        yield 2.0 * ((chosen == each) & (codes == each))
+        yield 1.0 * (chosen == each) + (codes == each)
+
+
+def _metric_of_means(metric: str, means: FloatArray) -> FloatArray:
+    """Return (resamples,) the metric from the means (resamples, columns) of its columns."""
+    if metric == "rmse":
+        return np.asarray(np.sqrt(means[:, 0]))
+    if metric == "r2":
+        return np.asarray(1 - means[:, 0] / (means[:, 2] - means[:, 1] ** 2))
+    if metric == "f1_macro":
+        return np.asarray(np.nanmean(means[:, 0::2] / means[:, 1::2], axis=1))
+    if metric == "calibration_error":
+        return np.asarray(np.abs(means).sum(axis=1))
+    return means[:, 0]

@@ -15,10 +15,7 @@ import pandas as pd
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
     FloatArray,
-    Labels,
     TaskType,
-    check_predictions,
-    encode_truth,
 )
 from tasks.shared.rules.model.parts import SliceFloor
 from tasks.shared.rules.refusal import Refusal
@@ -58,23 +55,9 @@ def higher_is_better(metric: str) -> bool:
     return _HIGHER_IS_BETTER[metric]
 
 
-def compute_metrics(
-    task: TaskType, classes: Sequence[str], truth: Labels, predictions: npt.NDArray[Any]
-) -> dict[str, float]:
-    """Return every metric of the task; NaN where the rows do not define it.
-
-    Args:
-        task: binary, multiclass or regression.
-        classes: labels in the order of the columns of `predictions`; the last of a binary task is positive.
-        truth: (rows,) labels (their text is compared with `classes`) or, for a regression, numbers.
-        predictions: (rows, classes) probabilities, or (rows,) numbers.
-
-    Raises:
-        Refusal: empty, another shape, null or unknown labels, predictions not finite or not probabilities.
-    """
-    codes = encode_truth(task, classes, truth)
-    checked = check_predictions(task, classes, len(codes), predictions)
-    return {metric: compute_metric(task, metric, codes, checked) for metric in METRICS[task]}
+def compute_metrics(task: TaskType, codes: EncodedTruth, predictions: FloatArray) -> dict[str, float]:
+    """Return every metric of the task, of encoded truth and checked predictions; NaN where undefined."""
+    return {metric: compute_metric(task, metric, codes, predictions) for metric in METRICS[task]}
 
 
 def compute_metric(task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray) -> float:
@@ -173,7 +156,6 @@ class SliceResult:
     """One metric over the rows that share one value of a column.
 
     Attributes:
-        column: the column.
         value: the value as text; `(null)` for rows without one.
         metric: what was measured.
         rows: how many rows have the value.
@@ -200,7 +182,6 @@ def measure_slices(
     """Yield a result for each column and metric of `floors` and each value, rows without a value included.
 
     Args:
-        task: the kind of task.
         floors: the declared slices.
         codes: (rows,) as `encode_truth` returns them.
         columns: the columns that the floors name, in the order of the rows of `codes`.

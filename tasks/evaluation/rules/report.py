@@ -4,26 +4,20 @@ import html
 import math
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from tasks.evaluation.rules.curves import Curve
 from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
 from tasks.evaluation.rules.metrics import METRICS, SliceResult
-from tasks.evaluation.rules.plot import evaluation_plot
-
-__all__ = ["evaluation_markdown", "evaluation_plot"]
+from tasks.shared.rules.figures import BLUE, FAINT, GREY, INK, RED, drawn_png
 
 _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
 
 
-def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str, champion_version: str | None) -> str:
-    """Return the evaluation as GitHub Markdown: verdict and reasons first, then the tables.
-
-    Args:
-        evaluation: the result.
-        model: the model's name.
-        version: the challenger's version.
-        champion_version: the champion's; None or empty when there is none.
-    """
-    against = f"champion version {_cell(champion_version)}" if champion_version else "no champion (first model)"
+def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> str:
+    """Return the evaluation as GitHub Markdown: verdict and reasons first, then the tables."""
+    champion = evaluation.champion_version
+    against = f"champion version {_cell(champion)}" if champion else "no champion (first model)"
     verdict = evaluation.verdict
     parts = [
         f"# {_VERDICT_TITLES[verdict.outcome]}: {_cell(model)} version {_cell(version)}",
@@ -61,13 +55,11 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 
 def _bound_text(bound: DeclaredBound) -> str:
-    """Return a bound as a sign and a number."""
     named = (("≥", bound.at_least), ("≤", bound.at_most))
     return " and ".join(f"{sign} {value:g}" for sign, value in named if value is not None)
 
 
 def _metric_rows(evaluation: Evaluation) -> Iterator[Sequence[str]]:
-    """Yield metric, challenger, champion and the floors on it."""
     champion = evaluation.champion_metrics or {}
     for metric in METRICS[evaluation.task]:
         bounds = [_bound_text(each) for each in evaluation.bounds if each.column is None and each.metric == metric]
@@ -76,7 +68,6 @@ def _metric_rows(evaluation: Evaluation) -> Iterator[Sequence[str]]:
 
 
 def _comparison_part(evaluation: Evaluation) -> list[str]:
-    """Return the comparison with its interval, or nothing for a first model."""
     found = evaluation.comparison
     if found is None:
         return []
@@ -89,7 +80,6 @@ def _comparison_part(evaluation: Evaluation) -> list[str]:
 
 
 def _slice_part(evaluation: Evaluation) -> list[str]:
-    """Return the table of slices, or nothing when none is declared."""
     if not evaluation.slices:
         return []
     head = ("slice", "metric", "rows", "challenger", "bound", "")
@@ -97,14 +87,10 @@ def _slice_part(evaluation: Evaluation) -> list[str]:
 
 
 def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[str]:
-    """Return one row of the table of slices; the last cell tells whether the value is within its bounds."""
     declared = [each for each in bounds if (each.column, each.metric) == (found.column, found.metric)]
     applicable = [each for each in declared if found.rows >= each.minimum_rows]
-    state = (
-        "within bounds"
-        if all(_is_within_bound(found.metric_value, each) for each in applicable)
-        else "**out of bounds**"
-    )
+    within = all(_is_within_bound(found.metric_value, each) for each in applicable)
+    state = "within bounds" if within else "**out of bounds**"
     return (
         f"{_cell(found.column)} = {_cell(found.value)}",
         found.metric,
@@ -116,7 +102,6 @@ def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[
 
 
 def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
-    """Return whether a value is a number within the bound."""
     if value is None or not math.isfinite(value):
         return False
     low = bound.at_least is None or value >= bound.at_least
@@ -124,7 +109,6 @@ def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
 
 
 def _notes_part(evaluation: Evaluation) -> list[str]:
-    """Return the slices that were not evaluated, or nothing."""
     notes = evaluation.verdict.notes
     return ["## Not evaluated", "\n".join(f"- {_cell(note)}" for note in notes)] if notes else []
 
@@ -142,3 +126,125 @@ def _curve_part(evaluation: Evaluation) -> list[str]:
     points = zip(found[0].rows, found[0].x, found[0].y, strict=True)
     rows = ((f"{count:,}", _number(x), _number(y)) for count, x, y in points)
     return [f"## {title} of the challenger", _table(("rows", predicted, observed), rows)]
+
+
+_STYLE: dict[str, dict[str, Any]] = {
+    "champion": {"color": GREY, "linestyle": "--", "marker": "s"},
+    "challenger": {"color": BLUE, "linestyle": "-", "marker": "o"},
+}
+_OUTCOME_COLOURS = {"better": "#009E73", "worse": RED, "no different": "#B07D00", "cannot tell": "#B07D00"}
+
+
+def evaluation_plot(evaluation: Evaluation) -> bytes:
+    """Return a PNG of two panels: the models' behaviour, and their difference (first model: calibration)."""
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        _draw_behaviour(left, evaluation)
+        _draw_comparison_panel(right, evaluation)
+
+    return drawn_png(draw, (9, 3.9), font_size=9)
+
+
+def _draw_behaviour(axes: Any, evaluation: Evaluation) -> None:
+    """Draw the ROC curves, the recall by class, or predicted against actual."""
+    kind = {"binary": "roc", "multiclass": "recall", "regression": "fit"}[evaluation.task]
+    curves = [each for each in evaluation.curves if each.kind == kind]
+    if not curves:
+        _draw_text(axes, "No curve: the rows hold a single class.")
+    elif kind == "recall":
+        _draw_bars(axes, curves, evaluation.classes)
+    elif kind == "roc":
+        _draw_lines(axes, curves, _auc_labels(evaluation), marked=False)
+        axes.set(title="ROC on the holdout", xlabel="False positive rate", ylabel="True positive rate")
+    else:
+        _draw_lines(axes, curves, {}, marked=True)
+        axes.set(title="Predicted against actual, by tenth", xlabel="Mean predicted", ylabel="Mean actual")
+
+
+def _auc_labels(evaluation: Evaluation) -> dict[str, str]:
+    champion = evaluation.champion_metrics or {}
+    values = {"challenger": evaluation.metrics["auc"], "champion": champion.get("auc", math.nan)}
+    return {name: f"{name} (auc {value:.4f})" for name, value in values.items()}
+
+
+def _draw_lines(axes: Any, curves: list[Curve], labels: dict[str, str], *, marked: bool) -> None:
+    ends = [value for curve in curves for value in (*curve.x, *curve.y)] if marked else [0.0, 1.0]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
+    for curve in sorted(curves, key=lambda each: each.model, reverse=True):
+        style = _STYLE[curve.model] | ({"markersize": 4} if marked else {"marker": ""})
+        label = labels.get(curve.model, curve.model)
+        axes.plot(curve.x, curve.y, label=label, linewidth=1.8, zorder=3, **style)
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _draw_bars(axes: Any, curves: list[Curve], classes: tuple[str, ...]) -> None:
+    """Draw the recall of each class, a bar a model; beyond 12 classes the names are left out."""
+    ordered = sorted(curves, key=lambda each: each.model, reverse=True)
+    width = 0.8 / len(ordered)
+    for place, curve in enumerate(ordered):
+        shift = (place - (len(ordered) - 1) / 2) * width
+        shifted = [x + shift for x in curve.x]
+        axes.bar(shifted, curve.y, width * 0.92, color=_STYLE[curve.model]["color"], label=curve.model)
+    if len(classes) <= 12:
+        names = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=0 if sum(map(len, classes)) <= 40 else 30)
+    axes.set(title="Recall by class on the holdout", xlabel="Class", ylabel="Share of the class found", ylim=(0, 1.18))
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _draw_comparison_panel(axes: Any, evaluation: Evaluation) -> None:
+    """Draw the difference with its interval; without a champion the calibration."""
+    if evaluation.comparison is not None:
+        _draw_difference(axes, evaluation)
+        return
+    curves = [each for each in evaluation.curves if each.kind == "calibration"]
+    if curves:
+        _draw_lines(axes, curves, {}, marked=True)
+        axes.set(
+            title="Calibration (first model: no champion)", xlabel="Mean predicted probability", ylabel="Observed share"
+        )
+    else:
+        _draw_text(axes, "First model: no champion\nto compare with.")
+
+
+def _draw_difference(axes: Any, evaluation: Evaluation) -> None:
+    """Draw one point with its interval, the line of no difference and the margin on either side."""
+    found = evaluation.comparison
+    if found is None or not (math.isfinite(found.lower) and math.isfinite(found.upper)):
+        _draw_text(axes, "No interval: the rows are too few\nto compare the models.")
+        return
+    colour = _OUTCOME_COLOURS[found.outcome]
+    axes.axvspan(-found.margin, found.margin, color=FAINT, alpha=0.45, linewidth=0, label=f"margin ±{found.margin:g}")
+    for edge in (-found.margin, found.margin):
+        axes.axvline(edge, color=FAINT, linewidth=1)
+    axes.axvline(0, color=INK, linewidth=1)
+    reach = (found.difference - found.lower, found.upper - found.difference)
+    axes.errorbar(
+        [found.difference],
+        [0],
+        xerr=[[max(0.0, each)] for each in reach],
+        fmt="o",
+        color=colour,
+        markersize=8,
+        capsize=6,
+        linewidth=2.2,
+        label=f"difference, {found.confidence:.0%} interval",
+    )
+    text = f"{found.difference:+.4f}\n[{found.lower:+.4f}, {found.upper:+.4f}]"
+    axes.annotate(text, (found.difference, 0), (0, 14), textcoords="offset points", ha="center", color=colour)
+    widest = 1.25 * max(abs(found.lower), abs(found.upper), abs(found.difference), found.margin, 1e-9)
+    axes.set(
+        title=f"Challenger − champion: {found.outcome}",
+        xlim=(-widest, widest),
+        ylim=(-1, 1),
+        yticks=[],
+        xlabel=f"◀ champion better     difference in {found.metric}     challenger better ▶",
+    )
+    axes.spines["left"].set_visible(False)
+    axes.legend(frameon=False, loc="upper center", ncols=2)
+
+
+def _draw_text(axes: Any, text: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=11)

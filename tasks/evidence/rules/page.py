@@ -1,14 +1,68 @@
-"""The readable files of an evidence pack: an HTML page that needs no server, and the model card."""
+"""The readable files of an evidence pack: its sixteen items, an HTML page that needs no server, and the model card."""
 
 import html
 import json
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from runtime.digests import bytes_digest
 from tasks.approval.rules.evidence import Evidence
-from tasks.evidence.rules.items import EVIDENCE_ITEMS
 from tasks.shared.rules.model.namespaces import base_name
+from tasks.shared.rules.model.spec import ModelSpec
+
+PACK_FORMAT = "ratchet.evidence.v1"
+ITEMS_FILE = "items.json"
+PAGE_FILE = "index.html"
+
+
+@dataclass(frozen=True)
+class EvidenceItem:
+    """One item of the pack: its key, title and files. Files in `optional` may be absent."""
+
+    key: str
+    title: str
+    files: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+EVIDENCE_ITEMS = (
+    EvidenceItem("card", "Model card", ("card.md",)),
+    EvidenceItem("digests", "Digests of the model's files, and their signature", ("model.json", "model.sig")),
+    EvidenceItem("code", "Code: commit, authors, patch", ("code.json",), ("uncommitted.patch",)),
+    EvidenceItem("data", "Data: snapshot manifests and the as-of query", ("data.json",)),
+    EvidenceItem("validation", "Expectations and their results", ("validation.md", "expectations.yaml")),
+    EvidenceItem("training", "Parameters, seed, environment lock",
+         ("training.json", "model.yaml", "requirements.lock")),
+    EvidenceItem("evaluation", "Metrics with intervals, slices, rules and verdict",
+         ("evaluation.json", "evaluation.md", "evaluation.png", "evidence.json")),
+    EvidenceItem("comparison", "Comparison with the champion", ("comparison.json",)),
+    EvidenceItem("preflight", "Preflight in the real server", ("preflight.json",)),
+    EvidenceItem("approvals", "Approvals: request, decisions, waivers", ("approvals.jsonl",)),
+    EvidenceItem("deployment", "Deployment and rollback target", ("deployment.json",)),
+    EvidenceItem("monitoring", "Monitoring plan and drift baseline", ("monitoring.json",)),
+    EvidenceItem("sbom", "Bill of materials (CycloneDX)", ("sbom.json",)),
+    EvidenceItem("provenance", "Provenance (in-toto, SLSA)", ("provenance.json",)),
+    EvidenceItem("intended-use", "Intended use and limits, by the team", ("intended-use.md",)),
+    EvidenceItem("retention", "Retention, and the head of the audit chain", ("retention.json",)),
+)  # fmt: skip
+"""In the order of the page."""
+
+
+def items_json(files: Mapping[str, bytes]) -> str:
+    """Return the list of items as JSON, with the SHA-256 of each file that exists."""
+    items = [
+        {
+            "key": item.key,
+            "title": item.title,
+            "files": {name: bytes_digest(files[name]) for name in (*item.files, *item.optional) if name in files},
+            "expected": list(item.files),
+        }
+        for item in EVIDENCE_ITEMS
+    ]
+    return json.dumps({"form": PACK_FORMAT, "items": items}, indent=2, sort_keys=True)
+
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -52,19 +106,19 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
 
 
 def model_card_markdown(
-    evidence: Evidence, *, description: str, owner: str, task: str, rows: Mapping[str, int], limits_text: str
+    evidence: Evidence, spec: ModelSpec, train_rows: int, holdout_rows: int, limits_text: str
 ) -> str:
     """Return the model card: first the facts of the run, then the text of the team."""
     measured = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(evidence.metrics.items()))
     parameters_text = ", ".join(f"`{name}` {value}" for name, value in sorted(evidence.parameters.items())) or "none"
     return f"""# {evidence.model}, version {evidence.version}
 
-{description}
+{spec.description}
 
-- **Task**: {task}. **Owner**: {owner}.
-- **Trained** on {rows["train"]:,} rows of the {evidence.tier} tier, data as of `{evidence.as_of}`, commit `{evidence.commit}`, seed {evidence.seed}.
+- **Task**: {spec.task}. **Owner**: {spec.owner}.
+- **Trained** on {train_rows:,} rows of the {evidence.tier} tier, data as of `{evidence.as_of}`, commit `{evidence.commit}`, seed {evidence.seed}.
 - **Parameters**: {parameters_text}.
-- **Evaluated** on {rows["holdout"]:,} holdout rows: {evidence.verdict}. {" ".join(evidence.reasons)}
+- **Evaluated** on {holdout_rows:,} holdout rows: {evidence.verdict}. {" ".join(evidence.reasons)}
 
 | metric on the holdout | value |
 |---|---|

@@ -1,13 +1,12 @@
 """The conclusion of a monitoring run: an outcome, a sentence, and the findings and measures behind them."""
 
-import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import Finding, FindingSeverity
+from tasks.monitoring.rules.quality import QualityMetric
 
 MonitoringOutcome = Literal["no_drift", "drift", "degraded", "not_checked"]
 
@@ -22,25 +21,10 @@ MAX_FINDINGS_NAMED = 3
 
 
 @dataclass(frozen=True)
-class QualityMetric:
-    """A quality metric on labels that have arrived: its present interval, and its value at promotion."""
-
-    metric: str
-    reference_value: float
-    current_value: float
-    lower: float
-    upper: float
-    rows: int
-    worse: bool
-
-
-@dataclass(frozen=True)
 class MonitoringReport:
     """The report of a monitoring run.
 
     Attributes:
-        model: the model's name.
-        version: the deployed version.
         outcome: the worst outcome of the findings, in the order "degraded", "drift", "not_checked", "no_drift".
         sentence: the reason of the outcome, in one sentence.
         findings: all findings, the most important first.
@@ -108,11 +92,6 @@ def conclude_monitoring(
     )
 
 
-def monitoring_report_json(report: MonitoringReport) -> str:
-    """Return the report as JSON with sorted keys. NaN and infinity become null."""
-    return json.dumps(_json_finite(asdict(report)), sort_keys=True, allow_nan=False, ensure_ascii=False)
-
-
 def _monitoring_outcome(findings: Sequence[Finding]) -> MonitoringOutcome:
     kinds = {finding.kind for finding in findings}
     if "quality" in kinds:
@@ -147,11 +126,3 @@ def _outcome_sentence(
         else f" ({compared} columns compared)"
     )
     return f"Drift: inputs differ from the reference data of version {version}{where}: {columns}{more}."
-
-
-def _json_finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _json_finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

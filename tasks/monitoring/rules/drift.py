@@ -1,17 +1,131 @@
-"""Drift: columns whose distribution differs enough from the reference, in enough windows."""
+"""Checks of the current data: schema, rows, freshness, volume, values, and drift of distributions in enough windows."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from statistics import median
 
-from tasks.monitoring.rules.checks import check_missing_shares, check_unseen_values
 from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn, WindowCounts
-from tasks.monitoring.rules.effects import holm_significant, homogeneity_p_value, stability_index
-from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.effects import (
+    holm_significant,
+    homogeneity_p_value,
+    proportions_p_value,
+    stability_index,
+)
+from tasks.monitoring.rules.findings import Finding, FindingSeverity, MonitoringRules
 
+_MIN_USUAL_WINDOWS = 3
+_MIN_UNSEEN_ROWS = 5
+_NUMBER_TYPES = ("int", "uint", "float", "double", "decimal", "halffloat", "bool")
+_TEXT_TYPES = ("string", "large_string", "string_view", "dictionary")
 _MIN_SAME_WEEKDAY = 2
 _MIN_OTHER_WINDOWS = 3
+
+
+def check_schema(kinds: Mapping[str, str], column_types: Mapping[str, str], where: str) -> list[Finding]:
+    """Return a finding for each monitored column that is missing or has the wrong type.
+
+    Args:
+        kinds: the kinds of the monitored columns: number, category or flag.
+        column_types: the Arrow types of the rows' columns, as text.
+        where: the rows in words.
+    """
+    findings = []
+    for column, kind in kinds.items():
+        if column not in column_types:
+            text = f"{column} is missing from {where}, so it could not be checked."
+            findings.append(
+                Finding("impossible", "schema", column, text, severity="critical", summary=f"{column} missing")
+            )
+        elif not _type_matches(kind, column_types[column]):
+            actual = column_types[column]
+            text = f"{column} is {actual} in {where}, but a {kind} was expected, so it could not be checked."
+            short = f"{column} is {actual}"
+            findings.append(Finding("impossible", "type", column, text, severity="critical", summary=short))
+    return findings
+
+
+def check_window_rows(windows: Sequence[int], rules: MonitoringRules) -> list[Finding]:
+    """Return a finding when too few windows have enough rows. `windows` are their rows, newest first."""
+    large_enough = sum(rows >= rules.minimum_rows for rows in windows)
+    if large_enough >= min(rules.min_breached_windows, rules.windows):
+        return []
+    counted = ", ".join(f"{rows:,}" for rows in windows) or "none"
+    text = (
+        f"Only {large_enough} of the {rules.windows} newest windows have the required {rules.minimum_rows:,} rows "
+        f"(newest first: {counted}), so drift could not be checked."
+    )
+    return [Finding("impossible", "rows", "", text, severity="warning", summary="too few rows")]
+
+
+def check_freshness(newest: datetime | None, until: datetime, length: timedelta) -> list[Finding]:
+    """Return a finding when the newest row is older than one window."""
+    if newest is not None and until - newest <= length:
+        return []
+    since = f"between {newest:%Y-%m-%d %H:%M} and " if newest else "before "
+    text = f"No request was logged {since}{until:%Y-%m-%d %H:%M} UTC, so the newest window could not be checked."
+    return [Finding("impossible", "freshness", "", text, severity="critical", summary="no new rows")]
+
+
+def check_volume(newest: int, earlier: Sequence[int], rules: MonitoringRules) -> list[Finding]:
+    """Return a finding when the newest window has far more or far fewer rows than earlier windows."""
+    usual = [rows for rows in earlier if rows]
+    if len(usual) < _MIN_USUAL_WINDOWS:
+        return []
+    middle = median(usual)
+    if middle / rules.max_volume_factor <= newest <= middle * rules.max_volume_factor:
+        return []
+    text = f"The newest window has {newest:,} rows; {middle:,.0f} are usual."
+    short = f"{newest:,} rows instead of {middle:,.0f}"
+    return [Finding("drift", "volume", "", text, newest / middle, "warning", short)]
+
+
+def check_missing_shares(
+    columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
+) -> list[Finding]:
+    """Return a finding for each column whose share of missing values changed significantly and by enough."""
+    pairs = {column.name: (reference[column.name], window[column.name]) for column in columns}
+    significant = holm_significant(
+        {name: _missing_p_value(*pair) for name, pair in pairs.items()}, rules.significance_level
+    )
+    findings = []
+    for name in sorted(significant):
+        before, now = (counts.missing_share for counts in pairs[name])
+        if abs(now - before) >= rules.min_missing_change:
+            text = f"{name} is missing in {now:.1%} of the rows; it was {before:.1%} in the reference."
+            severity: FindingSeverity = "critical" if now - before >= 0.5 else "warning"
+            short = f"{name} (missing {before:.1%} → {now:.1%})"
+            findings.append(Finding("drift", "nulls", name, text, abs(now - before), severity, short))
+    return findings
+
+
+def check_unseen_values(
+    columns: Sequence[MonitoredColumn], window: WindowCounts, rules: MonitoringRules
+) -> list[Finding]:
+    """Return a finding for each category with unseen values in enough rows."""
+    findings = []
+    for column in columns:
+        if column.kind != "category" or not column.has_all_values or column.name not in window:
+            continue
+        counts = window[column.name]
+        rows = counts.bins[-1]
+        share = rows / counts.rows if counts.rows else 0.0
+        if rows >= _MIN_UNSEEN_ROWS and share >= rules.min_unseen_share:
+            values = ", ".join(repr(value) for value, _ in counts.unseen) or "values"
+            text = f"{column.name} has values that are not in the reference, in {share:.1%} of the rows: {values}."
+            short = f"{column.name} (new: {values}, {share:.1%})"
+            findings.append(Finding("drift", "new values", column.name, text, share, "warning", short))
+    return findings
+
+
+def _missing_p_value(before: BinCounts, now: BinCounts) -> float:
+    missing = [counts.nulls + counts.not_finite for counts in (before, now)]
+    return proportions_p_value(missing[0], before.rows, missing[1], now.rows)
+
+
+def _type_matches(kind: str, arrow: str) -> bool:
+    return arrow.startswith(_NUMBER_TYPES if kind in ("number", "flag") else _TEXT_TYPES)
 
 
 @dataclass(frozen=True)
@@ -83,7 +197,6 @@ def persistent_findings(findings_by_window: Sequence[Sequence[Finding]], rules: 
 
 
 def is_seasonal(
-    column: MonitoredColumn,
     window: BinCounts,
     same_weekday: Sequence[BinCounts],
     others: Sequence[BinCounts],
@@ -93,8 +206,7 @@ def is_seasonal(
     """Return whether a window differs from the reference only in the way in which its weekday always differs.
 
     Args:
-        column: the column that drifted.
-        window: its counts in the window.
+        window: the counts of the column that drifted.
         same_weekday: its counts in the same window one, two, … weeks earlier.
         others: its counts in the other windows of those weeks.
         reference: its counts in the reference.

@@ -68,7 +68,7 @@ def monitoring_dataset(model: str) -> str:
 
 
 def monitoring_run_table(report: Mapping[str, Any], run_id: str, at: datetime) -> pa.Table:
-    """Return the report of a monitoring run, as `monitoring_report_json` writes it, as rows.
+    """Return the report of a monitoring run, which was written as JSON, as rows.
 
     Raises:
         KeyError, TypeError: it is not such a report.

@@ -1,6 +1,7 @@
 """Checks on labels that have arrived: quality metrics compared with those at promotion, and label shift."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
@@ -16,7 +17,6 @@ from tasks.evaluation.rules.intervals import (
 from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
 from tasks.monitoring.rules.columns import number_column
-from tasks.monitoring.rules.conclusion import QualityMetric
 from tasks.monitoring.rules.effects import homogeneity_p_value, stability_index
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import REQUESTED_AT_COLUMN, logged_prediction_columns
@@ -24,9 +24,24 @@ from tasks.shared.rules import sql
 from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.model.spec import ModelSpec
 
+QUALITY_CONFIDENCE = 0.99
+"""The confidence of the two-sided intervals."""
 QUALITY_RESAMPLES = 200
 _MAX_RESAMPLED_ROWS = 20_000
 TRUTH_COLUMN = "_truth"
+
+
+@dataclass(frozen=True)
+class QualityMetric:
+    """A quality metric on labels that have arrived: its present interval, and its value at promotion."""
+
+    metric: str
+    reference_value: float
+    current_value: float
+    lower: float
+    upper: float
+    rows: int
+    worse: bool
 
 
 def labelled_predictions_sql(spec: ModelSpec, requests: str) -> str:
@@ -36,7 +51,6 @@ def labelled_predictions_sql(spec: ModelSpec, requests: str) -> str:
     label is the first one with a time after the prediction.
 
     Args:
-        spec: the model.
         requests: the requests as a table in SQL. The query also reads the tables `labels` (the present rows of the
             main table) and `seen` (the rows of the version's tier).
     """
@@ -65,9 +79,6 @@ def check_quality(
     task: TaskType,
     before: tuple[EncodedTruth, FloatArray],
     now: tuple[EncodedTruth, FloatArray],
-    *,
-    confidence: float = 0.99,
-    seed: int = 0,
 ) -> tuple[list[QualityMetric], list[Finding]]:
     """Return the metrics with their intervals, and a finding for each metric that is worse than allowed.
 
@@ -76,18 +87,15 @@ def check_quality(
 
     Args:
         spec: the metrics, margin and floors. The caller has checked that there are enough rows.
-        task: the kind of task.
         before: encoded truth and checked predictions of the holdout at promotion.
         now: the same for the labels that have arrived.
-        confidence: the confidence of the two-sided intervals.
-        seed: the seed of the resampling.
     """
     names = dict.fromkeys((spec.comparison.metric, *(floor.metric for floor in spec.floors)))
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf((1 + QUALITY_CONFIDENCE) / 2)
     measured, findings = [], []
     for metric in names:
         (reference_value, reference_error), (current_value, error) = (
-            _metric_with_error(task, metric, *rows, seed=seed) for rows in (before, now)
+            _metric_with_error(task, metric, *rows) for rows in (before, now)
         )
         lower, upper = current_value - z * error, current_value + z * error
         sign = 1 if higher_is_better(metric) else -1
@@ -127,7 +135,7 @@ def _broken_floor(spec: EvaluationSpec, metric: str, lower: float, upper: float)
 
 
 def _metric_with_error(
-    task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray, *, seed: int
+    task: TaskType, metric: str, codes: EncodedTruth, predictions: FloatArray
 ) -> tuple[float, float]:
     """Return a metric and its standard error, from the rows' influence or by resampling."""
     if metric in RANK_METRICS and task == "binary":
@@ -135,7 +143,7 @@ def _metric_with_error(
         value, each = influence(codes == 1, predictions[:, 1])
         return value, float(np.sqrt((each**2).sum()) / len(codes))
     value = compute_metric(task, metric, codes, predictions)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     sample_size = min(len(codes), _MAX_RESAMPLED_ROWS)
     samples = (generator.integers(0, len(codes), sample_size) for _ in range(QUALITY_RESAMPLES))
     values = [compute_metric(task, metric, codes[rows], predictions[rows]) for rows in samples]

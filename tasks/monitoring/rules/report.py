@@ -1,6 +1,5 @@
 """The report of a monitoring run as Markdown, and its plot: the index of each column, and the largest changes."""
 
-import io
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from tasks.monitoring.rules.conclusion import MAX_FINDINGS_NAMED, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
+from tasks.shared.rules.figures import BLUE, INK, RED, drawn_png
 from tasks.shared.rules.run_outcomes import outcome_words
 
 _OUTCOME_SYMBOLS = {"no_drift": "🟢", "drift": "🟠", "degraded": "🔴", "not_checked": "⚪"}
@@ -17,14 +17,7 @@ _MAX_COLUMNS = 60
 def monitoring_markdown(
     report: MonitoringReport, rules: MonitoringRules, *, where: str, links: Mapping[str, str]
 ) -> str:
-    """Return the report as Markdown.
-
-    Args:
-        report: the report.
-        rules: the rules of the monitoring run.
-        where: the current data in words.
-        links: addresses by label.
-    """
+    """Return the report as Markdown. `where` is the current data in words, and `links` are addresses by label."""
     return "\n".join(_lines(report, rules, where, links)) + "\n"
 
 
@@ -72,63 +65,39 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-# Okabe and Ito's palette, as in the evaluation plot.
 _THEN = "#9aa3ad"
-
-
-_NOW = "#0072B2"
-
-
-_DRIFT = "#D55E00"
-
-
-_INK = "#2b2f36"
-
-
-_FAINT = "#c9ced6"
-
-
 _MAX_BARS = 12
 
 
 def monitoring_plot(report: MonitoringReport, rules: MonitoringRules) -> bytes | None:
     """Return a PNG of the index by column, and the shares by bin of the three largest; None without columns."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not report.column_drifts:
         return None
-    inks = {"text.color": _INK, "axes.edgecolor": _FAINT, "axes.labelcolor": _INK}
-    with rc_context({"font.size": 8, "text.parse_math": False} | inks):
-        figure = Figure(figsize=(11, 3.6), dpi=100, layout="constrained")
-        FigureCanvasAgg(figure)
-        first = report.column_drifts[:MAX_FINDINGS_NAMED]
+    first = report.column_drifts[:MAX_FINDINGS_NAMED]
+
+    def draw(figure: Any) -> None:
         axes = figure.subplots(1, 1 + len(first), squeeze=False)[0]
-        for each in axes:
-            each.spines[["top", "right"]].set_visible(False)
         _draw_effects(axes[0], report.column_drifts[:_MAX_BARS], rules)
         for place, compared in zip(axes[1:], first, strict=True):
             _draw_shares(place, compared)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+
+    return drawn_png(draw, (11, 3.6), font_size=8)
 
 
 def _draw_effects(axes: Any, compared: tuple[ColumnDrift, ...], rules: MonitoringRules) -> None:
     ordered = list(reversed(compared))
-    colours = [_DRIFT if each.drifted else _THEN for each in ordered]
+    colours = [RED if each.drifted else _THEN for each in ordered]
     names = [_short(each.column.display_name) for each in ordered]
     axes.barh(range(len(ordered)), [each.psi for each in ordered], color=colours)
     axes.set_yticks(range(len(ordered)), names)
-    axes.axvline(rules.psi_threshold, color=_INK, linewidth=1, linestyle="--")
+    axes.axvline(rules.psi_threshold, color=INK, linewidth=1, linestyle="--")
     axes.set_xlim(0, max(rules.psi_threshold * 1.2, max(each.psi for each in ordered) * 1.05))
     axes.set(title=f"Index by column (threshold {rules.psi_threshold:g})")
 
 
 def _draw_shares(axes: Any, each: ColumnDrift) -> None:
     places = range(each.column.bins)
-    for shift, counts, colour, label in ((-0.2, each.reference, _THEN, "reference"), (0.2, each.current, _NOW, "now")):
+    for shift, counts, colour, label in ((-0.2, each.reference, _THEN, "reference"), (0.2, each.current, BLUE, "now")):
         known = counts.binned_rows or 1
         shares = [found / known for found in counts.bins]
         axes.bar([place + shift for place in places], shares, 0.4, color=colour, label=label)

@@ -1,24 +1,26 @@
-"""Logged inference requests as rows of the lake: one row per prediction, with the column types of `model.yaml`."""
+"""Logged inference requests as rows of the lake, one row per prediction, and their time windows in SQL."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from tasks.shared.rules import sql
 from tasks.shared.rules.model.parts import InferenceLogSpec
 from tasks.shared.rules.model.spec import ModelSpec
 
-REQUEST_COLUMN, REQUEST_ROW_COLUMN, REQUESTED_AT_COLUMN, MODEL_VERSION_COLUMN = (
-    "_request_id",
-    "_row",
-    "_requested_at",
-    "_model_version",
-)
+REQUEST_COLUMN, REQUEST_ROW_COLUMN = "_request_id", "_row"
+REQUESTED_AT_COLUMN, MODEL_VERSION_COLUMN = "_requested_at", "_model_version"
 """The columns besides those of the model: the request, the row's index in it, its time (UTC) and the version."""
 
 _HASHED_PREFIX = "_hashed_"
 _PREDICTION_PREFIX = "_prediction"
+
+WEEK = timedelta(days=7)
+_SEASON_WEEKS = 4
+_MIN_SEASONAL_WINDOW = timedelta(hours=1)
 
 
 def inference_dataset(spec: ModelSpec) -> str:
@@ -61,18 +63,12 @@ def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) 
     for place, name in enumerate(names):
         values = [_probability(row, place, len(names)) for rows in answers for row in rows]
         columns[name] = pa.array(values, pa.float64())
-    times = [datetime.fromisoformat(request["at"]) for request in requests]
-    request_values = [(request["id"], request["version"], at) for request, at in zip(requests, times, strict=True)]
-    columns[REQUEST_COLUMN] = pa.array(
-        [each[0] for each, n in zip(request_values, counts, strict=True) for _ in range(n)]
-    )
-    columns[REQUEST_ROW_COLUMN] = pa.array([place for n in counts for place in range(n)], pa.int32())
-    columns[REQUESTED_AT_COLUMN] = pa.array(
-        [each[2] for each, n in zip(request_values, counts, strict=True) for _ in range(n)], pa.timestamp("us", "UTC")
-    )
-    columns[MODEL_VERSION_COLUMN] = pa.array(
-        [each[1] for each, n in zip(request_values, counts, strict=True) for _ in range(n)]
-    )
+    by_row = [request for request, rows in zip(requests, counts, strict=True) for _ in range(rows)]
+    times = [datetime.fromisoformat(request["at"]) for request in by_row]
+    columns[REQUEST_COLUMN] = pa.array([request["id"] for request in by_row])
+    columns[REQUEST_ROW_COLUMN] = pa.array([place for rows in counts for place in range(rows)], pa.int32())
+    columns[REQUESTED_AT_COLUMN] = pa.array(times, pa.timestamp("us", "UTC"))
+    columns[MODEL_VERSION_COLUMN] = pa.array([request["version"] for request in by_row])
     return pa.table(columns)
 
 
@@ -123,3 +119,55 @@ def _probability(answer: Any, place: int, columns: int) -> float | None:
     if isinstance(answer, list):
         return _number(answer[place]) if len(answer) == columns else None
     return _number(answer) if columns == 1 else None
+
+
+@dataclass(frozen=True)
+class TimeSpan:
+    """A time span: after `start`, up to and including `end`."""
+
+    start: datetime
+    end: datetime
+
+
+def newest_windows(until: datetime, length: timedelta, count: int) -> list[TimeSpan]:
+    """Return consecutive windows that end at a time, the newest first."""
+    return [TimeSpan(until - (at + 1) * length, until - at * length) for at in range(count)]
+
+
+def divides_week(length: timedelta) -> bool:
+    """Return whether a week is a whole number of windows of this length (one hour to three and a half days)."""
+    return _MIN_SEASONAL_WINDOW <= length <= timedelta(days=3.5) and not WEEK % length
+
+
+def same_window_weeks_before(window: TimeSpan) -> list[TimeSpan]:
+    """Return the same window one to four weeks earlier."""
+    return [TimeSpan(window.start - at * WEEK, window.end - at * WEEK) for at in range(1, _SEASON_WEEKS + 1)]
+
+
+def other_windows_before(window: TimeSpan, length: timedelta, skipped: int) -> list[TimeSpan]:
+    """Return the other windows of those four weeks, without the `skipped` newest ones."""
+    same = set(same_window_weeks_before(window))
+    return [
+        span
+        for span in newest_windows(window.end, length, _SEASON_WEEKS * (WEEK // length))[skipped:]
+        if span not in same
+    ]
+
+
+def version_requests_sql(version: str, spans: Sequence[TimeSpan]) -> str:
+    """Return the requests of a version between the first start and the last end of the spans, as a table in SQL."""
+    first, last = min(span.start for span in spans), max(span.end for span in spans)
+    known = f"{sql.quoted_name(MODEL_VERSION_COLUMN)} = {sql.text_literal(version)}"
+    at = sql.quoted_name(REQUESTED_AT_COLUMN)
+    between = f"{at} > {sql.timestamp_literal(first)} AND {at} <= {sql.timestamp_literal(last)}"
+    return f"(SELECT * FROM rows WHERE {known} AND {between}) AS requests"  # noqa: S608 - quoted
+
+
+def window_index_sql(spans: Sequence[TimeSpan]) -> str:
+    """Return SQL for the index of a row's span; -1 for a row outside all spans."""
+    at = sql.quoted_name(REQUESTED_AT_COLUMN)
+    cases = " ".join(
+        f"WHEN {at} > {sql.timestamp_literal(span.start)} AND {at} <= {sql.timestamp_literal(span.end)} THEN {place}"
+        for place, span in enumerate(spans)
+    )
+    return f"CASE {cases} ELSE -1 END"

@@ -5,13 +5,95 @@ failed one at once. A guard whose fact is unknown fails.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
-from tasks.retraining.rules.facts import GuardResult, RetrainFacts, RetrainTrigger, Unknown
-from tasks.shared.rules.cost.budget import check_budget
-from tasks.shared.rules.model.parts import RetrainingSpec
+from tasks.shared.rules.cost.budget import CostBreakdown, check_budget
+from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 from tasks.shared.rules.refusal import Refusal
+
+TriggerKind = Literal["drift", "quality"]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A fact that could not be found, and the reason. A guard that needs it fails."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetrainTrigger:
+    """The alert that triggers a retraining: its kind, when it was raised, whether it is open, and its sentence."""
+
+    kind: TriggerKind
+    raised_at: datetime
+    is_open: bool
+    sentence: str
+
+    @property
+    def reason(self) -> str:
+        """The reason of the retraining, for the approvers."""
+        return f"{self.kind} of {self.raised_at:%Y-%m-%d}: {self.sentence}"
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The number of labelled rows added since the champion's snapshot, and the newest label's time, if any."""
+
+    new_rows: int
+    newest_label_time: datetime | None
+
+
+@dataclass(frozen=True)
+class RetrainFacts:
+    """The facts at `now`. All times have a zone.
+
+    Attributes:
+        now: the time of the decision.
+        trigger: the alert.
+        earlier_retrainings: the start times of earlier automatic retrainings, oldest first.
+        deployed_at: the times of all deployments (each had an approval).
+        deployed_since: when the deployed version was deployed or rolled back to; None without a version.
+        pending_approvals: the undecided approval requests of the model, with their expiry times.
+        rows: the labelled rows that arrived.
+        costs: the worst-case cost of the run.
+        budget: the model's budget.
+    """
+
+    now: datetime
+    trigger: RetrainTrigger
+    earlier_retrainings: tuple[datetime, ...]
+    deployed_at: tuple[datetime, ...]
+    deployed_since: datetime | None
+    pending_approvals: tuple[tuple[str, datetime], ...]
+    rows: LabelledRows | Unknown
+    costs: CostBreakdown | Unknown
+    budget: BudgetSpec
+
+
+@dataclass(frozen=True)
+class GuardResult:
+    """The result of one guard: the value in words, its limit, and when the guard will pass.
+
+    `passes_at` is the time at which the guard passes by the clock alone. When something else has to happen first, it
+    is None, and `passes_when` describes the event.
+    """
+
+    guard: str
+    passed: bool
+    value: str
+    limit: str
+    passes_at: datetime | None = None
+    passes_when: str = ""
+
+    @property
+    def passes_text(self) -> str:
+        """When the guard will pass, in words; "" when it passes now."""
+        if self.passed:
+            return ""
+        return f"{self.passes_at:%Y-%m-%d %H:%M %Z}" if self.passes_at else self.passes_when
 
 
 def evaluate_guards(rules: RetrainingSpec, facts: RetrainFacts) -> tuple[GuardResult, ...]:
@@ -71,7 +153,7 @@ def _cool_down_guard(rules: RetrainingSpec, facts: RetrainFacts) -> GuardResult:
     if last is None:
         return GuardResult("cool-down", True, "no earlier one", limit)
     rest = timedelta(hours=rules.cool_down_hours)
-    value = f"{_hours_text(facts.now - last)} since {last:%Y-%m-%d %H:%M %Z}"
+    value = f"{(facts.now - last) / timedelta(hours=1):,.1f} h since {last:%Y-%m-%d %H:%M %Z}"
     return GuardResult("cool-down", facts.now >= last + rest, value, limit, passes_at=last + rest)
 
 
@@ -84,11 +166,8 @@ def _unsuccessful_guard(rules: RetrainingSpec, facts: RetrainFacts) -> GuardResu
     )
     limit = f"fewer than {rules.max_unsuccessful} in {rules.unsuccessful_window_days:g} days"
     value = f"{len(unsuccessful_starts)} without an approved version"
-    passes_at = (
-        unsuccessful_starts[-rules.max_unsuccessful] + window
-        if len(unsuccessful_starts) >= rules.max_unsuccessful
-        else None
-    )
+    too_many = len(unsuccessful_starts) >= rules.max_unsuccessful
+    passes_at = unsuccessful_starts[-rules.max_unsuccessful] + window if too_many else None
     return GuardResult("unsuccessful retrainings", passes_at is None, value, limit, passes_at=passes_at)
 
 
@@ -118,10 +197,11 @@ def _budget_guard(rules: RetrainingSpec, facts: RetrainFacts) -> GuardResult:
     if isinstance(facts.costs, Unknown):
         return GuardResult("budget", False, f"unknown: {facts.costs.reason}", limit, passes_when="its price is known")
     value = f"worst case {facts.costs.run.usd:,.2f} USD, this month {facts.costs.month_usd:,.2f} USD"
-    if not _within_budget(facts, facts.costs.month_to_date_usd):
-        at = _first_of_next_month(facts.now) if _within_budget(facts, 0.0) else None
-        return GuardResult("budget", False, value, limit, passes_at=at, passes_when="the owner raises the budget")
-    return GuardResult("budget", True, value, limit)
+    if _within_budget(facts.costs, facts.budget):
+        return GuardResult("budget", True, value, limit)
+    next_month = _within_budget(replace(facts.costs, month_to_date_usd=0.0), facts.budget)
+    at = _first_of_next_month(facts.now) if next_month else None
+    return GuardResult("budget", False, value, limit, passes_at=at, passes_when="the owner raises the budget")
 
 
 GUARDS: tuple[Callable[[RetrainingSpec, RetrainFacts], GuardResult], ...] = (
@@ -138,11 +218,9 @@ GUARDS: tuple[Callable[[RetrainingSpec, RetrainFacts], GuardResult], ...] = (
 """All guards, in display order."""
 
 
-def _within_budget(facts: RetrainFacts, month_to_date: float) -> bool:
-    if isinstance(facts.costs, Unknown):
-        return False
+def _within_budget(costs: CostBreakdown, budget: BudgetSpec) -> bool:
     try:
-        check_budget(replace(facts.costs, month_to_date_usd=month_to_date), facts.budget, "")
+        check_budget(costs, budget, "")
     except Refusal:
         return False
     return True
@@ -151,10 +229,6 @@ def _within_budget(facts: RetrainFacts, month_to_date: float) -> bool:
 def _first_of_next_month(now: datetime) -> datetime:
     first = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return (first + timedelta(days=32)).replace(day=1)
-
-
-def _hours_text(time: timedelta) -> str:
-    return f"{time / timedelta(hours=1):,.1f} h"
 
 
 def retrain_decision_sentence(trigger: RetrainTrigger, failed: Sequence[GuardResult]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from blocks.endpoints.traffic import TrafficInterval, latency_bin
+from blocks.records.traffic import TrafficInterval, latency_bin
 from services.model_server.endpoints import ServedEndpoints
 from services.model_server.server import create_app
 from services.model_server.traffic import RETENTION, TrafficCounter

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tasks.approval.review_attachments import attachments_folder, data_changes, store_review_attachments
-from tasks.evidence.rules.baseline import baseline_differences
+from tasks.evidence.rules.differences import baseline_differences
 from tests.fixtures.promoted import PromotedModel, promoted
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from blocks.common.errors import Unavailable
 from blocks.endpoints.fake import FakeEndpoint
-from blocks.endpoints.traffic import TrafficInterval as Counted
 from blocks.environment import DashboardSettings
+from blocks.records.traffic import TrafficInterval as Counted
 from tasks.dashboard import drawing
 from tasks.dashboard import tasks as dashboard
 from tasks.dashboard.drawing import read_summaries, write_dashboard

@@ -10,7 +10,7 @@ import uvicorn
 
 from services.model_server.endpoints import ServedEndpoints
 from services.model_server.server import create_app
-from tasks.dashboard.rules.page import dashboard_html
+from tasks.dashboard.drawing import dashboard_html
 from tests.fixtures.browser import RenderedPage, browser, open_page
 from tests.fixtures.dashboard_cases import blank, busy, unreached
 from tests.fixtures.scoring import TOKEN

@@ -14,8 +14,8 @@ import pytest
 from blocks.common.errors import Rejected
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
-from tasks.evaluation.evaluating import predict_challenger, predict_champion, store_evaluation
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics
+from tasks.evaluation.tasks import predict_challenger, predict_champion, store_evaluation
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData, TrainingResult
@@ -165,7 +165,7 @@ def test_verdict_metrics_report_and_plot_are_kept_with_run_and_version(
 ) -> None:
     shown: list[dict[str, Any]] = []
     for name in ("create_markdown_artifact", "create_image_artifact"):
-        monkeypatch.setattr(f"tasks.evaluation.evaluating.{name}", lambda **given: shown.append(given))
+        monkeypatch.setattr(f"tasks.evaluation.tasks.{name}", lambda **given: shown.append(given))
     evaluation, model = judged(env, tmp_path, GOOD_WEIGHTS, None), trained(env, {"rooms": 2.0})
     store_evaluation(env.tracking(), evaluation, MODEL, model, "")
     run = env.tracking().run(model.run_id)

@@ -30,7 +30,7 @@ from tasks.approval.rules.evidence import canonical_json, evidence_digest
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evidence.pack import evidence_pack_files, write_pack
 from tasks.evidence.reproduction import reproduce_from_pack, versions_to_reproduce
-from tasks.evidence.rules.reproduction import differing_inputs, largest_difference, reproduction_verdict
+from tasks.evidence.rules.differences import differing_inputs, largest_difference, reproduction_verdict
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import ROOT, TeamModel, code_provenance, load_model
 from tasks.shared.records import DeploymentResult, EvaluationResult, ReproductionResult, TierData, TrainingResult

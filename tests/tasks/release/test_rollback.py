@@ -20,8 +20,7 @@ from blocks.endpoints.fake import FakeEndpoint
 from blocks.records.deployments import Deployment
 from runtime.digests import folder_digest
 from tasks.approval.rules.history import champion_of, rollback_target
-from tasks.release.deployment import golden_json
-from tasks.release.rollback import recorded_golden
+from tasks.release.deployment import golden_json, recorded_golden
 from tasks.shared.rules.refusal import Refusal
 
 GOLDEN = GoldenExample('{"instances": [1]}', "[0.75]")

@@ -10,14 +10,14 @@ import pytest
 from blocks.common.errors import NotFound, Unavailable
 from blocks.records.compute import Compute
 from blocks.trainers.fake import FakeTrainer
-from tasks.retraining.auto_retrain import (
+from tasks.retraining.rules.guards import LabelledRows, RetrainTrigger, Unknown
+from tasks.retraining.tasks import (
     RETRAIN_REFUSED,
     RETRAIN_STARTED,
     decide_on_alert,
     gather_retrain_facts,
     labelled_rows_since,
 )
-from tasks.retraining.rules.facts import LabelledRows, RetrainTrigger, Unknown
 from tasks.shared.alerts import emit_alert
 from tasks.shared.models import TeamModel
 from tasks.shared.records import AutoRetrainDecision

@@ -11,7 +11,7 @@ from blocks.common.trust import ApprovalSettings
 from blocks.records.approvals import Waiver
 from blocks.records.people import Person
 from tasks.approval.requests import submit_decision
-from tasks.approval.rules.waivers import waivable_gates
+from tasks.approval.rules.policy import waivable_gates
 from tasks.release.deployment import verify_approval
 from tasks.shared.models import load_model
 from tasks.shared.rules.refusal import Refusal

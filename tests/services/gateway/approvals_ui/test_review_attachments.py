@@ -11,7 +11,7 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.records.approvals import ApprovalRequest
 from tasks.approval.requests import build_evidence
 from tasks.approval.review_attachments import attachments_folder, store_review_attachments
-from tasks.evaluation.rules.evaluation import evaluation_json
+from tasks.evaluation.rules.evaluation import record_json
 from tasks.evaluation.rules.report import evaluation_plot
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.tiers import materialise
@@ -88,7 +88,7 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     before = rows["price"].to_numpy() + np.linspace(-30, 30, len(rows))
     evaluation = evaluate_on_holdout(made.brought, data, rows, said, before, "1", seed=7)
     run = register(env, {"rooms": 2.0})
-    with_plot = {"evaluation.json": evaluation_json(evaluation).encode(), "evaluation.png": evaluation_plot(evaluation)}
+    with_plot = {"evaluation.json": record_json(evaluation).encode(), "evaluation.png": evaluation_plot(evaluation)}
     for name, content in with_plot.items():
         (tmp_path / "second").mkdir(exist_ok=True)
         (tmp_path / "second" / name).write_bytes(content)
@@ -100,7 +100,14 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     )  # fmt: skip
     digest = store_review_attachments(env, made.brought, data, made.checked, trained, judged)
     shown = build_evidence(
-        "price", "local", data, made.checked, trained, judged, trigger_reason="drift of today", attachments_digest=digest
+        "price",
+        "local",
+        data,
+        made.checked,
+        trained,
+        judged,
+        trigger_reason="drift of today",
+        attachments_digest=digest,
     )
     office = Office.at(tmp_path / "desk", env)
     request = env.approvals().add_request(request_over(shown, id="second"))

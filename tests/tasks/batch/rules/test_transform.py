@@ -1,7 +1,4 @@
-"""Rules of batch transform: exact request bodies and one number a row back; and when a paid job is used instead of the flow."""
-
-What is sent to a scoring server is what the rows hold, to the last digit, and what it answers is numbers a row.
-"""
+"""Batch transform: rows go to paid machines only when the hours that this saves are worth the cost, and unchanged."""
 
 import json
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tasks.dashboard.rules.episodes import alert_episodes_of, open_episodes
+from tasks.dashboard.rules.facts import alert_episodes_of, open_episodes
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

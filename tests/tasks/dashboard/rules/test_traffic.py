@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.endpoints.traffic import latency_bin
+from blocks.records.traffic import TrafficInterval, latency_bin
 from tasks.dashboard.rules.traffic import (
     MAX_STEPS,
     TRAFFIC_LOOKBACK,
-    RequestStep,
     even_request_steps,
     finest_step,
     latency_quantile,
@@ -24,9 +23,9 @@ NOW = datetime(2026, 11, 25, 12, 30, 20, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def counted(ago: timedelta, seconds: int, requests: int = 1) -> RequestStep:
+def counted(ago: timedelta, seconds: int, requests: int = 1) -> TrafficInterval:
     begin = int((NOW - ago).timestamp()) // seconds * seconds
-    return RequestStep(datetime.fromtimestamp(begin, UTC), seconds, requests, 0, 0, {5: requests})
+    return TrafficInterval(datetime.fromtimestamp(begin, UTC), seconds, requests, 0, 0, {5: requests})
 
 
 def test_no_counts_are_no_traffic() -> None:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from tasks.evaluation.rules.evaluation import count_leaked, evaluation_json
+from tasks.evaluation.rules.evaluation import count_leaked, record_json
 from tasks.evaluation.rules.gate import FIRST_MODEL
-from tasks.evaluation.rules.metrics import METRICS, compute_metrics
+from tasks.evaluation.rules.metrics import METRICS
 from tasks.shared.rules.refusal import Refusal
-from tests.fixtures.evaluation_cases import BINARY, both, models, trained
+from tests.fixtures.evaluation_cases import BINARY, both, measured, models, trained
 
 TASKS = ("binary", "multiclass", "regression")
 every_task = pytest.mark.parametrize("task", TASKS)
@@ -29,7 +29,7 @@ def test_a_first_model_that_keeps_its_floors_passes_without_a_comparison(task):
     assert found.verdict.outcome == "pass"
     assert found.verdict.reasons[-1] == FIRST_MODEL
     assert (found.comparison, found.champion_metrics, found.champion_version) == (None, None, "")
-    assert found.metrics == compute_metrics(task, case.classes, case.truth, case.strong)
+    assert found.metrics == measured(task, case.classes, case.truth, case.strong)
     assert found.rows == len(case.truth)
     assert {curve.model for curve in found.curves} == {"challenger"}
 
@@ -42,7 +42,7 @@ def test_a_model_that_beats_its_champion_passes_and_names_the_comparison(task):
     assert found.verdict.reasons[-1] == found.comparison.sentence
     assert found.comparison.outcome == "better"
     assert found.comparison.metric == case.spec.comparison.metric
-    assert found.champion_metrics == compute_metrics(task, case.classes, case.truth, case.weak)
+    assert found.champion_metrics == measured(task, case.classes, case.truth, case.weak)
     assert found.champion_version == "4"
     assert {curve.model for curve in found.curves} == {"challenger", "champion"}
 
@@ -93,7 +93,7 @@ def test_a_holdout_of_a_single_class_or_value_holds_and_is_recorded(task, with_c
     assert found.verdict.outcome == "hold"
     because = "the target is the same in every row" if task == "regression" else "the rows hold a single class"
     assert any(reason.endswith(f"is not a number: {because}.") for reason in found.verdict.reasons)
-    assert strict(evaluation_json(found))["metrics"]["r2" if task == "regression" else "auc"] is None
+    assert strict(record_json(found))["metrics"]["r2" if task == "regression" else "auc"] is None
 
 
 def test_too_few_rows_hold():
@@ -112,7 +112,7 @@ def test_a_slice_is_the_metric_over_its_rows_and_rows_without_a_value_are_one(ta
     assert [each.value for each in found.slices] == ["(null)", "large", "small"]
     for each in found.slices:
         rows = columns["size"].isna() if each.value == "(null)" else columns["size"] == each.value
-        expected = compute_metrics(task, case.classes, case.truth[rows], case.strong[rows])[each.metric]
+        expected = measured(task, case.classes, case.truth[rows], case.strong[rows])[each.metric]
         assert each.rows == rows.sum()
         assert each.metric_value == pytest.approx(expected)
 
@@ -207,18 +207,18 @@ def strict(text):
 def test_the_record_is_strict_json_that_reads_back_as_what_was_found(task, with_champion):
     case = trained(task)
     found = case.evaluated(champion=case.weak if with_champion else None)
-    text = evaluation_json(found)
+    text = record_json(found)
     record = strict(text)
     assert record == json.loads(json.dumps(asdict(found)))
     assert (list(record), list(record["metrics"])) == (sorted(record), sorted(METRICS[task]))
-    assert text == evaluation_json(case.evaluated(champion=case.weak if with_champion else None))
+    assert text == record_json(case.evaluated(champion=case.weak if with_champion else None))
     assert len(text) < 20_000
 
 
 def test_what_is_not_finite_is_null_in_the_record_however_deep():
     found = trained("binary").evaluated()
     slices = (replace(found.slices[0], metric_value=-math.inf),)
-    record = strict(evaluation_json(replace(found, metrics={"auc": math.inf}, slices=slices)))
+    record = strict(record_json(replace(found, metrics={"auc": math.inf}, slices=slices)))
     assert (record["metrics"], record["slices"][0]["metric_value"]) == ({"auc": None}, None)
 
 

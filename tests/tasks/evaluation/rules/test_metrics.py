@@ -12,12 +12,11 @@ from sklearn import metrics as sk
 from tasks.evaluation.rules.metrics import (
     METRICS,
     calibration_bins,
-    compute_metrics,
     higher_is_better,
     undefined_reason,
 )
 from tasks.shared.rules.refusal import Refusal
-from tests.fixtures.evaluation_cases import BINARY, PAIRS, THREE, both
+from tests.fixtures.evaluation_cases import BINARY, PAIRS, THREE, both, measured
 
 
 def sample(task, rows=500, seed=3):
@@ -64,14 +63,14 @@ REFERENCES = {
 def test_a_metric_is_what_an_independent_computation_says(task, metric):
     classes, truth, predictions = sample(task)
     expected = REFERENCES[task, metric](truth, predictions)
-    assert compute_metrics(task, classes, truth, predictions)[metric] == pytest.approx(expected, abs=1e-9)
+    assert measured(task, classes, truth, predictions)[metric] == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_calibration_error_is_the_mean_gap_of_ten_bins_of_equal_counts():
     rng = np.random.default_rng(5)
     scores = rng.random(1_000)
     positive = rng.random(1_000) < scores**2
-    found = compute_metrics("binary", BINARY, np.where(positive, "yes", "no"), both(scores))["calibration_error"]
+    found = measured("binary", BINARY, np.where(positive, "yes", "no"), both(scores))["calibration_error"]
     assert found == pytest.approx(slow_calibration_error(positive, scores), abs=1e-9)
     assert found > 0.1
 
@@ -115,7 +114,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("given_", "expected"), ENDS.values(), ids=ENDS)
 def test_perfect_reversed_and_constant_predictions_get_the_values_of_the_textbook(given_, expected):
-    found = compute_metrics(*given_)
+    found = measured(*given_)
     assert tuple(found) == METRICS[given_[0]]
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
@@ -133,7 +132,7 @@ UNDEFINED = {
 def test_a_metric_that_the_rows_do_not_define_is_nan_and_the_others_are_numbers(
     task, classes, truth, predictions, undefined
 ):
-    found = compute_metrics(task, classes, np.array(truth), predictions)
+    found = measured(task, classes, np.array(truth), predictions)
     assert {name for name, value in found.items() if math.isnan(value)} == undefined
     assert all(math.isfinite(value) for name, value in found.items() if name not in undefined)
 
@@ -153,12 +152,12 @@ def test_an_undefined_metric_has_its_reason(task, metric, codes, classes, reason
 
 
 def test_a_class_that_neither_occurs_nor_is_predicted_does_not_count_in_f1():
-    found = compute_metrics("multiclass", THREE, np.array(["ant", "bee"]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0]]))
+    found = measured("multiclass", THREE, np.array(["ant", "bee"]), np.array([[0.9, 0.1, 0], [0.2, 0.8, 0]]))
     assert found["f1_macro"] == 1
 
 
 def test_an_overflow_is_infinite_and_never_a_finite_number():
-    found = compute_metrics("regression", (), np.arange(20.0), np.full(20, 1e200))
+    found = measured("regression", (), np.arange(20.0), np.full(20, 1e200))
     assert found["rmse"] == math.inf
     assert not math.isfinite(found["r2"])
 
@@ -206,19 +205,19 @@ def test_what_cannot_be_read_is_refused_with_place_value_and_remedy(given_, said
     task, classes, truth, predictions = given_
     truth = pd.Series(truth, dtype=object if not len(truth) else None) if np.ndim(truth) == 1 else truth
     with pytest.raises(Refusal, match=f"(?s){said}") as refused:
-        compute_metrics(task, classes, truth, predictions)
+        measured(task, classes, truth, predictions)
     assert refused.value.remedy
 
 
 @pytest.mark.parametrize("values", [[0, 1, 1, 0], [False, True, True, False]], ids=["integers", "flags"])
 def test_labels_are_compared_by_their_text(values):
     classes = tuple(str(each) for each in sorted(set(values)))
-    found = compute_metrics("binary", classes, np.array(values), both([0.1, 0.9, 0.8, 0.3]))
+    found = measured("binary", classes, np.array(values), both([0.1, 0.9, 0.8, 0.3]))
     assert found["auc"] == found["accuracy"] == 1
 
 
 def test_the_last_class_is_the_positive_one_whatever_its_name():
-    found = compute_metrics("binary", ("yes", "no"), HALF, both(1 - SIGN))
+    found = measured("binary", ("yes", "no"), HALF, both(1 - SIGN))
     assert found["auc"] == found["accuracy"] == 1
 
 
@@ -249,7 +248,7 @@ def test_the_order_of_the_rows_changes_no_bin_and_equal_scores_share_one(scores,
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=60))
 def test_no_binary_predictions_get_a_metric_outside_its_range(rows):
     truth = np.array([BINARY[positive] for positive, _ in rows])
-    found = compute_metrics("binary", BINARY, truth, both([score for _, score in rows]))
+    found = measured("binary", BINARY, truth, both([score for _, score in rows]))
     undefined = {name for name, value in found.items() if math.isnan(value)}
     assert undefined == ({"auc", "average_precision"} if len(set(truth)) == 1 else set())
     assert all(-1e-12 <= found[name] <= 1 + 1e-12 for name in set(found) - undefined - {"log_loss"})

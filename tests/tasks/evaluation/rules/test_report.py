@@ -20,7 +20,7 @@ TITLES = {"binary": "Calibration", "multiclass": "Calibration", "regression": "F
 
 
 def report(found, model="churn", version="5"):
-    return evaluation_markdown(found, model=model, version=version, champion_version=found.champion_version)
+    return evaluation_markdown(found, model=model, version=version)
 
 
 def table(text, heading):

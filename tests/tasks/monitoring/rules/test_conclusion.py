@@ -5,8 +5,9 @@ import math
 
 import pytest
 
+from tasks.evaluation.rules.evaluation import record_json
 from tasks.monitoring.rules.columns import BinCounts, MonitoredColumn
-from tasks.monitoring.rules.conclusion import conclude_monitoring, monitoring_report_json
+from tasks.monitoring.rules.conclusion import conclude_monitoring
 from tasks.monitoring.rules.drift import column_drifts, persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.report import monitoring_markdown, monitoring_plot
@@ -64,5 +65,5 @@ def test_report_plot_and_json_hold_names_and_numbers_of_any_kind():
     assert picture is not None and picture.startswith(b"\x89PNG")
     blind = conclude_monitoring("price", "1", [BLIND])
     assert monitoring_plot(blind, RULES) is None
-    assert json.loads(monitoring_report_json(blind))["findings"][0]["effect_size"] is None
+    assert json.loads(record_json(blind))["findings"][0]["effect_size"] is None
     assert math.isnan(BLIND.effect_size)

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.requests import MODEL_VERSION_COLUMN, REQUESTED_AT_COLUMN
-from tasks.monitoring.rules.windows import (
+from tasks.monitoring.rules.requests import (
+    MODEL_VERSION_COLUMN,
+    REQUESTED_AT_COLUMN,
     divides_week,
     newest_windows,
     other_windows_before,

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tasks.retraining.rules.facts import GuardResult, LabelledRows, RetrainFacts, RetrainTrigger, Unknown
 from tasks.retraining.rules.guards import (
     GUARDS,
+    GuardResult,
+    LabelledRows,
+    RetrainFacts,
+    RetrainTrigger,
+    Unknown,
     evaluate_guards,
     failed_guards,
     guards_markdown,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.dashboard.rules.facts import DashboardData, DatasetSummary, ReleaseSummary, SnapshotSummary, Unknown
-from tasks.dashboard.rules.page import DashboardEntry, dashboard_html, dashboards_index_html, status_sentence
-from tasks.dashboard.rules.traffic import RequestStep
-from tests.fixtures.dashboard_cases import DAY, NOW, blank, busy, look, unreached
+from blocks.records.traffic import TrafficInterval
+from tasks.dashboard.drawing import DashboardSummary, dashboard_html, dashboards_index_html, status_sentence
+from tasks.dashboard.rules.facts import DashboardData, DatasetSummary, SnapshotSummary, Unknown
+from tests.fixtures.dashboard_cases import DAY, NOW, blank, busy, look, release, unreached
 
 HOSTILE = (
     """</style></title></svg>"'><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>\x00&amp;"""
@@ -145,7 +145,7 @@ def test_a_look_at_another_version_than_serves_now_says_which() -> None:
 def test_a_rollback_names_who_took_it_back_and_who_had_approved() -> None:
     facts = busy()
     assert facts.deployed and not isinstance(facts.deployed, Unknown)
-    back = ReleaseSummary("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
+    back = release("1", "rollback", "serving", "Nia", "it was slow", NOW - timedelta(hours=3))
     words = " ".join(Read(dashboard_html(replace(facts, deployed=replace(facts.deployed, release=back)))).words)
     assert "rolled back by Nia" in words and "it was slow" in words and "Max (second person)" in words
 
@@ -171,14 +171,17 @@ def test_charts_are_drawn_over_any_stretch_of_time(first: datetime) -> None:
     data = (DatasetSummary("rows", "rows", (SnapshotSummary(first, 1, "a"),), 0),)
     traffic = busy().traffic
     assert not isinstance(traffic, Unknown)
-    one = replace(traffic, steps=(RequestStep(first, 60, 1, 0, 0, {-10: 1}),))
+    one = replace(traffic, steps=(TrafficInterval(first, 60, 1, 0, 0, {-10: 1}),))
     text = dashboard_html(replace(busy(), data=data, monitoring_runs=(look(first, 0.0),), traffic=one))
     assert "nan" not in text.lower().replace("nanc", "") and (Read(text).open, Read(text).wrong) == ([], [])
 
 
 def test_the_list_links_to_every_page_by_its_file() -> None:
     text = dashboards_index_html(
-        [DashboardEntry("price", HOSTILE, NOW), DashboardEntry("churn", "Version 2 serves.", NOW)]
+        [
+            DashboardSummary(model="price", summary=HOSTILE, drawn_at=NOW),
+            DashboardSummary(model="churn", summary="Version 2 serves.", drawn_at=NOW),
+        ]
     )
     read = Read(text)
     assert [a["href"] for tag, a in read.tags if tag == "a"] == ["churn.html", "price.html"]

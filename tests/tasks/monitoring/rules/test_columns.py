@@ -8,8 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.columns import MAX_CATEGORY_VALUES, category_column, number_column
-from tasks.monitoring.rules.counting import counts_sql, read_counts, values_sql
+from tasks.monitoring.rules.columns import (
+    MAX_CATEGORY_VALUES,
+    category_column,
+    counts_sql,
+    number_column,
+    read_counts,
+    values_sql,
+)
 
 ENGINE = DuckDBEngine()
 
