@@ -1,11 +1,15 @@
 """Shared parts of the job ports: job status, the stop of a job whose wait is interrupted, and errors of failed jobs."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from blocks.common.errors import JobFailed, TransientError, Unavailable
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+"""SageMaker's rule for the names of jobs; such a name is also safe as a folder's name."""
 
 
 class JobStatus(StrEnum):

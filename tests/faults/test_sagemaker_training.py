@@ -145,7 +145,7 @@ from blocks.trainers.base import TrainingJob
 from blocks.trainers.sagemaker import SageMakerTrainer
 folder, url, bucket, name = Path(sys.argv[1]), *sys.argv[2:]
 trainer = SageMakerTrainer(bucket=bucket, endpoint_url=url, region="us-east-1", image="ratchet:1", poll_seconds=0.05,
-    role_arn="arn:aws:iam::123456789012:role/local-sagemaker", cache=folder / "cache")
+    role_arn="arn:aws:iam::123456789012:role/local-sagemaker", model_cache=folder / "cache")
 job = TrainingJob(name, folder / "program", {"train": folder / "train"}, {"sleep": "2"})
 trainer.run(job, lambda line: print(line, flush=True))
 """

@@ -4,10 +4,12 @@ The AWS error code alone decides whether a call is retried.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, PrivateAttr
 
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 
@@ -35,6 +37,20 @@ def aws_client(service: str, region: str | None, endpoint_url: str | None) -> An
     about 0.25 s.
     """
     return _cached_client(service, region or None, endpoint_url or None, os.getpid())
+
+
+class AwsClients(BaseModel):
+    """The boto3 clients of a block, for its region and endpoint URL."""
+
+    region: str | None = Field(default=None, description="AWS region; None: boto3's default.")
+    endpoint_url: str | None = Field(default=None, description="Endpoint URL of the local SageMaker; None: AWS.")
+
+    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = aws_client(service, self.region, self.endpoint_url)
+        return self._clients[service]
 
 
 def short_timeout_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
@@ -96,6 +112,30 @@ def is_missing(error: "ClientError") -> bool:
 
 def _message_says_missing(message: str) -> bool:
     return "not found" in message or "could not find" in message or "does not exist" in message
+
+
+def response_or_none(call: Callable[..., Any], **arguments: Any) -> Any:
+    """Return the response of a boto3 call, or None if the resource does not exist."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+
+
+@contextmanager
+def ignored_errors(*codes: str) -> Iterator[None]:
+    """Ignore AWS errors with these codes."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) not in codes:
+            raise
 
 
 def _port_error(action: str, cause: "ClientError") -> PortError:

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from blocks.common.aws.clients import is_missing
+from blocks.common.aws.clients import response_or_none
 
 COMPLETE_MARKER = ".complete"
 """Suffix of the object that marks a folder as completely uploaded."""
-_UPLOAD_THREADS = 8
+UPLOAD_THREADS = 8
 
 
 class S3Folders:
@@ -25,42 +25,36 @@ class S3Folders:
 
     def get_bytes(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if it does not exist."""
-        from botocore.exceptions import ClientError
+        found = response_or_none(self._client.get_object, Bucket=self._bucket, Key=key)
+        return None if found is None else bytes(found["Body"].read())
 
-        try:
-            content: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if is_missing(error):
-                return None
-            raise
-        return content
+    def put(self, key: str, body: bytes | IO[bytes], **conditions: str) -> None:
+        """Write an object, replacing an existing one; `conditions` are further arguments of boto3's `put_object`."""
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, **conditions)
 
-    def put_json(self, key: str, content: object) -> None:
-        """Write JSON, replacing an existing object."""
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=_json(content))
-
-    def create_json(self, key: str, content: object) -> None:
-        """Write JSON to a new object. Raises botocore's PreconditionFailed if the object exists."""
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=_json(content), IfNoneMatch="*")
+    def put_json(self, key: str, content: object, **conditions: str) -> None:
+        """Write JSON; see `put`."""
+        self.put(key, json.dumps(content, sort_keys=True).encode(), **conditions)
 
     def get_json(self, key: str) -> dict[str, Any] | None:
         """Return a JSON object, or None if it does not exist."""
         content = self.get_bytes(key)
         return None if content is None else dict(json.loads(content))
 
-    def upload_folder(self, folder: Path, files: Iterable[Path], prefix: str) -> str:
+    def upload_folder(self, folder: Path, prefix: str, files: Iterable[Path] | None = None) -> str:
         """Upload files of a folder below `prefix` unless they are there; return the s3:// URL with a trailing slash.
 
-        The prefix must name the content (a digest): a folder marked as complete is not uploaded again. The marker is
-        rewritten on each call, so that garbage collection sees the folder as recently used.
+        `files` None are all files. The prefix must name the content (a digest): a folder marked as complete is not
+        uploaded again. The marker is rewritten on each call, so that garbage collection sees the folder as recently
+        used.
         """
-        mark = f"{prefix.rstrip('/')}{COMPLETE_MARKER}"
-        keys = [(path, f"{prefix.rstrip('/')}/{path.relative_to(folder).as_posix()}") for path in files]
+        mark = f"{prefix}{COMPLETE_MARKER}"
+        paths = [path for path in folder.rglob("*") if path.is_file()] if files is None else list(files)
         if self.get_bytes(mark) is None:
-            with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
-                list(pool.map(lambda each: self._upload_file(*each), keys))
-        self.put_json(mark, {"files": len(keys)})
-        return self.url(prefix.rstrip("/") + "/")
+            with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+                list(pool.map(lambda path: self._upload_file(path, folder, prefix), paths))
+        self.put_json(mark, {"files": len(paths)})
+        return self.url(f"{prefix}/")
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys below a prefix, without the prefix."""
@@ -72,9 +66,5 @@ class S3Folders:
         bucket, _, key = url.removeprefix("s3://").partition("/")
         self._client.download_file(bucket, key, str(path))
 
-    def _upload_file(self, path: Path, key: str) -> None:
-        self._client.upload_file(str(path), self._bucket, key)
-
-
-def _json(content: object) -> bytes:
-    return json.dumps(content, sort_keys=True).encode()
+    def _upload_file(self, path: Path, folder: Path, prefix: str) -> None:
+        self._client.upload_file(str(path), self._bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
