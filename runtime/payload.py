@@ -61,16 +61,39 @@ def parse_request(body: bytes, content_type: str, columns: Sequence[Column], ent
     Raises:
         BadInput: the body does not hold what the columns ask for; the message names column and row.
     """
-    kind = media_type(content_type)
-    text = _decoded(body)
-    if kind == "text/csv":
-        names, rows = _csv_table(text)
-        given = _values_by_column(names, rows, columns, entity_column)
-        return Payload(_frame(given, columns, as_text=True), None, given)
-    document = parse_json_object(text)
-    names, rows = _json_table(document, columns)
+    names, rows, params = _read_table(body, content_type, [column.name for column in columns])
     given = _values_by_column(names, rows, columns, entity_column)
-    return Payload(_frame(given, columns, as_text=False), document.get("params"), given)
+    parse_text = media_type(content_type) == "text/csv"
+    frame = pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=parse_text) for c in columns})
+    return Payload(frame, params, given)
+
+
+def request_columns(body: bytes, content_type: str, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of a request by column, without a check against a model; a value that was left out is None.
+
+    Args:
+        body: the request's body.
+        content_type: the body's content type.
+        names: the columns of rows that are sent without names.
+
+    Raises:
+        BadInput: the body holds no rows in a known format.
+        IndexError: a row is shorter than the others.
+    """
+    sent, rows, _ = _read_table(body, content_type, names)
+    return {name: [None if row[index] is _ABSENT else row[index] for row in rows] for index, name in enumerate(sent)}
+
+
+def _read_table(
+    body: bytes, content_type: str, names: Sequence[str]
+) -> tuple[list[str], list[list[Any]], dict[str, Any] | None]:
+    """Return a request's column names, its rows, and its parameters, if any."""
+    is_csv = media_type(content_type) == "text/csv"
+    text = _decoded(body)
+    if is_csv:
+        return *_csv_table(text), None
+    document = parse_json_object(text)
+    return *_json_table(document, names), document.get("params")
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
@@ -118,26 +141,26 @@ def _csv_table(text: str) -> tuple[list[str], list[list[Any]]]:
     return names, [[None if field == "" else field for field in row] for row in rows]
 
 
-def _json_table(document: dict[str, Any], columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
+def _json_table(document: dict[str, Any], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     shape = next(shape for shape in JSON_FORMATS if shape in document)
     content = document[shape]
     if shape == "dataframe_split":
-        return _split_table(content, columns)
+        return _split_table(content, names)
     if shape == "inputs" and isinstance(content, dict):
         return _columnar_table(content)
     if not isinstance(content, list):
         raise BadInput(f"{shape} is a JSON {_json_type(content)}; expected a list of rows")
     if shape == "dataframe_records" or (content and isinstance(content[0], dict)):
         return _record_table(content, shape)
-    return [column.name for column in columns], _check_rows(content, shape)
+    return list(names), _check_rows(content, shape)
 
 
-def _split_table(content: Any, columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
+def _split_table(content: Any, known: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise BadInput('dataframe_split is not of the form {"columns": [...], "data": [[...], ...]}')
     if unknown := sorted(set(content) - {"columns", "data", "index"}):
         raise BadInput(f"dataframe_split has the unknown field {shortened_repr(unknown[0])}")
-    names = content.get("columns", [column.name for column in columns])
+    names = content.get("columns", list(known))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadInput("dataframe_split.columns is not a list of names")
     return names, _check_rows(content["data"], "dataframe_split.data")
@@ -183,10 +206,6 @@ def _values_by_column(
     absent = (None,) * len(rows)
     given = {column.name: _fill_missing(column, sent.get(column.name, absent)) for column in columns}
     return {**given, key: _key_values(key, sent[key])} if key in sent else given
-
-
-def _frame(given: Mapping[str, Sequence[Any]], columns: Sequence[Column], *, as_text: bool) -> pd.DataFrame:
-    return pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=as_text) for c in columns})
 
 
 def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:

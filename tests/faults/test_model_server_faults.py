@@ -108,7 +108,7 @@ def test_a_host_does_not_wait_for_ever_for_a_model_that_loads_for_ever(tmp_path:
     fleet = ServedEndpoints(tmp_path, 250, keys=[MODELS.public_key_line])
     fleet.release("churn", order(quick))
     fleet.load_seconds = 1
-    with pytest.raises(ReleaseRefused, match="did not load and answer within 1 s"):
+    with pytest.raises(ReleaseRefused, match="did not load and respond within 1 s"):
         fleet.release("churn", order(slow))
     (tmp_path / "end").touch()  # only now does it end
     assert fleet.endpoints()["churn"].live.released.version == "1"
@@ -170,8 +170,8 @@ def test_a_wrong_token_changes_nothing(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_a_store_outside_the_hosts_state_is_refused(scene: Scene, tmp_path: Path) -> None:
-    endpoint = scene.endpoint.model_copy(update={"store": tmp_path})
-    with pytest.raises(Rejected, match="not below the state folder"):
+    endpoint = scene.endpoint.model_copy(update={"releases_folder": tmp_path})
+    with pytest.raises(Rejected, match="not inside the state folder"):
         endpoint.switch(scene.two)
     scene.endpoint.verify(scene.one)
 

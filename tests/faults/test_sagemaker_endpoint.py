@@ -18,6 +18,11 @@ CANARY = {"canary_percent": 50, "bake_seconds": 60}
 """A minute of watching is a second at the tests' speed."""
 
 
+@pytest.fixture
+def name(desk: SageMakerLab) -> str:
+    return f"churn-{desk.bucket[-12:]}"
+
+
 def test_canary_updates_under_load_lose_no_request(desk: SageMakerLab, tmp_path: Path, name: str) -> None:
     endpoint = sagemaker_endpoint(desk, **CANARY)
     endpoint.switch(tiny_release(tmp_path, "1", name))
@@ -37,7 +42,7 @@ def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     bad = tiny_release(tmp_path, "2", name, status=503)
-    with load(endpoint, name), pytest.raises(Rejected, match=f"(?s)serves .*-1-.* on.*{name}-Invocation5XXErrors"):
+    with load(endpoint, name), pytest.raises(Rejected, match=f"(?s)serves .*-1-.*rolled back.*{name}-Invocation5XXErrors"):
         endpoint.switch(bad)
     endpoint.verify(tiny_release(tmp_path, "1", name))
     with pytest.raises(NotFound, match="has no stored version 2 that was deployed; it has: 1"):

@@ -28,8 +28,8 @@ _TRANSIENT_REASONS = ("CapacityError", "InternalServerError", "InsufficientInsta
 
 
 def failure_reason(description: Mapping[str, Any]) -> str:
-    """Return the reason that a failed job's description gives."""
-    return description.get("FailureReason") or "SageMaker gives no reason; see the job's log"
+    """Return the reason that the description of a failed job or endpoint gives."""
+    return description.get("FailureReason") or "SageMaker gives no reason; see its log"
 
 
 def is_transient(reason: str) -> bool:
