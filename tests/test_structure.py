@@ -29,7 +29,7 @@ TREES = {module: ast.parse(path.read_text()) for module, path in FILES.items()}
 TASK_BODY_LINES, TASK_BODY_LINES_95 = 20, 18
 FLOW_BODY_LINES = 32
 FILE_LINES = 320
-LONGER_FILES = {"blocks.tracking.mlflow": 412}
+LONGER_FILES: dict[str, int] = {}
 """Files above the bound, with their lines: no other may come, and none of them may grow."""
 ONE_IMPORTER_MODULES = 119
 
