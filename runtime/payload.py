@@ -1,7 +1,7 @@
-"""From the body of a request to the frame that a model takes, or a refusal that names the column and row.
+"""Parses the body of a request into the frame that a model takes; an error names the column and row.
 
-MLflow's own parser is not used for models that name their columns: it answers with tracebacks, takes 34 in a
-column of doubles for an error, fills short CSV rows with nulls, shifts long ones, and reads NaN as a number.
+MLflow's own parser is not used for models whose signature names columns: it returns tracebacks, rejects 34 in a column
+of doubles, fills short CSV rows with nulls, shifts long ones, and reads NaN as a number.
 """
 
 import csv
@@ -24,7 +24,7 @@ _ABSENT = object()
 class Payload:
     """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any.
 
-    `sent_values` are the values as they were sent, by column, those of the key included.
+    `sent_values` are the values as they were sent, by column, including the entity column.
     """
 
     frame: pd.DataFrame
@@ -53,13 +53,13 @@ def media_type(content_type: str) -> str:
 def parse_request(body: bytes, content_type: str, columns: Sequence[Column], entity_column: str = "") -> Payload:
     """Read a request for a model that takes `columns`.
 
-    JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and
-    perhaps `params`; CSV has a header line. A column that the model does not know is refused, since a
-    misspelt optional column would otherwise be left out silently. The column `entity_column`, which names who a row is
-    about, may be there as well: it goes into the log, and not to the model.
+    JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and optionally
+    `params`; CSV has a header line. A column that the model does not have is refused, since a misspelt optional column
+    would otherwise be ignored silently. Callers may also send the column `entity_column`, which identifies the entity
+    of a row: it is logged, and the model does not get it.
 
     Raises:
-        BadInput: the body does not hold what the columns ask for; the message names column and row.
+        BadInput: the body does not fit the columns; the message names column and row.
     """
     names, rows, params = _read_table(body, content_type, [column.name for column in columns])
     given = _values_by_column(names, rows, columns, entity_column)
@@ -192,7 +192,7 @@ def _check_rows(content: list[Any], shape: str) -> list[list[Any]]:
 def _values_by_column(
     names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the values by column, those that were left out as None, and those of the key where it was sent."""
+    """Return the values by column, with None for missing ones, and those of the entity column `key` if it was sent."""
     if not rows:
         raise BadInput("there are no rows")
     if len(set(names)) != len(names):
@@ -209,7 +209,7 @@ def _values_by_column(
 
 
 def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
-    """Return the values of the key: text, whole numbers, or nothing."""
+    """Return the values of the entity column: text, whole numbers or None."""
     for number, value in enumerate(values):
         if value is not _ABSENT and type(value) not in (str, int, type(None)):
             place = f"column {shortened_repr(key)}, row {number}"
