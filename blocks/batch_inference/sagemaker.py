@@ -134,7 +134,7 @@ class SageMakerBatchInference(AwsClients, BatchInference):
 
     @property
     def _prefixes(self) -> S3Artifacts:
-        return S3Artifacts(self._client("s3"), self.bucket, self.prefix, "batch-inference", depth=1)
+        return S3Artifacts(S3Folders(self._client("s3"), self.bucket), self.prefix, "batch-inference", depth=1)
 
     def _is_reusable(self, staged: StagedRequests, number: int, description: Mapping[str, Any]) -> bool:
         """Return whether an attempt predicts, or has predicted, the stored rows.

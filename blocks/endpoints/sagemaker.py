@@ -233,7 +233,7 @@ class SageMakerEndpoint(requests.ServingSettings, RolloutSettings, PreflightSett
 
     @property
     def _s3_artifacts(self) -> S3Artifacts:
-        return S3Artifacts(self._client("s3"), self.bucket, self.prefix, "release", depth=2)
+        return S3Artifacts(self._s3_folders, self.prefix, "release", depth=2)
 
     @property
     def _s3_folders(self) -> S3Folders:
@@ -245,4 +245,4 @@ class SageMakerEndpoint(requests.ServingSettings, RolloutSettings, PreflightSett
 
     @property
     def _capture_store(self) -> CaptureStore:
-        return CaptureStore(self._s3_folders, self._s3_artifacts, self.capture_prefix, self._release_store)
+        return CaptureStore(self._s3_folders, self.capture_prefix, self._release_store)

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from blocks.common.aws.s3_collectable import S3Artifacts
 from blocks.common.aws.s3_folders import S3Folders
 from blocks.common.errors import Corrupt, Rejected
 from blocks.endpoints.base import InferenceLogPolicy, LogSegment
@@ -101,8 +100,8 @@ def _request_columns(body: str, content_type: str, known: Sequence[str]) -> dict
 class CaptureStore:
     """The capture files of all endpoints below a prefix. Raises botocore's errors, and port errors about the files."""
 
-    def __init__(self, folders: S3Folders, prefixes: S3Artifacts, root: str, releases: S3ReleaseStore) -> None:
-        self._folders, self._prefixes, self._root, self._releases = folders, prefixes, root, releases
+    def __init__(self, folders: S3Folders, root: str, releases: S3ReleaseStore) -> None:
+        self._folders, self._root, self._releases = folders, root, releases
         self._read_releases: dict[str, CapturedRelease] = {}
 
     def segments(self, endpoint: str) -> list[str]:
@@ -133,7 +132,7 @@ class CaptureStore:
 
     def delete(self, endpoint: str, segment: str) -> None:
         """Delete a file; a missing one is no error."""
-        self._prefixes.remove([self._key(endpoint, segment)])
+        self._folders.delete([self._key(endpoint, segment)])
 
     def _release_of(self, endpoint: str, version: str) -> CapturedRelease:
         """Return the release; empty if its copy was deleted, so that all of its requests count as traffic."""

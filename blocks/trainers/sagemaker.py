@@ -131,12 +131,12 @@ class SageMakerTrainer(TrainingSettings, AwsClients, Trainer):
             shutil.rmtree(self.model_cache.resolve() / attempt, ignore_errors=True)
 
     def _artifacts(self, key: str) -> S3Artifacts:
-        s3, kind = self._client("s3"), key.partition(":")[0]
+        kind = key.partition(":")[0]
         if kind == "training-output":
-            return S3Artifacts(s3, self.bucket, f"{self.prefix}/models", kind, depth=1)
+            return S3Artifacts(self._folders, f"{self.prefix}/models", kind, depth=1)
         if kind == "training-input":
             root = f"{self.prefix}/inputs"
-            return S3Artifacts(s3, self.bucket, root, kind, depth=1, complete_marker=COMPLETE_MARKER)
+            return S3Artifacts(self._folders, root, kind, depth=1, complete_marker=COMPLETE_MARKER)
         raise Rejected(f"{key!r} is not a training output or input; it was not deleted")
 
     def _running_jobs(self) -> Iterator[Mapping[str, Any]]:

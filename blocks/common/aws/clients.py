@@ -29,6 +29,8 @@ _PERMISSION_CODES = {
 }  # fmt: skip
 _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound", "ResourceNotFound", "ResourceNotFoundException"}
 
+_MISSING_TEXTS = ("not found", "could not find", "does not exist", "cannot be stopped", "in a terminal")
+
 
 def aws_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
     """Return a boto3 client that retries throttled and failed calls for about 30 seconds.
@@ -103,15 +105,11 @@ def error_code(error: "ClientError") -> str:
 
 
 def is_missing(error: "ClientError") -> bool:
-    """Return whether the resource does not exist. SageMaker reports this as a ValidationException."""
+    """Return whether the resource does not exist or has ended. SageMaker reports this as a ValidationException."""
     message = str(error.response.get("Error", {}).get("Message", "")).lower()
     return error_code(error) in _NOT_FOUND_CODES or (
-        error_code(error) == "ValidationException" and _message_says_missing(message)
+        error_code(error) == "ValidationException" and any(text in message for text in _MISSING_TEXTS)
     )
-
-
-def _message_says_missing(message: str) -> bool:
-    return "not found" in message or "could not find" in message or "does not exist" in message
 
 
 def response_or_none(call: Callable[..., Any], **arguments: Any) -> Any:

@@ -1,16 +1,30 @@
 """Folders in S3. A folder is uploaded completely, then marked as complete, and never changed afterwards."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from blocks.common.aws.clients import response_or_none
+from blocks.common.errors import Rejected
 
 COMPLETE_MARKER = ".complete"
 """Suffix of the object that marks a folder as completely uploaded."""
 UPLOAD_THREADS = 8
+DELETE_BATCH_SIZE = 1000
+"""Maximum number of objects that S3 deletes in one call."""
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """An object in S3: its key, its size, and when it was last written."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
 
 
 class S3Folders:
@@ -56,10 +70,24 @@ class S3Folders:
         self.put_json(mark, {"files": len(paths)})
         return self.url(f"{prefix}/")
 
+    def objects(self, prefix: str) -> Iterator[S3Object]:
+        """Yield the objects below a prefix, ordered by key."""
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+            for found in page.get("Contents", ()):
+                yield S3Object(str(found["Key"]), int(found["Size"]), found["LastModified"])
+
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys below a prefix, without the prefix."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return [str(found["Key"]).removeprefix(prefix) for page in pages for found in page.get("Contents", ())]
+        return [stored.key.removeprefix(prefix) for stored in self.objects(prefix)]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; a missing one is no error. Raises Rejected if S3 did not delete one."""
+        waiting = list(keys)
+        for start in range(0, len(waiting), DELETE_BATCH_SIZE):
+            named = [{"Key": each} for each in waiting[start : start + DELETE_BATCH_SIZE]]
+            response = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})
+            if failed := response.get("Errors"):
+                raise Rejected(f"S3 did not delete {len(failed)} objects, such as {failed[0]}")
 
     def download(self, url: str, path: Path) -> None:
         """Download the object at an s3:// URL to a file."""
