@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -13,6 +13,7 @@ from blocks.common.aws.s3_folders import S3Folders, S3Object
 from blocks.common.errors import NotFound
 from blocks.records.cloud import Checkpoints, PaidEndpoint, PaidJob
 
+JobKind = Literal["Training", "Transform"]
 DEFAULT_MAX_SECONDS = 86_400
 """Assumed maximum run time, in seconds, of a job without a limit."""
 
@@ -35,29 +36,19 @@ class SageMakerCleanup(CloudCleanup):
 
     def training_jobs(self, environment: str) -> tuple[PaidJob, ...]:
         """Return the running training jobs of the environment."""
-        with self._port_errors("ListTrainingJobs"):
-            pages = self._client("sagemaker").get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
-            tagged = ((job["TrainingJobName"], self._tags(job["TrainingJobArn"])) for job in jobs)
-            return tuple(self._job(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+        return self._running_jobs("Training", environment)
 
     def stop_training_job(self, name: str) -> None:
         """Request the stop of a training job."""
-        with contextlib.suppress(NotFound), self._port_errors(f"StopTrainingJob {name}"):
-            self._client("sagemaker").stop_training_job(TrainingJobName=name)
+        self._stop("Training", name)
 
     def batch_inference_jobs(self, environment: str) -> tuple[PaidJob, ...]:
         """Return the running batch transform jobs of the environment."""
-        with self._port_errors("ListTransformJobs"):
-            pages = self._client("sagemaker").get_paginator("list_transform_jobs").paginate(StatusEquals="InProgress")
-            jobs = [job for page in pages for job in page["TransformJobSummaries"]]
-            tagged = ((job["TransformJobName"], self._tags(job["TransformJobArn"])) for job in jobs)
-            return tuple(self._transform(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+        return self._running_jobs("Transform", environment)
 
     def stop_batch_inference_job(self, name: str) -> None:
         """Request the stop of a batch transform job."""
-        with contextlib.suppress(NotFound), self._port_errors(f"StopTransformJob {name}"):
-            self._client("sagemaker").stop_transform_job(TransformJobName=name)
+        self._stop("Transform", name)
 
     def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:
         """Return the environment's endpoints in service, with the number of requests from CloudWatch."""
@@ -109,31 +100,30 @@ class SageMakerCleanup(CloudCleanup):
             return tags[ENVIRONMENT_TAG] == environment
         return self.include_unassigned and any(name.startswith("ratchet:") for name in tags)
 
-    def _job(self, name: str, tags: Mapping[str, str]) -> PaidJob:
-        job = self._client("sagemaker").describe_training_job(TrainingJobName=name)
-        resources = job["ResourceConfig"]
+    def _running_jobs(self, kind: JobKind, environment: str) -> tuple[PaidJob, ...]:
+        with self._port_errors(f"List{kind}Jobs"):
+            paginator = self._client("sagemaker").get_paginator(f"list_{kind.lower()}_jobs")
+            jobs = [
+                job for page in paginator.paginate(StatusEquals="InProgress") for job in page[f"{kind}JobSummaries"]
+            ]
+            tagged = ((job[f"{kind}JobName"], self._tags(job[f"{kind}JobArn"])) for job in jobs)
+            return tuple(self._job(kind, name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+
+    def _stop(self, kind: JobKind, name: str) -> None:
+        with contextlib.suppress(NotFound), self._port_errors(f"Stop{kind}Job {name}"):
+            getattr(self._client("sagemaker"), f"stop_{kind.lower()}_job")(**{f"{kind}JobName": name})
+
+    def _job(self, kind: JobKind, name: str, tags: Mapping[str, str]) -> PaidJob:
+        job = getattr(self._client("sagemaker"), f"describe_{kind.lower()}_job")(**{f"{kind}JobName": name})
+        resources = job["ResourceConfig" if kind == "Training" else "TransformResources"]
         return PaidJob(
             name=name,
             flow_run_id=tags.get(FLOW_RUN_TAG, ""),
             instance_type=resources.get("InstanceType", ""),
             instance_count=resources.get("InstanceCount", 1),
             started=job["CreationTime"],
-            max_seconds=job["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
+            max_seconds=job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
             run_id=tags.get(RUN_TAG, ""),
-        )
-
-    def _transform(self, name: str, tags: Mapping[str, str]) -> PaidJob:
-        job = self._client("sagemaker").describe_transform_job(TransformJobName=name)
-        resources = job["TransformResources"]
-        kind, count = resources["InstanceType"], resources["InstanceCount"]
-        return PaidJob(
-            name,
-            tags.get(FLOW_RUN_TAG, ""),
-            kind,
-            count,
-            job["CreationTime"],
-            DEFAULT_MAX_SECONDS,
-            tags.get(RUN_TAG, ""),
         )
 
     def _endpoint(self, name: str, since: datetime) -> PaidEndpoint:
