@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.batch_inference.base import BatchInference, BatchInferenceJob, BatchInferenceJobState, RequestPart
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
 from blocks.batch_inference.sagemaker_store import MAX_PAYLOAD_MB, BatchInferenceStore, StagedRequests
 from blocks.common.aws.clients import AwsClients, port_errors, region_name
 from blocks.common.aws.jobs import (
@@ -28,7 +28,7 @@ from blocks.common.aws.jobs import (
 from blocks.common.aws.s3_collectable import S3Artifacts
 from blocks.common.aws.s3_folders import S3Folders
 from blocks.common.errors import NotFound
-from blocks.common.jobs import JobStatus
+from blocks.common.jobs import JobState, JobStatus
 from blocks.records.collectable import Collectable
 from blocks.records.compute import Compute
 from runtime.digests import text_digest
@@ -78,7 +78,7 @@ class SageMakerBatchInference(AwsClients, BatchInference):
             if latest is None or not self._is_reusable(staged, number, latest):
                 self._create(job, staged, number + 1)
 
-    def state(self, name: str) -> BatchInferenceJobState:
+    def state(self, name: str) -> JobState:
         """Return the state of the job's latest attempt; the reason of a failure includes the end of its log."""
         with port_errors(f"describing job {name}"):
             _, description = self._jobs.require_latest(name)
@@ -215,7 +215,7 @@ def _model_name_prefix(name: str) -> str:
     return f"{name[:50].rstrip('-')}-"
 
 
-def job_state(name: str, description: Mapping[str, Any]) -> BatchInferenceJobState:
+def job_state(name: str, description: Mapping[str, Any]) -> JobState:
     """Return the state of the job that SageMaker describes. Each instance is billed for the time that the job ran."""
     status = JOB_STATUSES[description["TransformJobStatus"]]
     started, ended = description.get("TransformStartTime"), description.get("TransformEndTime")
@@ -228,4 +228,4 @@ def job_state(name: str, description: Mapping[str, Any]) -> BatchInferenceJobSta
         reason = failure_reason(description)
     if status is JobStatus.stopped:
         reason = "stopped on request"
-    return BatchInferenceJobState(name, status, seconds, reason, billed, instance_type, is_transient(reason))
+    return JobState(name, status, seconds, reason, billed, instance_type, is_transient(reason))

@@ -32,13 +32,13 @@ _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound", "ResourceNot
 _MISSING_TEXTS = ("not found", "could not find", "does not exist", "cannot be stopped", "in a terminal")
 
 
-def aws_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
+def aws_client(service: str, region: str | None, endpoint_url: str | None, *, short_timeout: bool = False) -> Any:
     """Return a boto3 client that retries throttled and failed calls for about 30 seconds.
 
-    Credentials come from boto3's default chain. The client is thread-safe and cached per process; creating one takes
-    about 0.25 s.
+    With `short_timeout` there are two attempts, and an error comes within seconds. Credentials come from boto3's
+    default chain. The client is thread-safe and cached per process; creating one takes about 0.25 s.
     """
-    return _cached_client(service, region or None, endpoint_url or None, os.getpid())
+    return _cached_client(service, region or None, endpoint_url or None, os.getpid(), short_timeout)
 
 
 class AwsClients(BaseModel):
@@ -55,11 +55,6 @@ class AwsClients(BaseModel):
         return self._clients[service]
 
 
-def short_timeout_client(service: str, region: str | None, endpoint_url: str | None) -> Any:
-    """Return a boto3 client with short timeouts: two attempts, and an error within seconds."""
-    return _cached_client(service, region or None, endpoint_url or None, os.getpid(), short_timeout=True)
-
-
 def region_name(region: str | None) -> str:
     """Return the region that a client would use: the given one, or boto3's default; "" if there is none."""
     import boto3
@@ -69,7 +64,7 @@ def region_name(region: str | None) -> str:
 
 @cache
 def _cached_client(
-    service: str, region: str | None, endpoint_url: str | None, process: int, *, short_timeout: bool = False
+    service: str, region: str | None, endpoint_url: str | None, process: int, short_timeout: bool
 ) -> Any:
     import boto3
     from botocore.config import Config
