@@ -37,7 +37,7 @@ class FakeBatchInference(BatchInference):
     fixed_compute: Compute = Field(default=Compute(), description="Compute of every job, apart from its time.")
     billable_seconds: float | None = Field(default=None, description="Billed seconds of a job that ended.")
 
-    _predict_row: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: _constant_prediction)
+    _predict_row: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: lambda _row: 0.5)
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
     _started: list[str] = PrivateAttr(default_factory=list)
 
@@ -97,7 +97,3 @@ class FakeBatchInference(BatchInference):
         if name not in self._jobs:
             raise NotFound(f"no transform job {name!r}; there are {sorted(self._jobs)}")
         return self._jobs[name]
-
-
-def _constant_prediction(_row: list[Any]) -> float:
-    return 0.5

@@ -134,12 +134,8 @@ class LocalEndpoint(PreflightSettings, Endpoint):
 
     def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
         """Return the model server's request counts; nothing if the endpoint does not exist."""
-        response = self._request("GET", f"/endpoints/{endpoint}/traffic", 10)
-        if response.status_code == 404:
-            return ()
-        if response.status_code != 200:
-            raise _port_error(response)
-        return tuple(_TRAFFIC_ADAPTER.validate_json(response.content))
+        response = self._get(f"/endpoints/{endpoint}/traffic")
+        return tuple(_TRAFFIC_ADAPTER.validate_json(response.content)) if response is not None else ()
 
     def _admin(
         self, method: str, path: str, accepted: Sequence[int] = (200, 204), json: object = None
@@ -166,12 +162,15 @@ class LocalEndpoint(PreflightSettings, Endpoint):
         return self._to_live_version(response.json())
 
     def _status(self, endpoint: str) -> dict[str, Any] | None:
-        response = self._request("GET", f"/endpoints/{endpoint}", 10)
-        if response.status_code == 404:
-            return None
-        if response.status_code != 200:
+        response = self._get(f"/endpoints/{endpoint}")
+        return None if response is None else dict(response.json())
+
+    def _get(self, path: str) -> httpx.Response | None:
+        """Return the response, or None if the endpoint does not exist."""
+        response = self._request("GET", path, 10)
+        if response.status_code not in (200, 404):
             raise _port_error(response)
-        return dict(response.json())
+        return response if response.status_code == 200 else None
 
     def _to_live_version(self, live: dict[str, Any]) -> LiveVersion:
         if not live["serving"]:
