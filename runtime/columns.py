@@ -14,7 +14,7 @@ _INTEGER_RANGE = {"long": 2**63, "integer": 2**31}
 
 
 class BadInput(Exception):
-    """The caller sent what cannot be scored; the message says what and where. `status` is for HTTP."""
+    """The caller sent something that cannot be scored; the message names it and its place. `status` is for HTTP."""
 
     def __init__(self, problem: str, status: int = 400) -> None:
         self.status = status
@@ -43,8 +43,8 @@ def shortened_repr(value: object) -> str:
 def to_series(column: Column, values: Sequence[Any], *, parse_text: bool) -> Any:
     """Return the column's values in the type that the model was trained on.
 
-    Whole numbers are taken for a column of doubles, and 34.0 for one of longs; text is never taken for a
-    number, except where every value is text (`parse_text`: CSV). None stands for a missing value.
+    A column of doubles accepts whole numbers, and one of longs accepts 34.0. Text is never read as a number, except
+    where every value is text (`parse_text`: CSV). None is a missing value.
 
     Raises:
         BadInput: a value is missing, not finite, out of range or of another type; the message names the row.
@@ -151,4 +151,4 @@ _CONVERTERS: dict[str, tuple[Callable[..., Any], Any, str]] = {
     "datetime": (_time, "datetime64[ns]", "a time in ISO 8601"),
     "binary": (_bytes, object, "bytes in base64"),
 }
-"""By MLflow's name of the type: how a value is read, the pandas type, and what a person is told."""
+"""By MLflow's name of the type: the function that reads a value, the pandas type, and the text of the message."""

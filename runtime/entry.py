@@ -4,7 +4,7 @@
     docker run IMAGE serve                          the scoring server (serve.py)
     docker run IMAGE prefect worker start --pool …  anything else, such as a flow run on ECS
 
-It replaces itself by the started program, so that signals reach that program. It imports nothing of the project.
+The started program replaces this process, so that signals reach it. This module imports nothing of the project.
 """
 
 import os

@@ -1,12 +1,12 @@
-"""The requests that a server got and its answers, in files that a collector takes away.
+"""The inference log: a server's requests and responses, in files that a collector reads and deletes.
 
-A request only hands its values over, in memory that is bounded; one thread leaves out and hashes what the rules
-say, and writes lines of JSON. Nothing of this can fail or hold up a request: what finds no room in memory or on
-the disk is dropped, and counted.
+A request adds its values to a queue of limited size in memory. One thread excludes and hashes columns as the log policy
+says, and writes lines of JSON. The log never delays a request and never makes it fail: a request that does not fit into
+memory or on the disk is dropped and counted.
 
-A segment is one file `<root>/<endpoint>/<name>.jsonl.gz`: whole, and never changed. What is still being written
-lies beside it under a name that begins with a dot, and becomes a segment when it is full or old, when somebody
-asks for it, or when the server starts again.
+A segment is one file `<root>/<endpoint>/<name>.jsonl.gz`. It is complete and never changes. The file that is being
+written is beside it, and its name begins with a dot. It becomes a segment when it is full or old, when the collector
+requests it, or when the server starts again.
 """
 
 import hmac
@@ -31,12 +31,12 @@ from runtime.segments import OpenSegment, close_left_segments, used_bytes
 _log = logging.getLogger("ratchet.inference_log")
 
 MAX_ROWS_PER_LINE = 500
-"""A request of more rows is written as several lines: one long line would keep the interpreter from answering."""
+"""A request of more rows is written as several lines: one long line would block the interpreter, and so the server."""
 
 
 @dataclass(frozen=True)
 class LogLimits:
-    """How much the log may take: bytes of request bodies in memory, of segments on disk, of one segment; seconds."""
+    """Limits of the log: bytes of request bodies in memory, of all segments on disk, and of one segment; seconds."""
 
     memory_bytes: int = 32 << 20
     disk_bytes: int = 2 << 30
@@ -48,7 +48,7 @@ class LogLimits:
 
 @dataclass(frozen=True)
 class LoggedRequest:
-    """One answered request. `columns` hold the values as they were sent; `body_bytes` is that of the body in bytes."""
+    """A request that got a response. `columns` are the values as they were sent; `body_bytes` is the body's size."""
 
     answered_at: datetime
     request_id: str
@@ -63,7 +63,7 @@ class LoggedRequest:
 
 @dataclass
 class LogCounts:
-    """Rows written and rows dropped since the start, and why some were dropped last."""
+    """Rows written and rows dropped since the start, and the reason of the last drop."""
 
     logged: int = 0
     dropped: int = 0
@@ -71,7 +71,7 @@ class LogCounts:
 
 
 class InferenceLog:
-    """The log of all endpoints of one server, below one folder that belongs to this process alone."""
+    """The log of all endpoints of one server, below a folder that no other process uses."""
 
     def __init__(self, root: Path, limits: LogLimits = LogLimits()) -> None:
         self.root, self.limits = root, limits
@@ -85,7 +85,7 @@ class InferenceLog:
         self._key = b""
 
     def start(self) -> None:
-        """Make segments of what an earlier process left, and begin to write, in a thread of its own."""
+        """Create segments from the open files of an earlier process, and start the thread that writes."""
         try:
             self._key = _hash_key(self.root)
             close_left_segments(self.root)
@@ -94,7 +94,7 @@ class InferenceLog:
         threading.Thread(target=self._run, name="inference-log", daemon=True).start()
 
     def enqueue(self, endpoint: str, entry: LoggedRequest) -> None:
-        """Hand an answered request over; it is dropped when memory for it is full. Never waits, never fails."""
+        """Add a request to the queue, or drop it if the queue is full. Never waits, never fails."""
         with self._lock:
             if self._queued_bytes + entry.body_bytes > self.limits.memory_bytes:
                 self._drop(endpoint, entry.rows, f"more than {self.limits.memory_bytes:,} bytes wait to be written")
@@ -103,18 +103,18 @@ class InferenceLog:
         self._queue.append((endpoint, entry))
 
     def counts(self, endpoint: str) -> LogCounts:
-        """Return how an endpoint's log has fared since the server started."""
+        """Return the counts of an endpoint's log since the server started."""
         return self._counts.get(endpoint) or LogCounts()
 
     def close_segments(self) -> None:
-        """Write what waits, and make segments of all that was begun: a collector finds them when this returns."""
+        """Write the queue, and create segments from all open files: a collector finds them when this returns."""
         with self._write_lock:
             self._write_waiting()
             for endpoint in list(self._open):
                 self._close(endpoint)
 
     def stop(self) -> None:
-        """Write what waits, and end."""
+        """Write the queue, close all segments, and end the thread."""
         self._stopping.set()
         self._flush_now.set()
         self.close_segments()
@@ -138,7 +138,7 @@ class InferenceLog:
             except OSError as cause:
                 self._failed_at = monotonic()
                 self._drop(endpoint, entry.rows, f"the disk refuses it: {cause}")
-            except Exception as cause:  # a value that JSON cannot say: this request alone is lost to the log
+            except Exception as cause:  # such as a value that JSON does not have: only this request is dropped
                 _log.exception("a request cannot be logged")
                 self._drop(endpoint, entry.rows, f"it cannot be written: {type(cause).__name__}: {cause}")
 
@@ -153,7 +153,7 @@ class InferenceLog:
             self._close(endpoint)
 
     def _open_segment(self, endpoint: str) -> OpenSegment:
-        """Begin a segment, unless the disk's share is used up or values could not be hashed."""
+        """Open a segment. Raises OSError if the segments use up their share of the disk, or there is no key."""
         if not self._key:
             self._key = _hash_key(self.root)
         used = used_bytes(self.root)
@@ -166,7 +166,7 @@ class InferenceLog:
     def _close(self, endpoint: str) -> None:
         try:
             self._open.pop(endpoint).close()
-        except OSError as cause:  # what was written stays, and is tried again at the next start
+        except OSError as cause:  # the open file remains, and the next start tries again
             self._failed_at = monotonic()
             self._counts[endpoint].problem = f"a segment could not be closed: {cause}"
             _log.error("%s: %s", endpoint, self._counts[endpoint].problem)
@@ -181,26 +181,26 @@ class InferenceLog:
 
 
 def json_lines(entry: LoggedRequest, key: bytes) -> Iterator[bytes]:
-    """Yield the entry as lines of JSON of at most `MAX_ROWS_PER_LINE` rows, without what its rules keep out.
+    """Yield the entry as lines of JSON of at most `MAX_ROWS_PER_LINE` rows, without the excluded columns.
 
-    A hashed value is the HMAC-SHA-256 of its text under the server's own key: equal values stay equal, and no
-    list of likely values tells which they were.
+    A hashed value is the HMAC-SHA-256 of its text with the server's own key: equal values have equal hashes, and nobody
+    without the key can find a value by hashing likely ones.
     """
-    said = {"at": entry.answered_at.isoformat(), "id": entry.request_id, "version": entry.version}
+    common = {"at": entry.answered_at.isoformat(), "id": entry.request_id, "version": entry.version}
     columns = {
         name: [_hash_value(value, key) for value in values] if name in entry.hashed_columns else values
         for name, values in entry.columns.items()
         if name not in entry.excluded_columns
     }
     if entry.rows <= MAX_ROWS_PER_LINE:
-        head = json.dumps({**said, "rows": entry.rows, "columns": columns}).encode()
+        head = json.dumps({**common, "rows": entry.rows, "columns": columns}).encode()
         yield head[:-1] + b', "answer": ' + entry.response_body + b"}\n"
         return
     predictions = json.loads(entry.response_body)["predictions"]
     for start in range(0, entry.rows, MAX_ROWS_PER_LINE):
         part = slice(start, min(start + MAX_ROWS_PER_LINE, entry.rows))
         chunk = {"rows": part.stop - start, "columns": {name: values[part] for name, values in columns.items()}}
-        yield json.dumps({**said, **chunk, "answer": {"predictions": predictions[part]}}).encode() + b"\n"
+        yield json.dumps({**common, **chunk, "answer": {"predictions": predictions[part]}}).encode() + b"\n"
 
 
 def _hash_value(value: object, key: bytes) -> str | None:
@@ -208,7 +208,7 @@ def _hash_value(value: object, key: bytes) -> str | None:
 
 
 def _hash_key(root: Path) -> bytes:
-    """Return the server's key for hashing, made at the first start; only this user may read it."""
+    """Return the server's key for hashing, created at the first start; only this user may read it."""
     path = root / "hash.key"
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(FileExistsError):

@@ -1,4 +1,4 @@
-"""Keys: who signs decisions (Ed25519) and models (ECDSA on P-256), and which public keys are pinned.
+"""Keys that sign decisions (Ed25519) and models (ECDSA on P-256), and the public keys that are trusted.
 
 A public key is written as one line: the base64 of its DER form (SubjectPublicKeyInfo), as between the lines
 BEGIN and END of a PEM file. Its id is the first 16 hexadecimal digits of the SHA-256 of that form.
@@ -25,12 +25,12 @@ _P256 = "secp256r1"
 
 
 class KeyProblem(ValueError):
-    """A key cannot be used; the message says which, and what to do. `blocks.common.trust` makes Rejected of it."""
+    """A key cannot be used; the message names the key and the remedy."""
 
 
 @dataclass(frozen=True)
 class Signer:
-    """A private key at work. `head` is the file in which it keeps the end of the chain that it signs, or None."""
+    """A private key that signs. `head` is the file that records the last decision that it signed, or None."""
 
     key: PrivateKey
     head: Path | None = None
@@ -53,24 +53,24 @@ class Signer:
 
 
 class Keyring:
-    """The public keys that are pinned, by id. An empty one trusts nobody."""
+    """The trusted public keys, by id. An empty keyring trusts nobody."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         keys = [(parse_public_key(line), line) for line in lines if line]
         self._keys: Mapping[str, PublicKey] = {public_key_id(line): key for key, line in keys}
 
     def __bool__(self) -> bool:
-        """Whether any key is pinned."""
+        """Whether any key is trusted."""
         return bool(self._keys)
 
     def verifies(self, wanted_id: str, signature: bytes, data: bytes) -> bool:
-        """Whether the pinned key with the id `wanted_id` has signed the data."""
+        """Whether the trusted key with the id `wanted_id` has signed the data."""
         key = self._keys.get(wanted_id)
         return key is not None and has_signed(key, signature, data)
 
 
 def has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
-    """Whether the signature is one of the key over the data."""
+    """Whether the key has signed the data with this signature."""
     try:
         if isinstance(key, ed25519.Ed25519PublicKey):
             key.verify(signature, data)
@@ -82,7 +82,7 @@ def has_signed(key: PublicKey, signature: bytes, data: bytes) -> bool:
 
 
 def create_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
-    """Make a private key in a file of mode 0600, unless one is there; of two at once, one is kept."""
+    """Create a private key in a file of mode 0600, unless the file exists. Two concurrent calls create one key."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -106,7 +106,7 @@ def load_signer(path: Path, head: Path | None = None) -> Signer:
     """Read a private key.
 
     Raises:
-        KeyProblem: there is no such file, others than its owner may read it, or it holds no such key.
+        KeyProblem: there is no such file, users other than its owner may read it, or it contains no such key.
     """
     try:
         mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
@@ -118,7 +118,7 @@ def load_signer(path: Path, head: Path | None = None) -> Signer:
 
 
 def parse_signer(pem: bytes, where: str, head: Path | None = None) -> Signer:
-    """Return the signer of a PEM text. Raises KeyProblem when it holds neither an Ed25519 nor a P-256 key."""
+    """Return the signer of a PEM text. Raises KeyProblem if it contains neither an Ed25519 nor a P-256 key."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as cause:
@@ -140,7 +140,7 @@ def public_pem(key: PublicKey) -> bytes:
 
 
 def parse_public_key(line: str) -> PublicKey:
-    """Return the public key of a line. Raises KeyProblem when it is none."""
+    """Return the public key of a line. Raises KeyProblem if the line is not a public key."""
     try:
         key = serialization.load_der_public_key(base64.b64decode(line, validate=True))
     except (ValueError, TypeError) as cause:

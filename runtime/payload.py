@@ -1,7 +1,7 @@
-"""From the body of a request to the frame that a model takes, or a refusal that names the column and row.
+"""Parses the body of a request into the frame that a model takes; an error names the column and row.
 
-MLflow's own parser is not used for models that name their columns: it answers with tracebacks, takes 34 in a
-column of doubles for an error, fills short CSV rows with nulls, shifts long ones, and reads NaN as a number.
+MLflow's own parser is not used for models whose signature names columns: it returns tracebacks, rejects 34 in a column
+of doubles, fills short CSV rows with nulls, shifts long ones, and reads NaN as a number.
 """
 
 import csv
@@ -24,7 +24,7 @@ _ABSENT = object()
 class Payload:
     """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any.
 
-    `sent_values` are the values as they were sent, by column, those of the key included.
+    `sent_values` are the values as they were sent, by column, including the entity column.
     """
 
     frame: pd.DataFrame
@@ -53,24 +53,47 @@ def media_type(content_type: str) -> str:
 def parse_request(body: bytes, content_type: str, columns: Sequence[Column], entity_column: str = "") -> Payload:
     """Read a request for a model that takes `columns`.
 
-    JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and
-    perhaps `params`; CSV has a header line. A column that the model does not know is refused, since a
-    misspelt optional column would otherwise be left out silently. The column `entity_column`, which names who a row is
-    about, may be there as well: it goes into the log, and not to the model.
+    JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and optionally
+    `params`; CSV has a header line. A column that the model does not have is refused, since a misspelt optional column
+    would otherwise be ignored silently. Callers may also send the column `entity_column`, which identifies the entity
+    of a row: it is logged, and the model does not get it.
 
     Raises:
-        BadInput: the body does not hold what the columns ask for; the message names column and row.
+        BadInput: the body does not fit the columns; the message names column and row.
     """
-    kind = media_type(content_type)
-    text = _decoded(body)
-    if kind == "text/csv":
-        names, rows = _csv_table(text)
-        given = _values_by_column(names, rows, columns, entity_column)
-        return Payload(_frame(given, columns, as_text=True), None, given)
-    document = parse_json_object(text)
-    names, rows = _json_table(document, columns)
+    names, rows, params = _read_table(body, content_type, [column.name for column in columns])
     given = _values_by_column(names, rows, columns, entity_column)
-    return Payload(_frame(given, columns, as_text=False), document.get("params"), given)
+    parse_text = media_type(content_type) == "text/csv"
+    frame = pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=parse_text) for c in columns})
+    return Payload(frame, params, given)
+
+
+def request_columns(body: bytes, content_type: str, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of a request by column, without a check against a model; a value that was left out is None.
+
+    Args:
+        body: the request's body.
+        content_type: the body's content type.
+        names: the columns of rows that are sent without names.
+
+    Raises:
+        BadInput: the body holds no rows in a known format.
+        IndexError: a row is shorter than the others.
+    """
+    sent, rows, _ = _read_table(body, content_type, names)
+    return {name: [None if row[index] is _ABSENT else row[index] for row in rows] for index, name in enumerate(sent)}
+
+
+def _read_table(
+    body: bytes, content_type: str, names: Sequence[str]
+) -> tuple[list[str], list[list[Any]], dict[str, Any] | None]:
+    """Return a request's column names, its rows, and its parameters, if any."""
+    is_csv = media_type(content_type) == "text/csv"
+    text = _decoded(body)
+    if is_csv:
+        return *_csv_table(text), None
+    document = parse_json_object(text)
+    return *_json_table(document, names), document.get("params")
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
@@ -118,26 +141,26 @@ def _csv_table(text: str) -> tuple[list[str], list[list[Any]]]:
     return names, [[None if field == "" else field for field in row] for row in rows]
 
 
-def _json_table(document: dict[str, Any], columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
+def _json_table(document: dict[str, Any], names: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     shape = next(shape for shape in JSON_FORMATS if shape in document)
     content = document[shape]
     if shape == "dataframe_split":
-        return _split_table(content, columns)
+        return _split_table(content, names)
     if shape == "inputs" and isinstance(content, dict):
         return _columnar_table(content)
     if not isinstance(content, list):
         raise BadInput(f"{shape} is a JSON {_json_type(content)}; expected a list of rows")
     if shape == "dataframe_records" or (content and isinstance(content[0], dict)):
         return _record_table(content, shape)
-    return [column.name for column in columns], _check_rows(content, shape)
+    return list(names), _check_rows(content, shape)
 
 
-def _split_table(content: Any, columns: Sequence[Column]) -> tuple[list[str], list[list[Any]]]:
+def _split_table(content: Any, known: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         raise BadInput('dataframe_split is not of the form {"columns": [...], "data": [[...], ...]}')
     if unknown := sorted(set(content) - {"columns", "data", "index"}):
         raise BadInput(f"dataframe_split has the unknown field {shortened_repr(unknown[0])}")
-    names = content.get("columns", [column.name for column in columns])
+    names = content.get("columns", list(known))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadInput("dataframe_split.columns is not a list of names")
     return names, _check_rows(content["data"], "dataframe_split.data")
@@ -169,7 +192,7 @@ def _check_rows(content: list[Any], shape: str) -> list[list[Any]]:
 def _values_by_column(
     names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the values by column, those that were left out as None, and those of the key where it was sent."""
+    """Return the values by column, with None for missing ones, and those of the entity column `key` if it was sent."""
     if not rows:
         raise BadInput("there are no rows")
     if len(set(names)) != len(names):
@@ -185,12 +208,8 @@ def _values_by_column(
     return {**given, key: _key_values(key, sent[key])} if key in sent else given
 
 
-def _frame(given: Mapping[str, Sequence[Any]], columns: Sequence[Column], *, as_text: bool) -> pd.DataFrame:
-    return pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=as_text) for c in columns})
-
-
 def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
-    """Return the values of the key: text, whole numbers, or nothing."""
+    """Return the values of the entity column: text, whole numbers or None."""
     for number, value in enumerate(values):
         if value is not _ABSENT and type(value) not in (str, int, type(None)):
             place = f"column {shortened_repr(key)}, row {number}"

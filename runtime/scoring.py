@@ -1,4 +1,4 @@
-"""One MLflow model in memory: loaded, named by the digest of its bytes, and asked."""
+"""One MLflow model in memory: loads it, identifies it by the digest of its files, and scores requests."""
 
 import io
 import json
@@ -26,9 +26,9 @@ _log = logging.getLogger("ratchet.scoring")
 
 @dataclass(frozen=True)
 class ScoringResponse:
-    """An HTTP answer: status, JSON body, headers. `error` is the message when the status is not 200.
+    """An HTTP response: status, JSON body, headers. `error` is the message if the status is not 200.
 
-    `sent_values` are the values that were scored, by column; empty for a model whose signature names none.
+    `sent_values` are the values that were scored, by column; empty for a model whose signature names no columns.
     """
 
     status: int
@@ -39,12 +39,12 @@ class ScoringResponse:
 
 
 class UnservableModel(Exception):
-    """The folder holds no model that may be served; the message says why and what to do."""
+    """The folder contains no model that may be served; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model. `columns` is None when its signature names none: MLflow's own parser is used then."""
+    """A loaded model. `columns` is None if its signature names no columns: then MLflow's own parser is used."""
 
     version: str
     digest: str
@@ -54,14 +54,14 @@ class LoadedModel:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that every answer of this model bears; of these SageMaker passes on the last one alone."""
+        """The headers of every response of this model; SageMaker passes on only the last one."""
         named = f"version={self.version};digest={self.digest}"
         return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, CUSTOM_ATTRIBUTES_HEADER: named}
 
     def score(self, body: bytes, content_type: str, key: str = "") -> ScoringResponse:
-        """Answer a request: 200 with `predictions`, 4xx for the caller's fault, 500 for the model's.
+        """Return 200 with `predictions`, 4xx for an error of the caller, or 500 for one of the model.
 
-        The column `key` may be among the columns that are sent: it is not the model's, and is not given to it.
+        The entity column `key` may be among the columns that are sent; the model does not get it.
         """
         try:
             frame, params, given = self._read_input(body, content_type, key)
@@ -81,7 +81,7 @@ class LoadedModel:
         return payload.frame, payload.params, payload.sent_values
 
     def _predict(self, data: Any, params: dict[str, Any] | None) -> Any:
-        """Ask the model. A ValueError is how scikit-learn refuses a value, such as a new category."""
+        """Return the model's predictions. With a ValueError scikit-learn refuses a value, such as a new category."""
         if params and self.pyfunc.metadata.get_params_schema() is None:
             raise BadInput(f"the model takes no params; got {shortened_repr(sorted(params))}")
         try:
@@ -94,18 +94,18 @@ class LoadedModel:
 
 
 def load_model(folder: Path, version: str = "", *, digest: str = "", allow_custom_code: bool = True) -> LoadedModel:
-    """Load the MLflow model in `folder`, which `admission.admit` has let in: loading runs its code.
+    """Load the MLflow model in `folder`. Call `admit_model` before, since loading runs the model's code.
 
     Args:
-        folder: what holds the file MLmodel.
-        version: what answers say; the model id in MLmodel when empty.
-        digest: the folder's digest, where the caller has just taken it; taken here, before loading, when empty.
-        allow_custom_code: whether the model may bring modules of its own (`code_paths`). Where several models share a
-            process they may not: of two modules of one name, Python keeps the first.
+        folder: the folder with the file MLmodel.
+        version: the version that responses name; empty: the model id in MLmodel.
+        digest: the folder's digest if the caller has just computed it; empty: it is computed before loading.
+        allow_custom_code: whether the model may bring modules of its own (`code_paths`). It must not if several models
+            share a process: Python loads only the first of two modules of one name.
 
     Raises:
-        Unservable: there is no model, or it brings modules and may not.
-        Exception: whatever loading the model raises.
+        UnservableModel: there is no model, or it brings modules although it must not.
+        Exception: any error of the model's own code.
     """
     sys.dont_write_bytecode = True  # compiled files beside a model's code would change its digest
     begin = time.perf_counter()
@@ -153,7 +153,7 @@ def _parse_with_mlflow(body: bytes, content_type: str, schema: Any) -> tuple[Any
 
 
 def _response_body(predictions: Any) -> bytes:
-    """Return the answer's body. Raises ArithmeticError for a prediction that is not finite."""
+    """Return the response's body. Raises ArithmeticError if a prediction is not finite."""
     plain = {"predictions": _get_jsonable_obj(predictions, pandas_orient="records")}
     try:
         return json.dumps(plain, cls=NumpyEncoder, allow_nan=False).encode()

@@ -4,20 +4,19 @@
 
 | variable                | meaning                                            | default        |
 |-------------------------|----------------------------------------------------|----------------|
-| SM_MODEL_DIR            | the MLflow model folder, or what holds it as `model` | /opt/ml/model |
+| SM_MODEL_DIR            | the MLflow model folder, or the folder above `model` | /opt/ml/model |
 | SAGEMAKER_BIND_TO_PORT  | port                                               | 8080           |
 | RATCHET_BIND_HOST       | address                                            | 0.0.0.0        |
-| RATCHET_MODEL_VERSION   | what `X-Model-Version` says                        | id in MLmodel  |
+| RATCHET_MODEL_VERSION   | value of `X-Model-Version`                         | id in MLmodel  |
 | RATCHET_TRUSTED_KEYS    | public keys whose models are loaded                | none: no model |
 | RATCHET_SIGNATURE       | the model's signature                              | SM_MODEL_DIR.sig |
-| RATCHET_UNSIGNED        | `allow`: signatures are not asked for              | refuse         |
+| RATCHET_UNSIGNED        | `allow`: unsigned models are loaded                | refuse         |
 | RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
-| RATCHET_MODEL_CODE        | `refuse`: models that bring modules are not loaded | allow          |
-| RATCHET_ENTITY_COLUMN      | a column that callers may send: who a row is about | none           |
+| RATCHET_MODEL_CODE      | `refuse`: models that bring modules are not loaded | allow          |
+| RATCHET_ENTITY_COLUMN   | column that callers may send: the row's entity     | none           |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
-It imports nothing of the project but its siblings, so that the folder `runtime` is all that an
-image needs.
+It imports only its siblings from the project, so that an image needs only the folder `runtime`.
 """
 
 import logging
@@ -43,7 +42,7 @@ from runtime.web import add_json_error_handlers, json_response, read_body
 
 
 def create_app(model: scoring.LoadedModel, key: str = "") -> FastAPI:
-    """Return the server of one loaded model; the column `key` may be sent beside its own."""
+    """Return the server of one loaded model; callers may also send the entity column `key`."""
     app = FastAPI(title="Ratchet scoring server", docs_url=None, redoc_url=None)
     add_json_error_handlers(app)
 
@@ -70,7 +69,7 @@ def create_app(model: scoring.LoadedModel, key: str = "") -> FastAPI:
 
 
 def main() -> int:
-    """Load the model and serve it until told to stop; 1 when it does not load (the last log line says why)."""
+    """Load the model and serve it until a signal; return 1 if it does not load (the last log line gives the reason)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if os.environ.get("RATCHET_STOP_WITH_STDIN") == "1":
         threading.Thread(target=_exit_when_stdin_closes, daemon=True).start()
@@ -101,13 +100,13 @@ def main() -> int:
 
 
 def _model_folder(given: Path) -> Path:
-    """Return the folder, or `model` in it where that lies beside its signature: so SageMaker copies a release."""
+    """Return the folder, or `model` in it: SageMaker copies a release as the model with its signature beside it."""
     inner = given / "model"
     return inner if not (given / "MLmodel").exists() and (inner / "MLmodel").exists() else given
 
 
 def _check_digest(folder: Path, digest: str) -> str:
-    """Return the digest when the folder has it: what was fetched is what was approved, before it runs any code."""
+    """Return the folder's digest, before any code of the model runs. Raises UnservableModel if another is expected."""
     if digest and (found := folder_digest(folder)) != digest:
         raise scoring.UnservableModel(
             f"{folder} has the digest {found}, expected {digest}: it is not what was approved"

@@ -1,15 +1,15 @@
-"""Sign a folder (a model, or an evidence pack), and verify the signature before anything of the folder is used.
+"""Signs a folder (a model or an evidence pack), and verifies the signature before a file of the folder is used.
 
-The form is that of OpenSSF's model signing 1.0 (https://github.com/sigstore/model-transparency): a Sigstore bundle with
-a DSSE envelope over an in-toto statement that names the SHA-256 of every file, signed with a P-256 key. Its own tool
-verifies what we sign, and we what it signs:
+The format is OpenSSF's model signing 1.0 (https://github.com/sigstore/model-transparency): a Sigstore bundle with a
+DSSE envelope over an in-toto statement that has the SHA-256 of every file, signed with a P-256 key. OpenSSF's tool
+verifies our signatures, and this module verifies the tool's:
 
     model_signing verify key --signature model.sig --public-key key.pem model
 
-It is not used here because it takes a second to import and thirty packages with it, for what is one call of
-`cryptography`. The signature of a folder `model` lies beside it, as `model.sig`.
+The tool is not used here: it takes a second to import and brings thirty packages, for one call of `cryptography`. The
+signature of a folder `model` is beside it, as `model.sig`.
 
-Our statement also says what the model may do: `predicate.ratchet`, which other verifiers pass over.
+Our statement also contains the model's permissions, in `predicate.ratchet`, which other verifiers ignore.
 """
 
 import base64
@@ -32,12 +32,12 @@ _MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 class UntrustedSignature(Exception):
-    """No pinned key has signed exactly these files; the message says what is wrong, and what to do."""
+    """No trusted key has signed exactly these files; the message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class ModelPermissions:
-    """What the signer allows the model beyond the default: see `inspection`. The default allows nothing more."""
+    """What the signer allows a model beyond the defaults of `admission`; nothing by default."""
 
     loaders: tuple[str, ...] = ()
     trusted_types: tuple[str, ...] = ()
@@ -46,14 +46,14 @@ class ModelPermissions:
 
 @dataclass(frozen=True)
 class SignedStatement:
-    """What was signed: SHA-256 by file, and what the signer says of the model."""
+    """A signed statement: SHA-256 by file, and the signer's statements about the model."""
 
     files: dict[str, str]
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def permissions(self) -> ModelPermissions:
-        """What the signer allows."""
+        """The permissions that the signer gives the model."""
         allow = self.about.get("allow", {})
         loaders, types = allow.get("loaders", ()), allow.get("trusted_types", ())
         return ModelPermissions(
@@ -62,7 +62,7 @@ class SignedStatement:
 
 
 def signature_file(folder: Path) -> Path:
-    """Return where the signature of a folder lies."""
+    """Return the file with the signature of a folder."""
     return folder.with_name(f"{folder.name}.sig")
 
 
@@ -70,9 +70,9 @@ def sign_folder(folder: Path, signer: Signer, metadata: Mapping[str, Any]) -> Pa
     """Sign every file below `folder`, and write the signature beside it; return its path.
 
     Args:
-        folder: what is signed; it holds no links.
+        folder: a folder without links.
         signer: a P-256 key.
-        metadata: what else is signed: what the folder is, and what it is allowed.
+        metadata: signed as well: what the folder contains, and the model's permissions.
     """
     files = file_digests(folder)
     whole = bytes_digest(b"".join(map(bytes.fromhex, files.values())))
@@ -94,11 +94,11 @@ def sign_folder(folder: Path, signer: Signer, metadata: Mapping[str, Any]) -> Pa
 
 
 def check_form(text: str) -> None:
-    """Refuse a signature's file in which a bit differs without meaning: it is just what `sign_folder` writes.
+    """Check that a signature's file is exactly as `sign_folder` writes it, so that nobody can change it unnoticed.
 
     Raises:
-        UntrustedSignature: it is a bundle, and not written as ours are.
-        ValueError, KeyError, TypeError: it is no bundle.
+        UntrustedSignature: it is a bundle, but has another form than ours.
+        ValueError, KeyError, TypeError: it is not a bundle.
     """
     bundle = json.loads(text)
     (signed,) = bundle["dsseEnvelope"]["signatures"]
@@ -123,12 +123,12 @@ def _bundle(payload: str, signature: str, hint: str) -> str:
 
 
 def verify_folder(folder: Path, keys: Sequence[str], signature: Path | None = None) -> SignedStatement:
-    """Return what a pinned key has signed of exactly the files in `folder`.
+    """Return the statement that a trusted key has signed over exactly the files in `folder`.
 
     Args:
-        folder: what is to be verified.
-        keys: the pinned public keys, each the base64 of its DER form.
-        signature: the file of the signature; `model.sig` beside `model` when None.
+        folder: the folder to verify.
+        keys: the trusted public keys, each the base64 of its DER form.
+        signature: the file of the signature; None: `model.sig` beside `model`.
 
     Raises:
         UntrustedSignature: no key or no signature, a signature of another key, or an added, removed or changed file.
@@ -147,7 +147,7 @@ def verify_folder(folder: Path, keys: Sequence[str], signature: Path | None = No
 
 
 def _opened(bundle: str, keys: Sequence[str]) -> SignedStatement:
-    """Return the statement of a bundle that a pinned key has signed. Raises UntrustedSignature."""
+    """Return the statement of a bundle that a trusted key has signed. Raises UntrustedSignature."""
     try:
         content = json.loads(bundle)
         envelope = content["dsseEnvelope"]
@@ -177,12 +177,12 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def _pre_authenticated(payload: bytes) -> bytes:
-    """Return what is signed of a payload: DSSE's pre-authentication encoding."""
+    """Return the bytes that are signed for a payload: DSSE's pre-authentication encoding."""
     return b"DSSEv1 %d %s %d %s" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
 def _hint(key: PublicKey) -> str:
-    """Return how a bundle names its key: the SHA-256 of its PEM form."""
+    """Return the identifier of a key in a bundle: the SHA-256 of its PEM form."""
     return bytes_digest(public_pem(key))
 
 

@@ -1,12 +1,12 @@
-"""The container's entry point `train`: SageMaker's contract around a program that knows nothing of it.
+"""The container's entry point `train`: runs a training program, which need not know SageMaker's contract.
 
-It reads `input/config/*.json` below `$SAGEMAKER_BASE_DIR` (else `/opt/ml`), derives the `SM_*` variables,
-and runs `train.py` of the channel `code` (else of `$RATCHET_PROGRAM`) as a child in a process group of its
-own. SIGTERM reaches the child; the last lines that it wrote to stderr become `output/failure`; its exit code
-is ours (128 + the signal's number when a signal ended it). It imports nothing of the project but its siblings.
+It reads `input/config/*.json` below `$SAGEMAKER_BASE_DIR` (default `/opt/ml`), derives the `SM_*` variables, and runs
+`train.py` of the channel `code` (or of `$RATCHET_PROGRAM`) as a child in a process group of its own. It passes SIGTERM
+on to the child, writes the last lines of the child's stderr to `output/failure`, and ends with the child's exit code
+(128 + the signal's number if a signal ended the child). It imports only its siblings from the project.
 
-Outside SageMaker two variables are honoured: when the process `$RATCHET_PARENT_PID` is gone, the training
-ends too, and `$RATCHET_STATUS_FILE` receives how it ended, as one JSON object, whole or not at all.
+Outside SageMaker two variables count: when the process `$RATCHET_PARENT_PID` has ended, the training ends too; and the
+outcome is written to `$RATCHET_STATUS_FILE` as one JSON object, atomically.
 """
 
 import json
@@ -28,7 +28,7 @@ from runtime.files import write_text_atomically
 
 TAIL_LINES = 20
 FAILURE_CHARACTERS = 980
-"""What SageMaker shows of `output/failure`: 1024, less its own words around it."""
+"""SageMaker shows 1024 characters, including its own text around the content of `output/failure`."""
 GRACE_SECONDS = 5.0
 PARENT_POLL_SECONDS = 0.5
 
@@ -51,7 +51,7 @@ def main(environment: Mapping[str, str]) -> int:
 
 
 def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Start the program, wait, and return its exit code and, unless that is 0, why in its own last words."""
+    """Start the program, wait, and return its exit code and, unless that is 0, the reason: its last lines."""
     program = program_file(base, environment)
     derived = sagemaker_variables(base, environment)
     child = subprocess.Popen(
@@ -69,7 +69,7 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     reader = threading.Thread(target=forward_lines, args=(child.stderr, tail), daemon=True)
     reader.start()
     code = child.wait()
-    signal_group(child, signal.SIGKILL)  # what the program left running would keep its pipe and memory
+    signal_group(child, signal.SIGKILL)  # processes that the program left running would hold its pipe and memory
     reader.join(timeout=1)  # a process that left the group may hold the pipe open
     if parent_exited.is_set():
         return 128 + signal.SIGTERM, f"interrupted: the process {parent} that submitted the job is gone"
@@ -77,7 +77,7 @@ def run_program(base: Path, environment: Mapping[str, str]) -> tuple[int, str]:
 
 
 def program_file(base: Path, environment: Mapping[str, str]) -> Path:
-    """Return `train.py` of the channel `code`, or of `$RATCHET_PROGRAM` when there is no such channel."""
+    """Return `train.py` of the channel `code`, or of `$RATCHET_PROGRAM` if there is no such channel."""
     code = base / "input" / "data" / "code"
     folder = code if code.is_dir() else Path(environment.get("RATCHET_PROGRAM", str(code)))
     if not (folder / "train.py").is_file():
@@ -102,7 +102,7 @@ def sagemaker_variables(base: Path, environment: Mapping[str, str]) -> dict[str,
 
 
 def read_json(base: Path, name: str) -> dict[str, Any]:
-    """Return one file of `input/config` as an object; a file that is not there is an empty one."""
+    """Return one file of `input/config` as an object; empty if the file does not exist."""
     path = base / "input" / "config" / f"{name}.json"
     if not path.exists():
         return {}
@@ -113,7 +113,7 @@ def read_json(base: Path, name: str) -> dict[str, Any]:
 
 
 def forward_lines(source: IO[bytes] | None, tail: deque[str]) -> None:
-    """Pass the child's stderr on as it comes and keep its last lines."""
+    """Write the child's stderr to this process's, line by line, and keep its last lines."""
     for line in source or ():
         tail.append(line.decode(errors="replace"))
         sys.stderr.buffer.write(line)
@@ -129,7 +129,7 @@ def exit_code_and_reason(code: int, last_lines: str) -> tuple[int, str]:
 
 
 def stop_when_parent_exits(parent: int, child: "subprocess.Popen[bytes]", gone: threading.Event) -> None:
-    """End the child once the submitting process is gone: nobody would wait for it or stop it any more."""
+    """End the child when the submitting process has ended: no process would wait for it or stop it."""
     direct = os.getppid() == parent
     while child.poll() is None:
         if not (os.getppid() == parent if direct else process_exists(parent)):
@@ -142,7 +142,7 @@ def stop_when_parent_exits(parent: int, child: "subprocess.Popen[bytes]", gone: 
 
 
 def process_exists(pid: int) -> bool:
-    """Say whether there is a process of that number."""
+    """Return whether a process with that number exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -153,15 +153,15 @@ def process_exists(pid: int) -> bool:
 
 
 def signal_group(child: "subprocess.Popen[bytes]", number: int) -> None:
-    """Signal every process of the child's group that still runs."""
+    """Send the signal to all running processes of the child's group."""
     try:
         os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS answers so for a group of zombies
+    except (ProcessLookupError, PermissionError):  # PermissionError: a group of zombies on macOS
         return
 
 
 def report(path: Path, text: str) -> None:
-    """Write a file as a whole, in a folder that is made where it is missing."""
+    """Write a file atomically; create its folder if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, text)
 

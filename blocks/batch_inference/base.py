@@ -15,7 +15,7 @@ from pydantic import Field
 
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import JobFailed
-from blocks.common.jobs import JobStatus, require_completed, stop_if_interrupted
+from blocks.common.jobs import JobState, JobStatus, require_completed, stop_if_interrupted
 from blocks.records.compute import Compute
 
 
@@ -45,19 +45,6 @@ class RequestPart:
 
     request: bytes
     passthrough: pa.Table
-
-
-@dataclass(frozen=True)
-class BatchInferenceJobState:
-    """Current state of a job; the fields have the same meaning as in `blocks.trainers.base.TrainingJobState`."""
-
-    name: str
-    status: JobStatus
-    seconds: float = 0.0
-    reason: str = ""
-    billable_seconds: float | None = None
-    instance_type: str = ""
-    transient: bool = False
 
 
 class BatchInference(ArtifactOwner, Block):
@@ -92,7 +79,7 @@ class BatchInference(ArtifactOwner, Block):
         """
 
     @abstractmethod
-    def state(self, name: str) -> BatchInferenceJobState:
+    def state(self, name: str) -> JobState:
         """Return the state of the job. Raises NotFound if there is no job of that name."""
 
     @abstractmethod
@@ -107,9 +94,7 @@ class BatchInference(ArtifactOwner, Block):
             Corrupt: a response is missing.
         """
 
-    def run(
-        self, job: BatchInferenceJob, parts: Iterable[RequestPart], log: Callable[[str], None]
-    ) -> BatchInferenceJobState:
+    def run(self, job: BatchInferenceJob, parts: Iterable[RequestPart], log: Callable[[str], None]) -> JobState:
         """Submit, wait, and return the state of the completed job.
 
         An interrupted wait (a cancelled flow, a signal) stops the job. A TransientError does not: the retry attaches to
@@ -125,7 +110,7 @@ class BatchInference(ArtifactOwner, Block):
             state = self._wait_until_ended(job, log)
         return require_completed("transform job", state)
 
-    def _wait_until_ended(self, job: BatchInferenceJob, log: Callable[[str], None]) -> BatchInferenceJobState:
+    def _wait_until_ended(self, job: BatchInferenceJob, log: Callable[[str], None]) -> JobState:
         log(f"transform job {job.name} is submitted")
         while (state := self.state(job.name)).status is JobStatus.in_progress:
             if state.seconds > job.max_seconds:

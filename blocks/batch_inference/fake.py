@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.batch_inference.base import BatchInference, BatchInferenceJob, BatchInferenceJobState, RequestPart
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
 from blocks.common.errors import Conflict, NotFound, Rejected
-from blocks.common.jobs import JobStatus
+from blocks.common.jobs import JobState, JobStatus
 from blocks.records.compute import Compute
 
 
@@ -37,7 +37,7 @@ class FakeBatchInference(BatchInference):
     fixed_compute: Compute = Field(default=Compute(), description="Compute of every job, apart from its time.")
     billable_seconds: float | None = Field(default=None, description="Billed seconds of a job that ended.")
 
-    _predict_row: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: _constant_prediction)
+    _predict_row: Callable[[list[Any]], Any] = PrivateAttr(default_factory=lambda: lambda _row: 0.5)
     _jobs: dict[str, _Attempt] = PrivateAttr(default_factory=dict)
     _started: list[str] = PrivateAttr(default_factory=list)
 
@@ -69,17 +69,17 @@ class FakeBatchInference(BatchInference):
         self._jobs[job.name] = _Attempt(job, stored, end)
         self._started.append(job.name)
 
-    def state(self, name: str) -> BatchInferenceJobState:
+    def state(self, name: str) -> JobState:
         """Return the state of the job, one step further than at the last poll; see `BatchInference.state`."""
         attempt = self._attempt(name)
         if attempt.stopped:
-            return BatchInferenceJobState(name, JobStatus.stopped, float(attempt.polls), "stopped on request")
+            return JobState(name, JobStatus.stopped, float(attempt.polls), "stopped on request")
         attempt.polls += 1
         if attempt.polls <= self.polls_until_done:
-            return BatchInferenceJobState(name, JobStatus.in_progress, float(attempt.polls))
+            return JobState(name, JobStatus.in_progress, float(attempt.polls))
         failed = attempt.end is JobStatus.failed
         seconds = float(self.polls_until_done)
-        return BatchInferenceJobState(name, attempt.end, seconds, self.reason if failed else "",
+        return JobState(name, attempt.end, seconds, self.reason if failed else "",
                               billable_seconds=self.billable_seconds, transient=failed and self.transient)  # fmt: skip
 
     def stop(self, name: str) -> None:
@@ -97,7 +97,3 @@ class FakeBatchInference(BatchInference):
         if name not in self._jobs:
             raise NotFound(f"no transform job {name!r}; there are {sorted(self._jobs)}")
         return self._jobs[name]
-
-
-def _constant_prediction(_row: list[Any]) -> float:
-    return 0.5

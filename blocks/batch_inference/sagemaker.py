@@ -1,35 +1,45 @@
 """Batch inference on SageMaker: transform jobs in the same container as an endpoint.
 
-The first attempt has the job's name on SageMaker. SageMaker never releases a name, so further attempts get a number.
 No state is kept here: rows, responses and their job are read from S3, the rest from SageMaker. So a retry, on this
 machine or another, attaches to the running job, and the job is paid once.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
-from blocks.batch_inference import sagemaker_requests as requests
-from blocks.batch_inference.base import BatchInference, BatchInferenceJob, BatchInferenceJobState, RequestPart
-from blocks.batch_inference.sagemaker_store import BatchInferenceStore, StagedRequests
-from blocks.common.aws.clients import aws_client, error_code, is_missing, port_errors, region_name
-from blocks.common.aws.job_logs import last_log_lines
-from blocks.common.aws.jobs import attempt_name
+from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
+from blocks.batch_inference.sagemaker_store import MAX_PAYLOAD_MB, BatchInferenceStore, StagedRequests
+from blocks.common.aws.clients import AwsClients, port_errors, region_name
+from blocks.common.aws.jobs import (
+    JOB_STATUSES,
+    SageMakerJobs,
+    attempt_name,
+    failure_reason,
+    is_transient,
+    last_log_lines,
+    tag_list,
+)
 from blocks.common.aws.s3_collectable import S3Artifacts
 from blocks.common.aws.s3_folders import S3Folders
 from blocks.common.errors import NotFound
-from blocks.common.jobs import JobStatus
+from blocks.common.jobs import JobState, JobStatus
 from blocks.records.collectable import Collectable
 from blocks.records.compute import Compute
+from runtime.digests import text_digest
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
-REUSABLE_STATUSES = (JobStatus.in_progress, JobStatus.completed)
+CONTENT_TYPE = "application/json"
+MODEL_DIGEST_LENGTH = 12
+"""Number of hexadecimal digits at the end of a model's name."""
 
 
-class SageMakerBatchInference(BatchInference):
+class SageMakerBatchInference(AwsClients, BatchInference):
     """Runs batch transform jobs; stores their rows and responses in a bucket."""
 
     _block_type_name = "Ratchet batch inference (SageMaker)"
@@ -48,10 +58,8 @@ class SageMakerBatchInference(BatchInference):
         default=[], description="Public keys; only models signed by one of them are loaded."
     )
     tags: dict[str, str] = Field(default={}, description="Tags of every job, such as its environment.")
-    region: str | None = Field(default=None, description="AWS region; None: boto3's default.")
-    endpoint_url: str | None = Field(default=None, description="Endpoint URL of the local SageMaker; None: AWS.")
 
-    _clients: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _attempts: dict[str, int] = PrivateAttr(default_factory=dict)
 
     def compute(self, max_seconds: int) -> Compute:
         """Return the configured instances with this time limit."""
@@ -66,16 +74,15 @@ class SageMakerBatchInference(BatchInference):
         """
         with port_errors(f"submitting job {job.name}"):
             staged = self._store.stage(job, parts)
-            number, latest = self._latest(job.name)
-            if latest is not None and self._is_reusable(staged, number, latest):
-                return
-            self._create(job, staged, number + 1)
+            number, latest = self._jobs.latest(job.name)
+            if latest is None or not self._is_reusable(staged, number, latest):
+                self._create(job, staged, number + 1)
 
-    def state(self, name: str) -> BatchInferenceJobState:
+    def state(self, name: str) -> JobState:
         """Return the state of the job's latest attempt; the reason of a failure includes the end of its log."""
         with port_errors(f"describing job {name}"):
-            _, description = self._require_description(name)
-            state = requests.job_state(name, description)
+            _, description = self._jobs.require_latest(name)
+            state = job_state(name, description)
             if state.status is JobStatus.failed and not state.transient:
                 lines = last_log_lines(self._client("logs"), LOG_GROUP, f"{description['TransformJobName']}/")
                 state = replace(state, reason="\n".join([state.reason, *lines]))
@@ -83,22 +90,13 @@ class SageMakerBatchInference(BatchInference):
 
     def stop(self, name: str) -> None:
         """Request the stop of the job; it counts as stopped from then on."""
-        from botocore.exceptions import ClientError
-
         with port_errors(f"stopping job {name}"):
-            _, description = self._require_description(name)
-            if description["TransformJobStatus"] != "InProgress":
-                return
-            try:
-                self._client("sagemaker").stop_transform_job(TransformJobName=description["TransformJobName"])
-            except ClientError as error:
-                if error_code(error) != "ValidationException":  # it has just ended by itself
-                    raise
+            self._jobs.stop(name)
 
     def responses(self, name: str) -> Iterator[tuple[pa.Table, bytes]]:
         """Yield the passthrough columns and the response of each part; see `BatchInference.responses`."""
         with port_errors(f"reading the responses of job {name}"):
-            number, _ = self._require_description(name)
+            number, _ = self._jobs.require_latest(name)
             staged = self._store.staged(name)
             if staged is None:
                 raise NotFound(f"no rows are stored for job {name} below {self._store.url(self.prefix)}")
@@ -124,19 +122,19 @@ class SageMakerBatchInference(BatchInference):
         """
         with port_errors(f"deleting {key}"):
             self._prefixes.delete_collectables(key, ("staged.json",))
-            stem = requests.model_name_prefix(key.partition(":")[2])
+            stem = _model_name_prefix(key.partition(":")[2])
             pages = self._client("sagemaker").get_paginator("list_models").paginate(NameContains=stem)
             for name in [str(model["ModelName"]) for page in pages for model in page["Models"]]:
-                if name.startswith(stem) and len(name) == len(stem) + requests.MODEL_DIGEST_LENGTH:
+                if name.startswith(stem) and len(name) == len(stem) + MODEL_DIGEST_LENGTH:
                     self._client("sagemaker").delete_model(ModelName=name)
 
     def _is_running(self, key: str) -> bool:
-        _, description = self._latest(key.partition(":")[2])
+        _, description = self._jobs.latest(key.partition(":")[2])
         return description is not None and description["TransformJobStatus"] in ("InProgress", "Stopping")
 
     @property
     def _prefixes(self) -> S3Artifacts:
-        return S3Artifacts(self._client("s3"), self.bucket, self.prefix, "batch-inference", depth=1)
+        return S3Artifacts(S3Folders(self._client("s3"), self.bucket), self.prefix, "batch-inference", depth=1)
 
     def _is_reusable(self, staged: StagedRequests, number: int, description: Mapping[str, Any]) -> bool:
         """Return whether an attempt predicts, or has predicted, the stored rows.
@@ -144,32 +142,53 @@ class SageMakerBatchInference(BatchInference):
         Garbage collection may have deleted its responses; then it is not reusable.
         """
         source = description["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
-        status = requests.job_state("", description).status
-        if status not in REUSABLE_STATUSES or source != self._store.url(staged.requests_prefix):
+        if source != self._store.url(staged.requests_prefix):
             return False
-        return status is JobStatus.in_progress or self._store.has_all_responses(staged, number)
+        status = JOB_STATUSES[description["TransformJobStatus"]]
+        if status is JobStatus.completed:
+            return self._store.has_all_responses(staged, number)
+        return status is JobStatus.in_progress
 
     def _create(self, job: BatchInferenceJob, staged: StagedRequests, number: int) -> None:
-        from botocore.exceptions import ClientError
+        """Create the job's model, unless it exists, and an attempt.
 
-        name, store = attempt_name(job.name, number), self._store
-        model = requests.model_request(self._config, job, store.url(f"{staged.folder}/model/"))
-        self._make_model(model)
-        request = requests.transform_request(
-            self._config,
-            job,
-            name,
-            model["ModelName"],
-            store.url(staged.requests_prefix),
-            store.url(staged.responses_prefix(number)),
-        )
-        try:
-            self._client("sagemaker").create_transform_job(**request)
-        except ClientError as error:
-            if error_code(error) != "ResourceInUse":  # otherwise another process was first, and its job is used
-                raise
+        Each object below the requests' prefix is one request; its response is written below the responses' prefix.
+        """
+        model = self._model_request(job, self._store.url(f"{staged.folder}/model/"))
+        self._create_model(model)
+        source = {"S3DataType": "S3Prefix", "S3Uri": self._store.url(staged.requests_prefix)}
+        responses = self._store.url(staged.responses_prefix(number))
+        timeout = {"InvocationsTimeoutInSeconds": self.response_timeout_seconds, "InvocationsMaxRetries": 1}
+        request = {
+            "TransformJobName": attempt_name(job.name, number),
+            "ModelName": model["ModelName"],
+            "MaxPayloadInMB": MAX_PAYLOAD_MB,
+            "ModelClientConfig": timeout,
+            "TransformInput": {
+                "DataSource": {"S3DataSource": source},
+                "ContentType": CONTENT_TYPE,
+                "SplitType": "None",
+            },
+            "TransformOutput": {"S3OutputPath": responses, "Accept": CONTENT_TYPE, "AssembleWith": "None"},
+            "TransformResources": {"InstanceType": self.instance_type, "InstanceCount": self.instance_count},
+            "Tags": self._tags(job),
+        }
+        self._jobs.create(request)
 
-    def _make_model(self, request: dict[str, Any]) -> None:
+    def _model_request(self, job: BatchInferenceJob, address: str) -> dict[str, Any]:
+        """Return the arguments of `create_model`, for the files in S3. The model's name is a hash of them."""
+        source = {"S3Uri": address, "S3DataType": "S3Prefix", "CompressionType": "None"}
+        variables = {
+            "RATCHET_MODEL_VERSION": job.version,
+            "RATCHET_MODEL_DIGEST": job.digest,
+            "RATCHET_TRUSTED_KEYS": " ".join(self.trusted_keys),
+        }
+        container = {"Image": self.image, "ModelDataSource": {"S3DataSource": source}, "Environment": variables}
+        arguments = {"ExecutionRoleArn": self.role_arn, "PrimaryContainer": container}
+        digest = text_digest(json.dumps(arguments, sort_keys=True))[:MODEL_DIGEST_LENGTH]
+        return {"ModelName": _model_name_prefix(job.name) + digest, **arguments, "Tags": self._tags(job)}
+
+    def _create_model(self, request: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError
 
         try:
@@ -178,42 +197,35 @@ class SageMakerBatchInference(BatchInference):
             if "already exist" not in str(error):  # otherwise it has the same content: its name is a hash of it
                 raise
 
-    def _latest(self, name: str) -> tuple[int, Mapping[str, Any] | None]:
-        """Return number and description of the job's latest attempt, or 0 and None."""
-        number, latest = 0, None
-        while (later := self._describe(attempt_name(name, number + 1))) is not None:
-            number, latest = number + 1, later
-        return number, latest
-
-    def _require_description(self, name: str) -> tuple[int, Mapping[str, Any]]:
-        number, latest = self._latest(name)
-        if latest is None:
-            raise NotFound(f"no transform job {name!r} on SageMaker in this account and region")
-        return number, latest
-
-    def _describe(self, attempt: str) -> Mapping[str, Any] | None:
-        from botocore.exceptions import ClientError
-
-        try:
-            return dict(self._client("sagemaker").describe_transform_job(TransformJobName=attempt))
-        except ClientError as error:
-            if is_missing(error):
-                return None
-            raise
+    def _tags(self, job: BatchInferenceJob) -> list[dict[str, str]]:
+        tags = {**self.tags, "ratchet:job": job.name, "ratchet:version": job.version, "ratchet:digest": job.digest}
+        return tag_list(tags | ({"ratchet:run": job.run_id} if job.run_id else {}))
 
     @property
-    def _config(self) -> requests.BatchInferenceConfig:
-        return requests.BatchInferenceConfig(
-            self.role_arn, self.image, self.instance_type, self.instance_count, self.response_timeout_seconds,
-            tuple(self.trusted_keys), self.tags,
-        )  # fmt: skip
+    def _jobs(self) -> SageMakerJobs:
+        return SageMakerJobs(self._client("sagemaker"), "transform", self._attempts)
 
     @property
     def _store(self) -> BatchInferenceStore:
-        s3 = self._client("s3")
-        return BatchInferenceStore(S3Folders(s3, self.bucket), s3, self.bucket, self.prefix)
+        return BatchInferenceStore(S3Folders(self._client("s3"), self.bucket), self.prefix)
 
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            self._clients[service] = aws_client(service, self.region, self.endpoint_url)
-        return self._clients[service]
+
+def _model_name_prefix(name: str) -> str:
+    """Return the name prefix of a job's models; `MODEL_DIGEST_LENGTH` digits follow it."""
+    return f"{name[:50].rstrip('-')}-"
+
+
+def job_state(name: str, description: Mapping[str, Any]) -> JobState:
+    """Return the state of the job that SageMaker describes. Each instance is billed for the time that the job ran."""
+    status = JOB_STATUSES[description["TransformJobStatus"]]
+    started, ended = description.get("TransformStartTime"), description.get("TransformEndTime")
+    since = started or description["CreationTime"]
+    seconds = max(((ended or datetime.now(UTC)) - since).total_seconds(), 0.0)
+    billed = None if ended is None else seconds if started else 0.0
+    instance_type = description["TransformResources"]["InstanceType"]
+    reason = ""
+    if status is JobStatus.failed:
+        reason = failure_reason(description)
+    if status is JobStatus.stopped:
+        reason = "stopped on request"
+    return JobState(name, status, seconds, reason, billed, instance_type, is_transient(reason))

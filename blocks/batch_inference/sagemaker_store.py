@@ -12,20 +12,20 @@ import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.batch_inference.base import BatchInferenceJob, RequestPart
-from blocks.batch_inference.sagemaker_requests import MAX_PAYLOAD_MB
-from blocks.common.aws.clients import error_code
-from blocks.common.aws.s3_folders import S3Folders
+from blocks.common.aws.clients import ignored_errors
+from blocks.common.aws.s3_folders import UPLOAD_THREADS, S3Folders
 from blocks.common.errors import Conflict, Corrupt, Rejected
 from runtime.digests import folder_digest
+from runtime.signatures import signature_file
 
-_UPLOAD_THREADS = 8
+MAX_PAYLOAD_MB = 6
+"""SageMaker's default for the size of one request to the container."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ class StagedRequests:
         """The prefix of the requests."""
         return f"{self.folder}/in/"
 
-    @property
-    def token(self) -> str:
-        """Identifies this upload among others of the same job."""
-        return self.folder.rpartition("/")[2]
-
     def responses_prefix(self, attempt: int) -> str:
         """The prefix of an attempt's responses."""
         return f"{self.folder}/out/{attempt}"
@@ -55,8 +50,8 @@ class StagedRequests:
 class BatchInferenceStore:
     """Jobs below a prefix. Raises botocore's errors, and port errors about the jobs themselves."""
 
-    def __init__(self, folders: S3Folders, client: Any, bucket: str, prefix: str) -> None:
-        self._folders, self._client, self._bucket, self._prefix = folders, client, bucket, prefix
+    def __init__(self, folders: S3Folders, prefix: str) -> None:
+        self._folders, self._prefix = folders, prefix
 
     def staged(self, name: str) -> StagedRequests | None:
         """Return the stored rows of a job, or None."""
@@ -105,13 +100,12 @@ class BatchInferenceStore:
             raise Corrupt(f"artifact {job.model_folder} has the digest {found}, expected {job.digest}; fetch it again")
         files = {f"{folder}/model/model/{path.relative_to(job.model_folder).as_posix()}": path
                  for path in sorted(job.model_folder.rglob("*")) if path.is_file()}  # fmt: skip
-        signature = job.model_folder.with_name(f"{job.model_folder.name}.sig")
-        if signature.exists():
+        if (signature := signature_file(job.model_folder)).exists():
             files[f"{folder}/model/model.sig"] = signature
         count, numbered = 0, enumerate(parts)
-        with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
-            list(pool.map(lambda each: self._put(each[0], each[1].read_bytes()), files.items()))
-            while window := list(itertools.islice(numbered, _UPLOAD_THREADS)):  # bounds the memory
+        with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
+            list(pool.map(lambda each: self._folders.put(each[0], each[1].read_bytes()), files.items()))
+            while window := list(itertools.islice(numbered, UPLOAD_THREADS)):  # bounds the memory
                 count += sum(pool.map(lambda each: self._put_part(folder, *each), window))
         if not count:
             raise Rejected(f"job {job.name} has no rows")
@@ -119,16 +113,9 @@ class BatchInferenceStore:
 
     def _claim(self, job: BatchInferenceJob, copied: StagedRequests) -> StagedRequests:
         """Record the uploaded rows as the job's, unless another process did so first; return the recorded ones."""
-        from botocore.exceptions import ClientError
-
-        record = {"folder": copied.folder, "parts": copied.parts, "version": copied.version, "digest": copied.digest}
-        try:
-            self._folders.create_json(self._record(job.name), record)
-        except ClientError as error:
-            if error_code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
-                raise
-            return self.staged(job.name) or copied
-        return copied
+        with ignored_errors("PreconditionFailed", "ConditionalRequestConflict"):
+            self._folders.put_json(self._record(job.name), asdict(copied), IfNoneMatch="*")
+        return self.staged(job.name) or copied
 
     def _put_part(self, folder: str, number: int, part: RequestPart) -> int:
         if len(part.request) > MAX_PAYLOAD_MB * 2**20:
@@ -136,12 +123,9 @@ class BatchInferenceStore:
             raise Rejected(f"part {number} has {size} bytes; SageMaker takes {MAX_PAYLOAD_MB} MB a request")
         sink = pa.BufferOutputStream()
         pq.write_table(part.passthrough, sink)
-        self._put(f"{folder}/passthrough/{_part_name(number)}.parquet", sink.getvalue().to_pybytes())
-        self._put(f"{folder}/in/{_part_name(number)}.json", part.request)
+        self._folders.put(f"{folder}/passthrough/{_part_name(number)}.parquet", sink.getvalue().to_pybytes())
+        self._folders.put(f"{folder}/in/{_part_name(number)}.json", part.request)
         return 1
-
-    def _put(self, key: str, body: bytes) -> None:
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
 
     def _record(self, name: str) -> str:
         return f"{self._prefix}/{name}/staged.json"

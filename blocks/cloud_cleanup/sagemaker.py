@@ -1,36 +1,21 @@
 """Cloud cleanup for SageMaker and S3. Tested with botocore's API model; never run on a real account."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
 from blocks.cloud_cleanup.base import ENVIRONMENT_TAG, FLOW_RUN_TAG, RUN_TAG, CloudCleanup
-from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.common.aws.clients import aws_client, port_errors
+from blocks.common.aws.s3_folders import S3Folders, S3Object
+from blocks.common.errors import NotFound
 from blocks.records.cloud import Checkpoints, PaidEndpoint, PaidJob
 
-ALREADY_ENDED_MESSAGES = (
-    "Could not find",
-    "does not exist",
-    "cannot be stopped",
-    "already in a terminal",
-    "is in a terminal",
-)
-"""Texts of a ValidationException for a resource that has ended or does not exist."""
-TRANSIENT_CODES = {
-    "ThrottlingException",
-    "Throttling",
-    "RequestLimitExceeded",
-    "SlowDown",
-    "ServiceUnavailable",
-    "InternalFailure",
-}
+JobKind = Literal["Training", "Transform"]
 DEFAULT_MAX_SECONDS = 86_400
 """Assumed maximum run time, in seconds, of a job without a limit."""
-DELETE_BATCH_SIZE = 1000
-"""Maximum number of objects that S3 deletes in one call."""
 
 
 class SageMakerCleanup(CloudCleanup):
@@ -51,29 +36,19 @@ class SageMakerCleanup(CloudCleanup):
 
     def training_jobs(self, environment: str) -> tuple[PaidJob, ...]:
         """Return the running training jobs of the environment."""
-        with self._port_errors("ListTrainingJobs"):
-            pages = self._client("sagemaker").get_paginator("list_training_jobs").paginate(StatusEquals="InProgress")
-            jobs = [job for page in pages for job in page["TrainingJobSummaries"]]
-            tagged = ((job["TrainingJobName"], self._tags(job["TrainingJobArn"])) for job in jobs)
-            return tuple(self._job(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+        return self._running_jobs("Training", environment)
 
     def stop_training_job(self, name: str) -> None:
         """Request the stop of a training job."""
-        with contextlib.suppress(NotFound), self._port_errors(f"StopTrainingJob {name}"):
-            self._client("sagemaker").stop_training_job(TrainingJobName=name)
+        self._stop("Training", name)
 
     def batch_inference_jobs(self, environment: str) -> tuple[PaidJob, ...]:
         """Return the running batch transform jobs of the environment."""
-        with self._port_errors("ListTransformJobs"):
-            pages = self._client("sagemaker").get_paginator("list_transform_jobs").paginate(StatusEquals="InProgress")
-            jobs = [job for page in pages for job in page["TransformJobSummaries"]]
-            tagged = ((job["TransformJobName"], self._tags(job["TransformJobArn"])) for job in jobs)
-            return tuple(self._transform(name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+        return self._running_jobs("Transform", environment)
 
     def stop_batch_inference_job(self, name: str) -> None:
         """Request the stop of a batch transform job."""
-        with contextlib.suppress(NotFound), self._port_errors(f"StopTransformJob {name}"):
-            self._client("sagemaker").stop_transform_job(TransformJobName=name)
+        self._stop("Transform", name)
 
     def endpoints(self, environment: str, since: datetime) -> tuple[PaidEndpoint, ...]:
         """Return the environment's endpoints in service, with the number of requests from CloudWatch."""
@@ -98,34 +73,26 @@ class SageMakerCleanup(CloudCleanup):
 
     def checkpoints(self) -> tuple[Checkpoints, ...]:
         """Return the checkpoints below the prefix, one entry per job."""
-        jobs: dict[str, list[Mapping[str, Any]]] = {}
+        jobs: dict[str, list[S3Object]] = {}
         with self._port_errors(f"ListObjectsV2 s3://{self.bucket}/{self.checkpoint_prefix}"):
-            pages = self._client("s3").get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.checkpoint_prefix):
-                for file in page.get("Contents", ()):
-                    job, _, rest = file["Key"].removeprefix(self.checkpoint_prefix).partition("/")
-                    if job and rest:
-                        jobs.setdefault(job, []).append(file)
+            for file in self._folders.objects(self.checkpoint_prefix):
+                job, _, rest = file.key.removeprefix(self.checkpoint_prefix).partition("/")
+                if job and rest:
+                    jobs.setdefault(job, []).append(file)
         return tuple(
             Checkpoints(
                 job,
-                sum(f["Size"] for f in files),
-                max(f["LastModified"] for f in files),
-                tuple(f["Key"] for f in files),
+                sum(file.size_bytes for file in files),
+                max(file.modified for file in files),
+                tuple(file.key for file in files),
             )
             for job, files in jobs.items()
         )
 
     def delete_checkpoints(self, checkpoints: Checkpoints) -> None:
         """Delete the listed files, and none that was written since."""
-        keys = [{"Key": key} for key in checkpoints.keys]
-        for start in range(0, len(keys), DELETE_BATCH_SIZE):
-            with self._port_errors(f"DeleteObjects s3://{self.bucket}/{self.checkpoint_prefix}{checkpoints.job}/"):
-                response = self._client("s3").delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": keys[start : start + DELETE_BATCH_SIZE], "Quiet": True}
-                )
-            if failed := response.get("Errors"):
-                raise Rejected(f"S3 did not delete {len(failed)} checkpoints of {checkpoints.job}: {failed[0]}")
+        with self._port_errors(f"DeleteObjects s3://{self.bucket}/{self.checkpoint_prefix}{checkpoints.job}/"):
+            self._folders.delete(checkpoints.keys)
 
     def _belongs_to(self, tags: Mapping[str, str], environment: str) -> bool:
         """Return whether the environment owns the resource; without a Ratchet tag it never does."""
@@ -133,31 +100,30 @@ class SageMakerCleanup(CloudCleanup):
             return tags[ENVIRONMENT_TAG] == environment
         return self.include_unassigned and any(name.startswith("ratchet:") for name in tags)
 
-    def _job(self, name: str, tags: Mapping[str, str]) -> PaidJob:
-        job = self._client("sagemaker").describe_training_job(TrainingJobName=name)
-        resources = job["ResourceConfig"]
+    def _running_jobs(self, kind: JobKind, environment: str) -> tuple[PaidJob, ...]:
+        with self._port_errors(f"List{kind}Jobs"):
+            paginator = self._client("sagemaker").get_paginator(f"list_{kind.lower()}_jobs")
+            jobs = [
+                job for page in paginator.paginate(StatusEquals="InProgress") for job in page[f"{kind}JobSummaries"]
+            ]
+            tagged = ((job[f"{kind}JobName"], self._tags(job[f"{kind}JobArn"])) for job in jobs)
+            return tuple(self._job(kind, name, tags) for name, tags in tagged if self._belongs_to(tags, environment))
+
+    def _stop(self, kind: JobKind, name: str) -> None:
+        with contextlib.suppress(NotFound), self._port_errors(f"Stop{kind}Job {name}"):
+            getattr(self._client("sagemaker"), f"stop_{kind.lower()}_job")(**{f"{kind}JobName": name})
+
+    def _job(self, kind: JobKind, name: str, tags: Mapping[str, str]) -> PaidJob:
+        job = getattr(self._client("sagemaker"), f"describe_{kind.lower()}_job")(**{f"{kind}JobName": name})
+        resources = job["ResourceConfig" if kind == "Training" else "TransformResources"]
         return PaidJob(
             name=name,
             flow_run_id=tags.get(FLOW_RUN_TAG, ""),
             instance_type=resources.get("InstanceType", ""),
             instance_count=resources.get("InstanceCount", 1),
             started=job["CreationTime"],
-            max_seconds=job["StoppingCondition"].get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
+            max_seconds=job.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_MAX_SECONDS),
             run_id=tags.get(RUN_TAG, ""),
-        )
-
-    def _transform(self, name: str, tags: Mapping[str, str]) -> PaidJob:
-        job = self._client("sagemaker").describe_transform_job(TransformJobName=name)
-        resources = job["TransformResources"]
-        kind, count = resources["InstanceType"], resources["InstanceCount"]
-        return PaidJob(
-            name,
-            tags.get(FLOW_RUN_TAG, ""),
-            kind,
-            count,
-            job["CreationTime"],
-            DEFAULT_MAX_SECONDS,
-            tags.get(RUN_TAG, ""),
         )
 
     def _endpoint(self, name: str, since: datetime) -> PaidEndpoint:
@@ -190,26 +156,13 @@ class SageMakerCleanup(CloudCleanup):
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
-            import boto3
-
-            url = self.endpoint_url or None
-            self._clients[service] = boto3.client(service, region_name=self.region, endpoint_url=url)
+            self._clients[service] = aws_client(service, self.region, self.endpoint_url)
         return self._clients[service]
 
-    @contextlib.contextmanager
-    def _port_errors(self, action: str) -> Iterator[None]:
-        """Translate botocore's errors into port errors that name the call and the region."""
-        from botocore.exceptions import BotoCoreError, ClientError
+    @property
+    def _folders(self) -> S3Folders:
+        return S3Folders(self._client("s3"), self.bucket)
 
-        try:
-            yield
-        except ClientError as cause:
-            error = cause.response.get("Error", {})
-            code, text = error.get("Code", ""), error.get("Message", "")
-            has_ended = code in {"ResourceNotFound", "ResourceNotFoundException"} or any(
-                message in text for message in ALREADY_ENDED_MESSAGES
-            )
-            error_class = Unavailable if code in TRANSIENT_CODES else NotFound if has_ended else Rejected
-            raise error_class(f"{action} in {self.region}: {code}: {text}") from cause
-        except BotoCoreError as cause:
-            raise Unavailable(f"{action} in {self.region}: {cause}") from cause
+    def _port_errors(self, action: str) -> contextlib.AbstractContextManager[None]:
+        """Translate AWS errors into port errors that name the call and the region."""
+        return port_errors(f"{action} in {self.region}")

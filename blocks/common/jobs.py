@@ -1,11 +1,16 @@
-"""Shared parts of the job ports: job status, the stop of a job whose wait is interrupted, and errors of failed jobs."""
+"""Shared parts of the job ports: job states, the stop of a job whose wait is interrupted, and errors of failed jobs."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from blocks.common.errors import JobFailed, TransientError, Unavailable
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+"""SageMaker's rule for the names of jobs; such a name is also safe as a folder's name."""
 
 
 class JobStatus(StrEnum):
@@ -17,27 +22,30 @@ class JobStatus(StrEnum):
     stopped = "Stopped"
 
 
-class EndedJob(Protocol):
-    """The state of a job that has ended, as far as this module reads it."""
+@dataclass(frozen=True)
+class JobState:
+    """Current state of a job.
 
-    @property
-    def name(self) -> str:
-        """The job's name."""
+    Attributes:
+        name: the job's name.
+        status: the job's status.
+        seconds: run time until now or until the end.
+        reason: why it failed; "" if it did not.
+        billable_seconds: seconds that the service bills for each instance, warm pool included; None if unknown.
+        instance_type: the instance type that ran it; "" if unknown, or on this machine.
+        transient: whether the service caused the failure (such as no capacity), so that the same job may succeed.
+    """
 
-    @property
-    def status(self) -> JobStatus:
-        """The final status."""
-
-    @property
-    def reason(self) -> str:
-        """Why it failed; "" if it did not."""
-
-    @property
-    def transient(self) -> bool:
-        """Whether the service caused the failure, so that the same job may succeed."""
+    name: str
+    status: JobStatus
+    seconds: float = 0.0
+    reason: str = ""
+    billable_seconds: float | None = None
+    instance_type: str = ""
+    transient: bool = False
 
 
-EndedJobT = TypeVar("EndedJobT", bound=EndedJob)
+JobStateT = TypeVar("JobStateT", bound=JobState)
 
 
 @contextmanager
@@ -55,7 +63,7 @@ def stop_if_interrupted(stop: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-def require_completed(job_kind: str, job: EndedJobT) -> EndedJobT:
+def require_completed(job_kind: str, job: JobStateT) -> JobStateT:
     """Return the state of a job that completed; `job_kind` names the job in the message.
 
     Raises:

@@ -21,12 +21,6 @@ def _rejected() -> Iterator[None]:
         raise Rejected(str(cause)) from cause
 
 
-def signer_from(file: Path, head: Path | None = None) -> Signer:
-    """Return the signer whose private key is in the file. Raises Rejected if it cannot be used."""
-    with _rejected():
-        return load_signer(file, head)
-
-
 def keyring(lines: Iterable[str]) -> Keyring:
     """Return the trusted public keys, one per line. Raises Rejected if a line is not a public key."""
     with _rejected():
@@ -60,15 +54,15 @@ class SigningSettings(BaseModel):
             else (self.models_key, self.models_secret)
         )
         head = Path(self.decisions_head_file) if purpose == "decisions" and self.decisions_head_file else None
-        if secret:
-            pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
-            with _rejected():
+        with _rejected():
+            if secret:
+                pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
                 return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
-        if not file:
-            raise Rejected(
-                f"this environment has no key to sign {purpose}; set signing.{purpose}_key on the machine that signs"
-            )
-        return signer_from(Path(file), head)
+            if file:
+                return load_signer(Path(file), head)
+        raise Rejected(
+            f"this environment has no key to sign {purpose}; set signing.{purpose}_key on the machine that signs"
+        )
 
     def trusted_keys(self, purpose: Literal["decisions", "models"]) -> Keyring:
         """Return the public keys trusted for this purpose. Raises Rejected if a line is not a public key."""

@@ -1,5 +1,6 @@
 """The endpoint port: serves one model version at a time; the next version is verified before the switch."""
 
+import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
+from blocks.common.errors import Rejected
+from blocks.endpoints.golden import difference
 from blocks.records.compute import EndpointCompute
 from blocks.records.traffic import TrafficInterval
 
@@ -93,13 +96,13 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class InferenceResponse:
-    """An HTTP response of the endpoint: status code, body, content type, and the version that sent it."""
+    """An HTTP response of the endpoint: status code, body, content type, and the model that sent it; "" if unknown."""
 
     status: int
     body: bytes
     content_type: str
     version: str
-    headers: Mapping[str, str]
+    digest: str
 
 
 class Endpoint(ArtifactOwner, Block):
@@ -147,13 +150,29 @@ class Endpoint(ArtifactOwner, Block):
         Stored copies remain for `rollback`. Repeating the call, or an unknown name, changes nothing.
         """
 
-    @abstractmethod
     def verify(self, release: Release) -> ProbeResult:
         """Check that the live endpoint serves this version and digest, and returns the golden predictions.
 
         Raises:
             Rejected: it does not; the message gives the expected and the actual value.
         """
+        live = self.live_version(release.endpoint)
+        return self._verify(release, live.version if live else "nothing", live.digest if live else "")
+
+    def _verify(self, release: Release, version: str, digest: str) -> ProbeResult:
+        """Compare the live version and digest, and then the response to the golden request; see `verify`."""
+        expected = f"expected version {release.version} with the digest {release.digest}"
+        if (version, digest) != (release.version, release.digest):
+            raise Rejected(f"{release.endpoint} serves version {version} {digest}; {expected}")
+        begin = time.monotonic()
+        response = self.invoke(release.endpoint, release.golden_example.request.encode())
+        milliseconds = (time.monotonic() - begin) * 1000
+        problem = difference(release.golden_example, response.status, response.body)
+        if not problem and (response.version, response.digest) != (release.version, release.digest):
+            problem = f"version {response.version} {response.digest} responded; {expected}"
+        if problem:
+            raise Rejected(f"{release.endpoint}, version {response.version}: {problem}")
+        return ProbeResult(release.version, release.digest, 0.0, milliseconds)
 
     @abstractmethod
     def live_version(self, endpoint: str) -> LiveVersion | None:

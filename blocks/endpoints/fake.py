@@ -1,6 +1,6 @@
 """A fake endpoint in memory, for tests and for trying flows: it answers golden requests only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -74,16 +74,6 @@ class FakeEndpoint(Endpoint):
         """Stop serving under that name."""
         self._memory.live.pop(endpoint, None)
 
-    def verify(self, release: Release) -> ProbeResult:
-        """Compare version, digest and golden predictions of the live release."""
-        live = self.live_version(release.endpoint)
-        if live is None or (live.version, live.digest) != (release.version, release.digest):
-            raise Rejected(f"{release.endpoint} serves {live}; expected version {release.version} {release.digest}")
-        response = self.invoke(release.endpoint, release.golden_example.request.encode())
-        if problem := difference(release.golden_example, response.status, response.body):
-            raise Rejected(f"{release.endpoint}, version {release.version}: {problem}")
-        return ProbeResult(release.version, release.digest, 0.0, 0.0)
-
     def live_version(self, endpoint: str) -> LiveVersion | None:
         """Return the live version."""
         return self._memory.live.get(endpoint)
@@ -94,13 +84,12 @@ class FakeEndpoint(Endpoint):
         if live is None:
             raise NotFound(f"nothing is deployed under the name {endpoint!r}")
         release = self._memory.releases[endpoint][live.version]
-        headers: Mapping[str, str] = {"X-Model-Version": live.version, "X-Model-Digest": live.digest}
         status, text = 200, f'{{"predictions": {release.golden_example.expected_predictions}}}'
         if live.version in self.wrong_answer_versions:
             text = '{"predictions": [0.123456789]}'
         elif body.decode(errors="replace") != release.golden_example.request:
             status, text = 400, '{"error": "the fake answers the golden request only"}'
-        return InferenceResponse(status, text.encode(), "application/json", live.version, headers)
+        return InferenceResponse(status, text.encode(), "application/json", live.version, live.digest)
 
     def add_log_segment(self, endpoint: str, logged: LogSegment) -> None:
         """Add a segment to the log: the fake has no traffic of its own."""

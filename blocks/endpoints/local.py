@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import sys
-import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,18 +15,16 @@ from pydantic import Field, TypeAdapter
 from blocks.common.collectable import FolderArtifacts
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.endpoints.base import Endpoint, InferenceResponse, LiveVersion, LogSegment, ProbeResult, Release
-from blocks.endpoints.golden import difference
 from blocks.endpoints.release_store import ReleaseStore
-from blocks.endpoints.scoring_process import probe_server, scoring_server
+from blocks.endpoints.scoring_process import PreflightSettings
 from blocks.records.collectable import Collectable
 from blocks.records.compute import EndpointCompute
 from blocks.records.traffic import TrafficInterval
 
-_SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 _TRAFFIC_ADAPTER = TypeAdapter(list[TrafficInterval])
 
 
-class LocalEndpoint(Endpoint):
+class LocalEndpoint(PreflightSettings, Endpoint):
     """Serves from a model server on this machine; stores a copy of each release below the server's state folder."""
 
     _block_type_name = "Ratchet endpoint (local)"
@@ -41,15 +37,8 @@ class LocalEndpoint(Endpoint):
         default=[],
         description="Public keys of models that preflight loads; the model server has its own list.",
     )
-    load_timeout_seconds: float = Field(
-        60.0, gt=0, description="Timeout for loading a model and its first response, in seconds."
-    )
     response_timeout_seconds: float = Field(
         60.0, gt=0, description="Timeout for a response of the live model, in seconds."
-    )
-    serve_command: list[str] = Field(
-        default_factory=lambda: [sys.executable, str(_SERVE_PROGRAM)],
-        description="The scoring server that preflight starts: a program and its arguments.",
     )
 
     def compute(self, endpoint: str) -> EndpointCompute:
@@ -59,15 +48,11 @@ class LocalEndpoint(Endpoint):
     def preflight(self, release: Release) -> ProbeResult:
         """Copy the artifact, load the copy in a separate server, and send it the golden request."""
         stored = self._releases.save(release)
-        deadline = time.monotonic() + self.load_timeout_seconds
         try:
-            with scoring_server(
-                self.serve_command, stored.artifact, stored.version, deadline, self.trusted_keys, stored.digest
-            ) as server:
-                return probe_server(server, stored, max(deadline - time.monotonic(), 0.1))
-        except Rejected as cause:
+            return self._probe(stored, self.trusted_keys)
+        except Rejected:
             self._releases.delete_refused(stored)
-            raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
+            raise
 
     def switch(self, release: Release) -> LiveVersion:
         """Copy the artifact unless it is stored, and let the model server load it, verify it and switch."""
@@ -82,29 +67,12 @@ class LocalEndpoint(Endpoint):
 
     def undeploy(self, endpoint: str) -> None:
         """Let the model server remove the endpoint; it returns 404 from then on."""
-        headers = {"Authorization": f"Bearer {self._token()}"}
-        response = self._request(
-            "DELETE", f"/admin/endpoints/{endpoint}", self.load_timeout_seconds + 30, headers=headers
-        )
-        if response.status_code not in (204, 404):
-            raise _port_error(response)
+        self._admin("DELETE", f"/admin/endpoints/{endpoint}", accepted=(204, 404))
 
     def verify(self, release: Release) -> ProbeResult:
         """Compare the live version, its digest and its predictions with the release."""
-        live = self._status(release.endpoint)
-        actual = (live["version"], live["digest"]) if live else ("nothing", "")
-        if actual != (release.version, release.digest):
-            expected = f"version {release.version} with the digest {release.digest}"
-            raise Rejected(f"{release.endpoint} serves version {actual[0]} {actual[1]}; expected {expected}")
-        begin = time.monotonic()
-        response = self.invoke(release.endpoint, release.golden_example.request.encode())
-        seconds = time.monotonic() - begin
-        problem = difference(release.golden_example, response.status, response.body)
-        if problem or response.version != release.version:
-            raise Rejected(f"{release.endpoint}, version {response.version}: {problem or 'another version responded'}")
-        return ProbeResult(
-            release.version, release.digest, float(live["load_seconds"]) if live else 0.0, seconds * 1000
-        )
+        live = self._status(release.endpoint) or {"version": "nothing", "digest": "", "load_seconds": 0.0}
+        return replace(self._verify(release, live["version"], live["digest"]), load_seconds=live["load_seconds"])
 
     def live_version(self, endpoint: str) -> LiveVersion | None:
         """Return the version that the model server serves.
@@ -122,9 +90,9 @@ class LocalEndpoint(Endpoint):
         response = self._request("POST", path, self.response_timeout_seconds, content=body, headers=headers)
         if response.status_code == 404:
             raise NotFound(f"nothing is deployed under the name {endpoint!r} at {self.url}")
-        version = response.headers.get("X-Model-Version", "")
-        media_type = response.headers.get("Content-Type", "")
-        return InferenceResponse(response.status_code, response.content, media_type, version, dict(response.headers))
+        names = ("Content-Type", "X-Model-Version", "X-Model-Digest")
+        media_type, version, digest = (response.headers.get(name, "") for name in names)
+        return InferenceResponse(response.status_code, response.content, media_type, version, digest)
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
         """Return the copies of these endpoints' releases; the live one has a keep reason."""
@@ -166,17 +134,15 @@ class LocalEndpoint(Endpoint):
 
     def traffic(self, endpoint: str) -> tuple[TrafficInterval, ...]:
         """Return the model server's request counts; nothing if the endpoint does not exist."""
-        response = self._request("GET", f"/endpoints/{endpoint}/traffic", 10)
-        if response.status_code == 404:
-            return ()
-        if response.status_code != 200:
-            raise _port_error(response)
-        return tuple(_TRAFFIC_ADAPTER.validate_json(response.content))
+        response = self._get(f"/endpoints/{endpoint}/traffic")
+        return tuple(_TRAFFIC_ADAPTER.validate_json(response.content)) if response is not None else ()
 
-    def _admin(self, method: str, path: str) -> httpx.Response:
+    def _admin(
+        self, method: str, path: str, accepted: Sequence[int] = (200, 204), json: object = None
+    ) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._token()}"}
-        response = self._request(method, path, self.load_timeout_seconds + 30, headers=headers)
-        if response.status_code not in (200, 204):
+        response = self._request(method, path, self.load_timeout_seconds + 30, headers=headers, json=json)
+        if response.status_code not in accepted:
             raise _port_error(response)
         return response
 
@@ -185,32 +151,26 @@ class LocalEndpoint(Endpoint):
         return ReleaseStore(self.releases_folder)
 
     def _put_release(self, stored: Release) -> LiveVersion:
-        golden = stored.golden_example
         body = {
             "version": stored.version,
             "artifact": str(stored.artifact.resolve()),
             "digest": stored.digest,
-            "golden": {
-                "request": golden.request,
-                "expected_predictions": golden.expected_predictions,
-                "tolerance": golden.tolerance,
-            },
+            "golden": asdict(stored.golden_example),
             "log": asdict(stored.log_policy) if stored.log_policy else None,
         }
-        headers = {"Authorization": f"Bearer {self._token()}"}
-        path = f"/admin/endpoints/{stored.endpoint}"
-        response = self._request("PUT", path, self.load_timeout_seconds + 30, json=body, headers=headers)
-        if response.status_code != 200:
-            raise _port_error(response)
+        response = self._admin("PUT", f"/admin/endpoints/{stored.endpoint}", json=body)
         return self._to_live_version(response.json())
 
     def _status(self, endpoint: str) -> dict[str, Any] | None:
-        response = self._request("GET", f"/endpoints/{endpoint}", 10)
-        if response.status_code == 404:
-            return None
-        if response.status_code != 200:
+        response = self._get(f"/endpoints/{endpoint}")
+        return None if response is None else dict(response.json())
+
+    def _get(self, path: str) -> httpx.Response | None:
+        """Return the response, or None if the endpoint does not exist."""
+        response = self._request("GET", path, 10)
+        if response.status_code not in (200, 404):
             raise _port_error(response)
-        return dict(response.json())
+        return response if response.status_code == 200 else None
 
     def _to_live_version(self, live: dict[str, Any]) -> LiveVersion:
         if not live["serving"]:

@@ -1,21 +1,34 @@
 """Local copies of releases for rollback: written atomically and verified against their digest."""
 
-import json
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from blocks.common.errors import Corrupt, NotFound, Rejected
 from blocks.endpoints.base import GoldenExample, InferenceLogPolicy, Release
 from runtime.digests import folder_digest
 from runtime.files import write_text_atomically
+from runtime.signatures import signature_file
 
 _NAME_PATTERN = re.compile(r"(?!.{64})[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*")  # two hyphens: a model in a namespace
 _VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """The content of `release.json`, beside the copy's files."""
+
+    digest: str
+    golden_example: GoldenExample
+    log_policy: InferenceLogPolicy | None = None
+
+
+_RECORD_ADAPTER = TypeAdapter(ReleaseRecord)
 
 
 class ReleaseStore:
@@ -38,15 +51,14 @@ class ReleaseStore:
         """
         folder = self._folder_of(release.endpoint, release.version)
         stored = self._read_record(release.endpoint, folder)
-        if stored and stored.digest != release.digest:
-            problem = f"version {release.version} of {release.endpoint} is stored with the digest {stored.digest}"
-            raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
+        if stored:
+            check_same_digest(release, stored.digest)
         if stored is None or folder_digest(stored.artifact) != release.digest:
             self._copy(release, folder)
         elif not (folder / "model.sig").exists():
             _copy_signature(release, folder)
         if stored and stored.log_policy != release.log_policy:  # the log policy may change, the model may not
-            write_text_atomically(folder / "release.json", _to_json(release))
+            _write_record(release, folder)
         return replace(release, artifact=folder / "model")
 
     def mark_deployed(self, release: Release) -> None:
@@ -80,27 +92,29 @@ class ReleaseStore:
             shutil.copytree(release.artifact, staged / "model")
             _copy_signature(release, staged)
             if (digest := folder_digest(staged / "model")) != release.digest:
-                problem = f"artifact {release.artifact} has the digest {digest}, expected {release.digest}"
-                raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
-            write_text_atomically(staged / "release.json", _to_json(release))
+                raise changed_artifact_error(release, digest)
+            _write_record(release, staged)
             _replace_folder(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
     def _read_record(self, endpoint: str, folder: Path) -> Release | None:
         try:
-            record = json.loads((folder / "release.json").read_text(encoding="utf-8"))
-            golden = GoldenExample(**record["golden_example"])
-            policy = log_policy_from_json(record.get("log_policy"))
-            return Release(endpoint, folder.name, folder / "model", record["digest"], golden, policy)
-        except (OSError, ValueError, KeyError, TypeError):
+            record = _RECORD_ADAPTER.validate_json((folder / "release.json").read_bytes())
+        except (OSError, ValueError):
             return None
+        golden, policy = record.golden_example, record.log_policy
+        return Release(endpoint, folder.name, folder / "model", record.digest, golden, policy)
+
+
+def _write_record(release: Release, folder: Path) -> None:
+    record = ReleaseRecord(release.digest, release.golden_example, release.log_policy)
+    write_text_atomically(folder / "release.json", _RECORD_ADAPTER.dump_json(record).decode())
 
 
 def _copy_signature(release: Release, to: Path) -> None:
     """Copy the artifact's signature, if it has one: the program that loads the copy verifies it."""
-    signature = release.artifact.with_name(f"{release.artifact.name}.sig")
-    if signature.exists():
+    if (signature := signature_file(release.artifact)).exists():
         shutil.copyfile(signature, to / "model.sig")
 
 
@@ -109,6 +123,19 @@ def check_names(endpoint: str, version: str) -> None:
     for what, text, form in (("endpoint name", endpoint, _NAME_PATTERN), ("version", version, _VERSION_PATTERN)):
         if not form.fullmatch(text):
             raise Rejected(f"{what} {text!r} is not made of letters, digits, - and _ (at most 63)")
+
+
+def check_same_digest(release: Release, stored: str) -> None:
+    """Raise Rejected if the version is stored with another digest."""
+    if stored != release.digest:
+        problem = f"version {release.version} of {release.endpoint} is stored with the digest {stored}"
+        raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
+
+
+def changed_artifact_error(release: Release, digest: str) -> Corrupt:
+    """Return the error for an artifact whose digest is not the release's."""
+    problem = f"artifact {release.artifact} has the digest {digest}, expected {release.digest}"
+    return Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
 
 
 def not_deployed_error(endpoint: str, version: str, deployed: Sequence[str]) -> NotFound:
@@ -130,20 +157,3 @@ def _replace_folder(staged: Path, target: Path) -> None:
     except OSError:
         if not (target / "release.json").exists():  # otherwise another process has just created the same copy
             raise
-
-
-def _to_json(release: Release) -> str:
-    policy = asdict(release.log_policy) if release.log_policy else None
-    record = {"digest": release.digest, "golden_example": asdict(release.golden_example), "log_policy": policy}
-    return json.dumps(record)
-
-
-def log_policy_from_json(record: Mapping[str, Any] | None) -> InferenceLogPolicy | None:
-    """Return the log policy that JSON describes; None if nothing is logged."""
-    if record is None:
-        return None
-    return InferenceLogPolicy(
-        entity_column=record["entity_column"],
-        excluded_columns=tuple(record["excluded_columns"]),
-        hashed_columns=tuple(record["hashed_columns"]),
-    )

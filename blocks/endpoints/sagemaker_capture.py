@@ -5,19 +5,19 @@ The prefix `<prefix>/<endpoint>/<version>/` names the version, since a line does
 """
 
 import base64
-import csv
-import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from blocks.common.aws.s3_collectable import S3Artifacts
 from blocks.common.aws.s3_folders import S3Folders
 from blocks.common.errors import Corrupt, Rejected
 from blocks.endpoints.base import InferenceLogPolicy, LogSegment
+from blocks.endpoints.sagemaker_release_store import S3ReleaseStore
+from runtime.columns import BadInput
+from runtime.payload import request_columns
 
 JSON, CSV = "application/json", "text/csv"
 SUFFIX = ".jsonl"
@@ -53,7 +53,7 @@ def parse_capture_line(line: bytes, version: str, release: CapturedRelease) -> d
     Return None for the golden request, and for a request without a successful response.
 
     Raises:
-        ValueError, KeyError, TypeError: the line does not have the documented form.
+        BadInput, ValueError, KeyError, TypeError: the line does not have the documented form.
     """
     captured = json.loads(line)
     request, response = (captured["captureData"].get(name) for name in ("endpointInput", "endpointOutput"))
@@ -89,33 +89,20 @@ def _text(part: Mapping[str, str]) -> str:
 
 
 def _request_columns(body: str, content_type: str, known: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the values of a request by column, for every request format that the container accepts."""
-    if content_type.partition(";")[0].strip().lower() == CSV:
-        header, *lines = [line for line in csv.reader(io.StringIO(body, newline="")) if line]
-        return _by_column(header, [[value or None for value in line] for line in lines])
-    document = json.loads(body)
-    if split := document.get("dataframe_split"):
-        return _by_column(split.get("columns", known), split["data"])
-    rows: Any = next((document[name] for name in ("dataframe_records", "instances", "inputs") if name in document), [])
-    if isinstance(rows, dict):
-        return {name: value if isinstance(value, list) else [value] for name, value in rows.items()}
-    if rows and isinstance(rows[0], dict):
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        return {name: [row.get(name) for row in rows] for name in names}
-    return _by_column(known, rows)
-
-
-def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-    return {name: [row[index] for row in rows] for index, name in enumerate(names)} if rows else {}
+    try:
+        return request_columns(body.encode(), content_type, known)
+    except BadInput:
+        if known:
+            raise
+        return {}  # a model without named columns takes other formats
 
 
 class CaptureStore:
     """The capture files of all endpoints below a prefix. Raises botocore's errors, and port errors about the files."""
 
-    def __init__(
-        self, folders: S3Folders, prefixes: S3Artifacts, root: str, release_of: Callable[[str, str], CapturedRelease]
-    ) -> None:
-        self._folders, self._prefixes, self._root, self._release_of = folders, prefixes, root, release_of
+    def __init__(self, folders: S3Folders, root: str, releases: S3ReleaseStore) -> None:
+        self._folders, self._root, self._releases = folders, root, releases
+        self._read_releases: dict[str, CapturedRelease] = {}
 
     def segments(self, endpoint: str) -> list[str]:
         """Return the names of the files, oldest first."""
@@ -129,7 +116,7 @@ class CaptureStore:
         try:
             lines = (content or b"").splitlines()
             requests = [request for line in lines if line and (request := parse_capture_line(line, version, release))]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
+        except (BadInput, ValueError, KeyError, TypeError, IndexError, AttributeError) as cause:
             problem = f"{self._folders.url(self._key(endpoint, segment))} is not a data capture file"
             raise Corrupt(f"{problem}: {type(cause).__name__}: {cause}; delete it") from cause
         return LogSegment(segment, tuple(requests))
@@ -145,7 +132,16 @@ class CaptureStore:
 
     def delete(self, endpoint: str, segment: str) -> None:
         """Delete a file; a missing one is no error."""
-        self._prefixes.remove([self._key(endpoint, segment)])
+        self._folders.delete([self._key(endpoint, segment)])
+
+    def _release_of(self, endpoint: str, version: str) -> CapturedRelease:
+        """Return the release; empty if its copy was deleted, so that all of its requests count as traffic."""
+        if version not in self._read_releases:
+            stored = self._releases.record(endpoint, version)
+            golden = stored.golden_example.request if stored else ""
+            mlmodel = self._releases.model_file(endpoint, version, stored.digest, "MLmodel") if stored else None
+            self._read_releases[version] = CapturedRelease(golden, input_columns(mlmodel))
+        return self._read_releases[version]
 
     def _key(self, endpoint: str, segment: str) -> str:
         if {"", ".", ".."} & set(segment.split("/")) or not segment.endswith(SUFFIX):

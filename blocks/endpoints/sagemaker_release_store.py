@@ -9,15 +9,28 @@ import base64
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from blocks.common.aws.s3_folders import S3Folders
-from blocks.common.errors import Corrupt, Rejected
+from pydantic import TypeAdapter
+
+from blocks.common.aws.s3_folders import UPLOAD_THREADS, S3Folders
+from blocks.common.errors import Corrupt
 from blocks.endpoints.base import GoldenExample, InferenceLogPolicy, Release
-from blocks.endpoints.release_store import check_names, log_policy_from_json, not_deployed_error
+from blocks.endpoints.release_store import (
+    ReleaseRecord,
+    changed_artifact_error,
+    check_names,
+    check_same_digest,
+    not_deployed_error,
+)
 from runtime.digests import file_digest, listing_digest
+from runtime.signatures import signature_file
 
-_UPLOAD_THREADS = 8
+
+@dataclass(frozen=True)
+class S3ReleaseRecord(ReleaseRecord):
+    """The content of `release.json`; `files` are the names of the artifact's files."""
+
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,8 @@ class StoredRelease:
 class S3ReleaseStore:
     """Releases below a prefix. Raises botocore's errors, and port errors about the releases themselves."""
 
-    def __init__(self, folders: S3Folders, client: Any, bucket: str, prefix: str) -> None:
-        self._folders, self._client, self._bucket, self._prefix = folders, client, bucket, prefix
+    def __init__(self, folders: S3Folders, prefix: str) -> None:
+        self._folders, self._prefix = folders, prefix
 
     def save(self, release: Release) -> StoredRelease:
         """Upload the release's files unless they are stored already.
@@ -47,26 +60,18 @@ class S3ReleaseStore:
             Rejected: a name is not valid in a key, or the version is stored with another digest.
         """
         prefix = self._prefix_of(release.endpoint, release.version)
-        stored = self._folders.get_json(f"{prefix}/release.json")
-        if stored and stored["digest"] != release.digest:
-            problem = f"version {release.version} of {release.endpoint} is stored with the digest {stored['digest']}"
-            raise Rejected(f"{problem}, not {release.digest}; a version never changes: register a new one")
+        if stored := self.record(release.endpoint, release.version):
+            check_same_digest(release, stored.digest)
         folder = f"{prefix}/{release.digest}/model/"
-        policy = asdict(release.log_policy) if release.log_policy else None
-        files = sorted(self._folders.list_keys(folder))
-        if stored is None or files != sorted(stored["files"]):
+        files = tuple(sorted(self._folders.list_keys(folder)))
+        if stored is None or files != stored.files:
             self._copy(release, folder)
-            files, stored = sorted(self._folders.list_keys(folder)), None
-        # the log policy may change, the model may not
-        if stored is None or log_policy_from_json(stored.get("log_policy")) != release.log_policy:
-            record = {
-                "digest": release.digest,
-                "golden_example": asdict(release.golden_example),
-                "files": files,
-                "log_policy": policy,
-            }
-            self._folders.put_json(f"{prefix}/release.json", record)
-        self._put_signature(release, f"{prefix}/{release.digest}/model.sig")
+            files = tuple(sorted(self._folders.list_keys(folder)))
+        record = S3ReleaseRecord(release.digest, release.golden_example, release.log_policy, files)
+        if stored is None or (stored.files, stored.log_policy) != (files, release.log_policy):
+            self._folders.put_json(f"{prefix}/release.json", asdict(record))
+        if (signature := signature_file(release.artifact)).exists():  # the program that loads the files verifies it
+            self._folders.put(f"{prefix}/{release.digest}/model.sig", signature.read_bytes())
         url = self._folders.url(f"{prefix}/{release.digest}/")
         return StoredRelease(release.endpoint, release.version, release.digest, release.golden_example, url,
                              log_policy=release.log_policy)  # fmt: skip
@@ -79,16 +84,23 @@ class S3ReleaseStore:
     def deployed_release(self, endpoint: str, version: str) -> StoredRelease:
         """Return a release that was live. Raises NotFound with a list of such releases."""
         prefix = self._prefix_of(endpoint, version)
-        stored = self._folders.get_json(f"{prefix}/release.json")
+        stored = self.record(endpoint, version)
         deployed = self._folders.get_json(f"{prefix}/deployed.json")
         if stored is None or deployed is None:
             names = self._folders.list_keys(f"{self._prefix}/{endpoint}/")
             versions = sorted(name.split("/")[0] for name in names if name.endswith("/deployed.json"))
             raise not_deployed_error(endpoint, version, versions)
-        url = self._folders.url(f"{prefix}/{stored['digest']}/")
-        golden = GoldenExample(**stored["golden_example"])
-        config, policy = str(deployed["config"]), log_policy_from_json(stored.get("log_policy"))
-        return StoredRelease(endpoint, version, stored["digest"], golden, url, config, policy)
+        url, config = self._folders.url(f"{prefix}/{stored.digest}/"), str(deployed["config"])
+        return StoredRelease(endpoint, version, stored.digest, stored.golden_example, url, config, stored.log_policy)
+
+    def record(self, endpoint: str, version: str) -> S3ReleaseRecord | None:
+        """Return what is stored of a release, or None."""
+        content = self._folders.get_bytes(f"{self._prefix}/{endpoint}/{version}/release.json")
+        return None if content is None else TypeAdapter(S3ReleaseRecord).validate_json(content)
+
+    def model_file(self, endpoint: str, version: str, digest: str, name: str) -> bytes | None:
+        """Return a file of a stored artifact, or None."""
+        return self._folders.get_bytes(f"{self._prefix}/{endpoint}/{version}/{digest}/model/{name}")
 
     def _prefix_of(self, endpoint: str, version: str) -> str:
         check_names(endpoint, version)
@@ -98,23 +110,16 @@ class S3ReleaseStore:
         if not release.artifact.is_dir():
             raise Corrupt(f"the artifact {release.artifact} is not a folder; fetch it again")
         files = sorted(path for path in release.artifact.rglob("*") if path.is_file())
-        with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+        with ThreadPoolExecutor(UPLOAD_THREADS) as pool:
             digests = dict(pool.map(lambda path: self._put(release.artifact, path, folder), files))
         digest = listing_digest(digests)
         if digest != release.digest:
-            problem = f"artifact {release.artifact} has the digest {digest}, expected {release.digest}"
-            raise Corrupt(f"{problem}; it was changed after it was evaluated: fetch it again")
-
-    def _put_signature(self, release: Release, key: str) -> None:
-        """Upload the artifact's signature, if it has one: the program that loads the files verifies it."""
-        signature = release.artifact.with_name(f"{release.artifact.name}.sig")
-        if signature.exists():
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=signature.read_bytes())
+            raise changed_artifact_error(release, digest)
 
     def _put(self, root: Path, path: Path, folder: str) -> tuple[str, str]:
         """Upload one file and return its name and SHA-256. S3 rejects other bytes if the file changes meanwhile."""
         name, digest = path.relative_to(root).as_posix(), file_digest(path)
         checksum = base64.b64encode(bytes.fromhex(digest)).decode()
         with path.open("rb") as stream:
-            self._client.put_object(Bucket=self._bucket, Key=folder + name, Body=stream, ChecksumSHA256=checksum)
+            self._folders.put(folder + name, stream, ChecksumSHA256=checksum)
         return name, digest

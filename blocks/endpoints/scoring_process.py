@@ -1,86 +1,81 @@
-"""A separate scoring server for one preflight: without live traffic and without secrets of this process."""
+"""Preflight: a separate scoring server for one release, without live traffic and without secrets of this process."""
 
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from pydantic import BaseModel, Field
 
 from blocks.common.errors import Rejected
 from blocks.common.temporary_folders import temporary_folder
 from blocks.endpoints.base import ProbeResult, Release
 from blocks.endpoints.golden import difference
 
+_SERVE_PROGRAM = Path(__file__).resolve().parents[2] / "runtime" / "serve.py"
 _LOG_TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
-class ScoringServer:
-    """A running server: its URL, the seconds until it was healthy, and its log file."""
-
+class _ScoringServer:
     url: str
-    load_seconds: float
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def last_log_lines(self) -> tuple[str, ...]:
-        """Return the last lines of the server's output."""
         return tuple(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:])
 
 
-@contextmanager
-def scoring_server(
-    command: Sequence[str],
-    model: Path,
-    version: str,
-    deadline: float,
-    trusted_keys: Sequence[str] = (),
-    digest: str = "",
-) -> Iterator[ScoringServer]:
-    """Start the server on a free port of 127.0.0.1, wait until `/ping` returns 200, and end it afterwards.
+class PreflightSettings(BaseModel):
+    """Settings of a preflight."""
 
-    Args:
-        command: the program and its arguments; it follows SageMaker's container contract.
-        model: the MLflow model folder.
-        version: the version that the server reports.
-        deadline: as `time.monotonic()`.
-        trusted_keys: public keys; the server loads only models that one of them signed.
-        digest: expected digest of the model; a server that reports another one is another program that took the port.
+    load_timeout_seconds: float = Field(
+        default=60.0, gt=0, description="Timeout for loading a model and its first response, in seconds."
+    )
+    serve_command: list[str] = Field(
+        default_factory=lambda: [sys.executable, str(_SERVE_PROGRAM)],
+        description="The scoring server that preflight starts: a program and its arguments.",
+    )
 
-    Raises:
-        Rejected: the server ended, or was not healthy by the deadline; the message has its last log lines.
-    """
-    with temporary_folder(None, "ratchet-preflight-") as scratch:
+    def _probe(self, release: Release, trusted_keys: Sequence[str]) -> ProbeResult:
+        """Serve the artifact on a free port of 127.0.0.1, send it the golden request, and end the server.
+
+        The program follows SageMaker's container contract. It loads only models that one of the trusted keys signed.
+
+        Raises:
+            Rejected: the server ended or was not healthy in time, got no or another answer, or reports another digest;
+                the message has its last log lines.
+        """
         begin = time.monotonic()
-        server = _start_on_free_port(command, model, version, trusted_keys, digest, scratch, deadline)
-        try:
-            yield ScoringServer(server.url, time.monotonic() - begin, server.process, server.log)
-        finally:
-            _kill(server.process)
+        deadline = begin + self.load_timeout_seconds
+        with temporary_folder(None, "ratchet-preflight-") as scratch:
+            try:
+                server = _start_on_free_port(self.serve_command, release, trusted_keys, scratch, deadline)
+                try:
+                    return _send_golden_request(server, release, time.monotonic() - begin, deadline)
+                finally:
+                    _kill(server.process)
+            except Rejected as cause:
+                raise Rejected(f"version {release.version} of {release.endpoint} is refused: {cause}") from cause
 
 
 def _start_on_free_port(
-    command: Sequence[str],
-    model: Path,
-    version: str,
-    keys: Sequence[str],
-    digest: str,
-    scratch: Path,
-    deadline: float,
-) -> ScoringServer:
+    command: Sequence[str], release: Release, keys: Sequence[str], scratch: Path, deadline: float
+) -> _ScoringServer:
     """Start the server and wait until it is healthy; use a new port if another program took the first."""
     while True:
         port, log = _free_port(), scratch / "server.log"
-        process = _start(command, _server_environment(model, version, port, str(scratch), keys), str(scratch), log)
-        server = ScoringServer(f"http://127.0.0.1:{port}", 0.0, process, log)
+        process = _start(command, _server_environment(release, port, str(scratch), keys), str(scratch), log)
+        server = _ScoringServer(f"http://127.0.0.1:{port}", process, log)
         try:
-            _wait_until_healthy(server, deadline, digest)
+            _wait_until_healthy(server, deadline, release.digest)
         except BaseException:
             _kill(process)
             if process.returncode == 1 and any("address already in use" in line for line in server.last_log_lines()):
@@ -89,16 +84,15 @@ def _start_on_free_port(
         return server
 
 
-def probe_server(server: ScoringServer, release: Release, timeout_seconds: float) -> ProbeResult:
-    """Send the golden request to a server; compare its predictions and the digest that it reports."""
-    headers = {"Content-Type": "application/json"}
+def _send_golden_request(server: _ScoringServer, release: Release, load_seconds: float, deadline: float) -> ProbeResult:
+    """Send the golden request; compare the predictions, and the digest that the server reports."""
     begin = time.monotonic()
     try:
         response = httpx.post(
             f"{server.url}/invocations",
             content=release.golden_example.request.encode(),
-            headers=headers,
-            timeout=timeout_seconds,
+            headers={"Content-Type": "application/json"},
+            timeout=max(deadline - begin, 0.1),
             trust_env=False,
         )
     except httpx.TransportError as cause:
@@ -111,20 +105,20 @@ def probe_server(server: ScoringServer, release: Release, timeout_seconds: float
         problem = f"the server reports the digest {digest}, expected {release.digest}"
     if problem:
         raise Rejected("\n".join((problem, *server.last_log_lines())))
-    return ProbeResult(release.version, release.digest, server.load_seconds, milliseconds, server.last_log_lines())
+    return ProbeResult(release.version, release.digest, load_seconds, milliseconds, server.last_log_lines())
 
 
-def _server_environment(model: Path, version: str, port: int, scratch: str, keys: Sequence[str]) -> dict[str, str]:
+def _server_environment(release: Release, port: int, scratch: str, keys: Sequence[str]) -> dict[str, str]:
     """Return the complete environment of the server: only PATH is passed on from this process."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": scratch,
         "TMPDIR": scratch,
         "LANG": "C.UTF-8",
-        "SM_MODEL_DIR": str(model.resolve()),
+        "SM_MODEL_DIR": str(release.artifact.resolve()),
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "RATCHET_BIND_HOST": "127.0.0.1",
-        "RATCHET_MODEL_VERSION": version,
+        "RATCHET_MODEL_VERSION": release.version,
         "RATCHET_TRUSTED_KEYS": " ".join(keys),
         "RATCHET_MODEL_CODE": "refuse",  # as in the model server, where several models share a process
         "RATCHET_STOP_WITH_STDIN": "1",
@@ -149,7 +143,8 @@ def _start(command: Sequence[str], environment: dict[str, str], scratch: str, lo
         raise Rejected(f"the scoring server {list(command)} does not start: {cause}") from cause
 
 
-def _wait_until_healthy(server: ScoringServer, deadline: float, digest: str) -> None:
+def _wait_until_healthy(server: _ScoringServer, deadline: float, digest: str) -> None:
+    """Wait for `/ping`. A server that reports another digest is another program that took the port."""
     with httpx.Client(timeout=1.0, trust_env=False) as client:
         while time.monotonic() < deadline:
             if (code := server.process.poll()) is not None:
@@ -158,8 +153,7 @@ def _wait_until_healthy(server: ScoringServer, deadline: float, digest: str) -> 
                 )
             try:
                 response = client.get(f"{server.url}/ping")
-                reported = response.headers.get("X-Model-Digest", digest) if digest else ""
-                if response.status_code == 200 and reported == digest:
+                if response.status_code == 200 and response.headers.get("X-Model-Digest", digest) == digest:
                     return
             except httpx.TransportError:
                 pass
@@ -167,7 +161,7 @@ def _wait_until_healthy(server: ScoringServer, deadline: float, digest: str) -> 
     raise Rejected(f"the scoring server did not respond to /ping in time; {_log_excerpt(server)}")
 
 
-def _log_excerpt(server: ScoringServer) -> str:
+def _log_excerpt(server: _ScoringServer) -> str:
     lines = server.last_log_lines()
     return "its last log lines:\n" + "\n".join(lines) if lines else "its log is empty"
 

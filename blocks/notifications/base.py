@@ -3,8 +3,9 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
+import httpx
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 
@@ -84,6 +85,22 @@ def send_notification(channel: NotificationBlock, notice: Notification) -> None:
             cast(object, channel.notify(text, notice.subject))  # outside an event loop this call sends at once
     except Exception as cause:
         raise Unavailable(f"{type(channel).__name__} did not take it: {type(cause).__name__}") from cause
+
+
+def post(receiver: str, url: str, timeout_seconds: float, **content: Any) -> None:
+    """Send a POST request; `content` are arguments of `httpx.post`.
+
+    Raises:
+        Unavailable: no response, or status 408, 425, 429 or 5xx.
+        Rejected: any other status than 2xx. The messages name the receiver and never its URL, which may be secret.
+    """
+    try:
+        response = httpx.post(url, timeout=timeout_seconds, **content)
+    except httpx.HTTPError as cause:
+        raise Unavailable(f"{receiver} does not respond: {type(cause).__name__}") from cause
+    if not response.is_success:
+        is_transient = response.status_code in (408, 425, 429) or response.is_server_error
+        raise (Unavailable if is_transient else Rejected)(f"{receiver} responded with status {response.status_code}")
 
 
 def _truncate(text: str, room: int) -> str:

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import httpx
 from pydantic import Field, SecretStr
 
-from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notification, RatchetNotificationBlock
+from blocks.notifications.base import Notification, RatchetNotificationBlock, post
 from runtime.digests import text_digest
 
 
@@ -19,21 +17,14 @@ class PagerDutyEvents(RatchetNotificationBlock):
     routing_key: SecretStr = Field(description="The integration key of a service's Events API v2 integration.")
     url: str = Field(
         "https://events.pagerduty.com/v2/enqueue",
-        description="Where events go; in the EU https://events.eu.pagerduty.com/v2/enqueue.",
+        description="URL that receives events; in the EU https://events.eu.pagerduty.com/v2/enqueue.",
     )
-    source: str = Field("ratchet", min_length=1, description="What incidents say they come from.")
-    timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
+    source: str = Field("ratchet", min_length=1, description="Source that incidents name.")
+    timeout: float = Field(15.0, gt=0, description="Seconds to wait for a response.")
 
     def deliver(self, notice: Notification) -> None:
-        """Send the event. Raises Unavailable on 408, 429 and 5xx, and Rejected on any other response than 2xx."""
-        try:
-            answer = httpx.post(self.url, json=self._event(notice), timeout=self.timeout)
-        except httpx.HTTPError as cause:
-            raise Unavailable(f"PagerDuty does not answer: {type(cause).__name__}") from cause
-        if answer.is_success:
-            return
-        passes = answer.status_code in (408, 429) or answer.is_server_error
-        raise (Unavailable if passes else Rejected)(f"PagerDuty answered {answer.status_code}")
+        """Send the event."""
+        post("PagerDuty", self.url, self.timeout, json=self._event(notice))
 
     def _event(self, notice: Notification) -> dict[str, Any]:
         """Return the event. An open alert is one incident, identified by its cause, however often it is repeated."""

@@ -5,6 +5,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field, model_validator
 
+from blocks.common.aws.clients import aws_client
 from blocks.common.errors import Rejected, Unavailable
 from blocks.notifications.base import Notification, RatchetNotificationBlock
 
@@ -21,7 +22,7 @@ class SnsNotification(RatchetNotificationBlock):
     topic_arn: str = Field("", description="The topic's ARN. Either this or a phone number.")
     phone_number: str = Field("", description="A phone number in E.164 (+4915112345678), for an SMS.")
     region: str = Field("", description="The AWS region. Empty: that of the AWS configuration.")
-    endpoint_url: str = Field("", description="Another address than AWS's own, for tests.")
+    endpoint_url: str = Field("", description="Endpoint URL for tests; empty: AWS.")
 
     @model_validator(mode="after")
     def _one_target(self) -> "SnsNotification":
@@ -30,7 +31,7 @@ class SnsNotification(RatchetNotificationBlock):
         return self
 
     def deliver(self, notice: Notification) -> None:
-        """Publish the notice; its id is the message attribute `ratchet-id`, and for an SMS the text's end."""
+        """Publish the notification; its id is the message attribute `ratchet-id`, and the end of an SMS."""
         attributes = {
             "ratchet-id": _string_attribute(notice.id or "-"),
             "ratchet-severity": _string_attribute(notice.severity),
@@ -41,17 +42,13 @@ class SnsNotification(RatchetNotificationBlock):
         else:
             to, message = {"PhoneNumber": self.phone_number}, f"{notice.subject} (id {notice.id[:8]})"
         try:
-            self._client().publish(Message=message, MessageAttributes=attributes, **to)
+            client = aws_client("sns", self.region, self.endpoint_url)
+            client.publish(Message=message, MessageAttributes=attributes, **to)
         except ClientError as cause:
             code = cause.response.get("Error", {}).get("Code", "")
             raise (Unavailable if code in TRANSIENT_CODES else Rejected)(f"SNS answered {code}") from cause
         except BotoCoreError as cause:
             raise Unavailable(f"SNS cannot be reached: {type(cause).__name__}") from cause
-
-    def _client(self) -> Any:
-        import boto3
-
-        return boto3.client("sns", region_name=self.region or None, endpoint_url=self.endpoint_url or None)
 
 
 def _string_attribute(value: str) -> dict[str, str]:
@@ -59,6 +56,6 @@ def _string_attribute(value: str) -> dict[str, str]:
 
 
 def _subject(subject: str) -> str:
-    """Return the subject as SNS takes it: ASCII, one line, fewer than 100 characters."""
+    """Return the subject in the form that SNS accepts: ASCII, one line, fewer than 100 characters."""
     plain = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in subject)
     return plain[:99].strip() or "Ratchet"

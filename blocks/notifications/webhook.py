@@ -7,37 +7,29 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-import httpx
 from pydantic import Field, SecretStr
 
-from blocks.common.errors import Rejected, Unavailable
-from blocks.notifications.base import Notification, RatchetNotificationBlock
+from blocks.common.errors import Rejected
+from blocks.notifications.base import Notification, RatchetNotificationBlock, post
 
 
 class SignedWebhook(RatchetNotificationBlock):
-    """Posts JSON to an address; its receiver can check who sent it, and knows a repeat by its `webhook-id`."""
+    """Posts JSON to a URL; the receiver can verify the sender, and detects a repeat by its `webhook-id`."""
 
     _block_type_name = "Ratchet webhook (signed)"
     _block_type_slug = "ratchet-signed-webhook"
 
-    url: SecretStr = Field(description="Where to post: https://…; an address may be a secret, and is kept as one.")
+    url: SecretStr = Field(description="URL of the receiver, https://…; stored as a secret, since it may contain one.")
     secret: SecretStr = Field(description='The signing secret: "whsec_" and 24 to 64 bytes in base64.')
-    timeout: float = Field(15.0, gt=0, description="Seconds to wait for an answer.")
+    timeout: float = Field(15.0, gt=0, description="Seconds to wait for a response.")
 
     def deliver(self, notice: Notification) -> None:
-        """Post the notice; any 2xx is a yes, 408, 425, 429 and 5xx are tried again, all else is a no."""
+        """Post the notification as signed JSON."""
         body, moment = json.dumps(asdict(notice)), str(int(datetime.now(UTC).timestamp()))
         signature = webhook_signature(self.secret.get_secret_value(), notice.id, moment, body)
         headers = {"content-type": "application/json", "webhook-id": notice.id,
                    "webhook-timestamp": moment, "webhook-signature": signature}  # fmt: skip
-        try:
-            answer = httpx.post(self.url.get_secret_value(), content=body, headers=headers, timeout=self.timeout)
-        except httpx.HTTPError as cause:
-            raise Unavailable(f"the webhook does not answer: {type(cause).__name__}") from cause
-        if answer.is_success:
-            return
-        passes = answer.status_code in (408, 425, 429) or answer.is_server_error
-        raise (Unavailable if passes else Rejected)(f"the webhook answered {answer.status_code}")
+        post("the webhook", self.url.get_secret_value(), self.timeout, content=body, headers=headers)
 
 
 def webhook_signature(secret: str, message_id: str, timestamp: str, body: str) -> str:

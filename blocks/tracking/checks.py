@@ -1,16 +1,13 @@
 """Checks shared by the tracking adapters, and the conversion of rows to a model's signature."""
 
 import math
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_integer_dtype, is_string_dtype
 
-from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
+from blocks.common.errors import Rejected
 
 
 def check_finite(run_id: str, metrics: Mapping[str, float]) -> None:
@@ -43,31 +40,8 @@ def _cast(column: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
     return column
 
 
-def as_predictions(result: object, artifact: Path, rows: int) -> np.ndarray:
-    """Return a model's result as an array of float64 with one entry per row.
-
-    Raises:
-        Rejected: the result is not numeric, or has another number of rows.
-    """
-    try:
-        predictions = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise Rejected(f"model {artifact} returned predictions that are not numbers: {cause}") from cause
-    if predictions.ndim not in (1, 2) or len(predictions) != rows:
-        raise Rejected(f"model {artifact} returned predictions of shape {predictions.shape} for {rows} rows")
-    return predictions
-
-
-def port_error_type(code: str, text: str) -> type[PortError]:
-    """Return the port error type for MLflow's error code."""
-    if code == "RESOURCE_DOES_NOT_EXIST" or re.search(r"alias \S+ not found", text):
-        return NotFound
-    rejected = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_STATE"}
-    return Rejected if code in {*rejected, "RESOURCE_ALREADY_EXISTS", "FEATURE_DISABLED"} else Unavailable
-
-
 def check_filter_value(key: str) -> str:
     """Return the text if it is valid in an MLflow filter, which has no escape for apostrophes."""
     if not key or "'" in key:
-        raise Rejected(f"key {key!r} must be text without an apostrophe")
+        raise Rejected(f"{key!r} must be text without an apostrophe")
     return key

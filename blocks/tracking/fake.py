@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.records.collectable import Collectable
 from blocks.records.tracking import ModelVersion, TrackingRun
-from blocks.tracking.base import KEEP_TAG, PredictFunction, Tracking
+from blocks.tracking.base import KEEP_TAG, KEY_TAG, PredictFunction, Tracking
 from blocks.tracking.checks import cast_to_signature, check_filter_value, check_finite
 
 MODEL_FILE = "fake_model.json"
@@ -68,7 +68,7 @@ class FakeTracking(Tracking):
             self._runs[run_id] = replace(self._runs[run_id], status="RUNNING", ended=None)
             return self._runs[run_id]
         run_id = f"run-{len(self._runs) + 1}"
-        own = {**(tags or {}), "mlflow.runName": name, "ratchet.key": key}
+        own = {**(tags or {}), "mlflow.runName": name, KEY_TAG: key}
         own |= {"mlflow.parentRunId": parent} if parent else {}
         page, now = f"fake://runs/{run_id}", self._clock()
         self._runs[run_id] = TrackingRun(run_id, experiment, "RUNNING", page, {}, {}, own, started=now)
@@ -153,7 +153,7 @@ class FakeTracking(Tracking):
         if not (self.root / self.run(run_id).id / "model" / MODEL_FILE).is_file():
             raise NotFound(f"run {run_id} logged no model named 'model'")
         number = str(1 + max((int(n) for (model, _), n in self._numbers_by_key.items() if model == name), default=0))
-        own, page = {**tags, "ratchet.key": key}, f"fake://models/{name}/{number}"
+        own, page = {**tags, KEY_TAG: key}, f"fake://models/{name}/{number}"
         self._versions[name, number] = ModelVersion(name, number, run_id, page, own, ())
         self._numbers_by_key[name, key] = number
         return self._versions[name, number]
@@ -173,8 +173,7 @@ class FakeTracking(Tracking):
 
     def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
         """Return runs, their models and versions; a version was last used with its run."""
-        return tuple(fake_collectables([run for name in names for run in self.runs(name)], self._parents, self.root,
-                               [version for name in names for version in self.versions(name)]))  # fmt: skip
+        return tuple(artifact for name in names for artifact in self._artifacts_of(name))
 
     def size_bytes(self, key: str) -> int:
         """Return the bytes of its files; see `ArtifactOwner.size_bytes`."""
@@ -186,9 +185,24 @@ class FakeTracking(Tracking):
         kind, _, name = key.partition(":")
         shutil.rmtree(self._files(key), ignore_errors=True)
         if kind == "run" and (run := self._runs.pop(name, None)):
-            self._keys.pop((run.experiment, run.tags["ratchet.key"]), None)
+            self._keys.pop((run.experiment, run.tags[KEY_TAG]), None)
         if kind == "version":
             self._versions.pop((name.rpartition("/")[0], name.rpartition("/")[2]), None)
+
+    def _artifacts_of(self, name: str) -> Iterator[Collectable]:
+        used = {run.id: run.ended or run.started or datetime.now(UTC) for run in self.runs(name)}
+        for run in self.runs(name):
+            model = [f"model:{run.id}"] if (self.root / run.id / "model").is_dir() else []
+            parent = [f"run:{self._parents[run.id]}"] if run.id in self._parents else []
+            reason = "it is running" if run.status == "RUNNING" else ""
+            if KEEP_TAG in run.tags:
+                reason = f"a person tagged it {KEEP_TAG}"
+            yield Collectable(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), reason)
+            yield from (Collectable(key, key, used[run.id]) for key in model)
+        for version in self.versions(name):
+            own, run_id = f"{name}/{version.version}", version.run_id
+            needs = (f"run:{run_id}", f"model:{run_id}", f"fetched-model:{own}")
+            yield Collectable(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)
 
     def _files(self, key: str) -> Path:
         kind, _, name = key.partition(":")
@@ -250,22 +264,3 @@ class FakeTracking(Tracking):
         if (existing := self.version(name, version)) is None:
             raise NotFound(f"no version {version!r} of model {name!r}; there are {sorted(self._versions)}")
         return existing
-
-
-def fake_collectables(
-    runs: Sequence[TrackingRun], parents: Mapping[str, str], root: Path, versions: Sequence[ModelVersion]
-) -> Iterator[Collectable]:
-    """Yield the fake's artifacts with their dependencies, like MLflow's adapter."""
-    used = {run.id: run.ended or run.started or datetime.now(UTC) for run in runs}
-    for run in runs:
-        model = [f"model:{run.id}"] if (root / run.id / "model").is_dir() else []
-        parent = [f"run:{parents[run.id]}"] if run.id in parents else []
-        reason = "it is running" if run.status == "RUNNING" else ""
-        if KEEP_TAG in run.tags:
-            reason = f"a person tagged it {KEEP_TAG}"
-        yield Collectable(f"run:{run.id}", f"run {run.id}", used[run.id], (*model, *parent), reason)
-        yield from (Collectable(key, key, used[run.id]) for key in model)
-    for version in versions:
-        own, run_id = f"{version.name}/{version.version}", version.run_id
-        needs = (f"run:{run_id}", f"model:{run_id}", f"fetched-model:{own}")
-        yield Collectable(f"version:{own}", f"version {own}", used.get(run_id, datetime.now(UTC)), needs)

@@ -1,16 +1,14 @@
 """Tracking by MLflow: an embedded file, a server, or one that SageMaker manages, depending on the URI.
 
-Only `MlflowClient` is used: no active run and no global URI. The idempotency key is the tag `ratchet.key`. It is looked
-up before an object is created and again after, so that of two concurrent ones the older remains.
+The adapter uses `MlflowClient` only: no active run and no global URI. The idempotency key is the tag `ratchet.key`. The
+adapter searches for the key before it creates an object and again after that. If two processes create one at the same
+time, the older one remains.
 """
 
-import contextlib
 import json
-import logging
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -18,36 +16,31 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected, Unavailable
-from blocks.records.collectable import Collectable
+from blocks.common.errors import Conflict, Corrupt, NotFound, Rejected
 from blocks.records.tracking import ModelVersion, TrackingRun
 from blocks.tracking.base import KEY_TAG, PredictFunction, Tracking
-from blocks.tracking.checks import as_predictions, cast_to_signature, check_filter_value, check_finite, port_error_type
-from blocks.tracking.mlflow_collectable import MlflowArtifacts, time_from_ms
-from blocks.tracking.predictor_process import shared_predictor
+from blocks.tracking.checks import cast_to_signature, check_filter_value, check_finite
+from blocks.tracking.mlflow_server import MlflowServer, all_pages, ignored_if_exists, time_from_ms
+from blocks.tracking.predictor_process import as_predictions, shared_predictor
 
 MODEL_ARTIFACT = "model"
 """The name under which a training program logs its model."""
 SIGNATURE_FOLDER = "signature"
 """The run's artifact folder that holds the model's signature."""
 MAX_DIGEST_LENGTH = 36
-"""What MLflow keeps of a data set's digest; the whole one is in the data set's profile."""
+"""Maximum length of a data set's digest in MLflow; the data set's profile has the whole digest."""
 
 
-class MlflowTracking(Tracking):
+class MlflowTracking(MlflowServer, Tracking):
     """Runs and model versions in MLflow."""
 
     _block_type_name = "Ratchet tracking: MLflow"
     _block_type_slug = "ratchet-tracking-mlflow"
 
-    tracking_uri: str = Field(description="Where MLflow is: http(s)://…, sqlite:///… or a SageMaker ARN.")
-    ui_url: str = Field(default="", description="Address of MLflow's pages for people; tracking_uri by default.")
+    ui_url: str = Field(default="", description="URL of MLflow's pages; empty: tracking_uri.")
     trusted_keys: list[str] = Field(default=[], description="Public keys whose models are loaded, one line each.")
-    retries: int = Field(default=3, ge=0, description="How often a request that got no answer is sent again.")
-
-    _client: Any = PrivateAttr(default=None)
 
     def open_run(
         self,
@@ -58,21 +51,21 @@ class MlflowTracking(Tracking):
         tags: Mapping[str, str] | None = None,
         parent: str | None = None,
     ) -> TrackingRun:
-        """Return the run that bears `key`, set to running again, or start one; see `Tracking.open_run`."""
+        """Return the run with `key`, set to running again, or start one; see `Tracking.open_run`."""
         with self._port_errors(f"MLflow experiment {experiment!r}"):
-            home = self._experiment(experiment)
-            if found := self._runs(home, KEY_TAG, check_filter_value(key)):
+            experiment_id = self._experiment_id(experiment)
+            if found := self._tagged_runs(experiment_id, KEY_TAG, check_filter_value(key)):
                 self.client.update_run(found[0].info.run_id, status="RUNNING")
                 return self.run(found[0].info.run_id)
             own = {**(tags or {}), KEY_TAG: key, **({"mlflow.parentRunId": parent} if parent else {})}
-            made = self.client.create_run(home, run_name=name, tags=own)
-            first = self._runs(home, KEY_TAG, key)[0]
-            if first.info.run_id != made.info.run_id:  # another process was first
-                self.client.delete_run(made.info.run_id)
+            created = self.client.create_run(experiment_id, run_name=name, tags=own)
+            first = self._tagged_runs(experiment_id, KEY_TAG, key)[0]
+            if first.info.run_id != created.info.run_id:  # another process was first
+                self.client.delete_run(created.info.run_id)
             return self._run(first)
 
     def job_environment(self, run_id: str) -> Mapping[str, str]:
-        """Return the variables by which a training program joins the run."""
+        """Return the variables with which a training program joins the run."""
         return {"MLFLOW_TRACKING_URI": self.tracking_uri, "MLFLOW_RUN_ID": run_id}
 
     def log(
@@ -83,7 +76,7 @@ class MlflowTracking(Tracking):
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Add to a run; what MLflow would store as another number is refused first. See `Tracking.log`."""
+        """Add to a run; see `Tracking.log`."""
         from mlflow.entities import Metric, Param, RunTag
 
         check_finite(run_id, metrics or {})
@@ -95,36 +88,32 @@ class MlflowTracking(Tracking):
         }
         with self._port_errors(f"MLflow run {run_id}"):
             for part, values in parts.items():
-                for start in range(0, len(values), 100):  # what MLflow takes of each kind in one call
+                for start in range(0, len(values), 100):  # MLflow's limit for each kind in one call
                     self.client.log_batch(run_id, **{part: values[start : start + 100]})
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, rows: int, context: str) -> None:
-        """Say which data the run saw; see `Tracking.log_dataset`."""
+        """Record a data set that the run used; see `Tracking.log_dataset`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         profile = json.dumps({"num_rows": rows, "digest": digest})
-        place = json.dumps({"uri": source})
-        dataset = Dataset(name, digest[:MAX_DIGEST_LENGTH], "ratchet", place, profile=profile)
-        seen = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+        location = json.dumps({"uri": source})
+        dataset = Dataset(name, digest[:MAX_DIGEST_LENGTH], "ratchet", location, profile=profile)
+        used = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
         with self._port_errors(f"MLflow run {run_id}"):
-            self.client.log_inputs(run_id, datasets=[seen])
+            self.client.log_inputs(run_id, datasets=[used])
 
     def log_files(self, run_id: str, folder: Path, artifact_folder: str = "") -> None:
-        """Keep all files below `folder` with the run; see `Tracking.log_files`."""
+        """Store all files below `folder` with the run; see `Tracking.log_files`."""
         with self._port_errors(f"MLflow run {run_id}"):
             self.client.log_artifacts(run_id, str(folder), artifact_folder or None)
 
     def fetch_files(self, run_id: str, under: str, folder: Path) -> Path:
-        """Copy what the run keeps below `under` to `folder`/`under`; see `Tracking.fetch_files`."""
-        from mlflow.artifacts import download_artifacts
-
+        """Download the run's files in the artifact folder `under`; see `Tracking.fetch_files`."""
         to = folder / under
         to.mkdir(parents=True, exist_ok=True)
         with self._port_errors(f"MLflow run {run_id}"):
             if self.client.list_artifacts(run_id, under):
-                download_artifacts(
-                    run_id=run_id, artifact_path=under, dst_path=str(folder), tracking_uri=self.tracking_uri
-                )
+                self._download(folder, run_id=run_id, artifact_path=under)
         return to
 
     def close_run(self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
@@ -141,7 +130,7 @@ class MlflowTracking(Tracking):
         """Return the runs opened with this one as parent, oldest first."""
         with self._port_errors(f"MLflow run {run_id}"):
             experiment_id = self.client.get_run(run_id).info.experiment_id
-            return tuple(self._run(run) for run in self._runs(experiment_id, "mlflow.parentRunId", run_id))
+            return tuple(self._run(run) for run in self._tagged_runs(experiment_id, "mlflow.parentRunId", run_id))
 
     def runs(self, experiment: str, since: datetime | None = None) -> tuple[TrackingRun, ...]:
         """Return the experiment's runs, oldest first; see `Tracking.runs`."""
@@ -150,29 +139,26 @@ class MlflowTracking(Tracking):
             if existing is None:
                 return ()
             condition = f"attributes.start_time >= {int(since.timestamp() * 1000)}" if since else ""
-            return tuple(self._run(run, experiment) for run in self._search(existing.experiment_id, condition))
+            return tuple(self._run(run, experiment) for run in self._search_runs(existing.experiment_id, condition))
 
     def experiments(self) -> tuple[str, ...]:
         """Return the names of all experiments, sorted."""
         with self._port_errors("the list of MLflow's experiments"):
-            names, token = [], None
-            while True:
-                page = self.client.search_experiments(page_token=token)
-                names += [each.name for each in page]
-                if not (token := page.token):
-                    return tuple(sorted(names))
+            return tuple(sorted(each.name for each in all_pages(self.client.search_experiments)))
 
     def register(self, name: str, run_id: str, *, key: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register the run's model, once a key; see `Tracking.register`."""
         with self._port_errors(f"MLflow model {name!r}"):
-            if existing := self._versions(name, check_filter_value(key)):
+            keyed = f"tags.`{KEY_TAG}` = '{check_filter_value(key)}'"
+            if existing := self._search_versions(name, keyed):
                 return self._version(existing[0])
             source, model_id = self._logged_model(run_id)
-            self._registered_model(name)
+            with ignored_if_exists():
+                self.client.create_registered_model(name)
             created = self.client.create_model_version(
                 name, source, run_id, {**tags, KEY_TAG: key}, await_creation_for=60, model_id=model_id
             )
-            first = self._versions(name, key)[0]
+            first = self._search_versions(name, keyed)[0]
             if first.version != created.version:  # another process was first
                 self.client.delete_model_version(name, created.version)
             return self._version(first)
@@ -192,30 +178,7 @@ class MlflowTracking(Tracking):
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Return all registered versions, oldest first."""
         with self._port_errors(f"MLflow model {name!r}"):
-            versions = MlflowArtifacts(self.client, self.tracking_uri).versions(check_filter_value(name))
-            return tuple(self._version(each) for each in sorted(versions, key=lambda version: int(version.version)))
-
-    def collectables(self, names: Sequence[str]) -> tuple[Collectable, ...]:
-        """Return the runs, logged models and versions of these models; see `ArtifactOwner.collectables`."""
-        with self._port_errors(f"MLflow's artifacts of {', '.join(names)}"):
-            return tuple(
-                MlflowArtifacts(self.client, self.tracking_uri).collectables(
-                    [check_filter_value(name) for name in names]
-                )
-            )
-
-    def size_bytes(self, key: str) -> int:
-        """Return the bytes of its artifacts; see `ArtifactOwner.size_bytes`."""
-        try:
-            with self._port_errors(f"MLflow's {key}"):
-                return MlflowArtifacts(self.client, self.tracking_uri).size_bytes(key)
-        except NotFound:
-            return 0
-
-    def delete_collectables(self, key: str) -> None:
-        """Delete the artifact; see `ArtifactOwner.delete_collectables`."""
-        with contextlib.suppress(NotFound), self._port_errors(f"MLflow's {key}"):
-            MlflowArtifacts(self.client, self.tracking_uri).delete_collectables(key)
+            return tuple(self._version(each) for each in self._search_versions(name))
 
     def tag_version(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a version."""
@@ -247,7 +210,8 @@ class MlflowTracking(Tracking):
                     raise Conflict(f"{model} holds the model of {existing}, not of {source}; give another folder")
                 return model
             note.write_text(source)
-            return self._download(source, model)
+            self._download_model(source, model)
+            return model
 
     def warm_up(self) -> None:
         """Start the prediction process, which takes three seconds, and import MLflow's model reader."""
@@ -276,94 +240,27 @@ class MlflowTracking(Tracking):
 
         return predict
 
-    @property
-    def client(self) -> Any:
-        """MLflow's client for `tracking_uri`, created on first use."""
-        if self._client is None:
-            self._configure_mlflow()
-            from mlflow import MlflowClient
+    def _experiment_id(self, name: str) -> str:
+        """Return the id of the experiment; create it if it does not exist."""
+        if (existing := self.client.get_experiment_by_name(name)) is None:
+            with ignored_if_exists():
+                self.client.create_experiment(name)
+            existing = self.client.get_experiment_by_name(name)
+        return str(existing.experiment_id)
 
-            self._client = MlflowClient(self.tracking_uri)
-        return self._client
-
-    def _fetch_signature(self, name: str, version: str, folder: Path) -> None:
-        """Download the version's signature to `folder`/model.sig, if its run has one."""
-        from mlflow.artifacts import download_artifacts
-
-        run_id = self.client.get_model_version(name, version).run_id
-        existing = {file.path for file in self.client.list_artifacts(run_id, SIGNATURE_FOLDER)}
-        if f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig" not in existing:
-            return
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-            downloaded = download_artifacts(
-                run_id=run_id,
-                artifact_path=f"{SIGNATURE_FOLDER}/{MODEL_ARTIFACT}.sig",
-                dst_path=temporary,
-                tracking_uri=self.tracking_uri,
-            )
-            Path(downloaded).replace(folder / f"{MODEL_ARTIFACT}.sig")
-
-    def _configure_mlflow(self) -> None:
-        """Set options that MLflow reads only from the environment, and silence a plugin that warns on each request."""
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = str(self.retries)
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.CRITICAL)
-        logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.WARNING)
-
-    @contextlib.contextmanager
-    def _port_errors(self, resource: str) -> Iterator[None]:
-        """Translate MLflow's errors into port errors that name the resource and the URI."""
-        self._configure_mlflow()
-        from mlflow.exceptions import MlflowException
-        from requests import RequestException
-
-        try:
-            yield
-        except MlflowException as cause:
-            error_class = port_error_type(cause.error_code, str(cause))
-            raise error_class(f"{resource} at {self.tracking_uri}: {str(cause)[:500]}") from cause
-        except RequestException as cause:
-            raise Unavailable(f"{resource} at {self.tracking_uri}: {str(cause)[:500]}") from cause
-
-    def _experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
-
-        if (existing := self.client.get_experiment_by_name(name)) is not None:
-            return str(existing.experiment_id)
-        try:
-            return str(self.client.create_experiment(name))
-        except MlflowException as cause:
-            if cause.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        return str(self.client.get_experiment_by_name(name).experiment_id)
-
-    def _registered_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.client.create_registered_model(name)
-        except MlflowException as cause:
-            if cause.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    def _runs(self, experiment_id: str, tag: str, value: str) -> list[Any]:
+    def _tagged_runs(self, experiment_id: str, tag: str, value: str) -> list[Any]:
         """Return the runs with the tag, oldest first."""
-        return self._search(experiment_id, f"tags.`{tag}` = '{value}'")
+        return self._search_runs(experiment_id, f"tags.`{tag}` = '{value}'")
 
-    def _search(self, experiment_id: str, condition: str) -> list[Any]:
+    def _search_runs(self, experiment_id: str, condition: str) -> list[Any]:
         """Return all runs that meet the condition, oldest first; runs of one millisecond are ordered by id."""
-        runs: list[Any] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs([experiment_id], condition, order_by=["start_time ASC"], page_token=token)
-            runs += page
-            if not (token := page.token):
-                return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+        runs = all_pages(self.client.search_runs, [experiment_id], condition, order_by=["start_time ASC"])
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    def _versions(self, name: str, key: str) -> list[Any]:
-        if "'" in name:
-            raise Rejected(f"model name {name!r} must not hold an apostrophe")
-        versions = self.client.search_model_versions(f"name = '{name}' and tags.`{KEY_TAG}` = '{key}'")
+    def _search_versions(self, name: str, condition: str = "") -> list[Any]:
+        """Return the model's versions that meet the condition, oldest first."""
+        own = f"name = '{check_filter_value(name)}'"
+        versions = all_pages(self.client.search_model_versions, f"{own} and {condition}" if condition else own)
         return sorted(versions, key=lambda version: int(version.version))
 
     def _logged_model(self, run_id: str) -> tuple[str, str]:
@@ -377,11 +274,15 @@ class MlflowTracking(Tracking):
             f"run {run_id} logged no model named {MODEL_ARTIFACT!r}; its training must log one before it ends"
         )
 
-    def _download(self, source: str, model: Path) -> Path:
+    def _download(self, to: Path, **source: str) -> Path:
+        """Download artifacts, given as by `mlflow.artifacts.download_artifacts`, and return their path below `to`."""
         from mlflow.artifacts import download_artifacts
 
+        return Path(download_artifacts(**source, dst_path=str(to), tracking_uri=self.tracking_uri))
+
+    def _download_model(self, source: str, model: Path) -> None:
         with tempfile.TemporaryDirectory(dir=model.parent, prefix=".fetch-") as temporary:
-            downloaded = Path(download_artifacts(source, dst_path=temporary, tracking_uri=self.tracking_uri))
+            downloaded = self._download(Path(temporary), artifact_uri=source)
             if not (downloaded / "MLmodel").is_file():
                 raise Corrupt(f"{source} is not an MLflow model: {sorted(p.name for p in downloaded.iterdir())}")
             try:
@@ -389,15 +290,23 @@ class MlflowTracking(Tracking):
             except OSError:
                 if not model.is_dir():  # otherwise another download of the same version was first
                     raise
-        return model
+
+    def _fetch_signature(self, name: str, version: str, folder: Path) -> None:
+        """Download the version's signature to `folder`/model.sig, if its run has one."""
+        run_id = self.client.get_model_version(name, version).run_id
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            fetched = self.fetch_files(run_id, SIGNATURE_FOLDER, Path(temporary)) / f"{MODEL_ARTIFACT}.sig"
+            if fetched.exists():
+                fetched.replace(folder / fetched.name)
 
     def _run(self, run: Any, experiment: str = "") -> TrackingRun:
         page = f"{self.ui_url or self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
         name = experiment or self.client.get_experiment(run.info.experiment_id).name
         ended = None if run.info.status == "RUNNING" else run.info.end_time  # MLflow keeps the end of a reopened run
-        data, times = run.data, (_optional_time(run.info.start_time), _optional_time(ended))
+        started, ended = (time_from_ms(each) if each else None for each in (run.info.start_time, ended))
+        data, tags = run.data, dict(run.data.tags)
         return TrackingRun(
-            run.info.run_id, name, run.info.status, page, data.params, data.metrics, dict(data.tags), *times
+            run.info.run_id, name, run.info.status, page, data.params, data.metrics, tags, started, ended
         )
 
     def _version(self, listed: Any) -> ModelVersion:
@@ -405,8 +314,3 @@ class MlflowTracking(Tracking):
         page = f"{self.ui_url or self.tracking_uri}/#/models/{version.name}/versions/{version.version}"
         aliases = tuple(sorted(version.aliases))
         return ModelVersion(version.name, str(version.version), version.run_id, page, dict(version.tags), aliases)
-
-
-def _optional_time(milliseconds: int | None) -> datetime | None:
-    """Convert MLflow's milliseconds since 1970; None for 0 and None."""
-    return time_from_ms(milliseconds) if milliseconds else None

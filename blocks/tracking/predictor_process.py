@@ -109,6 +109,21 @@ def shared_predictor(keys: Sequence[str]) -> PredictorProcess:
         return _PREDICTORS[key]
 
 
+def as_predictions(result: object, artifact: Path, rows: int) -> np.ndarray:
+    """Return a model's result as an array of float64 with one entry per row.
+
+    Raises:
+        Rejected: the result is not numeric, or has another number of rows.
+    """
+    try:
+        predictions = np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError) as cause:
+        raise Rejected(f"model {artifact} returned predictions that are not numbers: {cause}") from cause
+    if predictions.ndim not in (1, 2) or len(predictions) != rows:
+        raise Rejected(f"model {artifact} returned predictions of shape {predictions.shape} for {rows} rows")
+    return predictions
+
+
 def _end_process(process: "subprocess.Popen[str]", resources: ExitStack) -> None:
     """End the process by closing its input, then release its folder."""
     for pipe in (process.stdin, process.stdout):

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 
 from blocks.common.collectable import ArtifactOwner
-from blocks.common.jobs import JobStatus, require_completed, stop_if_interrupted
+from blocks.common.jobs import JobState, JobStatus, require_completed, stop_if_interrupted
 from blocks.records.compute import Compute
 
 
@@ -32,28 +32,10 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class TrainingJobState:
-    """Current state of a training job.
+class TrainingJobState(JobState):
+    """Current state of a training job; `model_folder` is the local folder of the model, once the job completed."""
 
-    Attributes:
-        name: the job's name.
-        status: where the job stands.
-        seconds: run time until now or until the end.
-        reason: why it failed; "" if it did not.
-        model_folder: local folder of the model, once the job completed.
-        billable_seconds: seconds that the service bills for each instance, warm pool included; None if unknown.
-        instance_type: the instance type that ran it; "" if unknown, or on this machine.
-        transient: whether the service caused the failure (such as no capacity), so that the same job may succeed.
-    """
-
-    name: str
-    status: JobStatus
-    seconds: float = 0.0
-    reason: str = ""
     model_folder: Path | None = None
-    billable_seconds: float | None = None
-    instance_type: str = ""
-    transient: bool = False
 
 
 class Trainer(ArtifactOwner, Block):

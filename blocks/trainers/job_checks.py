@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from blocks.common.errors import Conflict, NotFound, Rejected
+from blocks.common.jobs import NAME_PATTERN
 from blocks.trainers.base import TrainingJob
 from runtime.digests import file_digests, text_digest
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
-"""SageMaker's rule for the names of training jobs; such a name is also safe as a folder's name."""
 CHANNEL_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 PROGRAM_CHANNEL = "code"
 """The channel with the training program."""
@@ -46,7 +45,8 @@ def content_digests(job: TrainingJob) -> dict[str, str]:
     Of a channel the path and the files' names and sizes count, since hashing its rows would take too long. Limits and
     the variables `MLFLOW_*` and `RATCHET_*` do not count, since they do not change the model.
     """
-    parts = {"program": _digest(_program_digests(job.program_folder)), "hyperparameters": _digest(job.hyperparameters)}
+    program = file_digests(job.program_folder, program_files(job.program_folder))
+    parts = {"program": _digest(program), "hyperparameters": _digest(job.hyperparameters)}
     parts |= {f"channel {name}": _digest(_listing(folder)) for name, folder in job.channels.items()}
     relevant = {key: value for key, value in job.environment.items() if not key.startswith(("MLFLOW_", "RATCHET_"))}
     return parts | {f"variable {key}": _digest({key: value}) for key, value in relevant.items()}
@@ -62,10 +62,6 @@ def check_same_content(name: str, existing: Mapping[str, str], requested: Mappin
 def program_files(folder: Path) -> list[Path]:
     """Return the program's files, sorted; compiled Python is not part of a program."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-
-
-def _program_digests(folder: Path) -> dict[str, str]:
-    return file_digests(folder, program_files(folder))
 
 
 def _listing(folder: Path) -> dict[str, str]:

@@ -10,9 +10,8 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from blocks.cloud_cleanup.base import CloudCleanup
-from blocks.common.collectable import ArtifactOwner, ScratchArtifacts
+from blocks.common.collectable import ArtifactOwner, ResultArtifacts, ScratchArtifacts
 from blocks.common.errors import NotFound
-from blocks.common.prefect_results import ResultArtifacts
 from blocks.environment import Environment
 from blocks.records.cloud import PaidJob
 from blocks.tracking.base import Tracking

@@ -11,12 +11,12 @@ from botocore.validate import ParamValidator
 from blocks.endpoints.base import GoldenExample, InferenceLogPolicy
 from blocks.endpoints.sagemaker_capture import CapturedRelease, input_columns, is_capture_allowed, parse_capture_line
 from blocks.endpoints.sagemaker_release_store import StoredRelease
-from blocks.endpoints.sagemaker_requests import ServingConfig, config_request, model_request, release_name
+from blocks.endpoints.sagemaker_requests import ServingSettings, config_request, model_request, release_name
 
 GOLDEN = '{"dataframe_split": {"columns": ["rooms"], "data": [[1]]}}'
 ASKED = CapturedRelease(GOLDEN, ("rooms", "street"))
-HOSTING = ServingConfig(
-    "arn:aws:iam::123456789012:role/r", "image:1", "ml.m5.large", 1, None, 5, 300, ("k",), 20, "s3://b/data-capture"
+HOSTING = ServingSettings(
+    role_arn="arn:aws:iam::123456789012:role/r", image="image:1", trusted_keys=["k"], bucket="b", capture_percent=20
 )
 
 

@@ -14,12 +14,15 @@ from blocks.endpoints import sagemaker_requests as requests
 from blocks.endpoints.base import GoldenExample
 from blocks.endpoints.sagemaker import SageMakerEndpoint
 from blocks.endpoints.sagemaker_release_store import StoredRelease
+from blocks.endpoints.sagemaker_rollout import RolloutSettings, alarm_requests, deployment_config
 from tests.fixtures.sagemaker_endpoints import HOSTING
 
 SESSION = botocore.session.get_session()
 PATTERN = SESSION.get_service_model("sagemaker").shape_for("ModelName").metadata["pattern"]
 KEPT = StoredRelease("churn", "3", "d" * 64, GoldenExample("{}", "[1]"), "s3://b/releases/churn/3/d/model/")
-GUARD = requests.RolloutPolicy(20, 300, 0.01, 250.0, ("own-alarm",))
+GUARD = RolloutSettings(
+    canary_percent=20, bake_seconds=300, max_error_rate=0.01, max_latency_ms=250.0, alarms=["own-alarm"]
+)
 
 
 def valid(operation: str, request: dict[str, Any], service: str = "sagemaker") -> dict[str, Any]:
@@ -41,7 +44,7 @@ def test_a_configuration_has_one_variant_whose_name_never_changes() -> None:
     variants = valid("CreateEndpointConfig", requests.config_request(KEPT, HOSTING))["ProductionVariants"]
     assert [each["VariantName"] for each in variants] == ["AllTraffic"]
     assert (variants[0]["InstanceType"], variants[0]["InitialInstanceCount"]) == ("ml.m6i.large", 2)
-    serverless = replace(HOSTING, serverless_memory_mb=2048)
+    serverless = HOSTING.model_copy(update={"serverless_memory_mb": 2048})
     variant = valid("CreateEndpointConfig", requests.config_request(KEPT, serverless))["ProductionVariants"][0]
     assert (
         variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5} and "InstanceType" not in variant
@@ -49,20 +52,20 @@ def test_a_configuration_has_one_variant_whose_name_never_changes() -> None:
 
 
 def test_an_update_is_a_canary_that_alarms_watch() -> None:
-    found = requests.deployment_config("churn", GUARD)
+    found = deployment_config("churn", GUARD)
     valid("UpdateEndpoint", {"EndpointName": "e", "EndpointConfigName": "c", "DeploymentConfig": found})
     routing = found["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     assert routing == {"Type": "CANARY", "WaitIntervalInSeconds": 300,
                        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 20}}  # fmt: skip
     names = [each["AlarmName"] for each in found["AutoRollbackConfiguration"]["Alarms"]]
     assert names == ["churn-Invocation5XXErrors", "churn-ModelLatency", "own-alarm"]
-    all_at_once = requests.deployment_config("churn", replace(GUARD, canary_percent=0))["BlueGreenUpdatePolicy"]
+    all_at_once = deployment_config("churn", GUARD.model_copy(update={"canary_percent": 0}))["BlueGreenUpdatePolicy"]
     assert all_at_once["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"
     assert all_at_once["TerminationWaitInSeconds"] == 300, "the old fleet stands by while the alarms watch"
 
 
 def test_alarms_watch_the_share_of_errors_and_the_mean_latency_in_microseconds() -> None:
-    errors, latency = requests.alarm_requests("my_churn", GUARD)
+    errors, latency = alarm_requests("my_churn", GUARD)
     for alarm in (errors, latency):
         valid("PutMetricAlarm", alarm, "cloudwatch")
         assert {each["Name"]: each["Value"] for each in alarm["Dimensions"]} == {
@@ -70,7 +73,7 @@ def test_alarms_watch_the_share_of_errors_and_the_mean_latency_in_microseconds()
         }  # fmt: skip
     assert (errors["Statistic"], errors["Threshold"]) == ("Average", 0.01)
     assert latency["Threshold"] == 250_000
-    assert requests.alarm_requests("churn", replace(GUARD, bake_seconds=0)) == []
+    assert alarm_requests("churn", GUARD.model_copy(update={"bake_seconds": 0})) == []
 
 
 @settings(max_examples=50)
@@ -85,7 +88,7 @@ def test_names_are_those_that_sagemaker_takes(endpoint: str, version: str) -> No
 def test_whatever_differs_has_another_name(change: dict[str, str]) -> None:
     name = requests.release_name(KEPT, HOSTING)
     assert requests.release_name(replace(KEPT, **change), HOSTING) != name
-    assert requests.release_name(KEPT, replace(HOSTING, image="ratchet:2")) != name
+    assert requests.release_name(KEPT, HOSTING.model_copy(update={"image": "ratchet:2"})) != name
 
 
 def test_what_the_container_says_of_itself_is_read() -> None:

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.common.aws.jobs import attempt_name
-from blocks.common.jobs import JobStatus
+from blocks.common.jobs import NAME_PATTERN, JobStatus
 from blocks.trainers.base import TrainingJob
-from blocks.trainers.job_checks import NAME_PATTERN
 from blocks.trainers.sagemaker import SageMakerTrainer
-from blocks.trainers.sagemaker_requests import JobLocations, TrainingConfig, job_state, training_request
+from blocks.trainers.sagemaker_requests import JobLocations, TrainingSettings, job_state, training_request
 
 JOB = TrainingJob(
     "churn-1a2b", Path("models/churn"), {"train": Path("train")}, {"num_leaves": "15"},
@@ -26,7 +25,7 @@ PLACES = JobLocations(
 )
 PLAN: dict[str, Any] = {
     "role_arn": "arn:aws:iam::123456789012:role/jobs", "image": "123456789012.dkr.ecr.eu-west-1.amazonaws.com/ratchet:1",
-    "instance_types": ("ml.m6i.large",), "volume_gb": 30, "spot_wait_seconds": None, "keep_alive_seconds": 0,
+    "instance_types": ("ml.m6i.large",), "volume_gb": 30, "keep_alive_seconds": 0,
     "subnets": (), "security_groups": (), "metrics": {}, "tags": {"team": "churn"},
 }  # fmt: skip
 
@@ -58,7 +57,7 @@ GOLDEN: dict[str, Any] = {
 
 
 def request(**plan: Any) -> dict[str, Any]:
-    made = training_request(TrainingConfig(**PLAN | plan), JOB, JOB.name, PLACES)
+    made = training_request(TrainingSettings(**PLAN | plan), JOB, JOB.name, PLACES)
     shape = botocore.session.get_session().get_service_model("sagemaker").shape_for("CreateTrainingJobRequest")
     report = ParamValidator().validate(made, shape)
     assert not report.has_errors(), report.generate_report()
@@ -70,7 +69,7 @@ def test_the_request_is_the_golden_one() -> None:
 
 
 def test_spot_comes_with_checkpoints_and_a_limit_of_waiting() -> None:
-    made = request(spot_wait_seconds=900)
+    made = request(spot=True, spot_wait_seconds=900)
     assert made["EnableManagedSpotTraining"] is True
     assert made["StoppingCondition"] == {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1500}
     assert made["CheckpointConfig"] == {"S3Uri": "s3://b/t/ck/churn-1a2b"}

@@ -42,7 +42,10 @@ def test_a_version_that_fails_its_callers_is_taken_back_by_its_alarm(
     endpoint = sagemaker_endpoint(desk, canary_percent=50, bake_seconds=600)
     endpoint.switch(tiny_release(tmp_path, "1", name))
     bad = tiny_release(tmp_path, "2", name, status=503)
-    with load(endpoint, name), pytest.raises(Rejected, match=f"(?s)still serves .*-1-.*{name}-Invocation5XXErrors"):
+    with (
+        load(endpoint, name),
+        pytest.raises(Rejected, match=f"(?s)serves .*-1-.*rolled back.*{name}-Invocation5XXErrors"),
+    ):
         endpoint.switch(bad)
     endpoint.verify(tiny_release(tmp_path, "1", name))
     with pytest.raises(NotFound, match="has no stored version 2 that was deployed; it has: 1"):

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.states import Completed, Suspended
 
-from blocks.common.prefect_results import ResultArtifacts
+from blocks.common.collectable import ResultArtifacts
 from blocks.records.collectable import Collectable
 from local.stack import Stack
 from tests.fixtures.support import outcome, run

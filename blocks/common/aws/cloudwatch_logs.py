@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from blocks.common.aws.clients import port_errors, short_timeout_client
+from blocks.common.aws.clients import aws_client, port_errors
 from blocks.common.errors import TransientError
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
@@ -68,7 +68,7 @@ class LogGroup(BaseModel):
             TerminalError: CloudWatch will never accept them: a permission, the group or the request is wrong.
         """
         with port_errors(f"sending {len(lines)} log lines to {self.group}"):
-            logs = short_timeout_client("logs", self.region, self.endpoint_url)
+            logs = aws_client("logs", self.region, self.endpoint_url, short_timeout=True)
             stream = {"logGroupName": self.group, "logStreamName": run.replace(":", "-").replace("*", "-")}
             for batch in event_batches(lines):
                 try:

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from blocks.common.errors import NotFound, Rejected, Unavailable
+from blocks.common.aws.clients import aws_client, port_errors
+from blocks.common.errors import NotFound, Rejected
 
 PRICING_REGION = "us-east-1"
 """The Pricing API exists in a few regions only; this one returns the prices of all regions."""
@@ -28,7 +29,7 @@ def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]
 
     Args:
         region: region code such as "eu-central-1".
-        client: boto3's `pricing` client; None creates one with the machine's credentials.
+        client: boto3's `pricing` client; None: one with the machine's credentials.
 
     Raises:
         NotFound: the service has no price of an instance in this region.
@@ -36,7 +37,8 @@ def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]
         Unavailable: the service did not respond.
     """
     prices_by_use: dict[str, dict[str, float]] = {use: {} for use in REQUIRED_USES}
-    for use, instance_type, usd in _prices(_products(region, client or _client())):
+    client = client or aws_client("pricing", PRICING_REGION, None)
+    for use, instance_type, usd in _prices(_products(region, client)):
         prices = prices_by_use.setdefault(use, {})
         prices[instance_type] = max(usd, prices.get(instance_type, 0.0))
     if empty := [use for use in REQUIRED_USES if not prices_by_use[use]]:
@@ -45,29 +47,18 @@ def fetch_prices(region: str, client: Any = None) -> dict[str, dict[str, float]]
     return prices_by_use
 
 
-def _client() -> Any:
-    import boto3
-
-    return boto3.client("pricing", region_name=PRICING_REGION)
-
-
 def _products(region: str, client: Any) -> Iterator[Mapping[str, Any]]:
     """Yield every product of the region's ML instances, all pages."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
     filters = {"regionCode": region, "productFamily": "ML Instance"}
     query = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in filters.items()]
     pages = client.get_paginator("get_products")
-    try:
+    with port_errors(f"reading the prices of {region} from the Pricing API"):
         for page in pages.paginate(ServiceCode="AmazonSageMaker", Filters=query, FormatVersion="aws_v1"):
             for text in page["PriceList"]:
-                yield dict(json.loads(text))
-    except ClientError as cause:
-        raise Rejected(f"the Pricing API refused GetProducts for {region}: {cause}") from cause
-    except BotoCoreError as cause:
-        raise Unavailable(f"the Pricing API did not respond to GetProducts for {region}: {cause}") from cause
-    except (ValueError, TypeError) as cause:
-        raise Rejected(f"the Pricing API returned something that is not a product: {cause}") from cause
+                try:
+                    yield dict(json.loads(text))
+                except (ValueError, TypeError) as cause:
+                    raise Rejected(f"the Pricing API returned something that is not a product: {cause}") from cause
 
 
 def _prices(products: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, float]]:

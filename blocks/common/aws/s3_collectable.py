@@ -1,25 +1,14 @@
 """Collectable artifacts in S3, each made of all objects below one prefix: listed, measured and deleted."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from blocks.common.aws.s3_folders import S3Folders
 from blocks.common.errors import Rejected
 from blocks.records.collectable import Collectable
 
 EMPTY: Mapping[str, Any] = {}
-DELETE_BATCH_SIZE = 1000
-"""Maximum number of objects that S3 deletes in one call."""
-
-
-@dataclass(frozen=True)
-class S3Object:
-    """An object in S3: its key, its size, and when it was last written."""
-
-    key: str
-    size_bytes: int
-    modified: datetime
 
 
 class S3Artifacts:
@@ -30,8 +19,8 @@ class S3Artifacts:
     until a lifecycle rule removes it.
     """
 
-    def __init__(self, client: Any, bucket: str, root: str, kind: str, depth: int, complete_marker: str = "") -> None:
-        self._client, self._bucket, self._root, self._kind, self._depth = client, bucket, root, kind, depth
+    def __init__(self, folders: S3Folders, root: str, kind: str, depth: int, complete_marker: str = "") -> None:
+        self._folders, self._root, self._kind, self._depth = folders, root, kind, depth
         self._mark = complete_marker
 
     def prefix_of(self, key: str) -> str:
@@ -39,7 +28,7 @@ class S3Artifacts:
         kind, _, name = key.partition(":")
         parts = name.split("/")
         if kind != self._kind or len(parts) != self._depth or {"", ".", ".."} & set(parts):
-            root = f"s3://{self._bucket}/{self._root}"
+            root = self._folders.url(self._root)
             raise Rejected(f"{key!r} is not a {self._kind} below {root}; it was not deleted")
         return f"{self._root}/{name}/"
 
@@ -54,7 +43,7 @@ class S3Artifacts:
         `keep_reasons` and `dependencies` are by name.
         """
         newest: dict[str, datetime] = {}
-        for stored in self._objects(f"{self._root}/{below}"):
+        for stored in self._folders.objects(f"{self._root}/{below}"):
             parts = stored.key.removeprefix(f"{self._root}/").split("/")
             if self._mark and len(parts) == self._depth and parts[-1].endswith(self._mark):
                 parts = [*parts[:-1], parts[-1].removesuffix(self._mark), ""]
@@ -74,7 +63,7 @@ class S3Artifacts:
 
     def size_bytes(self, key: str) -> int:
         """Return the bytes of all objects of an artifact."""
-        return sum(stored.size_bytes for stored in self._objects(self.prefix_of(key)))
+        return sum(stored.size_bytes for stored in self._folders.objects(self.prefix_of(key)))
 
     def delete_collectables(self, key: str, delete_first: Sequence[str] = ()) -> None:
         """Delete an artifact; first the objects in `delete_first`, which mark it as complete.
@@ -83,20 +72,5 @@ class S3Artifacts:
         """
         prefix = self.prefix_of(key)
         marks = [f"{prefix.rstrip('/')}{self._mark}"] if self._mark else []
-        self.remove([*marks, *(f"{prefix}{name}" for name in delete_first)])
-        self.remove(stored.key for stored in self._objects(prefix))
-
-    def remove(self, keys: Iterable[str]) -> None:
-        """Delete objects; a missing one is no error. Raises Rejected if S3 did not delete one."""
-        waiting = list(keys)
-        for start in range(0, len(waiting), DELETE_BATCH_SIZE):
-            named = [{"Key": each} for each in waiting[start : start + DELETE_BATCH_SIZE]]
-            response = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": named, "Quiet": True})
-            if failed := response.get("Errors"):
-                raise Rejected(f"S3 did not delete {len(failed)} objects, such as {failed[0]}")
-
-    def _objects(self, prefix: str) -> Iterator[S3Object]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield S3Object(str(found["Key"]), int(found["Size"]), found["LastModified"])
+        self._folders.delete([*marks, *(f"{prefix}{name}" for name in delete_first)])
+        self._folders.delete(stored.key for stored in self._folders.objects(prefix))

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from blocks.common.prefect_results import ResultArtifacts
+from blocks.common.collectable import ResultArtifacts
 
 
 def test_a_folder_that_is_not_there_keeps_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Rejected
+from blocks.common.jobs import NAME_PATTERN
 from blocks.common.trust import ApprovalSettings, RequiredApproval
 from blocks.endpoints.base import GoldenExample, Release
 from blocks.endpoints.release_store import check_names
@@ -16,7 +17,6 @@ from blocks.endpoints.sagemaker_requests import endpoint_name, release_name
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.schemas import check_dataset
 from blocks.records.approvals import ApprovalRequest
-from blocks.trainers.job_checks import NAME_PATTERN
 from ratchet.frames import ingest_frame
 from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import canonical_json
