@@ -8,6 +8,7 @@ read.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -111,7 +112,7 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
         id=snapshot.id,
         created_at=snapshot.created_at,
         rows=state.rows + snapshot.rows,
-        digest=read_digest(state, snapshot),
+        digest=text_digest(f"{state.digest}\n{snapshot.digest}" if state.digest else snapshot.digest),
         schema=snapshot.schema,
         arrow=arrow,
         others=state.others,
@@ -120,18 +121,35 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
     )
 
 
-def read_digest(state: DatasetState, snapshot: Snapshot) -> str:
-    """Return the digest of the read whose newest snapshot is this one."""
-    return text_digest("\n".join([state.digest, snapshot.digest][not state.digest :]))
-
-
-def next_created_at(state: DatasetState, at: datetime) -> datetime:
-    """Return the creation time of a snapshot: `at`, or one microsecond after the newest snapshot.
+def next_snapshot(
+    dataset: str,
+    state: DatasetState,
+    schema: tuple[tuple[str, str], ...],
+    files: tuple[DataFile, ...],
+    *,
+    source: str,
+    key: str,
+    at: datetime,
+    notes: Mapping[str, str] | None,
+) -> Snapshot:
+    """Return the manifest of the snapshot that follows a state.
 
     Times increase strictly with the sequence, whatever the writers' clocks. Otherwise a late writer with a slow clock
     would change the result of a read as of an earlier time.
     """
-    return max(at.astimezone(UTC), state.created_at + _ONE_MICROSECOND) if state.sequence else at.astimezone(UTC)
+    created_at, key_digest = at.astimezone(UTC), text_digest(f"{dataset}\n{key}")[:8]
+    return Snapshot(
+        dataset=dataset,
+        id=f"{state.sequence + 1:08d}-{key_digest}",
+        sequence=state.sequence + 1,
+        created_at=max(created_at, state.created_at + _ONE_MICROSECOND) if state.sequence else created_at,
+        source=source,
+        key=key,
+        schema=schema,
+        rows=sum(file.rows for file in files),
+        files=files,
+        notes={str(name): str(text) for name, text in (notes or {}).items()},
+    )
 
 
 def serialize_entry(entry: LogEntry) -> bytes:
@@ -160,17 +178,12 @@ def _content(entry: LogEntry) -> bytes:
     return text.encode()
 
 
-def parse_snapshot(content: dict[str, Any]) -> Snapshot:
-    """Return the snapshot with these stored fields. Raises ValueError if a file's name is not valid."""
-    fields = dict(content)
-    fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-    fields["schema"] = _pairs(fields["schema"])
-    fields["files"] = _files(fields["files"])
-    return Snapshot(**fields)
-
-
 def _entry_from_json(content: dict[str, Any]) -> LogEntry:
     state, compaction, snapshot = dict(content["state"]), content["compaction"], content["snapshot"]
+    if snapshot:
+        created_at = datetime.fromisoformat(snapshot["created_at"])
+        schema, files = _pairs(snapshot["schema"]), _files(snapshot["files"])
+        snapshot = Snapshot(**{**snapshot, "created_at": created_at, "schema": schema, "files": files})
     state["created_at"] = datetime.fromisoformat(state["created_at"])
     state["schema"] = _pairs(state["schema"])
     state["others"], state["introduced"] = tuple(state["others"]), tuple(state["introduced"])
@@ -182,7 +195,7 @@ def _entry_from_json(content: dict[str, Any]) -> LogEntry:
         previous=content["previous"],
         state=DatasetState(**state),
         folder=content["folder"],
-        snapshot=parse_snapshot(snapshot) if snapshot else None,
+        snapshot=snapshot or None,
         compaction=compaction,
         fenced=tuple(content["fenced"]),
     )

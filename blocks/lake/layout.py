@@ -138,12 +138,17 @@ def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
 
 def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Yield tables that have the maximum number of rows of a file."""
+    return cut_to_rows(tables, _rows_of_a_file)
+
+
+def cut_to_rows(tables: Iterable[pa.Table], limit_of: Callable[[pa.Table], int]) -> Iterator[pa.Table]:
+    """Yield the rows in tables of exactly the limit for the first table; the last one has the rest."""
     held: list[pa.Table] = []
     rows = limit = 0
     for table in tables:
         if not table.num_rows:
             continue
-        limit = limit or _rows_of_a_file(table)
+        limit = limit or limit_of(table)
         start = 0
         while table.num_rows - start >= limit - rows:
             taken = table.slice(start, limit - rows)

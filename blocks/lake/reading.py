@@ -2,7 +2,7 @@
 
 Each file of a compaction has one stripe of buckets, with its snapshots one after the other. The file's footer says how
 many rows of which snapshot follow each other. Sorted by that, the rows have the same order as in the snapshots' own
-files. The sort is in memory, since a compaction is small (`compaction.MAX_COMPACTION_BYTES`).
+files. The sort is in memory, since a compaction is small (`maintenance.MAX_COMPACTION_BYTES`).
 """
 
 import json
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.lake.base import BUCKET_COLUMN
+from blocks.lake.layout import cut_to_rows
 from blocks.lake.object_store import ObjectStore
 from blocks.lake.read_plan import PlannedFile, ReadUnit
 from blocks.lake.schemas import conform_to_schema
@@ -39,7 +40,7 @@ class UnitReader:
 
     def batches(self, units: Iterable[ReadUnit]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the units in order, in batches of `BATCH_ROWS`."""
-        return rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
+        return _rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
 
     def rows_with_snapshot_numbers(self, unit: ReadUnit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
         """Return all rows of a unit in the order of its files, and the sequence number of each row's snapshot."""
@@ -93,23 +94,8 @@ class UnitReader:
         return table.slice(0, int(end))
 
 
-def rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+def _rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
     """Yield the rows in batches of exactly `BATCH_ROWS`; the last one has the rest."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        start = 0
-        while table.num_rows - start >= BATCH_ROWS - rows:
-            taken = table.slice(start, BATCH_ROWS - rows)
-            yield _single_batch([*held, taken])
-            start, held, rows = start + taken.num_rows, [], 0
-        if start < table.num_rows:
-            held.append(table.slice(start))
-            rows += table.num_rows - start
-    if held:
-        yield _single_batch(held)
-
-
-def _single_batch(tables: Sequence[pa.Table]) -> pa.RecordBatch:
-    (batch,) = pa.concat_tables(tables).combine_chunks().to_batches()
-    return batch
+    for table in cut_to_rows(tables, lambda _: BATCH_ROWS):
+        (batch,) = table.combine_chunks().to_batches()
+        yield batch

@@ -34,7 +34,7 @@ MISSING += [] if shutil.which("java") else ["java"]
 @pytest.fixture(autouse=True)
 def cut_by_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a compaction of few rows be laid out as one of many: by stripe of buckets, and not by snapshot."""
-    monkeypatch.setattr("blocks.lake.compaction.ONE_FILE_ROWS", 50)
+    monkeypatch.setattr("blocks.lake.maintenance.ONE_FILE_ROWS", 50)
 
 
 @pytest.fixture(scope="module")
