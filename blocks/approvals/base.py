@@ -55,7 +55,7 @@ class Approvals(ABC):
 
     @abstractmethod
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
-        """Sign and record a waiver. Raises as `decide`."""
+        """Sign and record a waiver. Raises Corrupt as `record_decision` does."""
 
     @abstractmethod
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:

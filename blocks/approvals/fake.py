@@ -52,7 +52,7 @@ class FakeApprovals(FailingWrites, Approvals):
         return tuple(sorted({each.model for each in here}))
 
     def record_decision(self, decision: Decision, signer: Signer) -> Decision:
-        """Sign and record a person's decision over a request; see `Approvals.decide`."""
+        """Sign and record a person's decision over a request: see `Approvals.record_decision`."""
         request = self.get_request(decision.request_id)
         given = replace(decision, at=to_utc(decision.at), request_digest=request_digest(request))
         with self._lock:

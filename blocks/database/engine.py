@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from asyncpg.exceptions import PostgresError
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, text
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -25,7 +25,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
 from blocks.database.common import to_utc
-from blocks.database.migration import is_current, upgrade
+from blocks.database.migrations import is_current, upgrade
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
@@ -63,6 +63,22 @@ class Database:
     def rows(self, query: Select[Any]) -> list[RowMapping]:
         """Return the rows of a query. Raises as `write` does."""
         return self.read(lambda connection: list(connection.execute(query).mappings()))
+
+    def records(self, kind: Callable[..., Record], query: Select[Any]) -> tuple[Record, ...]:
+        """Return the rows of a query as records whose fields are the columns. Raises as `write` does."""
+        return tuple(kind(**record_fields(row)) for row in self.rows(query))
+
+    def add_record(self, table: Table, record: Record, *key: str) -> Record:
+        """Insert a record, or return the one that is there under the key (names of columns).
+
+        Raises:
+            Rejected: the database refused the row. And as `write` does.
+        """
+        values = vars(record)
+        self.add(table, values)
+        same = [table.c[name] == values[name] for name in key]
+        found = self.records(type(record), select(table).where(*same))
+        return recorded(found[0] if found else None, f"{type(record).__name__} {[values[name] for name in key]}")
 
     def add(self, table: Table, values: Mapping[str, Any]) -> None:
         """Insert a row, unless one with its key is there. Raises as `write` does."""
@@ -105,9 +121,9 @@ class Database:
         upgrade(connection, place(self._url))
 
 
-def record_fields(table: Table, row: RowMapping) -> dict[str, Any]:
-    """Return the values of a table's row as the fields of its record: without its place in the order of rows."""
-    return {column.key: row[column] for column in table.c if column.key != "sequence"}
+def record_fields(row: RowMapping) -> dict[str, Any]:
+    """Return the values of a row as the fields of its record: without its place in the order of rows."""
+    return {name: value for name, value in row.items() if name != "sequence"}
 
 
 def recorded(record: Record | None, name: str) -> Record:

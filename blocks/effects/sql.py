@@ -1,11 +1,10 @@
 """Effects in a SQL database. Which of two writers is first is decided by a unique column: the other reads its row."""
 
-from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import select
 
-from blocks.database.engine import Database, record_fields, recorded
+from blocks.database.engine import Database, recorded
 from blocks.database.tables import DEPLOYMENTS, EFFECTS
 from blocks.effects.base import Effect, Effects, unknown_effect_error
 from blocks.records.deployments import Deployment
@@ -40,17 +39,13 @@ class SqlEffects(Effects):
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment, or return the one with that id."""
-        self._database.add(DEPLOYMENTS, asdict(deployment))
-        rows = self._database.rows(select(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment.id))
-        found = Deployment(**record_fields(DEPLOYMENTS, rows[0])) if rows else None
-        return recorded(found, f"deployment {deployment.id!r}")
+        return self._database.add_record(DEPLOYMENTS, deployment, "id")
 
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the deployments of a model in an environment, newest first."""
         column = DEPLOYMENTS.c
         of_model = select(DEPLOYMENTS).where(column.model == model, column.environment == environment)
-        rows = self._database.rows(of_model.order_by(column.sequence.desc()))
-        return tuple(Deployment(**record_fields(DEPLOYMENTS, row)) for row in rows)
+        return self._database.records(Deployment, of_model.order_by(column.sequence.desc()))
 
     def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""

@@ -181,15 +181,11 @@ class Inbox(ABC):
         """Return the started runs whose end has not been reported, oldest first."""
 
     @abstractmethod
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is no longer unreported.
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
+        """Record what was reported about a started run; after a final report it is no longer unreported.
 
-        Args:
-            run_id: a run that was started.
-            said: in a word or two; `UnreportedRun.last` is this.
-            text: the report for people, in Markdown, or "".
-            at: when.
-            final: whether the run has ended. The first final report stays.
+        `status` is a word or two, which `UnreportedRun.last_status` repeats; `text` is the report for people, in
+        Markdown, or "". The first final report stays.
         """
 
     @abstractmethod

@@ -122,13 +122,13 @@ class FakeInbox(FailingWrites, Inbox):
                     found.append(UnreportedRun(run, turn.delivery, told[-1][0] if told else ""))
         return tuple(found[:limit])
 
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
         """Write down what was reported of a run; after a final report it is no longer unreported."""
         with self._lock:
             self.may_write()
             told = self._reports.setdefault(run_id, [])
             if not any(ended for _, _, ended in told):
-                told.append((said, text, final))
+                told.append((status, text, final))
 
     def report_text(self, run_id: str) -> str:
         """Return the Markdown of the last report of a run, or ""."""

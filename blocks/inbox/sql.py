@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import ConcurrentWrite
 from blocks.database.common import to_utc
-from blocks.database.engine import Database, record_fields
+from blocks.database.engine import Database
 from blocks.database.tables import (
     DELIVERIES,
     LEASES,
@@ -45,7 +45,7 @@ _IS_FINISHED = exists().where(PROCESSING_OUTCOMES.c.turn == PROCESSING_ATTEMPTS.
 _ATTEMPT_ROWS = select(
     DELIVERIES,
     PROCESSING_ATTEMPTS.c.number,
-    PROCESSING_ATTEMPTS.c.asked_by,
+    PROCESSING_ATTEMPTS.c.requested_by,
     PROCESSING_ATTEMPTS.c.at,
     PROCESSING_ATTEMPTS.c.sequence.label("turn"),
 ).join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.delivery == DELIVERIES.c.id)
@@ -75,11 +75,7 @@ class SqlInbox(Inbox):
         if state == "open":
             query = query.where(~_IS_FINISHED)
         elif state is not None:
-            query = query.where(
-                exists().where(
-                    PROCESSING_OUTCOMES.c.turn == PROCESSING_ATTEMPTS.c.sequence, PROCESSING_OUTCOMES.c.state == state
-                )
-            )
+            query = query.where(_IS_FINISHED.where(PROCESSING_OUTCOMES.c.state == state))
         return tuple(self._entries(query.order_by(DELIVERIES.c.sequence.desc()).limit(limit)))
 
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
@@ -103,10 +99,8 @@ class SqlInbox(Inbox):
 
     def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
         """Return the turns that wait for an outcome, oldest first."""
-        rows = self._database.rows(
-            _ATTEMPT_ROWS.where(~_IS_FINISHED).order_by(PROCESSING_ATTEMPTS.c.sequence).limit(limit)
-        )
-        return tuple(_attempt_from_row(row) for row in rows)
+        query = _ATTEMPT_ROWS.where(~_IS_FINISHED).order_by(PROCESSING_ATTEMPTS.c.sequence).limit(limit)
+        return tuple(_attempt_from_row(row) for row in self._database.rows(query))
 
     def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
         """Write down how a turn ended, with its runs; the first outcome stays, and is returned."""
@@ -128,22 +122,20 @@ class SqlInbox(Inbox):
 
     def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
         """Return what was written down, newest first."""
-        rows = self._database.rows(select(NOTES).order_by(NOTES.c.sequence.desc()).limit(limit))
-        return tuple(InboxNote(**record_fields(NOTES, row)) for row in rows)
+        return self._database.records(InboxNote, select(NOTES).order_by(NOTES.c.sequence.desc()).limit(limit))
 
     def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
         """Return the started runs whose end has not been reported, oldest first."""
         last = (
-            select(RUN_REPORTS.c.said)
+            select(RUN_REPORTS.c.status)
             .where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id)
             .order_by(RUN_REPORTS.c.sequence.desc())
             .limit(1)
             .scalar_subquery()
         )
+        run = (STARTED_RUNS.c.run_id, STARTED_RUNS.c.rule, STARTED_RUNS.c.deployment)
         query = (
-            select(
-                DELIVERIES, STARTED_RUNS.c.run_id, STARTED_RUNS.c.rule, STARTED_RUNS.c.deployment, last.label("last")
-            )
+            select(DELIVERIES, *run, last.label("last"))
             .join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.sequence == STARTED_RUNS.c.turn)
             .join(DELIVERIES, DELIVERIES.c.id == PROCESSING_ATTEMPTS.c.delivery)
             .where(~exists().where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id, RUN_REPORTS.c.final.is_(True)))
@@ -155,9 +147,9 @@ class SqlInbox(Inbox):
             for row in self._database.rows(query)
         )
 
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
         """Write down what was reported of a run; after a final report it is no longer unreported."""
-        row = {"run_id": run_id, "said": said, "text": text, "final": final, "at": to_utc(at)}
+        row = {"run_id": run_id, "status": status, "text": text, "final": final, "at": to_utc(at)}
 
         def work(connection: Connection) -> None:
             ended = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id, RUN_REPORTS.c.final.is_(True))
@@ -168,13 +160,9 @@ class SqlInbox(Inbox):
 
     def report_text(self, run_id: str) -> str:
         """Return the Markdown of the last report of a run, or ""."""
-        query = (
-            select(RUN_REPORTS.c.text)
-            .where(RUN_REPORTS.c.run_id == run_id)
-            .order_by(RUN_REPORTS.c.sequence.desc())
-            .limit(1)
-        )
-        return self._database.read(lambda connection: connection.execute(query).scalar()) or ""
+        texts = select(RUN_REPORTS.c.text).where(RUN_REPORTS.c.run_id == run_id)
+        last = texts.order_by(RUN_REPORTS.c.sequence.desc()).limit(1)
+        return self._database.read(lambda connection: connection.execute(last).scalar()) or ""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
         """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
@@ -190,8 +178,7 @@ class SqlInbox(Inbox):
                 return int(connection.execute(select(LEASES.c.number).where(where)).scalar_one())
             if connection.execute(select(LEASES.c.number).where(where)).first() is not None:
                 return None
-            row = {"name": name, "holder": holder, "number": 1, "until": to_utc(until)}
-            connection.execute(insert(LEASES), row)
+            connection.execute(insert(LEASES), {"name": name, "holder": holder, "number": 1, "until": to_utc(until)})
             return 1
 
         return self._retry_on_conflict(work)
@@ -203,9 +190,7 @@ class SqlInbox(Inbox):
                 return self._database.write(work)
             except IntegrityError as cause:
                 lost = cause
-        raise ConcurrentWrite(
-            "inbox: another gateway added the same row twice over; the call may be repeated"
-        ) from lost
+        raise ConcurrentWrite("inbox: another gateway added the same row twice; the call may be repeated") from lost
 
     def _entries(self, query: Select[Any]) -> list[DeliveryStatus]:
         def work(connection: Connection) -> list[DeliveryStatus]:
@@ -247,24 +232,18 @@ def _delivery(connection: Connection, where: Any) -> Delivery | None:
 
 
 def _outcome(connection: Connection, turn: int) -> ProcessingOutcome | None:
-    if (
-        end := connection.execute(select(PROCESSING_OUTCOMES).where(PROCESSING_OUTCOMES.c.turn == turn))
-        .mappings()
-        .first()
-    ) is None:
+    outcome = select(PROCESSING_OUTCOMES).where(PROCESSING_OUTCOMES.c.turn == turn)
+    if (end := connection.execute(outcome).mappings().first()) is None:
         return None
-    runs = connection.execute(
-        select(STARTED_RUNS).where(STARTED_RUNS.c.turn == turn).order_by(STARTED_RUNS.c.sequence)
-    ).mappings()
-    return ProcessingOutcome(end["state"], end["reason"], tuple(_run_from_row(row) for row in runs))
+    runs = select(STARTED_RUNS).where(STARTED_RUNS.c.turn == turn).order_by(STARTED_RUNS.c.sequence)
+    started = tuple(_run_from_row(row) for row in connection.execute(runs).mappings())
+    return ProcessingOutcome(end["state"], end["reason"], started)
 
 
 def _add_attempt(connection: Connection, turn: ProcessingAttempt) -> int:
-    row = {"delivery": turn.delivery.id, "number": turn.number, "asked_by": turn.requested_by, "at": turn.requested_at}
-    added = connection.execute(
-        insert(PROCESSING_ATTEMPTS).returning(PROCESSING_ATTEMPTS.c.sequence), {**row, "at": to_utc(turn.requested_at)}
-    )
-    return int(added.scalar_one())
+    values = {"delivery": turn.delivery.id, "number": turn.number, "requested_by": turn.requested_by}
+    added = insert(PROCESSING_ATTEMPTS).values(**values, at=to_utc(turn.requested_at))
+    return int(connection.execute(added.returning(PROCESSING_ATTEMPTS.c.sequence)).scalar_one())
 
 
 def _add_outcome(connection: Connection, turn: int, outcome: ProcessingOutcome, at: datetime) -> None:
@@ -283,7 +262,7 @@ def _delivery_from_row(row: RowMapping) -> Delivery:
 
 
 def _attempt_from_row(row: RowMapping) -> ProcessingAttempt:
-    return ProcessingAttempt(_delivery_from_row(row), row["number"], row["asked_by"], row["at"])
+    return ProcessingAttempt(_delivery_from_row(row), row["number"], row["requested_by"], row["at"])
 
 
 def _run_from_row(row: RowMapping) -> StartedRun:
