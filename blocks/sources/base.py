@@ -188,7 +188,7 @@ def to_typed_batch(
         position_label: text before the number in an unreadable row's position, such as "line".
         kinds: kind of each column.
         text_of: returns the text of a row by its index in `columns`.
-        earlier_unreadable: rows that were unreadable already; they come first.
+        earlier_unreadable: rows of the same batch that were unreadable before.
     """
     values, reasons = {}, dict[int, str]()
     for column, kind in kinds.items():
@@ -196,16 +196,17 @@ def to_typed_batch(
         for index in np.flatnonzero(bad).tolist():
             value = str(columns.column(column)[index].as_py())[:MAX_ROW_TEXT]
             reasons.setdefault(index, f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds {value!r}")
-    unreadable = tuple(
+    unreadable = [
         UnreadableRow(f"{position_label} {numbers[index].as_py()}", reasons[index], text_of(index)[:MAX_ROW_TEXT])
         for index in sorted(reasons)
-    )
+    ]
+    in_order = sorted((*earlier_unreadable, *unreadable), key=lambda row: int(row.position.rpartition(" ")[2]))
     table = pa.table(values)
     if reasons:
         keep = np.ones(columns.num_rows, dtype=bool)
         keep[list(reasons)] = False
         table, numbers = table.filter(pa.array(keep)), numbers.filter(pa.array(keep))
-    return RowBatch(table, numbers, (*earlier_unreadable, *unreadable))
+    return RowBatch(table, numbers, tuple(in_order))
 
 
 def number_range(first: int, count: int) -> pa.Array:

@@ -11,7 +11,7 @@ LINE_UNIT, ROW_UNIT = "line", "row"
 POSITION_UNITS = {".csv": LINE_UNIT, ".jsonl": LINE_UNIT, ".ndjson": LINE_UNIT, ".parquet": ROW_UNIT}
 """Unit of a position by the suffix of the files that can be read."""
 
-_GLOB_CHARACTERS = frozenset("*?[")
+GLOB_CHARACTERS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,31 @@ def list_files(source: str) -> tuple[SourceFile, ...]:
         NotFound: the path does not exist, or nothing matches the glob.
         Rejected: the path is not valid, or the folder contains a file of another format.
     """
-    if not source.strip() or not source.isprintable():
-        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
-    path = Path(source)
-    if ".." in path.parts:
-        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
-    if not path.exists() and _GLOB_CHARACTERS & set(source):
+    path = _valid_path(source)
+    if not path.exists() and GLOB_CHARACTERS & set(source):
         return _with_labels(_matching(path), path, source)
-    if path.is_dir() and path.suffix.lower() not in POSITION_UNITS:
-        return _with_labels(_files_in_folder(path), path, source)
-    if path.is_dir() and any(path.iterdir()):  # Spark writes a folder called x.parquet
+    # Spark writes a folder called x.parquet
+    if path.is_dir() and (path.suffix.lower() not in POSITION_UNITS or any(path.iterdir())):
         return _with_labels(_files_in_folder(path), path, source)
     return (SourceFile(checked_path(source), _position_unit(path)),)
 
 
 def checked_path(source: str) -> Path:
     """Return the path of an existing file. Raises Rejected for `..` and control characters."""
-    if not source.strip() or not source.isprintable():
-        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
-    path = Path(source)
-    if ".." in path.parts:
-        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
+    path = _valid_path(source)
     if not path.exists():
         raise NotFound(f"There is no file {source!r}. Check the path; it is read from the folder of the run.")
     if not path.is_file():
         raise Rejected(f"{source!r} is not a file but an empty folder or a device. Name one file.")
     return path
+
+
+def _valid_path(source: str) -> Path:
+    if not source.strip() or not source.isprintable():
+        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
+    if ".." in Path(source).parts:
+        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
+    return Path(source)
 
 
 def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int]]) -> None:
@@ -114,7 +113,7 @@ def _fixed_parts(pattern: Path) -> list[str]:
     """Return the leading parts of a pattern without wildcards."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
-        if _GLOB_CHARACTERS & set(part):
+        if GLOB_CHARACTERS & set(part):
             break
         parts.append(part)
     return parts

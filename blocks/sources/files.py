@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_kinds
+from blocks.sources.base import RowBatch, Source
 from blocks.sources.csv_files import csv_batches
 from blocks.sources.file_listing import ROW_UNIT, SourceFile, check_unchanged, list_files
 from blocks.sources.json_lines import json_batches
@@ -43,7 +43,6 @@ class FileSource(Source):
         address: str,
         processed: Sequence[ProcessedFile] | None = None,
     ) -> None:
-        check_kinds(kinds)
         self.files, self.kinds, self._ignored = tuple(files), kinds, dict[str, None]()
         format_name, total = FORMAT_NAMES[self.files[0].suffix], len(self.files)
         with file_errors(self.files[0].path):
@@ -115,7 +114,6 @@ def open_file_source(
     source: str, query: str, kinds: Mapping[str, str], processed: Sequence[ProcessedFile] | None = None
 ) -> FileSource:
     """Return the source of a path, a folder or a glob; see `blocks.sources.open_source`."""
-    check_kinds(kinds)
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
     is_single_file = Path(source).is_file()  # it is always read

@@ -9,7 +9,6 @@ from blocks.common.errors import Rejected
 from blocks.sources.base import (
     RowBatch,
     Source,
-    SourceTable,
     check_kinds,
     check_names,
     number_range,
@@ -45,15 +44,6 @@ class FrameSource(Source):
             part = self._frame[first : first + _BATCH_ROWS]
             raw = pa.table({column: _column_from_series(part[column]) for column in self.kinds})
             yield to_typed_batch(raw, number_range(first + 1, raw.num_rows), "row", self.kinds, row_as_json(raw))
-
-
-def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: str = "DataFrame") -> SourceTable:
-    """Return the declared columns of a DataFrame as one table.
-
-    Raises:
-        Rejected: as `FrameSource`; also if there are no rows.
-    """
-    return FrameSource(frame, kinds, description).read_table()
 
 
 def column_from_values(values: Iterable[object]) -> pa.ChunkedArray:

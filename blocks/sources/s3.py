@@ -12,15 +12,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_kinds
-from blocks.sources.file_listing import POSITION_UNITS, list_files
+from blocks.sources.base import RowBatch, Source
+from blocks.sources.file_listing import GLOB_CHARACTERS, POSITION_UNITS, list_files
 from blocks.sources.files import FileSource
 from blocks.sources.processed_files import ProcessedFile, new_file_indexes, processed_to_notes
 from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
-_GLOB_CHARACTERS = frozenset("*?[")
 _PERMISSION_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
 
@@ -134,7 +134,6 @@ def open_s3_source(
     processed: Sequence[ProcessedFile] | None = None,
 ) -> S3Source:
     """Return the source of an s3:// address; see `blocks.sources.open_source`."""
-    check_kinds(kinds)
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if query:
         raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
@@ -153,7 +152,7 @@ def _client() -> Any:
 
 def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:
     """Return the objects of an address, sorted by key; a glob's star does not match a slash."""
-    fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB_CHARACTERS), len(key))]
+    fixed = key[: next((i for i, letter in enumerate(key) if letter in GLOB_CHARACTERS), len(key))]
     with _s3_errors(named):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
         objects = [
@@ -168,8 +167,7 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
         if PurePosixPath(one.key).suffix.lower() not in POSITION_UNITS:
             raise Rejected(
                 f"s3://{bucket}/{one.key}: objects with this suffix cannot be read. Use {', '.join(POSITION_UNITS)}; "
-                "if "
-                "the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
+                "if the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
             )
     return tuple(chosen)
 
@@ -207,7 +205,7 @@ def _s3_errors(named: str) -> Iterator[None]:
     try:
         yield
     except ClientError as cause:
-        code = cause.response.get("Error", {}).get("Code", "")
+        code = error_code(cause)
         if code in _NOT_FOUND_CODES:
             raise NotFound(f"{named}: it does not exist ({code}). Check bucket, key and region.") from cause
         if code in _PERMISSION_CODES:
