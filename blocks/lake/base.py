@@ -176,7 +176,7 @@ class Lake(Block):
         """
 
     @abstractmethod
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+    def compact(self, dataset: str, *, dry_run: bool = False) -> FileTotals:
         """Compact many small files into fewer, larger ones. Every read returns the same rows as before.
 
         Return the total size of the small files; with `dry_run` nothing is written.

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+
+from pydantic import TypeAdapter
 
 from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
@@ -91,6 +92,12 @@ class LogEntry:
     compaction: Compaction | None = None
     fenced: tuple[str, ...] = field(default=())
 
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """The files of its snapshot or compaction; a fence has none."""
+        content = self.snapshot or self.compaction
+        return content.files if content else ()
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the entry's content, as in its stored text."""
@@ -164,8 +171,10 @@ def parse_entry(data: bytes, url: str) -> LogEntry:
     if data != _PREFIX % digest.encode() + content + _SUFFIX:
         raise Corrupt(f"{url}: the manifest was changed (its digest differs). Restore it from a copy.")
     try:
-        entry = _entry_from_json(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        entry = _entry_type().validate_json(content)
+        if invalid := [file.name for file in entry.files if not _FILE_NAME.fullmatch(file.name)]:
+            raise ValueError(f"{invalid[0]!r} is not the name of a snapshot's file")
+    except ValueError as cause:
         raise Corrupt(f"{url}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
     entry.__dict__["digest"] = digest  # fills the cached property: computing a thousand digests takes a second
     return entry
@@ -178,35 +187,6 @@ def _content(entry: LogEntry) -> bytes:
     return text.encode()
 
 
-def _entry_from_json(content: dict[str, Any]) -> LogEntry:
-    state, compaction, snapshot = dict(content["state"]), content["compaction"], content["snapshot"]
-    if snapshot:
-        created_at = datetime.fromisoformat(snapshot["created_at"])
-        schema, files = _pairs(snapshot["schema"]), _files(snapshot["files"])
-        snapshot = Snapshot(**{**snapshot, "created_at": created_at, "schema": schema, "files": files})
-    state["created_at"] = datetime.fromisoformat(state["created_at"])
-    state["schema"] = _pairs(state["schema"])
-    state["others"], state["introduced"] = tuple(state["others"]), tuple(state["introduced"])
-    state["runs"] = tuple(CompactedRange(**run) for run in state["runs"])
-    if compaction:
-        compaction = Compaction(compaction["first"], compaction["last"], _files(compaction["files"]))
-    return LogEntry(
-        log=content["log"],
-        previous=content["previous"],
-        state=DatasetState(**state),
-        folder=content["folder"],
-        snapshot=snapshot or None,
-        compaction=compaction,
-        fenced=tuple(content["fenced"]),
-    )
-
-
-def _pairs(values: list[list[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((str(column), str(kind)) for column, kind in values)
-
-
-def _files(values: list[dict[str, Any]]) -> tuple[DataFile, ...]:
-    files = tuple(DataFile(**value) for value in values)
-    if invalid := [file.name for file in files if not _FILE_NAME.fullmatch(file.name)]:
-        raise ValueError(f"{invalid[0]!r} is not the name of a snapshot's file")
-    return files
+@cache
+def _entry_type() -> TypeAdapter[LogEntry]:
+    return TypeAdapter(LogEntry)

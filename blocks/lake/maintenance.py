@@ -25,8 +25,15 @@ from blocks.lake.dataset_log import DatasetLog
 from blocks.lake.entries import CompactedRange, Compaction, LogEntry
 from blocks.lake.layout import MAX_FILE_ROWS, ONE_FILE_ROWS, STRIPE_EDGES, encode, file_name
 from blocks.lake.object_store import ObjectInfo, ObjectStore
-from blocks.lake.read_plan import PlannedFile, ReadUnit, choose_ranges, total_size, unit_for_entry
-from blocks.lake.reading import SEGMENTS_KEY, UnitReader
+from blocks.lake.reading import (
+    SEGMENTS_KEY,
+    PlannedFile,
+    ReadUnit,
+    UnitReader,
+    choose_ranges,
+    total_size,
+    unit_for_entry,
+)
 from blocks.lake.schemas import deserialize_schema
 from blocks.lake.verified_files import VerifiedFiles
 

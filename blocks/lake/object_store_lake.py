@@ -24,8 +24,7 @@ from blocks.lake.entries import DatasetState, LogEntry, next_snapshot, next_stat
 from blocks.lake.layout import write_sorted_files
 from blocks.lake.maintenance import collect_orphans, compact
 from blocks.lake.object_store import ObjectStore
-from blocks.lake.read_plan import PlannedFile, ReadUnit, plan_read, total_size, unit_for_entry
-from blocks.lake.reading import UnitReader
+from blocks.lake.reading import PlannedFile, ReadUnit, UnitReader, plan_read, total_size, unit_for_entry
 from blocks.lake.schemas import (
     check_append,
     check_columns,
@@ -176,7 +175,7 @@ class ObjectStoreLake(Lake):
             self.verified.check(files)
             return tuple(self.store.url(planned.key) for planned in files)
 
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+    def compact(self, dataset: str, *, dry_run: bool = False) -> FileTotals:
         """Compact small files: see `Lake.compact`."""
         check_dataset(dataset)
         with self.port_errors(dataset, "written"):

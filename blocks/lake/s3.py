@@ -43,11 +43,9 @@ class S3Store:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes, or None if the object does not exist."""
-        from botocore.exceptions import ClientError
-
         try:
             content: bytes = self._client.get_object(**self._at(key))["Body"].read()
-        except ClientError as error:
+        except self._client.exceptions.ClientError as error:
             if error_code(error) in _MISSING_CODES:
                 return None
             raise
@@ -61,13 +59,11 @@ class S3Store:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object; return False if another one exists."""
-        from botocore.exceptions import ClientError
-
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
                 return True
-            except ClientError as error:
+            except self._client.exceptions.ClientError as error:
                 if error_code(error) in _PRECONDITION_CODES:
                     return self.get(key) == data  # equal if the response to an earlier attempt was lost
                 if error_code(error) not in _RETRY_CODES:
@@ -127,11 +123,9 @@ class S3Store:
         return bytes_digest(data)
 
     def _head(self, key: str) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
         try:
             head: dict[str, Any] = self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
-        except ClientError as error:
+        except self._client.exceptions.ClientError as error:
             if error_code(error) in _MISSING_CODES:
                 return None
             raise

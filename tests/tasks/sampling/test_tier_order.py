@@ -102,7 +102,7 @@ def land(lake: FakeLake, spec: ModelSpec, name: str, rows: pa.Table, number: int
 
 def compact(lake: FakeLake) -> None:
     for dataset in lake.datasets():
-        lake.compact(dataset, at=NOON)
+        lake.compact(dataset)
 
 
 def rows_of(data: TierData) -> list[pa.Table]:
