@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 from prefect.blocks.core import Block
 
-from blocks.engines.batch_functions import BatchFunction
+from blocks.engines.common import BatchFunction
 
 QueryTables = Mapping[str, Sequence[str]]
 """Parquet files, as paths or s3:// URLs, by table name."""

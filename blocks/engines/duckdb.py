@@ -12,14 +12,16 @@ from pydantic import Field
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.base import Engine, QueryTables
-from blocks.engines.batch_functions import (
+from blocks.engines.common import (
     BatchFunction,
     CheckedFunction,
     FunctionFailed,
+    atomic_folder,
+    checked_files,
     parse_port_error,
+    shorten,
     write_batches,
 )
-from blocks.engines.files import atomic_folder, checked_files, shorten
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

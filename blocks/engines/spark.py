@@ -17,8 +17,7 @@ from pydantic import Field
 from blocks.common.errors import Corrupt, Rejected
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.base import Engine, QueryTables
-from blocks.engines.batch_functions import BatchFunction, CheckedFunction
-from blocks.engines.files import atomic_folder, checked_files
+from blocks.engines.common import BatchFunction, CheckedFunction, atomic_folder, checked_files
 from blocks.engines.spark_session import new_spark_session, port_errors, stop_spark
 
 if TYPE_CHECKING:

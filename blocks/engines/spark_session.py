@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
-from blocks.engines.batch_functions import parse_port_error
-from blocks.engines.files import shorten
+from blocks.engines.common import parse_port_error, shorten
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import ConcurrentWrite
@@ -13,12 +13,12 @@ from blocks.database.common import to_utc
 from blocks.database.engine import Database
 from blocks.database.tables import (
     DELIVERIES,
-    LEASES,
     NOTES,
     PROCESSING_ATTEMPTS,
     PROCESSING_OUTCOMES,
     RUN_REPORTS,
     STARTED_RUNS,
+    UtcTimestamp,
 )
 from blocks.inbox.base import (
     Delivery,
@@ -50,6 +50,16 @@ _ATTEMPT_ROWS = select(
     PROCESSING_ATTEMPTS.c.sequence.label("turn"),
 ).join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.delivery == DELIVERIES.c.id)
 """A row for each turn, with its delivery."""
+
+_ACQUIRE_LEASE = text(
+    """
+    INSERT INTO ratchet_leases (name, holder, number, until) VALUES (:name, :holder, 1, :until)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+        number = ratchet_leases.number + CASE WHEN ratchet_leases.holder = excluded.holder THEN 0 ELSE 1 END
+    WHERE ratchet_leases.holder = excluded.holder OR ratchet_leases.until <= :now
+    RETURNING number
+    """
+).bindparams(bindparam("until", type_=UtcTimestamp), bindparam("now", type_=UtcTimestamp))
 
 
 class SqlInbox(Inbox):
@@ -166,22 +176,9 @@ class SqlInbox(Inbox):
 
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
         """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
-        mine, free = LEASES.c.holder == holder, LEASES.c.until <= to_utc(now)
-
-        def work(connection: Connection) -> int | None:
-            where = LEASES.c.name == name
-            longer = update(LEASES).where(where, mine).values(until=to_utc(until))
-            taken = update(LEASES).where(where, free).values(
-                holder=holder, until=to_utc(until), number=LEASES.c.number + 1
-            )  # fmt: skip
-            if connection.execute(longer).rowcount or connection.execute(taken).rowcount:
-                return int(connection.execute(select(LEASES.c.number).where(where)).scalar_one())
-            if connection.execute(select(LEASES.c.number).where(where)).first() is not None:
-                return None
-            connection.execute(insert(LEASES), {"name": name, "holder": holder, "number": 1, "until": to_utc(until)})
-            return 1
-
-        return self._retry_on_conflict(work)
+        values = {"name": name, "holder": holder, "until": to_utc(until), "now": to_utc(now)}
+        number = self._database.write(lambda connection: connection.execute(_ACQUIRE_LEASE, values).scalar())
+        return None if number is None else int(number)
 
     def _retry_on_conflict(self, work: Callable[[Connection], Result]) -> Result:
         """Do it again when another process added the same row at the same moment: what is there is read then."""

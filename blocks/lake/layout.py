@@ -68,7 +68,7 @@ def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folde
         return ()
     with ThreadPoolExecutor(_THREADS) as pool:
         if BUCKET_COLUMN not in held[0].column_names:
-            return tuple(_write_tables(0, _cut_to_file_size(_drain_then(held, source)), write, pool))
+            return tuple(_write_tables(0, cut_to_rows(_drain_then(held, source), _rows_of_a_file), write, pool))
         if whole:
             table = sort_by_bucket(held)
             return tuple(_write_tables(0, _cut_at_stripes(table), write, pool))
@@ -80,7 +80,7 @@ def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folde
 
         def stripe(number: int) -> list[DataFile]:
             rows = (table for part in stripes[number] for table in _sort_file(*part, spill_folder))
-            return list(_write_tables(number, _cut_to_file_size(rows), write))
+            return list(_write_tables(number, cut_to_rows(rows, _rows_of_a_file), write))
 
         return tuple(file for files in pool.map(stripe, range(len(stripes))) for file in files)
 
@@ -133,12 +133,7 @@ def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
         return
     edges = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), STRIPE_EDGES).tolist()
     for start, end in pairwise(edges):
-        yield from _cut_to_file_size([table.slice(start, end - start)])
-
-
-def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield tables that have the maximum number of rows of a file."""
-    return cut_to_rows(tables, _rows_of_a_file)
+        yield from cut_to_rows([table.slice(start, end - start)], _rows_of_a_file)
 
 
 def cut_to_rows(tables: Iterable[pa.Table], limit_of: Callable[[pa.Table], int]) -> Iterator[pa.Table]:
@@ -162,6 +157,7 @@ def cut_to_rows(tables: Iterable[pa.Table], limit_of: Callable[[pa.Table], int])
 
 
 def _rows_of_a_file(sample: pa.Table) -> int:
+    """Return the maximum number of rows of a file with such rows."""
     rows, size = int(sample.num_rows), int(sample.nbytes)
     return max(1, min(MAX_FILE_ROWS, MAX_FILE_BYTES * rows // max(1, size)))
 

@@ -11,7 +11,7 @@ writes that entry it reads all earlier ones. Only then the files are deleted. Th
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -160,15 +160,8 @@ def _segments_json(sequences: npt.NDArray[np.int64]) -> str:
     return json.dumps([[int(value), int(count)] for value, count in zip(values, counts, strict=True)])
 
 
-@dataclass
-class _DataFolder:
-    """The files of one append or compaction."""
-
-    files: list[ObjectInfo] = field(default_factory=list)
-
-    @property
-    def modified(self) -> datetime:
-        return max((file.modified for file in self.files), default=datetime(1, 1, 1, tzinfo=UTC))
+_Folders = Mapping[str, list[ObjectInfo]]
+"""The files of each append or compaction, by its folder."""
 
 
 def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dry_run: bool) -> FileTotals:
@@ -183,7 +176,7 @@ def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dr
         folders = _folders(store, log.dataset)
         superseded = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
         orphans = _unreferenced_folders(log, head, superseded, folders, before)
-        files = [file for name in orphans for file in folders[name].files]
+        files = [file for name in orphans for file in folders[name]]
         size = FileTotals(len(files), sum(file.size_bytes for file in files))
         if dry_run or not orphans:
             return size
@@ -196,20 +189,22 @@ def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dr
     raise ConcurrentWrite(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
 
 
-def _folders(store: ObjectStore, dataset: str) -> dict[str, _DataFolder]:
-    folders: dict[str, _DataFolder] = {}
+def _folders(store: ObjectStore, dataset: str) -> _Folders:
+    folders: dict[str, list[ObjectInfo]] = {}
     for stored in store.list_objects(f"{dataset}/_data/"):
         name = stored.key.removeprefix(f"{dataset}/").rpartition("/")[0]
-        folders.setdefault(name, _DataFolder()).files.append(stored)
+        folders.setdefault(name, []).append(stored)
     return folders
 
 
-def _is_superseded(
-    log: DatasetLog, head: LogEntry, run: CompactedRange, folders: Mapping[str, _DataFolder], before: datetime
-) -> bool:
+def _modified(files: Sequence[ObjectInfo]) -> datetime:
+    return max((file.modified for file in files), default=datetime(1, 1, 1, tzinfo=UTC))
+
+
+def _is_superseded(log: DatasetLog, head: LogEntry, run: CompactedRange, folders: _Folders, before: datetime) -> bool:
     """Return whether a longer compaction has contained its rows since `before`, so that no read needs it."""
     longer = [r for r in head.state.runs if r != run and r.first <= run.first and r.last >= run.last]
-    ages = [folders.get(log.entry(r.log).folder, _DataFolder()).modified for r in longer]
+    ages = [_modified(folders.get(log.entry(r.log).folder, [])) for r in longer]
     return any(age < before for age in ages)
 
 
@@ -217,10 +212,10 @@ def _unreferenced_folders(
     log: DatasetLog,
     head: LogEntry,
     superseded: set[CompactedRange],
-    folders: Mapping[str, _DataFolder],
+    folders: _Folders,
     before: datetime,
 ) -> list[str]:
     active = {run.log for run in head.state.runs if run not in superseded}
     entries = log.entries(range(1, head.log + 1))
     referenced = {entry.folder for entry in entries if entry.snapshot or entry.log in active}
-    return [name for name, folder in folders.items() if name not in referenced and folder.modified < before]
+    return [name for name, files in folders.items() if name not in referenced and _modified(files) < before]

@@ -8,8 +8,8 @@ from blocks.sources.files import open_file_source
 from blocks.sources.frames import FrameSource
 from blocks.sources.json_lines import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
 from blocks.sources.processed_files import ProcessedFile
-from blocks.sources.s3 import open_s3_source
-from blocks.sources.sql_query import WatermarkFilter, open_query_source
+from blocks.sources.s3 import S3Source
+from blocks.sources.sql_query import QuerySource, WatermarkFilter
 
 __all__ = [
     "FrameSource",
@@ -59,7 +59,7 @@ def open_source(
             return RedriveSource(quarantine, kinds)
         quarantine.close()
     if source.startswith("s3://"):
-        return open_s3_source(source, query, kinds, scratch, processed)
+        return S3Source(source, query, kinds, scratch, processed)
     if "://" in source:
-        return open_query_source(source, query, kinds, watermark)
+        return QuerySource(source, query, kinds, watermark)
     return open_file_source(source, query, kinds, processed)

@@ -37,12 +37,19 @@ class S3Source(Source):
 
     def __init__(
         self,
-        bucket: str,
-        key: str,
+        source: str,
+        query: str,
         kinds: Mapping[str, str],
         scratch: Path | None,
-        processed: Sequence[ProcessedFile] | None = None,
+        processed: Sequence[ProcessedFile] | None,
     ) -> None:
+        bucket, _, key = source.removeprefix("s3://").partition("/")
+        if query:
+            raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
+        if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
+            raise Rejected(
+                f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv."
+            )
         self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
         self._named = f"s3://{bucket}/{key}"
         self._objects = _list_objects(bucket, key, self._named)
@@ -124,22 +131,6 @@ class S3Source(Source):
             yield
         except PortError as error:
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
-
-
-def open_s3_source(
-    source: str,
-    query: str,
-    kinds: Mapping[str, str],
-    scratch: Path | None = None,
-    processed: Sequence[ProcessedFile] | None = None,
-) -> S3Source:
-    """Return the source of an s3:// address; see `blocks.sources.open_source`."""
-    bucket, _, key = source.removeprefix("s3://").partition("/")
-    if query:
-        raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
-    if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
-        raise Rejected(f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv.")
-    return S3Source(bucket, key, kinds, scratch, processed)
 
 
 def _client() -> Any:

@@ -102,9 +102,11 @@ class WatermarkFilter:
 class QuerySource(Source):
     """The rows of a query, in the order of the database."""
 
-    def __init__(self, url: sa.URL, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
-        self.kinds, self._url, self._since = kinds, url, since
-        self._shown = url.render_as_string(hide_password=True)
+    def __init__(self, source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
+        self.kinds, self._url, self._since = kinds, _url(source), since
+        self._shown = self._url.render_as_string(hide_password=True)
+        if not query.strip():
+            raise Rejected(f"{self._shown}: there is no query. Give one that selects {', '.join(kinds)}.")
         self.description = f"query on {self._shown}"
         if since and since.last_value:
             self.description += f" where {since.column} > {since.last_value.value_text}"
@@ -161,17 +163,6 @@ class QuerySource(Source):
         inner = self._query.strip().rstrip(";")
         after = self._since.last_value.as_sql(connection.dialect)
         return f"SELECT * FROM (\n{inner}\n) newest WHERE newest.{column} > {after}"  # noqa: S608  (a quoted literal)
-
-
-def open_query_source(
-    source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None = None
-) -> QuerySource:
-    """Return the source of a query on a SQLAlchemy URL; see `blocks.sources.open_source`."""
-    url = _url(source)
-    if not query.strip():
-        shown = url.render_as_string(hide_password=True)
-        raise Rejected(f"{shown}: there is no query. Give one that selects {', '.join(kinds)}.")
-    return QuerySource(url, query, kinds, since)
 
 
 def watermark_id(source: str, query: str, column: str) -> str:
