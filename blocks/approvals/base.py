@@ -7,6 +7,7 @@ Decisions, waivers and refused attempts are one chain of signed links: `blocks.a
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict, NotFound
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, Waiver
 from runtime.keys import Signer
@@ -23,9 +24,16 @@ class Approvals(ABC):
             Conflict: a request with that id exists over another digest.
         """
 
-    @abstractmethod
     def get_request(self, request_id: str) -> ApprovalRequest:
         """Return a request. Raises NotFound, and lists the open ones."""
+        if (request := self._find_request(request_id)) is None:
+            listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in self.open_requests()) or "none"
+            raise NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
+        return request
+
+    @abstractmethod
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
+        """Return a request, or None."""
 
     @abstractmethod
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
@@ -49,9 +57,11 @@ class Approvals(ABC):
             Corrupt: rows that the signer knows of are gone.
         """
 
-    @abstractmethod
     def final_decision(self, request_id: str) -> Decision | None:
         """Return the decision that ended the request, or None while it is open."""
+        if (request := self._find_request(request_id)) is None:
+            return None
+        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     @abstractmethod
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
@@ -66,18 +76,8 @@ class Approvals(ABC):
         """Return the chain from its beginning, or the links of one request; nothing is verified."""
 
 
-def unknown_request_error(request_id: str, open_requests: Sequence[ApprovalRequest]) -> NotFound:
-    """Return the error for an unknown request; it lists the open ones."""
-    listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in open_requests) or "none"
-    return NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
-
-
 def check_same_request(recorded: ApprovalRequest, repeated: ApprovalRequest) -> None:
-    """Check that a repeated request has the same digest as the recorded one.
-
-    Raises:
-        Conflict: it has another digest.
-    """
+    """Raise Conflict if a repeated request has another digest than the recorded one."""
     if recorded.digest != repeated.digest:
         raise Conflict(
             f"ledger: approval request {repeated.id!r} exists over digest {recorded.digest}, not {repeated.digest}. "

@@ -104,13 +104,10 @@ def find_first_fault(
     requests: Mapping[str, ApprovalRequest] | None = None,
     head: ChainHead | None = None,
 ) -> ChainFault | None:
-    """Return the first fault of a complete chain, or None.
+    """Return the first fault of a complete chain, in the order of its numbers, or None.
 
-    Args:
-        links: all links, in the order of their numbers.
-        keys: the trusted public keys.
-        requests: the requests by id, to check that they were not changed after the decision; None skips this check.
-        head: the recorded end of the chain; without it, rows deleted from the end are not detected.
+    `requests` are the requests by id, to check that none was changed after its decision; None skips this check. `head`
+    is the recorded end of the chain; without it, rows deleted from the end are not detected.
     """
     previous = GENESIS_HASH
     for expected, link in enumerate(links, start=1):

@@ -7,9 +7,7 @@ from blocks.approvals.anchor import hold_anchored_head
 from blocks.approvals.base import (
     Approvals,
     check_same_request,
-    final_decision,
     find_repeated_decision,
-    unknown_request_error,
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import FailingWrites, to_utc
@@ -35,11 +33,8 @@ class FakeApprovals(FailingWrites, Approvals):
         check_same_request(recorded, request)
         return recorded
 
-    def get_request(self, request_id: str) -> ApprovalRequest:
-        """Return a request. Raises NotFound, and lists the open ones."""
-        if request_id not in self._requests:
-            raise unknown_request_error(request_id, self.open_requests())
-        return self._requests[request_id]
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
+        return self._requests.get(request_id)
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a decision, oldest first, expired ones included."""
@@ -62,12 +57,6 @@ class FakeApprovals(FailingWrites, Approvals):
                 return found
             self._append("decision", request.id, record_to_json(given), signer)
         return given
-
-    def final_decision(self, request_id: str) -> Decision | None:
-        """Return the decision that ended the request, or None while it is open."""
-        if (request := self._requests.get(request_id)) is None:
-            return None
-        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver."""

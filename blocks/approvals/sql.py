@@ -11,7 +11,6 @@ from blocks.approvals.base import (
     check_same_request,
     final_decision,
     find_repeated_decision,
-    unknown_request_error,
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import to_utc
@@ -32,12 +31,6 @@ class SqlApprovals(Approvals):
         stored = self._database.add_record(REQUESTS, request, "id")
         check_same_request(stored, request)
         return stored
-
-    def get_request(self, request_id: str) -> ApprovalRequest:
-        """Return a request. Raises NotFound with a list of the open ones."""
-        if (request := self._request(request_id)) is None:
-            raise unknown_request_error(request_id, self.open_requests())
-        return request
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a final decision, oldest first, including expired ones."""
@@ -67,12 +60,6 @@ class SqlApprovals(Approvals):
 
         self._append("decision", request.id, body_unless_decided, signer)
         return earlier[0] if earlier else complete
-
-    def final_decision(self, request_id: str) -> Decision | None:
-        """Return the decision that closed the request, or None while it is open."""
-        if (request := self._request(request_id)) is None:
-            return None
-        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver."""
@@ -115,6 +102,6 @@ class SqlApprovals(Approvals):
 
             return self._database.write(add)
 
-    def _request(self, request_id: str) -> ApprovalRequest | None:
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
         query = select(REQUESTS).where(REQUESTS.c.id == request_id)
         return next(iter(self._database.records(ApprovalRequest, query)), None)

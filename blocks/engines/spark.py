@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pyarrow as pa
 from pydantic import Field
@@ -21,7 +21,7 @@ from blocks.engines.common import BatchFunction, CheckedFunction, atomic_folder,
 from blocks.engines.spark_session import new_spark_session, port_errors, stop_spark
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from sqlglot import exp
 
 _INFINITY = "CAST('Infinity' AS DOUBLE)"
@@ -85,12 +85,6 @@ class SparkEngine(Engine):
                 for name in tables:
                     spark.catalog.dropTempView(name)
 
-    def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
-        """Return the result in batches, from files that Spark has written completely before the first batch."""
-        batches = self._batches(sql, tables)
-        schema: pa.Schema = next(batches)
-        return pa.RecordBatchReader.from_batches(schema, batches)
-
     def write(self, sql: str, tables: QueryTables, to: Path) -> int:
         """Write one Parquet file for each of Spark's final partitions."""
         with atomic_folder(to) as folder:
@@ -105,7 +99,8 @@ class SparkEngine(Engine):
         """End the session of this process, if there is one; the next query starts another."""
         stop_spark()
 
-    def _batches(self, sql: str, tables: QueryTables) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, tables: QueryTables) -> Iterator[Any]:
+        """Yield schema and batches of files that Spark has written completely."""
         import pyarrow.parquet as pq
 
         with temporary_folder(self.spill, "ratchet-result-") as folder:
@@ -123,13 +118,16 @@ class SparkEngine(Engine):
         import pyarrow.parquet as pq
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
+        from pyspark.sql.pandas.types import from_arrow_schema
 
         parts, counter = folder / "parts", Observation()
         spark_sql, spark = to_spark_sql(sql), self._session_with_tables(tables)
         with port_errors(sql):
             frame = spark.sql(spark_sql)
-            mapped = self._apply_function(frame, mapping) if mapping else frame
-            counted = mapped.observe(counter, f.count(f.lit(1)).alias("rows"))
+            if mapping:
+                spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
+                frame = frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
+            counted = frame.observe(counter, f.count(f.lit(1)).alias("rows"))
             counted.write.option("compression", "zstd").parquet(parts.as_uri())
             expected = int(counter.get["rows"])
         for number, part in enumerate(sorted(parts.glob("part-*.parquet"))):
@@ -142,12 +140,6 @@ class SparkEngine(Engine):
                 f"{problem}. Driver and executors must share the folder: set `spill` and the scratch folder."
             )
         return rows
-
-    def _apply_function(self, frame: "DataFrame", mapping: CheckedFunction) -> "DataFrame":
-        from pyspark.sql.pandas.types import from_arrow_schema
-
-        frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
-        return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
 
     def _session_with_tables(self, tables: QueryTables) -> "SparkSession":
         """Return a separate session with these tables, which no other query sees."""

@@ -23,7 +23,6 @@ ENTRIES_PER_PACK = 64
 """Number of entries in one pack."""
 
 _THREADS = 8
-_MAX_SEQUENTIAL = 4
 _MAX_LISTED = 5
 _SNAPSHOT_ID = re.compile(r"(\d{8,})-[0-9a-f]{8}")
 
@@ -193,9 +192,7 @@ class DatasetLog:
 
 
 def _map_items(work: Callable[[Argument], Value], items: Sequence[Argument]) -> list[Value]:
-    if len(items) <= _MAX_SEQUENTIAL:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:  # it starts no more threads than there are items
         return list(pool.map(work, items))
 
 

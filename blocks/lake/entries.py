@@ -9,7 +9,7 @@ read.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 
@@ -114,7 +114,8 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
     introduced = state.introduced
     if len(snapshot.schema) > len(state.schema):
         introduced = (*introduced, snapshot.sequence)
-    return DatasetState(
+    return replace(
+        state,
         sequence=snapshot.sequence,
         id=snapshot.id,
         created_at=snapshot.created_at,
@@ -122,8 +123,6 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
         digest=text_digest(f"{state.digest}\n{snapshot.digest}" if state.digest else snapshot.digest),
         schema=snapshot.schema,
         arrow=arrow,
-        others=state.others,
-        runs=state.runs,
         introduced=introduced,
     )
 

@@ -52,12 +52,9 @@ WriteFile = Callable[[str, pa.Buffer, str], None]
 
 
 def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folder: Path) -> tuple[DataFile, ...]:
-    """Write rows as Parquet files and return their descriptions, in reading order.
+    """Write rows of one schema as Parquet files and return their descriptions, in reading order.
 
-    Args:
-        tables: the rows, all of one schema; consumed once.
-        write: writes one file into the lake; called by two threads.
-        spill_folder: an empty folder for rows that do not fit into memory.
+    `write` is called by two threads. `spill_folder` is an empty folder for rows that do not fit into memory.
 
     Raises:
         Rejected: a bucket is null or not 0 to 9,999.

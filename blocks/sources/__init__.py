@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blocks.sources.base import RowBatch, Source, UnreadableRow, check_kinds
+from blocks.sources.file_listing import ProcessedFile
 from blocks.sources.files import open_file_source
 from blocks.sources.frames import FrameSource
 from blocks.sources.json_lines import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
-from blocks.sources.processed_files import ProcessedFile
 from blocks.sources.s3 import S3Source
 from blocks.sources.sql_query import QuerySource, WatermarkFilter
 

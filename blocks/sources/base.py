@@ -75,6 +75,7 @@ class Source(ABC):
     description: str
     position_labels: tuple[str, ...] = ("row",)
     size_bytes: int = 0
+    _ignored: Iterable[str] = ()
 
     @abstractmethod
     def batches(self) -> Iterator[RowBatch]:
@@ -86,9 +87,9 @@ class Source(ABC):
         """
 
     @property
-    @abstractmethod
     def undeclared_columns(self) -> tuple[str, ...]:
         """Columns of the source that were not declared; complete after all batches were read."""
+        return tuple(self._ignored)
 
     def content_digest(self) -> str:
         """Return a digest of the source's content; "" if it is not known without reading the rows."""
@@ -182,13 +183,9 @@ def to_typed_batch(
 ) -> RowBatch:
     """Convert columns to their kinds; a row with a value that does not fit becomes an unreadable row.
 
-    Args:
-        columns: the declared columns, as text or with the source's types.
-        numbers: the line or row number of each row, int64.
-        position_label: text before the number in an unreadable row's position, such as "line".
-        kinds: kind of each column.
-        text_of: returns the text of a row by its index in `columns`.
-        earlier_unreadable: rows of the same batch that were unreadable before.
+    `columns` are the declared columns, as text or with the source's types; `numbers` are their line or row numbers
+    (int64), and `position_label` is the text before such a number ("line"). `text_of` returns the text of a row by its
+    index. `earlier_unreadable` are the rows of the batch that were unreadable before.
     """
     values, reasons = {}, dict[int, str]()
     for column, kind in kinds.items():

@@ -33,11 +33,6 @@ class FrameSource(Source):
         self._ignored = check_names(names, kinds, description)
         self._frame = frame.set_axis(names, axis="columns")
 
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that were not declared."""
-        return self._ignored
-
     def batches(self) -> Iterator[RowBatch]:
         """Convert the rows in batches: see `Source.batches`."""
         for first in range(0, len(self._frame), _BATCH_ROWS):

@@ -123,11 +123,6 @@ class RedriveSource(Source):
         self.position_labels, self.size_bytes = quarantine.position_labels, quarantine.size_bytes
         self._ignored: dict[str, None] = {}
 
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """The names in the JSON that were not declared."""
-        return tuple(self._ignored)
-
     def content_digest(self) -> str:
         """Return the digest of the file."""
         return self._quarantine.content_digest()

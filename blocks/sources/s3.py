@@ -15,9 +15,15 @@ from typing import Any
 from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
 from blocks.sources.base import RowBatch, Source
-from blocks.sources.file_listing import GLOB_CHARACTERS, POSITION_UNITS, list_files
+from blocks.sources.file_listing import (
+    GLOB_CHARACTERS,
+    POSITION_UNITS,
+    ProcessedFile,
+    list_files,
+    new_file_indexes,
+    processed_to_notes,
+)
 from blocks.sources.files import FileSource
-from blocks.sources.processed_files import ProcessedFile, new_file_indexes, processed_to_notes
 from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
@@ -90,21 +96,14 @@ class S3Source(Source):
         if not self._objects:
             return
         with self._s3_urls_in_errors():
-            files = self._fetched()
-            self.position_labels = files.position_labels
-            yield from files.batches()
+            yield from self._fetched().batches()
 
     def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Download the objects; return them if they can be scanned directly: see `Source.direct_scan`."""
         if not self._objects:
             return None
         with self._s3_urls_in_errors():
-            files = self._fetched()
-            self.position_labels = files.position_labels
-            return files.direct_scan()
-
-    def check_unchanged(self) -> None:
-        """Do nothing: each object was downloaded in the listed version."""
+            return self._fetched().direct_scan()
 
     def close(self) -> None:
         """Delete the downloaded copies."""
@@ -122,6 +121,7 @@ class S3Source(Source):
             if len(self._objects) == 1 < self._total:
                 files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
             self._files = FileSource(files, self.kinds, self._named)
+            self.position_labels = self._files.position_labels
         return self._files
 
     @contextmanager

@@ -111,13 +111,7 @@ class QuerySource(Source):
         if since and since.last_value:
             self.description += f" where {since.column} > {since.last_value.value_text}"
         self._query = query
-        self._ignored: tuple[str, ...] = ()
         self._highest: Watermark | None = since.last_value if since else None
-
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that were not declared."""
-        return self._ignored
 
     def batches(self) -> Iterator[RowBatch]:
         """Run the query and read its rows in batches: see `Source.batches`."""
@@ -144,7 +138,7 @@ class QuerySource(Source):
             raise Rejected(f"{self.description}: it returns no rows, and its changes are rolled back. Give a SELECT.")
         names = list(result.keys())
         watermark_column = {self._since.column: "text"} if self._since else {}
-        self._ignored = tuple(c for c in check_names(names, {**watermark_column, **self.kinds}, self.description))
+        self._ignored = check_names(names, {**watermark_column, **self.kinds}, self.description)
         first = 1
         for columns, count in _columns(result, names):
             if self._since:
