@@ -47,14 +47,14 @@ class Approvals(ABC):
     def record_decision(self, decision: Decision, signer: Signer) -> Decision:
         """Sign and record a person's decision over a request, and return the recorded one.
 
-        The first rejection ends a request, and so does the last approval that it takes. Of two that would end it
-        at once, one is recorded. The same decision again (same person, same verdict, same digest) returns the
-        recorded one.
+        The first rejection ends a request, and so does the last approval that it requires. Of two simultaneous
+        decisions that would end it, one is recorded. The same decision again (same person, verdict and digest) returns
+        the recorded one.
 
         Raises:
             NotFound: no such request.
             Conflict: it is decided already, or that person has decided otherwise; the message says how and by whom.
-            Corrupt: rows that the signer knows of are gone.
+            Corrupt: rows that the signer has signed are missing.
         """
 
     def final_decision(self, request_id: str) -> Decision | None:
@@ -69,7 +69,7 @@ class Approvals(ABC):
 
     @abstractmethod
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
-        """Record an attempt that was refused, signed where this process may sign."""
+        """Record a refused attempt, signed if this process may sign."""
 
     @abstractmethod
     def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:

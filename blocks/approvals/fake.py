@@ -1,4 +1,4 @@
-"""Approvals in memory, for tests: the same rules as the real ones, and faults on demand."""
+"""Approvals in memory, for tests: the same rules as in the database, and faults on demand."""
 
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -17,7 +17,7 @@ from runtime.keys import Signer
 
 @dataclass
 class FakeApprovals(FailingWrites, Approvals):
-    """Requests and decisions that live as long as the object does."""
+    """Requests and decisions that exist as long as the object."""
 
     _requests: dict[str, ApprovalRequest] = field(default_factory=dict, init=False)
     _links: list[ChainEntry] = field(default_factory=list, init=False)

@@ -69,9 +69,8 @@ class SqlApprovals(Approvals):
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record a refused attempt."""
         in_zone = replace(attempt, at=to_utc(attempt.at))
-        return recorded(
-            self._append("refusal", in_zone.request_id, lambda _: record_to_json(in_zone), signer), "refusal"
-        )
+        link = self._append("refusal", attempt.request_id, lambda _: record_to_json(in_zone), signer)
+        return recorded(link, "refusal")
 
     def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:
         """Return the chain from its beginning, or the links of one request."""

@@ -63,13 +63,13 @@ _ACQUIRE_LEASE = text(
 
 
 class SqlInbox(Inbox):
-    """Deliveries in a SQL database that several gateways may take in at once."""
+    """Deliveries in a SQL database; several gateways may record them at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
-        """Take in deliveries with their first turns, all of them or none, in one transaction."""
+        """Record deliveries with their first turns, all of them or none, in one transaction."""
         return self._retry_on_conflict(lambda connection: tuple(_receive(connection, arrival) for arrival in arrivals))
 
     def delivery_status(self, delivery_id: str) -> DeliveryStatus:
@@ -80,7 +80,7 @@ class SqlInbox(Inbox):
         return found[0]
 
     def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
-        """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
+        """Return deliveries, newest first, each with its last turn; with `state` only those of that state."""
         query = _last_attempts()
         if state == "open":
             query = query.where(~_IS_FINISHED)
@@ -89,14 +89,14 @@ class SqlInbox(Inbox):
         return tuple(self._entries(query.order_by(DELIVERIES.c.sequence.desc()).limit(limit)))
 
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
-        """Return the commits of a branch or tag that were delivered, newest delivery first."""
+        """Return the delivered commits of a branch or tag, newest delivery first."""
         column = DELIVERIES.c
         query = select(column.commit).where(column.repository == repository, column.ref == ref, column.commit != "")
         rows = self._database.rows(query.order_by(column.sequence.desc()))
         return tuple(row["commit"] for row in rows)
 
     def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
-        """Open a further turn of a delivery. Raises NotFound, or Conflict when its last turn is open still."""
+        """Open another turn of a delivery. Raises NotFound, or Conflict if its last turn is still open."""
         entry = self.delivery_status(delivery_id)
         if entry.outcome is None:
             raise still_pending_error(delivery_id)
@@ -108,12 +108,12 @@ class SqlInbox(Inbox):
         return turn
 
     def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
-        """Return the turns that wait for an outcome, oldest first."""
+        """Return the turns without an outcome, oldest first."""
         query = _ATTEMPT_ROWS.where(~_IS_FINISHED).order_by(PROCESSING_ATTEMPTS.c.sequence).limit(limit)
         return tuple(_attempt_from_row(row) for row in self._database.rows(query))
 
     def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
-        """Write down how a turn ended, with its runs; the first outcome stays, and is returned."""
+        """Record how a turn ended, with its runs; the first outcome stays, and is returned."""
 
         def work(connection: Connection) -> ProcessingOutcome:
             where = (PROCESSING_ATTEMPTS.c.delivery == turn.delivery.id) & (PROCESSING_ATTEMPTS.c.number == turn.number)
@@ -127,11 +127,11 @@ class SqlInbox(Inbox):
         return self._retry_on_conflict(work)
 
     def add_note(self, note: InboxNote) -> None:
-        """Write something down."""
+        """Add a note."""
         self._database.write(lambda connection: _add_note(connection, note))
 
     def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
-        """Return what was written down, newest first."""
+        """Return the notes, newest first."""
         return self._database.records(InboxNote, select(NOTES).order_by(NOTES.c.sequence.desc()).limit(limit))
 
     def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
@@ -158,7 +158,7 @@ class SqlInbox(Inbox):
         )
 
     def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is no longer unreported."""
+        """Record what was reported about a run; after a final report it is no longer unreported."""
         row = {"run_id": run_id, "status": status, "text": text, "final": final, "at": to_utc(at)}
 
         def work(connection: Connection) -> None:
@@ -175,13 +175,13 @@ class SqlInbox(Inbox):
         return self._database.read(lambda connection: connection.execute(last).scalar()) or ""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
-        """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
+        """Acquire or extend the lease `name`; return its number, or None if somebody else holds it."""
         values = {"name": name, "holder": holder, "until": to_utc(until), "now": to_utc(now)}
         number = self._database.write(lambda connection: connection.execute(_ACQUIRE_LEASE, values).scalar())
         return None if number is None else int(number)
 
     def _retry_on_conflict(self, work: Callable[[Connection], Result]) -> Result:
-        """Do it again when another process added the same row at the same moment: what is there is read then."""
+        """Do the work again if another process added the same row at the same time: it then finds that row."""
         for _ in range(2):
             try:
                 return self._database.write(work)

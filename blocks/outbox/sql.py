@@ -1,4 +1,4 @@
-"""Alerts in a SQL database. Which of two writers is first is decided by a unique column: the other reads its row."""
+"""Alerts in a SQL database. A unique column decides which of two writers is first; the other one reads its row."""
 
 from datetime import datetime
 
@@ -11,13 +11,13 @@ from blocks.records.alerts import AlertRecord
 
 
 class SqlOutbox(Outbox):
-    """Signals, messages and attempts as rows that any number of processes add to at once."""
+    """Signals, messages and attempts as rows; any number of processes may add rows at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record_signal(self, signal: AlertRecord) -> AlertRecord:
-        """Write down that something happened, or return what is there under the key."""
+        """Record a signal, or return the one with its key."""
         return self._database.add_record(SIGNALS, signal, "key")
 
     def signals(self, cause: str) -> tuple[AlertRecord, ...]:
@@ -26,7 +26,7 @@ class SqlOutbox(Outbox):
         return self._database.records(AlertRecord, query)
 
     def active_causes(self, since: datetime) -> tuple[str, ...]:
-        """Return the causes that are open, and those with a signal since then, in the order of their first signal."""
+        """Return the open causes and those with a signal since then, in the order of their first signal."""
         turns = select(func.max(SIGNALS.c.sequence)).where(SIGNALS.c.state.in_(("raised", "recovered")))
         last = turns.group_by(SIGNALS.c.cause)
         still = and_(SIGNALS.c.sequence.in_(last), SIGNALS.c.state == "raised")
@@ -36,11 +36,11 @@ class SqlOutbox(Outbox):
         return tuple(str(row["cause"]) for row in self._database.rows(query))
 
     def add_message(self, message: AlertMessage) -> AlertMessage:
-        """Add a message to be delivered, or return the one with that id."""
+        """Add a message to deliver, or return the one with its id."""
         return self._database.add_record(MESSAGES, message, "id")
 
     def undelivered(self) -> tuple[tuple[AlertMessage, tuple[SendAttempt, ...]], ...]:
-        """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
+        """Return the messages that no receiver has accepted yet, oldest first, each with its attempts."""
         taken = select(SEND_ATTEMPTS.c.message_id).where(SEND_ATTEMPTS.c.delivered)
         waiting = select(MESSAGES).where(MESSAGES.c.id.not_in(taken)).order_by(MESSAGES.c.sequence)
         messages = self._database.records(AlertMessage, waiting)
@@ -51,5 +51,5 @@ class SqlOutbox(Outbox):
         return tuple((message, tuple(attempts.get(message.id, ()))) for message in messages)
 
     def record_attempt(self, attempt: SendAttempt) -> SendAttempt:
-        """Write down an attempt, or return the one with that number."""
+        """Record an attempt, or return the one with its number."""
         return self._database.add_record(SEND_ATTEMPTS, attempt, "message_id", "number")
