@@ -143,10 +143,6 @@ class ObjectStoreLake(Lake):
 
         return replace(read, load_snapshots=load)
 
-    def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a fixed read: see `Lake.read`."""
-        return self.scan(as_of, below_bucket=below_bucket, columns=columns).read_all()
-
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
     ) -> pa.RecordBatchReader:
