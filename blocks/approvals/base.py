@@ -7,6 +7,7 @@ Decisions, waivers and refused attempts are one chain of signed links: `blocks.a
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict, NotFound
 from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, Waiver
 from runtime.keys import Signer
@@ -23,9 +24,16 @@ class Approvals(ABC):
             Conflict: a request with that id exists over another digest.
         """
 
-    @abstractmethod
     def get_request(self, request_id: str) -> ApprovalRequest:
         """Return a request. Raises NotFound, and lists the open ones."""
+        if (request := self._find_request(request_id)) is None:
+            listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in self.open_requests()) or "none"
+            raise NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
+        return request
+
+    @abstractmethod
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
+        """Return a request, or None."""
 
     @abstractmethod
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
@@ -39,45 +47,37 @@ class Approvals(ABC):
     def record_decision(self, decision: Decision, signer: Signer) -> Decision:
         """Sign and record a person's decision over a request, and return the recorded one.
 
-        The first rejection ends a request, and so does the last approval that it takes. Of two that would end it
-        at once, one is recorded. The same decision again (same person, same verdict, same digest) returns the
-        recorded one.
+        The first rejection ends a request, and so does the last approval that it requires. Of two simultaneous
+        decisions that would end it, one is recorded. The same decision again (same person, verdict and digest) returns
+        the recorded one.
 
         Raises:
             NotFound: no such request.
             Conflict: it is decided already, or that person has decided otherwise; the message says how and by whom.
-            Corrupt: rows that the signer knows of are gone.
+            Corrupt: rows that the signer has signed are missing.
         """
 
-    @abstractmethod
     def final_decision(self, request_id: str) -> Decision | None:
         """Return the decision that ended the request, or None while it is open."""
+        if (request := self._find_request(request_id)) is None:
+            return None
+        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     @abstractmethod
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
-        """Sign and record a waiver. Raises as `decide`."""
+        """Sign and record a waiver. Raises Corrupt as `record_decision` does."""
 
     @abstractmethod
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
-        """Record an attempt that was refused, signed where this process may sign."""
+        """Record a refused attempt, signed if this process may sign."""
 
     @abstractmethod
     def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:
         """Return the chain from its beginning, or the links of one request; nothing is verified."""
 
 
-def unknown_request_error(request_id: str, open_requests: Sequence[ApprovalRequest]) -> NotFound:
-    """Return the error for an unknown request; it lists the open ones."""
-    listed = ", ".join(f"{each.id} ({each.model} {each.version})" for each in open_requests) or "none"
-    return NotFound(f"ledger: no approval request {request_id!r}. Open requests: {listed}.")
-
-
 def check_same_request(recorded: ApprovalRequest, repeated: ApprovalRequest) -> None:
-    """Check that a repeated request has the same digest as the recorded one.
-
-    Raises:
-        Conflict: it has another digest.
-    """
+    """Raise Conflict if a repeated request has another digest than the recorded one."""
     if recorded.digest != repeated.digest:
         raise Conflict(
             f"ledger: approval request {repeated.id!r} exists over digest {recorded.digest}, not {repeated.digest}. "

@@ -24,7 +24,6 @@ _RECORD_TYPES: dict[ChainEntryKind, type[Decision | Waiver | RefusedAttempt]] = 
     "waiver": Waiver,
     "refusal": RefusedAttempt,
 }
-_REFUSAL_REASON = "problem"  # a refusal's reason in the JSON of every release; another name would break signed chains
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,7 @@ def signed_bytes(digest: str) -> bytes:
 
 def record_to_json(record: Decision | Waiver | RefusedAttempt) -> str:
     """Return a record as canonical JSON: sorted keys, no spaces, times in ISO 8601."""
-    values = asdict(record)
-    if isinstance(record, RefusedAttempt):
-        values[_REFUSAL_REASON] = values.pop("reason")
-    return _canonical(values)
+    return _canonical(asdict(record))
 
 
 def record_from_entry(link: ChainEntry) -> Decision | Waiver | RefusedAttempt:
@@ -85,8 +81,6 @@ def record_from_entry(link: ChainEntry) -> Decision | Waiver | RefusedAttempt:
         lists: dict[str, Any] = {name: tuple(values[name]) for name in ("gates", "roles") if name in values}
         if kind is None:
             raise ValueError(link.kind)
-        if kind is RefusedAttempt:
-            values["reason"] = values.pop(_REFUSAL_REASON)
         return kind(**{**values, **times, **lists})
     except (KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise ValueError(f"link {link.number} does not record a {link.kind}") from cause
@@ -110,13 +104,10 @@ def find_first_fault(
     requests: Mapping[str, ApprovalRequest] | None = None,
     head: ChainHead | None = None,
 ) -> ChainFault | None:
-    """Return the first fault of a complete chain, or None.
+    """Return the first fault of a complete chain, in the order of its numbers, or None.
 
-    Args:
-        links: all links, in the order of their numbers.
-        keys: the trusted public keys.
-        requests: the requests by id, to check that they were not changed after the decision; None skips this check.
-        head: the recorded end of the chain; without it, rows deleted from the end are not detected.
+    `requests` are the requests by id, to check that none was changed after its decision; None skips this check. `head`
+    is the recorded end of the chain; without it, rows deleted from the end are not detected.
     """
     previous = GENESIS_HASH
     for expected, link in enumerate(links, start=1):

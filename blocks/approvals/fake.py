@@ -1,4 +1,4 @@
-"""Approvals in memory, for tests: the same rules as the real ones, and faults on demand."""
+"""Approvals in memory, for tests: the same rules as in the database, and faults on demand."""
 
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -7,9 +7,7 @@ from blocks.approvals.anchor import hold_anchored_head
 from blocks.approvals.base import (
     Approvals,
     check_same_request,
-    final_decision,
     find_repeated_decision,
-    unknown_request_error,
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import FailingWrites, to_utc
@@ -19,7 +17,7 @@ from runtime.keys import Signer
 
 @dataclass
 class FakeApprovals(FailingWrites, Approvals):
-    """Requests and decisions that live as long as the object does."""
+    """Requests and decisions that exist as long as the object."""
 
     _requests: dict[str, ApprovalRequest] = field(default_factory=dict, init=False)
     _links: list[ChainEntry] = field(default_factory=list, init=False)
@@ -35,11 +33,8 @@ class FakeApprovals(FailingWrites, Approvals):
         check_same_request(recorded, request)
         return recorded
 
-    def get_request(self, request_id: str) -> ApprovalRequest:
-        """Return a request. Raises NotFound, and lists the open ones."""
-        if request_id not in self._requests:
-            raise unknown_request_error(request_id, self.open_requests())
-        return self._requests[request_id]
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
+        return self._requests.get(request_id)
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a decision, oldest first, expired ones included."""
@@ -52,7 +47,7 @@ class FakeApprovals(FailingWrites, Approvals):
         return tuple(sorted({each.model for each in here}))
 
     def record_decision(self, decision: Decision, signer: Signer) -> Decision:
-        """Sign and record a person's decision over a request; see `Approvals.decide`."""
+        """Sign and record a person's decision over a request: see `Approvals.record_decision`."""
         request = self.get_request(decision.request_id)
         given = replace(decision, at=to_utc(decision.at), request_digest=request_digest(request))
         with self._lock:
@@ -62,12 +57,6 @@ class FakeApprovals(FailingWrites, Approvals):
                 return found
             self._append("decision", request.id, record_to_json(given), signer)
         return given
-
-    def final_decision(self, request_id: str) -> Decision | None:
-        """Return the decision that ended the request, or None while it is open."""
-        if (request := self._requests.get(request_id)) is None:
-            return None
-        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver."""

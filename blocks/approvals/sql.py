@@ -11,11 +11,10 @@ from blocks.approvals.base import (
     check_same_request,
     final_decision,
     find_repeated_decision,
-    unknown_request_error,
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import to_utc
-from blocks.database.engine import Database, lock_writers, record_fields, recorded
+from blocks.database.engine import Database, lock_writers, recorded
 from blocks.database.tables import CHAIN_ENTRIES, REQUESTS
 from blocks.records.approvals import ApprovalRequest, ChainEntry, ChainEntryKind, Decision, RefusedAttempt, Waiver
 from runtime.keys import Signer
@@ -29,22 +28,14 @@ class SqlApprovals(Approvals):
 
     def add_request(self, request: ApprovalRequest) -> ApprovalRequest:
         """Add a request, or return the one with that id. Raises Conflict if that has another digest."""
-        self._database.add(REQUESTS, asdict(request))
-        stored = recorded(self._request(request.id), f"approval request {request.id!r}")
+        stored = self._database.add_record(REQUESTS, request, "id")
         check_same_request(stored, request)
         return stored
-
-    def get_request(self, request_id: str) -> ApprovalRequest:
-        """Return a request. Raises NotFound with a list of the open ones."""
-        if (request := self._request(request_id)) is None:
-            raise unknown_request_error(request_id, self.open_requests())
-        return request
 
     def open_requests(self, model: str | None = None) -> tuple[ApprovalRequest, ...]:
         """Return the requests without a final decision, oldest first, including expired ones."""
         query = select(REQUESTS) if model is None else select(REQUESTS).where(REQUESTS.c.model == model)
-        rows = self._database.rows(query.order_by(REQUESTS.c.sequence))
-        requests = [ApprovalRequest(**record_fields(REQUESTS, row)) for row in rows]
+        requests = self._database.records(ApprovalRequest, query.order_by(REQUESTS.c.sequence))
         decisions = decisions_of(self.chain_entries()) if requests else ()
         by_request = {each.id: [one for one in decisions if one.request_id == each.id] for each in requests}
         return tuple(each for each in requests if final_decision(by_request[each.id], each.approvals) is None)
@@ -55,27 +46,20 @@ class SqlApprovals(Approvals):
         return tuple(sorted(str(row["model"]) for row in self._database.rows(query)))
 
     def record_decision(self, decision: Decision, signer: Signer) -> Decision:
-        """Sign and record a person's decision over a request; see `Approvals.decide`."""
+        """Sign and record a person's decision over a request: see `Approvals.record_decision`."""
         request = self.get_request(decision.request_id)
         complete = replace(decision, at=to_utc(decision.at), request_digest=request_digest(request))
         earlier: list[Decision] = []
 
         def body_unless_decided(connection: Connection) -> str:
-            query = (
-                select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.request_id == request.id).order_by(CHAIN_ENTRIES.c.number)
-            )
-            decisions = decisions_of(ChainEntry(**row) for row in connection.execute(query).mappings())
+            query = select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.request_id == request.id)
+            rows = connection.execute(query.order_by(CHAIN_ENTRIES.c.number)).mappings()
+            decisions = decisions_of(ChainEntry(**row) for row in rows)
             earlier.extend(filter(None, [find_repeated_decision(decisions, complete, request.approvals)]))
             return "" if earlier else record_to_json(complete)
 
         self._append("decision", request.id, body_unless_decided, signer)
         return earlier[0] if earlier else complete
-
-    def final_decision(self, request_id: str) -> Decision | None:
-        """Return the decision that closed the request, or None while it is open."""
-        if (request := self._request(request_id)) is None:
-            return None
-        return final_decision(decisions_of(self.chain_entries(request_id)), request.approvals)
 
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver."""
@@ -85,22 +69,18 @@ class SqlApprovals(Approvals):
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record a refused attempt."""
         in_zone = replace(attempt, at=to_utc(attempt.at))
-        return recorded(
-            self._append("refusal", in_zone.request_id, lambda _: record_to_json(in_zone), signer), "refusal"
-        )
+        link = self._append("refusal", attempt.request_id, lambda _: record_to_json(in_zone), signer)
+        return recorded(link, "refusal")
 
     def chain_entries(self, request_id: str | None = None) -> tuple[ChainEntry, ...]:
         """Return the chain from its beginning, or the links of one request."""
-        query = (
-            select(CHAIN_ENTRIES)
-            if request_id is None
-            else select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.request_id == request_id)
-        )
-        return tuple(ChainEntry(**row) for row in self._database.rows(query.order_by(CHAIN_ENTRIES.c.number)))
+        query = select(CHAIN_ENTRIES).order_by(CHAIN_ENTRIES.c.number)
+        of_request = CHAIN_ENTRIES.c.request_id == request_id
+        return self._database.records(ChainEntry, query if request_id is None else query.where(of_request))
 
     def _link_at(self, number: int) -> ChainEntry | None:
-        rows = self._database.rows(select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.number == number))
-        return ChainEntry(**rows[0]) if rows else None
+        query = select(CHAIN_ENTRIES).where(CHAIN_ENTRIES.c.number == number)
+        return next(iter(self._database.records(ChainEntry, query)), None)
 
     def _append(
         self, kind: ChainEntryKind, request_id: str, body: Callable[[Connection], str], signer: Signer | None
@@ -112,11 +92,8 @@ class SqlApprovals(Approvals):
                 lock_writers(connection)
                 if not (text := body(connection)):
                     return None
-                last = (
-                    connection.execute(select(CHAIN_ENTRIES).order_by(CHAIN_ENTRIES.c.number.desc()).limit(1))
-                    .mappings()
-                    .first()
-                )
+                newest = select(CHAIN_ENTRIES).order_by(CHAIN_ENTRIES.c.number.desc()).limit(1)
+                last = connection.execute(newest).mappings().first()
                 link = make_entry(ChainEntry(**last) if last else None, kind, request_id, text, signer)
                 note(link)
                 connection.execute(insert(CHAIN_ENTRIES), asdict(link))
@@ -124,6 +101,6 @@ class SqlApprovals(Approvals):
 
             return self._database.write(add)
 
-    def _request(self, request_id: str) -> ApprovalRequest | None:
-        rows = self._database.rows(select(REQUESTS).where(REQUESTS.c.id == request_id))
-        return ApprovalRequest(**record_fields(REQUESTS, rows[0])) if rows else None
+    def _find_request(self, request_id: str) -> ApprovalRequest | None:
+        query = select(REQUESTS).where(REQUESTS.c.id == request_id)
+        return next(iter(self._database.records(ApprovalRequest, query)), None)

@@ -1,7 +1,7 @@
-"""How the ledger reaches its database: one short transaction a call, alike on SQLite and PostgreSQL.
+"""The ledger's database: one short transaction for each call, the same on SQLite and PostgreSQL.
 
-No connection is kept between calls, so a fork, a thread or a server's restart finds nothing stale. PostgreSQL
-is reached by psycopg where it is installed, else by asyncpg, which comes with Prefect.
+No connection is held between calls, so a fork, a thread or a restart of the server finds nothing stale. The driver of
+PostgreSQL is psycopg if it is installed, else asyncpg, which comes with Prefect.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from asyncpg.exceptions import PostgresError
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, text
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -25,19 +25,19 @@ from sqlalchemy.util import greenlet_spawn
 
 from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
 from blocks.database.common import to_utc
-from blocks.database.migration import is_current, upgrade
+from blocks.database.migrations import is_current, upgrade
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
 
-_LOCK_SECONDS = 30.0  # how long a writer waits for those before it
+_LOCK_SECONDS = 30.0  # how long a writer waits for earlier ones
 _CONNECT_SECONDS = 10
 _ADVISORY_LOCK = 7_205_759_403  # any number, but the same in every process
 _WRITES_OPTION = "ratchet_writes"
 
 
 class Database:
-    """The database at a URL; the first call makes the ledger's tables, or upgrades them."""
+    """The database at a URL; the first call creates the ledger's tables, or upgrades them."""
 
     def __init__(self, url: str) -> None:
         self._url = checked(url)
@@ -46,17 +46,17 @@ class Database:
         self._lock = Lock()
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
-        """Return what `work` reads, all of it from one moment. Raises as `write` does."""
+        """Return the result of `work`, read in one transaction. Raises as `write` does."""
         return self._call(lambda: self._transaction(work, writes=False))
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Do the work whole or not at all; when this returns, it survives a crash of the machine.
+        """Do the work completely or not at all; when this returns, it survives a crash of the machine.
 
         Raises:
-            IntegrityError: (SQLAlchemy's) a row under that key is there.
-            Unavailable: the database does not answer, or is locked for too long.
+            IntegrityError: (SQLAlchemy's) a row with that key exists.
+            Unavailable: the database does not respond, or is locked for too long.
             Corrupt: the file is no database, or a damaged one.
-            Rejected: a newer release has upgraded the tables, or the database refuses it for another reason.
+            Rejected: a newer release has upgraded the tables, or the database refuses the work for another reason.
         """
         return self._call(lambda: self._transaction(work, writes=True))
 
@@ -64,13 +64,25 @@ class Database:
         """Return the rows of a query. Raises as `write` does."""
         return self.read(lambda connection: list(connection.execute(query).mappings()))
 
+    def records(self, kind: Callable[..., Record], query: Select[Any]) -> tuple[Record, ...]:
+        """Return the rows of a query as records whose fields are the columns. Raises as `write` does."""
+        return tuple(kind(**record_fields(row)) for row in self.rows(query))
+
+    def add_record(self, table: Table, record: Record, *key: str) -> Record:
+        """Insert a record, or return the one with the same values in the columns `key`. Raises as `write` does."""
+        values = vars(record)
+        self.add(table, values)
+        same = [table.c[name] == values[name] for name in key]
+        found = self.records(type(record), select(table).where(*same))
+        return recorded(found[0] if found else None, f"{type(record).__name__} {[values[name] for name in key]}")
+
     def add(self, table: Table, values: Mapping[str, Any]) -> None:
-        """Insert a row, unless one with its key is there. Raises as `write` does."""
+        """Insert a row, unless one with its key exists. Raises as `write` does."""
         moments = {name: to_utc(value) for name, value in values.items() if isinstance(value, datetime)}
         try:
             self.write(lambda connection: connection.execute(insert(table), {**values, **moments}))
         except IntegrityError:
-            return  # somebody was first; the caller reads what is there
+            return  # another writer was first; the caller reads its row
 
     def _call(self, work: Callable[[], Result]) -> Result:
         try:
@@ -105,20 +117,20 @@ class Database:
         upgrade(connection, place(self._url))
 
 
-def record_fields(table: Table, row: RowMapping) -> dict[str, Any]:
-    """Return the values of a table's row as the fields of its record: without its place in the order of rows."""
-    return {column.key: row[column] for column in table.c if column.key != "sequence"}
+def record_fields(row: RowMapping) -> dict[str, Any]:
+    """Return the values of a row as the fields of its record: without its place in the order of rows."""
+    return {name: value for name, value in row.items() if name != "sequence"}
 
 
 def recorded(record: Record | None, name: str) -> Record:
-    """Return the record that was just written. Raises Rejected when it is not there: the database refused the row."""
+    """Return the record that was just written. Raises Rejected if there is none: the database refused the row."""
     if record is None:
         raise Rejected(f"ledger: {name} was refused by the database: a value is missing or out of its range.")
     return record
 
 
 def lock_writers(connection: Connection) -> None:
-    """Wait for other transactions that called this to end; SQLite lets one write at a time anyway."""
+    """Wait for the end of other transactions that called this; SQLite admits one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
 
@@ -150,7 +162,7 @@ def _begin_transaction(connection: Connection) -> None:
 
 
 def _make_file(engine: Engine, file: Path) -> None:
-    """Make the file and set its write-ahead log; SQLite does not wait for that lock, so this tries again."""
+    """Create the file and its write-ahead log; SQLite does not wait for that lock, so this tries again."""
     file.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""The ledger block: it names a database, and opens the four ports on it."""
+"""The ledger block: a database, and the four ports on it."""
 
 from abc import abstractmethod
 

@@ -1,81 +1,102 @@
-"""The ledger's tables, as the SQL adapters query them. Alembic's revisions, in `migrations`, make and change them.
+"""The ledger's tables, as the SQL adapters query them. The revisions in `migrations` create and change them.
 
-Rows are only added: the database itself refuses changes and deletions, by triggers that the revisions make. The
-exception is a lease, which is no record but a lock, and changes hands.
+Rows are only added: the database itself refuses changes and deletions, by triggers of the revisions. The exception
+is a lease, which is a lock and no record. Where a comment names a record, the columns are its fields.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
 
-from blocks.database.types import Json, UtcTimestamp
+from blocks.database.common import to_utc
 
-METADATA = MetaData()
+Value = Mapping[str, str] | tuple[str, ...]
+
+
+class UtcTimestamp(TypeDecorator[datetime]):
+    """A time as ISO 8601 text in UTC with microseconds: the same in every database, and in order as text."""
+
+    impl = sa.String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
+        """Return the time as text."""
+        return None if value is None else to_utc(value).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, dialect: Any) -> datetime | None:
+        """Return the text as a time in UTC."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class Json(TypeDecorator[Value]):
+    """A tuple of texts as a JSON list, or texts by name as a JSON object."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Value | None, dialect: Any) -> str | None:
+        """Return the value as JSON."""
+        return None if value is None else json.dumps(value if isinstance(value, tuple) else dict(value))
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Value | None:
+        """Return the value of the JSON text; a list comes back as a tuple."""
+        found = None if value is None else json.loads(value)
+        return tuple(found) if isinstance(found, list) else found
+
+
+METADATA = sa.MetaData()
 """All tables of the ledger."""
 
-_BIG = BigInteger().with_variant(Integer, "sqlite")
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
-def _sequence() -> Column[int]:
+def _sequence() -> sa.Column[int]:
     """Return the column that keeps the order in which rows were added; clocks may go back, it does not."""
-    return Column("sequence", _BIG, primary_key=True, autoincrement=True)
+    return sa.Column("sequence", _BIG, primary_key=True, autoincrement=True)
 
 
-def _texts(*names: str) -> list[Column[str]]:
-    return [Column(name, Text, nullable=False) for name in names]
+def _texts(*names: str) -> list[sa.Column[str]]:
+    return [sa.Column(name, sa.Text, nullable=False) for name in names]
 
 
-def _renamed(name: str, field: str) -> Column[str]:
-    """Return a text column that holds a record's field under its older name; databases of earlier releases have it."""
-    return Column(name, Text, key=field, nullable=False)
+def _key(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False, unique=True)
 
 
-def _key(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False, unique=True)
+def _at(name: str = "at") -> sa.Column[datetime]:
+    return sa.Column(name, UtcTimestamp, nullable=False)
 
 
-def _at(name: str = "at") -> Column[datetime]:
-    return Column(name, UtcTimestamp, nullable=False)
-
-
-EFFECTS = Table(
+EFFECTS = sa.Table(
     "ratchet_effects",
     METADATA,
     _sequence(),
     *_texts("key"),
-    Column("state", String(6), nullable=False),
+    sa.Column("state", sa.String(6), nullable=False),
     *_texts("text"),
     _at(),
-    UniqueConstraint("key", "state"),
+    sa.UniqueConstraint("key", "state"),
     sqlite_autoincrement=True,
 )
-"""Two rows an effect: `intent` with its detail, and `done` with its outcome."""
+"""Two rows for each effect: `intent` with its detail, and `done` with its outcome."""
 
-DEPLOYMENTS = Table(
+DEPLOYMENTS = sa.Table(
     "ratchet_deployments",
     METADATA,
     _sequence(),
     _key("id"),
     *_texts("model", "environment", "version", "digest", "action", "status", "by", "reason", "request_id"),
     _at(),
-    Index("ratchet_deployments_model", "environment", "model"),
+    sa.Index("ratchet_deployments_model", "environment", "model"),
     sqlite_autoincrement=True,
 )
-"""One row a line; the columns are the fields of `Deployment`."""
+"""`Deployment`s."""
 
-REQUESTS = Table(
+REQUESTS = sa.Table(
     "ratchet_requests",
     METADATA,
     _sequence(),
@@ -84,44 +105,43 @@ REQUESTS = Table(
     _at("requested_at"),
     _at("expires_at"),
     *_texts("flow_run_id"),
-    Column("approvers", Json, nullable=False),
-    Column("four_eyes", Boolean, nullable=False),
-    Column("authors", Json, nullable=False),
-    Column("approvals", Integer, nullable=False),
-    Column("roles", Json, nullable=False),
+    sa.Column("approvers", Json, nullable=False),
+    sa.Column("four_eyes", sa.Boolean, nullable=False),
+    sa.Column("authors", Json, nullable=False),
+    sa.Column("approvals", sa.Integer, nullable=False),
+    sa.Column("roles", Json, nullable=False),
     sqlite_autoincrement=True,
 )
-"""One row a request; the columns are the fields of `ApprovalRequest`."""
+"""`ApprovalRequest`s."""
 
-CHAIN_ENTRIES = Table(
+CHAIN_ENTRIES = sa.Table(
     "ratchet_decision_chain",
     METADATA,
-    Column("number", _BIG, primary_key=True, autoincrement=False),
-    Column("kind", String(8), nullable=False),
-    Column("request_id", Text, nullable=False, index=True),
+    sa.Column("number", _BIG, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False, index=True),
     *_texts("body"),
     _key("previous"),
     _key("hash"),
     *_texts("key_id", "signature"),
 )
-"""One row a link; the columns are the fields of `ChainEntry`. A chain cannot fork: no two links follow the same one."""
+"""`ChainEntry`s. A chain cannot fork: no two links follow the same one."""
 
-SIGNALS = Table(
+SIGNALS = sa.Table(
     "ratchet_signals",
     METADATA,
     _sequence(),
     _key("key"),
-    *_texts("cause", "event", "state", "model", "environment", "severity", "owner"),
-    _renamed("sentence", "summary"),
+    *_texts("cause", "event", "state", "model", "environment", "severity", "owner", "summary"),
     _at(),
-    Column("links", Json, nullable=False),
-    _renamed("by", "acknowledged_by"),
-    Index("ratchet_signals_by_cause", "cause"),
+    sa.Column("links", Json, nullable=False),
+    *_texts("acknowledged_by"),
+    sa.Index("ratchet_signals_by_cause", "cause"),
     sqlite_autoincrement=True,
 )
-"""One row a signal; the columns are the fields of `AlertRecord`."""
+"""`AlertRecord`s."""
 
-MESSAGES = Table(
+MESSAGES = sa.Table(
     "ratchet_messages",
     METADATA,
     _sequence(),
@@ -130,100 +150,99 @@ MESSAGES = Table(
     _at(),
     sqlite_autoincrement=True,
 )
-"""One row a message; the columns are the fields of `AlertMessage`."""
+"""`AlertMessage`s."""
 
-SEND_ATTEMPTS = Table(
+SEND_ATTEMPTS = sa.Table(
     "ratchet_attempts",
     METADATA,
     _sequence(),
-    Column("message_id", Text, ForeignKey(MESSAGES.c.id), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("delivered", Boolean, nullable=False),
-    _renamed("said", "error"),
+    sa.Column("message_id", sa.Text, sa.ForeignKey(MESSAGES.c.id), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("delivered", sa.Boolean, nullable=False),
+    *_texts("error"),
     _at(),
-    UniqueConstraint("message_id", "number"),
+    sa.UniqueConstraint("message_id", "number"),
     sqlite_autoincrement=True,
 )
-"""One row an attempt; the columns are the fields of `SendAttempt`."""
+"""`SendAttempt`s."""
 
-DELIVERIES = Table(
+DELIVERIES = sa.Table(
     "ratchet_deliveries",
     METADATA,
     _sequence(),
     _key("id"),
     *_texts("sender", "event", "repository", "ref", "commit", "digest", "change"),
     _at("received_at"),
-    Index("ratchet_deliveries_digest", "sender", "digest"),
-    Index("ratchet_deliveries_ref", "repository", "ref"),
+    sa.Index("ratchet_deliveries_digest", "sender", "digest"),
+    sa.Index("ratchet_deliveries_ref", "repository", "ref"),
     sqlite_autoincrement=True,
 )
-"""One row a delivery; the columns are the fields of `Delivery`."""
+"""`Delivery`s."""
 
-PROCESSING_ATTEMPTS = Table(
+PROCESSING_ATTEMPTS = sa.Table(
     "ratchet_delivery_turns",
     METADATA,
     _sequence(),
-    Column("delivery", Text, ForeignKey(DELIVERIES.c.id), nullable=False),
-    Column("number", Integer, nullable=False),
-    *_texts("asked_by"),
+    sa.Column("delivery", sa.Text, sa.ForeignKey(DELIVERIES.c.id), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    *_texts("requested_by"),
     _at(),
-    UniqueConstraint("delivery", "number"),
+    sa.UniqueConstraint("delivery", "number"),
     sqlite_autoincrement=True,
 )
-"""One row a turn."""
+"""One row for each processing attempt (turn)."""
 
-PROCESSING_OUTCOMES = Table(
+PROCESSING_OUTCOMES = sa.Table(
     "ratchet_delivery_ends",
     METADATA,
-    Column("turn", _BIG, ForeignKey(PROCESSING_ATTEMPTS.c.sequence), primary_key=True),
-    Column("state", String(8), nullable=False),
+    sa.Column("turn", _BIG, sa.ForeignKey(PROCESSING_ATTEMPTS.c.sequence), primary_key=True),
+    sa.Column("state", sa.String(8), nullable=False),
     *_texts("reason"),
     _at(),
 )
-"""At most one row a turn: how it ended."""
+"""At most one row for each turn: how it ended."""
 
-STARTED_RUNS = Table(
+STARTED_RUNS = sa.Table(
     "ratchet_delivery_runs",
     METADATA,
     _sequence(),
-    Column("turn", _BIG, ForeignKey(PROCESSING_ATTEMPTS.c.sequence), nullable=False),
+    sa.Column("turn", _BIG, sa.ForeignKey(PROCESSING_ATTEMPTS.c.sequence), nullable=False),
     _key("run_id"),
     *_texts("rule", "deployment"),
-    Index("ratchet_delivery_runs_turn", "turn"),
+    sa.Index("ratchet_delivery_runs_turn", "turn"),
     sqlite_autoincrement=True,
 )
-"""One row a flow run that was started."""
+"""One row for each flow run that was started."""
 
-RUN_REPORTS = Table(
+RUN_REPORTS = sa.Table(
     "ratchet_delivery_reports",
     METADATA,
     _sequence(),
-    Column("run_id", Text, ForeignKey(STARTED_RUNS.c.run_id), nullable=False),
-    *_texts("said", "text"),
-    Column("final", Boolean, nullable=False),
+    sa.Column("run_id", sa.Text, sa.ForeignKey(STARTED_RUNS.c.run_id), nullable=False),
+    *_texts("status", "text"),
+    sa.Column("final", sa.Boolean, nullable=False),
     _at(),
-    Index("ratchet_delivery_reports_run", "run_id", "final"),
+    sa.Index("ratchet_delivery_reports_run", "run_id", "final"),
     sqlite_autoincrement=True,
 )
-"""What was reported back of a run, line by line."""
+"""What was reported about a run, one row for each report."""
 
-NOTES = Table(
+NOTES = sa.Table(
     "ratchet_delivery_notes",
     METADATA,
     _sequence(),
-    _renamed("about", "subject_id"),
-    *_texts("kind", "text"),
+    *_texts("subject_id", "kind", "text"),
     _at(),
     sqlite_autoincrement=True,
 )
-"""The columns are the fields of `InboxNote`."""
+"""`InboxNote`s."""
 
-LEASES = Table(
+LEASES = sa.Table(
     "ratchet_leases",
     METADATA,
-    Column("name", Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
     *_texts("holder"),
-    Column("number", BigInteger, nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
     _at("until"),
 )
-"""Who may do what now."""
+"""Who holds which lease, and until when."""

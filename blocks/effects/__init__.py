@@ -1,1 +1,1 @@
-"""Outside effects and deployments, each written down once: the port, its adapter for SQL databases, and its fake."""
+"""Outside effects and deployments, each recorded once: the port, its adapter for SQL databases, and its fake."""

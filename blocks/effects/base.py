@@ -1,6 +1,6 @@
-"""The effects port: outside effects and deployments, each written down once. Rows are only added.
+"""The effects port: outside effects and deployments, each recorded once. Rows are only added.
 
-The intent is written before the effect, and its outcome right after: a process that finds an intent without an outcome
+The intent is recorded before the effect, and its outcome right after: a process that finds an intent without an outcome
 reads the state of the external system before it does the effect again.
 """
 
@@ -25,19 +25,15 @@ class Effect:
 
 
 class Effects(ABC):
-    """Effects and deployments. Each key is written once; a repeat returns what is there."""
+    """Effects and deployments. Each key is written once; a repeat returns the recorded one."""
 
     @abstractmethod
     def intend(self, key: str, detail: str, at: datetime) -> Effect:
-        """Write down an effect before it is done, or return the one that is there under the key."""
+        """Record an effect before it is done, or return the one with that key."""
 
     @abstractmethod
     def finish(self, key: str, outcome: str, at: datetime) -> Effect:
-        """Write down that the effect is done; the first outcome stays.
-
-        Raises:
-            NotFound: nothing was intended under that key.
-        """
+        """Record that the effect is done; the first outcome stays. Raises NotFound without an intent."""
 
     @abstractmethod
     def effect(self, key: str) -> Effect | None:
@@ -45,7 +41,7 @@ class Effects(ABC):
 
     @abstractmethod
     def record_deployment(self, deployment: Deployment) -> Deployment:
-        """Add a deployment, or return the one with that id."""
+        """Add a deployment, or return the one with its id."""
 
     @abstractmethod
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
@@ -57,5 +53,5 @@ class Effects(ABC):
 
 
 def unknown_effect_error(key: str) -> NotFound:
-    """Return the error of finishing an effect that was never intended."""
+    """Return the error for finishing an effect that was never intended."""
     return NotFound(f"ledger: nothing was intended under the key {key!r}. Call intend before the effect.")

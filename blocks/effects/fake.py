@@ -1,4 +1,4 @@
-"""Effects in memory, for tests: the same rules as the real ones, and faults on demand."""
+"""Effects in memory, for tests: the same rules as in the database, and faults on demand."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,20 +11,20 @@ from blocks.records.deployments import Deployment
 
 @dataclass
 class FakeEffects(FailingWrites, Effects):
-    """Effects and deployments that live as long as the object does."""
+    """Effects and deployments that exist as long as the object."""
 
     _effects: dict[str, Effect] = field(default_factory=dict, init=False)
     _deployments: dict[str, Deployment] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def intend(self, key: str, detail: str, at: datetime) -> Effect:
-        """Write down an effect before it is done, or return the one that is there under the key."""
+        """Record an effect before it is done, or return the one with that key."""
         with self._lock:
             self.may_write()
             return self._effects.setdefault(key, Effect(key, "intent", detail, "", to_utc(at)))
 
     def finish(self, key: str, outcome: str, at: datetime) -> Effect:
-        """Write down that the effect is done; the first outcome stays."""
+        """Record that the effect is done; the first outcome stays."""
         with self._lock:
             self.may_write()
             if (effect := self._effects.get(key)) is None:
@@ -38,7 +38,7 @@ class FakeEffects(FailingWrites, Effects):
         return self._effects.get(key)
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
-        """Add a deployment, or return the one with that id."""
+        """Add a deployment, or return the one with its id."""
         with self._lock:
             self.may_write()
             given = replace(deployment, at=to_utc(deployment.at))

@@ -1,29 +1,28 @@
-"""Effects in a SQL database. Which of two writers is first is decided by a unique column: the other reads its row."""
+"""Effects in a SQL database. A unique column decides which of two writers is first; the other one reads its row."""
 
-from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import select
 
-from blocks.database.engine import Database, record_fields, recorded
+from blocks.database.engine import Database, recorded
 from blocks.database.tables import DEPLOYMENTS, EFFECTS
 from blocks.effects.base import Effect, Effects, unknown_effect_error
 from blocks.records.deployments import Deployment
 
 
 class SqlEffects(Effects):
-    """Effects and deployments as rows that any number of processes add to at once."""
+    """Effects and deployments as rows; any number of processes may add rows at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def intend(self, key: str, detail: str, at: datetime) -> Effect:
-        """Write down an effect before it is done, or return the one that is there under the key."""
+        """Record an effect before it is done, or return the one with that key."""
         self._database.add(EFFECTS, {"key": key, "state": "intent", "text": detail, "at": at})
         return recorded(self.effect(key), f"effect {key!r}")
 
     def finish(self, key: str, outcome: str, at: datetime) -> Effect:
-        """Write down that the effect is done; the first outcome stays."""
+        """Record that the effect is done; the first outcome stays."""
         if self.effect(key) is None:
             raise unknown_effect_error(key)
         self._database.add(EFFECTS, {"key": key, "state": "done", "text": outcome, "at": at})
@@ -39,18 +38,14 @@ class SqlEffects(Effects):
         return Effect(key, "done", intent["text"], done["text"], done["at"])
 
     def record_deployment(self, deployment: Deployment) -> Deployment:
-        """Add a deployment, or return the one with that id."""
-        self._database.add(DEPLOYMENTS, asdict(deployment))
-        rows = self._database.rows(select(DEPLOYMENTS).where(DEPLOYMENTS.c.id == deployment.id))
-        found = Deployment(**record_fields(DEPLOYMENTS, rows[0])) if rows else None
-        return recorded(found, f"deployment {deployment.id!r}")
+        """Add a deployment, or return the one with its id."""
+        return self._database.add_record(DEPLOYMENTS, deployment, "id")
 
     def deployments(self, model: str, environment: str) -> tuple[Deployment, ...]:
         """Return the deployments of a model in an environment, newest first."""
         column = DEPLOYMENTS.c
         of_model = select(DEPLOYMENTS).where(column.model == model, column.environment == environment)
-        rows = self._database.rows(of_model.order_by(column.sequence.desc()))
-        return tuple(Deployment(**record_fields(DEPLOYMENTS, row)) for row in rows)
+        return self._database.records(Deployment, of_model.order_by(column.sequence.desc()))
 
     def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""

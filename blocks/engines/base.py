@@ -1,15 +1,15 @@
 """The engine port: SQL over Parquet files, in this process or on a cluster, with the same results."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from prefect.blocks.core import Block
 
-from blocks.engines.batch_functions import BatchFunction
+from blocks.engines.common import BatchFunction
 
 QueryTables = Mapping[str, Sequence[str]]
 """Parquet files, as paths or s3:// URLs, by table name."""
@@ -43,9 +43,15 @@ class Engine(Block):
         A failed query does not affect the others. Calls after the end of the context fail.
         """
 
-    @abstractmethod
     def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
         """Return a large result in batches; later errors are raised while the reader is read."""
+        batches = self._batches(sql, tables)
+        schema: pa.Schema = next(batches)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    @abstractmethod
+    def _batches(self, sql: str, tables: QueryTables) -> Iterator[Any]:
+        """Yield the schema of a result, and then its batches."""
 
     @abstractmethod
     def write(self, sql: str, tables: QueryTables, folder: Path) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -12,14 +12,16 @@ from pydantic import Field
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.base import Engine, QueryTables
-from blocks.engines.batch_functions import (
+from blocks.engines.common import (
     BatchFunction,
     CheckedFunction,
     FunctionFailed,
+    atomic_folder,
+    checked_files,
     parse_port_error,
+    shorten,
     write_batches,
 )
-from blocks.engines.files import atomic_folder, checked_files, shorten
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -64,12 +66,6 @@ class DuckDBEngine(Engine):
 
             yield run_query
 
-    def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
-        """Return the result in batches; the connection stays open until the reader ends or is closed."""
-        batches = self._batches(sql, tables)
-        schema: pa.Schema = next(batches)
-        return pa.RecordBatchReader.from_batches(schema, batches)
-
     def write(self, sql: str, tables: QueryTables, to: Path) -> int:
         """Write one Parquet file, `rows-00000.parquet`, into a temporary folder that is then renamed."""
         with atomic_folder(to) as folder, self._connection(tables) as connection, _port_errors(sql):
@@ -84,7 +80,8 @@ class DuckDBEngine(Engine):
             reader = connection.sql(_one_query(connection, sql)).to_arrow_reader(self.batch_rows)
             return write_batches(CheckedFunction(function, schema)(reader), schema, folder / "rows-00000.parquet")
 
-    def _batches(self, sql: str, tables: QueryTables) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, tables: QueryTables) -> Iterator[Any]:
+        """Yield schema and batches; the connection stays open until the last one."""
         with self._connection(tables) as connection, _port_errors(sql):
             reader = connection.sql(_one_query(connection, sql)).to_arrow_reader(self.batch_rows)
             yield reader.schema
@@ -171,7 +168,7 @@ def _port_errors(sql: str) -> Iterator[None]:
         raise
     except FunctionFailed as failed:
         raise parse_port_error(str(failed)) or failed from failed.__cause__
-    except (duckdb.CatalogException, duckdb.BinderException) as cause:
+    except (duckdb.CatalogException, duckdb.BinderException, FileNotFoundError) as cause:
         raise NotFound(f"{shorten(cause)} In: {shorten(sql)}") from cause
     except duckdb.IOException as cause:
         missing = "No files found" in str(cause) or "No such file" in str(cause)
@@ -181,8 +178,6 @@ def _port_errors(sql: str) -> Iterator[None]:
         raise (Corrupt if parquet else Rejected)(f"{shorten(cause)} In: {shorten(sql)}") from cause
     except duckdb.OutOfMemoryException as cause:
         raise Rejected(f"{shorten(cause)} Raise memory_limit_mb of the engine, or free its disk.") from cause
-    except FileNotFoundError as cause:
-        raise NotFound(f"{shorten(cause)} In: {shorten(sql)}") from cause
     except pa.ArrowInvalid as cause:
         raise Corrupt(f"{shorten(cause)} In: {shorten(sql)}") from cause
     except OSError as cause:

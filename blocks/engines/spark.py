@@ -1,4 +1,7 @@
-"""Spark: on a cluster for data that exceed one machine, or in local mode; same results as DuckDB."""
+"""Spark: on a cluster for data that exceed one machine, or in local mode; same results as DuckDB.
+
+sqlglot translates the SQL from DuckDB's dialect to Spark's; SQL without an equivalent is rejected, not guessed.
+"""
 
 import math
 import re
@@ -6,31 +9,40 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pyarrow as pa
 from pydantic import Field
 
-from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.common.errors import Corrupt, Rejected
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.base import Engine, QueryTables
-from blocks.engines.batch_functions import BatchFunction, CheckedFunction, parse_port_error
-from blocks.engines.files import atomic_folder, checked_files, shorten
-from blocks.engines.spark_session import new_spark_session, stop_spark
-from blocks.engines.spark_sql import to_spark_sql
+from blocks.engines.common import BatchFunction, CheckedFunction, atomic_folder, checked_files
+from blocks.engines.spark_session import new_spark_session, port_errors, stop_spark
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
+    from sqlglot import exp
 
-_ERROR_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+)((?:\.[A-Z0-9_]+)*)\] ?(.*)")
-_NOT_FOUND_CONDITIONS = {"PATH_NOT_FOUND", "UNRESOLVED_COLUMN", "TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"}
-_FILE_MISSING_SIGNS = ("FILE_NOT_EXIST", "FileNotFoundException", "does not exist")
-_EXECUTOR_LOST_SIGNS = (
-    "ExecutorLostFailure",
-    "MetadataFetchFailedException",
-    "FetchFailedException",
-    "SparkContext was shut down",
-)
+_INFINITY = "CAST('Infinity' AS DOUBLE)"
+_BUCKET_DIGITS = "substr(md5(CAST(CAST(a0 AS STRING) AS BINARY)), a1, 8)"
+_FUNCTIONS: dict[str, tuple[int, str]] = {
+    "bucket_of": (2, f"CAST(CAST(conv({_BUCKET_DIGITS}, 16, 10) AS BIGINT) % 10000 AS INT)"),
+    "isfinite": (1, f"(abs(a0) < {_INFINITY})"),
+    "is_inf": (1, f"(abs(a0) = {_INFINITY})"),
+    "epoch_us": (1, "unix_micros(CAST(a0 AS TIMESTAMP_LTZ))"),
+    "strlen": (1, "octet_length(a0)"),
+    "regexp_full_match": (2, r"(a0 RLIKE concat('^(?:', a1, ')\\z'))"),
+    "percentile_cont": (2, "percentile(a0, a1)"),
+    "percentile_disc": (2, "percentile_disc(a1) WITHIN GROUP (ORDER BY a0)"),
+}  # fmt: skip
+"""By sqlglot's or DuckDB's function name: the number of arguments, and Spark's SQL (a0, a1: the arguments)."""
+
+_TYPES = {"INT128": "DECIMAL(38, 0)", "UINT128": "DECIMAL(38, 0)", "TIMESTAMPTZ": "TIMESTAMP_LTZ"}
+"""Spark's type by sqlglot's name, for types that sqlglot translates wrongly."""
+
+_ROUNDED_CAST = "CASE WHEN typeof(a0) IN ('float', 'double') THEN {1}(rint(try_cast(a0 AS DOUBLE)) AS {0}) ELSE a1 END"
+"""DuckDB rounds a double that is cast to an integer, Spark truncates it; Spark evaluates `typeof` in planning."""
 
 
 class SparkEngine(Engine):
@@ -63,7 +75,7 @@ class SparkEngine(Engine):
 
         def run_query(sql: str) -> pa.Table:
             spark_sql = to_spark_sql(sql)
-            with _port_errors(sql):
+            with port_errors(sql):
                 return _without_metadata(spark.sql(spark_sql).toArrow())
 
         try:
@@ -72,12 +84,6 @@ class SparkEngine(Engine):
             with suppress(Exception):  # fails if Spark has died
                 for name in tables:
                     spark.catalog.dropTempView(name)
-
-    def stream(self, sql: str, tables: QueryTables) -> pa.RecordBatchReader:
-        """Return the result in batches, from files that Spark has written completely before the first batch."""
-        batches = self._batches(sql, tables)
-        schema: pa.Schema = next(batches)
-        return pa.RecordBatchReader.from_batches(schema, batches)
 
     def write(self, sql: str, tables: QueryTables, to: Path) -> int:
         """Write one Parquet file for each of Spark's final partitions."""
@@ -93,7 +99,8 @@ class SparkEngine(Engine):
         """End the session of this process, if there is one; the next query starts another."""
         stop_spark()
 
-    def _batches(self, sql: str, tables: QueryTables) -> Iterator[pa.RecordBatch]:
+    def _batches(self, sql: str, tables: QueryTables) -> Iterator[Any]:
+        """Yield schema and batches of files that Spark has written completely."""
         import pyarrow.parquet as pq
 
         with temporary_folder(self.spill, "ratchet-result-") as folder:
@@ -111,13 +118,16 @@ class SparkEngine(Engine):
         import pyarrow.parquet as pq
         from pyspark.sql import Observation
         from pyspark.sql import functions as f
+        from pyspark.sql.pandas.types import from_arrow_schema
 
         parts, counter = folder / "parts", Observation()
         spark_sql, spark = to_spark_sql(sql), self._session_with_tables(tables)
-        with _port_errors(sql):
+        with port_errors(sql):
             frame = spark.sql(spark_sql)
-            mapped = self._apply_function(frame, mapping) if mapping else frame
-            counted = mapped.observe(counter, f.count(f.lit(1)).alias("rows"))
+            if mapping:
+                spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
+                frame = frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
+            counted = frame.observe(counter, f.count(f.lit(1)).alias("rows"))
             counted.write.option("compression", "zstd").parquet(parts.as_uri())
             expected = int(counter.get["rows"])
         for number, part in enumerate(sorted(parts.glob("part-*.parquet"))):
@@ -131,17 +141,11 @@ class SparkEngine(Engine):
             )
         return rows
 
-    def _apply_function(self, frame: "DataFrame", mapping: CheckedFunction) -> "DataFrame":
-        from pyspark.sql.pandas.types import from_arrow_schema
-
-        frame.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(self.batch_rows))
-        return frame.mapInArrow(mapping, from_arrow_schema(mapping.schema))
-
     def _session_with_tables(self, tables: QueryTables) -> "SparkSession":
         """Return a separate session with these tables, which no other query sees."""
         spark = new_spark_session(self.master, self.memory_mb, self.configuration)
         for name, files in tables.items():
-            with _port_errors(f"the files of {name}"):
+            with port_errors(f"the files of {name}"):
                 _register(spark, name, checked_files(name, files))
         return spark
 
@@ -156,8 +160,11 @@ def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
     if len(read := frame.inputFiles()) != len(files):
         problem = f"Spark reads {len(read)} of the {len(files)} files of {name!r}, such as {files[0]}"
         raise Rejected(f"{problem}: it skips names that begin with '_' or '.'. Rename them.")
-    sizes = reader.format("binaryFile").load(urls) if any("://" in url for url in urls) else None
-    empty = [row.path for row in sizes.where("length = 0").select("path").collect()] if sizes else _empty_files(files)
+    if any("://" in url for url in urls):
+        sizes = reader.format("binaryFile").load(urls)
+        empty = [row.path for row in sizes.where("length = 0").select("path").collect()]
+    else:
+        empty = [file for file in files if Path(file).stat().st_size == 0]
     if empty:
         raise Corrupt(f"{empty[0]} is an empty file, which Spark would skip. Fetch or write it again.")
     # Spark evaluates pushed-down comparisons by the files' minima and maxima, which ignore NaN, and would lose rows.
@@ -165,10 +172,6 @@ def _register(spark: "SparkSession", name: str, files: tuple[str, ...]) -> None:
     floats = {field: f.nanvl(f.col(_quote_name(field)), f.lit(math.nan).cast(kind))
               for field, kind in frame.dtypes if kind in ("float", "double")}  # fmt: skip
     (frame.withColumns(floats) if floats else frame).createOrReplaceTempView(_quote_name(name))
-
-
-def _empty_files(files: tuple[str, ...]) -> list[str]:
-    return [file for file in files if Path(file).stat().st_size == 0]
 
 
 def _quote_name(name: str) -> str:
@@ -181,36 +184,64 @@ def _without_metadata(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
 
-@contextmanager
-def _port_errors(sql: str) -> Iterator[None]:
-    """Translate Spark's errors, of Python and Java, into port errors; `sql` is quoted in the message."""
-    from py4j.protocol import Py4JError, Py4JNetworkError
-    from pyspark.errors import PySparkException
+def to_spark_sql(sql: str) -> str:
+    """Translate one query from DuckDB's dialect to Spark's.
+
+    Raises:
+        Rejected: the query cannot be parsed, or uses a feature without an equivalent in Spark.
+    """
+    import sqlglot
+    from sqlglot import ErrorLevel, errors, exp
 
     try:
-        yield
-    except PortError:
-        raise
-    except (Py4JNetworkError, ConnectionError) as cause:
-        stop_spark()
-        raise Unavailable(f"Spark has ended: {shorten(cause)}. The next attempt starts it again.") from cause
-    except (PySparkException, Py4JError) as cause:
-        raise _port_error(str(cause), sql) from cause
+        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
+        if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+            raise Rejected(f"this is not a single query that begins with SELECT or WITH: {sql[:300]}")
+        for join in trees[0].find_all(exp.Join):
+            if join.method and join.method.upper() != "NATURAL":
+                raise Rejected(f"Spark has no {join.method.upper()} JOIN. Write it with a window function.")
+        if trees[0].find(exp.TableSample):
+            raise Rejected("A random sample has other rows on each engine. Filter on bucket_of instead.")
+        for node in reversed(list(trees[0].dfs())):  # leaves first: a replacement contains its replaced children
+            replacement = _rewrite_node(node)
+            if replacement is not None:
+                node.replace(replacement)
+        return str(trees[0].sql(dialect="spark", unsupported_level=ErrorLevel.RAISE))
+    except (errors.SqlglotError, RecursionError) as cause:
+        raise Rejected(f"{' '.join(str(cause).split())[:400]} In: {sql[:300]}") from cause
 
 
-def _port_error(text: str, sql: str) -> PortError:
-    if failed := parse_port_error(text):
-        return failed
-    conditions = [(match[1], f"{match[3]}") for match in _ERROR_CONDITION.finditer(text)]
-    name, first = conditions[0] if conditions else ("", shorten(text, 400))
-    message = f"{shorten(first, 400)} In: {shorten(sql)}"
-    file_missing = any(sign in text for sign in _FILE_MISSING_SIGNS)
-    if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in text:
-        return (NotFound if file_missing else Corrupt)(message)
-    if name in _NOT_FOUND_CONDITIONS or file_missing:
-        return NotFound(message)
-    if "OutOfMemoryError" in text or "maxResultSize" in text:
-        return Rejected(f"{message} Raise memory_mb of the engine, or query less at once.")
-    if any(sign in text for sign in _EXECUTOR_LOST_SIGNS):
-        return Unavailable(message)
-    return Rejected(message)
+def _rewrite_node(node: "exp.Expr") -> "exp.Expr | None":
+    """Return the node's replacement on Spark, or None if sqlglot translates it correctly."""
+    from sqlglot import exp
+
+    if isinstance(node, exp.DataType):
+        instead = _TYPES.get(node.this.value)
+        return exp.DataType.build(instead, dialect="spark") if instead else None
+    if isinstance(node, exp.Cast):
+        to = node.to.sql(dialect="spark")
+        word = "try_cast" if isinstance(node, exp.TryCast) else "cast"
+        whole = to in ("TINYINT", "SMALLINT", "INT", "BIGINT") and not isinstance(node.this, exp.Literal)
+        return _fill_pattern(_ROUNDED_CAST.format(to, word), node.this, node) if whole else None
+    if not isinstance(node, exp.Func):
+        return None
+    name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
+    if name not in _FUNCTIONS:
+        return None
+    given = node.expressions if isinstance(node, exp.Anonymous) else [each for each in node.args.values() if each]
+    count, pattern = _FUNCTIONS[name]
+    if len(given) != count:
+        raise Rejected(f"{name} takes {count} arguments here, not {len(given)}")
+    return _fill_pattern(pattern, *given)
+
+
+def _fill_pattern(pattern: str, *given: "exp.Expr") -> "exp.Expr":
+    """Return Spark's SQL with the arguments in their places."""
+    import sqlglot
+    from sqlglot import exp
+
+    tree = sqlglot.parse_one(f"SELECT {pattern}", read="spark").expressions[0]
+    places = {f"a{place}": each for place, each in enumerate(given)}
+    for column in list(tree.find_all(exp.Column)):
+        column.replace(places[column.name].copy())
+    return cast("exp.Expr", tree)

@@ -1,16 +1,21 @@
-"""The single Spark session of a process: started on first use, on the loopback interface, ended with the process."""
+"""The single Spark session of a process, and its errors.
+
+It is started on first use, on the loopback interface, and ends with the process, or when its Java process is lost.
+"""
 
 import atexit
 import logging
+import re
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.common.errors import Conflict, Rejected
+from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected, Unavailable
+from blocks.engines.common import parse_port_error, shorten
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,6 +43,16 @@ _LOCAL_PYTHON_SETTINGS = {
     "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parents[2]),
 }
 """In local mode Spark's Python workers use this interpreter, and import this checkout."""
+
+_ERROR_CONDITION = re.compile(r"\[([A-Z][A-Z0-9_]+)((?:\.[A-Z0-9_]+)*)\] ?(.*)")
+_NOT_FOUND_CONDITIONS = {"PATH_NOT_FOUND", "UNRESOLVED_COLUMN", "TABLE_OR_VIEW_NOT_FOUND", "UNRESOLVED_ROUTINE"}
+_FILE_MISSING_SIGNS = ("FILE_NOT_EXIST", "FileNotFoundException", "does not exist")
+_EXECUTOR_LOST_SIGNS = (
+    "ExecutorLostFailure",
+    "MetadataFetchFailedException",
+    "FetchFailedException",
+    "SparkContext was shut down",
+)
 
 _lock = threading.Lock()
 _running: dict[str, Any] = {}
@@ -113,3 +128,38 @@ def _stop_session(spark: "SparkSession") -> None:
             process.wait(30)
     SparkContext._gateway = SparkContext._jvm = None
     SparkContext._active_spark_context = None
+
+
+@contextmanager
+def port_errors(sql: str) -> Iterator[None]:
+    """Translate Spark's errors, of Python and Java, into port errors; `sql` is quoted in the message."""
+    from py4j.protocol import Py4JError, Py4JNetworkError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PortError:
+        raise
+    except (Py4JNetworkError, ConnectionError) as cause:
+        stop_spark()
+        raise Unavailable(f"Spark has ended: {shorten(cause)}. The next attempt starts it again.") from cause
+    except (PySparkException, Py4JError) as cause:
+        raise _port_error(str(cause), sql) from cause
+
+
+def _port_error(text: str, sql: str) -> PortError:
+    if failed := parse_port_error(text):
+        return failed
+    conditions = [(match[1], f"{match[3]}") for match in _ERROR_CONDITION.finditer(text)]
+    name, first = conditions[0] if conditions else ("", shorten(text, 400))
+    message = f"{shorten(first, 400)} In: {shorten(sql)}"
+    file_missing = any(sign in text for sign in _FILE_MISSING_SIGNS)
+    if "FAILED_READ_FILE" in dict(conditions) or "is not a Parquet file" in text:
+        return (NotFound if file_missing else Corrupt)(message)
+    if name in _NOT_FOUND_CONDITIONS or file_missing:
+        return NotFound(message)
+    if "OutOfMemoryError" in text or "maxResultSize" in text:
+        return Rejected(f"{message} Raise memory_mb of the engine, or query less at once.")
+    if any(sign in text for sign in _EXECUTOR_LOST_SIGNS):
+        return Unavailable(message)
+    return Rejected(message)

@@ -1,7 +1,7 @@
-"""The inbox port: what git hosts delivered, what became of it, and who may work on it now. Rows are only added.
+"""The inbox port: deliveries of git hosts, their outcomes, and leases for those who process them. Rows are only added.
 
-A delivery is taken in once and for ever. Each time it is to be acted on is a *turn*: the first comes with the
-delivery, further ones when a person asks for it again. A turn is open until its outcome is written down.
+A delivery is recorded once. Each time that it is to be processed is a *turn* (`ProcessingAttempt`): the first comes
+with the delivery, another one when a person requests it. A turn is open until its outcome is recorded.
 """
 
 from abc import ABC, abstractmethod
@@ -15,14 +15,14 @@ from blocks.common.errors import Conflict, NotFound
 DeliveryState = Literal["open", "started", "ignored", "refused"]
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before any moment at which a lease is asked for."""
+"""Before any time at which a lease is requested."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a sender delivered: `id` is the sender's, with its name before it (`github:6f1e…`).
+    """A delivery: `id` is the sender's name and its own id (`github:6f1e…`).
 
-    `digest` is the SHA-256 of the body as it came, `change` (JSON) what it says. `ref` is a branch or a tag.
+    `digest` is the SHA-256 of the received body, `change` its content as JSON. `ref` is a branch or a tag.
     """
 
     id: str
@@ -38,10 +38,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class IncomingDelivery:
-    """A delivery that is to be taken in.
+    """A delivery to record.
 
-    Its first processing attempt is open, or ended with `outcome` at once when the outcome is known already. With
-    `reject_repeated_body`, a body that this sender delivered before under another id is refused (`replayed`).
+    Its first turn is open, or has ended with `outcome` if that is known already. With `reject_repeated_body`, a body
+    that this sender delivered before under another id is refused (`replayed`).
     """
 
     delivery: Delivery
@@ -51,8 +51,11 @@ class IncomingDelivery:
 
 @dataclass(frozen=True)
 class Receipt:
-    """How a delivery was taken: `new`; `repeated` (same id, same body); `altered` (same id, another body);
-    `replayed` (the body came before, under the id of `recorded`)."""  # fmt: skip
+    """How a delivery was recorded.
+
+    `new`; `repeated` (same id, same body); `altered` (same id, another body); or `replayed` (the body came before,
+    under the id of `recorded`).
+    """
 
     status: Literal["new", "repeated", "altered", "replayed"]
     recorded: Delivery
@@ -60,7 +63,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class ProcessingAttempt:
-    """The `number`th time (from 0) that a delivery is to be acted on, and on whose word."""
+    """Turn `number` (from 0) of a delivery, and who requested it."""
 
     delivery: Delivery
     number: int
@@ -69,13 +72,13 @@ class ProcessingAttempt:
 
     @property
     def key(self) -> str:
-        """What tells this turn from every other one."""
+        """The unique name of this turn."""
         return f"{self.delivery.id}#{self.number}"
 
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A flow run that a turn started: its id, the rule that asked for it, and the deployment."""
+    """A flow run that a turn started: its id, the rule that started it, and the deployment."""
 
     run_id: str
     rule: str
@@ -93,7 +96,7 @@ class ProcessingOutcome:
 
 @dataclass(frozen=True)
 class DeliveryStatus:
-    """A delivery with its last turn: what a person is shown. `outcome` is None while that turn is open."""
+    """A delivery with its last turn, for people. `outcome` is None while that turn is open."""
 
     turn: ProcessingAttempt
     outcome: ProcessingOutcome | None
@@ -106,7 +109,7 @@ class DeliveryStatus:
 
 @dataclass(frozen=True)
 class InboxNote:
-    """Something worth knowing that is no delivery: a forged signature, an id that came with another body."""
+    """An incident that is no delivery: an invalid signature, or a known id with another body."""
 
     subject_id: str
     kind: str
@@ -116,7 +119,7 @@ class InboxNote:
 
 @dataclass(frozen=True)
 class UnreportedRun:
-    """A started run whose end has not been reported back yet, and what was reported last ("" for nothing)."""
+    """A started run whose end was not reported yet, and the last reported status ("": none)."""
 
     run: StartedRun
     delivery: Delivery
@@ -124,19 +127,19 @@ class UnreportedRun:
 
 
 class Inbox(ABC):
-    """Deliveries are only added. What is taken in here survives a crash of the machine."""
+    """Deliveries are only added. What was recorded survives a crash of the machine."""
 
     def receive(
         self, delivery: Delivery, *, outcome: ProcessingOutcome | None = None, once_per_body: bool = True
     ) -> Receipt:
-        """Take in one delivery; see `IncomingDelivery` and `receive_all`."""
+        """Record one delivery; see `IncomingDelivery` and `receive_all`."""
         return self.receive_all([IncomingDelivery(delivery, outcome, once_per_body)])[0]
 
     @abstractmethod
     def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
-        """Take in deliveries with their first turns, all of them or none, in one transaction.
+        """Record deliveries with their first turns, all of them or none, in one transaction.
 
-        A repeat changes nothing. One that is `altered` or `replayed` leaves a note, and nothing is to be done.
+        A repeated delivery changes nothing. An altered or replayed one adds a note and is not processed.
         """
 
     @abstractmethod
@@ -145,51 +148,42 @@ class Inbox(ABC):
 
     @abstractmethod
     def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
-        """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
+        """Return deliveries, newest first, each with its last turn; with `state` only those of that state."""
 
     @abstractmethod
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
-        """Return the commits of a branch or tag that were delivered, newest delivery first."""
+        """Return the delivered commits of a branch or tag, newest delivery first."""
 
     @abstractmethod
     def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
-        """Open a further turn of a delivery.
-
-        Raises:
-            NotFound: no such delivery.
-            Conflict: its last turn is open still.
-        """
+        """Open another turn of a delivery. Raises NotFound, or Conflict if its last turn is still open."""
 
     @abstractmethod
     def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
-        """Return the turns that wait for an outcome, oldest first."""
+        """Return the turns without an outcome, oldest first."""
 
     @abstractmethod
     def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
-        """Write down how a turn ended, with its runs, whole or not at all; the first outcome stays, and is returned."""
+        """Record how a turn ended, with its runs, all or nothing; the first outcome stays, and is returned."""
 
     @abstractmethod
     def add_note(self, note: InboxNote) -> None:
-        """Write something down."""
+        """Add a note."""
 
     @abstractmethod
     def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
-        """Return what was written down, newest first."""
+        """Return the notes, newest first."""
 
     @abstractmethod
     def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
         """Return the started runs whose end has not been reported, oldest first."""
 
     @abstractmethod
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is no longer unreported.
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
+        """Record what was reported about a started run; after a final report it is no longer unreported.
 
-        Args:
-            run_id: a run that was started.
-            said: in a word or two; `UnreportedRun.last` is this.
-            text: the report for people, in Markdown, or "".
-            at: when.
-            final: whether the run has ended. The first final report stays.
+        `status` is a word or two, which `UnreportedRun.last_status` repeats; `text` is the report for people, in
+        Markdown, or "". The first final report stays.
         """
 
     @abstractmethod
@@ -198,38 +192,38 @@ class Inbox(ABC):
 
     @abstractmethod
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
-        """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it.
+        """Acquire or extend the lease `name`; return its number, or None if somebody else holds it.
 
-        The number grows with each change of holder; who holds it already holds it longer.
+        It is held until `until`. The number grows with each change of the holder.
         """
 
     def release_lease(self, name: str, holder: str) -> None:
-        """Let go of `name`, if `holder` holds it: a lease that ended long ago is everybody's."""
+        """Release `name` if `holder` holds it, by a lease that ended long ago."""
         self.acquire_lease(name, holder, LONG_AGO, LONG_AGO)
 
 
 def altered_note(known: Delivery, given: Delivery) -> InboxNote:
-    """Return the note of an id that came with another body: forged, or the sender is at fault."""
+    """Return the note about a known id with another body: it is forged, or the sender is at fault."""
     text = f"came again with another body: sha256 {given.digest}, not {known.digest}; nothing was done"
     return InboxNote(given.id, "altered", text, given.received_at)
 
 
 def replayed_note(known: Delivery, given: Delivery) -> InboxNote:
-    """Return the note of a body that came under a second id."""
+    """Return the note about a body that came under a second id."""
     text = f"has the body of {known.id}, which came at {known.received_at.isoformat()}; nothing was done"
     return InboxNote(given.id, "replayed", text, given.received_at)
 
 
 def unknown_delivery_error(delivery_id: str) -> NotFound:
-    """Return the error of an unknown delivery."""
+    """Return the error for an unknown delivery."""
     return NotFound(f"inbox: there is no delivery {delivery_id!r}. List them: python -m ratchet gateway list")
 
 
 def unknown_attempt_error(turn: ProcessingAttempt) -> NotFound:
-    """Return the error of a turn that was never requested."""
+    """Return the error for a turn that was never requested."""
     return NotFound(f"inbox: turn {turn.number} of {turn.delivery.id!r} was never requested")
 
 
 def still_pending_error(delivery_id: str) -> Conflict:
-    """Return the error of asking again before the last turn has ended."""
+    """Return the error for a request of another turn before the last one has ended."""
     return Conflict(f"inbox: {delivery_id!r} waits for the dispatcher already; look again in a moment")

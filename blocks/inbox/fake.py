@@ -1,4 +1,4 @@
-"""The inbox in memory, for tests: the same rules as the real one, and faults on demand."""
+"""The inbox in memory, for tests: the same rules as in the database, and faults on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from blocks.inbox.base import (
 
 @dataclass
 class FakeInbox(FailingWrites, Inbox):
-    """An inbox that lives as long as the object does."""
+    """An inbox that exists as long as the object."""
 
     _deliveries: dict[str, Delivery] = field(default_factory=dict, init=False)
     _turns: dict[str, tuple[ProcessingAttempt, ProcessingOutcome | None]] = field(default_factory=dict, init=False)
@@ -37,7 +37,7 @@ class FakeInbox(FailingWrites, Inbox):
     _lock: RLock = field(default_factory=RLock, init=False)
 
     def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
-        """Take in deliveries with their first turns, all of them or none."""
+        """Record deliveries with their first turns, all of them or none."""
         with self._lock:
             self.may_write()
             for arrival in arrivals:
@@ -69,17 +69,17 @@ class FakeInbox(FailingWrites, Inbox):
         return DeliveryStatus(*max(found, key=lambda each: each[0].number))
 
     def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
-        """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
+        """Return deliveries, newest first, each with its last turn; with `state` only those of that state."""
         found = [self.delivery_status(each) for each in reversed(list(self._deliveries))]
         return tuple(each for each in found if state in {None, each.state})[:limit]
 
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
-        """Return the commits of a branch or tag that were delivered, newest delivery first."""
+        """Return the delivered commits of a branch or tag, newest delivery first."""
         found = [each for each in self._deliveries.values() if (each.repository, each.ref) == (repository, ref)]
         return tuple(each.commit for each in reversed(found) if each.commit)
 
     def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
-        """Open a further turn of a delivery. Raises NotFound, or Conflict when its last turn is open still."""
+        """Open another turn of a delivery. Raises NotFound, or Conflict if its last turn is still open."""
         with self._lock:
             self.may_write()
             entry = self.delivery_status(delivery_id)
@@ -90,11 +90,11 @@ class FakeInbox(FailingWrites, Inbox):
             return turn
 
     def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
-        """Return the turns that wait for an outcome, oldest first."""
+        """Return the turns without an outcome, oldest first."""
         return tuple(turn for turn, outcome in list(self._turns.values()) if outcome is None)[:limit]
 
     def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
-        """Write down how a turn ended, with its runs; the first outcome stays, and is returned."""
+        """Record how a turn ended, with its runs; the first outcome stays, and is returned."""
         with self._lock:
             self.may_write()
             if turn.key not in self._turns:
@@ -104,12 +104,12 @@ class FakeInbox(FailingWrites, Inbox):
             return known or outcome
 
     def add_note(self, note: InboxNote) -> None:
-        """Write something down."""
+        """Add a note."""
         self.may_write()
         self._notes.append(note)
 
     def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
-        """Return what was written down, newest first."""
+        """Return the notes, newest first."""
         return tuple(reversed(self._notes))[:limit]
 
     def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
@@ -122,13 +122,13 @@ class FakeInbox(FailingWrites, Inbox):
                     found.append(UnreportedRun(run, turn.delivery, told[-1][0] if told else ""))
         return tuple(found[:limit])
 
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is no longer unreported."""
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
+        """Record what was reported about a run; after a final report it is no longer unreported."""
         with self._lock:
             self.may_write()
             told = self._reports.setdefault(run_id, [])
             if not any(ended for _, _, ended in told):
-                told.append((said, text, final))
+                told.append((status, text, final))
 
     def report_text(self, run_id: str) -> str:
         """Return the Markdown of the last report of a run, or ""."""
@@ -136,7 +136,7 @@ class FakeInbox(FailingWrites, Inbox):
         return told[-1][1] if told else ""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
-        """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
+        """Acquire or extend the lease `name`; return its number, or None if somebody else holds it."""
         with self._lock:
             self.may_write()
             held, number, ends = self._leases.get(name, ("", 0, now))

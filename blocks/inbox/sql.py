@@ -5,20 +5,20 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from blocks.common.errors import ConcurrentWrite
 from blocks.database.common import to_utc
-from blocks.database.engine import Database, record_fields
+from blocks.database.engine import Database
 from blocks.database.tables import (
     DELIVERIES,
-    LEASES,
     NOTES,
     PROCESSING_ATTEMPTS,
     PROCESSING_OUTCOMES,
     RUN_REPORTS,
     STARTED_RUNS,
+    UtcTimestamp,
 )
 from blocks.inbox.base import (
     Delivery,
@@ -45,21 +45,31 @@ _IS_FINISHED = exists().where(PROCESSING_OUTCOMES.c.turn == PROCESSING_ATTEMPTS.
 _ATTEMPT_ROWS = select(
     DELIVERIES,
     PROCESSING_ATTEMPTS.c.number,
-    PROCESSING_ATTEMPTS.c.asked_by,
+    PROCESSING_ATTEMPTS.c.requested_by,
     PROCESSING_ATTEMPTS.c.at,
     PROCESSING_ATTEMPTS.c.sequence.label("turn"),
 ).join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.delivery == DELIVERIES.c.id)
 """A row for each turn, with its delivery."""
 
+_ACQUIRE_LEASE = text(
+    """
+    INSERT INTO ratchet_leases (name, holder, number, until) VALUES (:name, :holder, 1, :until)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until,
+        number = ratchet_leases.number + CASE WHEN ratchet_leases.holder = excluded.holder THEN 0 ELSE 1 END
+    WHERE ratchet_leases.holder = excluded.holder OR ratchet_leases.until <= :now
+    RETURNING number
+    """
+).bindparams(bindparam("until", type_=UtcTimestamp), bindparam("now", type_=UtcTimestamp))
+
 
 class SqlInbox(Inbox):
-    """Deliveries in a SQL database that several gateways may take in at once."""
+    """Deliveries in a SQL database; several gateways may record them at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def receive_all(self, arrivals: Sequence[IncomingDelivery]) -> tuple[Receipt, ...]:
-        """Take in deliveries with their first turns, all of them or none, in one transaction."""
+        """Record deliveries with their first turns, all of them or none, in one transaction."""
         return self._retry_on_conflict(lambda connection: tuple(_receive(connection, arrival) for arrival in arrivals))
 
     def delivery_status(self, delivery_id: str) -> DeliveryStatus:
@@ -70,27 +80,23 @@ class SqlInbox(Inbox):
         return found[0]
 
     def delivery_statuses(self, limit: int = 50, *, state: DeliveryState | None = None) -> tuple[DeliveryStatus, ...]:
-        """Return deliveries, newest first, with the last turn of each; those of one state alone, when given."""
+        """Return deliveries, newest first, each with its last turn; with `state` only those of that state."""
         query = _last_attempts()
         if state == "open":
             query = query.where(~_IS_FINISHED)
         elif state is not None:
-            query = query.where(
-                exists().where(
-                    PROCESSING_OUTCOMES.c.turn == PROCESSING_ATTEMPTS.c.sequence, PROCESSING_OUTCOMES.c.state == state
-                )
-            )
+            query = query.where(_IS_FINISHED.where(PROCESSING_OUTCOMES.c.state == state))
         return tuple(self._entries(query.order_by(DELIVERIES.c.sequence.desc()).limit(limit)))
 
     def commits(self, repository: str, ref: str) -> tuple[str, ...]:
-        """Return the commits of a branch or tag that were delivered, newest delivery first."""
+        """Return the delivered commits of a branch or tag, newest delivery first."""
         column = DELIVERIES.c
         query = select(column.commit).where(column.repository == repository, column.ref == ref, column.commit != "")
         rows = self._database.rows(query.order_by(column.sequence.desc()))
         return tuple(row["commit"] for row in rows)
 
     def request_reprocessing(self, delivery_id: str, by: str, at: datetime) -> ProcessingAttempt:
-        """Open a further turn of a delivery. Raises NotFound, or Conflict when its last turn is open still."""
+        """Open another turn of a delivery. Raises NotFound, or Conflict if its last turn is still open."""
         entry = self.delivery_status(delivery_id)
         if entry.outcome is None:
             raise still_pending_error(delivery_id)
@@ -102,14 +108,12 @@ class SqlInbox(Inbox):
         return turn
 
     def pending_attempts(self, limit: int = 100) -> tuple[ProcessingAttempt, ...]:
-        """Return the turns that wait for an outcome, oldest first."""
-        rows = self._database.rows(
-            _ATTEMPT_ROWS.where(~_IS_FINISHED).order_by(PROCESSING_ATTEMPTS.c.sequence).limit(limit)
-        )
-        return tuple(_attempt_from_row(row) for row in rows)
+        """Return the turns without an outcome, oldest first."""
+        query = _ATTEMPT_ROWS.where(~_IS_FINISHED).order_by(PROCESSING_ATTEMPTS.c.sequence).limit(limit)
+        return tuple(_attempt_from_row(row) for row in self._database.rows(query))
 
     def finish_attempt(self, turn: ProcessingAttempt, outcome: ProcessingOutcome, at: datetime) -> ProcessingOutcome:
-        """Write down how a turn ended, with its runs; the first outcome stays, and is returned."""
+        """Record how a turn ended, with its runs; the first outcome stays, and is returned."""
 
         def work(connection: Connection) -> ProcessingOutcome:
             where = (PROCESSING_ATTEMPTS.c.delivery == turn.delivery.id) & (PROCESSING_ATTEMPTS.c.number == turn.number)
@@ -123,27 +127,25 @@ class SqlInbox(Inbox):
         return self._retry_on_conflict(work)
 
     def add_note(self, note: InboxNote) -> None:
-        """Write something down."""
+        """Add a note."""
         self._database.write(lambda connection: _add_note(connection, note))
 
     def notes(self, limit: int = 50) -> tuple[InboxNote, ...]:
-        """Return what was written down, newest first."""
-        rows = self._database.rows(select(NOTES).order_by(NOTES.c.sequence.desc()).limit(limit))
-        return tuple(InboxNote(**record_fields(NOTES, row)) for row in rows)
+        """Return the notes, newest first."""
+        return self._database.records(InboxNote, select(NOTES).order_by(NOTES.c.sequence.desc()).limit(limit))
 
     def unreported_runs(self, limit: int = 100) -> tuple[UnreportedRun, ...]:
         """Return the started runs whose end has not been reported, oldest first."""
         last = (
-            select(RUN_REPORTS.c.said)
+            select(RUN_REPORTS.c.status)
             .where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id)
             .order_by(RUN_REPORTS.c.sequence.desc())
             .limit(1)
             .scalar_subquery()
         )
+        run = (STARTED_RUNS.c.run_id, STARTED_RUNS.c.rule, STARTED_RUNS.c.deployment)
         query = (
-            select(
-                DELIVERIES, STARTED_RUNS.c.run_id, STARTED_RUNS.c.rule, STARTED_RUNS.c.deployment, last.label("last")
-            )
+            select(DELIVERIES, *run, last.label("last"))
             .join(PROCESSING_ATTEMPTS, PROCESSING_ATTEMPTS.c.sequence == STARTED_RUNS.c.turn)
             .join(DELIVERIES, DELIVERIES.c.id == PROCESSING_ATTEMPTS.c.delivery)
             .where(~exists().where(RUN_REPORTS.c.run_id == STARTED_RUNS.c.run_id, RUN_REPORTS.c.final.is_(True)))
@@ -155,9 +157,9 @@ class SqlInbox(Inbox):
             for row in self._database.rows(query)
         )
 
-    def record_report(self, run_id: str, said: str, text: str, at: datetime, *, final: bool) -> None:
-        """Write down what was reported of a run; after a final report it is no longer unreported."""
-        row = {"run_id": run_id, "said": said, "text": text, "final": final, "at": to_utc(at)}
+    def record_report(self, run_id: str, status: str, text: str, at: datetime, *, final: bool) -> None:
+        """Record what was reported about a run; after a final report it is no longer unreported."""
+        row = {"run_id": run_id, "status": status, "text": text, "final": final, "at": to_utc(at)}
 
         def work(connection: Connection) -> None:
             ended = select(RUN_REPORTS.c.sequence).where(RUN_REPORTS.c.run_id == run_id, RUN_REPORTS.c.final.is_(True))
@@ -168,44 +170,24 @@ class SqlInbox(Inbox):
 
     def report_text(self, run_id: str) -> str:
         """Return the Markdown of the last report of a run, or ""."""
-        query = (
-            select(RUN_REPORTS.c.text)
-            .where(RUN_REPORTS.c.run_id == run_id)
-            .order_by(RUN_REPORTS.c.sequence.desc())
-            .limit(1)
-        )
-        return self._database.read(lambda connection: connection.execute(query).scalar()) or ""
+        texts = select(RUN_REPORTS.c.text).where(RUN_REPORTS.c.run_id == run_id)
+        last = texts.order_by(RUN_REPORTS.c.sequence.desc()).limit(1)
+        return self._database.read(lambda connection: connection.execute(last).scalar()) or ""
 
     def acquire_lease(self, name: str, holder: str, now: datetime, until: datetime) -> int | None:
-        """Hold `name` until then, alone: return the holder's number, or None when somebody else holds it."""
-        mine, free = LEASES.c.holder == holder, LEASES.c.until <= to_utc(now)
-
-        def work(connection: Connection) -> int | None:
-            where = LEASES.c.name == name
-            longer = update(LEASES).where(where, mine).values(until=to_utc(until))
-            taken = update(LEASES).where(where, free).values(
-                holder=holder, until=to_utc(until), number=LEASES.c.number + 1
-            )  # fmt: skip
-            if connection.execute(longer).rowcount or connection.execute(taken).rowcount:
-                return int(connection.execute(select(LEASES.c.number).where(where)).scalar_one())
-            if connection.execute(select(LEASES.c.number).where(where)).first() is not None:
-                return None
-            row = {"name": name, "holder": holder, "number": 1, "until": to_utc(until)}
-            connection.execute(insert(LEASES), row)
-            return 1
-
-        return self._retry_on_conflict(work)
+        """Acquire or extend the lease `name`; return its number, or None if somebody else holds it."""
+        values = {"name": name, "holder": holder, "until": to_utc(until), "now": to_utc(now)}
+        number = self._database.write(lambda connection: connection.execute(_ACQUIRE_LEASE, values).scalar())
+        return None if number is None else int(number)
 
     def _retry_on_conflict(self, work: Callable[[Connection], Result]) -> Result:
-        """Do it again when another process added the same row at the same moment: what is there is read then."""
+        """Do the work again if another process added the same row at the same time: it then finds that row."""
         for _ in range(2):
             try:
                 return self._database.write(work)
             except IntegrityError as cause:
                 lost = cause
-        raise ConcurrentWrite(
-            "inbox: another gateway added the same row twice over; the call may be repeated"
-        ) from lost
+        raise ConcurrentWrite("inbox: another gateway added the same row twice; the call may be repeated") from lost
 
     def _entries(self, query: Select[Any]) -> list[DeliveryStatus]:
         def work(connection: Connection) -> list[DeliveryStatus]:
@@ -247,24 +229,18 @@ def _delivery(connection: Connection, where: Any) -> Delivery | None:
 
 
 def _outcome(connection: Connection, turn: int) -> ProcessingOutcome | None:
-    if (
-        end := connection.execute(select(PROCESSING_OUTCOMES).where(PROCESSING_OUTCOMES.c.turn == turn))
-        .mappings()
-        .first()
-    ) is None:
+    outcome = select(PROCESSING_OUTCOMES).where(PROCESSING_OUTCOMES.c.turn == turn)
+    if (end := connection.execute(outcome).mappings().first()) is None:
         return None
-    runs = connection.execute(
-        select(STARTED_RUNS).where(STARTED_RUNS.c.turn == turn).order_by(STARTED_RUNS.c.sequence)
-    ).mappings()
-    return ProcessingOutcome(end["state"], end["reason"], tuple(_run_from_row(row) for row in runs))
+    runs = select(STARTED_RUNS).where(STARTED_RUNS.c.turn == turn).order_by(STARTED_RUNS.c.sequence)
+    started = tuple(_run_from_row(row) for row in connection.execute(runs).mappings())
+    return ProcessingOutcome(end["state"], end["reason"], started)
 
 
 def _add_attempt(connection: Connection, turn: ProcessingAttempt) -> int:
-    row = {"delivery": turn.delivery.id, "number": turn.number, "asked_by": turn.requested_by, "at": turn.requested_at}
-    added = connection.execute(
-        insert(PROCESSING_ATTEMPTS).returning(PROCESSING_ATTEMPTS.c.sequence), {**row, "at": to_utc(turn.requested_at)}
-    )
-    return int(added.scalar_one())
+    values = {"delivery": turn.delivery.id, "number": turn.number, "requested_by": turn.requested_by}
+    added = insert(PROCESSING_ATTEMPTS).values(**values, at=to_utc(turn.requested_at))
+    return int(connection.execute(added.returning(PROCESSING_ATTEMPTS.c.sequence)).scalar_one())
 
 
 def _add_outcome(connection: Connection, turn: int, outcome: ProcessingOutcome, at: datetime) -> None:
@@ -283,7 +259,7 @@ def _delivery_from_row(row: RowMapping) -> Delivery:
 
 
 def _attempt_from_row(row: RowMapping) -> ProcessingAttempt:
-    return ProcessingAttempt(_delivery_from_row(row), row["number"], row["asked_by"], row["at"])
+    return ProcessingAttempt(_delivery_from_row(row), row["number"], row["requested_by"], row["at"])
 
 
 def _run_from_row(row: RowMapping) -> StartedRun:

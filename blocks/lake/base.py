@@ -138,24 +138,21 @@ class Lake(Block):
         """Fix a read: `None` for now, a snapshot's id, or an ISO 8601 time with a zone ("2026-11-21T10:00:00Z").
 
         Raises:
-            NotFound: no such data set or snapshot, or no snapshot existed at that time. The message lists
-                existing ones.
+            NotFound: no such data set or snapshot, or none existed at that time. The message lists existing ones.
             Rejected: `when` is a time without a zone, or is neither an id nor a time.
         """
 
-    @abstractmethod
     def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a fixed read, ordered by snapshot and then as stored: always the same bytes.
 
-        Args:
-            as_of: the result of `as_of`.
-            below_bucket: return only rows with a smaller bucket (a tier of 1 % is `below_bucket=100`).
-            columns: return only these columns, in this order; None returns all.
+        `below_bucket` selects the rows with a smaller bucket (a tier of 1 % is `below_bucket=100`), `columns` the
+        columns and their order; None selects all.
 
         Raises:
             Corrupt: a file is missing or its SHA-256 differs from the manifest's; the message names the file.
             NotFound: no snapshot of the read has a requested column.
         """
+        return self.scan(as_of, below_bucket=below_bucket, columns=columns).read_all()
 
     @abstractmethod
     def scan(
@@ -176,7 +173,7 @@ class Lake(Block):
         """
 
     @abstractmethod
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+    def compact(self, dataset: str, *, dry_run: bool = False) -> FileTotals:
         """Compact many small files into fewer, larger ones. Every read returns the same rows as before.
 
         Return the total size of the small files; with `dry_run` nothing is written.

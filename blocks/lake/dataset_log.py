@@ -1,19 +1,21 @@
-"""The log of a data set in a store: reads entries, and appends the next one.
+"""The log of a data set in a store: reads entries, appends the next one, and fixes reads as of a snapshot or a time.
 
 An entry is written by a put that fails if its number exists, so of two writers one is first, and the other continues
 on top of it. Two kinds of optional hints make reads of long logs fast: `_log/head` names an entry at or shortly before
 the newest, `_log/pack-<k>` repeats the text of 64 entries.
 """
 
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
 
-from blocks.common.errors import Corrupt
-from blocks.lake.base import Snapshot
+from blocks.common.errors import Corrupt, NotFound, Rejected
+from blocks.lake.base import AsOf, Snapshot
 from blocks.lake.entries import DatasetState, LogEntry, entry_key, parse_entry, serialize_entry
-from blocks.lake.legacy_log import LegacyLog
 from blocks.lake.object_store import ObjectStore
 from runtime.digests import text_digest
 
@@ -21,7 +23,8 @@ ENTRIES_PER_PACK = 64
 """Number of entries in one pack."""
 
 _THREADS = 8
-_MAX_SEQUENTIAL = 4
+_MAX_LISTED = 5
+_SNAPSHOT_ID = re.compile(r"(\d{8,})-[0-9a-f]{8}")
 
 Argument = TypeVar("Argument")
 Value = TypeVar("Value")
@@ -36,7 +39,6 @@ class DatasetLog:
         self._entries: dict[int, LogEntry] = {}
         self._keys: dict[str, int] = {}  # number of the entry by the snapshot's key
         self._indexed = 0
-        self._legacy = LegacyLog(store, dataset)
 
     def head(self) -> LogEntry | None:
         """Read and return the newest entry; None if there is none.
@@ -71,6 +73,47 @@ class DatasetLog:
                 raise Corrupt(f"{self._url(number)}: the manifest is missing. Restore it from a copy.")
             self._entries[number] = entry
         return [self._entries[number] for number in requested]
+
+    def as_of(self, head: LogEntry | None, when: str | None) -> AsOf:
+        """Return the read for an as-of value. Raises the errors of `Lake.as_of`."""
+        if head is None or not head.state.sequence:
+            raise NotFound(f"There is no data set {self.dataset!r} in the lake. Ingest it first.")
+        now = head.state
+        state = now if when is None else self._state_at(now, when)
+        if state is None:
+            oldest = max(1, now.sequence - _MAX_LISTED + 1)
+            newest = self.entries(now.entry_number_of(s) for s in range(oldest, now.sequence + 1))
+            listed = ", ".join(f"{entry.state.id} of {entry.state.created_at.isoformat()}" for entry in newest)
+            raise NotFound(
+                f"{self.dataset}: there is no snapshot as of {when}. There is {listed} (at most the newest five)."
+            )
+        return AsOf(
+            dataset=self.dataset,
+            id=state.id,
+            sequence=state.sequence,
+            rows=state.rows,
+            digest=state.digest,
+            schema=state.schema,
+            load_snapshots=lambda: self.snapshots(state),
+        )
+
+    def _state_at(self, now: DatasetState, when: str) -> DatasetState | None:
+        """Return the state up to the snapshot that `when` names; None if there is none."""
+        if match := _SNAPSHOT_ID.fullmatch(when):
+            sequence = int(match[1])
+            if not 1 <= sequence <= now.sequence:
+                return None
+            state = self._state_of(now, sequence)
+            return state if state.id == when else None
+        moment = _parse_time(self.dataset, when)
+        if now.created_at <= moment:
+            return now
+        sequences = range(1, now.sequence + 1)
+        latest = bisect_right(sequences, moment, key=lambda sequence: self._state_of(now, sequence).created_at)
+        return self._state_of(now, latest) if latest else None
+
+    def _state_of(self, now: DatasetState, sequence: int) -> DatasetState:
+        return self.entry(now.entry_number_of(sequence)).state
 
     def snapshots(self, state: DatasetState) -> tuple[Snapshot, ...]:
         """Return all snapshots of a state, oldest first. Raises Corrupt if an entry's previous digest is wrong."""
@@ -113,14 +156,11 @@ class DatasetLog:
             return int(text)
         names = [found.key.rpartition("/")[2] for found in self._store.list_objects(f"{self.dataset}/_log/")]
         numbers = [int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdigit()]
-        return max([*numbers, self._legacy.last_number()])
+        return max(numbers, default=0)
 
     def _read(self, number: int) -> LogEntry | None:
-        key = entry_key(self.dataset, number)
-        data = self._store.get(key)
-        if data is None:
-            return self._legacy.entry(number)
-        return self._parsed(data, number)
+        data = self._store.get(entry_key(self.dataset, number))
+        return None if data is None else self._parsed(data, number)
 
     def _parsed(self, data: bytes, number: int) -> LogEntry:
         entry = parse_entry(data, self._url(number))
@@ -152,7 +192,16 @@ class DatasetLog:
 
 
 def _map_items(work: Callable[[Argument], Value], items: Sequence[Argument]) -> list[Value]:
-    if len(items) <= _MAX_SEQUENTIAL:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:  # it starts no more threads than there are items
         return list(pool.map(work, items))
+
+
+def _parse_time(dataset: str, when: str) -> datetime:
+    remedy = 'Give a snapshot\'s id or a time such as "2026-11-21T10:00:00Z".'
+    try:
+        moment = datetime.fromisoformat(when)
+    except ValueError as cause:
+        raise Rejected(f"{dataset}: {when!r} is neither a snapshot's id nor a time. {remedy}") from cause
+    if moment.tzinfo is None:
+        raise Rejected(f"{dataset}: the time {when!r} has no zone. {remedy}")
+    return moment

@@ -8,10 +8,12 @@ read.
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+
+from pydantic import TypeAdapter
 
 from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
@@ -90,6 +92,12 @@ class LogEntry:
     compaction: Compaction | None = None
     fenced: tuple[str, ...] = field(default=())
 
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        """The files of its snapshot or compaction; a fence has none."""
+        content = self.snapshot or self.compaction
+        return content.files if content else ()
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the entry's content, as in its stored text."""
@@ -106,32 +114,48 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
     introduced = state.introduced
     if len(snapshot.schema) > len(state.schema):
         introduced = (*introduced, snapshot.sequence)
-    return DatasetState(
+    return replace(
+        state,
         sequence=snapshot.sequence,
         id=snapshot.id,
         created_at=snapshot.created_at,
         rows=state.rows + snapshot.rows,
-        digest=read_digest(state, snapshot),
+        digest=text_digest(f"{state.digest}\n{snapshot.digest}" if state.digest else snapshot.digest),
         schema=snapshot.schema,
         arrow=arrow,
-        others=state.others,
-        runs=state.runs,
         introduced=introduced,
     )
 
 
-def read_digest(state: DatasetState, snapshot: Snapshot) -> str:
-    """Return the digest of the read whose newest snapshot is this one."""
-    return text_digest("\n".join([state.digest, snapshot.digest][not state.digest :]))
-
-
-def next_created_at(state: DatasetState, at: datetime) -> datetime:
-    """Return the creation time of a snapshot: `at`, or one microsecond after the newest snapshot.
+def next_snapshot(
+    dataset: str,
+    state: DatasetState,
+    schema: tuple[tuple[str, str], ...],
+    files: tuple[DataFile, ...],
+    *,
+    source: str,
+    key: str,
+    at: datetime,
+    notes: Mapping[str, str] | None,
+) -> Snapshot:
+    """Return the manifest of the snapshot that follows a state.
 
     Times increase strictly with the sequence, whatever the writers' clocks. Otherwise a late writer with a slow clock
     would change the result of a read as of an earlier time.
     """
-    return max(at.astimezone(UTC), state.created_at + _ONE_MICROSECOND) if state.sequence else at.astimezone(UTC)
+    created_at, key_digest = at.astimezone(UTC), text_digest(f"{dataset}\n{key}")[:8]
+    return Snapshot(
+        dataset=dataset,
+        id=f"{state.sequence + 1:08d}-{key_digest}",
+        sequence=state.sequence + 1,
+        created_at=max(created_at, state.created_at + _ONE_MICROSECOND) if state.sequence else created_at,
+        source=source,
+        key=key,
+        schema=schema,
+        rows=sum(file.rows for file in files),
+        files=files,
+        notes={str(name): str(text) for name, text in (notes or {}).items()},
+    )
 
 
 def serialize_entry(entry: LogEntry) -> bytes:
@@ -146,8 +170,10 @@ def parse_entry(data: bytes, url: str) -> LogEntry:
     if data != _PREFIX % digest.encode() + content + _SUFFIX:
         raise Corrupt(f"{url}: the manifest was changed (its digest differs). Restore it from a copy.")
     try:
-        entry = _entry_from_json(json.loads(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        entry = _entry_type().validate_json(content)
+        if invalid := [file.name for file in entry.files if not _FILE_NAME.fullmatch(file.name)]:
+            raise ValueError(f"{invalid[0]!r} is not the name of a snapshot's file")
+    except ValueError as cause:
         raise Corrupt(f"{url}: the manifest cannot be read ({cause}). Restore it from a copy.") from cause
     entry.__dict__["digest"] = digest  # fills the cached property: computing a thousand digests takes a second
     return entry
@@ -160,40 +186,6 @@ def _content(entry: LogEntry) -> bytes:
     return text.encode()
 
 
-def parse_snapshot(content: dict[str, Any]) -> Snapshot:
-    """Return the snapshot with these stored fields. Raises ValueError if a file's name is not valid."""
-    fields = dict(content)
-    fields["created_at"] = datetime.fromisoformat(fields["created_at"])
-    fields["schema"] = _pairs(fields["schema"])
-    fields["files"] = _files(fields["files"])
-    return Snapshot(**fields)
-
-
-def _entry_from_json(content: dict[str, Any]) -> LogEntry:
-    state, compaction, snapshot = dict(content["state"]), content["compaction"], content["snapshot"]
-    state["created_at"] = datetime.fromisoformat(state["created_at"])
-    state["schema"] = _pairs(state["schema"])
-    state["others"], state["introduced"] = tuple(state["others"]), tuple(state["introduced"])
-    state["runs"] = tuple(CompactedRange(**run) for run in state["runs"])
-    if compaction:
-        compaction = Compaction(compaction["first"], compaction["last"], _files(compaction["files"]))
-    return LogEntry(
-        log=content["log"],
-        previous=content["previous"],
-        state=DatasetState(**state),
-        folder=content["folder"],
-        snapshot=parse_snapshot(snapshot) if snapshot else None,
-        compaction=compaction,
-        fenced=tuple(content["fenced"]),
-    )
-
-
-def _pairs(values: list[list[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((str(column), str(kind)) for column, kind in values)
-
-
-def _files(values: list[dict[str, Any]]) -> tuple[DataFile, ...]:
-    files = tuple(DataFile(**value) for value in values)
-    if invalid := [file.name for file in files if not _FILE_NAME.fullmatch(file.name)]:
-        raise ValueError(f"{invalid[0]!r} is not the name of a snapshot's file")
-    return files
+@cache
+def _entry_type() -> TypeAdapter[LogEntry]:
+    return TypeAdapter(LogEntry)

@@ -82,10 +82,6 @@ class FakeLake(ObjectStoreLake):
         data[offset] ^= 1
         path.write_bytes(data)
 
-    def delete_file(self, snapshot: Snapshot, file: str) -> None:
-        """Delete a stored file, as a user could by mistake."""
-        Path(self.file_url(snapshot, file)).unlink()
-
     @contextmanager
     def port_errors(self, dataset: str, action: str) -> Iterator[None]:
         """Translate errors of the file system into port errors."""

@@ -52,12 +52,9 @@ WriteFile = Callable[[str, pa.Buffer, str], None]
 
 
 def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folder: Path) -> tuple[DataFile, ...]:
-    """Write rows as Parquet files and return their descriptions, in reading order.
+    """Write rows of one schema as Parquet files and return their descriptions, in reading order.
 
-    Args:
-        tables: the rows, all of one schema; consumed once.
-        write: writes one file into the lake; called by two threads.
-        spill_folder: an empty folder for rows that do not fit into memory.
+    `write` is called by two threads. `spill_folder` is an empty folder for rows that do not fit into memory.
 
     Raises:
         Rejected: a bucket is null or not 0 to 9,999.
@@ -68,7 +65,7 @@ def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folde
         return ()
     with ThreadPoolExecutor(_THREADS) as pool:
         if BUCKET_COLUMN not in held[0].column_names:
-            return tuple(_write_tables(0, _cut_to_file_size(_drain_then(held, source)), write, pool))
+            return tuple(_write_tables(0, cut_to_rows(_drain_then(held, source), _rows_of_a_file), write, pool))
         if whole:
             table = sort_by_bucket(held)
             return tuple(_write_tables(0, _cut_at_stripes(table), write, pool))
@@ -80,7 +77,7 @@ def write_sorted_files(tables: Iterable[pa.Table], write: WriteFile, spill_folde
 
         def stripe(number: int) -> list[DataFile]:
             rows = (table for part in stripes[number] for table in _sort_file(*part, spill_folder))
-            return list(_write_tables(number, _cut_to_file_size(rows), write))
+            return list(_write_tables(number, cut_to_rows(rows, _rows_of_a_file), write))
 
         return tuple(file for files in pool.map(stripe, range(len(stripes))) for file in files)
 
@@ -133,17 +130,17 @@ def _cut_at_stripes(table: pa.Table) -> Iterator[pa.Table]:
         return
     edges = np.searchsorted(table.column(BUCKET_COLUMN).to_numpy(), STRIPE_EDGES).tolist()
     for start, end in pairwise(edges):
-        yield from _cut_to_file_size([table.slice(start, end - start)])
+        yield from cut_to_rows([table.slice(start, end - start)], _rows_of_a_file)
 
 
-def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield tables that have the maximum number of rows of a file."""
+def cut_to_rows(tables: Iterable[pa.Table], limit_of: Callable[[pa.Table], int]) -> Iterator[pa.Table]:
+    """Yield the rows in tables of exactly the limit for the first table; the last one has the rest."""
     held: list[pa.Table] = []
     rows = limit = 0
     for table in tables:
         if not table.num_rows:
             continue
-        limit = limit or _rows_of_a_file(table)
+        limit = limit or limit_of(table)
         start = 0
         while table.num_rows - start >= limit - rows:
             taken = table.slice(start, limit - rows)
@@ -157,6 +154,7 @@ def _cut_to_file_size(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _rows_of_a_file(sample: pa.Table) -> int:
+    """Return the maximum number of rows of a file with such rows."""
     rows, size = int(sample.num_rows), int(sample.nbytes)
     return max(1, min(MAX_FILE_ROWS, MAX_FILE_BYTES * rows // max(1, size)))
 

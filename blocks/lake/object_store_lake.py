@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,25 +19,23 @@ from pydantic import PrivateAttr
 from blocks.common.errors import ConcurrentWrite, Rejected
 from blocks.common.temporary_folders import temporary_folder
 from blocks.lake.base import AsOf, DataFile, FileTotals, Lake, Snapshot, StorageUse
-from blocks.lake.compaction import compact
 from blocks.lake.dataset_log import DatasetLog
-from blocks.lake.entries import DatasetState, LogEntry, next_state
+from blocks.lake.entries import DatasetState, LogEntry, next_snapshot, next_state
 from blocks.lake.layout import write_sorted_files
+from blocks.lake.maintenance import collect_orphans, compact
 from blocks.lake.object_store import ObjectStore
-from blocks.lake.orphans import collect_orphans
-from blocks.lake.read_plan import PlannedFile, ReadUnit, plan_read, total_size, unit_for_entry
-from blocks.lake.reading import UnitReader
+from blocks.lake.reading import PlannedFile, ReadUnit, UnitReader, plan_read, total_size, unit_for_entry
 from blocks.lake.schemas import (
     check_append,
     check_columns,
     check_dataset,
+    check_expected_parent,
     conform_to_schema,
     deserialize_schema,
     merged_schema,
     schema_as_text,
     serialize_schema,
 )
-from blocks.lake.snapshots import check_expected_parent, next_snapshot, resolve_as_of
 from blocks.lake.verified_files import VerifiedFiles
 
 _ATTEMPTS = 1_000
@@ -45,8 +44,6 @@ _ATTEMPTS = 1_000
 class ObjectStoreLake(Lake):
     """Append-only data sets in an object store. An adapter provides the store and the translation of its errors."""
 
-    _store: ObjectStore | None = PrivateAttr(default=None)
-    _verified: VerifiedFiles | None = PrivateAttr(default=None)
     _logs: dict[str, DatasetLog] = PrivateAttr(default_factory=dict)
 
     @abstractmethod
@@ -84,34 +81,33 @@ class ObjectStoreLake(Lake):
             head = log.head()
             if existing := log.find(key, head):
                 return existing
-            check_expected_parent(dataset, head.state if head else DatasetState(), expected_parent)
+            state = head.state if head else DatasetState()
+            check_expected_parent(dataset, state, expected_parent)
             folder = f"_data/{uuid4().hex}"
-            files = self._lay_out(
-                dataset, folder, rows, merged_schema(dataset, head.state if head else None, rows.schema)
-            )
+            files = self._lay_out(dataset, folder, rows, merged_schema(dataset, state, rows.schema))
             written = {f"{dataset}/{folder}/{file.name}": file.sha256 for file in files}
             for _ in range(_ATTEMPTS):
-                state = head.state if head else DatasetState()
-                schema = merged_schema(dataset, head.state if head else None, rows.schema)
+                schema = merged_schema(dataset, state, rows.schema)
                 snapshot = next_snapshot(
-                    log, state, schema_as_text(schema), files, source=source, key=key, at=at, notes=notes
+                    dataset, state, schema_as_text(schema), files, source=source, key=key, at=at, notes=notes
                 )
-                if log.claim(
-                    _next_entry(head, next_state(state, snapshot, serialize_schema(schema)), folder, snapshot)
-                ):
+                number, previous = (head.log + 1, head.digest) if head else (1, "")
+                state = next_state(state, snapshot, serialize_schema(schema))
+                if log.claim(LogEntry(number, previous, state, folder, snapshot)):
                     self.verified.remember(list(written.items()))
                     return snapshot
-                before, head = head.log if head else 0, log.head()
+                head = log.head()
+                state = head.state if head else DatasetState()
                 if head and (existing := log.find(key, head)):
                     if log.entry(head.state.entry_number_of(existing.sequence)).folder != folder:
                         self._delete_files(written)
                     return existing
-                if head and log.is_fenced_since(before, head, folder):
+                if head and log.is_fenced_since(number - 1, head, folder):
                     raise ConcurrentWrite(
                         f"{dataset}: this append took so long that its files were collected. Try again."
                     )
                 try:
-                    check_expected_parent(dataset, head.state if head else DatasetState(), expected_parent)
+                    check_expected_parent(dataset, state, expected_parent)
                 except ConcurrentWrite:
                     self._delete_files(written)
                     raise
@@ -139,17 +135,13 @@ class ObjectStoreLake(Lake):
         check_dataset(dataset)
         with self.port_errors(dataset, "read"):
             log = self._log(dataset)
-            read = resolve_as_of(log, log.head(), when)
+            read = log.as_of(log.head(), when)
 
         def load() -> tuple[Snapshot, ...]:
             with self.port_errors(dataset, "read"):
                 return read.load_snapshots()
 
         return replace(read, load_snapshots=load)
-
-    def read(self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a fixed read: see `Lake.read`."""
-        return self.scan(as_of, below_bucket=below_bucket, columns=columns).read_all()
 
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None
@@ -179,7 +171,7 @@ class ObjectStoreLake(Lake):
             self.verified.check(files)
             return tuple(self.store.url(planned.key) for planned in files)
 
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+    def compact(self, dataset: str, *, dry_run: bool = False) -> FileTotals:
         """Compact small files: see `Lake.compact`."""
         check_dataset(dataset)
         with self.port_errors(dataset, "written"):
@@ -211,19 +203,15 @@ class ObjectStoreLake(Lake):
         entry = log.entry(head.state.entry_number_of(snapshot.sequence)) if head else None
         return self.store.url(f"{snapshot.dataset}/{entry.folder if entry else ''}/{file}")
 
-    @property
+    @cached_property
     def store(self) -> ObjectStore:
         """The store, opened on first use."""
-        if self._store is None:
-            self._store = self.open_store()
-        return self._store
+        return self.open_store()
 
-    @property
+    @cached_property
     def verified(self) -> VerifiedFiles:
         """The files that were verified."""
-        if self._verified is None:
-            self._verified = VerifiedFiles(self.store, self.verified_cache_file())
-        return self._verified
+        return VerifiedFiles(self.store, self.verified_cache_file())
 
     def _log(self, dataset: str) -> DatasetLog:
         return self._logs.setdefault(dataset, DatasetLog(self.store, dataset))
@@ -279,7 +267,3 @@ def _tables(rows: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterato
     batches = rows.to_batches() if isinstance(rows, pa.Table) else rows
     for batch in batches:
         yield conform_to_schema(pa.Table.from_batches([batch]), schema)
-
-
-def _next_entry(head: LogEntry | None, state: DatasetState, folder: str, snapshot: Snapshot) -> LogEntry:
-    return LogEntry(head.log + 1 if head else 1, head.digest if head else "", state, folder, snapshot)

@@ -1,21 +1,26 @@
-"""Streams the rows of a fixed read: ordered by snapshot and then as stored, whatever files they come from.
+"""Plans the files that a fixed read opens, and streams its rows: ordered by snapshot and then as stored.
+
+A compaction replaces its snapshots if the read contains all of them; otherwise their own files are read.
 
 Each file of a compaction has one stripe of buckets, with its snapshots one after the other. The file's footer says how
 many rows of which snapshot follow each other. Sorted by that, the rows have the same order as in the snapshots' own
-files. The sort is in memory, since a compaction is small (`compaction.MAX_COMPACTION_BYTES`).
+files. The sort is in memory, since a compaction is small (`maintenance.MAX_COMPACTION_BYTES`).
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake.base import BUCKET_COLUMN
+from blocks.lake.base import BUCKET_COLUMN, DataFile, FileTotals
+from blocks.lake.dataset_log import DatasetLog
+from blocks.lake.entries import CompactedRange, DatasetState, LogEntry
+from blocks.lake.layout import cut_to_rows, may_hold_below
 from blocks.lake.object_store import ObjectStore
-from blocks.lake.read_plan import PlannedFile, ReadUnit
 from blocks.lake.schemas import conform_to_schema
 
 SEGMENTS_KEY = b"ratchet.segments"
@@ -23,6 +28,67 @@ SEGMENTS_KEY = b"ratchet.segments"
 
 BATCH_ROWS = 65_536
 """Rows of every batch but the last: the same rows give the same batches, however the files are cut."""
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of a read: its key, and its description in the manifest."""
+
+    key: str
+    file: DataFile
+
+
+@dataclass(frozen=True)
+class ReadUnit:
+    """The files with the rows of the snapshots `first` to `last`: those of one snapshot, or of a compaction."""
+
+    first: int
+    last: int
+    files: tuple[PlannedFile, ...]
+    compacted: bool
+
+
+def plan_read(
+    log: DatasetLog, latest_state: DatasetState, sequence: int, below_bucket: int | None = None
+) -> list[ReadUnit]:
+    """Return the units of a read up to `sequence`, oldest first; `latest_state` has the active compactions."""
+    numbers = [
+        run.log if isinstance(run, CompactedRange) else latest_state.entry_number_of(run)
+        for run in choose_ranges(latest_state.runs, sequence)
+    ]
+    return [unit_for_entry(log.dataset, entry, below_bucket) for entry in log.entries(numbers)]
+
+
+def unit_for_entry(dataset: str, entry: LogEntry, below_bucket: int | None = None) -> ReadUnit:
+    """Return the files of a snapshot's or a compaction's entry that may have rows below the bucket."""
+    if entry.compaction:
+        first, last = entry.compaction.first, entry.compaction.last
+    else:
+        assert entry.snapshot is not None  # noqa: S101 - a fence has no files
+        first = last = entry.snapshot.sequence
+    pieces = tuple(
+        PlannedFile(f"{dataset}/{entry.folder}/{file.name}", file)
+        for file in entry.files
+        if may_hold_below(file, below_bucket)
+    )
+    return ReadUnit(first, last, pieces, entry.compaction is not None)
+
+
+def choose_ranges(runs: Sequence[CompactedRange], sequence: int) -> list[CompactedRange | int]:
+    """Return the longest runs that end by `sequence`, and the numbers of the snapshots between them, in order."""
+    usable = [run for run in runs if run.last <= sequence]
+    chosen: list[CompactedRange | int] = []
+    number = 1
+    while number <= sequence:
+        longest = max((run for run in usable if run.first == number), key=lambda run: run.last, default=None)
+        chosen.append(longest or number)
+        number = longest.last + 1 if longest else number + 1
+    return chosen
+
+
+def total_size(files: Sequence[PlannedFile]) -> FileTotals:
+    """Return the number of these files, and their total size."""
+    return FileTotals(len(files), sum(planned.file.bytes for planned in files))
 
 
 class UnitReader:
@@ -39,7 +105,7 @@ class UnitReader:
 
     def batches(self, units: Iterable[ReadUnit]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of the units in order, in batches of `BATCH_ROWS`."""
-        return rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
+        return _rebatch(table.select(self._columns) for unit in units for table in self._rows(unit))
 
     def rows_with_snapshot_numbers(self, unit: ReadUnit) -> tuple[pa.Table, npt.NDArray[np.int64]]:
         """Return all rows of a unit in the order of its files, and the sequence number of each row's snapshot."""
@@ -93,23 +159,8 @@ class UnitReader:
         return table.slice(0, int(end))
 
 
-def rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+def _rebatch(tables: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
     """Yield the rows in batches of exactly `BATCH_ROWS`; the last one has the rest."""
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        start = 0
-        while table.num_rows - start >= BATCH_ROWS - rows:
-            taken = table.slice(start, BATCH_ROWS - rows)
-            yield _single_batch([*held, taken])
-            start, held, rows = start + taken.num_rows, [], 0
-        if start < table.num_rows:
-            held.append(table.slice(start))
-            rows += table.num_rows - start
-    if held:
-        yield _single_batch(held)
-
-
-def _single_batch(tables: Sequence[pa.Table]) -> pa.RecordBatch:
-    (batch,) = pa.concat_tables(tables).combine_chunks().to_batches()
-    return batch
+    for table in cut_to_rows(tables, lambda _: BATCH_ROWS):
+        (batch,) = table.combine_chunks().to_batches()
+        yield batch

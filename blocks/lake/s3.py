@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pydantic import Field
 
+from blocks.common.aws.clients import error_code
 from blocks.common.errors import Corrupt, NotFound, PortError, Rejected, Unavailable
 from blocks.lake.object_store import ObjectInfo, ObjectStore
 from blocks.lake.object_store_lake import ObjectStoreLake
@@ -42,12 +43,10 @@ class S3Store:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes, or None if the object does not exist."""
-        from botocore.exceptions import ClientError
-
         try:
             content: bytes = self._client.get_object(**self._at(key))["Body"].read()
-        except ClientError as error:
-            if _error_code(error) in _MISSING_CODES:
+        except self._client.exceptions.ClientError as error:
+            if error_code(error) in _MISSING_CODES:
                 return None
             raise
         return content
@@ -60,16 +59,14 @@ class S3Store:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object; return False if another one exists."""
-        from botocore.exceptions import ClientError
-
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
                 return True
-            except ClientError as error:
-                if _error_code(error) in _PRECONDITION_CODES:
+            except self._client.exceptions.ClientError as error:
+                if error_code(error) in _PRECONDITION_CODES:
                     return self.get(key) == data  # equal if the response to an earlier attempt was lost
-                if _error_code(error) not in _RETRY_CODES:
+                if error_code(error) not in _RETRY_CODES:
                     raise
                 sleep(_PAUSE_SECONDS * (attempt + 1))
         raise Unavailable(f"{self.url(key)}: S3 reported {_MAX_ATTEMPTS} times that puts conflict. Try again.")
@@ -126,12 +123,10 @@ class S3Store:
         return bytes_digest(data)
 
     def _head(self, key: str) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
         try:
             head: dict[str, Any] = self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
-        except ClientError as error:
-            if _error_code(error) in _MISSING_CODES:
+        except self._client.exceptions.ClientError as error:
+            if error_code(error) in _MISSING_CODES:
                 return None
             raise
         return head
@@ -187,13 +182,9 @@ class S3Lake(ObjectStoreLake):
 
 
 def _port_error(problem: str, cause: "ClientError") -> PortError:
-    code = _error_code(cause)
+    code = error_code(cause)
     if code == "NoSuchBucket":
         return NotFound(f"{problem}: {cause}. Create the bucket, or use another one.")
     if code in _REJECTED_CODES:
         return Rejected(f"{problem}: {cause}. Grant these credentials the permission.")
     return Unavailable(f"{problem}: {cause}. Try again.")
-
-
-def _error_code(error: "ClientError") -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,4 +1,4 @@
-"""Schemas of a data set: which columns are allowed, how columns are added, and the conversion of rows."""
+"""Checks of an append, and schemas: which columns are allowed, how they are added, and the conversion of rows."""
 
 import base64
 import re
@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from blocks.common.errors import Conflict, NotFound, Rejected
+from blocks.common.errors import ConcurrentWrite, Conflict, NotFound, Rejected
 from blocks.lake.base import BUCKET_COLUMN, AsOf
 from blocks.lake.entries import DatasetState
 from blocks.lake.layout import BUCKETS
@@ -39,7 +39,14 @@ def check_append(dataset: str, schema: pa.Schema, key: str, at: datetime) -> Non
         raise Rejected(f"{dataset}: {BUCKET_COLUMN} is {schema.field(BUCKET_COLUMN).type}; it must be int32.")
 
 
-def merged_schema(dataset: str, state: DatasetState | None, schema: pa.Schema) -> pa.Schema:
+def check_expected_parent(dataset: str, state: DatasetState, expected_parent: str | None) -> None:
+    """Raise ConcurrentWrite if the latest snapshot is not the expected parent; None accepts any."""
+    if expected_parent is not None and state.id != expected_parent:
+        parent = f"snapshot {expected_parent}" if expected_parent else "an empty data set"
+        raise ConcurrentWrite(f"{dataset}: the rows were made for {parent}, but {state.id} was added since. Try again.")
+
+
+def merged_schema(dataset: str, state: DatasetState, schema: pa.Schema) -> pa.Schema:
     """Return the columns of the data set after rows of `schema` were added: its own first, then the new ones.
 
     A column with nulls only, which has Arrow's type null, fits any type.
@@ -48,7 +55,7 @@ def merged_schema(dataset: str, state: DatasetState | None, schema: pa.Schema) -
         Conflict: a column has another type, or only one of the data set and the rows has buckets.
     """
     plain = [pa.field(column.name, column.type) for column in schema]
-    if state is None:
+    if not state.arrow:
         return pa.schema(plain)
     existing = deserialize_schema(state.arrow)
     differences = [

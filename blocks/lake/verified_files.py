@@ -13,7 +13,7 @@ from pathlib import Path
 
 from blocks.common.errors import Corrupt
 from blocks.lake.object_store import ObjectStore
-from blocks.lake.read_plan import PlannedFile
+from blocks.lake.reading import PlannedFile
 from runtime.files import write_text_atomically
 
 _RECHECK_SECONDS = 7 * 24 * 3_600.0

@@ -1,6 +1,6 @@
-"""The outbox port: what happened to models, the messages about it, and whether they arrived. Rows are only added.
+"""The outbox port: signals about models, the messages about them, and attempts to deliver these. Rows are only added.
 
-At least once: a message stays undelivered until a receiver has taken it, and bears one id through all attempts.
+Delivery is at least once: a message stays undelivered until a receiver has accepted it, and has one id in all attempts.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from blocks.records.alerts import AlertRecord
 
 @dataclass(frozen=True)
 class AlertMessage:
-    """What one channel is to be told, under the one id that its receiver sees."""
+    """A message for one channel; its receiver sees the id."""
 
     id: str
     cause: str
@@ -26,7 +26,7 @@ class AlertMessage:
 
 @dataclass(frozen=True)
 class SendAttempt:
-    """One attempt to deliver a message: whether the receiver took it, and what went wrong otherwise."""
+    """One attempt to deliver a message: whether the receiver accepted it, and the error otherwise."""
 
     message_id: str
     number: int
@@ -36,11 +36,11 @@ class SendAttempt:
 
 
 class Outbox(ABC):
-    """Signals, messages and attempts to deliver them. Each key is written once; a repeat returns what is there."""
+    """Signals, messages and delivery attempts. Each key is written once; a repeat returns the recorded one."""
 
     @abstractmethod
     def record_signal(self, signal: AlertRecord) -> AlertRecord:
-        """Write down that something happened, or return what is there under the key."""
+        """Record a signal, or return the one with its key."""
 
     @abstractmethod
     def signals(self, cause: str) -> tuple[AlertRecord, ...]:
@@ -48,16 +48,16 @@ class Outbox(ABC):
 
     @abstractmethod
     def active_causes(self, since: datetime) -> tuple[str, ...]:
-        """Return the causes that are open, and those with a signal since then, in the order of their first signal."""
+        """Return the open causes and those with a signal since then, in the order of their first signal."""
 
     @abstractmethod
     def add_message(self, message: AlertMessage) -> AlertMessage:
-        """Add a message to be delivered, or return the one with that id."""
+        """Add a message to deliver, or return the one with its id."""
 
     @abstractmethod
     def undelivered(self) -> tuple[tuple[AlertMessage, tuple[SendAttempt, ...]], ...]:
-        """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
+        """Return the messages that no receiver has accepted yet, oldest first, each with its attempts."""
 
     @abstractmethod
     def record_attempt(self, attempt: SendAttempt) -> SendAttempt:
-        """Write down an attempt, or return the one with that number."""
+        """Record an attempt, or return the one with its number."""

@@ -1,4 +1,4 @@
-"""Alerts in memory, for tests: the same rules as the real ones, and faults on demand."""
+"""Alerts in memory, for tests: the same rules as in the database, and faults on demand."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,7 +11,7 @@ from blocks.records.alerts import AlertRecord
 
 @dataclass
 class FakeOutbox(FailingWrites, Outbox):
-    """Signals, messages and attempts that live as long as the object does."""
+    """Signals, messages and attempts that exist as long as the object."""
 
     _signals: dict[str, AlertRecord] = field(default_factory=dict, init=False)
     _messages: dict[str, AlertMessage] = field(default_factory=dict, init=False)
@@ -19,7 +19,7 @@ class FakeOutbox(FailingWrites, Outbox):
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def record_signal(self, signal: AlertRecord) -> AlertRecord:
-        """Write down that something happened, or return what is there under the key."""
+        """Record a signal, or return the one with its key."""
         with self._lock:
             self.may_write()
             return self._signals.setdefault(signal.key, replace(signal, at=to_utc(signal.at)))
@@ -29,27 +29,27 @@ class FakeOutbox(FailingWrites, Outbox):
         return tuple(each for each in list(self._signals.values()) if each.cause == cause)
 
     def active_causes(self, since: datetime) -> tuple[str, ...]:
-        """Return the causes that are open, and those with a signal since then, in the order of their first signal."""
+        """Return the open causes and those with a signal since then, in the order of their first signal."""
         signals = list(self._signals.values())
         last = {each.cause: each.state for each in signals if each.state in ("raised", "recovered")}
         recent = {each.cause for each in signals if each.at >= since}
         return tuple(dict.fromkeys(e.cause for e in signals if e.cause in recent or last.get(e.cause) == "raised"))
 
     def add_message(self, message: AlertMessage) -> AlertMessage:
-        """Add a message to be delivered, or return the one with that id."""
+        """Add a message to deliver, or return the one with its id."""
         with self._lock:
             self.may_write()
             return self._messages.setdefault(message.id, replace(message, at=to_utc(message.at)))
 
     def undelivered(self) -> tuple[tuple[AlertMessage, tuple[SendAttempt, ...]], ...]:
-        """Return the messages that no receiver has taken yet, oldest first, each with its attempts."""
+        """Return the messages that no receiver has accepted yet, oldest first, each with its attempts."""
         tried = list(self._attempts.values())
         taken = {each.message_id for each in tried if each.delivered}
         waiting = [each for each in list(self._messages.values()) if each.id not in taken]
         return tuple((each, tuple(one for one in tried if one.message_id == each.id)) for each in waiting)
 
     def record_attempt(self, attempt: SendAttempt) -> SendAttempt:
-        """Write down an attempt, or return the one with that number."""
+        """Record an attempt, or return the one with its number."""
         with self._lock:
             self.may_write()
             key = (attempt.message_id, attempt.number)

@@ -3,25 +3,22 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from blocks.sources.base import RowBatch, Source, SourceTable, UnreadableRow
+from blocks.sources.base import RowBatch, Source, UnreadableRow, check_kinds
+from blocks.sources.file_listing import ProcessedFile
 from blocks.sources.files import open_file_source
-from blocks.sources.frames import FrameSource, from_frame
-from blocks.sources.processed_files import ProcessedFile
-from blocks.sources.quarantine_redrive import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
-from blocks.sources.s3 import open_s3_source
-from blocks.sources.sql_query import WatermarkFilter, open_query_source
+from blocks.sources.frames import FrameSource
+from blocks.sources.json_lines import QUARANTINE_COLUMNS, RedriveSource, is_quarantine_file
+from blocks.sources.s3 import S3Source
+from blocks.sources.sql_query import QuerySource, WatermarkFilter
 
 __all__ = [
     "FrameSource",
     "ProcessedFile",
     "RowBatch",
     "Source",
-    "SourceTable",
     "UnreadableRow",
     "WatermarkFilter",
-    "from_frame",
     "open_source",
-    "read_source",
 ]
 
 
@@ -55,24 +52,14 @@ def open_source(
         Rejected: the source cannot be used; the message gives the place and the remedy.
         Unavailable: the database or S3 does not respond.
     """
+    check_kinds(kinds)
     if redrive:
         quarantine = open_source(source, query=query, kinds=QUARANTINE_COLUMNS, scratch=scratch)
         if is_quarantine_file(quarantine):
             return RedriveSource(quarantine, kinds)
         quarantine.close()
     if source.startswith("s3://"):
-        return open_s3_source(source, query, kinds, scratch, processed)
-    return (
-        open_query_source(source, query, kinds, watermark)
-        if "://" in source
-        else open_file_source(source, query, kinds, processed)
-    )
-
-
-def read_source(source: str, *, query: str = "", kinds: Mapping[str, str]) -> SourceTable:
-    """Read a source that fits into memory. Arguments and errors as `open_source`; Rejected if there are no rows."""
-    opened = open_source(source, query=query, kinds=kinds)
-    try:
-        return opened.read_table()
-    finally:
-        opened.close()
+        return S3Source(source, query, kinds, scratch, processed)
+    if "://" in source:
+        return QuerySource(source, query, kinds, watermark)
+    return open_file_source(source, query, kinds, processed)

@@ -75,6 +75,7 @@ class Source(ABC):
     description: str
     position_labels: tuple[str, ...] = ("row",)
     size_bytes: int = 0
+    _ignored: Iterable[str] = ()
 
     @abstractmethod
     def batches(self) -> Iterator[RowBatch]:
@@ -86,9 +87,9 @@ class Source(ABC):
         """
 
     @property
-    @abstractmethod
     def undeclared_columns(self) -> tuple[str, ...]:
         """Columns of the source that were not declared; complete after all batches were read."""
+        return tuple(self._ignored)
 
     def content_digest(self) -> str:
         """Return a digest of the source's content; "" if it is not known without reading the rows."""
@@ -182,13 +183,9 @@ def to_typed_batch(
 ) -> RowBatch:
     """Convert columns to their kinds; a row with a value that does not fit becomes an unreadable row.
 
-    Args:
-        columns: the declared columns, as text or with the source's types.
-        numbers: the line or row number of each row, int64.
-        position_label: text before the number in an unreadable row's position, such as "line".
-        kinds: kind of each column.
-        text_of: returns the text of a row by its index in `columns`.
-        earlier_unreadable: rows that were unreadable already; they come first.
+    `columns` are the declared columns, as text or with the source's types; `numbers` are their line or row numbers
+    (int64), and `position_label` is the text before such a number ("line"). `text_of` returns the text of a row by its
+    index. `earlier_unreadable` are the rows of the batch that were unreadable before.
     """
     values, reasons = {}, dict[int, str]()
     for column, kind in kinds.items():
@@ -196,16 +193,17 @@ def to_typed_batch(
         for index in np.flatnonzero(bad).tolist():
             value = str(columns.column(column)[index].as_py())[:MAX_ROW_TEXT]
             reasons.setdefault(index, f"not {KIND_DESCRIPTIONS[kind]}: column {column!r} holds {value!r}")
-    unreadable = tuple(
+    unreadable = [
         UnreadableRow(f"{position_label} {numbers[index].as_py()}", reasons[index], text_of(index)[:MAX_ROW_TEXT])
         for index in sorted(reasons)
-    )
+    ]
+    in_order = sorted((*earlier_unreadable, *unreadable), key=lambda row: int(row.position.rpartition(" ")[2]))
     table = pa.table(values)
     if reasons:
         keep = np.ones(columns.num_rows, dtype=bool)
         keep[list(reasons)] = False
         table, numbers = table.filter(pa.array(keep)), numbers.filter(pa.array(keep))
-    return RowBatch(table, numbers, (*earlier_unreadable, *unreadable))
+    return RowBatch(table, numbers, tuple(in_order))
 
 
 def number_range(first: int, count: int) -> pa.Array:

@@ -60,7 +60,7 @@ def convert_column(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.
 
 def _converted(values: pa.ChunkedArray, kind: str, column: str) -> tuple[pa.ChunkedArray, Mask]:
     plain = _decoded(values, column)
-    if kind == "number" and not _is_text(plain.type):
+    if kind == "number" and not is_text(plain.type):
         return _without_nan(plain.cast(ARROW_TYPES[kind], safe=False)), np.zeros(len(plain), dtype=bool)
     if kind == "time" and pa.types.is_timestamp(plain.type):
         return _to_utc_timestamps(plain, column), np.zeros(len(plain), dtype=bool)
@@ -81,7 +81,8 @@ def _decoded(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
     return values.cast(pa.string()) if pa.types.is_null(kind) else values
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether the type is one of Arrow's types of text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

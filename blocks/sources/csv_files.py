@@ -78,12 +78,11 @@ def _read_block(
         records = records.without_first()
     raw, broken = _parse(records, names, kinds)
     rows = np.delete(np.arange(len(records.starts)), list(broken))
-    piece = to_typed_batch(raw, pa.array(records.lines[rows]), place, kinds, lambda i: records.text(rows[i]))
     odd = [
         UnreadableRow(f"{place} {records.lines[i]}", why, records.text(i)[:MAX_ROW_TEXT]) for i, why in broken.items()
     ]
-    everything = sorted((*odd, *piece.unreadable_rows), key=lambda row: int(row.position.rpartition(" ")[2]))
-    return replace(piece, unreadable_rows=tuple(everything), bytes_read=len(block.data))
+    piece = to_typed_batch(raw, pa.array(records.lines[rows]), place, kinds, lambda i: records.text(rows[i]), odd)
+    return replace(piece, bytes_read=len(block.data))
 
 
 def _last_record_end(data: bytes) -> int:

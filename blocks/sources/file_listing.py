@@ -1,7 +1,13 @@
-"""Lists the files of a source: one file, a folder, or a glob."""
+"""Lists the files of a source (one file, a folder, or a glob), and which of them were processed before.
 
-from collections.abc import Sequence
+Processed files are identified by content, and recorded in the snapshot's notes: so a file counts as processed exactly
+when its rows are in the lake, and the next load of a growing folder reads only new files.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
@@ -11,7 +17,8 @@ LINE_UNIT, ROW_UNIT = "line", "row"
 POSITION_UNITS = {".csv": LINE_UNIT, ".jsonl": LINE_UNIT, ".ndjson": LINE_UNIT, ".parquet": ROW_UNIT}
 """Unit of a position by the suffix of the files that can be read."""
 
-_GLOB_CHARACTERS = frozenset("*?[")
+GLOB_CHARACTERS = frozenset("*?[")
+_FILES_NOTE, _FOLDER_NOTE = "files", "files folder"
 
 
 @dataclass(frozen=True)
@@ -45,32 +52,31 @@ def list_files(source: str) -> tuple[SourceFile, ...]:
         NotFound: the path does not exist, or nothing matches the glob.
         Rejected: the path is not valid, or the folder contains a file of another format.
     """
-    if not source.strip() or not source.isprintable():
-        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
-    path = Path(source)
-    if ".." in path.parts:
-        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
-    if not path.exists() and _GLOB_CHARACTERS & set(source):
+    path = _valid_path(source)
+    if not path.exists() and GLOB_CHARACTERS & set(source):
         return _with_labels(_matching(path), path, source)
-    if path.is_dir() and path.suffix.lower() not in POSITION_UNITS:
-        return _with_labels(_files_in_folder(path), path, source)
-    if path.is_dir() and any(path.iterdir()):  # Spark writes a folder called x.parquet
+    # Spark writes a folder called x.parquet
+    if path.is_dir() and (path.suffix.lower() not in POSITION_UNITS or any(path.iterdir())):
         return _with_labels(_files_in_folder(path), path, source)
     return (SourceFile(checked_path(source), _position_unit(path)),)
 
 
 def checked_path(source: str) -> Path:
     """Return the path of an existing file. Raises Rejected for `..` and control characters."""
-    if not source.strip() or not source.isprintable():
-        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
-    path = Path(source)
-    if ".." in path.parts:
-        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
+    path = _valid_path(source)
     if not path.exists():
         raise NotFound(f"There is no file {source!r}. Check the path; it is read from the folder of the run.")
     if not path.is_file():
         raise Rejected(f"{source!r} is not a file but an empty folder or a device. Name one file.")
     return path
+
+
+def _valid_path(source: str) -> Path:
+    if not source.strip() or not source.isprintable():
+        raise Rejected(f"{source!r} is not a path. Remove line ends, NUL and other control characters.")
+    if ".." in Path(source).parts:
+        raise Rejected(f"{source!r} goes upwards with '..'. Name the file directly.")
+    return Path(source)
 
 
 def check_unchanged(files: Sequence[SourceFile], stamps: Sequence[tuple[int, int]]) -> None:
@@ -114,7 +120,7 @@ def _fixed_parts(pattern: Path) -> list[str]:
     """Return the leading parts of a pattern without wildcards."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
-        if _GLOB_CHARACTERS & set(part):
+        if GLOB_CHARACTERS & set(part):
             break
         parts.append(part)
     return parts
@@ -129,3 +135,56 @@ def _position_unit(path: Path) -> str:
             "contains other files, select the right ones by a pattern, such as folder/*.parquet."
         )
     return word
+
+
+@dataclass(frozen=True)
+class ProcessedFile:
+    """One file: its full path or s3:// URL, its size, and its content as "sha256 …" or "etag …"."""
+
+    name: str
+    size_bytes: int
+    content: str
+
+
+def processed_to_notes(files: Sequence[ProcessedFile]) -> dict[str, str]:
+    """Return the snapshot notes about the files that its rows came from."""
+    folder = commonprefix([file.name for file in files])  # noqa: RUF071  (by letters: it is cut at a slash below)
+    folder = folder[: folder.rfind("/") + 1]
+    listed = [[file.name.removeprefix(folder), file.size_bytes, file.content] for file in files]
+    return {_FOLDER_NOTE: folder, _FILES_NOTE: json.dumps(listed, separators=(",", ":"), ensure_ascii=False)}
+
+
+def processed_from_notes(notes: Mapping[str, str]) -> tuple[ProcessedFile, ...]:
+    """Return the files in a snapshot's notes; none if its rows came from another kind of source."""
+    listed = json.loads(notes.get(_FILES_NOTE, "[]"))
+    return tuple(ProcessedFile(f"{notes[_FOLDER_NOTE]}{name}", size, content) for name, size, content in listed)
+
+
+def new_file_indexes(files: Sequence[ProcessedFile], processed: Sequence[ProcessedFile]) -> list[int]:
+    """Return the indexes of the files whose content was not processed; of several with one content, the first.
+
+    Files are identified by content, so a moved or renamed file is the same file.
+
+    Raises:
+        Rejected: a processed file was changed, so its old rows are in the lake, and no file has its old content (it
+            was not just renamed).
+    """
+    done, contents = {file.content for file in processed}, {file.content for file in files}
+    by_name = {file.name: file for file in processed}
+    indexes: list[int] = []
+    for index, file in enumerate(files):
+        if file.content in done:
+            continue
+        if (earlier := by_name.get(file.name)) and earlier.content not in contents:
+            raise Rejected(
+                f"{file.name}: the file changed after it was ingested: it has {file.size_bytes} bytes "
+                f"({_short_content(file)}), and had {earlier.size_bytes} ({_short_content(earlier)}). Restore the old "
+                "content, and put new rows into a new file. Nothing was ingested."
+            )
+        done.add(file.content)
+        indexes.append(index)
+    return indexes
+
+
+def _short_content(file: ProcessedFile) -> str:
+    return file.content[:19] + "…"

@@ -9,25 +9,29 @@ from pathlib import Path
 from typing import Final
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_kinds
+from blocks.sources.base import RowBatch, Source
 from blocks.sources.csv_files import csv_batches
-from blocks.sources.file_listing import ROW_UNIT, SourceFile, check_unchanged, list_files
+from blocks.sources.file_listing import (
+    ROW_UNIT,
+    ProcessedFile,
+    SourceFile,
+    check_unchanged,
+    list_files,
+    new_file_indexes,
+    processed_to_notes,
+)
 from blocks.sources.json_lines import json_batches
 from blocks.sources.parquet_files import columns_as_sql, parquet_batches
-from blocks.sources.processed_files import ProcessedFile, new_file_indexes, processed_to_notes
 
 BatchReader = Callable[[SourceFile, Mapping[str, str], dict[str, None]], Iterator[RowBatch]]
 
-READERS: Final[Mapping[str, BatchReader]] = {
-    ".csv": csv_batches,
-    ".jsonl": json_batches,
-    ".ndjson": json_batches,
-    ".parquet": parquet_batches,
+FORMATS: Final[Mapping[str, tuple[str, BatchReader]]] = {
+    ".csv": ("CSV", csv_batches),
+    ".jsonl": ("JSON lines", json_batches),
+    ".ndjson": ("JSON lines", json_batches),
+    ".parquet": ("Parquet", parquet_batches),
 }
-"""Reader by file suffix."""
-
-FORMAT_NAMES: Final = {".csv": "CSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".parquet": "Parquet"}
-"""Name of the format by file suffix."""
+"""The format's name and its reader, by file suffix."""
 
 
 class FileSource(Source):
@@ -43,9 +47,9 @@ class FileSource(Source):
         address: str,
         processed: Sequence[ProcessedFile] | None = None,
     ) -> None:
-        check_kinds(kinds)
-        self.files, self.kinds, self._ignored = tuple(files), kinds, dict[str, None]()
-        format_name, total = FORMAT_NAMES[self.files[0].suffix], len(self.files)
+        self.files, self.kinds = tuple(files), kinds
+        self._ignored: dict[str, None] = {}
+        (format_name, self._read), total = FORMATS[self.files[0].suffix], len(self.files)
         with file_errors(self.files[0].path):
             self._stamps = [file.change_stamp() for file in self.files]
         if processed is not None:
@@ -70,11 +74,6 @@ class FileSource(Source):
         self.check_unchanged()
         return contents
 
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """Undeclared columns of all files that were read so far."""
-        return tuple(self._ignored)
-
     def content_digest(self) -> str:
         """Return a digest over the declaration and the SHA-256 of each file; file names do not count."""
         digest = hashlib.sha256(repr(list(self.kinds.items())).encode())
@@ -94,7 +93,7 @@ class FileSource(Source):
         """Read the files one after the other: see `Source.batches`."""
         for index, file in enumerate(self.files):
             with file_errors(file.path):
-                for batch in READERS[file.suffix](file, self.kinds, self._ignored):
+                for batch in self._read(file, self.kinds, self._ignored):
                     yield replace(batch, file_index=index)
         self.check_unchanged()
 
@@ -115,7 +114,6 @@ def open_file_source(
     source: str, query: str, kinds: Mapping[str, str], processed: Sequence[ProcessedFile] | None = None
 ) -> FileSource:
     """Return the source of a path, a folder or a glob; see `blocks.sources.open_source`."""
-    check_kinds(kinds)
     if query:
         raise Rejected(f"{source!r} is a file; a query is for a database. Leave the query empty.")
     is_single_file = Path(source).is_file()  # it is always read

@@ -9,7 +9,6 @@ from blocks.common.errors import Rejected
 from blocks.sources.base import (
     RowBatch,
     Source,
-    SourceTable,
     check_kinds,
     check_names,
     number_range,
@@ -34,26 +33,12 @@ class FrameSource(Source):
         self._ignored = check_names(names, kinds, description)
         self._frame = frame.set_axis(names, axis="columns")
 
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that were not declared."""
-        return self._ignored
-
     def batches(self) -> Iterator[RowBatch]:
         """Convert the rows in batches: see `Source.batches`."""
         for first in range(0, len(self._frame), _BATCH_ROWS):
             part = self._frame[first : first + _BATCH_ROWS]
             raw = pa.table({column: _column_from_series(part[column]) for column in self.kinds})
             yield to_typed_batch(raw, number_range(first + 1, raw.num_rows), "row", self.kinds, row_as_json(raw))
-
-
-def from_frame(frame: pd.DataFrame, *, kinds: Mapping[str, str], description: str = "DataFrame") -> SourceTable:
-    """Return the declared columns of a DataFrame as one table.
-
-    Raises:
-        Rejected: as `FrameSource`; also if there are no rows.
-    """
-    return FrameSource(frame, kinds, description).read_table()
 
 
 def column_from_values(values: Iterable[object]) -> pa.ChunkedArray:

@@ -1,22 +1,28 @@
-"""Reads JSON lines in blocks: one object per line; other lines and nested values become unreadable rows."""
+"""Rows as JSON objects: JSON lines, read in blocks, and the column `row` of a corrected quarantine file.
+
+A line that is no object, and a row with a nested value, become unreadable rows.
+"""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.sources.base import MAX_ROW_TEXT, RowBatch, UnreadableRow, missing_columns_error, to_typed_batch
+from blocks.common.errors import Rejected
+from blocks.sources.base import MAX_ROW_TEXT, RowBatch, Source, UnreadableRow, missing_columns_error, to_typed_batch
 from blocks.sources.columns import KIND_DESCRIPTIONS
 from blocks.sources.file_listing import SourceFile
 from blocks.sources.text_blocks import TextBlock, check_text, map_ordered, read_blocks
 
 _NOT_AN_OBJECT = "not a JSON object"
 _DUPLICATE_NAME = "duplicate name"
+
+QUARANTINE_COLUMNS: Mapping[str, str] = {"position": "text", "reason": "text", "key": "text", "row": "text"}
+"""The columns that identify a quarantine file."""
 
 
 def json_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, None]) -> Iterator[RowBatch]:
@@ -39,7 +45,7 @@ def json_batches(file: SourceFile, kinds: Mapping[str, str], ignored: dict[str, 
     ignored.update(dict.fromkeys(name for name in all_names if name not in kinds))
 
 
-def parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[str], pa.Array]:
+def _parse_json_rows(texts: pa.Array, kinds: Mapping[str, str]) -> tuple[pa.Table, list[str], pa.Array]:
     """Parse JSON objects into the declared columns as text, all names, and the reason why a row is unreadable.
 
     The reason is null for a readable row. Text, numbers, true and false are taken as written; null and missing names
@@ -81,33 +87,72 @@ _PARSE_SQL = f"""
 _NAMES_SQL = f"SELECT DISTINCT unnest(json_keys(text)) FROM (SELECT text FROM lines WHERE {_IS_OBJECT_SQL})"  # noqa: S608
 
 
-def split_unreadable(
-    reasons: pa.Array, place: str, numbers: pa.Array, text_of: Callable[[int], str]
-) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], tuple[UnreadableRow, ...]]:
-    """Return a mask of the readable rows, and the others as unreadable rows."""
-    good = np.asarray(reasons.is_null().to_numpy(zero_copy_only=False), dtype=bool)
-    rows = (
-        UnreadableRow(f"{place} {numbers[i].as_py()}", reasons[i].as_py(), text_of(i)[:MAX_ROW_TEXT])
-        for i in np.flatnonzero(~good).tolist()
-    )
-    return good, tuple(rows)
-
-
 def _read_block(block: TextBlock, *, kinds: Mapping[str, str], place: str) -> tuple[RowBatch, list[str]]:
     check_text(block)
-    lines, numbers = _lines(block)
-    raw, names, reasons = parse_json_rows(lines, kinds)
-    good, odd = split_unreadable(reasons, place, numbers, lambda i: lines[i].as_py())
-    kept = pa.array(good)
-    lines, numbers = lines.filter(kept), numbers.filter(kept)
-    piece = to_typed_batch(raw.filter(kept), numbers, place, kinds, lambda i: lines[i].as_py())
-    everything = sorted((*odd, *piece.unreadable_rows), key=lambda row: int(row.position.rpartition(" ")[2]))
-    return replace(piece, unreadable_rows=tuple(everything), bytes_read=len(block.data)), names
-
-
-def _lines(block: TextBlock) -> tuple[pa.Array, pa.Array]:
-    """Return the non-blank lines, and their numbers."""
     lines = re.split(rb"\r?\n", block.data)
     full = [i for i, line in enumerate(lines) if line.strip()]
     numbers = pa.array(np.array(full, dtype=np.int64) + block.first_line)
-    return pa.array([lines[i].decode() for i in full], type=pa.string()), numbers
+    texts = pa.array([lines[i].decode() for i in full], type=pa.string())
+    batch, names = _typed_batch(texts, numbers, place, kinds)
+    return replace(batch, bytes_read=len(block.data)), names
+
+
+def _typed_batch(
+    texts: pa.Array, numbers: pa.Array, place: str, kinds: Mapping[str, str]
+) -> tuple[RowBatch, list[str]]:
+    """Return the rows of JSON objects, with those that cannot be read, and all names."""
+    raw, names, reasons = _parse_json_rows(texts, kinds)
+    unreadable = [
+        UnreadableRow(f"{place} {numbers[i].as_py()}", reasons[i].as_py(), texts[i].as_py()[:MAX_ROW_TEXT])
+        for i in np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False)).tolist()
+    ]
+    readable = reasons.is_null()
+    kept = texts.filter(readable)
+    batch = to_typed_batch(
+        raw.filter(readable), numbers.filter(readable), place, kinds, lambda i: kept[i].as_py(), unreadable
+    )
+    return batch, names
+
+
+class RedriveSource(Source):
+    """The rows in the JSON of a quarantine file's column `row`."""
+
+    def __init__(self, quarantine: Source, kinds: Mapping[str, str]) -> None:
+        self.kinds, self._quarantine = kinds, quarantine
+        self.description = f"corrected {quarantine.description}"
+        self.position_labels, self.size_bytes = quarantine.position_labels, quarantine.size_bytes
+        self._ignored: dict[str, None] = {}
+
+    def content_digest(self) -> str:
+        """Return the digest of the file."""
+        return self._quarantine.content_digest()
+
+    def batches(self) -> Iterator[RowBatch]:
+        """Read the file and parse its JSON: see `Source.batches`."""
+        for batch in self._quarantine.batches():
+            yield self._parse(batch)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._quarantine.close()
+
+    def check_unchanged(self) -> None:
+        """Raise Unavailable if the file was changed: see `Source.check_unchanged`."""
+        self._quarantine.check_unchanged()
+
+    def _parse(self, batch: RowBatch) -> RowBatch:
+        label = self._quarantine.position_labels[batch.file_index]
+        texts = batch.table.column("row").combine_chunks().fill_null("")
+        typed, names = _typed_batch(texts, batch.row_numbers, label, self.kinds)
+        self._ignored.update(dict.fromkeys(name for name in names if name not in self.kinds))
+        unreadable_rows = (*batch.unreadable_rows, *typed.unreadable_rows)
+        return replace(typed, unreadable_rows=unreadable_rows, file_index=batch.file_index, bytes_read=batch.bytes_read)
+
+
+def is_quarantine_file(source: Source) -> bool:
+    """Return whether a source opened with `QUARANTINE_COLUMNS` has these columns; reads the first batch."""
+    try:
+        next(source.batches(), None)
+    except Rejected:
+        return False
+    return True

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from blocks.common.errors import Rejected
 from blocks.sources.base import RowBatch, check_names, number_range, row_as_json, to_typed_batch
+from blocks.sources.columns import is_text
 from blocks.sources.file_listing import SourceFile
 
 BATCH_ROWS = 65_536
@@ -117,7 +118,8 @@ def _as_sql(column: str, kind: str, type_: pa.DataType, footers: Sequence[pq.Fil
         return f"CASE WHEN isnan({name}) THEN NULL ELSE CAST({name} AS DOUBLE) END" if real else exact
     if kind in ("category", "text"):
         plain = f"CAST({name} AS VARCHAR)" if whole else None
-        return _text_as_sql(name) if _is_text(type_) else plain
+        values = type_.value_type if pa.types.is_dictionary(type_) else type_
+        return _text_as_sql(name) if is_text(values) else plain
     if kind == "time":
         exact_time = pa.types.is_timestamp(type_) and type_.tz is not None and type_.unit != "ns"
         return f"CAST({name} AS TIMESTAMPTZ)" if exact_time else None
@@ -131,11 +133,6 @@ def _text_as_sql(name: str) -> str:
     """Return SQL in which blank text is null; the first letter decides for most texts."""
     blanks = " || ".join(f"chr({ord(character)})" for character in WHITESPACE)
     return f"CASE WHEN ({name} < '!' OR {name} >= chr(128)) AND trim({name}, {blanks}) = '' THEN NULL ELSE {name} END"
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    values = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return bool(pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values))
 
 
 def _column_index(footer: pq.FileMetaData, column: str) -> int:

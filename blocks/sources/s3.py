@@ -12,15 +12,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from blocks.common.aws.clients import error_code
 from blocks.common.errors import NotFound, PortError, Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_kinds
-from blocks.sources.file_listing import POSITION_UNITS, list_files
+from blocks.sources.base import RowBatch, Source
+from blocks.sources.file_listing import (
+    GLOB_CHARACTERS,
+    POSITION_UNITS,
+    ProcessedFile,
+    list_files,
+    new_file_indexes,
+    processed_to_notes,
+)
 from blocks.sources.files import FileSource
-from blocks.sources.processed_files import ProcessedFile, new_file_indexes, processed_to_notes
 from runtime.digests import text_digest
 
 _CHUNK = 1 << 20
-_GLOB_CHARACTERS = frozenset("*?[")
 _PERMISSION_CODES = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 _NOT_FOUND_CODES = {"NoSuchBucket", "NoSuchKey", "404", "NotFound"}
 
@@ -37,12 +43,19 @@ class S3Source(Source):
 
     def __init__(
         self,
-        bucket: str,
-        key: str,
+        source: str,
+        query: str,
         kinds: Mapping[str, str],
         scratch: Path | None,
-        processed: Sequence[ProcessedFile] | None = None,
+        processed: Sequence[ProcessedFile] | None,
     ) -> None:
+        bucket, _, key = source.removeprefix("s3://").partition("/")
+        if query:
+            raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
+        if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
+            raise Rejected(
+                f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv."
+            )
         self.kinds, self._bucket, self._scratch = kinds, bucket, scratch
         self._named = f"s3://{bucket}/{key}"
         self._objects = _list_objects(bucket, key, self._named)
@@ -83,21 +96,14 @@ class S3Source(Source):
         if not self._objects:
             return
         with self._s3_urls_in_errors():
-            files = self._fetched()
-            self.position_labels = files.position_labels
-            yield from files.batches()
+            yield from self._fetched().batches()
 
     def direct_scan(self) -> tuple[tuple[Path, ...], Mapping[str, str]] | None:
         """Download the objects; return them if they can be scanned directly: see `Source.direct_scan`."""
         if not self._objects:
             return None
         with self._s3_urls_in_errors():
-            files = self._fetched()
-            self.position_labels = files.position_labels
-            return files.direct_scan()
-
-    def check_unchanged(self) -> None:
-        """Do nothing: each object was downloaded in the listed version."""
+            return self._fetched().direct_scan()
 
     def close(self) -> None:
         """Delete the downloaded copies."""
@@ -115,6 +121,7 @@ class S3Source(Source):
             if len(self._objects) == 1 < self._total:
                 files = (replace(files[0], position_label=f"{first.key} {files[0].position_label}"),)
             self._files = FileSource(files, self.kinds, self._named)
+            self.position_labels = self._files.position_labels
         return self._files
 
     @contextmanager
@@ -124,23 +131,6 @@ class S3Source(Source):
             yield
         except PortError as error:
             raise type(error)(str(error).replace(f"{self._folder}/", "s3://")) from error
-
-
-def open_s3_source(
-    source: str,
-    query: str,
-    kinds: Mapping[str, str],
-    scratch: Path | None = None,
-    processed: Sequence[ProcessedFile] | None = None,
-) -> S3Source:
-    """Return the source of an s3:// address; see `blocks.sources.open_source`."""
-    check_kinds(kinds)
-    bucket, _, key = source.removeprefix("s3://").partition("/")
-    if query:
-        raise Rejected(f"{source!r} is in S3; a query is for a database. Leave the query empty.")
-    if not bucket or not source.isprintable() or ".." in PurePosixPath(key).parts:
-        raise Rejected(f"{source!r} names no objects. Write s3://bucket/key, s3://bucket/prefix/ or s3://bucket/*.csv.")
-    return S3Source(bucket, key, kinds, scratch, processed)
 
 
 def _client() -> Any:
@@ -153,7 +143,7 @@ def _client() -> Any:
 
 def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...]:
     """Return the objects of an address, sorted by key; a glob's star does not match a slash."""
-    fixed = key[: next((i for i, letter in enumerate(key) if letter in _GLOB_CHARACTERS), len(key))]
+    fixed = key[: next((i for i, letter in enumerate(key) if letter in GLOB_CHARACTERS), len(key))]
     with _s3_errors(named):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=fixed)
         objects = [
@@ -168,8 +158,7 @@ def _list_objects(bucket: str, key: str, named: str) -> tuple[_ListedObject, ...
         if PurePosixPath(one.key).suffix.lower() not in POSITION_UNITS:
             raise Rejected(
                 f"s3://{bucket}/{one.key}: objects with this suffix cannot be read. Use {', '.join(POSITION_UNITS)}; "
-                "if "
-                "the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
+                "if the prefix has other objects, select the right ones by a pattern, such as s3://bucket/prefix/*.parquet."
             )
     return tuple(chosen)
 
@@ -207,7 +196,7 @@ def _s3_errors(named: str) -> Iterator[None]:
     try:
         yield
     except ClientError as cause:
-        code = cause.response.get("Error", {}).get("Code", "")
+        code = error_code(cause)
         if code in _NOT_FOUND_CODES:
             raise NotFound(f"{named}: it does not exist ({code}). Check bucket, key and region.") from cause
         if code in _PERMISSION_CODES:

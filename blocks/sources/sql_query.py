@@ -1,26 +1,94 @@
 """SQL queries as sources, by SQLAlchemy: read only, in batches, and nothing is committed.
 
-With a watermark the query selects only rows above the highest value of the earlier loads: see `docs/ingest.md`.
+A watermark is the highest value of a growing column that was ingested. With it the query selects only rows above that
+value: see `docs/ingest.md`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Final
 from urllib.parse import quote
 
 import pyarrow as pa
-from sqlalchemy import URL, Connection, CursorResult, create_engine, make_url
+import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.sources.base import RowBatch, Source, check_kinds, check_names, number_range, row_as_json, to_typed_batch
+from blocks.sources.base import RowBatch, Source, check_names, number_range, row_as_json, to_typed_batch
 from blocks.sources.file_listing import checked_path
 from blocks.sources.frames import column_from_values
-from blocks.sources.watermarks import Watermark
 from runtime.digests import text_digest
 
 _BATCH_ROWS = 20_000
 _TRANSIENT_WORDS = ("locked", "timeout", "timed out", "too many connections", "deadlock")
+_VALUE_NOTE, _KIND_NOTE, _ID_NOTE = "watermark", "watermark type", "watermark id"
+_TYPES: Final[Mapping[str, tuple[Any, Any]]] = {
+    "integer": (int, sa.Integer),
+    "float": (float, sa.Float),
+    "decimal": (Decimal, sa.Numeric),
+    "time": (datetime, sa.DateTime),
+    "date": (date, sa.Date),
+    "text": (str, sa.String),
+}
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """A value of a database column: its type (integer, float, decimal, time, date, text) and the value as text."""
+
+    kind: str
+    value_text: str
+
+    @classmethod
+    def from_notes(cls, notes: Mapping[str, str], watermark_id: str) -> "Watermark | None":
+        """Return the watermark with this id from a snapshot's notes, or None."""
+        if notes.get(_ID_NOTE) != watermark_id or notes.get(_KIND_NOTE) not in _TYPES:
+            return None
+        return cls(notes[_KIND_NOTE], notes[_VALUE_NOTE])
+
+    @classmethod
+    def highest(
+        cls, values: Sequence[Any], previous: "Watermark | None", source_description: str, first: int, column: str
+    ) -> "Watermark | None":
+        """Return the greater of the highest value and the previous watermark.
+
+        Raises:
+            Rejected: a value is null (later loads would miss such a row) or of a type without an order.
+        """
+        for index, value in enumerate(values):
+            if value is None or value != value:  # noqa: PLR0124  (NaN)
+                raise Rejected(
+                    f"{source_description} row {first + index}: the watermark column {column!r} is null, so later "
+                    "loads could not tell whether the row is new. Exclude such rows, or give them a value in the query."
+                )
+        try:
+            earlier = [] if previous is None else [previous.value()]
+            top = max([*earlier, *values])
+            kind = next(name for name, (python, _) in _TYPES.items() if type(top) is python)
+        except (TypeError, StopIteration) as cause:
+            raise Rejected(
+                f"{source_description}: the watermark column {column!r} has no order ({cause or type(top).__name__}). "
+                "Use a column of whole numbers, times or text of one type."
+            ) from cause
+        return cls(kind, top.isoformat() if isinstance(top, date) else str(top))
+
+    def value(self) -> Any:
+        """Return the value as a Python object."""
+        python = _TYPES[self.kind][0]
+        return python.fromisoformat(self.value_text) if self.kind in ("time", "date") else python(self.value_text)
+
+    def as_sql(self, dialect: sa.Dialect) -> str:
+        """Return the value as an SQL literal of the database, with escaped quotes."""
+        shape = sa.DateTime(timezone=True) if self.kind == "time" and self.value().tzinfo else _TYPES[self.kind][1]()
+        compiled = sa.literal(self.value(), shape).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        return str(compiled)
+
+    def notes(self, watermark_id: str) -> dict[str, str]:
+        """Return the snapshot notes of this watermark."""
+        return {_VALUE_NOTE: self.value_text, _KIND_NOTE: self.kind, _ID_NOTE: watermark_id}
 
 
 @dataclass(frozen=True)
@@ -34,20 +102,16 @@ class WatermarkFilter:
 class QuerySource(Source):
     """The rows of a query, in the order of the database."""
 
-    def __init__(self, url: URL, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
-        self.kinds, self._url, self._since = kinds, url, since
-        self._shown = url.render_as_string(hide_password=True)
+    def __init__(self, source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None) -> None:
+        self.kinds, self._url, self._since = kinds, _url(source), since
+        self._shown = self._url.render_as_string(hide_password=True)
+        if not query.strip():
+            raise Rejected(f"{self._shown}: there is no query. Give one that selects {', '.join(kinds)}.")
         self.description = f"query on {self._shown}"
         if since and since.last_value:
             self.description += f" where {since.column} > {since.last_value.value_text}"
         self._query = query
-        self._ignored: tuple[str, ...] = ()
         self._highest: Watermark | None = since.last_value if since else None
-
-    @property
-    def undeclared_columns(self) -> tuple[str, ...]:
-        """The columns that were not declared."""
-        return self._ignored
 
     def batches(self) -> Iterator[RowBatch]:
         """Run the query and read its rows in batches: see `Source.batches`."""
@@ -68,13 +132,13 @@ class QuerySource(Source):
             return {}
         return self._highest.notes(watermark_id(self._shown, self._query, self._since.column))
 
-    def _read_batches(self, connection: Connection) -> Iterator[RowBatch]:
+    def _read_batches(self, connection: sa.Connection) -> Iterator[RowBatch]:
         result = connection.exec_driver_sql(self._filtered_query(connection))
         if not result.returns_rows:
             raise Rejected(f"{self.description}: it returns no rows, and its changes are rolled back. Give a SELECT.")
         names = list(result.keys())
         watermark_column = {self._since.column: "text"} if self._since else {}
-        self._ignored = tuple(c for c in check_names(names, {**watermark_column, **self.kinds}, self.description))
+        self._ignored = check_names(names, {**watermark_column, **self.kinds}, self.description)
         first = 1
         for columns, count in _columns(result, names):
             if self._since:
@@ -86,25 +150,13 @@ class QuerySource(Source):
             yield to_typed_batch(raw, number_range(first, count), "row", self.kinds, row_as_json(raw))
             first += count
 
-    def _filtered_query(self, connection: Connection) -> str:
+    def _filtered_query(self, connection: sa.Connection) -> str:
         if not self._since or not self._since.last_value:
             return self._query
         column = connection.dialect.identifier_preparer.quote(self._since.column)
         inner = self._query.strip().rstrip(";")
         after = self._since.last_value.as_sql(connection.dialect)
         return f"SELECT * FROM (\n{inner}\n) newest WHERE newest.{column} > {after}"  # noqa: S608  (a quoted literal)
-
-
-def open_query_source(
-    source: str, query: str, kinds: Mapping[str, str], since: WatermarkFilter | None = None
-) -> QuerySource:
-    """Return the source of a query on a SQLAlchemy URL; see `blocks.sources.open_source`."""
-    check_kinds(kinds)
-    url = _url(source)
-    if not query.strip():
-        shown = url.render_as_string(hide_password=True)
-        raise Rejected(f"{shown}: there is no query. Give one that selects {', '.join(kinds)}.")
-    return QuerySource(url, query, kinds, since)
 
 
 def watermark_id(source: str, query: str, column: str) -> str:
@@ -114,9 +166,9 @@ def watermark_id(source: str, query: str, column: str) -> str:
     return f"{column} of query {digest[:16]}"
 
 
-def _url(source: str) -> URL:
+def _url(source: str) -> sa.URL:
     try:
-        url = make_url(source)
+        url = sa.make_url(source)
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError) as cause:
         scheme = source.split("://", maxsplit=1)[0]
@@ -130,9 +182,9 @@ def _url(source: str) -> URL:
     return url
 
 
-def _connect(url: URL, shown: str) -> Connection:
+def _connect(url: sa.URL, shown: str) -> sa.Connection:
     try:
-        engine = create_engine(url)
+        engine = sa.create_engine(url)
         options = {"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
         return engine.connect().execution_options(stream_results=True, **options)
     except ImportError as cause:
@@ -142,7 +194,7 @@ def _connect(url: URL, shown: str) -> Connection:
 
 
 def _columns(
-    result: CursorResult[tuple[object, ...]], names: list[str]
+    result: sa.CursorResult[tuple[object, ...]], names: list[str]
 ) -> Iterator[tuple[dict[str, tuple[object, ...]], int]]:
     for rows in result.partitions(_BATCH_ROWS):
         yield dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows)

@@ -75,14 +75,8 @@ def stage_rows(
 ) -> StagedSource:
     """Write the source's rows to an empty folder, or describe how its own files can be scanned.
 
-    Args:
-        source: read once, from its beginning.
-        folder: an empty folder for the files.
-        on_batch: called with every batch, in order; never called for files that are scanned directly.
-        always_copy: stage also files that could be scanned directly, for engines that cannot, or for `on_batch`.
-
-    Raises:
-        Rejected, Unavailable: as `Source.batches`.
+    `on_batch` is called with every batch, in order, but never for files that are scanned directly. `always_copy` stages
+    also such files, for engines that cannot scan them, or for `on_batch`. Raises the errors of `Source.batches`.
     """
     if not always_copy and (direct := source.direct_scan()):
         files, columns = direct

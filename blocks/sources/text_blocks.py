@@ -41,10 +41,7 @@ def read_blocks(
 ) -> Iterator[TextBlock]:
     """Yield the file in blocks of complete records, at least one, without the byte order mark.
 
-    Args:
-        file: the file to read.
-        find_record_end: returns the end of the last complete record of some bytes; 0 if there is none.
-        block_bytes: number of bytes to read at once; None: `BLOCK_BYTES`.
+    `find_record_end` returns the end of the last complete record of some bytes, 0 if there is none.
 
     Raises:
         Rejected: the file is empty, is UTF-16, or a record is longer than 64 MB.

@@ -53,7 +53,7 @@ def maintain_dataset(
         footprint_before = lake.storage_use(dataset)
         snapshots = [snapshot.id for snapshot in lake.as_of(dataset).snapshots]
         reads = {moment: read_digest(lake, dataset, moment) for moment in sampled_reads(snapshots)}
-        merged = lake.compact(dataset, at=now, dry_run=dry_run)
+        merged = lake.compact(dataset, dry_run=dry_run)
         removed = lake.collect_orphans(dataset, before=removable_before, dry_run=dry_run)
         changed = not dry_run and bool(merged.files or removed.files)
         if changed:

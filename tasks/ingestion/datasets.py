@@ -9,9 +9,8 @@ import pyarrow.parquet as pq
 from blocks.common.errors import NotFound
 from blocks.lake.base import AsOf, Lake, Snapshot
 from blocks.sources import ProcessedFile, WatermarkFilter
-from blocks.sources.processed_files import processed_from_notes
-from blocks.sources.sql_query import watermark_id
-from blocks.sources.watermarks import Watermark
+from blocks.sources.file_listing import processed_from_notes
+from blocks.sources.sql_query import Watermark, watermark_id
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.model.namespaces import base_name, namespace_part

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
-from blocks.sources import read_source
+from blocks.sources import open_source
 
 NAMES = ["id", "name", "amount"]
 HEAD = "id,name,amount\n"
@@ -65,7 +65,7 @@ def rows_of(table: pa.Table) -> Rows:
 
 def ours(path: Path) -> Rows:
     """Read with Ratchet's sources."""
-    return rows_of(read_source(str(path), kinds=dict.fromkeys(NAMES, "text")).table)
+    return rows_of(open_source(str(path), kinds=dict.fromkeys(NAMES, "text")).read_table().table)
 
 
 def pandas_as_it_comes(path: Path) -> Rows:
@@ -155,7 +155,7 @@ def speed(folder: Path) -> None:
     pcsv.write_csv(pa.table(columns), path)
     text = dict.fromkeys(NAMES, pa.string())
     works: dict[str, Callable[[], Any]] = {
-        "ours": lambda: read_source(str(path), kinds=dict.fromkeys(NAMES, "text")),
+        "ours": lambda: open_source(str(path), kinds=dict.fromkeys(NAMES, "text")).read_table(),
         "pandas": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
         "PyArrow": lambda: pcsv.read_csv(path, convert_options=pcsv.ConvertOptions(column_types=text)),
         "DuckDB": lambda: duckdb.sql(f"FROM read_csv('{path}', all_varchar = true)").to_arrow_table(),

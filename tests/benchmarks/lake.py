@@ -157,7 +157,7 @@ def of_snapshots(base: Path, count: int) -> None:
         loose / base_time,
     )
     begun = time.perf_counter()
-    many.compact("t", at=datetime.now(UTC))
+    many.compact("t")
     took = time.perf_counter() - begun
     line(f"compaction of {count} snapshots, s", f"{took:.2f}", "", np.nan)
     line(

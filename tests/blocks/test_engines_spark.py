@@ -5,8 +5,7 @@ import importlib.util
 import pytest
 
 from blocks.common.errors import Rejected
-from blocks.engines.spark import SparkEngine
-from blocks.engines.spark_sql import to_spark_sql
+from blocks.engines.spark import SparkEngine, to_spark_sql
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sqlglot") is None, reason="sqlglot is not installed here")
 

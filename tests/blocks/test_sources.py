@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
-from blocks.sources import from_frame, read_source
+from blocks.sources import FrameSource, open_source
 from tests.fixtures.calls import counted_calls
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
@@ -26,7 +26,7 @@ def read_text(tmp_path):
     def read(content, kinds=None):
         path = tmp_path / "people.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return read_source(str(path), kinds=kinds or KINDS)
+        return open_source(str(path), kinds=kinds or KINDS).read_table()
 
     return read
 
@@ -156,7 +156,7 @@ def test_what_a_csv_writer_wrote_is_read_back_or_set_aside(tmp_path_factory, rec
     csv.writer(text, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL, lineterminator="\n").writerows(lines)
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     path.write_text(text.getvalue(), encoding="utf-8", newline="")
-    source = read_source(str(path), kinds={"a": "text", "b": "text"})
+    source = open_source(str(path), kinds={"a": "text", "b": "text"}).read_table()
     expected = [tuple(value if value.strip() else None for value in row) for row in lines[1:] if len(row) == 2]
     assert rows(source) == expected
     assert len(source.unreadable_rows) == len(records) - len(expected)
@@ -176,7 +176,7 @@ def test_parquet_is_brought_to_the_same_types_as_csv(tmp_path):
         ),
         path,
     )
-    source = read_source(str(path), kinds=KINDS)
+    source = open_source(str(path), kinds=KINDS).read_table()
     assert rows(source) == [("10", 1.0, "a", 1), (str(2**62), 2.0, None, None), ("3", None, None, 0)]
     assert source.positions.to_pylist() == ["row 1", "row 2", "row 3"]
     assert source.undeclared_columns == ("more",)
@@ -185,7 +185,7 @@ def test_parquet_is_brought_to_the_same_types_as_csv(tmp_path):
 def test_rows_of_parquet_that_do_not_fit_are_set_aside(tmp_path):
     path = tmp_path / "people.parquet"
     pq.write_table(pa.table({"id": [1.0, 2.0**60], "age": ["1", "x"], "plan": [1.5, 2.0], "active": [3, 1]}), path)
-    source = read_source(str(path), kinds={**KINDS, "id": "category"})
+    source = open_source(str(path), kinds={**KINDS, "id": "category"}).read_table()
     assert broken(source) == [
         ("row 1", "not a flag (0 or 1): column 'active' holds '3'"),
         ("row 2", "not a text: column 'id' holds '1.152921504606847e+18'"),
@@ -207,7 +207,7 @@ def test_a_parquet_file_that_is_not_whole_is_refused_by_name(tmp_path, damage):
         cut = {"zero": b"", "half": data[: len(data) // 2], "one byte": data[:-1], "csv": b"id,age\na,1\n"}
         path.write_bytes(cut[damage])
     with pytest.raises(Rejected, match=r"plan|people\.parquet"):
-        read_source(str(path), kinds=KINDS)
+        open_source(str(path), kinds=KINDS).read_table()
 
 
 def test_an_integer_column_takes_whole_numbers_only(read_text):
@@ -234,7 +234,7 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path, monkeypatch, name, erro
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "people.xlsx").write_text("x")
     with pytest.raises(error, match=said):
-        read_source(name, kinds=KINDS)
+        open_source(name, kinds=KINDS).read_table()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -243,7 +243,7 @@ def test_a_file_without_the_right_to_it_is_refused(tmp_path):
     path.write_text(HEADER)
     path.chmod(0)
     with pytest.raises(Rejected, match="may not read"):
-        read_source(str(path), kinds=KINDS)
+        open_source(str(path), kinds=KINDS).read_table()
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_file_without_the_right_to_it_is_refused(tmp_path):
 )
 def test_a_declaration_that_means_nothing_is_refused(read_text, kinds, said):
     with pytest.raises(Rejected, match=said):
-        from_frame(pd.DataFrame({"id": [1]}), kinds=kinds)
+        FrameSource(pd.DataFrame({"id": [1]}), kinds=kinds).read_table()
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def database(tmp_path):
 
 
 def test_a_query_is_read_with_what_does_not_fit_set_aside(database):
-    source = read_source(f"sqlite:///{database}", query="SELECT * FROM people ORDER BY rowid", kinds=KINDS)
+    source = open_source(f"sqlite:///{database}", query="SELECT * FROM people ORDER BY rowid", kinds=KINDS).read_table()
     assert rows(source) == [("1", 10.0, "a", 1), ("b", None, None, 0), (str(2**62), 1.5, "12:30", 1)]
     assert broken(source) == [("row 4", "not a number: column 'age' holds 'old'")]
     assert source.positions.to_pylist() == ["row 1", "row 2", "row 3"]
@@ -280,7 +280,9 @@ def test_a_query_of_many_rows_keeps_types_and_positions(database):
         connection.execute("CREATE TABLE many (id INTEGER, age, plan TEXT, active)")
         connection.executemany("INSERT INTO many VALUES (?, ?, 'x', 1)", ((i, i / 2) for i in range(120_000)))
     connection.close()
-    source = read_source(f"sqlite:///{database}", query="SELECT * FROM many WHERE plan <> ':y'", kinds=KINDS)
+    source = open_source(
+        f"sqlite:///{database}", query="SELECT * FROM many WHERE plan <> ':y'", kinds=KINDS
+    ).read_table()
     assert source.table.num_rows == 120_000
     assert source.positions[119_999].as_py() == "row 120000"
     assert source.table["age"][119_999].as_py() == 119_999 / 2
@@ -302,33 +304,33 @@ def test_a_query_of_many_rows_keeps_types_and_positions(database):
 def test_a_query_that_cannot_be_used_is_refused_and_changes_nothing(database, query, said):
     before = database.read_bytes()
     with pytest.raises(Rejected, match=said):
-        read_source(f"sqlite:///{database}", query=query, kinds=KINDS)
+        open_source(f"sqlite:///{database}", query=query, kinds=KINDS).read_table()
     assert database.read_bytes() == before
 
 
 def test_a_mistyped_database_is_not_made(tmp_path):
     with pytest.raises(NotFound, match=r"gone\.db"):
-        read_source(f"sqlite:///{tmp_path}/gone.db", query="SELECT 1", kinds=KINDS)
+        open_source(f"sqlite:///{tmp_path}/gone.db", query="SELECT 1", kinds=KINDS).read_table()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["nosql://x", "http://169.254.169.254/", "://"])
 def test_an_address_that_is_no_database_is_refused(url):
     with pytest.raises(Rejected, match="SQLAlchemy URL"):
-        read_source(url, query="SELECT 1", kinds=KINDS)
+        open_source(url, query="SELECT 1", kinds=KINDS).read_table()
 
 
 def test_a_locked_database_is_worth_another_try(database):
     with sqlite3.connect(database, isolation_level=None) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(Unavailable, match="locked"):
-            read_source(f"sqlite:///{database}?timeout=0", query="SELECT * FROM people", kinds=KINDS)
+            open_source(f"sqlite:///{database}?timeout=0", query="SELECT * FROM people", kinds=KINDS).read_table()
     connection.close()
 
 
 def test_no_message_shows_a_password():
     with pytest.raises((Rejected, Unavailable), match=r"bob:\*\*\*@") as caught:
-        read_source("postgresql://bob:s3cret@127.0.0.1:1/db", query="SELECT 1", kinds=KINDS)
+        open_source("postgresql://bob:s3cret@127.0.0.1:1/db", query="SELECT 1", kinds=KINDS).read_table()
     assert "s3cret" not in str(caught.value)
 
 
@@ -343,7 +345,7 @@ def test_a_data_frame_is_read_and_not_changed():
         }
     )
     before = frame.copy(deep=True)
-    source = from_frame(frame, kinds=KINDS, description="telco")
+    source = FrameSource(frame, kinds=KINDS, description="telco").read_table()
     assert rows(source) == [("1", 1.0, "x", 1), ("b", None, None, None), (str(10**20), 3.0, "y", 0)]
     assert (source.description, source.undeclared_columns) == ("telco", ("7",))
     pd.testing.assert_frame_equal(frame, before)
@@ -351,9 +353,11 @@ def test_a_data_frame_is_read_and_not_changed():
 
 def test_a_data_frame_with_text_among_numbers_sets_those_rows_aside():
     frame = pd.DataFrame({"id": ["a", "b"], "age": [1, "1,000"], "plan": ["x", "y"], "active": [1, 0]})
-    assert broken(from_frame(frame, kinds=KINDS)) == [("row 2", "not a number: column 'age' holds '1,000'")]
+    assert broken(FrameSource(frame, kinds=KINDS).read_table()) == [
+        ("row 2", "not a number: column 'age' holds '1,000'")
+    ]
     with pytest.raises(Rejected, match="0 rows"):
-        from_frame(frame.head(0), kinds=KINDS)
+        FrameSource(frame.head(0), kinds=KINDS).read_table()
 
 
 @pytest.mark.parametrize(
@@ -369,7 +373,7 @@ def test_a_data_frame_with_text_among_numbers_sets_those_rows_aside():
 )
 def test_a_column_that_has_no_place_in_a_table_is_refused(column, kind, said):
     with pytest.raises(Rejected, match=said):
-        from_frame(pd.DataFrame({"x": column}), kinds={"x": kind})
+        FrameSource(pd.DataFrame({"x": column}), kinds={"x": kind}).read_table()
 
 
 def test_every_source_gives_the_same_table(tmp_path, database):
@@ -379,10 +383,10 @@ def test_every_source_gives_the_same_table(tmp_path, database):
     with sqlite3.connect(database) as connection:
         frame.to_sql("x", connection, index=False)
     connection.close()
-    one = from_frame(frame, kinds=KINDS).table
-    assert read_source(str(tmp_path / "x.csv"), kinds=KINDS).table.equals(one)
-    assert read_source(str(tmp_path / "x.parquet"), kinds=KINDS).table.equals(one)
-    assert read_source(f"sqlite:///{database}", query="SELECT * FROM x", kinds=KINDS).table.equals(one)
+    one = FrameSource(frame, kinds=KINDS).read_table().table
+    assert open_source(str(tmp_path / "x.csv"), kinds=KINDS).read_table().table.equals(one)
+    assert open_source(str(tmp_path / "x.parquet"), kinds=KINDS).read_table().table.equals(one)
+    assert open_source(f"sqlite:///{database}", query="SELECT * FROM x", kinds=KINDS).read_table().table.equals(one)
 
 
 @pytest.mark.slow
@@ -392,7 +396,7 @@ def test_a_million_rows_with_a_few_broken_are_read_without_a_step_for_each(tmp_p
     lines = [f'{i},{number},"p{i % 7}",{i % 2}' for i, number in enumerate(numbers)]
     lines[500_000], lines[700_000] = "x,1,000,p,1", "y,?,p,1"
     path.write_text(HEADER + "\n".join(lines))
-    source, calls = counted_calls(lambda: read_source(str(path), kinds=KINDS))
+    source, calls = counted_calls(lambda: open_source(str(path), kinds=KINDS).read_table())
     assert calls < count / 2
     assert (source.table.num_rows, [row.position for row in source.unreadable_rows]) == (
         count - 2,

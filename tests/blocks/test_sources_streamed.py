@@ -18,11 +18,11 @@ from moto.server import ThreadedMotoServer
 
 from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.engines.duckdb import DuckDBEngine
-from blocks.sources import FrameSource, WatermarkFilter, open_source, read_source
+from blocks.sources import FrameSource, WatermarkFilter, open_source
 from blocks.sources.parquet_files import WHITESPACE
+from blocks.sources.sql_query import Watermark
 from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, stage_rows
 from blocks.sources.text_blocks import read_blocks
-from blocks.sources.watermarks import Watermark
 from tasks.ingestion.rules.row_checks import staged_relation_sql
 
 KINDS = {"id": "text", "age": "number", "plan": "category", "active": "flag"}
@@ -60,7 +60,7 @@ def read_json(tmp_path):
     def read(text, kinds=None):
         path = tmp_path / "people.jsonl"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return read_source(str(path), kinds=kinds or KINDS)
+        return open_source(str(path), kinds=kinds or KINDS).read_table()
 
     return read
 
@@ -147,10 +147,10 @@ def test_where_a_csv_is_cut_into_blocks_does_not_matter(tmp_path_factory, record
     written = ['"' + a.replace('"', '""') + '",' + '"' + b.replace('"', '""') + '"' for a, b in records]
     path.write_text("a,b\n" + "\n".join([*written, "only one"]), newline="")
     kinds = {"a": "text", "b": "text"}
-    whole = read_source(str(path), kinds=kinds)
+    whole = open_source(str(path), kinds=kinds).read_table()
     before, lines.BLOCK_BYTES = lines.BLOCK_BYTES, size
     try:
-        cut = read_source(str(path), kinds=kinds)
+        cut = open_source(str(path), kinds=kinds).read_table()
     finally:
         lines.BLOCK_BYTES = before
     assert rows(cut) == rows(whole)
@@ -165,7 +165,7 @@ def test_a_quote_that_never_closes_is_refused_before_memory_is_full(tmp_path, mo
     path = tmp_path / "x.csv"
     path.write_text(HEADER + 'a,1,"b,1\n' + "b,1,c,1\n" * 50_000)
     with pytest.raises(Rejected, match=r"line 2: a record of more than .*quote"):
-        read_source(str(path), kinds=KINDS)
+        open_source(str(path), kinds=KINDS).read_table()
 
 
 def test_mistakes_in_later_blocks_name_their_line(tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_mistakes_in_later_blocks_name_their_line(tmp_path, monkeypatch):
     for bad, said in ((b"a,1,Zo\xeb,1\n", "line 1002: byte 0xeb"), (b'a,1,5" x,1\n', "line 1002: a quote")):
         path.write_bytes(HEADER.encode() + b"a,1,b,1\n" * 1_000 + bad + b"c,1,d,0\n" * 9)
         with pytest.raises(Rejected, match=said):
-            read_source(str(path), kinds=KINDS)
+            open_source(str(path), kinds=KINDS).read_table()
 
 
 def test_a_byte_order_mark_of_a_file_in_blocks_is_taken_off_once(tmp_path):
@@ -205,7 +205,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_read_in_the_order_of_its_files_each_row_with_its_file(folder):
-    source = read_source(str(folder), kinds=KINDS)
+    source = open_source(str(folder), kinds=KINDS).read_table()
     assert [row[0] for row in rows(source)] == ["a", "b", "c"]
     assert source.positions.to_pylist() == ["a.csv line 2", "b.csv line 2", "more/c.csv line 2"]
     assert broken(source) == [("b.csv line 3", "not a number: column 'age' holds '?'")]
@@ -215,8 +215,8 @@ def test_a_folder_is_read_in_the_order_of_its_files_each_row_with_its_file(folde
 
 def test_a_glob_chooses_among_the_files(folder):
     (folder / "notes.txt").write_text("x")
-    assert [row[0] for row in rows(read_source(f"{folder}/*.csv", kinds=KINDS))] == ["a", "b"]
-    assert [row[0] for row in rows(read_source(f"{folder}/[c-z]*/*.csv", kinds=KINDS))] == ["c"]
+    assert [row[0] for row in rows(open_source(f"{folder}/*.csv", kinds=KINDS).read_table())] == ["a", "b"]
+    assert [row[0] for row in rows(open_source(f"{folder}/[c-z]*/*.csv", kinds=KINDS).read_table())] == ["c"]
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,20 @@ def test_a_folder_that_leaves_doubt_is_refused_with_the_file(folder, add, named,
     for name, text in add.items():
         (folder / name).write_text(text)
     with pytest.raises(error, match=said):
-        read_source(f"{folder}{named}", kinds=KINDS)
+        open_source(f"{folder}{named}", kinds=KINDS).read_table()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(NotFound, match="no file in the folder"):
-        read_source(str(tmp_path / "in"), kinds=KINDS)
+        open_source(str(tmp_path / "in"), kinds=KINDS).read_table()
 
 
 def test_parquet_files_whose_types_differ_become_one_type(tmp_path):
     pq.write_table(people(2), tmp_path / "a.parquet")
     pq.write_table(people(2, 2, age=pa.array([7, 8], pa.int32())), tmp_path / "b.parquet")
     pq.write_table(people(2, 4, age=["9", "ten"], extra=[1, 2]), tmp_path / "c.parquet")
-    source = read_source(f"{tmp_path}/*.parquet", kinds=KINDS)
+    source = open_source(f"{tmp_path}/*.parquet", kinds=KINDS).read_table()
     assert source.table["age"].to_pylist() == [0.0, 1.0, 7.0, 8.0, 9.0]
     assert broken(source) == [("c.parquet row 2", "not a number: column 'age' holds 'ten'")]
     assert source.undeclared_columns == ("extra",)
@@ -368,7 +368,7 @@ def test_pages_with_checksums_are_verified(tmp_path):
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
     with pytest.raises(Rejected, match=r"x\.parquet.*[Cc]hecksum"):
-        read_source(str(path), kinds=KINDS)
+        open_source(str(path), kinds=KINDS).read_table()
 
 
 # Watermarks
@@ -498,11 +498,11 @@ def test_an_s3_prefix_is_read_in_the_order_of_its_keys(bucket, tmp_path, named):
 def test_one_object_is_read_and_its_messages_name_its_address(bucket, tmp_path):
     client, name = bucket
     client.put_object(Bucket=name, Key="x.csv", Body=(HEADER + "a,1,b,1\n").encode())
-    source = read_source(f"s3://{name}/x.csv", kinds=KINDS)
+    source = open_source(f"s3://{name}/x.csv", kinds=KINDS).read_table()
     assert (rows(source), source.positions.to_pylist()) == ([("a", 1.0, "b", 1)], ["line 2"])
     client.put_object(Bucket=name, Key="x.csv", Body=(HEADER + 'a,1,"b,1\n').encode())
     with pytest.raises(Rejected, match=rf"^s3://{name}/x\.csv line 2: a quote"):
-        read_source(f"s3://{name}/x.csv", kinds=KINDS)
+        open_source(f"s3://{name}/x.csv", kinds=KINDS).read_table()
 
 
 def test_the_identity_of_objects_is_known_before_they_are_fetched(bucket, tmp_path):
@@ -539,13 +539,13 @@ def test_an_address_without_readable_objects_is_refused(bucket, tmp_path, addres
     put(bucket, tmp_path, **{"in/a.parquet": people(2)})
     client.put_object(Bucket=name, Key="odd/x.tmp", Body=b"x")
     with pytest.raises(error, match=said):
-        read_source(address.format(bucket=name), kinds=KINDS)
+        open_source(address.format(bucket=name), kinds=KINDS).read_table()
 
 
 def test_an_s3_that_does_not_answer_is_worth_another_try(bucket, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(Unavailable, match="does not respond"):
-        read_source("s3://bucket/x.csv", kinds=KINDS)
+        open_source("s3://bucket/x.csv", kinds=KINDS).read_table()
 
 
 def test_a_frame_is_read_in_parts_with_its_row_numbers():

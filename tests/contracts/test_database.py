@@ -65,7 +65,7 @@ def test_a_ledger_opened_before_a_fork_serves_both_sides(database: SqlLedger) ->
         "UPDATE ratchet_effects SET text = 'x'",
         "DELETE FROM ratchet_deployments",
         "UPDATE ratchet_requests SET digest = 'x'",
-        "UPDATE ratchet_signals SET sentence = 'x'",
+        "UPDATE ratchet_signals SET summary = 'x'",
         "DELETE FROM ratchet_messages",
         "DELETE FROM ratchet_attempts",
         "DELETE FROM ratchet_deliveries",

@@ -1,21 +1,15 @@
 # ruff: noqa: F811 - the fixtures of tests/fixtures/lakes.py are imported by name
-"""A lake in a folder: damaged and unknown files on the disk, killed writers, and the layout before the log existed."""
+"""A lake in a folder: damaged and unknown files on the disk, and killed writers."""
 
 import fcntl
-import hashlib
-import json
 import os
 import time
-from dataclasses import asdict, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from blocks.common.errors import Corrupt, Rejected, Unavailable
-from blocks.lake.base import DataFile
 from blocks.lake.local import LocalLake
 from tests.fixtures.lakes import NOON, append, as_bytes, flipped, local, people  # noqa: F401
 
@@ -165,56 +159,6 @@ def test_a_changed_file_is_found_though_its_size_and_time_are_as_before(local):
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     with pytest.raises(Corrupt, match="checksum mismatch"):
         local.files(local.as_of("people"))
-
-
-def before_the_log(lake, tables):
-    """Write snapshots in the layout that the lake had before its log; return their manifests."""
-    snapshots = []
-    for number, table in enumerate(tables, 1):
-        folder = lake.root / "people" / f"{number:08d}"
-        folder.mkdir(parents=True)
-        path = folder / "part-00000-buckets-0000-9999.parquet"
-        pq.write_table(table.sort_by("_bucket"), path)
-        data = path.read_bytes()
-        file = DataFile(path.name, table.num_rows, len(data), hashlib.sha256(data).hexdigest())
-        model = append(LocalLake(root=lake.root.parent / f"model{number}"), table, f"k{number}")
-        named = hashlib.sha256(f"people\nk{number}".encode()).hexdigest()[:8]
-        at = NOON + timedelta(hours=number)
-        snapshot = replace(model, id=f"{number:08d}-{named}", sequence=number, created_at=at, files=(file,))
-        content = {"digest": snapshot.digest, "snapshot": asdict(snapshot)}
-        text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, default=datetime.isoformat)
-        (folder / "manifest.json").write_text(f"{text}\n")
-        snapshots.append(snapshot)
-    return snapshots
-
-
-def test_a_lake_of_the_layout_before_the_log_is_read_and_appended_to(local):
-    old = before_the_log(local, [people(50), people(60, 50), people(70, 110)])
-    now = local.as_of("people")
-    assert now.snapshots == tuple(old)
-    assert now.digest == hashlib.sha256("\n".join(s.digest for s in old).encode()).hexdigest()  # as recorded then
-    seen = as_bytes(local.read(now))
-    assert local.read(now).num_rows == 180
-    assert local.as_of("people", old[1].created_at.isoformat()).id == old[1].id
-    assert append(local, people(9, 900), "k2") == old[1]
-    new = append(local, people(9, 900), "k4")
-    assert (new.sequence, anew(local).as_of("people").rows) == (4, 189)
-    assert as_bytes(anew(local).read(anew(local).as_of("people", old[-1].id))) == seen
-    assert local.datasets() == ("people",)
-    for number in range(8):
-        append(local, people(9, 1_000 + number), f"more{number}")
-    local.compact("people", at=NOON)
-    local.collect_orphans("people", before=NOON.replace(year=2100))
-    assert as_bytes(anew(local).read(anew(local).as_of("people", old[-1].id))) == seen
-    assert anew(local).as_of("people").snapshots[:3] == tuple(old)
-
-
-def test_damage_in_the_layout_before_the_log_is_found(local):
-    before_the_log(local, [people(50), people(60, 50)])
-    path = local.root / "people" / "00000002" / "manifest.json"
-    path.write_bytes(flipped(path.read_bytes(), 200))
-    with pytest.raises(Corrupt, match="00000002"):
-        local.as_of("people")
 
 
 def test_fixing_a_read_of_many_snapshots_opens_no_more_than_of_one(local, monkeypatch):

@@ -171,7 +171,7 @@ def test_a_compaction_changes_no_read_and_opens_fewer_files(lake):
     reads = small_snapshots(lake)
     before = every_read(lake, reads)
     files = len(lake.files(reads[-1]))
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     assert every_read(lake, reads) == before
     assert len(lake.files(reads[-1])) < files / 8
     assert [read.digest for read in reads] == [lake.as_of("people", read.id).digest for read in reads]
@@ -182,19 +182,19 @@ def test_a_compaction_changes_no_read_and_opens_fewer_files(lake):
 @pytest.mark.slow
 def test_compactions_are_compacted_and_grow_with_the_schema(lake):
     reads = small_snapshots(lake, 10)
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     for number in range(10):
         append(lake, people(9_000, 9_000 * number, city=pa.array(["x"] * 9_000)), f"l{number}")
     reads += [lake.as_of("people", snapshot.id) for snapshot in lake.as_of("people").snapshots[10:]]
     before = every_read(lake, reads)
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     assert every_read(lake, reads) == before
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     for number in range(10):
         append(lake, people(9_000, 90_000 + 9_000 * number, city=pa.array(["y"] * 9_000)), f"m{number}")
     reads.append(lake.as_of("people"))
     before = every_read(lake, reads)
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     assert every_read(lake, reads) == before
     files = lake.files(lake.as_of("people"))
     assert 5 < len(files) < 15  # more than 100,000 rows are cut by stripe
@@ -207,8 +207,8 @@ def test_compactions_are_compacted_and_grow_with_the_schema(lake):
 def test_few_snapshots_are_not_compacted(lake):
     reads = small_snapshots(lake, 5)
     files = lake.files(reads[-1])
-    assert lake.compact("people", at=NOON) == FileTotals(0, 0)
-    assert lake.compact("nothing", at=NOON) == FileTotals(0, 0)
+    assert lake.compact("people") == FileTotals(0, 0)
+    assert lake.compact("nothing") == FileTotals(0, 0)
     assert lake.files(reads[-1]) == files
 
 
@@ -217,13 +217,13 @@ def test_a_compaction_says_what_it_takes_together_and_tried_out_it_changes_nothi
     small = FileTotals(10, sum(file.bytes for read in reads[-1].snapshots for file in read.files))
     before = lake.storage_use("people")
     assert before == StorageUse(small, small)
-    assert lake.compact("people", at=NOON, dry_run=True) == small
+    assert lake.compact("people", dry_run=True) == small
     assert lake.storage_use("people") == before
-    assert lake.compact("people", at=NOON) == small
+    assert lake.compact("people") == small
     after = lake.storage_use("people")
     assert (after.opened.files, after.stored.files) == (1, 11), "those of before stay, for reads that end among them"
     assert after.stored.size_bytes == small.size_bytes + after.opened.size_bytes
-    assert lake.compact("people", at=NOON) == FileTotals(0, 0)
+    assert lake.compact("people") == FileTotals(0, 0)
     with pytest.raises(NotFound):
         lake.storage_use("nothing")
 
@@ -246,14 +246,14 @@ def test_damage_is_not_laundered_by_a_compaction(lake):
     snapshot = reads[-1].snapshots[4]
     alter(lake, lake.file_url(snapshot, snapshot.files[0].name), lambda data: flipped(data, 99))
     with pytest.raises(Corrupt, match="checksum mismatch"):
-        lake.compact("people", at=NOON)
+        lake.compact("people")
     assert lake.read(reads[3]).num_rows == 120
 
 
 def test_an_append_and_a_compaction_at_once_both_land(lake):
     reads = small_snapshots(lake, 10)
     before = every_read(lake, reads)
-    append(lake, meanwhile(people(10, 5_000), lambda: lake.compact("people", at=NOON)), "while")
+    append(lake, meanwhile(people(10, 5_000), lambda: lake.compact("people")), "while")
     assert lake.as_of("people").rows == 310
     assert every_read(lake, reads) == before
     assert lake.read(lake.as_of("people")).num_rows == 310
@@ -269,7 +269,7 @@ def orphan(lake, size=1_000):
 
 def test_files_that_nothing_names_are_removed_when_they_are_old_and_nothing_else_is(lake):
     reads = small_snapshots(lake, 10)
-    lake.compact("people", at=NOON)
+    lake.compact("people")
     before = every_read(lake, reads)
     stored = {found.key for found in lake.store.list_objects("people/_data/")}
     orphan(lake)

@@ -1,7 +1,55 @@
-"""The ledger's schema, revision by revision, in the form that Alembic runs (`blocks.database.migration` calls it).
+"""The ledger's schema, revision by revision; Alembic brings a database up to the revision of this program.
 
 To change the schema: change `blocks.database.tables`, and add `versions/r0003_<what>.py` beside the last one, with
-`revision`, `down_revision` and `upgrade`; then set `HEAD` in `blocks.database.migration`. A revision that was released
-is never edited. It may add tables, columns with a default, and indexes; it may not rebuild a table (Alembic's batch
-mode), because rows are never moved or rewritten. There is no way down: a ledger is restored from a backup.
+`revision`, `down_revision` and `upgrade`; then set `HEAD`. A released revision is never edited. It may add tables,
+columns with a default, and indexes; it may not rebuild a table (Alembic's batch mode), because rows are never moved or
+rewritten. There is no downgrade: restore a ledger from a backup.
 """
+
+from pathlib import Path
+from threading import Lock
+
+from sqlalchemy import Connection, inspect, text
+
+from blocks.common.errors import Rejected
+
+HEAD = "0002"
+"""The revision of this program. A constant, because to ask Alembic for it takes 0.3 s of each process."""
+VERSION_TABLE = "ratchet_schema"
+"""Not Alembic's own name: MLflow or Prefect may have theirs in the same database."""
+_ONE_UPGRADE = Lock()  # Alembic hands connection and operations to the revisions in globals
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the schema has the revision of this program."""
+    return _revision(connection) == HEAD
+
+
+def upgrade(connection: Connection, place: str) -> None:
+    """Bring the schema up to this program's revision, in the caller's transaction, which must be the only writer.
+
+    Raises:
+        Rejected: a newer program has upgraded it; the message names the database by `place`.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    found = _revision(connection)
+    if found and found not in known:
+        raise Rejected(
+            f"ledger at {place}: its schema has revision {found}, and this program knows {HEAD} and those before. A "
+            "newer release of Ratchet has upgraded it: run that release, or restore the backup from before the upgrade."
+        )
+    config.attributes["connection"] = connection
+    with _ONE_UPGRADE:
+        command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return ""
+    return str(connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar() or "")  # noqa: S608

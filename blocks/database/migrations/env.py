@@ -2,11 +2,7 @@
 
 from alembic import context
 
-from blocks.database.tables import METADATA
+from blocks.database.migrations import VERSION_TABLE
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=METADATA,
-    version_table=context.config.attributes["version_table"],
-)
+context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
 context.run_migrations()

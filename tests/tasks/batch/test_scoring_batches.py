@@ -12,7 +12,7 @@ from blocks.engines.base import Engine
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.fake import FakeLake
-from blocks.sources import read_source
+from blocks.sources import open_source
 from tasks.batch.input import input_from_source, open_inference_input
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.model.data import column_kinds
@@ -69,7 +69,7 @@ def test_rows_of_every_source_are_predicted_under_the_key_of_what_they_hold(
     assert predictions(lake).equals(expected(predictor))
     assert kept.rows == 500
     kinds = {name: kind for name, kind in column_kinds(DATA).items() if name != DATA.target}
-    whole = table_content_digest(read_source(place, query=query, kinds=kinds).table)
+    whole = table_content_digest(open_source(place, query=query, kinds=kinds).read_table().table)
     assert input_from_source(DATA, place, query, folder_of(tmp_path)).digest == whole
 
 

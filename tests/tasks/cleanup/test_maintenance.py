@@ -100,10 +100,10 @@ class Forgetful(FakeLake):
     _block_type_slug = "ratchet-lake-forgetful"
     _lost: bool = PrivateAttr(default=False)
 
-    def compact(self, dataset: str, *, at: datetime, dry_run: bool = False) -> FileTotals:
+    def compact(self, dataset: str, *, dry_run: bool = False) -> FileTotals:
         """Compact, and from then on lose the last row."""
         self._lost = True
-        return super().compact(dataset, at=at, dry_run=dry_run)
+        return super().compact(dataset, dry_run=dry_run)
 
     def scan(
         self, as_of: AsOf, *, below_bucket: int | None = None, columns: Sequence[str] | None = None

@@ -35,7 +35,7 @@ MISSING += [] if shutil.which("java") else ["java"]
 @pytest.fixture(autouse=True)
 def cut_by_stripe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a compaction of few rows be written like one of many: by stripe of buckets, and not by snapshot."""
-    monkeypatch.setattr("blocks.lake.compaction.ONE_FILE_ROWS", 50)
+    monkeypatch.setattr("blocks.lake.maintenance.ONE_FILE_ROWS", 50)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def land(lake: FakeLake, spec: ModelSpec, name: str, rows: pa.Table, number: int
 
 def compact(lake: FakeLake) -> None:
     for dataset in lake.datasets():
-        lake.compact(dataset, at=NOON)
+        lake.compact(dataset)
 
 
 def rows_of(data: TierData) -> list[pa.Table]:

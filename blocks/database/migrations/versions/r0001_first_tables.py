@@ -1,7 +1,6 @@
-"""The tables of the ledger as they were before it had revisions: approvals, effects, outbox and inbox.
+"""The first tables of the ledger: approvals, effects, outbox and inbox.
 
-A ledger of that time is adopted: tables that are there stay as they are, with their rows, and those that are missing
-are made. This file is a copy of the tables at that time; it must not follow `blocks.database.tables`.
+This file is a copy of the tables at that time; it must not follow `blocks.database.tables`.
 """
 
 import sqlalchemy as sa
@@ -17,14 +16,12 @@ _LEASES = "ratchet_leases"
 
 
 def upgrade() -> None:
-    """Make the tables that are missing, and have the database refuse to change or delete their rows."""
+    """Create the tables, and have the database refuse to change or delete their rows."""
     bind = op.get_bind()
-    there = set(sa.inspect(bind).get_table_names())
-    new = [table for table in _METADATA.sorted_tables if table.name not in there]
-    _METADATA.create_all(bind, tables=new, checkfirst=False)
+    _METADATA.create_all(bind, checkfirst=False)
     if bind.dialect.name == "postgresql":
         op.execute(_POSTGRES_FUNCTION)
-    for table in new:
+    for table in _METADATA.sorted_tables:
         if table.name != _LEASES:
             _guard(table.name, bind.dialect.name)
 
@@ -106,9 +103,9 @@ _table(
 _table(
     "ratchet_signals",
     _key("key"),
-    *_texts("cause", "event", "state", "model", "environment", "severity", "owner", "sentence"),
+    *_texts("cause", "event", "state", "model", "environment", "severity", "owner", "summary"),
     _moment(),
-    *_texts("links", "by"),
+    *_texts("links", "acknowledged_by"),
     sa.Index("ratchet_signals_by_cause", "cause"),
 )
 _table(
@@ -122,7 +119,7 @@ _table(
     sa.Column("message_id", sa.Text, sa.ForeignKey("ratchet_messages.id"), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("delivered", sa.Boolean, nullable=False),
-    *_texts("said"),
+    *_texts("error"),
     _moment(),
     sa.UniqueConstraint("message_id", "number"),
 )
@@ -138,7 +135,7 @@ _table(
     "ratchet_delivery_turns",
     sa.Column("delivery", sa.Text, sa.ForeignKey("ratchet_deliveries.id"), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    *_texts("asked_by"),
+    *_texts("requested_by"),
     _moment(),
     sa.UniqueConstraint("delivery", "number"),
 )
@@ -160,12 +157,12 @@ _table(
 _table(
     "ratchet_delivery_reports",
     sa.Column("run_id", sa.Text, sa.ForeignKey("ratchet_delivery_runs.run_id"), nullable=False),
-    *_texts("said", "text"),
+    *_texts("status", "text"),
     sa.Column("final", sa.Boolean, nullable=False),
     _moment(),
     sa.Index("ratchet_delivery_reports_run", "run_id", "final"),
 )
-_table("ratchet_delivery_notes", *_texts("about", "kind", "text"), _moment())
+_table("ratchet_delivery_notes", *_texts("subject_id", "kind", "text"), _moment())
 _table(
     _LEASES,
     sa.Column("name", sa.Text, primary_key=True),

@@ -1,12 +1,16 @@
-"""Batch functions: user code over the batches of a query result, with the same errors in every engine.
+"""What the engines share: checks of file lists, atomic output folders, and batch functions.
 
-On a cluster the function runs in Spark's Python processes, which return only the text of an error. So the error is
-serialised as one line of JSON within that text.
+A batch function is user code over the batches of a query result, with the same errors in every engine. On a cluster it
+runs in Spark's Python processes, which return only the text of an error. So the error is serialised as one line of JSON
+within that text.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -14,8 +18,8 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from blocks.common import errors
-from blocks.common.errors import PortError, Rejected
-from blocks.engines.files import shorten
+from blocks.common.errors import Conflict, NotFound, PortError, Rejected
+from runtime.files import flush
 
 BatchFunction: TypeAlias = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """Maps batches to batches: called once per process or partition, so it can prepare before the first batch."""
@@ -62,12 +66,20 @@ class CheckedFunction:
             FunctionFailed: the function raised an error, or yielded other columns. Errors of the input batches are
                 raised unchanged.
         """
-        inputs = _InputBatches(batches)
+        input_errors: list[Exception] = []
+
+        def inputs() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except Exception as error:
+                input_errors.append(error)
+                raise
+
         try:
-            for batch in self.function(inputs):
+            for batch in self.function(inputs()):
                 yield self._with_schema(batch)
         except Exception as error:
-            if error is inputs.error:
+            if error in input_errors:
                 raise
             raise FunctionFailed(error) from error
 
@@ -77,26 +89,6 @@ class CheckedFunction:
             expected, actual = (", ".join(f"{f.name} {f.type}" for f in each) for each in (self.schema, batch.schema))
             raise Rejected(f"it yielded the columns {actual}, expected {expected}. Correct the function.")
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
-
-
-class _InputBatches:
-    """The input batches; `error` is the exception that reading them raised."""
-
-    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
-        self._batches = iter(batches)
-        self.error: Exception | None = None
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self
-
-    def __next__(self) -> pa.RecordBatch:
-        try:
-            return next(self._batches)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self.error = error
-            raise
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> int:
@@ -114,3 +106,58 @@ def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Pa
                 waiting, waiting_rows = [], 0
         writer.write_table(pa.Table.from_batches(waiting, schema))
     return rows
+
+
+def checked_files(name: str, files: Sequence[str]) -> tuple[str, ...]:
+    """Return the files of a table in a query.
+
+    Raises:
+        NotFound: there are none.
+        Rejected: a file is listed twice, which engines handle differently.
+    """
+    listed = tuple(map(str, files))
+    if not listed:
+        raise NotFound(f"there are no files for table {name!r}. Ingest first.")
+    if len(set(listed)) < len(listed):
+        duplicate = next(file for file in listed if listed.count(file) > 1)
+        raise Rejected(f"table {name!r} lists the file {duplicate} twice. List each file once.")
+    return listed
+
+
+@contextmanager
+def atomic_folder(to: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; it is renamed to `to`, or removed if the body fails.
+
+    A killed process leaves a folder `.<name>-…`, never a partial `to`.
+
+    Raises:
+        Conflict: `to` exists before or after the work.
+    """
+    if to.exists():
+        raise Conflict(f"{to} exists already. Remove it, or write to another folder.")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+    try:
+        folder.chmod(0o755)  # mkdtemp gives access to the owner only
+        yield folder
+        for path in (*folder.iterdir(), folder):
+            flush(path)
+        _rename(folder, to)
+        flush(to.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shorten(message: object, max_length: int = 600) -> str:
+    """Return a message in one line of at most `max_length` characters."""
+    text = " ".join(str(message).split())
+    return text if len(text) <= max_length else f"{text[:max_length]}…"
+
+
+def _rename(folder: Path, to: Path) -> None:
+    try:
+        folder.rename(to)
+    except OSError as cause:
+        if to.exists():
+            raise Conflict(f"{to} exists already: another writer was first.") from cause
+        raise

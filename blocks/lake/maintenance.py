@@ -1,12 +1,18 @@
-"""Compaction: copies of the rows of many small snapshots in few larger files; reads return the same rows.
+"""Maintenance of a data set: compaction of many small files, and deletion of orphans (files that no entry references).
 
-The snapshots' own files remain: a read that ends between two snapshots of a compaction opens those. So only small
-snapshots are compacted, and many at once, so that the lake grows little.
+A compaction copies the rows of many small snapshots into few larger files; reads return the same rows. The snapshots'
+own files remain: a read that ends between two snapshots of a compaction opens those. So only small snapshots are
+compacted, and many at once, so that the lake grows little.
+
+Orphans are deleted without deleting files of a running writer. First a log entry, the fence, names the folders to
+delete. A writer whose folder is fenced can no longer commit: its own entry would come after the fence, and before it
+writes that entry it reads all earlier ones. Only then the files are deleted. The order of the log decides, not clocks.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import numpy as np
@@ -18,9 +24,16 @@ from blocks.lake.base import BUCKET_COLUMN, DataFile, FileTotals
 from blocks.lake.dataset_log import DatasetLog
 from blocks.lake.entries import CompactedRange, Compaction, LogEntry
 from blocks.lake.layout import MAX_FILE_ROWS, ONE_FILE_ROWS, STRIPE_EDGES, encode, file_name
-from blocks.lake.object_store import ObjectStore
-from blocks.lake.read_plan import PlannedFile, ReadUnit, choose_ranges, total_size, unit_for_entry
-from blocks.lake.reading import SEGMENTS_KEY, UnitReader
+from blocks.lake.object_store import ObjectInfo, ObjectStore
+from blocks.lake.reading import (
+    SEGMENTS_KEY,
+    PlannedFile,
+    ReadUnit,
+    UnitReader,
+    choose_ranges,
+    total_size,
+    unit_for_entry,
+)
 from blocks.lake.schemas import deserialize_schema
 from blocks.lake.verified_files import VerifiedFiles
 
@@ -145,3 +158,64 @@ def _segments_json(sequences: npt.NDArray[np.int64]) -> str:
     """Return the footer's JSON: [snapshot's sequence number, rows], in the order of the file."""
     values, counts = np.unique(sequences, return_counts=True)
     return json.dumps([[int(value), int(count)] for value, count in zip(values, counts, strict=True)])
+
+
+_Folders = Mapping[str, list[ObjectInfo]]
+"""The files of each append or compaction, by its folder."""
+
+
+def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dry_run: bool) -> FileTotals:
+    """Delete unreferenced folders that were not written to since `before`; return the total size of their files.
+
+    With `dry_run` nothing is deleted.
+    """
+    for _ in range(_ATTEMPTS):
+        head = log.head()
+        if head is None:
+            return FileTotals(0, 0)
+        folders = _folders(store, log.dataset)
+        superseded = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
+        orphans = _unreferenced_folders(log, head, superseded, folders, before)
+        files = [file for name in orphans for file in folders[name]]
+        size = FileTotals(len(files), sum(file.size_bytes for file in files))
+        if dry_run or not orphans:
+            return size
+        runs = tuple(run for run in head.state.runs if run not in superseded)
+        state = replace(head.state, others=(*head.state.others, head.log + 1), runs=runs)
+        if log.claim(LogEntry(head.log + 1, head.digest, state, fenced=tuple(sorted(orphans)))):
+            for file in files:
+                store.delete(file.key)
+            return size
+    raise ConcurrentWrite(f"{log.dataset}: {_ATTEMPTS} other writers were first. Try again.")
+
+
+def _folders(store: ObjectStore, dataset: str) -> _Folders:
+    folders: dict[str, list[ObjectInfo]] = {}
+    for stored in store.list_objects(f"{dataset}/_data/"):
+        name = stored.key.removeprefix(f"{dataset}/").rpartition("/")[0]
+        folders.setdefault(name, []).append(stored)
+    return folders
+
+
+def _modified(files: Sequence[ObjectInfo]) -> datetime:
+    return max((file.modified for file in files), default=datetime(1, 1, 1, tzinfo=UTC))
+
+
+def _is_superseded(log: DatasetLog, head: LogEntry, run: CompactedRange, folders: _Folders, before: datetime) -> bool:
+    """Return whether a longer compaction has contained its rows since `before`, so that no read needs it."""
+    longer = [r for r in head.state.runs if r != run and r.first <= run.first and r.last >= run.last]
+    ages = [_modified(folders.get(log.entry(r.log).folder, [])) for r in longer]
+    return any(age < before for age in ages)
+
+
+def _unreferenced_folders(
+    log: DatasetLog,
+    head: LogEntry,
+    superseded: set[CompactedRange],
+    folders: _Folders,
+    before: datetime,
+) -> list[str]:
+    active = {run.log for run in head.state.runs if run not in superseded}
+    entries = log.entries(range(1, head.log + 1))
+    referenced = {entry.folder for entry in entries if entry.snapshot or entry.log in active}
+    return [name for name, files in folders.items() if name not in referenced and _modified(files) < before]
