@@ -82,7 +82,7 @@ ALLOWED = (
             "tasks/shared/rules/cost/*",
             "tasks/cleanup/rules/*cloud.py",
             "blocks/common/aws/pricing.py",
-            "ratchet/costs.py",
+            "ratchet/commands/models.py",
             "docs/cost.md",
         )
     ),

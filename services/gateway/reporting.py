@@ -6,33 +6,45 @@ if the gateway dies between sending and recording it, so it is sent last and onl
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
 from typing import cast, get_args
-from uuid import UUID
+from urllib.parse import quote
 
 import httpx
 
 from blocks.common.errors import PortError, Rejected, TransientError, Unavailable
-from blocks.inbox.base import Inbox, InboxNote, UnreportedRun
-from deployments.flow_runs import outcome_of_run
+from blocks.inbox.base import Inbox, InboxNote, StartedRun, UnreportedRun
 from deployments.secret_store import SecretStore, SecretUnavailable
-from services.gateway.git_hosts import API_URLS, CommitStatus, comment_call, send_call, status_call
 from services.gateway.rules.changes import change_from_json
 from services.gateway.rules.payloads import Sender
-from services.gateway.rules.report import RunReport, commit_state, run_markdown, status_line
+from services.gateway.rules.report import CommitState, RunReport, commit_state, run_markdown, status_line
 from services.gateway.rules.rules import HostRules, Triggers
-from services.gateway.run_starter import PrefectConnection
 
 _log = logging.getLogger("ratchet.gateway")
+
+API_URLS: Mapping[Sender, str] = {
+    "github": "https://api.github.com",
+    "gitlab": "https://gitlab.com/api/v4",
+    "bitbucket": "https://api.bitbucket.org/2.0",
+    "gitea": "",
+}
+"""Default API URLs. Gitea has none, because every Gitea is self-hosted; triggers.yaml can override each."""
+
+_GITLAB_STATES: Mapping[CommitState, str] = {
+    "pending": "running", "success": "success", "failure": "failed", "error": "canceled"
+}  # fmt: skip
+_BITBUCKET_STATES: Mapping[CommitState, str] = {
+    "pending": "INPROGRESS", "success": "SUCCESSFUL", "failure": "FAILED", "error": "STOPPED"
+}  # fmt: skip
 
 MIN_POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 60.0
 """Seconds between two polls of a run: 5 at first, up to 60 while nothing changes."""
 
-ReadRun = Callable[[UnreportedRun], RunReport | None]
+ReadRun = Callable[[StartedRun], RunReport | None]
 """Returns the state of a run; None when Prefect no longer has it. Raises Unavailable."""
 
 
@@ -79,7 +91,7 @@ class Reporter:
         return reports
 
     def _report(self, unreported: UnreportedRun) -> bool:
-        view = self.read_run(unreported)
+        view = self.read_run(unreported.run)
         if view is None:
             self.inbox.record_report(unreported.run.run_id, "gone", "Prefect no longer has this run.\n",
                               self.clock(), final=True)  # fmt: skip
@@ -130,38 +142,71 @@ def _known_sender(name: str) -> Sender:
     return cast(Sender, name)
 
 
-def prefect_run_reader(ui_url: str) -> ReadRun:
-    """Return a function that reads a run from the Prefect API. `ui_url` is the address of the Prefect UI."""
-    connection = PrefectConnection()
+@dataclass(frozen=True)
+class CommitStatus:
+    """The status of a commit. `context` distinguishes it from other statuses of the same commit."""
 
-    def read_run(unreported: UnreportedRun) -> RunReport | None:
-        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+    commit: str
+    state: CommitState
+    context: str
+    description: str
+    url: str
 
-        run_id = UUID(unreported.run.run_id)
-        try:
-            client = connection.open()
-            run = client.read_flow_run(run_id)
-            of_this_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-            ended = run.state is not None and run.state.is_final()
-            artifacts = client.read_artifacts(artifact_filter=of_this_run) if ended else []
-        except ObjectNotFound:
-            return None
-        except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as cause:
-            connection.close()
-            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
-        state = run.state
-        return RunReport(
-            run_id=str(run.id),
-            url=f"{ui_url}/runs/flow-run/{run.id}",
-            deployment=unreported.run.deployment,
-            rule_name=unreported.run.rule,
-            state_type=state.type.value if state else "PENDING",
-            state_name=str(state.name) if state else "Pending",
-            message=(state.message or "") if state else "",
-            parameters=run.parameters,
-            artifacts={str(each.key): str(each.data) for each in artifacts if each.type == "markdown"},
-            outcome=outcome_of_run(run) if ended else "",
+
+@dataclass(frozen=True)
+class ApiCall:
+    """One POST request to a host's API: its path and its JSON body."""
+
+    path: str
+    content: Mapping[str, object]
+
+
+def status_call(sender: Sender, repository: str, status: CommitStatus) -> ApiCall:
+    """Return the call that sets a commit's status. A status with the same context is replaced."""
+    commit, description = status.commit, status.description
+    if sender == "gitlab":
+        content = {"state": _GITLAB_STATES[status.state], "name": status.context, "target_url": status.url}
+        return ApiCall(
+            f"/projects/{quote(repository, safe='')}/statuses/{commit}", {**content, "description": description}
         )
+    if sender == "bitbucket":
+        content = {"key": status.context[:40], "name": status.context, "state": _BITBUCKET_STATES[status.state]}
+        path = f"/repositories/{repository}/commit/{commit}/statuses/build"
+        return ApiCall(path, {**content, "url": status.url, "description": description})
+    content = {"state": status.state, "context": status.context, "target_url": status.url}
+    return ApiCall(f"/repos/{repository}/statuses/{commit}", {**content, "description": description})
 
-    return read_run
+
+def comment_call(sender: Sender, repository: str, commit: str, markdown: str) -> ApiCall | None:
+    """Return the call that adds a comment to a commit; None for a host without commit comments."""
+    if sender == "gitlab":
+        return ApiCall(
+            f"/projects/{quote(repository, safe='')}/repository/commits/{commit}/comments", {"note": markdown}
+        )
+    if sender == "bitbucket":
+        return ApiCall(f"/repositories/{repository}/commit/{commit}/comments", {"content": {"raw": markdown}})
+    if sender == "github":
+        return ApiCall(f"/repos/{repository}/commits/{commit}/comments", {"body": markdown})
+    return None  # Gitea has comments on issues and pull requests only
+
+
+def send_call(sender: Sender, api: str, token: str, call: ApiCall, seconds: float = 15.0) -> None:
+    """Send a call to the host's API.
+
+    Raises:
+        Unavailable: the host does not respond, or is busy; the call may be repeated.
+        Rejected: the host refuses the call. The message never contains the token.
+    """
+    bearer = {"private-token": token} if sender == "gitlab" else {"authorization": f"Bearer {token}"}
+    headers = {**bearer, "accept": "application/json", "user-agent": "ratchet-gateway"}
+    place = f"{sender} {call.path}"
+    try:
+        response = httpx.post(
+            f"{api}{call.path}", json=dict(call.content), headers=headers, timeout=seconds, follow_redirects=False
+        )
+    except httpx.HTTPError as cause:
+        raise Unavailable(f"{place}: no response: {type(cause).__name__}") from cause
+    if response.status_code >= 500 or response.status_code == 429:
+        raise Unavailable(f"{place}: status {response.status_code}")
+    if not response.is_success:
+        raise Rejected(f"{place}: status {response.status_code}: {response.text[:200]}")

@@ -13,14 +13,16 @@ from fastapi import FastAPI
 from blocks.environment import Environment
 from blocks.inbox.base import Inbox
 from deployments.secret_store import SecretStore
+from services.decisions import PrefectSuspendedRuns, RunResumer
 from services.gateway.app import RequestLimits, create_app
-from services.gateway.approvals_ui.factory import create_context, create_router, open_store
-from services.gateway.approvals_ui.resuming import PrefectSuspendedRuns, RunResumer
+from services.gateway.approvals_ui.api import create_router
+from services.gateway.approvals_ui.store import open_store
+from services.gateway.approvals_ui.users import create_context
 from services.gateway.dispatch import Dispatcher, open_repository_cache
 from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries
-from services.gateway.reporting import Reporter, prefect_run_reader
+from services.gateway.reporting import Reporter
 from services.gateway.rules.rules import Triggers
-from services.gateway.run_starter import PrefectRunStarter
+from services.gateway.run_starter import PrefectRunStarter, prefect_run_reader
 from services.gateway.settings import senders_without_secret
 
 _log = logging.getLogger("ratchet.gateway")

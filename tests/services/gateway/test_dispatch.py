@@ -12,9 +12,8 @@ from blocks.common.errors import Conflict
 from blocks.inbox.base import Delivery, IncomingDelivery
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
-from services.gateway.dispatch import LEASE_NAME, Dispatcher
+from services.gateway.dispatch import LEASE_NAME, Dispatcher, find_missed_pushes, ingest_missed_push
 from services.gateway.fake import FakeRunStarter
-from services.gateway.inbox_commands import find_missed_pushes, ingest_missed_push
 from services.gateway.ingest import read_delivery
 from services.gateway.repositories import RepositoryCache
 from services.gateway.rules.rules import Triggers

@@ -10,7 +10,7 @@ import pytest
 from blocks.approvals.base import Approvals
 from blocks.common.errors import Unavailable
 from blocks.records.approvals import Decision
-from services.gateway.approvals_ui.resuming import MAX_DECISION_AGE, RunResumer
+from services.decisions import MAX_DECISION_AGE, RunResumer
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import evidence, request_over, say
 from tests.waiting import wait_for
