@@ -86,7 +86,6 @@ ALLOWED = (
             "docs/cost.md",
         )
     ),
-    (r"\bhosting\b", "local/sagemaker/*", "SageMaker's word for its endpoints"),
     (QUIET, "blocks/c*/*.py", "a member of S3's DeleteObjects"),
     (QUIET, "local/sagemaker/server.py", "a log filter that keeps a server quiet"),
     (SWEEP, "docs/garbage-collection.md", "the algorithm's name: mark and sweep"),
