@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from threading import Event
-from typing import Protocol
 from uuid import UUID
 
 import httpx
@@ -96,16 +95,11 @@ def record_decision(
 ) -> Decision:
     """Record the decision, and resume the flow run if no further approval is needed.
 
-    Args:
-        env, request, approved, by, reason: the decision, and where it is recorded.
-        now: the time of the decision; by default the time of the call.
-
     Raises:
         Refusal, PortError: the decision does not count; nothing was recorded.
     """
-    at = now or datetime.now(UTC)
     decision = submit_decision(
-        env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=at
+        env, request.id, approved=approved, decided_by=by, reason=reason, channel=CHANNEL, now=now or datetime.now(UTC)
     )
     if env.approvals().final_decision(request.id) is None:
         print(f"{request.approvals} people must approve; the run waits for the others.")
@@ -118,43 +112,33 @@ def record_decision(
     return decision
 
 
-class SuspendedRuns(Protocol):
-    """The flow runs that may be suspended."""
+def resume_suspended(run_id: str, decision: Decision) -> bool:
+    """Resume a suspended run, which reads the decision from the ledger; return whether nothing more is to be done.
 
-    def resume(self, run_id: str, decision: Decision) -> bool:
-        """Resume a suspended run; return whether nothing more is to be done for it.
-
-        Raises:
-            Unavailable: Prefect does not respond.
-        """
-
-
-class PrefectSuspendedRuns:
-    """Suspended runs, over the Prefect API that this process is configured for."""
-
-    def resume(self, run_id: str, decision: Decision) -> bool:
-        """Resume a suspended run with its form filled in. The run itself reads the decision from the ledger."""
-        try:
-            with get_client(sync_client=True) as client:
-                state = client.read_flow_run(UUID(run_id)).state
-            if state is None or not state.is_paused():
-                return state is not None and state.is_final()
-            resume_run(UUID(run_id), decision)
-        except NotPausedError:  # it was resumed in the meantime
-            return False
-        except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
-            _log.warning("flow run %s cannot be resumed: %s", run_id, type(cause).__name__)
-            return True
-        except PrefectHTTPStatusError as cause:
-            if (status := cause.response.status_code) >= 500 or status in {401, 403, 429}:
-                raise Unavailable(f"Prefect responds with status {status}") from cause
-            _log.warning("flow run %s cannot be resumed: Prefect responds with status %d", run_id, status)
-            return True
-        except RuntimeError as cause:  # the message of Prefect says why it does not resume the run
-            raise Unavailable(f"flow run {run_id} was not resumed: {cause}") from cause
-        except httpx.HTTPError as cause:
-            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
-        return False  # check it once more: a run that failed to start is resumed again
+    Raises:
+        Unavailable: Prefect does not respond.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+        if state is None or not state.is_paused():
+            return state is not None and state.is_final()
+        resume_run(UUID(run_id), decision)
+    except NotPausedError:  # it was resumed in the meantime
+        return False
+    except (ObjectNotFound, FlowPauseTimeout, ValueError) as cause:
+        _log.warning("flow run %s cannot be resumed: %s", run_id, type(cause).__name__)
+        return True
+    except PrefectHTTPStatusError as cause:
+        if (status := cause.response.status_code) >= 500 or status in {401, 403, 429}:
+            raise Unavailable(f"Prefect responds with status {status}") from cause
+        _log.warning("flow run %s cannot be resumed: Prefect responds with status %d", run_id, status)
+        return True
+    except RuntimeError as cause:  # the message of Prefect says why it does not resume the run
+        raise Unavailable(f"flow run {run_id} was not resumed: {cause}") from cause
+    except httpx.HTTPError as cause:
+        raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
+    return False  # check it once more: a run that failed to start is resumed again
 
 
 class RunResumer:
@@ -163,10 +147,10 @@ class RunResumer:
     def __init__(
         self,
         approvals: Callable[[], Approvals],
-        runs: SuspendedRuns,
+        resume: Callable[[str, Decision], bool],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._approvals, self._runs, self._clock = approvals, runs, clock
+        self._approvals, self._resume, self._clock = approvals, resume, clock
         self._resumed: set[str] = set()
 
     def run(self, stop: Event, wake: Event) -> None:
@@ -198,7 +182,7 @@ class RunResumer:
                 continue  # more approvals are needed
             run_id = approvals.get_request(name).flow_run_id
             try:
-                if not run_id or self._runs.resume(run_id, end):
+                if not run_id or self._resume(run_id, end):
                     self._resumed.add(name)
                 else:
                     to_check_again += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blocks.records.approvals import ApprovalRequest, Waiver
+from local.stack import running_environment
 from ratchet.commands.group import By, Environment, Group
 from tasks.shared.rules.refusal import Refusal
 
@@ -28,16 +29,12 @@ Approver = Annotated[str, typer.Option(help="Your name or e-mail address; not th
 @approvals.command("list")
 def list_requests(environment: Environment = "local") -> str:
     """List the open requests: id, requester, time left, digest."""
-    from local.stack import running_environment
-
     return requests_text(running_environment(environment).approvals().open_requests(), datetime.now(UTC))
 
 
 @approvals.command("show")
 def show_request(request: Request = "", environment: Environment = "local") -> str:
     """Show the evidence of a request."""
-    from local.stack import running_environment
-
     return select_request(running_environment(environment).approvals().open_requests(), request).evidence
 
 
@@ -54,7 +51,6 @@ def reject(request: Request = "", by: Approver = "", reason: Reason = "", enviro
 
 
 def _decide(environment: str, request_id: str, *, approved: bool, by: str, reason: str) -> str:
-    from local.stack import running_environment
     from services.decisions import record_decision
 
     env = running_environment(environment)
@@ -76,7 +72,6 @@ def waive(
     environment: Environment = "local",
 ) -> str:
     """Waive failed gates of a model for later runs, until a time."""
-    from local.stack import running_environment
     from services.decisions import CHANNEL
     from tasks.shared.waivers import record_waiver
 
@@ -120,8 +115,6 @@ def requests_text(requests: Sequence[ApprovalRequest], now: datetime) -> str:
 @alerts.command("list")
 def list_alerts(environment: Environment = "local") -> str:
     """List the open alerts, then the messages that are not delivered."""
-    from local.stack import running_environment
-
     return "\n".join(_alert_lines(running_environment(environment).outbox(), datetime.now(UTC)))
 
 
@@ -158,7 +151,6 @@ def acknowledge(
     environment: Environment = "local",
 ) -> str:
     """Record that you handle an alert, so that no reminders are sent."""
-    from local.stack import running_environment
     from tasks.notification.delivery import acknowledge_alert
 
     outbox = running_environment(environment).outbox()
@@ -171,7 +163,6 @@ def acknowledge(
 @alerts.command("deliver")
 def deliver_messages(environment: Environment = "local") -> str:
     """Deliver the messages that are due."""
-    from local.stack import running_environment
     from tasks.notification.delivery import deliver_messages
 
     env = running_environment(environment)

@@ -17,6 +17,8 @@ import typer
 
 from blocks.common.errors import Corrupt, PortError, Rejected
 from blocks.records.approvals import ApprovalRequest, ChainEntry
+from deployments.state import state_folder
+from local.stack import Stack, find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
 
 if TYPE_CHECKING:
@@ -181,8 +183,6 @@ def _anchored_head(environment: str, head: str, *, ours: bool) -> "ChainHead | N
 def _settings(environment: str) -> dict[str, Any]:
     """Return the settings in an environment's file, with the variables of the local stack, which need not run."""
     from deployments.register import read_environment_settings
-    from deployments.state import state_folder
-    from local.stack import Stack, find_stack
 
     stack = find_stack() or Stack(state_folder(), {"prefect": 0, "mlflow": 0, "endpoints": 0})
     return read_environment_settings(environment, {**stack.environment_variables(), **os.environ})

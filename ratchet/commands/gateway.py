@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deployments.secret_store import SecretStore
+from deployments.state import state_folder
+from local.stack import find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
 from services.gateway.__main__ import serve
 from tasks.shared.rules.refusal import Refusal
@@ -38,8 +41,6 @@ gateway.command()(serve)
 @gateway.callback()
 @accounts.callback()
 def _use_variables_of_running_stack() -> None:
-    from local.stack import find_stack
-
     stack = find_stack()
     for name, value in (stack.environment_variables() if stack else {}).items():
         os.environ.setdefault(name, value)
@@ -122,8 +123,6 @@ def missed_pushes(
     environment: Environment = "local",
 ) -> str:
     """List branches whose newest commit was never delivered; exit code 1 when there are any."""
-    from deployments.secret_store import SecretStore
-    from deployments.state import state_folder
     from services.gateway.dispatch import find_missed_pushes, ingest_missed_push, open_repository_cache
     from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 
@@ -141,7 +140,6 @@ def missed_pushes(
 @gateway.command("check")
 def check_rules(triggers: Rules = None) -> str:
     """Validate the trigger rules, and show which secrets are missing."""
-    from deployments.secret_store import SecretStore
     from services.gateway.settings import TRIGGERS, read_triggers, senders_without_secret
 
     rules, lines = read_triggers(triggers or TRIGGERS), []
@@ -190,7 +188,6 @@ def disable_account(name: Name) -> str:
 
 
 def _open_accounts() -> "Accounts":
-    from deployments.state import state_folder
     from services.gateway.approvals_ui.accounts import Accounts
     from services.gateway.approvals_ui.store import open_store
 

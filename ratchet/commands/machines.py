@@ -3,7 +3,6 @@
 import json
 import os
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
@@ -19,7 +18,7 @@ from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
     from services.gateway.rules.report import RunReport
-    from services.gateway.run_starter import FlowRunSpec
+    from services.gateway.run_starter import Code, FlowRunSpec
 
 ci = Group("Commands of the CI templates of deployments/ci.", refused=2)
 sagemaker = Group("The local SageMaker, for tests and experiments.", refused=2, also=(ValueError, ImportError))
@@ -111,22 +110,10 @@ def changed_models(base: str, commit: str, root: Path = ROOT) -> list[str]:
     return sorted({part[1] for part in parts if len(part) > 2} & set(model_names(root)))
 
 
-@dataclass(frozen=True)
-class Code:
-    """A commit, the URL that workers clone it from, and the name of a token to clone with ("" for none)."""
-
-    commit: str
-    repository: str
-    credentials: str = ""
-
-    def variables(self) -> dict[str, str]:
-        """Return the variables that make a run use the code of the commit; see deployments/pull.py."""
-        variables = {"RATCHET_COMMIT": self.commit, "RATCHET_REPOSITORY": self.repository}
-        return {**variables, "RATCHET_CREDENTIALS": self.credentials} if self.credentials else variables
-
-
-def _checked_code(commit: str, repository: str, credentials: str) -> Code:
+def _checked_code(commit: str, repository: str, credentials: str) -> "Code":
     """Return the code that workers run. Raises Refusal when a part of it or the Prefect server is not given."""
+    from services.gateway.run_starter import Code
+
     if not repository or not os.environ.get("PREFECT_API_URL"):
         raise Refusal("needs --repository and the variable PREFECT_API_URL", where="ci")
     return Code(_checked_commit(commit), repository, credentials)
@@ -138,7 +125,7 @@ def _checked_commit(commit: str) -> str:
     return commit
 
 
-def ci_run_spec(model: str, code: Code, tier: str, environment: str, by: str) -> "FlowRunSpec":
+def ci_run_spec(model: str, code: "Code", tier: str, environment: str, by: str) -> "FlowRunSpec":
     """Return the run to start. Commit, model and tier give its key, so a repeated pipeline finds the same run."""
     from services.gateway.run_starter import FlowRunSpec
 
@@ -157,8 +144,7 @@ def _run_to_end(spec: "FlowRunSpec", minutes: float) -> "RunReport":
     model, run_id = str(spec.parameters["model"]), PrefectRunStarter().start(spec)
     print(f"{model}: run {run_id}", flush=True)
     wait_for_run(UUID(run_id), until=is_ended, seconds=minutes * 60, poll_seconds=5.0)
-    ui = os.environ.get("PREFECT_UI_URL") or os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
-    view = prefect_run_reader(ui)(StartedRun(run_id, model, spec.deployment))
+    view = prefect_run_reader()(StartedRun(run_id, model, spec.deployment))
     if view is None:
         raise Rejected(f"Prefect no longer has the run {run_id}")
     print(f"{model}: {end_text(view.outcome, view.state_name, view.message)}", flush=True)

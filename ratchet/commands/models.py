@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from local.stack import running_environment, use_running_stack
 from ratchet.commands.group import Environment, text_or_exit
 from ratchet.commands.stack import top
 from tasks.shared.rules.refusal import Refusal
@@ -33,7 +34,6 @@ PRICE_FILE_HEADER = """\
 @top.command()
 def costs(environment: Environment = "local") -> str:
     """Show the costs of models by month."""
-    from local.stack import running_environment
     from tasks.shared.models import known_models, load_model
     from tasks.shared.rules.cost.spent import monthly_costs
 
@@ -103,7 +103,6 @@ def dashboard(
     environment: Environment = "local",
 ) -> None:
     """Render the dashboard of a model now."""
-    from local.stack import running_environment
     from tasks.dashboard.drawing import write_dashboard
     from tasks.shared.models import known_models
 
@@ -122,7 +121,6 @@ def quarantine(
     environment: Environment = "local",
 ) -> str:
     """Export quarantined rows to a file, to correct their column `row` and ingest them with `redrive`."""
-    from local.stack import running_environment
     from tasks.shared.models import load_model
 
     data = load_model(model).spec.data.ingest_schema(table)
@@ -161,8 +159,6 @@ def reproduce(
     environment: Environment = "local",
 ) -> str:
     """Train a promoted version again from its evidence pack; exit code 1 when the model differs."""
-    from local.stack import use_running_stack
-
     use_running_stack()
     from deployments.flow_runs import end_of_run, is_ended, start_run, wait_for_run
 
@@ -178,7 +174,6 @@ def suite(
     environment: Environment = "local",
 ) -> str:
     """Write a first expectations.yaml from the newest data in the lake, for people to edit."""
-    from local.stack import running_environment
     from tasks.shared.models import load_model
 
     team_model = load_model(model)

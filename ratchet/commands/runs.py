@@ -14,6 +14,7 @@ from uuid import uuid4
 import typer
 
 from deployments.state import ROOT
+from local.stack import running_environment
 from ratchet.commands.group import Environment, Group
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.rules.run_history import SHORT_ID_LENGTH, TrainingRun
@@ -37,16 +38,12 @@ def list_runs(
     environment: Environment = "local",
 ) -> str:
     """List every run of a model, newest first."""
-    from local.stack import running_environment
-
     return listed(running_environment(environment), model, as_json=json)
 
 
 @runs.command("compare")
 def compare_runs(run: Run, other: Run, json: AsJson = False, environment: Environment = "local") -> str:
     """Show the differences between two runs, and which metric is better in which run."""
-    from local.stack import running_environment
-
     return compared(running_environment(environment), run, other, as_json=json)
 
 
@@ -59,8 +56,6 @@ def repeat_run(
     environment: Environment = "local",
 ) -> str:
     """Repeat the training of a run in your own namespace."""
-    from local.stack import running_environment
-
     return repeated(running_environment(environment), run, namespace, by, same_code=same_code)
 
 
@@ -139,12 +134,12 @@ def start_with_same_code(run: TrainingRun, parameters: dict[str, Any], root: Pat
         Refusal: the run also used uncommitted changes, or this checkout does not have the commit.
     """
     from deployments.git import git
-    from services.gateway.run_starter import FlowRunSpec, PrefectRunStarter
+    from services.gateway.run_starter import Code, FlowRunSpec, PrefectRunStarter
 
     if run.has_uncommitted_changes:
         remedy = f"Apply its provenance/uncommitted.patch ({run.url}) on top of {run.commit}, and commit."
         raise Refusal("the run was made with changes that were not committed", where=run.id, remedy=remedy)
     known = git("rev-parse", "--quiet", "--verify", f"{run.commit}^{{commit}}", folder=root).decode().strip()
-    variables = {"RATCHET_COMMIT": known, "RATCHET_REPOSITORY": f"file://{root}"}
+    variables = Code(known, f"file://{root}").variables()
     spec = FlowRunSpec(f"repeat/{run.id}/{uuid4()}", RETRAIN_DEPLOYMENT, parameters, variables, (f"commit:{known}",))
     return PrefectRunStarter().start(spec)

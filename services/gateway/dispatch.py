@@ -17,9 +17,9 @@ from uuid import uuid4
 
 from blocks.common.errors import PortError, TerminalError, TransientError
 from blocks.inbox.base import Delivery, Inbox, InboxNote, ProcessingAttempt, ProcessingOutcome, StartedRun
+from deployments.git import RepositoryCache
 from deployments.secret_store import SecretStore, SecretUnavailable
 from runtime.digests import text_digest
-from services.gateway.repositories import RepositoryCache
 from services.gateway.rules.changes import RefChange, change_from_json
 from services.gateway.rules.matching import (
     RunRequest,
@@ -30,7 +30,7 @@ from services.gateway.rules.matching import (
     run_requests,
 )
 from services.gateway.rules.rules import Repository, Triggers
-from services.gateway.run_starter import FlowRunSpec, RunStarter
+from services.gateway.run_starter import Code, FlowRunSpec, RunStarter
 
 _log = logging.getLogger("ratchet.gateway")
 
@@ -157,9 +157,7 @@ class Dispatcher:
 
 def git_run_spec(turn: ProcessingAttempt, change: RefChange, allowed: Repository, planned: RunRequest) -> FlowRunSpec:
     """Return the flow run to start. Its idempotency key names the turn and the rule; its code is the pushed commit."""
-    variables = {"RATCHET_COMMIT": change.commit, "RATCHET_REPOSITORY": allowed.clone}
-    if allowed.credentials:
-        variables["RATCHET_CREDENTIALS"] = allowed.credentials
+    variables = Code(change.commit, allowed.clone, allowed.credentials or "").variables()
     tags = ("git", f"commit:{change.commit}", f"delivery:{turn.delivery.id}", f"rule:{planned.rule}")
     return FlowRunSpec(f"git/{turn.key}/{planned.key}", planned.deployment, planned.parameters, variables, tags)
 

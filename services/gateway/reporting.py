@@ -10,18 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
-from typing import cast, get_args
 from urllib.parse import quote
 
 import httpx
 
 from blocks.common.errors import PortError, Rejected, TransientError, Unavailable
-from blocks.inbox.base import Inbox, InboxNote, StartedRun, UnreportedRun
+from blocks.inbox.base import Delivery, Inbox, InboxNote, StartedRun, UnreportedRun
 from deployments.secret_store import SecretStore, SecretUnavailable
 from services.gateway.rules.changes import change_from_json
-from services.gateway.rules.payloads import Sender
+from services.gateway.rules.payloads import SENDERS, Sender
 from services.gateway.rules.report import CommitState, RunReport, commit_state, run_markdown, status_line
-from services.gateway.rules.rules import HostRules, Triggers
+from services.gateway.rules.rules import Triggers
 
 _log = logging.getLogger("ratchet.gateway")
 
@@ -44,6 +43,8 @@ MIN_POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 60.0
 """Seconds between two polls of a run: 5 at first, up to 60 while nothing changes."""
 
+ApiCall = tuple[str, Mapping[str, object]]
+"""One POST request to a host's API: its path and its JSON body."""
 ReadRun = Callable[[StartedRun], RunReport | None]
 """Returns the state of a run; None when Prefect no longer has it. Raises Unavailable."""
 
@@ -108,26 +109,24 @@ class Reporter:
 
     def _report_to_host(self, unreported: UnreportedRun, view: RunReport, markdown: str) -> None:
         """Send status and comment, if a token is configured. A refusal of the host is noted once per run."""
-        delivery, sender = unreported.delivery, _known_sender(unreported.delivery.sender)
+        delivery = unreported.delivery
+        if (sender := SENDERS.get(delivery.sender)) is None:
+            raise Rejected(f"{delivery.sender!r} is not a known git host")
         rules = self.triggers.senders.get(sender)
         api = (rules.api or API_URLS[sender]).rstrip("/") if rules else ""
         token = self.secret_store.value(rules.token) if rules and rules.token else ""
         if not (rules and api and token):
             return
-        status = CommitStatus(delivery.commit, commit_state(view), status_context(view), status_line(view), view.url)
+        calls = [_status_call(sender, delivery, view)]
+        if rules.comments and markdown and (comment := _comment_call(sender, delivery, markdown)):
+            calls.append(comment)
         try:
-            send_call(sender, api, token, status_call(sender, delivery.repository, status))
-            self._comment(rules, api, token, unreported, markdown)
+            for path, content in calls:
+                _send(sender, api, path, token, content)
         except Rejected as cause:
             if view.run_id not in self._noted_runs:
                 self._noted_runs.add(view.run_id)
                 self.inbox.add_note(InboxNote(delivery.id, "unreported", str(cause), self.clock()))
-
-    def _comment(self, rules: HostRules, api: str, token: str, unreported: UnreportedRun, markdown: str) -> None:
-        sender, delivery = _known_sender(unreported.delivery.sender), unreported.delivery
-        call = comment_call(sender, delivery.repository, delivery.commit, markdown)
-        if rules.comments and markdown and call is not None:
-            send_call(sender, api, token, call)
 
 
 def status_context(view: RunReport) -> str:
@@ -136,61 +135,35 @@ def status_context(view: RunReport) -> str:
     return f"ratchet/{view.deployment}" + (f"/{model}" if model else "")
 
 
-def _known_sender(name: str) -> Sender:
-    if name not in get_args(Sender):
-        raise Rejected(f"{name!r} is not a known git host")
-    return cast(Sender, name)
-
-
-@dataclass(frozen=True)
-class CommitStatus:
-    """The status of a commit. `context` distinguishes it from other statuses of the same commit."""
-
-    commit: str
-    state: CommitState
-    context: str
-    description: str
-    url: str
-
-
-@dataclass(frozen=True)
-class ApiCall:
-    """One POST request to a host's API: its path and its JSON body."""
-
-    path: str
-    content: Mapping[str, object]
-
-
-def status_call(sender: Sender, repository: str, status: CommitStatus) -> ApiCall:
+def _status_call(sender: Sender, delivery: Delivery, view: RunReport) -> ApiCall:
     """Return the call that sets a commit's status. A status with the same context is replaced."""
-    commit, description = status.commit, status.description
+    commit, repository, state = delivery.commit, delivery.repository, commit_state(view)
+    context, description = status_context(view), status_line(view)
     if sender == "gitlab":
-        content = {"state": _GITLAB_STATES[status.state], "name": status.context, "target_url": status.url}
-        return ApiCall(
-            f"/projects/{quote(repository, safe='')}/statuses/{commit}", {**content, "description": description}
-        )
+        content = {"state": _GITLAB_STATES[state], "name": context, "target_url": view.url}
+        path = f"/projects/{quote(repository, safe='')}/statuses/{commit}"
+        return path, {**content, "description": description}
     if sender == "bitbucket":
-        content = {"key": status.context[:40], "name": status.context, "state": _BITBUCKET_STATES[status.state]}
+        content = {"key": context[:40], "name": context, "state": _BITBUCKET_STATES[state], "url": view.url}
         path = f"/repositories/{repository}/commit/{commit}/statuses/build"
-        return ApiCall(path, {**content, "url": status.url, "description": description})
-    content = {"state": status.state, "context": status.context, "target_url": status.url}
-    return ApiCall(f"/repos/{repository}/statuses/{commit}", {**content, "description": description})
+        return path, {**content, "description": description}
+    content = {"state": state, "context": context, "target_url": view.url}
+    return f"/repos/{repository}/statuses/{commit}", {**content, "description": description}
 
 
-def comment_call(sender: Sender, repository: str, commit: str, markdown: str) -> ApiCall | None:
+def _comment_call(sender: Sender, delivery: Delivery, markdown: str) -> ApiCall | None:
     """Return the call that adds a comment to a commit; None for a host without commit comments."""
+    repository, commit = delivery.repository, delivery.commit
     if sender == "gitlab":
-        return ApiCall(
-            f"/projects/{quote(repository, safe='')}/repository/commits/{commit}/comments", {"note": markdown}
-        )
+        return f"/projects/{quote(repository, safe='')}/repository/commits/{commit}/comments", {"note": markdown}
     if sender == "bitbucket":
-        return ApiCall(f"/repositories/{repository}/commit/{commit}/comments", {"content": {"raw": markdown}})
+        return f"/repositories/{repository}/commit/{commit}/comments", {"content": {"raw": markdown}}
     if sender == "github":
-        return ApiCall(f"/repos/{repository}/commits/{commit}/comments", {"body": markdown})
+        return f"/repos/{repository}/commits/{commit}/comments", {"body": markdown}
     return None  # Gitea has comments on issues and pull requests only
 
 
-def send_call(sender: Sender, api: str, token: str, call: ApiCall, seconds: float = 15.0) -> None:
+def _send(sender: Sender, api: str, path: str, token: str, content: Mapping[str, object]) -> None:
     """Send a call to the host's API.
 
     Raises:
@@ -199,11 +172,9 @@ def send_call(sender: Sender, api: str, token: str, call: ApiCall, seconds: floa
     """
     bearer = {"private-token": token} if sender == "gitlab" else {"authorization": f"Bearer {token}"}
     headers = {**bearer, "accept": "application/json", "user-agent": "ratchet-gateway"}
-    place = f"{sender} {call.path}"
+    place, url = f"{sender} {path}", f"{api}{path}"
     try:
-        response = httpx.post(
-            f"{api}{call.path}", json=dict(call.content), headers=headers, timeout=seconds, follow_redirects=False
-        )
+        response = httpx.post(url, json=dict(content), headers=headers, timeout=15.0, follow_redirects=False)
     except httpx.HTTPError as cause:
         raise Unavailable(f"{place}: no response: {type(cause).__name__}") from cause
     if response.status_code >= 500 or response.status_code == 429:

@@ -1,5 +1,6 @@
 """Start flow runs over the Prefect API, and read their state. The idempotency key makes retries safe."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -34,6 +35,20 @@ class FlowRunSpec:
     parameters: Mapping[str, ParameterValue]
     environment_variables: Mapping[str, str]
     tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A commit, the URL that workers clone it from, and the name of a token to clone with ("" for none)."""
+
+    commit: str
+    repository: str
+    credentials: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables that make a run use the code of the commit; see deployments/pull.py."""
+        variables = {"RATCHET_COMMIT": self.commit, "RATCHET_REPOSITORY": self.repository}
+        return {**variables, "RATCHET_CREDENTIALS": self.credentials} if self.credentials else variables
 
 
 class RunStarter(Protocol):
@@ -116,12 +131,11 @@ class PrefectRunStarter:
         return deployment_id
 
 
-def prefect_run_reader(ui_url: str) -> Callable[[StartedRun], RunReport | None]:
-    """Return a function that reads a run; None when Prefect no longer has it. It raises Unavailable.
-
-    `ui_url` is the address of the Prefect UI.
-    """
+def prefect_run_reader() -> Callable[[StartedRun], RunReport | None]:
+    """Return a function that reads a run; None when Prefect no longer has it. It raises Unavailable."""
     connection = PrefectConnection()
+    api_url = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
+    ui_url = os.environ.get("PREFECT_UI_URL") or api_url
 
     def read_run(started: StartedRun) -> RunReport | None:
         run_id = UUID(started.run_id)

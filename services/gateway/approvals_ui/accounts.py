@@ -157,7 +157,8 @@ def _check_password_length(password: str) -> None:
 def hash_password(password: str, cost: ScryptCost | None = None) -> str:
     """Return the stored form of a password: `scrypt$n$r$p$salt$hash`."""
     cost, salt = cost or ScryptCost(), secrets.token_bytes(16)
-    return f"scrypt${cost.n}${cost.r}${cost.p}${_base64_text(salt)}${_base64_text(_scrypt(password, salt, cost))}"
+    salt_text, hash_text = (base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, cost)))
+    return f"scrypt${cost.n}${cost.r}${cost.p}${salt_text}${hash_text}"
 
 
 def verify_password(password: str, stored_hash: str) -> bool:
@@ -175,7 +176,3 @@ def _scrypt(password: str, salt: bytes, cost: ScryptCost) -> bytes:
     text = unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
     with _CONCURRENT_HASHES:
         return hashlib.scrypt(text, salt=salt, n=cost.n, r=cost.r, p=cost.p, dklen=32, maxmem=256 * cost.n * cost.r)
-
-
-def _base64_text(value: bytes) -> str:
-    return base64.b64encode(value).decode()

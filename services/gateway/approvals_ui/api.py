@@ -61,12 +61,9 @@ class ApprovalsApi:
         """Return the pending and the closed requests."""
         self._user(call)
         waiting, closed = list_requests(self._context.current_environment(), self._context.clock())
+        listed = {"waiting": waiting, "closed": closed}
         return json_response(
-            200,
-            {
-                "waiting": [request_json(e, full=False) for e in waiting],
-                "closed": [request_json(e, full=False) for e in closed],
-            },
+            200, {name: [request_json(view, full=False) for view in views] for name, views in listed.items()}
         )
 
     def get_request(self, call: UiRequest) -> UiResponse:

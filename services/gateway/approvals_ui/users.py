@@ -84,10 +84,8 @@ def create_context(
     cost: ScryptCost | None = None,
 ) -> ApprovalsContext:
     """Return the context of the approvals UI over its file. `on_decision` is called after each decision."""
-    accounts = Accounts(store, cost)
-    return ApprovalsContext(
-        env, store, accounts, Sessions(store, accounts), on_decision, (secret_store or SecretStore()).value
-    )
+    accounts, secrets = Accounts(store, cost), secret_store or SecretStore()
+    return ApprovalsContext(env, store, accounts, Sessions(store, accounts), on_decision, secrets.value)
 
 
 def sign_in_with_password(context: ApprovalsContext, name: str, password: str, address: str) -> Account:

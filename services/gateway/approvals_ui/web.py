@@ -112,7 +112,7 @@ def add_route(
     """Add a route whose handler runs in a thread of the pool, so that the event loop can receive deliveries."""
 
     async def respond(request: Request) -> Response:
-        call = _read_request(request, b"")
+        call = _read_request(request)
         try:
             if len(request.scope["query_string"]) > MAX_QUERY_BYTES:
                 raise RequestError(414, "The address is too long.")
@@ -143,12 +143,12 @@ def _call_handler(handler: Handler, refuse: ErrorHandler, call: UiRequest) -> Ui
         )
 
 
-def _read_request(request: Request, body: bytes) -> UiRequest:
+def _read_request(request: Request) -> UiRequest:
     headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in request.scope["headers"]}
     query = _fields(request.scope["query_string"][:MAX_QUERY_BYTES].decode("latin-1"))
     address = request.client.host if request.client else "unknown"
     name = str(request.path_params.get("name", ""))
-    return UiRequest(request.method, request.url.path, name, query, headers, request.cookies, body, address)
+    return UiRequest(request.method, request.url.path, name, query, headers, request.cookies, b"", address)
 
 
 def _fields(text: str) -> dict[str, str]:
