@@ -15,26 +15,27 @@ from blocks.common.errors import Unavailable
 from tasks.shared.rules.run_outcomes import end_text, outcome_of
 
 SUSPENDED = "Suspended"
+MAX_START_TRIES = 6
 
 
-def start_run(deployment: str, parameters: Mapping[str, Any], tries: int = 6) -> UUID:
+def start_run(deployment: str, parameters: Mapping[str, Any]) -> UUID:
     """Start a run of `flow/deployment` and return its id without waiting for it.
 
     A Prefect server on SQLite responds 503 to a few simultaneous requests. The call is repeated with the same
     idempotency key after 0.5, 1, 2, ... s, so only one run starts.
     """
-    once = str(uuid4())
-    for attempt in range(tries):
+    once, attempt = str(uuid4()), 0
+    while True:
         try:
             run: Any = run_deployment(
                 name=deployment, parameters=dict(parameters), timeout=0, as_subflow=False, idempotency_key=once
             )
             return UUID(str(run.id))
         except PrefectHTTPStatusError as error:
-            if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or attempt == tries - 1:
+            attempt += 1
+            if error.response.status_code != httpx.codes.SERVICE_UNAVAILABLE or attempt == MAX_START_TRIES:
                 raise
-            time.sleep(0.5 * 2**attempt)
-    raise ValueError("tries must be at least 1")
+            time.sleep(0.25 * 2**attempt)
 
 
 def wait_for_run(

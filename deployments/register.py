@@ -29,19 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIRED_PORTS = ("lake", "engine", "trainer", "endpoint", "tracking", "ledger")
 OPTIONAL_PORTS = ("small_trainer", "batch_inference", "cloud_cleanup")
 """Ports that an environment may leave out."""
-TASK_RUNNER_SETTINGS = ("task_runner", "task_runner_address")
 TASK_RUNNERS = ("thread", "dask")
-OTHER_SETTINGS = (
-    "logs",
-    "alerts",
-    "dashboards",
-    "evidence_root",
-    "signing",
-    "approval",
-    "people",
-    "gateway",
-    "namespaces",
-)
+WORK_POOL, MAX_RUNS = "local", 4
+"""The work pool, and how many of its flow runs run at once."""
 
 
 def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -120,10 +110,10 @@ def build_environment(
     Raises:
         Rejected: a setting of keys, approvals, people or the gateway is not valid; the message names the key.
     """
+    known = {key: value for key, value in settings.items() if key in Environment.model_fields}
     adapters = {f"{port}_adapter": settings[port]["adapter"] for port in _configured_ports(settings)}
-    more = {key: value for key, value in settings.items() if key in (*TASK_RUNNER_SETTINGS, *OTHER_SETTINGS)}
     try:
-        environment = environment_class(name=name, scratch=Path(settings["scratch"]), **adapters, **more)
+        environment = environment_class(**{**known, **adapters, "name": name, "scratch": Path(settings["scratch"])})
         for purpose in ("decisions", "models"):
             environment.signing.trusted_keys(purpose)  # raises Rejected for a public key that cannot be read
     except (ValidationError, Rejected) as cause:
@@ -141,8 +131,8 @@ def _validation_message(cause: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in cause.errors())
 
 
-def create_work_pool(name: str, limit: int = 4) -> None:
-    """Create or update the process work pool: at most `limit` runs at once, one process per run.
+def create_work_pool() -> None:
+    """Create or update the process work pool: one process per run.
 
     Prefect's default starts two processes, one for the pull steps and one for the flow, and imports itself in both,
     which takes 3 s. This pool starts one process, forked from the warm process that has the libraries loaded. Without
@@ -156,8 +146,8 @@ def create_work_pool(name: str, limit: int = 4) -> None:
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):  # the worker has created it
             # With its template at once: a worker that found a pool without one would write Prefect's over ours.
-            client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
-        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit, base_job_template=template))
+            client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))
+        client.update_work_pool(WORK_POOL, WorkPoolUpdate(concurrency_limit=MAX_RUNS, base_job_template=template))
 
 
 def deploy_flows(name: str) -> None:
@@ -167,7 +157,7 @@ def deploy_flows(name: str) -> None:
         Rejected: `prefect deploy` failed; the message contains its output.
     """
     register_environment(name, os.environ)
-    create_work_pool("local")
+    create_work_pool()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -38,6 +38,12 @@ def write_data_files(folder: Path) -> tuple[Path, Path]:
     return first, rest
 
 
+def snapshot_of(source: Path) -> str:
+    """Return the id of the snapshot with the rows of a file."""
+    snapshots = open_environment("local").lake().as_of("churn").snapshots
+    return next(snapshot.id for snapshot in snapshots if source.name in snapshot.source)
+
+
 def scoring_request(rows: pd.DataFrame) -> bytes:
     """Return rows as the JSON body of a request to /invocations."""
     return json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}).encode()

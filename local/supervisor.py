@@ -67,7 +67,8 @@ def _start_processes(stack: Stack, say: Callable[[str], None]) -> Stack:
             wait_until_ready(by_name[name], stack.url(name) + path)
             say(f"{name} is ready at {stack.url(name)}")
         if _supports_warm_process(stack.state_folder):  # last: it uses a core for 10 s, and nothing waits for it
-            stack = begin(stack, "warm-process", _warm_process_command(stack.state_folder))
+            socket = f"{stack.state_folder}/{WARM_PROCESS_SOCKET}"
+            stack = begin(stack, "warm-process", [sys.executable, "-m", "local.warm_process.server", socket])
     except BaseException:
         _stop_processes(stack)
         raise
@@ -90,10 +91,6 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
         "worker": [*module, "local.worker"],
         "gateway": [*module, "services.gateway", "serve", "--port", str(ports["gateway"])],
     }  # fmt: skip
-
-
-def _warm_process_command(state: Path) -> list[str]:
-    return [sys.executable, "-m", "local.warm_process.server", f"{state}/{WARM_PROCESS_SOCKET}"]
 
 
 def _supports_warm_process(state: Path) -> bool:

@@ -1,1 +1,1 @@
-"""The command line, `python -m ratchet COMMAND`, and the functions behind it, for notebooks."""
+"""The command line, `python -m ratchet COMMAND`, and `ratchet.frames` for notebooks."""

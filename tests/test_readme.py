@@ -48,7 +48,7 @@ def test_every_command_that_is_named_exists() -> None:
 
 
 def test_every_command_is_documented_and_the_list_is_current() -> None:
-    command = [sys.executable, "-m", "typer", "ratchet.cli", "utils", "docs", "--name", "python -m ratchet"]
+    command = [sys.executable, "-m", "typer", "ratchet.__main__", "utils", "docs", "--name", "python -m ratchet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     said = f"docs/cli.md is not current; write it anew: {shlex.join([*command[1:], '--output', 'docs/cli.md'])}"
     assert (ROOT / "docs" / "cli.md").read_text().strip() == done.stdout.strip(), said

@@ -82,11 +82,10 @@ ALLOWED = (
             "tasks/shared/rules/cost/*",
             "tasks/cleanup/rules/*cloud.py",
             "blocks/common/aws/pricing.py",
-            "ratchet/costs.py",
+            "ratchet/commands/models.py",
             "docs/cost.md",
         )
     ),
-    (r"\bhosting\b", "local/sagemaker/*", "SageMaker's word for its endpoints"),
     (QUIET, "blocks/c*/*.py", "a member of S3's DeleteObjects"),
     (QUIET, "local/sagemaker/server.py", "a log filter that keeps a server quiet"),
     (SWEEP, "docs/garbage-collection.md", "the algorithm's name: mark and sweep"),

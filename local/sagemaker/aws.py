@@ -3,11 +3,15 @@
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local.sagemaker.errors import ResourceFailure
 
@@ -26,9 +30,6 @@ class AwsClients:
     """Clients for one address, and the operations that jobs and endpoints need."""
 
     def __init__(self, url: str, region: str) -> None:
-        import boto3
-        from botocore.config import Config
-
         self.url, self.region = url, region
         config = Config(retries={"total_max_attempts": 3}, max_pool_connections=32)
         known = {"region_name": region, "aws_access_key_id": "local", "aws_secret_access_key": "local"}
@@ -38,34 +39,24 @@ class AwsClients:
         self._pending_metrics: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
-    def list_objects(self, uri: str) -> Iterator[tuple[str, str, str]]:
-        """Yield bucket, key and name (relative to the prefix) of every object under an s3:// prefix.
+    def download(self, uri: str, folder: Path) -> int:
+        """Copy every object under an s3:// prefix into a folder; return the number of objects.
 
         Raises:
             ResourceFailure: the bucket cannot be listed.
         """
-        from botocore.exceptions import ClientError
-
         bucket, prefix = split_s3_uri(uri)
         try:
-            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for listed in page.get("Contents", ()):
-                    key = str(listed["Key"])
-                    relative = key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1]
-                    if not key.endswith("/"):
-                        yield bucket, key, relative
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            keys = [str(listed["Key"]) for page in pages for listed in page.get("Contents", ())]
         except ClientError as cause:
             raise ResourceFailure(f'ClientError: Data download failed: {cause} (S3 URL "{uri}")') from cause
-
-    def download(self, uri: str, folder: Path) -> int:
-        """Copy every object under a prefix into a folder; return the number of objects."""
-        count = 0
-        for bucket, key, name in self.list_objects(uri):
-            target = folder / name
+        keys = [key for key in keys if not key.endswith("/")]
+        for key in keys:
+            target = folder / (key.removeprefix(prefix).lstrip("/") or key.rsplit("/", 1)[-1])
             target.parent.mkdir(parents=True, exist_ok=True)
             self.s3.download_file(bucket, key, str(target))
-            count += 1
-        return count
+        return len(keys)
 
     def upload(self, folder: Path, uri: str) -> None:
         """Copy every file of a folder to a prefix."""
@@ -87,8 +78,6 @@ class AwsClients:
 
     def download_tar(self, uri: str, folder: Path) -> None:
         """Download and unpack a .tar.gz. Raises ResourceFailure when it is missing or cannot be unpacked."""
-        from botocore.exceptions import ClientError
-
         bucket, key = split_s3_uri(uri)
         packed = folder.with_suffix(".tar.gz")
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +91,6 @@ class AwsClients:
 
     def open_log(self, group: str, stream: str) -> None:
         """Create a log stream and its group, if they do not exist."""
-        from botocore.exceptions import ClientError
-
         with suppress(ClientError):
             self.logs.create_log_group(logGroupName=group)
         with suppress(ClientError):
@@ -111,21 +98,17 @@ class AwsClients:
 
     def log(self, group: str, stream: str, lines: Sequence[str]) -> None:
         """Write lines to a log stream; lines that cannot be written are lost, as on AWS."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
         now = time.time_ns() // 1_000_000
         for start in range(0, len(lines), 1000):
             events = [{"timestamp": now, "message": line[:200_000] or " "} for line in lines[start : start + 1000]]
             with suppress(ClientError, BotoCoreError):
                 self.logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
-    def add_metrics(
-        self, namespace: str, values: Mapping[str, float], dimensions: Mapping[str, str], unit: str = "None"
-    ) -> None:
+    def add_metrics(self, namespace: str, values: Mapping[str, float], dimensions: Mapping[str, str]) -> None:
         """Queue metrics, to be sent with the next `send_metrics`."""
         now = datetime.now(UTC)
         pairs = [{"Name": name, "Value": value} for name, value in dimensions.items()]
-        data = [{"MetricName": name, "Value": value, "Dimensions": pairs, "Timestamp": now, "Unit": unit}
+        data = [{"MetricName": name, "Value": value, "Dimensions": pairs, "Timestamp": now, "Unit": "None"}
                 for name, value in values.items()]  # fmt: skip
         with self._lock:
             self._pending_metrics.setdefault(namespace, []).extend(data)

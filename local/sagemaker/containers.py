@@ -1,8 +1,14 @@
-"""Containers: processes with the view of a SageMaker container, whose output goes to CloudWatch Logs."""
+"""Containers: processes with the view of a SageMaker container, whose output goes to CloudWatch Logs.
+
+A container gets its /opt/ml in a separate mount namespace, if the kernel allows one. The namespace also has its own
+process ids: the program is process 1, as in a container, and everything it started ends with it. Without a namespace
+the program gets its folder in `SAGEMAKER_BASE_DIR` and `SM_*` variables, which the project's container and AWS's
+training toolkit use.
+"""
 
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -10,9 +16,11 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from local.sagemaker import sandbox
+import psutil
+
 from local.sagemaker.aws import AwsClients
 from local.sagemaker.errors import ResourceFailure
 from local.sagemaker.settings import Settings
@@ -22,6 +30,22 @@ GRACE_SECONDS = 120.0
 FLUSH_SECONDS = 0.1
 _START_THREAD = ThreadPoolExecutor(1, "containers")
 """The thread that starts every container. It lives as long as this process, and the containers end with it."""
+
+
+_MOUNT_SCRIPT = """
+set -e
+if [ ! -d /opt/ml ]; then
+  mkdir -p "$0.opt"; mount --rbind /opt "$0.opt"; mount -t tmpfs none /opt
+  for each in "$0.opt"/*; do
+    if [ -d "$each" ]; then mkdir "/opt/${each##*/}"; mount --rbind "$each" "/opt/${each##*/}"; fi
+  done
+  mkdir /opt/ml
+fi
+mount --bind "$0" /opt/ml
+cd /opt/ml
+exec "$@"
+"""
+"""$0 is the folder to mount at /opt/ml; the rest of /opt stays visible, as Python may be installed there."""
 
 
 class Container:
@@ -46,14 +70,14 @@ class Container:
 
     def stop(self, grace_seconds: float) -> None:
         """Terminate the first process, kill everything after the grace period, and wait until the log is sent."""
-        sandbox.send_signal(self.process.pid, signal.SIGTERM)
+        send_signal(self.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(grace_seconds)
         self.close()
 
     def close(self) -> None:
         """Kill what is left and wait until the last line is in CloudWatch."""
-        sandbox.kill_all(self.process.pid)
+        kill_all(self.process.pid)
         self.process.wait()
         self._reader.join(timeout=5)
         self._sender.join(timeout=5)
@@ -86,7 +110,7 @@ class ContainerRuntime:
 
     def __init__(self, settings: Settings, aws: AwsClients) -> None:
         self.settings, self._aws = settings, aws
-        allowed = sandbox.namespaces_allowed() if settings.namespaces is None else settings.namespaces
+        allowed = namespaces_allowed() if settings.namespaces is None else settings.namespaces
         self.namespaces = allowed
         self._running: set[Container] = set()
 
@@ -113,7 +137,7 @@ class ContainerRuntime:
         words = list(entrypoint or (known.train if command == "train" else known.serve))
         if not words:
             raise ResourceFailure(f"ClientError: image {image} has no command {command!r}")
-        whole = sandbox.in_mount_namespace(words, str(folder)) if self.namespaces else sandbox.die_with_parent(words)
+        whole = in_mount_namespace(words, str(folder)) if self.namespaces else die_with_parent(words)
         environment = self._environment(folder, words[0]) | known.environment | dict(variables)
         try:
             process = _START_THREAD.submit(_spawn, whole, folder, environment).result()
@@ -158,11 +182,43 @@ def _spawn(command: Sequence[str], folder: Path, environment: Mapping[str, str])
     )
 
 
-def free_port() -> int:
-    """Return a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _unshare() -> list[str]:
+    identity = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", *identity, "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+
+@cache
+def namespaces_allowed() -> bool:
+    """Whether this kernel allows the creation of a mount namespace."""
+    if not shutil.which("unshare"):
+        return False
+    test_command = [*_unshare(), "sh", "-c", "mount -t tmpfs none /opt"]
+    return subprocess.run(test_command, capture_output=True, check=False).returncode == 0
+
+
+def in_mount_namespace(command: Sequence[str], folder: str) -> list[str]:
+    """Return the command that runs `command` with `folder` mounted at /opt/ml."""
+    return [*die_with_parent(()), *_unshare(), "sh", "-c", _MOUNT_SCRIPT, folder, *command]
+
+
+def die_with_parent(command: Sequence[str]) -> list[str]:
+    """Return the command that is killed when the thread that started it ends for any reason (Linux)."""
+    return [*(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()), *command]
+
+
+def send_signal(started: int, number: signal.Signals) -> None:
+    """Send a signal to the container's first process only, as `docker stop` does."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(started)
+        for target in process.children()[:1] if process.name() == "unshare" else [process]:
+            target.send_signal(number)
+
+
+def kill_all(started: int) -> None:
+    """Kill all processes of the container."""
+    send_signal(started, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(started, signal.SIGKILL)
 
 
 def timestamp_ms() -> int:

@@ -5,12 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.sagemaker.alarms import Alarms
 from local.sagemaker.errors import NotImplementedLocally, ResourceFailure, validation_error
 from local.sagemaker.faults import FaultInjector
 from local.sagemaker.fleet import Fleet, FleetManager, TrafficRouter
 from local.sagemaker.records import Record, RecordStore
-from local.sagemaker.rollout import ALL_AT_ONCE, RollbackFailed, RolledBack, Rollout, check_deployment
+from local.sagemaker.rollout import ALL_AT_ONCE, Alarms, RollbackFailed, RolledBack, Rollout, check_deployment
 
 STUCK_POLL_SECONDS = 0.05
 

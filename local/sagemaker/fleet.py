@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
+from local.processes import free_port
 from local.sagemaker.aws import AwsClients
-from local.sagemaker.containers import Container, ContainerRuntime, free_port, timestamp_ms
+from local.sagemaker.containers import Container, ContainerRuntime, timestamp_ms
 from local.sagemaker.errors import ResourceFailure
 from local.sagemaker.records import RecordStore
 
@@ -76,11 +77,6 @@ class Fleet:
     def production(self) -> dict[str, Variant]:
         """The variants whose responses are returned to callers."""
         return {name: variant for name, variant in self.variants.items() if not variant.shadow}
-
-    @property
-    def shadows(self) -> list[Variant]:
-        """The variants that receive copies of the requests."""
-        return [variant for variant in self.variants.values() if variant.shadow]
 
 
 class TrafficRouter:
@@ -164,10 +160,8 @@ class FleetManager:
         return fleet
 
     def _variant(self, endpoint: str, variant: Mapping[str, Any], ended: threading.Event) -> Variant:
-        name, startup = (
-            variant["VariantName"],
-            variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
-        )
+        name = variant["VariantName"]
+        startup = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
         log = (f"/aws/sagemaker/Endpoints/{endpoint}", f"{name}/i-{timestamp_ms():x}")
         try:
             served = self.start_model(variant["ModelName"], {}, log, startup, ended)
@@ -182,7 +176,7 @@ class FleetManager:
         """Start a model's container and wait until it is healthy. Raises ResourceFailure."""
         record = self._models.get(model)
         container = record.get("PrimaryContainer") or record["Containers"][0]
-        folder, port = self._containers.new_folder(model), free_port()
+        folder, port = self._containers.new_folder(model), free_port(0)
         (folder / "model").mkdir(parents=True)
         try:
             self._download_model(container, folder)

@@ -1,13 +1,15 @@
 """In-memory records of one resource type, with their history (to simulate delayed Describe responses)."""
 
 import copy
+import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.sagemaker.errors import ApiError, validation_error
+from local.sagemaker.settings import ACCOUNT
 
 MAX_HISTORY = 60
 """Number of earlier states of a record that are kept."""
@@ -49,17 +51,22 @@ class Record:
 class RecordStore:
     """All records of one resource type ("TrainingJob"), by name."""
 
-    def __init__(self, kind: str, arn: Callable[[str], str], taken: str = "ValidationException") -> None:
-        self.kind, self._arn, self._taken = kind, arn, taken
+    def __init__(self, kind: str, region: str) -> None:
+        slug = re.sub(r"(?<!^)(?=[A-Z])", "-", kind).lower()
+        self.kind, self._arn_prefix = kind, f"arn:aws:sagemaker:{region}:{ACCOUNT}:{slug}/"
         self._records: dict[str, Record] = {}
         self._lock = threading.RLock()
+
+    def _arn(self, name: str) -> str:
+        return self._arn_prefix + name.lower()
 
     def add(self, request: Mapping[str, Any], **members: Any) -> Record:
         """Create a record from a request. Raises ApiError when the name is taken."""
         name = request[f"{self.kind}Name"]
         with self._lock:
             if name in self._records:
-                raise ApiError(self._taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
+                taken = "ResourceInUse" if self.kind.endswith("Job") else "ValidationException"
+                raise ApiError(taken, f'Cannot create already existing {self.kind} "{self._arn(name)}".')
             tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
             members_of_request = {key: value for key, value in request.items() if key != "Tags"}
             record = Record(name, {**members_of_request, f"{self.kind}Arn": self._arn(name)}, tags)
@@ -74,12 +81,11 @@ class RecordStore:
                 raise validation_error(f'Requested resource not found: could not find {self.kind} "{self._arn(name)}".')
             return self._records[name]
 
-    def remove(self, name: str) -> Record:
-        """Remove a record, and return it."""
+    def remove(self, name: str) -> None:
+        """Remove a record. Raises ApiError when there is none."""
         with self._lock:
-            record = self.get(name)
+            self.get(name)
             del self._records[name]
-            return record
 
     def list_all(self) -> list[Record]:
         """Return all records, newest first."""
@@ -90,8 +96,9 @@ class RecordStore:
         """Whether there is a record with that name."""
         return name in self._records
 
-    def list_page(self, request: Mapping[str, Any], summaries: str) -> dict[str, Any]:
-        """Return one page of a List operation, filtered, under the member `summaries`."""
+    def list_page(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return one page of a List operation, filtered."""
+        summaries = f"{self.kind}Summaries" if self.kind.endswith("Job") else f"{self.kind}s"
         matching = [record.as_of() for record in self.list_all() if self._matches(record, request)]
         if request.get("SortOrder") == "Ascending":
             matching.reverse()

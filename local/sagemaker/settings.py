@@ -3,20 +3,20 @@
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pydantic
+
 from local.sagemaker.errors import ResourceFailure
 
-ROOT = Path(__file__).resolve().parents[2]
-CONTAINER = ROOT / "runtime"
+CONTAINER = Path(__file__).resolve().parents[2] / "runtime"
 ACCOUNT = "123456789012"
 """The account in every ARN; moto uses the same."""
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/local-sagemaker"
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(coerce_numbers_to_str=True))
 class Image:
     """An image: the commands of `train` and `serve`, and variables, for image URIs that match `pattern`."""
 
@@ -72,22 +72,8 @@ def read_images(path: Path) -> tuple[Image, ...]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["image"]
-        return (*(_image(table) for table in tables), PROJECT_IMAGE)
-    except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as cause:
+        return (*pydantic.TypeAdapter(list[Image]).validate_python(tables), PROJECT_IMAGE)
+    except (OSError, KeyError, ValueError) as cause:
         raise ValueError(
             f"{path}: images cannot be read ({cause!r}); write [[image]] with pattern, train, serve"
         ) from cause
-
-
-def _image(table: dict[str, object]) -> Image:
-    commands = {name: _command(table.get(name, ())) for name in ("train", "serve")}
-    variables = table.get("environment", {})
-    if not isinstance(variables, dict):
-        raise TypeError("environment is not a table")
-    return Image(str(table["pattern"]), **commands, environment={str(k): str(v) for k, v in variables.items()})
-
-
-def _command(value: object) -> tuple[str, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError("train and serve must be lists of a program and its arguments")
-    return tuple(str(part) for part in value)

@@ -58,7 +58,7 @@ def render_response(operation: str, content: Mapping[str, Any] | None) -> bytes:
     # a running job has no ModelArtifacts yet, which botocore's model requires
     if problems := [line for line in report if not line.startswith("Missing required")]:
         raise ApiError("InternalFailure", f"{operation}: {'; '.join(problems)}", 500)
-    return json.dumps(_to_json_values(projected)).encode()
+    return json.dumps(projected, default=datetime.timestamp).encode()
 
 
 def keep_known_members(content: Any, shape: Any) -> Any:
@@ -133,11 +133,3 @@ def _compile_pattern(pattern: str) -> "re.Pattern[str] | None":
         return re.compile(pattern, re.DOTALL)
     except re.error:
         return None
-
-
-def _to_json_values(content: Any) -> Any:
-    if isinstance(content, datetime):
-        return content.timestamp()
-    if isinstance(content, Mapping):
-        return {key: _to_json_values(value) for key, value in content.items()}
-    return [_to_json_values(each) for each in content] if isinstance(content, list | tuple) else content

@@ -1,19 +1,28 @@
 """The commands `gateway` and `accounts`: the gateway process, its deliveries, and who may sign in.
 
 They need no Prefect server. Addresses come from the running stack, if there is one; environment variables override
-them.
+them. A password is typed or read from standard input; it is never an argument.
 """
 
 import getpass
 import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deployments.secret_store import SecretStore
+from deployments.state import state_folder
+from local.stack import find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
 from services.gateway.__main__ import serve
+from tasks.shared.rules.refusal import Refusal
+
+if TYPE_CHECKING:
+    from blocks.inbox.base import DeliveryStatus, Inbox
+    from services.gateway.approvals_ui.accounts import Accounts
 
 gateway = Group("The gateway: its process, the deliveries of git hosts, and their outcomes.", refused=2)
 accounts = Group("Password accounts of the approvals UI.", refused=2)
@@ -32,8 +41,6 @@ gateway.command()(serve)
 @gateway.callback()
 @accounts.callback()
 def _use_variables_of_running_stack() -> None:
-    from local.stack import find_stack
-
     stack = find_stack()
     for name, value in (stack.environment_variables() if stack else {}).items():
         os.environ.setdefault(name, value)
@@ -49,28 +56,54 @@ def list_deliveries(
     environment: Environment = "local",
 ) -> str:
     """List the deliveries received and their outcomes."""
-    from services.gateway.inbox_commands import accounts_text
     from services.gateway.settings import open_inbox
 
-    return accounts_text(open_inbox(environment).delivery_statuses(limit, state=state))
+    entries = open_inbox(environment).delivery_statuses(limit, state=state)
+    return "\n".join(map(_delivery_line, entries)) or "nothing has been delivered"
 
 
 @gateway.command("notes")
 def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
     """List notes: invalid signatures, altered and replayed deliveries, and why a delivery waits."""
-    from services.gateway.inbox_commands import notes_text
     from services.gateway.settings import open_inbox
 
-    return notes_text(open_inbox(environment).notes(limit))
+    notes = open_inbox(environment).notes(limit)
+    lines = (f"{note.at:%Y-%m-%d %H:%M:%S}  {note.kind:<17} {note.subject_id}  {note.text}" for note in notes)
+    return "\n".join(lines) or "there are no notes"
 
 
 @gateway.command("show")
 def show_delivery(delivery: Delivery, environment: Environment = "local") -> str:
     """Show a delivery, its runs and their reports."""
-    from services.gateway.inbox_commands import delivery_text
     from services.gateway.settings import open_inbox
 
     return delivery_text(open_inbox(environment), delivery)
+
+
+def delivery_text(inbox: "Inbox", delivery_id: str) -> str:
+    """Return all details of one delivery, with the reports of its runs. Raises NotFound."""
+    entry = inbox.delivery_status(delivery_id)
+    delivery, outcome = entry.turn.delivery, entry.outcome
+    lines = [
+        _delivery_line(entry),
+        f"body    sha256 {delivery.digest}",
+        f"turn    {entry.turn.number}, requested by {entry.turn.requested_by} "
+        f"at {entry.turn.requested_at:%Y-%m-%d %H:%M:%S}",
+        f"change  {delivery.change or 'none'}",
+    ]
+    for run in outcome.runs if outcome else ():
+        lines.append(f"run     {run.run_id}  {run.deployment}  by the rule {run.rule!r}")
+        if text := inbox.report_text(run.run_id):
+            lines += ["", text]
+    return "\n".join(lines)
+
+
+def _delivery_line(entry: "DeliveryStatus") -> str:
+    """Return time, id, event, commit, outcome and reason of a delivery."""
+    delivery = entry.turn.delivery
+    what = " ".join(filter(None, [delivery.event, delivery.repository, delivery.ref, delivery.commit[:12]]))
+    reason = entry.outcome.reason if entry.outcome else "waits for the dispatcher"
+    return f"{delivery.received_at:%Y-%m-%d %H:%M:%S}  {delivery.id}  {what}  {entry.state.upper()}: {reason}"
 
 
 @gateway.command()
@@ -90,17 +123,31 @@ def missed_pushes(
     environment: Environment = "local",
 ) -> str:
     """List branches whose newest commit was never delivered; exit code 1 when there are any."""
-    from services.gateway.inbox_commands import missed_listing
+    from services.gateway.dispatch import find_missed_pushes, ingest_missed_push, open_repository_cache
+    from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 
-    return text_or_exit(*missed_listing(environment, triggers, by if ingest else ""))
+    inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
+    missed = list(find_missed_pushes(inbox, rules, open_repository_cache(state_folder()), SecretStore()))
+    lines: list[str] = []
+    for push in missed:
+        problem = f"{push.repository.name} {push.branch}: commit {push.commit} was never delivered"
+        lines.append(f"{problem}; last delivered commit: {push.last_delivered or 'none'}")
+        if ingest:
+            lines.append(f"  added to the inbox as {ingest_missed_push(inbox, push, by, datetime.now(UTC))}")
+    return text_or_exit("\n".join([*lines, f"{len(missed)} missed"]), ingest or not missed)
 
 
 @gateway.command("check")
 def check_rules(triggers: Rules = None) -> str:
     """Validate the trigger rules, and show which secrets are missing."""
-    from services.gateway.inbox_commands import checked_rules
+    from services.gateway.settings import TRIGGERS, read_triggers, senders_without_secret
 
-    return checked_rules(triggers)
+    rules, lines = read_triggers(triggers or TRIGGERS), []
+    names = ", ".join(repository.name for repository in rules.repositories)
+    for sender in senders_without_secret(rules, SecretStore()):
+        secrets = ", ".join(rules.senders[sender].secrets)
+        lines.append(f"{sender}: no secret is set ({secrets}): every delivery would be refused")
+    return "\n".join([f"{len(rules.rules)} rules for {names or 'no repository'}", *lines])
 
 
 @accounts.command("add")
@@ -112,23 +159,42 @@ def add_account(
     environment: Environment = "local",
 ) -> str:
     """Create an account, or set a new password and new roles of an existing one. It prompts for the password."""
-    from ratchet.accounts import add_account
+    from services.gateway.settings import EnvironmentReader
 
-    return add_account(name, role or [], environment)
+    known = EnvironmentReader(environment)().gateway.permissions_by_role
+    for each in role or []:  # an unknown role would give no permission
+        if each not in known:
+            remedy = f"Known roles: {', '.join(known)}; see [gateway.permissions_by_role] in the environment's file."
+            raise Refusal("there is no such role", where="--role", value=each, remedy=remedy)
+    account = _open_accounts().add(name, _password(), role or [], datetime.now(UTC))
+    return f"{account.name} may sign in, with {', '.join(account.roles)}"
 
 
 @accounts.command("list")
 def list_accounts() -> str:
     """List the accounts, with their roles."""
-    from ratchet.accounts import accounts, accounts_text
-
-    return accounts_text(accounts())
+    lines = [
+        f"{each.name:<40} {', '.join(each.roles):<30} {'disabled' if each.disabled else ''}".rstrip()
+        for each in _open_accounts().list_all()
+    ]
+    return "\n".join(lines) or "there are no accounts: nobody can sign in with a password"
 
 
 @accounts.command("disable")
 def disable_account(name: Name) -> str:
     """Disable an account and end its sessions."""
-    from ratchet.accounts import accounts
-
-    accounts().disable(name)
+    _open_accounts().disable(name)
     return f"{name} is signed out and cannot sign in any more"
+
+
+def _open_accounts() -> "Accounts":
+    from services.gateway.approvals_ui.accounts import Accounts
+    from services.gateway.approvals_ui.store import open_store
+
+    return Accounts(open_store(state_folder()))
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Repeat the password"))
+    return sys.stdin.readline().rstrip("\r\n")

@@ -33,10 +33,7 @@ class CommandGroup(TyperGroup):
 class Group(typer.Typer):
     """A group whose commands end with the exit code `refused` after an error that is meant for users.
 
-    Args:
-        about: one sentence, shown by `--help`.
-        refused: the exit code.
-        also: further exceptions whose message is meant for users.
+    `about` is shown by `--help`; `also` are further exceptions whose message is meant for users.
     """
 
     def __init__(self, about: str, *, refused: int = 1, also: tuple[type[Exception], ...] = ()) -> None:

@@ -1,62 +1,61 @@
-"""Commands about models: `runs`, `costs`, `prices`, `dashboard`, `quarantine`, `reproduce`, `suite`."""
+"""Commands about models: `costs`, `prices`, `dashboard`, `quarantine`, `reproduce`, `suite`.
 
+Costs are the billed amounts that runs logged to MLflow, or their worst-case estimates until those are known.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ratchet.commands.group import Environment, Group, text_or_exit
+from local.stack import running_environment, use_running_stack
+from ratchet.commands.group import Environment, text_or_exit
 from ratchet.commands.stack import top
+from tasks.shared.rules.refusal import Refusal
 
-runs = Group("The training runs of models, in all namespaces.")
+if TYPE_CHECKING:
+    from blocks.engines.base import Engine
+    from blocks.lake.base import Lake
+    from tasks.shared.models import TeamModel
+    from tasks.shared.rules.cost.spent import MonthlyCost
+    from tasks.shared.rules.model.data import DataSpec, IngestSchema
 
-Run = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print all fields as JSON.")]
-
-
-@runs.command("list")
-def list_runs(
-    model: Annotated[str, typer.Argument(help="A folder of models/; default: all models.")] = "",
-    json: AsJson = False,
-    environment: Environment = "local",
-) -> str:
-    """List every run of a model, newest first."""
-    from local.stack import running_environment
-    from ratchet.runs import listed
-
-    return listed(running_environment(environment), model, as_json=json)
-
-
-@runs.command("compare")
-def compare_runs(run: Run, other: Run, json: AsJson = False, environment: Environment = "local") -> str:
-    """Show the differences between two runs, and which metric is better in which run."""
-    from local.stack import running_environment
-    from ratchet.runs import compared
-
-    return compared(running_environment(environment), run, other, as_json=json)
-
-
-@runs.command("repeat")
-def repeat_run(
-    run: Run,
-    namespace: Annotated[str, typer.Option("--as", help='Your namespace; "" is the shared model.')],
-    by: Annotated[str, typer.Option(help="The name of the requester; default: the namespace.")] = "",
-    same_code: Annotated[bool, typer.Option("--same-code", help="Use exactly the commit of the run.")] = False,
-    environment: Environment = "local",
-) -> str:
-    """Repeat the training of a run in your own namespace."""
-    from local.stack import running_environment
-    from ratchet.runs import repeated
-
-    return repeated(running_environment(environment), run, namespace, by, same_code=same_code)
+app = top
+"""The commands without a group: those of the stack, and those of this module."""
+PRICE_SOURCE = "AWS Pricing API, GetProducts of AmazonSageMaker, on demand"
+PRICE_FILE_HEADER = """\
+# On-demand prices per instance and hour. `make prices` writes this file from the AWS Pricing API.
+# Paid work on a type that is not listed is refused, because it has no known price.
+"""
 
 
 @top.command()
 def costs(environment: Environment = "local") -> str:
     """Show the costs of models by month."""
-    from ratchet.costs import monthly_costs_text
+    from tasks.shared.models import known_models, load_model
+    from tasks.shared.rules.cost.spent import monthly_costs
 
-    return monthly_costs_text(environment)
+    env = running_environment(environment)
+    tracking, names = env.tracking(), known_models(env)
+    spent = {name: monthly_costs(tracking.runs(name)) for name in names}
+    return costs_table(spent, {name: load_model(name).spec.budget.per_month_usd for name in names})
+
+
+def costs_table(costs: "Mapping[str, Iterable[MonthlyCost]]", budgets: Mapping[str, float]) -> str:
+    """Return a line for each model and month, newest first, and the sum of each month."""
+    lines = [f"{'month':<9}{'model':<28}{'USD':>12}{'runs':>7}{'open':>7}{'budget':>12}"]
+    months: dict[str, list[tuple[float, str]]] = {}
+    for model, sums in costs.items():
+        for each in sums:
+            figures = f"{each.usd:>12,.2f}{each.runs:>7}{each.pending_runs:>7}{budgets[model]:>12,.2f}"
+            row = f"{each.month:<9}{model:<28}{figures}"
+            months.setdefault(each.month, []).append((each.usd, row))
+    for month, rows in sorted(months.items(), reverse=True):
+        lines += [row for _, row in rows]
+        lines.append(f"{month:<9}{'all models':<28}{sum(usd for usd, _ in rows):>12,.2f}")
+    return "\n".join(lines) if months else "no run has logged its cost"
 
 
 @top.command()
@@ -64,9 +63,38 @@ def prices(
     regions: Annotated[list[str], typer.Argument(help="All regions of the price table, such as eu-central-1.")],
 ) -> str:
     """Write the price table from the AWS Pricing API; it will contain only these regions."""
-    from ratchet.costs import refresh
+    from tasks.shared.cost import PRICE_TABLE_PATH
 
-    return refresh(regions)
+    return refresh(regions, None, PRICE_TABLE_PATH)
+
+
+def refresh(regions: list[str], client: Any, path: Path) -> str:
+    """Write today's price table with only these regions, because the table has a single date; return a message.
+
+    It needs AWS credentials with `pricing:GetProducts`. It was never run on a real account: responses are checked
+    against the documented form, and any other form is refused.
+
+    Raises:
+        PortError: the service does not respond, or not in the documented form.
+    """
+    from blocks.common.aws.pricing import fetch_prices
+    from runtime.files import write_text_atomically
+    from tasks.shared.cost import read_prices
+    from tasks.shared.rules.cost.prices import RegionPrices, parse_prices, prices_yaml
+
+    by_region = {region: RegionPrices(**fetch_prices(region, client)) for region in regions}
+    content = {"date": datetime.now(UTC).date().isoformat(), "source": PRICE_SOURCE, "regions": by_region}
+    table = read_prices(path).model_copy(update=content)
+    text = PRICE_FILE_HEADER + prices_yaml(table)
+    if parse_prices(text, path.name) != table:
+        raise Refusal("the text of the price table is not parsed as the same table", where=str(path))
+    write_text_atomically(path, text)
+    lines = [
+        f"{region}: {len(each.training)} types for training, {len(each.hosting)} for hosting"
+        for region, each in by_region.items()
+    ]
+    lines.append(f"written to {path.name} with the date {table.date}: review the changes, and commit them")
+    return "\n".join(lines)
 
 
 @top.command()
@@ -75,10 +103,13 @@ def dashboard(
     environment: Environment = "local",
 ) -> None:
     """Render the dashboard of a model now."""
-    from ratchet.models import render_dashboards
+    from tasks.dashboard.drawing import write_dashboard
+    from tasks.shared.models import known_models
 
-    for page in render_dashboards(models or [], environment):
-        print(page)
+    env = running_environment(environment)
+    for model in models or known_models(env):
+        page = write_dashboard(env, model, datetime.now(UTC))
+        print(f"{page.headline}\n  {page.url or 'not served in this environment'}\n  {page.path}")
 
 
 @top.command()
@@ -90,9 +121,32 @@ def quarantine(
     environment: Environment = "local",
 ) -> str:
     """Export quarantined rows to a file, to correct their column `row` and ingest them with `redrive`."""
-    from ratchet.models import export_quarantined_rows
+    from tasks.shared.models import load_model
 
-    return export_quarantined_rows(model, table, snapshot, file, environment)
+    data = load_model(model).spec.data.ingest_schema(table)
+    return run_quarantine_command(running_environment(environment).lake(), data, snapshot, file)
+
+
+def run_quarantine_command(lake: "Lake", data: "DataSpec | IngestSchema", snapshot: str, target: Path | None) -> str:
+    """Export the rows of one snapshot to a file, or list the snapshots; return a message.
+
+    Raises:
+        NotFound: there is no such snapshot.
+        Refusal: a snapshot without a file, or a file that exists already or has another format.
+    """
+    from tasks.ingestion.datasets import dataset_snapshots, export_quarantine, quarantine_dataset
+
+    if not snapshot:
+        lines = [
+            f"{one.id}  {one.rows:,} rows of {one.source}: {one.notes.get('reasons', '')}"
+            for one in reversed(dataset_snapshots(lake, quarantine_dataset(data)))
+        ]
+        return "\n".join(lines) or f"{quarantine_dataset(data)}: no rows are in quarantine"
+    if target is None:
+        remedy = "Name one: corrected.csv or corrected.parquet."
+        raise Refusal("there is no file to write to", value=snapshot, remedy=remedy)
+    count = export_quarantine(lake, data, snapshot, target)
+    return f"wrote {count:,} rows to {target}: correct the column `row`, then ingest it with redrive={snapshot}"
 
 
 @top.command(refused=2)
@@ -105,9 +159,12 @@ def reproduce(
     environment: Environment = "local",
 ) -> str:
     """Train a promoted version again from its evidence pack; exit code 1 when the model differs."""
-    from ratchet.reproduce import reproduced
+    use_running_stack()
+    from deployments.flow_runs import end_of_run, is_ended, start_run, wait_for_run
 
-    return text_or_exit(*reproduced(model, version, environment, fresh=fresh))
+    parameters = {"model": model, "version": version, "environment": environment, "fresh_venv": fresh}
+    run = wait_for_run(start_run("reproduce/reproduce", parameters), until=is_ended, seconds=3600)
+    return text_or_exit(end_of_run(run), run.state is not None and run.state.is_completed())
 
 
 @top.command()
@@ -117,6 +174,52 @@ def suite(
     environment: Environment = "local",
 ) -> str:
     """Write a first expectations.yaml from the newest data in the lake, for people to edit."""
-    from ratchet.models import write_proposed_suite
+    from tasks.shared.models import load_model
 
-    return write_proposed_suite(model, environment, force=force)
+    team_model = load_model(model)
+    _refuse_to_overwrite(team_model, force=force)  # check first: connecting to the stack takes a second
+    env = running_environment(environment)
+    path = propose_suite(team_model, env.lake(), env.engine(), force=force)
+    return f"wrote {path}: review it, edit it to your requirements on the data, then commit it"
+
+
+def propose_suite(model: "TeamModel", lake: "Lake", engine: "Engine", *, force: bool = False) -> Path:
+    """Write the suite that the newest data proposes for the model, and return the file.
+
+    Raises:
+        Refusal: the model has a suite and `force` is not given; there is no data, or a column is missing; or the data
+            itself does not meet the proposed suite, with the reasons.
+    """
+    from runtime.files import write_text_atomically
+    from tasks.shared.rules.model.namespaces import base_name
+    from tasks.validation.rules.expectations import parse_suite, validate_table
+    from tasks.validation.rules.profile import propose_suite_yaml
+    from tasks.validation.tasks import parquet_rows
+
+    _refuse_to_overwrite(model, force=force)
+    spec = model.spec
+    read = lake.as_of(spec.data.dataset, None)
+    rows = parquet_rows(lake.files(read), engine)
+    target = "number" if spec.task == "regression" else "category"
+    text = propose_suite_yaml(
+        rows,
+        name=base_name(spec.name),
+        source=f"{spec.data.dataset} as of {read.id}",
+        entity=spec.data.entity,
+        target=spec.data.target,
+        kinds={spec.data.target: target, **{c: k for c, k in spec.data.features.items() if c in rows.kinds}},
+    )
+    path = model.folder / "expectations.yaml"
+    report = validate_table(rows, parse_suite(text, path.name), key=spec.data.entity)
+    if not report.passed:
+        problem = "the data does not meet the suite that it proposes: " + "; ".join(report.reasons)
+        raise Refusal(problem, where=str(path), remedy="Correct the data first, or write the suite by hand.")
+    write_text_atomically(path, text)
+    return path
+
+
+def _refuse_to_overwrite(model: "TeamModel", *, force: bool) -> None:
+    path = model.folder / "expectations.yaml"
+    if path.exists() and not force:
+        remedy = "Edit it, or replace it with --force (make suite MODEL=… FORCE=1)."
+        raise Refusal("there is a suite already, which people may have edited", where=str(path), remedy=remedy)

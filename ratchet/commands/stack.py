@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from blocks.common.errors import Rejected
+from local import stack, supervisor
 from ratchet.commands.group import Group, text_or_exit
 
 top = Group("Ratchet: from raw data to an approved, deployed and monitored model.")
@@ -16,8 +17,6 @@ environment = Group("The files of environments.")
 @top.command()
 def up() -> str:
     """Start the stack (Prefect, MLflow, worker, endpoints, gateway) if it does not run, and deploy what changed."""
-    from local import stack, supervisor
-
     supervisor.up()
     running = stack.use_running_stack()
     from deployments.register import deploy_if_changed
@@ -29,16 +28,12 @@ def up() -> str:
 @top.command()
 def down() -> str:
     """Stop the stack; its stored data is kept."""
-    from local import supervisor
-
     return "stopped; the state folder is kept" if supervisor.down() else "no stack to stop"
 
 
 @top.command()
 def status() -> str:
     """Show the processes of the stack and their addresses; exit code 1 when one does not run."""
-    from local import stack
-
     saved = stack.find_stack()
     return text_or_exit(stack.stack_text(saved), saved is not None and saved.running)
 
@@ -46,8 +41,6 @@ def status() -> str:
 @top.command("deploy")
 def deploy_flows() -> str:
     """Register the blocks and deploy every flow to the running stack."""
-    from local import stack
-
     running = stack.use_running_stack()
     from deployments.register import deploy_flows
 

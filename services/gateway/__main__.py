@@ -24,18 +24,17 @@ def serve(
 ) -> None:
     """Receive deliveries of git hosts, start flow runs, and serve the approvals UI, until stopped."""
     from deployments.state import state_folder
-    from services.gateway.app import RequestLimits
-    from services.gateway.server import listen
-    from services.gateway.server import serve as serve_until_told
+    from services.gateway import server
+    from services.gateway.limits import RequestLimits
     from services.gateway.settings import TRIGGERS, EnvironmentReader, open_inbox, read_triggers
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for verbose_logger in ("httpx", "httpcore"):
         logging.getLogger(verbose_logger).setLevel(logging.WARNING)
     inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
-    with listen(host, port) as listener:
+    with server.listen(host, port) as listener:
         limits = RequestLimits(body_bytes=max_bytes)
-        serve_until_told(inbox, rules, state_folder(), listener, limits, EnvironmentReader(environment))
+        server.serve(inbox, rules, state_folder(), listener, limits, EnvironmentReader(environment))
 
 
 def main() -> None:

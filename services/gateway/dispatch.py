@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,13 +16,21 @@ from threading import Event
 from uuid import uuid4
 
 from blocks.common.errors import PortError, TerminalError, TransientError
-from blocks.inbox.base import Inbox, InboxNote, ProcessingAttempt, ProcessingOutcome, StartedRun
+from blocks.inbox.base import Delivery, Inbox, InboxNote, ProcessingAttempt, ProcessingOutcome, StartedRun
+from deployments.git import RepositoryCache
 from deployments.secret_store import SecretStore, SecretUnavailable
-from services.gateway.repositories import RepositoryCache
+from runtime.digests import text_digest
 from services.gateway.rules.changes import RefChange, change_from_json
-from services.gateway.rules.matching import RunRequest, needs_paths, no_match_reason, ref_refusal, run_requests
+from services.gateway.rules.matching import (
+    RunRequest,
+    needs_paths,
+    no_match_reason,
+    pattern_matches,
+    ref_refusal,
+    run_requests,
+)
 from services.gateway.rules.rules import Repository, Triggers
-from services.gateway.run_starter import FlowRunSpec, RunStarter
+from services.gateway.run_starter import Code, FlowRunSpec, RunStarter
 
 _log = logging.getLogger("ratchet.gateway")
 
@@ -149,9 +157,7 @@ class Dispatcher:
 
 def git_run_spec(turn: ProcessingAttempt, change: RefChange, allowed: Repository, planned: RunRequest) -> FlowRunSpec:
     """Return the flow run to start. Its idempotency key names the turn and the rule; its code is the pushed commit."""
-    variables = {"RATCHET_COMMIT": change.commit, "RATCHET_REPOSITORY": allowed.clone}
-    if allowed.credentials:
-        variables["RATCHET_CREDENTIALS"] = allowed.credentials
+    variables = Code(change.commit, allowed.clone, allowed.credentials or "").variables()
     tags = ("git", f"commit:{change.commit}", f"delivery:{turn.delivery.id}", f"rule:{planned.rule}")
     return FlowRunSpec(f"git/{turn.key}/{planned.key}", planned.deployment, planned.parameters, variables, tags)
 
@@ -159,3 +165,39 @@ def git_run_spec(turn: ProcessingAttempt, change: RefChange, allowed: Repository
 def open_repository_cache(state: Path) -> RepositoryCache:
     """Return the cached repositories in the state folder of a gateway."""
     return RepositoryCache(state / "gateway" / "repositories")
+
+
+@dataclass(frozen=True)
+class MissedPush:
+    """A branch whose newest commit was never delivered; `last_delivered` is the last one that was ("" for none)."""
+
+    repository: Repository
+    branch: str
+    commit: str
+    last_delivered: str
+
+
+def find_missed_pushes(
+    inbox: Inbox, triggers: Triggers, repositories: RepositoryCache, secret_store: SecretStore
+) -> Iterator[MissedPush]:
+    """Yield the configured branches whose newest commit was never delivered, as `git ls-remote` shows it.
+
+    Raises:
+        Unavailable, Rejected: a repository cannot be read.
+    """
+    for repository in triggers.repositories:
+        token = secret_store.value(repository.credentials) if repository.credentials else ""
+        for branch, commit in sorted(repositories.branch_heads(repository.clone, token=token).items()):
+            delivered = inbox.commits(repository.name, branch)
+            if commit not in delivered and any(pattern_matches(pattern, branch) for pattern in repository.branches):
+                yield MissedPush(repository, branch, commit, delivered[0] if delivered else "")
+
+
+def ingest_missed_push(inbox: Inbox, push: MissedPush, by: str, now: datetime) -> str:
+    """Add a missed push to the inbox as if it had been delivered, and return its id. Git supplies its files later."""
+    name, sender = push.repository.name, push.repository.sender
+    change = RefChange("push", name, push.branch, push.commit, push.last_delivered, by)
+    delivery_id = f"{sender}:missed:{name}:{push.branch}:{push.commit}"
+    digest = text_digest(delivery_id)
+    inbox.receive(Delivery(delivery_id, sender, "missed", name, push.branch, push.commit, digest, change.text(), now))
+    return delivery_id

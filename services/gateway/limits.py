@@ -25,8 +25,8 @@ class RequestLimits:
 class BodyRejected(Exception):
     """The request body was rejected (too large, too slow, or incomplete). `response` is the response for the sender."""
 
-    def __init__(self, response: WebhookResponse) -> None:
-        self.response = response
+    def __init__(self, status: int, reason: str) -> None:
+        self.response = WebhookResponse(status, "refused", reason)
 
 
 async def read_body(request: Request, limits: RequestLimits) -> bytes:
@@ -46,13 +46,11 @@ async def read_body(request: Request, limits: RequestLimits) -> bytes:
                 elif size > 4 * limits.body_bytes:
                     break
     except TimeoutError:
-        raise BodyRejected(
-            WebhookResponse(408, "refused", f"the body took longer than {limits.body_seconds:g} s")
-        ) from None
+        raise BodyRejected(408, f"the body took longer than {limits.body_seconds:g} s") from None
     except ClientDisconnect:
-        raise BodyRejected(WebhookResponse(400, "refused", "the body is incomplete")) from None
+        raise BodyRejected(400, "the body is incomplete") from None
     if size > limits.body_bytes:
-        raise BodyRejected(WebhookResponse(413, "refused", f"the body is larger than {limits.body_bytes:,} bytes"))
+        raise BodyRejected(413, f"the body is larger than {limits.body_bytes:,} bytes")
     return b"".join(chunks)
 
 
@@ -100,8 +98,6 @@ class HeaderTimeoutProtocol(HttpToolsProtocol):
 
 
 BUSY_AFTER_RESPONSE_SECONDS = 0.2
-
-
 MAX_WAIT_SECONDS = 1.0
 """Maximum seconds that background work waits. Under constant load it still runs about once per second."""
 

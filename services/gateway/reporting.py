@@ -6,33 +6,46 @@ if the gateway dies between sending and recording it, so it is sent last and onl
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
-from typing import cast, get_args
-from uuid import UUID
+from urllib.parse import quote
 
 import httpx
 
 from blocks.common.errors import PortError, Rejected, TransientError, Unavailable
-from blocks.inbox.base import Inbox, InboxNote, UnreportedRun
-from deployments.flow_runs import outcome_of_run
+from blocks.inbox.base import Delivery, Inbox, InboxNote, StartedRun, UnreportedRun
 from deployments.secret_store import SecretStore, SecretUnavailable
-from services.gateway.git_hosts import API_URLS, CommitStatus, comment_call, send_call, status_call
 from services.gateway.rules.changes import change_from_json
-from services.gateway.rules.payloads import Sender
-from services.gateway.rules.report import RunReport, commit_state, run_markdown, status_line
-from services.gateway.rules.rules import HostRules, Triggers
-from services.gateway.run_starter import PrefectConnection
+from services.gateway.rules.payloads import SENDERS, Sender
+from services.gateway.rules.report import CommitState, RunReport, commit_state, run_markdown, status_line
+from services.gateway.rules.rules import Triggers
 
 _log = logging.getLogger("ratchet.gateway")
+
+API_URLS: Mapping[Sender, str] = {
+    "github": "https://api.github.com",
+    "gitlab": "https://gitlab.com/api/v4",
+    "bitbucket": "https://api.bitbucket.org/2.0",
+    "gitea": "",
+}
+"""Default API URLs. Gitea has none, because every Gitea is self-hosted; triggers.yaml can override each."""
+
+_GITLAB_STATES: Mapping[CommitState, str] = {
+    "pending": "running", "success": "success", "failure": "failed", "error": "canceled"
+}  # fmt: skip
+_BITBUCKET_STATES: Mapping[CommitState, str] = {
+    "pending": "INPROGRESS", "success": "SUCCESSFUL", "failure": "FAILED", "error": "STOPPED"
+}  # fmt: skip
 
 MIN_POLL_SECONDS = 5.0
 MAX_POLL_SECONDS = 60.0
 """Seconds between two polls of a run: 5 at first, up to 60 while nothing changes."""
 
-ReadRun = Callable[[UnreportedRun], RunReport | None]
+ApiCall = tuple[str, Mapping[str, object]]
+"""One POST request to a host's API: its path and its JSON body."""
+ReadRun = Callable[[StartedRun], RunReport | None]
 """Returns the state of a run; None when Prefect no longer has it. Raises Unavailable."""
 
 
@@ -79,7 +92,7 @@ class Reporter:
         return reports
 
     def _report(self, unreported: UnreportedRun) -> bool:
-        view = self.read_run(unreported)
+        view = self.read_run(unreported.run)
         if view is None:
             self.inbox.record_report(unreported.run.run_id, "gone", "Prefect no longer has this run.\n",
                               self.clock(), final=True)  # fmt: skip
@@ -96,26 +109,24 @@ class Reporter:
 
     def _report_to_host(self, unreported: UnreportedRun, view: RunReport, markdown: str) -> None:
         """Send status and comment, if a token is configured. A refusal of the host is noted once per run."""
-        delivery, sender = unreported.delivery, _known_sender(unreported.delivery.sender)
+        delivery = unreported.delivery
+        if (sender := SENDERS.get(delivery.sender)) is None:
+            raise Rejected(f"{delivery.sender!r} is not a known git host")
         rules = self.triggers.senders.get(sender)
         api = (rules.api or API_URLS[sender]).rstrip("/") if rules else ""
         token = self.secret_store.value(rules.token) if rules and rules.token else ""
         if not (rules and api and token):
             return
-        status = CommitStatus(delivery.commit, commit_state(view), status_context(view), status_line(view), view.url)
+        calls = [_status_call(sender, delivery, view)]
+        if rules.comments and markdown and (comment := _comment_call(sender, delivery, markdown)):
+            calls.append(comment)
         try:
-            send_call(sender, api, token, status_call(sender, delivery.repository, status))
-            self._comment(rules, api, token, unreported, markdown)
+            for path, content in calls:
+                _send(sender, api, path, token, content)
         except Rejected as cause:
             if view.run_id not in self._noted_runs:
                 self._noted_runs.add(view.run_id)
                 self.inbox.add_note(InboxNote(delivery.id, "unreported", str(cause), self.clock()))
-
-    def _comment(self, rules: HostRules, api: str, token: str, unreported: UnreportedRun, markdown: str) -> None:
-        sender, delivery = _known_sender(unreported.delivery.sender), unreported.delivery
-        call = comment_call(sender, delivery.repository, delivery.commit, markdown)
-        if rules.comments and markdown and call is not None:
-            send_call(sender, api, token, call)
 
 
 def status_context(view: RunReport) -> str:
@@ -124,44 +135,49 @@ def status_context(view: RunReport) -> str:
     return f"ratchet/{view.deployment}" + (f"/{model}" if model else "")
 
 
-def _known_sender(name: str) -> Sender:
-    if name not in get_args(Sender):
-        raise Rejected(f"{name!r} is not a known git host")
-    return cast(Sender, name)
+def _status_call(sender: Sender, delivery: Delivery, view: RunReport) -> ApiCall:
+    """Return the call that sets a commit's status. A status with the same context is replaced."""
+    commit, repository, state = delivery.commit, delivery.repository, commit_state(view)
+    context, description = status_context(view), status_line(view)
+    if sender == "gitlab":
+        content = {"state": _GITLAB_STATES[state], "name": context, "target_url": view.url}
+        path = f"/projects/{quote(repository, safe='')}/statuses/{commit}"
+        return path, {**content, "description": description}
+    if sender == "bitbucket":
+        content = {"key": context[:40], "name": context, "state": _BITBUCKET_STATES[state], "url": view.url}
+        path = f"/repositories/{repository}/commit/{commit}/statuses/build"
+        return path, {**content, "description": description}
+    content = {"state": state, "context": context, "target_url": view.url}
+    return f"/repos/{repository}/statuses/{commit}", {**content, "description": description}
 
 
-def prefect_run_reader(ui_url: str) -> ReadRun:
-    """Return a function that reads a run from the Prefect API. `ui_url` is the address of the Prefect UI."""
-    connection = PrefectConnection()
+def _comment_call(sender: Sender, delivery: Delivery, markdown: str) -> ApiCall | None:
+    """Return the call that adds a comment to a commit; None for a host without commit comments."""
+    repository, commit = delivery.repository, delivery.commit
+    if sender == "gitlab":
+        return f"/projects/{quote(repository, safe='')}/repository/commits/{commit}/comments", {"note": markdown}
+    if sender == "bitbucket":
+        return f"/repositories/{repository}/commit/{commit}/comments", {"content": {"raw": markdown}}
+    if sender == "github":
+        return f"/repos/{repository}/commits/{commit}/comments", {"body": markdown}
+    return None  # Gitea has comments on issues and pull requests only
 
-    def read_run(unreported: UnreportedRun) -> RunReport | None:
-        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
-        run_id = UUID(unreported.run.run_id)
-        try:
-            client = connection.open()
-            run = client.read_flow_run(run_id)
-            of_this_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
-            ended = run.state is not None and run.state.is_final()
-            artifacts = client.read_artifacts(artifact_filter=of_this_run) if ended else []
-        except ObjectNotFound:
-            return None
-        except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as cause:
-            connection.close()
-            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
-        state = run.state
-        return RunReport(
-            run_id=str(run.id),
-            url=f"{ui_url}/runs/flow-run/{run.id}",
-            deployment=unreported.run.deployment,
-            rule_name=unreported.run.rule,
-            state_type=state.type.value if state else "PENDING",
-            state_name=str(state.name) if state else "Pending",
-            message=(state.message or "") if state else "",
-            parameters=run.parameters,
-            artifacts={str(each.key): str(each.data) for each in artifacts if each.type == "markdown"},
-            outcome=outcome_of_run(run) if ended else "",
-        )
+def _send(sender: Sender, api: str, path: str, token: str, content: Mapping[str, object]) -> None:
+    """Send a call to the host's API.
 
-    return read_run
+    Raises:
+        Unavailable: the host does not respond, or is busy; the call may be repeated.
+        Rejected: the host refuses the call. The message never contains the token.
+    """
+    bearer = {"private-token": token} if sender == "gitlab" else {"authorization": f"Bearer {token}"}
+    headers = {**bearer, "accept": "application/json", "user-agent": "ratchet-gateway"}
+    place, url = f"{sender} {path}", f"{api}{path}"
+    try:
+        response = httpx.post(url, json=dict(content), headers=headers, timeout=15.0, follow_redirects=False)
+    except httpx.HTTPError as cause:
+        raise Unavailable(f"{place}: no response: {type(cause).__name__}") from cause
+    if response.status_code >= 500 or response.status_code == 429:
+        raise Unavailable(f"{place}: status {response.status_code}")
+    if not response.is_success:
+        raise Rejected(f"{place}: status {response.status_code}: {response.text[:200]}")

@@ -1,19 +1,23 @@
-"""Start flow runs over the Prefect API. The idempotency key makes retries safe."""
+"""Start flow runs over the Prefect API, and read their state. The idempotency key makes retries safe."""
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
 from blocks.common.errors import Rejected, Unavailable
+from blocks.inbox.base import StartedRun
+from deployments.flow_runs import outcome_of_run
 from services.gateway.rules.matching import ParameterValue
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
+from services.gateway.rules.report import RunReport
 
 RETRY_AFTER_SECONDS = "0.1"
 """The Retry-After to use when a busy server sends none."""
@@ -31,6 +35,20 @@ class FlowRunSpec:
     parameters: Mapping[str, ParameterValue]
     environment_variables: Mapping[str, str]
     tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A commit, the URL that workers clone it from, and the name of a token to clone with ("" for none)."""
+
+    commit: str
+    repository: str
+    credentials: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables that make a run use the code of the commit; see deployments/pull.py."""
+        variables = {"RATCHET_COMMIT": self.commit, "RATCHET_REPOSITORY": self.repository}
+        return {**variables, "RATCHET_CREDENTIALS": self.credentials} if self.credentials else variables
 
 
 class RunStarter(Protocol):
@@ -51,10 +69,8 @@ class PrefectConnection:
     def __init__(self) -> None:
         self._client: SyncPrefectClient | None = None
 
-    def open(self) -> "SyncPrefectClient":
+    def open(self) -> SyncPrefectClient:
         """Return the open connection."""
-        from prefect.client.orchestration import get_client
-
         if self._client is None:
             client = get_client(sync_client=True, httpx_settings={"event_hooks": {"response": [set_short_retry_after]}})
             client.__enter__()
@@ -87,8 +103,6 @@ class PrefectRunStarter:
 
     def start(self, spec: FlowRunSpec) -> str:
         """Return the id of the run with that key, started now or earlier. Raises Unavailable or Rejected."""
-        from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-
         options: dict[str, Any] = {"idempotency_key": spec.idempotency_key, "tags": list(spec.tags)}
         if spec.environment_variables:
             options["job_variables"] = {"env": dict(spec.environment_variables)}
@@ -109,9 +123,45 @@ class PrefectRunStarter:
             self._connection.close()
             raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
 
-    def _deployment(self, client: "SyncPrefectClient", name: str) -> UUID:
+    def _deployment(self, client: SyncPrefectClient, name: str) -> UUID:
         deployment_id, read_at = self._ids.get(name, (None, 0.0))
         if deployment_id is None or time.monotonic() - read_at > 30.0:
             deployment_id = client.read_deployment_by_name(name).id
             self._ids[name] = deployment_id, time.monotonic()
         return deployment_id
+
+
+def prefect_run_reader() -> Callable[[StartedRun], RunReport | None]:
+    """Return a function that reads a run; None when Prefect no longer has it. It raises Unavailable."""
+    connection = PrefectConnection()
+    api_url = os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")
+    ui_url = os.environ.get("PREFECT_UI_URL") or api_url
+
+    def read_run(started: StartedRun) -> RunReport | None:
+        run_id = UUID(started.run_id)
+        try:
+            client = connection.open()
+            run = client.read_flow_run(run_id)
+            of_this_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+            ended = run.state is not None and run.state.is_final()
+            artifacts = client.read_artifacts(artifact_filter=of_this_run) if ended else []
+        except ObjectNotFound:
+            return None
+        except (httpx.HTTPError, PrefectHTTPStatusError, RuntimeError) as cause:
+            connection.close()
+            raise Unavailable(f"Prefect does not respond: {type(cause).__name__}") from cause
+        state = run.state
+        return RunReport(
+            run_id=str(run.id),
+            url=f"{ui_url}/runs/flow-run/{run.id}",
+            deployment=started.deployment,
+            rule_name=started.rule,
+            state_type=state.type.value if state else "PENDING",
+            state_name=str(state.name) if state else "Pending",
+            message=(state.message or "") if state else "",
+            parameters=run.parameters,
+            artifacts={str(each.key): str(each.data) for each in artifacts if each.type == "markdown"},
+            outcome=outcome_of_run(run) if ended else "",
+        )
+
+    return read_run

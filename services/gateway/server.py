@@ -1,7 +1,6 @@
 """The gateway process: HTTP application, dispatcher, status reporter, approvals UI, and the resumer of runs."""
 
 import logging
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -13,14 +12,16 @@ from fastapi import FastAPI
 from blocks.environment import Environment
 from blocks.inbox.base import Inbox
 from deployments.secret_store import SecretStore
-from services.gateway.app import RequestLimits, create_app
-from services.gateway.approvals_ui.factory import create_context, create_router, open_store
-from services.gateway.approvals_ui.resuming import PrefectSuspendedRuns, RunResumer
+from services.decisions import RunResumer, resume_suspended
+from services.gateway.app import create_app
+from services.gateway.approvals_ui.api import create_router
+from services.gateway.approvals_ui.store import open_store
+from services.gateway.approvals_ui.users import create_context
 from services.gateway.dispatch import Dispatcher, open_repository_cache
-from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries
-from services.gateway.reporting import Reporter, prefect_run_reader
+from services.gateway.limits import HeaderTimeoutProtocol, InFlightDeliveries, RequestLimits
+from services.gateway.reporting import Reporter
 from services.gateway.rules.rules import Triggers
-from services.gateway.run_starter import PrefectRunStarter
+from services.gateway.run_starter import PrefectRunStarter, prefect_run_reader
 from services.gateway.settings import senders_without_secret
 
 _log = logging.getLogger("ratchet.gateway")
@@ -51,12 +52,12 @@ def serve(
     for sender in senders_without_secret(triggers, secret_store):
         names = ", ".join(triggers.senders[sender].secrets)
         _log.warning("%s: every delivery is refused, because no secret is set (%s)", sender, names)
-    idle, read_run = in_flight.wait_until_idle, prefect_run_reader(_prefect_ui_url())
+    idle, read_run = in_flight.wait_until_idle, prefect_run_reader()
     repositories = open_repository_cache(state)
     dispatcher = Dispatcher(inbox, triggers, PrefectRunStarter(), repositories, secret_store, wait_until_idle=idle)
     reporter = Reporter(inbox, triggers, secret_store, read_run, wait_until_idle=idle)
     context = create_context(env, open_store(state), on_decision=decided.set, secret_store=secret_store)
-    resumer = RunResumer(lambda: env().approvals(), PrefectSuspendedRuns())
+    resumer = RunResumer(lambda: env().approvals(), resume_suspended)
     threads = [
         threading.Thread(target=dispatcher.run, args=(stop, accepted), name="dispatcher", daemon=True),
         threading.Thread(target=reporter.run, args=(stop,), name="reporter", daemon=True),
@@ -89,7 +90,3 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=5,
     )
-
-
-def _prefect_ui_url() -> str:
-    return os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix("/api")

@@ -54,22 +54,19 @@ class EnvironmentReader:
         with self._lock:
             if self._environment is None or settings != self._settings:
                 environment = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
-                environment._blocks = _adapters_from_settings(settings)
+                environment._blocks = dict([_ledger_adapter(settings)])  # the approvals UI needs no other adapter
                 self._settings, self._environment = settings, environment
             return self._environment
 
 
-def _adapters_from_settings(settings: Mapping[str, Any]) -> dict[str, Block]:
-    """Return the adapters that the approvals UI needs, by their paths; the others are not loaded."""
-    return {
-        settings[port]["adapter"]: adapter_class(settings[port]["adapter"])(
-            **{key: value for key, value in settings[port].items() if key != "adapter"}
-        )
-        for port in ("ledger",)
-    }
+def _ledger_adapter(settings: Mapping[str, Any]) -> tuple[str, Block]:
+    """Return the path of the ledger's class, and the ledger."""
+    fields = dict(settings["ledger"])
+    path = str(fields.pop("adapter"))
+    return path, adapter_class(path)(**fields)
 
 
-def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> Inbox:
+def open_inbox(environment: str) -> Inbox:
     """Return the inbox of the ledger that `deployments/environments/<name>.toml` names.
 
     It is not read from its Prefect block, as flows do, because the gateway receives deliveries while Prefect is
@@ -78,8 +75,8 @@ def open_inbox(environment: str, variables: Mapping[str, str] | None = None) -> 
     Raises:
         Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
     """
-    table = dict(read_environment_settings(environment, os.environ if variables is None else variables)["ledger"])
-    return cast(Ledger, adapter_class(str(table.pop("adapter")))(**table)).inbox()
+    _, ledger = _ledger_adapter(read_environment_settings(environment, os.environ))
+    return cast(Ledger, ledger).inbox()
 
 
 def read_triggers(path: Path = TRIGGERS) -> Triggers:

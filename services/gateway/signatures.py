@@ -42,14 +42,9 @@ class VerifiedDelivery:
 def verify_delivery(
     sender: Sender, headers: Headers, body: bytes, secrets: Iterable[bytes], now: float
 ) -> VerifiedDelivery:
-    """Verify a delivery against the webhook's secrets; any one of them is enough.
+    """Verify a delivery against the webhook's secrets; any one is enough, as there are several while one is replaced.
 
-    Args:
-        sender: the git host that the URL names.
-        headers: names in lower case, and values, as received.
-        body: the body as received.
-        secrets: the webhook's secrets; several while one is being replaced.
-        now: Unix time.
+    The names of `headers` are in lower case; `now` is Unix time.
 
     Raises:
         InvalidSignature: no secret fits, or the signature is missing.

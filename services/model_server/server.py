@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path as FolderPath
-from typing import Annotated
+from pathlib import Path
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
@@ -26,13 +25,14 @@ from runtime.web import add_json_error_handlers, error_response, json_response, 
 from services.model_server.endpoints import EndpointSlot, ServedEndpoints
 from services.model_server.loading import ReleaseRefused
 from services.model_server.pages import add_dashboard_routes, render_page
-from services.model_server.request_log import REQUEST_ID_HEADER, add_log_routes, log_request
+from services.model_server.recording import (
+    REQUEST_ID_HEADER,
+    EndpointName,
+    TrafficCounter,
+    add_log_routes,
+    log_request,
+)
 from services.model_server.state import ReleaseRequest
-from services.model_server.traffic import TrafficCounter
-
-EndpointName = Annotated[
-    str, Path(max_length=63, pattern=r"^[A-Za-z0-9](-{0,2}[A-Za-z0-9_])*$", description="the endpoint's name")
-]
 
 RESPONSE_TIMEOUT_SECONDS = 60
 """Time limit of one response, as on SageMaker."""
@@ -84,7 +84,7 @@ def create_app(
     fleet: ServedEndpoints,
     token: str,
     log: InferenceLog | None = None,
-    dashboards: FolderPath | None = None,
+    dashboards: Path | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Return the application over the endpoints. Changes need the token; the log is in the endpoints' folder.

@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 
 from blocks.common.aws.pricing import fetch_prices
 from blocks.common.errors import NotFound, PortError, Rejected
-from ratchet.costs import refresh
+from ratchet.commands.models import refresh
 from tasks.shared.cost import PRICE_TABLE_PATH, read_prices
 
 FILTERS = [

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ratchet.ci import Code, changed_models, ci_run_spec
+from ratchet.commands.machines import changed_models, ci_run_spec
+from services.gateway.run_starter import Code
 from tests.checkout import ROOT
 from tests.fakes.git_hosts import Remote, git
 from tests.fixtures.command_line import ratchet

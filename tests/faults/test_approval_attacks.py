@@ -27,7 +27,7 @@ from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision
 from blocks.records.people import Person
 from blocks.tracking.fake import MODEL_FILE
 from flows.approval import FORM_CHANNEL
-from ratchet.audit import read_ledger, write_record
+from ratchet.commands.audit import read_ledger, write_record
 from runtime.digests import folder_digest
 from runtime.keys import create_key, load_signer
 from tasks.approval.requests import submit_decision

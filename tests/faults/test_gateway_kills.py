@@ -17,10 +17,10 @@ import pytest
 
 from blocks.database.ledger import SqlLedger
 from blocks.inbox.base import IncomingDelivery
+from deployments.git import RepositoryCache
 from deployments.secret_store import SecretStore
 from services.gateway.dispatch import Dispatcher
 from services.gateway.ingest import read_delivery, response_to
-from services.gateway.repositories import RepositoryCache
 from services.gateway.run_starter import FlowRunSpec
 from services.gateway.signatures import VerifiedDelivery
 from tests.fixtures.hooks import hook, push, triggers

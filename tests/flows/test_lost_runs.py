@@ -7,8 +7,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Pending, Running, Scheduled
 
-from local.lost_runs import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason
 from local.stack import Stack
+from local.worker import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason
 from tests.fixtures.support import run
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.demo_approval import parse_typed_decision
+from local.demo import parse_typed_decision
 
 LINES = {
     "yes with a reason": ("yes Max it is better", (True, "Max", "it is better")),

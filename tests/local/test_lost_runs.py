@@ -18,8 +18,8 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed, Paused, Pending, Running
 
-from local import lost_runs
-from local.lost_runs import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason, worker_name
+from local import worker
+from local.worker import START_TIMEOUT, MachineProcesses, crash_lost_runs, lost_reason, worker_name
 from tests.waiting import wait_for
 
 NOW = datetime(2026, 11, 26, 3, 0, tzinfo=UTC)
@@ -125,7 +125,7 @@ def claimed_long_ago(state_id: UUID) -> FlowRun:
 
 
 def test_a_run_that_was_deleted_meanwhile_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
+    monkeypatch.setattr(worker, "load_flow_from_flow_run", gone)
     deleted, lost = claimed_long_ago(UUID(int=1)), claimed_long_ago(UUID(int=2))
     server = Server(deleted, lost, deleted=deleted)
     both = {str(deleted.state_id), str(lost.state_id)}
@@ -143,14 +143,14 @@ def test_looking_goes_on_after_any_error(monkeypatch: pytest.MonkeyPatch, caplog
         raise ValueError("a label that nobody thought of")
 
     async def three_looks() -> None:
-        watching = asyncio.create_task(lost_runs.check_lost_runs_until_cancelled("local"))
+        watching = asyncio.create_task(worker.check_lost_runs_until_cancelled("local"))
         while len(looks) < 3:
             await asyncio.sleep(0.01)
         watching.cancel()
 
-    monkeypatch.setattr(lost_runs, "CHECK_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(lost_runs, "get_client", nullcontext)
-    monkeypatch.setattr(lost_runs, "find_lost_runs", broken)
+    monkeypatch.setattr(worker, "CHECK_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "get_client", nullcontext)
+    monkeypatch.setattr(worker, "find_lost_runs", broken)
     asyncio.run(asyncio.wait_for(three_looks(), 30))
     assert "a label that nobody thought of" in caplog.text
 
@@ -175,9 +175,9 @@ def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
     async def loaded(flow_run: FlowRun, use_placeholder_flow: bool) -> Any:
         return work
 
-    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", loaded)
+    monkeypatch.setattr(worker, "load_flow_from_flow_run", loaded)
     lost = flow_run(Running(), 60)
-    asyncio.run(lost_runs.run_crash_hooks(lost, Crashed(message="Its process has ended")))
+    asyncio.run(worker.run_crash_hooks(lost, Crashed(message="Its process has ended")))
     assert told == ["awaited, Its process has ended", "plain, r"]
     assert "the crash hooks of flow run r failed" in caplog.text and "no credentials" in caplog.text
 
@@ -185,6 +185,6 @@ def test_what_a_flow_does_when_it_crashes_is_done_for_a_run_that_was_lost(
 def test_a_flow_whose_code_is_gone_is_said_and_holds_up_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lost_runs, "load_flow_from_flow_run", gone)
-    asyncio.run(lost_runs.run_crash_hooks(flow_run(Running(), 60), Crashed()))
+    monkeypatch.setattr(worker, "load_flow_from_flow_run", gone)
+    asyncio.run(worker.run_crash_hooks(flow_run(Running(), 60), Crashed()))
     assert "the crash hooks of flow run r failed" in caplog.text and "flows/gone.py" in caplog.text

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.approvals_ui.accounts import Accounts
-from services.gateway.approvals_ui.factory import open_store
+from services.gateway.approvals_ui.store import open_store
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.office import WORDS
 from tests.fixtures.signing_keys import MODELS, SIGNER

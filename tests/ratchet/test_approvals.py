@@ -9,7 +9,7 @@ import pytest
 from blocks.approvals.base import Approvals
 from blocks.common.errors import Conflict
 from blocks.records.approvals import ApprovalRequest
-from ratchet.approvals import requests_text, select_request
+from ratchet.commands.approvals import requests_text, select_request
 from services.decisions import record_decision
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, World

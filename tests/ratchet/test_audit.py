@@ -14,7 +14,7 @@ from blocks.approvals.chain import ChainHead, find_first_fault
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
 from blocks.records.approvals import ApprovalRequest, Decision, RefusedAttempt, Waiver
-from ratchet.audit import read_ledger, read_record, verification_text, write_record
+from ratchet.commands.audit import read_ledger, read_record, verification_text, write_record
 from runtime.keys import Keyring
 from tests.fixtures.command_line import ratchet
 from tests.fixtures.signing_keys import SIGNER, signing_in

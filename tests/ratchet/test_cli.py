@@ -16,7 +16,7 @@ from tests.fixtures.command_line import commands, ratchet
 HEAVY = ("prefect", "mlflow", "pandas")
 IMPORTED = f"""
 import sys
-from ratchet.cli import app
+from ratchet.__main__ import app
 try:
     app(sys.argv[1:], prog_name="ratchet")
 finally:

@@ -1,6 +1,6 @@
 """The command `costs`: the cost of each model in each month."""
 
-from ratchet.costs import costs_table
+from ratchet.commands.models import costs_table
 from tasks.shared.rules.cost.spent import MonthlyCost
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from local.processes import StackError
-from ratchet import models
 from tasks.shared.records import DashboardResult
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.command_line import ratchet
@@ -23,9 +22,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(f"{model} in {env}")
         return DashboardResult(model=model, headline="Version 2 serves.", path=Path("/pages") / f"{model}.html", url="")
 
-    monkeypatch.setattr(models, "running_environment", lambda name: name)
-    monkeypatch.setattr(models, "known_models", lambda _: ("churn", "price"))
-    monkeypatch.setattr(models, "write_dashboard", draw)
+    monkeypatch.setattr("ratchet.commands.models.running_environment", lambda name: name)
+    monkeypatch.setattr("tasks.shared.models.known_models", lambda _: ("churn", "price"))
+    monkeypatch.setattr("tasks.dashboard.drawing.write_dashboard", draw)
     return found
 
 
@@ -44,7 +43,7 @@ def test_what_goes_wrong_is_said(drawn: list[str], monkeypatch: pytest.MonkeyPat
     def down(environment: str) -> None:
         raise StackError("the stack does not run; start it with: make up")
 
-    monkeypatch.setattr(models, "running_environment", down)
+    monkeypatch.setattr("ratchet.commands.models.running_environment", down)
     refused = ratchet("dashboard", "churn")
     assert refused.exit_code == 1 and "make up" in refused.stderr
 

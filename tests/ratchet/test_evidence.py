@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratchet.audit import read_record
+from ratchet.commands.audit import read_record
 from runtime.signatures import signature_file
 from tasks.evidence.rules.page import EVIDENCE_ITEMS
 from tasks.evidence.verification import report, verify_pack

@@ -8,7 +8,7 @@ import pytest
 
 from blocks.common.errors import NotFound
 from blocks.lake.fake import FakeLake
-from ratchet.models import run_quarantine_command
+from ratchet.commands.models import run_quarantine_command
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.command_line import ratchet

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.records.deployments import Deployment
-from ratchet.runs import code_difference_note, compared, listed, repeated, start_with_same_code
+from ratchet.commands.runs import code_difference_note, compared, listed, repeated, start_with_same_code
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance

@@ -8,7 +8,7 @@ import pytest
 from blocks.common.errors import NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from ratchet.models import propose_suite
+from ratchet.commands.models import propose_suite
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.expectations import parse_suite

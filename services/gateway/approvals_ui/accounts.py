@@ -1,16 +1,30 @@
-"""Password accounts, for environments without an identity provider. Initially there are none."""
+"""Password accounts, for environments without an identity provider. Initially there are none.
 
+Passwords are stored as scrypt hashes (RFC 7914) with a random salt and the cost parameters.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
 import json
+import secrets
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from threading import Semaphore
 
 from runtime.digests import text_digest
-from services.gateway.approvals_ui.passwords import ScryptCost, check_password_length, hash_password, verify_password
 from services.gateway.approvals_ui.store import ApprovalsStore
 from tasks.approval.rules.people import normalized_name
 from tasks.shared.rules.refusal import Refusal
+
+MIN_LENGTH, MAX_LENGTH = 12, 256
+"""Limits of a password's length in characters: shorter ones can be guessed, longer ones only cost time."""
+
+_CONCURRENT_HASHES = Semaphore(2)  # each uses 32 MiB and a core: many attempts must not overload the machine
 
 ATTEMPT_WINDOW_SECONDS = 15 * 60.0
 """Seconds during which a failed attempt counts."""
@@ -18,6 +32,15 @@ MAX_FAILURES_BY_NAME, MAX_FAILURES_BY_ADDRESS = 8, 40
 """Maximum failed attempts within the window, per name and per client address; further attempts are refused."""
 
 _END_SESSIONS = "DELETE FROM sessions WHERE via = 'password' AND name IN (SELECT name FROM accounts WHERE key = ?)"
+
+
+@dataclass(frozen=True)
+class ScryptCost:
+    """The cost of scrypt: 32 MiB and about 0.2 s per attempt, as OWASP recommends."""
+
+    n: int = 2**15
+    r: int = 8
+    p: int = 3
 
 
 @dataclass(frozen=True)
@@ -54,7 +77,7 @@ class Accounts:
             raise Refusal("an account needs a name of 2 to 200 letters", where="account", value=name)
         if not roles:
             raise Refusal("an account needs a role", where=f"account {name}", remedy="Give one: --role approver.")
-        check_password_length(password)
+        _check_password_length(password)
         password_hash, roles_json = hash_password(password, self._cost), json.dumps(sorted(set(roles)))
         self._store.write(
             (_END_SESSIONS, (key,)),
@@ -122,3 +145,34 @@ class Accounts:
     def _dummy_hash(self) -> str:
         """The hash that is checked when the name is unknown, so that the response takes the same time."""
         return hash_password(self._store.secret("nobody's password").hex(), self._cost)
+
+
+def _check_password_length(password: str) -> None:
+    """Refuse a password that is too short or too long."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        remedy = f"Use {MIN_LENGTH} to {MAX_LENGTH} characters, for example several unrelated words."
+        raise Refusal("the password is too short or too long", where="password", remedy=remedy)
+
+
+def hash_password(password: str, cost: ScryptCost | None = None) -> str:
+    """Return the stored form of a password: `scrypt$n$r$p$salt$hash`."""
+    cost, salt = cost or ScryptCost(), secrets.token_bytes(16)
+    salt_text, hash_text = (base64.b64encode(part).decode() for part in (salt, _scrypt(password, salt, cost)))
+    return f"scrypt${cost.n}${cost.r}${cost.p}${salt_text}${hash_text}"
+
+
+def verify_password(password: str, stored_hash: str) -> bool:
+    """Return whether the password matches the stored hash; the comparison takes constant time."""
+    try:
+        name, n, r, p, salt, digest = stored_hash.split("$")
+        cost, expected = ScryptCost(int(n), int(r), int(p)), base64.b64decode(digest, validate=True)
+        computed = _scrypt(password, base64.b64decode(salt, validate=True), cost)
+    except (ValueError, binascii.Error):
+        return False
+    return name == "scrypt" and hmac.compare_digest(computed, expected)
+
+
+def _scrypt(password: str, salt: bytes, cost: ScryptCost) -> bytes:
+    text = unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+    with _CONCURRENT_HASHES:
+        return hashlib.scrypt(text, salt=salt, n=cost.n, r=cost.r, p=cost.p, dklen=32, maxmem=256 * cost.n * cost.r)

@@ -1,15 +1,30 @@
-"""The JSON API of the approvals UI, with bearer tokens. Session cookies are not accepted."""
+"""The router of the approvals UI, and its JSON API with bearer tokens. The API does not accept session cookies."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter
 
 from services.gateway.approvals_ui.decisions import cannot_decide_reason, find_request, record_decision
+from services.gateway.approvals_ui.oidc_pages import OidcPages
+from services.gateway.approvals_ui.pages import Pages
 from services.gateway.approvals_ui.users import ApprovalsContext, SignedInUser, sign_in_with_password
 from services.gateway.approvals_ui.views import decision_json, list_requests, request_json, request_view
 from services.gateway.approvals_ui.web import RequestError, UiRequest, UiResponse, add_route, json_response
 from services.gateway.rules.strict_json import read_object
 from tasks.shared.rules.refusal import Refusal
+
+THREADS = 4
+"""Threads for requests to the approvals UI. Webhook deliveries use other threads, so they never wait for these."""
+
+
+def create_router(context: ApprovalsContext) -> APIRouter:
+    """Return the routes of the pages and of the API."""
+    router, pool = APIRouter(), ThreadPoolExecutor(THREADS, "approvals-ui")
+    pages = Pages(context)
+    pages.mount(router, pool)
+    OidcPages(context, pages).mount(router, pool)
+    ApprovalsApi(context).add_routes(router, pool)
+    return router
 
 
 class ApprovalsApi:
@@ -46,12 +61,9 @@ class ApprovalsApi:
         """Return the pending and the closed requests."""
         self._user(call)
         waiting, closed = list_requests(self._context.current_environment(), self._context.clock())
+        listed = {"waiting": waiting, "closed": closed}
         return json_response(
-            200,
-            {
-                "waiting": [request_json(e, full=False) for e in waiting],
-                "closed": [request_json(e, full=False) for e in closed],
-            },
+            200, {name: [request_json(view, full=False) for view in views] for name, views in listed.items()}
         )
 
     def get_request(self, call: UiRequest) -> UiResponse:

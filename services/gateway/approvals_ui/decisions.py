@@ -40,11 +40,7 @@ def record_decision(
 ) -> Decision:
     """Record the user's decision.
 
-    Args:
-        context, user, name: the approvals UI, who decides, and the id of the request.
-        approved, reason: the decision.
-        shown_digest: the digest of the evidence that was shown to the user.
-        channel: where the decision was made ("approvals page").
+    `name` is the id of the request, `shown_digest` the digest of the evidence that was shown to the user.
 
     Raises:
         RequestError: the decision does not count; an attempt that the rules refused is in the ledger.

@@ -56,7 +56,7 @@ class OidcPages:
         )  # fmt: skip
         try:
             address = provider.authorization_url(
-                state, self._derive("nonce", state, browser), self._verifier(state, browser)
+                state, self._derive("nonce", state, browser), self._derive("verifier", state, browser)
             )
         except IdentityNotVerified as cause:
             _log.warning("nobody can sign in at %s: %s", provider.rules.issuer, cause)
@@ -81,7 +81,7 @@ class OidcPages:
                 )
             code = provider.check_callback(call.query)
             secret = context.read_secret(provider.rules.client_secret) if provider.rules.client_secret else ""
-            nonce, verifier = self._derive("nonce", state, browser), self._verifier(state, browser)
+            nonce, verifier = self._derive("nonce", state, browser), self._derive("verifier", state, browser)
             identity = provider.exchange_code(code, nonce, verifier, secret)
         except (IdentityNotVerified, SecretUnavailable) as cause:
             _log.warning("a sign-in at %s failed, from %s: %s", provider.rules.issuer, call.client_address, cause)
@@ -118,9 +118,6 @@ class OidcPages:
                 provider = Provider(gateway.oidc, f"{gateway.address}{SIGN_IN_PATH}/callback", self._context.clock)
                 self._cached_provider = gateway.oidc, gateway.address, provider
             return self._cached_provider[2]
-
-    def _verifier(self, state: str, browser: str) -> str:
-        return self._derive("verifier", state, browser)
 
     def _derive(self, what: str, state: str, browser: str) -> str:
         """Derive a value that only this gateway can compute. It is not stored, so nobody can read it."""

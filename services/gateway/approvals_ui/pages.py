@@ -11,11 +11,18 @@ from fastapi import APIRouter
 
 from runtime.digests import text_digest
 from services.gateway.approvals_ui.decisions import cannot_decide_reason, find_request, record_decision
-from services.gateway.approvals_ui.rendering import STYLESHEET, render_page
 from services.gateway.approvals_ui.sessions import Session
 from services.gateway.approvals_ui.users import ApprovalsContext, SignedInUser, sign_in_with_password
 from services.gateway.approvals_ui.views import decision_chain_problem, list_requests, request_view, review_attachments
-from services.gateway.approvals_ui.web import RequestError, UiRequest, UiResponse, add_route, redirect
+from services.gateway.approvals_ui.web import (
+    STYLESHEET,
+    RequestError,
+    UiRequest,
+    UiResponse,
+    add_route,
+    redirect,
+    render_page,
+)
 
 SESSION_COOKIE, PRE_SESSION_COOKIE = "ratchet-session", "ratchet-pre-session"
 """Cookie names: the session, and the pre-session that protects the sign-in form."""

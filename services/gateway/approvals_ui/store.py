@@ -70,3 +70,8 @@ class ApprovalsStore:
                 database.close()
         except sqlite3.OperationalError as cause:
             raise Unavailable(f"the approvals UI's file {self.path.name} cannot be used: {cause}") from cause
+
+
+def open_store(state: Path) -> ApprovalsStore:
+    """Open the accounts and sessions of a state folder."""
+    return ApprovalsStore(state / "gateway" / "accounts.db")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from blocks.common.gateway_settings import Permission
 from blocks.environment import Environment
 from deployments.secret_store import SecretStore
-from services.gateway.approvals_ui.accounts import Account, Accounts, SignInFailed, TooManyAttempts
+from services.gateway.approvals_ui.accounts import Account, Accounts, ScryptCost, SignInFailed, TooManyAttempts
 from services.gateway.approvals_ui.sessions import Session, SessionKind, Sessions
 from services.gateway.approvals_ui.store import ApprovalsStore
 from services.gateway.approvals_ui.web import RequestError
@@ -74,6 +74,18 @@ class ApprovalsContext:
         if not may or people.is_barred(session.name):
             raise RequestError(403, NO_ROLE_MESSAGE)
         return SignedInUser(session, proved, "decide" if "decide" in may else "view")
+
+
+def create_context(
+    env: Callable[[], Environment],
+    store: ApprovalsStore,
+    on_decision: Callable[[], None] = lambda: None,
+    secret_store: SecretStore | None = None,
+    cost: ScryptCost | None = None,
+) -> ApprovalsContext:
+    """Return the context of the approvals UI over its file. `on_decision` is called after each decision."""
+    accounts, secrets = Accounts(store, cost), secret_store or SecretStore()
+    return ApprovalsContext(env, store, accounts, Sessions(store, accounts), on_decision, secrets.value)
 
 
 def sign_in_with_password(context: ApprovalsContext, name: str, password: str, address: str) -> Account:

@@ -5,7 +5,7 @@ merge request hooks; Bitbucket `repo:push` and `pullrequest:fulfilled`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from services.gateway.rules.changes import (
     NoChange,
@@ -20,6 +20,7 @@ from tasks.shared.rules.git import commit_id
 from tasks.shared.rules.refusal import Refusal
 
 Sender = Literal["github", "gitlab", "bitbucket", "gitea"]
+SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
 PayloadResult = RefChange | NoChange
 JsonObject = Mapping[str, Any]
 
@@ -28,12 +29,7 @@ _COMMIT_COUNT_KEYS = {"gitlab": "total_commits_count", "gitea": "total_commits"}
 
 
 def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResult:
-    """Return the change that a delivery reports.
-
-    Args:
-        sender: the git host.
-        event: the host's name of the event, from the header.
-        payload: the body.
+    """Return the change that a delivery reports; `event` is the host's name of the event, from the header.
 
     Raises:
         Refusal: a required part is missing or has the wrong type; the message names its key.

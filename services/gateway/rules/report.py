@@ -48,11 +48,6 @@ class RunReport:
         """Whether the run has ended."""
         return self.state_type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
-    @property
-    def verdict(self) -> str:
-        """What the run came to, in words; Prefect's name of its state where it has no outcome."""
-        return outcome_words(self.outcome) or self.state_name
-
 
 def commit_state(view: RunReport) -> CommitState:
     """Return the state for the commit: held, expired and rejected are failures.
@@ -75,8 +70,9 @@ def status_line(view: RunReport) -> str:
 def run_markdown(change: RefChange, view: RunReport) -> str:
     """Return the report: what changed, how it ended, then data, metrics against the champion, verdict."""
     signs = {"success": "✅", "failure": "⛔", "error": "💥", "pending": "⏳"}
+    verdict = outcome_words(view.outcome) or view.state_name
     head = [
-        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(view.verdict)}",
+        f"# {signs[commit_state(view)]} {_text(view.rule_name)}: {_text(verdict)}",
         _text(view.message) if view.message else "",
         "\n".join(
             [

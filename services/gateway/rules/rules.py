@@ -6,10 +6,11 @@ block.
 
 import re
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from services.gateway.rules.changes import ChangeKind
 from services.gateway.rules.payloads import Sender
 from tasks.shared.rules.model.namespaces import SEPARATOR, check_name
 from tasks.shared.rules.model.strict_record import (
@@ -67,7 +68,6 @@ def _clone(text: str) -> str:
 Secret = Annotated[str, AfterValidator(_secret)]
 PathPattern = Annotated[OneLineText, AfterValidator(_pattern)]
 CloneUrl = Annotated[str, AfterValidator(_clone)]
-ChangeKind = Literal["push", "merge", "tag"]
 
 
 class HostRules(StrictRecord):
@@ -119,16 +119,11 @@ class TriggerRule(StrictRecord):
         for key, value in self.parameters.items():
             for name in _PLACEHOLDER.findall(value) if isinstance(value, str) else ():
                 if name not in PLACEHOLDERS:
-                    yield (
-                        ("parameters", key),
-                        validation_error(f"{{{name}}} is not known", did_you_mean(name, PLACEHOLDERS)),
-                    )
+                    error = validation_error(f"{{{name}}} is not known", did_you_mean(name, PLACEHOLDERS))
+                    yield ("parameters", key), error
                 elif name == "model" and not captures_model:
-                    problem = "{model} is not captured by the paths"
-                    yield (
-                        ("parameters", key),
-                        validation_error(problem, "Write {model} in each of `paths`: models/{model}/**."),
-                    )
+                    remedy = "Write {model} in each of `paths`: models/{model}/**."
+                    yield ("parameters", key), validation_error("{model} is not captured by the paths", remedy)
         model = self.parameters.get("model")
         if isinstance(model, str) and (problem := _namespace_problem(model)):
             yield ("parameters", "model"), validation_error(problem, "Write it as {model}--{branch}, or {model}--dana.")
@@ -161,18 +156,14 @@ class Triggers(StrictRecord):
     def _problems(self) -> ProblemIterator:
         for number, repository in enumerate(self.repositories):
             if repository.sender not in self.senders:
-                yield (
-                    ("repositories", number, "sender"),
-                    validation_error("is not in `senders`", did_you_mean("", self.senders)),
-                )
+                error = validation_error("is not in `senders`", did_you_mean("", self.senders))
+                yield ("repositories", number, "sender"), error
         known = [repository.name for repository in self.repositories]
         for index, (_, name) in _repeated((each.sender, each.name) for each in self.repositories):
             yield ("repositories", index, "name"), validation_error(f"{name} is listed twice", "Keep one of them.")
         for index, name in _repeated(each.name for each in self.rules):
-            yield (
-                ("rules", index, "name"),
-                validation_error(f"{name} is listed twice", "The runs of both rules would look the same."),
-            )
+            error = validation_error(f"{name} is listed twice", "The runs of both rules would look the same.")
+            yield ("rules", index, "name"), error
         for number, each in enumerate(self.rules):
             for place, name in enumerate(each.repositories):
                 if name not in known:

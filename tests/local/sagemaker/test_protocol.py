@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.sagemaker import shapes
-from local.sagemaker.fidelity import OPERATIONS, fidelity_table
+from local.sagemaker.operations import OPERATIONS, fidelity_table
 from local.sagemaker.settings import PROJECT_IMAGE, read_images
 from tests.checkout import ROOT
 from tests.fixtures.command_line import ratchet

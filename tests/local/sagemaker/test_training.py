@@ -12,7 +12,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from local.sagemaker import sandbox
+from local.sagemaker import containers
 from tests.fixtures.local_aws import SPEED, SageMakerLab, local_aws
 
 pytestmark = pytest.mark.slow
@@ -240,7 +240,7 @@ def test_without_namespaces_a_container_is_told_of_its_folder(plain: SageMakerLa
     assert plain.trained("ended")["TrainingJobStatus"] == "Stopped"
 
 
-@pytest.mark.skipif(not sandbox.namespaces_allowed(), reason="this kernel gives us no mount namespace")
+@pytest.mark.skipif(not containers.namespaces_allowed(), reason="this kernel gives us no mount namespace")
 def test_a_container_is_process_1_and_sees_its_folder_at_opt_ml(desk: SageMakerLab) -> None:
     desk.train("inside", "import os; print(os.getpid(), sorted(os.listdir('/opt/ml')), os.getcwd())")
     desk.trained("inside")

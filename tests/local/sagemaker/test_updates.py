@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from local.sagemaker.alarms import alarm_state
-from local.sagemaker.rollout import traffic_steps
+from local.sagemaker.rollout import alarm_state, traffic_steps
 from tests.fixtures.clocks import Clock
 from tests.fixtures.local_aws import SPEED, SageMakerLab
 from tests.waiting import wait_for

@@ -11,12 +11,11 @@ import pytest
 from blocks.common.errors import Conflict
 from blocks.inbox.base import Delivery, IncomingDelivery
 from blocks.inbox.fake import FakeInbox
+from deployments.git import RepositoryCache
 from deployments.secret_store import SecretStore
-from services.gateway.dispatch import LEASE_NAME, Dispatcher
+from services.gateway.dispatch import LEASE_NAME, Dispatcher, find_missed_pushes, ingest_missed_push
 from services.gateway.fake import FakeRunStarter
-from services.gateway.inbox_commands import find_missed_pushes, ingest_missed_push
 from services.gateway.ingest import read_delivery
-from services.gateway.repositories import RepositoryCache
 from services.gateway.rules.rules import Triggers
 from services.gateway.signatures import VerifiedDelivery
 from tests.fakes.git_hosts import Remote

@@ -10,7 +10,7 @@ import pytest
 from blocks.common.errors import Rejected, Unavailable
 from blocks.inbox.base import Delivery, IncomingDelivery, Receipt
 from blocks.inbox.fake import FakeInbox
-from services.gateway.inbox_writer import MAX_BATCH_SIZE, InboxWriter
+from services.gateway.app import MAX_BATCH_SIZE, InboxWriter
 from services.gateway.limits import BUSY_AFTER_RESPONSE_SECONDS, MAX_WAIT_SECONDS, InFlightDeliveries
 from tests.fixtures.clocks import Clock
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from blocks.common.errors import Unavailable
-from blocks.inbox.base import Delivery, ProcessingOutcome, StartedRun, UnreportedRun
+from blocks.inbox.base import Delivery, ProcessingOutcome, StartedRun
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
-from services.gateway.inbox_commands import delivery_text
+from ratchet.commands.gateway import delivery_text
 from services.gateway.reporting import MAX_POLL_SECONDS, MIN_POLL_SECONDS, Reporter
 from services.gateway.rules.changes import RefChange
 from services.gateway.rules.payloads import Sender
@@ -55,8 +55,8 @@ class Told:
         secret_store = SecretStore({"TOKEN": "api-token"})
         self.reporter = Reporter(self.inbox, rules, secret_store, self.look, lambda: NOW, monotonic=self.clock)
 
-    def look(self, watched: UnreportedRun) -> RunReport | None:
-        assert watched.run.run_id == "run-1"
+    def look(self, watched: StartedRun) -> RunReport | None:
+        assert watched.run_id == "run-1"
         self.looks.append(self.clock())
         return self.view
 

@@ -12,7 +12,8 @@ import uvicorn
 
 from blocks.inbox.fake import FakeInbox
 from deployments.secret_store import SecretStore
-from services.gateway.app import RequestLimits, create_app
+from services.gateway.app import create_app
+from services.gateway.limits import RequestLimits
 from services.gateway.server import listen, uvicorn_config
 from tests.fixtures.hooks import VARIABLES, hook, push, triggers
 from tests.waiting import wait_for

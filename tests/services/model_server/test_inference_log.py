@@ -15,7 +15,7 @@ from blocks.endpoints.base import InferenceLogPolicy
 from blocks.endpoints.release_store import ReleaseStore
 from runtime.scoring import ScoringResponse
 from services.model_server.endpoints import ServedEndpoints
-from services.model_server.request_log import row_count
+from services.model_server.recording import row_count
 from services.model_server.server import create_app
 from tests.fixtures.scoring import REQUEST, TOKEN, churn_model, release
 from tests.fixtures.signing_keys import MODELS

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from blocks.records.traffic import TrafficInterval, latency_bin
 from services.model_server.endpoints import ServedEndpoints
+from services.model_server.recording import RETENTION, TrafficCounter
 from services.model_server.server import create_app
-from services.model_server.traffic import RETENTION, TrafficCounter
 from tests.fixtures.scoring import REQUEST, TOKEN, churn_model, release
 from tests.fixtures.signing_keys import MODELS
 

@@ -11,8 +11,13 @@ import pytest
 
 from blocks.common.errors import PortError
 from blocks.records.people import Person
-from services.gateway.approvals_ui.accounts import MAX_FAILURES_BY_ADDRESS, MAX_FAILURES_BY_NAME
-from services.gateway.approvals_ui.passwords import ScryptCost, hash_password, verify_password
+from services.gateway.approvals_ui.accounts import (
+    MAX_FAILURES_BY_ADDRESS,
+    MAX_FAILURES_BY_NAME,
+    ScryptCost,
+    hash_password,
+    verify_password,
+)
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.office import WORDS, Office, decide, hidden, sign_in
 

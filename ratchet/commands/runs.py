@@ -1,4 +1,4 @@
-"""Run history: list, compare and repeat the training runs of all namespaces.
+"""The commands `runs`: list, compare and repeat the training runs of all namespaces.
 
 A run is named by its id or by the beginning of its id. A repeat starts `retrain/retrain` with the recorded tier, data,
 parameters and seed.
@@ -8,32 +8,63 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
-from blocks.environment import Environment
-from deployments.flow_runs import start_run
-from deployments.git import git
-from services.gateway.run_starter import FlowRunSpec, PrefectRunStarter
-from tasks.evaluation.rules.metrics import higher_is_better
-from tasks.shared.models import ROOT, code_provenance, load_model
-from tasks.shared.records import CodeProvenance
+import typer
+
+from deployments.state import ROOT
+from local.stack import running_environment
+from ratchet.commands.group import Environment, Group
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.rules.run_history import (
-    SHORT_ID_LENGTH,
-    TrainingRun,
-    compare_runs,
-    run_comparison_text,
-    run_json,
-    runs_listing,
-)
-from tasks.training.run_history import find_training_run, repeat_parameters, training_runs
+from tasks.training.rules.run_history import SHORT_ID_LENGTH, TrainingRun
+
+if TYPE_CHECKING:
+    from blocks.environment import Environment as Env
+    from tasks.shared.records import CodeProvenance
+
+runs = Group("The training runs of models, in all namespaces.")
 
 RETRAIN_DEPLOYMENT = "retrain/retrain"
 
+Run = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print all fields as JSON.")]
 
-def listed(env: Environment, model: str = "", *, as_json: bool = False, root: Path = ROOT) -> str:
+
+@runs.command("list")
+def list_runs(
+    model: Annotated[str, typer.Argument(help="A folder of models/; default: all models.")] = "",
+    json: AsJson = False,
+    environment: Environment = "local",
+) -> str:
+    """List every run of a model, newest first."""
+    return listed(running_environment(environment), model, as_json=json)
+
+
+@runs.command("compare")
+def compare_runs(run: Run, other: Run, json: AsJson = False, environment: Environment = "local") -> str:
+    """Show the differences between two runs, and which metric is better in which run."""
+    return compared(running_environment(environment), run, other, as_json=json)
+
+
+@runs.command("repeat")
+def repeat_run(
+    run: Run,
+    namespace: Annotated[str, typer.Option("--as", help='Your namespace; "" is the shared model.')],
+    by: Annotated[str, typer.Option(help="The name of the requester; default: the namespace.")] = "",
+    same_code: Annotated[bool, typer.Option("--same-code", help="Use exactly the commit of the run.")] = False,
+    environment: Environment = "local",
+) -> str:
+    """Repeat the training of a run in your own namespace."""
+    return repeated(running_environment(environment), run, namespace, by, same_code=same_code)
+
+
+def listed(env: "Env", model: str = "", *, as_json: bool = False, root: Path = ROOT) -> str:
     """Return every run of a model ("" for all of them), newest first."""
+    from tasks.shared.models import load_model
+    from tasks.training.rules.run_history import run_json, runs_listing
+    from tasks.training.run_history import training_runs
+
     runs = training_runs(env, model, root)
     if as_json:
         return json.dumps([run_json(run) for run in runs], indent=2)
@@ -41,8 +72,12 @@ def listed(env: Environment, model: str = "", *, as_json: bool = False, root: Pa
     return runs_listing(runs, sorted(metrics))
 
 
-def compared(env: Environment, run: str, other: str, *, as_json: bool = False, root: Path = ROOT) -> str:
+def compared(env: "Env", run: str, other: str, *, as_json: bool = False, root: Path = ROOT) -> str:
     """Return the differences between two runs, and which metric is better in which run."""
+    from tasks.evaluation.rules.metrics import higher_is_better
+    from tasks.training.rules.run_history import compare_runs, run_comparison_text, run_json
+    from tasks.training.run_history import find_training_run
+
     one, two = (find_training_run(env, each, root) for each in (run, other))
     comparison = compare_runs(one, two, higher_is_better)
     content = {"one": run_json(one), "other": run_json(two), **asdict(comparison)}
@@ -50,13 +85,17 @@ def compared(env: Environment, run: str, other: str, *, as_json: bool = False, r
 
 
 def repeated(
-    env: Environment, run_id: str, namespace: str, by: str = "", *, same_code: bool = False, root: Path = ROOT
+    env: "Env", run_id: str, namespace: str, by: str = "", *, same_code: bool = False, root: Path = ROOT
 ) -> str:
     """Repeat the training of a run in a namespace ("" is the shared model), and return a message.
 
     Raises:
         Refusal: the requester is not given, or the run cannot be repeated in this way.
     """
+    from deployments.flow_runs import start_run
+    from tasks.shared.models import code_provenance
+    from tasks.training.run_history import find_training_run, repeat_parameters
+
     run = find_training_run(env, run_id, root)
     if len(by := by or namespace) < 2:
         remedy = "Give a name or an e-mail address."
@@ -71,7 +110,7 @@ def repeated(
     return f"{parameters['model']}: flow run {started} repeats {run.id[:SHORT_ID_LENGTH]} of {run.model}"
 
 
-def code_difference_note(run: TrainingRun, here: CodeProvenance) -> str:
+def code_difference_note(run: TrainingRun, here: "CodeProvenance") -> str:
     """Return how this checkout differs from the code of the run, and how to get that code; "" when it is the same."""
     if run.commit == here.commit and not run.has_uncommitted_changes and not here.patch_digest:
         return ""
@@ -94,10 +133,13 @@ def start_with_same_code(run: TrainingRun, parameters: dict[str, Any], root: Pat
     Raises:
         Refusal: the run also used uncommitted changes, or this checkout does not have the commit.
     """
+    from deployments.git import git
+    from services.gateway.run_starter import Code, FlowRunSpec, PrefectRunStarter
+
     if run.has_uncommitted_changes:
         remedy = f"Apply its provenance/uncommitted.patch ({run.url}) on top of {run.commit}, and commit."
         raise Refusal("the run was made with changes that were not committed", where=run.id, remedy=remedy)
     known = git("rev-parse", "--quiet", "--verify", f"{run.commit}^{{commit}}", folder=root).decode().strip()
-    variables = {"RATCHET_COMMIT": known, "RATCHET_REPOSITORY": f"file://{root}"}
+    variables = Code(known, f"file://{root}").variables()
     spec = FlowRunSpec(f"repeat/{run.id}/{uuid4()}", RETRAIN_DEPLOYMENT, parameters, variables, (f"commit:{known}",))
     return PrefectRunStarter().start(spec)

@@ -10,7 +10,7 @@ import pytest
 from blocks.approvals.base import Approvals
 from blocks.common.errors import Unavailable
 from blocks.records.approvals import Decision
-from services.gateway.approvals_ui.resuming import MAX_DECISION_AGE, RunResumer
+from services.decisions import MAX_DECISION_AGE, RunResumer
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import evidence, request_over, say
 from tests.waiting import wait_for
@@ -47,7 +47,7 @@ def approvals(env: World) -> Approvals:
 
 def test_a_run_is_woken_until_it_is_awake_and_then_left_alone(env: World, approvals: Approvals) -> None:
     runs = Runs(tries=2)
-    waker = RunResumer(lambda: approvals, runs)
+    waker = RunResumer(lambda: approvals, runs.resume)
     assert waker.step(NOW) == 0
     assert runs.woken == [], "nothing is decided yet"
     say(env, approvals.get_request("price-2"))
@@ -57,7 +57,7 @@ def test_a_run_is_woken_until_it_is_awake_and_then_left_alone(env: World, approv
 
 def test_a_run_that_takes_two_approvals_sleeps_on_after_the_first(env: World, approvals: Approvals) -> None:
     runs, two = Runs(), approvals.get_request("two")
-    waker = RunResumer(lambda: approvals, runs)
+    waker = RunResumer(lambda: approvals, runs.resume)
     say(env, two)
     waker.step(NOW)
     assert runs.woken == []
@@ -71,13 +71,13 @@ def test_what_was_decided_while_prefect_or_the_gateway_was_away_is_woken_later(
 ) -> None:
     say(env, approvals.get_request("price-2"))
     runs = Runs(unavailable_calls=1)
-    waker = RunResumer(lambda: approvals, runs)
+    waker = RunResumer(lambda: approvals, runs.resume)
     with pytest.raises(Unavailable):
         waker.step(NOW)
     assert waker.step(NOW) == 0
-    assert RunResumer(lambda: approvals, runs).step(NOW) == 0, "a gateway that starts anew looks, too"
+    assert RunResumer(lambda: approvals, runs.resume).step(NOW) == 0, "a gateway that starts anew looks, too"
     assert runs.woken == ["run-1", "run-1"]
-    assert RunResumer(lambda: approvals, runs).step(NOW + MAX_DECISION_AGE + timedelta(days=1)) == 0
+    assert RunResumer(lambda: approvals, runs.resume).step(NOW + MAX_DECISION_AGE + timedelta(days=1)) == 0
     assert len(runs.woken) == 2
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(env: World, approvals:
         say(env, approvals.get_request(name))
     say(env, approvals.get_request("two"), by="ann@example.com")
     runs = Runs(unavailable_calls=1)
-    waker = RunResumer(lambda: approvals, runs)
+    waker = RunResumer(lambda: approvals, runs.resume)
     with pytest.raises(Unavailable):
         waker.step(NOW)
     assert runs.woken == ["run-2"]
@@ -96,7 +96,7 @@ def test_a_run_that_cannot_be_woken_keeps_no_other_asleep(env: World, approvals:
 
 def test_a_decision_cuts_the_wait_short(env: World, approvals: Approvals) -> None:
     runs, stop, woken = Runs(), Event(), Event()
-    thread = Thread(target=RunResumer(lambda: approvals, runs, lambda: NOW).run, args=(stop, woken))
+    thread = Thread(target=RunResumer(lambda: approvals, runs.resume, lambda: NOW).run, args=(stop, woken))
     thread.start()
     try:
         say(env, approvals.get_request("price-2"))
