@@ -139,6 +139,16 @@ def test_a_ledger_of_a_newer_release_is_refused_and_left_alone(database: SqlLedg
     assert [row[1] for row in raw(database)["ratchet_effects"]] == ["k"]
 
 
+def test_a_ledger_from_before_the_first_revision_is_refused_and_left_alone(database: SqlLedger) -> None:
+    old = text("CREATE TABLE ratchet_effects (key TEXT)")
+    past_the_program(database, lambda connection: connection.execute(old))
+    for _ in range(2):
+        with pytest.raises(Rejected, match=r"no schema revision.*Move the ledger away"):
+            again(database).effects().intend("k", "d", NOW)
+    count = text("SELECT count(*) FROM ratchet_effects")
+    assert past_the_program(database, lambda connection: connection.execute(count).scalar_one()) == 0
+
+
 def test_an_upgrade_that_fails_halfway_leaves_the_ledger_as_it_was(older: SqlLedger) -> None:
     in_the_way = "ratchet_deployments_model"  # the name that the last revision creates
     past_the_program(older, lambda connection: connection.execute(text(f"CREATE TABLE {in_the_way} (x INTEGER)")))

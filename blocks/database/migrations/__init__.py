@@ -29,7 +29,8 @@ def upgrade(connection: Connection, place: str) -> None:
     """Bring the schema up to this program's revision, in the caller's transaction, which must be the only writer.
 
     Raises:
-        Rejected: a newer program has upgraded it; the message names the database by `place`.
+        Rejected: a newer program has upgraded it, or it is older than all revisions; the message names the database
+            by `place`.
     """
     from alembic import command
     from alembic.config import Config
@@ -43,6 +44,11 @@ def upgrade(connection: Connection, place: str) -> None:
         raise Rejected(
             f"ledger at {place}: its schema has revision {found}, and this program knows {HEAD} and those before. A "
             "newer release of Ratchet has upgraded it: run that release, or restore the backup from before the upgrade."
+        )
+    if not found and any(name.startswith("ratchet_") for name in inspect(connection).get_table_names()):
+        raise Rejected(
+            f"ledger at {place}: its tables have no schema revision: a release before revision 0001 made them. "
+            "Nothing upgrades them. Move the ledger away to begin a new one, or run the release that made it."
         )
     config.attributes["connection"] = connection
     with _ONE_UPGRADE:
