@@ -43,7 +43,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
             shown = told.stdout
             assert "alerted/local/approval.requested/" in shown
             assert "make approve REQUEST=alerted-1-" in shown
-            assert "answered 503" in shown
+            assert "responded with status 503" in shown
             assert outcome(approve(waiting)) == "deployed"
 
             def arrived() -> list[str]:
@@ -51,7 +51,7 @@ def test_a_request_that_waits_is_told_with_no_schedule_in_between_and_then_is_ov
 
             wait_for(lambda: {"news", "recovered"} <= set(arrived()), what="deployed, and waits no longer")
             listed = ratchet("alerts", "list")
-            assert listed.exit_code == 0 and "alerted/local/release" not in listed.stdout
+            assert listed.exit_code == 0 and "alerted/local/approval.requested/" not in listed.stdout
         finally:
             save_environment(before)
 

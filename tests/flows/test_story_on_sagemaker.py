@@ -43,7 +43,7 @@ def test_the_same_story_through_s3_a_training_job_and_a_sagemaker_endpoint(
     lines = "\n".join(logged(desk, f"retrain/{told.run_id}"))
     assert "train-" in lines and "worst case of this run" in lines, "tasks before the pause"
     assert "version 1 serves at" in lines, "tasks after it, of another process"
-    assert "were dropped" not in lines
+    assert "were not stored" not in lines
     desk.server.operations.capture.flush()
     (segment,) = open_environment("aws").endpoint().log_segments("cloud")
     assert [len(request["answer"]["predictions"]) for request in segment.requests] == [2]

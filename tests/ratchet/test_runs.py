@@ -75,7 +75,7 @@ def test_a_colleagues_runs_are_listed_with_all_that_says_what_they_are(desk: Des
     his, hers = (next(line for line in lines if who in line) for who in ("price--max", "price--dana"))
     for words in (desk.max, "max@example.com", "full", DATA.as_of[:32], "dddddddd+", "=0.8", "pass, deployed"):
         assert words in his, words
-    assert "dana@example.com" in hers and "cccccccc " in hers and "serves" not in hers
+    assert "dana@example.com" in hers and "cccccccc " in hers and "deployed" not in hers
     assert desk.say("list") == desk.say("list", "price--dana") == desk.say("list", "price"), "all namespaces"
 
 
