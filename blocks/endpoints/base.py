@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prefect.blocks.core import Block
+from pydantic import ConfigDict
 
 from blocks.common.collectable import ArtifactOwner
 from blocks.common.errors import Rejected
@@ -38,6 +39,8 @@ class InferenceLogPolicy:
         excluded_columns: columns that are never written.
         hashed_columns: columns of which only a keyed hash is written.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a rule that is not known is not kept
 
     entity_column: str = ""
     excluded_columns: tuple[str, ...] = ()

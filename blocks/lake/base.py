@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import ClassVar
 
 import pyarrow as pa
 from prefect.blocks.core import Block
+from pydantic import ConfigDict
 
 from runtime.digests import text_digest
 
@@ -19,6 +21,8 @@ BUCKET_COLUMN = "_bucket"
 @dataclass(frozen=True)
 class DataFile:
     """One Parquet file of a snapshot: its name below the snapshot's folder, size in bytes, and SHA-256."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
 
     name: str
     rows: int
@@ -49,6 +53,8 @@ class Snapshot:
     `schema` holds (column, Arrow type as text) in order, including the bucket column. `key` is the caller's
     idempotency key. `notes` is free text for people: accepted rows, quarantined rows, reasons.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
 
     dataset: str
     id: str

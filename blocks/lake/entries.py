@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from typing import ClassVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from blocks.common.errors import Corrupt
 from blocks.lake.base import DataFile, Snapshot
@@ -29,6 +30,8 @@ _SUFFIX = b"}\n"
 @dataclass(frozen=True)
 class CompactedRange:
     """An active compaction: the files of entry `log` also contain the snapshots `first` to `last`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
 
     first: int
     last: int
@@ -50,6 +53,8 @@ class DatasetState:
         runs: the active compactions.
         introduced: sequence numbers of the snapshots that added columns.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
 
     sequence: int = 0
     id: str = ""
@@ -75,6 +80,8 @@ class DatasetState:
 class Compaction:
     """A compaction: copies of the rows of snapshots `first` to `last`, in its own files."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
+
     first: int
     last: int
     files: tuple[DataFile, ...]
@@ -83,6 +90,8 @@ class Compaction:
 @dataclass(frozen=True)
 class LogEntry:
     """One entry of the log. `folder` is the folder of its files below the data set; `previous` is a digest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
 
     log: int
     previous: str

@@ -126,6 +126,8 @@ def missed_pushes(
     from services.gateway.dispatch import find_missed_pushes, ingest_missed_push, open_repository_cache
     from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
 
+    if ingest and not by.strip():
+        raise typer.BadParameter("--ingest records who adds the commits: give --by")
     inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
     missed = list(find_missed_pushes(inbox, rules, open_repository_cache(state_folder()), SecretStore()))
     lines: list[str] = []

@@ -2,6 +2,8 @@
 """A lake in a folder: damaged and unknown files on the disk, and killed writers."""
 
 import fcntl
+import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -33,6 +35,18 @@ def test_one_flipped_bit_anywhere_in_a_manifest_is_found(local):
             local.as_of("people")
     path.write_bytes(good)
     assert local.as_of("people").rows == 500
+
+
+@pytest.mark.parametrize("holder", ["entry", "state", "snapshot", "file"])
+def test_an_entry_of_a_newer_release_is_refused_and_nothing_of_it_is_dropped(local, holder):
+    append(local, people(5), "k1")
+    content = json.loads(entry_path(local, 1).read_bytes())["entry"]
+    snapshot = content["snapshot"]
+    {"entry": content, "state": content["state"], "snapshot": snapshot, "file": snapshot["files"][0]}[holder]["new"] = 1
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    entry_path(local, 1).write_text(f'{{"sha256":"{hashlib.sha256(text.encode()).hexdigest()}","entry":{text}}}\n')
+    with pytest.raises(Corrupt, match=r"(?s)00000001\.json.*cannot be read.*new"):
+        append(anew(local), people(5, 5), "k2")
 
 
 @pytest.mark.parametrize("damage", ["gone", "of another data set", "of another time"])

@@ -84,6 +84,7 @@ def test_a_missed_push_is_found_and_taken_in(inbox: Inbox, tmp_path: Path) -> No
         f"senders: {{github: {{secrets: [env:HOOK]}}}}\nrepositories: [{{name: acme/models, sender: github, clone: '{remote.url}'}}]\n"
     )
     assert f"main: commit {commit} was never delivered" in said("missed", "--triggers", str(rules), code=1)
+    assert "give --by" in said("missed", "--ingest", "--by", " ", "--triggers", str(rules), code=2)
     assert "added to the inbox as github:missed:acme/models:main" in said(
         "missed", "--ingest", "--triggers", str(rules)
     )

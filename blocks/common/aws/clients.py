@@ -80,7 +80,14 @@ def _cached_client(
 @contextmanager
 def port_errors(action: str) -> Iterator[None]:
     """Translate AWS errors into port errors. `action` (such as "describing job churn-1") starts their message."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        CredentialRetrievalError,
+        HTTPClientError,
+        MetadataRetrievalError,
+    )
 
     try:
         yield
@@ -90,6 +97,8 @@ def port_errors(action: str) -> Iterator[None]:
         raise _port_error(action, cause) from cause
     except (HTTPClientError, ConnectionError) as cause:  # no connection, or no response in time
         raise Unavailable(f"{action}: {cause}. Check the network and the endpoint's URL.") from cause
+    except (CredentialRetrievalError, MetadataRetrievalError) as cause:  # the instance's service is busy
+        raise Unavailable(f"{action}: {cause}") from cause
     except BotoCoreError as cause:  # no credentials, no region, an invalid request
         raise Rejected(f"{action}: {cause}") from cause
 

@@ -36,6 +36,8 @@ def upgrade(connection: Connection, place: str) -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
+    from blocks.database.tables import METADATA
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     known = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
@@ -45,7 +47,7 @@ def upgrade(connection: Connection, place: str) -> None:
             f"ledger at {place}: its schema has revision {found}, and this program knows {HEAD} and those before. A "
             "newer release of Ratchet has upgraded it: run that release, or restore the backup from before the upgrade."
         )
-    if not found and any(name.startswith("ratchet_") for name in inspect(connection).get_table_names()):
+    if not found and set(METADATA.tables) & set(inspect(connection).get_table_names()):
         raise Rejected(
             f"ledger at {place}: its tables have no schema revision: a release before revision 0001 made them. "
             "Nothing upgrades them. Move the ledger away to begin a new one, or run the release that made it."

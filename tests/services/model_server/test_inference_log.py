@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from blocks.common.errors import NotFound
 from blocks.endpoints.base import InferenceLogPolicy
 from blocks.endpoints.release_store import ReleaseStore
 from runtime.scoring import ScoringResponse
@@ -152,6 +153,10 @@ def test_a_kept_release_keeps_its_rules_and_takes_new_ones(tmp_path: Path) -> No
         store.mark_deployed(kept)
         assert kept.log_policy == rules
         assert store.deployed_release("churn", "1").log_policy == rules
+    record = tmp_path / "store" / "churn" / "1" / "release.json"
+    record.write_text(record.read_text().replace('"log_policy":null', '"log_policy":{"leave_out":["a"]}'))
+    with pytest.raises(NotFound):  # a rule that is not known is not skipped: the column would be logged
+        store.deployed_release("churn", "1")
 
 
 def test_an_answer_of_a_model_without_named_columns_is_counted_by_its_predictions() -> None:
