@@ -38,7 +38,7 @@ test: setup ## lint, types, import rules and all tests but the heavy
 	@$(MAKE) --no-print-directory lint types
 	@$(RUN) pytest -m "not heavy" $(SIDE_BY_SIDE) $(ARGS)
 
-test-heavy: setup-engines ## what takes a minute or more each: namespaces, answers, Dask, Spark killed, SageMaker
+test-heavy: setup-engines ## what takes a minute or more each: namespaces, auto-retrain, Dask, killed Spark jobs, SageMaker
 	@$(RUN) pytest -m heavy $(ARGS)
 
 test-fast: setup ## the tests that need no server and no waiting

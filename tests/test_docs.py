@@ -125,6 +125,54 @@ def test_every_parameter_in_an_example_exists() -> None:
     assert unknown == set()
 
 
+NOT_OUR_NAMES = {
+    "can_have_nan": "an option of DuckDB's Parquet reader",
+    "default_bucket": "an argument of SageMaker's Session",
+    "lake_formats": "a program of the benchmarks",
+    "merge_asof": "a function of pandas",
+    "observed_at": "a column of the example in joins.md",
+    "pg_catalog": "a schema of PostgreSQL",
+    "pg_collation": "a table of PostgreSQL",
+    "scheduled_at": "a column of the example in joins.md",
+}
+"""Names with `_` that pages use and our code does not, each with its reason."""
+
+
+def key_names(text: str) -> set[str]:
+    """Return the lower-case names with `_` in back-ticks, without those in paths and modules of tests."""
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE))
+    spans = [re.sub(r"[\w./]*\btest(?:s[./]|_)[\w./]*", "", span) for span in spans]
+    return {name for span in spans for name in re.findall(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b", span)}
+
+
+def current_text(page: str) -> str:
+    """Return a page without the names of the past: of the changelog's tables the column "now" alone, and no "(was …)"."""
+    if page != "CHANGELOG.md":
+        return PAGES[page]
+    return "\n".join(
+        line.rstrip("| ").rpartition("|")[2] if line.lstrip().startswith("|") else re.sub(r"\(was [^)]*\)", "", line)
+        for line in PAGES[page].splitlines()
+    )
+
+
+def names_in_code() -> set[str]:
+    """Return each name that occurs in a file that is neither a test nor documentation."""
+    listed = subprocess.run(
+        ["git", "grep", "-hoE", r"[A-Za-z0-9_]*_[A-Za-z0-9_]*", "--", ".", ":!tests", ":!*.md", ":!*.lock"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    names = set(listed.stdout.splitlines())
+    return names | {name.removeprefix("expect_") for name in names}
+
+
+def test_every_key_that_a_page_names_exists() -> None:
+    known = names_in_code()
+    named = {page: key_names(current_text(page)) for page in PAGES if not page.startswith("docs/decisions/")}
+    unknown = {f"{page}: {name}" for page in named for name in named[page] - known - set(NOT_OUR_NAMES)}
+    assert unknown == set()
+    assert set(NOT_OUR_NAMES) <= set().union(*named.values()) - known, "an exception is no longer needed"
+
+
 GLOSSARY = re.findall(r"^\| \*\*(.+?)\*\* \|", PAGES["docs/glossary.md"], re.MULTILINE)
 
 

@@ -35,7 +35,7 @@ RETIRED = {
     r"\benvironment staging\b|\bregister staging\b": "environment aws",
     # words
     r"\bkeepers?\b": "owner of collectable artifacts",
-    r"\bdesks?\b": "approvals page, approvals UI",
+    r"\bdesks?\b": "approvals page",
     r"\bdoor\b": "app, service",
     r"\breception\b": "ingest",
     r"\bvaults?\b": "secret store",
@@ -64,7 +64,7 @@ RETIRED = {
     r"\bown_code\b": "custom code, allow_custom_code, RATCHET_MODEL_CODE",
     r"\bKEY_COLUMN\b|RATCHET_KEY_COLUMN": "RATCHET_ENTITY_COLUMN",
     r"\bretain_years\b": "retention_years",
-    r"\bhour_worth_usd\b|\bflow_rows_per_second\b": "time_saved_usd_per_hour, local_rows_per_second",
+    r"\bhour_worth_usd\b|\bflow_rows_per_second\b": "max_usd_per_hour_saved, local_rows_per_second",
     r"\bdecisions_trusted\b|\bmodels_trusted\b": "trusted_decision_keys, trusted_model_keys",
     r"\bfresh_environment\b": "fresh_venv",
     r"\bolder_than_hours\b": "min_orphan_age_hours",

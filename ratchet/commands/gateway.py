@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.gateway.approvals_ui.accounts import Accounts
 
 gateway = Group("The gateway: its process, the deliveries of git hosts, and their outcomes.", refused=2)
-accounts = Group("Password accounts of the approvals UI.", refused=2)
+accounts = Group("Password accounts of the approvals page.", refused=2)
 
 Delivery = Annotated[str, typer.Argument(help="A delivery id, as `gateway list` shows it.")]
 Limit = Annotated[int, typer.Option(help="Maximum number of rows.")]

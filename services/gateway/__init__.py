@@ -1,1 +1,1 @@
-"""The gateway: the only public HTTP service, for webhook deliveries of git hosts and for the approvals UI."""
+"""The gateway: the only public HTTP service, for webhook deliveries of git hosts and for the approvals page."""

@@ -22,7 +22,7 @@ def serve(
     ] = None,
     max_bytes: Annotated[int, typer.Option(help="Maximum size of a delivery's body, in bytes.")] = 1_048_576,
 ) -> None:
-    """Receive deliveries of git hosts, start flow runs, and serve the approvals UI, until stopped."""
+    """Receive deliveries of git hosts, start flow runs, and serve the approvals page, until stopped."""
     from deployments.state import state_folder
     from services.gateway import server
     from services.gateway.limits import RequestLimits

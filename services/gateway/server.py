@@ -1,4 +1,4 @@
-"""The gateway process: HTTP application, dispatcher, status reporter, approvals UI, and the resumer of runs."""
+"""The gateway process: HTTP application, dispatcher, status reporter, approvals page, and the resumer of runs."""
 
 import logging
 import socket

@@ -54,7 +54,7 @@ class EnvironmentReader:
         with self._lock:
             if self._environment is None or settings != self._settings:
                 environment = cast(FileEnvironment, build_environment(self._name, settings, FileEnvironment))
-                environment._blocks = dict([_ledger_adapter(settings)])  # the approvals UI needs no other adapter
+                environment._blocks = dict([_ledger_adapter(settings)])  # the approvals page needs no other adapter
                 self._settings, self._environment = settings, environment
             return self._environment
 

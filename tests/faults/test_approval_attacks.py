@@ -44,7 +44,7 @@ SECOND = timedelta(seconds=1)
 
 
 class Denied(Exception):
-    """The response of the approvals UI when it refused."""
+    """The response of the approvals page when it refused."""
 
 
 @dataclass

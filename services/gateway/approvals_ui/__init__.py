@@ -1,1 +1,1 @@
-"""The approvals UI: web pages and an API in the gateway where signed-in people approve or reject."""
+"""The approvals page of the gateway, with its API: here signed-in people approve or reject."""

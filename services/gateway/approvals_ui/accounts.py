@@ -61,7 +61,7 @@ class TooManyAttempts(SignInFailed):
 
 
 class Accounts:
-    """The accounts of one approvals UI."""
+    """The accounts of one approvals page."""
 
     def __init__(self, store: ApprovalsStore, cost: ScryptCost | None = None) -> None:
         self._store, self._cost = store, cost or ScryptCost()

@@ -1,4 +1,4 @@
-"""The router of the approvals UI, and its JSON API with bearer tokens. The API does not accept session cookies."""
+"""The router of the approvals page, and its JSON API with bearer tokens. The API does not accept session cookies."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +14,7 @@ from services.gateway.rules.strict_json import read_object
 from tasks.shared.rules.refusal import Refusal
 
 THREADS = 4
-"""Threads for requests to the approvals UI. Webhook deliveries use other threads, so they never wait for these."""
+"""Threads for requests to the approvals page. Webhook deliveries use other threads, so they never wait for these."""
 
 
 def create_router(context: ApprovalsContext) -> APIRouter:

@@ -1,4 +1,4 @@
-"""The pages of the approvals UI: sign in, list of requests, one request with its evidence, decide, sign out."""
+"""The approvals page: sign in, list of requests, one request with its evidence, decide, sign out."""
 
 import re
 import secrets
@@ -213,7 +213,7 @@ class Pages:
 
 
 def own_path(path: str) -> str:
-    """Return `path` if it is a page of the approvals UI, else the list page (prevents open redirects)."""
+    """Return `path` if it belongs to the approvals page, else that of the list (prevents open redirects)."""
     return path if _OWN_PATHS.fullmatch(path) else "/approvals"
 
 

@@ -1,4 +1,4 @@
-"""SQLite storage of the approvals UI (mode 0600): accounts, sessions, failed attempts, secrets.
+"""SQLite storage of the approvals page (mode 0600): accounts, sessions, failed attempts, secrets.
 
 Passwords are stored as scrypt hashes, tokens as SHA-256.
 """
@@ -69,7 +69,7 @@ class ApprovalsStore:
             finally:
                 database.close()
         except sqlite3.OperationalError as cause:
-            raise Unavailable(f"the approvals UI's file {self.path.name} cannot be used: {cause}") from cause
+            raise Unavailable(f"the approvals page's file {self.path.name} cannot be used: {cause}") from cause
 
 
 def open_store(state: Path) -> ApprovalsStore:

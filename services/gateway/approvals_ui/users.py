@@ -83,7 +83,7 @@ def create_context(
     secret_store: SecretStore | None = None,
     cost: ScryptCost | None = None,
 ) -> ApprovalsContext:
-    """Return the context of the approvals UI over its file. `on_decision` is called after each decision."""
+    """Return the context of the approvals page over its file. `on_decision` is called after each decision."""
     accounts, secrets = Accounts(store, cost), secret_store or SecretStore()
     return ApprovalsContext(env, store, accounts, Sessions(store, accounts), on_decision, secrets.value)
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the approvals UI: bounded bodies, security headers, error handling, and page templates.
+"""Requests and responses of the approvals page: bounded bodies, security headers, error handling, and page templates.
 
 All values in a page are escaped; a missing value is an error.
 """
@@ -102,7 +102,7 @@ def json_response(status: int, content: Mapping[str, Any], headers: Mapping[str,
 
 
 def redirect(path: str) -> UiResponse:
-    """Return a redirect to another page of the approvals UI."""
+    """Return a redirect to another path of the approvals page."""
     return UiResponse(303, b"", headers={"location": path})
 
 

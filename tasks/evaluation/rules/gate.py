@@ -1,6 +1,6 @@
-"""The gate: whether an evaluated model may be proposed for approval.
+"""The gates: the conditions that an evaluated model must meet before it may be proposed for approval.
 
-It fails closed. A pass needs at least one metric, only finite metrics, every floor and slice within its bound, no
+They fail closed. A pass needs at least one metric, only finite metrics, every floor and slice within its bound, no
 leak, and a comparison that satisfies its rule. The verdict is hold when a value is missing, NaN, infinite or empty.
 """
 
@@ -21,10 +21,10 @@ FIRST_MODEL = "First model: evaluated against floors only, because there is no c
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision of the gate.
+    """The result of all gates.
 
     Attributes:
-        outcome: `pass` opens the gate; `hold` and `inconclusive` keep the champion.
+        outcome: `pass` allows a request for approval; `hold` and `inconclusive` keep the champion.
         reasons: sentences: why the model is held, or what it satisfied.
         notes: sentences about slices that were not evaluated. They decide nothing.
         first_model: whether there was no champion to compare with.

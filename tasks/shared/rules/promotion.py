@@ -1,4 +1,4 @@
-"""Whether a model may be put into service, by the data that it was trained on and the verdict of its evaluation."""
+"""Whether a version is promotable (trained on the full tier), and whether it may be promoted (deployed)."""
 
 from tasks.shared.rules.rows.tiers import TIERS
 
@@ -7,13 +7,13 @@ PROMOTABLE_TIER = TIERS[-1]
 
 
 def is_promotable_tier(tier: str) -> bool:
-    """Whether a model that was trained on this tier may be put into service at all."""
+    """Return whether a version that was trained on this tier is promotable: only one of the full tier is."""
     return tier == PROMOTABLE_TIER
 
 
 def may_be_promoted(tier: str, verdict: str, *, waived: bool = False) -> bool:
-    """Whether a model may be put into service: it saw all data, and it passed or what failed was waived.
+    """Return whether a version may be promoted: it is promotable, and it passed or every failed gate is waived.
 
-    The verdict is "" where nothing was evaluated. `waived` means that waivers stand for every gate that failed.
+    The verdict is "" when nothing was evaluated. `waived` means that every failed gate has a valid waiver.
     """
     return is_promotable_tier(tier) and (verdict == "pass" or waived)

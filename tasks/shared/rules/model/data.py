@@ -46,8 +46,8 @@ class TableSpec(StrictRecord):
     dataset: Dataset = Field(description="The lake's name for this table")
     keys: dict[Column, Column] = Field(
         min_length=1,
-        description="What must be equal, as `column of the main table: column of this table`; with the entity "
-        "among them the table is sampled as the main one is, else it is read whole",
+        description="The columns that must be equal, as `column of the main table: column of this table`. With the "
+        "entity among them this table is sampled like the main table; without it the whole table is read",
     )
     time: Column | None = Field(
         default=None,
@@ -55,7 +55,8 @@ class TableSpec(StrictRecord):
         "takes the latest that is not after its own `data.time`. Without it the keys must be unique",
     )
     columns: dict[Column, Column] = Field(
-        min_length=1, description="What is taken, as `feature: column of this table`; kinds stand in `data.features`"
+        min_length=1,
+        description="What is taken, as `feature: column of this table`; declare their kinds in `data.features`",
     )
 
     def ingest_schema(self, data: "DataSpec") -> IngestSchema:
@@ -75,8 +76,8 @@ class DataSpec(StrictRecord):
     entity: Column = Field(description="The column that names who or what a row is about; it decides tier and holdout")
     time: Column | None = Field(
         default=None,
-        description="The column that says when a row of the main table was asked; with it an entity may have a row "
-        "for each time, and joins take nothing later",
+        description="The time of the row's prediction request. With it an entity may have several rows, and joins use "
+        "only data known by then",
     )
     target: Column = Field(description="The column to predict")
     classes: tuple[OneLineText, ...] = Field(

@@ -107,7 +107,7 @@ class ComparisonSpec(StrictRecord):
         description="superior: better beyond chance; non_inferior: not worse by the margin or more"
     )
     margin: float = Field(ge=0, description="In units of the metric, at least 0")
-    confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval, 0.8 up to but not 1")
+    confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval: 0.8 <= confidence < 1")
 
 
 class EvaluationSpec(StrictRecord):
@@ -209,7 +209,7 @@ class RetrainingSpec(StrictRecord):
         default=24.0,
         ge=0,
         le=8760,
-        description="Hours without another one after an automatic retraining and after a deployment",
+        description="Hours after an automatic retraining or a deployment in which no automatic retraining starts",
     )
     max_unsuccessful: int = Field(
         default=3, ge=1, le=100, description="Stop after this many automatic retrainings without an approved version"

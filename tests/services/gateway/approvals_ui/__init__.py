@@ -1,1 +1,1 @@
-"""Tests of the approvals UI: who gets access, what is shown, what is recorded."""
+"""Tests of the approvals page: who gets access, what is shown, what is recorded."""

@@ -1,4 +1,4 @@
-"""Configuration of the approvals UI: the valid settings of [gateway]; a change of the file takes effect at once."""
+"""Configuration of the approvals page: the valid settings of [gateway]; a change of the file takes effect at once."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Attacks on the approvals UI: forged forms, scripts, redirects and endless bodies are refused."""
+"""Attacks on the approvals page: forged forms, scripts, redirects and endless bodies are refused."""
 
 from pathlib import Path
 from urllib.parse import urlencode

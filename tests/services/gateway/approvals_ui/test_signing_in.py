@@ -1,4 +1,4 @@
-"""Sign-in to the approvals UI: nothing is shown without it, and a failed attempt reveals nothing."""
+"""Sign-in to the approvals page: nothing is shown without it, and a failed attempt reveals nothing."""
 
 import re
 import stat
