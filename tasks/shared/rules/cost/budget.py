@@ -1,4 +1,4 @@
-"""The budget gate: the worst case of paid work, and its refusal above the budget of a run or a month."""
+"""The budget check: the worst case of paid work, and its refusal above the budget of a run or a month."""
 
 import math
 from dataclasses import dataclass
