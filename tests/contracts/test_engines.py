@@ -434,7 +434,7 @@ def test_a_write_that_is_killed_midway_is_not_visible_and_can_be_done_again(engi
 
         def is_writing() -> bool:
             assert writer.poll() is None, "it ended before it could be killed"
-            return out.exists() and any(out.iterdir()) and (engine.name == "duckdb" or any(out.rglob("*made*")))
+            return out.exists() and any(out.iterdir()) and (engine.name == "duckdb" or any(out.rglob("parts")))
 
         wait_for(is_writing)
         time.sleep(0.5)  # errors inside its work

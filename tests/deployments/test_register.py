@@ -292,7 +292,7 @@ def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team
         text = (
             "from local.stack import use_running_stack; from pathlib import Path; stack = use_running_stack()\n"
             "from deployments.register import deploy_if_changed\n"
-            "print('anew' if deploy_if_changed('local', stack.state / 'deployed') else 'as it was')"
+            "print('anew' if deploy_if_changed('local', stack.state_folder / 'deployed') else 'as it was')"
         )
         done = subprocess.run([sys.executable, "-c", text], cwd=team_checkout, capture_output=True, text=True,
                               env={**os.environ, "RATCHET_STATE": str(stack.state_folder)}, check=False)  # fmt: skip
@@ -303,7 +303,7 @@ def test_flows_are_deployed_again_only_when_something_changed(stack: Stack, team
         client.delete_deployment(client.read_deployment_by_name("batch_inference/batch-inference").id)
     assert deployed_anew() == "anew"
     assert deployed_anew() == "as it was"
-    flow = team_checkout / "flows" / "score.py"
+    flow = team_checkout / "flows" / "batch_inference.py"
     before = flow.read_text()
     try:
         flow.write_text(before + "\n# another line\n")
