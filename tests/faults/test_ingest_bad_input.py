@@ -137,7 +137,7 @@ REFUSED = {
     "59 a missing column": (
         text("id,aeg,plan,left\nx,1,a,No\n"), Rejected, r"line 1: column 'age' is missing \(did you mean 'aeg'\?\)",
     ),
-    "JSON: no object at all": (objects("[1]", "2"), Refusal, r"2 of 2 rows .*2 broken.*line 1: not a JSON object"),
+    "JSON: no object at all": (objects("[1]", "2"), Refusal, r"all 2 rows .*2 unreadable.*line 1: not a JSON object"),
     "JSON: a column that no line has": (
         objects(*({"id": str(i), "plan": "x", "left": "No"} for i in range(20))), Rejected, r"'age' is missing",
     ),
