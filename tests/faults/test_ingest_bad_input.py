@@ -125,10 +125,10 @@ REFUSED = {
         parquet(people().rename_columns(["", "age", "plan", "left"])), Rejected, r"'id' is missing .*''",
     ),
     "50 every label is null": (
-        parquet(people(left=pa.nulls(20, pa.string()))), Refusal, r"20 of 20 rows .*20 null target.*row 1: null target",
+        parquet(people(left=pa.nulls(20, pa.string()))), Refusal, r"all 20 rows .*20 null target.*row 1: null target",
     ),
     "52 a label that is a measurement": (
-        parquet(people(left=[i / 3 for i in range(20)])), Refusal, r"20 of 20 rows .*target outside the classes.*row 1",
+        parquet(people(left=[i / 3 for i in range(20)])), Refusal, r"all 20 rows .*target outside the classes.*row 1",
     ),
     "55 no rows": (parquet(people().slice(0, 0)), Rejected, r"there are 0 rows"),
     "58 times as numbers": (
