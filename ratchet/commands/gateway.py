@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,8 +41,6 @@ By = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="The name under which the person signs, preferably an e-mail address.")]
 
-gateway.command()(serve)
-
 
 @gateway.callback()
 @accounts.callback()
@@ -49,6 +48,14 @@ def _use_variables_of_running_stack() -> None:
     stack = find_stack()
     for name, value in (stack.environment_variables() if stack else {}).items():
         os.environ.setdefault(name, value)
+
+
+@gateway.command("serve")
+@wraps(serve)
+def serve_gateway(**options: Any) -> None:
+    """Run the gateway."""
+    with _stack_variables(options["environment"]):
+        serve(**options)
 
 
 @gateway.command("list")

@@ -111,7 +111,7 @@ def test_then_the_model_s_name_is_checked(words: tuple[str, ...], nothing_runs: 
 
 
 READ = [
-    (("gateway", "list"), 2), (("gateway", "notes"), 2), (("gateway", "show", "x"), 2), (("gateway", "redeliver", "x"), 2),
+    (("gateway", "serve"), 2), (("gateway", "list"), 2), (("gateway", "notes"), 2), (("gateway", "show", "x"), 2), (("gateway", "redeliver", "x"), 2),
     (("gateway", "missed"), 2), (("accounts", "add", "max"), 2), (("alerts", "list"), 1), (("approvals", "show"), 1),
     (("costs",), 1), (("dashboard", "churn"), 1), (("runs", "list"), 1), (("quarantine", "churn"), 1),
 ]  # fmt: skip
