@@ -60,16 +60,16 @@ requests: setup ## the approval requests that wait
 	@$(RUN) ratchet approvals list
 
 approve: setup ## approve a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) ratchet approvals approve --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet approvals approve $(if $(BY),--by "$(BY)") $(if $(REASON),--reason "$(REASON)") $(if $(REQUEST),--request "$(REQUEST)")
 
 reject: setup ## reject a request: BY=you REASON="why" [REQUEST=id]
-	@$(RUN) ratchet approvals reject --by "$(BY)" --reason "$(REASON)" $(if $(REQUEST),--request "$(REQUEST)")
+	@$(RUN) ratchet approvals reject $(if $(BY),--by "$(BY)") $(if $(REASON),--reason "$(REASON)") $(if $(REQUEST),--request "$(REQUEST)")
 
 alerts: setup ## the alerts that are open, and the messages that no receiver has taken yet
 	@$(RUN) ratchet alerts list
 
 ack: setup ## acknowledge an open alert, so that it is not reminded of: ALERT=cause BY=you [NOTE="…"]
-	@$(RUN) ratchet alerts ack "$(ALERT)" --by "$(BY)" --note "$(NOTE)"
+	@$(RUN) ratchet alerts ack "$(ALERT)" $(if $(BY),--by "$(BY)") --note "$(NOTE)"
 
 .PHONY: costs prices image terraform
 costs: setup ## what the models cost, by month [ENV=production]

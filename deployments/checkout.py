@@ -32,7 +32,7 @@ def checkout(clone: str, commit: str, folder: Path, *, token: str = "") -> Path:
             commit.
     """
     if not commit_id(commit, "RATCHET_COMMIT"):
-        raise Refusal("is not a commit id", where="RATCHET_COMMIT", value=commit)
+        raise Refusal("zeros are the id of no commit", where="RATCHET_COMMIT", value=commit)
     target = folder / commit
     if target.exists() and not _is_clean_checkout(target, commit):
         target.rename(folder / f".other-{commit}-{time.time_ns()}")  # a run may have written into it

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from blocks.common.errors import Rejected
 from blocks.environment import AlertRouting, Environment, adapter_class
 from deployments.automations import save_automations
+from deployments.environment_files import environment_file
 from runtime.digests import file_digest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,22 +35,25 @@ WORK_POOL, MAX_RUNS = "local", 4
 """The work pool, and how many of its flow runs run at once."""
 
 
+class MissingVariable(Rejected):
+    """A variable that an environment's file needs is not set."""
+
+
 def read_environment_settings(name: str, variables: Mapping[str, str]) -> dict[str, Any]:
     """Return `deployments/environments/<name>.toml` with each `${VARIABLE}` filled in.
 
     Raises:
-        Rejected: no such file, a port is missing, or a variable is not set; the message names it.
+        NotFound: there is no such file.
+        Rejected: a port is missing; the message names it.
+        MissingVariable: a variable is not set.
     """
-    path = ROOT / "deployments" / "environments" / f"{name}.toml"
-    if not path.exists():
-        known = sorted(file.stem for file in path.parent.glob("*.toml"))
-        raise Rejected(f"there is no environment {name!r}; there are: {', '.join(known)}")
+    path = environment_file(name, ROOT)
     try:
         settings = {
             key: _substitute_variables(value, variables) for key, value in tomllib.loads(path.read_text()).items()
         }
     except KeyError as cause:
-        raise Rejected(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
+        raise MissingVariable(f"{path.name} needs the variable {cause}, which is not set; `make up` sets it") from cause
     except (ValueError, tomllib.TOMLDecodeError) as cause:
         raise Rejected(f"{path.name} cannot be read: {cause}") from cause
     missing = [port for port in REQUIRED_PORTS if not isinstance(settings.get(port), dict)]

@@ -43,17 +43,17 @@ def auto_retrain(
     return end_run(decision.outcome, f"{decision.summary} {started}".strip(), name)
 
 
-def start_retrain(model: str, answered: AutoRetrainDecision, environment: str) -> str:
+def start_retrain(model: str, decision: AutoRetrainDecision, environment: str) -> str:
     """Start the run, or find the one that was started with the same key; return its name and address."""
     started_run = run_deployment(
         RETRAIN_DEPLOYMENT,
         parameters={
             "model": model,
-            "requested_by": answered.requested_by,
-            "trigger_reason": answered.trigger_reason[:2000],
+            "requested_by": decision.requested_by,
+            "trigger_reason": decision.trigger_reason[:2000],
             "environment": environment,
         },
-        idempotency_key=f"auto-retrain/{answered.alert_record_key}",
+        idempotency_key=f"auto-retrain/{decision.alert_record_key}",
         tags=["auto-retrain"],
         timeout=0,
         as_subflow=False,

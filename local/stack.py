@@ -20,6 +20,7 @@ from runtime.warm_client import SOCKET_VARIABLE
 if TYPE_CHECKING:
     from blocks.environment import Environment
 
+STACK_STOPPED = "the stack does not run; start it with: make up"
 WARM_PROCESS_SOCKET = "warm.sock"
 DECISIONS_KEY, MODELS_KEY = Path("keys") / "decisions.pem", Path("keys") / "models.pem"
 
@@ -98,7 +99,7 @@ def use_running_stack(state: Path | None = None) -> Stack:
     """
     stack = find_stack(state)
     if stack is None or not stack.running:
-        raise StackError("the stack does not run; start it with: make up")
+        raise StackError(STACK_STOPPED)
     os.environ.update(stack.environment_variables())
     from prefect.context import refresh_global_settings_context  # takes 1 s, which `down` does not need
 
@@ -123,7 +124,7 @@ def save_stack(stack: Stack) -> None:
 def stack_text(stack: Stack | None) -> str:
     """Return state, address and log of each process, one per line."""
     if stack is None or not stack.processes:
-        return "the stack does not run; start it with: make up"
+        return STACK_STOPPED
     lines = []
     for process in stack.processes:
         address = stack.url(process.name) if process.name in stack.ports else ""

@@ -16,4 +16,4 @@ for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 
 if __name__ == "__main__":
-    app(prog_name="ratchet")
+    app(prog_name="python -m ratchet")

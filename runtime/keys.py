@@ -102,8 +102,8 @@ def create_key(path: Path, kind: Literal["ed25519", "p256"]) -> None:
         beside.unlink()
 
 
-def load_signer(path: Path, head: Path | None = None) -> Signer:
-    """Read a private key.
+def load_signer(path: Path, head: Path | None = None, *, holder: str = "") -> Signer:
+    """Read a private key. `holder` is a sentence about where the key is, for the message when it cannot be read.
 
     Raises:
         KeyProblem: there is no such file, users other than its owner may read it, or it contains no such key.
@@ -111,7 +111,7 @@ def load_signer(path: Path, head: Path | None = None) -> Signer:
     try:
         mode, pem = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
     except OSError as cause:
-        raise KeyProblem(f"signing key {path} cannot be read: {cause.strerror}. Who may sign has it.") from cause
+        raise KeyProblem(f"signing key {path} cannot be read: {cause.strerror}. {holder}".rstrip()) from cause
     if mode & 0o077:
         raise KeyProblem(f"signing key {path} has mode {mode:04o}: others may read it. Run: chmod 600 {path}")
     return parse_signer(pem, str(path), head)

@@ -47,6 +47,7 @@ RETIRED = {
     r"\berrands?\b": "pending sign-in",
     r"\bpre ?fork\w*\b": "warm process",
     r"\bhosting\b": "model server",
+    r"\bbarred\b": "revoke, revoked",
     SWEEP: "garbage collection, collect, removed",
     r"\bjudg(?:e|es|ed|ing|ements?)\b": "evaluate, check, decide, result",
     r"\bmend(?:s|ed|ing)?\b": "repair, re-drive, fix",

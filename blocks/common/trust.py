@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from blocks.common.errors import Rejected
 from runtime.keys import KeyProblem, Keyring, Signer, load_signer, parse_signer
 
+KEY_HOLDERS = {
+    "decisions": "Only the machine where people decide has this key. On a laptop `make up` creates it.",
+    "models": "Only the machine that trains models has this key. On a laptop `make up` creates it.",
+}
+"""Which machine has the private key of a purpose."""
+
 
 @contextmanager
 def _rejected() -> Iterator[None]:
@@ -59,7 +65,7 @@ class SigningSettings(BaseModel):
                 pem = Secret.load(secret).get()  # type: ignore[union-attr] # synchronous here
                 return parse_signer(str(pem).encode(), f"in the Secret block {secret!r}", head)
             if file:
-                return load_signer(Path(file), head)
+                return load_signer(Path(file), head, holder=KEY_HOLDERS[purpose])
         raise Rejected(
             f"this environment has no key to sign {purpose}; set signing.{purpose}_key on the machine that signs"
         )

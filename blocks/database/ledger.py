@@ -1,9 +1,11 @@
 """The ledger block: a database, and the four ports on it."""
 
 from abc import abstractmethod
+from pathlib import Path
 
 from prefect.blocks.core import Block
 from pydantic import Field, PrivateAttr, SecretStr
+from sqlalchemy.engine import make_url
 
 from blocks.approvals.base import Approvals
 from blocks.approvals.sql import SqlApprovals
@@ -64,6 +66,11 @@ class SqlLedger(Ledger):
     def outbox(self) -> Outbox:
         """Return the outbox port."""
         return SqlOutbox(self.database())
+
+    def exists(self) -> bool:
+        """Return False only for a SQLite file that does not exist yet, which the first use would create."""
+        url = make_url(self.url.get_secret_value())
+        return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
 
     def database(self) -> Database:
         """Return the database of the four ports. Raises Rejected for a URL that cannot hold a ledger."""

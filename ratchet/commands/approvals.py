@@ -39,13 +39,13 @@ def show_request(request: Request = "", environment: Environment = "local") -> s
 
 
 @approvals.command()
-def approve(request: Request = "", by: Approver = "", reason: Reason = "", environment: Environment = "local") -> str:
+def approve(by: Approver, reason: Reason, request: Request = "", environment: Environment = "local") -> str:
     """Approve a request, and resume the run that waits for it."""
     return _decide(environment, request, approved=True, by=by, reason=reason)
 
 
 @approvals.command()
-def reject(request: Request = "", by: Approver = "", reason: Reason = "", environment: Environment = "local") -> str:
+def reject(by: Approver, reason: Reason, request: Request = "", environment: Environment = "local") -> str:
     """Reject a request, and resume the run that waits for it."""
     return _decide(environment, request, approved=False, by=by, reason=reason)
 
@@ -62,26 +62,25 @@ def _decide(environment: str, request_id: str, *, approved: bool, by: str, reaso
 
 @approvals.command()
 def waive(
-    model: Annotated[str, typer.Option(help="The model.")] = "",
-    gate: Annotated[list[str] | None, typer.Option(help="A gate, such as auc, or `auc by contract`.")] = None,
+    model: Annotated[str, typer.Option(help="The model.")],
+    gate: Annotated[list[str], typer.Option(help="A gate, such as auc, or `auc by contract`; may be repeated.")],
     until: Annotated[
         str, typer.Option(help="The end of the waiver: ISO 8601 with a time zone, at most 90 days ahead.")
-    ] = "",
-    by: By = "",
-    reason: Reason = "",
+    ],
+    by: By,
+    reason: Reason,
     environment: Environment = "local",
 ) -> str:
     """Waive failed gates of a model for later runs, until a time."""
     from services.decisions import CHANNEL
     from tasks.shared.waivers import record_waiver
 
-    env = running_environment(environment)
     try:
-        end = datetime.fromisoformat(until or "no time")
+        end = datetime.fromisoformat(until)
     except ValueError as cause:
         remedy = "Write a time with its zone, such as 2026-12-31T00:00:00Z."
         raise Refusal("a waiver needs an end", where="--until", value=until, remedy=remedy) from cause
-    gates = tuple(gate or ())
+    env, gates = running_environment(environment), tuple(gate)
     waiver = Waiver(model, env.name, gates, by, reason, CHANNEL, datetime.now(UTC), end)
     return f"waived for {model} until {until}: {', '.join(gates)} (decision {record_waiver(env, waiver).number})"
 
@@ -146,16 +145,16 @@ def _alert_lines(outbox: "Outbox", now: datetime) -> Iterator[str]:
 @alerts.command("ack")
 def acknowledge(
     alert: Annotated[str, typer.Argument(help="The alert's name, as `alerts list` shows it.")],
-    by: By = "",
+    by: By,
     note: Annotated[str, typer.Option(help="What you know about it, or do about it.")] = "",
     environment: Environment = "local",
 ) -> str:
     """Record that you handle an alert, so that no reminders are sent."""
     from tasks.notification.delivery import acknowledge_alert
 
-    outbox = running_environment(environment).outbox()
     if not by.strip():
         raise Refusal("an acknowledgement needs a name", remedy="Name who handles it: --by you.")
+    outbox = running_environment(environment).outbox()
     acknowledged = acknowledge_alert(outbox, alert, by.strip(), note, datetime.now(UTC))
     return f"acknowledged by {acknowledged.acknowledged_by}: {acknowledged.cause}"
 

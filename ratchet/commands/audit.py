@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from blocks.common.errors import Corrupt, PortError, Rejected
+from blocks.common.errors import Corrupt, NotFound, PortError, Rejected
 from blocks.records.approvals import ApprovalRequest, ChainEntry
 from deployments.state import state_folder
 from local.stack import Stack, find_stack
@@ -74,6 +74,8 @@ def verify_pack(
     """Show whether each item is present, absent or changed; exit code 1 when the pack does not match its signature."""
     from tasks.evidence.verification import report, verify_pack
 
+    if not pack.is_dir():
+        raise NotFound(f"there is no folder {pack}")
     found = verify_pack(pack, key or list(_settings(environment).get("signing", {}).get("trusted_model_keys", [])))
     return text_or_exit(report(pack, found), found.valid)
 
@@ -90,6 +92,8 @@ def _record(environment: str, file: Path | None) -> DecisionRecord:
     """Return the record in a file; without a file, the record in the environment's ledger."""
     if file is None:
         return read_ledger(_approvals(environment))
+    if not file.is_file():
+        raise NotFound(f"--file: there is no file {file}")
     with file.open(encoding="utf-8") as lines:
         return read_record(lines)
 
@@ -159,7 +163,10 @@ def _approvals(environment: str) -> "Approvals":
     settings = _settings(environment)["ledger"]
     if settings["adapter"] != f"{SqlLedger.__module__}.{SqlLedger.__name__}":
         raise Rejected(f"the ledger {settings['adapter']} cannot be read by this command; give --file")
-    return SqlLedger(url=settings["url"]).approvals()
+    ledger = SqlLedger(url=settings["url"])
+    if not ledger.exists():
+        raise NotFound("there is no ledger yet, because the stack has never run; start it with: make up")
+    return ledger.approvals()
 
 
 def _signing_of(environment: str) -> "SigningSettings":

@@ -7,20 +7,26 @@ them. A password is typed or read from standard input; it is never an argument.
 import getpass
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from blocks.common.errors import NotFound
 from deployments.secret_store import SecretStore
 from deployments.state import state_folder
-from local.stack import find_stack
+from local.processes import StackError
+from local.stack import STACK_STOPPED, find_stack
 from ratchet.commands.group import Environment, Group, text_or_exit
 from services.gateway.__main__ import serve
 from tasks.shared.rules.refusal import Refusal
 
 if TYPE_CHECKING:
+    from blocks.database.ledger import Ledger
     from blocks.inbox.base import DeliveryStatus, Inbox
     from services.gateway.approvals_ui.accounts import Accounts
 
@@ -35,8 +41,6 @@ By = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="The name under which the person signs, preferably an e-mail address.")]
 
-gateway.command()(serve)
-
 
 @gateway.callback()
 @accounts.callback()
@@ -44,6 +48,14 @@ def _use_variables_of_running_stack() -> None:
     stack = find_stack()
     for name, value in (stack.environment_variables() if stack else {}).items():
         os.environ.setdefault(name, value)
+
+
+@gateway.command("serve")
+@wraps(serve)
+def serve_gateway(**options: Any) -> None:
+    """Run the gateway."""
+    with _stack_variables(options["environment"]):
+        serve(**options)
 
 
 @gateway.command("list")
@@ -56,18 +68,16 @@ def list_deliveries(
     environment: Environment = "local",
 ) -> str:
     """List the deliveries received and their outcomes."""
-    from services.gateway.settings import open_inbox
-
-    entries = open_inbox(environment).delivery_statuses(limit, state=state)
+    inbox = _existing_inbox(environment)
+    entries = inbox.delivery_statuses(limit, state=state) if inbox else ()
     return "\n".join(map(_delivery_line, entries)) or "nothing has been delivered"
 
 
 @gateway.command("notes")
 def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
     """List notes: invalid signatures, altered and replayed deliveries, and why a delivery waits."""
-    from services.gateway.settings import open_inbox
-
-    notes = open_inbox(environment).notes(limit)
+    inbox = _existing_inbox(environment)
+    notes = inbox.notes(limit) if inbox else ()
     lines = (f"{note.at:%Y-%m-%d %H:%M:%S}  {note.kind:<17} {note.subject_id}  {note.text}" for note in notes)
     return "\n".join(lines) or "there are no notes"
 
@@ -75,9 +85,9 @@ def list_notes(limit: Limit = 50, environment: Environment = "local") -> str:
 @gateway.command("show")
 def show_delivery(delivery: Delivery, environment: Environment = "local") -> str:
     """Show a delivery, its runs and their reports."""
-    from services.gateway.settings import open_inbox
-
-    return delivery_text(open_inbox(environment), delivery)
+    if (inbox := _existing_inbox(environment)) is None:
+        raise NotFound(f"there is no delivery {delivery!r}: nothing has been delivered")
+    return delivery_text(inbox, delivery)
 
 
 def delivery_text(inbox: "Inbox", delivery_id: str) -> str:
@@ -109,9 +119,7 @@ def _delivery_line(entry: "DeliveryStatus") -> str:
 @gateway.command()
 def redeliver(delivery: Delivery, by: By, environment: Environment = "local") -> str:
     """Process a delivery again under the current rules; it starts a new run."""
-    from services.gateway.settings import open_inbox
-
-    turn = open_inbox(environment).request_reprocessing(delivery, by, datetime.now(UTC))
+    turn = _ledger(environment).inbox().request_reprocessing(delivery, by, datetime.now(UTC))
     return f"{turn.delivery.id}: turn {turn.number} waits for the dispatcher"
 
 
@@ -124,11 +132,11 @@ def missed_pushes(
 ) -> str:
     """List branches whose newest commit was never delivered; exit code 1 when there are any."""
     from services.gateway.dispatch import find_missed_pushes, ingest_missed_push, open_repository_cache
-    from services.gateway.settings import TRIGGERS, open_inbox, read_triggers
+    from services.gateway.settings import TRIGGERS, read_triggers
 
     if ingest and not by.strip():
         raise typer.BadParameter("--ingest records who adds the commits: give --by")
-    inbox, rules = open_inbox(environment), read_triggers(triggers or TRIGGERS)
+    inbox, rules = _ledger(environment).inbox(), read_triggers(triggers or TRIGGERS)
     missed = list(find_missed_pushes(inbox, rules, open_repository_cache(state_folder()), SecretStore()))
     lines: list[str] = []
     for push in missed:
@@ -149,7 +157,36 @@ def check_rules(triggers: Rules = None) -> str:
     for sender in senders_without_secret(rules, SecretStore()):
         secrets = ", ".join(rules.senders[sender].secrets)
         lines.append(f"{sender}: no secret is set ({secrets}): every delivery would be refused")
-    return "\n".join([f"{len(rules.rules)} rules for {names or 'no repository'}", *lines])
+    counted = "1 rule" if len(rules.rules) == 1 else f"{len(rules.rules)} rules"
+    return "\n".join([f"{counted} for {names or 'no repository'}", *lines])
+
+
+def _ledger(environment: str) -> "Ledger":
+    from services.gateway.settings import open_ledger
+
+    with _stack_variables(environment):
+        return open_ledger(environment)
+
+
+def _existing_inbox(environment: str) -> "Inbox | None":
+    """Return the inbox; None when there is no ledger yet, because a command that only reads does not create it."""
+    from blocks.database.ledger import SqlLedger
+
+    ledger = _ledger(environment)
+    return None if isinstance(ledger, SqlLedger) and not ledger.exists() else ledger.inbox()
+
+
+@contextmanager
+def _stack_variables(environment: str) -> Iterator[None]:
+    """Report a missing variable of the local environment as what it is without a stack: the stack does not run."""
+    from deployments.register import MissingVariable
+
+    try:
+        yield
+    except MissingVariable as cause:
+        if environment != "local" or find_stack():
+            raise
+        raise StackError(STACK_STOPPED) from cause
 
 
 @accounts.command("add")
@@ -163,7 +200,8 @@ def add_account(
     """Create an account, or set a new password and new roles of an existing one. It prompts for the password."""
     from services.gateway.settings import EnvironmentReader
 
-    known = EnvironmentReader(environment)().gateway.permissions_by_role
+    with _stack_variables(environment):
+        known = EnvironmentReader(environment)().gateway.permissions_by_role
     for each in role or []:  # an unknown role would give no permission
         if each not in known:
             remedy = f"Known roles: {', '.join(known)}; see [gateway.permissions_by_role] in the environment's file."
@@ -175,11 +213,13 @@ def add_account(
 @accounts.command("list")
 def list_accounts() -> str:
     """List the accounts, with their roles."""
+    from services.gateway.approvals_ui.store import store_file
+
+    found = _open_accounts().list_all() if store_file(state_folder()).exists() else ()  # a list creates nothing
     lines = [
-        f"{each.name:<40} {', '.join(each.roles):<30} {'disabled' if each.disabled else ''}".rstrip()
-        for each in _open_accounts().list_all()
+        f"{each.name:<40} {', '.join(each.roles):<30} {'disabled' if each.disabled else ''}".rstrip() for each in found
     ]
-    return "\n".join(lines) or "there are no accounts: nobody can sign in with a password"
+    return "\n".join(lines) or "there are no accounts yet: nobody can sign in with a password"
 
 
 @accounts.command("disable")

@@ -1,7 +1,7 @@
 """Groups of commands: a command's return value is printed; an error for users is one line on standard error."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from blocks.common.errors import PortError
+from deployments.environment_files import environment_file
 from deployments.secret_store import SecretUnavailable
 from tasks.shared.rules.refusal import Refusal
 
@@ -33,6 +34,7 @@ class CommandGroup(TyperGroup):
 class Group(typer.Typer):
     """A group whose commands end with the exit code `refused` after an error that is meant for users.
 
+    The names of an environment and of models (the parameters `environment`, `model` and `models`) are checked first.
     `about` is shown by `--help`; `also` are further exceptions whose message is meant for users.
     """
 
@@ -40,6 +42,7 @@ class Group(typer.Typer):
         super().__init__(
             cls=CommandGroup,
             help=about,
+            add_completion=False,  # a shell completes the words after a program's name: `python` would be that name
             no_args_is_help=True,
             rich_markup_mode=None,  # brackets are plain text
             pretty_exceptions_enable=False,  # they print variables, which may contain secrets
@@ -60,6 +63,7 @@ class Group(typer.Typer):
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
+                _check_names(kwargs)
                 if (text := function(*args, **kwargs)) is not None:
                     print(text)
             except self._errors as error:
@@ -67,6 +71,17 @@ class Group(typer.Typer):
                 raise typer.Exit(code) from error
 
         return run
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Refuse an environment or a model that does not exist, before a command looks for the stack."""
+    if "environment" in values:
+        environment_file(values["environment"])
+    if models := [name for name in (values.get("model"), *(values.get("models") or ())) if name]:
+        from tasks.shared.models import load_model
+
+        for name in models:
+            load_model(name)
 
 
 def text_or_exit(text: str, passed: bool) -> str:

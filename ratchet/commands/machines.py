@@ -39,7 +39,8 @@ def list_state(
     from local.sagemaker.page import state_text
 
     if not url.startswith("http://"):
-        raise ValueError(f"--url {url!r} is not an http:// address; give the one that the local SageMaker printed")
+        problem = f"--url {url!r} is not an http:// address" if url else "no address is given"
+        raise Rejected(f"{problem}; give --url, or set AWS_ENDPOINT_URL to the address that `sagemaker serve` printed")
     with urllib.request.urlopen(f"{url}/_local/state", timeout=10) as response:  # noqa: S310 - http, checked above
         return state_text(json.load(response))
 
@@ -53,9 +54,9 @@ def changed(commit: Commit, base: Base = "origin/main") -> str:
 @ci.command()
 def retrain(
     commit: Commit,
+    repository: Repository,
     base: Base = "origin/main",
     branch: Annotated[str, typer.Option(help="The branch of the commit, for the report.")] = "main",
-    repository: Repository = "",
     credentials: Credentials = "",
     tier: Annotated[
         Literal["development", "staging", "full"], typer.Option(help="How much data to train on.")
@@ -78,7 +79,7 @@ def retrain(
 
 
 @ci.command("pin")
-def pin_commit(commit: Commit, repository: Repository = "", credentials: Credentials = "") -> None:
+def pin_commit(commit: Commit, repository: Repository, credentials: Credentials = "") -> None:
     """Make every deployment of prefect.yaml run this commit from now on."""
     code = _checked_code(commit, repository, credentials)
     import yaml
@@ -115,13 +116,13 @@ def _checked_code(commit: str, repository: str, credentials: str) -> "Code":
     from services.gateway.run_starter import Code
 
     if not repository or not os.environ.get("PREFECT_API_URL"):
-        raise Refusal("needs --repository and the variable PREFECT_API_URL", where="ci")
+        raise Refusal("needs a repository, and the variable PREFECT_API_URL", where="ci")
     return Code(_checked_commit(commit), repository, credentials)
 
 
 def _checked_commit(commit: str) -> str:
     if not commit_id(commit, "--commit"):
-        raise Refusal("is not a commit id", where="--commit", value=commit)
+        raise Refusal("zeros are the id of no commit", where="--commit", value=commit)
     return commit
 
 

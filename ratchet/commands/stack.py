@@ -66,7 +66,8 @@ def register(
 ) -> None:
     """Save an environment's blocks and deploy the flows, on the Prefect server at PREFECT_API_URL."""
     if not os.environ.get("PREFECT_API_URL"):
-        raise Rejected("PREFECT_API_URL is not set: it names the Prefect server to register with")
+        address = "such as http://127.0.0.1:4200/api"
+        raise Rejected(f"set PREFECT_API_URL to the server's address with /api, {address} (`make status` prints it)")
     from deployments.register import deploy_flows
 
     deploy_flows(environment)

@@ -66,8 +66,8 @@ def _ledger_adapter(settings: Mapping[str, Any]) -> tuple[str, Block]:
     return path, adapter_class(path)(**fields)
 
 
-def open_inbox(environment: str) -> Inbox:
-    """Return the inbox of the ledger that `deployments/environments/<name>.toml` names.
+def open_ledger(environment: str) -> Ledger:
+    """Return the ledger that `deployments/environments/<name>.toml` names.
 
     It is not read from its Prefect block, as flows do, because the gateway receives deliveries while Prefect is
     unavailable.
@@ -76,7 +76,12 @@ def open_inbox(environment: str) -> Inbox:
         Rejected, NotFound: the file, a variable or the adapter is missing; the message names it.
     """
     _, ledger = _ledger_adapter(read_environment_settings(environment, os.environ))
-    return cast(Ledger, ledger).inbox()
+    return cast(Ledger, ledger)
+
+
+def open_inbox(environment: str) -> Inbox:
+    """Return the inbox of the ledger. Raises as `open_ledger` does."""
+    return open_ledger(environment).inbox()
 
 
 def read_triggers(path: Path = TRIGGERS) -> Triggers:

@@ -107,7 +107,6 @@ def monitor_model(
         rows=current.rows_per_window,
         measured=measured,
         notes=notes,
-        min_breached_windows=rules.min_breached_windows,
     )
     if image := plot(report, rules):
         (folder / "monitoring-report.png").write_bytes(image)

@@ -57,7 +57,10 @@ def test_a_commit_that_is_not_there_is_refused_and_leaves_nothing(tmp_path: Path
 
 @pytest.mark.parametrize("commit", ["main", "", "abc", "0" * 40, "--upload-pack=x", "F" * 40])
 def test_only_a_whole_commit_id_will_do(tmp_path: Path, remote: Remote, commit: str) -> None:
-    with pytest.raises(Refusal):
+    problem = (
+        "zeros are the id of no commit" if commit == "0" * 40 else "is not a full commit id .*40 or 64 hexadecimal"
+    )
+    with pytest.raises(Refusal, match=problem):
         checkout(remote.url, commit, tmp_path / "c")
 
 

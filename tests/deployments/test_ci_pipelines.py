@@ -138,8 +138,8 @@ def test_the_same_commit_is_the_same_run_however_often_the_pipeline_is_repeated(
     "arguments",
     [
         ["changed", "--commit", "main"],
-        ["retrain", "--commit", C2],
-        ["pin", "--commit", "0" * 40],
+        ["retrain", "--commit", C2, "--repository", "https://git.example.com/models"],
+        ["pin", "--commit", "0" * 40, "--repository", ""],
         ["changed", "--commit", C2, "--base", "nowhere"],
     ],
 )

@@ -145,7 +145,7 @@ def test_a_variable_that_is_not_set_is_named(missing: str) -> None:
 
 def test_an_unknown_environment_is_refused_with_those_there_are(checkout: ModuleType) -> None:
     environment(checkout, "staging", local_text())
-    with pytest.raises(Rejected, match=r"no environment 'stagging'; there are: aws, local, staging"):
+    with pytest.raises(NotFound, match=r"no environment 'stagging'; there are: aws, local, staging"):
         checkout.read_environment_settings("stagging", VARIABLES)
 
 
@@ -273,8 +273,9 @@ def test_the_command_line_answers_a_mistake_with_one_line(monkeypatch: pytest.Mo
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    no_server = ratchet("register")
-    assert no_server.exit_code == 1 and "PREFECT_API_URL" in no_server.stderr
+    no_server, nowhere = ratchet("register"), ratchet("register", "nowhere")
+    assert no_server.exit_code == 1 and "set PREFECT_API_URL to the server" in no_server.stderr
+    assert nowhere.exit_code == 1 and "there is no environment 'nowhere'" in nowhere.stderr
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     refused = [ratchet("register", "nowhere"), ratchet("register")]
     assert [each.exit_code for each in refused] == [1, 1]

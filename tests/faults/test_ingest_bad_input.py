@@ -125,10 +125,10 @@ REFUSED = {
         parquet(people().rename_columns(["", "age", "plan", "left"])), Rejected, r"'id' is missing .*''",
     ),
     "50 every label is null": (
-        parquet(people(left=pa.nulls(20, pa.string()))), Refusal, r"20 of 20 rows .*20 null target.*row 1: null target",
+        parquet(people(left=pa.nulls(20, pa.string()))), Refusal, r"all 20 rows .*20 null target.*row 1: null target",
     ),
     "52 a label that is a measurement": (
-        parquet(people(left=[i / 3 for i in range(20)])), Refusal, r"20 of 20 rows .*target outside the classes.*row 1",
+        parquet(people(left=[i / 3 for i in range(20)])), Refusal, r"all 20 rows .*target outside the classes.*row 1",
     ),
     "55 no rows": (parquet(people().slice(0, 0)), Rejected, r"there are 0 rows"),
     "58 times as numbers": (
@@ -137,7 +137,7 @@ REFUSED = {
     "59 a missing column": (
         text("id,aeg,plan,left\nx,1,a,No\n"), Rejected, r"line 1: column 'age' is missing \(did you mean 'aeg'\?\)",
     ),
-    "JSON: no object at all": (objects("[1]", "2"), Refusal, r"2 of 2 rows .*2 broken.*line 1: not a JSON object"),
+    "JSON: no object at all": (objects("[1]", "2"), Refusal, r"all 2 rows .*2 unreadable.*line 1: not a JSON object"),
     "JSON: a column that no line has": (
         objects(*({"id": str(i), "plan": "x", "left": "No"} for i in range(20))), Rejected, r"'age' is missing",
     ),

@@ -30,7 +30,7 @@ def runs_of(deployment: str) -> list[FlowRun]:
 
 def answered(number: int) -> FlowRun:
     """Wait for this many runs of auto-retrain, and return the last when it has ended."""
-    runs = wait_for(lambda: runs_of("answer")[number - 1 :], what=f"answer {number}")
+    runs = wait_for(lambda: runs_of("auto-retrain")[number - 1 :], what=f"auto-retrain run {number}")
     return wait_for_run(runs[0].id, until=is_ended, seconds=120)
 
 

@@ -74,7 +74,7 @@ def test_two_people_retrain_one_model_at_once_and_share_nothing(
 def check_repeat(stack: Stack, checkout: Path) -> None:
     """Let dana list max's runs, repeat one in her namespace with one command, and compare: the models are the same."""
     listed = {run["model"]: run for run in json.loads(trained(stack, checkout, "list", "paired", "--json"))}
-    assert {model: (run["requested_by"], run["serving"]) for model, run in listed.items()} == {
+    assert {model: (run["requested_by"], run["is_deployed"]) for model, run in listed.items()} == {
         "paired--dana": ("dana@example.com", True), "paired--max": ("max@example.com", False)
     }  # fmt: skip
     his = str(listed["paired--max"]["id"])
@@ -87,10 +87,10 @@ def check_repeat(stack: Stack, checkout: Path) -> None:
     )
     assert (hers["model"], hers["metrics"]) == ("paired--dana", listed["paired--max"]["metrics"])
     found = json.loads(trained(stack, checkout, "compare", his, str(hers["id"]), "--json"))
-    assert {(each["part"], each["name"]) for each in found["differs"]} <= {
+    assert {(each["part"], each["name"]) for each in found["differences"]} <= {
         ("who", "model"), ("who", "requested by"), ("metrics", "verdict")
     }  # fmt: skip
     assert found["one"]["parameters"]["seed"] == found["other"]["parameters"]["seed"] == "11"
-    assert found["one"]["predictions"] == found["other"]["predictions"] != "", "bit by bit the same model"
+    assert found["one"]["predictions_digest"] == found["other"]["predictions_digest"] != "", "bit by bit the same model"
     shown = trained(stack, checkout, "compare", his, str(hers["id"]))
     assert "same parameters: " in shown and "same metrics: " in shown

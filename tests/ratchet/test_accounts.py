@@ -29,7 +29,8 @@ def said(*arguments: str, typed: str = "", code: int = 0) -> str:
 
 
 def test_an_account_is_made_listed_and_disabled(state: Path) -> None:
-    assert "nobody can sign in" in said("list")
+    assert said("list") == "there are no accounts yet: nobody can sign in with a password\n"
+    assert not state.exists(), "a list creates nothing"
     made = said("add", "max@example.com", "--role", "approver", typed=f"{WORDS}\nmore\n")
     assert made == "max@example.com may sign in, with approver\n"
     (account,) = Accounts(open_store(state)).list_all()

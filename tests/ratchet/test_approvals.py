@@ -9,6 +9,7 @@ import pytest
 from blocks.approvals.base import Approvals
 from blocks.common.errors import Conflict
 from blocks.records.approvals import ApprovalRequest
+from local.stack import STACK_STOPPED
 from ratchet.commands.approvals import requests_text, select_request
 from services.decisions import record_decision
 from tasks.shared.rules.refusal import Refusal
@@ -152,7 +153,34 @@ def test_without_a_stack_every_command_says_how_to_start_it(
     monkeypatch.setenv("RATCHET_STATE", str(tmp_path))
     signed = ["--by", "max@example.com", "--reason", "it is better"] if command in ("approve", "reject") else []
     refused = ratchet("approvals", command, *signed)
-    assert refused.exit_code == 1 and "make up" in refused.stderr
+    assert (refused.exit_code, refused.stderr) == (1, f"error: {STACK_STOPPED}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("approvals", "approve", "--reason", "it is better"), "--by"),
+        (("approvals", "reject", "--by", "max@example.com"), "--reason"),
+        (("approvals", "waive", "--model", "churn", "--until", "2027-01-01T00:00:00Z"), "--gate"),
+        (("alerts", "ack", "drift"), "--by"),
+    ],
+    ids=" ".join,
+)
+def test_a_missing_option_is_named_before_the_stack_is_looked_for(
+    words: tuple[str, ...], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path))
+    refused = ratchet(*words)
+    assert refused.exit_code == 2 and f"Missing option '{option}'" in refused.stderr
+
+
+def test_the_end_of_a_waiver_is_checked_before_the_stack_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATCHET_STATE", str(tmp_path))
+    signed = ["--by", "max@example.com", "--reason", "it is better"]
+    refused = ratchet("approvals", "waive", "--model", "churn", "--gate", "auc", "--until", "soon", *signed)
+    assert refused.exit_code == 1 and "--until: a waiver needs an end (value: 'soon')" in refused.stderr
 
 
 def test_an_unknown_command_is_refused_with_those_there_are() -> None:

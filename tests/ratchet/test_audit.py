@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from blocks.approvals.chain import ChainHead, find_first_fault
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Corrupt, Rejected
+from blocks.common.trust import SigningSettings
 from blocks.records.approvals import ApprovalRequest, Decision, RefusedAttempt, Waiver
 from ratchet.commands.audit import read_ledger, read_record, verification_text, write_record
 from runtime.keys import Keyring
@@ -106,6 +107,8 @@ def test_a_file_is_checked_from_the_command_line(tmp_path: Path) -> None:
     assert ratchet(*command, f"6:{links[-1].hash}").exit_code == 0
     wrong = ratchet(*command, f"7:{'0' * 64}")
     assert wrong.exit_code == 1 and "INVALID: decision 7 of 6" in wrong.stdout
+    nothing = ratchet("audit", "verify", "--file", "/nosuch")
+    assert (nothing.exit_code, nothing.stderr) == (2, "error: --file: there is no file /nosuch\n")
     file.write_text("{]")
     refused = ratchet(*command, "6:0")
     assert refused.exit_code == 2 and "line 1 is not JSON" in refused.stderr
@@ -140,3 +143,10 @@ def test_a_key_that_others_may_read_signs_nothing(tmp_path: Path) -> None:
     file.chmod(0o640)
     with pytest.raises(Rejected, match="chmod 600"):
         signing.signer("decisions")
+
+
+@pytest.mark.parametrize(("purpose", "where"), [("decisions", "where people decide"), ("models", "that trains models")])
+def test_a_missing_key_is_reported_with_the_machine_that_has_it(purpose: str, where: str, tmp_path: Path) -> None:
+    signing = SigningSettings(**{f"{purpose}_key": str(tmp_path / "none.pem")})
+    with pytest.raises(Rejected, match=rf"Only the machine {where} has this key\. On a laptop `make up` creates it\."):
+        signing.signer(purpose)

@@ -144,3 +144,6 @@ def test_from_the_command_line(made: PromotedModel, copy: Path) -> None:
     changed = ratchet(*command)
     assert changed.exit_code == 1 and "not signed: notes.txt" in changed.stdout
     assert ratchet("evidence", "verify").exit_code == 2
+    nothing = ratchet("evidence", "verify", str(copy / "nosuch"))
+    assert (nothing.exit_code, nothing.stdout) == (2, "")
+    assert nothing.stderr == f"error: there is no folder {copy / 'nosuch'}\n"

@@ -44,6 +44,9 @@ def said(*arguments: str, code: int = 0) -> str:
 
 def test_what_came_is_listed_with_its_end_and_reason(inbox: Inbox) -> None:
     assert said("list") == "nothing has been delivered\n"
+    assert said("notes") == "there are no notes\n"
+    assert "there is no delivery 'github:d-1'" in said("show", "github:d-1", code=2)
+    assert not Path(os.environ["RATCHET_STATE"]).exists(), "a command that reads creates nothing"
     inbox.receive(
         PUSH,
         outcome=ProcessingOutcome(
@@ -94,7 +97,9 @@ def test_a_missed_push_is_found_and_taken_in(inbox: Inbox, tmp_path: Path) -> No
 
 def test_the_shipped_rules_are_right_and_name_deployments_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RATCHET_GITHUB_SECRET", raising=False)
-    assert "github: no secret is set (env:RATCHET_GITHUB_SECRET)" in said("check")
+    counted, missing = said("check").splitlines()
+    assert counted == "1 rule for your-team/models"
+    assert missing.startswith("github: no secret is set (env:RATCHET_GITHUB_SECRET)")
     declared = (ROOT / "prefect.yaml").read_text()
     for rule in read_triggers(TRIGGERS).rules:
         flow, name = rule.deployment.split("/")

@@ -74,4 +74,9 @@ class ApprovalsStore:
 
 def open_store(state: Path) -> ApprovalsStore:
     """Open the accounts and sessions of a state folder."""
-    return ApprovalsStore(state / "gateway" / "accounts.db")
+    return ApprovalsStore(store_file(state))
+
+
+def store_file(state: Path) -> Path:
+    """Return the file of accounts and sessions in a state folder."""
+    return state / "gateway" / "accounts.db"

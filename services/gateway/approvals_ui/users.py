@@ -71,7 +71,7 @@ class ApprovalsContext:
         proved = _verified_roles(env, session)
         people, known = environment_people(env), env.gateway.permissions_by_role
         may = {known[role] for role in people.roles_of(session.name) | set(proved) if role in known}
-        if not may or people.is_barred(session.name):
+        if not may or people.is_revoked(session.name):
             raise RequestError(403, NO_ROLE_MESSAGE)
         return SignedInUser(session, proved, "decide" if "decide" in may else "view")
 

@@ -44,7 +44,7 @@ def check_decider(
 
     Raises:
         Refusal: the name has fewer than 2 letters or the reason fewer than 3; the request has expired; the
-            four-eyes rule applies and the person is the requester or an author; or the person is barred, is not
+            four-eyes rule applies and the person is the requester or an author; or the person is revoked, is not
             an approver, has none of the roles, or was not authenticated.
     """
     where = f"approval request {request.id}"
@@ -55,9 +55,9 @@ def check_decider(
         )
     if request.four_eyes or policy.four_eyes:
         _check_four_eyes(request, decided_by, people, where)
-    if people.is_barred(decided_by):
+    if people.is_revoked(decided_by):
         raise Refusal(
-            "this person is barred from deciding", where=where, value=decided_by, remedy="Ask another person."
+            "the right of this person to decide is revoked", where=where, value=decided_by, remedy="Ask another person."
         )
     for names in (request.approvers, policy.approvers):
         if names and not any(people.is_same_person(decided_by, name) for name in names):

@@ -32,7 +32,7 @@ class People:
     def __init__(self, known: Mapping[str, Person] | None = None) -> None:
         self._names = {name: _name_spellings((name, *person.aliases)) for name, person in (known or {}).items()}
         self._roles = {name: frozenset(person.roles) for name, person in (known or {}).items()}
-        self._barred = {name for name, person in (known or {}).items() if person.revoked}
+        self._revoked = {name for name, person in (known or {}).items() if person.revoked}
 
     def aliases_of(self, name: str) -> frozenset[str]:
         """Return all names of the person with this name. "Ann <a@x.org>" is Ann and a@x.org; a+tag@x.org is a@x.org."""
@@ -48,10 +48,10 @@ class People:
         own = self.aliases_of(name)
         return frozenset().union(*(self._roles[known] for known, names in self._names.items() if names & own))
 
-    def is_barred(self, name: str) -> bool:
-        """Return whether the configuration bars the person with this name from deciding."""
+    def is_revoked(self, name: str) -> bool:
+        """Return whether the configuration revokes the right to decide of the person with this name."""
         own = self.aliases_of(name)
-        return any(self._names[known] & own for known in self._barred)
+        return any(self._names[known] & own for known in self._revoked)
 
 
 def _name_spellings(names: Iterable[str]) -> frozenset[str]:

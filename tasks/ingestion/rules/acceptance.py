@@ -119,7 +119,7 @@ class PartitionedRows:
     def _quarantined(self, limit: int | None = None) -> Iterator[pa.RecordBatch]:
         if self.staged.unreadable_rows:
             for batch in self.engine.stream(
-                row_checks.unreadable_rows_sql(limit), {"broken": self.staged.unreadable_files}
+                row_checks.unreadable_rows_sql(limit), {row_checks.UNREADABLE_TABLE: self.staged.unreadable_files}
             ):
                 yield from unreadable_table(pa.Table.from_batches([batch])).to_batches()
         if not set(self.tables) & {row_checks.INVALID_TABLE, row_checks.DUPLICATES_TABLE}:
@@ -197,8 +197,8 @@ def _write_result(
     return {to.name: tuple(sorted(map(str, to.glob("*.parquet"))))} if engine.write(sql, tables, to) else {}
 
 
-def _reason_counts(engine: EngineLike, tables: Mapping[str, Sequence[str]], broken: int) -> dict[str, int]:
-    counts = {"broken": broken} if broken else {}
+def _reason_counts(engine: EngineLike, tables: Mapping[str, Sequence[str]], unreadable: int) -> dict[str, int]:
+    counts = {"unreadable": unreadable} if unreadable else {}
     if reasons := row_checks.quarantine_reasons_sql(list(tables)):
         code = REASON_CODE_COLUMN
         sql = f"SELECT {code}, count(*) AS n FROM ({reasons}) w GROUP BY {code} ORDER BY {code}"  # noqa: S608
@@ -220,9 +220,16 @@ def _check_quarantine_share(partitioned: PartitionedRows, max_share: float) -> N
     if lost < rows_in and lost / rows_in <= max_share:
         return
     examples = [f"{row['position']}: {row['reason']}" for row in partitioned.quarantined_examples(_MAX_EXAMPLES)]
+    reasons = reason_summary(partitioned.counts)
+    if not rows_in:
+        problem = "the source has no rows"
+    elif lost == rows_in:
+        rows = "the only row" if rows_in == 1 else f"all {rows_in} rows"
+        problem = f"{rows} would be quarantined ({reasons})"
+    else:
+        problem = f"{lost} of {rows_in} rows would be quarantined ({reasons}), more than {max_share:.0%}"
     raise Refusal(
-        f"{lost} of {rows_in} rows would be quarantined ({reason_summary(partitioned.counts)}), "
-        + ("and none is left" if lost == rows_in else f"more than {max_share:.0%}"),
+        problem,
         remedy=f"Correct the source. {'; '.join(examples)}." if examples else "Check the source.",
     )
 

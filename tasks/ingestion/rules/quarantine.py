@@ -49,15 +49,15 @@ def quarantine_table(
     )
 
 
-def unreadable_table(broken: pa.Table) -> pa.Table:
+def unreadable_table(unreadable: pa.Table) -> pa.Table:
     """Return unreadable rows (position, reason, text) in the form of the quarantine data set."""
-    texts = [row_json({"text": text}) for text in broken.column("text").to_pylist()]
-    keys = pa.nulls(broken.num_rows, pa.string())
-    return pa.table([broken.column("position"), broken.column("reason"), keys, texts], schema=QUARANTINE_SCHEMA)
+    texts = [row_json({"text": text}) for text in unreadable.column("text").to_pylist()]
+    keys = pa.nulls(unreadable.num_rows, pa.string())
+    return pa.table([unreadable.column("position"), unreadable.column("reason"), keys, texts], schema=QUARANTINE_SCHEMA)
 
 
 def reason_summary(counts: Mapping[str, int]) -> str:
-    """Return how often each reason occurs, the most frequent first: "3 null target, 1 broken"."""
+    """Return how often each reason occurs, the most frequent first: "3 null target, 1 unreadable"."""
     by_frequency: Iterable[tuple[str, int]] = sorted(counts.items(), key=lambda entry: -entry[1])
     return ", ".join(f"{count} {reason}" for reason, count in by_frequency if count)
 

@@ -27,15 +27,16 @@ from tasks.shared.rules.rows.buckets import BUCKET_COLUMN
 STAGED_TABLE = "staged"
 """The table of staged rows in the SQL of a relation."""
 
-LAKE_TABLE, KNOWN_KEYS_TABLE, INVALID_TABLE, REPEATED_HASHES_TABLE, DUPLICATES_TABLE = (
+LAKE_TABLE, KNOWN_KEYS_TABLE, INVALID_TABLE, REPEATED_HASHES_TABLE, DUPLICATES_TABLE, UNREADABLE_TABLE = (
     "lake",
-    "known",
-    "wrong",
-    "hashes",
-    "repeats",
+    "known_keys",
+    "invalid",
+    "repeated_hashes",
+    "duplicates",
+    "unreadable",
 )
 """The other tables: the lake's rows, the keys of it that occur again, invalid rows, hashes of more than one row,
-and rows with a duplicate key."""
+rows with a duplicate key, and rows that the source could not read."""
 
 
 _DUPLICATE_CODE = QUARANTINE_REASONS.index("duplicate key")
@@ -159,8 +160,8 @@ def quarantined_rows_sql(relation: str, rules: RowRules, tables: Sequence[str], 
 
 
 def unreadable_rows_sql(limit: int | None = None) -> str:
-    """Return SQL for the rows that the source could not read: its files are the table `broken`."""
-    return f"SELECT position, reason, text FROM broken{_limit_sql(limit)}"  # noqa: S608
+    """Return SQL for the rows that the source could not read: its files are the table `UNREADABLE_TABLE`."""
+    return f"SELECT position, reason, text FROM {UNREADABLE_TABLE}{_limit_sql(limit)}"  # noqa: S608
 
 
 def _limit_sql(rows: int | None) -> str:

@@ -75,7 +75,6 @@ def conclude_monitoring(
     rows: Sequence[int] = (),
     measured: Sequence[QualityMetric] = (),
     notes: Sequence[str] = (),
-    min_breached_windows: int = 1,
 ) -> MonitoringReport:
     """Return the report over all findings.
 
@@ -85,7 +84,7 @@ def conclude_monitoring(
     if not findings and not compared:
         raise ValueError("nothing was compared, and no finding explains it")
     outcome = _monitoring_outcome(findings)
-    sentence = _outcome_sentence(outcome, version, findings, len(compared), len(rows), min_breached_windows)
+    sentence = _outcome_sentence(outcome, version, findings, len(compared))
     ordered = tuple(sorted(compared, key=lambda each: -each.psi))
     return MonitoringReport(
         model, version, outcome, sentence, tuple(findings), ordered, tuple(rows), tuple(measured), tuple(notes)
@@ -101,14 +100,7 @@ def _monitoring_outcome(findings: Sequence[Finding]) -> MonitoringOutcome:
     return "not_checked" if kinds else "no_drift"
 
 
-def _outcome_sentence(
-    outcome: MonitoringOutcome,
-    version: str,
-    findings: Sequence[Finding],
-    compared: int,
-    windows: int,
-    min_breached_windows: int,
-) -> str:
+def _outcome_sentence(outcome: MonitoringOutcome, version: str, findings: Sequence[Finding], compared: int) -> str:
     if outcome == "no_drift":
         return f"No drift: none of {compared} columns differs from the reference data of version {version}."
     if outcome == "degraded":
@@ -118,11 +110,6 @@ def _outcome_sentence(
         others = sum(finding.kind == "impossible" for finding in findings) - 1
         return first.text + (f" {others} more checks were not possible." if others else "")
     drifted = [finding for finding in findings if finding.kind == "drift"]
-    columns = "; ".join(finding.summary for finding in drifted[:MAX_FINDINGS_NAMED])
+    named = "; ".join(finding.summary for finding in drifted[:MAX_FINDINGS_NAMED])
     more = f"; and {len(drifted) - MAX_FINDINGS_NAMED} more" if len(drifted) > MAX_FINDINGS_NAMED else ""
-    where = (
-        f" in at least {min_breached_windows} of {windows} windows"
-        if windows > 1
-        else f" ({compared} columns compared)"
-    )
-    return f"Drift: inputs differ from the reference data of version {version}{where}: {columns}{more}."
+    return f"Drift from the reference data of version {version}: {named}{more}."

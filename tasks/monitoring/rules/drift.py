@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -181,6 +181,8 @@ def window_findings(
 def persistent_findings(findings_by_window: Sequence[Sequence[Finding]], rules: MonitoringRules) -> list[Finding]:
     """Return the findings that occur in enough windows, each from its newest window; the most important first.
 
+    With several windows, the summary of a finding says in how many of them it occurs.
+
     Args:
         findings_by_window: the findings of each compared window, newest first.
         rules: `min_breached_windows` is the required number of windows.
@@ -191,9 +193,17 @@ def persistent_findings(findings_by_window: Sequence[Sequence[Finding]], rules: 
         for finding in window:
             newest.setdefault(finding.key, finding)
     persistent = [
-        finding for key, finding in newest.items() if counted[key] >= min(rules.min_breached_windows, rules.windows)
+        _with_window_count(finding, counted[key], len(findings_by_window))
+        for key, finding in newest.items()
+        if counted[key] >= min(rules.min_breached_windows, rules.windows)
     ]
     return sorted(persistent, key=lambda each: (each.severity != "critical", -each.effect_size, each.key))
+
+
+def _with_window_count(finding: Finding, count: int, windows: int) -> Finding:
+    if windows == 1:
+        return finding
+    return replace(finding, summary=f"{finding.summary.removesuffix(')')}, in {count} of {windows} windows)")
 
 
 def is_seasonal(

@@ -14,7 +14,7 @@ def commit_id(value: object, where: str) -> str:
     """
     if not isinstance(value, str) or not _COMMIT.fullmatch(value):
         raise Refusal(
-            "is not a commit id", where=where, value=shortened(value), remedy="40 or 64 digits a-f are expected."
+            "is not a full commit id", where=where, value=shortened(value), remedy="Give 40 or 64 hexadecimal digits."
         )
     return "" if not value.strip("0") else value
 

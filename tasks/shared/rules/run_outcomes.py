@@ -68,8 +68,8 @@ def outcome_words(outcome: str) -> str:
 
 def outcome_message(outcome: Outcome, text: str) -> str:
     """Return the message of the state that a run ends in; it begins with the outcome, once: "Held: auc is ..."."""
-    words = f"{outcome_words(outcome).capitalize()}: "
-    return text if text.startswith(words) else words + text
+    words = outcome_words(outcome).capitalize()
+    return text if text.startswith((f"{words}: ", f"{words} ")) else f"{words}: {text}"
 
 
 def end_text(outcome: str, state_name: str, message: str) -> str:

@@ -76,7 +76,10 @@ def test_the_page_and_the_command_list_what_there_is(desk: SageMakerLab) -> None
     assert "shown-job" in httpx.get(f"{desk.server.url}/_local", trust_env=False).text
     listed = ratchet("sagemaker", "list", "--url", desk.server.url)
     assert listed.exit_code == 0 and "shown-job  Completed" in listed.stdout
-    assert ratchet("sagemaker", "list", "--url", "").exit_code == 2
+    for url in ("", "localhost:8000"):
+        refused = ratchet("sagemaker", "list", "--url", url)
+        assert refused.exit_code == 2 and url in refused.stderr
+        assert "set AWS_ENDPOINT_URL to the address that `sagemaker serve` printed" in refused.stderr
 
 
 def test_faults_are_set_seen_and_cleared_over_http(desk: SageMakerLab) -> None:

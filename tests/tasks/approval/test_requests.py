@@ -161,10 +161,10 @@ def test_a_role_counts_that_the_sign_in_proved_and_is_signed_with_the_decision(
     assert (made.roles, approvals.final_decision(request.id)) == (("risk",), made)
 
 
-def test_who_is_barred_decides_nothing_whatever_the_sign_in_proved(env: World, approvals: Approvals) -> None:
+def test_who_is_revoked_decides_nothing_whatever_the_sign_in_proved(env: World, approvals: Approvals) -> None:
     request = approvals.add_request(request_over(evidence(), roles=("risk",)))
     env.people = {"max@example.com": Person(revoked=True)}
-    with pytest.raises(Refusal, match="barred"):
+    with pytest.raises(Refusal, match="right of this person to decide is revoked"):
         say(env, request, roles=("risk",), authenticated=True)
 
 

@@ -147,7 +147,7 @@ def test_new_broken_rows_beside_known_rows_are_not_lost(lake: Lake, tmp_path: Pa
     try:
         landed = ingest_rows(lake, HOUSES, second)
     except Refusal as told:  # all other rows are there already, so it may be refused, but with this count
-        assert "1 broken" in str(told)
+        assert "1 unreadable" in str(told)
     else:
         assert (landed.rows_in, landed.quarantined) == (21, 1)
 

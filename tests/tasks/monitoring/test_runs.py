@@ -66,7 +66,8 @@ def test_drift_is_told_with_its_cause_and_what_changed(env: World, tmp_path: Pat
     assert told.event == "model.drift.detected"
     assert cause in told.cause_columns
     assert cause.partition(":")[2] in seen.summary and words in seen.summary, seen.summary
-    assert "the reference data of version 1 in at least 2 of 3 windows" in seen.summary
+    assert seen.summary.startswith("Drift from the reference data of version 1: ")
+    assert seen.summary.endswith(", in 3 of 3 windows).")
 
 
 def test_one_window_of_three_is_no_drift_and_two_are(env: World, tmp_path: Path) -> None:

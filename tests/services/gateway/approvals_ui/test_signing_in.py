@@ -164,7 +164,7 @@ def test_a_role_taken_out_of_the_configuration_closes_sessions_that_are_open(off
         assert shows_nothing(answer)
 
 
-def test_who_is_barred_sees_nothing_any_more(office: Office) -> None:
+def test_who_is_revoked_sees_nothing_any_more(office: Office) -> None:
     browser = office.signed_in()
     office.env.people = {"m": Person(aliases=("max@example.com",), revoked=True)}
     assert browser.get("/approvals").status_code == 403

@@ -53,9 +53,9 @@ def test_the_stricter_of_two_policies_counts() -> None:
     assert stricter_requirements(model, ApprovalRequirements(four_eyes=False, expires_days=365)) == model
 
 
-def test_who_is_barred_is_so_under_each_of_their_names() -> None:
+def test_who_is_revoked_is_so_under_each_of_their_names() -> None:
     people = People({"ann@example.com": Known(("Ann Lee",), ("risk",), revoked=True), "bob": Known()})
-    assert people.is_barred("ANN lee")
-    assert people.is_barred("ann+x@example.com")
-    assert not people.is_barred("bob")
-    assert not people.is_barred("eve")
+    assert people.is_revoked("ANN lee")
+    assert people.is_revoked("ann+x@example.com")
+    assert not people.is_revoked("bob")
+    assert not people.is_revoked("eve")

@@ -17,6 +17,7 @@ THEN, NOW = {"a|b": BinCounts((500, 500, 0))}, {"a|b": BinCounts((100, 900, 0))}
 RULES = MonitoringRules()
 DRIFT = Finding("drift", "distribution", "rooms", "rooms differs.", 0.3, "critical", "rooms (PSI 0.30)")
 BLIND = Finding("impossible", "schema", "street", "street is missing.", summary="street missing")
+LABELS = Finding("drift", "labels", "price", "labels differ.", 0.2, "warning", "labels of price (PSI 0.20)")
 WORSE = Finding("quality", "quality", "auc", "auc fell.", 0.1, "critical", "auc")
 
 
@@ -50,15 +51,23 @@ def test_a_window_that_differs_is_found_and_one_too_small_is_not_judged():
 
 def test_what_is_found_in_one_window_of_three_does_not_last():
     assert persistent_findings([[DRIFT], [], []], RULES) == []
-    assert persistent_findings([[], [DRIFT], [DRIFT]], RULES) == [DRIFT]
+    assert [found.key for found in persistent_findings([[], [DRIFT], [DRIFT]], RULES)] == [DRIFT.key]
     assert persistent_findings([[DRIFT], [WORSE], []], RULES) == [], "two different findings are not one that lasts"
+
+
+def test_the_sentence_counts_windows_for_those_findings_that_are_sought_in_each():
+    (lasting,) = persistent_findings([[DRIFT], [DRIFT], []], RULES)
+    said = conclude_monitoring("price", "1", [LABELS, lasting], rows=(500, 500, 500))
+    assert said.sentence == (
+        "Drift from the reference data of version 1: labels of price (PSI 0.20); rooms (PSI 0.30, in 2 of 3 windows)."
+    )
+    once = MonitoringRules(windows=1, min_breached_windows=1)
+    assert persistent_findings([[DRIFT]], once) == [DRIFT], "one window is not counted"
 
 
 def test_report_plot_and_json_hold_names_and_numbers_of_any_kind():
     compared = list(column_drifts([COLUMN], THEN, NOW, RULES).values())
-    said = conclude_monitoring(
-        "price", "1", [DRIFT, BLIND], compared=compared, rows=(1000, 1000), min_breached_windows=2
-    )
+    said = conclude_monitoring("price", "1", [DRIFT, BLIND], compared=compared, rows=(1000, 1000))
     report = monitoring_markdown(said, RULES, where="two windows", links={"run": "http://run"})
     assert said.sentence in report and "a\\|b" in report and "[run](http://run)" in report
     picture = monitoring_plot(said, RULES)

@@ -41,7 +41,9 @@ def test_the_message_begins_with_the_outcome() -> None:
 
 
 def test_a_text_that_begins_with_the_outcome_does_not_say_it_twice() -> None:
-    assert outcome_message("no_drift", "No drift: none of 20 columns.") == "No drift: none of 20 columns."
+    for outcome, text in (("no_drift", "No drift: none of 20 columns."), ("drift", "Drift from the reference data.")):
+        assert outcome_message(outcome, text) == text
+    assert outcome_message("off", "Offers are off.") == "Off: Offers are off."
 
 
 TAGS = {
