@@ -97,7 +97,7 @@ def load_reference(env: Environment, model: TeamModel, version: str) -> Referenc
 def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) -> TierData:
     tags = version.tags
     lake = env.lake()
-    reads = resolve_reads(lake, spec.data, tags["ratchet.read_at"])
+    reads = resolve_reads(lake, spec.data, tags["ratchet.reread_as_of"])
     if reads.digest != tags["ratchet.data_digest"]:
         raise Refusal(
             "the lake no longer has the reference data of the version",

@@ -226,7 +226,7 @@ def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict
         "ratchet.snapshot": data.as_of,
         "ratchet.data_digest": data.data_digest,
         "ratchet.tier_digest": data.digest,
-        "ratchet.read_at": data.reread_as_of,
+        "ratchet.reread_as_of": data.reread_as_of,
         "ratchet.holdout": str(model.spec.holdout),
         "ratchet.commit": code.commit,
         "ratchet.uncommitted_changes": "yes" if code.patch_digest else "no",

@@ -120,7 +120,7 @@ def _training_run(run: TrackingRun, version: str, deployed: str) -> TrainingRun:
         at=run.started,
         status=run.status,
         tier=tags["ratchet.tier"],
-        as_of=tags.get("ratchet.read_at", ""),
+        as_of=tags.get("ratchet.reread_as_of", ""),
         data_digest=tags.get("ratchet.data_digest", ""),
         holdout=tags.get("ratchet.holdout", ""),
         commit=tags.get("ratchet.commit", ""),

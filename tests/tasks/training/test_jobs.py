@@ -124,7 +124,7 @@ def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model:
         "ratchet.snapshot": DATA.as_of,
         "ratchet.data_digest": DATA.data_digest,
         "ratchet.tier_digest": DATA.digest,
-        "ratchet.read_at": DATA.reread_as_of,
+        "ratchet.reread_as_of": DATA.reread_as_of,
         "ratchet.holdout": "0.2",
         "ratchet.commit": MADE_BY.commit,
         "ratchet.uncommitted_changes": "no",
