@@ -415,9 +415,10 @@ from pathlib import Path
 from blocks.environment import adapter_class
 kind, settings, files, to = sys.argv[1:]
 engine = adapter_class(kind).model_validate_json(settings)
-many = "SELECT a.n * 100000 + b.n AS n, a.t FROM t a, t b WHERE a.n < 5000 ORDER BY 1"
+many = "SELECT a.n * 100000 + b.n AS n, a.t FROM t a, t b WHERE a.n < 5000"
 engine.write(many, {"t": [files]}, Path(to))
 """
+"""Not sorted: before it writes the first row of a sort, Spark computes all rows once, which takes minutes."""
 
 
 @pytest.mark.parametrize("engine", ENGINES_KILLED, indirect=True, scope="module")

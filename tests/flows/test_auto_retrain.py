@@ -62,7 +62,7 @@ def test_a_drift_is_answered_by_one_retraining_that_waits_for_a_person(stack: St
     assert outcome(run("monitor/monitor", **look)) == "drift"
     refused = answered(2)
     assert outcome(refused) == "refused"
-    assert refused.state and f"pending approval: {asked.id} waits" in str(refused.state.message)
+    assert refused.state and f"pending approval: {asked.id} pending" in str(refused.state.message)
     (written,) = open_environment("local").outbox().signals("renewed/local/retraining.refused")
     assert refused.state.message == f"Refused: {written.summary}"
 
