@@ -6,6 +6,7 @@ that small windows have no larger index. A shift of a normal variable by d stand
 convention 0.1 is a moderate change, and 0.25 a large one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -53,12 +54,15 @@ def holm_significant(p_values: Mapping[str, float], level: float) -> frozenset[s
     """Return the names of the significant tests. The probability of any false one is at most `level`.
 
     The method is Holm's (Scandinavian Journal of Statistics 1979). A p-value of NaN counts as 1: it was not measured.
+    Why not by statsmodels: docs/decisions/0009-holm.md.
     """
-    from statsmodels.stats.multitest import multipletests  # imports scipy.stats and pandas
-
-    known = np.nan_to_num(np.array([*p_values.values()], dtype=np.float64), nan=1.0)  # NaN would be rejected
-    rejected = multipletests(known, alpha=level, method="holm")[0]
-    return frozenset(name for name, significant in zip(p_values, rejected, strict=True) if significant)
+    known = {name: 1.0 if math.isnan(value) else value for name, value in p_values.items()}
+    significant: set[str] = set()
+    for rank, name in enumerate(sorted(known, key=known.__getitem__)):
+        if known[name] > level / (len(known) - rank):
+            break
+        significant.add(name)
+    return frozenset(significant)
 
 
 def _merge_rare_bins(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
+from statsmodels.stats.multitest import multipletests
 
 from tasks.monitoring.rules.effects import holm_significant, homogeneity_p_value, proportions_p_value, stability_index
 
@@ -121,3 +122,11 @@ def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():
 )
 def test_holm_of_edge_cases(chances, found):
     assert holm_significant(chances, 0.01) == frozenset(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0025, 0.005, 0.01])), min_size=1, max_size=12))
+def test_holm_finds_what_statsmodels_finds(values):
+    found = holm_significant({str(place): value for place, value in enumerate(values)}, 0.01)
+    rejected = multipletests(values, alpha=0.01, method="holm")[0]
+    assert found == {str(place) for place, wrong in enumerate(rejected) if wrong}
