@@ -26,7 +26,7 @@ from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.monitoring.rules.report import monitoring_markdown
 from tasks.notification.rules.story import is_alert_open
-from tasks.shared.alerts import emit_alert, model_owner
+from tasks.shared.alerts import alert_cause, emit_alert, model_owner
 from tasks.shared.records import AlertEvent, MonitoringResult
 from tasks.shared.rules import sql
 from tasks.shared.rules.rows.buckets import BUCKETS
@@ -126,7 +126,7 @@ def emit_monitoring_alerts(
     cleared_events = [
         event
         for event in result.cleared_events
-        if is_alert_open(env.outbox().signals(f"{result.model}/{env.name}/{event}"))
+        if is_alert_open(env.outbox().signals(alert_cause(env, result.model, event)))
     ]
     for event in cleared_events:
         sentence = f"Version {result.version}: {result.summary}"

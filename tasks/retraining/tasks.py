@@ -14,7 +14,6 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
 from blocks.lake.base import AsOf
-from blocks.outbox.base import Outbox
 from blocks.records.alerts import AlertRecord
 from tasks.notification.rules.story import is_alert_open
 from tasks.retraining.rules.guards import (
@@ -28,7 +27,7 @@ from tasks.retraining.rules.guards import (
     guards_markdown,
     retrain_decision_sentence,
 )
-from tasks.shared.alerts import emit_alert
+from tasks.shared.alerts import alert_cause, emit_alert
 from tasks.shared.champion import champion_version
 from tasks.shared.cost import read_prices, worst_case_costs
 from tasks.shared.models import TeamModel, load_model
@@ -67,8 +66,9 @@ def decide_on_alert(
         Refusal: the ledger has no such signal.
     """
     model_name, outbox = model.spec.name, env.outbox()
-    signals = outbox.signals(f"{model_name}/{env.name}/{event}")
-    signal = _open_alert_record(signals, key, f"{model_name}/{env.name}/{event}")
+    cause = alert_cause(env, model_name, event)
+    signals = outbox.signals(cause)
+    signal = _open_alert_record(signals, key, cause)
     trigger = RetrainTrigger(TRIGGER_KINDS[event], signal.at, is_alert_open(signals), signal.summary)
     requester = f"automation: {event}"
     if not model.spec.retraining.automatic:
@@ -80,7 +80,7 @@ def decide_on_alert(
             trigger_reason=trigger.reason,
             requested_by=requester,
         ), ""
-    earlier_record = _earlier_decision(outbox, model_name, env.name, signal.key)
+    earlier_record = _earlier_decision(env, model_name, signal.key)
     page = ""
     if earlier_record is None:
         guard_results = evaluate_guards(model.spec.retraining, gather_retrain_facts(env, model, trigger, now))
@@ -103,7 +103,7 @@ def decide_on_alert(
 
 def gather_retrain_facts(env: Environment, model: TeamModel, trigger: RetrainTrigger, now: datetime) -> RetrainFacts:
     """Gather the facts that the guards evaluate. A fact that cannot be found is `Unknown`."""
-    spec, signals = model.spec, env.outbox().signals(f"{model.spec.name}/{env.name}/{RETRAIN_STARTED}")
+    spec, signals = model.spec, env.outbox().signals(alert_cause(env, model.spec.name, RETRAIN_STARTED))
     lines = [line for line in env.effects().deployments(spec.name, env.name) if line.status == "serving"]
     rows = _or_unknown(lambda: labelled_rows_since(env, spec, champion_version(env, spec.name), now))
     return RetrainFacts(
@@ -132,10 +132,10 @@ def _open_alert_record(signals: tuple[AlertRecord, ...], key: str, cause: str) -
     return raised[-1]
 
 
-def _earlier_decision(outbox: Outbox, model: str, environment: str, key: str) -> AlertRecord | None:
+def _earlier_decision(env: Environment, model: str, key: str) -> AlertRecord | None:
     """Return an earlier decision on a signal, for example by a run that was killed; None without one."""
     for event in (RETRAIN_STARTED, RETRAIN_REFUSED):
-        for each in outbox.signals(f"{model}/{environment}/{event}"):
+        for each in env.outbox().signals(alert_cause(env, model, event)):
             if each.key == f"{event}:{key}":
                 return each
     return None

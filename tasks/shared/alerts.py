@@ -54,7 +54,7 @@ def emit_alert(
     signal = outbox.record_signal(
         AlertRecord(
             key=alert_record_key,
-            cause="/".join(filter(None, (model, env.name, event_name, subject_id))),
+            cause=alert_cause(env, model, event_name, subject_id),
             event=event_name,
             state=state or ("raised" if kind.is_condition else "news"),
             model=model,
@@ -70,6 +70,11 @@ def emit_alert(
     if flow_run.id:
         _emit_prefect_event(signal, payload or {})
     return signal
+
+
+def alert_cause(env: Environment, model: str, event_name: str, subject_id: str = "") -> str:
+    """Return what the records of one alert have in common: model, environment, event and, if given, the subject."""
+    return "/".join(filter(None, (model, env.name, event_name, subject_id)))
 
 
 def model_owner(model: str) -> str:
