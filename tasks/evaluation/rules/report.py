@@ -1,8 +1,6 @@
 """The report of an evaluation: GitHub Markdown for the artifact and the run, and a plot."""
 
-import html
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +8,7 @@ from tasks.evaluation.rules.curves import Curve
 from tasks.evaluation.rules.evaluation import DeclaredBound, Evaluation
 from tasks.evaluation.rules.metrics import METRICS, SliceResult
 from tasks.shared.rules.figures import BLUE, FAINT, GREY, INK, RED, drawn_png
+from tasks.shared.rules.markdown import escape_markdown
 
 _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡 Inconclusive"}
 
@@ -17,13 +16,13 @@ _VERDICT_TITLES = {"pass": "✅ Pass", "hold": "⛔ Hold", "inconclusive": "🟡
 def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> str:
     """Return the evaluation as GitHub Markdown: verdict and reasons first, then the tables."""
     champion = evaluation.champion_version
-    against = f"champion version {_cell(champion)}" if champion else "no champion (first model)"
+    against = f"champion version {escape_markdown(champion)}" if champion else "no champion (first model)"
     verdict = evaluation.verdict
     parts = [
-        f"# {_VERDICT_TITLES[verdict.outcome]}: {_cell(model)} version {_cell(version)}",
+        f"# {_VERDICT_TITLES[verdict.outcome]}: {escape_markdown(model)} version {escape_markdown(version)}",
         f"{evaluation.rows:,} rows of the holdout, against {against}; "
         f"{evaluation.leaked} entities of the holdout seen in training.",
-        "\n".join(f"- {_cell(reason)}" for reason in verdict.reasons),
+        "\n".join(f"- {escape_markdown(reason)}" for reason in verdict.reasons),
         "## Metrics",
         _table(("metric", "challenger", "champion", "bound"), _metric_rows(evaluation)),
         *_comparison_part(evaluation),
@@ -32,13 +31,6 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> 
         *_curve_part(evaluation),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _cell(text: object) -> str:
-    """Return text escaped for a table cell, so that it never becomes markup, a link or an image."""
-    flat = " ".join(str(text).split())
-    marked = re.sub(r"([\\`*\[\]|~#!])|((?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\g<0>", flat)
-    return html.escape(marked, quote=False).replace("://", "&#58;//").replace("@", "&#64;")
 
 
 def _number(value: float | None) -> str:
@@ -92,7 +84,7 @@ def _slice_row(found: SliceResult, bounds: Sequence[DeclaredBound]) -> Sequence[
     within = all(_is_within_bound(found.metric_value, each) for each in applicable)
     state = "within bounds" if within else "**out of bounds**"
     return (
-        f"{_cell(found.column)} = {_cell(found.value)}",
+        f"{escape_markdown(found.column)} = {escape_markdown(found.value)}",
         found.metric,
         f"{found.rows:,}",
         _number(found.metric_value),
@@ -110,7 +102,7 @@ def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
 
 def _notes_part(evaluation: Evaluation) -> list[str]:
     notes = evaluation.verdict.notes
-    return ["## Not evaluated", "\n".join(f"- {_cell(note)}" for note in notes)] if notes else []
+    return ["## Not evaluated", "\n".join(f"- {escape_markdown(note)}" for note in notes)] if notes else []
 
 
 def _curve_part(evaluation: Evaluation) -> list[str]:

@@ -8,6 +8,7 @@ from tasks.monitoring.rules.conclusion import MAX_FINDINGS_NAMED, MonitoringRepo
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.shared.rules.figures import BLUE, INK, RED, drawn_png
+from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.run_outcomes import outcome_words
 
 _OUTCOME_SYMBOLS = {"no_drift": "🟢", "drift": "🟠", "degraded": "🔴", "not_checked": "⚪"}
@@ -24,7 +25,7 @@ def monitoring_markdown(
 def _lines(report: MonitoringReport, rules: MonitoringRules, where: str, links: Mapping[str, str]) -> Iterator[str]:
     title = f"{_OUTCOME_SYMBOLS[report.outcome]} {report.model} {report.version}"
     yield f"# {title}: {outcome_words(report.outcome)}"
-    yield from ("", f"**{report.sentence}**", "", f"Data: {where}.")
+    yield from ("", f"**{escape_markdown(report.sentence)}**", "", f"Data: {escape_markdown(where)}.")
     if report.rows_per_window:
         yield f"Rows per window, newest first: {', '.join(f'{rows:,}' for rows in report.rows_per_window)}."
     if links:
@@ -32,7 +33,8 @@ def _lines(report: MonitoringReport, rules: MonitoringRules, where: str, links: 
     if report.findings:
         yield from ("", "## Findings", "", "| cause | column | severity | |", "|---|---|---|---|")
         for each in report.findings:
-            yield f"| {each.cause} | {_cell(each.column or '–')} | {each.severity} | {_cell(each.text)} |"
+            column, text = escape_markdown(each.column or "–"), escape_markdown(each.text)
+            yield f"| {each.cause} | {column} | {each.severity} | {text} |"
     if report.quality_metrics:
         yield from ("", "## Quality on labels that have arrived", "")
         yield from ("| metric | at promotion | now | interval (99 %) | rows | |", "|---|---|---|---|---|---|")
@@ -50,19 +52,15 @@ def _lines(report: MonitoringReport, rules: MonitoringRules, where: str, links: 
         if (more := len(report.column_drifts) - _MAX_COLUMNS) > 0:
             yield f"| … {more} more | | | | | |"
     if report.notes:
-        yield from ("", "## Not monitored", "", *(f"- {note}" for note in report.notes))
+        yield from ("", "## Not monitored", "", *(f"- {escape_markdown(note)}" for note in report.notes))
 
 
 def _column(each: ColumnDrift) -> str:
     effect = "–" if math.isnan(each.psi) else f"{each.psi:.3f}"
     missing = f"{each.reference.missing_share:.1%} → {each.current.missing_share:.1%}"
     mark = "**drift**" if each.drifted else ""
-    name = _cell(each.column.display_name)
-    return f"| {name} | {effect} | {each.p_value:.2g} | {_cell(each.change)} | {missing} | {mark} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    name = escape_markdown(each.column.display_name)
+    return f"| {name} | {effect} | {each.p_value:.2g} | {escape_markdown(each.change)} | {missing} | {mark} |"
 
 
 _THEN = "#9aa3ad"

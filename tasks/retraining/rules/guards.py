@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from tasks.shared.rules.cost.budget import CostBreakdown, check_budget
+from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.parts import BudgetSpec, RetrainingSpec
 from tasks.shared.rules.refusal import Refusal
 
@@ -247,10 +248,6 @@ def guards_markdown(model: str, trigger: RetrainTrigger, results: Sequence[Guard
     rows = []
     for each in results:
         cells = ("✅ " if each.passed else "⛔ ") + each.guard, each.value, each.limit, each.passes_text
-        rows.append(f"| {' | '.join(map(_markdown_cell, cells))} |")
+        rows.append(f"| {' | '.join(map(escape_markdown, cells))} |")
     title = f"## Automatic retraining of {model}: guards"
-    return "\n".join([title, "", _markdown_cell(trigger.reason), "", *head, *rows]) + "\n"
-
-
-def _markdown_cell(text: str) -> str:
-    return " ".join(text.replace("|", r"\|").replace("<", "&lt;").split())
+    return "\n".join([title, "", escape_markdown(trigger.reason), "", *head, *rows]) + "\n"

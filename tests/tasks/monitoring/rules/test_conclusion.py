@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,13 @@ def test_the_sentence_counts_windows_for_those_findings_that_are_sought_in_each(
     )
     once = MonitoringRules(windows=1, min_breached_windows=1)
     assert persistent_findings([[DRIFT]], once) == [DRIFT], "one window is not counted"
+
+
+def test_no_value_of_a_request_becomes_markup_of_the_report():
+    bad = "<script>alert(1)</script> [x](http://y) ![z](http://y)"
+    finding = replace(DRIFT, text=bad, summary=bad)
+    report = monitoring_markdown(conclude_monitoring("price", "1", [finding]), RULES, where=bad, links={})
+    assert "<script" not in report and "](http" not in report.replace("\\]", "")
 
 
 def test_report_plot_and_json_hold_names_and_numbers_of_any_kind():
