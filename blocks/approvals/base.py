@@ -1,7 +1,7 @@
 """The approvals port: approval requests, and decisions about them. Append-only.
 
-Decisions, waivers and refused attempts are one chain of signed links: `blocks.approvals.chain` defines its form, and
-`blocks.approvals.anchor` records its end outside the database.
+Decisions, waivers, refused attempts and erasures are one chain of signed links: `blocks.approvals.chain` defines its
+form, and `blocks.approvals.anchor` records its end outside the database.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from blocks.approvals.chain import decisions_of
 from blocks.common.errors import Conflict, NotFound
-from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, RefusedAttempt, Waiver
+from blocks.records.approvals import ApprovalRequest, ChainEntry, Decision, ErasureRecord, RefusedAttempt, Waiver
 from runtime.keys import Signer
 
 
@@ -66,6 +66,10 @@ class Approvals(ABC):
     @abstractmethod
     def record_waiver(self, waiver: Waiver, signer: Signer) -> ChainEntry:
         """Sign and record a waiver. Raises Corrupt as `record_decision` does."""
+
+    @abstractmethod
+    def record_erasure(self, erasure: ErasureRecord, signer: Signer) -> ChainEntry:
+        """Sign and record an erasure. Raises Corrupt if rows that the signer has signed are missing."""
 
     @abstractmethod
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:

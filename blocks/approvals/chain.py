@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from blocks.records.approvals import ApprovalRequest, ChainEntry, ChainEntryKind, Decision, RefusedAttempt, Waiver
+from blocks.records.approvals import (
+    ApprovalRequest,
+    ChainEntry,
+    ChainEntryKind,
+    Decision,
+    ErasureRecord,
+    RefusedAttempt,
+    Waiver,
+)
 from runtime.digests import text_digest
 from runtime.keys import Keyring, Signer
 
@@ -19,10 +27,13 @@ CHAIN_FORMAT = "ratchet.link.v1"
 GENESIS_HASH = "0" * 64
 """Value of `previous` in the first link."""
 
-_RECORD_TYPES: dict[ChainEntryKind, type[Decision | Waiver | RefusedAttempt]] = {
+ChainRecord = Decision | Waiver | RefusedAttempt | ErasureRecord
+
+_RECORD_TYPES: dict[ChainEntryKind, type[ChainRecord]] = {
     "decision": Decision,
     "waiver": Waiver,
     "refusal": RefusedAttempt,
+    "erasure": ErasureRecord,
 }
 
 
@@ -65,12 +76,12 @@ def signed_bytes(digest: str) -> bytes:
     return f"{CHAIN_FORMAT}\n{digest}".encode()
 
 
-def record_to_json(record: Decision | Waiver | RefusedAttempt) -> str:
+def record_to_json(record: ChainRecord) -> str:
     """Return a record as canonical JSON: sorted keys, no spaces, times in ISO 8601."""
     return _canonical(asdict(record))
 
 
-def record_from_entry(link: ChainEntry) -> Decision | Waiver | RefusedAttempt:
+def record_from_entry(link: ChainEntry) -> ChainRecord:
     """Return the record of a link. Raises ValueError if the body does not match the kind."""
     kind = _RECORD_TYPES.get(link.kind)
     try:
@@ -79,6 +90,8 @@ def record_from_entry(link: ChainEntry) -> Decision | Waiver | RefusedAttempt:
             name: datetime.fromisoformat(values[name]) for name in ("at", "until") if name in values
         }
         lists: dict[str, Any] = {name: tuple(values[name]) for name in ("gates", "roles") if name in values}
+        if "changes" in values:
+            lists["changes"] = tuple(tuple(each) for each in values["changes"])
         if kind is None:
             raise ValueError(link.kind)
         return kind(**{**values, **times, **lists})
@@ -139,7 +152,7 @@ def _record_problem(link: ChainEntry) -> str:
         record = record_from_entry(link)
     except ValueError as cause:
         return str(cause)
-    about = "" if isinstance(record, Waiver) else record.request_id
+    about = "" if isinstance(record, Waiver | ErasureRecord) else record.request_id
     return "" if about == link.request_id else "what it records is about another request"
 
 

@@ -11,7 +11,15 @@ from blocks.approvals.base import (
 )
 from blocks.approvals.chain import decisions_of, make_entry, record_to_json, request_digest
 from blocks.database.common import FailingWrites, to_utc
-from blocks.records.approvals import ApprovalRequest, ChainEntry, ChainEntryKind, Decision, RefusedAttempt, Waiver
+from blocks.records.approvals import (
+    ApprovalRequest,
+    ChainEntry,
+    ChainEntryKind,
+    Decision,
+    ErasureRecord,
+    RefusedAttempt,
+    Waiver,
+)
 from runtime.keys import Signer
 
 
@@ -64,6 +72,13 @@ class FakeApprovals(FailingWrites, Approvals):
         with self._lock:
             self.may_write()
             return self._append("waiver", "", record_to_json(given), signer)
+
+    def record_erasure(self, erasure: ErasureRecord, signer: Signer) -> ChainEntry:
+        """Sign and record an erasure."""
+        given = replace(erasure, at=to_utc(erasure.at))
+        with self._lock:
+            self.may_write()
+            return self._append("erasure", "", record_to_json(given), signer)
 
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record an attempt that was refused."""

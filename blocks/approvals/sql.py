@@ -16,7 +16,15 @@ from blocks.approvals.chain import decisions_of, make_entry, record_to_json, req
 from blocks.database.common import to_utc
 from blocks.database.engine import Database, lock_writers, recorded
 from blocks.database.tables import CHAIN_ENTRIES, REQUESTS
-from blocks.records.approvals import ApprovalRequest, ChainEntry, ChainEntryKind, Decision, RefusedAttempt, Waiver
+from blocks.records.approvals import (
+    ApprovalRequest,
+    ChainEntry,
+    ChainEntryKind,
+    Decision,
+    ErasureRecord,
+    RefusedAttempt,
+    Waiver,
+)
 from runtime.keys import Signer
 
 
@@ -65,6 +73,11 @@ class SqlApprovals(Approvals):
         """Sign and record a waiver."""
         in_zone = replace(waiver, at=to_utc(waiver.at), until=to_utc(waiver.until))
         return recorded(self._append("waiver", "", lambda _: record_to_json(in_zone), signer), "waiver")
+
+    def record_erasure(self, erasure: ErasureRecord, signer: Signer) -> ChainEntry:
+        """Sign and record an erasure."""
+        in_zone = replace(erasure, at=to_utc(erasure.at))
+        return recorded(self._append("erasure", "", lambda _: record_to_json(in_zone), signer), "erasure")
 
     def record_refusal(self, attempt: RefusedAttempt, signer: Signer | None) -> ChainEntry:
         """Record a refused attempt."""

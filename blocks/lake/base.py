@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from prefect.blocks.core import Block
 from pydantic import ConfigDict
@@ -47,6 +49,17 @@ class StorageUse:
 
 
 @dataclass(frozen=True)
+class ErasedRows:
+    """What an erasure removed from a data set: rows, of how many snapshots, and the digest of a full read around it."""
+
+    dataset: str
+    rows: int
+    snapshots: int
+    digest_before: str
+    digest_after: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The manifest of one append. It is written last, so a snapshot with a manifest is complete.
 
@@ -80,7 +93,8 @@ class AsOf:
 
     `id` and `sequence` are those of the newest snapshot; `rows` is the number of rows without a filter.
     `digest` is a SHA-256 over the digest of the read one snapshot older and that of the newest snapshot, so it
-    covers all snapshots. `schema` holds (column, Arrow type as text) of all columns that a snapshot of the read has.
+    covers all snapshots, and over what was erased from them since: `erased` has each time and number of rows in words.
+    `schema` holds (column, Arrow type as text) of all columns that a snapshot of the read has.
     """
 
     dataset: str
@@ -89,7 +103,8 @@ class AsOf:
     rows: int
     digest: str
     schema: tuple[tuple[str, str], ...]
-    load_snapshots: Callable[[], tuple[Snapshot, ...]] = field(repr=False, compare=False)
+    erased: tuple[str, ...] = ()
+    load_snapshots: Callable[[], tuple[Snapshot, ...]] = field(default=tuple, repr=False, compare=False)
 
     @cached_property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -98,7 +113,7 @@ class AsOf:
 
 
 class Lake(Block):
-    """Append-only data sets. A partial append is never visible.
+    """Append-only data sets. A partial append is never visible, and only `erase` removes what was appended.
 
     Every file that a read opens is verified against its SHA-256: once, and again after it changed.
     """
@@ -191,6 +206,29 @@ class Lake(Block):
 
         A running writer keeps its files or its append fails completely; it never loses only a part of them. With
         `dry_run` nothing is deleted.
+        """
+
+    @abstractmethod
+    def erase(
+        self,
+        dataset: str,
+        columns: Sequence[str],
+        selects: Callable[[pa.Table], npt.NDArray[np.bool_]],
+        *,
+        at: datetime,
+        notes: Mapping[str, str],
+        dry_run: bool = False,
+    ) -> ErasedRows:
+        """Remove rows from all snapshots for good: the only operation that changes what a read returns.
+
+        `selects` gets rows with `columns` and returns which of them are erased; it is called several times. Reads that
+        cover an erased row have fewer rows and another digest from then on; `notes` stay in the log, and must not name
+        whose rows they were. The files with these rows are deleted, those of abandoned writers too: an append under
+        way may fail with a retryable error. Nothing is erased where no row is selected, and with `dry_run`.
+
+        Raises:
+            NotFound: no such data set.
+            Corrupt: a file is not the one of its manifest: nothing is erased.
         """
 
     @abstractmethod

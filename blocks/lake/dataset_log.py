@@ -7,15 +7,16 @@ the newest, `_log/pack-<k>` repeats the text of 64 entries.
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import TypeVar
 
 from blocks.common.errors import Corrupt, NotFound, Rejected
-from blocks.lake.base import AsOf, Snapshot
-from blocks.lake.entries import DatasetState, LogEntry, entry_key, parse_entry, serialize_entry
+from blocks.lake.base import AsOf, DataFile, Snapshot
+from blocks.lake.entries import DatasetState, LogEntry, entry_key, parse_entry, serialize_entry, state_after_erasure
 from blocks.lake.object_store import ObjectStore
 from runtime.digests import text_digest
 
@@ -94,7 +95,8 @@ class DatasetLog:
             rows=state.rows,
             digest=state.digest,
             schema=state.schema,
-            load_snapshots=lambda: self.snapshots(state),
+            erased=tuple(self._erasures(now, state.sequence)),
+            load_snapshots=lambda: self._snapshots(now, state.sequence),
         )
 
     def _state_at(self, now: DatasetState, when: str) -> DatasetState | None:
@@ -103,25 +105,50 @@ class DatasetLog:
             sequence = int(match[1])
             if not 1 <= sequence <= now.sequence:
                 return None
-            state = self._state_of(now, sequence)
+            state = self.state_of(now, sequence)
             return state if state.id == when else None
         moment = _parse_time(self.dataset, when)
         if now.created_at <= moment:
             return now
         sequences = range(1, now.sequence + 1)
-        latest = bisect_right(sequences, moment, key=lambda sequence: self._state_of(now, sequence).created_at)
-        return self._state_of(now, latest) if latest else None
+        latest = bisect_right(sequences, moment, key=lambda sequence: self.state_of(now, sequence).created_at)
+        return self.state_of(now, latest) if latest else None
 
-    def _state_of(self, now: DatasetState, sequence: int) -> DatasetState:
-        return self.entry(now.entry_number_of(sequence)).state
+    def state_of(self, now: DatasetState, sequence: int) -> DatasetState:
+        """Return the state up to a snapshot, without the rows that were erased since."""
+        number = now.entry_number_of(sequence)
+        state = self.entry(number).state
+        for later in self.entries(each for each in now.erasures if each > number):
+            assert later.erasure is not None  # noqa: S101 - the state lists erasures only
+            state = state_after_erasure(state, later.erasure)
+        return state
 
-    def snapshots(self, state: DatasetState) -> tuple[Snapshot, ...]:
-        """Return all snapshots of a state, oldest first. Raises Corrupt if an entry's previous digest is wrong."""
-        entries = self.entries(range(1, state.entry_number_of(state.sequence) + 1)) if state.sequence else []
+    def _snapshots(self, now: DatasetState, sequence: int) -> tuple[Snapshot, ...]:
+        """Return the snapshots up to one, oldest first, with the rows and files that they have now.
+
+        Raises:
+            Corrupt: an entry's previous digest is wrong.
+        """
+        entries = self.entries(range(1, now.entry_number_of(sequence) + 1))
         for before, after in pairwise(entries):
             if after.previous != before.digest:
                 raise Corrupt(f"{self._url(before.log)}: the manifest was changed. Restore it from a copy.")
-        return tuple(entry.snapshot for entry in entries if entry.snapshot is not None)
+        replaced = {place: file for place, (_, file) in self.replaced_files(now).items()}
+        return tuple(without_erased_rows(entry.snapshot, replaced) for entry in entries if entry.snapshot is not None)
+
+    def _erasures(self, now: DatasetState, sequence: int) -> Iterator[str]:
+        """Yield in words each erasure that removed rows of the snapshots up to one."""
+        for entry in self.entries(now.erasures):
+            if entry.erasure and (rows := entry.erasure.rows_up_to(sequence)):
+                yield f"{rows} {'row' if rows == 1 else 'rows'} on {entry.erasure.at:%Y-%m-%d %H:%M} UTC"
+
+    def replaced_files(self, now: DatasetState) -> dict[tuple[int, str], tuple[str, DataFile]]:
+        """Return the files that erasures replaced, by snapshot and name: the folder and the file of the newest copy."""
+        replaced = {}
+        for entry in self.entries(now.erasures):
+            for each in entry.erasure.replaced if entry.erasure else ():
+                replaced[each.sequence, each.name] = (entry.folder, each.file)
+        return replaced
 
     def find(self, key: str, head: LogEntry | None) -> Snapshot | None:
         """Return the snapshot that was appended with `key`, or None."""
@@ -189,6 +216,12 @@ class DatasetLog:
 
     def _put_hint(self, name: str, data: bytes) -> None:
         self._store.put_hint(f"{self.dataset}/_log/{name}", data)
+
+
+def without_erased_rows(snapshot: Snapshot, replaced: Mapping[tuple[int, str], DataFile]) -> Snapshot:
+    """Return a snapshot with the files, and so the rows, that erasures left of it."""
+    files = tuple(replaced.get((snapshot.sequence, file.name), file) for file in snapshot.files)
+    return snapshot if files == snapshot.files else replace(snapshot, files=files, rows=sum(f.rows for f in files))
 
 
 def _map_items(work: Callable[[Argument], Value], items: Sequence[Argument]) -> list[Value]:

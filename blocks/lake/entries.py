@@ -1,9 +1,9 @@
 """Entries of a data set's log and their stored form, in which any changed bit is detected.
 
 Entry n is the object `<data set>/_log/<n>.json`. It has the digest of the entry before it, so that the newest one
-authenticates all. There are three kinds: a snapshot, a compaction, and a fence, which announces the deletion of
-unfinished files. Every entry contains the state of the data set up to itself, so that one entry is enough to fix a
-read.
+authenticates all. There are four kinds: a snapshot, a compaction, a fence, which announces the deletion of unfinished
+files, and an erasure, which replaces files of snapshots by copies without some rows. Every entry contains the state of
+the data set up to itself, so that one entry is enough to fix a read.
 """
 
 import json
@@ -52,6 +52,7 @@ class DatasetState:
         others: numbers of the entries that are not snapshots.
         runs: the active compactions.
         introduced: sequence numbers of the snapshots that added columns.
+        erasures: numbers of the entries that are erasures.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
@@ -66,6 +67,7 @@ class DatasetState:
     others: tuple[int, ...] = ()
     runs: tuple[CompactedRange, ...] = ()
     introduced: tuple[int, ...] = ()
+    erasures: tuple[int, ...] = ()
 
     def entry_number_of(self, sequence: int) -> int:
         """Return the number of the entry with the snapshot of that sequence number."""
@@ -88,6 +90,33 @@ class Compaction:
 
 
 @dataclass(frozen=True)
+class ReplacedFile:
+    """A file of a snapshot, and the one in the erasure's folder that holds its rows but the erased ones."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
+
+    sequence: int
+    name: str
+    erased: int
+    file: DataFile
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Rows that were removed from snapshots for good. `notes` names the requester and the reason, never the entity."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")  # a newer release may have written it
+
+    at: datetime
+    replaced: tuple[ReplacedFile, ...]
+    notes: Mapping[str, str]
+
+    def rows_up_to(self, sequence: int) -> int:
+        """Return how many rows were erased from the snapshots up to one."""
+        return sum(each.erased for each in self.replaced if each.sequence <= sequence)
+
+
+@dataclass(frozen=True)
 class LogEntry:
     """One entry of the log. `folder` is the folder of its files below the data set; `previous` is a digest."""
 
@@ -100,10 +129,13 @@ class LogEntry:
     snapshot: Snapshot | None = None
     compaction: Compaction | None = None
     fenced: tuple[str, ...] = field(default=())
+    erasure: Erasure | None = None
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """The files of its snapshot or compaction; a fence has none."""
+        """The files of its snapshot, compaction or erasure; a fence has none."""
+        if self.erasure:
+            return tuple(each.file for each in self.erasure.replaced)
         content = self.snapshot or self.compaction
         return content.files if content else ()
 
@@ -134,6 +166,14 @@ def next_state(state: DatasetState, snapshot: Snapshot, arrow: str) -> DatasetSt
         arrow=arrow,
         introduced=introduced,
     )
+
+
+def state_after_erasure(state: DatasetState, erasure: Erasure) -> DatasetState:
+    """Return a state without the rows that were erased from its snapshots: fewer rows, and another digest."""
+    if not (erased := erasure.rows_up_to(state.sequence)):
+        return state
+    text = json.dumps(asdict(erasure), sort_keys=True, separators=(",", ":"), default=datetime.isoformat)
+    return replace(state, rows=state.rows - erased, digest=text_digest(f"{state.digest}\nerased {text}"))
 
 
 def next_snapshot(
@@ -189,9 +229,13 @@ def parse_entry(data: bytes, url: str) -> LogEntry:
 
 
 def _content(entry: LogEntry) -> bytes:
-    text = json.dumps(
-        asdict(entry), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=datetime.isoformat
-    )
+    content = asdict(entry)
+    # Left out where there is none: older releases read such entries, and those that they wrote keep their text.
+    if entry.erasure is None:
+        del content["erasure"]
+    if not entry.state.erasures:
+        del content["state"]["erasures"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=datetime.isoformat)
     return text.encode()
 
 

@@ -32,7 +32,7 @@ from blocks.lake.reading import (
     UnitReader,
     choose_ranges,
     total_size,
-    unit_for_entry,
+    units_for_entries,
 )
 from blocks.lake.schemas import deserialize_schema
 from blocks.lake.verified_files import VerifiedFiles
@@ -86,6 +86,8 @@ def _claim(log: DatasetLog, initial_head: LogEntry, compaction: Compaction, fold
             raise ConcurrentWrite(
                 f"{log.dataset}: the compaction took so long that its files were collected. Try again."
             )
+        if head.state.erasures != initial_head.state.erasures:
+            return False  # it was copied from rows of which some are erased by now
         if any(_overlaps(run, compaction) for run in head.state.runs if run.log > initial_head.log):
             return False  # the earlier groups of this call never overlap
         rows = sum(file.rows for file in compaction.files)
@@ -110,7 +112,7 @@ def _small_groups(log: DatasetLog, head: LogEntry) -> Iterator[list[ReadUnit]]:
     ]
     group: list[ReadUnit] = []
     size = 0
-    for unit in (unit_for_entry(log.dataset, entry) for entry in log.entries(numbers)):
+    for unit in units_for_entries(log, state, numbers):
         bytes_of_unit = sum(planned.file.bytes for planned in unit.files)
         full = sum(planned.file.rows for planned in unit.files) >= MAX_COMPACTED_ROWS
         if full or size + bytes_of_unit > MAX_COMPACTION_BYTES:
@@ -160,6 +162,32 @@ def _segments_json(sequences: npt.NDArray[np.int64]) -> str:
     return json.dumps([[int(value), int(count)] for value, count in zip(values, counts, strict=True)])
 
 
+def delete_replaced_files(store: ObjectStore, log: DatasetLog, head: LogEntry) -> FileTotals:
+    """Delete the files that erasures replaced, and the compactions that held erased rows: no read opens them.
+
+    Return the total size of what was still there.
+    """
+    current = {(folder, file.name) for folder, file in log.replaced_files(head.state).values()}
+    kept = {run.log for run in head.state.runs}
+    keys = set[str]()
+    for entry in log.entries(range(1, head.log + 1) if head.state.erasures else ()):
+        if entry.erasure:
+            keys |= _keys(log, entry, [file.name for file in entry.files if (entry.folder, file.name) not in current])
+            for each in entry.erasure.replaced:
+                original = log.entry(head.state.entry_number_of(each.sequence))
+                keys |= _keys(log, original, [each.name])
+        elif entry.compaction and entry.log not in kept:
+            keys |= _keys(log, entry, [file.name for file in entry.files])
+    stored = [found for found in store.list_objects(f"{log.dataset}/_data/") if found.key in keys] if keys else []
+    for found in stored:
+        store.purge(found.key)
+    return FileTotals(len(stored), sum(found.size_bytes for found in stored))
+
+
+def _keys(log: DatasetLog, entry: LogEntry, names: Sequence[str]) -> set[str]:
+    return {f"{log.dataset}/{entry.folder}/{name}" for name in names}
+
+
 _Folders = Mapping[str, list[ObjectInfo]]
 """The files of each append or compaction, by its folder."""
 
@@ -173,6 +201,8 @@ def collect_orphans(store: ObjectStore, log: DatasetLog, before: datetime, *, dr
         head = log.head()
         if head is None:
             return FileTotals(0, 0)
+        if not dry_run:
+            delete_replaced_files(store, log, head)  # what a killed erasure left: no fence, as nobody can commit them
         folders = _folders(store, log.dataset)
         superseded = {run for run in head.state.runs if _is_superseded(log, head, run, folders, before)}
         orphans = _unreferenced_folders(log, head, superseded, folders, before)
@@ -217,5 +247,5 @@ def _unreferenced_folders(
 ) -> list[str]:
     active = {run.log for run in head.state.runs if run not in superseded}
     entries = log.entries(range(1, head.log + 1))
-    referenced = {entry.folder for entry in entries if entry.snapshot or entry.log in active}
+    referenced = {entry.folder for entry in entries if entry.snapshot or entry.erasure or entry.log in active}
     return [name for name, files in folders.items() if name not in referenced and _modified(files) < before]

@@ -58,6 +58,9 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Delete an object; a missing one is no error."""
 
+    def purge(self, key: str) -> None:
+        """Delete an object with all its former versions, where the store keeps such; a missing one is no error."""
+
     def open(self, key: str, sha256: str) -> pa.NativeFile:
         """Open an object for reading by Arrow. Raises FileNotFoundError if it does not exist."""
 
@@ -138,6 +141,10 @@ class FolderObjectStore:
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
+
+    def purge(self, key: str) -> None:
+        """Delete a file: a folder keeps no former versions."""
+        self.delete(key)
 
     def open(self, key: str, sha256: str) -> pa.NativeFile:
         """Open a file for reading."""

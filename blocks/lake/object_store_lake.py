@@ -1,4 +1,4 @@
-"""The lake on any object store. Nothing is overwritten.
+"""The lake on any object store. Nothing is overwritten, and only an erasure deletes what an entry references.
 
 `<data set>/_data/<append>/` has the Parquet files of one append or compaction, `<data set>/_log/` the entries that make
 them visible. Files that no entry references belong to a running or a dead writer.
@@ -18,13 +18,14 @@ from pydantic import PrivateAttr
 
 from blocks.common.errors import ConcurrentWrite, Rejected
 from blocks.common.temporary_folders import temporary_folder
-from blocks.lake.base import AsOf, DataFile, FileTotals, Lake, Snapshot, StorageUse
+from blocks.lake.base import AsOf, DataFile, ErasedRows, FileTotals, Lake, Snapshot, StorageUse
 from blocks.lake.dataset_log import DatasetLog
 from blocks.lake.entries import DatasetState, LogEntry, next_snapshot, next_state
+from blocks.lake.erasing import Selects, erase_rows
 from blocks.lake.layout import write_sorted_files
 from blocks.lake.maintenance import collect_orphans, compact
 from blocks.lake.object_store import ObjectStore
-from blocks.lake.reading import PlannedFile, ReadUnit, UnitReader, plan_read, total_size, unit_for_entry
+from blocks.lake.reading import PlannedFile, ReadUnit, UnitReader, plan_read, total_size, units_for_entries
 from blocks.lake.schemas import (
     check_append,
     check_columns,
@@ -185,6 +186,25 @@ class ObjectStoreLake(Lake):
         with self.port_errors(dataset, "written"):
             return collect_orphans(self.store, self._log(dataset), before, dry_run=dry_run)
 
+    def erase(
+        self,
+        dataset: str,
+        columns: Sequence[str],
+        selects: Selects,
+        *,
+        at: datetime,
+        notes: Mapping[str, str],
+        dry_run: bool = False,
+    ) -> ErasedRows:
+        """Remove rows for good: see `Lake.erase`."""
+        self.as_of(dataset)
+        with self.port_errors(dataset, "written"):
+            log = self._log(dataset)
+            erased = erase_rows(self.store, log, self.verified, columns, selects, at=at, notes=notes, dry_run=dry_run)
+            if not dry_run:  # what a killed writer left may hold such rows, too
+                collect_orphans(self.store, log, at, dry_run=False)
+            return erased
+
     def storage_use(self, dataset: str) -> StorageUse:
         """Return the storage use of the data set: see `Lake.storage_use`."""
         now = self.as_of(dataset)
@@ -248,7 +268,9 @@ class ObjectStoreLake(Lake):
         head = log.head()
         if head is None or head.state.sequence < as_of.sequence:
             raise Rejected(f"{as_of.dataset}: {as_of.id} is not a read of this lake. Call `as_of` again.")
-        state = log.entry(head.state.entry_number_of(as_of.sequence)).state
+        state = log.state_of(head.state, as_of.sequence)
+        if state.digest != as_of.digest:
+            raise ConcurrentWrite(f"{as_of.dataset}: rows of {as_of.id} were erased meanwhile. Read it again.")
         return plan_read(log, head.state, as_of.sequence, below_bucket), state
 
     def _files_with_added_columns(
@@ -259,8 +281,9 @@ class ObjectStoreLake(Lake):
         opened = [unit for unit in units if unit.files]
         for sequence in state.introduced:
             if not any(unit.last >= sequence for unit in opened):
-                entry = log.entry(state.entry_number_of(sequence))
-                yield unit_for_entry(as_of.dataset, entry).files[0]
+                head = log.head()
+                now = head.state if head else state
+                yield units_for_entries(log, now, [now.entry_number_of(sequence)])[0].files[0]
 
 
 def _tables(rows: pa.Table | pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ files. The sort is in memory, since a compaction is small (`maintenance.MAX_COMP
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,19 +56,38 @@ def plan_read(
         run.log if isinstance(run, CompactedRange) else latest_state.entry_number_of(run)
         for run in choose_ranges(latest_state.runs, sequence)
     ]
-    return [unit_for_entry(log.dataset, entry, below_bucket) for entry in log.entries(numbers)]
+    return units_for_entries(log, latest_state, numbers, below_bucket)
 
 
-def unit_for_entry(dataset: str, entry: LogEntry, below_bucket: int | None = None) -> ReadUnit:
-    """Return the files of a snapshot's or a compaction's entry that may have rows below the bucket."""
+def units_for_entries(
+    log: DatasetLog, latest_state: DatasetState, numbers: Iterable[int], below_bucket: int | None = None
+) -> list[ReadUnit]:
+    """Return the units of snapshots' and compactions' entries, with the files that may have rows below the bucket.
+
+    `latest_state` has the erasures: of a file that one of them replaced, the newest copy is read.
+    """
+    replaced = log.replaced_files(latest_state)
+    return [_unit(log.dataset, entry, replaced, below_bucket) for entry in log.entries(numbers)]
+
+
+def _unit(
+    dataset: str,
+    entry: LogEntry,
+    replaced: Mapping[tuple[int, str], tuple[str, DataFile]],
+    below_bucket: int | None,
+) -> ReadUnit:
     if entry.compaction:
         first, last = entry.compaction.first, entry.compaction.last
     else:
         assert entry.snapshot is not None  # noqa: S101 - a fence has no files
         first = last = entry.snapshot.sequence
-    pieces = tuple(
-        PlannedFile(f"{dataset}/{entry.folder}/{file.name}", file)
+    current = [
+        (entry.folder, file) if entry.compaction else replaced.get((first, file.name), (entry.folder, file))
         for file in entry.files
+    ]
+    pieces = tuple(
+        PlannedFile(f"{dataset}/{folder}/{file.name}", file)
+        for folder, file in current
         if may_hold_below(file, below_bucket)
     )
     return ReadUnit(first, last, pieces, entry.compaction is not None)

@@ -93,8 +93,17 @@ class S3Store:
         return [prefix.removeprefix(self._prefix).rstrip("/") for prefix in prefixes]
 
     def delete(self, key: str) -> None:
-        """Delete an object."""
+        """Delete an object; in a bucket with versions it becomes an old version."""
         self._client.delete_object(**self._at(key))
+
+    def purge(self, key: str) -> None:
+        """Delete each version of an object, which needs s3:ListBucketVersions and s3:DeleteObjectVersion."""
+        place = self._at(key)
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=place["Key"])
+        found = [each for page in pages for kind in ("Versions", "DeleteMarkers") for each in page.get(kind, ())]
+        for each in found:
+            if each["Key"] == place["Key"]:
+                self._client.delete_object(**place, VersionId=each["VersionId"])
 
     def open(self, key: str, sha256: str) -> pa.NativeFile:
         """Fetch an object and verify its SHA-256, which costs little here."""

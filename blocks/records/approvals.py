@@ -1,10 +1,10 @@
-"""Records of approval: a request, what people decided, waivers, refused attempts, and the chain of all of them."""
+"""Records of approval: requests, decisions, waivers, refused attempts, erasures, and the chain of all of them."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-ChainEntryKind = Literal["decision", "waiver", "refusal"]
+ChainEntryKind = Literal["decision", "waiver", "refusal", "erasure"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,24 @@ class RefusedAttempt:
     channel: str
     reason: str
     at: datetime
+
+
+@dataclass(frozen=True)
+class ErasureRecord:
+    """An erasure of one entity's rows, as it was requested, and once more with `changes` when it was done.
+
+    A change is a data set, how many of its rows were erased, and the digests of a full read before and after. Whose
+    rows they were is not recorded.
+    """
+
+    model: str
+    environment: str
+    status: Literal["requested", "done"]
+    requested_by: str
+    reason: str
+    channel: str
+    at: datetime
+    changes: tuple[tuple[str, int, str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,11 @@ def verification_text(links: Sequence[ChainEntry], fault: "ChainFault | None", h
     if fault:
         return f"INVALID: decision {fault.number} of {len(links)}: {fault.problem}"
     kinds = [link.kind for link in links]
-    counted = ", ".join(f"{kinds.count(kind)} {kind}s" for kind in ("decision", "waiver", "refusal"))
+    counted = ", ".join(
+        f"{kinds.count(kind)} {kind}s"
+        for kind in ("decision", "waiver", "refusal", "erasure")
+        if kind in kinds or kind != "erasure"
+    )
     end = links[-1].hash if links else "none"
     anchored = f"the anchored head is link {head.number}" if head and head.number else (
         "WITHOUT an anchored head: rows removed from the end are not detected (--head)"

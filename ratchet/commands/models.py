@@ -1,4 +1,4 @@
-"""Commands about models: `costs`, `prices`, `dashboard`, `quarantine`, `reproduce`, `suite`.
+"""Commands about models: `costs`, `prices`, `dashboard`, `quarantine`, `erase`, `reproduce`, `suite`.
 
 Costs are the billed amounts that runs logged to MLflow, or their worst-case estimates until those are known.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from local.stack import running_environment, use_running_stack
-from ratchet.commands.group import Environment, text_or_exit
+from ratchet.commands.group import By, Environment, text_or_exit
 from ratchet.commands.stack import top
 from tasks.shared.rules.refusal import Refusal
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tasks.shared.models import TeamModel
     from tasks.shared.rules.cost.spent import MonthlyCost
     from tasks.shared.rules.model.data import DataSpec, IngestSchema
+    from tasks.shared.rules.model.spec import ModelSpec
 
 app = top
 """The commands without a group: those of the stack, and those of this module."""
@@ -147,6 +148,33 @@ def run_quarantine_command(lake: "Lake", data: "DataSpec | IngestSchema", snapsh
         raise Refusal("there is no file to write to", value=snapshot, remedy=remedy)
     count = export_quarantine(lake, data, snapshot, target)
     return f"wrote {count:,} rows to {target}: correct the column `row`, then ingest it with redrive={snapshot}"
+
+
+@top.command()
+def erase(
+    model: Annotated[str, typer.Argument(help="A folder of models/.")],
+    by: By,
+    reason: Annotated[str, typer.Option(help="Why, such as the number of the request; without the key.")],
+    key: Annotated[
+        str, typer.Option(prompt="Key of the entity", help="The entity's key; asked for when it is not given.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
+    environment: Environment = "local",
+) -> str:
+    """Erase the rows of one entity for good, from all data sets of the model and of the models that share them."""
+    from tasks.cleanup.erasure import erase_entity, models_of_same_entities
+    from tasks.cleanup.garbage import artifact_owners
+    from tasks.cleanup.rules.erasure import erasure_text
+    from tasks.monitoring.current import ingest_log_segments
+
+    env, now = running_environment(environment), datetime.now(UTC)
+    specs, owners = models_of_same_entities(env, model), artifact_owners(env)
+
+    def ingest_log(spec: "ModelSpec") -> object:
+        return ingest_log_segments(env.endpoint(), env.lake(), spec)
+
+    done = erase_entity(env, specs, key, owners, ingest_log, requested_by=by, reason=reason, now=now, dry_run=dry_run)
+    return erasure_text(done.changes, done.copies, done.left, dry_run=dry_run)
 
 
 @top.command(refused=2)

@@ -166,6 +166,13 @@ def restore_data(env: Environment, pack: VerifiedPack, team_model: TeamModel, wo
     recorded = pack.read_json("data.json")
     query = recorded["query"]
     reads = resolve_reads(env.lake(), team_model.spec.data, query["as_of"])
+    erased = [f"{each} of {read.dataset}" for read in reads.tables.values() for each in read.erased]
+    if erased and recorded["data_digest"] != reads.digest:
+        raise Refusal(
+            f"rows of the training data were erased for good since: {', '.join(erased)}",
+            where=f"the read of the lake as of {query['as_of']}",
+            remedy="The evidence stays valid for the digests that it names; the model cannot be trained again on them.",
+        )
     _check_same("the read of the lake", recorded["data_digest"], reads.digest)
     data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch")
     _check_same("the training rows", recorded["train_digest"], content_digest(data.train))

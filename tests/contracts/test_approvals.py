@@ -12,7 +12,7 @@ from blocks.approvals.chain import find_first_fault, record_from_entry, request_
 from blocks.approvals.fake import FakeApprovals
 from blocks.common.errors import Conflict, NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger, SqlLedger
-from blocks.records.approvals import RefusedAttempt, Waiver
+from blocks.records.approvals import ErasureRecord, RefusedAttempt, Waiver
 from runtime.keys import Keyring
 from tests.fixtures.decisions import DECISION, NOW, REQUEST
 from tests.fixtures.ledgers import again, database, ledger, postgres
@@ -26,6 +26,16 @@ WAIVER = Waiver(
     "churn", "production", ("auc by plan",), "grace", "a new plan", "terminal", NOW, NOW + timedelta(days=9)
 )
 REFUSED = RefusedAttempt("churn-7", "decide", "ada", "terminal", "the requester may not decide", NOW)
+ERASED = ErasureRecord(
+    "churn",
+    "production",
+    "done",
+    "dora",
+    "request 17",
+    "terminal",
+    NOW,
+    (("churn", 2, "3f", "a0"), ("log", 1, "", "b1")),
+)
 
 
 @pytest.fixture
@@ -127,11 +137,12 @@ def test_decisions_waivers_and_refusals_are_one_signed_chain(ledger: Ledger, app
     waived = approvals.record_waiver(WAIVER, SIGNER)
     decided = approvals.record_decision(DECISION, SIGNER)
     approvals.record_refusal(REFUSED, SIGNER)
+    approvals.record_erasure(ERASED, SIGNER)
     links = again(ledger).approvals().chain_entries()
-    assert [record_from_entry(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED]
-    assert [link.number for link in links] == [1, 2, 3, 4]
+    assert [record_from_entry(link) for link in links] == [REFUSED, WAIVER, decided, REFUSED, ERASED]
+    assert [link.number for link in links] == [1, 2, 3, 4, 5]
     assert links[1] == waived
-    assert [bool(link.signature) for link in links] == [False, True, True, True]
+    assert [bool(link.signature) for link in links] == [False, True, True, True, True]
     assert approvals.chain_entries("churn-7") == (links[0], links[2], links[3])
     assert find_first_fault(links, Keyring([SIGNER.public_key_line]), requests={"churn-7": REQUEST}) is None
 

@@ -1,0 +1,138 @@
+"""Erasure: one entity's rows leave every snapshot, log and quarantine of a model, and every copy that was made of them.
+
+The requester, the reason, and the changed digests are signed into the ledger, before and after; the key is not.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from blocks.environment import Environment
+from blocks.lake.base import ErasedRows
+from blocks.records.approvals import ErasureRecord
+from tasks.cleanup.garbage import ArtifactOwners
+from tasks.cleanup.rules.erasure import ErasurePlace, Mask, erasure_places, related_models
+from tasks.shared.models import load_model, model_names, model_with_namespaces
+from tasks.shared.rules.model.namespaces import base_name
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.refusal import Refusal
+
+COPY_KINDS = ("tier", "attempt", "training-input", "batch-inference")
+"""The kinds of artifacts that hold rows of the lake and can be made again (`blocks.records.collectable`)."""
+
+
+@dataclass(frozen=True)
+class ErasureResult:
+    """What was erased from each data set, how many copies were removed, and what is left for a person to do."""
+
+    changes: tuple[ErasedRows, ...]
+    copies: int = 0
+    left: tuple[str, ...] = ()
+
+
+def models_of_same_entities(env: Environment, model: str) -> tuple[ModelSpec, ...]:
+    """Return the model and those whose data are about the same entities, in all their namespaces; the model first."""
+    specs = {name: load_model(name).spec for name in model_names()}
+    base = specs.pop(base_name(model))
+    return tuple(
+        each.model_copy(update={"name": name})
+        for each in related_models(base, specs.values())
+        for name in model_with_namespaces(env, each.name)
+    )
+
+
+def erase_entity(
+    env: Environment,
+    specs: Sequence[ModelSpec],
+    key: str,
+    owners: ArtifactOwners,
+    ingest_log: Callable[[ModelSpec], object],
+    *,
+    requested_by: str,
+    reason: str,
+    now: datetime,
+    dry_run: bool = False,
+) -> ErasureResult:
+    """Erase the rows of one entity, by its key as text, from the data of models (see `models_of_same_entities`).
+
+    `ingest_log` moves the log that waits at a model's endpoint into the lake. Repeating an erasure finishes one that
+    was interrupted. With `dry_run` nothing is written, and rows are only counted.
+
+    Raises:
+        Refusal: key, requester or reason is empty, or the reason contains the key, which would stay.
+        Rejected: no key on this machine signs decisions.
+    """
+    _check_request(key, requested_by, reason)
+    lake, model = env.lake(), specs[0].name
+    notes = {"requested_by": requested_by, "reason": reason}
+    if not dry_run:
+        _record(env, model, "requested", requested_by, reason, now)
+        for spec in specs:  # what waits at an endpoint would be ingested later
+            ingest_log(spec)
+    changes = tuple(
+        lake.erase(place.dataset, place.columns, _selects(place, key), at=now, notes=notes, dry_run=dry_run)
+        for place in erasure_places(specs, lake.datasets())
+    )
+    if dry_run:
+        return ErasureResult(changes, left=tuple(_left(specs)))
+    copies, kept = _remove_copies(env, owners, [spec.name for spec in specs])
+    _record(env, model, "done", requested_by, reason, now, changes)
+    return ErasureResult(changes, copies, (*_left(specs), *kept))
+
+
+def _check_request(key: str, requested_by: str, reason: str) -> None:
+    for name, text in {"key": key, "requested_by": requested_by, "reason": reason}.items():
+        if not text.strip():
+            raise Refusal(f"the {name} is empty", where="erase", remedy="Give it: it is recorded, except the key.")
+    if key in reason or key in requested_by:
+        remedy = "Leave it out: the record of the erasure stays for good."
+        raise Refusal("the reason or the requester contains the key of the entity", where="erase", remedy=remedy)
+
+
+def _selects(place: ErasurePlace, key: str) -> Callable[[pa.Table], Mask]:
+    return lambda rows: place.selects(rows, key)
+
+
+def _record(
+    env: Environment,
+    model: str,
+    status: Literal["requested", "done"],
+    requested_by: str,
+    reason: str,
+    now: datetime,
+    changes: tuple[ErasedRows, ...] = (),
+) -> None:
+    changed = tuple((each.dataset, each.rows, each.digest_before, each.digest_after) for each in changes if each.rows)
+    record = ErasureRecord(model, env.name, status, requested_by, reason, "terminal", now, changed)
+    env.approvals().record_erasure(record, env.signing.signer("decisions"))
+
+
+def _remove_copies(env: Environment, owners: ArtifactOwners, names: list[str]) -> tuple[int, list[str]]:
+    """Remove what can be made again from the lake; return how much, and what is in use and stays."""
+    removed, kept = 0, list[str]()
+    for owner in {id(owners[kind]): owners[kind] for kind in COPY_KINDS if kind in owners}.values():
+        for found in owner.collectables(names):
+            if found.key.partition(":")[0] not in COPY_KINDS:
+                continue
+            if found.keep_reason:
+                kept.append(f"{found.description} may hold such rows: {found.keep_reason}; erase again when it ended")
+                continue
+            owner.delete_collectables(found.key)
+            removed += 1
+    for name in names:
+        for folder in (env.scratch / "monitoring" / name).glob("*-*"):  # predicted holdouts; `runs` has reports alone
+            shutil.rmtree(folder)
+            removed += 1
+    return removed, kept
+
+
+def _left(specs: Sequence[ModelSpec]) -> Iterator[str]:
+    """Yield what an erasure cannot reach."""
+    for spec in specs:
+        hidden = spec.data.entity in (*spec.inference_log.hash, *spec.inference_log.exclude)
+        if hidden:
+            yield f"rows of {spec.own_dataset('inference')}: model.yaml keeps the key out of the log, or hashes it"

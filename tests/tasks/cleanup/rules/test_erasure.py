@@ -1,0 +1,63 @@
+"""Where an entity's rows are looked for, and by what a row is recognised."""
+
+import pyarrow as pa
+import pytest
+
+from tasks.cleanup.rules.erasure import ErasurePlace, erasure_places, related_models
+from tasks.shared.rules.model.spec import ModelSpec, parse_spec
+from tests.fixtures.spec_cases import BINARY
+
+
+def spec(name: str = "price", **data: object) -> ModelSpec:
+    base = parse_spec(BINARY, "models/price/model.yaml")
+    return base.model_copy(update={"name": name, "data": base.data.model_copy(update=data)})
+
+
+@pytest.mark.parametrize(
+    ("key", "texts"),
+    [
+        ("c7", ['{"id": "c7"}', '{"text": "c7,1"}', '{"text": "1;c7"}', "c7"]),
+        ("a.b*c", ['{"id": "a.b*c"}', "x a.b*c y"]),
+        ('6" pipe', ['{"id": "6\\" pipe"}']),
+        ("Zoë", ['{"id": "Zoë"}']),
+        ("back\\slash", ['{"id": "back\\\\slash"}']),
+        ("3", ['{"id": 3}', '{"text": "3,1"}']),
+    ],
+)
+def test_a_quarantined_row_that_names_the_key_anywhere_is_recognised(key: str, texts: list[str]) -> None:
+    place = ErasurePlace("houses-quarantine", "id", is_quarantine=True)
+    rows = pa.table({"key": pa.nulls(len(texts), pa.string()), "row": texts})
+    assert place.selects(rows, key).all()
+
+
+@pytest.mark.parametrize("other", ['{"id": "c70"}', '{"id": "xc7"}', '{"id": "c_7"}', "c7é", None])
+def test_a_row_of_another_key_is_not(other: str | None) -> None:
+    place = ErasurePlace("houses-quarantine", "id", is_quarantine=True)
+    rows = pa.table({"key": pa.array(["c8"]), "row": pa.array([other], pa.string())})
+    assert not place.selects(rows, "c7").any()
+
+
+def test_a_key_column_is_compared_as_text_and_null_is_nobody() -> None:
+    place = ErasurePlace("houses", "id")
+    assert place.selects(pa.table({"id": pa.array([7, 8, None])}), "7").tolist() == [True, False, False]
+    assert place.selects(pa.table({"id": pa.array(["7", "07", " 7", None])}), "7").tolist() == [
+        True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_only_data_sets_that_exist_are_searched_and_each_once() -> None:
+    existing = ["houses", "houses-quarantine", "houses-inference", "price--dana-predictions", "other"]
+    places = erasure_places([spec(), spec("price--dana")], existing)
+    assert [(each.dataset, each.columns) for each in places] == [
+        ("houses", ("house_id",)),
+        ("houses-inference", ("house_id",)),
+        ("houses-quarantine", ("key", "row")),
+        ("price--dana-predictions", ("house_id",)),
+    ]
+
+
+def test_models_that_share_the_data_are_found_also_over_published_rows() -> None:
+    first, third = spec(publish="house-features"), spec("third", dataset="streets")
+    second = spec("second", dataset="house-features")
+    assert [each.name for each in related_models(first, [third, second])] == ["price", "second"]
+    assert [each.name for each in related_models(third, [first, second])] == ["third"]
