@@ -77,7 +77,9 @@ def ingest(folder: Path, rows: int) -> dict[str, float]:
     (folder / "scratch").mkdir(exist_ok=True)
 
     def land() -> None:
-        opened = open_source(str(folder / "source.parquet"), kinds=DATA.ingest_schema().column_kinds, scratch=folder / "scratch")
+        opened = open_source(
+            str(folder / "source.parquet"), kinds=DATA.ingest_schema().column_kinds, scratch=folder / "scratch"
+        )
         landed = stage.ingest_rows(lake(folder), DATA, opened, scratch=folder / "scratch")
         assert (landed.accepted, landed.quarantined) == (rows, 0)
 
