@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from runtime.signatures import ModelPermissions, UntrustedSignature, verify_folder
+from runtime.signatures import ModelPermissions, SignedStatement, UntrustedSignature, verify_folder
 
 __all__ = ["ModelPermissions", "UnsafeModel", "UntrustedSignature", "admit_model", "pinned_keys"]
 
@@ -58,15 +58,16 @@ class UnsafeModel(Exception):
     """The folder contains something that must not be loaded; the message names it and the remedy."""
 
 
-def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None = None) -> ModelPermissions:
-    """Verify and inspect a model, and return its permissions. With `keys` None unsigned models get no permissions.
+def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None = None) -> SignedStatement:
+    """Verify and inspect a model, and return what its signer states about it: nothing with `keys` None (unsigned).
 
     Raises:
         UntrustedSignature: no trusted key signed exactly these files. None of the model's code was run.
         UnsafeModel: a loader, format, type or file that is not allowed; a path that leads out of the folder; an archive
             that would fill the disk.
     """
-    permissions = ModelPermissions() if keys is None else verify_folder(folder, keys, signature).permissions
+    statement = SignedStatement({}) if keys is None else verify_folder(folder, keys, signature)
+    permissions = statement.permissions
     _check_links(folder)
     described = _read_mlmodel(folder)
     flavor = described["flavors"]["python_function"]
@@ -75,7 +76,7 @@ def admit_model(folder: Path, keys: Sequence[str] | None, signature: Path | None
     _check_paths(described)
     _check_sklearn(folder, described["flavors"], flavor, permissions)
     _check_files(folder, permissions)
-    return permissions
+    return statement
 
 
 def pinned_keys(environment: Mapping[str, str]) -> list[str] | None:

@@ -2,8 +2,10 @@
 
 import base64
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import pandas as pd
 
 _STRING_DTYPE = pd.StringDtype(na_value=np.nan)
 _INTEGER_RANGE = {"long": 2**63, "integer": 2**31}
+_EXACT = 2.0**53  # above this, two whole numbers can be the same float
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})")
 
 
 class BadInput(Exception):
@@ -57,6 +61,40 @@ def to_series(column: Column, values: Sequence[Any], *, parse_text: bool) -> Any
         return pd.Series(read, dtype=_converter(column)[1], name=column.name)
     except (ValueError, TypeError, OverflowError) as cause:
         raise BadInput(f"column {shortened_repr(column.name)} cannot be read as {column.type_name}: {cause}") from None
+
+
+def key_text(value: Any) -> str | None:
+    """Return a key in its canonical form, text, as ingest stores it; None for a missing or blank one.
+
+    Raises:
+        ValueError: it is neither text nor a whole number; the message says what was expected.
+    """
+    if type(value) is float and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)  # pandas writes whole numbers beside missing ones as floats
+    if value is not None and type(value) not in (str, int):
+        raise ValueError("expected a key as text or whole number")
+    text = "" if value is None else str(value)
+    try:
+        text.encode()  # a lone surrogate is not text
+    except UnicodeEncodeError:
+        raise ValueError("expected a key as text that is Unicode") from None
+    return text if text.strip() else None
+
+
+def time_text(value: Any) -> str | None:
+    """Return a time in its canonical form: ISO 8601 in UTC, to the microsecond; None for a missing or blank one.
+
+    Raises:
+        ValueError: it is no text of a time with its zone, as ingest requires it; the message says what was expected.
+    """
+    if value is None or (type(value) is str and not value.strip()):
+        return None
+    if type(value) is not str or not _TIME.fullmatch(value.strip()):
+        raise ValueError("expected a time with a zone (such as 2026-01-31T08:00:00Z)")
+    try:
+        return datetime.fromisoformat(value.strip()).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        raise ValueError("expected a time that exists (such as 2026-01-31T08:00:00Z)") from None
 
 
 def _converter(column: Column) -> tuple[Callable[..., Any], Any, str]:

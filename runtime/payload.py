@@ -8,13 +8,14 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from runtime.columns import BadInput, Column, shortened_repr, to_series
+from runtime.columns import BadInput, Column, key_text, shortened_repr, time_text, to_series
+from runtime.signatures import NO_ROW_KEY, RowKey
 
 JSON_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ABSENT = object()
@@ -24,7 +25,8 @@ _ABSENT = object()
 class Payload:
     """A parsed request: the frame, in the model's order of columns, and the call's parameters, if any.
 
-    `sent_values` are the values as they were sent, by column, including the entity column.
+    `sent_values` are the values as they were sent, by column, with those of the row's key (entity and time), if they
+    were sent: these in their canonical form.
     """
 
     frame: pd.DataFrame
@@ -50,22 +52,23 @@ def media_type(content_type: str) -> str:
     return kind
 
 
-def parse_request(body: bytes, content_type: str, columns: Sequence[Column], entity_column: str = "") -> Payload:
+def parse_request(body: bytes, content_type: str, columns: Sequence[Column], row_key: RowKey = NO_ROW_KEY) -> Payload:
     """Read a request for a model that takes `columns`.
 
     JSON is an object with one of `dataframe_split`, `dataframe_records`, `instances` or `inputs`, and optionally
     `params`; CSV has a header line. A column that the model does not have is refused, since a misspelt optional column
-    would otherwise be ignored silently. Callers may also send the column `entity_column`, which identifies the entity
-    of a row: it is logged, and the model does not get it.
+    would otherwise be ignored silently. Callers may also send the columns of `row_key`: they are logged, and the model
+    gets those only that it has as columns, too.
 
     Raises:
         BadInput: the body does not fit the columns; the message names column and row.
     """
     names, rows, params = _read_table(body, content_type, [column.name for column in columns])
-    given = _values_by_column(names, rows, columns, entity_column)
+    sent = _sent_columns(names, rows, columns, row_key)
+    given = _values_by_column(sent, len(rows), columns)
     parse_text = media_type(content_type) == "text/csv"
     frame = pd.DataFrame({c.name: to_series(c, given[c.name], parse_text=parse_text) for c in columns})
-    return Payload(frame, params, given)
+    return Payload(frame, params, given | _key_values(sent, row_key))
 
 
 def request_columns(body: bytes, content_type: str, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -189,10 +192,10 @@ def _check_rows(content: list[Any], shape: str) -> list[list[Any]]:
     return content
 
 
-def _values_by_column(
-    names: list[str], rows: list[list[Any]], columns: Sequence[Column], key: str
+def _sent_columns(
+    names: list[str], rows: list[list[Any]], columns: Sequence[Column], row_key: RowKey
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the values by column, with None for missing ones, and those of the entity column `key` if it was sent."""
+    """Return the values of the columns that were sent, after their names were checked."""
     if not rows:
         raise BadInput("there are no rows")
     if len(set(names)) != len(names):
@@ -201,25 +204,38 @@ def _values_by_column(
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise BadInput(f"row {number} has {len(row)} values; there are {len(names)} columns")
-    _check_names([name for name in names if name != key], columns)
-    sent = dict(zip(names, zip(*rows, strict=True), strict=True))
-    absent = (None,) * len(rows)
-    given = {column.name: _fill_missing(column, sent.get(column.name, absent)) for column in columns}
-    return {**given, key: _key_values(key, sent[key])} if key in sent else given
+    _check_names(names, columns, row_key)
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
-def _key_values(key: str, values: tuple[Any, ...]) -> tuple[str | int | None, ...]:
-    """Return the values of the entity column: text, whole numbers or None."""
-    for number, value in enumerate(values):
-        if value is not _ABSENT and type(value) not in (str, int, type(None)):
-            place = f"column {shortened_repr(key)}, row {number}"
-            problem = f"{place}: expected a key as text or whole number, got {shortened_repr(value)}"
-            raise BadInput(problem)
-    return tuple(None if value is _ABSENT else value for value in values)
+def _values_by_column(
+    sent: Mapping[str, tuple[Any, ...]], rows: int, columns: Sequence[Column]
+) -> dict[str, tuple[Any, ...]]:
+    """Return the values of the model's columns, with None for missing ones."""
+    return {column.name: _fill_missing(column, sent.get(column.name, (None,) * rows)) for column in columns}
 
 
-def _check_names(names: list[str], columns: Sequence[Column]) -> None:
-    known, required = [c.name for c in columns], [c.name for c in columns if c.required]
+def _key_values(sent: Mapping[str, tuple[Any, ...]], row_key: RowKey) -> dict[str, tuple[str | None, ...]]:
+    """Return the canonical values of those columns of the row's key that were sent."""
+    readers = {row_key.entity: key_text, row_key.time: time_text}
+    canonical = {}
+    for name, read in readers.items():
+        if name and name in sent:
+            values = [None if value is _ABSENT else value for value in sent[name]]
+            canonical[name] = tuple(_key_value(name, row, value, read) for row, value in enumerate(values))
+    return canonical
+
+
+def _key_value(name: str, row: int, value: Any, read: Callable[[Any], str | None]) -> str | None:
+    try:
+        return read(value)
+    except ValueError as cause:
+        raise BadInput(f"column {shortened_repr(name)}, row {row}: {cause}, got {shortened_repr(value)}") from None
+
+
+def _check_names(names: list[str], columns: Sequence[Column], row_key: RowKey) -> None:
+    known = [*(c.name for c in columns), *row_key.columns]
+    required = [c.name for c in columns if c.required]
     missing = [name for name in required if name not in names]
     extra = [name for name in names if name not in known]
     if missing:

@@ -19,6 +19,7 @@ from mlflow.utils.proto_json_utils import NumpyEncoder, _get_jsonable_obj
 from runtime.columns import BadInput, Column, shortened_repr
 from runtime.digests import folder_digest
 from runtime.payload import media_type, parse_json_object, parse_request
+from runtime.signatures import NO_ROW_KEY, RowKey
 
 CUSTOM_ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
 _log = logging.getLogger("ratchet.scoring")
@@ -44,13 +45,17 @@ class UnservableModel(Exception):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model. `columns` is None if its signature names no columns: then MLflow's own parser is used."""
+    """A loaded model. `columns` is None if its signature names no columns: then MLflow's own parser is used.
+
+    `row_key` are the columns that identify a row, as the model's signer states them.
+    """
 
     version: str
     digest: str
     load_seconds: float
     pyfunc: Any
     columns: tuple[Column, ...] | None
+    row_key: RowKey = NO_ROW_KEY
 
     @property
     def headers(self) -> dict[str, str]:
@@ -58,13 +63,14 @@ class LoadedModel:
         named = f"version={self.version};digest={self.digest}"
         return {"X-Model-Version": self.version, "X-Model-Digest": self.digest, CUSTOM_ATTRIBUTES_HEADER: named}
 
-    def score(self, body: bytes, content_type: str, key: str = "") -> ScoringResponse:
+    def score(self, body: bytes, content_type: str, entity_column: str = "") -> ScoringResponse:
         """Return 200 with `predictions`, 4xx for an error of the caller, or 500 for one of the model.
 
-        The entity column `key` may be among the columns that are sent; the model does not get it.
+        The columns of `row_key` may be among those that are sent; the model gets them only if it has such columns.
+        `entity_column` is that of a model that was signed before its signature named the row's key.
         """
         try:
-            frame, params, given = self._read_input(body, content_type, key)
+            frame, params, given = self._read_input(body, content_type, entity_column)
             return ScoringResponse(200, _response_body(self._predict(frame, params)), self.headers, sent_values=given)
         except BadInput as refused:
             return self._error_response(refused.status, str(refused))
@@ -73,11 +79,12 @@ class LoadedModel:
             return self._error_response(500, f"the model failed on this input: {_first_line(failure)}")
 
     def _read_input(
-        self, body: bytes, content_type: str, key: str
+        self, body: bytes, content_type: str, entity_column: str
     ) -> tuple[Any, dict[str, Any] | None, Mapping[str, Sequence[Any]]]:
         if self.columns is None:
             return *_parse_with_mlflow(body, content_type, self.pyfunc.metadata.get_input_schema()), {}
-        payload = parse_request(body, content_type, self.columns, key)
+        row_key = self.row_key if self.row_key.columns else RowKey(entity_column)
+        payload = parse_request(body, content_type, self.columns, row_key)
         return payload.frame, payload.params, payload.sent_values
 
     def _predict(self, data: Any, params: dict[str, Any] | None) -> Any:
@@ -93,7 +100,14 @@ class LoadedModel:
         return ScoringResponse(status, json.dumps({"error": problem}).encode(), self.headers, problem)
 
 
-def load_model(folder: Path, version: str = "", *, digest: str = "", allow_custom_code: bool = True) -> LoadedModel:
+def load_model(
+    folder: Path,
+    version: str = "",
+    *,
+    digest: str = "",
+    allow_custom_code: bool = True,
+    row_key: RowKey = NO_ROW_KEY,
+) -> LoadedModel:
     """Load the MLflow model in `folder`. Call `admit_model` before, since loading runs the model's code.
 
     Args:
@@ -102,6 +116,7 @@ def load_model(folder: Path, version: str = "", *, digest: str = "", allow_custo
         digest: the folder's digest if the caller has just computed it; empty: it is computed before loading.
         allow_custom_code: whether the model may bring modules of its own (`code_paths`). It must not if several models
             share a process: Python loads only the first of two modules of one name.
+        row_key: the columns that identify a row, as `admit_model` returned them.
 
     Raises:
         UnservableModel: there is no model, or it brings modules although it must not.
@@ -113,7 +128,7 @@ def load_model(folder: Path, version: str = "", *, digest: str = "", allow_custo
     digest = digest or folder_digest(folder)
     pyfunc = mlflow.pyfunc.load_model(str(folder))
     version = version or str(described.get("model_id") or described.get("model_uuid") or "unknown")
-    return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, _signature_columns(pyfunc))
+    return LoadedModel(version, digest, time.perf_counter() - begin, pyfunc, _signature_columns(pyfunc), row_key)
 
 
 def _read_mlmodel(folder: Path, allow_custom_code: bool) -> dict[str, Any]:

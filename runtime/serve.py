@@ -13,7 +13,7 @@
 | RATCHET_UNSIGNED        | `allow`: unsigned models are loaded                | refuse         |
 | RATCHET_MODEL_DIGEST    | the digest that the folder must have               | any            |
 | RATCHET_MODEL_CODE      | `refuse`: models that bring modules are not loaded | allow          |
-| RATCHET_ENTITY_COLUMN   | column that callers may send: the row's entity     | none           |
+| RATCHET_ENTITY_COLUMN   | the entity's column, if the signature names none   | none           |
 | RATCHET_STOP_WITH_STDIN | `1`: end when standard input closes (the parent died) | off         |
 
 It imports only its siblings from the project, so that an image needs only the folder `runtime`.
@@ -41,8 +41,8 @@ from runtime.digests import folder_digest
 from runtime.web import add_json_error_handlers, json_response, read_body
 
 
-def create_app(model: scoring.LoadedModel, key: str = "") -> FastAPI:
-    """Return the server of one loaded model; callers may also send the entity column `key`."""
+def create_app(model: scoring.LoadedModel, entity_column: str = "") -> FastAPI:
+    """Return the server of one loaded model; `entity_column` is as in `LoadedModel.score`."""
     app = FastAPI(title="Ratchet scoring server", docs_url=None, redoc_url=None)
     add_json_error_handlers(app)
 
@@ -63,7 +63,7 @@ def create_app(model: scoring.LoadedModel, key: str = "") -> FastAPI:
     async def invocations(request: Request) -> Response:
         body = await read_body(request)
         content_type = request.headers.get("content-type", "")
-        return json_response(await run_in_threadpool(model.score, body, content_type, key))
+        return json_response(await run_in_threadpool(model.score, body, content_type, entity_column))
 
     return app
 
@@ -78,9 +78,13 @@ def main() -> int:
     signature = os.environ.get("RATCHET_SIGNATURE")
     try:
         digest = _check_digest(folder, os.environ.get("RATCHET_MODEL_DIGEST", ""))
-        admit_model(folder, pinned_keys(os.environ), Path(signature) if signature else None)
+        statement = admit_model(folder, pinned_keys(os.environ), Path(signature) if signature else None)
         model = scoring.load_model(
-            folder, os.environ.get("RATCHET_MODEL_VERSION", ""), digest=digest, allow_custom_code=allow_custom_code
+            folder,
+            os.environ.get("RATCHET_MODEL_VERSION", ""),
+            digest=digest,
+            allow_custom_code=allow_custom_code,
+            row_key=statement.row_key,
         )
     except Exception as cause:
         logging.exception("the model in %s does not load", folder)

@@ -9,7 +9,8 @@ verifies our signatures, and this module verifies the tool's:
 The tool is not used here: it takes a second to import and brings thirty packages, for one call of `cryptography`. The
 signature of a folder `model` is beside it, as `model.sig`.
 
-Our statement also contains the model's permissions, in `predicate.ratchet`, which other verifiers ignore.
+Our statement also contains the model's permissions and the columns that identify a row, in `predicate.ratchet`, which
+other verifiers ignore.
 """
 
 import base64
@@ -45,6 +46,26 @@ class ModelPermissions:
 
 
 @dataclass(frozen=True)
+class RowKey:
+    """The columns that identify a row of the model's data; "" for a column that the model does not have.
+
+    Callers may send them beside the model's columns.
+    """
+
+    entity: str = ""
+    time: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(name for name in (self.entity, self.time) if name)
+
+
+NO_ROW_KEY = RowKey()
+"""The row key of a model whose signer names none."""
+
+
+@dataclass(frozen=True)
 class SignedStatement:
     """A signed statement: SHA-256 by file, and the signer's statements about the model."""
 
@@ -59,6 +80,12 @@ class SignedStatement:
         return ModelPermissions(
             tuple(map(str, loaders)), tuple(map(str, types)), allow.get("allow_custom_code") is True
         )
+
+    @property
+    def row_key(self) -> RowKey:
+        """The columns that identify a row; empty for a model that was signed before its signature named them."""
+        names = self.about.get("row_key", {})
+        return RowKey(str(names.get("entity") or ""), str(names.get("time") or ""))
 
 
 def signature_file(folder: Path) -> Path:

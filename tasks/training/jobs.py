@@ -96,13 +96,19 @@ def run_training_job(
 
 
 def sign_model(env: Environment, model: TeamModel, run_id: str, version: str, artifact: Path) -> None:
-    """Sign the model's files and the `serving` settings of model.yaml, and store the signature with the run.
+    """Sign the model's files, its row key and `serving` of model.yaml, and store the signature with the run.
 
     Raises:
         Rejected: no key on this machine signs models.
     """
     spec = model.spec
-    subject = {"model": spec.name, "version": version, "run": run_id, "allow": spec.serving.model_dump(mode="json")}
+    subject = {
+        "model": spec.name,
+        "version": version,
+        "run": run_id,
+        "allow": spec.serving.model_dump(mode="json"),
+        "row_key": {"entity": spec.data.entity, "time": spec.data.time or ""},
+    }
     signature = sign_folder(artifact, env.signing.signer("models"), subject)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(signature, folder)

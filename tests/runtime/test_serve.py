@@ -22,6 +22,7 @@ from runtime.columns import BadInput, Column
 from runtime.digests import folder_digest
 from runtime.payload import Payload, parse_request
 from runtime.serve import create_app
+from runtime.signatures import RowKey
 from tests.checkout import ROOT
 from tests.fixtures.scoring import COLUMNS, REQUEST, ROWS, answers, churn_model, frame, python_code_model
 from tests.fixtures.signing_keys import MODELS
@@ -74,6 +75,71 @@ SHAPES = {
 def test_every_shape_of_input_gives_the_same_frame(request_: tuple[bytes, ...]) -> None:
     came = read(*request_).frame
     pd.testing.assert_frame_equal(came, frame([list(GOOD.values()), list(LAST.values())]), check_dtype=True)
+
+
+WHO, WHEN = "who", "when"
+KEY = RowKey(WHO, WHEN)
+AT = "2026-03-29T01:30:00.5+02:00"
+AT_UTC = "2026-03-28T23:30:00.500000+00:00"
+KEYED = {
+    "split": (split([WHO, *COLUMNS, WHEN], [[7, *GOOD.values(), AT], ["c-2", *LAST.values(), None]]),),
+    "records": (json.dumps({"dataframe_records": [GOOD | {WHO: 7, WHEN: AT}, LAST | {WHO: "c-2"}]}).encode(),),
+    "instances by name": (json.dumps({"instances": [GOOD | {WHO: 7.0, WHEN: AT}, LAST | {WHO: "c-2"}]}).encode(),),
+    "inputs by column": (
+        json.dumps({"inputs": {**{c: [GOOD[c], LAST[c]] for c in COLUMNS}, WHO: [7, "c-2"], WHEN: [AT, " "]}}).encode(),
+    ),
+    "csv": (f"{WHEN},{WHO},{CSV}{AT},7,34,20.5,1,month\n,c-2,1,,0,year\n".encode(), "text/csv"),
+}
+
+
+@pytest.mark.parametrize("request_", KEYED.values(), ids=KEYED.keys())
+def test_every_shape_may_bring_entity_and_time_which_the_model_does_not_get(request_: tuple[bytes, ...]) -> None:
+    read_ = parse_request(request_[0], (*request_, "application/json")[1], KNOWN, KEY)
+    pd.testing.assert_frame_equal(read_.frame, frame([list(GOOD.values()), list(LAST.values())]), check_dtype=True)
+    assert read_.sent_values[WHO] == ("7", "c-2")
+    assert read_.sent_values[WHEN] == (AT_UTC, None)
+
+
+def test_a_model_gets_entity_and_time_where_they_are_columns_of_its_own() -> None:
+    columns = [Column(WHO, "string"), Column(WHEN, "datetime"), Column("tenure", "double")]
+    body = json.dumps({"dataframe_records": [{WHO: "c-1", WHEN: AT, "tenure": 1}]}).encode()
+    given_ = parse_request(body, "application/json", columns, KEY)
+    assert given_.frame.to_dict("records") == [
+        {WHO: "c-1", WHEN: pd.Timestamp(AT).tz_convert("UTC").tz_localize(None), "tenure": 1.0}
+    ]
+    assert given_.sent_values[WHEN] == (AT_UTC,)
+
+
+BAD_KEYS: dict[str, tuple[object, object, str]] = {
+    "a time without its zone": ("c-1", "2026-03-29T01:30:00", "column 'when', row 1: expected a time with a zone"),
+    "a day": ("c-1", "2026-03-29", "'when', row 1: expected a time with a zone"),
+    "a time as a number": ("c-1", 1774740600, "'when', row 1: expected a time with a zone"),
+    "a time that is none": ("c-1", "2026-02-30T00:00:00Z", "'when', row 1: expected a time that exists"),
+    "a time before the first year": ("c-1", "0001-01-01T00:00:00+01:00", "'when', row 1: expected a time that exists"),
+    "nanoseconds": ("c-1", "2026-03-29T01:30:00.123456789Z", "'when', row 1: expected a time with a zone"),
+    "a key with decimals": (1.5, AT, "column 'who', row 1: expected a key as text or whole number, got 1.5"),
+    "a flag as a key": (True, AT, "'who', row 1"),
+    "a list as a key": ([1], AT, "'who', row 1"),
+    "half a character": ("\ud800", AT, "'who', row 1"),
+}
+
+
+@pytest.mark.parametrize(("who", "when", "words"), BAD_KEYS.values(), ids=BAD_KEYS.keys())
+def test_a_key_or_time_without_a_canonical_form_is_refused_with_its_place(
+    who: object, when: object, words: str
+) -> None:
+    body = json.dumps({"dataframe_records": [GOOD, GOOD | {WHO: who, WHEN: when}]}).encode()
+    with pytest.raises(BadInput, match=words):
+        parse_request(body, "application/json", KNOWN, KEY)
+
+
+def test_only_the_named_columns_are_accepted_beside_the_models() -> None:
+    body = json.dumps({"dataframe_records": [GOOD | {"whoo": "c-1"}]}).encode()
+    with pytest.raises(BadInput, match="does not know the column 'whoo'; did you mean 'who'"):
+        parse_request(body, "application/json", KNOWN, KEY)
+    timeless = json.dumps({"dataframe_records": [GOOD | {WHEN: AT}]}).encode()
+    with pytest.raises(BadInput, match="does not know the column 'when'"):
+        parse_request(timeless, "application/json", KNOWN, RowKey(WHO))
 
 
 BAD: dict[str, tuple[bytes, str]] = {
@@ -265,6 +331,10 @@ def test_the_column_that_says_who_a_row_is_about_may_be_sent_where_it_is_named(c
     assert "does not know the column 'who'" in ask(client, sent).json()["error"]
     with TestClient(create_app(scoring.load_model(model, "7"), "who")) as named:
         assert ask(named, sent).json() == ask(client, REQUEST).json()
+    with TestClient(create_app(scoring.load_model(model, "7", row_key=KEY), "of the release")) as keyed:
+        when = sent.replace('"who"]', '"who", "when"]').replace('"c1"]', f'"c1", "{AT}"]')
+        assert ask(keyed, when).json() == ask(client, REQUEST).json(), "what the signature names comes first"
+        assert ask(keyed, when.replace(AT, "yesterday")).status_code == 400
 
 
 @pytest.mark.slow

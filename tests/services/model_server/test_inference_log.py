@@ -15,15 +15,20 @@ from blocks.common.errors import NotFound
 from blocks.endpoints.base import InferenceLogPolicy
 from blocks.endpoints.release_store import ReleaseStore
 from runtime.scoring import ScoringResponse
+from runtime.signatures import RowKey
 from services.model_server.endpoints import ServedEndpoints
 from services.model_server.recording import row_count
 from services.model_server.server import create_app
 from tests.fixtures.scoring import REQUEST, TOKEN, churn_model, release
-from tests.fixtures.signing_keys import MODELS
+from tests.fixtures.signing_keys import MODELS, signed
 
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 ASKED = '{"dataframe_records": [{"tenure": 34, "charges": 20.5, "flag": 1, "contract": "month", "customer": "c-1"}]}'
 CSV = "customer,tenure,charges,flag,contract\n7,34,20.5,1,month\n8,1,,0,year\n"
+CSV_AT = """at,customer,tenure,charges,flag,contract
+2026-01-31T08:00:00+01:00,7,34,20.5,1,month
+2026-01-31T08:00:00Z,7,34,20.5,1,month
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -56,7 +61,18 @@ class Logging:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
     folder = tmp_path_factory.mktemp("state")
-    made = release(churn_model(folder / "models" / "3", 3), "3")
+    yield from serving(folder, churn_model(folder / "models" / "3", 3))
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logging]:
+    """A model whose signature names entity and time."""
+    folder = tmp_path_factory.mktemp("keyed")
+    yield from serving(folder, signed(churn_model(folder / "models" / "3", 3), RowKey("customer", "at")))
+
+
+def serving(folder: Path, model: Path) -> Iterator[Logging]:
+    made = release(model, "3")
     golden = {"request": made.golden_example.request, "expected_predictions": made.golden_example.expected_predictions}
     order = {"version": "3", "artifact": str(made.artifact), "digest": made.digest, "golden": golden}
     with TestClient(
@@ -103,6 +119,32 @@ def test_new_rules_of_the_version_that_serves_count_at_once(host: Logging) -> No
     (line,) = host.collect()
     assert set(line["columns"]) == {"charges", "flag", "contract"}
     assert line["columns"]["contract"] != ["month"]
+
+
+def test_a_model_that_was_signed_with_its_row_key_takes_entity_and_time_and_logs_them(keyed: Logging) -> None:
+    keyed.release({"entity_column": "customer"})
+    assert keyed.ask(CSV_AT, "text/csv").status_code == 200
+    (line,) = keyed.collect()
+    assert line["columns"]["customer"] == ["7", "7"]
+    assert line["columns"]["at"] == ["2026-01-31T07:00:00+00:00", "2026-01-31T08:00:00+00:00"]
+    refused = keyed.ask(CSV_AT.replace("+01:00", ""), "text/csv")
+    assert refused.status_code == 400 and "column 'at', row 0" in refused.json()["error"]
+    assert keyed.collect() == []
+
+
+def test_the_privacy_rules_hold_for_entity_and_time(keyed: Logging) -> None:
+    keyed.release({"excluded_columns": ["at"], "hashed_columns": ["customer"]})
+    assert keyed.ask(CSV_AT, "text/csv").status_code == 200
+    (line,) = keyed.collect()
+    assert "at" not in line["columns"]
+    one, other = line["columns"]["customer"]
+    assert one == other and len(one) == 64
+
+
+def test_entity_and_time_are_accepted_where_nothing_is_logged(keyed: Logging) -> None:
+    keyed.release(None)
+    assert keyed.ask(CSV_AT, "text/csv").status_code == 200
+    assert keyed.collect() == []
 
 
 def test_neither_the_golden_request_nor_a_refused_one_is_traffic(host: Logging) -> None:

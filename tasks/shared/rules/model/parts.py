@@ -181,7 +181,8 @@ class InferenceLogSpec(StrictRecord):
         default=True, description="Log requests and predictions; without it the model cannot be monitored"
     )
     exclude: tuple[Column, ...] = Field(
-        default=(), description="Features, or the entity, that are never written; they cannot be monitored"
+        default=(),
+        description="Features, or the entity or the time, that are never written; they cannot be monitored",
     )
     hash: tuple[Column, ...] = Field(
         default=(),

@@ -195,12 +195,13 @@ def _slice_problems(evaluation: EvaluationSpec, features: Mapping[str, str]) -> 
 
 def _log_problems(log: InferenceLogSpec, data: DataSpec) -> ProblemIterator:
     for at, column in enumerate(log.exclude):
-        if column not in (*data.features, data.entity):
-            error = validation_error("is neither a feature nor the entity", did_you_mean(column, data.features))
+        if column not in (*data.features, *data.unique):
+            error = validation_error("is no feature, nor the entity or time", did_you_mean(column, data.features))
             yield ("exclude", at), error
     for at, column in enumerate(log.hash):
-        if column == data.entity:
-            error = validation_error("is the entity, and labels are joined by it", "Leave it out altogether.")
+        if column in data.unique:
+            role = "entity" if column == data.entity else "time"
+            error = validation_error(f"is the {role}, and labels are joined by it", "Leave it out altogether.")
             yield ("hash", at), error
         elif column not in data.features:
             yield ("hash", at), validation_error("is not among data.features", did_you_mean(column, data.features))
