@@ -9,18 +9,20 @@ import pyarrow.parquet as pq
 
 from blocks.common.errors import NotFound
 from blocks.environment import Environment
+from blocks.lake.base import AsOf
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, check_predictions, encode_truth
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
+from tasks.monitoring.rules.labels import TRUTH_COLUMN, LabelPairs, label_pairs_sql, read_label_pairs
 from tasks.monitoring.rules.quality import (
-    TRUTH_COLUMN,
     QualityMetric,
     check_class_shares,
     check_label_values,
     check_quality,
-    labelled_predictions_sql,
     too_few_labels_reason,
+    unidentified_rows_note,
+    unmeasurable_reason,
 )
 from tasks.monitoring.rules.requests import TimeSpan, logged_prediction_columns, version_requests_sql
 from tasks.shared.models import TeamModel
@@ -43,20 +45,16 @@ def measure_label_quality(
 ) -> QualityResult:
     """Return the quality metrics with intervals, the findings, and notes on what was not measured."""
     spec = model.spec
-    if spec.data.entity in spec.inference_log.exclude:
-        return (
-            [],
-            [],
-            [f"Quality is not measured: labels are joined by {spec.data.entity}, which is excluded from the log."],
-        )
     try:
-        labels = env.lake().files(env.lake().as_of(spec.data.dataset))
+        labels = env.lake().as_of(spec.data.dataset)
     except NotFound:
         return [], [], ["Quality is not measured: there are no labels."]
-    requests_sql = version_requests_sql(reference.version.version, [TimeSpan(window_end - LABEL_LOOKBACK, window_end)])
-    tables = {"rows": current.files, "labels": labels, "seen": reference.files}
-    labelled_predictions = env.engine().query(labelled_predictions_sql(spec, requests_sql), tables)
-    shifted, notes = check_label_shift(env, spec, reference, labelled_predictions, rules)
+    pairs = pair_labels(env, spec, reference, current, labels, window_end)
+    if why := unmeasurable_reason(spec, pairs):
+        return [], [], [f"Quality cannot be measured: {why}."]
+    labelled_predictions, unpaired = pairs.rows, unidentified_rows_note(spec, pairs)
+    shifted = check_label_shift(env, spec, reference, labelled_predictions, rules)
+    notes = [f"Quality is measured without some rows: {unpaired}."] if unpaired else []
     truth, predictions = (
         _truth_and_predictions(spec, labelled_predictions, TRUTH_COLUMN)
         if len(labelled_predictions)
@@ -69,24 +67,36 @@ def measure_label_quality(
     return measured, [*degraded_findings, *shifted], notes
 
 
+def pair_labels(
+    env: Environment,
+    spec: ModelSpec,
+    reference: ReferenceData,
+    current: CurrentData,
+    labels: AsOf,
+    window_end: datetime,
+) -> LabelPairs:
+    """Return the version's logged predictions with the labels of their rows, from the data set `labels`."""
+    tables = {"rows": current.files, "labels": env.lake().files(labels), "seen": reference.files}
+    requests = version_requests_sql(reference.version.version, [TimeSpan(window_end - LABEL_LOOKBACK, window_end)])
+    logged = env.engine().query("SELECT * FROM rows LIMIT 0", {"rows": current.files}).column_names
+    query = label_pairs_sql(spec, requests, logged, dict(labels.schema))
+    return read_label_pairs(spec, env.engine().query(query, tables))
+
+
 def check_label_shift(
     env: Environment, spec: ModelSpec, reference: ReferenceData, now: pa.Table, rules: MonitoringRules
-) -> tuple[list[Finding], list[str]]:
-    """Return findings of label shift, and notes on why it was not checked.
+) -> list[Finding]:
+    """Return findings of label shift; none for fewer labels than `evaluation.minimum_rows`.
 
     Enough labels in total are needed, but not of each class: a class without labels is the largest possible shift.
     """
     if len(now) < spec.evaluation.minimum_rows:
-        return [], []
+        return []
     target, classes = spec.data.target, spec.data.classes
-    if spec.data.time:
-        return [], [
-            f"Label shift of {target} is not checked: the reference has several rows per entity, the labels have one."
-        ]
     truth = _encoded_labels(spec, now, TRUTH_COLUMN)
     if not classes:
         holdout = _encoded_labels(spec, pq.read_table(reference.holdout, columns=[target]), target)
-        return check_label_values(target, holdout.astype(np.float64), truth.astype(np.float64), rules), []
+        return check_label_values(target, holdout.astype(np.float64), truth.astype(np.float64), rules)
     known = f"WHERE {sql.quoted_name(target)} IS NOT NULL"
     counting = sql.select_sql(
         f"{sql.quoted_name(target)} AS {TRUTH_COLUMN}, count(*) AS found", "rows", known, "GROUP BY 1"
@@ -95,7 +105,7 @@ def check_label_shift(
     weights = counted["found"].to_numpy().astype(np.float64)
     before = np.bincount(_encoded_labels(spec, counted, TRUTH_COLUMN), weights, minlength=len(classes)).astype(np.int64)
     arrived = np.bincount(truth, minlength=len(classes))
-    return check_class_shares(target, classes, before.tolist(), arrived.tolist(), rules), []
+    return check_class_shares(target, classes, before.tolist(), arrived.tolist(), rules)
 
 
 def _encoded_labels(spec: ModelSpec, rows: pa.Table, column: str) -> EncodedTruth:

@@ -1,6 +1,6 @@
 """Checks on labels that have arrived: quality metrics compared with those at promotion, and label shift."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -19,8 +19,7 @@ from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskTyp
 from tasks.monitoring.rules.columns import number_column
 from tasks.monitoring.rules.effects import homogeneity_p_value, stability_index
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
-from tasks.monitoring.rules.requests import REQUESTED_AT_COLUMN, logged_prediction_columns
-from tasks.shared.rules import sql
+from tasks.monitoring.rules.labels import LabelPairs, PairState
 from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.model.spec import ModelSpec
 
@@ -28,7 +27,6 @@ QUALITY_CONFIDENCE = 0.99
 """The confidence of the two-sided intervals."""
 QUALITY_RESAMPLES = 200
 _MAX_RESAMPLED_ROWS = 20_000
-TRUTH_COLUMN = "_truth"
 
 
 @dataclass(frozen=True)
@@ -42,36 +40,6 @@ class QualityMetric:
     upper: float
     rows: int
     worse: bool
-
-
-def labelled_predictions_sql(spec: ModelSpec, requests: str) -> str:
-    """Return the query of predictions whose labels arrived later: one row per entity, with its newest prediction.
-
-    Entities that the version was trained or evaluated on are left out. When entities have a row for each time, the
-    label is the first one with a time after the prediction.
-
-    Args:
-        requests: the requests as a table in SQL. The query also reads the tables `labels` (the present rows of the
-            main table) and `seen` (the rows of the version's tier).
-    """
-    at, target = sql.quoted_name(REQUESTED_AT_COLUMN), sql.quoted_name(spec.data.target)
-    key = sql.key_text_sql(spec.data.entity)
-    names = [sql.quoted_name(name) for name in logged_prediction_columns(spec)]
-    newest_predictions_sql = ", ".join(f"max_by({name}, {at}) AS {name}" for name in names)
-    present = f"WHERE {sql.quoted_name(spec.data.entity)} IS NOT NULL"
-    newest = sql.select_sql(
-        f"{key} AS entity_key, max({at}) AS said_at, {newest_predictions_sql}", requests, present, "GROUP BY 1"
-    )
-    time = sql.quoted_name(spec.data.time) if spec.data.time else ""
-    asked_at = f", CAST({time} AS TIMESTAMPTZ) AS asked_at" if time else ""
-    known = f"WHERE {target} IS NOT NULL"
-    labels = sql.select_sql(f"{key} AS entity_key, {target} AS truth{asked_at}", "labels", known)
-    # An entity with a row for each time may get new labels after it was seen in training.
-    seen = "" if time else f"WHERE said.entity_key NOT IN ({sql.select_sql(key, 'seen')})"
-    truth, later = ("min_by(truth, asked_at)", " AND asked_at >= said_at") if time else ("max(truth)", "")
-    chosen = ", ".join(f"max({name}) AS {name}" for name in names)
-    joined = f"({newest}) AS said JOIN ({labels}) AS known ON said.entity_key = known.entity_key{later}"
-    return sql.select_sql(f"{chosen}, {truth} AS {TRUTH_COLUMN}", joined, seen, "GROUP BY said.entity_key")
 
 
 def check_quality(
@@ -122,6 +90,30 @@ def too_few_labels_reason(task: TaskType, codes: EncodedTruth, minimum_rows: int
     if task != "regression" and (smallest := int(np.bincount(codes, minlength=classes).min())) < MIN_DIFFERING_ROWS:
         return f"a class has {smallest} labelled rows, fewer than {MIN_DIFFERING_ROWS}"
     return ""
+
+
+def unidentified_rows_note(spec: ModelSpec, pairs: LabelPairs) -> str:
+    """Return how many logged predictions no label can be paired with, and why; "" when there are none."""
+    entity, time, hidden = spec.data.entity, spec.data.time, spec.inference_log.exclude
+    why: dict[PairState, str] = {
+        "without entity": _absent(entity, hidden),
+        "without time": f"{_absent(time or '', hidden)}, and {entity} alone does not identify a row",
+        "ambiguous": f"several rows have their {entity}" + (f" and {time}" if time else ""),
+    }
+    counted = [f"{pairs.counts[state]:,} because {text}" for state, text in why.items() if state in pairs.counts]
+    if not counted:
+        return ""
+    of_all = f"{pairs.unidentified:,} of {pairs.unidentified + pairs.identified:,} logged predictions"
+    return f"no label can be paired with {of_all}: {'; '.join(counted)}"
+
+
+def unmeasurable_reason(spec: ModelSpec, pairs: LabelPairs) -> str:
+    """Return why quality cannot be measured at all: nothing identifies the row of any prediction; else ""."""
+    return "" if pairs.identified else unidentified_rows_note(spec, pairs)
+
+
+def _absent(column: str, hidden: Collection[str]) -> str:
+    return f"{column} is excluded from the log" if column in hidden else f"they carry no {column}"
 
 
 def _broken_floor(spec: EvaluationSpec, metric: str, lower: float, upper: float) -> str:

@@ -1,12 +1,13 @@
 """Logged inference requests as rows of the lake, one row per prediction, and their time windows in SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from runtime.columns import key_text, time_text
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.parts import InferenceLogSpec
 from tasks.shared.rules.model.spec import ModelSpec
@@ -75,9 +76,10 @@ def inference_log_table(spec: ModelSpec, requests: Sequence[Mapping[str, Any]]) 
 def _inputs(
     spec: ModelSpec, requests: Sequence[Mapping[str, Any]], counts: Sequence[int]
 ) -> list[tuple[str, pa.DataType, list[Any]]]:
-    """Return name, type and values of the entity's column and of each logged feature."""
+    """Return name, type and values of the entity's and the time's column and of each logged feature."""
     rules: InferenceLogSpec = spec.inference_log
-    columns = {} if spec.data.entity in rules.exclude else {spec.data.entity: "category"}
+    keys = {spec.data.entity: "key", **({spec.data.time: "time"} if spec.data.time else {})}
+    columns = {name: kind for name, kind in keys.items() if name not in rules.exclude}
     columns |= logged_features(spec)
     logged = [(name, *_typed(kind, _values(name, requests, counts))) for name, kind in columns.items()]
     hashed = [(_HASHED_PREFIX + name, pa.string(), _values(name, requests, counts)) for name in rules.hash]
@@ -95,9 +97,22 @@ def _values(name: str, requests: Sequence[Mapping[str, Any]], counts: Sequence[i
 
 
 def _typed(kind: str, values: Sequence[Any]) -> tuple[pa.DataType, list[Any]]:
+    if kind == "key":
+        return pa.string(), [_canonical(value, key_text) for value in values]
+    if kind == "time":
+        texts = [_canonical(value, time_text) for value in values]
+        return pa.timestamp("us", "UTC"), [text if text is None else datetime.fromisoformat(text) for text in texts]
     if kind == "category":
         return pa.string(), [None if value is None else str(value) for value in values]
     return pa.float64(), [_number(value) for value in values]
+
+
+def _canonical(value: Any, read: Callable[[Any], str | None]) -> str | None:
+    """Return the canonical form of a key or time; None where it has none: such a row is not identified."""
+    try:
+        return read(value)
+    except ValueError:
+        return None
 
 
 def _number(value: Any) -> float | None:

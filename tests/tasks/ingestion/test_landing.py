@@ -1,6 +1,7 @@
 """Ingestion: valid rows are appended once and counted, invalid rows are quarantined with their reason."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,17 @@ def test_the_target_is_read_as_the_task_needs_it(classes: tuple[str, ...], kind:
     kinds = column_kinds(HOUSES.model_copy(update={"classes": classes}))
     assert list(kinds) == ["house", "rooms", "street", "price"]
     assert (kinds["house"], kinds["price"]) == ("text", kind)
+
+
+def test_the_request_id_of_a_label_lands_as_text_and_may_be_blank(tmp_path: Path) -> None:
+    named = HOUSES.model_copy(update={"request_id": "ticket"})
+    file = tmp_path / "houses.csv"
+    file.write_text("house,rooms,street,price,ticket\nh1,3,Elm,10,order-17\nh2,4,Oak,20,\n")
+    lake = FakeLake()
+    with closing(open_source(str(file), kinds=named.ingest_schema().column_kinds)) as source:
+        assert ingest_rows(lake, named, source, scratch=tmp_path).accepted == 2
+    assert sorted(lake.read(lake.as_of("houses"), columns=["ticket"])["ticket"].to_pylist(), key=str) == [
+        None,
+        "order-17",
+    ]
+    assert "ticket" not in named.row_columns, "the model does not read it"

@@ -85,6 +85,11 @@ class DataSpec(StrictRecord):
         description="The target's values, in the order of the model's probabilities; of two, the last is the "
         "positive one; none for a regression",
     )
+    request_id: Column | None = Field(
+        default=None,
+        description="A column of the main table with the id (`X-Request-Id`) of the request whose prediction a row "
+        "labels; it may be blank. Monitoring then pairs that label with that prediction",
+    )
     features: dict[Column, FeatureKind] = Field(
         min_length=1,
         description="The columns that the model sees, each number, category or flag (0 or 1), of whichever table",
@@ -97,7 +102,7 @@ class DataSpec(StrictRecord):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        raise_problems((*self._overlaps(), *_case_conflicts(self._main_columns()), *self._table_problems()))
+        raise_problems((*self._overlaps(), *_case_conflicts(self._ingested_columns), *self._table_problems()))
         return self
 
     @property
@@ -129,26 +134,36 @@ class DataSpec(StrictRecord):
 
     def _main_ingest_schema(self) -> IngestSchema:
         kinds: dict[str, str] = {self.entity: "text", **({self.time: "time"} if self.time else {})}
-        kinds |= {column: self.features.get(column, "text") for column in self._main_columns() if column not in kinds}
+        kinds |= {column: self.features.get(column, "text") for column in self.main_columns if column not in kinds}
         kinds[self.target] = "category" if self.classes else "number"
+        kinds |= {self.request_id: "text"} if self.request_id else {}
         return IngestSchema(self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time)
 
-    def _main_columns(self) -> tuple[str, ...]:
-        """Entity, time, keys of further tables, features and target of the main table, each once, in order."""
+    @property
+    def main_columns(self) -> tuple[str, ...]:
+        """The columns of the main table that the model's rows are read from: entity, time, keys, features, target."""
         keys = (key for table in self.tables.values() for key in table.keys)
         return tuple(dict.fromkeys((*self.unique, *keys, *self.main_features, self.target)))
 
+    @property
+    def _ingested_columns(self) -> tuple[str, ...]:
+        return (*self.main_columns, *([self.request_id] if self.request_id else []))
+
     def _overlaps(self) -> ProblemIterator:
-        roles = {"entity": self.entity, "target": self.target, **({"time": self.time} if self.time else {})}
+        named = {"entity": self.entity, "target": self.target, "time": self.time, "request_id": self.request_id}
+        roles = {role: column for role, column in named.items() if column}
         for role, column in roles.items():
             if column in self.features:
-                error = validation_error(f"is the {role}, and must not be a feature", "Take it out.")
+                error = validation_error(f"is the {role.replace('_', ' ')}, and must not be a feature", "Take it out.")
                 yield ("features", column), error
         if self.entity == self.target:
             yield ("target",), validation_error("is the entity as well", "Name the column to predict.")
         if self.time in (self.entity, self.target):
             error = validation_error("is the entity or the target as well", "Name the column that holds a time.")
             yield ("time",), error
+        if self.request_id and self.request_id in (*self.unique, self.target):
+            error = validation_error("is the entity, the target or the time as well", "Name the column of the ids.")
+            yield ("request_id",), error
         for number, label in enumerate(self.classes):
             if label in self.classes[:number]:
                 yield ("classes", number), validation_error("is there twice", "Keep one of them.")

@@ -106,7 +106,8 @@ def refuse_changed_row_count(data: DataSpec, asked: int, found: int) -> None:
 
 
 def _check_present(data: DataSpec, table: str, held: ColumnTypes) -> None:
-    needed = [*data.ingest_schema(table).column_kinds, *([BUCKET_COLUMN] if is_tier_sampled(data, table) else [])]
+    declared = data.main_columns if table == MAIN_TABLE else data.ingest_schema(table).column_kinds
+    needed = [*declared, *([BUCKET_COLUMN] if is_tier_sampled(data, table) else [])]
     for column in needed:
         if column not in held:
             remedy = did_you_mean(column, [name for name in held if name != BUCKET_COLUMN])

@@ -33,7 +33,7 @@ def model_rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) ->
     if not data.tables:
         return select_where(map(sql.quoted_name, data.row_columns), "main", within)
     joins = [_Join(f"table_{place}", table, data, bound) for place, table in enumerate(data.tables.values())]
-    mains = list(data.ingest_schema().column_kinds)
+    mains = data.main_columns
     parts = [f"asked AS ({select_where(map(sql.quoted_name, mains), 'main', within)})"]
     parts += [part for join in joins for part in join.parts()]
     values = {column: f"asked.{sql.quoted_name(column)}" for column in mains}

@@ -83,3 +83,20 @@ def test_a_regression_has_one_prediction_and_two_classes_one_that_says_something
 
 def test_no_request_is_no_table() -> None:
     assert inference_log_table(SPEC, []) is None
+
+
+def test_entity_and_time_are_stored_in_their_canonical_form_and_others_identify_nothing() -> None:
+    timed = parse_spec(BINARY.replace("  target:", "  time: sold_at\n  target:"), "model.yaml")
+    sent = {
+        "house_id": ["h1", 2, 3.0, " ", True],
+        "sold_at": ["2026-11-25T12:00:00+01:00", "2026-11-25T11:00:00Z", "2026-11-25T11:00:00", 1764068400, None],
+    }
+    answer = {"predictions": [[0.5, 0.5]] * 5}
+    table = inference_log_table(timed, [request(columns=sent, rows=5, answer=answer)])
+    assert table is not None and table.schema.field("sold_at").type == pa.timestamp("us", "UTC")
+    assert table["house_id"].to_pylist() == ["h1", "2", "3", None, None]
+    assert [at and at.isoformat() for at in table["sold_at"].to_pylist()] == ["2026-11-25T11:00:00+00:00"] * 2 + [
+        None
+    ] * 3
+    without = inference_log_table(timed, [request(columns={}, rows=5, answer=answer)])
+    assert without is not None and without.schema == table.schema

@@ -1,0 +1,165 @@
+"""Labels that arrived later, paired with the logged predictions of the same rows: the query, and what it found.
+
+A row is identified by the key of the model's data (the entity, with `data.time` also the time), or by the request's id
+where the label's row has one. What identifies no row, or more than one, is counted and never paired.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.monitoring.rules.requests import (
+    REQUEST_COLUMN,
+    REQUEST_ROW_COLUMN,
+    REQUESTED_AT_COLUMN,
+    logged_prediction_columns,
+)
+from tasks.shared.rules import sql
+from tasks.shared.rules.model.data import DataSpec
+from tasks.shared.rules.model.spec import ModelSpec
+
+TRUTH_COLUMN = "_truth"
+_STATE_COLUMN, _ROWS_COLUMN = "_state", "_rows"
+_KEYS = ("entity_key", "row_time")
+_STATES = "WHEN truth IS NULL THEN 'unlabelled' WHEN seen = 1 THEN 'seen' ELSE 'paired' END AS state"
+
+PairState = Literal["paired", "unlabelled", "seen", "ambiguous", "without entity", "without time"]
+"""What came of a logged prediction: it has its label; no label; one that the version was trained or evaluated on;
+several rows that it may be about; nothing that identifies a row."""
+
+
+@dataclass(frozen=True)
+class LabelPairs:
+    """Logged predictions with their labels (a row each), and the number of logged predictions by state."""
+
+    rows: pa.Table
+    counts: Mapping[PairState, int]
+
+    @property
+    def unidentified(self) -> int:
+        """The number of predictions of which nobody can say which row they are about."""
+        return sum(self.counts.get(state, 0) for state in ("ambiguous", "without entity", "without time"))
+
+    @property
+    def identified(self) -> int:
+        """The number of the other predictions, with and without a label."""
+        return sum(self.counts.values()) - self.unidentified
+
+
+def read_label_pairs(spec: ModelSpec, result: pa.Table) -> LabelPairs:
+    """Return the pairs and counts from the result of `label_pairs_sql`."""
+    counts: dict[PairState, int] = {}
+    for state in get_args(PairState):
+        found = result.filter(pc.equal(result[_STATE_COLUMN], state))
+        if found.num_rows:
+            counts[state] = int(pc.sum(found[_ROWS_COLUMN]).as_py())
+    pairs = result.filter(pc.equal(result[_STATE_COLUMN], "paired"))
+    return LabelPairs(pairs.select([*logged_prediction_columns(spec), TRUTH_COLUMN]), counts)
+
+
+def label_pairs_sql(spec: ModelSpec, requests: str, logged: Collection[str], labelled: Collection[str]) -> str:
+    """Return the query of logged predictions with the labels of their rows, and of the counts of the others.
+
+    A label and a prediction with the same request id are a pair when each fits no other. All others are paired by the
+    row's key; of several predictions with one key the newest counts. Where entities may have several rows (`data.time`)
+    a prediction without a time is paired by its entity alone when no entity of the data set has several rows, and the
+    entity has one prediction.
+
+    Args:
+        spec: the model.
+        requests: the requests as a table in SQL. The query also reads the tables `labels` (the present rows of the
+            main table) and `seen` (the rows of the version's tier).
+        logged: the columns of the log, which lacks the entity or the time when they were never logged.
+        labelled: the columns of `labels`, which lacks `data.request_id` in a data set from before it was declared.
+    """
+    predictions = _prediction_names(spec)
+    pair = f"{predictions}, truth AS {TRUTH_COLUMN}, state AS {_STATE_COLUMN}, CAST(1 AS BIGINT) AS {_ROWS_COLUMN}"
+    # The maxima are not read: they give the counts the same columns as the pairs.
+    maxima = ", ".join(f"max({sql.quoted_name(name)})" for name in logged_prediction_columns(spec))
+    counts = sql.select_sql(
+        f"{maxima}, max(truth), state, count(*)", "joined", "WHERE state <> 'paired' GROUP BY state"
+    )
+    parts = _query_parts(spec, requests, logged, labelled)
+    within = "WITH " + ", ".join(f"{name} AS ({query})" for name, query in parts)
+    pairs = sql.select_sql(pair, "joined", "WHERE state = 'paired'")
+    return f"{within} {pairs} UNION ALL {counts}"
+
+
+def _query_parts(
+    spec: ModelSpec, requests: str, logged: Collection[str], labelled: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the named parts of the query; the last one, `joined`, has each prediction with its truth and state."""
+    data, predictions = spec.data, _prediction_names(spec)
+    keys = _KEYS[: len(data.unique)]
+    key, whole = ", ".join(keys), " AND ".join(f"{name} IS NOT NULL" for name in keys)
+    own = f"{REQUEST_COLUMN} AS request_id, {REQUEST_ROW_COLUMN} AS request_row, {REQUESTED_AT_COLUMN} AS said_at"
+    by_id = data.request_id is not None and data.request_id in labelled
+    label = f"{sql.quoted_name(data.target)} AS truth"
+    label += f", {sql.key_text_sql(data.request_id)} AS label_id" if by_id and data.request_id else ""
+    yield "asked", sql.select_sql(f"{_key_sql(data, logged)}, {own}, {predictions}", requests)
+    yield "known", sql.select_sql(f"{_key_sql(data, labelled)}, {label}", "labels")
+    trained_rows = sql.select_sql(_key_sql(data, data.unique), "seen")
+    yield "trained", sql.select_sql(f"DISTINCT {key}, 1 AS seen", f"({trained_rows}) AS seen_rows")
+    if by_id:
+        yield from _request_id_parts(keys)
+    rest = "unclaimed" if by_id else "asked"
+    claimed = f"LEFT JOIN claimed USING ({key})" if by_id else ""
+    state = f"WHEN is_claimed = 1 THEN 'unlabelled' {_STATES}" if by_id else _STATES
+    joins = f"LEFT JOIN trained USING ({key}) {claimed}"
+    yield "keyed", sql.select_sql(f"{key}, max(truth) AS truth, count(*) AS labels", "known", f"GROUP BY {key}")
+    place = f"row_number() OVER (PARTITION BY {key} ORDER BY said_at DESC, request_id DESC, request_row DESC) AS place"
+    placed = sql.select_sql(f"*, {place}", rest, f"WHERE {whole}")
+    yield "newest", sql.select_sql("*", f"({placed}) AS placed", "WHERE place = 1")
+    by_key = f"{predictions}, truth, CASE WHEN labels > 1 THEN 'ambiguous' {state}"
+    yield "by_key", sql.select_sql(by_key, "newest", f"LEFT JOIN keyed USING ({key}) {joins}")
+    if data.time:
+        latest = "entity_key, max(row_time) AS row_time, max(truth) AS truth, count(*) AS labels"
+        yield "entities", sql.select_sql(latest, "known", "GROUP BY entity_key")
+        yield "counted", sql.select_sql("entity_key, count(*) AS asked_rows", "asked", "GROUP BY entity_key")
+        timeless = sql.select_sql(
+            f"entity_key, {predictions}", rest, "WHERE entity_key IS NOT NULL AND row_time IS NULL"
+        )
+        several = "asked_rows > 1 OR (SELECT max(labels) FROM entities) > 1"
+        entity = f"LEFT JOIN counted USING (entity_key) LEFT JOIN entities USING (entity_key) {joins}"
+        by_entity = f"{predictions}, truth, CASE WHEN {several} THEN 'without time' {state}"
+        yield "by_entity", sql.select_sql(by_entity, f"({timeless}) AS timeless", entity)
+    ways = ["by_key", *(["by_entity"] if data.time else []), *(["by_request"] if by_id else [])]
+    found = [sql.select_sql(f"{predictions}, truth, state", way) for way in ways]
+    nobody = sql.select_sql(f"{predictions}, NULL, 'without entity'", rest, "WHERE entity_key IS NULL")
+    yield "joined", " UNION ALL ".join([*found, nobody])
+
+
+def _request_id_parts(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the parts that pair by request id, and the predictions that are left.
+
+    The key that a prediction has must be the label's, too: a request may have several rows.
+    """
+    agree = " AND ".join(f"(asked.{name} IS NULL OR asked.{name} = known.{name})" for name in keys)
+    label_key = ", ".join(f"known.{name}" for name in keys)
+    labels = "count(*) OVER (PARTITION BY asked.request_id, asked.request_row) AS labels"
+    fitting = f"count(*) OVER (PARTITION BY known.label_id, {label_key}) AS predictions"
+    named = ", ".join(f"known.{name} AS label_{name}" for name in keys)
+    on = f"JOIN known ON asked.request_id = known.label_id AND {agree}"
+    yield "matches", sql.select_sql(f"asked.*, {named}, truth, {labels}, {fitting}", "asked", on)
+    yield "matched", sql.select_sql("*", "matches", "WHERE labels = 1 AND predictions = 1")
+    own = ", ".join(f"label_{name} AS {name}" for name in keys)
+    yield "claimed", sql.select_sql(f"DISTINCT {own}, 1 AS is_claimed", "matched")
+    trained = " AND ".join(f"matched.label_{name} = trained.{name}" for name in keys)
+    yield "by_request", sql.select_sql(f"matched.*, CASE {_STATES}", "matched", f"LEFT JOIN trained ON {trained}")
+    columns = ("request_id", "request_row", "said_at", *keys)
+    same = " AND ".join(f"asked.{name} IS NOT DISTINCT FROM matched.{name}" for name in columns)
+    yield "unclaimed", sql.select_sql("asked.*", "asked", f"ANTI JOIN matched ON {same}")
+
+
+def _key_sql(data: DataSpec, columns: Collection[str]) -> str:
+    """Return the row's key as SQL: `entity_key`, with `data.time` also `row_time`; null where it is no column."""
+    entity = sql.key_text_sql(data.entity) if data.entity in columns else "CAST(NULL AS VARCHAR)"
+    time = sql.quoted_name(data.time) if data.time and data.time in columns else "NULL"
+    return f"{entity} AS entity_key" + (f", CAST({time} AS TIMESTAMPTZ) AS row_time" if data.time else "")
+
+
+def _prediction_names(spec: ModelSpec) -> str:
+    return sql.quoted_names(logged_prediction_columns(spec))
