@@ -1,10 +1,11 @@
 """The input rows of a batch inference: a source, staged as typed files, or a read of the lake."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.engines.base import Engine
@@ -12,13 +13,14 @@ from blocks.engines.duckdb import DuckDBEngine
 from blocks.environment import Environment
 from blocks.lake.base import Lake
 from blocks.sources import RowBatch, UnreadableRow, open_source
-from blocks.sources.base import no_rows_error
+from blocks.sources.base import Source, no_rows_error, number_range
 from blocks.sources.secret_addresses import resolve_address
-from blocks.sources.staging import StagedSource, stage_rows
+from blocks.sources.staging import FILE_COLUMN, ROW_COLUMN, StagedSource, stage_rows
 from runtime.digests import text_digest
+from tasks.batch.predictor import SOURCE_FILE_COLUMN, SOURCE_ROW_COLUMN
 from tasks.shared.progress import Progress
 from tasks.shared.rules import sql
-from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec, column_kinds
+from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
 from tasks.shared.rules.model.strict_record import did_you_mean
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
@@ -46,12 +48,16 @@ LOCAL_ENGINE_ROWS = 100_000
 class InferenceInput:
     """The rows to predict, in Parquet files.
 
-    `rows_sql` is SQL over `tables` that returns the entity (as text) and the features. Equal rows have equal digests.
-    `description` names the source for people.
+    `rows_sql` is SQL over `tables` that returns `columns` (the entity as text, the time where there is one, the
+    features) and the row's position: the index of its file in `files`, and its line or row number there, which is null
+    for rows of the lake that their key identifies. Equal rows have equal digests. `description` names the source for
+    people.
     """
 
     engine: Engine
     rows_sql: str
+    columns: tuple[str, ...]
+    files: tuple[str, ...]
     tables: TableFiles
     rows: int
     digest: str
@@ -64,11 +70,12 @@ class InferenceInput:
     def as_parquet_rows(self) -> ParquetRows:
         """Return the rows in place, as an expectation suite validates them."""
         files = tuple(file for each in self.tables.values() for file in each)
-        within = f"WITH {TABLE_NAME} AS ({self.rows_sql})"
+        chosen = select_where(map(sql.quoted_name, self.columns), f"({self.rows_sql}) AS t")
+        within = f"WITH {TABLE_NAME} AS ({chosen})"
         return ParquetRows(files, lambda query: self.engine.query(f"{within} {query}", self.tables))
 
     def rows_with_buckets_sql(self, entity: str) -> str:
-        """Return SQL for entity, features and the bucket of the entity, by which the lake partitions its files."""
+        """Return SQL for the rows and the bucket of the entity, by which the lake partitions its files."""
         return select_where(
             ["*", f"{sql.bucket_sql(entity, 1)} AS {sql.quoted_name(BUCKET_COLUMN)}"], f"({self.rows_sql}) AS t"
         )
@@ -111,7 +118,8 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
         Rejected, Unavailable: the source cannot be read.
         Refusal: a row cannot be read.
     """
-    kinds = {name: kind for name, kind in column_kinds(data).items() if name != data.target}
+    time = {data.time: "time"} if data.time else {}
+    kinds = {data.entity: "text", **time, **data.features}
     for name in ("fetched", "rows"):
         (folder / name).mkdir()
     digest = ContentDigest()
@@ -128,11 +136,21 @@ def input_from_source(data: DataSpec, source: str, query: str, folder: Path) -> 
             refuse_unreadable_rows(staged.unreadable_row_count, _first_unreadable_row(staged), source)
         if not staged.rows:
             raise no_rows_error(opened.description)
-        description = opened.description
-    chosen = select_where(map(sql.quoted_name, kinds), "staged")
+        description, names = opened.description, file_names(opened, address)
+    position = [f"{FILE_COLUMN} AS {SOURCE_FILE_COLUMN}", f"{ROW_COLUMN} AS {SOURCE_ROW_COLUMN}"]
+    chosen = select_where([*map(sql.quoted_name, kinds), *position], "staged")
     tables = {"staged": tuple(map(str, staged.files))}
     local_engine = DuckDBEngine.model_validate({"spill": folder})
-    return InferenceInput(local_engine, chosen, tables, staged.rows, digest.hexdigest(), description)
+    return InferenceInput(
+        local_engine, chosen, tuple(kinds), names, tables, staged.rows, digest.hexdigest(), description
+    )
+
+
+def file_names(source: Source, address: str) -> tuple[str, ...]:
+    """Return the name of each file of a source: relative to its folder if there are several."""
+    plain = "://" not in address or address.startswith("s3://")
+    single = address.rstrip("/").rpartition("/")[2] if plain else source.description
+    return tuple(label.rpartition(" ")[0] or single for label in source.position_labels)
 
 
 def input_from_lake(
@@ -147,15 +165,19 @@ def input_from_lake(
         Refusal: a column that the model needs is missing, or the tables cannot be joined.
     """
     own = dataset == data.dataset
-    read = data if own else data.model_copy(update={"dataset": dataset, "tables": {}, "time": None})
+    read = data if own else data.model_copy(update={"dataset": dataset, "tables": {}})
     reads = resolve_reads(lake, read, as_of)
-    description = f"{dataset} as of {reads.main.id}"
+    if not own and data.time not in reads.columns()[MAIN_TABLE]:
+        read = read.model_copy(update={"time": None})
     needed = (*read.unique, *read.features)  # includes the time: an expectation may use it
     columns = [f"{sql.key_text_sql(data.entity)} AS {sql.quoted_name(data.entity)}", *map(sql.quoted_name, needed[1:])]
     if not read.tables:
         refuse_missing_columns(needed, reads)
         chosen, tables = select_where(columns, "main"), reads.files(lake, read, BUCKETS)
-        return InferenceInput(engine, chosen, tables, reads.main.rows, _input_digest(reads, chosen), description)
+        if numbered := not own and has_repeated_keys(engine, tables, read):
+            tables = {"main": (str(_write_numbered_rows(lake, reads, needed, folder)),)}
+        digest = _input_digest(reads, chosen)
+        return _lake_input(engine, needed, columns, tables, reads, digest, numbered=numbered)
     check_tables(read, reads.columns())
     files, everything = reads.files(lake, read, BUCKETS), TierRule(BUCKETS)
     check_tier_rows(engine, files, read, everything)
@@ -164,8 +186,49 @@ def input_from_lake(
         read, count_tier_rows(engine, files, everything), engine.write(chosen, files, folder / "joined")
     )
     tables = {"joined": tuple(map(str, sorted((folder / "joined").iterdir())))}
-    named = select_where(map(sql.quoted_name, needed), "joined")
-    return InferenceInput(engine, named, tables, reads.main.rows, _input_digest(reads, chosen), description)
+    names = list(map(sql.quoted_name, needed))
+    return _lake_input(engine, needed, names, tables, reads, _input_digest(reads, chosen))
+
+
+def has_repeated_keys(engine: Engine, tables: TableFiles, read: DataSpec) -> bool:
+    """Return whether rows of a data set have the same entity (and time)."""
+    key = ", ".join([sql.key_text_sql(read.entity), *map(sql.quoted_name, read.unique[1:])])
+    groups = sql.select_sql(f"{key}, count(*) AS found", "main", f"GROUP BY {key} HAVING count(*) > 1")
+    return bool(engine.query(sql.select_sql("1", f"({groups}) AS repeated", "LIMIT 1"), tables).num_rows)
+
+
+def _write_numbered_rows(lake: Lake, reads: TableReads, columns: Sequence[str], folder: Path) -> Path:
+    """Write the rows with their number, from 1, in the order in which the lake returns them at any time."""
+    reader, path, first = lake.scan(reads.main, columns=list(columns)), folder / "numbered.parquet", 1
+    schema = reader.schema.append(pa.field(SOURCE_ROW_COLUMN, pa.int64()))
+    with pq.ParquetWriter(path, schema) as file:
+        for batch in reader:
+            numbers = number_range(first, batch.num_rows)
+            file.write_batch(batch.append_column(SOURCE_ROW_COLUMN, numbers))
+            first += batch.num_rows
+    return path
+
+
+def _lake_input(
+    engine: Engine,
+    columns: tuple[str, ...],
+    values: Sequence[str],
+    tables: TableFiles,
+    reads: TableReads,
+    digest: str,
+    *,
+    numbered: bool = False,
+) -> InferenceInput:
+    """Return the rows of a read of the lake: `values` are its `columns` as SQL over the only table.
+
+    Their position is the data set and its snapshot, and if they are `numbered` the number of the row in it.
+    """
+    (source,) = tables
+    row = sql.quoted_name(SOURCE_ROW_COLUMN) if numbered else "CAST(NULL AS BIGINT)"
+    position = [f"CAST(0 AS INTEGER) AS {SOURCE_FILE_COLUMN}", f"{row} AS {SOURCE_ROW_COLUMN}"]
+    rows_sql = select_where([*values, *position], source)
+    name = f"{reads.main.dataset} as of {reads.main.id}"
+    return InferenceInput(engine, rows_sql, columns, (name,), tables, reads.main.rows, digest, name)
 
 
 def refuse_missing_columns(needed: Iterable[str], reads: TableReads) -> None:

@@ -13,16 +13,19 @@ from blocks.tracking.base import PredictFunction, Tracking
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.predictions import TaskType, check_predictions
 from tasks.shared.rules.model.data import DataSpec
+from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.parquet_rows import to_frame
 
 VERSION_COLUMN = "model_version"
+SOURCE_FILE_COLUMN, SOURCE_ROW_COLUMN = "_source_file", "_source_row"
+"""The position of a predicted row in its input: its file, and its line or row number there."""
 
 _model_cache: dict[tuple[Path, str], PredictFunction] = {}
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A picklable callable that an engine calls with batches of entity, features and bucket.
+    """A picklable callable that an engine calls with batches of entity, time, features, position and bucket.
 
     Each process loads the model once, and only from files with the approved digest.
     """
@@ -35,10 +38,23 @@ class Predictor:
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the predictions: entity, a probability per class (or the value), model version, bucket."""
+        """The schema of the predictions: those of `predictions_table`, with the file's index instead of its name.
+
+        Raises:
+            Refusal: a column of the model is called like one of these.
+        """
         numbers = [pa.field(name, pa.float64()) for name in batch_prediction_columns(self.data)]
-        keys = [pa.field(self.data.entity, pa.string()), *numbers, pa.field(VERSION_COLUMN, pa.string())]
-        return pa.schema([*keys, pa.field(BUCKET_COLUMN, pa.int32())])
+        fields = [*passthrough_schema(self.data), *numbers, pa.field(VERSION_COLUMN, pa.string())]
+        names = [field.name for field in fields]
+        own = (SOURCE_FILE_COLUMN, SOURCE_ROW_COLUMN, BUCKET_COLUMN)  # beside the features, too
+        used = [*names, *(name for name in self.data.features if name in own)]
+        if twice := next((name for name in names if used.count(name) > 1), ""):
+            remedy = "Rename the column in the data and in model.yaml."
+            raise Refusal(
+                "the predictions have a column of this name already", where="data", value=twice, remedy=remedy
+            )
+        bucket = names.index(BUCKET_COLUMN)
+        return pa.schema([*fields[:bucket], *fields[bucket + 1 :], fields[bucket]])
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Yield one row of predictions for each input row.
@@ -51,8 +67,7 @@ class Predictor:
         for batch in batches:
             if batch.num_rows:
                 predictions = self._model()(to_frame(pa.Table.from_batches([batch.select(list(self.data.features))])))
-                keys, buckets = batch.column(self.data.entity), batch.column(BUCKET_COLUMN)
-                table = predictions_table(self.data, keys, buckets, predictions, self.version)
+                table = predictions_table(self.data, pa.Table.from_batches([batch]), predictions, self.version)
                 yield from table.cast(self.schema).combine_chunks().to_batches()
 
     def _model(self) -> PredictFunction:
@@ -73,12 +88,24 @@ def batch_prediction_columns(data: DataSpec) -> list[str]:
     return [f"probability_{name}" for name in data.classes] or ["prediction"]
 
 
-def predictions_table(
-    data: DataSpec, keys: pa.Array, buckets: pa.Array, predictions: np.ndarray, version: str
-) -> pa.Table:
-    """Return one row per prediction: entity, a probability per class (or the value), model version, bucket."""
+def passthrough_schema(data: DataSpec) -> pa.Schema:
+    """Return the columns of a row that its prediction keeps: entity, time if declared, position, bucket."""
+    time = [pa.field(data.time, pa.timestamp("us", "UTC"))] if data.time else []
+    position = [pa.field(SOURCE_FILE_COLUMN, pa.int32()), pa.field(SOURCE_ROW_COLUMN, pa.int64())]
+    return pa.schema([pa.field(data.entity, pa.string()), *time, *position, pa.field(BUCKET_COLUMN, pa.int32())])
+
+
+def predictions_table(data: DataSpec, rows: pa.Table, predictions: np.ndarray, version: str) -> pa.Table:
+    """Return one row per prediction: entity, time, position, a probability per class (or the value), version, bucket.
+
+    Of `rows` those columns are kept that predictions have; a missing one (the time of rows that have none) is null.
+    """
     task: TaskType = "multiclass" if data.classes else "regression"
-    values = check_predictions(task, data.classes, len(keys), predictions).reshape(len(keys), -1)
+    values = check_predictions(task, data.classes, len(rows), predictions).reshape(len(rows), -1)
+    own = {
+        field.name: rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in passthrough_schema(data)
+    }
+    bucket = own.pop(BUCKET_COLUMN)
     columns = {name: pa.array(values[:, place]) for place, name in enumerate(batch_prediction_columns(data))}
-    stamp = pa.array([version] * len(keys))
-    return pa.table({data.entity: keys, **columns, VERSION_COLUMN: stamp, BUCKET_COLUMN: buckets})
+    return pa.table({**own, **columns, VERSION_COLUMN: pa.array([version] * len(rows)), BUCKET_COLUMN: bucket})

@@ -1,6 +1,6 @@
 """Batch inference: predict the input rows, and append the predictions as a snapshot of `<dataset>-predictions`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from blocks.common.temporary_folders import temporary_folder
 from blocks.environment import Environment, open_environment
 from blocks.lake.base import Lake, Snapshot
 from tasks.batch.input import InferenceInput, open_inference_input
-from tasks.batch.predictor import Predictor
+from tasks.batch.predictor import SOURCE_FILE_COLUMN, Predictor
 from tasks.batch.transform import choose_and_price_placement, predict_by_batch_job
 from tasks.shared.champion import approved_digest, champion_version, verified_champion_files
 from tasks.shared.checks import report_and_require_valid
@@ -110,7 +110,7 @@ def append_predictions(
         predict_in_flow(rows, rows_sql, predictor, folder / "predictions")
     else:
         predict(rows, rows_sql, folder / "predictions")
-    predictions = _read_predictions(folder / "predictions", predictor.schema)
+    predictions = _read_predictions(folder / "predictions", predictor.schema, rows.files)
     return lake.append(dataset, predictions, source=rows.description, key=key, at=datetime.now(UTC))
 
 
@@ -119,14 +119,17 @@ def predict_in_flow(rows: InferenceInput, rows_sql: str, predictor: Predictor, t
     rows.engine.map_batches(predictor, rows_sql, rows.tables, predictor.schema, to)
 
 
-def _read_predictions(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
-    """Return the predictions in the types of their data set."""
+def _read_predictions(folder: Path, schema: pa.Schema, files: Sequence[str]) -> pa.RecordBatchReader:
+    """Return the predictions in the types of their data set, with the files' names for their indexes."""
+    file, names = schema.get_field_index(SOURCE_FILE_COLUMN), pa.array(files, pa.string())
     lake_schema = schema.set(0, schema.field(0).with_type(pa.large_string()))  # the key's type in pandas
+    lake_schema = lake_schema.set(file, pa.field(SOURCE_FILE_COLUMN, pa.string()))
 
     def batches() -> Iterator[pa.RecordBatch]:
         for path in sorted(folder.iterdir()):
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches():
-                    yield batch.cast(lake_schema)
+            with pq.ParquetFile(path) as stored:
+                for batch in stored.iter_batches():
+                    named = batch.set_column(file, SOURCE_FILE_COLUMN, names.take(batch.column(file)))
+                    yield named.cast(lake_schema)
 
     return pa.RecordBatchReader.from_batches(lake_schema, batches())

@@ -12,10 +12,9 @@ from prefect.runtime import flow_run
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
 from blocks.environment import Environment
-from blocks.lake.base import BUCKET_COLUMN
 from runtime.digests import text_digest
 from tasks.batch.input import InferenceInput
-from tasks.batch.predictor import Predictor, predictions_table
+from tasks.batch.predictor import Predictor, passthrough_schema, predictions_table
 from tasks.batch.rules.transform import (
     BATCH_JOB_TAG,
     BatchPlacement,
@@ -115,15 +114,17 @@ def batch_job_name(model: str, rows: InferenceInput, version: str) -> str:
 
 
 def request_parts(rows: InferenceInput, rows_sql: str, predictor: Predictor) -> Iterator[RequestPart]:
-    """Yield the rows as requests. Entity and bucket accompany each request, but are not sent to the model."""
-    data = predictor.data
+    """Yield the rows as requests. Key, position and bucket accompany each request, but are not sent to the model."""
+    data, kept = predictor.data, passthrough_schema(predictor.data).names
     for batch in rows.engine.stream(rows_sql, rows.tables):
         for body, table in split_into_requests(pa.Table.from_batches([batch]), list(data.features)):
-            yield RequestPart(body, table.select([data.entity, BUCKET_COLUMN]))
+            yield RequestPart(body, table.select([name for name in kept if name in table.column_names]))
 
 
 def write_predictions(transform: BatchInference, name: str, predictor: Predictor, to: Path) -> None:
-    """Write the predictions of a completed job, each with its row's entity and bucket.
+    """Write the predictions of a completed job, each with its row's key, position and bucket.
+
+    A job that was submitted before positions were kept has none: there they are null.
 
     Raises:
         Corrupt: a response is missing.
@@ -133,6 +134,5 @@ def write_predictions(transform: BatchInference, name: str, predictor: Predictor
     with pq.ParquetWriter(to / "rows-00000.parquet", predictor.schema) as file:
         for key_table, body in transform.responses(name):
             numbers = parse_predictions(body, key_table.num_rows)
-            keys, buckets = key_table.column(predictor.data.entity), key_table.column(BUCKET_COLUMN)
-            table = predictions_table(predictor.data, keys, buckets, numbers, predictor.version)
+            table = predictions_table(predictor.data, key_table, numbers, predictor.version)
             file.write_table(table.cast(predictor.schema))

@@ -1,18 +1,30 @@
 """Predictions: one row per entity, in the form of the task type; others are refused."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from blocks.sources import UnreadableRow
+from blocks.tracking.fake import FakeTracking
 from tasks.batch.input import refuse_unreadable_rows
-from tasks.batch.predictor import predictions_table
+from tasks.batch.predictor import Predictor, predictions_table
 from tasks.shared.rules.model.data import DataSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
 
 KEYS = pa.array(["h1", "h2", "h3"])
-BUCKETS = pa.array(tier_buckets(KEYS), pa.int32())
+AT = pa.array([datetime(2026, 11, 21, hour, tzinfo=UTC) for hour in range(3)], pa.timestamp("us", "UTC"))
+ROWS = pa.table({
+    "house": KEYS,
+    "asked_at": AT,
+    "_source_file": pa.array([0, 0, 1], pa.int32()),
+    "_source_row": pa.array([2, 3, 2], pa.int64()),
+    "_bucket": pa.array(tier_buckets(KEYS), pa.int32()),
+})  # fmt: skip
 
 
 def data(*classes: str) -> DataSpec:
@@ -28,16 +40,40 @@ SHAPES = {
 
 
 @pytest.mark.parametrize(("spec", "said", "names"), SHAPES.values(), ids=SHAPES)
-def test_a_row_has_entity_predictions_version_and_bucket(spec: DataSpec, said: np.ndarray, names: list[str]) -> None:
-    table = predictions_table(spec, KEYS, BUCKETS, said, "7")
-    assert table.column_names == ["house", *names, "model_version", "_bucket"]
+def test_a_row_has_entity_position_predictions_version_and_bucket(
+    spec: DataSpec, said: np.ndarray, names: list[str]
+) -> None:
+    table = predictions_table(spec, ROWS, said, "7")
+    assert table.column_names == ["house", "_source_file", "_source_row", *names, "model_version", "_bucket"]
+    assert table["_source_row"].to_pylist() == [2, 3, 2]
     assert table["house"].to_pylist() == ["h1", "h2", "h3"]
     assert table["model_version"].to_pylist() == ["7", "7", "7"]
     assert np.array_equal(np.column_stack([table[name].to_numpy() for name in names]), said.reshape(3, -1))
 
 
+def test_a_model_with_a_time_keeps_it_and_rows_without_one_have_none() -> None:
+    timed = data("No", "Yes").model_copy(update={"time": "asked_at"})
+    table = predictions_table(timed, ROWS, BINARY, "7")
+    assert table.column_names[:2] == ["house", "asked_at"] and table["asked_at"].combine_chunks().equals(AT)
+    assert predictions_table(timed, ROWS.drop_columns(["asked_at"]), BINARY, "7")["asked_at"].null_count == 3
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"entity": "_source_row"}, id="the key"),
+        pytest.param({"entity": "model_version"}, id="the key is called like the version"),
+        pytest.param({"features": {"_source_file": "number"}}, id="a feature"),
+    ],
+)
+def test_a_column_that_is_called_like_one_of_the_predictions_is_refused(spec: dict[str, Any]) -> None:
+    clashing = data("No", "Yes").model_copy(update=spec)
+    with pytest.raises(Refusal, match=r"a column of this name already.*Rename the column"):
+        _ = Predictor(FakeTracking(root=Path()), Path(), "", clashing, "7").schema
+
+
 def test_one_row_alone_is_scored() -> None:
-    table = predictions_table(data("No", "Yes"), KEYS[:1], BUCKETS[:1], BINARY[:1], "7")
+    table = predictions_table(data("No", "Yes"), ROWS[:1], BINARY[:1], "7")
     assert table.num_rows == 1
     assert table["probability_Yes"].to_pylist() == [0.1]
 
@@ -56,7 +92,7 @@ WRONG = {
 @pytest.mark.parametrize(("spec", "said"), WRONG.values(), ids=WRONG)
 def test_predictions_that_are_none_are_refused_and_not_kept(spec: DataSpec, said: np.ndarray) -> None:
     with pytest.raises(Refusal):
-        predictions_table(spec, KEYS, BUCKETS, said, "7")
+        predictions_table(spec, ROWS, said, "7")
 
 
 def test_rows_that_cannot_be_read_are_refused_with_place_and_reason() -> None:

@@ -2,9 +2,11 @@
 
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from blocks.common.errors import Corrupt, PortError, Rejected, Unavailable
@@ -27,6 +29,7 @@ from tests.fixtures.batch_scoring import (
     expected,
     folder_of,
     made,
+    positions,
     predictions,
     score,
 )
@@ -112,6 +115,71 @@ def test_batches_of_any_size_give_the_same_and_the_model_is_loaded_once(
     assert isinstance(predictor.tracking, CountedTracking)
     assert predictor.tracking._times == 1
     assert predictions(lake).equals(expected(predictor))
+
+
+def test_a_prediction_has_file_and_line_of_its_row(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    score(lake, predictor, input_from_source(DATA, *as_csv(tmp_path), folder_of(tmp_path)), tmp_path / "work")
+    assert positions(lake) == {f"h{number}": ("houses.csv", number + 2) for number in range(500)}
+
+
+def test_in_a_folder_the_position_is_the_file_and_the_row_in_it(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    score(lake, predictor, input_from_source(DATA, *as_folder(tmp_path), folder_of(tmp_path)), tmp_path / "work")
+    assert positions(lake) == {
+        f"h{number}": (f"part-{number // 200}.parquet", number % 200 + 1) for number in range(500)
+    }
+
+
+def test_rows_of_a_query_are_counted(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    score(lake, predictor, input_from_source(DATA, *as_query(tmp_path), folder_of(tmp_path)), tmp_path / "work")
+    assert [row for _, row in positions(lake).values()] != []
+    assert {key: row for key, (_, row) in positions(lake).items()} == {
+        f"h{number}": number + 1 for number in range(500)
+    }
+
+
+def repeated(tmp_path: Path) -> str:
+    """Write rows of few entities: several for each, with other values."""
+    rows = HOUSES.assign(house_id=[f"h{number % 7}" for number in range(500)])
+    rows.to_csv(tmp_path / "repeated.csv", index=False)
+    return str(tmp_path / "repeated.csv")
+
+
+@pytest.mark.parametrize("batch_rows", [64, 100_000])
+def test_the_rows_of_one_entity_are_told_apart_by_their_position(
+    batch_rows: int, predictor: Predictor, tmp_path: Path
+) -> None:
+    lake, rows = FakeLake(), input_from_source(DATA, repeated(tmp_path), "", folder_of(tmp_path))
+    score(lake, predictor, replace(rows, engine=DuckDBEngine(batch_rows=batch_rows)), tmp_path / "work")
+    found = lake.read(lake.as_of("houses-predictions")).sort_by("_source_row").to_pylist()
+    said = predictor.tracking.predict(predictor.model_path, HOUSES[list(DATA.features)])
+    assert [row["_source_row"] for row in found] == list(range(2, 502))
+    assert [row["house_id"] for row in found] == [f"h{number % 7}" for number in range(500)]
+    assert [row["probability_Yes"] for row in found] == said[:, 1].tolist()
+
+
+TIMED = DATA.model_copy(update={"time": "asked_at"})
+
+
+def test_a_model_with_a_time_keeps_the_time_of_each_row_in_utc(tmp_path: Path) -> None:
+    begin = datetime(2026, 11, 21, tzinfo=UTC)
+    times = [begin + timedelta(hours=number) for number in range(500)]
+    written = [time.astimezone(timezone(timedelta(hours=2))).isoformat() for time in times]
+    HOUSES.assign(house_id="h1", asked_at=written).to_csv(tmp_path / "timed.csv", index=False)
+    lake, timed = FakeLake(), made(tmp_path / "tracking", TIMED)
+    rows = input_from_source(TIMED, str(tmp_path / "timed.csv"), "", folder_of(tmp_path))
+    assert "asked_at" in rows.as_parquet_rows().kinds, "an expectation may use it"
+    score(lake, timed, rows, tmp_path / "work", lambda _rows: None)
+    found = lake.read(lake.as_of("houses-predictions")).sort_by("_source_row")
+    assert found["asked_at"].to_pylist() == times
+    assert found.schema.field("asked_at").type == pa.timestamp("us", "UTC")
+
+
+def test_a_source_of_such_a_model_needs_the_column_of_the_time(tmp_path: Path) -> None:
+    with pytest.raises(Rejected, match="column 'asked_at' is missing"):
+        input_from_source(TIMED, *as_csv(tmp_path), folder_of(tmp_path))
 
 
 class World(Environment):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from tasks.batch.input import input_from_lake, input_from_source
 from tasks.batch.predictor import Predictor
 from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
-from tests.fixtures.batch_scoring import DATA, HOUSES, as_csv, expected, folder_of, landed, made, predictions, score
+from tests.fixtures.batch_scoring import (
+    DATA,
+    HOUSES,
+    as_csv,
+    expected,
+    folder_of,
+    landed,
+    made,
+    positions,
+    predictions,
+    score,
+)
 from tests.fixtures.joined_tiers import DATA as JOINED
 from tests.fixtures.joined_tiers import ROWS as JOINED_ROWS
 from tests.fixtures.joined_tiers import filled
@@ -64,7 +76,8 @@ def test_a_model_of_several_tables_is_given_its_joined_rows(tmp_path: Path) -> N
     rows = input_from_lake(filled(), DuckDBEngine(), JOINED, JOINED.dataset, "", folder_of(tmp_path))
     found = rows.engine.query(rows.rows_sql, rows.tables)
     assert found.num_rows == len(JOINED_ROWS[""])
-    assert found.column_names == [*JOINED.unique, *JOINED.features]
+    assert found.column_names == [*rows.columns, "_source_file", "_source_row"]
+    assert rows.columns == (*JOINED.unique, *JOINED.features)
     assert any(found[name].null_count < found.num_rows for table in JOINED.tables.values() for name in table.columns)
 
 
@@ -111,3 +124,44 @@ def test_a_run_that_is_killed_and_done_again_gives_the_same(tmp_path: Path) -> N
     for _ in range(2):
         score(lake, predictor, input_from_source(DATA, source, "", folder_of(tmp_path, "again")), tmp_path / "again")
     assert predictions(lake).equals(expected(predictor))
+
+
+def test_rows_of_the_lake_have_their_snapshot_as_position(predictor: Predictor, tmp_path: Path) -> None:
+    lake = FakeLake()
+    snapshot = landed(lake, HOUSES[:3])
+    score(
+        lake,
+        predictor,
+        input_from_lake(lake, DuckDBEngine(), DATA, "houses", "", folder_of(tmp_path)),
+        tmp_path / "work",
+    )
+    assert set(positions(lake).values()) == {(f"houses as of {snapshot.id}", None)}
+
+
+def test_rows_of_one_entity_in_another_data_set_are_told_apart(predictor: Predictor, tmp_path: Path) -> None:
+    lake, frame = FakeLake(), HOUSES.assign(house_id=[f"h{number % 7}" for number in range(500)])
+    for part in (frame[:200], frame[200:].assign(house_id=lambda rows: rows["house_id"].replace("h4", "x4"))):
+        snapshot = landed(lake, part, "candidates")
+    rows = input_from_lake(lake, DuckDBEngine(batch_rows=64), DATA, "candidates", "", folder_of(tmp_path))
+    score(lake, predictor, rows, tmp_path / "work")
+    found = lake.read(lake.as_of("houses-predictions")).sort_by("_source_row")
+    stored = lake.read(lake.as_of("candidates")).to_pandas()
+    said = predictor.tracking.predict(predictor.model_path, stored[list(DATA.features)])
+    assert found["_source_row"].to_pylist() == list(range(1, 501))
+    assert found["house_id"].to_pylist() == stored["house_id"].tolist()
+    assert found["probability_Yes"].to_pylist() == said[:, 1].tolist()
+    assert set(found["_source_file"].to_pylist()) == {f"candidates as of {snapshot.id}"}
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_another_data_set_may_have_the_time(has_time: bool, tmp_path: Path) -> None:
+    timed, at = DATA.model_copy(update={"time": "asked_at"}), datetime(2026, 11, 21, tzinfo=UTC)
+    lake, frame = FakeLake(), HOUSES[:4].assign(house_id="h1")
+    landed(
+        lake, frame.assign(asked_at=[at + timedelta(hours=n) for n in range(4)]) if has_time else frame, "candidates"
+    )
+    rows = input_from_lake(lake, DuckDBEngine(), timed, "candidates", "", folder_of(tmp_path))
+    score(lake, made(tmp_path / "t", timed), rows, tmp_path / "work", lambda _rows: None)
+    found = lake.read(lake.as_of("houses-predictions"))
+    assert found["asked_at"].null_count == (0 if has_time else 4)
+    assert found["_source_row"].null_count == (4 if has_time else 0), "the time identifies the row, else its number"

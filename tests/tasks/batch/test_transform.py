@@ -38,7 +38,7 @@ from tasks.shared.rules.refusal import Refusal
 from tests.checkout import ROOT
 from tests.fakes.environment import SPEC, World
 from tests.fixtures.batch_inference import sagemaker_transform
-from tests.fixtures.batch_scoring import DATA, HOUSES, WEIGHTS, as_csv, folder_of, made, predictions
+from tests.fixtures.batch_scoring import DATA, HOUSES, WEIGHTS, as_csv, folder_of, made, positions, predictions
 from tests.fixtures.costs import NOW, PRICES
 from tests.fixtures.local_aws import SageMakerLab
 from tests.fixtures.scoring import churn_model
@@ -157,6 +157,23 @@ def test_a_job_that_fails_is_paid_leaves_nothing_and_is_tried_anew_under_one_run
     assert run.status == "FINISHED" and run.metrics[COST_METRIC] == pytest.approx(0.23 / 100)
 
 
+class Earlier(FakeBatchInference):
+    """A transform whose job was submitted before positions were kept beside the requests."""
+
+    _block_type_slug = "ratchet-transform-earlier"
+
+    def responses(self, name: str) -> Any:
+        for carried, body in super().responses(name):
+            yield carried.select(["house_id", "_bucket"]), body
+
+
+def test_a_job_from_before_positions_were_kept_is_finished_without_them(env: World, tmp_path: Path) -> None:
+    lake = FakeLake()
+    transform = Earlier(fixed_compute=PAID).with_predictions(house)
+    assert scored(with_transform(env, transform), lake, made(tmp_path / "tracking", regression()), tmp_path).rows == 500
+    assert set(positions(lake).values()) == {(None, None)}
+
+
 class Lossy(FakeBatchInference):
     """A transform whose last response has one row too few."""
 
@@ -194,12 +211,12 @@ PEOPLE = DataSpec(
 
 
 def people(count: int) -> pd.DataFrame:
-    """Return rows with many digits, missing numbers, and text that was never seen in training."""
+    """Return rows of 300 people, with many digits, missing numbers, and text that was never seen in training."""
     random = np.random.default_rng(11)
     charges = random.normal(60, 20, count)
     charges[::7] = np.nan
     return pd.DataFrame({
-        "who": [f"p{number}" for number in range(count)], "tenure": random.uniform(0, 72, count), "charges": charges,
+        "who": [f"p{number % 300}" for number in range(count)], "tenure": random.uniform(0, 72, count), "charges": charges,
         "flag": random.integers(0, 2, count), "contract": random.choice(["month", "year", "żywot \"1\"\n"], count),
     })  # fmt: skip
 
@@ -219,8 +236,10 @@ def test_batch_transform_answers_as_the_flow_run_does_row_for_row_to_the_last_bi
         lake, folder = FakeLake(), folder_of(tmp_path, f"work-{number}")
         rows = input_from_source(PEOPLE, str(tmp_path / "people.parquet"), "", folder)
         assert append_predictions(lake, rows, predictor, lambda _rows: None, folder, predict).rows == 1000
-        tables.append(lake.read(lake.as_of("people-predictions")).sort_by("who"))
+        tables.append(lake.read(lake.as_of("people-predictions")).sort_by("_source_row"))
     assert tables[0].equals(tables[1])
+    assert tables[1]["who"].to_pylist() == [f"p{number % 300}" for number in range(1000)]
+    assert tables[1]["_source_row"].to_pylist() == list(range(1, 1001))
     (run,) = env.tracking().runs(NAME)
     assert run.metrics[COST_METRIC] > 0 and run.status == "FINISHED"
 
