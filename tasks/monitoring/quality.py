@@ -16,6 +16,7 @@ from tasks.monitoring.reference import ReferenceData
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.labels import TRUTH_COLUMN, LabelPairs, label_pairs_sql, read_label_pairs
 from tasks.monitoring.rules.quality import (
+    UNMEASURABLE,
     QualityMetric,
     check_class_shares,
     check_label_values,
@@ -51,7 +52,7 @@ def measure_label_quality(
         return [], [], ["Quality is not measured: there are no labels."]
     pairs = pair_labels(env, spec, reference, current, labels, window_end)
     if why := unmeasurable_reason(spec, pairs):
-        return [], [], [f"Quality cannot be measured: {why}."]
+        return [], [], [f"{UNMEASURABLE}: {why}."]
     labelled_predictions, unpaired = pairs.rows, unidentified_rows_note(spec, pairs)
     shifted = check_label_shift(env, spec, reference, labelled_predictions, rules)
     notes = [f"Quality is measured without some rows: {unpaired}."] if unpaired else []

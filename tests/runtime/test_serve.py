@@ -22,10 +22,10 @@ from runtime.columns import BadInput, Column
 from runtime.digests import folder_digest
 from runtime.payload import Payload, parse_request
 from runtime.serve import create_app
-from runtime.signatures import RowKey
+from runtime.signatures import RowKey, signature_file
 from tests.checkout import ROOT
 from tests.fixtures.scoring import COLUMNS, REQUEST, ROWS, answers, churn_model, frame, python_code_model
-from tests.fixtures.signing_keys import MODELS
+from tests.fixtures.signing_keys import MODELS, signed
 from tests.waiting import wait_for
 
 KNOWN = (
@@ -448,6 +448,7 @@ def test_a_model_that_is_not_the_one_that_was_approved_is_not_loaded(
 @pytest.mark.slow
 def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path, model: Path) -> None:
     before = folder_digest(model)
+    keyed = signed(shutil.copytree(model, tmp_path / "keyed"), KEY)
     shutil.copytree(ROOT / "runtime", tmp_path / "runtime")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -456,6 +457,7 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
         "PATH": os.environ["PATH"],
         "SM_MODEL_DIR": str(model),
         "RATCHET_TRUSTED_KEYS": MODELS.public_key_line,
+        "RATCHET_SIGNATURE": str(signature_file(keyed)),
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "RATCHET_BIND_HOST": "127.0.0.1",
     }
@@ -465,6 +467,10 @@ def test_the_container_folder_alone_serves_by_sagemakers_contract(tmp_path: Path
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/ping", process), what="the start of the server")
         url, kind = f"http://127.0.0.1:{port}/invocations", {"content-type": "application/json"}
         assert len(httpx.post(url, content=REQUEST, headers=kind, timeout=60).json()["predictions"]) == len(ROWS)
+        with_key = json.dumps({"dataframe_records": [GOOD | {WHO: "c-1", WHEN: AT}]})
+        assert httpx.post(url, content=with_key, headers=kind, timeout=60).status_code == 200
+        without_zone = with_key.replace("+02:00", "")
+        assert httpx.post(url, content=without_zone, headers=kind, timeout=60).status_code == 400
         process.terminate()
         assert process.wait(60) in (0, -15)
     finally:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import Finding, FindingSeverity
-from tasks.monitoring.rules.quality import QualityMetric
+from tasks.monitoring.rules.quality import UNMEASURABLE, QualityMetric
 
 MonitoringOutcome = Literal["no_drift", "drift", "degraded", "not_checked"]
 
@@ -85,6 +85,8 @@ def conclude_monitoring(
         raise ValueError("nothing was compared, and no finding explains it")
     outcome = _monitoring_outcome(findings)
     sentence = _outcome_sentence(outcome, version, findings, len(compared))
+    if outcome == "no_drift":  # that quality is unknown must not look like a pass
+        sentence = " ".join([sentence, *(note for note in notes if note.startswith(UNMEASURABLE))])
     ordered = tuple(sorted(compared, key=lambda each: -each.psi))
     return MonitoringReport(
         model, version, outcome, sentence, tuple(findings), ordered, tuple(rows), tuple(measured), tuple(notes)

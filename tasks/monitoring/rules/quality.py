@@ -26,6 +26,8 @@ from tasks.shared.rules.model.spec import ModelSpec
 QUALITY_CONFIDENCE = 0.99
 """The confidence of the two-sided intervals."""
 QUALITY_RESAMPLES = 200
+UNMEASURABLE = "Quality cannot be measured"
+"""The beginning of a note that says why."""
 _MAX_RESAMPLED_ROWS = 20_000
 
 

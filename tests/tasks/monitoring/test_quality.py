@@ -78,6 +78,7 @@ def test_without_times_quality_cannot_be_measured_and_raises_no_alarm(env: World
         tmp_path
     )
     assert "1,500 because they carry no sold_at, and house_id alone does not identify a row" in report_of(tmp_path)
+    assert seen.outcome == "no_drift" and "Quality cannot be measured" in seen.summary, "nobody takes it for a pass"
 
 
 def test_a_log_from_before_times_were_logged_is_read_on(env: World, tmp_path: Path) -> None:
