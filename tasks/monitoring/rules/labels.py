@@ -4,7 +4,7 @@ A row is identified by the key of the model's data (the entity, with `data.time`
 where the label's row has one. What identifies no row, or more than one, is counted and never paired.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -24,16 +24,15 @@ from tasks.shared.rules.model.spec import ModelSpec
 TRUTH_COLUMN = "_truth"
 _STATE_COLUMN, _ROWS_COLUMN = "_state", "_rows"
 _KEYS = ("entity_key", "row_time")
-_STATES = "WHEN truth IS NULL THEN 'unlabelled' WHEN seen = 1 THEN 'seen' ELSE 'paired' END AS state"
 
-PairState = Literal["paired", "unlabelled", "seen", "ambiguous", "without entity", "without time"]
-"""What came of a logged prediction: it has its label; no label; one that the version was trained or evaluated on;
-several rows that it may be about; nothing that identifies a row."""
+PairState = Literal["logged", "paired", "ambiguous", "without entity", "without time"]
+"""What a number of logged predictions counts: all of them; those with their label; those that several labels may be
+about; those that nothing identifies."""
 
 
 @dataclass(frozen=True)
 class LabelPairs:
-    """Logged predictions with their labels (a row each), and the number of logged predictions by state."""
+    """Logged predictions with their labels (a row each), and numbers of logged predictions."""
 
     rows: pa.Table
     counts: Mapping[PairState, int]
@@ -46,16 +45,15 @@ class LabelPairs:
     @property
     def identified(self) -> int:
         """The number of the other predictions, with and without a label."""
-        return sum(self.counts.values()) - self.unidentified
+        return self.counts.get("logged", 0) - self.unidentified
 
 
 def read_label_pairs(spec: ModelSpec, result: pa.Table) -> LabelPairs:
     """Return the pairs and counts from the result of `label_pairs_sql`."""
     counts: dict[PairState, int] = {}
     for state in get_args(PairState):
-        found = result.filter(pc.equal(result[_STATE_COLUMN], state))
-        if found.num_rows:
-            counts[state] = int(pc.sum(found[_ROWS_COLUMN]).as_py())
+        if found := pc.sum(result.filter(pc.equal(result[_STATE_COLUMN], state))[_ROWS_COLUMN]).as_py():
+            counts[state] = int(found)
     pairs = result.filter(pc.equal(result[_STATE_COLUMN], "paired"))
     return LabelPairs(pairs.select([*logged_prediction_columns(spec), TRUTH_COLUMN]), counts)
 
@@ -76,60 +74,68 @@ def label_pairs_sql(spec: ModelSpec, requests: str, logged: Collection[str], lab
         labelled: the columns of `labels`, which lacks `data.request_id` in a data set from before it was declared.
     """
     predictions = _prediction_names(spec)
-    pair = f"{predictions}, truth AS {TRUTH_COLUMN}, state AS {_STATE_COLUMN}, CAST(1 AS BIGINT) AS {_ROWS_COLUMN}"
-    # The maxima are not read: they give the counts the same columns as the pairs.
-    maxima = ", ".join(f"max({sql.quoted_name(name)})" for name in logged_prediction_columns(spec))
-    counts = sql.select_sql(
-        f"{maxima}, max(truth), state, count(*)", "joined", "WHERE state <> 'paired' GROUP BY state"
-    )
+    pair = f"{predictions}, truth AS {TRUTH_COLUMN}, 'paired' AS {_STATE_COLUMN}, CAST(1 AS BIGINT) AS {_ROWS_COLUMN}"
+    nothing = ", ".join(["NULL"] * (1 + len(logged_prediction_columns(spec))))
+    counts = sql.select_sql(f"{nothing}, state, count(*)", "unpaired", "GROUP BY state")
+    logged_count = sql.select_sql(f"{nothing}, 'logged', count(*)", "asked")
     parts = _query_parts(spec, requests, logged, labelled)
     within = "WITH " + ", ".join(f"{name} AS ({query})" for name, query in parts)
-    pairs = sql.select_sql(pair, "joined", "WHERE state = 'paired'")
-    return f"{within} {pairs} UNION ALL {counts}"
+    pairs = sql.select_sql(pair, "paired")
+    return f"{within} {pairs} UNION ALL {counts} UNION ALL {logged_count}"
 
 
 def _query_parts(
     spec: ModelSpec, requests: str, logged: Collection[str], labelled: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the named parts of the query; the last one, `joined`, has each prediction with its truth and state."""
+    """Yield the named parts of the query; the last two are `paired` and `unpaired`, with a state."""
     data, predictions = spec.data, _prediction_names(spec)
     keys = _KEYS[: len(data.unique)]
-    key, whole = ", ".join(keys), " AND ".join(f"{name} IS NOT NULL" for name in keys)
+    key = ", ".join(keys)
     own = f"{REQUEST_COLUMN} AS request_id, {REQUEST_ROW_COLUMN} AS request_row, {REQUESTED_AT_COLUMN} AS said_at"
     by_id = data.request_id is not None and data.request_id in labelled
     label = f"{sql.quoted_name(data.target)} AS truth"
     label += f", {sql.key_text_sql(data.request_id)} AS label_id" if by_id and data.request_id else ""
     yield "asked", sql.select_sql(f"{_key_sql(data, logged)}, {own}, {predictions}", requests)
     yield "known", sql.select_sql(f"{_key_sql(data, labelled)}, {label}", "labels")
-    trained_rows = sql.select_sql(_key_sql(data, data.unique), "seen")
-    yield "trained", sql.select_sql(f"DISTINCT {key}, 1 AS seen", f"({trained_rows}) AS seen_rows")
+    yield "trained", sql.select_sql(_key_sql(data, data.unique), "seen")
     if by_id:
         yield from _request_id_parts(keys)
     rest = "unclaimed" if by_id else "asked"
-    claimed = f"LEFT JOIN claimed USING ({key})" if by_id else ""
-    state = f"WHEN is_claimed = 1 THEN 'unlabelled' {_STATES}" if by_id else _STATES
-    joins = f"LEFT JOIN trained USING ({key}) {claimed}"
-    yield "keyed", sql.select_sql(f"{key}, max(truth) AS truth, count(*) AS labels", "known", f"GROUP BY {key}")
+    claimed = f"ANTI JOIN claimed ON {_equal('untrained', 'claimed', keys)}" if by_id else ""
+    fresh = f"WHERE truth IS NOT NULL GROUP BY {key}"
+    yield "untrained", sql.select_sql("known.*", "known", f"ANTI JOIN trained ON {_equal('known', 'trained', keys)}")
+    yield "unused", sql.select_sql("untrained.*", "untrained", claimed)
+    yield "labelled", sql.select_sql(f"{key}, max(truth) AS truth, count(*) AS labels", "unused", fresh)
     place = f"row_number() OVER (PARTITION BY {key} ORDER BY said_at DESC, request_id DESC, request_row DESC) AS place"
-    placed = sql.select_sql(f"*, {place}", rest, f"WHERE {whole}")
-    yield "newest", sql.select_sql("*", f"({placed}) AS placed", "WHERE place = 1")
-    by_key = f"{predictions}, truth, CASE WHEN labels > 1 THEN 'ambiguous' {state}"
-    yield "by_key", sql.select_sql(by_key, "newest", f"LEFT JOIN keyed USING ({key}) {joins}")
+    yield "by_key", sql.select_sql(f"*, {place}", rest, f"JOIN labelled USING ({key})")
+    several = sql.select_sql("'ambiguous' AS state", "by_key", "WHERE labels > 1")
+    nobody = sql.select_sql("'without entity' AS state", rest, "WHERE entity_key IS NULL")
+    newest = sql.select_sql(f"{predictions}, truth", "by_key", "WHERE labels = 1 AND place = 1")
+    paired, unpaired = [newest], [several, nobody]
     if data.time:
-        latest = "entity_key, max(row_time) AS row_time, max(truth) AS truth, count(*) AS labels"
-        yield "entities", sql.select_sql(latest, "known", "GROUP BY entity_key")
-        yield "counted", sql.select_sql("entity_key, count(*) AS asked_rows", "asked", "GROUP BY entity_key")
-        timeless = sql.select_sql(
-            f"entity_key, {predictions}", rest, "WHERE entity_key IS NOT NULL AND row_time IS NULL"
-        )
-        several = "asked_rows > 1 OR (SELECT max(labels) FROM entities) > 1"
-        entity = f"LEFT JOIN counted USING (entity_key) LEFT JOIN entities USING (entity_key) {joins}"
-        by_entity = f"{predictions}, truth, CASE WHEN {several} THEN 'without time' {state}"
-        yield "by_entity", sql.select_sql(by_entity, f"({timeless}) AS timeless", entity)
-    ways = ["by_key", *(["by_entity"] if data.time else []), *(["by_request"] if by_id else [])]
-    found = [sql.select_sql(f"{predictions}, truth, state", way) for way in ways]
-    nobody = sql.select_sql(f"{predictions}, NULL, 'without entity'", rest, "WHERE entity_key IS NULL")
-    yield "joined", " UNION ALL ".join([*found, nobody])
+        yield from _entity_parts(rest, predictions)
+        paired.append(sql.select_sql(f"{predictions}, truth", "by_entity JOIN labelled USING (entity_key)", _ALONE))
+        unpaired.append(sql.select_sql("'without time' AS state", "by_entity", f"WHERE NOT ({_IS_ALONE})"))
+    if by_id:
+        trained = f"ANTI JOIN trained ON {' AND '.join(f'matched.label_{name} = trained.{name}' for name in keys)}"
+        paired.append(sql.select_sql(f"{predictions}, truth", "matched", f"{trained} WHERE truth IS NOT NULL"))
+    yield "paired", " UNION ALL ".join(paired)
+    yield "unpaired", " UNION ALL ".join(unpaired)
+
+
+_IS_ALONE = "asked_rows = 1 AND (SELECT max(label_rows) FROM entities) = 1"
+_ALONE = f"WHERE labels = 1 AND {_IS_ALONE}"
+"""An entity alone identifies a row: it has one prediction, and no entity has several labels."""
+
+
+def _entity_parts(rest: str, predictions: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts that count the predictions and labels of entities, for predictions without a time."""
+    timeless = "WHERE entity_key IS NOT NULL AND row_time IS NULL"
+    yield "timeless", sql.select_sql(f"entity_key, {predictions}", rest, timeless)
+    same = f"SEMI JOIN timeless ON {_equal('asked', 'timeless', ['entity_key'])} GROUP BY entity_key"
+    yield "counted", sql.select_sql("entity_key, count(*) AS asked_rows", "asked", same)
+    yield "entities", sql.select_sql("entity_key, count(*) AS label_rows", "known", "GROUP BY entity_key")
+    yield "by_entity", sql.select_sql("*", "timeless", "JOIN counted USING (entity_key)")
 
 
 def _request_id_parts(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -146,12 +152,14 @@ def _request_id_parts(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "matches", sql.select_sql(f"asked.*, {named}, truth, {labels}, {fitting}", "asked", on)
     yield "matched", sql.select_sql("*", "matches", "WHERE labels = 1 AND predictions = 1")
     own = ", ".join(f"label_{name} AS {name}" for name in keys)
-    yield "claimed", sql.select_sql(f"DISTINCT {own}, 1 AS is_claimed", "matched")
-    trained = " AND ".join(f"matched.label_{name} = trained.{name}" for name in keys)
-    yield "by_request", sql.select_sql(f"matched.*, CASE {_STATES}", "matched", f"LEFT JOIN trained ON {trained}")
+    yield "claimed", sql.select_sql(own, "matched")
     columns = ("request_id", "request_row", "said_at", *keys)
     same = " AND ".join(f"asked.{name} IS NOT DISTINCT FROM matched.{name}" for name in columns)
     yield "unclaimed", sql.select_sql("asked.*", "asked", f"ANTI JOIN matched ON {same}")
+
+
+def _equal(left: str, right: str, columns: Iterable[str]) -> str:
+    return " AND ".join(f"{left}.{name} = {right}.{name}" for name in columns)
 
 
 def _key_sql(data: DataSpec, columns: Collection[str]) -> str:
