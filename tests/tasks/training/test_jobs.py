@@ -11,12 +11,16 @@ from blocks.common.errors import JobFailed, NotFound
 from blocks.tracking.fake import FakeTracking
 from blocks.trainers.fake import FakeTrainer
 from blocks.trainers.job_checks import check_job
+from runtime.signatures import NO_ROW_KEY, RowKey, verify_folder
 from tasks.shared.models import TeamModel
 from tasks.shared.records import CodeProvenance, TierData
+from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.jobs import open_training_run, resolve_hyperparameters, training_job, version_tags
-from tests.fakes.environment import SPEC
+from tasks.training.jobs import open_training_run, resolve_hyperparameters, sign_model, training_job, version_tags
+from tests.fakes.environment import SPEC, World
 from tests.fixtures.approval_requests import DATA
+from tests.fixtures.signing_keys import MODELS, signed
+from tests.fixtures.spec_cases import BINARY
 
 MADE_BY = CodeProvenance(commit="c" * 40, patch_digest="")
 DIRTY = CodeProvenance(commit="c" * 40, patch_digest="p" * 64, patch="+SEED = 1\n")
@@ -166,3 +170,18 @@ def test_a_trial_is_a_child_of_its_experiment(model: TeamModel, data: TierData, 
     parent = open_training_run(tracking, model, data, MADE_BY, {}, key="flow:experiment")
     trial = open_training_run(tracking, model, data, MADE_BY, {}, key="flow:trial:0", parent=parent.id)
     assert [run.id for run in tracking.children(parent.id)] == [trial.id]
+
+
+def test_a_model_s_signature_names_the_columns_that_identify_a_row(tmp_path: Path) -> None:
+    env, artifact = World.at(tmp_path), tmp_path / "model"
+    artifact.mkdir()
+    (artifact / "MLmodel").write_text("flavors: {}")
+    run = env.tracking().open_run("price", key="k", name="train")
+    for text, key in (
+        (BINARY, RowKey("house_id")),
+        (BINARY.replace("  target:", "  time: sold_at\n  target:"), RowKey("house_id", "sold_at")),
+    ):
+        sign_model(env, TeamModel(Path(), parse_spec(text, "model.yaml")), run.id, "1", artifact)
+        assert verify_folder(artifact, list(env.signing.trusted_model_keys)).row_key == key
+    signed(artifact)
+    assert verify_folder(artifact, [MODELS.public_key_line]).row_key == NO_ROW_KEY, "signed before keys were named"
