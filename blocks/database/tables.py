@@ -96,6 +96,21 @@ DEPLOYMENTS = sa.Table(
 )
 """`Deployment`s."""
 
+COMPARISONS = sa.Table(
+    "ratchet_comparisons",
+    METADATA,
+    _sequence(),
+    *_texts("model", "environment"),
+    sa.Column("number", sa.Integer, nullable=False),
+    *_texts("champion", "version", "terms", "holdout_digest", "predictions_digest"),
+    sa.Column("level", sa.Double, nullable=False),
+    sa.Column("budget", sa.Double, nullable=False),
+    _at(),
+    sa.UniqueConstraint("environment", "model", "number"),
+    sqlite_autoincrement=True,
+)
+"""`Comparison`s. Each number is given once, so that two processes never spend the same part of a budget."""
+
 REQUESTS = sa.Table(
     "ratchet_requests",
     METADATA,

@@ -1,4 +1,4 @@
-"""The effects port: outside effects and deployments, each recorded once. Rows are only added.
+"""The effects port: outside effects, deployments and comparisons, each recorded once. Rows are only added.
 
 The intent is recorded before the effect, and its outcome right after: a process that finds an intent without an outcome
 reads the state of the external system before it does the effect again.
@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from blocks.common.errors import NotFound
+from blocks.records.comparisons import Comparison
 from blocks.records.deployments import Deployment
 
 
@@ -25,7 +26,7 @@ class Effect:
 
 
 class Effects(ABC):
-    """Effects and deployments. Each key is written once; a repeat returns the recorded one."""
+    """Effects, deployments and comparisons. Each key is written once; a repeat returns the recorded one."""
 
     @abstractmethod
     def intend(self, key: str, detail: str, at: datetime) -> Effect:
@@ -50,6 +51,14 @@ class Effects(ABC):
     @abstractmethod
     def model_names(self, environment: str) -> tuple[str, ...]:
         """Return the models with a deployment in an environment, failed ones included, sorted."""
+
+    @abstractmethod
+    def record_comparison(self, comparison: Comparison) -> Comparison:
+        """Add a comparison, or return the one with its number: then another process was first with that number."""
+
+    @abstractmethod
+    def comparisons(self, model: str, environment: str) -> tuple[Comparison, ...]:
+        """Return the comparisons of a model in an environment, in the order of their numbers."""
 
 
 def unknown_effect_error(key: str) -> NotFound:

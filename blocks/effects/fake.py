@@ -6,15 +6,17 @@ from threading import Lock
 
 from blocks.database.common import FailingWrites, to_utc
 from blocks.effects.base import Effect, Effects, unknown_effect_error
+from blocks.records.comparisons import Comparison
 from blocks.records.deployments import Deployment
 
 
 @dataclass
 class FakeEffects(FailingWrites, Effects):
-    """Effects and deployments that exist as long as the object."""
+    """Effects, deployments and comparisons that exist as long as the object."""
 
     _effects: dict[str, Effect] = field(default_factory=dict, init=False)
     _deployments: dict[str, Deployment] = field(default_factory=dict, init=False)
+    _comparisons: dict[tuple[str, str, int], Comparison] = field(default_factory=dict, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def intend(self, key: str, detail: str, at: datetime) -> Effect:
@@ -53,3 +55,17 @@ class FakeEffects(FailingWrites, Effects):
         """Return the models with a deployment in an environment, failed ones included, sorted."""
         here = (each for each in list(self._deployments.values()) if each.environment == environment)
         return tuple(sorted({each.model for each in here}))
+
+    def record_comparison(self, comparison: Comparison) -> Comparison:
+        """Add a comparison, or return the one with its number."""
+        with self._lock:
+            self.may_write()
+            given = replace(comparison, at=to_utc(comparison.at))
+            return self._comparisons.setdefault((given.environment, given.model, given.number), given)
+
+    def comparisons(self, model: str, environment: str) -> tuple[Comparison, ...]:
+        """Return the comparisons of a model in an environment, in the order of their numbers."""
+        here = [
+            each for each in list(self._comparisons.values()) if (each.model, each.environment) == (model, environment)
+        ]
+        return tuple(sorted(here, key=lambda each: each.number))

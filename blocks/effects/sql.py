@@ -5,13 +5,14 @@ from datetime import datetime
 from sqlalchemy import select
 
 from blocks.database.engine import Database, recorded
-from blocks.database.tables import DEPLOYMENTS, EFFECTS
+from blocks.database.tables import COMPARISONS, DEPLOYMENTS, EFFECTS
 from blocks.effects.base import Effect, Effects, unknown_effect_error
+from blocks.records.comparisons import Comparison
 from blocks.records.deployments import Deployment
 
 
 class SqlEffects(Effects):
-    """Effects and deployments as rows; any number of processes may add rows at the same time."""
+    """Effects, deployments and comparisons as rows; any number of processes may add rows at the same time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,3 +52,13 @@ class SqlEffects(Effects):
         """Return the models with a deployment in an environment, failed ones included, sorted."""
         named = select(DEPLOYMENTS.c.model).where(DEPLOYMENTS.c.environment == environment).distinct()
         return tuple(sorted(str(row["model"]) for row in self._database.rows(named)))
+
+    def record_comparison(self, comparison: Comparison) -> Comparison:
+        """Add a comparison, or return the one with its number."""
+        return self._database.add_record(COMPARISONS, comparison, "environment", "model", "number")
+
+    def comparisons(self, model: str, environment: str) -> tuple[Comparison, ...]:
+        """Return the comparisons of a model in an environment, in the order of their numbers."""
+        column = COMPARISONS.c
+        of_model = select(COMPARISONS).where(column.environment == environment, column.model == model)
+        return self._database.records(Comparison, of_model.order_by(column.number))

@@ -9,7 +9,7 @@ from blocks.common.errors import NotFound, Rejected, Unavailable
 from blocks.database.ledger import Ledger
 from blocks.effects.base import Effects
 from blocks.effects.fake import FakeEffects
-from tests.fixtures.deployments import DEPLOYMENT, NOW
+from tests.fixtures.deployments import COMPARISON, DEPLOYMENT, NOW
 from tests.fixtures.ledgers import again, ledger, postgres
 
 __all__ = ["ledger", "postgres"]  # fixtures
@@ -83,11 +83,28 @@ def test_models_are_those_with_a_deployment(ledger: Ledger, effects: Effects) ->
     assert effects.model_names("nowhere") == ()
 
 
+def test_comparisons_are_kept_by_model_and_environment_in_the_order_of_their_numbers(
+    ledger: Ledger, effects: Effects
+) -> None:
+    second = replace(COMPARISON, number=2, level=1e-9, at=NOW - timedelta(hours=1))
+    for each in (COMPARISON, second, replace(COMPARISON, environment="local"), replace(COMPARISON, model="price")):
+        assert effects.record_comparison(each) == each
+    assert again(ledger).effects().comparisons("churn", "production") == (COMPARISON, second)
+    assert effects.comparisons("churn", "nowhere") == ()
+
+
+def test_the_first_comparison_with_a_number_stays(effects: Effects) -> None:
+    assert effects.record_comparison(COMPARISON) == COMPARISON
+    assert effects.record_comparison(replace(COMPARISON, version="9", level=0.025)) == COMPARISON
+    assert effects.comparisons("churn", "production") == (COMPARISON,)
+
+
 def test_a_time_without_a_zone_is_refused(effects: Effects) -> None:
     naive = NOW.replace(tzinfo=None)
     for call in (
         lambda: effects.intend("k", "d", naive),
         lambda: effects.record_deployment(replace(DEPLOYMENT, at=naive)),
+        lambda: effects.record_comparison(replace(COMPARISON, at=naive)),
     ):
         with pytest.raises(Rejected, match="has no zone"):
             call()

@@ -27,13 +27,15 @@ from blocks.database.tables import METADATA
 from blocks.inbox.base import InboxNote
 from runtime.keys import Keyring, Signer
 from tests.fixtures.alert_records import NOW, RAISED
-from tests.fixtures.deployments import DEPLOYMENT
+from tests.fixtures.deployments import COMPARISON, DEPLOYMENT
 from tests.fixtures.ledgers import again, database, postgres
 from tests.processes import in_processes
 
 __all__ = ["database", "postgres"]  # fixtures
 
 FIRST = "0001"
+LATER_TABLES = ("ratchet_comparisons",)
+"""The tables that later revisions have added."""
 ROWS = Path(__file__).with_name("ledger_at_first_revision.sql")
 """A row or more of each table, as the first revision has them."""
 SIGNED_BY = Signer(Ed25519PrivateKey.from_private_bytes(b"k" * 32))
@@ -63,8 +65,8 @@ def revisions(connection: Connection | None = None) -> Config:
 
 
 def everything(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Return all rows of all tables as the database stores them."""
-    names = [name for name in METADATA.tables if name != VERSION_TABLE]
+    """Return all rows of the tables of the first revision as the database stores them."""
+    names = [name for name in METADATA.tables if name not in (VERSION_TABLE, *LATER_TABLES)]
     return {name: sorted(map(tuple, connection.execute(text(f"SELECT * FROM {name}")))) for name in names}
 
 
@@ -120,10 +122,12 @@ def test_a_ledger_of_an_earlier_revision_is_upgraded_with_all_its_rows(older: Sq
 
 def test_an_upgraded_ledger_takes_new_rows_and_still_refuses_to_lose_old_ones(older: SqlLedger) -> None:
     older.effects().record_deployment(replace(DEPLOYMENT, id="dep-2"))
+    older.effects().record_comparison(COMPARISON)
+    assert older.effects().comparisons("churn", "production") == (COMPARISON,)
     older.outbox().record_signal(replace(RAISED, key="k2"))
     older.inbox().add_note(InboxNote("a", "b", "c", NOW))
     assert [each.id for each in older.effects().deployments("churn", "production")] == ["dep-2", "dep-1"]
-    for table in ("ratchet_effects", "ratchet_decision_chain", "ratchet_delivery_reports"):
+    for table in ("ratchet_effects", "ratchet_decision_chain", "ratchet_delivery_reports", *LATER_TABLES):
         with pytest.raises((DBAPIError, Rejected), match="only added to"):
             older.database().write(lambda connection, name=table: connection.execute(text(f"DELETE FROM {name}")))
 
