@@ -72,6 +72,7 @@ def build_evidence(
         failed_gates=evaluation_result.failed_gates,
         waivers=waivers,
         trigger_reason=trigger_reason or None,
+        spent_level=evaluation_result.spent_level,
     )
 
 

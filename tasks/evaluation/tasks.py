@@ -3,6 +3,7 @@
 import json
 import tempfile
 from base64 import b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics, record_json
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
+from tasks.evaluation.rules.spending import SpentLevel, plan_comparison, spent_level
 from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.retries import TASK_OPTIONS
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.promotion import is_promotable_tier
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.parquet_rows import to_frame
 
@@ -51,10 +55,14 @@ def evaluate_challenger(
     features = holdout_rows[list(team_model.spec.data.features)]
     predictions = predict_challenger(env.tracking(), training_result, features)
     champion_predictions = predict_champion(env, team_model, serving, features) if serving else None
-    evaluation = evaluate_on_holdout(
-        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed
-    )
     digest = digest_predictions(predictions)
+    spent = None  # identical predictions cannot be found better, and a sample's model cannot be promoted
+    differ = champion_predictions is not None and not np.array_equal(predictions, champion_predictions)
+    if differ and is_promotable_tier(data.tier):
+        spent = spend_level(env, team_model.spec, data, training_result, serving, digest, datetime.now(UTC))
+    evaluation = evaluate_on_holdout(
+        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed, spent
+    )
     store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
     golden = features[:GOLDEN_ROWS]
     return EvaluationResult(
@@ -68,7 +76,28 @@ def evaluate_challenger(
         failed_gates=evaluation.verdict.failed_gates,
         predictions_digest=digest,
         deciding_metric=team_model.spec.evaluation.comparison.metric,
+        spent_level=spent,
     )
+
+
+def spend_level(
+    env: Environment, spec: ModelSpec, data: TierData, training_result: TrainingResult, champion: str,
+    predictions_digest: str, now: datetime,
+) -> SpentLevel:  # fmt: skip
+    """Record the comparison in the ledger before it is made, and return the level that it may spend.
+
+    A comparison that was recorded before, by a task that is retried for example, spends nothing again. Of two processes
+    that want the same number the second plans again, over a history that holds the first.
+    """
+    effects, terms = env.effects(), spec.evaluation.comparison
+    while True:
+        history = effects.comparisons(spec.name, env.name)
+        planned = plan_comparison(
+            history, terms, model=spec.name, environment=env.name, champion=champion, version=training_result.version,
+            holdout_digest=data.holdout_digest, predictions_digest=predictions_digest, at=now,
+        )  # fmt: skip
+        if planned in history or effects.record_comparison(planned) == planned:
+            return spent_level(history, planned, terms)
 
 
 def predict_challenger(tracking: Tracking, training_result: TrainingResult, features: pd.DataFrame) -> np.ndarray:

@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from tasks.evaluation.rules.evaluation import Evaluation, count_leaked, evaluate_predictions
+from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
 
@@ -17,6 +18,7 @@ def evaluate_on_holdout(
     champion: np.ndarray | None,
     champion_version: str,
     seed: int,
+    spent_level: SpentLevel | None = None,
 ) -> Evaluation:
     """Evaluate both models' predictions of the holdout rows, and count the entities that also occur in training."""
     spec = model.spec
@@ -32,4 +34,6 @@ def evaluate_on_holdout(
         champion_version=champion_version,
         leaked_entities=count_leaked(keys, rows[spec.data.entity]),
         seed=seed,
+        spent_level=spent_level,
+        training_rows=data.train_rows,
     )

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tasks.cleanup.rules.cloud import CloudAction
+from tasks.evaluation.rules.spending import SpentLevel
 
 
 class TaskRecord(BaseModel):
@@ -140,11 +141,9 @@ class TrainingResult(TaskRecord):
 class EvaluationResult(TaskRecord):
     """The result of an evaluation. `champion_version` is "" for a first model; `failed_gates` lists the failed gates.
 
-    `deciding_metric` is the one by which challenger and champion are compared. `predictions_digest` is the SHA-256
-    over the predictions of all holdout rows, bit by bit.
-
-    `golden_request` holds a few holdout rows as posted to `/invocations`, `golden_predictions` the model's predictions
-    for them (JSON), which a server of this model must return.
+    `deciding_metric` is the one by which challenger and champion are compared; `spent_level` is what that comparison
+    spent. `predictions_digest` is the SHA-256 over the predictions of all holdout rows, bit by bit. `golden_request`
+    holds a few holdout rows as posted to `/invocations`, `golden_predictions` the model's predictions for them (JSON).
     """
 
     verdict: Literal["pass", "hold", "inconclusive"]
@@ -157,6 +156,7 @@ class EvaluationResult(TaskRecord):
     failed_gates: tuple[str, ...] = ()
     predictions_digest: str = ""
     deciding_metric: str = ""
+    spent_level: SpentLevel | None = None
 
 
 class PendingApproval(TaskRecord):

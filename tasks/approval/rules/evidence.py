@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from runtime import digests
+from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.rules.refusal import Refusal
 
 _STRICT_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 _NonNegativeInt = Annotated[int, Field(ge=0)]
 _NonEmptyText = Annotated[str, Field(min_length=1)]
 
-_OPTIONAL_KEYS = {"serving_usd_month", "trigger_reason", "attachments_digest"}
+_OPTIONAL_KEYS = {"serving_usd_month", "trigger_reason", "attachments_digest", "spent_level"}
 """Keys that the canonical text leaves out when their value is None."""
 
 
@@ -57,6 +58,7 @@ class Evidence:
         attachments_digest: SHA-256 of the review attachments; None without attachments.
         waivers: the hashes of the ledger's waivers that open the failed gates.
         trigger_reason: why the run was started ("drift of 2026-11-25: ..."); None when a person simply requested it.
+        spent_level: the level of the comparison, from the error budget; None without a comparison.
     """
 
     model: _NonEmptyText
@@ -83,6 +85,7 @@ class Evidence:
     failed_gates: tuple[str, ...] = ()
     waivers: tuple[str, ...] = ()
     trigger_reason: _NonEmptyText | None = None
+    spent_level: SpentLevel | None = None
 
     __pydantic_config__ = _STRICT_CONFIG
 
@@ -132,10 +135,11 @@ def parse_evidence(text: str) -> Evidence:
         raise _unreadable(f"has missing or unknown keys: {', '.join(sorted(unexpected_keys))}")
     try:
         counts = ExpectationCounts(**values["expectations"])
+        spent = {"spent_level": SpentLevel(**values["spent_level"])} if "spent_level" in values else {}
         lists = {name: tuple(values[name]) for name in ("reasons", "failed_gates", "waivers")}
     except TypeError as cause:
-        raise _unreadable(f"has malformed expectation counts or lists: {cause}") from cause
-    evidence = Evidence(**values | {"expectations": counts, **lists})
+        raise _unreadable(f"has malformed expectation counts, level or lists: {cause}") from cause
+    evidence = Evidence(**values | {"expectations": counts, **lists, **spent})
     if canonical_json(evidence) != text:
         raise _unreadable("is not in canonical form, so it was edited")
     return evidence
@@ -171,8 +175,8 @@ def _validated_evidence(evidence: Evidence) -> Evidence:
 
 def _json_value(value: Any) -> Any:
     """Return the value for JSON. -0.0 becomes 0.0, so that equal evidence has equal text."""
-    if isinstance(value, ExpectationCounts):
-        return asdict(value)
+    if isinstance(value, ExpectationCounts | SpentLevel):
+        return _json_value(asdict(value))
     if isinstance(value, Mapping):
         return {key: _json_value(inner) for key, inner in value.items()}
     return value + 0.0 if isinstance(value, float) else value

@@ -63,6 +63,8 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     yield "snapshot", _markdown_text(evidence.as_of)
     yield "data", _short_digest(evidence.data_digest)
     yield "holdout", _short_digest(evidence.holdout_digest)
+    if evidence.spent_level:
+        yield "comparison", _markdown_text(evidence.spent_level.sentence)
     yield "expectations", f"{evidence.expectations.passed} passed, {evidence.expectations.failed} failed"
     yield "model", _short_digest(evidence.model_digest)
     yield "commit", _short_digest(evidence.commit) + patch

@@ -1,5 +1,6 @@
 """Comparison of champion and challenger on the same rows: the difference of a metric, its interval, the outcome."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from tasks.evaluation.rules.intervals import Interval, paired_interval
+from tasks.evaluation.rules.intervals import Interval, no_interval, paired_interval
 from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import FloatArray, Labels, TaskType, check_predictions, encode_truth
 from tasks.shared.rules.refusal import Refusal
@@ -33,6 +34,8 @@ class ModelComparison:
         rows: the rows that both models predicted.
         outcome: `better` satisfies the rule.
         sentence: the result in one sentence.
+        level: the one-sided level at which the challenger may be found better; at most (1 - confidence) / 2.
+        level_lower: the lower bound at that level, which decides whether it is better.
     """
 
     metric: str
@@ -48,6 +51,8 @@ class ModelComparison:
     rows: int
     outcome: ComparisonOutcome
     sentence: str
+    level: float
+    level_lower: float
 
 
 def compare_models(
@@ -61,6 +66,8 @@ def compare_models(
     confidence: float,
     margin: float,
     rule: ComparisonRule,
+    level: float | None = None,
+    training_rows: float = math.inf,
     seed: int = 0,
 ) -> ModelComparison:
     """Compare two models on the same rows.
@@ -73,12 +80,17 @@ def compare_models(
             `better` is at most 2.5 %.
         margin: the difference that does not matter, 0 or more, in the unit of the metric.
         rule: `superior` (lower bound above 0) or `non_inferior` (lower bound above -margin).
+        level: the chance of a wrong `better` that is left for this comparison, where many are made; None leaves the
+            interval's.
+        training_rows: the rows that a model trains on, when `level` must also cover the luck of training.
         seed: seed of the bootstrap.
 
     Raises:
-        Refusal: truth or predictions are invalid, or confidence, margin or rule are.
+        Refusal: truth or predictions are invalid, or confidence, level, margin or rule are.
     """
-    _check_settings(confidence, margin, rule)
+    undivided = (1 - confidence) / 2
+    level = undivided if level is None else level
+    _check_settings(confidence, level, margin, rule)
     codes = encode_truth(task, classes, truth)
     old = check_predictions(task, classes, len(codes), champion, where="champion")
     new = check_predictions(task, classes, len(codes), challenger, where="challenger")
@@ -86,15 +98,22 @@ def compare_models(
     if np.array_equal(old, new) or not np.isfinite(values).all():
         interval = _degenerate_interval(old, new)
     else:
-        interval = paired_interval(metric, codes, old, new, confidence=confidence, seed=seed)
-    return _comparison_result(metric, values, interval, len(codes), confidence=confidence, margin=margin, rule=rule)
+        interval = paired_interval(
+            metric, codes, old, new, confidence=confidence, level=level, training_rows=training_rows, seed=seed
+        )
+    return _comparison_result(
+        metric, values, interval, len(codes), confidence=confidence, level=level, margin=margin, rule=rule
+    )
 
 
-def _check_settings(confidence: float, margin: float, rule: str) -> None:
-    """Refuse an invalid confidence, margin or rule."""
+def _check_settings(confidence: float, level: float, margin: float, rule: str) -> None:
+    """Refuse an invalid confidence, level, margin or rule."""
     if not 0 < confidence < 1:
         remedy = "Use a number between 0 and 1, such as 0.95."
         raise Refusal("the confidence is not between 0 and 1", where="confidence", value=confidence, remedy=remedy)
+    if not 0 <= level <= (1 - confidence) / 2:
+        remedy = f"Use a number from 0 to {(1 - confidence) / 2:g}, the chance that the confidence leaves."
+        raise Refusal("the level is not one that the confidence leaves", where="level", value=level, remedy=remedy)
     if not 0 <= margin < float("inf"):
         remedy = "Use a number of 0 or more, in the unit of the metric."
         raise Refusal("the margin is not a number of 0 or more", where="margin", value=margin, remedy=remedy)
@@ -106,8 +125,8 @@ def _check_settings(confidence: float, margin: float, rule: str) -> None:
 def _degenerate_interval(old: FloatArray, new: FloatArray) -> Interval:
     """Return the interval of identical predictions, or none when the metric is undefined for either model."""
     if np.array_equal(old, new):
-        return Interval(0.0, 0.0, "identical predictions", "")
-    return Interval(float("nan"), float("nan"), "none", "the metric is not a finite number for both models")
+        return no_interval("identical predictions", "", 0.0)
+    return no_interval("none", "the metric is not a finite number for both models")
 
 
 def _comparison_result(
@@ -117,6 +136,7 @@ def _comparison_result(
     rows: int,
     *,
     confidence: float,
+    level: float,
     margin: float,
     rule: ComparisonRule,
 ) -> ModelComparison:
@@ -124,16 +144,18 @@ def _comparison_result(
     champion, challenger = values
     sign = 1 if higher_is_better(metric) else -1
     lower, upper = (interval.lower, interval.upper) if sign == 1 else (0 - interval.upper, 0 - interval.lower)
+    level_lower = interval.level_lower if sign == 1 else 0 - interval.level_upper
     identical = interval.method == "identical predictions"
     difference = 0.0 if identical else sign * (challenger - champion)
-    outcome = interval_outcome(lower, upper, margin, rule)
+    outcome = interval_outcome(lower, upper, margin, rule, level_lower=level_lower)
     sentence = f"On {metric} the challenger ({_number(challenger)}) {_OUTCOME_VERBS[outcome, rule]} the champion "
     sentence += f"({_number(champion)}), margin {margin:g}: "
     if interval.insufficiency:
         sentence += f"{interval.insufficiency}."
     else:
         sentence += f"{difference:+.4f} in its favour, {confidence:.0%} interval {lower:+.4f} to {upper:+.4f}"
-        sentence += f" ({interval.method}, {rows:,} rows)."
+        sentence += f" ({interval.method}, {rows:,} rows)"
+        sentence += "." if level_lower == lower else f"; {level_lower:+.4f} is the lower bound that decides."
     return ModelComparison(
         metric,
         champion,
@@ -148,6 +170,8 @@ def _comparison_result(
         rows,
         outcome,
         sentence,
+        level,
+        level_lower,
     )
 
 
@@ -163,18 +187,20 @@ _OUTCOME_VERBS: dict[tuple[ComparisonOutcome, ComparisonRule], str] = {
 }
 
 
-def interval_outcome(lower: float, upper: float, margin: float, rule: ComparisonRule) -> ComparisonOutcome:
+def interval_outcome(
+    lower: float, upper: float, margin: float, rule: ComparisonRule, *, level_lower: float
+) -> ComparisonOutcome:
     """Return the outcome for an interval in favour of the challenger. The first rule that applies decides.
 
-    An interval that is exactly zero: no different. No interval: cannot tell. Lower bound above 0 (superior)
-    or above -margin (non-inferior): better. Upper bound below 0: worse. Wholly within the margin: no
-    different. Otherwise: cannot tell.
+    An interval that is exactly zero: no different. No interval: cannot tell. Lower bound at the comparison's level
+    above 0 (superior) or above -margin (non-inferior): better. Upper bound below 0: worse. Wholly within the
+    margin: no different. Otherwise: cannot tell.
     """
     if lower == upper == 0:
         return "no different"
     if not (np.isfinite(lower) and np.isfinite(upper)):
         return "cannot tell"
-    if lower > (0 if rule == "superior" else -margin):
+    if level_lower > (0 if rule == "superior" else -margin):
         return "better"
     if upper < 0:
         return "worse"

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from tasks.evaluation.rules.predictions import (
     check_predictions,
     encode_truth,
 )
+from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.rules.model.parts import EvaluationSpec
 from tasks.shared.rules.refusal import Refusal
 
@@ -52,6 +53,7 @@ class Evaluation:
         leaked: entities of the holdout that were seen in training.
         curves: of challenger and champion.
         verdict: the decision of the gate.
+        spent_level: what the comparison spent of the error budget; None when it spent nothing.
     """
 
     task: TaskType
@@ -66,6 +68,7 @@ class Evaluation:
     leaked: int
     curves: tuple[Curve, ...]
     verdict: Verdict
+    spent_level: SpentLevel | None = None
 
 
 def evaluate_predictions(
@@ -80,6 +83,8 @@ def evaluate_predictions(
     champion_version: str,
     leaked_entities: int,
     seed: int,
+    spent_level: SpentLevel | None = None,
+    training_rows: int = 0,
 ) -> Evaluation:
     """Compute the challenger's metrics, compare it with the champion, and apply the gate.
 
@@ -92,6 +97,8 @@ def evaluate_predictions(
         champion_version: the champion's version; empty when there is none.
         leaked_entities: entities of the holdout that were seen in training, from `count_leaked`.
         seed: of the bootstrap.
+        spent_level: the level of the comparison, from the error budget; None compares at the confidence of `spec`.
+        training_rows: the rows that the challenger was trained on; a comparison with an error budget needs them.
 
     Raises:
         Refusal: truth, predictions or slice columns are invalid, or only one of champion and version is given.
@@ -118,8 +125,12 @@ def evaluate_predictions(
             confidence=terms.confidence,
             margin=terms.margin,
             rule=terms.rule,
+            level=spent_level.level if spent_level else None,
+            training_rows=max(1, training_rows) if spent_level and spent_level.budget else math.inf,
             seed=seed,
         )
+        if spent_level:
+            comparison = replace(comparison, sentence=f"{comparison.sentence} {spent_level.sentence}")
     verdict = apply_gate(
         spec,
         rows=len(codes),
@@ -143,6 +154,7 @@ def evaluate_predictions(
         leaked=leaked_entities,
         curves=tuple(c for name, values in predictions.items() for c in compute_curves(task_type, codes, values, name)),
         verdict=verdict,
+        spent_level=spent_level,
     )
 
 

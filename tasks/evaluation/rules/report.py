@@ -68,6 +68,9 @@ def _comparison_part(evaluation: Evaluation) -> list[str]:
     shown = f"{found.difference:+.4f}" if math.isfinite(found.difference) else "none"
     row = (found.metric, shown, bounds, f"{found.margin:g}", found.rule, f"**{found.outcome}**")
     meaning = f"Positive is in the challenger's favour. Method: {found.method}."
+    if evaluation.spent_level:
+        bound = f"{found.level_lower:+.4f}" if math.isfinite(found.level_lower) else "none"
+        meaning += f"\n\nLower bound that decides: {bound}. {escape_markdown(evaluation.spent_level.sentence)}"
     return ["## Against the champion", _table(head, iter([row])), meaning]
 
 

@@ -18,6 +18,7 @@ from blocks.common.gateway_settings import GatewaySettings
 from blocks.records.people import Person
 from tasks.approval.requests import approval_link, submit_request
 from tasks.approval.rules.evidence import Evidence, canonical_json, evidence_digest, parse_evidence
+from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.models import TeamModel
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, SPEC, World
@@ -71,6 +72,7 @@ CHANGES = {
     "cost_usd": {"trained": TRAINED.model_copy(update={"cost_usd": 1.25})},
     "serving_usd_month": {"trained": TRAINED.model_copy(update={"serving_usd_month": 84.0})},
     "failed_gates": {"judged": JUDGED.model_copy(update={"failed_gates": ("comparison",)})},
+    "spent_level": {"judged": JUDGED.model_copy(update={"spent_level": SpentLevel(1, "1", 0.013, 0.013, 0.05)})},
     "trigger_reason": {"because": "drift of 2026-11-25: The rows differ."},
 }
 

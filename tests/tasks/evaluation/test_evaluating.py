@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +14,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.common.errors import Rejected
+from blocks.common.errors import Rejected, Unavailable
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics
-from tasks.evaluation.tasks import predict_challenger, predict_champion, store_evaluation
+from tasks.evaluation.rules.spending import SpentLevel
+from tasks.evaluation.tasks import (
+    evaluate_challenger,
+    predict_challenger,
+    predict_champion,
+    spend_level,
+    store_evaluation,
+)
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import TeamModel
-from tasks.shared.records import TierData, TrainingResult
+from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
-from tests.fakes.environment import SPEC, World, artifact_of, register, release
+from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
 from tests.fixtures.approval_requests import DATA, TRAINED
 from tests.fixtures.spec_cases import BINARY
 
@@ -179,3 +189,90 @@ def test_verdict_metrics_report_and_plot_are_kept_with_run_and_version(
     assert (kept / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert [each["key"] for each in shown] == ["evaluation", "evaluation-plot"]
     assert shown[0]["markdown"] == (kept / "evaluation.md").read_text()
+
+
+def spend(env: World, version: str, days: float = 0.0, predictions: str = "", champion: str = "1") -> SpentLevel:
+    """Return what the comparison of a version spends that many days from now."""
+    challenger = TRAINED.model_copy(update={"version": version})
+    at = NOW + timedelta(days=days)
+    return spend_level(env, MODEL.spec, DATA, challenger, champion, predictions or f"of {version}", at)
+
+
+def test_a_task_that_is_retried_spends_its_level_once(env: World) -> None:
+    spend(env, "2")
+    first = spend(env, "3", days=1)
+    spend(env, "4", days=2)
+    assert spend(env, "3", days=3) == first
+    assert spend(env, "3", days=3, predictions="computed on other cores") == first
+    assert [each.version for each in env.effects().comparisons("price", "local")] == ["2", "3", "4"]
+
+
+def test_processes_that_compare_at_once_never_spend_the_same_part_of_the_budget(env: World) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: spend(env, str(number)), range(2, 34)))
+    recorded = env.effects().comparisons("price", "local")
+    assert [each.number for each in recorded] == list(range(1, 33))
+    assert sorted(each.number for each in found) == list(range(1, 33))
+    assert sum(each.level for each in recorded) == pytest.approx(max(each.spent for each in found))
+    assert max(each.spent for each in found) < 0.05
+
+
+def test_a_process_that_loses_the_race_for_a_number_plans_again(env: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    effects: Any = env.effects()
+    read = effects.comparisons
+    stale = iter([()])  # what it read before another process was first
+    spend(env, "2")
+    monkeypatch.setattr(effects, "comparisons", lambda *of: next(stale, read(*of)))
+    assert spend(env, "3").number == 2
+
+
+def test_a_ledger_that_fails_lets_nothing_be_compared(env: World) -> None:
+    env.effects().fail_writes = 1  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable):
+        spend(env, "2")
+    assert spend(env, "2").number == 1
+
+
+@pytest.fixture
+def compared_with(env: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EvaluationResult]:
+    """Return a function that evaluates a good challenger against a weak, deployed champion."""
+    for name in ("create_markdown_artifact", "create_image_artifact"):
+        monkeypatch.setattr(f"tasks.evaluation.tasks.{name}", lambda **given: None)
+    champion = trained(env, NO_WEIGHTS)
+    release(env, champion.version, champion.model_digest)
+    challenger, data = trained(env, GOOD_WEIGHTS), tier(tmp_path / "tier", rows(0), rows(1000))
+
+    def evaluated(**changes: Any) -> EvaluationResult:
+        return evaluate_challenger(env, MODEL, data.model_copy(update=changes), challenger)
+
+    return evaluated
+
+
+@pytest.mark.slow  # draws plots
+def test_an_evaluation_that_is_repeated_has_the_same_verdict_with_the_recorded_level(
+    env: World, compared_with: Callable[..., EvaluationResult]
+) -> None:
+    first = compared_with()
+    assert first.spent_level is not None and first.verdict == "pass"
+    assert first.spent_level.sentence in " ".join(first.reasons)
+    for number in range(20):
+        spend(env, f"night {number}", days=number)
+    assert compared_with() == first
+
+
+@pytest.mark.slow  # draws plots
+def test_a_run_on_a_sample_spends_nothing_because_it_cannot_be_promoted(
+    env: World, compared_with: Callable[..., EvaluationResult]
+) -> None:
+    assert compared_with(tier="development").spent_level is None
+    assert env.effects().comparisons("price", "local") == ()
+
+
+@pytest.mark.slow  # draws plots
+def test_a_challenger_that_predicts_what_the_champion_does_spends_nothing(
+    env: World, compared_with: Callable[..., EvaluationResult]
+) -> None:
+    release(env, "2", folder_digest(artifact_of(env, "2")), minutes=1)
+    found = compared_with()
+    assert (found.verdict, found.spent_level) == ("inconclusive", None)
+    assert env.effects().comparisons("price", "local") == ()

@@ -99,6 +99,20 @@ class SliceFloor(Floor):
     minimum_rows: int = Field(ge=1, description="Groups with fewer rows are not evaluated")
 
 
+class RepeatedSpec(StrictRecord):
+    """The error budget of comparisons that are repeated, every night for example."""
+
+    error_budget: float = Field(
+        default=0.05,
+        gt=0,
+        le=0.5,
+        description="Largest probability that any comparison of 365 days is a wrong `better`, above 0 up to 0.5",
+    )
+    off_because: OneLineText | None = Field(
+        default=None, description="Reason to compare without an error budget; the evidence shows it"
+    )
+
+
 class ComparisonSpec(StrictRecord):
     """How a challenger is compared with the champion."""
 
@@ -108,6 +122,7 @@ class ComparisonSpec(StrictRecord):
     )
     margin: float = Field(ge=0, description="In units of the metric, at least 0")
     confidence: float = Field(ge=0.8, lt=1, description="Confidence of the interval: 0.8 <= confidence < 1")
+    repeated: RepeatedSpec = Field(default=RepeatedSpec(), description="The error budget of repeated comparisons")
 
 
 class EvaluationSpec(StrictRecord):

@@ -19,6 +19,7 @@ from tasks.approval.rules.evidence import (
     text_digest,
 )
 from tasks.approval.rules.request_page import request_markdown
+from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.rules.refusal import Refusal
 
 GOOD = Evidence(
@@ -45,6 +46,7 @@ GOOD = Evidence(
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 GIVEN = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 METRICS = st.dictionaries(GIVEN, st.floats(allow_nan=False, allow_infinity=False), min_size=1)
+LEVEL = st.floats(0, 1)
 FIELDS = {
     **dict.fromkeys(
         ["model", "environment", "version", "model_digest", "commit", "tier", "as_of", "data_digest"], GIVEN
@@ -65,6 +67,7 @@ FIELDS = {
     "serving_usd_month": st.none() | st.floats(0, 1e12),
     "trigger_reason": st.none() | GIVEN,
     "attachments_digest": st.none() | GIVEN,
+    "spent_level": st.none() | st.builds(SpentLevel, st.integers(), GIVEN, LEVEL, LEVEL, LEVEL, TEXT),
 }
 ANY = st.builds(Evidence, **FIELDS)
 
@@ -169,6 +172,7 @@ TEXTS = {
     "unknown key": (canonical_json(GOOD).replace('{"as_of"', '{"a":1,"as_of"'), "unknown keys: a"),
     "NaN": (canonical_json(GOOD).replace("0.85", "NaN"), "finite"),
     "null checks": (canonical_json(GOOD).replace('{"failed":0,"passed":12}', "null"), "malformed"),
+    "edited level": (canonical_json(GOOD)[:-1] + ',"spent_level":{"level":1}}', "malformed"),
     "unknown check": (canonical_json(GOOD).replace('"failed":0', '"failing":0'), "malformed"),
 }
 
@@ -212,6 +216,12 @@ def test_the_request_of_a_first_model_from_a_changed_checkout_says_so():
 
 DEAR = dataclasses.replace(GOOD, serving_usd_month=83.95)
 ASKED = dataclasses.replace(GOOD, trigger_reason="drift of 2026-11-25: plan (new: '<b>', 3.0%).")
+SPENT = dataclasses.replace(GOOD, spent_level=SpentLevel(14, "2", 0.0021, 0.031, 0.05))
+
+
+def test_the_state_of_the_error_budget_is_shown():
+    line = "It is comparison 14 with champion 2, at a level of 0.21 %; the levels of 365 days sum to 3.1 %"
+    assert f"| comparison | {line}, of an error budget of 5 %. |" in shown(SPENT)
 
 
 def test_what_serving_may_cost_is_shown():
@@ -223,12 +233,12 @@ def test_what_asked_for_it_is_shown():
     assert by in shown(ASKED, requested_by="automation: model.drift.detected")
 
 
-@pytest.mark.parametrize("more", [DEAR, ASKED], ids=["what serving may cost", "what asked for it"])
+@pytest.mark.parametrize("more", [DEAR, ASKED, SPENT], ids=["what serving may cost", "what asked for it", "budget"])
 def test_what_is_shown_is_part_of_what_is_approved(more):
     assert evidence_digest(more) != evidence_digest(GOOD)
 
 
-@pytest.mark.parametrize("name", ["serving_usd_month", "trigger_reason"])
+@pytest.mark.parametrize("name", ["serving_usd_month", "trigger_reason", "spent_level"])
 def test_the_text_of_evidence_without_it_stays_what_it_was_before_it_was_known(name):
     assert name not in canonical_json(GOOD)
 

@@ -78,8 +78,8 @@ DECISIONS = {
 
 @pytest.mark.parametrize(("lower", "upper", "margin", "superior", "non_inferior"), DECISIONS.values(), ids=DECISIONS)
 def test_an_interval_says_what_the_rule_reads_in_it(lower, upper, margin, superior, non_inferior):
-    assert interval_outcome(lower, upper, margin, "superior") == superior
-    assert interval_outcome(lower, upper, margin, "non_inferior") == non_inferior
+    assert interval_outcome(lower, upper, margin, "superior", level_lower=lower) == superior
+    assert interval_outcome(lower, upper, margin, "non_inferior", level_lower=lower) == non_inferior
 
 
 def test_a_margin_lets_a_slightly_different_model_pass_as_not_inferior_only():

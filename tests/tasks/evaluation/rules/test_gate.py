@@ -16,8 +16,9 @@ from tasks.shared.rules.model.parts import ComparisonSpec as Terms
 from tasks.shared.rules.model.parts import EvaluationSpec, Floor, SliceFloor
 
 BETTER = ModelComparison(
-    "auc", 0.80, 0.84, 0.04, 0.01, 0.07, 0.95, 0.005, "superior", "DeLong", 500, "better", "On auc 0.84 beats 0.80."
-)
+    "auc", 0.80, 0.84, 0.04, 0.01, 0.07, 0.95, 0.005, "superior", "DeLong", 500, "better", "On auc 0.84 beats 0.80.",
+    0.025, 0.01,
+)  # fmt: skip
 FLOORS = (Floor(metric="auc", at_least=0.8), Floor(metric="brier", at_most=0.2))
 PLANS = (SliceFloor(column="plan", metric="auc", at_least=0.6, minimum_rows=50),)
 SLICES = (SliceResult("plan", "gold", "auc", 90, 0.7), SliceResult("plan", "free", "auc", 20, None))

@@ -8,8 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tasks.evaluation.rules.intervals import bounds_at
 from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import encode_truth
+from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.evaluation_cases import compared, every_metric, models
 
 
@@ -103,3 +105,71 @@ def test_delong_answers_for_two_hundred_thousand_rows():
     assert found.outcome == "better"
     assert found.difference == pytest.approx(found.challenger_value - found.champion_value)
     assert tenth.upper - tenth.lower == pytest.approx(math.sqrt(10) * (found.upper - found.lower), rel=0.05)
+
+
+SMALL_LEVELS = ((1 - 0.95) / 2, 0.01, 0.001, 1e-4, 1e-6, 0.0)
+
+
+@pytest.mark.parametrize("training_rows", [math.inf, 1_000.0])
+@every_metric
+def test_the_smaller_the_level_the_lower_the_bound_that_decides(task, metric, training_rows):
+    drawn = models(task, rows=400, noise=(0.9, 0.6))
+    found = [compared(task, metric, drawn, level=level, training_rows=training_rows) for level in SMALL_LEVELS]
+    bounds = [each.level_lower for each in found]
+    assert bounds == sorted(bounds, reverse=True)
+    assert all(each.level_lower <= each.lower for each in found)
+    assert {(each.lower, each.upper, each.difference) for each in found} == {
+        (found[0].lower, found[0].upper, found[0].difference)
+    }
+    assert (found[0].level_lower == found[0].lower) == math.isinf(training_rows)
+    assert found[-1].level_lower == -math.inf and found[-1].outcome != "better"
+
+
+@every_metric
+def test_a_bound_at_a_small_level_is_about_as_far_as_students_quantile_says(task, metric):
+    drawn = models(task, rows=800, noise=(0.9, 0.6))
+    found = compared(task, metric, drawn, level=1e-4)
+    reach = (found.difference - found.level_lower) / (found.difference - found.lower)
+    expected = stats.t.isf(1e-4, 799) / stats.t.isf(0.025, 799)
+    assert expected * 0.85 < reach < expected * 1.35
+
+
+@every_metric
+def test_the_luck_of_training_widens_the_bound_that_decides(task, metric):
+    drawn = models(task, rows=400, noise=(0.9, 0.6))
+    without, few = (compared(task, metric, drawn, level=1e-4, training_rows=rows) for rows in (math.inf, 800))
+    ratio = (few.difference - few.level_lower) / (without.difference - without.level_lower)
+    assert ratio == pytest.approx(math.sqrt(2), rel=1e-6)  # 1 + 2 · 400 / 800
+
+
+@pytest.mark.parametrize("skewed", [-1, 1], ids=["rare large losses", "rare large gains"])
+@pytest.mark.parametrize("level", [0.01, 0.001])
+def test_the_bound_is_wrong_as_often_as_its_level_allows_for_skewed_rows_too(skewed, level):
+    random, rows, draws = np.random.default_rng(7), 400, 4_000
+    drawn = skewed * (random.lognormal(0, 1, (draws, rows)) - math.exp(0.5))
+    means = drawn.mean(axis=1)
+    centred = drawn - means[:, None]
+    wrong = sum(bounds_at(level, float(m), each)[0] > 0 for m, each in zip(means, centred, strict=True))
+    student = (means / drawn.std(axis=1) * math.sqrt(rows) > stats.t.isf(level, rows - 1)).sum()
+    allowed = level * draws + 3 * math.sqrt(level * draws)
+    assert wrong <= (3 * allowed if skewed < 0 else allowed)
+    assert wrong <= student
+
+
+@pytest.mark.parametrize("level", [-0.01, 0.03, math.nan])
+def test_a_level_that_the_confidence_does_not_leave_is_refused(level):
+    with pytest.raises(Refusal, match="level is not one that the confidence leaves"):
+        compared("binary", "auc", models("binary"), level=level)
+
+
+def test_what_the_budget_forbids_is_not_better_and_the_sentence_says_which_bound_decides():
+    drawn = models("binary", rows=600, noise=(1.3, 0.6))
+    alone = compared("binary", "auc", drawn)
+    at_night = compared("binary", "auc", drawn, level=1e-9, margin=0.0)
+    assert (alone.outcome, at_night.outcome) == ("better", "cannot tell")
+    assert alone.lower == at_night.lower > 0 > at_night.level_lower
+    assert at_night.sentence.endswith(f"; {at_night.level_lower:+.4f} is the lower bound that decides.")
+    lenient = compared("binary", "auc", drawn, level=1e-9, margin=0.5, rule="non_inferior")
+    assert lenient.outcome == "better"
+    strict = compared("binary", "auc", drawn, level=1e-9, margin=-at_night.level_lower - 1e-6, rule="non_inferior")
+    assert strict.outcome != "better"

@@ -12,6 +12,7 @@ from matplotlib import image
 
 from tasks.evaluation.rules.gate import FIRST_MODEL
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
+from tasks.evaluation.rules.spending import SpentLevel
 from tests.fixtures.evaluation_cases import trained
 
 TASKS = ("binary", "multiclass", "regression")
@@ -83,6 +84,21 @@ def test_the_comparison_is_shown_with_difference_interval_margin_and_finding(tas
     assert row[:2] == [compared.metric, f"{compared.difference:+.4f}"]
     assert row[2] == f"{compared.lower:+.4f} to {compared.upper:+.4f}"
     assert row[5] == "**better**"
+
+
+@every_task
+def test_the_bound_that_decides_and_the_state_of_the_error_budget_are_shown(task):
+    case, spent = trained(task), SpentLevel(14, "4", 1e-9, 0.031, 0.05)
+    found = case.evaluated(champion=case.weak, spent_level=spent, training_rows=1)
+    text = report(found)
+    assert f"Lower bound that decides: {found.comparison.level_lower:+.4f}. {spent.sentence}" in text
+    assert found.comparison.level_lower < 0 < found.comparison.lower
+    assert found.verdict.outcome == "inconclusive"
+    assert found.verdict.reasons[0].endswith(f"is the lower bound that decides. {spent.sentence}")
+    assert (
+        case.evaluated(champion=case.weak, spent_level=replace(spent, level=0.025, budget=0.0)).comparison.outcome
+        == "better"
+    )
 
 
 def test_each_slice_has_its_row_and_says_whether_its_bound_is_kept():
