@@ -5,8 +5,8 @@ from prefect import flow
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
 from flows.parameters import EnvironmentName, Hours, ModelOrAll
+from tasks.cleanup.records import MaintenanceResult
 from tasks.cleanup.tasks import maintain_datasets
-from tasks.shared.records import MaintenanceResult
 
 
 @flow(name="maintain_lake", flow_run_name="lake of {environment}", **FLOW_OPTIONS)

@@ -1,10 +1,11 @@
 """Train the churn model: LightGBM on the columns that the `model.yaml` beside this file declares.
 
 It runs anywhere by the SageMaker container contract and imports nothing of the project: training rows as
-Parquet in `$SM_CHANNEL_TRAIN`, hyperparameters as a JSON object in `$SM_HPS` or as `--key value`, the model
-folder in `$SM_MODEL_DIR`. With `MLFLOW_TRACKING_URI` and `MLFLOW_RUN_ID` it joins that run: parameters, the
-validation curve, and the model, logged once. What it cannot use it refuses: exit code 1 and one line that
-says where, what and what to do. The same rows, hyperparameters and seed give the same model, bit by bit.
+Parquet in `$SM_CHANNEL_TRAIN`, validation rows in `$SM_CHANNEL_VALIDATION` where there are any,
+hyperparameters as a JSON object in `$SM_HPS` or as `--key value`, the model folder in `$SM_MODEL_DIR`.
+With `MLFLOW_TRACKING_URI` and `MLFLOW_RUN_ID` it joins that run: parameters, the validation curve, and
+the model, logged once. What it cannot use it refuses: exit code 1 and one line that says where, what and
+what to do. The same rows, hyperparameters and seed give the same model, bit by bit.
 """
 
 from __future__ import annotations
@@ -78,12 +79,15 @@ def train(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Read, fit, save and log: the whole way, failing before the slow imports where it can."""
     spec = read_spec(Path(__file__).with_name("model.yaml"))
     parameters = hyperparameters(arguments, environment.get("SM_HPS", "{}"), spec.defaults)
-    table = read_rows(Path(environment.get("SM_CHANNEL_TRAIN", "data")), spec)
+    table, validating = read_rows(Path(environment.get("SM_CHANNEL_TRAIN", "data")), spec), 0
+    if channel := environment.get("SM_CHANNEL_VALIDATION"):
+        validation = read_rows(Path(channel), spec)
+        table, validating = join_rows(table, validation), validation.num_rows
     tracked = TrainingRun.join(environment, parameters)
     frame, labels = features_and_labels(table, spec)
     del table
     example = frame.head(3).astype(dict.fromkeys(spec.categories, object))
-    pipeline = fit(frame, labels, spec, parameters, tracked)
+    pipeline = fit(frame, labels, spec, parameters, tracked, validating)
     folder = Path(environment.get("SM_MODEL_DIR", "model"))
     missing = {name for name in spec.features if frame[name].isna().any()}
     save(pipeline, folder, example, spec, missing, tracked)
@@ -161,6 +165,13 @@ def read_rows(folder: Path, spec: ModelSpec) -> pa.Table:
     return table.unify_dictionaries()
 
 
+def join_rows(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Return the rows of both tables."""
+    import pyarrow as pa
+
+    return pa.concat_tables([first, second]).unify_dictionaries()
+
+
 def cast_columns(table: pa.Table, spec: ModelSpec, file: str) -> pa.Table:
     """Return the table with numbers as float64 and texts as dictionaries; refuse what cannot be either."""
     import pyarrow as pa
@@ -205,19 +216,19 @@ def fit(
     spec: ModelSpec,
     parameters: Mapping[str, int | float],
     tracked: TrainingRun,
+    validating: int = 0,
 ) -> Pipeline:
-    """Fit on 85 % of the rows, follow the curve on the other 15 %; return preprocessing and model as one."""
+    """Fit, and follow the curve on the last `validating` rows, or on 15 % by chance; return the whole pipeline."""
     import lightgbm
     import numpy as np
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import Pipeline
 
-    rows, held = train_test_split(
-        np.arange(len(labels)),
-        test_size=VALIDATION_SHARE,
-        random_state=int(parameters["seed"]),
-        stratify=labels,
-    )
+    rows, held = np.split(np.arange(len(labels)), [len(labels) - validating])
+    if not validating:
+        rows, held = train_test_split(
+            rows, test_size=VALIDATION_SHARE, random_state=int(parameters["seed"]), stratify=labels
+        )
     prepare = preprocessing(frame, spec)
     values = prepare.fit_transform(frame)
     model = classifier(parameters)

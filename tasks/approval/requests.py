@@ -73,6 +73,10 @@ def build_evidence(
         waivers=waivers,
         trigger_reason=trigger_reason or None,
         spent_level=evaluation_result.spent_level,
+        holdout_rule=data.holdout_rule or None,
+        cut_off=data.cut_off or None,
+        trained_until=data.trained_until or None,
+        compared_since=evaluation_result.compared_since or None,
     )
 
 

@@ -16,6 +16,7 @@ from blocks.environment import Environment
 from blocks.records.cloud import PaidJob
 from blocks.tracking.base import Tracking
 from tasks.approval.rules.history import champion_of
+from tasks.cleanup.records import GarbageCollectionPlan, GarbageCollectionResult, PlannedRemoval
 from tasks.cleanup.rules.cloud import (
     CloudAction,
     HourlyPriceLookup,
@@ -26,7 +27,6 @@ from tasks.cleanup.rules.cloud import (
 )
 from tasks.cleanup.rules.garbage import MIN_GRACE_PERIOD, plan_removal, protected_model_keys
 from tasks.shared.cost import read_prices
-from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, PlannedRemoval
 from tasks.shared.rules.cost.prices import InstanceUse, hourly_price
 from tasks.shared.rules.refusal import Refusal
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from blocks.common.errors import Corrupt, TerminalError
 from blocks.lake.base import BUCKET_COLUMN, Lake, StorageUse
+from tasks.cleanup.records import MaintenanceResult
 from tasks.cleanup.rules.maintenance import (
     DatasetMaintenance,
     StorageStats,
@@ -14,7 +15,6 @@ from tasks.cleanup.rules.maintenance import (
     model_dataset_names,
     sampled_reads,
 )
-from tasks.shared.records import MaintenanceResult
 from tasks.shared.rules.model.namespaces import namespace_part
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest, has_digest

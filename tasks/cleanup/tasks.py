@@ -8,11 +8,11 @@ from prefect.artifacts import create_markdown_artifact
 from blocks.environment import open_environment
 from tasks.cleanup.garbage import artifact_owners, plan_cloud_actions, plan_removals, remove_planned, run_cloud_actions
 from tasks.cleanup.maintenance import maintain_dataset, maintenance_result, model_datasets
+from tasks.cleanup.records import GarbageCollectionPlan, GarbageCollectionResult, MaintenanceResult
 from tasks.cleanup.rules.cloud import IdleEndpointAction
 from tasks.cleanup.rules.garbage import bytes_text, garbage_collection_markdown
 from tasks.cleanup.rules.maintenance import DatasetMaintenance, maintenance_markdown
 from tasks.shared.models import known_models, load_model
-from tasks.shared.records import GarbageCollectionPlan, GarbageCollectionResult, MaintenanceResult
 from tasks.shared.retries import TASK_OPTIONS
 
 

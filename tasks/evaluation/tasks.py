@@ -19,8 +19,8 @@ from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics, record
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
 from tasks.evaluation.rules.spending import SpentLevel, plan_comparison, spent_level
-from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
-from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.champion import champion_version, comparable_since, verified_champion_files
+from tasks.shared.evaluation import comparable_rows, evaluate_on_holdout
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.retries import TASK_OPTIONS
@@ -54,14 +54,18 @@ def evaluate_challenger(
     holdout_rows = to_frame(pq.read_table(data.holdout))
     features = holdout_rows[list(team_model.spec.data.features)]
     predictions = predict_challenger(env.tracking(), training_result, features)
+    rule = data.holdout_rule or team_model.spec.holdout_rule.text
+    since = comparable_since(env, team_model.spec, serving, rule) if serving else None
     champion_predictions = predict_champion(env, team_model, serving, features) if serving else None
     digest = digest_predictions(predictions)
     spent = None  # identical predictions cannot be found better, and a sample's model cannot be promoted
     differ = champion_predictions is not None and not np.array_equal(predictions, champion_predictions)
-    if differ and is_promotable_tier(data.tier):
+    comparable = comparable_rows(team_model.spec, data, holdout_rows, since)
+    enough = comparable is None or comparable.suffices(team_model.spec.evaluation)
+    if differ and enough and is_promotable_tier(data.tier):
         spent = spend_level(env, team_model.spec, data, training_result, serving, digest, datetime.now(UTC))
     evaluation = evaluate_on_holdout(
-        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed, spent
+        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed, spent, since
     )
     store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
     golden = features[:GOLDEN_ROWS]
@@ -77,6 +81,7 @@ def evaluate_challenger(
         predictions_digest=digest,
         deciding_metric=team_model.spec.evaluation.comparison.metric,
         spent_level=spent,
+        compared_since=evaluation.compared_since,
     )
 
 
@@ -112,9 +117,8 @@ def predict_champion(env: Environment, model: TeamModel, version: str, features:
     """Return the champion's predictions.
 
     Raises:
-        Refusal: its files are not the approved ones, or it was trained with another holdout rule.
+        Refusal: its files are not the approved ones.
     """
-    check_holdout_rule(env, model.spec, version)
     return env.tracking().predict(verified_champion_files(env, model.spec.name, version), features)
 
 

@@ -77,7 +77,12 @@ def data_facts(env: Environment, team_model: TeamModel, data: TierData) -> dict[
         "train_digest": content_digest(data.train),
         "train_rows": data.train_rows,
         "holdout_rows": data.holdout_rows,
-        "holdout": team_model.spec.holdout,
+        "validation_digest": content_digest(data.training_parts["validation"]) if data.validation_rows else "",
+        "validation_rows": data.validation_rows,
+        "unused_rows": data.unused_rows,
+        "holdout": data.holdout_rule,
+        "cut_off": data.cut_off,
+        "trained_until": data.trained_until,
         "tables": tables,
     }
 

@@ -174,7 +174,8 @@ def restore_data(env: Environment, pack: VerifiedPack, team_model: TeamModel, wo
             remedy="The evidence stays valid for the digests that it names; the model cannot be trained again on them.",
         )
     _check_same("the read of the lake", recorded["data_digest"], reads.digest)
-    data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch")
+    rule = str(recorded["holdout"])  # of earlier releases a number: the share by entity
+    data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch", rule)
     _check_same("the training rows", recorded["train_digest"], content_digest(data.train))
     _check_same("the holdout rows", recorded["holdout_digest"], data.holdout_digest)
     return data
@@ -189,7 +190,7 @@ def retrain_from_pack(
     job = TrainingJob(
         name=f"reproduce-{team_model.spec.name.replace('_', '-')[:40]}-{uuid4().hex[:12]}",
         program_folder=team_model.folder,
-        channels={"train": data.train},
+        channels=data.training_parts,
         hyperparameters={**training["parameters"], "seed": str(training["seed"])},
         environment={
             "MLFLOW_TRACKING_URI": f"sqlite:///{work}/runs.db"

@@ -122,7 +122,8 @@ def partition_source(
         unreadable_rows=staged.unreadable_row_count,
         ignored=source.undeclared_columns,
     )
-    rules = RowRules(staged.schema, data.entity, data.target, data.classes or None, staged.finite_columns, data.unique)
+    classes, finite = data.classes or None, staged.finite_columns
+    rules = RowRules(staged.schema, data.entity, data.target, classes, finite, data.unique, data.group)
     # The source's files are on this machine, so DuckDB checks them here, whichever engine reads the lake.
     limits = {"memory_limit_mb": _MEMORY_MB, "threads": _THREADS, "batch_rows": _BATCH_ROWS}
     engine = DuckDBEngine.model_validate({**limits, "spill": _ensure_folder(folder / "spill")})

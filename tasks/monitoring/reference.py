@@ -63,7 +63,7 @@ class ReferenceData:
 
 def tier_files(tier: TierData) -> tuple[str, ...]:
     """Return the Parquet files of a tier's rows."""
-    return tuple(str(path) for part in (tier.train, tier.holdout) for path in parquet_files(part))
+    return tuple(str(path) for part in tier.evaluated_parts for path in parquet_files(part))
 
 
 def load_reference(env: Environment, model: TeamModel, version: str) -> ReferenceData:
@@ -105,7 +105,8 @@ def _reference_tier(env: Environment, spec: ModelSpec, version: ModelVersion) ->
             value=reads.digest,
             remedy="Restore the data set, or retrain.",
         )
-    return materialise(lake, env.engine(), reads, spec, tags["ratchet.tier"], env.scratch)
+    recorded = tags.get("ratchet.holdout", "")  # under another rule the version may have been trained on its holdout
+    return materialise(lake, env.engine(), reads, spec, tags["ratchet.tier"], env.scratch, recorded)
 
 
 def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, tier: TierData, place: Path) -> None:
@@ -116,7 +117,7 @@ def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, t
         predicted = predict_holdout_sample(env, spec, version, tier)
         pq.write_table(predicted, staged / "holdout.parquet")
         engine, rows = env.engine(), {"rows": tier_files(tier)}
-        features = monitored_feature_columns(engine, spec, rows["rows"], tier.train_rows + tier.holdout_rows)
+        features = monitored_feature_columns(engine, spec, rows["rows"], tier.evaluated_rows)
         prediction_columns = [
             number_column(name, predicted[name].to_numpy(), prediction=True)
             for name in monitored_prediction_columns(spec)

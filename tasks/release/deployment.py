@@ -82,6 +82,7 @@ def approved_release(
     """
     with record_refusals(env, request.id, "deploy", "", "deploy task", now):
         evidence = verify_approval(env, request, before, interrupted_effect=begun, now=now)
+        check_recorded_cut_off(env, request, evidence)
         files = approved_files(env, request, evidence)
     return Release(request.model, request.version, files, evidence.model_digest, golden)
 
@@ -134,6 +135,24 @@ def verify_approval(
             env, links, evidence.failed_gates, evidence.waivers, request.model, request.requested_by, now
         )
     return evidence
+
+
+def check_recorded_cut_off(env: Environment, request: ApprovalRequest, evidence: Evidence) -> None:
+    """Refuse a version whose holdout rule or cut-off in the registry is another than the approved one.
+
+    Later challengers are compared with it on rows that are newer than what the registry says.
+    """
+    version = env.tracking().version(request.model, request.version)
+    approved = {"holdout": evidence.holdout_rule, "trained_until": evidence.trained_until, "cut_off": evidence.cut_off}
+    for name, value in approved.items():
+        recorded = version.tags.get(f"ratchet.{name}") or None if version else None
+        if recorded != value and not (name == "holdout" and value is None):  # evidence of earlier releases has no rule
+            raise Refusal(
+                "the registry's record of the training rows is not the approved one",
+                where=f"{request.model} version {request.version}, tag ratchet.{name}",
+                value=recorded,
+                remedy=f"The approved value is {value}: restore the tag, or retrain and request a new approval.",
+            )
 
 
 def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidence) -> Path:

@@ -19,6 +19,7 @@ from tasks.sampling.rules.features import (
 from tasks.shared.models import check_namespace_allowed, load_model
 from tasks.shared.records import PublishResult, TierData
 from tasks.shared.retries import TASK_OPTIONS
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.namespaces import base_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import is_promotable_tier
@@ -51,7 +52,19 @@ def sample(model: str, tier: str, as_of: str, environment: str) -> TierData:
     env, spec = open_environment(environment), load_model(model).spec
     check_namespace_allowed(env, model)
     lake = env.lake()
-    return materialise(lake, env.engine(), resolve_reads(lake, spec.data, as_of), spec, tier, env.scratch)
+    data = materialise(lake, env.engine(), resolve_reads(lake, spec.data, as_of), spec, tier, env.scratch)
+    get_run_logger().info("%s", split_sentence(data))
+    return data
+
+
+def split_sentence(data: TierData) -> str:
+    """Return how the rows of a tier were divided, and how many are in each part."""
+    parts = {"train": data.train_rows, "validate": data.validation_rows, "decide": data.holdout_rows}
+    counted = ", ".join(f"{count:,} {part}" for part, count in parts.items() if count)
+    unused = f", {data.unused_rows:,} are in neither part" if data.unused_rows else ""
+    cut_off = f" (cut-off {data.cut_off})" if data.cut_off else ""
+    rule = parse_holdout_rule(data.holdout_rule).sentence
+    return f"Of {data.all_rows:,} rows, {counted}{unused}. Holdout: {rule}{cut_off}."
 
 
 def reason_not_published(spec: ModelSpec) -> str:
@@ -77,7 +90,7 @@ def publish_rows(lake: Lake, engine: Engine, spec: ModelSpec, data: TierData, *,
     earlier = lake.find_by_key(name, data.digest)
     if earlier is not None:
         return PublishResult(dataset=name, snapshot=earlier.id, rows=earlier.rows, new=False)
-    files = {"rows": tuple(str(path) for part in (data.train, data.holdout) for path in parquet_files(part))}
+    files = {"rows": tuple(str(path) for part in data.all_parts for path in parquet_files(part))}
     if newest is not None:
         files["published"] = lake.files(lake.as_of(name, newest.id))
     rows = _rows_or_none(engine.stream(unpublished_rows_sql(spec.data, published=newest is not None), files))

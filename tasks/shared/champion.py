@@ -1,12 +1,17 @@
 """The champion: the deployed version according to the ledger, with its approved files."""
 
+from datetime import datetime
 from pathlib import Path
 
+from blocks.common.errors import NotFound
 from blocks.environment import Environment
+from blocks.records.tracking import ModelVersion
 from runtime.digests import folder_digest
 from tasks.approval.rules.history import champion_of
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.rules.rows.tiers import newest_sql
 
 
 def champion_version(env: Environment, model: str) -> str:
@@ -32,15 +37,51 @@ def verified_champion_files(env: Environment, model: str, version: str) -> Path:
     return artifact
 
 
-def check_holdout_rule(env: Environment, spec: ModelSpec, version: str) -> None:
-    """Refuse a champion trained with another holdout rule: it may have been trained on rows of the holdout."""
+def comparable_since(env: Environment, spec: ModelSpec, version: str, challenger_rule: str) -> datetime | None:
+    """Return the time that holdout rows must be newer than for the champion not to have trained on them.
+
+    By time that is the champion's newest training row and the longer of the two gaps; the rules may differ. Otherwise
+    the rules must be the same, and the result is None: the champion was trained on none of the holdout rows.
+
+    Raises:
+        Refusal: the champion may have been trained on rows of the holdout.
+    """
     found = env.tracking().version(spec.name, version)
     if found is None:
         raise Refusal("the deployed version is not in the registry", value=version, remedy="Restore it, or roll back.")
-    if found.tags.get("ratchet.holdout") != str(spec.holdout):
+    recorded, rule = found.tags.get("ratchet.holdout"), parse_holdout_rule(challenger_rule)
+    if not rule.time and recorded == challenger_rule:
+        return None
+    if not rule.time or not recorded:
         raise Refusal(
             "the champion was trained with another holdout rule, so it may have been trained on rows of the holdout",
             where=f"version {version}",
-            value=found.tags.get("ratchet.holdout"),
-            remedy=f"Set holdout (now {spec.holdout}) back, or retrain the champion with it first.",
+            value=recorded,
+            remedy=f"Set holdout (now {challenger_rule}) back, or retrain the champion with it first.",
         )
+    champion_rule = parse_holdout_rule(recorded)
+    until = found.tags.get("ratchet.trained_until") if champion_rule.time == rule.time else ""
+    newest = datetime.fromisoformat(until) if until else _newest_row(env, spec, found, rule.time)
+    return newest + max(rule.gap, champion_rule.gap)
+
+
+def _newest_row(env: Environment, spec: ModelSpec, champion: ModelVersion, time: str) -> datetime:
+    """Return the newest time of all rows as of the champion's snapshot: it was trained on none that is newer.
+
+    It bounds versions of earlier releases, and those that were not divided by time.
+    """
+    lake, tags = env.lake(), champion.tags
+    try:
+        files = lake.files(lake.as_of(spec.data.dataset, tags["ratchet.snapshot"]))
+        newest: datetime | None = env.engine().query(newest_sql(time), {"rows": files})["newest"][0].as_py()
+        if newest is not None:
+            return newest
+        problem = "its rows have no time"
+    except (KeyError, NotFound) as cause:
+        problem = str(cause)
+    raise Refusal(
+        "it is unknown until when the champion's training rows go, so it may have been trained on rows of the holdout",
+        where=f"version {champion.version}",
+        value=problem,
+        remedy="Restore the data set that it was trained on, or set holdout back.",
+    )

@@ -1,13 +1,19 @@
 """The evaluation of two models' predictions for the holdout rows of a tier."""
 
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.evaluation.rules.evaluation import Evaluation, count_leaked, evaluate_predictions
+from tasks.evaluation.rules.evaluation import Comparable, Evaluation, Leak, count_leaked, evaluate_predictions
 from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
+from tasks.shared.rules.model.holdout import HoldoutRule, parse_holdout_rule
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.refusal import Refusal
 
 
 def evaluate_on_holdout(
@@ -19,10 +25,14 @@ def evaluate_on_holdout(
     champion_version: str,
     seed: int,
     spent_level: SpentLevel | None = None,
+    comparable_since: datetime | None = None,
 ) -> Evaluation:
-    """Evaluate both models' predictions of the holdout rows, and count the entities that also occur in training."""
+    """Evaluate both models' predictions of the holdout rows, and count what the holdout shares with training.
+
+    They are compared on the rows that are newer than `comparable_since`; None compares them on all.
+    """
     spec = model.spec
-    keys = pq.read_table(data.train, columns=[spec.data.entity])[spec.data.entity]
+    rule = _rule(spec, data)
     return evaluate_predictions(
         task_type=spec.task,
         classes=spec.data.classes,
@@ -32,8 +42,43 @@ def evaluate_on_holdout(
         challenger=challenger,
         champion=champion,
         champion_version=champion_version,
-        leaked_entities=count_leaked(keys, rows[spec.data.entity]),
+        leak=find_leak(data, rule, spec.data.entity, rows),
         seed=seed,
         spent_level=spent_level,
         training_rows=data.train_rows,
+        comparable=comparable_rows(spec, data, rows, comparable_since),
     )
+
+
+def comparable_rows(spec: ModelSpec, data: TierData, rows: pd.DataFrame, since: datetime | None) -> Comparable | None:
+    """Return which rows of the holdout are newer than `since`; None when all are compared."""
+    if since is None:
+        return None
+    return Comparable((_times(rows, _rule(spec, data)) > since).to_numpy(dtype=bool), since.isoformat())
+
+
+def _rule(spec: ModelSpec, data: TierData) -> HoldoutRule:
+    return parse_holdout_rule(data.holdout_rule) if data.holdout_rule else spec.holdout_rule
+
+
+def find_leak(data: TierData, rule: HoldoutRule, entity: str, rows: pd.DataFrame) -> Leak:
+    """Count the entities or groups on both sides; by time, the holdout rows not newer than training and its gap."""
+    if rule.by != "time":
+        key, named = (rule.group, "groups") if rule.group else (entity, "entities")
+        parts = [pq.read_table(part, columns=[key]) for part in data.training_parts.values()]
+        leaked = count_leaked(pa.concat_tables(parts)[key], rows[key])
+        if leaked or not rule.time:
+            return Leak(leaked, f"{named} of the holdout were seen in training")
+    if not data.trained_until:
+        raise Refusal(
+            "it is unknown until when the training rows go", where=rule.sentence, remedy="Sample the data again."
+        )
+    trained = [pq.read_table(part, columns=[rule.time]).to_pandas() for part in data.training_parts.values()]
+    newest = max(datetime.fromisoformat(data.trained_until), *(_times(part, rule).max() for part in trained))
+    late = int((~(_times(rows, rule) > newest + rule.gap)).sum())
+    return Leak(late, "rows of the holdout are not newer than the training rows and the gap after them")
+
+
+def _times(rows: pd.DataFrame, rule: HoldoutRule) -> pd.Series:
+    """Return the times of the rows in UTC."""
+    return pd.to_datetime(rows[rule.time], utc=True)

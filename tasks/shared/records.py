@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.cleanup.rules.cloud import CloudAction
 from tasks.evaluation.rules.spending import SpentLevel
 
 
@@ -34,6 +33,11 @@ class TierData(TaskRecord):
     `as_of` is the main table's snapshot, `tables` are those of the joined tables by name. `reread_as_of`
     is the as-of (a snapshot's id or a time) by which the same snapshots are read again. `data_digest` identifies the
     read of the lake, `digest` the tier, and `holdout_digest` the content of the holdout rows in order.
+
+    `holdout_rule` is the canonical text of the rule, `cut_off` the time from which on rows are in the holdout, and
+    `trained_until` the newest time of the training and validation rows (ISO 8601 in UTC; "" where rows have no time or
+    are not divided by it). `unused_rows` are in neither part: those within the gap, and by group and time those of the
+    other side's groups.
     """
 
     model: str
@@ -47,11 +51,42 @@ class TierData(TaskRecord):
     holdout_digest: str
     reread_as_of: str
     tables: dict[str, str] = {}
+    holdout_rule: str = ""
+    cut_off: str = ""
+    trained_until: str = ""
+    validation_rows: int = 0
+    unused_rows: int = 0
 
     @property
     def train(self) -> Path:
         """Folder of the training rows."""
         return self.folder / "train"
+
+    @property
+    def training_parts(self) -> dict[str, Path]:
+        """Folders of what the training program gets, by channel: the training rows, and validation rows if any."""
+        names = ["train", *(["validation"] if self.validation_rows else [])]
+        return {name: self.folder / name for name in names}
+
+    @property
+    def evaluated_parts(self) -> tuple[Path, ...]:
+        """Folders of the rows that train, validate or are in the holdout."""
+        return (*self.training_parts.values(), self.holdout)
+
+    @property
+    def evaluated_rows(self) -> int:
+        """The number of rows in `evaluated_parts`."""
+        return self.train_rows + self.validation_rows + self.holdout_rows
+
+    @property
+    def all_rows(self) -> int:
+        """The number of rows in `all_parts`."""
+        return self.evaluated_rows + self.unused_rows
+
+    @property
+    def all_parts(self) -> tuple[Path, ...]:
+        """Folders of all rows of the tier, those in neither part included."""
+        return (*self.evaluated_parts, *([self.folder / "unused"] if self.unused_rows else []))
 
     @property
     def holdout(self) -> Path:
@@ -66,21 +101,6 @@ class PublishResult(TaskRecord):
     snapshot: str
     rows: int
     new: bool = True
-
-
-class MaintenanceResult(TaskRecord):
-    """The result of a maintenance run or dry run: merged files, removed orphans, verified reads.
-
-    `reads_reverified` counts the reads that were repeated after a change and returned the same rows.
-    """
-
-    datasets: tuple[str, ...]
-    files_merged: int
-    orphan_files: int
-    bytes_removed: int
-    reads_verified: int
-    reads_reverified: int
-    dry_run: bool
 
 
 class ValidationResult(TaskRecord):
@@ -141,9 +161,10 @@ class TrainingResult(TaskRecord):
 class EvaluationResult(TaskRecord):
     """The result of an evaluation. `champion_version` is "" for a first model; `failed_gates` lists the failed gates.
 
-    `deciding_metric` is the one by which challenger and champion are compared; `spent_level` is what that comparison
-    spent. `predictions_digest` is the SHA-256 over the predictions of all holdout rows, bit by bit. `golden_request`
-    holds a few holdout rows as posted to `/invocations`, `golden_predictions` the model's predictions for them (JSON).
+    `deciding_metric` is the one by which challenger and champion are compared, on holdout rows newer than
+    `compared_since` ("" on all); `spent_level` is what that comparison spent. `predictions_digest` is the SHA-256 over
+    the predictions of all holdout rows, bit by bit. `golden_request` holds a few holdout rows as posted to
+    `/invocations`, `golden_predictions` the model's predictions for them (JSON).
     """
 
     verdict: Literal["pass", "hold", "inconclusive"]
@@ -157,6 +178,7 @@ class EvaluationResult(TaskRecord):
     predictions_digest: str = ""
     deciding_metric: str = ""
     spent_level: SpentLevel | None = None
+    compared_since: str = ""
 
 
 class PendingApproval(TaskRecord):
@@ -289,32 +311,3 @@ class Trial(TaskRecord):
     run_id: str
     run_url: str
     reason: str = ""
-
-
-class PlannedRemoval(TaskRecord):
-    """One artifact that garbage collection removes: its key, its description, and its size in bytes."""
-
-    key: str
-    description: str
-    bytes: int
-
-
-class GarbageCollectionPlan(TaskRecord):
-    """The plan of a garbage collection: removals (dependents first), kept artifacts by reason, and cloud actions."""
-
-    remove: tuple[PlannedRemoval, ...]
-    kept_counts: dict[str, int]
-    cloud_actions: tuple[CloudAction, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """The bytes that the removals free."""
-        return sum(each.bytes for each in self.remove)
-
-
-class GarbageCollectionResult(TaskRecord):
-    """The result of a garbage collection. `skipped` artifacts were in use by then, or gone."""
-
-    removed: int
-    bytes: int
-    skipped: int

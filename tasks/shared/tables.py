@@ -2,29 +2,36 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from blocks.engines.base import Engine
 from blocks.lake.base import AsOf, Lake
 from runtime.digests import text_digest
 from tasks.shared.rules.model.data import MAIN_TABLE, DataSpec
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.join_rules import (
     ColumnTypes,
     foreign_buckets_sql,
     refuse_foreign_buckets,
     refuse_repeated_keys,
+    refuse_rows_without_side,
     refuse_rows_without_time,
     repeated_keys_sql,
-    rows_without_time_sql,
+    rows_without_sql,
 )
 from tasks.shared.rules.rows.joins import is_tier_sampled, sql_table_names
 from tasks.shared.rules.rows.tiers import (
+    CutOffs,
     TierRule,
     count_strata_sql,
+    cut_off_sql,
     refuse_too_many_strata,
     stratum_bucket_bounds,
     stratum_counts_sql,
     tier_bucket_bound,
+    training_condition,
 )
 
 
@@ -103,7 +110,7 @@ def tier_rule(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, ti
     bound, column = tier_bucket_bound(spec.tiers, tier), spec.tiers.stratify_by
     rate = float(getattr(spec.tiers, tier))
     if not column or rate == 1:
-        return TierRule(bound)
+        return TierRule(bound, group=spec.data.group or "")
     everything = {"main": lake.files(reads.main)}
     refuse_too_many_strata(column, int(engine.query(count_strata_sql(column), everything)["strata"][0].as_py()))
     counts = engine.query(stratum_counts_sql(column), everything).select(["stratum", "bucket", "entities"])
@@ -129,8 +136,37 @@ def check_tier_rows(engine: Engine, files: TableFiles, data: DataSpec, rule: Tie
             refuse_repeated_keys(data, name, found.to_pylist())
     if any(table.time for table in data.tables.values()):
         refuse_rows_without_time(
-            data, engine.query(rows_without_time_sql(data, rule.condition()), files)["example"].to_pylist()
+            data, engine.query(rows_without_sql(data, data.time or "", rule.condition()), files)["example"].to_pylist()
         )
+
+
+def split_cut_offs(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, rule: HoldoutRule) -> CutOffs:
+    """Return the cut-offs of the read, which are the same for all tiers. By time, one column of every row is read.
+
+    Raises:
+        Refusal: a row has no time or no group, or a cut-off is no time that Python can hold.
+    """
+    data, share = spec.data, spec.training.validation_share
+    everything = {"main": lake.files(reads.main)}
+    for column in filter(None, dict.fromkeys((rule.time, rule.group, data.group))):
+        missing = engine.query(rows_without_sql(data, column), everything)["example"].to_pylist()
+        refuse_rows_without_side(data, column, missing)
+    if not rule.time:
+        return CutOffs()
+
+    def find(newest: float, within: str = "") -> datetime | None:
+        found = engine.query(cut_off_sql(rule.time, newest, within), everything)["cut_off"][0]
+        try:
+            at: datetime | None = found.as_py()
+        except (OverflowError, ValueError) as cause:
+            where = f"data set {data.dataset}, column {rule.time!r}"
+            raise Refusal("the cut-off is no time that can be used", where=where, value=str(cause)) from cause
+        return at
+
+    cut_off = datetime.fromisoformat(rule.since) if rule.since else find(rule.share or 0.0)
+    if not share or cut_off is None:
+        return CutOffs(cut_off)
+    return CutOffs(cut_off, find(share, training_condition(rule, data.entity, CutOffs(cut_off))))
 
 
 def count_tier_rows(engine: Engine, files: TableFiles, rule: TierRule) -> int:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,63 @@ from tasks.evidence.rules.differences import feature_baseline
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
 from tasks.shared.rules import sql
+from tasks.shared.rules.model.data import DataSpec
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.rows.content import ContentDigest
 from tasks.shared.rules.rows.join_rules import check_tables, refuse_changed_row_count
 from tasks.shared.rules.rows.joins import model_rows_sql, row_order_sql, select_where
-from tasks.shared.rules.rows.tiers import TierRule, holdout_condition, refuse_empty_split, tier_bucket_bound
-from tasks.shared.tables import TableFiles, TableReads, check_tier_rows, count_tier_rows, tier_rule
+from tasks.shared.rules.rows.tiers import (
+    TierRule,
+    newest_sql,
+    refuse_empty_split,
+    split_conditions,
+    tier_bucket_bound,
+)
+from tasks.shared.tables import (
+    TableFiles,
+    TableReads,
+    check_tier_rows,
+    count_tier_rows,
+    split_cut_offs,
+    tier_rule,
+)
 from tasks.validation.rules.parquet_rows import to_frame
 
-TIER_LAYOUT_VERSION = 3
+TIER_LAYOUT_VERSION = 4
 """Raise this number when tiers are written in another way, so that tiers of the old way are not reused."""
 
 
-def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, tier: str, scratch: Path) -> TierData:
+def materialise(
+    lake: Lake,
+    engine: Engine,
+    reads: TableReads,
+    spec: ModelSpec,
+    tier: str,
+    scratch: Path,
+    recorded_rule: str = "",
+) -> TierData:
     """Write the tier below `scratch`, or find it there: the same reads and rules give the same rows in the same order.
 
     Neither a compaction of the lake nor another engine changes the rows, the digests, or the bits of a model that is
-    trained on them (`row_order_sql`).
+    trained on them (`row_order_sql`). `recorded_rule` is the holdout rule of a version that was trained before; ""
+    takes that of `spec`.
 
     Raises:
-        Refusal: the tier has no training row or no holdout row, or the tables cannot be joined.
+        Refusal: the tier has no training row or no holdout row, a row has no time or group to divide by, or the tables
+            cannot be joined.
     """
     bound = tier_bucket_bound(spec.tiers, tier)
+    holdout = parse_holdout_rule(recorded_rule) if recorded_rule else spec.holdout_rule
     rule = [
         TIER_LAYOUT_VERSION,
         reads.digest,
         tier,
         bound,
         spec.tiers.stratify_by,
-        spec.holdout,
+        holdout.text,
+        spec.training.validation_share,
+        spec.data.group,
         model_rows_sql(spec.data),
     ]
     digest = text_digest(json.dumps(rule))
@@ -60,12 +89,16 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
             "reread_as_of": reads.reread_as_of,
             "data_digest": reads.digest,
             "digest": digest,
+            "holdout_rule": holdout.text,
         }
         check_tables(spec.data, reads.columns())
         chosen = tier_rule(lake, engine, reads, spec, tier)
         files = reads.files(lake, spec.data, chosen.bound)
         check_tier_rows(engine, files, spec.data, chosen)
-        _write_tier(engine, files, spec, chosen, folder, facts)
+        cut_offs = split_cut_offs(lake, engine, reads, spec, holdout)
+        parts = split_conditions(holdout, spec.data.entity, cut_offs, spec.training.validation_share)
+        facts["cut_off"] = cut_offs.holdout.astimezone(UTC).isoformat() if cut_offs.holdout else ""
+        _write_tier(engine, files, spec, chosen, parts, folder, facts)
     os.utime(
         folder / "tier.json"
     )  # when it was last used: garbage collection removes tiers that were not used for long
@@ -73,18 +106,24 @@ def materialise(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpec, 
 
 
 def _write_tier(
-    engine: Engine, files: TableFiles, spec: ModelSpec, tier_rule: TierRule, folder: Path, facts: Mapping[str, object]
+    engine: Engine,
+    files: TableFiles,
+    spec: ModelSpec,
+    tier_rule: TierRule,
+    parts: Mapping[str, str],
+    folder: Path,
+    facts: Mapping[str, object],
 ) -> None:
     """Write the tier to a temporary folder, then rename it: a visible tier is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=folder.parent))
     try:
-        counts = _write_split(engine, files, spec, tier_rule, staged)
-        where = f"the {facts['tier']} tier of {spec.data.dataset} as of {facts['as_of']}"
-        refuse_empty_split(counts["train"], counts["holdout"], where)
-        rows = {f"{part}_rows": count for part, count in counts.items()}
-        digest = content_digest(staged / "holdout")
-        (staged / "tier.json").write_text(json.dumps({**facts, **rows, "holdout_digest": digest}))
+        counts = _write_split(engine, files, spec.data, tier_rule, parts, staged)
+        refuse_empty_split(counts, f"the {facts['tier']} tier of {spec.data.dataset} as of {facts['as_of']}")
+        found: dict[str, object] = {f"{part}_rows": count for part, count in counts.items()}
+        found |= {"holdout_digest": content_digest(staged / "holdout")}
+        found |= {"trained_until": _trained_until(engine, spec.data, staged)}
+        (staged / "tier.json").write_text(json.dumps({**facts, **found}))
         staged.rename(folder)
     except OSError:
         if not (folder / "tier.json").exists():
@@ -93,22 +132,29 @@ def _write_tier(
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _write_split(engine: Engine, files: TableFiles, spec: ModelSpec, chosen: TierRule, staged: Path) -> dict[str, int]:
-    """Write the training rows and the holdout rows, and return how many there are of each."""
-    data, decides, order = spec.data, holdout_condition(spec.data.entity, spec.holdout), row_order_sql(spec.data)
-    conditions = {"train": f"NOT ({decides})", "holdout": decides}
-    within = chosen.condition()
+def _trained_until(engine: Engine, data: DataSpec, staged: Path) -> str:
+    """Return the newest time of the rows that train or validate, ISO 8601 in UTC; "" when rows have no time."""
+    if not data.time:
+        return ""
+    files = [str(path) for part in ("train", "validation") for path in parquet_files(staged / part)]
+    newest = engine.query(newest_sql(data.time), {"rows": files})["newest"][0].as_py()
+    return str(newest.astimezone(UTC).isoformat()) if newest else ""
+
+
+def _write_split(
+    engine: Engine, files: TableFiles, data: DataSpec, chosen: TierRule, parts: Mapping[str, str], staged: Path
+) -> dict[str, int]:
+    """Write the rows of each part, those that its condition in SQL takes, and return how many there are."""
+    order, within = row_order_sql(data), chosen.condition()
     if not data.tables:
         queries = {
-            part: model_rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in conditions.items()
+            part: model_rows_sql(data, " AND ".join(filter(None, [within, rule]))) for part, rule in parts.items()
         }
         return {part: _write_query(engine, f"{rows} {order}", files, staged / part) for part, rows in queries.items()}
     found = _write_query(engine, model_rows_sql(data, within, bound=chosen.bound), files, staged / "joined")
     refuse_changed_row_count(data, count_tier_rows(engine, files, chosen), found)
     joined = {"rows": tuple(map(str, parquet_files(staged / "joined")))}
-    queries = {
-        part: select_where(map(sql.quoted_name, data.row_columns), "rows", rule) for part, rule in conditions.items()
-    }
+    queries = {part: select_where(map(sql.quoted_name, data.row_columns), "rows", rule) for part, rule in parts.items()}
     counts = {part: _write_query(engine, f"{rows} {order}", joined, staged / part) for part, rows in queries.items()}
     shutil.rmtree(staged / "joined")
     return counts

@@ -52,7 +52,7 @@ def train_and_register(
     job_state, cost = run_training_job(trainer, tracking, run, job, cost_estimate, log=log)
     warming.join()
     tracking.close_run(run.id, "FINISHED")
-    version = tracking.register(name, run.id, key=key, tags=version_tags(model, data, code))
+    version = tracking.register(name, run.id, key=key, tags=version_tags(data, code))
     artifact = tracking.fetch_model(name, version.version, env.scratch / "models" / name / version.version)
     sign_model(env, model, run.id, version.version, artifact)
     return TrainingResult(
@@ -182,7 +182,7 @@ def training_job(
     return TrainingJob(
         name=name,
         program_folder=model.folder,
-        channels={"train": data.train},
+        channels=data.training_parts,
         hyperparameters=dict(hyperparameters),
         environment=dict(environment),
         max_seconds=max_seconds(model),
@@ -201,7 +201,7 @@ def open_training_run(
     parent: str | None = None,
 ) -> TrackingRun:
     """Open the tracked run of a training, and log its data, code, hyperparameters and installed packages."""
-    tags = {**version_tags(model, data, code), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
+    tags = {**version_tags(data, code), **trigger_tags(), "ratchet.flow_run": str(flow_run.id)}
     name = f"{model.spec.name} on {data.tier}"
     run = tracking.open_run(model.spec.name, key=key, name=name, tags=tags, parent=parent)
     tracking.log_dataset(
@@ -225,7 +225,7 @@ def trigger_tags() -> dict[str, str]:
     return {**delivery, **({"ratchet.requested_by": requested_by} if requested_by else {})}
 
 
-def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict[str, str]:
+def version_tags(data: TierData, code: CodeProvenance) -> dict[str, str]:
     """Return the tags of run and version: tier, snapshot, digests of the data, holdout rule, commit."""
     return {
         "ratchet.tier": data.tier,
@@ -233,7 +233,9 @@ def version_tags(model: TeamModel, data: TierData, code: CodeProvenance) -> dict
         "ratchet.data_digest": data.data_digest,
         "ratchet.tier_digest": data.digest,
         "ratchet.reread_as_of": data.reread_as_of,
-        "ratchet.holdout": str(model.spec.holdout),
+        "ratchet.holdout": data.holdout_rule,
+        **({"ratchet.cut_off": data.cut_off} if data.cut_off else {}),
+        **({"ratchet.trained_until": data.trained_until} if data.trained_until else {}),
         "ratchet.commit": code.commit,
         "ratchet.uncommitted_changes": "yes" if code.patch_digest else "no",
     }

@@ -90,8 +90,8 @@ def open_parquet_rows(files: Sequence[str | Path], engine: Engine) -> Iterator[P
 
 
 def _tier_files(data: TierData) -> list[Path]:
-    """Return the files of all rows of a tier, train and holdout."""
-    return [file for part in (data.train, data.holdout) for file in sorted(part.glob("*.parquet"))]
+    """Return the files of all rows of a tier, whichever part they are in."""
+    return [file for part in data.all_parts for file in sorted(part.glob("*.parquet"))]
 
 
 def compare_with_parent_tier(lake: Lake, engine: Engine, scratch: Path, model: TeamModel, data: TierData) -> str:

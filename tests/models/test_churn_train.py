@@ -30,7 +30,12 @@ def telco() -> pd.DataFrame:
 
 
 def train(
-    folder: Path, rows: pd.DataFrame, *arguments: str, files: int = 1, **hyperparameters: str
+    folder: Path,
+    rows: pd.DataFrame,
+    *arguments: str,
+    files: int = 1,
+    validation: pd.DataFrame | None = None,
+    **hyperparameters: str,
 ) -> "subprocess.CompletedProcess[str]":
     """Train on the rows, split into this many files, in a separate process; the model is written to `folder`/model."""
     (folder / "train").mkdir(parents=True, exist_ok=True)
@@ -44,6 +49,10 @@ def train(
         "SM_MODEL_DIR": str(folder / "model"),
         "SM_HPS": json.dumps(hyperparameters),
     }
+    if validation is not None:
+        (folder / "validation").mkdir()
+        validation.to_parquet(folder / "validation" / "rows.parquet", index=False)
+        environment["SM_CHANNEL_VALIDATION"] = str(folder / "validation")
     command = [sys.executable, str(PROGRAM), *arguments]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -71,6 +80,15 @@ def test_the_curve_is_printed_as_sagemaker_reads_it(trained: tuple[Path, str]) -
     lines = trained[1].splitlines()
     assert [line.split(";")[0] for line in lines[:-1]] == [f"iteration={n}" for n in range(25, 151, 25)]
     assert float(lines[-2].split("validation-auc=")[1].split(";")[0]) > 0.80
+
+
+@pytest.mark.slow
+def test_the_curve_is_that_of_the_validation_rows_where_there_are_any(telco: pd.DataFrame, tmp_path: Path) -> None:
+    turned = telco[6000:].assign(churn=telco["churn"].map({"Yes": "No", "No": "Yes"}))
+    done = train(tmp_path, telco[:6000], validation=turned)
+    assert done.returncode == 0, done.stderr
+    aucs = [float(line.split("validation-auc=")[1].split(";")[0]) for line in done.stdout.splitlines()[:-1]]
+    assert aucs[-1] < 0.20, "their labels are turned round"
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def tier(lake: FakeLake, scratch: Path, name: str) -> TierData:
 
 
 def rows_of(data: TierData) -> pd.DataFrame:
-    return pd.concat([pq.read_table(part).to_pandas() for part in (data.train, data.holdout)])
+    return pd.concat([pq.read_table(part).to_pandas() for part in data.all_parts])
 
 
 def test_each_flight_takes_the_weather_that_pandas_finds_as_of_its_departure(lake: FakeLake, tmp_path: Path) -> None:
@@ -79,7 +79,8 @@ def test_a_small_tier_joins_as_the_whole_does(lake: FakeLake, tmp_path: Path) ->
 
 def test_the_model_trains_on_a_tier_of_three_tables(lake: FakeLake, tmp_path: Path) -> None:
     data = tier(lake, tmp_path, "staging")
-    channels = {"SM_CHANNEL_TRAIN": str(data.train), "SM_MODEL_DIR": str(tmp_path / "out")}
+    channels = {f"SM_CHANNEL_{name.upper()}": str(part) for name, part in data.training_parts.items()}
+    channels["SM_MODEL_DIR"] = str(tmp_path / "out")
     chosen = {**SPEC.training.parameters, "seed": SPEC.training.seed}
     environment = {
         **os.environ,

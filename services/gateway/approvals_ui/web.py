@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from blocks.common.errors import PortError
 from services.gateway.limits import BodyRejected, RequestLimits, read_body
+from tasks.approval.rules.evidence import holdout_facts
 
 _log = logging.getLogger("ratchet.approvals_ui")
 
@@ -188,6 +189,7 @@ def _templates() -> Environment:
         "markdown": render_markdown,
     }
     templates.globals["difference"] = metric_difference
+    templates.globals["holdout_facts"] = holdout_facts
     return templates
 
 

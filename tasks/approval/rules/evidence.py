@@ -6,6 +6,7 @@ equal text. Text that is not canonical is refused, so any edited character chang
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -14,13 +15,16 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from runtime import digests
 from tasks.evaluation.rules.spending import SpentLevel
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.refusal import Refusal
 
 _STRICT_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 _NonNegativeInt = Annotated[int, Field(ge=0)]
 _NonEmptyText = Annotated[str, Field(min_length=1)]
 
-_OPTIONAL_KEYS = {"serving_usd_month", "trigger_reason", "attachments_digest", "spent_level"}
+_OPTIONAL_KEYS = {"serving_usd_month", "trigger_reason", "attachments_digest", "spent_level"} | {
+    "holdout_rule", "cut_off", "trained_until", "compared_since"
+}  # fmt: skip
 """Keys that the canonical text leaves out when their value is None."""
 
 
@@ -57,6 +61,10 @@ class Evidence:
         serving_usd_month: the worst-case cost of serving in US dollars a month; None when serving is not paid.
         attachments_digest: SHA-256 of the review attachments; None without attachments.
         waivers: the hashes of the ledger's waivers that open the failed gates.
+        holdout_rule: the canonical text of the holdout rule; None in evidence of earlier releases.
+        cut_off: by time, from when on rows are in the holdout; None otherwise.
+        trained_until: the newest time of the training rows; None when rows have no time.
+        compared_since: challenger and champion were compared on holdout rows newer than this; None on all.
         trigger_reason: why the run was started ("drift of 2026-11-25: ..."); None when a person simply requested it.
         spent_level: the level of the comparison, from the error budget; None without a comparison.
     """
@@ -86,6 +94,10 @@ class Evidence:
     waivers: tuple[str, ...] = ()
     trigger_reason: _NonEmptyText | None = None
     spent_level: SpentLevel | None = None
+    holdout_rule: _NonEmptyText | None = None
+    cut_off: _NonEmptyText | None = None
+    trained_until: _NonEmptyText | None = None
+    compared_since: _NonEmptyText | None = None
 
     __pydantic_config__ = _STRICT_CONFIG
 
@@ -143,6 +155,21 @@ def parse_evidence(text: str) -> Evidence:
     if canonical_json(evidence) != text:
         raise _unreadable("is not in canonical form, so it was edited")
     return evidence
+
+
+def holdout_facts(evidence: Evidence) -> dict[str, str]:
+    """Return what people see of the holdout: its rule, and the times of the cut-off, training and comparison."""
+    rule = evidence.holdout_rule
+    with suppress(Refusal):  # a text that is no rule is shown as it is
+        rule = parse_holdout_rule(rule).sentence if rule else None
+    compared = f"rows newer than {evidence.compared_since}" if evidence.compared_since else None
+    facts = {
+        "holdout rule": rule,
+        "cut-off": evidence.cut_off,
+        "trained on rows until": evidence.trained_until,
+        "compared on": compared,
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _unreadable(problem: str) -> Refusal:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 
-from tasks.approval.rules.evidence import Evidence
+from tasks.approval.rules.evidence import Evidence, holdout_facts
 
 _VERDICT_LABELS = {"pass": "✅ pass", "hold": "⛔ hold", "inconclusive": "❔ inconclusive"}
 
@@ -65,6 +65,7 @@ def _fact_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
     yield "holdout", _short_digest(evidence.holdout_digest)
     if evidence.spent_level:
         yield "comparison", _markdown_text(evidence.spent_level.sentence)
+    yield from ((name, _markdown_text(value)) for name, value in holdout_facts(evidence).items())
     yield "expectations", f"{evidence.expectations.passed} passed, {evidence.expectations.failed} failed"
     yield "model", _short_digest(evidence.model_digest)
     yield "commit", _short_digest(evidence.commit) + patch

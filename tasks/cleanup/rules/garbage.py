@@ -12,8 +12,8 @@ from blocks.records.approvals import ApprovalRequest
 from blocks.records.collectable import Collectable
 from blocks.records.deployments import Deployment
 from blocks.records.tracking import ModelVersion
+from tasks.cleanup.records import GarbageCollectionPlan
 from tasks.cleanup.rules.cloud import CloudAction
-from tasks.shared.records import GarbageCollectionPlan
 from tasks.shared.rules.promotion import may_be_promoted
 from tasks.shared.rules.refusal import Refusal
 

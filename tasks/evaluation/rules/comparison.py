@@ -106,6 +106,28 @@ def compare_models(
     )
 
 
+def too_few_rows(
+    metric: str,
+    rows: int,
+    *,
+    least: int,
+    since: str,
+    champion: str,
+    confidence: float,
+    level: float,
+    margin: float,
+    rule: ComparisonRule,
+) -> ModelComparison:
+    """Return the result when fewer than `least` rows are newer than `since`, until when the champion was trained."""
+    nan = float("nan")
+    sentence = f"Only {rows} rows of the holdout are newer than {since}, until when the champion (version {champion}) "
+    sentence += f"was trained, and a comparison needs {least}: it is made when more rows have arrived."
+    return ModelComparison(
+        metric, nan, nan, nan, nan, nan, confidence, margin, rule, "none", rows, "cannot tell", sentence,
+        level, nan,
+    )  # fmt: skip
+
+
 def _check_settings(confidence: float, level: float, margin: float, rule: str) -> None:
     """Refuse an invalid confidence, level, margin or rule."""
     if not 0 < confidence < 1:

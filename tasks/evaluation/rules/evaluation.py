@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tasks.evaluation.rules.comparison import ModelComparison, compare_models
+from tasks.evaluation.rules.comparison import ModelComparison, compare_models, too_few_rows
 from tasks.evaluation.rules.curves import Curve, compute_curves
 from tasks.evaluation.rules.gate import Verdict, apply_gate
 from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metrics, measure_slices, undefined_reason
@@ -39,18 +39,39 @@ class DeclaredBound:
 
 
 @dataclass(frozen=True)
+class Leak:
+    """How many entities, groups or rows the holdout shares with training although it may not, in `words`."""
+
+    count: int
+    words: str = "entities of the holdout were seen in training"
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """The holdout rows that the champion was not trained on: those newer than `since`, as a mask of shape (rows,)."""
+
+    rows: npt.NDArray[np.bool_]
+    since: str
+
+    def suffices(self, spec: EvaluationSpec) -> bool:
+        """Return whether these are enough rows for a comparison."""
+        return int(self.rows.sum()) >= max(1, spec.minimum_rows)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of an evaluation on the holdout.
 
     Attributes:
         classes: the labels, in the order of the predictions' columns.
         metrics: the challenger's metrics by name; NaN where the rows do not define one.
-        champion_metrics: the champion's; None without a champion.
+        champion_metrics: the champion's on the rows that are compared; None without a champion.
         champion_version: the champion's version; empty without a champion.
         bounds: the floors and slices that were declared.
         slices: the results by slice.
         comparison: challenger against champion; None without a champion.
-        leaked: entities of the holdout that were seen in training.
+        leaked: entities, groups or rows of the holdout that training may not share, as `leaked_words` says.
+        compared_since: challenger and champion are compared on rows newer than this; "" on all rows.
         curves: of challenger and champion.
         verdict: the decision of the gate.
         spent_level: what the comparison spent of the error budget; None when it spent nothing.
@@ -69,6 +90,8 @@ class Evaluation:
     curves: tuple[Curve, ...]
     verdict: Verdict
     spent_level: SpentLevel | None = None
+    leaked_words: str = Leak.words
+    compared_since: str = ""
 
 
 def evaluate_predictions(
@@ -81,10 +104,11 @@ def evaluate_predictions(
     challenger: npt.NDArray[Any],
     champion: npt.NDArray[Any] | None,
     champion_version: str,
-    leaked_entities: int,
+    leak: Leak,
     seed: int,
     spent_level: SpentLevel | None = None,
     training_rows: int = 0,
+    comparable: Comparable | None = None,
 ) -> Evaluation:
     """Compute the challenger's metrics, compare it with the champion, and apply the gate.
 
@@ -95,10 +119,11 @@ def evaluate_predictions(
         slice_columns: the columns that `spec.slices` names, in the order of the rows of `truth`.
         champion: the champion's predictions of the same rows; None when there is none.
         champion_version: the champion's version; empty when there is none.
-        leaked_entities: entities of the holdout that were seen in training, from `count_leaked`.
+        leak: what the holdout shares with training.
         seed: of the bootstrap.
         spent_level: the level of the comparison, from the error budget; None compares at the confidence of `spec`.
         training_rows: the rows that the challenger was trained on; a comparison with an error budget needs them.
+        comparable: the rows on which the models are compared; None for all.
 
     Raises:
         Refusal: truth, predictions or slice columns are invalid, or only one of champion and version is given.
@@ -111,17 +136,28 @@ def evaluate_predictions(
     predictions = {"challenger": check_predictions(task_type, classes, len(codes), challenger, "challenger")}
     if champion is not None:
         predictions["champion"] = check_predictions(task_type, classes, len(codes), champion, "champion")
-    metrics = {name: compute_metrics(task_type, codes, values) for name, values in predictions.items()}
+    kept = comparable.rows if comparable else np.ones(len(codes), dtype=bool)
+    measured = {"challenger": (codes, predictions["challenger"])}
+    enough = comparable is None or comparable.suffices(spec)
+    if champion is not None and enough:
+        measured["champion"] = (codes[kept], predictions["champion"][kept])
+    metrics = {name: compute_metrics(task_type, *values) for name, values in measured.items()}
     slices = tuple(measure_slices(task_type, spec.slices, codes, slice_columns, predictions["challenger"]))
     comparison = None
-    if champion is not None:
-        terms = spec.comparison
+    terms = spec.comparison
+    if champion is not None and comparable and not enough:
+        comparison = too_few_rows(
+            terms.metric, int(kept.sum()), least=spec.minimum_rows, since=comparable.since, champion=champion_version,
+            confidence=terms.confidence, level=(1 - terms.confidence) / 2, margin=terms.margin, rule=terms.rule,
+        )  # fmt: skip
+    elif champion is not None:
         comparison = compare_models(
             task_type,
             classes,
             terms.metric,
-            truth,
-            **predictions,
+            pd.Series(truth).reset_index(drop=True)[kept],
+            champion=predictions["champion"][kept],
+            challenger=predictions["challenger"][kept],
             confidence=terms.confidence,
             margin=terms.margin,
             rule=terms.rule,
@@ -138,7 +174,8 @@ def evaluate_predictions(
         slices=slices,
         comparison=comparison,
         first_model=champion is None,
-        leaked=leaked_entities,
+        leaked=leak.count,
+        leaked_words=leak.words,
         undefined=_undefined_reasons(task_type, codes, predictions["challenger"]),
     )
     return Evaluation(
@@ -146,15 +183,17 @@ def evaluate_predictions(
         classes=tuple(classes),
         rows=len(codes),
         metrics=metrics["challenger"],
-        champion_metrics=metrics.get("champion"),
+        champion_metrics=metrics.get("champion", {}) if champion is not None else None,
         champion_version=champion_version,
         bounds=tuple(_bounds(spec)),
         slices=slices,
         comparison=comparison,
-        leaked=leaked_entities,
-        curves=tuple(c for name, values in predictions.items() for c in compute_curves(task_type, codes, values, name)),
+        leaked=leak.count,
+        curves=tuple(c for name, values in measured.items() for c in compute_curves(task_type, *values, name)),
         verdict=verdict,
         spent_level=spent_level,
+        leaked_words=leak.words,
+        compared_since=comparable.since if comparable else "",
     )
 
 

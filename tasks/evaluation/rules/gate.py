@@ -49,6 +49,7 @@ def apply_gate(
     comparison: ModelComparison | None,
     first_model: bool,
     leaked: int,
+    leaked_words: str = "entities of the holdout were seen in training",
     undefined: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Return the verdict over what was measured on the holdout.
@@ -60,12 +61,13 @@ def apply_gate(
         slices: the results for the slices of `spec`.
         comparison: challenger against champion; None for a first model only.
         first_model: whether there is no champion.
-        leaked: entities of the holdout that were seen in training.
+        leaked: how many entities, groups or rows the holdout shares with training, where none is allowed.
+        leaked_words: what they are.
         undefined: why a metric is NaN, by name.
     """
     why = undefined or {}
     failures = [
-        *_row_and_leak_reasons(spec, rows, leaked),
+        *_row_and_leak_reasons(spec, rows, leaked, leaked_words),
         *(("", reason) for reason in _unmeasured_reasons(metrics, why)),
         *(_floor_reason(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
         *((f"{f.metric} by {f.column}", reason) for f in spec.slices for reason in _slice_reasons(f, slices)),
@@ -84,7 +86,7 @@ def apply_gate(
     return Verdict("pass", passed_floors + compared + first, notes, first_model)
 
 
-def _row_and_leak_reasons(spec: EvaluationSpec, rows: int, leaked: int) -> list[tuple[str, str]]:
+def _row_and_leak_reasons(spec: EvaluationSpec, rows: int, leaked: int, words: str) -> list[tuple[str, str]]:
     """Return gates and reasons of the failures that need no metric: too few rows, no floor, a leak."""
     reasons = []
     least = max(1, spec.minimum_rows)
@@ -94,7 +96,7 @@ def _row_and_leak_reasons(spec: EvaluationSpec, rows: int, leaked: int) -> list[
     if not spec.floors:
         reasons.append(("", "There is no floor, so nothing would be evaluated: declare one in evaluation.floors."))
     if leaked != 0:  # not `> 0`: a count that is NaN or negative is no proof either
-        reasons.append(("", f"{leaked} entities of the holdout were seen in training, where 0 are allowed."))
+        reasons.append(("", f"{leaked} {words}, where 0 are allowed."))
     return reasons
 
 

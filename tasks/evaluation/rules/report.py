@@ -20,8 +20,7 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> 
     verdict = evaluation.verdict
     parts = [
         f"# {_VERDICT_TITLES[verdict.outcome]}: {escape_markdown(model)} version {escape_markdown(version)}",
-        f"{evaluation.rows:,} rows of the holdout, against {against}; "
-        f"{evaluation.leaked} entities of the holdout seen in training.",
+        f"{evaluation.rows:,} rows of the holdout, against {against}; {evaluation.leaked} {evaluation.leaked_words}.",
         "\n".join(f"- {escape_markdown(reason)}" for reason in verdict.reasons),
         "## Metrics",
         _table(("metric", "challenger", "champion", "bound"), _metric_rows(evaluation)),
@@ -71,6 +70,9 @@ def _comparison_part(evaluation: Evaluation) -> list[str]:
     if evaluation.spent_level:
         bound = f"{found.level_lower:+.4f}" if math.isfinite(found.level_lower) else "none"
         meaning += f"\n\nLower bound that decides: {bound}. {escape_markdown(evaluation.spent_level.sentence)}"
+    if evaluation.compared_since:
+        meaning += f" Compared on the {found.rows:,} rows newer than {evaluation.compared_since}: neither was trained "
+        meaning += "on them. The champion's metrics above are of these rows, too."
     return ["## Against the champion", _table(head, iter([row])), meaning]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.digests import bytes_digest
-from tasks.approval.rules.evidence import Evidence
+from tasks.approval.rules.evidence import Evidence, holdout_facts
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.model.spec import ModelSpec
 
@@ -83,6 +83,7 @@ def evidence_html(evidence: Evidence, files: Mapping[str, bytes], approvals: lis
         "commit": evidence.commit + (" with uncommitted changes" if evidence.patch_digest else ""),
         "model digest": evidence.model_digest,
         "data digest": evidence.data_digest,
+        **holdout_facts(evidence),
         "seed": str(evidence.seed),
     }
     parts = [

@@ -10,6 +10,7 @@ import pyarrow as pa
 QUARANTINE_REASONS = (
     "null entity key",
     "null key or time",
+    "null group",
     "key already in the lake",
     "null target",
     "target outside the classes",

@@ -67,6 +67,7 @@ class RowRules:
         classes: the values that the target may have; None for a target without classes.
         finite: columns without infinity, by their files' statistics: these are not checked.
         unique: the columns that together may occur once and are not null; empty means the entity alone.
+        group: the column of the group, which is not null; None without groups.
     """
 
     schema: pa.Schema
@@ -75,6 +76,7 @@ class RowRules:
     classes: Sequence[object] | None = None
     finite: frozenset[str] = field(default_factory=frozenset)
     unique: tuple[str, ...] = ()
+    group: str | None = None
 
     @property
     def columns(self) -> str:
@@ -182,6 +184,9 @@ def _reason_code_sql(rules: RowRules, *, known: bool) -> str:
     tests = {"null entity key": f"{key} IS NULL OR {key} = ''"}
     if others := [column for column in rules.unique if column != rules.entity]:
         tests["null key or time"] = " OR ".join(f"r.{sql.quoted_name(column)} IS NULL" for column in others)
+    if rules.group:
+        group = sql.key_text_sql(rules.group, "r")
+        tests["null group"] = f"{group} IS NULL OR {group} = ''"
     if known:
         tests["key already in the lake"] = f"{_unique_key_sql(rules)} IN (SELECT key FROM {KNOWN_KEYS_TABLE})"  # noqa: S608
     if rules.target:

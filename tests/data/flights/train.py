@@ -12,13 +12,12 @@ from mlflow.models import infer_signature
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 data = yaml.safe_load((Path(__file__).parent / "model.yaml").read_text())["data"]
 chosen = json.loads(os.environ["SM_HPS"])
-rows = pd.read_parquet(os.environ["SM_CHANNEL_TRAIN"])
+rows, newer = (pd.read_parquet(os.environ[f"SM_CHANNEL_{name}"]) for name in ("TRAIN", "VALIDATION"))
 features, target = rows[list(data["features"])], rows[data["target"]]
 words = [name for name, kind in data["features"].items() if kind == "category"]
 
@@ -27,15 +26,12 @@ booster = HistGradientBoostingClassifier(
     max_iter=int(chosen["max_iter"]), learning_rate=float(chosen["learning_rate"]), random_state=int(chosen["seed"])
 )
 model = make_pipeline(make_column_transformer((codes, words), remainder="passthrough"), booster)
-fit_x, check_x, fit_y, check_y = train_test_split(
-    features, target, test_size=0.15, random_state=int(chosen["seed"]), stratify=target
-)
-model.fit(fit_x, fit_y)
+model.fit(features, target)
 
 with mlflow.start_run(run_id=os.environ.get("MLFLOW_RUN_ID")):
     mlflow.log_params(chosen)
-    likely = model.predict_proba(check_x)[:, list(model.classes_).index(data["classes"][1])]
-    mlflow.log_metric("validation_auc", roc_auc_score(check_y == data["classes"][1], likely))
+    likely = model.predict_proba(newer[list(data["features"])])[:, list(model.classes_).index(data["classes"][1])]
+    mlflow.log_metric("validation_auc", roc_auc_score(newer[data["target"]] == data["classes"][1], likely))
     saved = {
         "signature": infer_signature(features, model.predict_proba(features[:5])),
         "input_example": features[:3],

@@ -73,6 +73,10 @@ CHANGES = {
     "serving_usd_month": {"trained": TRAINED.model_copy(update={"serving_usd_month": 84.0})},
     "failed_gates": {"judged": JUDGED.model_copy(update={"failed_gates": ("comparison",)})},
     "spent_level": {"judged": JUDGED.model_copy(update={"spent_level": SpentLevel(1, "1", 0.013, 0.013, 0.05)})},
+    "holdout_rule": {"data": DATA.model_copy(update={"holdout_rule": "0.3"})},
+    "cut_off": {"data": DATA.model_copy(update={"cut_off": "2026-03-02T00:00:00+00:00"})},
+    "trained_until": {"data": DATA.model_copy(update={"trained_until": "2026-03-01T00:00:00+00:00"})},
+    "compared_since": {"judged": JUDGED.model_copy(update={"compared_since": "2026-03-01T00:00:00+00:00"})},
     "trigger_reason": {"because": "drift of 2026-11-25: The rows differ."},
 }
 

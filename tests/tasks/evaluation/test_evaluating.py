@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from blocks.common.errors import Rejected, Unavailable
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics
+from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
 from tasks.evaluation.rules.spending import SpentLevel
 from tasks.evaluation.tasks import (
     evaluate_challenger,
@@ -29,6 +30,7 @@ from tasks.evaluation.tasks import (
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
@@ -117,8 +119,9 @@ def test_a_champion_whose_files_changed_is_not_loaded(env: World) -> None:
 def test_a_champion_of_another_holdout_rule_is_not_compared(env: World) -> None:
     version = register(env, GOOD_WEIGHTS, holdout=0.1)
     release(env, version.version, folder_digest(artifact_of(env, version.version)))
+    data = tier(env.scratch / "tier", rows(0), rows(1000))
     with pytest.raises(Refusal, match="another holdout rule"):
-        predict_champion(env, MODEL, version.version, rows())
+        evaluate_challenger(env, MODEL, data, trained(env, GOOD_WEIGHTS))
 
 
 def test_a_first_model_is_judged_by_its_floors_and_says_so(env: World, tmp_path: Path) -> None:
@@ -276,3 +279,106 @@ def test_a_challenger_that_predicts_what_the_champion_does_spends_nothing(
     found = compared_with()
     assert (found.verdict, found.spent_level) == ("inconclusive", None)
     assert env.effects().comparisons("price", "local") == ()
+
+
+# --- by time: compared on rows that neither was trained on
+
+SOLD = BINARY.replace("  target:", "  time: sold_at\n  target:").replace("at_least: 0.4", "at_least: 0.7")
+BY_TIME = TeamModel(Path("models/price"), parse_spec(SOLD.replace("margin: 0.5", "margin: 0.005"), "m.yaml"))
+START = datetime(2026, 6, 1, tzinfo=UTC)
+RULE = BY_TIME.spec.holdout_rule.text
+
+
+def sold(first_day: int, seed: int) -> pd.DataFrame:
+    """Return the houses of `rows`, one of which is sold every quarter of a day."""
+    times = [START + timedelta(days=first_day + number / 4) for number in range(ROWS)]
+    return rows(seed).assign(sold_at=pd.array(times, "datetime64[us, UTC]"))
+
+
+def tier_by_time(folder: Path, gap_days: float = 0.0, late: float = 0.0) -> TierData:
+    """Return a tier that trains on days 0 to 50 (`late` days more) and decides on days 51 to 101."""
+    train, rule = sold(0, 0), HoldoutRule("time", 0.2, gap_days=gap_days, time="sold_at").text
+    until = train["sold_at"].max() + timedelta(days=late)
+    data = tier(folder, train, sold(51, 1000))
+    return data.model_copy(update={"holdout_rule": rule, "trained_until": until.isoformat()})
+
+
+def champion_until(env: World, days: float, rule: str = RULE) -> None:
+    """Deploy version 1, which knows nothing, as trained by `rule` on rows until so many days after the first."""
+    until = (START + timedelta(days=days)).isoformat()
+    tracking: Any = env.tracking()
+    run = tracking.open_run(SPEC.name, key="champion", name="champion")
+    tracking.log_model(run.id, NO_WEIGHTS)
+    tags = {"ratchet.holdout": rule, "ratchet.trained_until": until}
+    version = tracking.register(SPEC.name, run.id, key="champion", tags=tags)
+    release(env, version.version, folder_digest(artifact_of(env, version.version)))
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.evaluation.tasks.store_evaluation", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("until", "verdict"),
+    [
+        pytest.param(50.0, "pass", id="all rows are newer"),
+        pytest.param(80.0, "pass", id="some rows are newer"),
+        pytest.param(90.0, "inconclusive", id="too few rows are newer"),
+        pytest.param(500.0, "inconclusive", id="no row is newer"),
+    ],
+)
+@pytest.mark.usefixtures("silent")
+def test_models_are_compared_on_rows_newer_than_what_the_champion_was_trained_on(
+    env: World, tmp_path: Path, until: float, verdict: str
+) -> None:
+    champion_until(env, until)
+    found = evaluate_challenger(env, BY_TIME, tier_by_time(tmp_path / "tier"), trained(env, GOOD_WEIGHTS))
+    assert found.verdict == verdict
+    since = (START + timedelta(days=until)).isoformat()
+    assert found.compared_since == since
+    newer = max(0, min(ROWS, ROWS - 1 - int((until - 51) * 4)))
+    if verdict == "inconclusive":
+        assert found.failed_gates == ("comparison",)
+        assert found.champion_metrics == {}
+        assert f"Only {newer} rows of the holdout are newer than {since}" in found.reasons[0]
+    else:
+        assert f"{newer:,} rows)" in " ".join(found.reasons)
+
+
+@pytest.mark.usefixtures("silent")
+def test_the_gap_counts_after_the_champions_training_rows_too(env: World, tmp_path: Path) -> None:
+    champion_until(env, 80.0)
+    data = tier_by_time(tmp_path / "tier", gap_days=0.9)
+    assert evaluate_challenger(env, BY_TIME, data, trained(env, GOOD_WEIGHTS)).compared_since == (
+        (START + timedelta(days=80.9)).isoformat()
+    )
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("late", [2.0, -1.0], ids=["by the record", "by the rows"])
+def test_holdout_rows_that_are_not_newer_than_training_hold_the_best_model(
+    env: World, tmp_path: Path, late: float
+) -> None:
+    data = tier_by_time(tmp_path / "tier", late=late)
+    if late < 0:  # the record says less than the rows
+        data = data.model_copy(update={"trained_until": START.isoformat()})
+        newer = pq.read_table(data.train).to_pandas()
+        newer.loc[0, "sold_at"] = START + timedelta(days=51.75)
+        pq.write_table(pa.Table.from_pandas(newer), data.train / "rows.parquet")
+    found = evaluate_challenger(env, BY_TIME, data, trained(env, GOOD_WEIGHTS))
+    assert found.verdict == "hold"
+    assert "4 rows of the holdout are not newer than the training rows" in " ".join(found.reasons)
+    assert found.failed_gates == ("",), "nobody may waive it"
+
+
+def test_the_report_says_on_which_rows_the_models_were_compared(env: World, tmp_path: Path) -> None:
+    data, holdout = tier_by_time(tmp_path / "tier"), sold(51, 1000)
+    said = [says(env, trained(env, weights), holdout) for weights in (GOOD_WEIGHTS, NO_WEIGHTS)]
+    since = START + timedelta(days=80)
+    evaluation = evaluate_on_holdout(BY_TIME, data, holdout, said[0], said[1], "2", 7, since)
+    report = evaluation_markdown(evaluation, model="price", version="2")
+    assert f"Compared on the 83 rows newer than {since.isoformat()}" in report
+    few = evaluate_on_holdout(BY_TIME, data, holdout, said[0], said[1], "2", 7, START + timedelta(days=99))
+    assert "# 🟡 Inconclusive" in evaluation_markdown(few, model="price", version="2")
+    assert evaluation_plot(few).startswith(b"\x89PNG")

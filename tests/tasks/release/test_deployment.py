@@ -17,16 +17,20 @@ from runtime.digests import folder_digest
 from tasks.approval.rules.evidence import Evidence
 from tasks.release.deployment import (
     approved_files,
+    approved_release,
     golden_json,
     inference_log_rules,
     switch_and_record,
     switch_and_verify,
     verify_approval,
 )
+from tasks.shared.records import CodeProvenance, TierData
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
+from tasks.training.jobs import version_tags
 from tests.fakes.environment import NOW, World, artifact_of, register
-from tests.fixtures.approval_requests import FIRST, JUDGED, TRAINED, evidence, request_over
+from tests.fixtures.approval_requests import DATA, FIRST, JUDGED, TRAINED, evidence, request_over
 from tests.fixtures.approved_releases import approved
 from tests.fixtures.spec_cases import BINARY
 
@@ -333,3 +337,55 @@ def test_the_endpoint_logs_what_model_yaml_lets_it() -> None:
     limited = parse_spec(f"{BINARY}\ninference_log: {{exclude: [rooms], hash: [street]}}\n", "model.yaml")
     assert inference_log_rules(limited) == InferenceLogPolicy(spec.data.entity, ("rooms",), ("street",))
     assert inference_log_rules(parse_spec(f"{BINARY}\ninference_log: {{enabled: false}}\n", "model.yaml")) is None
+
+
+CUT_OFF = {"cut_off": "2026-03-02T00:00:00+00:00", "trained_until": "2026-03-01T00:00:00+00:00"}
+BY_TIME = DATA.model_copy(
+    update={**CUT_OFF, "holdout_rule": HoldoutRule("time", 0.2, gap_days=1.0, time="sold_at").text}
+)
+
+
+def approved_with_tags(env: World, data: TierData, tags: dict[str, str]) -> ApprovalRequest:
+    """Register version 1 with these tags, and let a second person approve it with the data's rule and cut-off."""
+    tracking: Any = env.tracking()
+    run = tracking.open_run("price", key="1", name="test")
+    tracking.log_model(run.id, {"rooms": 1.0})
+    tracking.register("price", run.id, key="1", tags=tags)
+    digest = folder_digest(artifact_of(env, "1"))
+    trained = TRAINED.model_copy(update={"version": "1", "model_digest": digest})
+    return approved(env, evidence(data, trained=trained, judged=FIRST))
+
+
+def tags_of(data: TierData) -> dict[str, str]:
+    return {
+        key: value for key, value in version_tags(data, CodeProvenance(commit="c", patch_digest="")).items() if value
+    }
+
+
+@pytest.mark.parametrize("data", [DATA, BY_TIME], ids=["by entity", "by time"])
+def test_a_version_whose_recorded_cut_off_is_the_approved_one_is_deployed(env: World, data: TierData) -> None:
+    request = approved_with_tags(env, data, tags_of(data))
+    assert approved_release(env, request, "", GOLDEN, begun=None, now=NOW).version == "1"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        pytest.param("trained_until", "2026-01-01T00:00:00+00:00", id="an earlier training"),
+        pytest.param("trained_until", "", id="no training time"),
+        pytest.param("cut_off", "2026-06-01T00:00:00+00:00", id="another cut-off"),
+        pytest.param("holdout", "0.2", id="another rule"),
+        pytest.param("holdout", "", id="no rule"),
+    ],
+)
+def test_a_version_whose_recorded_cut_off_is_another_is_not_deployed(env: World, tag: str, value: str) -> None:
+    changed = {**tags_of(BY_TIME), f"ratchet.{tag}": value}
+    request = approved_with_tags(env, BY_TIME, {key: each for key, each in changed.items() if each})
+    with pytest.raises(Refusal, match=rf"version 1, tag ratchet\.{tag}: .*not the approved one.*restore the tag"):
+        approved_release(env, request, "", GOLDEN, begun=None, now=NOW)
+
+
+def test_evidence_of_an_earlier_release_needs_no_rule(env: World) -> None:
+    old = DATA.model_copy(update={"holdout_rule": ""})
+    request = approved_with_tags(env, old, {"ratchet.holdout": "0.2"})
+    assert approved_release(env, request, "", GOLDEN, begun=None, now=NOW).version == "1"

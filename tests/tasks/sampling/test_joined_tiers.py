@@ -11,6 +11,7 @@ from blocks.common.errors import Corrupt, NotFound
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
 from tasks.shared.records import TierData
+from tasks.shared.rules.model.holdout import HoldoutSpec
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.tables import resolve_reads
@@ -50,7 +51,7 @@ def test_joins_survive_sampling(name: str, tmp_path: Path) -> None:
 
 
 def test_whole_entities_train_or_decide(tmp_path: Path) -> None:
-    data = tier(filled(), tmp_path)
+    data = tier(filled(), tmp_path, spec=SPEC.model_copy(update={"holdout": HoldoutSpec(by="entity", share=0.3)}))
     trains, decides = (set(pq.read_table(part)["customer"].to_pylist()) for part in (data.train, data.holdout))
     assert not trains & decides
     assert trains | decides == set(CUSTOMERS)

@@ -5,17 +5,21 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from blocks.common.errors import NotFound
+from blocks.engines.duckdb import DuckDBEngine
 from blocks.tracking.fake import MODEL_FILE
 from runtime.digests import folder_digest
-from tasks.shared.champion import champion_version, check_holdout_rule, verified_champion_files
+from tasks.shared.champion import champion_version, comparable_since, verified_champion_files
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.refusal import Refusal
-from tests.fakes.environment import SPEC, World, artifact_of, register, release
+from tests.fakes.environment import NOW, SPEC, World, artifact_of, register, release
 
 
 @pytest.fixture
@@ -71,16 +75,15 @@ def test_a_champion_that_the_registry_has_lost_is_not_found(env: World) -> None:
         verified_champion_files(env, SPEC.name, "7")
 
 
-def test_a_champion_of_the_same_holdout_rule_may_be_compared(env: World) -> None:
-    """The check must not raise."""
+def test_a_champion_of_the_same_holdout_rule_is_compared_on_all_rows(env: World) -> None:
     version = register(env, {"rooms": 1.0}).version
-    check_holdout_rule(env, SPEC, version)
+    assert comparable_since(env, SPEC, version, "0.2") is None
 
 
 def test_a_champion_of_another_holdout_rule_may_have_seen_the_rows_that_decide(env: World) -> None:
     version = register(env, {"rooms": 1.0}, holdout=0.1).version
     with pytest.raises(Refusal, match=r"(?s)version 1.*another holdout rule.*0\.1.*now 0\.2"):
-        check_holdout_rule(env, SPEC, version)
+        comparable_since(env, SPEC, version, "0.2")
 
 
 def test_a_champion_that_says_nothing_of_its_holdout_is_refused(env: World) -> None:
@@ -88,10 +91,61 @@ def test_a_champion_that_says_nothing_of_its_holdout_is_refused(env: World) -> N
     run = tracking.open_run(SPEC.name, key="by hand", name="by hand")
     tracking.log_model(run.id, {"rooms": 1.0})
     tracking.register(SPEC.name, run.id, key="by hand", tags={})
-    with pytest.raises(Refusal, match="another holdout rule"):
-        check_holdout_rule(env, SPEC, "1")
+    for rule in ("0.2", BY_TIME):
+        with pytest.raises(Refusal, match="another holdout rule"):
+            comparable_since(env, SPEC, "1", rule)
 
 
 def test_a_champion_that_is_not_in_the_registry_is_refused_with_what_to_do(env: World) -> None:
     with pytest.raises(Refusal, match=r"(?s)not in the registry.*'9'.*roll back"):
-        check_holdout_rule(env, SPEC, "9")
+        comparable_since(env, SPEC, "9", "0.2")
+
+
+BY_TIME = HoldoutRule("time", 0.2, gap_days=2.0, time="sold_at").text
+
+
+def champion_by_time(env: World, rule: str, **tags: str) -> None:
+    """Register version 1 with this holdout rule and these tags."""
+    tracking: Any = env.tracking()
+    run = tracking.open_run(SPEC.name, key="1", name="test")
+    tracking.log_model(run.id, {"rooms": 1.0})
+    tracking.register(SPEC.name, run.id, key="1", tags={"ratchet.holdout": rule, **tags})
+
+
+@pytest.mark.parametrize(
+    ("rule", "since"),
+    [
+        pytest.param(BY_TIME, "2026-03-03", id="same rule"),
+        pytest.param(HoldoutRule("time", 0.1, gap_days=5.0, time="sold_at").text, "2026-03-06", id="a longer gap"),
+        pytest.param(HoldoutRule("group_and_time", 0.3, time="sold_at", group="shop").text, "2026-03-03", id="by group, too"),
+    ],
+)  # fmt: skip
+def test_by_time_a_champion_is_compared_on_rows_newer_than_its_training_and_the_longer_gap(
+    env: World, rule: str, since: str
+) -> None:
+    champion_by_time(env, rule, **{"ratchet.trained_until": "2026-03-01T00:00:00+00:00"})
+    assert comparable_since(env, SPEC, "1", BY_TIME) == datetime.fromisoformat(since).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param("0.2", id="of an earlier release, by entity"),
+        pytest.param(HoldoutRule("time", 0.2, time="listed_at").text, id="by another time"),
+    ],
+)
+def test_what_bounds_no_champion_is_bounded_by_the_rows_of_its_snapshot(env: World, rule: str) -> None:
+    times = pa.array([datetime(2026, 5, day, tzinfo=UTC) for day in (1, 9, 4)], pa.timestamp("us", tz="UTC"))
+    rows = pa.table({"sold_at": times, "_bucket": pa.array([1, 2, 3], pa.int32())})
+    env._adapters[env.engine_adapter] = DuckDBEngine()
+    snapshot = env.lake().append(SPEC.data.dataset, rows, source="test", key="1", at=NOW)
+    champion_by_time(
+        env, rule, **{"ratchet.snapshot": snapshot.id, "ratchet.trained_until": "2026-01-01T00:00:00+00:00"}
+    )
+    assert comparable_since(env, SPEC, "1", BY_TIME) == datetime(2026, 5, 11, tzinfo=UTC)
+
+
+def test_a_champion_whose_training_cannot_be_bounded_is_refused(env: World) -> None:
+    champion_by_time(env, "0.2", **{"ratchet.snapshot": "gone"})
+    with pytest.raises(Refusal, match=r"(?s)version 1.*unknown until when.*set holdout back"):
+        comparable_since(env, SPEC, "1", BY_TIME)

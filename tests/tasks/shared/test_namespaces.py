@@ -76,7 +76,7 @@ def train_and_deploy(env: World, name: str, data: TierData, weight: float) -> st
     run = open_training_run(tracking, brought(name), data, MADE_BY, {"seed": "7"}, key="flow:train")
     tracking.log_model(run.id, {"rooms": weight})
     tracking.close_run(run.id, "FINISHED")
-    made = tracking.register(name, run.id, key="flow:train", tags=version_tags(brought(name), data, MADE_BY))
+    made = tracking.register(name, run.id, key="flow:train", tags=version_tags(data, MADE_BY))
     artifact = tracking.fetch_model(name, made.version, env.scratch / "models" / name / made.version)
     request = env.approvals().add_request(request_of(name, made.version))
     release = Release(name, made.version, artifact, folder_digest(artifact), GOLDEN)

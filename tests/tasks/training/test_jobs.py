@@ -122,8 +122,8 @@ def test_a_limit_of_less_than_a_second_is_still_a_limit(model: TeamModel, data: 
     check_job(a_job(TeamModel(model.folder, short), data))
 
 
-def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model: TeamModel) -> None:
-    assert version_tags(model, DATA, MADE_BY) == {
+def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule() -> None:
+    assert version_tags(DATA, MADE_BY) == {
         "ratchet.tier": "full",
         "ratchet.snapshot": DATA.as_of,
         "ratchet.data_digest": DATA.data_digest,
@@ -133,7 +133,7 @@ def test_a_version_is_stamped_with_tier_snapshot_digests_and_holdout_rule(model:
         "ratchet.commit": MADE_BY.commit,
         "ratchet.uncommitted_changes": "no",
     }
-    assert version_tags(model, DATA, DIRTY)["ratchet.uncommitted_changes"] == "yes"
+    assert version_tags(DATA, DIRTY)["ratchet.uncommitted_changes"] == "yes"
 
 
 def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
@@ -142,7 +142,7 @@ def test_a_run_knows_its_data_its_parameters_and_the_uncommitted_patch(
     tracking = FakeTracking(root=tmp_path / "runs")
     run = open_training_run(tracking, model, data, DIRTY, {"trees": "100", "seed": "7"}, key="flow:train")
     assert run.experiment == "price"
-    assert version_tags(model, data, DIRTY).items() <= run.tags.items()
+    assert version_tags(data, DIRTY).items() <= run.tags.items()
     (seen,) = tracking.datasets(run.id)
     assert (seen["name"], seen["digest"], seen["rows"]) == ("houses", data.digest, data.train_rows)
     assert data.as_of in str(seen["source"])

@@ -29,6 +29,7 @@ class IngestSchema:
         target: the column to predict, when the table holds it.
         classes: the values of the target in a classification.
         time: the column with the time of a row (main table), or since when it was known (others); never null.
+        group: the column with the group of a row (main table), where there is one; never null.
     """
 
     dataset: str
@@ -38,6 +39,7 @@ class IngestSchema:
     target: str | None = None
     classes: tuple[str, ...] = field(default=())
     time: str | None = None
+    group: str | None = None
 
 
 class TableSpec(StrictRecord):
@@ -73,11 +75,18 @@ class DataSpec(StrictRecord):
     """The tables that the model is trained on, and their columns."""
 
     dataset: Dataset = Field(description="The lake's name for the main table, the one that holds the target")
-    entity: Column = Field(description="The column that names who or what a row is about; it decides tier and holdout")
+    entity: Column = Field(
+        description="The column that names who or what a row is about; by default it decides the tier"
+    )
     time: Column | None = Field(
         default=None,
         description="The time of the row's prediction request. With it an entity may have several rows, and joins use "
         "only data known by then",
+    )
+    group: Column | None = Field(
+        default=None,
+        description="A column of the main table such as household or shop: it draws the tiers instead of the entity, "
+        "and the holdout keeps a group on one side",
     )
     target: Column = Field(description="The column to predict")
     classes: tuple[OneLineText, ...] = Field(
@@ -118,8 +127,8 @@ class DataSpec(StrictRecord):
 
     @property
     def row_columns(self) -> tuple[str, ...]:
-        """The columns of the rows that the model reads: entity, time where there is one, features, target."""
-        return (*self.unique, *self.features, self.target)
+        """The columns of the rows that the model reads: entity, time and group where declared, features, target."""
+        return tuple(dict.fromkeys((*self._who_and_when(), *self.features, self.target)))
 
     def ingest_schema(self, table: str = MAIN_TABLE) -> IngestSchema:
         """Return the ingest schema of a table: the main one, or one of `tables` by name.
@@ -137,13 +146,18 @@ class DataSpec(StrictRecord):
         kinds |= {column: self.features.get(column, "text") for column in self.main_columns if column not in kinds}
         kinds[self.target] = "category" if self.classes else "number"
         kinds |= {self.request_id: "text"} if self.request_id else {}
-        return IngestSchema(self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time)
+        return IngestSchema(
+            self.dataset, self.entity, kinds, self.unique, self.target, self.classes, self.time, self.group
+        )
+
+    def _who_and_when(self) -> tuple[str, ...]:
+        return (*self.unique, *([self.group] if self.group else []))
 
     @property
     def main_columns(self) -> tuple[str, ...]:
-        """The columns of the main table that the model's rows are read from: entity, time, keys, features, target."""
+        """Columns of the main table that rows are read from: entity, time, group, keys, features, target, each once."""
         keys = (key for table in self.tables.values() for key in table.keys)
-        return tuple(dict.fromkeys((*self.unique, *keys, *self.main_features, self.target)))
+        return tuple(dict.fromkeys((*self._who_and_when(), *keys, *self.main_features, self.target)))
 
     @property
     def _ingested_columns(self) -> tuple[str, ...]:
@@ -164,6 +178,14 @@ class DataSpec(StrictRecord):
         if self.request_id and self.request_id in (*self.unique, self.target):
             error = validation_error("is the entity, the target or the time as well", "Name the column of the ids.")
             yield ("request_id",), error
+        if self.group in (self.entity, self.target, self.time) and self.group:
+            error = validation_error("is the entity, the target or the time as well", "Name the column of the group.")
+            yield ("group",), error
+        elif self.group in self.features and self.features[self.group] != "category":
+            kind = f"is a {self.features[self.group]}, and a group is text"
+            yield ("group",), validation_error(kind, "Declare it as a category.")
+        elif self.group in self.features and self.group not in self.main_features:
+            yield ("group",), validation_error("is no column of the main table", "Name a column that it holds.")
         for number, label in enumerate(self.classes):
             if label in self.classes[:number]:
                 yield ("classes", number), validation_error("is there twice", "Keep one of them.")
@@ -221,8 +243,9 @@ def strata_problems(tiers: TierSpec, data: DataSpec) -> ProblemIterator:
         remedy = did_you_mean(column, known) or "Take it out."
         error = validation_error(f"{kind}: it takes a category, flag or class of the main table", remedy)
         yield ("stratify_by",), error
-    elif data.time:
-        problem = "does not go with data.time: an entity with many rows may have many values"
+    elif data.time or data.group:
+        many = "an entity with many rows" if data.time else "a group with many entities"
+        problem = f"does not go with data.{'time' if data.time else 'group'}: {many} may have many values"
         yield ("stratify_by",), validation_error(problem, "Take it out.")
 
 

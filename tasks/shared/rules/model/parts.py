@@ -19,6 +19,13 @@ class TrainingSpec(StrictRecord):
     seed: int = Field(ge=0, lt=2**31, description="Seed of everything random, 0 to 2,147,483,647")
     max_minutes: float = Field(gt=0, le=10_080, description="The job is stopped after this many minutes")
     max_memory_mb: int = Field(ge=64, description="The job is stopped above this much memory, in MiB, at least 64")
+    validation_share: float | None = Field(
+        default=None,
+        ge=0.01,
+        le=0.5,
+        description="Share of the training rows that `train.py` gets as a channel of its own, `validation`, for early "
+        "stopping and trials, divided by the same kind of rule as the holdout. Without it all are in `train`",
+    )
     parameters: dict[OneLineText, Parameter] = Field(
         default={}, description="Hyperparameters that `train.py` gets: numbers, text, true or false"
     )

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from tasks.shared.rules.model.data import DataSpec, TierSpec, strata_problems
+from tasks.shared.rules.model.holdout import HoldoutChoice, HoldoutRule, HoldoutSpec, holdout_problems, holdout_rule
 from tasks.shared.rules.model.mistakes import KeyPath
 from tasks.shared.rules.model.namespaces import namespace_part
 from tasks.shared.rules.model.parts import (
@@ -48,11 +49,9 @@ class ModelSpec(StrictRecord):
     task: TaskType = Field(description="What kind of prediction it makes")
     data: DataSpec = Field(description="What it learns from")
     tiers: TierSpec = Field(default=TierSpec(), description="How much of the data each tier sees")
-    holdout: float = Field(
+    holdout: HoldoutChoice = Field(
         default=0.2,
-        ge=0.0001,
-        le=0.5,
-        description="Share of the entities in the holdout, which never trains, up to 0.5",
+        description="The rows that evaluate and never train: a share up to 0.5 of the default kind, or a mapping",
     )
     training: TrainingSpec = Field(description="How the training program is run")
     search: dict[OneLineText, SearchSpace] = Field(
@@ -74,6 +73,11 @@ class ModelSpec(StrictRecord):
         """Return the data set that the model itself writes: `churn-predictions`, in a namespace one of its own."""
         return f"{self.name if namespace_part(self.name) else self.data.dataset}-{kind}"
 
+    @property
+    def holdout_rule(self) -> HoldoutRule:
+        """The rule by which rows are in the holdout."""
+        return holdout_rule(self.holdout, self.data)
+
     @field_validator("data")
     @classmethod
     def _classes_suit_the_task(cls, data: DataSpec, info: ValidationInfo) -> DataSpec:
@@ -87,6 +91,13 @@ class ModelSpec(StrictRecord):
         if "data" in info.data:
             raise_problems(strata_problems(tiers, info.data["data"]))
         return tiers
+
+    @field_validator("holdout")
+    @classmethod
+    def _holdout_suits_the_data(cls, holdout: float | HoldoutSpec, info: ValidationInfo) -> float | HoldoutSpec:
+        if "data" in info.data:
+            raise_problems(holdout_problems(holdout, info.data["data"]))
+        return holdout
 
     @field_validator("search")
     @classmethod

@@ -83,9 +83,9 @@ def refuse_repeated_keys(data: DataSpec, table: str, examples: Sequence[Mapping[
         )
 
 
-def rows_without_time_sql(data: DataSpec, within: str = "") -> str:
-    """Return the SELECT of entities of the main table that have a row without a time."""
-    condition = " AND ".join([f"{sql.quoted_name(data.time or '')} IS NULL", *([within] if within else [])])
+def rows_without_sql(data: DataSpec, column: str, within: str = "") -> str:
+    """Return the SELECT of entities of the main table that have a row in which the column is null."""
+    condition = " AND ".join([f"{sql.quoted_name(column)} IS NULL", *([within] if within else [])])
     rows = select_where([f"{sql.key_text_sql(data.entity)} AS example"], "main", condition)
     return f"{rows} ORDER BY example LIMIT {MAX_KEY_EXAMPLES}"
 
@@ -96,6 +96,14 @@ def refuse_rows_without_time(data: DataSpec, examples: Sequence[str]) -> None:
         where = f"data set {data.dataset}, column {data.time!r}"
         remedy = "Ingest these rows with their time, or take them out of the source."
         raise Refusal("rows without a time cannot be joined", where=where, value=list(examples), remedy=remedy)
+
+
+def refuse_rows_without_side(data: DataSpec, column: str, examples: Sequence[str]) -> None:
+    """Refuse rows of the main table in which the column is null that selects tier or holdout."""
+    if examples:
+        where = f"data set {data.dataset}, column {column!r}"
+        remedy = "Ingest the rows with it into another data set, and name that one as data.dataset."
+        raise Refusal("rows without it belong to no tier and no part", where=where, value=list(examples), remedy=remedy)
 
 
 def refuse_changed_row_count(data: DataSpec, asked: int, found: int) -> None:

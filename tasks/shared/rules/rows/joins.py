@@ -20,8 +20,11 @@ def sql_table_names(data: DataSpec) -> dict[str, str]:
 
 
 def is_tier_sampled(data: DataSpec, table: str) -> bool:
-    """Return whether a tier reads only its own entities of the table: when the entity is among its keys."""
-    return table == MAIN_TABLE or data.entity in data.tables[table].keys
+    """Return whether a tier reads only its own entities of the table: when the entity is among its keys.
+
+    With groups it is never so: the lake's buckets are those of the entity, and tiers are drawn by the group.
+    """
+    return not data.group and (table == MAIN_TABLE or data.entity in data.tables[table].keys)
 
 
 def model_rows_sql(data: DataSpec, within: str = "", *, bound: int = BUCKETS) -> str:
@@ -49,7 +52,7 @@ def row_order_sql(data: DataSpec) -> str:
     It leaves nothing open, whichever files and engine the rows come from: rows that are equal in all of it are
     equal. The bucket comes first because it is chance: the rows of any stretch are a sample, whatever keys mean.
     """
-    bucket = sql.bucket_sql(data.entity, 1) if data.tables else sql.quoted_name(BUCKET_COLUMN)
+    bucket = sql.bucket_sql(data.entity, 1) if data.tables or data.group else sql.quoted_name(BUCKET_COLUMN)
     others = (sql.quoted_name(column) for column in data.row_columns if column != data.entity)
     return "ORDER BY " + ", ".join(f"{value} NULLS FIRST" for value in [bucket, sql.key_text_sql(data.entity), *others])
 
@@ -102,7 +105,7 @@ class _Join:
         """Return the table's rows that can match: those with all keys and a time, below the bound."""
         own = [*self.table.keys.values(), *([self.table.time] if self.table.time else [])]
         known = [f"{sql.quoted_name(column)} IS NOT NULL" for column in own]
-        if self.data.entity in self.table.keys and self.bound < BUCKETS:
+        if self.data.entity in self.table.keys and self.bound < BUCKETS and not self.data.group:
             known.append(f"{sql.quoted_name(BUCKET_COLUMN)} < {self.bound}")
         keys = zip(map(sql.key_text_sql, self.table.keys.values()), self.keys, strict=True)
         columns = [f"{sql.quoted_name(column)} AS c{place}" for place, column in enumerate(self.table.columns.values())]

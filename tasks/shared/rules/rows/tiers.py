@@ -1,12 +1,14 @@
-"""The rows of a tier and of the holdout, by the hash of the entity, which is stable when data is added."""
+"""The rows of a tier and of its parts, by time or by the hash of an entity or group, which later data do not move."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from tasks.shared.rules import sql
 from tasks.shared.rules.model.data import TierSpec
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 
@@ -25,16 +27,19 @@ class TierRule:
         bound: all entities of the tier have a lower bucket than this; 10,000 means all entities.
         column: the column that divides the entities into strata; "" for none.
         strata: the bound of each value of `column`, as text; None is the stratum of nulls.
+        group: the column whose bucket counts, computed as rows are read; "" is the entity's, which the lake stores.
     """
 
     bound: int
     column: str = ""
     strata: Mapping[str | None, int] = field(default_factory=dict)
+    group: str = ""
 
     def condition(self) -> str:
         """Return the condition in SQL on the rows of the main table, "" when all are in the tier."""
         if not self.strata:
-            return f"{sql.quoted_name(BUCKET_COLUMN)} < {self.bound}" if self.bound < BUCKETS else ""
+            bucket = sql.bucket_sql(self.group, 1) if self.group else sql.quoted_name(BUCKET_COLUMN)
+            return f"{bucket} < {self.bound}" if self.bound < BUCKETS else ""
         value = sql.key_text_sql(self.column)
         cases = "".join(
             f" WHEN {value} {'IS NULL' if stratum is None else f'= {sql.text_literal(stratum)}'} THEN {bound}"
@@ -69,20 +74,93 @@ def holdout_bucket_bound(share: float) -> int:
     return bound
 
 
-def holdout_condition(entity: str, share: float) -> str:
-    """Return the condition in SQL for the holdout rows. Raises Refusal as `holdout_bucket_bound`."""
-    return f"{sql.bucket_sql(entity, 9)} < {holdout_bucket_bound(share)}"
+@dataclass(frozen=True)
+class CutOffs:
+    """From when on rows are in the holdout, and those before it in the validation rows; None: not by time."""
+
+    holdout: datetime | None = None
+    validation: datetime | None = None
 
 
-def refuse_empty_split(training_rows: int, holdout_rows: int, where: str) -> None:
-    """Refuse a tier whose training rows or holdout rows are empty."""
-    if not training_rows or not holdout_rows:
-        rows = training_rows + holdout_rows
+def cut_off_sql(column: str, share: float, within: str = "") -> str:
+    """Return the SELECT of one row, `cut_off`: the latest time from which on at least `share` of the rows are.
+
+    Rows of equal times are on one side of it. The share is rounded up to a whole 10,000th.
+    """
+    where = f" WHERE {within}" if within else ""
+    times = f"SELECT {_instant_sql(column)} AS happened, count(*) AS found FROM main{where} GROUP BY 1"  # noqa: S608
+    sums = "sum(found) OVER (ORDER BY happened DESC) AS newer, sum(found) OVER () AS total"
+    enough = f"newer * {BUCKETS} >= total * {_bucket_bound(share, where='holdout')}"
+    return (
+        f"SELECT max(happened) AS cut_off FROM (SELECT happened, {sums} FROM ({times}) AS times) AS sums WHERE {enough}"  # noqa: S608
+    )
+
+
+def newest_sql(column: str) -> str:
+    """Return the SELECT of one row, `newest`: the latest time of the table `rows`."""
+    return f"SELECT max({_instant_sql(column)}) AS newest FROM rows"  # noqa: S608
+
+
+def split_conditions(rule: HoldoutRule, entity: str, cut_offs: CutOffs, validation: float | None) -> dict[str, str]:
+    """Return the condition in SQL for the rows of each part: `holdout`, `train`, and where it may have rows, others.
+
+    `validation` is the share of the training rows that validate; they are divided by the same kind of rule, with the
+    same gap. By time some rows are in no part; they are `unused`.
+    """
+    holdout, rest = _sides(rule, entity, cut_offs.holdout, rule.share, first_digit=9)
+    parts = {"holdout": holdout, "train": rest}
+    if validation:
+        inside, outside = _sides(rule, entity, cut_offs.validation, validation, first_digit=17)
+        parts |= {"validation": f"{rest} AND {inside}", "train": f"{rest} AND {outside}"}
+    if rule.time:
+        parts["unused"] = f"NOT ({' OR '.join(f'({condition})' for condition in parts.values())})"
+    return parts
+
+
+def training_condition(rule: HoldoutRule, entity: str, cut_offs: CutOffs) -> str:
+    """Return the condition in SQL for the rows that may train or validate."""
+    return _sides(rule, entity, cut_offs.holdout, rule.share, first_digit=9)[1]
+
+
+def _sides(
+    rule: HoldoutRule, entity: str, cut_off: datetime | None, share: float | None, *, first_digit: int
+) -> tuple[str, str]:
+    """Return the conditions of the rows that a share and a cut-off take, and of those that they leave."""
+    inside, outside = [], []
+    if rule.by != "time":
+        bucket = sql.bucket_sql(rule.group or entity, first_digit)
+        bound = holdout_bucket_bound(share or 0.0)
+        inside.append(f"{bucket} < {bound}")
+        outside.append(f"{bucket} >= {bound}")
+    if rule.time and cut_off:
+        at = _instant_sql(rule.time)
+        inside.append(f"{at} >= {sql.timestamp_literal(cut_off)}")
+        outside.append(f"{at} < {sql.timestamp_literal(before_gap(cut_off, rule.gap))}")
+    return " AND ".join(inside), " AND ".join(outside)
+
+
+def before_gap(cut_off: datetime, gap: timedelta) -> datetime:
+    """Return the time before which rows train: the gap before the cut-off."""
+    first = datetime.min.replace(tzinfo=UTC)
+    return cut_off - gap if cut_off - first > gap else first
+
+
+def _instant_sql(column: str) -> str:
+    return f"CAST({sql.quoted_name(column)} AS TIMESTAMPTZ)"
+
+
+def refuse_empty_split(counts: Mapping[str, int], where: str) -> None:
+    """Refuse a tier with an empty part, of `train`, `holdout` and `validation` where there is one."""
+    used = {part: count for part, count in counts.items() if part != "unused"}
+    if not all(used.values()):
+        rows = sum(counts.values())
+        validating = f", {used['validation']} for validation" if "validation" in used else ""
         raise Refusal(
-            f"of {rows} rows, {training_rows} are for training and {holdout_rows} for the holdout",
+            f"of {rows} rows, {used['train']} are for training{validating} and {used['holdout']} for the holdout",
             where=where,
             value=rows,
-            remedy="Neither may be empty: ingest more rows, or raise the tier's rate or the holdout in model.yaml.",
+            remedy="Neither may be empty: ingest more rows, or change the tier's rate or the holdout in model.yaml. "
+            "By time, rows must lie on both sides of the cut-off, outside its gap.",
         )
 
 

@@ -68,6 +68,7 @@ FIELDS = {
     "trigger_reason": st.none() | GIVEN,
     "attachments_digest": st.none() | GIVEN,
     "spent_level": st.none() | st.builds(SpentLevel, st.integers(), GIVEN, LEVEL, LEVEL, LEVEL, TEXT),
+    **dict.fromkeys(["holdout_rule", "cut_off", "trained_until", "compared_since"], st.none() | GIVEN),
 }
 ANY = st.builds(Evidence, **FIELDS)
 

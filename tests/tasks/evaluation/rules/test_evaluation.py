@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from tasks.evaluation.rules.evaluation import count_leaked, record_json
+from tasks.evaluation.rules.evaluation import Leak, count_leaked, record_json
 from tasks.evaluation.rules.gate import FIRST_MODEL
 from tasks.evaluation.rules.metrics import METRICS
 from tasks.shared.rules.refusal import Refusal
@@ -78,7 +78,7 @@ def test_a_weak_model_is_held_by_its_floors_and_slices_without_a_champion(task):
 
 @every_task
 def test_one_leaked_entity_holds_what_would_pass(task):
-    found = trained(task).evaluated(leaked_entities=1)
+    found = trained(task).evaluated(leak=Leak(1))
     assert found.verdict.outcome == "hold"
     assert "1 entities of the holdout were seen in training, where 0 are allowed." in found.verdict.reasons
     assert found.leaked == 1

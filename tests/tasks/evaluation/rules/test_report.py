@@ -47,7 +47,8 @@ def test_the_verdict_and_every_reason_come_before_any_table(title):
     lines = report(found).splitlines()
     assert re.fullmatch(rf"# \S+ {title}: churn version 5", lines[0])
     assert (
-        lines[2] == "284 rows of the holdout, against champion version 4; 0 entities of the holdout seen in training."
+        lines[2]
+        == "284 rows of the holdout, against champion version 4; 0 entities of the holdout were seen in training."
     )
     assert lines[4 : 4 + len(found.verdict.reasons)] == [f"- {reason}" for reason in found.verdict.reasons]
     assert lines.index("## Metrics") > 4

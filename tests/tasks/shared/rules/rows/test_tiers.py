@@ -90,8 +90,8 @@ def test_a_tier_with_an_empty_side_is_refused():
             Refusal,
             match=rf"the small tier: of {trains + decides} rows, {trains} are for training and {decides} for the holdout",
         ):
-            refuse_empty_split(trains, decides, "the small tier")
-    refuse_empty_split(1, 1, "the small tier")
+            refuse_empty_split({"train": trains, "holdout": decides}, "the small tier")
+    refuse_empty_split({"train": 1, "holdout": 1, "unused": 0}, "the small tier")
 
 
 counts = st.lists(st.tuples(st.none() | st.sampled_from(["a", "b", "it's"]), st.integers(0, 9_999), st.integers(1, 50)),
