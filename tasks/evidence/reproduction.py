@@ -177,6 +177,10 @@ def restore_data(env: Environment, pack: VerifiedPack, team_model: TeamModel, wo
     rule = str(recorded["holdout"])  # of earlier releases a number: the share by entity
     data = materialise(env.lake(), env.engine(), reads, team_model.spec, query["tier"], work / "scratch", rule)
     _check_same("the training rows", recorded["train_digest"], content_digest(data.train))
+    if data.validation_rows:
+        _check_same(
+            "the validation rows", recorded["validation_digest"], content_digest(data.training_parts["validation"])
+        )
     _check_same("the holdout rows", recorded["holdout_digest"], data.holdout_digest)
     return data
 

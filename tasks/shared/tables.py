@@ -164,9 +164,14 @@ def split_cut_offs(lake: Lake, engine: Engine, reads: TableReads, spec: ModelSpe
         return at
 
     cut_off = datetime.fromisoformat(rule.since) if rule.since else find(rule.share or 0.0)
-    if not share or cut_off is None:
+    if cut_off is None:
+        raise Refusal(
+            "there is no row to divide by time", where=f"data set {data.dataset}", remedy="Ingest rows first."
+        )
+    if not share:
         return CutOffs(cut_off)
-    return CutOffs(cut_off, find(share, training_condition(rule, data.entity, CutOffs(cut_off))))
+    validation = find(share, training_condition(rule, data.entity, CutOffs(cut_off)))
+    return CutOffs(cut_off, validation or cut_off)  # without a training row all parts but the holdout are empty
 
 
 def count_tier_rows(engine: Engine, files: TableFiles, rule: TierRule) -> int:

@@ -15,6 +15,7 @@ from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel, code_provenance
 from tasks.shared.records import CostEstimate, TierData, Trial
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.parts import SearchRange, SearchSpace
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import (
@@ -106,7 +107,12 @@ def close_experiment(tracking: Tracking, model: TeamModel, trials: Sequence[Tria
 
 
 def experiment_markdown(model: str, data: TierData, ranked: Sequence[Trial], tried: int, metric: str) -> str:
-    """Return the experiment's report as Markdown: the best parameters, and the ten best trials."""
+    """Return the experiment's report as Markdown: the best parameters, the ten best trials, and what measured them."""
+    measured = "The program divided its training rows itself. "
+    if data.validation_rows:
+        measured = f"Measured on {data.validation_rows:,} validation rows, divided as the holdout is. "
+    elif data.holdout_rule and parse_holdout_rule(data.holdout_rule).by != "entity":
+        measured += "Declare `training.validation_share`, so that trials are measured as the holdout measures them. "
     best = json.dumps(ranked[0].parameters)
     command = f"prefect deployment run retrain/retrain -p model={model} -p requested_by=you -p 'parameters={best}'"
     rows = [f"| {t.number} | {t.value:.4f} | `{json.dumps(t.parameters)}` | [run]({t.run_url}) |" for t in ranked[:10]]
@@ -119,7 +125,7 @@ def experiment_markdown(model: str, data: TierData, ranked: Sequence[Trial], tri
             f"| trial | validation {metric} | parameters | |\n|---|---|---|---|",
             *rows,
             "",
-            "No trial read a holdout row: only `retrain` evaluates on the holdout.",
+            f"{measured}No trial read a holdout row: only `retrain` evaluates on the holdout.",
         ]
     )
 

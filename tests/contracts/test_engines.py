@@ -21,6 +21,8 @@ import pytest
 
 from blocks.common.errors import Conflict, Corrupt, NotFound, PortError, Rejected
 from blocks.engines.base import Engine
+from tasks.shared.rules.model.holdout import HoldoutRule
+from tasks.shared.rules.rows.tiers import CutOffs, cut_off_sql, split_conditions
 from tasks.validation.rules.expectations import validate_table
 from tasks.validation.rules.suites import Suite
 from tasks.validation.tasks import open_parquet_rows
@@ -510,3 +512,39 @@ def test_no_files_and_a_file_twice_are_refused(
     error = failing(engine, "SELECT 1 AS one FROM t", {"t": files}, tmp_path / "out")
     assert type(error) is kind
     assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("us", "UTC"), pa.timestamp("us", "Asia/Tokyo"), pa.timestamp("us"), pa.date32()], ids=str
+)
+def test_a_cut_off_and_its_parts_are_the_same_on_every_engine(
+    engine: Engine, tmp_path: Path, kind: pa.DataType
+) -> None:
+    days = [datetime(2026, 3, 1 + place % 20) for place in range(400)]
+    times = pa.array(days, pa.timestamp("us"))
+    owners = [f"o{place // 4}" for place in range(400)]
+    sold = (
+        times.cast(kind)
+        if kind.equals(pa.date32()) or kind.tz is None
+        else times.cast(pa.timestamp("us", "UTC")).cast(kind)
+    )
+    files = store(tmp_path, {"id": list(range(400)), "sold": sold, "owner": owners})
+    ((cut_off,),) = rows(engine, cut_off_sql("sold", 0.22), {"main": files})
+    assert cut_off == datetime(2026, 3, 16, tzinfo=UTC), "22 % are 4.4 of 20 days, so 5"
+    rule = HoldoutRule("group_and_time", 0.3, gap_days=2.0, time="sold", group="owner")
+    parts = split_conditions(rule, "id", CutOffs(cut_off, cut_off - timedelta(days=5)), 0.25)
+    found = {part: rows(engine, f"SELECT id FROM t WHERE {each}", {"t": files}) for part, each in parts.items()}
+    sides = {"holdout": [], "validation": [], "train": [], "unused": []}
+    for place, (day, owner) in enumerate(zip(days, owners, strict=True)):
+        decides, validates, number = bucket(owner, 9) < 3000, bucket(owner, 17) < 2500, day.day
+        trains = not decides and number < 14
+        part = (
+            "holdout"
+            if decides and number >= 16
+            else "validation"
+            if trains and validates and number >= 11
+            else "unused"
+        )
+        sides["train" if trains and not validates and number < 9 else part].append((place,))
+    assert {part: sorted(each) for part, each in found.items()} == sides
+    assert all(sides.values())

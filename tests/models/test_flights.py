@@ -14,31 +14,40 @@ import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
 from blocks.lake.fake import FakeLake
-from tasks.shared.records import TierData
+from blocks.tracking.mlflow import MlflowTracking
+from blocks.trainers.local import LocalTrainer
+from tasks.evaluation.tasks import evaluate_challenger
+from tasks.shared.models import TeamModel
+from tasks.shared.records import CostEstimate, TierData
 from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise
+from tasks.training.jobs import train_and_register
 from tasks.validation.rules.expectations import parse_suite
+from tests.fakes.environment import World
 from tests.fixtures.flights import flights, planes, weather
 
 FOLDER = Path(__file__).parents[1] / "data" / "flights"
 SPEC = parse_spec((FOLDER / "model.yaml").read_bytes(), "model.yaml")
-TABLES = {"": flights, "weather": weather, "planes": planes}
-
 pytestmark = pytest.mark.slow
+
+
+def filled(main: pd.DataFrame) -> FakeLake:
+    """Return a lake with these flights, the weather and the planes."""
+    lake = FakeLake()
+    for name, frame in {"": main, "weather": weather(), "planes": planes()}.items():
+        landing = SPEC.data.ingest_schema(name)
+        rows = pa.Table.from_pandas(frame, preserve_index=False).select(list(landing.column_kinds))
+        buckets = pa.array(tier_buckets(rows[landing.entity]), pa.int32())
+        at = datetime(2026, 11, 21, tzinfo=UTC)
+        lake.append(landing.dataset, rows.append_column("_bucket", buckets), source="nycflights13", key="1", at=at)
+    return lake
 
 
 @pytest.fixture(scope="module")
 def lake() -> FakeLake:
-    filled = FakeLake()
-    for name, frame in TABLES.items():
-        landing = SPEC.data.ingest_schema(name)
-        rows = pa.Table.from_pandas(frame(), preserve_index=False).select(list(landing.column_kinds))
-        buckets = pa.array(tier_buckets(rows[landing.entity]), pa.int32())
-        at = datetime(2026, 11, 21, tzinfo=UTC)
-        filled.append(landing.dataset, rows.append_column("_bucket", buckets), source="nycflights13", key="1", at=at)
-    return filled
+    return filled(flights())
 
 
 def tier(lake: FakeLake, scratch: Path, name: str) -> TierData:
@@ -102,3 +111,54 @@ def test_the_model_trains_on_a_tier_of_three_tables(lake: FakeLake, tmp_path: Pa
 
 def test_the_model_brings_expectations_of_its_own_columns() -> None:
     assert parse_suite((FOLDER / "expectations.yaml").read_text(), "expectations.yaml")
+
+
+HOLDOUTS = {
+    "by entity": '{by: entity, share: 0.2, reason: "as it was before"}',
+    "by time": '{by: time, since: "2013-11-01T00:00:00Z"}',
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+def test_a_model_that_the_time_split_puts_below_its_floor_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the planes, August to December: days are in training and in a holdout by entity at once."""
+    for name in ("create_markdown_artifact", "create_image_artifact"):
+        monkeypatch.setattr(f"tasks.evaluation.tasks.{name}", lambda **_: None)
+    monkeypatch.chdir(tmp_path)  # MLflow stores artifacts below the working directory
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address := f"sqlite:///{tmp_path}/mlflow.db")
+    some = flights(months=(8, 9, 10, 11, 12))
+    env = World.at(tmp_path)
+    env._adapters |= {
+        "lake": filled(some[some["tailnum"].isin(sorted(some["tailnum"].unique())[::2])]),
+        "trainer": LocalTrainer(root=tmp_path / "jobs"),
+        "tracking": MlflowTracking(tracking_uri=address, trusted_keys=[*env.signing.trusted_model_keys]),
+        env.engine_adapter: DuckDBEngine(),
+    }
+    free = CostEstimate(
+        use_local_trainer=False,
+        is_paid=False,
+        worst_case_usd=0.0,
+        serving_usd_month=None,
+        explanation="nothing is paid",
+    )
+    found = {}
+    for kind, holdout in HOLDOUTS.items():
+        text = (FOLDER / "model.yaml").read_text().replace("holdout: 0.20", f"holdout: {holdout}")
+        model = TeamModel(FOLDER, parse_spec(text, "model.yaml"))
+        reads = resolve_reads(env.lake(), model.spec.data, "")
+        data = materialise(env.lake(), env.engine(), reads, model.spec, "full", env.scratch)
+        chosen = {"max_iter": 250, "learning_rate": 0.2}
+        trained = train_and_register(env, model, data, free, chosen, key=kind, log=lambda _: None)
+        found[kind] = evaluate_challenger(env, model, data, trained)
+    assert found["by entity"].verdict == "pass"
+    assert found["by entity"].metrics["auc"] > 0.68
+    assert found["by time"].verdict == "hold"
+    assert found["by time"].failed_gates == ("auc",)
+    assert found["by time"].metrics["auc"] < 0.63
+    version = env.tracking().version("flights", "2")
+    assert version is not None
+    assert version.tags["ratchet.cut_off"] == "2013-11-01T00:00:00+00:00"
+    assert "2013-10-31" in version.tags["ratchet.trained_until"]

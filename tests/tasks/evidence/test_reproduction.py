@@ -29,18 +29,19 @@ from tasks.approval.requests import build_evidence
 from tasks.approval.rules.evidence import canonical_json, evidence_digest
 from tasks.evaluation.rules.predictions import digest_predictions
 from tasks.evidence.pack import evidence_pack_files, write_pack
-from tasks.evidence.reproduction import reproduce_from_pack, versions_to_reproduce
+from tasks.evidence.reproduction import VerifiedPack, reproduce_from_pack, restore_data, versions_to_reproduce
 from tasks.evidence.rules.differences import differing_inputs, largest_difference, reproduction_verdict
 from tasks.shared.evaluation import evaluate_on_holdout
 from tasks.shared.models import ROOT, TeamModel, code_provenance, load_model
 from tasks.shared.records import DeploymentResult, EvaluationResult, ReproductionResult, TierData, TrainingResult
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tasks.shared.tables import resolve_reads
-from tasks.shared.tiers import materialise
+from tasks.shared.tiers import content_digest, materialise
 from tasks.training.jobs import resolve_hyperparameters, training_job
 from tasks.validation.rules.parquet_rows import to_frame
 from tests.fakes.environment import NOW, World
 from tests.fixtures.approval_requests import CHECKED, TRAINED
+from tests.fixtures.divided_rows import TIMED, divide, land, sales, spec_of
 
 
 class RealModels(FakeTracking):
@@ -238,3 +239,21 @@ def test_what_serves_is_what_is_reproduced(tmp_path: Path) -> None:
     env = World.at(tmp_path)
     assert versions_to_reproduce(env) == []
     assert versions_to_reproduce(env, "churn", "7") == [("churn", "7")]
+
+
+def test_a_pack_of_an_earlier_release_is_divided_as_it_was(tmp_path: Path) -> None:
+    """It holds the share by entity as a number, although its model.yaml now means a holdout by time."""
+    env, spec = World.at(tmp_path), spec_of(TIMED, "0.3")
+    env._adapters |= {"lake": land(sales()), "blocks.engines.duckdb.DuckDBEngine": DuckDBEngine()}
+    then = divide(env.lake(), spec, tmp_path / "then", rule="0.3")
+    recorded = {
+        "query": {"model": spec.name, "tier": "full", "as_of": then.as_of},
+        "data_digest": then.data_digest,
+        "train_digest": content_digest(then.train),
+        "holdout_digest": then.holdout_digest,
+        "holdout": 0.3,
+    }
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "data.json").write_text(json.dumps(recorded))
+    again = restore_data(env, VerifiedPack(tmp_path / "pack"), TeamModel(tmp_path, spec), tmp_path / "work")
+    assert (again.holdout_digest, again.holdout_rule) == (then.holdout_digest, "0.3")

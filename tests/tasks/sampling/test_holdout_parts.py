@@ -8,10 +8,16 @@ import pyarrow as pa
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
+from blocks.lake.fake import FakeLake
+from blocks.sources.frames import FrameSource
+from tasks.ingestion.landing import ingest_rows
 from tasks.sampling.tasks import publish_rows, split_sentence
+from tasks.shared.rules.model.spec import parse_spec
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.rows.buckets import tier_buckets
 from tests.fixtures.divided_rows import BOTH, FIRST, GROUPED, TIMED, divide, frames, land, sales, spec_of
+from tests.fixtures.join_cases import JOINED, table
+from tests.fixtures.joined_tiers import CUSTOMERS, ROWS, filled
 
 DAY = timedelta(days=1)
 
@@ -53,6 +59,19 @@ def test_rows_of_one_time_only_cannot_be_divided(tmp_path: Path) -> None:
     rows = sales(days=1)
     with pytest.raises(Refusal, match=r"of 20 rows, 0 are for training.*both sides of the cut-off"):
         divide(land(rows), spec_of(TIMED), tmp_path)
+    validated = TIMED.replace("  seed: 7", "  seed: 7\n  validation_share: 0.25")
+    with pytest.raises(Refusal, match=r"of 20 rows, 0 are for training, 0 for validation and 20 for the holdout"):
+        divide(land(rows), spec_of(validated), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "holdout",
+    ['{since: "2027-01-01T00:00:00Z"}', '{since: "2025-01-01T00:00:00Z"}', "{gap_days: 200}", "{gap_days: 3660}"],
+    ids=["after all rows", "before all rows", "a gap beyond all rows", "the longest gap"],
+)
+def test_a_cut_off_that_leaves_a_side_empty_is_refused(tmp_path: Path, holdout: str) -> None:
+    with pytest.raises(Refusal, match=r"0 (are )?for (training|the holdout).*outside its gap"):
+        divide(land(sales()), spec_of(TIMED, holdout), tmp_path)
 
 
 def test_all_tiers_share_one_cut_off(tmp_path: Path) -> None:
@@ -184,3 +203,35 @@ def test_all_rows_are_published_whichever_part_they_are_in(tmp_path: Path) -> No
     assert data.unused_rows > 0
     assert published.rows == data.all_rows == 2_000
     assert "owner" in lake.read(lake.as_of("sold-houses")).column_names
+
+
+@pytest.mark.parametrize("tier", ["development", "full"])
+def test_a_tier_of_groups_joins_all_rows_of_its_entities_from_every_table(tmp_path: Path, tier: str) -> None:
+    region = [f"r{int(who[1:]) // 3}" for who, *_ in ROWS[""]]
+    lake = filled(main=table("", ROWS[""]).append_column("region", pa.array(region)))
+    text = JOINED.replace("  target:", "  group: region\n  target:") + "tiers: {development: 0.3, staging: 0.4}\n"
+    spec = parse_spec(text + 'holdout: {by: group, share: 0.3, reason: "regions are new"}\n', "m.yaml")
+    found = pd.concat(frames(divide(lake, spec, tmp_path, tier)).values())
+    expected = found["region"].drop_duplicates()
+    bound = 3_000 if tier == "development" else 10_000
+    kept = tier_buckets(pa.array(region)) < bound
+    assert set(expected) == {each for each, there in zip(region, kept, strict=True) if there}
+    assert len(found) == kept.sum()
+    french = found[found["country"].notna()]["customer"]
+    assert set(french) == {who for who in CUSTOMERS[::3] if who in set(found["customer"])}
+    with_balance = found[found["balance"].notna()]["customer"]
+    assert set(with_balance) == {who for who in CUSTOMERS[::2] if who in set(found["customer"])}
+
+
+def test_ingest_quarantines_a_row_without_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", lambda **_: None)
+    rows = sales(days=1).drop(columns=["sold_at"])
+    rows.loc[[3, 4], "owner"] = [None, ""]
+    schema = spec_of(GROUPED).data.ingest_schema()
+    lake = FakeLake()
+    landed = ingest_rows(lake, schema, FrameSource(rows, schema.column_kinds), scratch=tmp_path)
+    assert (landed.accepted, landed.quarantined) == (18, 2)
+    aside = lake.read(lake.as_of("houses-quarantine")).to_pylist()
+    assert [row["reason"] for row in aside] == ["null group", "null group"]
+    data = divide(lake, spec_of(GROUPED), tmp_path)
+    assert data.all_rows == 18

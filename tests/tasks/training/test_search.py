@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.shared.records import Trial
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.rules.model.parts import SearchChoices, SearchRange
 from tasks.shared.rules.refusal import Refusal
-from tasks.training.trials import suggest_parameters
+from tasks.training.trials import experiment_markdown, suggest_parameters
+from tests.fixtures.approval_requests import DATA
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -72,3 +75,17 @@ def test_any_range_is_kept(low, width, whole):
     (values,) = tried({"x": space}, trials=1)
     assert low <= values["x"] <= low + width
     assert type(values["x"]) is (int if whole else float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"validation_rows": 1200}, "Measured on 1,200 validation rows, divided as the holdout is.", id="ours"),
+        pytest.param({"holdout_rule": HoldoutRule("time", 0.2, time="sold_at").text}, "Declare `training.validation_share`",
+                     id="its own beside a holdout by time"),
+        pytest.param({}, "The program divided its training rows itself. No trial read a holdout row", id="its own"),
+    ],
+)  # fmt: skip
+def test_the_report_says_which_rows_measured_the_trials(changes, says):
+    trial = Trial(number=0, parameters={"trees": 10}, value=0.8, run_id="r", run_url="fake://r")
+    assert says in experiment_markdown("price", DATA.model_copy(update=changes), [trial], 1, "auc")

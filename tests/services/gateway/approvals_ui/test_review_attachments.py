@@ -1,6 +1,7 @@
 """Review attachments on the page (plot, intervals, slices, checks, data difference): those of the request, or none."""
 
 import html
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tasks.approval.review_attachments import attachments_folder, store_review_a
 from tasks.evaluation.rules.evaluation import record_json
 from tasks.evaluation.rules.report import evaluation_plot
 from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.rules.model.holdout import HoldoutRule
 from tasks.shared.tiers import materialise
 from tasks.validation.rules.parquet_rows import to_frame
 from tests.fakes.environment import register
@@ -109,6 +111,9 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
         trigger_reason="drift of today",
         attachments_digest=digest,
     )
+    rule = HoldoutRule("time", 0.2, gap_days=30.0, time="sold_at").text
+    until, cut_off = "2026-09-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"
+    shown = replace(shown, holdout_rule=rule, cut_off=cut_off, trained_until=until, compared_since=until)
     office = Office.at(tmp_path / "desk", env)
     request = env.approvals().add_request(request_over(shown, id="second"))
     page = " ".join(html.unescape(office.signed_in().get(f"/approvals/{request.id}").text).split())
@@ -116,6 +121,10 @@ def test_a_second_version_is_shown_against_the_champion_with_interval_and_what_i
     assert found is not None
     assert f"Against the champion: {found.outcome}" in page
     assert f"% interval {found.lower:+.4f} to {found.upper:+.4f}; margin {found.margin}" in page
+    assert "holdout rule: newest 0.2 of the rows, after a gap of 30 days, by sold_at" in page
+    assert f"cut-off: {cut_off}" in page
+    assert f"trained on rows until: {until}" in page
+    assert f"compared on: rows newer than {until}" in page
     assert "New snapshots since version 1:" in page
     assert '<td class="n">400</td>' in page
     assert "Change of 3 features" in page

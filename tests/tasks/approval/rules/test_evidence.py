@@ -287,3 +287,14 @@ def test_every_evidence_has_a_page_with_as_many_cells_as_columns(evidence):
         if line.startswith("| "):
             assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) in {3, 5}
     assert "<" not in page
+
+
+def test_the_request_shows_the_holdout_rule_and_its_times():
+    rule = '{"by": "time", "gap_days": 30.0, "share": 0.2, "time": "sold_at"}'
+    times = {"cut_off": "2026-10-01", "trained_until": "2026-09-01", "compared_since": "2026-09-15"}
+    page = shown(dataclasses.replace(GOOD, holdout_rule=rule, **times))
+    assert "| holdout rule | newest 0.2 of the rows, after a gap of 30 days, by sold_at |" in page
+    assert "| cut-off | 2026-10-01 |" in page
+    assert "| trained on rows until | 2026-09-01 |" in page
+    assert "| compared on | rows newer than 2026-09-15 |" in page
+    assert "holdout rule" not in shown(GOOD), "evidence of an earlier release"
