@@ -10,6 +10,7 @@ import pytest
 
 from blocks.common.errors import Unavailable
 from tasks.monitoring.current import ingest_log_segments
+from tasks.monitoring.reference import load_reference
 from tasks.monitoring.reporting import emit_monitoring_alerts
 from tasks.monitoring.rules.report import monitoring_plot
 from tasks.monitoring.runs import MonitoringScope, parse_end_time
@@ -339,3 +340,12 @@ def test_a_time_is_read_with_its_zone_or_refused() -> None:
     for wrong in ("yesterday", "2026-11-25T01:00:00"):
         with pytest.raises(Refusal, match="until"):
             parse_end_time(wrong, NOW)
+
+
+def test_the_reference_is_divided_as_the_version_was_whatever_model_yaml_says_now(tmp_path: Path) -> None:
+    """Under another rule the version may have been trained on rows of the holdout that it is measured by."""
+    env = serving(tmp_path, rows=500)
+    then = load_reference(env, MODEL, "1").tier
+    changed = replace(MODEL, spec=MODEL.spec.model_copy(update={"holdout": 0.4}))
+    now = load_reference(env, changed, "1").tier
+    assert (now.holdout_rule, now.holdout_digest) == (then.holdout_rule, then.holdout_digest)
