@@ -65,8 +65,9 @@ def evaluate_challenger(
     if differ and enough and is_promotable_tier(data.tier):
         spent = spend_level(env, team_model.spec, data, training_result, serving, digest, datetime.now(UTC))
     evaluation = evaluate_on_holdout(
-        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed, spent, since
-    )
+        team_model, data, holdout_rows, predictions, champion_predictions, serving, training_result.seed,
+        comparable_since=since, spent_level=spent,
+    )  # fmt: skip
     store_evaluation(env.tracking(), evaluation, team_model, training_result, digest)
     golden = features[:GOLDEN_ROWS]
     return EvaluationResult(

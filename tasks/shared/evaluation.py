@@ -24,6 +24,7 @@ def evaluate_on_holdout(
     champion: np.ndarray | None,
     champion_version: str,
     seed: int,
+    *,
     spent_level: SpentLevel | None = None,
     comparable_since: datetime | None = None,
 ) -> Evaluation:
