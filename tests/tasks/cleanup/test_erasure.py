@@ -134,6 +134,7 @@ def test_a_version_trained_on_erased_rows_cannot_be_reproduced_and_says_why(env:
         "data_digest": data.data_digest,
         "train_digest": content_digest(data.train),
         "holdout_digest": data.holdout_digest,
+        "holdout": data.holdout_rule,
     }
     pack = VerifiedPack(tmp_path / "pack")
     pack.folder.mkdir()
