@@ -5,7 +5,8 @@
 It imports the libraries of models, and then reads commands from standard input, one JSON object per line: `load` (a
 model's folder), or `frame` (a pickled data frame of the caller) with `out` (a .npy file to write), which uses the model
 loaded last. A model is copied to a private folder, verified against the trusted keys, inspected, and loaded from the
-copy. The response is one JSON object per line: {}, or {"error": …, "kind": …}. The program ends at the end of its
+copy. The response is one JSON object per line: {}, for a loaded model with `classes_` {"classes": […]}, or
+{"error": …, "kind": …}. The program ends at the end of its
 input, and removes the folder HOME. It imports only its siblings from the project.
 """
 
@@ -37,16 +38,15 @@ class PredictionProcess:
         """Execute one command, and return {} or the error."""
         try:
             if "load" in command:
-                self._load(Path(command["load"]))
-            else:
-                self._predict(Path(command["frame"]), Path(command["out"]))
+                return self._load(Path(command["load"]))
+            self._predict(Path(command["frame"]), Path(command["out"]))
         except (UntrustedSignature, UnsafeModel) as refusal:
             return {"error": str(refusal), "kind": type(refusal).__name__}
         except BaseException as cause:  # loading and predicting run the model's own code, which may raise anything
             return {"error": str(cause), "kind": type(cause).__name__}
         return {}
 
-    def _load(self, model: Path) -> None:
+    def _load(self, model: Path) -> dict[str, Any]:
         from mlflow import pyfunc
 
         self._model = None
@@ -59,15 +59,49 @@ class PredictionProcess:
             shutil.copyfile(signature_file(model), signature_file(copy))
         admit_model(copy, self._keys)
         self._model = pyfunc.load_model(str(copy), suppress_warnings=True)
+        return {} if (classes := class_labels(self._model)) is None else {"classes": classes}
 
     def _predict(self, frame: Path, out: Path) -> None:
         import numpy as np
         import pandas as pd
 
         rows = pd.read_pickle(frame)  # noqa: S301 - written by the parent process, which is trusted
-        predictions = np.asarray(self._model.predict(rows), dtype=np.float64)
+        predictions = np.asarray(self._model.predict(rows))
+        if predictions.dtype.kind not in "fiub":
+            predictions = as_numbers(predictions)
         with out.open("wb") as stream:
-            np.save(stream, predictions, allow_pickle=False)
+            np.save(stream, predictions.astype(np.float64), allow_pickle=False)
+
+
+class LabelsReturned(Exception):
+    """The model returned text: labels, not probabilities or numbers."""
+
+
+def as_numbers(predictions: Any) -> Any:
+    """Return predictions of objects as float64. Raises LabelsReturned, with the remedy, if they are text."""
+    import numpy as np
+
+    values = predictions.ravel().tolist()
+    if label := next((each for each in values if isinstance(each, str)), ""):
+        remedy = "log it with pyfunc_predict_fn='predict_proba', or return what predict_proba returns"
+        raise LabelsReturned(f"it returned the label {label[:80]!r} instead of probabilities; {remedy}")
+    return np.asarray(predictions, dtype=np.float64)
+
+
+def class_labels(model: Any) -> list[str] | None:
+    """Return the `classes_` of the model inside, as text in their order; None if it has none.
+
+    Whole floats are written as integers: scikit-learn keeps the classes 0 and 1 as 0.0 and 1.0 if a column had a null.
+    """
+    try:
+        inner = model.get_raw_model()
+        labels = list(inner.classes_)
+    except Exception:  # a model's own code may raise anything; most models have no classes_
+        return None
+    plain = [label.item() if getattr(label, "ndim", None) == 0 else label for label in labels]
+    if not all(isinstance(label, (str, int, float)) for label in plain):
+        return None
+    return [str(int(label) if isinstance(label, float) and label.is_integer() else label) for label in plain]
 
 
 def main() -> int:

@@ -145,6 +145,13 @@ class Tracking(ArtifactOwner, Block):
             Rejected: the model may not be loaded, or does not load.
         """
 
+    def model_classes(self, artifact: Path) -> tuple[str, ...] | None:
+        """Return the labels in the order of the model's probabilities, by its `classes_`; None if it has none.
+
+        It loads the model like `load_model`, and raises the same errors.
+        """
+        return None
+
     def predict(self, artifact: Path, frame: pd.DataFrame) -> np.ndarray:
         """Load a downloaded artifact and return its predictions for one frame; see `load_model`."""
         return self.load_model(artifact)(frame)

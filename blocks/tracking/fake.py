@@ -18,7 +18,7 @@ from blocks.records.tracking import ModelVersion, TrackingRun
 from blocks.tracking.base import KEEP_TAG, KEY_TAG, PredictFunction, Tracking
 from blocks.tracking.checks import cast_to_signature, check_filter_value, check_finite
 
-MODEL_FILE = "fake_model.json"
+MODEL_FILE, CLASSES_FILE = "fake_model.json", "fake_classes.json"
 
 
 class FakeTracking(Tracking):
@@ -43,11 +43,13 @@ class FakeTracking(Tracking):
         self._clock = clock
         return self
 
-    def log_model(self, run_id: str, weights: Mapping[str, float]) -> None:
-        """Log a model to the run, as a training program does: a weight for each number column."""
+    def log_model(self, run_id: str, weights: Mapping[str, float], classes: Sequence[str] = ()) -> None:
+        """Log a model to the run, as a training program does: a weight for each number column, and its `classes_`."""
         folder = self.root / self.run(run_id).id / "model"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_text(json.dumps(dict(weights), sort_keys=True))
+        if classes:
+            (folder / CLASSES_FILE).write_text(json.dumps(list(classes)))
 
     def datasets(self, run_id: str) -> tuple[dict[str, object], ...]:
         """Return the data sets that `log_dataset` recorded for the run."""
@@ -255,6 +257,11 @@ class FakeTracking(Tracking):
             return np.column_stack([1 - positive, positive])
 
         return predict
+
+    def model_classes(self, artifact: Path) -> tuple[str, ...] | None:
+        """Return the classes that were logged with the model; None without."""
+        file = artifact / CLASSES_FILE
+        return tuple(json.loads(file.read_text())) if file.exists() else None
 
     def _check_available(self) -> None:
         if not self.available:

@@ -240,6 +240,10 @@ class MlflowTracking(MlflowServer, Tracking):
 
         return predict
 
+    def model_classes(self, artifact: Path) -> tuple[str, ...] | None:
+        """Return the labels of the model's `classes_` in their order; see `Tracking.model_classes`."""
+        return shared_predictor(self.trusted_keys).classes(artifact)
+
     def _experiment_id(self, name: str) -> str:
         """Return the id of the experiment; create it if it does not exist."""
         if (existing := self.client.get_experiment_by_name(name)) is None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ class PredictorProcess:
         self._home = resources.enter_context(temporary_folder(None, "ratchet-predict-"))
         self._lock = threading.Lock()
         self._loaded: Path | None = None
+        self._classes: tuple[str, ...] | None = None
         with (self._home / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(_PREDICT_PROGRAM)],
@@ -63,11 +65,23 @@ class PredictorProcess:
             self._load(model)
         return partial(self._predict, model)
 
+    def classes(self, model: Path) -> tuple[str, ...] | None:
+        """Return the labels in the order of the model's probabilities, as its `classes_` has them; None without them.
+
+        Raises:
+            Rejected: as for `load`.
+        """
+        with self._lock:
+            if self._loaded != model:
+                self._load(model)
+            return self._classes
+
     def _load(self, model: Path) -> None:
         self._loaded = None
-        if failure := self._send_command({"load": str(model.resolve())}):
-            raise Rejected(f"model {model} {_load_error(failure)}")
-        self._loaded = model
+        response = self._send_command({"load": str(model.resolve())})
+        if "error" in response:
+            raise Rejected(f"model {model} {_load_error(response)}")
+        self._loaded, self._classes = model, tuple(response["classes"]) if "classes" in response else None
 
     def _predict(self, model: Path, frame: pd.DataFrame) -> np.ndarray:
         with self._lock, tempfile.TemporaryDirectory(prefix="rows-", dir=self._home) as folder:
@@ -76,11 +90,13 @@ class PredictorProcess:
             rows, out = Path(folder) / "rows.pkl", Path(folder) / "predictions.npy"
             frame.to_pickle(rows)  # only in this direction: the process's output is never unpickled
             if failure := self._send_command({"frame": str(rows), "out": str(out)}):
+                if failure["kind"] == "LabelsReturned":
+                    raise Rejected(f"model {model}: {failure['error']}")
                 message = failure["error"].rpartition("Error: ")[2][:500]
                 raise Rejected(f"model {model} rejects {len(frame)} rows: {failure['kind']}: {message}")
             return np.asarray(np.load(out, allow_pickle=False))
 
-    def _send_command(self, command: dict[str, str]) -> dict[str, str]:
+    def _send_command(self, command: dict[str, str]) -> dict[str, Any]:
         try:
             assert self._process.stdin and self._process.stdout  # noqa: S101 - both are pipes
             self._process.stdin.write(json.dumps(command) + "\n")

@@ -16,7 +16,7 @@ from blocks.environment import Environment, open_environment
 from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics, record_json
-from tasks.evaluation.rules.predictions import digest_predictions
+from tasks.evaluation.rules.predictions import check_class_order, digest_predictions
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
 from tasks.evaluation.rules.spending import SpentLevel, plan_comparison, spent_level
 from tasks.shared.champion import champion_version, comparable_since, verified_champion_files
@@ -48,12 +48,14 @@ def evaluate_challenger(
     """Score challenger and champion on the holdout, decide the verdict, and store the evaluation.
 
     Raises:
-        Refusal: a model's files are not those that were trained or approved, or the champion may know the holdout.
+        Refusal: a model's files are not those that were trained or approved, the champion may know the holdout, or
+            the challenger's probabilities are in another order than `data.classes`.
     """
     serving = champion_version(env, team_model.spec.name)
     holdout_rows = to_frame(pq.read_table(data.holdout))
     features = holdout_rows[list(team_model.spec.data.features)]
     predictions = predict_challenger(env.tracking(), training_result, features)
+    check_class_order(team_model.spec.data.classes, env.tracking().model_classes(training_result.model_path))
     rule = data.holdout_rule or team_model.spec.holdout_rule.text
     since = comparable_since(env, team_model.spec, serving, rule) if serving else None
     champion_predictions = predict_champion(env, team_model, serving, features) if serving else None

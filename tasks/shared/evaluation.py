@@ -1,6 +1,8 @@
 """The evaluation of two models' predictions for the holdout rows of a tier."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,12 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.evaluation.rules.evaluation import Comparable, Evaluation, Leak, count_leaked, evaluate_predictions
+from tasks.evaluation.rules.leaks import LeakSearch, sample_positions, sampled_rows, search_leaks
 from tasks.evaluation.rules.spending import SpentLevel
 from tasks.shared.models import TeamModel
 from tasks.shared.records import TierData
 from tasks.shared.rules.model.holdout import HoldoutRule, parse_holdout_rule
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.refusal import Refusal
+from tasks.shared.tiers import parquet_files
+from tasks.validation.rules.parquet_rows import to_frame
 
 
 def evaluate_on_holdout(
@@ -44,6 +49,7 @@ def evaluate_on_holdout(
         champion=champion,
         champion_version=champion_version,
         leak=find_leak(data, rule, spec.data.entity, rows),
+        leak_search=search_tier(model, data, rows),
         seed=seed,
         spent_level=spent_level,
         training_rows=data.train_rows,
@@ -83,3 +89,34 @@ def find_leak(data: TierData, rule: HoldoutRule, entity: str, rows: pd.DataFrame
 def _times(rows: pd.DataFrame, rule: HoldoutRule) -> pd.Series:
     """Return the times of the rows in UTC."""
     return pd.to_datetime(rows[rule.time], utc=True)
+
+
+def search_tier(model: TeamModel, data: TierData, holdout: pd.DataFrame) -> LeakSearch:
+    """Look for signs of a leak in samples of a tier's training rows and of its holdout rows."""
+    spec = model.spec
+    columns = [*spec.data.features, spec.data.target]
+    train, train_rows = sample_rows(data.train, columns)
+    chosen = sample_positions(len(holdout), sampled_rows(len(holdout), len(columns)))
+    return search_leaks(
+        task=spec.task,
+        classes=spec.data.classes,
+        features=spec.data.features,
+        target=spec.data.target,
+        train=train.dropna(subset=[spec.data.target]),
+        holdout=holdout[columns].iloc[chosen],
+        train_rows=train_rows,
+    )
+
+
+def sample_rows(folder: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """Return evenly spaced rows of a part of a tier, read in bounded memory, and how many rows there are in all."""
+    files = parquet_files(folder)
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    positions, first, batches = sample_positions(rows, sampled_rows(rows, len(columns))), 0, []
+    for file in files:
+        with pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(columns=list(columns)):
+                own = positions[np.searchsorted(positions, first) : np.searchsorted(positions, first + len(batch))]
+                batches.append(batch.take(pa.array(own - first)))
+                first += len(batch)
+    return to_frame(pa.Table.from_batches(batches)), rows

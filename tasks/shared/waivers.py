@@ -26,7 +26,7 @@ def record_waiver(env: Environment, waiver: Waiver) -> ChainEntry:
     with record_refusals(env, "", "waive", waiver.waived_by, waiver.channel, waiver.at):
         signer = env.signing.signer("decisions")
         check_clock(latest_signed_time(approvals.chain_entries()) or waiver.at, waiver.at)
-        check_waiver(waiver, spec.evaluation, environment_people(env), approval_policy(env, spec))
+        check_waiver(waiver, spec, environment_people(env), approval_policy(env, spec))
         return approvals.record_waiver(waiver, signer)
 
 

@@ -122,7 +122,7 @@ def fake_bench(_request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     tracking = FakeTracking(root=tmp_path / "fake")
     weights = {"tenure": -0.02, "charges": 0.01}
     down = FakeTracking(root=tmp_path / "down", available=False)
-    return Bench(tracking, lambda run_id: tracking.log_model(run_id, weights), down)
+    return Bench(tracking, lambda run_id: tracking.log_model(run_id, weights, ("0", "1")), down)
 
 
 @pytest.fixture(
@@ -364,6 +364,10 @@ def test_a_model_answers_with_probabilities_row_by_row(bench: Bench, name: str, 
     assert answer.sum(axis=1) == pytest.approx(1) and len(set(answer[:, 1])) == 3
     backwards = bench.tracking.predict(model, ROWS.iloc[::-1])
     assert np.array_equal(backwards, answer[::-1])
+
+
+def test_a_model_tells_the_order_of_its_classes(bench: Bench, name: str, tmp_path: Path) -> None:
+    assert bench.tracking.model_classes(signed(fetched(bench, name, tmp_path))) == ("0", "1")
 
 
 @pytest.mark.parametrize(

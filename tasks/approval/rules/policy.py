@@ -1,12 +1,13 @@
 """What an approval requires, which gates of a model people may waive, and which gates the waivers open."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.records.approvals import Waiver
 from tasks.approval.rules.people import People, normalized_name
-from tasks.shared.rules.model.parts import EvaluationSpec
+from tasks.shared.rules.model.spec import ModelSpec
+from tasks.shared.rules.promotion import leak_gates
 from tasks.shared.rules.refusal import Refusal
 
 MAX_WAIVER_DURATION = timedelta(days=90)
@@ -46,13 +47,15 @@ def stricter_requirements(model: ApprovalRequirements, environment: ApprovalRequ
     )
 
 
-def waivable_gates(spec: EvaluationSpec) -> tuple[str, ...]:
-    """Return the gates of a model that may be waived. A leak, or a metric that is NaN, cannot be waived."""
-    slices = [f"{rule.metric} by {rule.column}" for rule in spec.slices]
-    return tuple(dict.fromkeys(["minimum_rows", *(floor.metric for floor in spec.floors), *slices, "comparison"]))
+def waivable_gates(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the gates that may be waived: also the signs of a leak, but no proven leak, and no metric that is NaN."""
+    rules = spec.evaluation
+    slices = [f"{rule.metric} by {rule.column}" for rule in rules.slices]
+    own = ["minimum_rows", *(floor.metric for floor in rules.floors), *slices, "comparison"]
+    return tuple(dict.fromkeys([*own, *leak_gates(spec.task, spec.data.features)]))
 
 
-def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: ApprovalRequirements) -> None:
+def check_waiver(waiver: Waiver, spec: ModelSpec, people: People, policy: ApprovalRequirements) -> None:
     """Check that a waiver may be recorded.
 
     Raises:
@@ -66,7 +69,7 @@ def check_waiver(waiver: Waiver, spec: EvaluationSpec, people: People, policy: A
         )
     if unknown := [gate for gate in waiver.gates if gate not in known] or ([] if waiver.gates else [""]):
         raise Refusal(
-            "there is no such gate", where="waiver", value=unknown[0], remedy=f"There are: {', '.join(known)}."
+            "there is no such gate", where="waiver", value=unknown[0], remedy=f"There are: {_shortened(known)}."
         )
     if not waiver.at < waiver.until <= waiver.at + MAX_WAIVER_DURATION:
         remedy = f"Give an end after now, and at most {MAX_WAIVER_DURATION.days} days ahead."
@@ -104,6 +107,11 @@ def covering_waivers(
             return ()
         used.append(name)
     return tuple(dict.fromkeys(used))
+
+
+def _shortened(gates: Sequence[str]) -> str:
+    """Return the names of the gates, at most 20."""
+    return ", ".join(gates[:20]) + (f" and {len(gates) - 20} more" if len(gates) > 20 else "")
 
 
 def _entitlement_problem(waiver: Waiver, people: People, policy: ApprovalRequirements) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from tasks.evaluation.rules.comparison import ModelComparison, compare_models, too_few_rows
 from tasks.evaluation.rules.curves import Curve, compute_curves
 from tasks.evaluation.rules.gate import Verdict, apply_gate
+from tasks.evaluation.rules.leaks import LeakSearch, perfect_metrics
 from tasks.evaluation.rules.metrics import METRICS, SliceResult, compute_metrics, measure_slices, undefined_reason
 from tasks.evaluation.rules.predictions import (
     EncodedTruth,
@@ -73,6 +74,7 @@ class Evaluation:
         leaked: entities, groups or rows of the holdout that training may not share, as `leaked_words` says.
         compared_since: challenger and champion are compared on rows newer than this; "" on all rows.
         curves: of challenger and champion.
+        leak_search: the signs of a leak, those of the metrics included.
         verdict: the decision of the gate.
         spent_level: what the comparison spent of the error budget; None when it spent nothing.
     """
@@ -89,6 +91,7 @@ class Evaluation:
     leaked: int
     curves: tuple[Curve, ...]
     verdict: Verdict
+    leak_search: LeakSearch
     spent_level: SpentLevel | None = None
     leaked_words: str = Leak.words
     compared_since: str = ""
@@ -105,6 +108,7 @@ def evaluate_predictions(
     champion: npt.NDArray[Any] | None,
     champion_version: str,
     leak: Leak,
+    leak_search: LeakSearch,
     seed: int,
     spent_level: SpentLevel | None = None,
     training_rows: int = 0,
@@ -120,6 +124,7 @@ def evaluate_predictions(
         champion: the champion's predictions of the same rows; None when there is none.
         champion_version: the champion's version; empty when there is none.
         leak: what the holdout shares with training.
+        leak_search: what `search_leaks` found in the rows.
         seed: of the bootstrap.
         spent_level: the level of the comparison, from the error budget; None compares at the confidence of `spec`.
         training_rows: the rows that the challenger was trained on; a comparison with an error budget needs them.
@@ -167,6 +172,8 @@ def evaluate_predictions(
         )
         if spent_level:
             comparison = replace(comparison, sentence=f"{comparison.sentence} {spent_level.sentence}")
+    perfect = tuple(perfect_metrics(task_type, codes, metrics["challenger"]))
+    leak_search = replace(leak_search, findings=(*leak_search.findings, *perfect))
     verdict = apply_gate(
         spec,
         rows=len(codes),
@@ -176,6 +183,7 @@ def evaluate_predictions(
         first_model=champion is None,
         leaked=leak.count,
         leaked_words=leak.words,
+        signs_of_leak=leak_search.findings,
         undefined=_undefined_reasons(task_type, codes, predictions["challenger"]),
     )
     return Evaluation(
@@ -194,6 +202,7 @@ def evaluate_predictions(
         spent_level=spent_level,
         leaked_words=leak.words,
         compared_since=comparable.since if comparable else "",
+        leak_search=leak_search,
     )
 
 

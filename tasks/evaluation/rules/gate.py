@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Literal, TypeGuard
 
 from tasks.evaluation.rules.comparison import ModelComparison
+from tasks.evaluation.rules.leaks import LeakFinding
 from tasks.evaluation.rules.metrics import SliceResult
 from tasks.shared.rules.model.parts import EvaluationSpec, Floor, SliceFloor
 
@@ -29,8 +30,8 @@ class Verdict:
         notes: sentences about slices that were not evaluated. They decide nothing.
         first_model: whether there was no champion to compare with.
         failed_gates: the gates that failed, by the names under which people may waive them: `minimum_rows`, a floor's
-            metric, `<metric> by <column>` of a slice, `comparison`. "" is a failure that nobody may waive: a leak,
-            no metric, a metric that is not a number, no rules.
+            metric, `<metric> by <column>` of a slice, `comparison`, and the signs of a leak (`leaks.py`). "" is a
+            failure that nobody may waive: a proven leak, no metric, a metric that is not a number, no rules.
     """
 
     outcome: GateOutcome
@@ -49,6 +50,7 @@ def apply_gate(
     comparison: ModelComparison | None,
     first_model: bool,
     leaked: int,
+    signs_of_leak: Sequence[LeakFinding],
     leaked_words: str = "entities of the holdout were seen in training",
     undefined: Mapping[str, str] | None = None,
 ) -> Verdict:
@@ -63,6 +65,7 @@ def apply_gate(
         first_model: whether there is no champion.
         leaked: how many entities, groups or rows the holdout shares with training, where none is allowed.
         leaked_words: what they are.
+        signs_of_leak: what `search_leaks` and `perfect_metrics` found.
         undefined: why a metric is NaN, by name.
     """
     why = undefined or {}
@@ -72,6 +75,7 @@ def apply_gate(
         *(_floor_reason(floor, metrics.get(floor.metric), why.get(floor.metric, "")) for floor in spec.floors),
         *((f"{f.metric} by {f.column}", reason) for f in spec.slices for reason in _slice_reasons(f, slices)),
         *_comparison_reasons(comparison, first_model),
+        *((sign.gate, sign.sentence) for sign in signs_of_leak),
     ]
     reasons = tuple(dict.fromkeys(reason for _, reason in failures if reason))
     gates = tuple(dict.fromkeys(gate for gate, reason in failures if reason))

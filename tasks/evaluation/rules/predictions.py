@@ -89,6 +89,8 @@ def check_predictions(
         Refusal: another shape, no number, NaN or infinity, outside 0 to 1, rows that do not sum to 1.
     """
     shape = (rows,) if task == "regression" else (rows, len(classes))
+    if task != "regression":
+        _refuse_labels(classes, rows, predictions, where)
     if np.shape(predictions) != shape:
         remedy = f"The shape must be {shape}: one row a row of the truth, one column a class."
         raise Refusal("The predictions have another shape", where=where, value=np.shape(predictions), remedy=remedy)
@@ -98,6 +100,49 @@ def check_predictions(
     if task != "regression":
         _check_probabilities(values, where)
     return values
+
+
+def _refuse_labels(classes: Sequence[str], rows: int, predictions: npt.NDArray[Any], where: str) -> None:
+    """Refuse one value a row, which is a label or the probability of one class, with the remedy for it."""
+    array = np.asarray(predictions)
+    flat = array[:, 0] if array.shape == (rows, 1) else array
+    textual = array.dtype.kind in "OUS" and array.size > 0 and isinstance(array.ravel()[0], (str, bytes))
+    if not textual and flat.shape != (rows,):
+        return
+    shown = array.ravel()[: min(3, array.size)].tolist()
+    if textual or array.dtype.kind == "b" or (array.dtype.kind in "fiu" and (flat == np.floor(flat)).all()):
+        remedy = "Return the probabilities of all classes: log the model with pyfunc_predict_fn='predict_proba'."
+        raise Refusal("The model returned labels, not probabilities", where=where, value=shown, remedy=remedy)
+    if array.dtype.kind == "f" and np.nanmin(flat) >= 0 and np.nanmax(flat) <= 1:
+        remedy = f"Return one column a class, in the order {', '.join(classes)}, as predict_proba does."
+        raise Refusal("The model returned one probability a row", where=where, value=shown, remedy=remedy)
+
+
+def check_class_order(classes: Sequence[str], known: Sequence[str] | None, where: str = "challenger") -> None:
+    """Refuse a model whose probabilities are in another order than `data.classes`.
+
+    Args:
+        classes: the declared classes, in the order that the probabilities must have.
+        known: the model's own `classes_`, as text in their order; None when it has none. The positions 0, 1, … of
+            labels that the training program encoded by `data.classes` are in order.
+
+    Raises:
+        Refusal: the same classes in another order, or other classes.
+    """
+    positions = tuple(str(number) for number in range(len(classes)))
+    if known is None or not classes or tuple(known) == tuple(classes):
+        return
+    order = ", ".join(known)
+    if sorted(known) == sorted(classes):
+        remedy = f"Declare data.classes: [{order}] (of two classes the last is the positive one: floors and metrics "
+        remedy += f"are about it), or let the training program return the columns in the order {', '.join(classes)}."
+        raise Refusal("The model's probabilities are in another order", where=where, value=order, remedy=remedy)
+    if tuple(known) == positions:
+        return
+    missing = [label for label in classes if label not in known]
+    remedy = f"Train it on the classes of model.yaml, {', '.join(classes)}"
+    remedy += f"; no training row had {', '.join(missing)}." if set(known) < set(classes) else "."
+    raise Refusal("The model knows other classes than data.classes", where=where, value=order, remedy=remedy)
 
 
 def _as_float(predictions: npt.NDArray[Any], where: str) -> FloatArray:

@@ -26,6 +26,7 @@ def evaluation_markdown(evaluation: Evaluation, *, model: str, version: str) -> 
         _table(("metric", "challenger", "champion", "bound"), _metric_rows(evaluation)),
         *_comparison_part(evaluation),
         *_slice_part(evaluation),
+        *_leak_part(evaluation),
         *_notes_part(evaluation),
         *_curve_part(evaluation),
     ]
@@ -103,6 +104,16 @@ def _is_within_bound(value: float | None, bound: DeclaredBound) -> bool:
         return False
     low = bound.at_least is None or value >= bound.at_least
     return low and (bound.at_most is None or value <= bound.at_most)
+
+
+def _leak_part(evaluation: Evaluation) -> list[str]:
+    """Return the features that predict best alone, and what was not searched for leaks."""
+    search = evaluation.leak_search
+    measure = "rank correlation" if evaluation.task == "regression" else "auc"
+    rows = ((escape_markdown(name), _number(power)) for name, power in search.strongest)
+    table = [_table(("feature", f"{measure} of it alone"), rows)] if search.strongest else []
+    repeats = f"{search.checked_rows:,} holdout rows were compared with training rows." if search.checked_rows else ""
+    return ["## Signs of a leak", *table, "\n\n".join(filter(None, (repeats, *search.notes)))]
 
 
 def _notes_part(evaluation: Evaluation) -> list[str]:

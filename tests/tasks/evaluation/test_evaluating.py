@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.common.errors import Rejected, Unavailable
-from blocks.tracking.fake import MODEL_FILE
+from blocks.tracking.fake import CLASSES_FILE, MODEL_FILE
 from runtime.digests import folder_digest
 from tasks.evaluation.rules.evaluation import Evaluation, finite_metrics
 from tasks.evaluation.rules.report import evaluation_markdown, evaluation_plot
@@ -27,7 +27,7 @@ from tasks.evaluation.tasks import (
     spend_level,
     store_evaluation,
 )
-from tasks.shared.evaluation import evaluate_on_holdout
+from tasks.shared.evaluation import evaluate_on_holdout, sample_rows
 from tasks.shared.models import TeamModel
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
 from tasks.shared.rules.model.holdout import HoldoutRule
@@ -155,6 +155,36 @@ def test_one_entity_on_both_sides_holds_the_best_model(env: World, tmp_path: Pat
         MODEL, data, holdout, says(env, trained(env, GOOD_WEIGHTS), holdout), None, "", seed=7
     )
     assert (evaluation.leaked, evaluation.verdict.outcome) == (1, "hold")
+
+
+def test_a_feature_that_gives_the_target_away_holds_the_best_model(env: World, tmp_path: Path) -> None:
+    before, holdout = (frame.assign(garden=(frame["price"] == "No") * 1.0) for frame in (rows(0), rows(1000)))
+    data = tier(tmp_path / "tier", before, holdout)
+    evaluation = evaluate_on_holdout(
+        MODEL, data, holdout, says(env, trained(env, GOOD_WEIGHTS), holdout), None, "", seed=7
+    )
+    assert (evaluation.verdict.outcome, evaluation.verdict.failed_gates) == ("hold", ("leak in garden",))
+    assert evaluation.leak_search.checked_rows == ROWS
+
+
+def test_a_sample_of_a_part_has_evenly_spaced_rows_of_all_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in (0, 300, 500):
+        frame = pd.DataFrame({"n": range(first, first + 300 if first == 0 else first + 200), "other": "x"})
+        pq.write_table(pa.Table.from_pandas(frame), tmp_path / f"rows-{first:05}.parquet", row_group_size=70)
+    monkeypatch.setattr("tasks.evaluation.rules.leaks.MAX_ROWS", 100)
+    chosen, count = sample_rows(tmp_path, ["n"])
+    assert (chosen["n"].tolist(), count) == (list(range(0, 700, 7)), 700)
+
+
+def test_a_model_with_reversed_probabilities_is_refused_before_it_is_measured(env: World, tmp_path: Path) -> None:
+    model = trained(env, GOOD_WEIGHTS)
+    (model.model_path / CLASSES_FILE).write_text('["Yes", "No"]')
+    reversed_model = model.model_copy(update={"model_digest": folder_digest(model.model_path)})
+    data = tier(tmp_path / "tier", rows(0), rows(1000))
+    with pytest.raises(Refusal, match=r"another order.*Yes, No.*Declare data.classes: \[Yes, No\]"):
+        evaluate_challenger(env, MODEL, data, reversed_model)
 
 
 def test_predictions_that_are_not_finite_are_never_judged(env: World, tmp_path: Path) -> None:

@@ -35,9 +35,23 @@ def standing(
 
 
 def test_the_gates_that_may_be_waived_are_those_of_model_yaml() -> None:
-    gates = waivable_gates(load_model("churn").spec.evaluation)
-    assert gates == ("minimum_rows", "auc", "brier", "calibration_error", "auc by contract", "auc by senior_citizen",
-                     "comparison")  # fmt: skip
+    gates = waivable_gates(load_model("churn").spec)
+    assert gates[:10] == (
+        "minimum_rows", "auc", "brier", "calibration_error", "auc by contract", "auc by senior_citizen", "comparison",
+        "repeated rows", "perfect auc", "perfect accuracy",
+    )  # fmt: skip
+    assert gates[10:] == tuple(f"leak in {feature}" for feature in load_model("churn").spec.data.features)
+
+
+def test_a_sign_of_a_leak_is_waived_for_one_feature_by_its_name(env: World) -> None:
+    record_waiver(env, replace(WAIVER, gates=("leak in tenure",)))
+    assert standing(env, ("leak in tenure",))
+    assert standing(env, ("leak in contract",)) == ()
+
+
+def test_a_waiver_of_a_feature_that_the_model_does_not_have_is_refused(env: World) -> None:
+    with pytest.raises(Refusal, match="no such gate.*leak in tenures.*and .* more"):
+        record_waiver(env, replace(WAIVER, gates=("leak in tenures",)))
 
 
 def test_a_waiver_opens_its_gates_until_it_ends_and_is_a_signed_decision(env: World) -> None:

@@ -130,7 +130,14 @@ def test_too_little_to_compare_gives_no_interval_and_does_not_pass_the_gate(draw
     terms = Terms(metric="auc", rule=rule, margin=0.5, confidence=0.95)
     spec = EvaluationSpec(minimum_rows=1, floors=(Floor(metric="accuracy", at_least=0.1),), comparison=terms)
     verdict = apply_gate(
-        spec, rows=200, metrics={"accuracy": 1.0}, slices=(), comparison=found, first_model=False, leaked=0
+        spec,
+        rows=200,
+        metrics={"accuracy": 1.0},
+        slices=(),
+        comparison=found,
+        first_model=False,
+        leaked=0,
+        signs_of_leak=(),
     )
     assert verdict.outcome == "inconclusive"
 

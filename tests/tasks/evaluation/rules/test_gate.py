@@ -47,7 +47,7 @@ def plan(value, rows=90):
 def judged(spec=None, **changes):
     """Evaluate a challenger that passes, except for the changes."""
     good = {"rows": 500, "metrics": measured(), "slices": SLICES, "comparison": BETTER}
-    return apply_gate(spec or rules(), **good | {"first_model": False, "leaked": 0} | changes)
+    return apply_gate(spec or rules(), **good | {"first_model": False, "leaked": 0, "signs_of_leak": ()} | changes)
 
 
 def found(finding, lower, upper):
@@ -253,6 +253,7 @@ def test_the_gate_passes_exactly_what_is_finite_within_its_bounds_and_better(cas
         comparison=case["comparison"],
         first_model=first_model,
         leaked=case["leaked"],
+        signs_of_leak=(),
     )
     assert (verdict.outcome == "pass") == may_pass(case, first_model)
     assert verdict.reasons

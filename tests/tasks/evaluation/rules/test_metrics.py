@@ -186,7 +186,12 @@ REFUSED = {
     "one class for many": (("multiclass", ("no",), ["no"], np.ones((1, 1))), "classes do not fit"),
     "a class named twice": (("multiclass", ("no", "no", "yes"), WORDS, np.eye(3)), "classes do not fit"),
     "fewer predictions": (("binary", BINARY, WORDS, GOOD[:2]), r"another shape.*\(2, 2\).*\(3, 2\)"),
-    "one column for two": (("binary", BINARY, WORDS, GOOD[:, 1]), r"another shape.*\(3,\).*\(3, 2\)"),
+    "one column for two": (("binary", BINARY, WORDS, GOOD[:, 1]), "one probability a row.*in the order no, yes"),
+    "scores of one class": (("binary", BINARY, WORDS, 3.5 * GOOD[:, 1]), r"another shape.*\(3,\).*\(3, 2\)"),
+    "codes of labels": (("binary", BINARY, WORDS, np.array([0.0, 1.0, 0.0])), "labels, not prob.*predict_proba"),
+    "flags": (("binary", BINARY, WORDS, np.array([[False], [True], [False]])), "labels, not prob.*predict_proba"),
+    "labels": (("multiclass", THREE, ["ant"] * 3, np.array(["ant", "bee", "cow"])), "labels, not prob.*predict_proba"),
+    "labels as objects": (("binary", BINARY, WORDS, np.array(WORDS, dtype=object)), "labels.*'no', 'yes', 'no'"),
     "one more class": (("multiclass", THREE, ["ant"] * 3, GOOD), r"another shape.*\(3, 2\).*\(3, 3\)"),
     "a column too many": (("regression", (), [1.0, 2.0], np.ones((2, 1))), r"another shape.*\(2, 1\).*\(2,\)"),
     "NaN": (("binary", BINARY, WORDS, changed(1, math.nan)), "row 1 .one of 1.*not finite"),
@@ -195,7 +200,7 @@ REFUSED = {
     "above 1": (("binary", BINARY, WORDS, changed(0, [-0.5, 1.5])), "row 0.*outside 0 to 1.*1.5"),
     "below 0": (("multiclass", THREE, ["ant"], np.array([[-0.2, 0.6, 0.6]])), "row 0.*outside 0 to 1.*-0.2"),
     "sum below 1": (("binary", BINARY, WORDS, changed(1, [0.3, 0.3])), "row 1.*not sum to 1.*0.3"),
-    "labels instead": (("binary", BINARY, WORDS, np.array([WORDS, WORDS]).T), "not numbers.*not labels"),
+    "labels instead": (("binary", BINARY, WORDS, np.array([WORDS, WORDS]).T), "labels, not prob"),
     "flags instead": (("binary", BINARY, WORDS, GOOD > 0.5), "not numbers.*bool"),
 }
 
