@@ -219,6 +219,7 @@ def propose_suite(model: "TeamModel", lake: "Lake", engine: "Engine", *, force: 
             itself does not meet the proposed suite, with the reasons.
     """
     from runtime.files import write_text_atomically
+    from tasks.shared.rules.model.data import column_kinds
     from tasks.shared.rules.model.namespaces import base_name
     from tasks.validation.rules.expectations import parse_suite, validate_table
     from tasks.validation.rules.profile import propose_suite_yaml
@@ -236,9 +237,10 @@ def propose_suite(model: "TeamModel", lake: "Lake", engine: "Engine", *, force: 
         entity=spec.data.entity,
         target=spec.data.target,
         kinds={spec.data.target: target, **{c: k for c, k in spec.data.features.items() if c in rows.kinds}},
+        smallest_tier=spec.tiers.development,
     )
     path = model.folder / "expectations.yaml"
-    report = validate_table(rows, parse_suite(text, path.name), key=spec.data.entity)
+    report = validate_table(rows, parse_suite(text, path.name, column_kinds(spec.data)), key=spec.data.entity)
     if not report.passed:
         problem = "the data does not meet the suite that it proposes: " + "; ".join(report.reasons)
         raise Refusal(problem, where=str(path), remedy="Correct the data first, or write the suite by hand.")

@@ -48,7 +48,7 @@ def predict_source(
     predictor = champion_predictor(env, team_model)
 
     def validate_rows(rows: ParquetRows) -> None:
-        suite = team_model.expectation_suite().without_column(data.target).with_minimum_rows(1)
+        suite = team_model.expectation_suite().without_column(data.target).for_batch(rows.row_count)
         report_and_require_valid(validate_table(rows, suite, key=data.entity), where=f"{model}, {source}")
 
     def predict(rows: InferenceInput, asked: str, to: Path) -> None:

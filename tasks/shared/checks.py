@@ -19,5 +19,5 @@ def report_and_require_valid(report: ValidationReport, where: str, extra_markdow
             remedy="See the artifact `validation` for rows; correct the source, or the suite in expectations.yaml.",
         )
     count = len(report.results)
-    get_run_logger().info("%d of %d expectations hold on %d rows", count, count, report.rows)
+    get_run_logger().info("%d of %d expectations hold on %d rows. %s", count, count, report.rows, report.left_out)
     return ValidationResult(suite=report.suite, rows=report.rows, expectations_passed=count, report_markdown=markdown)

@@ -9,6 +9,7 @@ from pathlib import Path
 from blocks.environment import Environment
 from runtime.digests import bytes_digest
 from tasks.shared.records import CodeProvenance
+from tasks.shared.rules.model.data import column_kinds
 from tasks.shared.rules.model.namespaces import SEPARATOR, base_name, check_name, namespace_part
 from tasks.shared.rules.model.spec import ModelSpec, parse_spec
 from tasks.shared.rules.refusal import Refusal
@@ -38,7 +39,9 @@ class TeamModel:
 
     def expectation_suite(self) -> Suite:
         """Return the model's expectations. Raises Refusal naming file, line and key."""
-        return parse_suite(self.expectations_file().read_text(), _relative_path(self.expectations_file()))
+        file, data = self.expectations_file(), self.spec.data
+        kinds = {**column_kinds(data), **({data.time: "time"} if data.time else {})}
+        return parse_suite(file.read_text(), _relative_path(file), kinds)
 
 
 def model_names(root: Path = ROOT) -> list[str]:

@@ -42,19 +42,23 @@ def validate_table(rows: pd.DataFrame | ParquetRows, suite: Suite, *, key: str) 
             rows, suite, key, LibraryFunctions(validate_frame=_validate_frame, validate_metrics=_validate_metrics)
         )
     results = _validate_frame(rows, dict(enumerate(suite.expectations)), key)
-    return ValidationReport(suite.name, len(rows), suite.minimum_rows, len(suite.expectations), tuple(results.values()))
+    expected, in_order = len(suite.expectations), tuple(results.values())
+    return ValidationReport(suite.name, len(rows), suite.minimum_rows, expected, in_order, suite.left_out)
 
 
-def parse_suite(text: str | bytes, where: str) -> Suite:
+def parse_suite(text: str | bytes, where: str, kinds: Mapping[str, str] | None = None) -> Suite:
     """Read a suite (`expectations.yaml`) strictly. Takes 4.5 s the first time, for the library's import.
+
+    `kinds` are the kinds of the columns, by column: an expectation on one of them must meet its kind.
 
     Raises:
         Refusal: every mistake with its line, key, value and remedy: an unknown type or argument with the most
-            similar one, a rule that cannot fail, a repeated key or expectation.
+            similar one, a rule that cannot fail, one that does not meet its column's kind, a repeated key or
+            expectation.
     """
     fields = {name: kind.__fields__ for name, kind in _library_types().items()}
     known = {name: ExpectationArguments(tuple(f), tuple(n for n in f if f[n].required)) for name, f in fields.items()}
-    return read_suite(text, where, known, _library_error)
+    return read_suite(text, where, known, _library_error, kinds or {})
 
 
 def _library_error(expectation: Expectation) -> str:

@@ -54,7 +54,7 @@ def validate_parquet(rows: ParquetRows, suite: Suite, key: str, library: Library
             results[n] = _sql_check_result(rows, each, plan, found, key, count)
     results |= _in_memory(rows, left, key, count, library)
     in_order = tuple(result for _, result in sorted(results.items()))
-    return ValidationReport(suite.name, count, suite.minimum_rows, len(suite.expectations), in_order)
+    return ValidationReport(suite.name, count, suite.minimum_rows, len(suite.expectations), in_order, suite.left_out)
 
 
 def _missing_column_reason(rows: ParquetRows, expectation: Expectation, key: str) -> str:

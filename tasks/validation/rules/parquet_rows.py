@@ -53,6 +53,11 @@ class ParquetRows:
             repeated.update(each for each in names if names.count(each) > 1)
         return frozenset(repeated)
 
+    @cached_property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return int(self.values(["count(*)"])["count(*)"])
+
     def source(self, columns: Iterable[str]) -> str:
         """Return SQL for these columns of the table, with null for NaN, as in pandas."""
         return f"({sql.select_sql(', '.join(map(self._cell, columns)), TABLE_NAME)}) AS t"

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tasks.shared.rules import sql
 from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.expectation_kinds import DISTRIBUTION_ROWS, is_about_distribution
 from tasks.validation.rules.parquet_rows import ParquetRows
 
 BOUND_MARGIN = 0.1
@@ -23,6 +24,7 @@ MAX_LISTED_VALUES = 50
 """The largest number of different values for which a column's values are listed."""
 
 _REVIEW_PREFIX = "Look here: "
+_DISTRIBUTION = "Distribution:"
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,19 @@ class ColumnProfile:
 
 
 def propose_suite_yaml(
-    rows: ParquetRows, *, name: str, source: str, entity: str, target: str, kinds: Mapping[str, str]
+    rows: ParquetRows,
+    *,
+    name: str,
+    source: str,
+    entity: str,
+    target: str,
+    kinds: Mapping[str, str],
+    smallest_tier: float = 1.0,
 ) -> str:
     """Return a suite as YAML that `parse_suite` reads and that these rows of the model `name` pass.
 
     The head of the file names the `source`. `kinds` are `number`, `flag` or `category` by column, the target among
-    them.
+    them. `smallest_tier` is the share of the rows in the smallest data tier, on which the rules have to hold, too.
 
     Raises:
         Refusal: there is no row, or a column of the model is missing.
@@ -60,6 +69,9 @@ def propose_suite_yaml(
         f"# What the data of {name} must be like before a model is trained on it or scores it.",
         f"# Proposed from {count:,} rows ({_comment(source)}); edit it: the bounds are what was",
         "# seen, with a margin, and not yet what is right. Types and arguments are Great Expectations'.",
+        "# What it is about: each rule is about each row, so about any number of rows, unless its comment begins with",
+        f'# "{_DISTRIBUTION}": it holds for training data, and for batches to score of minimum_rows rows or more,',
+        f"# but at least {DISTRIBUTION_ROWS}; a smaller batch has no mean or share that says anything.",
         f"name: {_yaml(name)}",
         f"minimum_rows: {max(1, min(count // 100, 10_000))}  # a hundredth of what was seen",
         "expectations:",
@@ -68,7 +80,8 @@ def propose_suite_yaml(
     ]
     for column in kinds:
         word = "The target" if column == target else seen[column].kind.capitalize()
-        lines += ["", f"  # {word}: {_comment(column)}.", *_column_rules(seen[column], column == target)]
+        rules = _column_rules(seen[column], column == target, round(count * smallest_tier))
+        lines += ["", f"  # {word}: {_comment(column)}.", *rules]
     return "\n".join([*lines, ""])
 
 
@@ -117,13 +130,14 @@ def _entity_rules(seen: ColumnProfile) -> Iterator[str]:
     yield f"  # {_REVIEW_PREFIX}{seen.distinct:,} different in {seen.non_null:,} rows: not one row an entity."
 
 
-def _column_rules(seen: ColumnProfile, target: bool) -> Iterator[str]:
+def _column_rules(seen: ColumnProfile, target: bool, fewest: int) -> Iterator[str]:
+    """Yield the rules of a column; `fewest` is the size of the smallest training data on which they have to hold."""
     if not seen.non_null:
         yield f"  # {_REVIEW_PREFIX}null in every row: no value was seen: fix the source, or take it out of model.yaml."
         return
     yield from _null_rules(seen)
     if seen.kind == "number":
-        yield from _number_rules(seen)
+        yield from _number_rules(seen, fewest)
     elif seen.values and len(seen.values) <= MAX_LISTED_VALUES and all(map(_is_finite_value, seen.values)):
         word = "distinct_values_to_equal_set" if target else "values_to_be_in_set"
         listed = "[" + ", ".join(map(_yaml, seen.values)) + "]"
@@ -150,7 +164,7 @@ def _null_rules(seen: ColumnProfile) -> Iterator[str]:
     yield _rule("values_to_not_be_null", seen, note, mostly=_yaml(mostly))
 
 
-def _number_rules(seen: ColumnProfile) -> Iterator[str]:
+def _number_rules(seen: ColumnProfile, fewest: int) -> Iterator[str]:
     low, high = seen.low, seen.high
     if low is None or high is None or not math.isfinite(1.2 * (abs(low) + abs(high))):
         yield f"  # {_REVIEW_PREFIX}not all of it is finite numbers, so that no bounds are proposed."
@@ -161,6 +175,9 @@ def _number_rules(seen: ColumnProfile) -> Iterator[str]:
         least = max(least, 0.0)
     bounds = {"min_value": _yaml(least), "max_value": _yaml(most)}
     yield _rule("values_to_be_between", seen, f"{low:.6g} to {high:.6g}", **bounds)
+    if fewest < DISTRIBUTION_ROWS:
+        yield f"  # {_REVIEW_PREFIX}no rule for the mean: the smallest tier has {fewest:,} rows, too few for one."
+        return
     mean, half = seen.mean, (seen.deviation or 0.0) / 2
     if mean is not None and half and math.isfinite(mean) and math.isfinite(half):
         least, most = _rounded_outward(mean - half, half, down=True), _rounded_outward(mean + half, half, down=False)
@@ -180,7 +197,8 @@ def _rounded_outward(value: float, scale: float, *, down: bool) -> float:
 
 def _rule(word: str, seen: ColumnProfile, note: str, **arguments: str) -> str:
     given = ", ".join(f"{name}: {text}" for name, text in {"column": _yaml(seen.column), **arguments}.items())
-    return f"  - type: expect_column_{word}  # {_comment(note)}\n    kwargs: {{{given}}}"
+    about = f"{_DISTRIBUTION} " if is_about_distribution(f"expect_column_{word}", arguments) else ""
+    return f"  - type: expect_column_{word}  # {about}{_comment(note)}\n    kwargs: {{{given}}}"
 
 
 def _is_finite_value(value: object) -> bool:

@@ -36,7 +36,8 @@ class ExpectationResult:
 class ValidationReport:
     """The result of a suite. `passed` and `reasons` are computed from the other fields and cannot be set.
 
-    `expected` is how many expectations the suite holds, `rows` how many rows the table had.
+    `expected` is how many expectations the suite holds, `rows` how many rows the table had, `left_out` a sentence
+    about expectations that say nothing about so few rows.
     """
 
     suite: str
@@ -44,6 +45,7 @@ class ValidationReport:
     minimum_rows: int
     expected: int
     results: tuple[ExpectationResult, ...]
+    left_out: str = ""
     reasons: tuple[str, ...] = field(init=False)
     passed: bool = field(init=False)
 
@@ -76,6 +78,7 @@ def validation_markdown(report: ValidationReport) -> str:
         "",
         f"{report.rows:,} rows (at least {report.minimum_rows:,} needed), "
         f"{report.expected - failed} of {report.expected} expectations hold.",
+        *(["", report.left_out] if report.left_out else []),
         "",
     ]
     if report.reasons:

@@ -19,6 +19,12 @@ from typing import Any
 from tasks.shared.rules.model.mistakes import KeyPath, Mistake, Mistakes, key_name
 from tasks.shared.rules.model.strict_yaml import INVALID_VALUE, Document, read_yaml
 from tasks.shared.rules.refusal import Refusal
+from tasks.validation.rules.expectation_kinds import (
+    DISTRIBUTION_ROWS,
+    is_about_distribution,
+    kind_problems,
+    never_fails,
+)
 
 COLUMN_KWARGS = ("column", "column_A", "column_B", "column_list", "column_set")
 """The arguments by which an expectation names columns."""
@@ -74,11 +80,15 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """The expectations of a table, and the least number of rows."""
+    """The expectations of a table, and the least number of rows.
+
+    `left_out` is a sentence about expectations that say nothing about this table, and are not evaluated.
+    """
 
     name: str
     minimum_rows: int
     expectations: tuple[Expectation, ...]
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         if self.minimum_rows < 1:
@@ -93,9 +103,20 @@ class Suite:
         """Return the suite without the expectations that name `column`, such as the target, which scored rows lack."""
         return replace(self, expectations=tuple(e for e in self.expectations if column not in e.columns))
 
-    def with_minimum_rows(self, minimum_rows: int) -> "Suite":
-        """Return the suite with another least number of rows, for example for a small batch to score."""
-        return replace(self, minimum_rows=minimum_rows)
+    def for_batch(self, rows: int) -> "Suite":
+        """Return the suite for a batch of rows to score: one row is enough.
+
+        Below `minimum_rows`, and below 100 rows, the expectations about distributions are left out, since three rows
+        have any mean. When no other expectation is left, they are all evaluated: an empty suite passes nothing.
+        """
+        least = max(self.minimum_rows, DISTRIBUTION_ROWS)
+        about_rows = tuple(e for e in self.expectations if not is_about_distribution(e.type, e.kwargs))
+        omitted = len(self.expectations) - len(about_rows)
+        if rows >= least or not omitted or not about_rows:
+            return replace(self, minimum_rows=1)
+        note = f"{omitted} expectations about distributions (means, shares, sets that must occur) were not evaluated: "
+        note += f"the batch has {rows:,} rows, and they need {least:,}."
+        return replace(self, minimum_rows=1, expectations=about_rows, left_out=note)
 
 
 def read_suite(
@@ -103,13 +124,14 @@ def read_suite(
     where: str,
     known: Mapping[str, ExpectationArguments],
     library_error: Callable[[Expectation], str],
+    kinds: Mapping[str, str],
 ) -> Suite:
-    """Read a suite of the `known` types of expectation.
+    """Read a suite of the `known` types of expectation, for columns of these kinds (by column; none for unknown ones).
 
     `library_error` returns the library's own error for an expectation, "" for none. All mistakes are raised together.
     """
     document = read_yaml(text, where)
-    reader = _SuiteReader(document, known, library_error)
+    reader = _SuiteReader(document, known, library_error, kinds)
     reported = {mistake.line for mistake in document.mistakes}
     more = [mistake for mistake in reader.mistakes() if mistake.line not in reported]
     if mistakes := [*document.mistakes, *more]:
@@ -124,6 +146,7 @@ class _SuiteReader:
     document: Document
     known: Mapping[str, ExpectationArguments]
     library_error: Callable[[Expectation], str]
+    kinds: Mapping[str, str]
 
     def mistakes(self) -> Iterator[Mistake]:
         value = self.document.value
@@ -157,6 +180,8 @@ class _SuiteReader:
         own = [*self._keys(item, path, ("type", "kwargs")), *self._type(item, path)]
         if not own:
             own += self._arguments(_expectation(item), path)
+        if not own:
+            own += self._kinds(_expectation(item), path)
         if not own and (problem := self.library_error(_expectation(item))):
             own.append(self._at((*path, "kwargs"), f"is refused by Great Expectations: {problem}"))
         yield from own
@@ -190,6 +215,14 @@ class _SuiteReader:
         ranged = bounds <= set(allowed) and expectation.type.endswith("_between")
         if ranged and not bounds & set(expectation.kwargs):
             yield self._at((*path, "kwargs"), "has neither min_value nor max_value", "Give one or both.")
+
+    def _kinds(self, expectation: Expectation, path: KeyPath) -> Iterator[Mistake]:
+        problems = (
+            *kind_problems(expectation.type, expectation.kwargs, self.kinds),
+            *never_fails(expectation.type, expectation.kwargs),
+        )
+        for word, problem, remedy in problems:
+            yield self._at((*path, "kwargs", *word), problem, remedy)
 
     def _keys(self, item: Mapping[str, object], path: KeyPath, expected: tuple[str, ...]) -> Iterator[Mistake]:
         for word in item:

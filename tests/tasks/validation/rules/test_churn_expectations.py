@@ -38,7 +38,7 @@ def test_a_suite_without_a_column_drops_what_names_it(churn: Suite) -> None:
     assert "churn" in churn.columns and "churn" not in for_scoring.columns
     assert len(for_scoring.expectations) == len(churn.expectations) - 2
     assert len(churn.without_column("total_charges").expectations) == len(churn.expectations) - 3, "the pair too"
-    assert (for_scoring.name, for_scoring.with_minimum_rows(1).minimum_rows) == (churn.name, 1)
+    assert (for_scoring.name, for_scoring.for_batch(1).minimum_rows) == (churn.name, 1)
 
 
 def test_the_real_customers_pass(churn: Suite, customers: pd.DataFrame) -> None:

@@ -169,3 +169,23 @@ def test_whatever_the_values_the_proposal_is_read_and_holds(
     rows = laid(tmp_path_factory.mktemp("rows"), pa.table(columns))
     report = held(rows, read(proposed(rows, kinds={"price": "number", "plan": "category"})))
     assert report.passed, report.reasons
+
+
+def test_rules_about_the_distribution_are_named_as_such_and_are_none_of_a_few_rows(tmp_path: Path) -> None:
+    text = proposed(laid(tmp_path, houses()))
+    about = [line for line in text.splitlines() if "# Distribution: " in line]
+    assert len(about) == 2 and all("mean_to_be_between" in line for line in about)
+    suite = read(text)
+    assert {each.type for each in suite.for_batch(3).expectations} == {
+        each.type for each in suite.expectations if "mean" not in each.type
+    }
+    assert '# "Distribution:": it holds for training data' in text
+
+
+def test_no_mean_is_proposed_when_the_smallest_tier_is_too_small_for_one(tmp_path: Path) -> None:
+    text = propose_suite_yaml(
+        laid(tmp_path, houses()), name="houses", source="houses", entity="house_id", target="price", kinds=KINDS,
+        smallest_tier=0.05,
+    )  # fmt: skip
+    assert "mean_to_be_between" not in text
+    assert "the smallest tier has 50 rows, too few for one" in text
