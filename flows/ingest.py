@@ -1,6 +1,8 @@
 """Ingest a source into the lake."""
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
@@ -18,7 +20,7 @@ def ingest(
     watermark: str = "",
     redrive: str = "",
     table: str = "",
-) -> IngestResult:
+) -> State[IngestResult]:
     """Append the rows of a source to the model's data set as one snapshot, and quarantine invalid rows with reasons.
 
     Args:
@@ -31,4 +33,5 @@ def ingest(
         table: Which of the model's tables this is: a name under data.tables of model.yaml. Empty for the main table.
     """  # noqa: E501  (the form takes one line a parameter)
     with one_at_a_time(f"ingest-{model}"):
-        return ingest_source(model, source, query, environment, watermark, redrive, table)
+        result = ingest_source(model, source, query, environment, watermark, redrive, table)
+    return Completed(message=result.summary, data=result)

@@ -22,11 +22,13 @@ from tasks.ingestion.datasets import (
     watermark_filter,
 )
 from tasks.ingestion.rules.acceptance import PartitionedRows, StagedRows, partition_rows
+from tasks.ingestion.rules.quarantine import ingest_summary
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
+from tasks.validation.rules.report import markdown_cell
 
 _MEMORY_MB = 600
 _THREADS = 2
@@ -34,6 +36,7 @@ _BATCH_ROWS = 65_536
 _QUARANTINED_ROWS_SHOWN = 20
 _NO_QUARANTINE_LIMIT = 1.0
 _MAX_QUARANTINED_SHARE = 0.10
+_KNOWN = "the lake holds these rows already, up to snapshot"
 
 
 def open_source_rows(
@@ -95,10 +98,20 @@ def ingest_rows(
             max_quarantined_share=_NO_QUARANTINE_LIMIT if redrive else _MAX_QUARANTINED_SHARE,
         )
         counts = {"rows_in": str(partitioned.rows_in), "quarantined": str(partitioned.quarantined)}
+        if hint := _placeholder_hint(partitioned, data.column_kinds):
+            counts["look here"] = hint
         origin = {"redriven_from": redrive} if redrive else {}
         notes = {**partitioned.notes, **source.snapshot_notes(), **counts, **origin}
         expected_latest = lake_read.id if lake_read else ""
         return _append_snapshots(lake, data, source, partitioned, key, notes, expected_latest, progress)
+
+
+def _placeholder_hint(partitioned: PartitionedRows, kinds: Mapping[str, str]) -> str:
+    """Return the sentence about placeholders. Never fails: it only reports."""
+    try:
+        return partitioned.placeholder_hint(kinds)
+    except Exception as problem:  # whatever it is, the rows can be ingested
+        return f"Placeholders of missing values were not looked for: {type(problem).__name__}: {str(problem)[:200]}"
 
 
 def partition_source(
@@ -198,8 +211,9 @@ def _no_new_rows(lake: Lake, data: IngestSchema, source: Source) -> IngestResult
     if not source.has_no_new_rows() or not snapshots:
         raise no_rows_error(source.description)
     return IngestResult(
-        dataset=data.dataset, snapshot=snapshots[-1].id, rows_in=0, accepted=0, quarantined=0, appended=False
-    )
+        dataset=data.dataset, snapshot=snapshots[-1].id, rows_in=0, accepted=0, quarantined=0, appended=False,
+        summary=f"Nothing was added: there are no new rows since snapshot {snapshots[-1].id}.",
+    )  # fmt: skip
 
 
 def _ensure_folder(folder: Path) -> Path:
@@ -216,6 +230,7 @@ def _ingest_result(snapshot: Snapshot, *, new: bool) -> IngestResult:
         quarantined=int(snapshot.notes["quarantined"]),
         quarantine_snapshot=snapshot.notes.get("quarantine_snapshot", ""),
         appended=new,
+        summary=ingest_summary(snapshot.rows, snapshot.notes) if new else f"Nothing was added: {_KNOWN} {snapshot.id}.",
     )
 
 
@@ -224,6 +239,7 @@ def _create_ingest_artifact(snapshot: Snapshot, partitioned: PartitionedRows) ->
     lines = [
         f"**{snapshot.dataset}**: {partitioned.rows_in} rows in = {snapshot.rows} accepted "
         f"+ {partitioned.quarantined} quarantined, as snapshot `{snapshot.id}`.",
+        *(["", markdown_cell(snapshot.notes["look here"])] if "look here" in snapshot.notes else []),
         *(["", "| where | key | why |", "|---|---|---|"] if examples else []),
         *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in examples),
     ]

@@ -28,8 +28,5 @@ def ingest_source(
     lake, scratch = env.lake(), env.scratch / "ingest"
     with closing(open_source_rows(lake, data, source, query, watermark, redrive, scratch)) as rows:
         result = ingest_rows(lake, data, rows, scratch=scratch, redrive=redrive)
-    log = get_run_logger()
-    log.info("%d rows in = %d accepted + %d quarantined", result.rows_in, result.accepted, result.quarantined)
-    if not result.appended:
-        log.info("nothing was added: the lake holds these rows already, up to snapshot %s", result.snapshot)
+    get_run_logger().info("%s", result.summary)
     return result

@@ -16,7 +16,7 @@ class TaskRecord(BaseModel):
 
 
 class IngestResult(TaskRecord):
-    """The result of `ingest`: the snapshot that holds the rows, and the counts."""
+    """The result of `ingest`: the snapshot that holds the rows, the counts, and a sentence about them for people."""
 
     dataset: str
     snapshot: str
@@ -25,6 +25,7 @@ class IngestResult(TaskRecord):
     quarantined: int
     quarantine_snapshot: str = ""
     appended: bool = True
+    summary: str = ""
 
 
 class TierData(TaskRecord):

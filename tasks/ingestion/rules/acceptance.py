@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.ingestion.rules import row_checks
+from tasks.ingestion.rules.placeholders import find_placeholders, placeholder_sentence, sample_sql
 from tasks.ingestion.rules.quarantine import (
     FILE_COLUMN,
     QUARANTINE_REASONS,
@@ -129,6 +130,13 @@ class PartitionedRows:
             table, rules = pa.Table.from_batches([batch]), self.rules
             rows = quarantine_table(table, rules.schema.names, rules.entity, rules.target, self.staged.file_labels)
             yield from rows.combine_chunks().to_batches()
+
+    def placeholder_hint(self, kinds: Mapping[str, str]) -> str:
+        """Return a sentence about values of the first rows that may stand for missing ones; "" for none."""
+        if not self.staged.rows:
+            return ""
+        rows = self.engine.query(sample_sql(kinds, self.staged.relation), self.staged.tables)
+        return placeholder_sentence(find_placeholders(kinds, rows))
 
     def quarantined_examples(self, most: int) -> Iterator[Mapping[str, str | None]]:
         """Yield the first quarantined rows: at most `most` unreadable ones and `most` others."""

@@ -63,6 +63,17 @@ def reason_summary(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_frequency if count)
 
 
+def ingest_summary(accepted: int, notes: Mapping[str, str]) -> str:
+    """Return what became of the rows, by a snapshot's notes: "195 of 200 accepted, 5 set aside: 5 null target."."""
+    rows_in, quarantined = int(notes["rows_in"]), int(notes["quarantined"])
+    text = f"{accepted:,} of {rows_in:,} accepted"
+    if quarantined:
+        reasons = f": {notes['reasons']}" if "reasons" in notes else ""
+        aside = f" (quarantine snapshot {notes['quarantine_snapshot']})" if "quarantine_snapshot" in notes else ""
+        text += f", {quarantined:,} set aside{reasons}{aside}"
+    return f"{text}. {notes.get('look here', '')}".strip()
+
+
 def row_json(row: Mapping[str, object]) -> str:
     """Return a row as JSON text. NaN and infinity, which JSON lacks, become text."""
     plain = {name: str(value) if _is_not_finite(value) else value for name, value in row.items()}

@@ -12,10 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.ingestion.rules.placeholders import find_placeholders, sample_sql
 from tasks.shared.rules import sql
 from tasks.shared.rules.refusal import Refusal
 from tasks.validation.rules.expectation_kinds import DISTRIBUTION_ROWS, is_about_distribution
-from tasks.validation.rules.parquet_rows import ParquetRows
+from tasks.validation.rules.parquet_rows import TABLE_NAME, ParquetRows
 
 BOUND_MARGIN = 0.1
 """The distance of a bound from the observed extreme, as a share of the range."""
@@ -78,6 +79,10 @@ def propose_suite_yaml(
         f"  # The entity: {_comment(entity)}.",
         *_entity_rules(seen[entity]),
     ]
+    sample = rows.query(sample_sql({**kinds, entity: "text"}, sql.select_sql("*", TABLE_NAME)))
+    for found in find_placeholders({entity: "text", **kinds}, sample):
+        hint = f"{found.value!r} in {found.rows:,} rows of {found.column} may mean that the value is missing."
+        lines += [f"  # {_REVIEW_PREFIX}{_comment(hint)}"]
     for column in kinds:
         word = "The target" if column == target else seen[column].kind.capitalize()
         rules = _column_rules(seen[column], column == target, round(count * smallest_tier))

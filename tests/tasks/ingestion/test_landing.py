@@ -108,8 +108,30 @@ def test_the_same_rows_again_add_nothing_and_say_so(lake: Lake) -> None:
     first = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     again = ingest_rows(lake, HOUSES, houses(0, 40, price={3: None}))
     assert not again.appended
-    assert again == first.model_copy(update={"appended": False}), "the counts are those of the first time"
+    assert again.summary == f"Nothing was added: the lake holds these rows already, up to snapshot {first.snapshot}."
+    counts = {"appended": False, "summary": again.summary}
+    assert again == first.model_copy(update=counts), "the counts are those of the first time"
     assert (len(dataset_snapshots(lake, "houses")), len(dataset_snapshots(lake, ASIDE))) == (1, 1)
+
+
+def test_the_summary_says_how_many_rows_were_set_aside_and_why(lake: Lake) -> None:
+    landed = ingest_rows(lake, HOUSES, houses(0, 200, price={3: None, 5: None}, house={7: None}))
+    assert landed.summary == (
+        "197 of 200 accepted, 3 set aside: 2 null target, 1 null entity key "
+        f"(quarantine snapshot {landed.quarantine_snapshot})."
+    )
+    assert ingest_rows(lake, HOUSES, houses(200, 40)).summary == "40 of 40 accepted."
+
+
+def test_placeholders_of_missing_values_are_pointed_out_and_land_as_they_are(
+    lake: Lake, shown: list[dict[str, str]]
+) -> None:
+    landed = ingest_rows(lake, HOUSES, houses(0, 40, street={1: "NA", 2: "NA"}, rooms={4: -999.0}))
+    said = "Possibly missing values: '-999' in 1 rows of rooms, 'NA' in 2 rows of street."
+    assert landed.summary.startswith(f"40 of 40 accepted. {said}")
+    assert "Possibly missing values" in shown[0]["markdown"]
+    streets = lake.read(lake.as_of("houses"), columns=["street"])["street"].to_pylist()
+    assert streets.count("NA") == 2
 
 
 def test_rows_without_a_mistake_make_no_quarantine(lake: Lake) -> None:

@@ -189,3 +189,13 @@ def test_no_mean_is_proposed_when_the_smallest_tier_is_too_small_for_one(tmp_pat
     )  # fmt: skip
     assert "mean_to_be_between" not in text
     assert "the smallest tier has 50 rows, too few for one" in text
+
+
+def test_placeholders_of_missing_values_are_pointed_out_in_the_proposal(tmp_path: Path) -> None:
+    frame = houses()
+    frame.loc[:9, "plan"] = "N/A"
+    frame.loc[3, "rooms"] = -999
+    text = proposed(laid(tmp_path, frame))
+    assert "# Look here: 'N/A' in 10 rows of plan may mean that the value is missing." in text
+    assert "# Look here: '-999' in 1 rows of rooms may mean" in text
+    assert held(laid(tmp_path, frame), read(text)).passed
