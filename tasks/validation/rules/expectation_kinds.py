@@ -134,7 +134,7 @@ def never_fails(kind: str, kwargs: Mapping[str, object]) -> Iterator[Problem]:
 
 
 def kind_problems(kind: str, kwargs: Mapping[str, object], kinds: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield the problems of an expectation on columns of these kinds (by column). Others are not looked at.
+    """Yield the problems of an expectation on columns of these kinds (by column). Other columns are not compared.
 
     Args:
         kind: Great Expectations' type.
