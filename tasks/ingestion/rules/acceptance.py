@@ -13,7 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.ingestion.rules import row_checks
-from tasks.ingestion.rules.placeholders import find_placeholders, placeholder_sentence, sample_sql
+from tasks.ingestion.rules.placeholders import (
+    Placeholder,
+    find_placeholders,
+    placeholder_sentence,
+    sample_sql,
+    unreadable_placeholders,
+)
 from tasks.ingestion.rules.quarantine import (
     FILE_COLUMN,
     QUARANTINE_REASONS,
@@ -132,11 +138,20 @@ class PartitionedRows:
             yield from rows.combine_chunks().to_batches()
 
     def placeholder_hint(self, kinds: Mapping[str, str]) -> str:
-        """Return a sentence about values of the first rows that may stand for missing ones; "" for none."""
-        if not self.staged.rows:
-            return ""
-        rows = self.engine.query(sample_sql(kinds, self.staged.relation), self.staged.tables)
-        return placeholder_sentence(find_placeholders(kinds, rows))
+        """Return a sentence about values that may stand for missing ones, in the first rows and in unreadable ones."""
+        found = self.unreadable_placeholders()
+        if self.staged.rows:
+            rows = self.engine.query(sample_sql(kinds, self.staged.relation), self.staged.tables)
+            found += find_placeholders(kinds, rows)
+        return placeholder_sentence(found)
+
+    def unreadable_placeholders(self) -> list[Placeholder]:
+        """Return the placeholders for which rows could not be read, the most frequent first."""
+        if not self.staged.unreadable_rows:
+            return []
+        tables = {row_checks.UNREADABLE_TABLE: self.staged.unreadable_files}
+        rows = self.engine.query(row_checks.unreadable_reasons_sql(), tables).to_pylist()
+        return unreadable_placeholders((str(row["reason"]), int(row["n"])) for row in rows)
 
     def quarantined_examples(self, most: int) -> Iterator[Mapping[str, str | None]]:
         """Yield the first quarantined rows: at most `most` unreadable ones and `most` others."""
@@ -236,10 +251,9 @@ def _check_quarantine_share(partitioned: PartitionedRows, max_share: float) -> N
         problem = f"{rows} would be quarantined ({reasons})"
     else:
         problem = f"{lost} of {rows_in} rows would be quarantined ({reasons}), more than {max_share:.0%}"
-    raise Refusal(
-        problem,
-        remedy=f"Correct the source. {'; '.join(examples)}." if examples else "Check the source.",
-    )
+    hint = placeholder_sentence(partitioned.unreadable_placeholders())
+    remedy = f"Correct the source. {'; '.join(examples)}. {hint}".strip() if examples else "Check the source."
+    raise Refusal(problem, remedy=remedy)
 
 
 def _count_notes(staged: StagedRows, counts: Mapping[str, int]) -> dict[str, str]:

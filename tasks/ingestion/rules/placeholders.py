@@ -1,6 +1,7 @@
 """Values that may stand for a missing one, such as R's NA: pointed out to people, never changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ PLACEHOLDER_DATES = tuple(f"{date} 00:00:00" for date in ("1900-01-01", "1970-01
 MAX_ROWS, MAX_CELLS = 100_000, 4_000_000
 """The most rows and cells that are read: a placeholder is rarely alone."""
 
+_HOLDS = re.compile(r"column (?P<quote>['\"])(?P<column>.+)(?P=quote) holds ['\"](?P<value>.*)['\"]$")
 _MAX_NAMED = 5
 
 
@@ -93,6 +95,16 @@ def _numbers(column: str, values: npt.NDArray[np.float64]) -> Iterator[Placehold
         yield Placeholder(column, f"{values[high].max():.10g}", int(high.sum()))
 
 
+def unreadable_placeholders(reasons: Iterable[tuple[str, int]]) -> list[Placeholder]:
+    """Return the placeholders among values that could not be read, such as NA in a column of numbers.
+
+    `reasons` are the texts of the quarantine ("not a number: column 'age' holds 'NA'") with how many rows have them.
+    """
+    matches = ((_HOLDS.search(reason), count) for reason, count in reasons)
+    named = [(match["column"], match["value"].strip(), count) for match, count in matches if match]
+    return [Placeholder(*each) for each in named if each[1].lower() in PLACEHOLDER_TEXTS]
+
+
 def placeholder_sentence(found: Sequence[Placeholder]) -> str:
     """Return one sentence about the values that may stand for missing ones; "" for none."""
     if not found:
@@ -100,6 +112,6 @@ def placeholder_sentence(found: Sequence[Placeholder]) -> str:
     named = [f"{each.value!r} in {each.rows:,} rows of {each.column}" for each in found[:_MAX_NAMED]]
     more = f" and {len(found) - _MAX_NAMED} more columns" if len(found) > _MAX_NAMED else ""
     return (
-        f"Possibly missing values: {', '.join(named)}{more}. They are values like others here; "
+        f"Possibly missing values: {', '.join(named)}{more}. They are read as values; "
         "if they mean that nothing is known, leave the cell empty in the source."
     )

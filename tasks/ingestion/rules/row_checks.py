@@ -161,6 +161,12 @@ def quarantined_rows_sql(relation: str, rules: RowRules, tables: Sequence[str], 
     )
 
 
+def unreadable_reasons_sql() -> str:
+    """Return SQL for the 50 most frequent reasons of unreadable rows: `reason`, and its number of rows `n`."""
+    rest = "GROUP BY reason ORDER BY n DESC, reason LIMIT 50"
+    return sql.select_sql("reason, count(*) AS n", UNREADABLE_TABLE, rest)
+
+
 def unreadable_rows_sql(limit: int | None = None) -> str:
     """Return SQL for the rows that the source could not read: its files are the table `UNREADABLE_TABLE`."""
     return f"SELECT position, reason, text FROM {UNREADABLE_TABLE}{_limit_sql(limit)}"  # noqa: S608

@@ -239,3 +239,18 @@ def test_the_request_id_of_a_label_lands_as_text_and_may_be_blank(tmp_path: Path
         "order-17",
     ]
     assert "ticket" not in named.row_columns, "the model does not read it"
+
+
+@pytest.mark.parametrize(("wrong", "said"), [(2, "38 of 40 accepted, 2 set aside"), (8, "8 of 40 rows would be")])
+def test_na_in_a_column_of_numbers_is_pointed_out_whether_it_is_set_aside_or_refused(
+    lake: Lake, tmp_path: Path, wrong: int, said: str
+) -> None:
+    lines = [f"h{n},{'NA' if n < wrong else n % 7},Elm,{1000 + n}" for n in range(40)]
+    (tmp_path / "houses.csv").write_text("\n".join(["house,rooms,street,price", *lines, ""]))
+    source = open_source(str(tmp_path / "houses.csv"), kinds=column_kinds(HOUSES), scratch=tmp_path)
+    try:
+        text = ingest_rows(lake, HOUSES, source).summary
+    except Refusal as refused:
+        text = str(refused)
+    assert said in text
+    assert f"Possibly missing values: 'NA' in {wrong} rows of rooms." in text

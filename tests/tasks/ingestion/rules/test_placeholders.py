@@ -9,7 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.ingestion.rules.placeholders import Placeholder, find_placeholders, placeholder_sentence, sample_sql
+from tasks.ingestion.rules.placeholders import (
+    Placeholder,
+    find_placeholders,
+    placeholder_sentence,
+    sample_sql,
+    unreadable_placeholders,
+)
 
 
 def found(kinds: dict[str, str], columns: dict[str, Any]) -> list[Placeholder]:
@@ -75,3 +81,11 @@ def test_the_sentence_names_five_and_says_what_to_do() -> None:
     assert said.startswith("Possibly missing values: 'NA' in 1,200 rows of c0, ")
     assert "and 2 more columns" in said
     assert "leave the cell empty in the source" in said
+
+
+def test_a_placeholder_in_a_column_of_numbers_is_named_though_its_row_cannot_be_read() -> None:
+    reasons = [
+        ("not a number: column 'age' holds 'NA'", 8), ("not a number: column 'age' holds 'long'", 2),
+        ('not a time: column "it\'s at" holds \'-\'', 1), ("3 fields, expected 4", 5),
+    ]  # fmt: skip
+    assert unreadable_placeholders(reasons) == [Placeholder("age", "NA", 8), Placeholder("it's at", "-", 1)]
