@@ -14,17 +14,18 @@ from tasks.monitoring.rules.columns import (
     UNSEEN_SHOWN,
     BinCounts,
     MonitoredColumn,
-    counts_sql,
-    read_counts,
+    QueryFunction,
+    count_windows,
+    in_parts,
     values_sql,
     with_unseen,
 )
 from tasks.monitoring.rules.drift import (
     check_freshness,
     check_schema,
-    check_unseen_values,
     check_volume,
     check_window_rows,
+    has_unseen_values,
 )
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.requests import (
@@ -37,6 +38,7 @@ from tasks.monitoring.rules.requests import (
     inference_log_table,
     logged_features,
     newest_windows,
+    newest_windows_text,
     version_requests_sql,
     window_index_sql,
 )
@@ -86,7 +88,9 @@ def count_log_windows(
     window_length: timedelta,
 ) -> CurrentData:
     """Count the inference requests of a version in the newest windows."""
-    where = f"{rules.windows} windows of {window_length} of the inference log, up to {until:%Y-%m-%d %H:%M:%S} UTC"
+    where = (
+        f"{newest_windows_text(rules.windows, window_length)} of the inference log, up to {until:%Y-%m-%d %H:%M:%S} UTC"
+    )
     logged = logged_features(spec)
     hidden_features = [name for name in spec.data.features if name not in logged]
     notes = (
@@ -100,9 +104,11 @@ def count_log_windows(
     files, engine = env.lake().files(read), env.engine()
     spans = newest_windows(until, window_length, rules.windows + _BASELINE_WINDOWS)
     requests_sql = version_requests_sql(version, spans)
-    count_rows = engine.query(counts_sql(monitored, requests_sql, window_index_sql(spans)), {"rows": files}).to_pylist()
-    counts = read_counts(monitored, count_rows)
-    windows = [counts.get(place, {}) for place in range(len(spans))]
+    source = version_requests_sql(version, spans[: rules.windows])
+    with engine.query_session({"rows": files}) as query:
+        counts = count_windows(query, monitored, requests_sql, window_index_sql(spans), read.rows)
+        windows = [counts.get(place, {}) for place in range(len(spans))]
+        counts_with_unseen = _with_unseen_values(query, source, monitored, windows[: rules.windows], rules, read.rows)
     rows = [_window_rows(window) for window in windows]
     rows_per_window = tuple(rows[: rules.windows])
     stale = check_freshness(_newest_request_time(engine, files, version, until), until, window_length)
@@ -110,8 +116,6 @@ def count_log_windows(
         *check_schema({each.name: each.kind for each in monitored}, dict(read.schema), where),
         *(stale or [*check_window_rows(rows_per_window, rules), *check_volume(rows[0], rows[1:], rules)]),
     ]
-    source = version_requests_sql(version, spans[: rules.windows])
-    counts_with_unseen = _with_unseen_values(engine, files, source, monitored, windows[: rules.windows], rules)
     return CurrentData(
         where, files, source, monitored, tuple(counts_with_unseen), rows_per_window, tuple(findings), notes
     )
@@ -139,22 +143,23 @@ def count_lake_rows(
     files, engine = env.lake().files(read), env.engine()
     if not monitored:
         return CurrentData(where, files, findings=tuple(schema_findings), notes=notes)
-    counts = read_counts(monitored, engine.query(counts_sql(monitored, "rows"), {"rows": files}).to_pylist())
-    windows = [counts.get(0, {})]
+    with engine.query_session({"rows": files}) as query:
+        windows = [count_windows(query, monitored, "rows", rows=read.rows).get(0, {})]
+        counts_with_unseen = _with_unseen_values(query, "rows", monitored, windows, rules, read.rows)
     rows = (_window_rows(windows[0]),)
-    counts_with_unseen = _with_unseen_values(engine, files, "rows", monitored, windows, rules)
     findings = (*schema_findings, *check_window_rows(rows, rules))
     key = (spec.data.entity,) if spec.data.entity in available_columns else tuple(each.name for each in monitored)
     return CurrentData(where, files, "rows", monitored, tuple(counts_with_unseen), rows, findings, notes, key)
 
 
-def column_counts_by_span(
-    engine: Engine, files: tuple[str, ...], version: str, column: MonitoredColumn, spans: Sequence[TimeSpan]
-) -> dict[int, BinCounts]:
-    """Return the counts of one column in time spans, by the index of the span."""
-    query = counts_sql([column], version_requests_sql(version, spans), window_index_sql(spans))
-    counts = read_counts([column], engine.query(query, {"rows": files}).to_pylist())
-    return {index: window[column.name] for index, window in counts.items() if index >= 0}
+def counts_by_span(
+    engine: Engine, current: CurrentData, version: str, columns: Sequence[MonitoredColumn], spans: Sequence[TimeSpan]
+) -> dict[int, dict[str, BinCounts]]:
+    """Return the counts of columns of the log in time spans, by the index of the span, without spans without rows."""
+    rows = len(spans) * max(current.rows_per_window, default=0)
+    with engine.query_session({"rows": current.files}) as query:
+        counts = count_windows(query, columns, version_requests_sql(version, spans), window_index_sql(spans), rows)
+    return {index: window for index, window in counts.items() if index >= 0}
 
 
 def _newest_request_time(engine: Engine, files: tuple[str, ...], version: str, until: datetime) -> datetime | None:
@@ -173,23 +178,24 @@ def _window_rows(window: dict[str, BinCounts]) -> int:
 
 
 def _with_unseen_values(
-    engine: Engine,
-    files: tuple[str, ...],
+    query: QueryFunction,
     source: str,
     columns: Sequence[MonitoredColumn],
     windows: Sequence[dict[str, BinCounts]],
     rules: MonitoringRules,
+    rows: int,
 ) -> list[dict[str, BinCounts]]:
     """Return the windows with examples of unseen values, for each column with enough of them."""
-    completed = list(windows)
-    for column in columns:
-        if any(check_unseen_values([column], window, rules) for window in windows):
-            query = values_sql(column.name, source, column.values, UNSEEN_SHOWN)
-            values = engine.query(query, {"rows": files}).to_pylist()
-            unseen = [(row["value"], row["found"]) for row in values]
-            completed = [
-                with_unseen(window, column.name, unseen) if column.name in window else window for window in completed
-            ]
+    completed, examples = list(windows), dict[str, list[tuple[str, int]]]()
+    concerned = [
+        each for each in columns if any(has_unseen_values(each, w[each.name], rules) for w in windows if each.name in w)
+    ]
+    for some in in_parts(concerned, rows):
+        found = query(values_sql({each.name: each.values for each in some}, source, UNSEEN_SHOWN)).to_pylist()
+        for row in sorted(found, key=lambda each: (-each["found"], each["value"])):
+            examples.setdefault(row["feature"], []).append((row["value"], row["found"]))
+    for name, values in examples.items():
+        completed = [with_unseen(window, name, values) if name in window else window for window in completed]
     return completed
 
 

@@ -3,25 +3,32 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.engines.base import Engine
 from blocks.environment import Environment
 from blocks.records.tracking import ModelVersion
 from tasks.evaluation.rules.predictions import check_predictions
+from tasks.monitoring.rules.bins import (
+    MAX_CATEGORY_VALUES,
+    category_column,
+    is_free_text,
+    number_column,
+    text_column,
+)
 from tasks.monitoring.rules.columns import (
     BinCounts,
     MonitoredColumn,
-    category_column,
-    counts_sql,
-    number_column,
-    read_counts,
+    QueryFunction,
+    count_windows,
+    in_parts,
     values_sql,
 )
 from tasks.monitoring.rules.requests import logged_prediction_columns, monitored_prediction_columns
@@ -35,9 +42,12 @@ from tasks.shared.tables import resolve_reads
 from tasks.shared.tiers import materialise, parquet_files
 from tasks.validation.rules.parquet_rows import to_frame
 
-REFERENCE_LAYOUT_VERSION = 1
+REFERENCE_LAYOUT_VERSION = 2
+"""The layout of a stored reference, in the name of its folder: one of another layout is not read but made again."""
 REFERENCE_SAMPLE_ROWS = 50_000
 """The number of rows from which bin edges are taken, and of holdout rows that are predicted."""
+_TEXT_CELLS = 4
+"""A text takes about this many times the memory of a number."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def load_reference(env: Environment, model: TeamModel, version: str) -> Referenc
         _write_reference(env, spec, registered, tier, place)
     stored = json.loads((place / "reference.json").read_text())
     columns = tuple(
-        MonitoredColumn(**{**each, "edges": tuple(each["edges"]), "values": tuple(each["values"])})
+        MonitoredColumn(**each | {part: tuple(each[part]) for part in ("edges", "values", "points")})
         for each in stored["columns"]
     )
     counts = {
@@ -116,17 +126,16 @@ def _write_reference(env: Environment, spec: ModelSpec, version: ModelVersion, t
     try:
         predicted = predict_holdout_sample(env, spec, version, tier)
         pq.write_table(predicted, staged / "holdout.parquet")
-        engine, rows = env.engine(), {"rows": tier_files(tier)}
-        features = monitored_feature_columns(engine, spec, rows["rows"], tier.evaluated_rows)
+        engine, rows = env.engine(), tier.evaluated_rows
+        with engine.query_session({"rows": tier_files(tier)}) as query:
+            features = monitored_feature_columns(query, spec, rows)
+            counts = count_windows(query, features, "rows", rows=rows)[0]
         prediction_columns = [
             number_column(name, predicted[name].to_numpy(), prediction=True)
             for name in monitored_prediction_columns(spec)
         ]
-        counts = read_counts(features, engine.query(counts_sql(features, "rows"), rows).to_pylist())[0]
-        own = {"rows": (str(staged / "holdout.parquet"),)}
-        counts |= read_counts(
-            prediction_columns, engine.query(counts_sql(prediction_columns, "rows"), own).to_pylist()
-        )[0]
+        with engine.query_session({"rows": (str(staged / "holdout.parquet"),)}) as query:
+            counts |= count_windows(query, prediction_columns, "rows")[0]
         content = {
             "columns": [asdict(column) for column in (*features, *prediction_columns)],
             "counts": {name: asdict(each) for name, each in counts.items()},
@@ -164,21 +173,43 @@ def with_predictions(spec: ModelSpec, rows: pa.Table, predictions: np.ndarray) -
     return pa.table(columns)
 
 
-def monitored_feature_columns(
-    engine: Engine, spec: ModelSpec, files: tuple[str, ...], rows: int
-) -> list[MonitoredColumn]:
-    """Return every feature with its bins. Edges of numbers come from a sample."""
-    tables = {"rows": files}
-    numbers = [name for name, kind in spec.data.features.items() if kind != "category"]
-    share = min(10_000, max(1, -(-10_000 * REFERENCE_SAMPLE_ROWS // max(rows, 1))))
-    sampled = f"WHERE {sql.bucket_sql(spec.data.entity, 1)} < {share}" if share < 10_000 else ""
-    sample = engine.query(sql.select_sql(sql.quoted_names(numbers), "rows", sampled), tables) if numbers else None
+def monitored_feature_columns(query: QueryFunction, spec: ModelSpec, rows: int) -> list[MonitoredColumn]:
+    """Return every feature with its bins. Values of categories are counted; the bins of numbers come from a sample."""
+    kinds = spec.data.features
+    counted = {name: list[tuple[str, int]]() for name, kind in kinds.items() if kind == "category"}
+    totals = dict.fromkeys(counted, (0, 0))
+    for some in in_parts(list(counted), _TEXT_CELLS * rows):
+        for row in query(values_sql(dict.fromkeys(some, ()), "rows", MAX_CATEGORY_VALUES)).to_pylist():
+            counted[row["feature"]].append((row["value"], row["found"]))
+            totals[row["feature"]] = int(row["distinct_values"]), int(row["present"])
+    texts = [name for name, total in totals.items() if is_free_text(*total)]
+    samples = _number_samples(query, spec, [name for name in kinds if name not in counted or name in texts], rows)
     columns = []
-    for name, kind in spec.data.features.items():
-        if kind == "category":
-            answer = engine.query(values_sql(name, "rows"), tables).to_pylist()
-            columns.append(category_column(name, [(row["value"], row["found"]) for row in answer]))
-        elif sample is not None:
-            values = pd.to_numeric(sample[name].to_pandas()).to_numpy(dtype=np.float64)
-            columns.append(number_column(name, values, flag=kind == "flag"))
+    for name, kind in kinds.items():
+        if name in texts:
+            columns.append(text_column(name, counted[name], samples[name], totals[name][1]))
+        elif kind == "category":
+            columns.append(category_column(name, counted[name], totals[name][0]))
+        else:
+            columns.append(number_column(name, samples[name], flag=kind == "flag"))
     return columns
+
+
+def _number_samples(
+    query: QueryFunction, spec: ModelSpec, names: Sequence[str], rows: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return a sample of the values of numbers, and of the lengths of texts."""
+    share = min(10_000, max(1, -(-10_000 * REFERENCE_SAMPLE_ROWS // max(rows, 1))))
+    chosen = f"WHERE {sql.bucket_sql(spec.data.entity, 1)} < {share}" if share < 10_000 else ""
+    samples = {}
+    for some in in_parts(names, REFERENCE_SAMPLE_ROWS):
+        picked = [
+            f"length(CAST({sql.quoted_name(name)} AS VARCHAR)) AS {sql.quoted_name(name)}"
+            if spec.data.features[name] == "category"
+            else sql.quoted_name(name)
+            for name in some
+        ]
+        sample = query(sql.select_sql(", ".join(picked), "rows", chosen))
+        for name in some:
+            samples[name] = pd.to_numeric(sample[name].to_pandas()).to_numpy(dtype=np.float64)
+    return samples

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
@@ -20,7 +21,7 @@ from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.evaluation import record_json
 from tasks.monitoring.current import CurrentData
 from tasks.monitoring.reference import ReferenceData
-from tasks.monitoring.rules.columns import MonitoredColumn
+from tasks.monitoring.rules.columns import ColumnKind, MonitoredColumn
 from tasks.monitoring.rules.conclusion import FINDING_EVENTS, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
@@ -157,6 +158,8 @@ def alert_monitoring_failure(env: Environment, model: str, error: BaseException)
 
 
 REPORT_SAMPLE_ROWS = 5_000
+REPORT_COLUMNS = 50
+"""The most columns of Evidently's own comparison: those with the largest index. A column takes up to half a second."""
 
 
 def write_report_samples(
@@ -172,7 +175,8 @@ def write_report_samples(
     Rows are sampled by a hash of their key, so that a repeat takes the same rows. The reference sample is the holdout,
     because it has the version's predictions.
     """
-    columns = [each.column for each in compared]
+    largest = sorted(compared, key=lambda each: (math.isnan(each.psi), -each.psi))[:REPORT_COLUMNS]
+    columns = [each.column for each in largest]
     before = pq.read_table(reference.holdout).slice(0, REPORT_SAMPLE_ROWS)
     pq.write_table(cast_columns(before, columns), folder / "reference.parquet")
     share = max(1, min(BUCKETS, math.ceil(1.1 * BUCKETS * REPORT_SAMPLE_ROWS / max(1, sum(current.rows_per_window)))))
@@ -197,9 +201,14 @@ def write_report_samples(
 
 
 def cast_columns(rows: pa.Table, columns: Sequence[MonitoredColumn]) -> pa.Table:
-    """Return the columns as doubles and text, so that both samples have the same types."""
-    kinds = {"number": pa.float64(), "category": pa.string()}
-    return pa.table({each.name: rows[each.name].cast(kinds[each.kind]) for each in columns})
+    """Return the columns as doubles and text, so that both samples have the same types; free text as its length."""
+    return pa.table({each.name: _cast(rows[each.name], each.kind) for each in columns})
+
+
+def _cast(values: pa.ChunkedArray, kind: ColumnKind) -> pa.ChunkedArray:
+    if kind == "text":
+        return pc.utf8_length(values.cast(pa.string())).cast(pa.float64())
+    return values.cast(pa.float64() if kind == "number" else pa.string())
 
 
 def write_monitoring_report(

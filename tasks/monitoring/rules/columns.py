@@ -1,38 +1,44 @@
 """Monitored columns with their bins, and the counts per bin: the SQL that counts, and the parsing of its result."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from tasks.shared.rules import sql
 
-ColumnKind = Literal["number", "category"]
+ColumnKind = Literal["number", "category", "text"]
+QueryFunction = Callable[[str], pa.Table]
+"""Runs one query over the rows."""
 
-BINS = 10
-"""The number of bins of a number. They have equal counts in the reference, except for ties."""
-
-MAX_CATEGORY_VALUES = 50
-"""The most values of a category that have their own bin. With more values, unseen ones are not detected."""
+HASHED_BINS = 10
+"""The number of bins by hash for the values of a category that have no bin of their own."""
 
 _NULL, _NOT_FINITE = -1, -2
 _LARGEST = "1.7976931348623157e308"
+_COLUMNS_PER_QUERY = 20
+_CELLS_PER_QUERY = 20_000_000
 UNSEEN_SHOWN = 5
 """The largest number of unseen values that are shown."""
 
 
 @dataclass(frozen=True)
 class MonitoredColumn:
-    """A column and its bins, fixed by the reference.
+    """A column and its bins, fixed by the reference (`bins.py`).
 
     Attributes:
         name: the name of the column.
-        kind: number or category. A flag is a number with one edge at 0.5.
-        edges: the bin edges of a number, in order. Bin i has values from edge i-1 (included) to edge i (excluded).
-        values: the values of a category, the most frequent first. One more bin counts all others.
-        has_all_values: whether `values` are all values of the reference.
+        kind: number, category or text. A flag is a number with one edge at 0.5. Free text is binned by its length.
+        edges: the bin edges of a number or of a length, in order. Bin i has values from edge i-1 (included) to edge i
+            (excluded).
+        values: the values of a category or a text that have a bin of their own, the most frequent first. These bins
+            come before all others.
+        hashed: the number of bins, by hash, for the other values of a category. 0: `values` are all values of the
+            reference, and one more bin counts the unseen ones.
+        points: the values of a number or of a length that are alone in a bin.
         centre: a value near the median of a number. Sums are taken around it, to avoid cancellation.
         is_prediction: whether the column is a prediction of the model.
     """
@@ -41,36 +47,54 @@ class MonitoredColumn:
     kind: ColumnKind
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
-    has_all_values: bool = True
+    hashed: int = 0
+    points: tuple[float, ...] = ()
     centre: float = 0.0
     is_prediction: bool = False
 
     @property
     def bins(self) -> int:
         """The number of bins."""
-        return len(self.edges) + 1 if self.kind == "number" else len(self.values) + 1
+        if self.kind == "category":
+            return len(self.values) + max(1, self.hashed)
+        return len(self.values) + len(self.edges) + 1
+
+    @property
+    def has_all_values(self) -> bool:
+        """Whether each value of the reference has a bin, so that an unseen value is known."""
+        return self.kind == "category" and not self.hashed
 
     @property
     def display_name(self) -> str:
         """The name in reports."""
         if not self.is_prediction:
-            return self.name
+            return f"{self.name} (length)" if self.kind == "text" else self.name
         return "prediction" + self.name.removeprefix("_prediction").replace("_", " ", 1)
+
+    @property
+    def point_bins(self) -> dict[int, float]:
+        """The bins that hold one value, with that value."""
+        return {len(self.values) + at: point for at, point in zip(self.bins_of(self.points), self.points, strict=True)}
+
+    def bins_of(self, numbers: Sequence[float] | npt.NDArray[np.float64]) -> list[int]:
+        """Return the bins of finite numbers by the edges alone."""
+        found: list[int] = np.searchsorted(self.edges, numbers, side="right").tolist()
+        return found
 
     def label(self, index: int) -> str:
         """Return the label of a bin."""
+        if index < len(self.values):
+            return self.values[index]
+        place = index - len(self.values)
         if self.kind == "category":
-            others = "new values" if self.has_all_values else "(others)"
-            return self.values[index] if index < len(self.values) else others
+            return f"(others {place + 1} of {self.hashed})" if self.hashed else "new values"
         if self.edges == (0.5,):
-            return str(index)
-        if not self.edges:
-            return "all"
-        if index == 0:
-            return f"< {self.edges[0]:.4g}"
-        if index == len(self.edges):
-            return f"≥ {self.edges[-1]:.4g}"
-        return f"{self.edges[index - 1]:.4g} to {self.edges[index]:.4g}"
+            return str(place)
+        if index in (points := self.point_bins):
+            return f"{points[index]:.4g}"
+        if 0 < place < len(self.edges):
+            return f"{self.edges[place - 1]:.4g} to {self.edges[place]:.4g}"
+        return f"< {self.edges[0]:.4g}" if place == 0 else f"≥ {self.edges[-1]:.4g}"
 
 
 @dataclass(frozen=True)
@@ -130,62 +154,61 @@ WindowCounts = Mapping[str, BinCounts]
 """The counts of one window by column."""
 
 
-def number_column(
-    name: str, sample: npt.NDArray[Any], *, flag: bool = False, prediction: bool = False
-) -> MonitoredColumn:
-    """Return a number column with edges from a sample of the reference. Values that are not finite are ignored."""
-    values = np.asarray(sample, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if flag or not len(values):
-        return MonitoredColumn(name, "number", (0.5,), centre=0.5, is_prediction=prediction)
-    cuts = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="higher")
-    edges = tuple(float(edge) for edge in np.unique(cuts))
-    return MonitoredColumn(name, "number", edges, centre=float(np.median(values)), is_prediction=prediction)
+def count_windows(
+    query: QueryFunction, columns: Sequence[MonitoredColumn], source: str, window: str = "0", rows: int = 0
+) -> dict[int, dict[str, BinCounts]]:
+    """Return the counts by window and column. A window without rows is left out.
 
-
-def category_column(name: str, counted: Sequence[tuple[str, int]]) -> MonitoredColumn:
-    """Return a category column from the values of the reference with their rows, in any order."""
-    ordered = sorted(counted, key=lambda each: (-each[1], each[0]))
-    values = tuple(value for value, _ in ordered[:MAX_CATEGORY_VALUES])
-    return MonitoredColumn(name, "category", values=values, has_all_values=len(ordered) <= MAX_CATEGORY_VALUES)
-
-
-def counts_sql(columns: Sequence[MonitoredColumn], source: str, window: str = "0") -> str:
-    """Return the query of all columns' counts, with the columns feature, win, bin, found, total and squares.
+    A query counts `_COLUMNS_PER_QUERY` columns, or fewer of very many rows. With one query for each column the work
+    would grow with the square of their number, because the engine resolves all columns of a table in each.
 
     Args:
-        columns: the columns to count; at least one.
+        query: runs a query.
+        columns: the columns to count.
         source: the table in SQL, with its conditions: "rows" or "(SELECT …)".
         window: SQL for the index of a row's window.
+        rows: the number of rows, about.
     """
-    return " UNION ALL ".join(_column_counts_sql(column, source, window) for column in columns)
-
-
-def read_counts(
-    columns: Sequence[MonitoredColumn], answer: Iterable[Mapping[str, Any]]
-) -> dict[int, dict[str, BinCounts]]:
-    """Return the counts by window and column from the result rows of `counts_sql`."""
     windows: dict[int, dict[str, dict[int, tuple[int, float, float]]]] = {}
-    for row in answer:
-        by_bin = windows.setdefault(int(row["win"]), {}).setdefault(row["feature"], {})
-        by_bin[int(row["bin"])] = (int(row["found"]), float(row["total"] or 0), float(row["squares"] or 0))
+    for some in in_parts(columns, rows):
+        for row in query(_counts_sql(some, source, window)).to_pylist():
+            by_bin = windows.setdefault(int(row["win"]), {}).setdefault(row["feature"], {})
+            by_bin[int(row["bin"])] = (int(row["found"]), float(row["total"] or 0), float(row["squares"] or 0))
     return {
-        number: {column.name: _counts(column, window.get(column.name, {})) for column in columns}
-        for number, window in sorted(windows.items())
+        number: {column.name: _counts(column, window_counts.get(column.name, {})) for column in columns}
+        for number, window_counts in sorted(windows.items())
     }
 
 
-def values_sql(name: str, source: str, excluded: Sequence[str] = (), limit: int = MAX_CATEGORY_VALUES + 1) -> str:
-    """Return the query of a category's values with their numbers of rows, the most frequent first."""
-    value = f"CAST({sql.quoted_name(name)} AS VARCHAR)"
-    known = f" AND {value} NOT IN ({', '.join(map(_text, excluded))})" if excluded else ""
-    return sql.select_sql(
-        f"{value} AS value, count(*) AS found",
-        source,
-        f"WHERE {sql.quoted_name(name)} IS NOT NULL{known}",
-        "GROUP BY 1",
-        f"ORDER BY 2 DESC, 1 LIMIT {limit}",
-    )
+def in_parts(columns: Sequence[Any], rows: int) -> list[Sequence[Any]]:
+    """Return the columns in parts of a size that one query can hold in memory."""
+    size = max(1, min(_COLUMNS_PER_QUERY, _CELLS_PER_QUERY // max(1, rows)))
+    return [columns[start : start + size] for start in range(0, len(columns), size)]
+
+
+def values_sql(excluded: Mapping[str, Sequence[str]], source: str, limit: int) -> str:
+    """Return the query of the most frequent values of text columns: feature, value, found, distinct_values, present.
+
+    Args:
+        excluded: by column the values that are left out.
+        source: the table in SQL.
+        limit: the largest number of values of each column. `distinct_values` and `present` count all values, and all
+            rows that have one.
+    """
+    texts = ", ".join(f"CAST({sql.quoted_name(name)} AS VARCHAR) AS v{at}" for at, name in enumerate(excluded))
+    parts = []
+    for at, (name, known) in enumerate(excluded.items()):
+        unknown = f" AND v{at} NOT IN ({', '.join(map(_text, known))})" if known else ""
+        counting = "count(*) AS found, count(*) OVER () AS distinct_values, sum(count(*)) OVER () AS present"
+        parts.append(
+            sql.select_sql(
+                f"{_text(name)} AS feature, v{at} AS value, {counting}",
+                "texts",
+                f"WHERE v{at} IS NOT NULL{unknown}",
+                f"GROUP BY v{at} ORDER BY found DESC, value LIMIT {limit}",
+            )
+        )
+    return f"WITH texts AS ({sql.select_sql(texts, source)}) " + " UNION ALL ".join(f"({part})" for part in parts)
 
 
 def with_unseen(window: WindowCounts, name: str, values: Sequence[tuple[str, int]]) -> dict[str, BinCounts]:
@@ -193,28 +216,39 @@ def with_unseen(window: WindowCounts, name: str, values: Sequence[tuple[str, int
     return {**window, name: replace(window[name], unseen=tuple(values))}
 
 
-def _column_counts_sql(column: MonitoredColumn, source: str, window: str) -> str:
-    known = sql.quoted_name(column.name)
-    if column.kind == "number":
-        value = f"CAST({known} AS DOUBLE)"
-        cut = (
-            " + ".join(f"CASE WHEN {value} >= {sql.value_literal(edge)} THEN 1 ELSE 0 END" for edge in column.edges)
-            or "0"
-        )
-        place = (
-            f"CASE WHEN {known} IS NULL THEN {_NULL} "
-            f"WHEN NOT ({value} BETWEEN -{_LARGEST} AND {_LARGEST}) THEN {_NOT_FINITE} ELSE {cut} END"
-        )
-        apart = f"({value} - {sql.value_literal(column.centre)})"
-        sums = f"sum({apart}) AS total, sum({apart} * {apart}) AS squares"
-    else:
-        value = f"CAST({known} AS VARCHAR)"
-        cases = " ".join(f"WHEN {_text(each)} THEN {at}" for at, each in enumerate(column.values))
-        chosen = f"CASE {value} {cases} ELSE {len(column.values)} END" if cases else "0"
-        place = f"CASE WHEN {known} IS NULL THEN {_NULL} ELSE {chosen} END"
+def _counts_sql(columns: Sequence[MonitoredColumn], source: str, window: str) -> str:
+    """Return the query of the columns' counts: feature, win, bin, found, total and squares. It reads the rows once."""
+    picked, parts = [f"{window} AS win"], []
+    for at, column in enumerate(columns):
+        picked.append(f"{_bin_sql(column)} AS b{at}")
         sums = "CAST(0 AS DOUBLE) AS total, CAST(0 AS DOUBLE) AS squares"
-    columns = f"{_text(column.name)} AS feature, {window} AS win, {place} AS bin, count(*) AS found, {sums}"
-    return sql.select_sql(columns, source, "GROUP BY 1, 2, 3")
+        if column.kind != "category":
+            picked.append(f"{_number_sql(column)} - {sql.value_literal(column.centre)} AS v{at}")
+            sums = f"sum(v{at}) AS total, sum(v{at} * v{at}) AS squares"
+        what = f"{_text(column.name)} AS feature, win, b{at} AS bin, count(*) AS found, {sums}"
+        parts.append(sql.select_sql(what, "binned", f"GROUP BY win, b{at}"))
+    return f"WITH binned AS ({sql.select_sql(', '.join(picked), source)}) " + " UNION ALL ".join(parts)
+
+
+def _number_sql(column: MonitoredColumn) -> str:
+    known = sql.quoted_name(column.name)
+    return f"CAST({f'length(CAST({known} AS VARCHAR))' if column.kind == 'text' else known} AS DOUBLE)"
+
+
+def _bin_sql(column: MonitoredColumn) -> str:
+    """Return SQL for the index of a row's bin."""
+    known = sql.quoted_name(column.name)
+    text, number, own = f"CAST({known} AS VARCHAR)", _number_sql(column), len(column.values)
+    not_finite = ""
+    if column.kind == "category":
+        other = f"{own} + bucket_of({text}, 1) % {column.hashed}" if column.hashed else str(own)
+    else:
+        steps = [f"CASE WHEN {number} >= {sql.value_literal(edge)} THEN 1 ELSE 0 END" for edge in column.edges]
+        other = " + ".join([str(own), *steps])
+    if column.kind == "number":
+        not_finite = f"WHEN NOT ({number} BETWEEN -{_LARGEST} AND {_LARGEST}) THEN {_NOT_FINITE} "
+    cases = " ".join(f"WHEN {text} = {_text(each)} THEN {at}" for at, each in enumerate(column.values))
+    return f"CASE WHEN {known} IS NULL THEN {_NULL} {not_finite}{cases} ELSE {other} END"
 
 
 def _counts(column: MonitoredColumn, by_bin: Mapping[int, tuple[int, float, float]]) -> BinCounts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
 from tasks.monitoring.rules.drift import ColumnDrift
@@ -17,7 +18,7 @@ FINDING_EVENTS = {
 }
 """The event of each kind of finding."""
 
-MAX_FINDINGS_NAMED = 3
+MAX_COLUMNS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def conclude_monitoring(
     sentence = _outcome_sentence(outcome, version, findings, len(compared))
     if outcome == "no_drift":  # that quality is unknown must not look like a pass
         sentence = " ".join([sentence, *(note for note in notes if note.startswith(UNMEASURABLE))])
-    ordered = tuple(sorted(compared, key=lambda each: -each.psi))
+    ordered = tuple(sorted(compared, key=lambda each: (isnan(each.psi), -each.psi)))
     return MonitoringReport(
         model, version, outcome, sentence, tuple(findings), ordered, tuple(rows), tuple(measured), tuple(notes)
     )
@@ -112,6 +113,8 @@ def _outcome_sentence(outcome: MonitoringOutcome, version: str, findings: Sequen
         others = sum(finding.kind == "impossible" for finding in findings) - 1
         return first.text + (f" {others} more checks were not possible." if others else "")
     drifted = [finding for finding in findings if finding.kind == "drift"]
-    named = "; ".join(finding.summary for finding in drifted[:MAX_FINDINGS_NAMED])
-    more = f"; and {len(drifted) - MAX_FINDINGS_NAMED} more" if len(drifted) > MAX_FINDINGS_NAMED else ""
+    columns = list(dict.fromkeys(finding.column for finding in drifted))
+    named_columns = columns[:MAX_COLUMNS_NAMED]
+    named = "; ".join(finding.summary for finding in drifted if finding.column in named_columns)
+    more = f"; and {others} more" if (others := len(columns) - len(named_columns)) else ""
     return f"Drift from the reference data of version {version}: {named}{more}."

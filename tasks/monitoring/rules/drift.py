@@ -100,18 +100,39 @@ def check_missing_shares(
     return findings
 
 
+def has_unseen_values(column: MonitoredColumn, counts: BinCounts, rules: MonitoringRules) -> bool:
+    """Return whether a window has unseen values of a category in enough rows."""
+    return (
+        column.has_all_values
+        and counts.bins[-1] >= _MIN_UNSEEN_ROWS
+        and counts.bins[-1] >= rules.min_unseen_share * counts.rows
+    )
+
+
 def check_unseen_values(
-    columns: Sequence[MonitoredColumn], window: WindowCounts, rules: MonitoringRules
+    columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
 ) -> list[Finding]:
-    """Return a finding for each category with unseen values in enough rows."""
+    """Return a finding for each category with unseen values in enough rows, and in more than chance explains.
+
+    By chance the share of unseen values is about the share of reference rows whose value occurs once (Good, Biometrika
+    1953): each such row would be unseen by the others.
+    """
+    pairs = {
+        column.name: (reference[column.name].bins, window[column.name].bins)
+        for column in columns
+        if has_unseen_values(column, window[column.name], rules)
+    }
+    p_values = {
+        name: proportions_p_value(before.count(1), sum(before), now[-1], sum(now))
+        for name, (before, now) in pairs.items()
+        if now[-1] * sum(before) > before.count(1) * sum(now)
+    }
+    significant = holm_significant(p_values, rules.significance_level)
     findings = []
     for column in columns:
-        if column.kind != "category" or not column.has_all_values or column.name not in window:
-            continue
-        counts = window[column.name]
-        rows = counts.bins[-1]
-        share = rows / counts.rows if counts.rows else 0.0
-        if rows >= _MIN_UNSEEN_ROWS and share >= rules.min_unseen_share:
+        if column.name in significant:
+            counts = window[column.name]
+            share = counts.bins[-1] / counts.rows
             values = ", ".join(repr(value) for value, _ in counts.unseen) or "values"
             text = f"{column.name} has values that are not in the reference, in {share:.1%} of the rows: {values}."
             short = f"{column.name} (new: {values}, {share:.1%})"
@@ -142,39 +163,40 @@ class ColumnDrift:
     @property
     def change(self) -> str:
         """The largest change, in a few words."""
-        if self.column.kind == "number":
-            return f"mean {self.reference.mean(self.column):.4g} → {self.current.mean(self.column):.4g}"
         before, now = (_bin_shares(counts) for counts in (self.reference, self.current))
         largest = max(range(len(before)), key=lambda index: abs(now[index] - before[index]))
-        return f"{self.column.label(largest)} {before[largest]:.0%} → {now[largest]:.0%}"
+        moved = f"{self.column.label(largest)} {before[largest]:.0%} → {now[largest]:.0%}"
+        if self.column.kind == "category" or largest < len(self.column.values):
+            return moved
+        mean = f"mean {self.reference.mean(self.column):.4g} → {self.current.mean(self.column):.4g}"
+        return f"{mean}, {moved}" if largest in self.column.point_bins else mean
 
 
 def column_drifts(
     columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
-) -> dict[str, ColumnDrift]:
+) -> list[ColumnDrift]:
     """Return the comparison of every column of the window."""
     known = [column for column in columns if column.name in window and column.name in reference]
     p_values = {c.name: homogeneity_p_value(reference[c.name].bins, window[c.name].bins) for c in known}
     significant = holm_significant(p_values, rules.significance_level)
-    compared = {}
+    compared = []
     for column in known:
         before, now = reference[column.name], window[column.name]
         effect = stability_index(before.bins, now.bins) if now.binned_rows >= rules.minimum_rows else 0.0
         drifted = column.name in significant and effect >= rules.psi_threshold
-        compared[column.name] = ColumnDrift(column, before, now, effect, p_values[column.name], drifted)
+        compared.append(ColumnDrift(column, before, now, effect, p_values[column.name], drifted))
     return compared
 
 
-def window_findings(
-    columns: Sequence[MonitoredColumn], reference: WindowCounts, window: WindowCounts, rules: MonitoringRules
-) -> list[Finding]:
-    """Return the findings of one window, as if it were the only one."""
-    known = [column for column in columns if column.name in window and column.name in reference]
-    compared = column_drifts(known, reference, window, rules)
+def window_findings(compared: Sequence[ColumnDrift], rules: MonitoringRules) -> list[Finding]:
+    """Return the findings of one window, as if it were the only one. `compared` are all its columns."""
+    columns = [each.column for each in compared]
+    reference = {each.column.name: each.reference for each in compared}
+    window = {each.column.name: each.current for each in compared}
     return [
-        *check_missing_shares(known, reference, window, rules),
-        *check_unseen_values(known, window, rules),
-        *(_drift_finding(each, rules) for each in compared.values() if each.drifted),
+        *check_missing_shares(columns, reference, window, rules),
+        *check_unseen_values(columns, reference, window, rules),
+        *(_drift_finding(each, rules) for each in compared if each.drifted),
     ]
 
 

@@ -19,30 +19,50 @@ _MIN_EXPECTED_ROWS = 5.0
 def stability_index(reference: Sequence[int], current: Sequence[int]) -> float:
     """Return the population stability index of two counts with the same bins, without its expected value; at least 0.
 
-    It is NaN when one side has no rows. Half a row is added to each bin, so that an empty bin gives no infinity.
+    It is NaN when one side has no rows. Half a row is added to each bin that has rows, so that a bin without rows on
+    one side gives no infinity.
     """
-    before, now = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
+    counts = np.array([reference, current], dtype=np.float64)
+    before, now = counts[:, counts.sum(axis=0) > 0]
     n, m = before.sum(), now.sum()
     if not n or not m:
         return float("nan")
     p = (before + _SMOOTHING_ROWS) / (n + _SMOOTHING_ROWS * len(before))
     q = (now + _SMOOTHING_ROWS) / (m + _SMOOTHING_ROWS * len(now))
-    filled = int(((before > 0) | (now > 0)).sum())
     index = float(((q - p) * np.log(q / p)).sum())
-    return max(0.0, index - float((filled - 1) * (1 / n + 1 / m)))
+    return max(0.0, index - float((len(p) - 1) * (1 / n + 1 / m)))
 
 
 def homogeneity_p_value(reference: Sequence[int], current: Sequence[int]) -> float:
-    """Return the p-value of the chi-squared test of homogeneity; 1 for equal counts.
+    """Return the p-value of the hypothesis that both counts are of one distribution; 1 for equal counts.
 
-    Bins with fewer than five expected rows are merged, the rarest first.
+    The test is chi-squared, where bins with fewer than five expected rows are merged, the rarest first. Merging hides
+    rows in bins that were empty before. So the rows of all rare bins together are tested as well, exactly (Fisher), and
+    the smaller p-value counts twice (Bonferroni). Both tests choose bins by the sum of both sides alone.
     """
     from scipy.stats import chi2_contingency  # more than a second to import
 
-    table = _merge_rare_bins(np.array([reference, current], dtype=np.float64))
-    if (table.sum(axis=1) == 0).any():  # SciPy refuses a side without rows
+    table = np.array([reference, current], dtype=np.float64)
+    sides = table.sum(axis=1)
+    if not sides.size or (sides == 0).any():  # SciPy refuses a side without rows
         return 1.0
-    return float(chi2_contingency(table, correction=False).pvalue)
+    merged = _merge_rare_bins(table)
+    p_values = [float(chi2_contingency(merged, correction=False).pvalue)] if merged.shape[1] > 1 else []
+    is_rare = table.sum(axis=0) * sides.min() / sides.sum() < _MIN_EXPECTED_ROWS
+    rare = table[:, is_rare].sum(axis=1)
+    if 0 < rare.sum() < sides.sum():
+        p_values.append(_exact_p_value(rare, sides))
+    return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
+
+
+def _exact_p_value(inside: npt.NDArray[np.float64], sides: npt.NDArray[np.float64]) -> float:
+    """Return Fisher's exact p-value of the difference of two shares: twice that of the side on which it is."""
+    from scipy.stats import hypergeom
+
+    rows, first_side, drawn = (int(number) for number in (sides.sum(), sides[0], inside.sum()))
+    first = hypergeom(rows, first_side, drawn)  # SciPy's work grows with the number of drawn rows
+    at = int(inside[0])
+    return min(1.0, 2 * min(float(first.cdf(at)), float(first.sf(at - 1))))
 
 
 def proportions_p_value(a: int, n: int, b: int, m: int) -> float:

@@ -16,7 +16,7 @@ from tasks.evaluation.rules.intervals import (
 )
 from tasks.evaluation.rules.metrics import compute_metric, higher_is_better
 from tasks.evaluation.rules.predictions import EncodedTruth, FloatArray, TaskType
-from tasks.monitoring.rules.columns import number_column
+from tasks.monitoring.rules.bins import number_column
 from tasks.monitoring.rules.effects import homogeneity_p_value, stability_index
 from tasks.monitoring.rules.findings import Finding, MonitoringRules
 from tasks.monitoring.rules.labels import LabelPairs, PairState
@@ -207,10 +207,7 @@ def check_label_values(
     if not len(before) or not len(now):
         return []
     column = number_column(target, before)
-    counts = [
-        np.bincount(np.searchsorted(column.edges, values, side="right"), minlength=column.bins).tolist()
-        for values in (before, now)
-    ]
+    counts = [np.bincount(column.bins_of(values), minlength=column.bins).tolist() for values in (before, now)]
     effect = stability_index(*counts)
     if homogeneity_p_value(*counts) > rules.label_significance_level or effect < rules.psi_threshold:
         return []

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tasks.monitoring.rules.conclusion import MAX_FINDINGS_NAMED, MonitoringReport
+from tasks.monitoring.rules.conclusion import MAX_COLUMNS_NAMED, MonitoringReport
 from tasks.monitoring.rules.drift import ColumnDrift
 from tasks.monitoring.rules.findings import MonitoringRules
 from tasks.shared.rules.figures import BLUE, INK, RED, drawn_png
@@ -71,7 +71,7 @@ def monitoring_plot(report: MonitoringReport, rules: MonitoringRules) -> bytes |
     """Return a PNG of the index by column, and the shares by bin of the three largest; None without columns."""
     if not report.column_drifts:
         return None
-    first = report.column_drifts[:MAX_FINDINGS_NAMED]
+    first = report.column_drifts[:MAX_COLUMNS_NAMED]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, 1 + len(first), squeeze=False)[0]
@@ -94,12 +94,13 @@ def _draw_effects(axes: Any, compared: tuple[ColumnDrift, ...], rules: Monitorin
 
 
 def _draw_shares(axes: Any, each: ColumnDrift) -> None:
-    places = range(each.column.bins)
+    filled = [at for at, pair in enumerate(zip(each.reference.bins, each.current.bins, strict=True)) if any(pair)]
+    places = range(len(filled))
     for shift, counts, colour, label in ((-0.2, each.reference, _THEN, "reference"), (0.2, each.current, BLUE, "now")):
         known = counts.binned_rows or 1
-        shares = [found / known for found in counts.bins]
+        shares = [counts.bins[at] / known for at in filled]
         axes.bar([place + shift for place in places], shares, 0.4, color=colour, label=label)
-    labels = [_short(each.column.label(place)) for place in places]
+    labels = [_short(each.column.label(at)) for at in filled]
     if len(labels) <= _MAX_BARS:
         axes.set_xticks(list(places), labels, rotation=40, ha="right")
     axes.set(title=f"{_short(each.column.display_name)}: {each.psi:.2f}")

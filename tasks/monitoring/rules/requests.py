@@ -149,6 +149,14 @@ def newest_windows(until: datetime, length: timedelta, count: int) -> list[TimeS
     return [TimeSpan(until - (at + 1) * length, until - at * length) for at in range(count)]
 
 
+def newest_windows_text(count: int, length: timedelta) -> str:
+    """Return windows in words, such as "the 3 newest windows of 1 day"."""
+    units = (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1)))
+    unit, one = next((each for each in units if not length % each[1]), units[-1])
+    size = f"{length / one:g} {unit}{'' if length == one else 's'}"
+    return f"the newest window of {size}" if count == 1 else f"the {count} newest windows of {size}"
+
+
 def divides_week(length: timedelta) -> bool:
     """Return whether a week is a whole number of windows of this length (one hour to three and a half days)."""
     return _MIN_SEASONAL_WINDOW <= length <= timedelta(days=3.5) and not WEEK % length

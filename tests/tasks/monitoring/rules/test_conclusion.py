@@ -42,12 +42,16 @@ def test_nothing_compared_and_nothing_found_is_no_silence():
         conclude_monitoring("price", "1", [])
 
 
+def found_in(window):
+    return window_findings(column_drifts([COLUMN], THEN, window, RULES), RULES)
+
+
 def test_a_window_that_differs_is_found_and_one_too_small_is_not_judged():
-    (found,) = window_findings([COLUMN], THEN, NOW, RULES)
+    (found,) = found_in(NOW)
     assert (found.cause, found.column) == ("distribution", "a|b")
     assert "x 50% → 10%" in found.summary
     small = {"a|b": BinCounts((10, 90, 0))}
-    assert [each.cause for each in window_findings([COLUMN], THEN, small, RULES)] == []
+    assert found_in(small) == []
 
 
 def test_what_is_found_in_one_window_of_three_does_not_last():
@@ -74,7 +78,7 @@ def test_no_value_of_a_request_becomes_markup_of_the_report():
 
 
 def test_report_plot_and_json_hold_names_and_numbers_of_any_kind():
-    compared = list(column_drifts([COLUMN], THEN, NOW, RULES).values())
+    compared = column_drifts([COLUMN], THEN, NOW, RULES)
     said = conclude_monitoring("price", "1", [DRIFT, BLIND], compared=compared, rows=(1000, 1000))
     report = monitoring_markdown(said, RULES, where="two windows", links={"run": "http://run"})
     assert said.sentence in report and "a\\|b" in report and "[run](http://run)" in report

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2_contingency
+from scipy.stats import chi2_contingency, fisher_exact
 from statsmodels.stats.multitest import multipletests
 
 from tasks.monitoring.rules.effects import holm_significant, homogeneity_p_value, proportions_p_value, stability_index
@@ -88,6 +88,29 @@ def test_bins_without_rows_do_not_count():
 def test_rare_bins_are_taken_together():
     assert homogeneity_p_value([1000, 1, 1, 1, 1], [1000, 1, 1, 1, 1]) == 1
     assert homogeneity_p_value([1000, 0, 0], [1000, 1, 1]) > 0.01
+
+
+def test_rows_in_a_bin_that_the_reference_does_not_have_are_beyond_chance():
+    for reference, current in (([3000, 0], [485, 15]), ([1000, 500, 0], [100, 90, 10]), ([100_000, 0], [195, 5])):
+        assert homogeneity_p_value(reference, current) < 1e-6
+        assert homogeneity_p_value(current, reference) == pytest.approx(homogeneity_p_value(reference, current))
+    assert homogeneity_p_value([3000, 0], [485, 15]) == pytest.approx(2 * fisher_exact([[3000, 0], [485, 15]]).pvalue)
+    assert homogeneity_p_value([50, 0], [199, 1]) == 1
+    assert homogeneity_p_value([10_000_000, 0], [9_999_000, 1000]) < 1e-200, "also of very many rows"
+
+
+@pytest.mark.parametrize("sizes", [(50, 200), (5000, 200), (300, 300)])
+def test_rare_bins_are_found_by_chance_as_often_as_said(sizes):
+    random = np.random.default_rng(4)
+    shares = [0.9, *[0.02] * 4, *[0.001] * 20]
+    p_values = [homogeneity_p_value(*(random.multinomial(rows, shares) for rows in sizes)) for _ in range(1500)]
+    assert np.mean(np.array(p_values) <= 0.05) < 0.065
+    assert np.mean(np.array(p_values) <= 0.01) < 0.018
+
+
+def test_bins_that_are_empty_on_both_sides_do_not_change_the_index():
+    assert stability_index([40, 0, 10, *[0] * 40], [4000, 0, 1000, *[0] * 40]) == 0
+    assert stability_index([40, 9, 0], [90, 30, 0]) == stability_index([40, 9], [90, 30])
 
 
 def test_holm_lets_one_false_finding_through_at_most_as_often_as_said():

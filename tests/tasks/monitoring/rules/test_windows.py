@@ -13,6 +13,7 @@ from tasks.monitoring.rules.requests import (
     REQUESTED_AT_COLUMN,
     divides_week,
     newest_windows,
+    newest_windows_text,
     other_windows_before,
     same_window_weeks_before,
     version_requests_sql,
@@ -48,6 +49,20 @@ def test_the_same_window_of_earlier_weeks_is_not_among_the_other_days() -> None:
     assert {span.end.weekday() for span in same} == {NOON.weekday()}
     assert len(others) == 28 - 3 - 3  # the newest three, and the same weekday of three weeks
     assert NOON.weekday() not in {span.end.weekday() for span in others}
+
+
+@pytest.mark.parametrize(
+    ("count", "minutes", "text"),
+    [
+        (1, 1440, "the newest window of 1 day"),
+        (3, 2880, "the 3 newest windows of 2 days"),
+        (2, 90, "the 2 newest windows of 90 minutes"),
+        (2, 60, "the 2 newest windows of 1 hour"),
+        (1, 0.5, "the newest window of 0.5 minutes"),
+    ],
+)
+def test_windows_in_words(count: int, minutes: float, text: str) -> None:
+    assert newest_windows_text(count, timedelta(minutes=minutes)) == text
 
 
 @pytest.mark.parametrize(
