@@ -10,7 +10,7 @@ ARGS ?=
 export DO_NOT_TRACK := 1
 SIDE_BY_SIDE := -n 3 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-sagemaker soak-lake bench-gateway clean
+.PHONY: help setup setup-engines demo test test-fast test-heavy up down status deploy approve reject requests alerts ack lint types suite bench bench-data bench-monitoring bench-sagemaker soak-lake bench-gateway clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ bench-data: setup ## the figures of data at size (ARGS="--rows 100000000 --skip 
 
 soak-lake: setup ## a thousand random operations on a lake, kills included (ARGS="--operations 10000 --seed 7")
 	@$(RUN) tests.benchmarks.lake_soak $(ARGS)
+
+bench-monitoring: setup ## time and memory of monitoring, by rows and by columns (ARGS="--rows --log --alone 0")
+	@$(RUN) tests.benchmarks.monitoring $(ARGS)
 
 bench-gateway: setup ## the figures of the gateway: durability, latency, forgery (about 20 minutes)
 	@$(RUN) tests.benchmarks.gateway $(ARGS)

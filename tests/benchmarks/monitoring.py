@@ -1,22 +1,26 @@
 """Time and memory of a monitoring run: `monitor` and Evidently's report over rows of 20 columns.
 
-    python -m tests.benchmarks.monitoring [--rows 100000 10000000] [--log 10000000] [--alone 100000]
+    python -m tests.benchmarks.monitoring [--rows 100000 10000000] [--log 10000000] [--alone 100000] [--columns 100 400]
 
 Half of the columns are numbers, the others are categories of eight values, in a lake in a local folder. The reference
 data is a tenth of the rows, at most one million. The first monitoring run also counts the reference data; the second
 finds it counted. `--log` has as many rows as the inference log of the ten days that a nightly monitoring run reads:
 three windows and the seven before, and predictions that are joined with labels. Memory is the peak of the process, or
 of the process that it starts for Evidently. `--alone` runs Evidently's default preset on this many rows, in its own
-process, in the same benchmark.
+process, in the same benchmark. `--columns` monitors tables of this many columns and `WIDE_ROWS` logged rows by turns,
+and prints the ratio of their processor time.
 """
 
 import argparse
+import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,33 +45,41 @@ from tests.fakes.environment import World
 from tests.fixtures.monitored import DAY, UNTIL, promote
 from tests.fixtures.spec_cases import BINARY
 
-NUMBERS, TEXTS = [f"n{number}" for number in range(10)], [f"c{number}" for number in range(10)]
 BATCH = 200_000
+WIDE_ROWS, WIDE_ROUNDS = 20_000, 3
 
 
-def model() -> TeamModel:
-    """Return a model of 20 columns; the numbers include the two columns that have weights."""
+def names(columns: int) -> tuple[list[str], list[str]]:
+    """Return the names of the numbers and of the categories; the first number has a weight in the model."""
+    half = range(1, columns // 2)
+    return ["rooms", *(f"n{number}" for number in half)], ["c0", *(f"c{number}" for number in half)]
+
+
+def model(columns: int = 20) -> TeamModel:
+    """Return a model of this many columns."""
     known = "    rooms: number\n    street: category\n    garden: flag\n"
-    columns = ["rooms", *NUMBERS[1:]], TEXTS
     features = "".join(
-        f"    {name}: {kind}\n" for names, kind in zip(columns, ("number", "category"), strict=True) for name in names
+        f"    {name}: {kind}\n"
+        for some, kind in zip(names(columns), ("number", "category"), strict=True)
+        for name in some
     )
     text = BINARY.replace(known, features).replace("column: street", "column: c0")
     return TeamModel(Path("models/price"), parse_spec(text, "model.yaml"))
 
 
-def rows(count: int, seed: int, log: bool = False) -> pa.RecordBatchReader:
+def rows(count: int, seed: int, log: bool = False, width: int = 20) -> pa.RecordBatchReader:
     """Return rows as a stream; with `log` they are logged requests to version 1 in the last ten days."""
     random = np.random.default_rng(seed)
     values = pa.array([f"value {letter}" for letter in "abcdefgh"])
+    numbers, texts = names(width)
 
     def batches():
         for start in range(0, count, BATCH):
             n = min(BATCH, count - start)
             ids = pa.array(np.arange(start, start + n)).cast(pa.string())
             columns = {"house_id": ids, "price": pa.array(np.where(random.random(n) < 0.3, "Yes", "No"))}
-            columns |= {name: pa.array(random.normal(0, 1, n)) for name in ["rooms", *NUMBERS[1:]]}
-            columns |= {name: values.take(pa.array(random.integers(0, 8, n))) for name in TEXTS}
+            columns |= {name: pa.array(random.normal(0, 1, n)) for name in numbers}
+            columns |= {name: values.take(pa.array(random.integers(0, 8, n))) for name in texts}
             if log:
                 del columns["price"]
                 columns |= logged(columns["rooms"].to_numpy(), start, count)
@@ -122,6 +134,41 @@ def measure(count: int, folder: Path, log: bool = False) -> None:
         )
 
 
+def wide(columns: int, folder: Path) -> None:
+    """Run monitoring of a wide table twice; print the processor seconds of both, and of Evidently's report, as JSON."""
+    env, brought = World.at(folder), model(columns)
+    env._adapters["lake"] = LocalLake(root=folder / "lake")
+    env._adapters["blocks.engines.duckdb.DuckDBEngine"] = DuckDBEngine(memory_limit_mb=700)
+    env.lake().append("houses", rows(WIDE_ROWS // 4, 1, width=columns), source="b", key="a", at=UNTIL)
+    log = inference_dataset(brought.spec)
+    env.lake().append(log, rows(WIDE_ROWS, 2, log=True, width=columns), source="b", key="b", at=UNTIL)
+    promote(env, brought, {"rooms": 0.5})
+    spent, seen = [processor_seconds()], None
+    for which in ("first", "second"):
+        seen = monitor_model(env, brought, MonitoringRules(), MonitoringScope(UNTIL, DAY), folder / which)
+        spent.append(processor_seconds())
+    assert seen is not None and seen.outcome == "no_drift", seen
+    assert run_evidently(seen.folder)
+    spent.append(processor_seconds())
+    print(json.dumps([after - before for before, after in pairwise(spent)]))
+
+
+def compare_widths(widths: list[int]) -> None:
+    """Monitor tables of these many columns by turns, each in its own process, and print the ratios to the first."""
+    measured: dict[int, list[list[float]]] = {columns: [] for columns in widths}
+    for _ in range(WIDE_ROUNDS):
+        for columns in widths:
+            command = [sys.executable, "-m", "tests.benchmarks.monitoring", "--one-width", str(columns)]
+            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            measured[columns].append(json.loads(printed.splitlines()[-1]))
+    for place, what in enumerate(("first run", "second run", "Evidently's report")):
+        middle = {columns: statistics.median(each[place] for each in measured[columns]) for columns in widths}
+        shown = ", ".join(
+            f"{columns} columns {spent:.1f} s ({spent / middle[widths[0]]:.1f} ×)" for columns, spent in middle.items()
+        )
+        print(f"{what}, processor time: {shown}", flush=True)
+
+
 def processor_seconds() -> float:
     """Return the processor seconds of this process and of its ended children."""
     spent = os.times()
@@ -145,6 +192,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 10_000_000])
     parser.add_argument("--log", type=int, nargs="*", default=[10_000_000])
     parser.add_argument("--alone", type=int, default=100_000)
+    parser.add_argument("--columns", type=int, nargs="*", default=[100, 400])
+    parser.add_argument("--one-width", type=int, help="measure a table of this many columns in this process")
     parser.add_argument("--one", type=int, help="measure this one size in this process")
     parser.add_argument("--one-log", type=int, help="the same of a log")
     parser.add_argument("--one-alone", type=int, help="the same of Evidently alone")
@@ -152,6 +201,10 @@ def main() -> None:
     if options.one or options.one_log:
         with tempfile.TemporaryDirectory() as folder:
             measure(options.one or options.one_log, Path(folder), log=bool(options.one_log))
+        return
+    if options.one_width:
+        with tempfile.TemporaryDirectory() as folder:
+            wide(options.one_width, Path(folder))
         return
     if options.one_alone:
         alone(options.one_alone)
@@ -161,6 +214,8 @@ def main() -> None:
         subprocess.run([*command, "--one", str(count)], check=True)
     for count in options.log:
         subprocess.run([*command, "--one-log", str(count)], check=True)
+    if options.columns:
+        compare_widths(options.columns)
     if options.alone:
         subprocess.run([*command, "--one-alone", str(options.alone)], check=True)
 
