@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
-from blocks.common.errors import PortError, TerminalError, TransientError
+from blocks.common.errors import NotFound, PortError, TerminalError, TransientError, Unavailable
 from blocks.inbox.base import Delivery, Inbox, InboxNote, ProcessingAttempt, ProcessingOutcome, StartedRun
-from deployments.git import RepositoryCache
+from deployments.git import Merge, RepositoryCache
 from deployments.secret_store import SecretStore, SecretUnavailable
 from runtime.digests import text_digest
 from services.gateway.rules.changes import RefChange, change_from_json
@@ -39,6 +39,9 @@ LEASE_SECONDS = 15.0
 """Seconds after which another gateway takes over the lease of one that was killed."""
 POLL_SECONDS = 2.0
 MAX_RETRY_SECONDS = 60.0
+MIRROR_LAG = timedelta(minutes=10)
+"""How long a delivery waits for its commit: a mirror may receive it after the host has delivered the push."""
+_DELIVERIES_SEARCHED = 200
 
 
 @dataclass
@@ -116,17 +119,36 @@ class Dispatcher:
         if allowed is None or reason:
             return ProcessingOutcome("ignored", reason)
         if needs_paths(self.triggers, change):
-            change = self._with_paths(change, allowed)
+            change = self._with_paths(turn, change, allowed)
         planned_runs = run_requests(self.triggers, change)
         if not planned_runs:
             return ProcessingOutcome("ignored", no_match_reason(self.triggers, change))
         return self._start(turn, change, allowed, planned_runs)
 
-    def _with_paths(self, change: RefChange, allowed: Repository) -> RefChange:
+    def _with_paths(self, turn: ProcessingAttempt, change: RefChange, allowed: Repository) -> RefChange:
+        """Return the change with the files that differ, by git. For a while, a commit that is missing is waited for."""
         token = self.secret_store.value(allowed.credentials) if allowed.credentials else ""
-        merged = change.kind == "merge"
-        paths = self.repositories.changed_files(allowed.clone, change.before, change.commit, merged=merged, token=token)
+        try:
+            if change.kind == "merge":
+                heads = self._known_heads(turn.delivery, change)
+                merge = Merge(change.ref, change.commit, change.head, change.before, heads)
+                paths = self.repositories.merged_files(allowed.clone, merge, token=token)
+            else:
+                paths = self.repositories.changed_files(allowed.clone, change.before, change.commit, token=token)
+        except NotFound as cause:
+            if self.clock() - turn.requested_at < MIRROR_LAG:
+                raise Unavailable(f"{cause}; a mirror may receive it later") from cause
+            raise
         return replace(change, paths=tuple(paths), paths_complete=True)
+
+    def _known_heads(self, delivery: Delivery, change: RefChange) -> tuple[str, ...]:
+        """Return earlier heads of the branch, as deliveries named them; first what the push of the same commit had."""
+        same = (delivery.sender, delivery.repository, delivery.ref, delivery.commit)
+        recent = [status.turn.delivery for status in self.inbox.delivery_statuses(_DELIVERIES_SEARCHED)]
+        alike = [each for each in recent if (each.sender, each.repository, each.ref, each.commit) == same]
+        changes = [change_from_json(each.change) for each in alike if each.change and each.id != delivery.id]
+        before = [each.before for each in changes if each.kind == "push" and each.before]
+        return (*before, *self.inbox.commits(change.repository, change.ref))
 
     def _start(
         self, turn: ProcessingAttempt, change: RefChange, allowed: Repository, planned_runs: list[RunRequest]

@@ -15,7 +15,11 @@ ChangeKind = Literal["push", "merge", "tag"]
 MAX_PATHS = 3000
 """Maximum length of a stored list of changed files. A longer list is read from git when a rule needs it."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/@+#=-]{0,199}")
+MAX_REF_BYTES = 1024
+"""Maximum length of the name of a branch or tag. Git hosts allow about 250 bytes."""
+
+_NOT_IN_A_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|//|@\{|(\A|/)\.|(\.lock|\A)(/|\Z)|[./]\Z|\A@\Z")
+"""What git forbids in the name of a branch or tag (`git help check-ref-format`); surrogates are not UTF-8."""
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){1,9}")
 
 
@@ -25,6 +29,9 @@ class RefChange:
 
     `before` is the previous commit; "" when there was none, or the host does not name it. `paths` are the changed
     files, sorted; `paths_complete` is False when the host does not name all of them. `author` is who pushed or merged.
+
+    Of a merge, `before` may be stale (the head of the branch when somebody last pushed to the request), and `head` is
+    the last commit of the branch that was merged, "" when the host does not name it.
     """
 
     kind: ChangeKind
@@ -35,6 +42,7 @@ class RefChange:
     author: str
     paths: tuple[str, ...] = ()
     paths_complete: bool = False
+    head: str = ""
 
     def text(self) -> str:
         """Return the change as JSON."""
@@ -68,15 +76,19 @@ def repository_name(value: object, where: str) -> str:
 
 
 def ref_name(value: object, where: str) -> str:
-    """Return the name of a branch or tag that can be matched, shown and logged unchanged.
+    """Return the name of a branch or tag, exactly as git has it. It may have any letters; `shown_text` shows them.
 
     Raises:
-        Refusal: the name has a newline, a space or another unexpected character.
+        Refusal: git allows no such name: it has a newline, a space, `..` or the like.
     """
-    plain = isinstance(value, str) and _NAME.fullmatch(value) and ".." not in value and "//" not in value
-    if not plain or not isinstance(value, str):
-        raise Refusal("is not a plain name of a branch or tag", where=where, value=shortened(value))
+    if not isinstance(value, str) or _NOT_IN_A_REF.search(value) or len(value.encode()) > MAX_REF_BYTES:
+        raise Refusal("is no name of a branch or tag that git allows", where=where, value=shortened(value))
     return value
+
+
+def shown_text(text: str) -> str:
+    """Return text for a terminal or log: characters that hide, reorder or control the rest are written as `\\u202e`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def split_ref(value: object, where: str) -> tuple[Literal["branch", "tag"], str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from services.gateway.rules.changes import RefChange
+from services.gateway.rules.changes import RefChange, shown_text
 from services.gateway.rules.rules import Repository, TriggerRule, Triggers
 from tasks.shared.rules.model.namespaces import SEPARATOR, to_namespace
 
@@ -30,7 +30,9 @@ def ref_refusal(change_repository: str, ref: str, *, tag: bool, repository: Repo
     patterns = repository.tags if tag else repository.branches
     if any(pattern_matches(pattern, ref) for pattern in patterns):
         return ""
-    return f"the {'tag' if tag else 'branch'} {ref} of {change_repository} is not configured in triggers.yaml"
+    return (
+        f"the {'tag' if tag else 'branch'} {shown_text(ref)} of {change_repository} is not configured in triggers.yaml"
+    )
 
 
 def matching_rules(triggers: Triggers, change: RefChange) -> list[TriggerRule]:
@@ -39,8 +41,12 @@ def matching_rules(triggers: Triggers, change: RefChange) -> list[TriggerRule]:
 
 
 def needs_paths(triggers: Triggers, change: RefChange) -> bool:
-    """Whether a matching rule has paths, and the changed files are not all known."""
-    return not change.paths_complete and any(rule.paths for rule in matching_rules(triggers, change))
+    """Whether git has to be asked: a matching rule has paths, and the changed files are not all known.
+
+    Of a merge git is always asked, because its commit has to be one that is on the branch.
+    """
+    rules = matching_rules(triggers, change)
+    return not change.paths_complete and any(rule.paths or change.kind == "merge" for rule in rules)
 
 
 def run_requests(triggers: Triggers, change: RefChange) -> list[RunRequest]:
@@ -62,7 +68,7 @@ def no_match_reason(triggers: Triggers, change: RefChange) -> str:
     if rules := matching_rules(triggers, change):
         names = ", ".join(rule.name for rule in rules)
         return f"none of the {len(change.paths)} changed files matches the paths of: {names}"
-    return f"no rule matches a {change.kind} on {change.ref} of {change.repository}"
+    return f"no rule matches a {change.kind} on {shown_text(change.ref)} of {change.repository}"
 
 
 def pattern_matches(pattern: str, text: str) -> bool:

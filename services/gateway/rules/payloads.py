@@ -14,6 +14,7 @@ from services.gateway.rules.changes import (
     changed_paths,
     ref_name,
     repository_name,
+    shown_text,
     split_ref,
 )
 from tasks.shared.rules.git import commit_id
@@ -24,8 +25,8 @@ SENDERS: Mapping[str, Sender] = {name: name for name in get_args(Sender)}
 PayloadResult = RefChange | NoChange
 JsonObject = Mapping[str, Any]
 
-_COMMIT_COUNT_KEYS = {"gitlab": "total_commits_count", "gitea": "total_commits"}
-"""The key with a push's number of commits; the host lists only the newest of them. GitHub lists up to 2,048."""
+_MAX_FILES_LISTED = 3000
+"""GitHub names at most so many files of a commit, and none of a commit that takes it too long."""
 
 
 def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResult:
@@ -35,8 +36,8 @@ def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResu
         Refusal: a required part is missing or has the wrong type; the message names its key.
     """
     readers: dict[tuple[Sender, str], Callable[[JsonObject], PayloadResult]] = {
-        ("github", "push"): lambda body: _push("github", body),
-        ("gitea", "push"): lambda body: _push("gitea", body),
+        ("github", "push"): lambda body: _push(body, names_force=True),
+        ("gitea", "push"): lambda body: _push(body, names_force=False),
         ("github", "pull_request"): _pull_request,
         ("gitea", "pull_request"): _pull_request,
         ("gitlab", "Push Hook"): lambda body: _gitlab_push(body, "push"),
@@ -53,20 +54,21 @@ def read_payload(sender: Sender, event: str, payload: JsonObject) -> PayloadResu
     return reader(payload)
 
 
-def _push(sender: Sender, body: JsonObject) -> PayloadResult:
+def _push(body: JsonObject, *, names_force: bool) -> PayloadResult:
     where = repository_name(_value_at(body, "repository", "full_name"), "repository.full_name")
     kind, ref = split_ref(body.get("ref"), "ref")
     commit, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not commit:
-        return NoChange("delete", f"the {kind} {ref} was deleted", where, ref)
+        return NoChange("delete", f"the {kind} {shown_text(ref)} was deleted", where, ref)
     author = author_name(
         *(_value_at(body, *path) for path in (("pusher", "email"), ("pusher", "name"), ("pusher", "login")))
     )
     if kind == "tag":
         head = _value_at(body, "head_commit", "id")  # an annotated tag is an object with its own id
         return RefChange("tag", where, ref, commit_id(head, "head_commit.id") if head else commit, before, author)
-    paths, complete = _changed_files(sender, body, before)
-    return RefChange("push", where, ref, commit, before, author, paths, complete)
+    paths, complete = _changed_files(body)
+    proven = names_force and body.get("forced") is False and bool(before) and _is_one_commit(body, commit)
+    return RefChange("push", where, ref, commit, before, author, paths, complete and proven)
 
 
 def _pull_request(body: JsonObject) -> PayloadResult:
@@ -78,7 +80,9 @@ def _pull_request(body: JsonObject) -> PayloadResult:
     commit = commit_id(request.get("merge_commit_sha"), "pull_request.merge_commit_sha")
     before = commit_id(_value_at(request, "base", "sha"), "pull_request.base.sha")
     author = author_name(_value_at(request, "merged_by", "email"), _value_at(request, "merged_by", "login"))
-    return RefChange("merge", where, base, _required_commit(commit, "pull_request.merge_commit_sha"), before, author)
+    merged = _required_commit(commit, "pull_request.merge_commit_sha")
+    head = _merged_head(_value_at(request, "head", "sha"), "pull_request.head.sha")
+    return RefChange("merge", where, base, merged, before, author, head=head)
 
 
 def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResult:
@@ -88,13 +92,13 @@ def _gitlab_push(body: JsonObject, kind: Literal["push", "tag"]) -> PayloadResul
         raise Refusal("does not match the event", where="ref", value=str(body.get("ref"))[:80])
     after, before = commit_id(body.get("after"), "after"), commit_id(body.get("before"), "before")
     if not after:
-        return NoChange("delete", f"the {ref_kind} {ref} was deleted", where, ref)
+        return NoChange("delete", f"the {ref_kind} {shown_text(ref)} was deleted", where, ref)
     commit = commit_id(body.get("checkout_sha") or body.get("after"), "checkout_sha")
     author = author_name(body.get("user_email"), body.get("user_username"), body.get("user_name"))
     if kind == "tag":
         return RefChange("tag", where, ref, _required_commit(commit, "checkout_sha"), before, author)
-    paths, complete = _changed_files("gitlab", body, before)
-    return RefChange("push", where, ref, _required_commit(commit, "checkout_sha"), before, author, paths, complete)
+    paths, _ = _changed_files(body)
+    return RefChange("push", where, ref, _required_commit(commit, "checkout_sha"), before, author, paths)
 
 
 def _gitlab_merge(body: JsonObject) -> PayloadResult:
@@ -103,11 +107,19 @@ def _gitlab_merge(body: JsonObject) -> PayloadResult:
     target = ref_name(request.get("target_branch"), "object_attributes.target_branch")
     if request.get("action") != "merge":
         return NoChange("merge_request", "a merge request that is not merged", where, target)
-    key = "merge_commit_sha" if request.get("merge_commit_sha") else "last_commit.id"  # fast-forward: no merge commit
-    commit = request.get("merge_commit_sha") or _value_at(request, "last_commit", "id")
+    keys = ("merge_commit_sha", "squash_commit_sha")  # neither: a fast-forward has no commit of its own
+    key = next((name for name in keys if request.get(name)), "last_commit.id")
+    head = _value_at(request, "last_commit", "id")
+    commit = commit_id(request.get(key, head), f"object_attributes.{key}")
     author = author_name(_value_at(body, "user", "email"), _value_at(body, "user", "username"))
     return RefChange(
-        "merge", where, target, _required_commit(commit_id(commit, f"object_attributes.{key}"), key), "", author
+        "merge",
+        where,
+        target,
+        _required_commit(commit, f"object_attributes.{key}"),
+        "",
+        author,
+        head=_merged_head(head, "object_attributes.last_commit.id"),
     )
 
 
@@ -121,7 +133,7 @@ def _bitbucket_push(body: JsonObject) -> PayloadResult:
     change = _mapping(changes[0], "push.changes[0]")
     if not change.get("new"):
         old = ref_name(_value_at(change, "old", "name"), "push.changes[0].old.name")
-        return NoChange("delete", f"{old} was deleted", where, old)
+        return NoChange("delete", f"{shown_text(old)} was deleted", where, old)
     ref = ref_name(_value_at(change, "new", "name"), "push.changes[0].new.name")
     kind = _value_at(change, "new", "type")
     if kind not in {"branch", "tag", "annotated_tag"}:
@@ -149,24 +161,30 @@ def _bitbucket_merge(body: JsonObject) -> PayloadResult:
     return RefChange("merge", where, target, _required_commit(commit_id(commit, key), key), "", author)
 
 
-def _changed_files(sender: Sender, body: JsonObject, before: str) -> tuple[tuple[str, ...], bool]:
-    """Return the files that the commits of a push name, and whether the list is complete.
-
-    For a new branch or a forced push the list is not complete: more files may differ than its commits name.
-    """
+def _changed_files(body: JsonObject) -> tuple[tuple[str, ...], bool]:
+    """Return the files that the commits of a push name, and whether the host can have named all files of each."""
     commits = body.get("commits")
     if not isinstance(commits, list) or not all(isinstance(commit, Mapping) for commit in commits):
         return (), False
-    lists = [commit.get(name) for commit in commits for name in ("added", "removed", "modified")]
-    if not all(isinstance(names, list) for names in lists):
+    lists = [[commit.get(name) for name in ("added", "removed", "modified")] for commit in commits]
+    if not all(isinstance(names, list) for each in lists for names in each):
         return (), False
-    paths, complete = changed_paths(path for names in lists for path in names or ())
-    listed = (
-        len(commits) == body.get(_COMMIT_COUNT_KEYS[sender])
-        if sender in _COMMIT_COUNT_KEYS
-        else 0 < len(commits) < 2048
-    )
-    return paths, complete and listed and bool(before) and body.get("forced") is not True
+    counted = [sum(len(names) for names in each) for each in lists]
+    paths, readable = changed_paths(path for each in lists for names in each for path in names)
+    return paths, readable and all(0 < count < _MAX_FILES_LISTED for count in counted)
+
+
+def _is_one_commit(body: JsonObject, commit: str) -> bool:
+    """Whether a push that is not forced consists of one commit, whose files are then those that the push changed.
+
+    Of several, one may take back what another one did, or bring what is on the branch already: git compares the ends.
+    """
+    commits = body.get("commits")
+    return isinstance(commits, list) and [_value_at(each, "id") for each in commits] == [commit]
+
+
+def _merged_head(value: object, where: str) -> str:
+    return "" if value is None else commit_id(value, where)
 
 
 def _value_at(body: object, *keys: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from services.gateway.rules.changes import RefChange
+from services.gateway.rules.changes import RefChange, shown_text
 from tasks.shared.rules.run_outcomes import end_text, outcome_words
 
 CommitState = Literal["pending", "success", "failure", "error"]
@@ -108,4 +108,4 @@ def _text(value: str) -> str:
 
 
 def _code(value: str) -> str:
-    return " ".join(value.split())[:200].replace("`", "'").replace("|", "/")
+    return shown_text(" ".join(value.split())[:200]).replace("`", "'").replace("|", "/")

@@ -13,7 +13,7 @@ from blocks.inbox.base import Delivery, IncomingDelivery
 from blocks.inbox.fake import FakeInbox
 from deployments.git import RepositoryCache
 from deployments.secret_store import SecretStore
-from services.gateway.dispatch import LEASE_NAME, Dispatcher, find_missed_pushes, ingest_missed_push
+from services.gateway.dispatch import LEASE_NAME, MIRROR_LAG, Dispatcher, find_missed_pushes, ingest_missed_push
 from services.gateway.fake import FakeRunStarter
 from services.gateway.ingest import read_delivery
 from services.gateway.rules.rules import Triggers
@@ -79,7 +79,7 @@ def test_the_address_of_the_code_is_that_of_the_rules_whatever_the_delivery_says
 
 def test_what_no_rule_wants_is_ignored_with_its_reason(tmp_path: Path) -> None:
     it = env(tmp_path)
-    files = [{"added": [], "removed": [], "modified": ["README.md"]}]
+    files = [{"id": C2, "added": [], "removed": [], "modified": ["README.md"]}]
     it.deliver(hook("github", "push", push(commits=files)))
     assert it.dispatcher.run_once() == 1
     assert (it.outcome().state, it.starter.calls) == ("ignored", 0)
@@ -102,7 +102,8 @@ def test_while_prefect_is_away_nothing_is_lost_and_one_run_comes_of_it(tmp_path:
 def test_what_waits_does_not_hold_up_what_comes_after_it(tmp_path: Path) -> None:
     it = env(tmp_path, unavailable_calls=1)
     it.deliver(hook("github", "push", push()))
-    it.deliver(hook("github", "push", push(after="3" * 40), id="d-2"))
+    later = [{"id": "3" * 40, "added": [], "removed": [], "modified": ["models/churn/train.py"]}]
+    it.deliver(hook("github", "push", push(after="3" * 40, commits=later), id="d-2"))
     assert it.dispatcher.run_once() == 1
     assert (it.outcome(), it.outcome("github:d-2").state) == (None, "started")
 
@@ -224,6 +225,7 @@ def test_of_a_new_branch_every_file_counts_as_changed(tmp_path: Path, remote: Re
 def test_a_commit_that_the_repository_does_not_have_is_refused(tmp_path: Path, remote: Remote) -> None:
     it = env(tmp_path, of(remote, "github"))
     it.deliver(hook("github", "push", push(forced=True)))
+    it.dispatcher.clock = lambda: NOW + MIRROR_LAG
     it.dispatcher.run_once()
     assert it.outcome().state == "refused"
     assert "does not have the commit" in it.outcome().reason

@@ -1,11 +1,12 @@
 """Payloads of the git hosts, parsed into one form."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from services.gateway.rules.changes import MAX_PATHS, NoChange, RefChange, author_name
+from services.gateway.rules.changes import MAX_PATHS, NoChange, RefChange, author_name, change_from_json, shown_text
 from services.gateway.rules.payloads import Sender, read_payload
 from tasks.shared.rules.refusal import Refusal
 from tests.fixtures.hooks import (
@@ -19,12 +20,17 @@ from tests.fixtures.hooks import (
     push,
 )
 
+C3 = "3" * 40
+COMMIT = {"id": C2, "added": [], "removed": [], "modified": ["models/churn/train.py"]}
 MAIN = RefChange("push", "acme/models", "main", C2, C1, "ada@acme.example", ("models/churn/train.py",), True)
 
 SAID: dict[str, tuple[Sender, str, Any, RefChange | NoChange]] = {
     "github push": ("github", "push", push(), MAIN),
-    "gitea push": ("gitea", "push", push(), MAIN),
-    "gitea push of which not all commits are listed": ("gitea", "push", push(total_commits=9), replace(MAIN, paths_complete=False)),
+    "github push of several commits, of which one may undo another": ("github", "push", push(commits=[{**COMMIT, "id": C1}, COMMIT]), replace(MAIN, paths_complete=False)),
+    "github push of a commit too large to list its files": ("github", "push", push(commits=[{**COMMIT, "modified": []}]), replace(MAIN, paths=(), paths_complete=False)),
+    "github push whose commit is not the one listed": ("github", "push", push(commits=[{**COMMIT, "id": C1}]), replace(MAIN, paths_complete=False)),
+    "github push that does not say whether it is forced": ("github", "push", push(forced=None), replace(MAIN, paths_complete=False)),
+    "gitea push, which may be forced": ("gitea", "push", push(), replace(MAIN, paths_complete=False)),
     "github push by force": ("github", "push", push(forced=True), replace(MAIN, paths_complete=False)),
     "github new branch": ("github", "push", push(before=ZEROS), replace(MAIN, before="", paths_complete=False)),
     "github push without commits": ("github", "push", push(commits=[]), replace(MAIN, paths=(), paths_complete=False)),
@@ -34,12 +40,13 @@ SAID: dict[str, tuple[Sender, str, Any, RefChange | NoChange]] = {
     "github closed unmerged": ("github", "pull_request", pull_request(merged=False), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
     "github merged in words": ("github", "pull_request", pull_request(merged="true"), NoChange("pull_request", "a pull request that is not merged", "acme/models", "main")),
     "github ping": ("github", "ping", {"zen": "x"}, NoChange("ping", "a ping: the webhook works")),
-    "gitlab push": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, paths=("models/churn/x",))),
-    "gitlab push of more than it lists": ("gitlab", "Push Hook", gitlab_push(total_commits_count=21), replace(MAIN, paths=("models/churn/x",), paths_complete=False)),
+    "gitlab push, which may be forced": ("gitlab", "Push Hook", gitlab_push(), replace(MAIN, paths=("models/churn/x",), paths_complete=False)),
     "gitlab tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", before=ZEROS, after="3" * 40), RefChange("tag", "acme/models", "v1", C2, "", "ada@acme.example")),
     "gitlab deleted tag": ("gitlab", "Tag Push Hook", gitlab_push(ref="refs/tags/v1", after=ZEROS, checkout_sha=None), NoChange("delete", "the tag v1 was deleted", "acme/models", "v1")),
-    "gitlab merge": ("gitlab", "Merge Request Hook", merge_request(), RefChange("merge", "acme/models", "main", C2, "", "ada")),
-    "gitlab merge without a commit of its own": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None), RefChange("merge", "acme/models", "main", C1, "", "ada")),
+    "github merge of a branch": ("github", "pull_request", pull_request(head={"sha": C3}), RefChange("merge", "acme/models", "main", C2, C1, "ada", head=C3)),
+    "gitlab merge": ("gitlab", "Merge Request Hook", merge_request(), RefChange("merge", "acme/models", "main", C2, "", "ada", head=C1)),
+    "gitlab merge by fast-forward": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None), RefChange("merge", "acme/models", "main", C1, "", "ada", head=C1)),
+    "gitlab squash and fast-forward": ("gitlab", "Merge Request Hook", merge_request(merge_commit_sha=None, squash_commit_sha=C3), RefChange("merge", "acme/models", "main", C3, "", "ada", head=C1)),
     "gitlab opened": ("gitlab", "Merge Request Hook", merge_request(action="open"), NoChange("merge_request", "a merge request that is not merged", "acme/models", "main")),
     "bitbucket push": ("bitbucket", "repo:push", bitbucket_push(), RefChange("push", "acme/models", "main", C2, C1, "ada")),
     "bitbucket new branch": ("bitbucket", "repo:push", bitbucket_push(old=None), RefChange("push", "acme/models", "main", C2, "", "ada")),
@@ -73,7 +80,7 @@ def test_a_part_that_is_needed_and_wrong_is_named(sender: Sender, event: str, bo
 
 
 def test_more_files_than_are_kept_are_left_to_git() -> None:
-    commits = [{"added": [f"f{n}" for n in range(MAX_PATHS + 1)], "removed": [], "modified": []}]
+    commits = [{"id": C2, "added": [f"f{n}" for n in range(MAX_PATHS + 1)], "removed": [], "modified": []}]
     said = read_payload("github", "push", push(commits=commits))
     assert isinstance(said, RefChange)
     assert (said.paths, said.paths_complete) == ((), False)
@@ -93,3 +100,32 @@ def test_a_person_s_name_stays_on_its_line_and_hides_nothing() -> None:
     assert author_name(None, 3, "", "x", " ada\n\u202e lovelace\x00 ") == "ada lovelace"
     assert author_name("a" * 500) == "a" * 120
     assert author_name() == "unknown"
+
+
+NAMES = ["main", "feature/preisgröße", "日本/語", "a,b", "fix#12", "it's", 'say"x"', "a&b;c|d", "-f", "--upload-pack=x", "(x)", "é",
+         "e\u0301", "100%", "a@b", "{x}", "$HOME", "`id`", "<script>", "!", "😀", "x" * 250, "\u202emain", "a\u00a0b", "\u0085"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_branch_may_have_any_name_that_git_allows(name: str) -> None:
+    said = read_payload("github", "push", push(ref=f"refs/heads/{name}"))
+    assert isinstance(said, RefChange)
+    assert said.ref == name
+    assert shown_text(said.ref).isprintable()
+    assert change_from_json(said.text()) == said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a..b", "a\n", "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\b", "/a", "a/", "a//b", ".a", "a/.b", "a.", "a.lock",
+     "a.lock/b", "@", "a@{1}", "\x7f", "\x00", "\ud800", "x" * 1025],
+)  # fmt: skip
+def test_a_name_that_git_forbids_is_refused(name: str) -> None:
+    with pytest.raises(Refusal, match="no name of a branch or tag that git allows"):
+        read_payload("github", "push", push(ref=f"refs/heads/{name}"))
+
+
+def test_what_an_earlier_release_stored_of_a_change_is_still_read() -> None:
+    stored = json.loads(MAIN.text())
+    del stored["head"]
+    assert change_from_json(json.dumps(stored)) == MAIN
