@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from blocks.common.errors import PortError
+from services.gateway.rules.changes import MAX_BODY_BYTES
 from tasks.shared.rules.refusal import Refusal
 
 
@@ -20,7 +21,7 @@ def serve(
     triggers: Annotated[
         Path | None, typer.Option(help="The file of trigger rules; default: deployments/triggers.yaml.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option(help="Maximum size of a delivery's body, in bytes.")] = 1_048_576,
+    max_bytes: Annotated[int, typer.Option(help="Maximum size of a delivery's body, in bytes.")] = MAX_BODY_BYTES,
 ) -> None:
     """Receive deliveries of git hosts, start flow runs, and serve the approvals page, until stopped."""
     from deployments.state import state_folder

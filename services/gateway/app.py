@@ -1,6 +1,7 @@
 """The gateway's HTTP application.
 
-It reads the body within limits, verifies the signature, and responds after the delivery is stored in the inbox.
+It reads the body within limits, verifies its signature meanwhile, and responds after the delivery is stored in the
+inbox.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, FastAPI, Request
@@ -21,19 +23,28 @@ from services.gateway.ingest import (
     INVALID_SIGNATURE_RESPONSE,
     UnreadableDelivery,
     WebhookResponse,
+    claimed_id,
     read_delivery,
     response_to,
 )
-from services.gateway.limits import BodyRejected, InFlightDeliveries, RequestLimits, read_body
+from services.gateway.limits import (
+    BodyRejected,
+    InFlightDeliveries,
+    LargeBodies,
+    RequestLimits,
+    discard_body,
+    read_body,
+)
 from services.gateway.rules.payloads import SENDERS, Sender
 from services.gateway.rules.rules import Triggers
-from services.gateway.signatures import Headers, InvalidSignature, verify_delivery
+from services.gateway.signatures import Headers, InvalidSignature, Verification, begin_verification
 
 _log = logging.getLogger("ratchet.gateway")
 
 NOTE_EVERY = timedelta(minutes=1)
-"""Minimum time between two notes about invalid signatures of one kind."""
+"""Minimum time between two notes about the same fault of deliveries that nobody has verified."""
 MAX_BATCH_SIZE = 64
+_CUT_REMEDY = ". `gateway missed` finds a push that is missing; `gateway serve --max-bytes` sets the limit"
 _UNAVAILABLE_RESPONSE = WebhookResponse(
     503, "unavailable", "the delivery cannot be stored at the moment; send it again"
 )
@@ -51,7 +62,7 @@ def create_app(
 ) -> FastAPI:
     """Return the application. `on_accepted` is called after each new delivery."""
     bounds, deliveries = limits or RequestLimits(), in_flight or InFlightDeliveries()
-    handler = _WebhookHandler(inbox, triggers, secret_store, clock)
+    handler = _WebhookHandler(inbox, triggers, secret_store, bounds, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,15 +81,8 @@ def create_app(
     async def deliver(name: str, request: Request) -> Response:
         if (sender := SENDERS.get(name)) is None:
             raise HTTPException(404)
-        try:
-            with deliveries.track():
-                body = await read_body(request, bounds)
-                async with asyncio.timeout(bounds.inbox_seconds):
-                    response = await handler.handle(sender, request, body)
-        except BodyRejected as rejected:
-            response = rejected.response
-        except TimeoutError:
-            response = WebhookResponse(503, "unavailable", "the inbox is busy; send it again")
+        with deliveries.track():
+            response = await handler.handle(sender, request)
         if response.status == 202:
             on_accepted()
         return _to_http_response(response)
@@ -94,11 +98,17 @@ class _WebhookHandler:
     """Verifies and parses deliveries in parallel, and passes only verified ones to the inbox writer."""
 
     def __init__(
-        self, inbox: Inbox, triggers: Triggers, secret_store: SecretStore, clock: Callable[[], datetime]
+        self,
+        inbox: Inbox,
+        triggers: Triggers,
+        secret_store: SecretStore,
+        limits: RequestLimits,
+        clock: Callable[[], datetime],
     ) -> None:
-        self.triggers, self.secret_store, self.clock = triggers, secret_store, clock
+        self.triggers, self.secret_store, self.limits, self.clock = triggers, secret_store, limits, clock
         self.writer = InboxWriter(inbox)
         self.verifier_pool = ThreadPoolExecutor(2, "read")
+        self._large_bodies = LargeBodies(limits.large_bodies_bytes)
         self._last_noted: dict[tuple[str, str], datetime] = {}
 
     def close(self) -> None:
@@ -106,18 +116,21 @@ class _WebhookHandler:
         self.verifier_pool.shutdown(wait=True)
         self.writer.close()
 
-    async def handle(self, sender: Sender, request: Request, body: bytes) -> WebhookResponse:
+    async def handle(self, sender: Sender, request: Request) -> WebhookResponse:
         """Verify and store a delivery. It is acknowledged only after it is stored."""
-        headers, now, loop = request.scope["headers"], self.clock(), asyncio.get_running_loop()
+        now = self.clock()
         try:
-            read = await loop.run_in_executor(self.verifier_pool, self._read, sender, headers, body, now)
-            if isinstance(read, UnreadableDelivery):
-                await self.writer.note(read.note)
-                return read.response
-            return response_to(read, await self.writer.receive(read))
+            with self._large_bodies.reserve() as grow:
+                return await self._receive(sender, request, grow, now)
         except InvalidSignature as fault:
-            await self._note_invalid_signature(sender, str(fault), request, now)
+            await self._note_refusal(InboxNote(f"{sender}:", "invalid signature", str(fault), now), request)
             return INVALID_SIGNATURE_RESPONSE
+        except BodyRejected as rejected:
+            name, reason = claimed_id(sender, request.scope["headers"]), f"{rejected.response.reason}{_CUT_REMEDY}"
+            await self._note_refusal(InboxNote(f"{sender}:{name}", "cut", reason, now), request)
+            return rejected.response
+        except TimeoutError:
+            return WebhookResponse(503, "unavailable", "the inbox is busy; send it again")
         except (SecretUnavailable, PortError) as cause:
             _log.warning("%s: the delivery cannot be stored: %s", sender, cause)
             return _UNAVAILABLE_RESPONSE
@@ -125,25 +138,44 @@ class _WebhookHandler:
             _log.exception("%s: internal error while handling a delivery", sender)
             return _UNAVAILABLE_RESPONSE
 
-    def _read(
-        self, sender: Sender, headers: Headers, body: bytes, now: datetime
-    ) -> IncomingDelivery | UnreadableDelivery:
+    async def _receive(
+        self, sender: Sender, request: Request, grow: Callable[[int], None], now: datetime
+    ) -> WebhookResponse:
+        """Read the body unless the headers alone show that it is forged, and store the delivery when it is verified."""
+        headers, loop = request.scope["headers"], asyncio.get_running_loop()
+        async with asyncio.timeout(self.limits.inbox_seconds):
+            try:
+                verification = await loop.run_in_executor(self.verifier_pool, self._begin, sender, headers, now)
+            except InvalidSignature:
+                await discard_body(request, self.limits)
+                raise
+        body = await read_body(request, self.limits, verification.update, grow)
+        verified = verification.finish()
+        async with asyncio.timeout(self.limits.inbox_seconds):
+            read = await loop.run_in_executor(
+                self.verifier_pool, read_delivery, self.triggers, sender, headers, body, verified, now
+            )
+            if isinstance(read, UnreadableDelivery):
+                await self.writer.note(read.note)
+                return read.response
+            return response_to(read, await self.writer.receive(read))
+
+    def _begin(self, sender: Sender, headers: Headers, now: datetime) -> Verification:
         rules = self.triggers.senders.get(sender)
         secrets = self.secret_store.values(rules.secrets) if rules else []
-        verified = verify_delivery(sender, headers, body, secrets, now.timestamp())
-        return read_delivery(self.triggers, sender, headers, body, verified, now)
+        return begin_verification(sender, headers, secrets, now.timestamp())
 
-    async def _note_invalid_signature(self, sender: Sender, fault: str, request: Request, now: datetime) -> None:
-        """Log and note an invalid signature, each kind once per minute, so that an attacker cannot fill the disk."""
-        last_noted = self._last_noted.get((sender, fault))
-        if last_noted is not None and timedelta(0) <= now - last_noted < NOTE_EVERY:
+    async def _note_refusal(self, note: InboxNote, request: Request) -> None:
+        """Log and note what nobody has verified, each fault once per minute: an attacker cannot fill the disk."""
+        fault = (note.subject_id.partition(":")[0], note.text)
+        last_noted = self._last_noted.get(fault)
+        if last_noted is not None and timedelta(0) <= note.at - last_noted < NOTE_EVERY:
             return
-        self._last_noted[sender, fault] = now
+        self._last_noted[fault] = note.at
         source = request.client.host if request.client else "unknown"
-        _log.warning("%s: refused, from %s: %s", sender, source, fault)
-        note = InboxNote(f"{sender}:", "invalid signature", f"{fault}; from {source}", now)
+        _log.warning("%s: refused, from %s: %s", fault[0], source, note.text)
         try:
-            await self.writer.note(note)
+            await self.writer.note(replace(note, text=f"{note.text}; from {source}"))
         except PortError as cause:
             _log.warning("the refusal could not be noted: %s", cause)
 
@@ -207,7 +239,7 @@ class InboxWriter:
 
 
 def _to_http_response(response: WebhookResponse) -> Response:
-    headers = {"connection": "close"} if response.status in {408, 413} else {}
+    headers = {"connection": "close"} if response.status in {401, 408, 413} else {}
     if response.status == 503:
         headers = {"retry-after": "30"}
     return JSONResponse(response.content(), response.status, headers)

@@ -97,6 +97,12 @@ def response_to(arrival: IncomingDelivery, receipt: Receipt) -> WebhookResponse:
     return WebhookResponse(202, "accepted", "the delivery waits for the dispatcher", name)
 
 
+def claimed_id(sender: Sender, headers: Headers) -> str:
+    """Return the id that a delivery which nobody has verified claims to have, or "" for none that is well formed."""
+    name = _first_header(headers, DELIVERY_ID_HEADERS[sender])
+    return name if _VALID_DELIVERY_ID.fullmatch(name) else ""
+
+
 class _MalformedDelivery(Exception):
     def __init__(self, status: int, problem: str) -> None:
         self.status = status

@@ -11,26 +11,73 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.ingest import WebhookResponse
+from services.gateway.rules.changes import MAX_BODY_BYTES
+
+SMALL_BODY_BYTES = 1_048_576
+"""Up to this size a body is received whatever the memory that others use: MAX_CONNECTIONS bounds them."""
+DISCARDED_BYTES = 4 * 1_048_576
+"""How much of a refused body is read and discarded, so that the sender can receive the response."""
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Limits of one delivery: bytes of its body, seconds to receive the body, seconds to store it in the inbox."""
+    """Limits of one delivery: bytes of its body, seconds to receive the body, seconds to store it in the inbox.
 
-    body_bytes: int = 1_048_576
+    `large_bodies_bytes` limits the memory of all bodies above SMALL_BODY_BYTES together.
+    """
+
+    body_bytes: int = MAX_BODY_BYTES
     body_seconds: float = 10.0
     inbox_seconds: float = 8.0
+    large_bodies_bytes: int = 5 * MAX_BODY_BYTES
 
 
 class BodyRejected(Exception):
-    """The request body was rejected (too large, too slow, or incomplete). `response` is the response for the sender."""
+    """The request body was rejected (too large, too slow, incomplete, or no memory is left for it).
+
+    `response` is the response for the sender.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
-        self.response = WebhookResponse(status, "refused", reason)
+        outcome = "unavailable" if status == 503 else "refused"
+        self.response = WebhookResponse(status, outcome, reason)
 
 
-async def read_body(request: Request, limits: RequestLimits) -> bytes:
-    """Return the body. A body that is too large is read a little further, so that the sender can receive the response.
+class LargeBodies:
+    """Counts the bytes of the large bodies in memory. Only the event loop uses it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = 0
+
+    @contextmanager
+    def reserve(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that is called with the size of a body whenever it grows; the end frees its memory.
+
+        It raises BodyRejected when all large bodies together would become larger than the limit.
+        """
+        reserved = 0
+
+        def grow(size: int) -> None:
+            nonlocal reserved
+            more = size - reserved if size > SMALL_BODY_BYTES else 0
+            if self._total + more > self._limit:
+                raise BodyRejected(503, "too many large deliveries at once; send it again")
+            self._total, reserved = self._total + more, reserved + more
+
+        try:
+            yield grow
+        finally:
+            self._total -= reserved
+
+
+async def read_body(
+    request: Request,
+    limits: RequestLimits,
+    observe: Callable[[bytes], None] = lambda chunk: None,
+    grow: Callable[[int], None] = lambda size: None,
+) -> bytes:
+    """Return the body. `observe` gets each piece of it as it arrives, `grow` its size so far.
 
     Raises:
         BodyRejected: the body is too large, too slow, or incomplete because the sender closed the connection.
@@ -41,10 +88,14 @@ async def read_body(request: Request, limits: RequestLimits) -> bytes:
         async with asyncio.timeout(limits.body_seconds):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size <= limits.body_bytes:
-                    chunks.append(chunk)
-                elif size > 4 * limits.body_bytes:
-                    break
+                if size > limits.body_bytes:
+                    chunks.clear()
+                    if size > limits.body_bytes + DISCARDED_BYTES:
+                        break
+                    continue
+                grow(size)
+                observe(chunk)
+                chunks.append(chunk)
     except TimeoutError:
         raise BodyRejected(408, f"the body took longer than {limits.body_seconds:g} s") from None
     except ClientDisconnect:
@@ -52,6 +103,25 @@ async def read_body(request: Request, limits: RequestLimits) -> bytes:
     if size > limits.body_bytes:
         raise BodyRejected(413, f"the body is larger than {limits.body_bytes:,} bytes")
     return b"".join(chunks)
+
+
+async def discard_body(request: Request, limits: RequestLimits) -> None:
+    """Read the beginning of a body that nobody needs, so that the sender can receive the response.
+
+    Raises:
+        BodyRejected: the body is too slow.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > DISCARDED_BYTES:
+                    return
+    except TimeoutError:
+        raise BodyRejected(408, f"the body took longer than {limits.body_seconds:g} s") from None
+    except ClientDisconnect:
+        return
 
 
 HEADER_TIMEOUT_SECONDS = 10.0

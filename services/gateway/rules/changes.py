@@ -15,6 +15,8 @@ ChangeKind = Literal["push", "merge", "tag"]
 MAX_PATHS = 3000
 """Maximum length of a stored list of changed files. A longer list is read from git when a rule needs it."""
 
+MAX_BODY_BYTES = 26_214_400
+"""Maximum size of a delivery's body by default: GitHub sends up to 25 MB, and nothing for a larger event."""
 MAX_REF_BYTES = 1024
 """Maximum length of the name of a branch or tag. Git hosts allow about 250 bytes."""
 

@@ -177,7 +177,7 @@ def _changed_files(body: JsonObject) -> tuple[tuple[str, ...], bool]:
 def _is_one_commit(body: JsonObject, commit: str) -> bool:
     """Whether a push that is not forced consists of one commit, whose files are then those that the push changed.
 
-    Of several, one may take back what another one did, or bring what is on the branch already: git compares the ends.
+    Of several, one may undo what another one did, or bring what is on the branch already: git compares the ends.
     """
     commits = body.get("commits")
     return isinstance(commits, list) and [_value_at(each, "id") for each in commits] == [commit]

@@ -4,8 +4,8 @@ import asyncio
 import gzip
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -14,6 +14,8 @@ import pytest
 from deployments.secret_store import SecretStore
 from services.gateway.app import create_app
 from services.gateway.ingest import INVALID_SIGNATURE_RESPONSE
+from services.gateway.limits import DISCARDED_BYTES, RequestLimits
+from services.gateway.rules.changes import MAX_BODY_BYTES
 from tests.fixtures.gateway import PATIENT, Gateway, forgeries
 from tests.fixtures.hooks import (
     ANOTHER,
@@ -204,6 +206,110 @@ def test_w21_a_slow_body_is_cut() -> None:
     (answer,) = gateway.send(streamed(G, drops))
     assert answer.status_code == 408
     assert gateway.inbox.delivery_statuses() == ()
+
+
+PIECE = 262_144
+
+
+def large(size: int, *, id: str = "d-1") -> Hook:
+    """Return a genuine push whose body has that many bytes."""
+    return hook("github", "push", push(filler="x" * (size - len(as_bytes(push(filler=""))))), id=id)
+
+
+@dataclass
+class Sent:
+    """A delivery that is sent in pieces; `taken` counts the bytes that the gateway asked for."""
+
+    hook: Hook
+    body: bytes = b""
+    taken: int = 0
+    before_last: Callable[[], Awaitable[object]] | None = None
+
+    @property
+    def request(self) -> httpx.Request:
+        async def pieces() -> AsyncIterator[bytes]:
+            body = self.body or self.hook.body
+            for start in range(0, len(body), PIECE):
+                if self.before_last and start + PIECE >= len(body):
+                    await self.before_last()
+                self.taken += len(body[start : start + PIECE])
+                yield body[start : start + PIECE]
+
+        return streamed(self.hook, pieces)
+
+
+def test_a_body_of_the_size_that_github_sends_is_read_by_default() -> None:
+    gateway = Gateway(limits=RequestLimits(body_seconds=3_600, inbox_seconds=3_600))
+    assert RequestLimits().body_bytes == MAX_BODY_BYTES == 25 * 1024**2
+    answers = gateway.send(Sent(large(MAX_BODY_BYTES)).request, Sent(large(MAX_BODY_BYTES + 1, id="d-2")).request)
+    assert [answer.status_code for answer in answers] == [202, 413]
+    assert gateway.waiting == ["github:d-1"]
+
+
+UNSIGNED = {
+    "no signature": lambda given: given.but(x_hub_signature_256=None),
+    "half a signature": lambda given: given.but(x_hub_signature_256="sha256=abc"),
+    "a token that is wrong": lambda given: replace(hook("gitlab", "Push Hook", b"", secret=ANOTHER), body=given.body),
+    "a time long ago": lambda given: replace(standard(gitlab_push(), at=NOW - 301), body=given.body),
+}
+
+
+@pytest.mark.parametrize("change", UNSIGNED.values(), ids=UNSIGNED)
+def test_a_large_body_without_a_possible_signature_is_not_read_to_its_end(change: Callable[[Hook], Hook]) -> None:
+    gateway = Gateway(limits=RequestLimits(body_seconds=3_600, inbox_seconds=3_600))
+    sent = Sent(change(large(16 * 1024**2)))
+    request = sent.request
+    request.url = httpx.URL(f"http://gateway/hooks/{sent.hook.sender}")
+    (answer,) = gateway.send(request)
+    assert (answer.status_code, answer.json()) == (401, INVALID_SIGNATURE_RESPONSE.content())
+    assert sent.taken <= DISCARDED_BYTES + PIECE
+    assert answer.headers["connection"] == "close"
+
+
+def test_large_bodies_have_bounded_memory_together_and_small_ones_are_read_beside_them() -> None:
+    limits = RequestLimits(
+        body_bytes=4 * 1024**2, body_seconds=3_600, inbox_seconds=3_600, large_bodies_bytes=5 * 1024**2
+    )
+    gateway = Gateway(limits=limits)
+    waiting, done = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        waiting.set()
+        await done.wait()
+
+    async def together() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway.app)) as client:
+            forged = Sent(large(3 * 1024**2).but(x_hub_signature_256="sha256=" + "0" * 64), before_last=hold)
+            first = asyncio.create_task(client.send(forged.request))
+            await waiting.wait()
+            second = await client.send(Sent(large(3 * 1024**2, id="d-2")).request)
+            small = await client.send(large(1024**2, id="d-3").request)
+            done.set()
+            statuses = [(await first).status_code, second.status_code, small.status_code]
+            return [*statuses, (await client.send(Sent(large(3 * 1024**2, id="d-4")).request)).status_code]
+
+    assert asyncio.run(together()) == [401, 503, 202, 202], "a refused body gives its memory back"
+    assert gateway.waiting == ["github:d-3", "github:d-4"]
+
+
+def test_a_body_that_is_cut_leaves_a_note_that_names_the_delivery_and_the_remedy() -> None:
+    gateway = Gateway(limits=replace(PATIENT, body_bytes=1_000))
+    gateway.send(*[large(2_000)] * 3)
+    (note,) = gateway.inbox.notes()
+    assert (note.subject_id, note.kind) == ("github:d-1", "cut")
+    for part in ("larger than 1,000 bytes", "gateway missed", "--max-bytes", "from 127.0.0.1"):
+        assert part in note.text
+    gateway.at += 60
+    gateway.send(large(2_000))
+    assert len(gateway.inbox.notes()) == 2, "one a minute"
+    slow = Gateway(limits=replace(PATIENT, body_seconds=0.01))
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    (answer,) = slow.send(Sent(large(2_000), before_last=never).request)
+    assert answer.status_code == 408
+    assert [note.kind for note in slow.inbox.notes()] == ["cut"]
 
 
 UNREADABLE = {
