@@ -9,7 +9,7 @@ from blocks.common.errors import PortError
 from blocks.environment import open_environment
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
-from flows.outcomes import end_run
+from flows.outcomes import end_run, report_problem
 from flows.parameters import AsOf, DatasetName, EnvironmentName, Minutes, ModelName, Windows
 from tasks.dashboard.tasks import update_dashboard
 from tasks.monitoring.reporting import alert_monitoring_failure
@@ -45,7 +45,8 @@ def monitor(
             result = run_monitoring(
                 model, dataset, as_of, until, window_minutes, windows, min_breached_windows, environment
             )
-            run_url = report_monitoring(result, environment)
+            reported = report_monitoring(result, environment, return_state=True)
+            run_url = reported.result() if reported.is_completed() else ""
             emit_finding_alerts(result, run_url, environment)
             update_dashboard(model, environment)
     except Exception as problem:
@@ -53,4 +54,5 @@ def monitor(
             alert_monitoring_failure(open_environment(environment), model, problem)
         update_dashboard(model, environment)
         raise
-    return end_run(result.outcome, result.summary, run_name(model, outcome_words(result.outcome)))
+    summary = result.summary + report_problem(reported, "The report in MLflow")
+    return end_run(result.outcome, summary, run_name(model, outcome_words(result.outcome)))

@@ -32,6 +32,14 @@ def end_run(outcome: Outcome, message: str, name: str) -> State:
     return _STATES[STATE_TYPES.get(outcome, "COMPLETED")](message=outcome_message(outcome, message))
 
 
+def report_problem(state: State, what: str) -> str:
+    """Return, for the end of a message, why a task that only reports has failed; "" when it ended well.
+
+    Call such a task with `return_state=True`, so that its failure does not fail a flow that has done its work.
+    """
+    return "" if state.is_completed() else f". {what} was not written: {(state.message or state.name or '')[:500]}"
+
+
 def _rename_and_tag(run_id: UUID, outcome: Outcome, name: str) -> None:
     with get_client(sync_client=True) as client:
         tags = client.read_flow_run(run_id).tags

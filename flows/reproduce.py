@@ -1,7 +1,6 @@
 """Verify that deployed versions are reproducible: retrain them from their evidence packs, and compare."""
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 
 from blocks.environment import open_environment
@@ -10,6 +9,7 @@ from flows.outcomes import end_run
 from flows.parameters import EnvironmentName
 from tasks.evidence.reproduction import versions_to_reproduce
 from tasks.evidence.tasks import reproduce_version
+from tasks.shared.reports import create_table_artifact
 from tasks.shared.rules.run_outcomes import Outcome, outcome_words, run_name, versioned
 
 

@@ -10,7 +10,7 @@ from blocks.records.approvals import Decision
 from flows.approval import await_decision
 from flows.exclusive import one_at_a_time
 from flows.options import FLOW_OPTIONS
-from flows.outcomes import end_run
+from flows.outcomes import end_run, report_problem
 from flows.parameters import AsOf, DataTier, EnvironmentName, Hyperparameters, ModelName, PersonName, TriggerReason
 from flows.stopping import stop_training_jobs
 from tasks.approval.tasks import request_approval
@@ -18,6 +18,7 @@ from tasks.dashboard.tasks import update_dashboard
 from tasks.evaluation.tasks import evaluate
 from tasks.evidence.tasks import store_evidence_pack
 from tasks.notification.tasks import notify_run
+from tasks.release.registry import registry_problem_text
 from tasks.release.tasks import deploy
 from tasks.sampling.tasks import publish, sample
 from tasks.shared.models import load_model
@@ -82,12 +83,13 @@ def retrain(
         if decision is None or not decision.approved:
             return end_not_approved(model, decision, sentence, training_result, evaluation_result)
         deployment_result = deploy(pending_approval.request_id, evaluation_result, environment)
-        store_evidence_pack(
+        stored = store_evidence_pack(
             pending_approval.request_id, data, validation_result, training_result, evaluation_result,
-            deployment_result, parameters or {}, environment,
+            deployment_result, parameters or {}, environment, return_state=True,
         )  # fmt: skip
         update_dashboard(model, environment)
-        return finish_run(model, training_result, evaluation_result, "deployed", deployed_at(deployment_result))
+        message = deployed_at(deployment_result, environment) + report_problem(stored, "The evidence pack")
+        return finish_run(model, training_result, evaluation_result, "deployed", message)
 
 
 def passed_or_waived(
@@ -123,9 +125,10 @@ def end_not_approved(
     return finish_run(model, training_result, evaluation_result, "rejected" if decision else "expired", sentence)
 
 
-def deployed_at(deployment_result: DeploymentResult) -> str:
-    """Return version and address of a deployment in one sentence."""
-    return f"version {deployment_result.version} serves at {deployment_result.url}"
+def deployed_at(deployment_result: DeploymentResult, environment: str) -> str:
+    """Return version and address of a deployment in one sentence, and what the registry does not say yet."""
+    problem = registry_problem_text(deployment_result.registry_problem, deployment_result.model, environment)
+    return f"version {deployment_result.version} serves at {deployment_result.url}{problem}"
 
 
 def end_not_promoted(

@@ -1,7 +1,6 @@
 """Roll a model back to the previously deployed version, in seconds, without retraining."""
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
@@ -9,7 +8,9 @@ from flows.options import FLOW_OPTIONS
 from flows.outcomes import end_run
 from flows.parameters import EnvironmentName, ModelName, PersonName, Reason
 from tasks.dashboard.tasks import update_dashboard
+from tasks.release.registry import registry_problem_text
 from tasks.release.tasks import rollback_deployment
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.rules.run_outcomes import run_name, versioned
 
 
@@ -36,6 +37,7 @@ def rollback(
     message = (
         f"version {deployment_result.version} serves again in place of {deployment_result.replaced_version}, "
         f"after {deployment_result.seconds:.1f} s"
+        f"{registry_problem_text(deployment_result.registry_problem, model, environment)}"
     )
     update_dashboard(model, environment)
     create_markdown_artifact(key="rollback", markdown=f"**{model}**: {message} at {deployment_result.url}")

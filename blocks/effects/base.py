@@ -41,6 +41,10 @@ class Effects(ABC):
         """Return the effect under the key, or None."""
 
     @abstractmethod
+    def unfinished(self, prefix: str) -> tuple[Effect, ...]:
+        """Return the effects that were intended and not finished, of keys that begin with `prefix`, oldest first."""
+
+    @abstractmethod
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment, or return the one with its id."""
 

@@ -39,6 +39,11 @@ class FakeEffects(FailingWrites, Effects):
         """Return the effect under the key, or None."""
         return self._effects.get(key)
 
+    def unfinished(self, prefix: str) -> tuple[Effect, ...]:
+        """Return the effects that were intended and not finished, of keys that begin with `prefix`, oldest first."""
+        found = list(self._effects.values())
+        return tuple(each for each in found if each.state == "intent" and each.key.startswith(prefix))
+
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment, or return the one with its id."""
         with self._lock:

@@ -38,6 +38,14 @@ class SqlEffects(Effects):
             return Effect(key, "intent", intent["text"], "", intent["at"])
         return Effect(key, "done", intent["text"], done["text"], done["at"])
 
+    def unfinished(self, prefix: str) -> tuple[Effect, ...]:
+        """Return the effects that were intended and not finished, of keys that begin with `prefix`, oldest first."""
+        column = EFFECTS.c
+        done = select(column.key).where(column.state == "done", column.key.startswith(prefix, autoescape=True))
+        begun = select(EFFECTS).where(column.state == "intent", column.key.startswith(prefix, autoescape=True))
+        rows = self._database.rows(begun.where(column.key.not_in(done)).order_by(column.sequence))
+        return tuple(Effect(row["key"], "intent", row["text"], "", row["at"]) for row in rows)
+
     def record_deployment(self, deployment: Deployment) -> Deployment:
         """Add a deployment, or return the one with its id."""
         return self._database.add_record(DEPLOYMENTS, deployment, "id")

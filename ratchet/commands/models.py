@@ -1,4 +1,4 @@
-"""Commands about models: `costs`, `prices`, `dashboard`, `quarantine`, `erase`, `reproduce`, `suite`.
+"""Commands about models: `costs`, `prices`, `dashboard`, `repair`, `quarantine`, `erase`, `reproduce`, `suite`.
 
 Costs are the billed amounts that runs logged to MLflow, or their worst-case estimates until those are known.
 """
@@ -111,6 +111,22 @@ def dashboard(
     for model in models or known_models(env):
         page = write_dashboard(env, model, datetime.now(UTC))
         print(f"{page.headline}\n  {page.url or 'not served in this environment'}\n  {page.path}")
+
+
+@top.command()
+def repair(
+    model: Annotated[str, typer.Argument(help="A folder of models/.")],
+    environment: Environment = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+) -> str:
+    """Make ledger and registry agree with the deployed version; exit code 1 when something is left to do."""
+    from tasks.release.repair import repair_release
+
+    repaired = repair_release(running_environment(environment), model, datetime.now(UTC), dry_run=dry_run)
+    lines = [f"{'would be done' if dry_run else 'done'}: {each}" for each in repaired.done]
+    lines += [f"left to a person: {each}" for each in repaired.open]
+    agreed = not repaired.open and not (dry_run and repaired.done)
+    return text_or_exit("\n".join([repaired.state, *(lines or ["they agree: nothing to do"])]), agreed)
 
 
 @top.command()

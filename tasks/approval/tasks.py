@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
@@ -11,6 +10,7 @@ from tasks.approval.requests import announce_request, gather_evidence, submit_re
 from tasks.approval.rules.request_page import request_markdown
 from tasks.shared.models import load_model
 from tasks.shared.records import EvaluationResult, PendingApproval, TierData, TrainingResult, ValidationResult
+from tasks.shared.reports import create_markdown_artifact, only_reports
 from tasks.shared.retries import TASK_OPTIONS
 
 
@@ -38,7 +38,8 @@ def request_approval(
         evidence, requested_by=requested_by, expires_at=request.expires_at, digest=request.digest
     )
     create_markdown_artifact(key="approval-request", markdown=markdown, description=f"Approve {request.id}?")
-    announce_request(env, request, trigger_reason)
+    with only_reports("the alert that a request waits"):
+        announce_request(env, request, trigger_reason)
     get_run_logger().info("request %s waits for a decision until %s", request.id, request.expires_at.isoformat())
     return PendingApproval(
         request_id=request.id, digest=request.digest, expires_at=request.expires_at, request_markdown=markdown

@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.batch_inference.base import BatchInference, BatchInferenceJob, RequestPart
@@ -25,6 +24,7 @@ from tasks.batch.rules.transform import (
 )
 from tasks.shared.cost import model_month_to_date_cost, read_prices, try_log_job_cost
 from tasks.shared.models import TeamModel
+from tasks.shared.reports import create_markdown_artifact, only_reports
 from tasks.shared.rules.cost.budget import CostBreakdown, WorstCaseCost, check_budget, job_worst_case
 from tasks.shared.rules.cost.prices import PriceTable
 from tasks.shared.rules.cost.spent import WORST_CASE_TAG
@@ -100,8 +100,9 @@ def predict_by_batch_job(
         write_predictions(transform, job.name, predictor, to)
         succeeded = True
     finally:
-        try_log_job_cost(tracking, run.id, transform, job)
-        tracking.close_run(run.id, "FINISHED" if succeeded else "FAILED")
+        with only_reports("the end of the tracked run"):
+            try_log_job_cost(tracking, run.id, transform, job)
+            tracking.close_run(run.id, "FINISHED" if succeeded else "FAILED")
 
 
 def batch_job_name(model: str, rows: InferenceInput, version: str) -> str:

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
 from blocks.environment import open_environment
 from tasks.cleanup.garbage import artifact_owners, plan_cloud_actions, plan_removals, remove_planned, run_cloud_actions
@@ -13,6 +12,7 @@ from tasks.cleanup.rules.cloud import IdleEndpointAction
 from tasks.cleanup.rules.garbage import bytes_text, garbage_collection_markdown
 from tasks.cleanup.rules.maintenance import DatasetMaintenance, maintenance_markdown
 from tasks.shared.models import known_models, load_model
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 
 

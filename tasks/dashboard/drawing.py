@@ -11,7 +11,6 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from blocks.environment import Environment
@@ -22,6 +21,7 @@ from tasks.dashboard.rules.facts import DashboardData, DeployedVersionSummary, U
 from tasks.dashboard.rules.traffic import latency_quantile, merge_steps
 from tasks.shared.models import load_model
 from tasks.shared.records import DashboardResult
+from tasks.shared.reports import create_link_artifact, create_markdown_artifact
 from tasks.shared.rules.refusal import Refusal
 from tasks.shared.rules.run_outcomes import outcome_words
 
@@ -170,9 +170,17 @@ def _deployed_sentence(facts: DashboardData) -> str:
         return "The deployed version is unknown"
     if facts.deployed is None:
         return "No version is deployed yet"
-    version, reported = facts.deployed.release.version, facts.deployed.endpoint_version
-    differs = isinstance(reported, str) and reported != version
-    but = f", but the endpoint reports {f'version {reported}' if reported else 'no version'}" if differs else ""
+    version, reported, named = (
+        facts.deployed.release.version,
+        facts.deployed.endpoint_version,
+        facts.deployed.registry_version,
+    )
+    differing = []
+    if isinstance(reported, str) and reported != version:
+        differing.append(f"the endpoint reports {f'version {reported}' if reported else 'no version'}")
+    if isinstance(named, str) and named not in ("", version):  # one that names none is shown beside the version
+        differing.append(f"the registry names version {named}")
+    but = f", but {' and '.join(differing)}" if differing else ""
     return f"Version {version} is deployed{but}"
 
 

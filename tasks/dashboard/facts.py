@@ -14,6 +14,7 @@ from blocks.common.errors import NotFound, PortError
 from blocks.environment import Environment
 from blocks.records.deployments import Deployment
 from blocks.records.traffic import TrafficInterval
+from blocks.tracking.base import CHAMPION_ALIAS
 from tasks.approval.rules.history import champion_of
 from tasks.dashboard.rules.facts import (
     AlertEpisode,
@@ -109,6 +110,7 @@ def deployed_version(env: Environment, model: str, lines: tuple[Deployment, ...]
         requested_by=or_unknown("request", lambda: env.approvals().get_request(line.request_id).requested_by),
         decisions=or_unknown("decisions", lambda: decisions_of(env.approvals().chain_entries(line.request_id))),
         endpoint_version=or_unknown("endpoint", lambda: endpoint_version(env, model)),
+        registry_version=or_unknown("registry", lambda: registry_version(env, model)),
     )
 
 
@@ -116,6 +118,12 @@ def endpoint_version(env: Environment, model: str) -> str:
     """Return the version that the endpoint itself reports; "" for none."""
     live = env.endpoint().live_version(model)
     return live.version if live else ""
+
+
+def registry_version(env: Environment, model: str) -> str:
+    """Return the version that the registry names as champion; "" for none."""
+    named = env.tracking().version(model, f"@{CHAMPION_ALIAS}")
+    return named.version if named else ""
 
 
 def alert_episodes(env: Environment, model: str, since: datetime) -> tuple[AlertEpisode, ...]:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from blocks.environment import Environment, open_environment
 from blocks.tracking.base import Tracking
@@ -23,6 +22,7 @@ from tasks.shared.champion import champion_version, comparable_since, verified_c
 from tasks.shared.evaluation import comparable_rows, evaluate_on_holdout
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import EvaluationResult, TierData, TrainingResult
+from tasks.shared.reports import create_image_artifact, create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import is_promotable_tier

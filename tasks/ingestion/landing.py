@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-from prefect.artifacts import create_markdown_artifact
 
 from blocks.common.temporary_folders import temporary_folder
 from blocks.engines.duckdb import DuckDBEngine
@@ -26,6 +25,8 @@ from tasks.ingestion.rules.quarantine import ingest_summary
 from tasks.ingestion.rules.row_checks import STAGED_TABLE, RowRules, staged_relation_sql
 from tasks.shared.progress import Progress
 from tasks.shared.records import IngestResult
+from tasks.shared.reports import create_markdown_artifact, only_reports
+from tasks.shared.rules.markdown import escape_markdown
 from tasks.shared.rules.model.data import DataSpec, IngestSchema
 from tasks.shared.rules.rows.content import ContentDigest
 from tasks.validation.rules.report import markdown_cell
@@ -157,12 +158,13 @@ def _append_snapshots(
     progress: Progress,
 ) -> IngestResult:
     """Append the quarantined and the accepted rows, the latter only onto the snapshot that they were compared with."""
-    now = datetime.now(UTC)
+    now, examples = datetime.now(UTC), list[Mapping[str, str | None]]()
     if partitioned.quarantined:
+        quarantined = partitioned.quarantined_rows()
         # The key names the snapshot that the rows were compared with: after another ingest, other rows may be invalid.
         quarantine_snapshot = lake.append(
             quarantine_dataset(data),
-            partitioned.quarantined_rows(),
+            pa.RecordBatchReader.from_batches(quarantined.schema, _remembered_rows(quarantined, examples)),
             source=source.description,
             key=f"{key} onto {expected_latest}" if expected_latest else key,
             at=now,
@@ -184,7 +186,8 @@ def _append_snapshots(
         )
     except Exception as error:
         raise (errors[0] if errors else error) from error
-    _create_ingest_artifact(snapshot, partitioned)
+    with only_reports("the report of the ingest"):
+        _create_ingest_artifact(snapshot, partitioned, examples)
     return _ingest_result(snapshot, new=True)
 
 
@@ -234,14 +237,26 @@ def _ingest_result(snapshot: Snapshot, *, new: bool) -> IngestResult:
     )
 
 
-def _create_ingest_artifact(snapshot: Snapshot, partitioned: PartitionedRows) -> None:
-    examples = list(partitioned.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
+def _remembered_rows(rows: pa.RecordBatchReader, examples: list[Mapping[str, str | None]]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, and add the first ones to `examples`: a query for them could need more memory than there is."""
+    for batch in rows:
+        examples += batch.slice(0, _QUARANTINED_ROWS_SHOWN - len(examples)).to_pylist()
+        yield batch
+
+
+def _create_ingest_artifact(
+    snapshot: Snapshot, partitioned: PartitionedRows, examples: list[Mapping[str, str | None]]
+) -> None:
+    with only_reports("the examples of quarantined rows") as shown:
+        if partitioned.quarantined and not examples:  # the quarantine was appended before a crash
+            examples = list(partitioned.quarantined_examples(_QUARANTINED_ROWS_SHOWN))[:_QUARANTINED_ROWS_SHOWN]
     lines = [
         f"**{snapshot.dataset}**: {partitioned.rows_in} rows in = {snapshot.rows} accepted "
         f"+ {partitioned.quarantined} quarantined, as snapshot `{snapshot.id}`.",
         *(["", markdown_cell(snapshot.notes["look here"])] if "look here" in snapshot.notes else []),
         *(["", "| where | key | why |", "|---|---|---|"] if examples else []),
         *(f"| {row['position']} | {row['key']} | {row['reason']} |" for row in examples),
+        *(["", f"Examples could not be read: {escape_markdown(shown.problem)}"] if shown.problem else []),
     ]
     create_markdown_artifact(key="ingest", markdown="\n".join(lines), description=snapshot.source)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect.artifacts import create_image_artifact, create_link_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.environment import Environment
@@ -29,6 +28,7 @@ from tasks.monitoring.rules.report import monitoring_markdown
 from tasks.notification.rules.story import is_alert_open
 from tasks.shared.alerts import alert_cause, emit_alert, model_owner
 from tasks.shared.records import AlertEvent, MonitoringResult
+from tasks.shared.reports import create_image_artifact, create_link_artifact, create_markdown_artifact
 from tasks.shared.rules import sql
 from tasks.shared.rules.rows.buckets import BUCKETS
 from tasks.shared.rules.run_outcomes import outcome_words

@@ -10,6 +10,7 @@ from tasks.notification.delivery import deliver_messages
 from tasks.notification.rules.kinds import AlertRecordState
 from tasks.shared.alerts import emit_alert
 from tasks.shared.records import DeliveryResult
+from tasks.shared.reports import only_reports
 from tasks.shared.retries import TASK_OPTIONS
 
 
@@ -28,14 +29,15 @@ def deliver_alerts(environment: str) -> DeliveryResult:
 def notify_run(
     model: str, event: str, sentence: str, environment: str, about: str = "", state: AlertRecordState | None = None
 ) -> None:
-    """Notify people about this flow run: once, even when the run is retried."""
+    """Notify people about this flow run: once, even when the run is retried. What the run did stays done."""
     key = ":".join(filter(None, (event, str(flow_run.id), about, state or "")))
-    emit_alert(
-        open_environment(environment),
-        event,
-        model=model,
-        sentence=sentence,
-        alert_record_key=key,
-        subject_id=about,
-        state=state,
-    )
+    with only_reports(f"the alert {event}"):
+        emit_alert(
+            open_environment(environment),
+            event,
+            model=model,
+            sentence=sentence,
+            alert_record_key=key,
+            subject_id=about,
+            state=state,
+        )

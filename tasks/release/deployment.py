@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -12,18 +13,20 @@ from typing import Literal
 from blocks.approvals.base import Approvals
 from blocks.common.errors import PortError, TerminalError
 from blocks.effects.base import Effect, Effects
-from blocks.endpoints.base import Endpoint, GoldenExample, InferenceLogPolicy, ProbeResult, Release
+from blocks.endpoints.base import Endpoint, GoldenExample, InferenceLogPolicy, LiveVersion, ProbeResult, Release
 from blocks.environment import Environment
 from blocks.records.approvals import ApprovalRequest
 from blocks.records.deployments import Deployment
-from blocks.tracking.base import CHAMPION_ALIAS, PROMOTED_TAG, Tracking
+from blocks.tracking.base import Tracking
 from runtime.digests import folder_digest
 from tasks.approval.rules.approval import check_clock, check_deployable
 from tasks.approval.rules.evidence import Evidence, evidence_digest, parse_evidence
 from tasks.approval.rules.history import champion_of
+from tasks.release.registry import report_deployment
 from tasks.shared.alerts import emit_alert
 from tasks.shared.models import TeamModel, check_namespace_allowed
 from tasks.shared.records import DeploymentResult
+from tasks.shared.reports import only_reports
 from tasks.shared.rules.model.spec import ModelSpec
 from tasks.shared.rules.promotion import may_be_promoted
 from tasks.shared.rules.refusal import Refusal
@@ -41,20 +44,25 @@ from tasks.shared.waivers import check_waivers_valid
 def deploy_approved(
     env: Environment, team_model: TeamModel, request: ApprovalRequest, golden: GoldenExample
 ) -> DeploymentResult:
-    """Deploy what was approved: intent in the ledger, switch, and how it ended. A retry finds what is done.
+    """Deploy what was approved: intent in the ledger, switch, ledger, and then the reports. A retry finds what is done.
 
     Raises:
         Refusal: the approval does not stand.
         Rejected, Corrupt: the version does not serve as it should; the one before it serves on.
     """
     started, effects, key = time.monotonic(), env.effects(), f"deploy:{request.id}"
-    previous_version = champion_of(effects.deployments(request.model, env.name))
-    approved = approved_release(
-        env, request, previous_version, golden, begun=effects.effect(key), now=datetime.now(UTC)
-    )
-    release = replace(approved, log_policy=inference_log_rules(team_model.spec))
-    effects.intend(key, golden_json(golden), datetime.now(UTC))
-    url, probe = switch_and_record(env, request, release, previous_version)
+    lines = effects.deployments(request.model, env.name)
+    recorded = next((line for line in lines if line.id == f"{key}:serving"), None)
+    previous_version = champion_of([line for line in lines if line != recorded])
+    if recorded and (live := live_as_recorded(env, recorded, lines)):
+        url, problem = live.url, report_deployment(env, recorded, live.url)
+        probe = ProbeResult(live.version, live.digest, 0.0, 0.0, ("preflight: in an earlier attempt of this task",))
+    else:
+        begun, now = finished_by_its_line(effects.effect(key), recorded), datetime.now(UTC)
+        approved = approved_release(env, request, champion_of(lines), golden, begun=begun, now=now)
+        release = replace(approved, log_policy=inference_log_rules(team_model.spec))
+        effects.intend(key, golden_json(golden), datetime.now(UTC))
+        url, probe, problem = switch_and_report(env, request, release, previous_version)
     effects.finish(key, f"version {request.version} serves at {url}", datetime.now(UTC))
     return DeploymentResult(
         model=request.model,
@@ -63,7 +71,25 @@ def deploy_approved(
         url=url,
         seconds=time.monotonic() - started,
         preflight_json=json.dumps(asdict(probe)),
+        registry_problem=problem,
     )
+
+
+def live_as_recorded(env: Environment, line: Deployment, lines: Sequence[Deployment]) -> LiveVersion | None:
+    """Return the live version if it is what this line of the ledger says, and no later line says otherwise.
+
+    A deployment that is done is reported on and not verified again: no failure of an attempt may undo an earlier one.
+    """
+    live = env.endpoint().live_version(line.model)
+    is_champion = champion_of(lines) == line.version
+    return live if live and is_champion and (live.version, live.digest) == (line.version, line.digest) else None
+
+
+def finished_by_its_line(effect: Effect | None, recorded: Deployment | None) -> Effect | None:
+    """Return an effect as finished when the ledger has its deployment: a crash in between left it open."""
+    if effect is None or recorded is None or effect.state == "done":
+        return effect
+    return replace(effect, state="done", outcome=f"version {recorded.version} served")
 
 
 def approved_release(
@@ -178,10 +204,18 @@ def approved_files(env: Environment, request: ApprovalRequest, evidence: Evidenc
 def switch_and_record(
     env: Environment, request: ApprovalRequest, release: Release, before: str
 ) -> tuple[str, ProbeResult]:
-    """Switch the endpoint to the release, record the outcome in the ledger, and move the alias `champion`.
+    """Switch the endpoint to the release, record the outcome in the ledger, and report it; see `switch_and_report`."""
+    return switch_and_report(env, request, release, before)[:2]
+
+
+def switch_and_report(
+    env: Environment, request: ApprovalRequest, release: Release, before: str
+) -> tuple[str, ProbeResult, str]:
+    """Switch the endpoint to the release, record it in the ledger at once, and then tell the registry and the people.
 
     Returns:
-        The URL, and the result of the preflight (of the verification, when the version was deployed already).
+        The URL; the result of the preflight (of the verification, when the version was deployed already); and why the
+        registry does not agree with the ledger yet, or "".
     """
     tracking, approvals, effects = env.tracking(), env.approvals(), env.effects()  # opened before the switch
     warm_up_thread = Thread(target=warm_up_tracking_client, args=(tracking,), daemon=True)
@@ -191,30 +225,18 @@ def switch_and_record(
     except TerminalError as failed:
         deployment = record_deployment(approvals, effects, request, "failed", str(failed))
         problem = f"Version {request.version} was not deployed. Deployed version: {before or 'none'}. Reason: {failed}"
-        emit_alert(
-            env, "release.failed", model=request.model, alert_record_key=f"release:{deployment.id}", sentence=problem
-        )
+        with only_reports("the alert that the deployment failed"):
+            emit_alert(
+                env,
+                "release.failed",
+                model=request.model,
+                alert_record_key=f"release:{deployment.id}",
+                sentence=problem,
+            )
         raise
-    warm_up_thread.join()
-    tracking.tag_version(request.model, request.version, {PROMOTED_TAG: request.environment})
-    tracking.set_alias(request.model, CHAMPION_ALIAS, request.version)
     deployment = record_deployment(approvals, effects, request, "serving", "")
-    done = (
-        f"Version {request.version} is deployed at {url_and_probe[0]}, approved by {deployment.by}: {deployment.reason}"
-    )
-    rollback_command = (
-        f"prefect deployment run rollback/rollback -p model={request.model} -p requested_by=you "
-        f'-p reason="why" -p environment={env.name}'
-    )
-    emit_alert(
-        env,
-        "release.deployed",
-        model=request.model,
-        alert_record_key=f"release:{deployment.id}",
-        sentence=done,
-        links={"roll back": rollback_command},
-    )
-    return url_and_probe
+    warm_up_thread.join()
+    return *url_and_probe, report_deployment(env, deployment, url_and_probe[0])
 
 
 def warm_up_tracking_client(tracking: Tracking) -> None:
@@ -286,4 +308,9 @@ def recorded_golden(effects: Effects, request_id: str) -> GoldenExample:
     if effect is None:
         remedy = "Name a version that was deployed by Ratchet."
         raise Refusal("the ledger has no golden example of that version", value=request_id, remedy=remedy)
-    return GoldenExample(**json.loads(effect.detail))
+    return golden_from_json(effect.detail)
+
+
+def golden_from_json(text: str) -> GoldenExample:
+    """Return the golden example that `golden_json` wrote."""
+    return GoldenExample(**json.loads(text))

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 
 from blocks.common.errors import TerminalError
 from blocks.environment import Environment, open_environment
@@ -32,6 +31,7 @@ from tasks.shared.champion import champion_version
 from tasks.shared.cost import read_prices, worst_case_costs
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import AutoRetrainDecision
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules import sql
 from tasks.shared.rules.cost.budget import CostBreakdown, is_local_work

@@ -14,6 +14,7 @@ from blocks.records.alerts import AlertRecord
 from tasks.notification.rules.kinds import AlertRecordState, Severity, channel_accepts, event_kind
 from tasks.notification.rules.story import DueMessage, due_messages, message_body, message_id, message_subject
 from tasks.shared.models import load_model
+from tasks.shared.reports import only_reports
 from tasks.shared.rules.model.namespaces import base_name
 from tasks.shared.rules.refusal import Refusal
 
@@ -68,7 +69,8 @@ def emit_alert(
     )
     queue_messages(env, outbox, signal.cause, at)
     if flow_run.id:
-        _emit_prefect_event(signal, payload or {})
+        with only_reports("the Prefect event of an alert"):
+            _emit_prefect_event(signal, payload or {})
     return signal
 
 

@@ -8,6 +8,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.logging import get_logger, get_run_logger
 
+from tasks.shared.reports import only_reports
+
 _EVERY_SECONDS = 5.0
 
 
@@ -48,8 +50,9 @@ class Progress:
         self._what, self.rows, self.bytes = what, 0, 0
 
     def _show(self, share: float) -> None:
-        if self._artifact is None:
-            made = create_progress_artifact(progress=share, key="ingest-progress", description=self._what)
-            self._artifact = made if isinstance(made, UUID) else None
-        else:
-            update_progress_artifact(self._artifact, progress=share, description=self._what)
+        with only_reports("the progress"):
+            if self._artifact is None:
+                made = create_progress_artifact(progress=share, key="ingest-progress", description=self._what)
+                self._artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(self._artifact, progress=share, description=self._what)

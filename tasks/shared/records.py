@@ -195,6 +195,7 @@ class DeploymentResult(TaskRecord):
     """The result of a deployment or a rollback: the deployed version.
 
     `preflight_json` is the result of the preflight in the real server as JSON; "" when there was none.
+    `registry_problem` says why the registry does not name this version as champion yet; "" when it does.
     """
 
     model: str
@@ -203,6 +204,7 @@ class DeploymentResult(TaskRecord):
     url: str
     seconds: float
     preflight_json: str = ""
+    registry_problem: str = ""
 
 
 class EvidencePack(TaskRecord):

@@ -21,6 +21,7 @@ from tasks.shared.cost import log_worst_case, max_seconds, try_log_job_cost
 from tasks.shared.inventory import current_inputs
 from tasks.shared.models import TeamModel, code_provenance
 from tasks.shared.records import CodeProvenance, CostEstimate, TierData, TrainingResult
+from tasks.shared.reports import only_reports
 from tasks.shared.rules.refusal import Refusal
 
 ParameterValue = int | float | str | bool
@@ -88,8 +89,9 @@ def run_training_job(
     try:
         job_state = trainer.run(job, on_log_line=log)
     except BaseException:
-        try_log_job_cost(tracking, run.id, trainer, job)
-        tracking.close_run(run.id, "FAILED")
+        with only_reports("the end of the tracked run"):
+            try_log_job_cost(tracking, run.id, trainer, job)
+            tracking.close_run(run.id, "FAILED")
         raise
     cost = try_log_job_cost(tracking, run.id, trainer, job)
     return job_state, cost_estimate.worst_case_usd if cost is None else cost

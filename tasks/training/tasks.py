@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from blocks.environment import open_environment
 from tasks.shared.cost import estimate_of_bill, read_prices, uses_local_trainer, worst_case_costs
 from tasks.shared.models import code_provenance, load_model
 from tasks.shared.records import CostEstimate, TierData, TrainingResult, Trial
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.cost.budget import check_budget, cost_markdown
 from tasks.training.jobs import ParameterValue, open_training_run, resolve_hyperparameters, train_and_register

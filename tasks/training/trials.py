@@ -16,6 +16,7 @@ from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel, code_provenance
 from tasks.shared.records import CostEstimate, TierData, Trial
 from tasks.shared.rules.model.holdout import parse_holdout_rule
+from tasks.shared.reports import only_reports
 from tasks.shared.rules.model.parts import SearchRange, SearchSpace
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import (
@@ -102,7 +103,8 @@ def close_experiment(tracking: Tracking, model: TeamModel, trials: Sequence[Tria
                       value=trials[0].reason or None, remedy="See the trials' logs.")  # fmt: skip
     sign = -1.0 if higher_is_better(metric) else 1.0
     ranked = sorted(usable, key=lambda trial: sign * float(trial.value or 0.0))
-    tracking.log(run_id, metrics={f"best_validation_{metric}": float(ranked[0].value or 0.0)})
+    with only_reports("the best metric of the experiment"):
+        tracking.log(run_id, metrics={f"best_validation_{metric}": float(ranked[0].value or 0.0)})
     return ranked
 
 

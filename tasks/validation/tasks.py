@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from pydantic import TypeAdapter
 
 from blocks.engines.base import Engine
@@ -20,6 +19,7 @@ from runtime.files import write_text_atomically
 from tasks.shared.checks import report_and_require_valid
 from tasks.shared.models import TeamModel, load_model
 from tasks.shared.records import TierData, ValidationResult
+from tasks.shared.reports import create_markdown_artifact
 from tasks.shared.retries import TASK_OPTIONS
 from tasks.shared.rules.rows.buckets import BUCKET_COLUMN, BUCKETS
 from tasks.shared.rules.rows.tiers import TIERS, tier_bucket_bound

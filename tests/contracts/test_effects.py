@@ -48,6 +48,22 @@ def test_what_was_never_intended_cannot_be_finished(effects: Effects) -> None:
         effects.finish("ghost", "ok", NOW)
 
 
+def test_what_was_intended_and_not_finished_is_listed_by_the_beginning_of_its_key(
+    ledger: Ledger, effects: Effects
+) -> None:
+    for key in ("deploy:b", "deploy:a", "deploy:done", "deploy_x", "rollback:1", "%"):
+        effects.intend(key, f"detail of {key}", NOW)
+    effects.finish("deploy:done", "ok", NOW)
+    unfinished = again(ledger).effects().unfinished("deploy:")
+    assert [(each.key, each.state, each.detail) for each in unfinished] == [
+        ("deploy:b", "intent", "detail of deploy:b"),
+        ("deploy:a", "intent", "detail of deploy:a"),
+    ]
+    assert [each.key for each in effects.unfinished("%")] == ["%"], "a prefix is no pattern"
+    effects.finish("deploy:b", "ok", NOW)
+    assert [each.key for each in effects.unfinished("deploy:")] == ["deploy:a"]
+
+
 def test_deployments_are_kept_by_model_and_environment_newest_first(ledger: Ledger, effects: Effects) -> None:
     earlier_clock = replace(DEPLOYMENT, id="dep-2", version="6", action="rollback", at=NOW - timedelta(hours=1))
     for each in (DEPLOYMENT, earlier_clock, replace(DEPLOYMENT, id="x", environment="local")):

@@ -24,13 +24,21 @@ class Unknown:
 class DeployedVersionSummary:
     """The deployed version according to the ledger, with its approval.
 
-    `endpoint_version` is the version that the endpoint itself reports; "" for none.
+    `endpoint_version` is the version that the endpoint itself reports, and `registry_version` the one that the registry
+    names as champion; "" for none.
     """
 
     release: Deployment
     requested_by: str | Unknown
     decisions: tuple[Decision, ...] | Unknown
     endpoint_version: str | Unknown
+    registry_version: str | Unknown
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the endpoint or the registry names another version than the ledger."""
+        said = (self.endpoint_version, self.registry_version)
+        return any(isinstance(each, str) and each != self.release.version for each in said)
 
 
 @dataclass(frozen=True)

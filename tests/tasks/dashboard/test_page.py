@@ -137,6 +137,23 @@ def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
     )
 
 
+def test_a_registry_that_names_another_version_is_told_on_top_with_the_command_that_mends_it() -> None:
+    facts = busy()
+    assert facts.deployed and not isinstance(facts.deployed, Unknown)
+    assert "ratchet repair" not in dashboard_html(facts)
+    other = replace(facts, deployed=replace(facts.deployed, registry_version="1"))
+    assert status_sentence(other).startswith("Version 2 is deployed, but the registry names version 1;")
+    assert "python -m ratchet repair churn --environment" in dashboard_html(other)
+    both = replace(facts, deployed=replace(facts.deployed, registry_version="3", endpoint_version="1"))
+    assert status_sentence(both).startswith(
+        "Version 2 is deployed, but the endpoint reports version 1 and the registry names version 3;"
+    )
+    none = replace(facts, deployed=replace(facts.deployed, registry_version=""))
+    assert "the registry names no version" in dashboard_html(none)
+    away = replace(facts, deployed=replace(facts.deployed, registry_version=Unknown("it is down")))
+    assert "the registry was not reached" in dashboard_html(away) and "ratchet repair" not in dashboard_html(away)
+
+
 def test_a_look_at_another_version_than_serves_now_says_which() -> None:
     other = replace(busy(), monitoring_runs=(replace(look(NOW - timedelta(hours=3), 0.4, "drift"), version="3"),))
     assert "the last monitoring run of version 3, 3 hours ago, found drift" in status_sentence(other)

@@ -18,6 +18,7 @@ from blocks.lake.local import LocalLake
 from blocks.sources import FrameSource, open_source
 from tasks.ingestion.datasets import dataset_snapshots
 from tasks.ingestion.landing import ingest_rows
+from tasks.ingestion.rules.acceptance import PartitionedRows
 from tasks.shared.rules.model.data import DataSpec, column_kinds
 from tasks.shared.rules.refusal import Refusal
 
@@ -254,3 +255,41 @@ def test_na_in_a_column_of_numbers_is_pointed_out_whether_it_is_set_aside_or_ref
         text = str(refused)
     assert said in text
     assert f"Possibly missing values: 'NA' in {wrong} rows of rooms." in text
+
+
+def test_rows_that_landed_stay_landed_whatever_becomes_of_their_report(
+    lake: Lake, tmp_path: Path, shown: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any) -> Any:
+        raise MemoryError("the examples do not fit")
+
+    monkeypatch.setattr(PartitionedRows, "quarantined_examples", no_memory)
+    first = ingest_rows(lake, HOUSES, houses(0, 40, price={5: None}), scratch=tmp_path / "scratch")
+    assert (first.accepted, first.quarantined, first.appended) == (39, 1, True)
+    assert "h5" in shown[0]["markdown"], "the examples are remembered from the append"
+    monkeypatch.setattr("tasks.ingestion.landing._remembered_rows", lambda rows, examples: iter(rows))
+    second = ingest_rows(lake, HOUSES, houses(100, 40, price={5: None}), scratch=tmp_path / "scratch")
+    assert (second.accepted, second.appended) == (39, True)
+    assert "Examples could not be read: MemoryError: the examples do not fit" in shown[1]["markdown"]
+
+    def down(**_: Any) -> None:
+        raise ConnectionError("the Prefect server does not answer")
+
+    monkeypatch.setattr("tasks.ingestion.landing.create_markdown_artifact", down)
+    assert ingest_rows(lake, HOUSES, houses(200, 40), scratch=tmp_path / "scratch").accepted == 40
+    assert len(lake.as_of(HOUSES.dataset).snapshots) == 3
+
+
+@pytest.mark.heavy  # 2,000 columns
+def test_600_rows_of_2000_columns_with_one_wrong_row_land_with_their_example(
+    tmp_path: Path, shown: list[dict[str, str]]
+) -> None:
+    names = [f"c{number}" for number in range(2_000)]
+    file = tmp_path / "wide.csv"
+    rows = [",".join([str(n), *(f"{n}.{place}" for place in range(2_000)), "" if n == 5 else "1"]) for n in range(600)]
+    file.write_text("\n".join([",".join(["id", *names, "y"]), *rows]) + "\n")
+    spec = DataSpec(dataset="wide", entity="id", target="y", features=dict.fromkeys(names, "number"))
+    source = open_source(str(file), kinds=column_kinds(spec))
+    landed = ingest_rows(LocalLake(root=tmp_path / "lake"), spec, source, scratch=tmp_path / "scratch")
+    assert (landed.accepted, landed.quarantined) == (599, 1)
+    assert "| 5 |" in shown[0]["markdown"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.common.errors import Corrupt, Rejected, TerminalError, Unavailable
+from blocks.common.errors import Corrupt, Rejected, TerminalError
 from blocks.effects.base import Effect
 from blocks.endpoints.base import GoldenExample, InferenceLogPolicy, ProbeResult, Release
 from blocks.records.approvals import ApprovalRequest, Decision
@@ -289,15 +289,16 @@ def test_the_ledger_says_what_was_wrong_even_when_the_version_before_cannot_be_r
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the thread that warms up
-def test_a_server_that_is_busy_writes_no_failure_and_the_next_try_serves(tmp_path: Path) -> None:
+def test_a_registry_that_is_away_fails_nothing_and_the_next_try_tells_it(tmp_path: Path) -> None:
     env, two = world_with(tmp_path)
     env.tracking().available = False  # type: ignore[attr-defined]  - goes down after the switch
-    with pytest.raises(Unavailable):
-        in_service(env, two, before="1")
-    assert lines(env) == [("1", "deploy", "serving")]
+    in_service(env, two, before="1")
+    assert (served(env), lines(env)[0]) == ("2", ("2", "deploy", "serving"))
     env.tracking().available = True  # type: ignore[attr-defined]
     in_service(env, two, before="1")
     assert lines(env) == [("2", "deploy", "serving"), ("1", "deploy", "serving")]
+    champion = env.tracking().version("price", "@champion")
+    assert champion is not None and champion.version == "2"
 
 
 def test_a_second_switch_after_a_kill_changes_nothing_and_needs_no_second_preflight(tmp_path: Path) -> None:

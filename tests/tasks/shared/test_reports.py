@@ -1,0 +1,73 @@
+"""Reports never fail what is done; a transient error is retried while the task has retries left."""
+
+import ast
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from blocks.common.errors import Rejected, Unavailable
+from tasks.shared import reports
+from tasks.shared.reports import only_reports
+from tests.structure import python_files
+
+ALLOWED = {"tasks.shared.reports", "tasks.shared.progress", "tasks.shared.checks"}
+"""Progress guards its own artifact; validation's report comes before any effect, and belongs to the check."""
+
+
+@pytest.mark.parametrize(
+    "problem", [Rejected("no"), Unavailable("later"), MemoryError("600 MB"), ConnectionError("down"), KeyError("x")]
+)
+def test_whatever_goes_wrong_in_a_report_is_logged_and_fails_nothing(
+    problem: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="ratchet.reports"), only_reports("the report of it") as result:
+        raise problem
+    assert result.problem.startswith(type(problem).__name__)
+    assert "the report of it was not written, and what it is about is done" in caplog.text
+
+
+def test_the_end_of_the_process_is_no_report() -> None:
+    with pytest.raises(KeyboardInterrupt), only_reports("it"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("attempt", "retried"), [(1, True), (4, True), (5, False)])
+def test_a_transient_error_is_retried_as_long_as_the_task_is(
+    attempt: int, retried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = SimpleNamespace(task_run=SimpleNamespace(run_count=attempt), task=SimpleNamespace(retries=4))
+    monkeypatch.setattr(reports, "TaskRunContext", SimpleNamespace(get=lambda: context))
+    outcomes = []
+    for problem in (Unavailable("later"), Rejected("never")):
+        try:
+            with only_reports("it"):
+                raise problem
+            outcomes.append(False)
+        except Unavailable:
+            outcomes.append(True)
+    assert outcomes == [retried, False]
+
+
+@pytest.mark.parametrize("kind", ["markdown", "image", "link", "table"])
+def test_an_artifact_that_prefect_does_not_take_fails_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def down(**given: Any) -> None:
+        asked.append(given)
+        raise ConnectionError("the Prefect server does not answer")
+
+    name = f"create_{kind}_artifact"
+    monkeypatch.setattr(reports.prefect_artifacts, name, down)
+    getattr(reports, name)(key="it")
+    assert asked == [{"key": "it"}]
+
+
+def test_no_other_module_creates_artifacts_or_emits_events_without_a_guard() -> None:
+    unguarded = set()
+    for module, path in python_files().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "prefect.artifacts":
+                unguarded.add(module)
+    assert unguarded - ALLOWED == set(), "import them from tasks.shared.reports"
