@@ -83,10 +83,8 @@ def retrain(
         if decision is None or not decision.approved:
             return end_not_approved(model, decision, sentence, training_result, evaluation_result)
         deployment_result = deploy(pending_approval.request_id, evaluation_result, environment)
-        stored = store_evidence_pack(
-            pending_approval.request_id, data, validation_result, training_result, evaluation_result,
-            deployment_result, parameters or {}, environment, return_state=True,
-        )  # fmt: skip
+        stored = store_evidence_pack(pending_approval.request_id, data, validation_result, training_result,
+            evaluation_result, deployment_result, parameters or {}, environment, return_state=True)  # fmt: skip
         update_dashboard(model, environment)
         message = deployed_at(deployment_result, environment) + report_problem(stored, "The evidence pack")
         return finish_run(model, training_result, evaluation_result, "deployed", message)

@@ -106,7 +106,7 @@ async def read_body(
 
 
 async def discard_body(request: Request, limits: RequestLimits) -> None:
-    """Read the beginning of a body that nobody needs, so that the sender can receive the response.
+    """Read the beginning of a body that is refused, so that the sender can receive the response.
 
     Raises:
         BodyRejected: the body is too slow.

@@ -41,7 +41,7 @@ class _Begun:
 
 
 def repair_release(env: Environment, model: str, now: datetime, *, dry_run: bool = False) -> Repair:
-    """Compare endpoint, ledger and registry, and mend what is safe to mend; a repeat changes nothing.
+    """Compare endpoint, ledger and registry, and repair what is safe to repair; a repeat changes nothing.
 
     - The ledger lacks the line of a switch that was intended: the approval and the endpoint's answers are verified
       again, and the line is added.
@@ -55,7 +55,7 @@ def repair_release(env: Environment, model: str, now: datetime, *, dry_run: bool
     try:
         live = env.endpoint().live_version(model)
         served = _version_text(live.version if live else "")
-        deployed = _mend_ledger(env, model, live, now, repair, dry_run=dry_run)
+        deployed = _repair_ledger(env, model, live, now, repair, dry_run=dry_run)
         if (live.version if live else "") != deployed:
             repair.open.append(
                 f"the endpoint serves {served} and the ledger says {_version_text(deployed)}, and no interrupted "
@@ -65,13 +65,13 @@ def repair_release(env: Environment, model: str, now: datetime, *, dry_run: bool
     except PortError as cause:
         served = "not reached"
         repair.open.append(f"the endpoint cannot be asked: {cause}. Try again later")
-    registered = _mend_registry(env, model, deployed, repair, dry_run=dry_run)
+    registered = _repair_registry(env, model, deployed, repair, dry_run=dry_run)
     ledger = _version_text(champion_of(lines))
     repair.state = f"{model} in {env.name}: endpoint {served}, ledger {ledger}, registry {registered}"
     return repair
 
 
-def _mend_ledger(
+def _repair_ledger(
     env: Environment, model: str, live: LiveVersion | None, now: datetime, repair: Repair, *, dry_run: bool
 ) -> str:
     """Record what was switched and not recorded, finish what was recorded; return the deployed version."""
@@ -139,7 +139,7 @@ def _record(env: Environment, begun: _Begun, now: datetime) -> None:
         env.effects().record_deployment(replace(begun.line, at=now))
 
 
-def _mend_registry(env: Environment, model: str, deployed: str, repair: Repair, *, dry_run: bool) -> str:
+def _repair_registry(env: Environment, model: str, deployed: str, repair: Repair, *, dry_run: bool) -> str:
     """Make the registry name the deployed version as champion, and return which one it named."""
     try:
         tracking = env.tracking()

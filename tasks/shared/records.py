@@ -192,11 +192,7 @@ class PendingApproval(TaskRecord):
 
 
 class DeploymentResult(TaskRecord):
-    """The result of a deployment or a rollback: the deployed version.
-
-    `preflight_json` is the result of the preflight in the real server as JSON; "" when there was none.
-    `registry_problem` says why the registry does not name this version as champion yet; "" when it does.
-    """
+    """A deployment or rollback. `registry_problem` says why the registry does not agree yet; "" when it does."""
 
     model: str
     version: str

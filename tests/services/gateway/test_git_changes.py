@@ -133,8 +133,8 @@ def test_c04_a_branch_that_is_rewritten_runs_the_models_that_differ(host: Host, 
     good = host.git("rev-parse", "HEAD")
     bad = host.commit("churn", "main")
     host.git("reset", "--quiet", "--hard", good)
-    new = host.commit("docs/note.md", "main")
-    commits = [{"id": new, "added": ["docs/note.md"], "removed": [], "modified": []}]
+    new = host.commit("notes/x.txt", "main")
+    commits = [{"id": new, "added": ["notes/x.txt"], "removed": [], "modified": []}]
     assert host.run(sender, *PUSHES[sender](bad, new, commits, forced=True)) == {"churn"}
 
 
@@ -215,7 +215,7 @@ def known_push(host: Host, commit: str) -> None:
 
 @pytest.mark.parametrize("known", ["the push before", "the push itself"])
 def test_c05_a_fast_forward_of_several_commits_runs_what_all_of_them_changed(host: Host, known: str) -> None:
-    base, commits = branch_off(host, "churn", "price", "docs/note.md")
+    base, commits = branch_off(host, "churn", "price", "notes/x.txt")
     merged = on_main(host, "merge", "--quiet", "--ff-only", "feature/x")
     assert merged == commits[-1]
     if known == "the push before":

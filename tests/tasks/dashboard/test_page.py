@@ -137,7 +137,7 @@ def test_an_endpoint_that_answers_with_another_version_is_told_on_top() -> None:
     )
 
 
-def test_a_registry_that_names_another_version_is_told_on_top_with_the_command_that_mends_it() -> None:
+def test_a_registry_that_names_another_version_is_told_on_top_with_the_command_that_repairs_it() -> None:
     facts = busy()
     assert facts.deployed and not isinstance(facts.deployed, Unknown)
     assert "ratchet repair" not in dashboard_html(facts)

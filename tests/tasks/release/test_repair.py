@@ -1,4 +1,4 @@
-"""State that can always be mended: a process dies, or the registry is away, at any point of a deployment or rollback."""
+"""State that can always be repaired: a process dies, or the registry is away, at any point of a deployment or rollback."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,17 +113,17 @@ POINTS: dict[str, tuple[Callable[[Release], Any], str, tuple[str, str, str]]] = 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the thread that warms up
-@pytest.mark.parametrize("mend", ["repair", "retry"])
+@pytest.mark.parametrize("way", ["repair", "retry"])
 @pytest.mark.parametrize(("owner", "method", "left"), POINTS.values(), ids=POINTS)
-def test_a_deployment_that_is_killed_is_mended_by_repair_and_by_a_retry(
-    made: Release, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, left: Any, mend: str
+def test_a_deployment_that_is_killed_ends_well_by_repair_and_by_a_retry(
+    made: Release, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, left: Any, way: str
 ) -> None:
     made.approve("2", "1")
     kill(monkeypatch, owner(made), method)
     with pytest.raises(Killed):
         made.deploy("2")
     assert made.agreed == left
-    if mend == "retry":
+    if way == "retry":
         assert made.deploy("2").replaced_version == "1"
     else:
         would, _ = made.repair(dry_run=True)
@@ -137,10 +137,10 @@ def test_a_deployment_that_is_killed_is_mended_by_repair_and_by_a_retry(
     assert made.repair() == ([], []), "a repeat changes nothing"
 
 
-@pytest.mark.parametrize("mend", ["repair", "retry"])
+@pytest.mark.parametrize("way", ["repair", "retry"])
 @pytest.mark.parametrize(("owner", "method", "left"), POINTS.values(), ids=POINTS)
-def test_a_rollback_that_is_killed_is_mended_by_repair_and_by_a_retry(
-    made: Release, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, left: Any, mend: str
+def test_a_rollback_that_is_killed_ends_well_by_repair_and_by_a_retry(
+    made: Release, monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, left: Any, way: str
 ) -> None:
     made.deploy("2", before="1")
     kill(monkeypatch, owner(made), method)
@@ -149,7 +149,7 @@ def test_a_rollback_that_is_killed_is_mended_by_repair_and_by_a_retry(
     there = {"2": "1", "1": "2"}
     finished_late = method == "finish"  # a rollback finishes its effect before it tells the registry
     assert made.agreed == (("1", "1", "2") if finished_late else tuple(there[version] for version in left))
-    if mend == "retry":
+    if way == "retry":
         made.roll_back()
     else:
         would, _ = made.repair(dry_run=True)
