@@ -8,7 +8,7 @@ from uuid import UUID
 
 import prefect
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 import flows.outcomes
 from deployments.flow_runs import end_of_run, outcome_of_run
-from flows.outcomes import end_run
+from flows.outcomes import end_run, report_problem
 from tasks.shared.rules.run_outcomes import STATE_TYPES, Outcome
 from tests.checkout import ROOT
 
@@ -46,6 +46,19 @@ def names_shown_by_ui(folder: str) -> list[str]:
 @flow(name="end", flow_run_name="before its end")
 def ends_in(outcome: Outcome) -> State:
     return end_run(outcome, "because of this", f"churn v4 · {outcome}")
+
+
+@task(name="report")
+def reports(problem: str) -> str:
+    if problem:
+        raise ValueError(problem)
+    return "written"
+
+
+@flow(name="lands and reports")
+def lands_and_reports(problem: str) -> State:
+    written = reports(problem, return_state=True)
+    return end_run("deployed", "version 2 serves" + report_problem(written, "The evidence pack"), "churn v2")
 
 
 @flow(name="raise")
@@ -110,6 +123,26 @@ def test_a_name_that_cannot_be_written_fails_no_run(server: None, monkeypatch: p
     assert run.state is not None
     assert (run.state.name, run.state.message) == ("Completed", "Deployed: because of this")
     assert (run.name, outcome_of_run(run)) == ("before its end", "")
+
+
+@pytest.mark.server
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        ("", "Deployed: version 2 serves"),
+        ("MLflow is away", "Deployed: version 2 serves. The evidence pack was not written: "),
+    ],
+    ids=["written", "not written"],
+)
+def test_a_report_that_fails_after_a_deployment_is_said_and_fails_no_run(
+    server: None, problem: str, message: str
+) -> None:
+    run = run_of(lands_and_reports(problem, return_state=True))
+    assert run.state is not None
+    assert (run.state.name, outcome_of_run(run)) == ("Completed", "deployed")
+    assert (run.state.message or "").startswith(message)
+    assert problem in (run.state.message or "")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.stem)

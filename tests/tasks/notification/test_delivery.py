@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect.blocks.abstract import NotificationBlock
@@ -184,3 +185,16 @@ def test_without_channels_an_alert_is_open_all_the_same(tmp_path: Path) -> None:
     drift(env)
     assert open_causes(env.outbox(), NOW) == ("churn/local/model.drift.detected",)
     assert env.outbox().undelivered() == ()
+
+
+def test_an_event_that_prefect_does_not_take_leaves_the_alert_and_its_messages(
+    env: World, receivers: dict[str, Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise ConnectionError("the Prefect server does not answer")
+
+    monkeypatch.setattr("tasks.shared.alerts.flow_run", SimpleNamespace(id="run-1"))
+    monkeypatch.setattr("tasks.shared.alerts._run_link", dict)
+    monkeypatch.setattr("tasks.shared.alerts.emit_event", down)
+    drift(env)
+    assert deliver(env, receivers)[0] >= 1
