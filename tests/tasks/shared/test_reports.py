@@ -6,10 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect import flow, task
+from prefect.testing.utilities import prefect_test_harness
 
 from blocks.common.errors import Rejected, Unavailable
 from tasks.shared import reports
 from tasks.shared.reports import only_reports
+from tasks.shared.retries import is_transient
 from tests.structure import python_files
 
 ALLOWED = {"tasks.shared.reports", "tasks.shared.progress", "tasks.shared.checks"}
@@ -48,6 +51,27 @@ def test_a_transient_error_is_retried_as_long_as_the_task_is(
         except Unavailable:
             outcomes.append(True)
     assert outcomes == [retried, False]
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_prefect_tries_a_report_again_and_the_task_ends_well() -> None:
+    attempts = []
+
+    @task(retries=3, retry_delay_seconds=0, retry_condition_fn=is_transient)
+    def lands() -> str:
+        attempts.append("landed")
+        with only_reports("the report"):
+            raise Unavailable("the registry is away")
+        return "done"
+
+    @flow
+    def run() -> str:
+        return lands()
+
+    with prefect_test_harness(server_startup_timeout=120):
+        assert run() == "done"
+    assert len(attempts) == 4
 
 
 @pytest.mark.parametrize("kind", ["markdown", "image", "link", "table"])
