@@ -15,8 +15,8 @@ from blocks.tracking.base import Tracking
 from tasks.evaluation.rules.metrics import higher_is_better
 from tasks.shared.models import TeamModel, code_provenance
 from tasks.shared.records import CostEstimate, TierData, Trial
-from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.reports import only_reports
+from tasks.shared.rules.model.holdout import parse_holdout_rule
 from tasks.shared.rules.model.parts import SearchRange, SearchSpace
 from tasks.shared.rules.refusal import Refusal
 from tasks.training.jobs import (
